@@ -1,0 +1,5 @@
+"""What can be said of a network without training it: model in, plain data out."""
+
+from cnnbench.analysis.complexity import Layer, Summary, summarize
+
+__all__ = ["Layer", "Summary", "summarize"]

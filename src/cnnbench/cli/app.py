@@ -1,0 +1,121 @@
+"""The commands and their options. Each imports what it needs when it runs, so that help and completion are instant."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+import cnnbench
+from cnnbench.cli.choices import complete_override, list_choices
+from cnnbench.cli.errors import exit_codes
+
+OVERRIDES_HELP = "Hydra overrides such as model=mlp trainer.epochs=5; `cnnbench list models` shows names."
+
+app = typer.Typer(
+    name="cnnbench",
+    help="Train, measure and compare convolutional networks on real images.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help=OVERRIDES_HELP, autocompletion=complete_override, show_default=False),
+]
+
+
+def main() -> NoReturn:
+    """Run the command line; `--debug` may stand anywhere."""
+    arguments = sys.argv[1:]
+    if "--debug" in arguments:
+        exit_codes.debug = True
+        sys.argv[1:] = [argument for argument in arguments if argument != "--debug"]
+    app(prog_name="cnnbench")
+    raise SystemExit(0)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cnnbench {cnnbench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors; may stand anywhere.")] = False,
+) -> None:
+    """Options of every command."""
+
+
+@app.command()
+def train(
+    overrides: Overrides = None,
+    multirun: Annotated[
+        bool, typer.Option("--multirun", "-m", help="Run every combination of comma-separated values.")
+    ] = False,
+) -> None:
+    """Train and test one config, or with -m (or an experiment) all combinations of several.
+
+    Without arguments: LeNet-5 on the embedded digits. The last line printed is the run (or sweep) folder.
+    `resume=RUN` goes on with a run that was interrupted.
+    """
+    with exit_codes():
+        from cnnbench.cli.train import train as command
+
+        command(overrides or [], multirun=multirun)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    data: Annotated[str | None, typer.Option(help="Another dataset with the same classes.")] = None,
+    root: Annotated[
+        str | None,
+        typer.Option(envvar="CNNBENCH_DATA", help="Where datasets are stored, if not where the run found them."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a batch.")] = None,
+) -> None:
+    """Measure the best weights of a finished run; the figures are written beside it."""
+    with exit_codes():
+        from cnnbench.cli.inspect import evaluate as command
+
+        command(run, split=split, data=data, root=root, device=device, batch_size=batch_size)
+
+
+@app.command()
+def summary(
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    channels: Annotated[int | None, typer.Option(min=1, help="Input channels, instead of the data's.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=1, help="Height and width, instead of the data's.")] = None,
+    num_classes: Annotated[int | None, typer.Option(min=1, help="Classes, instead of the data's.")] = None,
+) -> None:
+    """Show a model layer by layer: output shape, parameters, multiply-accumulates, receptive field."""
+    with exit_codes():
+        from cnnbench.cli.inspect import summary as command
+
+        command(
+            overrides or [],
+            as_json=as_json,
+            channels=channels,
+            image_size=image_size,
+            num_classes=num_classes,
+        )
+
+
+@app.command(name="list")
+def list_names(
+    what: Annotated[str, typer.Argument(help="models, data, experiments, optimizers, schedulers or loggers.")],
+) -> None:
+    """Show what there is to choose from, a line each."""
+    with exit_codes():
+        for name, description in list_choices(what):
+            typer.echo(f"{name:<20} {description}".rstrip())

@@ -1,0 +1,61 @@
+"""From exceptions to exit codes and one readable line.
+
+0 done · 1 a run failed · 2 the command was wrong · 130 interrupted, resumable · 143 terminated, resumable.
+"""
+
+import signal
+import sys
+import traceback
+from types import FrameType, TracebackType
+
+FAILED, WRONG, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+
+
+class Terminated(BaseException):
+    """The process was asked to end by SIGTERM."""
+
+
+class RunFailed(Exception):
+    """A run started and did not finish; its folder says why."""
+
+
+class exit_codes:
+    """Within it, a user's mistake ends the program with one line and a code, and SIGTERM unwinds like Ctrl-C.
+
+    Attributes:
+        debug: show tracebacks.
+    """
+
+    debug = False
+
+    def __enter__(self) -> None:
+        signal.signal(signal.SIGTERM, _terminate)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, SystemExit) or kind is None or kind.__module__.startswith("typer"):
+            return
+        if self.debug:
+            traceback.print_exception(error)
+        if isinstance(error, KeyboardInterrupt):
+            _leave("interrupted", INTERRUPTED)
+        if isinstance(error, Terminated):
+            _leave("terminated", TERMINATED)
+        if isinstance(error, BrokenPipeError):
+            sys.stderr.close()
+            raise SystemExit(FAILED)
+        if isinstance(error, ValueError | OSError):
+            _leave(f"error: {error}", WRONG)
+        if isinstance(error, RunFailed):
+            _leave(f"error: {error}", FAILED)
+        _leave(f"error: {kind.__name__}: {error} (--debug shows where)", FAILED)
+
+
+def _leave(message: str, code: int) -> None:
+    print(message, file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    raise Terminated

@@ -1,0 +1,50 @@
+"""`cnnbench evaluate` and `cnnbench summary`."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnnbench.cli import compose, tables
+
+
+def evaluate(
+    run: Path, *, split: str, data: str | None, root: str | None, device: str | None, batch_size: int | None
+) -> None:
+    """Measure a run on a split and print the metrics and the folder they were written to."""
+    from cnnbench.job import evaluate_run
+
+    folder, metrics = evaluate_run(run, split=split, data=data, root=root, device=device, batch_size=batch_size)
+    for name, value in metrics.items():
+        print(f"{name:<10} {value:.4f}" if isinstance(value, float) else f"{name:<10} {value}")
+    print(folder)
+
+
+def summary(
+    overrides: Sequence[str],
+    *,
+    as_json: bool,
+    channels: int | None,
+    image_size: int | None,
+    num_classes: int | None,
+) -> None:
+    """Print a model's layers and totals for the data's shape, or for the shape given."""
+    from cnnbench.analysis import summarize
+    from cnnbench.data import DatasetInfo, data_shape
+    from cnnbench.job import model_for
+
+    config = compose.single(overrides)
+    if channels and image_size and num_classes:
+        known = channels, image_size, num_classes
+    else:
+        known = data_shape(config.data.name, root=config.data.root, options=config.data.options)
+    in_channels = channels or known[0]
+    size = image_size or config.data.image_size or known[1]
+    classes = num_classes or known[2]
+    info = DatasetInfo(config.data.name, in_channels, size, tuple(map(str, range(classes))))
+    described = summarize(model_for(config, info, "meta"), in_channels, size)
+    if as_json:
+        shape = {"in_channels": in_channels, "image_size": size, "num_classes": classes}
+        print(json.dumps({"model": config.model.name, **shape, **dataclasses.asdict(described)}, indent=2))
+    else:
+        tables.show_summary(f"{config.model.name} for {size}×{size}×{in_channels}, {classes} classes", described)

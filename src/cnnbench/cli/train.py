@@ -1,0 +1,121 @@
+"""`cnnbench train`: one run, a sweep, or the rest of an interrupted run."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from cnnbench import results
+from cnnbench.cli import compose, tables
+from cnnbench.cli.errors import RunFailed, exit_codes
+from cnnbench.config import from_dict
+from cnnbench.job import build_parts, run_job
+from cnnbench.report.comparison import compare, write_comparison
+from cnnbench.results import FINISHED, RunFolder
+
+log = logging.getLogger("cnnbench")
+
+
+class _AboveTheBar(logging.Handler):
+    """Prints a message on stderr without tearing a progress bar apart; tracebacks stay in the log file."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(record.getMessage(), file=sys.stderr)
+
+
+def train(overrides: Sequence[str], *, multirun: bool) -> None:
+    """Do what the overrides ask; prints a table and, last, the folder.
+
+    Raises:
+        ValueError: the command is wrong; nothing has been written.
+        RunFailed: a run started and did not finish.
+    """
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.handlers = [_AboveTheBar()]
+    if any(text.lstrip("+").startswith("resume=") for text in overrides):
+        _resume(overrides)
+        return
+    asked = compose.request(overrides, multirun=multirun)
+    for job in asked.jobs:
+        build_parts(job.config, shapes_only=True)
+    folder = results.create_folder(asked.folder)
+    if asked.is_sweep:
+        _sweep(asked, folder, overrides)
+    else:
+        tables.show_run(_run(asked.jobs[0].config, folder, overrides))
+        print(_shown(folder))
+
+
+def _run(config: Any, folder: Path, overrides: Sequence[str], *, resume: bool = False) -> dict[str, Any]:
+    try:
+        return run_job(config, folder, overrides, resume=resume)
+    except Exception as error:
+        if exit_codes.debug:
+            raise
+        raise RunFailed(f"{type(error).__name__}: {error} (the log: {_shown(folder) / 'train.log'})") from error
+
+
+def _resume(overrides: Sequence[str]) -> None:
+    if len(overrides) > 1:
+        raise ValueError("resume=RUN goes on with the run's own config: no other override is accepted beside it")
+    run = RunFolder.existing(overrides[0].partition("=")[2])
+    if run.status().get("state") == FINISHED:
+        print(f"{run.path} is finished: nothing to resume", file=sys.stderr)
+        tables.show_run(run.summary())
+    else:
+        tables.show_run(
+            _run(from_dict(run.config()), run.path, results.read_yaml(run.path / "overrides.yaml"), resume=True)
+        )
+    print(run.path)
+
+
+def _sweep(asked: compose.Request, folder: Path, overrides: Sequence[str]) -> None:
+    asked.folder = folder
+    first = asked.jobs[0].config
+    results.write_yaml(
+        folder / "sweep.yaml",
+        {
+            "overrides": list(overrides),
+            "axes": asked.axes,
+            "baseline": first.comparison.baseline,
+            "reference": first.comparison.reference,
+            "jobs": [job.overrides for job in asked.jobs],
+        },
+    )
+    log.info("%d jobs in %s", len(asked.jobs), _shown(folder))
+    states = compose.launch(asked, run_in_sweep)
+    compared = compare(folder)
+    write_comparison(compared, folder)
+    tables.show_comparison(compared)
+    print(_shown(folder))
+    failed = len(states) - states.count(FINISHED)
+    if failed:
+        raise RunFailed(f"{failed} of {len(states)} runs failed: their states are in {_shown(folder) / 'results.csv'}")
+
+
+def run_in_sweep(composed: DictConfig) -> str:
+    """One job of a sweep, in the folder that Hydra made for it; a failed job does not stop the others.
+
+    Returns:
+        The state it ended in, as in `status.json`.
+    """
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    log.info("job %s: %s", hydra.job.num, " ".join(hydra.overrides.task))
+    try:
+        run_job(compose.to_config(composed), folder, list(hydra.overrides.task))
+    except Exception as error:
+        log.info("job %s failed: %s: %s", hydra.job.num, type(error).__name__, error)
+    return str(RunFolder(folder).status().get("state", "failed"))
+
+
+def _shown(folder: Path) -> Path:
+    """The folder as a user would type it: relative to where they are, if it lies below."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder

@@ -1,0 +1,308 @@
+"""The typed configuration: what every key means, its default (written here once) and what it accepts.
+
+The YAML files in `configs/` choose names and differ from these defaults where a part needs it. A section with an
+`options` field also takes keys of its own part (`optimizer.momentum`, `scheduler.step_epochs` …), which the part's
+signature types and checks.
+"""
+
+import dataclasses
+import math
+import re
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnbench.registry import nearest, unknown
+
+NORMALIZATIONS = ("half", "dataset", "none")
+PRECISIONS = ("fp32", "bf16", "fp16")
+MONITORS = ("val/loss", "val/accuracy", "val/f1_macro")
+
+
+@dataclass
+class ModelConfig:
+    """Which network, and how large."""
+
+    name: str = "lenet5"
+    width: float = 1.0  # multiplies every hidden channel and unit count
+    depth: int = 1  # multiplies the layers of every stage
+    activation: str = "relu"
+    dropout: float = 0.0  # after every hidden dense layer
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class DataConfig:
+    """Which images, how they are split and scaled."""
+
+    name: str = "digits"
+    root: str = "data"  # where datasets are stored; configs/config.yaml sets it to $CNNBENCH_DATA if that is set
+    download: bool = True  # fetch a torchvision dataset that is not there; never anything else
+    val_fraction: float = 0.1  # of the training images, stratified; 0 = no validation
+    train_limit: int | None = None  # at most this many training images, stratified
+    image_size: int | None = None  # resize to a square of this many pixels; null = as they are
+    normalize: str = "half"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class OptimizerConfig:
+    """How weights move."""
+
+    name: str = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    decay_bias_and_norm: bool = False  # whether weight decay also shrinks biases and normalisation weights
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class SchedulerConfig:
+    """How the learning rate changes, batch by batch."""
+
+    name: str = "constant"
+    warmup_epochs: float = 0.0  # the learning rate rises linearly over this many epochs first
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TrainerConfig:
+    """How long, how, and on what the network trains."""
+
+    epochs: int = 20
+    batch_size: int = 64
+    eval_batch_size: int = 1000
+    device: str = "auto"  # auto, cpu, cuda, cuda:N, mps
+    precision: str = "fp32"
+    deterministic: bool = True
+    compile: bool = False
+    channels_last: bool = False
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None  # largest L2 norm of all gradients together
+    monitor: str = "val/accuracy"  # chooses the best epoch; used only where there is a validation split
+    patience: int | None = None  # stop after this many epochs without a better monitor
+
+
+@dataclass
+class LoggerConfig:
+    """Where metrics go besides the run folder."""
+
+    name: str = "none"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ComparisonConfig:
+    """What the table at the end of a sweep compares with."""
+
+    baseline: str | None = None  # the group others are compared with, as in the table; null = the first
+    reference: dict[str, Any] = field(default_factory=dict)  # published figures: group → accuracy, f1_macro
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    seed: int = 0
+    name: str = "run"
+    tags: list[str] = field(default_factory=list)
+    resume: str | None = None
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
+
+
+def default_dict() -> dict[str, Any]:
+    """Every key with its default, as plain data: what the YAML files are merged into."""
+    return _without_options(dataclasses.asdict(Config()))
+
+
+def from_dict(plain: Mapping[str, Any]) -> Config:
+    """A checked `Config` from plain data, such as a composed config or a run folder's `config.yaml`.
+
+    Raises:
+        ValueError: an unknown key, a wrong type, a value out of range, or an interpolation (`${…}`): a config
+            that comes from a file is data, and is never evaluated.
+    """
+    _refuse_interpolation(plain, "")
+    kinds = {f.name: f.type for f in dataclasses.fields(Config)}
+    values: dict[str, Any] = {}
+    for name, value in plain.items():
+        kind = kinds.get(name)
+        if dataclasses.is_dataclass(kind):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{name}={value!r}: accepted is a group of keys, or in a command {name}=NAME")
+            values[name] = _section(kind, name, value)  # type: ignore[arg-type]
+    top = {name: value for name, value in plain.items() if name not in values}
+    config = Config(**_typed(kinds, "", top), **values)
+    validate(config)
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain data that `from_dict` turns into an equal config; options stand beside a section's other keys."""
+    return _without_options(dataclasses.asdict(config))
+
+
+def validate(config: Config) -> None:
+    """Check every range and choice that needs no data and no torch.
+
+    Raises:
+        ValueError: names the key, the value and what is accepted.
+    """
+    model, data, optimizer, trainer = config.model, config.data, config.optimizer, config.trainer
+    _require("seed", config.seed, 0 <= config.seed < 2**63, "a whole number from 0")
+    _require(
+        "name",
+        config.name,
+        _is_folder_name(config.name),
+        "letters, digits and . _ - + =, not starting with a dot",
+    )
+    _require("model.width", model.width, 0 < model.width < math.inf, "a number above 0")
+    _require("model.depth", model.depth, model.depth >= 1, "a whole number from 1")
+    _require("model.dropout", model.dropout, 0 <= model.dropout < 1, "a number from 0 up to, not including, 1")
+    _require(
+        "data.val_fraction",
+        data.val_fraction,
+        0 <= data.val_fraction < 1,
+        "a number from 0 up to, not including, 1",
+    )
+    _require(
+        "data.train_limit",
+        data.train_limit,
+        data.train_limit is None or data.train_limit >= 1,
+        "null or a whole number from 1",
+    )
+    _require(
+        "data.image_size",
+        data.image_size,
+        data.image_size is None or 1 <= data.image_size <= 1024,
+        "null or a whole number from 1 to 1024",
+    )
+    _choice("data.normalize", data.normalize, NORMALIZATIONS)
+    _require("optimizer.lr", optimizer.lr, 0 < optimizer.lr < math.inf, "a number above 0")
+    _require(
+        "optimizer.weight_decay",
+        optimizer.weight_decay,
+        0 <= optimizer.weight_decay < math.inf,
+        "a number from 0",
+    )
+    _require(
+        "scheduler.warmup_epochs",
+        config.scheduler.warmup_epochs,
+        0 <= config.scheduler.warmup_epochs <= trainer.epochs,
+        "a number from 0 to trainer.epochs",
+    )
+    _require("trainer.epochs", trainer.epochs, trainer.epochs >= 1, "a whole number from 1")
+    _require("trainer.batch_size", trainer.batch_size, trainer.batch_size >= 1, "a whole number from 1")
+    _require(
+        "trainer.eval_batch_size",
+        trainer.eval_batch_size,
+        trainer.eval_batch_size >= 1,
+        "a whole number from 1",
+    )
+    _require(
+        "trainer.device",
+        trainer.device,
+        re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", trainer.device) is not None,
+        "auto, cpu, cuda, cuda:N or mps",
+    )
+    _choice("trainer.precision", trainer.precision, PRECISIONS)
+    _require(
+        "trainer.label_smoothing",
+        trainer.label_smoothing,
+        0 <= trainer.label_smoothing < 1,
+        "a number from 0 up to, not including, 1",
+    )
+    _require(
+        "trainer.clip_norm",
+        trainer.clip_norm,
+        trainer.clip_norm is None or trainer.clip_norm > 0,
+        "null or a number above 0",
+    )
+    _choice("trainer.monitor", trainer.monitor, MONITORS)
+    _require(
+        "trainer.patience",
+        trainer.patience,
+        trainer.patience is None or trainer.patience >= 1,
+        "null or a whole number from 1",
+    )
+    if trainer.patience is not None and data.val_fraction == 0:
+        raise ValueError(
+            f"trainer.patience={trainer.patience} needs a validation split, but data.val_fraction=0: "
+            "early stopping never looks at the test set"
+        )
+
+
+def _require(key: str, value: object, holds: bool, accepted: str) -> None:
+    if not holds:
+        raise ValueError(f"{key}={value}: accepted is {accepted}")
+
+
+def _choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        near = nearest(value, choices)
+        hint = f" Did you mean {near}?" if near else ""
+        raise ValueError(f"{key}={value}: accepted is {', '.join(choices)}.{hint}")
+
+
+def _is_folder_name(name: str) -> bool:
+    return re.fullmatch(r"(?!\.)[\w.+=-]{1,100}", name) is not None
+
+
+def _section(schema: type, name: str, values: Mapping[str, Any]) -> Any:
+    kinds = {f.name: f.type for f in dataclasses.fields(schema)}
+    takes_options = kinds.pop("options", None) is not None
+    extra = {key: value for key, value in values.items() if key not in kinds}
+    if extra and not takes_options:
+        raise ValueError(unknown(f"key in {name}", next(iter(extra)), kinds))
+    section = schema(**_typed(kinds, f"{name}.", {key: values[key] for key in kinds if key in values}))
+    if extra:
+        section.options = extra
+    return section
+
+
+def _typed(kinds: Mapping[str, Any], prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values converted to their types; OmegaConf knows how (1 is a float, "yes" is no int)."""
+    typed: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in kinds:
+            raise ValueError(unknown("key", f"{prefix}{key}", [f"{prefix}{name}" for name in kinds]))
+        node = OmegaConf.structured(dataclasses.make_dataclass("One", [(key, kinds[key])]))
+        try:
+            node[key] = value
+        except OmegaConfBaseException:
+            raise ValueError(f"{prefix}{key}={value}: accepted is {_type_name(kinds[key])}") from None
+        typed[key] = OmegaConf.to_container(node)[key]  # type: ignore[call-overload,index]
+    return typed
+
+
+def _type_name(annotation: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    return " or ".join(names.get(kind, str(kind)) for kind in typing.get_args(annotation) or [annotation])
+
+
+def _without_options(plain: dict[str, Any]) -> dict[str, Any]:
+    for section in plain.values():
+        if isinstance(section, dict) and "options" in section:
+            section.update(section.pop("options"))
+    return plain
+
+
+def _refuse_interpolation(value: object, where: str) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _refuse_interpolation(inner, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_interpolation(inner, where)
+    elif isinstance(value, str) and "${" in value:
+        raise ValueError(f"{where}={value!r}: interpolations are not accepted here")

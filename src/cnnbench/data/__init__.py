@@ -1,0 +1,20 @@
+"""Images as uint8 tensors in memory: sources, splits, and batches made on the training device."""
+
+import cnnbench.data as _package
+from cnnbench import registry
+from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, data_shape, load_source, prepare
+from cnnbench.data.loader import Batches, normalize
+
+registry.discover(_package)
+
+__all__ = [
+    "Batches",
+    "Dataset",
+    "DatasetInfo",
+    "Source",
+    "Split",
+    "data_shape",
+    "load_source",
+    "normalize",
+    "prepare",
+]

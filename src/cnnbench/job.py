@@ -1,0 +1,347 @@
+"""One run from its config to its finished folder."""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnbench import results
+from cnnbench.analysis import Summary, summarize
+from cnnbench.config import Config, from_dict, to_dict
+from cnnbench.data import Batches, Dataset, DatasetInfo, Split, data_shape, load_source, prepare
+from cnnbench.metrics import per_class
+from cnnbench.models import build_model
+from cnnbench.reproducibility import environment, set_deterministic
+from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
+from cnnbench.training import checkpoint
+from cnnbench.training.device import autocast, resolve_device
+from cnnbench.training.loggers import open_logger
+from cnnbench.training.loop import Evaluation, evaluate
+from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
+from cnnbench.training.trainer import Outcome, fit
+
+log = logging.getLogger("cnnbench")
+
+
+@dataclass
+class Parts:
+    """Everything a run needs, built and checked."""
+
+    device: torch.device
+    dataset: Dataset
+    model: nn.Module
+    complexity: Summary
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+
+
+def build_parts(config: Config, *, shapes_only: bool = False) -> Parts:
+    """Load the data and build model, optimizer and schedule.
+
+    Args:
+        shapes_only: allocate no weights; enough to find out that a config cannot work.
+
+    Raises:
+        ValueError: anything in the config that does not exist here or does not fit together.
+    """
+    device = resolve_device(config.trainer.device)
+    autocast(device, config.trainer.precision)
+    open_logger(config.logger.name, None, config.logger.options)
+    dataset = load_dataset(config)
+    model = model_for(config, dataset.info, "meta" if shapes_only else "cpu")
+    complexity = summarize(model, dataset.info.in_channels, dataset.info.image_size)
+    if not shapes_only:
+        model = _placed(model, device, config)
+    optimizer = build_optimizer(
+        config.optimizer.name,
+        model,
+        lr=config.optimizer.lr,
+        weight_decay=config.optimizer.weight_decay,
+        decay_bias_and_norm=config.optimizer.decay_bias_and_norm,
+        options=config.optimizer.options,
+    )
+    schedule = build_schedule(
+        config.scheduler.name,
+        epochs=config.trainer.epochs,
+        steps_per_epoch=-(-len(dataset.train) // config.trainer.batch_size),
+        warmup_epochs=config.scheduler.warmup_epochs,
+        options=config.scheduler.options,
+    )
+    return Parts(device, dataset, model, complexity, optimizer, schedule)
+
+
+def load_dataset(config: Config) -> Dataset:
+    """The config's data, split and measured.
+
+    Raises:
+        ValueError: unknown or missing data, or nothing left to train on.
+    """
+    data = config.data
+    source = load_source(data.name, root=data.root, download=data.download, options=data.options)
+    return prepare(
+        source,
+        seed=config.seed,
+        val_fraction=data.val_fraction,
+        train_limit=data.train_limit,
+        image_size=data.image_size,
+        normalization=data.normalize,
+    )
+
+
+def model_for(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Module:
+    """The config's model, fitted to the data's channels, size and classes.
+
+    Raises:
+        ValueError: an unknown model or option, or data it cannot take.
+    """
+    return build_model(
+        config.model.name,
+        in_channels=info.in_channels,
+        image_size=info.image_size,
+        num_classes=info.num_classes,
+        width=config.model.width,
+        depth=config.model.depth,
+        activation=config.model.activation,
+        dropout=config.model.dropout,
+        options=config.model.options,
+        seed=config.seed,
+        device=device,
+    )
+
+
+def _placed(model: nn.Module, device: torch.device, config: Config) -> nn.Module:
+    memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
+    return model.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+
+
+def run_job(config: Config, path: Path, overrides: Sequence[str], *, resume: bool = False) -> dict[str, Any]:
+    """Train and test one config in its folder, and draw its pictures.
+
+    Args:
+        path: a new folder, or with `resume` one that holds an unfinished run of the same config.
+        overrides: what the user typed, for the record.
+
+    Returns:
+        The run's summary, as in `summary.json`.
+
+    Raises:
+        Exception: whatever stopped the run; `status.json` and `train.log` say it too.
+    """
+    run = RunFolder(path)
+    set_deterministic(config.trainer.deterministic)
+    if resume:
+        run.set_status(RUNNING)
+    else:
+        run.start(to_dict(config), overrides, environment())
+    with _logged_to(run.log), _status_of(run):
+        parts = build_parts(config)
+        log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
+        outcome = _train(config, run, parts, resume)
+        summary = _summary(config, parts, outcome)
+        _write_results(run, parts.dataset, outcome.test, summary)
+    return summary
+
+
+def _train(config: Config, run: RunFolder, parts: Parts, resume: bool) -> Outcome:
+    trainer, dataset = config.trainer, parts.dataset
+    batches = partial(batches_of, dataset=dataset, config=config, device=parts.device)
+    logger = open_logger(config.logger.name, run.path, config.logger.options)
+    try:
+        return fit(
+            run,
+            parts.model,
+            train=batches(dataset.train, shuffle=True),
+            val=batches(dataset.val) if dataset.val else None,
+            test=batches(dataset.test),
+            optimizer=parts.optimizer,
+            lr=config.optimizer.lr,
+            schedule=parts.schedule,
+            num_classes=dataset.info.num_classes,
+            seed=config.seed,
+            epochs=trainer.epochs,
+            record={"data": {**asdict(dataset.info), "mean": dataset.mean, "std": dataset.std}},
+            logger=logger,
+            precision=trainer.precision,
+            compile=trainer.compile,
+            label_smoothing=trainer.label_smoothing,
+            clip_norm=trainer.clip_norm,
+            monitor=trainer.monitor,
+            patience=trainer.patience,
+            resume=resume,
+        )
+    finally:
+        logger.close()
+
+
+def batches_of(
+    split: Split, *, dataset: Dataset, config: Config, device: torch.device, shuffle: bool = False
+) -> Batches:
+    """A split's batches on a device: shuffled ones of the training size, or ordered ones of the evaluation size."""
+    return Batches(
+        split.to(device),
+        config.trainer.batch_size if shuffle else config.trainer.eval_batch_size,
+        mean=dataset.mean,
+        std=dataset.std,
+        shuffle_seed=config.seed if shuffle else None,
+        channels_last=config.trainer.channels_last,
+    )
+
+
+def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
+    dataset, complexity = parts.dataset, parts.complexity
+    images = len(outcome.rows) * len(dataset.train)
+    return {
+        "model": config.model.name,
+        "data": config.data.name,
+        "seed": config.seed,
+        "parameters": complexity.parameters,
+        "macs": complexity.macs,
+        "receptive_field": max(complexity.receptive_field),
+        "depth": complexity.depth,
+        "epochs": len(outcome.rows),
+        "best_epoch": outcome.best_epoch,
+        **{f"test/{name}": value for name, value in outcome.test.scores().items()},
+        "train_seconds": round(outcome.train_seconds, 3),
+        "images_per_second": round(images / outcome.train_seconds, 1),
+        "device": str(parts.device),
+        "train_images": len(dataset.train),
+        "val_images": len(dataset.val) if dataset.val else 0,
+        "test_images": len(dataset.test),
+        "test_labels_sha256": hashlib.sha256(dataset.test.labels.numpy().tobytes()).hexdigest(),
+    }
+
+
+def _write_results(run: RunFolder, dataset: Dataset, tested: Evaluation, summary: dict[str, Any]) -> None:
+    from cnnbench.report import figures  # drawing takes a second to import, and only a finished run needs it
+
+    write_evaluation(run.path, dataset.info, tested)
+    figures.draw_run(run, dataset.test.images.numpy())
+    run.write_summary(summary)
+
+
+def write_evaluation(folder: Path, info: DatasetInfo, evaluation: Evaluation) -> None:
+    """Write an evaluation that kept its predictions: confusion matrix, scores of each class, predictions."""
+    assert evaluation.labels is not None
+    assert evaluation.predictions is not None
+    assert evaluation.probabilities is not None
+    results.write_evaluation(
+        folder,
+        class_names=info.class_names,
+        confusion=evaluation.confusion,
+        per_class=per_class(evaluation.confusion, info.class_names),
+        labels=evaluation.labels,
+        predictions=evaluation.predictions,
+        probabilities=evaluation.probabilities,
+    )
+
+
+def evaluate_run(
+    path: Path,
+    *,
+    split: str = "test",
+    data: str | None = None,
+    root: str | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Measure a run's best weights on a split, and write the figures beside the run.
+
+    Args:
+        split: train, val or test.
+        data: another dataset of the same classes and channels; resized to the run's image size.
+        root: where datasets are, if not where the run found them.
+
+    Returns:
+        The folder written to and the metrics.
+
+    Raises:
+        ValueError: not a finished run, no such split, or other classes.
+    """
+    run = RunFolder.existing(path)
+    config = from_dict(run.config())
+    tensors, record = checkpoint.load(run.checkpoints, "best")
+    info, mean, std = _prepared(record)
+    name = data or config.data.name
+    if name != config.data.name:
+        config.data.name, config.data.options = name, {}
+    config.data.root = root or config.data.root
+    config.data.image_size = info.image_size
+    config.trainer.device = device or "auto"
+    config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size
+    shape = data_shape(name, root=config.data.root, options=config.data.options)
+    if (shape[0], shape[2]) != (info.in_channels, info.num_classes):
+        raise ValueError(
+            f"{name} does not fit the run: it has {shape[2]} classes in {shape[0]} channel(s); "
+            f"the run was trained on {info.num_classes} in {info.in_channels}"
+        )
+    dataset = load_dataset(config)
+    if dataset.info.class_names != info.class_names:
+        raise ValueError(
+            f"{name} does not fit the run: it has the classes {', '.join(dataset.info.class_names)}; "
+            f"the run was trained on {', '.join(info.class_names)}"
+        )
+    chosen = {"train": dataset.train, "val": dataset.val, "test": dataset.test}.get(split)
+    if chosen is None:
+        raise ValueError(f"--split {split}: the run has no such split. Accepted: train, test and, if cut, val")
+    target = resolve_device(config.trainer.device)
+    # A run trained in fp16 on a GPU can be measured anywhere: where fp16 does not work, in fp32.
+    fits = config.trainer.precision != "fp16" or target.type == "cuda"
+    context = autocast(target, config.trainer.precision if fits else "fp32")
+    model = model_for(config, info)
+    checkpoint.load_model(model, tensors)
+    # Prepared as in training: the constants are those of the run, whatever another dataset's would be.
+    dataset = replace(dataset, mean=tuple(mean), std=tuple(std))
+    batches = batches_of(chosen, dataset=dataset, config=config, device=target)
+    model = _placed(model, target, config)
+    measured = evaluate(model, batches, num_classes=info.num_classes, autocast=context, keep_predictions=True)
+    folder = run.path / "evaluations" / f"{name}_{split}"
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = {"data": name, "split": split, "images": len(chosen), **measured.scores()}
+    write_evaluation(folder, info, measured)
+    from cnnbench.report import figures
+
+    figures.draw_confusion(folder)
+    results.write_json(folder / "metrics.json", metrics)
+    return folder, metrics
+
+
+def _prepared(record: dict[str, Any]) -> tuple[DatasetInfo, list[float], list[float]]:
+    try:
+        data = dict(record["data"])
+        mean, std = data.pop("mean"), data.pop("std")
+        return DatasetInfo(**{**data, "class_names": tuple(data["class_names"])}), mean, std
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the checkpoint does not say how its images were prepared: {error}") from None
+
+
+@contextmanager
+def _logged_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _status_of(run: RunFolder) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        log.exception("the run failed")
+        run.set_status(FAILED, f"{type(error).__name__}: {error}")
+        raise
+    except BaseException as error:
+        run.set_status(INTERRUPTED, f"{type(error).__name__}: go on with: cnnbench train resume={run.path}")
+        raise
+    run.set_status(FINISHED)

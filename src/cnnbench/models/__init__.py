@@ -1,0 +1,9 @@
+"""Networks: each file registers one family; `build_model` makes one that fits the data."""
+
+import cnnbench.models as _package
+from cnnbench import registry
+from cnnbench.models.build import build_model
+
+registry.discover(_package)
+
+__all__ = ["build_model"]

@@ -1,0 +1,51 @@
+"""From a model's name and the shape of the data to a network with weights that depend on the seed alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnbench import registry
+from cnnbench.reproducibility import initialising
+
+
+def build_model(
+    name: str,
+    *,
+    in_channels: int,
+    image_size: int,
+    num_classes: int,
+    width: float = 1.0,
+    depth: int = 1,
+    activation: str = "relu",
+    dropout: float = 0.0,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> nn.Module:
+    """Build a registered network that maps images (N, in_channels, image_size, image_size) to logits (N, num_classes).
+
+    Args:
+        width: multiplies every hidden channel and unit count.
+        depth: multiplies the layers of every stage.
+        options: what the family adds; checked against its signature.
+        seed: the weights are a function of it.
+        device: `meta` makes the shapes without allocating any weights.
+
+    Raises:
+        ValueError: an unknown name, activation or option, or images the network cannot take.
+    """
+    with initialising(seed), torch.device(device):
+        return registry.build(
+            "model",
+            name,
+            options=options,
+            in_channels=in_channels,
+            image_size=image_size,
+            num_classes=num_classes,
+            width=width,
+            depth=depth,
+            activation=activation,
+            dropout=dropout,
+        )

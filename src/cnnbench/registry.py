@@ -1,0 +1,118 @@
+"""Names to code: what a config's `name:` may say, and how it is built.
+
+A part registers itself where it is written:
+
+    @register("model", "mlp")
+    class MLP(nn.Module): ...
+
+and is found because `discover` imports every module of its package. Adding a part therefore edits no list.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any, TypeVar, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+_builders: dict[str, dict[str, Callable[..., Any]]] = {}
+
+
+def register(kind: str, name: str) -> Callable[[T], T]:
+    """Give a class or function its name in a config; the part itself is returned unchanged.
+
+    Raises:
+        ValueError: the kind already has another part of that name.
+    """
+
+    def add(builder: T) -> T:
+        parts = _builders.setdefault(kind, {})
+        if name in parts:
+            raise ValueError(f"{kind} {name!r} is registered twice: {parts[name]!r} and {builder!r}")
+        parts[name] = builder
+        return builder
+
+    return add
+
+
+def discover(package: ModuleType) -> None:
+    """Import every module directly inside `package`, so that each registers its parts."""
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def names(kind: str) -> list[str]:
+    """The registered names of one kind, sorted."""
+    return sorted(_builders.get(kind, {}))
+
+
+def get(kind: str, name: str) -> Callable[..., Any]:
+    """The class or function behind a name.
+
+    Raises:
+        ValueError: no such name; the message lists the valid ones and the nearest.
+    """
+    try:
+        return _builders.get(kind, {})[name]
+    except KeyError:
+        raise ValueError(unknown(kind, name, names(kind))) from None
+
+
+def build(kind: str, name: str, *, options: Mapping[str, Any] | None = None, **arguments: Any) -> Any:
+    """Call the part called `name` with `arguments` from the program and `options` from a user's config.
+
+    Args:
+        options: keyword arguments a user wrote; each must be a parameter of the part and fit its annotation.
+
+    Raises:
+        ValueError: unknown name or option, an option of the wrong type or a missing one, or what the part
+            itself refuses.
+    """
+    builder = get(kind, name)
+    checked = check_options(kind, name, options or {}, given=arguments)
+    return builder(**arguments, **checked)
+
+
+def check_options(kind: str, name: str, options: Mapping[str, Any], *, given: Iterable[str] = ()) -> dict[str, Any]:
+    """The options of a part, converted to the types of its signature.
+
+    Raises:
+        ValueError: an option the part does not have, lacks, or cannot convert; named as `kind.option`.
+    """
+    builder = get(kind, name)
+    parameters = inspect.signature(builder).parameters
+    hints = get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)
+    free = {key: hints.get(key, Any) for key in parameters if key not in set(given)}
+    for key in options:
+        if key not in free:
+            raise ValueError(unknown(f"{kind}.{name} option", key, free))
+    for key in free:
+        if key not in options and parameters[key].default is inspect.Parameter.empty:
+            raise ValueError(f"{kind} {name!r} needs the option {kind}.{key}")
+    schema = dataclasses.make_dataclass("Options", [(key, free[key]) for key in options])
+    try:
+        typed = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(dict(options)))
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{kind}.{error.full_key}: {str(error.msg).splitlines()[0]}") from None
+    return {str(key): value for key, value in OmegaConf.to_container(typed).items()}  # type: ignore[union-attr]
+
+
+def unknown(what: str, got: object, choices: Iterable[str]) -> str:
+    """The message for a name that does not exist: the nearest valid one first, then all of them."""
+    valid = sorted(choices)
+    near = nearest(str(got), valid)
+    hint = f" Did you mean {near!r}?" if near else ""
+    return f"unknown {what} {str(got)!r}.{hint} Valid: {', '.join(valid) or '(none)'}"
+
+
+def nearest(got: str, choices: Iterable[str]) -> str | None:
+    """The choice most like `got`, if any is like it at all."""
+    match = difflib.get_close_matches(got.lower(), list(choices), n=1, cutoff=0.5)
+    return match[0] if match else None

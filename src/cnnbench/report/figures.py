@@ -1,0 +1,136 @@
+"""The pictures of one run: confusion matrix, curves, worst mistakes.
+
+Figures are made without pyplot, so that nothing is left open and threads do not share a current figure.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from cnnbench.results import RunFolder, read_confusion, read_predictions
+
+CELLS_WITH_NUMBERS = 20  # beyond this many classes a cell is too small for its count
+TRAIN_COLOUR, VAL_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito: told apart by colour-blind readers
+
+
+def draw_run(run: RunFolder, test_images: np.ndarray) -> None:
+    """Draw every picture of a finished run.
+
+    Args:
+        test_images: uint8, (N, C, H, W), in the order of `predictions.npz`.
+    """
+    names, confusion = read_confusion(run.path)
+    _save(confusion_matrix(confusion, names), run.path / "confusion_matrix.png")
+    _save(curves(run.metrics()), run.path / "curves.png")
+    _save(mistakes(test_images, read_predictions(run.path), names), run.path / "mistakes.png")
+
+
+def draw_confusion(folder: Path) -> None:
+    """Draw the heatmap of a folder's `confusion_matrix.csv`."""
+    names, confusion = read_confusion(folder)
+    _save(confusion_matrix(confusion, names), folder / "confusion_matrix.png")
+
+
+def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """A heatmap of each row's shares, rows true, columns predicted, with the counts written in up to 20 classes."""
+    count = len(class_names)
+    side = min(16.0, 4.0 + 0.45 * count)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    numbers = count <= CELLS_WITH_NUMBERS
+    sns.heatmap(
+        shares,
+        ax=axes,
+        cmap="Blues",
+        vmin=0,
+        vmax=1,
+        square=True,
+        annot=confusion if numbers else False,
+        fmt="d",
+        annot_kws={"size": 9},
+        xticklabels=[_short(name) for name in class_names],
+        yticklabels=[_short(name) for name in class_names],
+        cbar_kws={"label": "share of the true class", "shrink": 0.8},
+    )
+    small = 10 if numbers else max(5.0, 10 - count / 20)
+    axes.tick_params(axis="x", rotation=0 if max(map(len, class_names)) < 4 else 90, labelsize=small)
+    axes.tick_params(axis="y", rotation=0, labelsize=small)
+    total = int(confusion.sum())
+    axes.set(
+        xlabel="predicted class",
+        ylabel="true class",
+        title=f"Confusion matrix, {total:,} images, {np.trace(confusion) / max(total, 1):.2%} correct",
+    )
+    return figure
+
+
+def curves(rows: Sequence[dict[str, float | None]]) -> Figure:
+    """Loss and accuracy against epochs, for training and validation."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, metric, unit in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("nats", "share"), strict=True):
+        _curve(axes, rows, f"train/{metric}", "train", TRAIN_COLOUR, "o")
+        _curve(axes, rows, f"val/{metric}", "validation", VAL_COLOUR, "s")
+        axes.set(xlabel="epoch", ylabel=f"{metric} ({unit})", title=metric.capitalize())
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def _curve(axes: Axes, rows: Sequence[dict[str, float | None]], key: str, label: str, colour: str, marker: str) -> None:
+    points = [(row["epoch"], row[key]) for row in rows if row.get(key) is not None]
+    if points:
+        sns.lineplot(
+            x=[x for x, _ in points],
+            y=[y for _, y in points],
+            ax=axes,
+            label=label,
+            color=colour,
+            marker=marker,
+        )
+
+
+def mistakes(
+    images: np.ndarray, predicted: Mapping[str, np.ndarray], class_names: Sequence[str], most: int = 25
+) -> Figure:
+    """The wrong predictions the model was surest of, each with its true class, its prediction and that probability.
+
+    Args:
+        images: uint8, (N, C, H, W).
+        predicted: `labels` (N,), `predictions` (N,) and `probabilities` (N, K), as in `predictions.npz`.
+        most: images in the grid.
+    """
+    labels, predictions, probabilities = (predicted[key] for key in ("labels", "predictions", "probabilities"))
+    wrong = np.flatnonzero(labels != predictions)
+    sure = probabilities[wrong, predictions[wrong]]
+    worst = wrong[np.argsort(-sure, kind="stable")][:most]
+    columns = 5
+    rows = max(1, -(-len(worst) // columns))
+    figure = Figure(figsize=(1.8 * columns, 2.1 * rows + 0.5), layout="constrained")
+    figure.suptitle(f"Worst mistakes: {len(worst)} of {len(wrong)} among {len(labels):,} test images")
+    cells = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in cells:
+        axes.axis("off")
+    for axes, index in zip(cells, worst, strict=False):
+        image = images[index].transpose(1, 2, 0)
+        axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
+        true, got = class_names[labels[index]], class_names[predictions[index]]
+        share = probabilities[index, predictions[index]]
+        axes.set_title(f"true {_short(true)}\nsaid {_short(got)} ({share:.0%})", fontsize=9)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=100)
+
+
+def _short(name: str) -> str:
+    # A dollar sign would start mathematical text.
+    text = name if len(name) <= 16 else name[:15] + "…"
+    return text.replace("$", r"\$")

@@ -1,0 +1,290 @@
+"""The run folder: which file holds what, written so that a reader never sees half of one.
+
+Everything in it is plain data (YAML, JSON, CSV, npz without pickles), and this module needs no torch, so a report
+can be made where torch is not installed.
+"""
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+
+
+def create_folder(path: Path) -> Path:
+    """Make a new folder and its parents.
+
+    Raises:
+        ValueError: it exists already and holds something: two runs never share a folder.
+        OSError: it cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if not path.is_dir() or any(path.iterdir()):
+            raise ValueError(f"{path} exists already and is not an empty folder") from None
+    return path.resolve()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file as one step: a temporary file in the same folder, flushed to the disk, then renamed."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Like `write_bytes`, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON; a number that is not finite becomes null, which every reader understands."""
+    write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """Write YAML in the order given."""
+    write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """Write rows under a header: `columns`, else every key in the order of first appearance."""
+    header = list(columns) if columns else list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays, compressed; arrays of Python objects are refused, for reading them would need pickle."""
+    content = io.BytesIO()
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise ValueError(f"array {name!r} holds Python objects")
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    write_bytes(path, content.getvalue())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: it is not valid JSON; the message names the file.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file of plain data.
+
+    Raises:
+        ValueError: it is not valid YAML, or holds tags; the message names the file.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, each a dict by column."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class RunFolder:
+    """One run's folder.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        ValueError: the folder does not exist.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise ValueError(f"{str(path)!r} is not a folder")
+
+    @classmethod
+    def existing(cls, path: Path | str) -> "RunFolder":
+        """A folder that holds a run.
+
+        Raises:
+            ValueError: it is missing or holds no `config.yaml`; the message says what a run folder looks like.
+        """
+        run = cls(path)
+        if not (run.path / "config.yaml").is_file():
+            inner = [child.name for child in sorted(run.path.iterdir()) if (child / "config.yaml").is_file()]
+            hint = f" It is a sweep: name one of its runs, such as {run.path / inner[0]}." if inner else ""
+            raise ValueError(f"{str(path)!r} is not a run folder: it has no config.yaml.{hint}")
+        return run
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where weights are kept."""
+        return self.path / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        """The run's log."""
+        return self.path / "train.log"
+
+    def start(self, config: Mapping[str, Any], overrides: Sequence[str], environment: Mapping[str, Any]) -> None:
+        """Write down what was asked and where it runs."""
+        self.checkpoints.mkdir(exist_ok=True)
+        write_yaml(self.path / "config.yaml", dict(config))
+        write_yaml(self.path / "overrides.yaml", list(overrides))
+        write_json(self.path / "env.json", environment)
+        self.set_status(RUNNING)
+
+    def config(self) -> dict[str, Any]:
+        """The resolved config, as plain data.
+
+        Raises:
+            ValueError: `config.yaml` is missing or not a mapping.
+        """
+        config = read_yaml(self.path / "config.yaml")
+        if not isinstance(config, dict):
+            raise ValueError(f"{self.path / 'config.yaml'} is damaged: it holds no keys")
+        return config
+
+    def set_status(self, state: str, message: str = "") -> None:
+        """Say how the run stands: running, finished, failed or interrupted."""
+        known = self.status()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        started = known.get("started", now)
+        write_json(
+            self.path / "status.json",
+            {"state": state, "message": message, "started": started, "updated": now, "pid": os.getpid()},
+        )
+
+    def status(self) -> dict[str, Any]:
+        """The last status, or an empty dict before there is one."""
+        path = self.path / "status.json"
+        return read_json(path) if path.is_file() else {}
+
+    def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write `metrics.csv`, a row an epoch."""
+        write_csv(self.path / "metrics.csv", rows)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of `metrics.csv` as numbers; an empty cell is None."""
+        rows = read_csv(self.path / "metrics.csv")
+        return [{key: _number(value) for key, value in row.items()} for row in rows]
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write `summary.json`, the run's result."""
+        write_json(self.path / "summary.json", summary)
+
+    def summary(self) -> dict[str, Any]:
+        """The run's result.
+
+        Raises:
+            ValueError: the run has none yet; the message gives its state.
+        """
+        path = self.path / "summary.json"
+        if not path.is_file():
+            state = self.status().get("state", "unknown")
+            raise ValueError(f"{str(self.path)!r} has no summary.json: the run is not finished (its state: {state})")
+        return read_json(path)
+
+
+def write_evaluation(
+    folder: Path,
+    *,
+    class_names: Sequence[str],
+    confusion: np.ndarray,
+    per_class: Sequence[Mapping[str, Any]],
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    probabilities: np.ndarray,
+) -> None:
+    """Write what is known of a model on one split: `confusion_matrix.csv`, `per_class.csv`, `predictions.npz`.
+
+    Args:
+        confusion: (K, K) counts, rows true, columns predicted.
+        labels, predictions: (N,) in dataset order.
+        probabilities: (N, K).
+    """
+    rows = [
+        {"true": name, **dict(zip(class_names, counts, strict=True))}
+        for name, counts in zip(class_names, confusion.tolist(), strict=True)
+    ]
+    write_csv(folder / "confusion_matrix.csv", rows, ["true", *class_names])
+    write_csv(folder / "per_class.csv", per_class)
+    write_npz(folder / "predictions.npz", labels=labels, predictions=predictions, probabilities=probabilities)
+
+
+def read_predictions(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of `predictions.npz`; one that would need pickle is refused by numpy."""
+    with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def read_confusion(folder: Path) -> tuple[list[str], np.ndarray]:
+    """Class names and the (K, K) counts of `confusion_matrix.csv`."""
+    with open(folder / "confusion_matrix.csv", encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file))
+    return header[1:], np.array([[int(cell) for cell in row[1:]] for row in rows], dtype=np.int64)
+
+
+def find_runs(folders: Iterable[Path]) -> list[RunFolder]:
+    """The run folders among `folders` and directly inside them, in the order of their names."""
+    found = []
+    for folder in folders:
+        candidates = [folder, *sorted(folder.iterdir(), key=_natural)] if folder.is_dir() else []
+        found += [RunFolder(path) for path in candidates if (path / "config.yaml").is_file()]
+    return found
+
+
+def _natural(path: Path) -> tuple[int, str]:
+    return (int(path.name), "") if path.name.isdigit() else (10**9, path.name)
+
+
+def _number(text: str) -> float | int | str | None:
+    if text == "":
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value

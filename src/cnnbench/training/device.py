@@ -1,0 +1,44 @@
+"""Which device a run uses, and the arithmetic it can do there."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+
+import torch
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device behind `trainer.device`; `auto` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        ValueError: the device is not on this machine; the message lists those that are.
+    """
+    cuda, mps = (
+        torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        torch.backends.mps.is_available(),
+    )
+    if name == "auto":
+        return torch.device("cuda:0" if cuda else "mps" if mps else "cpu")
+    device = torch.device(name)
+    missing = device.type == "cuda" and (device.index or 0) >= cuda
+    if missing or (device.type == "mps" and not mps):
+        here = ["auto", "cpu", *(f"cuda:{i}" for i in range(cuda)), *(["mps"] if mps else [])]
+        raise ValueError(f"trainer.device={name}: this machine has no such device. Accepted here: {', '.join(here)}")
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[None]]:
+    """Makes the context of a forward pass: mixed precision for bf16 and fp16, nothing for fp32.
+
+    Raises:
+        ValueError: fp16 elsewhere than on CUDA, where a loss scale cannot save it or it is slower than fp32.
+    """
+    if precision == "fp16" and device.type != "cuda":
+        raise ValueError(
+            f"trainer.precision=fp16 needs trainer.device=cuda; on {device.type} accepted are fp32 and bf16"
+        )
+    enabled = precision != "fp32"
+    dtype = DTYPES[precision] if enabled else torch.bfloat16
+    return partial(torch.autocast, device.type, dtype=dtype, enabled=enabled)

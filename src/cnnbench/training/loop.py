@@ -1,0 +1,187 @@
+"""One step, one epoch, one evaluation. Nothing in a step waits for the device or branches on a value in it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnbench.metrics import add_to_confusion, new_confusion, scores
+from cnnbench.reproducibility import key, seed_model_noise
+from cnnbench.training.optim import Schedule
+
+LOOK_EVERY = 64  # steps between two looks at the loss on the host: often enough to stop a run that diverged
+
+
+class Batches(Protocol):
+    """What the loop needs of a loader; `cnnbench.data.Batches` is one."""
+
+    batch_size: int
+    device: torch.device
+    labels: Tensor  # int64 (N,), in the order of the split
+
+    def __len__(self) -> int:
+        """Batches an epoch; only the last may be smaller than `batch_size`."""
+
+    def epoch(self, number: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images float32 (N, C, H, W) and labels int64 (N,) of each batch of an epoch."""
+
+
+@dataclass
+class Evaluation:
+    """What one pass over a split came to.
+
+    Attributes:
+        loss: mean cross-entropy over the images.
+        confusion: (K, K) counts, rows true, columns predicted.
+        labels, predictions, probabilities: (N,), (N,), (N, K) in the order of the split; None unless asked for.
+    """
+
+    loss: float
+    confusion: np.ndarray
+    labels: np.ndarray | None = None
+    predictions: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+
+    def scores(self) -> dict[str, float]:
+        """Loss and every registered metric, by name."""
+        return {"loss": self.loss, **scores(self.confusion)}
+
+
+class Diverged(RuntimeError):
+    """The loss became infinite or not a number."""
+
+
+@dataclass
+class Stepper:
+    """One training step with its settings.
+
+    Attributes:
+        forward: the network, possibly compiled.
+        parameters: what gradients are clipped over.
+        autocast: a fresh context for the forward pass of each step; does nothing for fp32.
+        scaler: scales the loss for fp16; passes everything through for the others.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    parameters: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    autocast: Callable[[], AbstractContextManager[None]]
+    scaler: torch.amp.GradScaler
+    label_smoothing: float
+    clip_norm: float | None
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the weights along one batch; returns the batch's mean loss () and its logits (N, K), detached."""
+        with self.autocast():
+            logits = self.forward(images)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        if self.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach(), logits.detach()
+
+
+def train_one_epoch(
+    step: Stepper,
+    batches: Batches,
+    *,
+    epoch: int,
+    seed: int,
+    lr: float,
+    schedule: Schedule,
+    num_classes: int,
+    advance: Callable[[int, float | None], None],
+) -> Evaluation:
+    """Train on every batch once.
+
+    Args:
+        epoch: 0 for the first; with `seed` it fixes the order of the images and the noise of every step.
+        lr: the base learning rate, multiplied by `schedule(step)`.
+        advance: told the number of images done after each step, and now and then the current loss.
+
+    Returns:
+        The mean training loss (with label smoothing, as it is optimised) and the confusion matrix of the
+        predictions made while training.
+
+    Raises:
+        Diverged: a loss is infinite or not a number; the message names epoch and step, both counted from 1.
+    """
+    device = batches.device
+    losses = torch.zeros(len(batches), device=device)
+    sizes = torch.full((len(batches),), batches.batch_size, device=device)
+    sizes[-1] = len(batches.labels) - batches.batch_size * (len(batches) - 1)
+    confusion = new_confusion(num_classes, device)
+    first = epoch * len(batches)
+    for number, (images, labels) in enumerate(batches.epoch(epoch)):
+        seed_model_noise(key(seed, "step", epoch, number), device)
+        for group in step.optimizer.param_groups:
+            group["lr"] = lr * schedule(first + number)
+        loss, logits = step(images, labels)
+        losses[number] = loss
+        add_to_confusion(confusion, logits.argmax(1), labels)
+        look = number % LOOK_EVERY == 0
+        if look:
+            stop_if_diverged(losses[: number + 1], epoch)
+        advance(len(labels), loss.item() if look else None)
+    stop_if_diverged(losses, epoch)
+    return Evaluation(float((losses.double() * sizes).sum() / sizes.sum()), confusion.cpu().numpy())
+
+
+def stop_if_diverged(losses: Tensor, epoch: int) -> None:
+    """Look at an epoch's losses so far.
+
+    Raises:
+        Diverged: naming the first step whose loss is not finite.
+    """
+    finite = torch.isfinite(losses)
+    if not bool(finite.all()):
+        step = int((~finite).nonzero()[0])
+        raise Diverged(
+            f"the loss became {losses[step].item()} at epoch {epoch + 1}, step {step + 1}. "
+            "A smaller optimizer.lr, trainer.clip_norm=1 or scheduler.warmup_epochs=1 usually helps"
+        )
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    num_classes: int,
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
+    keep_predictions: bool = False,
+) -> Evaluation:
+    """Run a model over a split in its own order; the model comes back in the mode it was in."""
+    device = batches.device
+    confusion = new_confusion(num_classes, device)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    kept: list[tuple[Tensor, Tensor]] = []
+    was_training = model.training
+    model.eval()
+    try:
+        for images, labels in batches.epoch():
+            with autocast():
+                logits = model(images)
+            logits = logits.float()
+            predictions = logits.argmax(1)
+            total += F.cross_entropy(logits, labels, reduction="sum")
+            add_to_confusion(confusion, predictions, labels)
+            if keep_predictions:
+                kept.append((predictions, logits.softmax(1)))
+    finally:
+        model.train(was_training)
+    evaluation = Evaluation(float(total) / max(len(batches.labels), 1), confusion.cpu().numpy())
+    if keep_predictions:
+        evaluation.labels = batches.labels.cpu().numpy()
+        evaluation.predictions = torch.cat([part for part, _ in kept]).cpu().numpy()
+        evaluation.probabilities = torch.cat([part for _, part in kept]).cpu().numpy()
+    return evaluation

@@ -1,0 +1,38 @@
+"""Fixtures: real data where it is at hand, a real process for the command line, small configs."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+os.environ["OMP_NUM_THREADS"] = "1"  # two test workers on two cores; processes started by tests inherit it
+ROOT = Path(__file__).resolve().parents[1]
+# The machine is shared: how long an example takes says nothing about the code.
+settings.register_profile("cnnbench", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cnnbench")
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> str:
+    """The folder that holds MNIST, named by CNNBENCH_DATA."""
+    root = os.environ.get("CNNBENCH_DATA", "")
+    if not (Path(root) / "MNIST" / "raw").is_dir():
+        pytest.skip("needs MNIST: set CNNBENCH_DATA to a folder that holds MNIST/raw")
+    return root
+
+
+@pytest.fixture
+def cnnbench(tmp_path: Path) -> Run:
+    """Runs the command line as a process of its own, in an empty folder."""
+
+    def run(*arguments: str, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
+        env = {key: value for key, value in os.environ.items() if key != "CNNBENCH_DATA"} | environment
+        command = [sys.executable, "-m", "cnnbench", *arguments]
+        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+    return run

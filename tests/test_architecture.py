@@ -1,0 +1,80 @@
+"""The import table of DESIGN.md, read from the source."""
+
+import ast
+import re
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT
+
+SOURCE = ROOT / "src" / "cnnbench"
+BASE = {"registry", "reproducibility", "results"}
+ALLOWED: dict[str, set[str]] = {
+    "__init__": set(),
+    "__main__": {"cli"},
+    "registry": set(),
+    "reproducibility": {"__init__"},
+    "results": set(),
+    "config": {"registry"},
+    "data": BASE,
+    "models": BASE,
+    "metrics": BASE,
+    "training": BASE | {"metrics"},
+    "analysis": BASE | {"metrics"},
+    "report": {"results"},
+    "job": BASE | {"config", "data", "models", "metrics", "training", "analysis", "report"},
+    "cli": BASE | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report", "job"},
+}
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def place(path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            inner = f"{node.module}." if node.module == "cnnbench" else ""
+            found |= {f"{inner}{alias.name}" if inner else str(node.module) for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_follow_the_design_table(path):
+    own = {
+        name.split(".")[1] if "." in name else "__init__" for name in imports(path) if name.split(".")[0] == "cnnbench"
+    }
+    assert own <= ALLOWED[place(path)] | {place(path)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_only_the_command_line_sees_hydra(path):
+    if place(path) != "cli":
+        assert not {name for name in imports(path) if name.split(".")[0] in ("hydra", "typer")}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_files_stay_readable(path):
+    assert path.stem not in ("utils", "helpers", "common")
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_results_and_report_need_no_torch():
+    code = "import sys, cnnbench.report.comparison, cnnbench.report.figures; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_nothing_that_could_run_a_strangers_file_is_called():
+    forbidden = re.compile(
+        r"weights_only=False|pickle\.loads?\(|allow_pickle=True|(?<!safetensors\.)torch\.load\(|yaml\.(unsafe_)?load\(|\beval\(|\bexec\(|extractall"
+    )
+    for path in FILES:
+        text = path.read_text().replace("model.eval(", "")
+        assert not forbidden.findall(text), path

@@ -1,0 +1,99 @@
+"""Counts against torch's own FLOP counter, and receptive fields against gradients."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cnnbench import registry
+from cnnbench.analysis import summarize
+from cnnbench.models import build_model
+
+NAMES = registry.names("model")
+
+
+def build(name, size=28, channels=1, **arguments):
+    return build_model(name, in_channels=channels, image_size=size, num_classes=10, **arguments)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"width": 2}, {"depth": 2}, {"channels": 3, "size": 40}])
+@pytest.mark.parametrize("name", NAMES)
+def test_macs_are_half_of_what_torch_counts_as_flops(name, arguments):
+    model = build(name, **arguments)
+    channels, size = arguments.get("channels", 1), arguments.get("size", 28)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.randn(1, channels, size, size))
+    described = summarize(model, channels, size)
+    assert described.macs == counter.get_total_flops() // 2
+    assert described.parameters == sum(p.numel() for p in model.parameters())
+    assert sum(layer.macs for layer in described.layers) == described.macs
+    assert sum(layer.parameters for layer in described.layers) == described.parameters
+
+
+def measured_field(model, channels, size):
+    """The pixels that the middle output of the last convolution or pooling depends on, by its gradient."""
+    kinds = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+    outputs = []
+    for module in model.modules():
+        if isinstance(module, kinds):
+            module.register_forward_hook(lambda _, __, output: outputs.append(output))
+        if isinstance(module, nn.Conv2d):
+            nn.init.ones_(module.weight)
+    image = torch.rand(1, channels, size, size, requires_grad=True)
+    model(image)
+    last = outputs[-1]
+    last[0, :, last.shape[2] // 2, last.shape[3] // 2].sum().backward()
+    rows = image.grad.abs().sum((0, 1)).sum(1).nonzero().flatten()
+    return int(rows[-1] - rows[0]) + 1
+
+
+class Linearised(nn.Module):
+    """Nothing between convolutions: a gradient then reaches every pixel of the field."""
+
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "mlp"])
+def test_the_receptive_field_equals_the_one_that_gradients_measure(name, depth, monkeypatch):
+    from cnnbench.models import layers
+
+    monkeypatch.setitem(layers.ACTIVATIONS, "relu", Linearised)
+    monkeypatch.setattr(nn, "MaxPool2d", nn.AvgPool2d)
+    model = build(name, size=96, depth=depth)
+    described = summarize(model, 1, 96)
+    assert described.receptive_field == (measured_field(model, 1, 96),) * 2
+
+
+def test_known_figures():
+    lenet5, mlp = summarize(build("lenet5"), 1, 28), summarize(build("mlp"), 1, 28)
+    assert (lenet5.macs, lenet5.depth, lenet5.receptive_field) == (281_640, 5, (16, 16))
+    assert (mlp.macs, mlp.depth, mlp.receptive_field) == (101_632, 2, (28, 28))
+
+
+class Branches(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.wide = nn.Conv2d(1, 2, 3, dilation=4, padding=4)
+        self.flat = nn.Conv2d(1, 2, (1, 7), padding=(0, 3))
+        self.second = nn.Conv2d(4, 2, 3, stride=2)
+
+    def forward(self, x):
+        return self.second(torch.cat([self.wide(x), self.flat(x)], dim=1))
+
+
+def test_branches_take_the_widest_field_of_each_axis_and_the_longest_path():
+    described = summarize(Branches(), 1, 32)
+    assert described.receptive_field == (9 + 2, 9 + 2)
+    assert [layer.receptive_field for layer in described.layers] == [(9, 9), (1, 7), (11, 11)]
+    assert described.depth == 2
+
+
+def test_a_summary_leaves_the_model_as_it_was():
+    model = build("lenet5", dropout=0.5).train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    summarize(model, 1, 28)
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())

@@ -1,0 +1,66 @@
+"""Against scikit-learn, which computes the same figures from the labels themselves."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
+
+from cnnbench import registry
+from cnnbench.metrics import add_to_confusion, new_confusion, per_class, scores
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+CASES = st.integers(2, 12).flatmap(
+    lambda k: st.tuples(
+        st.just(k), st.lists(st.tuples(st.integers(0, k - 1), st.integers(0, k - 1)), min_size=1, max_size=80)
+    )
+)
+
+
+def counted(k, pairs, batch=7):
+    confusion = new_confusion(k)
+    for start in range(0, len(pairs), batch):
+        labels, predictions = torch.tensor(pairs[start : start + batch]).T
+        add_to_confusion(confusion, predictions, labels)
+    return confusion.numpy()
+
+
+@given(CASES)
+def test_confusion_and_scores_equal_scikit_learn(case):
+    k, pairs = case
+    labels, predictions = np.array(pairs).T
+    confusion = counted(k, pairs)
+    np.testing.assert_array_equal(confusion, confusion_matrix(labels, predictions, labels=range(k)))
+    found = scores(confusion)
+    assert found["accuracy"] == pytest.approx(accuracy_score(labels, predictions))
+    assert found["f1_macro"] == pytest.approx(f1_score(labels, predictions, average="macro", zero_division=0))
+
+
+@given(CASES)
+def test_scores_of_each_class_equal_scikit_learn(case):
+    k, pairs = case
+    labels, predictions = np.array(pairs).T
+    rows = per_class(counted(k, pairs), [f"c{i}" for i in range(k)])
+    expected = precision_recall_fscore_support(labels, predictions, labels=range(k), zero_division=0)
+    for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
+        np.testing.assert_allclose([row[name] for row in rows], values)
+
+
+def test_rows_are_true_classes_and_columns_predicted_ones():
+    confusion = counted(3, [(0, 2)])
+    assert confusion[0, 2] == 1
+    assert confusion.sum() == 1
+
+
+def test_scores_of_no_images_are_zero():
+    assert set(scores(np.zeros((3, 3), dtype=np.int64)).values()) == {0.0}
+
+
+def test_every_registered_metric_is_in_the_scores():
+    assert list(scores(np.eye(2, dtype=np.int64))) == registry.names("metric")
+
+
+def test_the_sum_of_parts_is_the_whole():
+    pairs = [(i % 4, (i * 7) % 4) for i in range(50)]
+    np.testing.assert_array_equal(counted(4, pairs[:20]) + counted(4, pairs[20:]), counted(4, pairs))
