@@ -1,0 +1,105 @@
+import json
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnbench import results
+from cnnbench.results import RunFolder
+
+
+def test_a_folder_that_holds_something_is_not_taken(tmp_path):
+    results.create_folder(tmp_path / "new" / "run")
+    results.create_folder(tmp_path / "new" / "run")
+    (tmp_path / "new" / "run" / "x").touch()
+    with pytest.raises(ValueError, match="exists already"):
+        results.create_folder(tmp_path / "new" / "run")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    results.write_json(path, {"a": 1})
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        results.write_json(path, {"a": 2})
+    assert results.read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path):
+    results.write_json(tmp_path / "a.json", {"x": float("nan"), "y": [np.float32("inf"), np.int64(3), 1.5]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": None, "y": [None, 3, 1.5]}
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8),
+        min_size=1,
+        max_size=4,
+        unique=True,
+    )
+)
+def test_class_names_of_any_kind_survive_the_confusion_csv(tmp_path_factory, names):
+    folder = tmp_path_factory.mktemp("c")
+    k = len(names)
+    confusion = np.arange(k * k).reshape(k, k)
+    arrays = {"labels": np.zeros(1, int), "predictions": np.zeros(1, int), "probabilities": np.ones((1, k))}
+    results.write_evaluation(folder, class_names=names, confusion=confusion, per_class=[], **arrays)
+    read_names, read = results.read_confusion(folder)
+    assert read_names == names
+    np.testing.assert_array_equal(read, confusion)
+
+
+def test_arrays_of_objects_are_neither_written_nor_read(tmp_path):
+    with pytest.raises(ValueError, match="holds Python objects"):
+        results.write_npz(tmp_path / "a.npz", x=np.array([{}], dtype=object))
+    np.savez(tmp_path / "predictions.npz", labels=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        results.read_predictions(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["a: [", "!!python/object/apply:os.system ['true']", "\x00"])
+def test_damaged_or_hostile_yaml_is_refused(text, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"config.yaml is damaged"):
+        RunFolder.existing(tmp_path).config()
+
+
+def test_what_is_not_a_run_folder_is_named(tmp_path):
+    with pytest.raises(ValueError, match="is not a folder"):
+        RunFolder.existing(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"it has no config\.yaml"):
+        RunFolder.existing(tmp_path)
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0/config.yaml").touch()
+    with pytest.raises(ValueError, match=r"It is a sweep: name one of its runs, such as .*0"):
+        RunFolder.existing(tmp_path)
+    with pytest.raises(ValueError, match="holds no keys"):
+        RunFolder.existing(tmp_path / "0").config()
+    with pytest.raises(ValueError, match="not finished"):
+        RunFolder(tmp_path / "0").summary()
+
+
+def test_runs_are_found_in_the_order_of_their_numbers(tmp_path):
+    for name in ("10", "2", "x", "1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+    (tmp_path / "empty").mkdir()
+    assert [run.path.name for run in results.find_runs([tmp_path])] == ["1", "2", "10", "x"]
+
+
+def test_a_status_keeps_its_start(tmp_path):
+    run = RunFolder(tmp_path)
+    assert run.status() == {}
+    run.set_status("running")
+    started = run.status()["started"]
+    run.set_status("failed", "why")
+    assert run.status() | {"updated": ""} == {
+        "state": "failed",
+        "message": "why",
+        "started": started,
+        "updated": "",
+        "pid": os.getpid(),
+    }

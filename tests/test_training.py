@@ -1,0 +1,285 @@
+"""The trainer on real digits: the same bits twice, resume, best epoch, early stopping, divergence."""
+
+import copy
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+from cnnbench.cli.compose import single
+from cnnbench.config import from_dict, to_dict
+from cnnbench.job import batches_of, build_parts, evaluate_run, load_dataset, run_job
+from cnnbench.results import RunFolder, read_predictions
+from cnnbench.training.loop import Diverged, evaluate
+
+SMALL = ["trainer.epochs=2", "data.train_limit=300", "model=mlp"]
+
+
+def run(path, *overrides, resume=False):
+    config = single([*SMALL, *overrides])
+    path.mkdir(exist_ok=True)
+    return run_job(config, path, list(overrides), resume=resume)
+
+
+def assert_same_checkpoint(first, second, name="last"):
+    left, right = (load_file(folder / f"checkpoints/{name}.safetensors") for folder in (first, second))
+    assert left.keys() == right.keys()
+    for key in left:
+        assert torch.equal(left[key], right[key]), key
+
+
+def without_times(run_folder):
+    return [
+        {key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
+        for row in RunFolder(run_folder).metrics()
+    ]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("model=lenet5", "model.dropout=0.5", "optimizer=sgd", "scheduler=one_cycle", "trainer.channels_last=true"),
+        ("model=lenet5_1998", "optimizer=adamw", "trainer.precision=bf16", "trainer.clip_norm=1"),
+    ],
+)
+def test_the_same_command_gives_the_same_bits_twice(overrides, tmp_path):
+    torch.manual_seed(1)
+    run(tmp_path / "a", *overrides)
+    torch.manual_seed(2)
+    run(tmp_path / "b", *overrides)
+    for name in ("best", "last"):
+        assert_same_checkpoint(tmp_path / "a", tmp_path / "b", name)
+    assert without_times(tmp_path / "a") == without_times(tmp_path / "b")
+    first, second = (read_predictions(tmp_path / name) for name in "ab")
+    assert all(np.array_equal(first[key], second[key]) for key in first)
+
+
+def test_another_seed_gives_other_weights(tmp_path):
+    run(tmp_path / "a")
+    run(tmp_path / "b", "seed=1")
+    with pytest.raises(AssertionError):
+        assert_same_checkpoint(tmp_path / "a", tmp_path / "b")
+
+
+class Stopped(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("model=lenet5", "model.dropout=0.5", "scheduler=one_cycle", "optimizer=sgd", "optimizer.momentum=0.9"),
+        ("optimizer=adamw", "trainer.patience=9", "scheduler=cosine", "scheduler.warmup_epochs=1"),
+    ],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(overrides, tmp_path, monkeypatch):
+    overrides = ("trainer.epochs=4", *overrides)
+    run(tmp_path / "whole", *overrides)
+    write = RunFolder.write_metrics
+
+    def stop_after_two_epochs(self, rows):
+        write(self, rows)
+        if len(rows) == 2:
+            raise Stopped
+
+    monkeypatch.setattr(RunFolder, "write_metrics", stop_after_two_epochs)
+    with pytest.raises(Stopped):
+        run(tmp_path / "cut", *overrides)
+    monkeypatch.undo()
+    assert RunFolder(tmp_path / "cut").status()["state"] == "interrupted"
+    run(tmp_path / "cut", *overrides, resume=True)
+    assert RunFolder(tmp_path / "cut").status()["state"] == "finished"
+    for name in ("best", "last"):
+        assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut", name)
+    assert without_times(tmp_path / "whole") == without_times(tmp_path / "cut")
+
+
+def test_a_run_stopped_before_its_first_checkpoint_resumes_from_the_beginning(tmp_path, monkeypatch):
+    run(tmp_path / "whole")
+    monkeypatch.setattr("cnnbench.training.trainer._save", lambda *_, **__: (_ for _ in ()).throw(Stopped))
+    with pytest.raises(Stopped):
+        run(tmp_path / "cut")
+    monkeypatch.undo()
+    run(tmp_path / "cut", resume=True)
+    assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_the_best_epoch_is_chosen_on_validation_and_tested_once(tmp_path, monkeypatch):
+    summary = run(tmp_path / "a", "trainer.epochs=6", "optimizer.lr=0.01")
+    rows = RunFolder(tmp_path / "a").metrics()
+    accuracies = [row["val/accuracy"] for row in rows]
+    assert summary["best_epoch"] == 1 + accuracies.index(max(accuracies))
+    record = json.loads((tmp_path / "a/checkpoints/best.json").read_text())
+    assert record["epoch"] == summary["best_epoch"]
+    _, metrics = evaluate_run(tmp_path / "a", split="val")
+    assert metrics["accuracy"] == max(accuracies)
+    _, metrics = evaluate_run(tmp_path / "a", split="test", device="cpu")
+    assert metrics["accuracy"] == summary["test/accuracy"]
+    assert metrics["loss"] == summary["test/loss"]
+
+
+def test_a_loss_is_monitored_downwards(tmp_path):
+    summary = run(tmp_path / "a", "trainer.monitor=val/loss", "trainer.epochs=6", "optimizer.lr=0.05")
+    losses = [row["val/loss"] for row in RunFolder(tmp_path / "a").metrics()]
+    assert summary["best_epoch"] == 1 + losses.index(min(losses))
+
+
+def test_without_validation_the_last_epoch_is_the_result(tmp_path):
+    summary = run(tmp_path / "a", "data.val_fraction=0", "trainer.epochs=3")
+    assert summary["best_epoch"] == 3
+    assert summary["val_images"] == 0
+    assert_weights_equal(tmp_path / "a")
+    assert {row["val/accuracy"] for row in RunFolder(tmp_path / "a").metrics()} == {None}
+
+
+def assert_weights_equal(folder):
+    best, last = (load_file(folder / f"checkpoints/{name}.safetensors") for name in ("best", "last"))
+    assert all(torch.equal(value, last[key]) for key, value in best.items())
+
+
+def test_early_stopping_waits_for_its_patience(tmp_path):
+    summary = run(tmp_path / "a", "trainer.patience=2", "trainer.epochs=60", "optimizer.lr=0.01")
+    assert summary["epochs"] < 60
+    assert summary["epochs"] == summary["best_epoch"] + 2
+
+
+@pytest.mark.parametrize("size", [64, 7])
+def test_an_infinite_loss_stops_the_run_and_names_epoch_and_step(size, tmp_path):
+    with pytest.raises(Diverged, match=r"the loss became (nan|inf) at epoch \d+, step \d+"):
+        run(tmp_path / "a", "optimizer=sgd", "optimizer.lr=1e20", f"trainer.batch_size={size}")
+    status = RunFolder(tmp_path / "a").status()
+    assert status["state"] == "failed"
+    assert "the loss became" in status["message"]
+    assert not (tmp_path / "a/summary.json").exists()
+
+
+def test_the_named_step_is_the_first_that_is_not_finite(tmp_path):
+    losses = torch.tensor([1.0, 2.0, math.nan, math.inf])
+    from cnnbench.training.loop import stop_if_diverged
+
+    with pytest.raises(Diverged, match="became nan at epoch 5, step 3"):
+        stop_if_diverged(losses, 4)
+    stop_if_diverged(losses[:2], 4)
+
+
+def test_an_epoch_equals_a_loop_written_by_hand(tmp_path):
+    config = single(
+        [*SMALL, "trainer.epochs=1", "optimizer=sgd", "trainer.label_smoothing=0.1", "trainer.clip_norm=0.5"]
+    )
+    dataset = load_dataset(config)
+    model = copy.deepcopy(build_parts(config).model)
+    batches = batches_of(dataset.train, dataset=dataset, config=config, device=torch.device("cpu"), shuffle=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    total, hits = 0.0, 0
+    for images, labels in batches.epoch(0):
+        logits = model(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        total += loss.item() * len(labels)
+        hits += int((logits.argmax(1) == labels).sum())
+    (tmp_path / "a").mkdir()
+    run_job(config, tmp_path / "a", [])
+    weights = load_file(tmp_path / "a/checkpoints/last.safetensors")
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(weights[f"model.{name}"], value, rtol=1e-4, atol=1e-6)
+    row = RunFolder(tmp_path / "a").metrics()[0]
+    assert row["train/loss"] == pytest.approx(total / len(dataset.train), rel=1e-5)
+    assert row["train/accuracy"] == hits / len(dataset.train)
+
+
+def test_an_evaluation_does_not_depend_on_its_batch_size():
+    config = single(SMALL)
+    parts = build_parts(config)
+    found = []
+    for size in (1, 7, 1000):
+        config.trainer.eval_batch_size = size
+        batches = batches_of(parts.dataset.test, dataset=parts.dataset, config=config, device=parts.device)
+        found.append(evaluate(parts.model, batches, num_classes=10, keep_predictions=True))
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0].confusion, other.confusion)
+        assert other.loss == pytest.approx(found[0].loss, rel=1e-5)
+        np.testing.assert_allclose(found[0].probabilities, other.probabilities, atol=1e-5)
+    assert found[0].probabilities.sum(1) == pytest.approx(1, abs=1e-5)
+
+
+def test_compiled_and_plain_runs_agree(tmp_path):
+    for name, flag in (("plain", "false"), ("compiled", "true")):
+        run(tmp_path / name, f"trainer.compile={flag}")
+    plain, compiled = (load_file(tmp_path / name / "checkpoints/last.safetensors") for name in ("plain", "compiled"))
+    assert plain.keys() == compiled.keys()
+    for key in plain:
+        torch.testing.assert_close(plain[key], compiled[key], rtol=1e-3, atol=1e-4)
+
+
+def test_the_run_folder_holds_what_the_design_says(tmp_path):
+    summary = run(tmp_path / "a", "tags=[course,first]")
+    expected = """config.yaml overrides.yaml env.json status.json train.log metrics.csv summary.json
+        confusion_matrix.csv per_class.csv predictions.npz confusion_matrix.png curves.png mistakes.png
+        checkpoints/best.safetensors checkpoints/best.json checkpoints/last.safetensors checkpoints/last.json"""
+    files = {str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*") if path.is_file()}
+    assert files == set(expected.split())
+    folder = RunFolder(tmp_path / "a")
+    assert from_dict(folder.config()) == from_dict(to_dict(single([*SMALL, "tags=[course,first]"])))
+    rows = folder.metrics()
+    assert list(rows[0])[:5] == ["epoch", "step", "lr", "train/loss", "train/accuracy"]
+    assert {"val/loss", "val/accuracy", "val/f1_macro", "seconds", "images_per_second"} <= set(rows[0])
+    stored = read_predictions(folder.path)
+    assert len(stored["labels"]) == 360
+    assert (stored["predictions"] == stored["probabilities"].argmax(1)).all()
+    assert (stored["labels"] == stored["predictions"]).mean() == summary["test/accuracy"]
+    assert json.loads((tmp_path / "a/summary.json").read_text()) == summary
+
+
+def test_tensorboard_gets_every_metric(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(tmp_path / "a", "logger=tensorboard")
+    events = EventAccumulator(str(tmp_path / "a/tensorboard"))
+    events.Reload()
+    rows = RunFolder(tmp_path / "a").metrics()
+    for name in ("train/loss", "val/accuracy", "val/f1_macro"):
+        logged = [event.value for event in events.Scalars(name)]
+        assert logged == pytest.approx([row[name] for row in rows])
+
+
+def test_a_logger_without_its_package_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'cnnbench\[tensorboard\]'"):
+        build_parts(single(["logger=tensorboard"]))
+
+
+def test_evaluating_on_other_data_uses_the_runs_own_scaling(tmp_path, mnist_root):
+    run(tmp_path / "a", "data.normalize=dataset")
+    folder, metrics = evaluate_run(tmp_path / "a", data="mnist", root=mnist_root)
+    assert folder == tmp_path / "a/evaluations/mnist_test"
+    assert metrics["images"] == 10_000
+    assert metrics["accuracy"] > 0.15
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"metrics.json", "confusion_matrix.csv", "per_class.csv", "predictions.npz", "confusion_matrix.png"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"split": "testing"}, "--split testing: the run has no such split"),
+        ({"data": "cifar10"}, r"cifar10 does not fit the run: it has 10 classes in 3 channel\(s\)"),
+        ({"data": "emnist"}, "emnist does not fit|needs the option"),
+        ({"data": "minst"}, "unknown data 'minst'. Did you mean 'mnist'"),
+        ({"device": "cuda:99"}, "trainer.device=cuda:99: this machine has no such device"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_says_why(arguments, message, tmp_path):
+    run(tmp_path / "a", "trainer.epochs=1")
+    with pytest.raises(ValueError, match=message):
+        evaluate_run(tmp_path / "a", **arguments)
+    assert not (tmp_path / "a/evaluations").exists()
