@@ -143,13 +143,14 @@ def run_job(config: Config, path: Path, overrides: Sequence[str], *, resume: boo
     with _logged_to(run.log), _status_of(run):
         parts = build_parts(config)
         log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
-        outcome = _train(config, run, parts, resume)
+        outcome = train_parts(config, run, parts, resume=resume)
         summary = _summary(config, parts, outcome)
         _write_results(run, parts.dataset, outcome.test, summary)
     return summary
 
 
-def _train(config: Config, run: RunFolder, parts: Parts, resume: bool) -> Outcome:
+def train_parts(config: Config, run: RunFolder, parts: Parts, *, resume: bool = False) -> Outcome:
+    """Train and test what `build_parts` made, in a run folder that has been started."""
     trainer, dataset = config.trainer, parts.dataset
     batches = partial(batches_of, dataset=dataset, config=config, device=parts.device)
     logger = open_logger(config.logger.name, run.path, config.logger.options)

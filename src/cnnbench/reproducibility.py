@@ -5,6 +5,7 @@ some other generator has run, so a resumed run, another worker count or one batc
 """
 
 import hashlib
+import importlib.metadata
 import os
 import platform
 import sys
@@ -68,15 +69,13 @@ def set_deterministic(enabled: bool) -> None:
 
 def environment() -> dict[str, Any]:
     """What a reader needs to judge or repeat a measurement: versions, hardware, threads, command."""
-    import torchvision
-
     import cnnbench
 
     record: dict[str, Any] = {
         "cnnbench": cnnbench.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": importlib.metadata.version("torchvision"),
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "cpu_count": os.cpu_count(),

@@ -32,9 +32,11 @@ def build_optimizer(
         ValueError: an unknown name or option.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
+    # One group where all are treated alike: each group is a call of its own in every step.
+    alike = decay_bias_and_norm or weight_decay == 0
     groups = [
-        {"params": [p for p in trained if p.ndim > 1 or decay_bias_and_norm], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1 and not decay_bias_and_norm], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim > 1 or alike], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1 and not alike], "weight_decay": 0.0},
     ]
     device = next((p.device.type for p in trained), "cpu")
     # One fused kernel for all parameters: on a small network's CPU step the loop over parameters costs as much

@@ -1,0 +1,95 @@
+"""Time of one training epoch on MNIST at batch 64: the course's way, a bare tensor loop, cnnbench.
+
+    CNNBENCH_DATA=DIR make bench          # or: python benchmarks/epoch_time.py --rounds 5
+
+The three take turns within each round, so that a slow minute of a shared machine touches all of them; medians and
+the medians of the rounds' own ratios are printed. Bare loop: the images are normalised once, beforehand, and nothing
+is measured or shown; model, batch and (fused) Adam are those of cnnbench. cnnbench: all of `fit` for one epoch with
+metrics, log, progress, metrics.csv and both checkpoints; only the look at the test set is cut to ten images.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from course_way import loaders, train_epoch
+
+from cnnbench.cli.compose import single
+from cnnbench.config import Config
+from cnnbench.data import normalize
+from cnnbench.job import build_parts, train_parts
+from cnnbench.results import RunFolder, create_folder
+
+
+def course_way(config: Config) -> float:
+    model = build_parts(config).model
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    batches, _ = loaders(config.data.root)
+    started = time.perf_counter()
+    train_epoch(model, optimizer, batches)
+    return time.perf_counter() - started
+
+
+def bare_loop(config: Config) -> float:
+    parts = build_parts(config)
+    model, train = parts.model, parts.dataset.train
+    images = normalize(train.images, torch.tensor([0.5]), torch.tensor([0.5]))
+    labels = train.labels
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    started = time.perf_counter()
+    for indices in torch.randperm(len(labels)).split(64):
+        loss = F.cross_entropy(model(images.index_select(0, indices)), labels.index_select(0, indices))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return time.perf_counter() - started
+
+
+def cnnbench(config: Config) -> float:
+    parts = build_parts(config)
+    few = torch.arange(10)
+    parts.dataset = replace(parts.dataset, test=parts.dataset.test[few])
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(create_folder(Path(folder) / "run"))
+        run.start({}, [], {})
+        started = time.perf_counter()
+        train_parts(config, run, parts)
+        return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--models", nargs="+", default=["mlp", "lenet5"])
+    parser.add_argument("--without-course", action="store_true", help="only the bare loop and cnnbench")
+    arguments = parser.parse_args()
+    ways = [bare_loop, cnnbench] if arguments.without_course else [course_way, bare_loop, cnnbench]
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
+    for name in arguments.models:
+        config = single(
+            [f"model={name}", "data=mnist", "data.val_fraction=0", "trainer.epochs=1", "trainer.device=cpu"]
+        )
+        for way in ways[-2:]:
+            way(config)  # warm up
+        rounds = [{way.__name__: way(config) for way in ways} for _ in range(arguments.rounds)]
+        for way in ways:
+            seconds = [times[way.__name__] for times in rounds]
+            spread = f"({min(seconds):.3f}…{max(seconds):.3f})"
+            print(f"{name:8} {way.__name__:12} {statistics.median(seconds):7.3f} s  {spread}")
+        print_ratio(name, "cnnbench ÷ bare loop", [times["cnnbench"] / times["bare_loop"] for times in rounds])
+        if not arguments.without_course:
+            print_ratio(name, "course's way ÷ cnnbench", [times["course_way"] / times["cnnbench"] for times in rounds])
+
+
+def print_ratio(name: str, what: str, ratios: list[float]) -> None:
+    print(f"{name:8} {what}: {statistics.median(ratios):.3f}  ({min(ratios):.3f}…{max(ratios):.3f})")
+
+
+if __name__ == "__main__":
+    main()
