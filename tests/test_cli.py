@@ -1,0 +1,249 @@
+"""The command line as a user meets it: a process, its exit code, its output, its files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cnnbench import __version__
+from cnnbench.cli import choices, compose
+from cnnbench.results import RunFolder
+
+QUICK = ["trainer.epochs=1", "data.train_limit=200"]
+WRONG = [
+    (["model=lennet5"], "unknown model 'lennet5'. Did you mean 'lenet5'? Valid: lenet5"),
+    (["modle=mlp"], "unknown key 'modle'. Did you mean 'model'?"),
+    (["lr=0.1"], "unknown key 'lr'. Did you mean 'optimizer.lr'?"),
+    (["trainer.epoch=3"], "unknown key in trainer 'epoch'. Did you mean 'epochs'?"),
+    (["trainr.epochs=3"], "unknown key 'trainr.epochs'. Did you mean 'trainer.epochs'?"),
+    (["optimizer.momentum=0.9"], "unknown key in optimizer 'momentum'. Valid: betas"),
+    (["+optimizer.momentum=0.9"], "unknown optimizer.adam option 'momentum'"),
+    (["optimizer=sgd", "optimizer.momentum=fast"], "optimizer.momentum: Value 'fast' of type 'str'"),
+    (["experiment=mlp_vs_lenet"], "unknown experiment 'mlp_vs_lenet'. Did you mean 'mlp_vs_lenet5'?"),
+    (["trainer.epochs=many"], "trainer.epochs=many: accepted is a whole number"),
+    (["optimizer.lr=-1"], "optimizer.lr=-1.0: accepted is a number above 0"),
+    (["trainer.device=gpu"], "trainer.device=gpu: accepted is auto, cpu, cuda, cuda:N or mps"),
+    (["trainer.device=cuda:77"], "trainer.device=cuda:77: this machine has no such device"),
+    (["model"], "'model' is not an override: accepted is KEY=VALUE"),
+    (["model.width=[1"], "'model.width=[1' cannot be read as KEY=VALUE"),
+    (["model=mlp,lenet5"], "model=mlp,lenet5 names several values: add -m"),
+    (["-m", "model=mlp,lenet5", "optimizer.lr=0.1,-1"], "optimizer.lr=-1.0: accepted"),
+    (["-m", "model=mlp,lenet6"], "unknown model 'lenet6'. Did you mean 'lenet5'?"),
+    (["data.image_size=8"], "data.image_size=8 is too small for lenet5"),
+    (["data=mnist", "data.download=false"], "data=mnist is not in"),
+    (["scheduler=one_cycle", "scheduler.peak_at=2"], "scheduler.peak_at=2.0: accepted"),
+    (["resume=nowhere"], "'nowhere' is not a folder"),
+    (["resume=nowhere", "seed=1"], "no other override is accepted beside it"),
+    (["name=../elsewhere"], "name=../elsewhere: accepted is letters"),
+    (["--frobnicate"], "No such option: --frobnicate"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_a_wrong_command_ends_with_2_and_one_message_and_writes_nothing(
+    arguments, message, tmp_path, monkeypatch, capsys
+):
+    # In this process, for speed: the same main() that the console script calls; two run as real processes below.
+    from cnnbench.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CNNBENCH_DATA", raising=False)
+    monkeypatch.setattr(sys, "argv", ["cnnbench", "train", *arguments])
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    signal.signal(signal.SIGTERM, before)
+    captured = capsys.readouterr()
+    assert ended.value.code == 2
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_command_in_a_process_of_its_own(cnnbench, tmp_path):
+    done = cnnbench("train", "model=lennet5")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: unknown model 'lennet5'. Did you mean 'lenet5'? Valid: lenet5, lenet5_1998, mlp\n"
+    assert list(tmp_path.iterdir()) == []
+    assert "Traceback" in cnnbench("train", "model=lennet5", "--debug").stderr
+
+
+def test_train_evaluate_and_resume_a_finished_run(cnnbench, tmp_path):
+    done = cnnbench("train", *QUICK, "model=mlp", "tags=[a,b]")
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1/1  loss" in done.stderr
+    assert "it/s" not in done.stderr, "no progress bar where there is no terminal"
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("outputs/mlp_digits/")
+    run = RunFolder(tmp_path / last)
+    assert run.status()["state"] == "finished"
+    assert (run.path / "overrides.yaml").read_text().splitlines()[-1] == "- tags=[a,b]"
+    assert f"{run.summary()['test/accuracy']:.2%}" in done.stdout
+
+    measured = cnnbench("evaluate", last)
+    assert measured.returncode == 0, measured.stderr
+    assert measured.stdout.splitlines()[-1] == f"{last}/evaluations/digits_test"
+    assert f"accuracy   {run.summary()['test/accuracy']:.4f}" in measured.stdout
+
+    again = cnnbench("train", f"resume={last}")
+    assert again.returncode == 0
+    assert "is finished: nothing to resume" in again.stderr
+    assert again.stdout.splitlines()[-1] == last
+
+
+def test_a_sweep_makes_a_folder_a_job_and_a_table(cnnbench, tmp_path):
+    done = cnnbench("train", *QUICK, "model=mlp,lenet5", "-m", "seed=0,1", "data=digits")
+    assert done.returncode == 0, done.stderr
+    sweep = tmp_path / done.stdout.splitlines()[-1]
+    assert sweep.parent == tmp_path / "outputs/sweep"
+    names = {path.name for path in sweep.iterdir()}
+    assert names == {"0", "1", "2", "3", "sweep.yaml", "results.csv", "comparison.csv", "comparison.md"}
+    assert "model=lenet5" in done.stdout
+    assert "n = 2 seeds is few" in done.stdout
+    summaries = [RunFolder(sweep / str(i)).summary() for i in range(4)]
+    assert [(s["model"], s["seed"]) for s in summaries] == [("mlp", 0), ("mlp", 1), ("lenet5", 0), ("lenet5", 1)]
+
+
+def test_a_job_of_a_sweep_equals_the_run_alone(cnnbench, tmp_path):
+    sweep = tmp_path / cnnbench("train", *QUICK, "-m", "seed=3,4").stdout.splitlines()[-1]
+    alone = tmp_path / cnnbench("train", *QUICK, "seed=4").stdout.splitlines()[-1]
+    weights = [path / "checkpoints/last.safetensors" for path in (sweep / "1", alone)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_one_failed_job_leaves_the_others_and_ends_with_1(cnnbench, tmp_path):
+    done = cnnbench("train", *QUICK, "model=mlp", "optimizer=sgd", "-m", "optimizer.lr=0.01,1e20")
+    assert done.returncode == 1
+    assert "1 of 2 runs failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    sweep = tmp_path / done.stdout.splitlines()[-1]
+    assert [RunFolder(sweep / str(i)).status()["state"] for i in range(2)] == ["finished", "failed"]
+    assert "Not finished, and not in the table: 1." in done.stdout
+    assert "Traceback" in (sweep / "1/train.log").read_text()
+
+
+def test_a_run_that_diverges_ends_with_1_and_says_where(cnnbench):
+    done = cnnbench("train", *QUICK, "model=mlp", "optimizer=sgd", "optimizer.lr=1e20")
+    assert done.returncode == 1
+    assert "the loss became" in done.stderr
+    assert "at epoch 1, step" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_an_interrupted_run_says_so_and_resumes(number, code, word, cnnbench, tmp_path):
+    overrides = ["model=mlp", "trainer.epochs=40", "hydra.run.dir=run"]
+    command = [sys.executable, "-m", "cnnbench", "train", *overrides]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        checkpoint = tmp_path / "run/checkpoints/last.json"
+        deadline = time.monotonic() + 120
+        while not checkpoint.exists():
+            assert time.monotonic() < deadline, "no checkpoint appeared"
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert word in errors
+    assert "Traceback" not in errors
+    assert RunFolder(tmp_path / "run").status()["state"] == "interrupted"
+    resumed = cnnbench("train", "resume=run")
+    assert resumed.returncode == 0, resumed.stderr
+    assert cnnbench("train", *overrides[:2], "hydra.run.dir=whole").returncode == 0
+    weights = [tmp_path / name / "checkpoints/last.safetensors" for name in ("run", "whole")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_folder_that_is_taken_is_refused(cnnbench, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/precious.txt").write_text("mine")
+    done = cnnbench("train", *QUICK, "hydra.run.dir=run")
+    assert done.returncode == 2
+    assert "exists already and is not an empty folder" in done.stderr
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["precious.txt"]
+
+
+def test_two_runs_of_one_second_get_folders_of_their_own(tmp_path):
+    folders = {str(compose.request(QUICK).folder) for _ in range(20)}
+    assert len(folders) == 20
+
+
+def test_help_and_completion_answer_without_torch_or_hydra():
+    code = (
+        "import sys\nfrom cnnbench.cli.app import main\nfrom cnnbench.cli.choices import complete_override\n"
+        "assert 'model=mlp' in complete_override('model=')\nassert 'optimizer.lr=' in complete_override('opt')\n"
+        "try: main()\nfinally: assert not {'torch', 'hydra', 'sklearn', 'seaborn'} & set(sys.modules)"
+    )
+    for arguments in (["--help"], ["train", "--help"], ["--version"], ["list", "models"]):
+        subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
+
+
+def test_the_shell_can_complete_overrides():
+    environment = os.environ | {
+        "_CNNBENCH_COMPLETE": "complete_bash",
+        "COMP_WORDS": "cnnbench train model=le",
+        "COMP_CWORD": "2",
+    }
+    command = [sys.executable, "-m", "cnnbench"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "model=lenet5" in done.stdout.split()
+
+
+def test_version(cnnbench):
+    assert cnnbench("--version").stdout == f"cnnbench {__version__}\n"
+
+
+@pytest.mark.parametrize("what", choices.LISTED)
+def test_list_describes_every_choice_in_a_line(what, cnnbench):
+    lines = cnnbench("list", what).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == choices.groups()[choices.LISTED[what]]
+    assert all(len(line.split()) > 2 for line in lines)
+
+
+def test_list_of_something_else_names_what_there_is(cnnbench):
+    done = cnnbench("list", "model")
+    assert done.returncode == 2
+    assert "Did you mean 'models'?" in done.stderr
+
+
+def test_summary_needs_no_files_for_a_known_dataset(cnnbench):
+    done = cnnbench("summary", "model=lenet5", "data=cifar100", "--json")
+    described = json.loads(done.stdout)
+    assert (described["in_channels"], described["image_size"], described["num_classes"]) == (3, 32, 100)
+    given = cnnbench(
+        "summary", "model=lenet5", "--channels", "3", "--image-size", "32", "--num-classes", "100", "--json"
+    )
+    assert json.loads(given.stdout)["parameters"] == described["parameters"]
+    assert f"{described['parameters']:,} parameters" in cnnbench("summary", "model=lenet5", "data=cifar100").stdout
+
+
+def test_every_experiment_composes():
+    for name in choices.groups()["experiment"]:
+        asked = compose.request([f"experiment={name}", "data=digits"])
+        assert all(job.config.name == name for job in asked.jobs)
+        assert asked.is_sweep == (name != "lenet5_fast")
+
+
+def test_the_course_experiment_is_its_protocol_and_an_override_replaces_an_axis():
+    asked = compose.request(["experiment=mlp_vs_lenet5"])
+    assert len(asked.jobs) == 12
+    config = asked.jobs[-1].config
+    assert (config.model.name, config.seed, config.data.name) == ("lenet5", 5, "mnist")
+    assert (config.trainer.epochs, config.trainer.batch_size, config.data.val_fraction) == (5, 64, 0)
+    assert (config.optimizer.name, config.optimizer.lr, config.data.normalize) == ("adam", 1e-3, "half")
+    assert (config.model.activation, config.optimizer.weight_decay, config.scheduler.name) == ("relu", 0, "constant")
+    assert len(compose.request(["experiment=mlp_vs_lenet5", "seed=7"]).jobs) == 2
+
+
+def test_the_exercise_is_width_by_depth():
+    jobs = compose.request(["experiment=lenet5_width_depth"]).jobs
+    shapes = {(job.config.model.width, job.config.model.depth) for job in jobs}
+    assert shapes == {(1, 1), (1, 2), (2, 1), (2, 2)}

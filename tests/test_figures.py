@@ -1,0 +1,68 @@
+"""Pictures: that they show what they must, read off the figure before it is drawn, and that files are real PNGs."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnbench.report import figures
+
+
+def confusion(k):
+    return np.random.default_rng(0).integers(0, 30, (k, k)) + 500 * np.eye(k, dtype=int)
+
+
+@pytest.mark.parametrize(("k", "numbers"), [(2, 4), (10, 100), (20, 400), (100, 0)])
+def test_the_confusion_matrix_labels_its_axes_and_writes_counts_where_they_fit(k, numbers, tmp_path):
+    counts = confusion(k)
+    figure = figures.confusion_matrix(counts, [f"c{i}" for i in range(k)])
+    axes = figure.axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    assert [text.get_text() for text in axes.texts] == [str(n) for n in counts.ravel()][:numbers]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"c{i}" for i in range(k)]
+    assert axes.get_yaxis().get_inverted(), "the first class is at the top"
+    figures._save(figure, tmp_path / "x.png")
+    assert min(Image.open(tmp_path / "x.png").size) > 400
+
+
+def test_names_with_markup_are_shown_as_they_are(tmp_path):
+    names = ["$x^$", "<b>", "a" * 60, "日本"]
+    figures._save(figures.confusion_matrix(confusion(4), names), tmp_path / "x.png")
+
+
+def test_curves_show_training_and_validation():
+    rows = [
+        {"epoch": e, "train/loss": 1 / e, "val/loss": 2 / e, "train/accuracy": 0.5, "val/accuracy": None}
+        for e in (1, 2, 3)
+    ]
+    loss, accuracy = figures.curves(rows).axes
+    assert [line.get_label() for line in loss.lines] == ["train", "validation"]
+    np.testing.assert_allclose(loss.lines[1].get_ydata(), [2, 1, 2 / 3])
+    assert [line.get_label() for line in accuracy.lines] == ["train"]
+    assert loss.get_xlabel() == "epoch"
+
+
+def test_mistakes_are_the_surest_wrong_predictions_in_order():
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.01, 0.99]])
+    predicted = {
+        "labels": np.array([0, 0, 0, 0]),
+        "predictions": probabilities.argmax(1),
+        "probabilities": probabilities,
+    }
+    images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1).repeat(5, 2).repeat(5, 3)
+    figure = figures.mistakes(images, predicted, ["cat", "dog"])
+    axes = figure.axes[0]
+    assert [image.get_array()[0, 0] for image in axes.images] == [3, 1, 2]
+    assert axes.texts[0].get_text() == "true cat\nsaid dog (99%)"
+    assert "3 of 3 among 4 test images" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_no_mistakes_or_many_can_be_drawn(channels, tmp_path):
+    for wrong in (0, 400):
+        labels = np.zeros(400, dtype=int)
+        probabilities = np.tile([0.9, 0.1] if wrong == 0 else [0.1, 0.9], (400, 1))
+        predicted = {"labels": labels, "predictions": probabilities.argmax(1), "probabilities": probabilities}
+        images = np.zeros((400, channels, 8, 8), dtype=np.uint8)
+        figure = figures.mistakes(images, predicted, ["a", "b"])
+        assert len(figure.axes[0].images) == min(wrong, 25)
+        figures._save(figure, tmp_path / f"{wrong}.png")

@@ -1,0 +1,96 @@
+"""The wheel that the sdist builds, installed elsewhere, and the README's commands."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from cnnbench.results import RunFolder
+from conftest import ROOT
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    """A folder with the wheel's content, built from the sdist as a user's pip would."""
+    folder = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)  # an sdist, then a wheel from it
+    (wheel,) = folder.glob("*.whl")
+    target = folder / "site"
+    zipfile.ZipFile(wheel).extractall(target)
+    return target
+
+
+def test_the_wheel_holds_the_configs_and_nothing_foreign(installed):
+    names = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
+    configs = {f"cnnbench/configs/{path.relative_to(ROOT / 'configs')}" for path in (ROOT / "configs").rglob("*.yaml")}
+    assert configs <= names
+    assert all(name.startswith(("cnnbench/", "cnnbench-")) for name in names)
+
+
+def test_the_wheel_trains_in_any_directory(installed, tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    where = subprocess.run(
+        [sys.executable, "-c", "import cnnbench; print(cnnbench.__file__)"],
+        cwd=tmp_path, env=environment, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert where.stdout.strip() == str(installed / "cnnbench/__init__.py")
+    command = [sys.executable, "-m", "cnnbench", "train", "trainer.epochs=1", "data.train_limit=100"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+    assert RunFolder(tmp_path / done.stdout.splitlines()[-1]).status()["state"] == "finished"
+
+
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line
+    for block in re.findall(r"```(?:bash|sh|console)\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line and not line.startswith("#")
+]
+# Shortened for the test: the whole of these takes minutes, and the recorded runs are in benchmarks/.
+SHORTER = {"mnist": ["trainer.epochs=1", "data.train_limit=500", "data.val_fraction=0"]}
+
+
+def test_the_readme_opens_with_the_two_commands():
+    assert COMMANDS[:2] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("make ")])
+def test_every_make_command_of_the_readme_has_its_target(line):
+    subprocess.run(["make", "-n", *shlex.split(line, comments=True)[1:]], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which RUN is a finished run."""
+    folder = tmp_path_factory.mktemp("readme")
+    command = [sys.executable, "-m", "cnnbench", "train", "trainer.epochs=1", "hydra.run.dir=RUN"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("cnnbench ")])
+def test_every_cnnbench_command_of_the_readme_works(line, finished, request):
+    environment = dict(os.environ)
+    arguments = shlex.split(line.replace("SWEEP", "RUN"), comments=True)[1:]
+    if arguments[0] == "train" and not any(a.startswith("resume=") for a in arguments):
+        arguments += ["trainer.epochs=1", "data.train_limit=200"]
+        if "data=mnist" in arguments or any(a.startswith("experiment=") for a in arguments):
+            environment["CNNBENCH_DATA"] = request.getfixturevalue("mnist_root")
+            arguments += ["data.download=false"]
+        if any(a.startswith("experiment=") for a in arguments) and "experiment=lenet5_fast" not in arguments:
+            arguments += ["seed=0,1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "cnnbench", *arguments],
+        cwd=finished, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_links_of_the_readme_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (ROOT / target).exists(), target
