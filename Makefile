@@ -23,7 +23,7 @@ check: $(VENV)/.developing
 	$(BIN)/mypy
 
 bench: $(VENV)/.developing
-	$(BIN)/python benchmarks/epoch_time.py
+	$(BIN)/python benchmarks/epoch_time.py --rounds 5
 
 reproduce: $(VENV)/.developing
 	$(BIN)/python benchmarks/fast_recipe.py

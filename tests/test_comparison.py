@@ -47,12 +47,10 @@ def write_run(folder, number, overrides, seed, accuracy, *, state="finished", la
     run.start({"model": {"name": "mlp"}}, [*overrides, f"seed={seed}"], {})
     run.set_status(state)
     if state == "finished":
-        run.write_summary(
-            {
-                "model": "mlp", "data": "digits", "seed": seed, "parameters": 1234, "macs": 5678, "test/accuracy": accuracy,
-                "test/f1_macro": accuracy, "test/loss": 0.1, "train_seconds": 2.0, "test_labels_sha256": labels,
-            }
-        )  # fmt: skip
+        scores = {"test/accuracy": accuracy, "test/f1_macro": accuracy, "test/loss": 0.1}
+        size = {"parameters": 1234, "macs": 5678, "train_seconds": 2.0}
+        about = {"model": "mlp", "data": "digits", "seed": seed, "test_labels_sha256": labels}
+        run.write_summary({**about, **size, **scores})
 
 
 @pytest.fixture
