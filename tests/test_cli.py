@@ -129,12 +129,13 @@ def test_one_failed_job_leaves_the_others_and_ends_with_1(cnnbench, tmp_path):
     assert "Traceback" in (sweep / "1/train.log").read_text()
 
 
-def test_a_run_that_diverges_ends_with_1_and_says_where(cnnbench):
-    done = cnnbench("train", *QUICK, "model=mlp", "optimizer=sgd", "optimizer.lr=1e20")
+@pytest.mark.parametrize("flags", [[], ["--debug"]])
+def test_a_run_that_diverges_ends_with_1_and_says_where(flags, cnnbench):
+    done = cnnbench("train", *QUICK, "model=mlp", "optimizer=sgd", "optimizer.lr=1e20", *flags)
     assert done.returncode == 1
     assert "the loss became" in done.stderr
     assert "at epoch 1, step" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert ("Traceback" in done.stderr) == bool(flags)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from cnnbench import results
 from cnnbench.cli import compose, tables
-from cnnbench.cli.errors import RunFailed, exit_codes
+from cnnbench.cli.errors import RunFailed
 from cnnbench.config import from_dict
 from cnnbench.job import build_parts, run_job
 from cnnbench.report.comparison import compare, write_comparison
@@ -56,8 +56,6 @@ def _run(config: Any, folder: Path, overrides: Sequence[str], *, resume: bool = 
     try:
         return run_job(config, folder, overrides, resume=resume)
     except Exception as error:
-        if exit_codes.debug:
-            raise
         raise RunFailed(f"{type(error).__name__}: {error} (the log: {_shown(folder) / 'train.log'})") from error
 
 

@@ -110,7 +110,7 @@ def mistakes(
     wrong = np.flatnonzero(labels != predictions)
     sure = probabilities[wrong, predictions[wrong]]
     worst = wrong[np.argsort(-sure, kind="stable")][:most]
-    columns, caption = 5, 0.45
+    columns, caption = 5, 0.34
     rows = max(1, -(-len(worst) // columns))
     figure = Figure(figsize=(1.6 * columns, 1.6 * (1 + caption) * rows + 0.6))
     # One set of axes for the whole grid: one for each image would take ten times as long to draw.
