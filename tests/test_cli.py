@@ -1,10 +1,15 @@
 """The command line as a user meets it: a process, its exit code, its output, its files."""
 
+import contextlib
+import fcntl
 import json
 import os
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -161,6 +166,21 @@ def test_an_interrupted_run_says_so_and_resumes(number, code, word, cnnbench, tm
     assert cnnbench("train", *overrides[:2], "hydra.run.dir=whole").returncode == 0
     weights = [tmp_path / name / "checkpoints/last.safetensors" for name in ("run", "whole")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_terminal_gets_a_bar_with_loss_speed_and_time_left(tmp_path):
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    command = [sys.executable, "-m", "cnnbench", "train", "trainer.epochs=4"]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the terminal is gone when the process is
+            while part := os.read(ours, 4096):
+                shown += part
+    os.close(ours)
+    assert process.returncode == 0
+    assert re.search(r"epoch \d/4: .*\[\d+:\d+<\d+:\d+, .*img/s, loss=\d", shown.decode()), shown.decode()
 
 
 def test_a_folder_that_is_taken_is_refused(cnnbench, tmp_path):
