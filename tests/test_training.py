@@ -44,7 +44,7 @@ def without_times(run_folder):
     "overrides",
     [
         (),
-        ("model=lenet5", "model.dropout=0.5", "optimizer=sgd", "scheduler=one_cycle", "trainer.channels_last=true"),
+        ("model=lenet5", "model.dropout=0.5", "optimizer=sgd", "scheduler=one_cycle", "trainer.channels_last=false"),
         ("model=lenet5_1998", "optimizer=adamw", "trainer.precision=bf16", "trainer.clip_norm=1"),
     ],
 )
