@@ -12,7 +12,7 @@ PYTEST ?= $(BIN)/python -m pytest
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
 demo: $(VENV)/.installed
-	$(BIN)/cnnbench train name=demo
+	$(BIN)/cnnbench train name=demo trainer.epochs=40 scheduler=one_cycle optimizer.lr=0.004
 
 test: $(VENV)/.developing
 	$(PYTEST) -n 2 $(TESTS)
