@@ -1,7 +1,5 @@
 """The table at the end of a sweep, from run folders written by hand; statistics against scipy."""
 
-import csv
-
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -98,9 +96,9 @@ def test_other_test_images_are_not_compared(sweep):
 def test_files_hold_the_same_figures(sweep):
     compared = compare(sweep)
     write_comparison(compared, sweep)
-    runs = list(csv.DictReader((sweep / "results.csv").open()))
+    runs = results.read_csv(sweep / "results.csv")
     assert [float(row["test/accuracy"]) for row in runs] == [0.98, 0.99, 0.97, 0.96, 0.95, 0.96]
-    groups = list(csv.DictReader((sweep / "comparison.csv").open()))
+    groups = results.read_csv(sweep / "comparison.csv")
     assert float(groups[0]["accuracy_mean"]) == pytest.approx(0.98)
     assert float(groups[0]["difference_p"]) == compared.groups[0].difference.p
     lines = (sweep / "comparison.md").read_text().splitlines()
