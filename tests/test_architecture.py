@@ -25,7 +25,9 @@ ALLOWED: dict[str, set[str]] = {
     "analysis": BASE | {"metrics"},
     "report": {"results"},
     "job": BASE | {"config", "data", "models", "metrics", "training", "analysis", "report"},
-    "cli": BASE | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report", "job"},
+    "evaluation": BASE | {"config", "data", "training", "report", "job"},
+    "cli": BASE
+    | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report", "job", "evaluation"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -63,7 +65,7 @@ def test_only_the_command_line_sees_hydra(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_files_stay_readable(path):
     assert path.stem not in ("utils", "helpers", "common")
-    assert len(path.read_text().splitlines()) <= 400
+    assert len(path.read_text().splitlines()) <= 320
 
 
 def test_results_and_report_need_no_torch():

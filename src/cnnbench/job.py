@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,15 @@ from torch import nn
 
 from cnnbench import results
 from cnnbench.analysis import Summary, summarize
-from cnnbench.config import Config, from_dict, to_dict
-from cnnbench.data import Batches, Dataset, DatasetInfo, Split, data_shape, load_source, prepare
+from cnnbench.config import Config, to_dict
+from cnnbench.data import Batches, Dataset, DatasetInfo, Split, load_source, prepare
 from cnnbench.metrics import per_class
 from cnnbench.models import build_model
 from cnnbench.reproducibility import environment, set_deterministic
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
-from cnnbench.training import checkpoint
 from cnnbench.training.device import autocast, resolve_device
 from cnnbench.training.loggers import open_logger
-from cnnbench.training.loop import Evaluation, evaluate
+from cnnbench.training.loop import Evaluation
 from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
 from cnnbench.training.trainer import Outcome, fit
 
@@ -58,7 +57,7 @@ def build_parts(config: Config, *, shapes_only: bool = False) -> Parts:
     model = model_for(config, dataset.info, "meta" if shapes_only else "cpu")
     complexity = summarize(model, dataset.info.in_channels, dataset.info.image_size)
     if not shapes_only:
-        model = _placed(model, device, config)
+        model = placed(model, device, config)
     optimizer = build_optimizer(
         config.optimizer.name,
         model,
@@ -116,7 +115,8 @@ def model_for(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Modu
     )
 
 
-def _placed(model: nn.Module, device: torch.device, config: Config) -> nn.Module:
+def placed(model: nn.Module, device: torch.device, config: Config) -> nn.Module:
+    """The model on a device, in the config's memory format."""
     memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
     return model.to(device, memory_format=memory_format)  # type: ignore[call-overload]
 
@@ -241,85 +241,6 @@ def write_evaluation(folder: Path, info: DatasetInfo, evaluation: Evaluation) ->
         predictions=evaluation.predictions,
         probabilities=evaluation.probabilities,
     )
-
-
-def evaluate_run(
-    path: Path,
-    *,
-    split: str = "test",
-    data: str | None = None,
-    root: str | None = None,
-    device: str | None = None,
-    batch_size: int | None = None,
-) -> tuple[Path, dict[str, Any]]:
-    """Measure a run's best weights on a split, and write the figures beside the run.
-
-    Args:
-        split: train, val or test.
-        data: another dataset of the same classes and channels; resized to the run's image size.
-        root: where datasets are, if not where the run found them.
-
-    Returns:
-        The folder written to and the metrics.
-
-    Raises:
-        ValueError: not a finished run, no such split, or other classes.
-    """
-    run = RunFolder.existing(path)
-    config = from_dict(run.config())
-    tensors, record = checkpoint.load(run.checkpoints, "best")
-    info, mean, std = _prepared(record)
-    name = data or config.data.name
-    if name != config.data.name:
-        config.data.name, config.data.options = name, {}
-    config.data.root = root or config.data.root
-    config.data.image_size = info.image_size
-    config.trainer.device = device or "auto"
-    config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size
-    shape = data_shape(name, root=config.data.root, options=config.data.options)
-    if (shape[0], shape[2]) != (info.in_channels, info.num_classes):
-        raise ValueError(
-            f"{name} does not fit the run: it has {shape[2]} classes in {shape[0]} channel(s); "
-            f"the run was trained on {info.num_classes} in {info.in_channels}"
-        )
-    dataset = load_dataset(config)
-    if dataset.info.class_names != info.class_names:
-        raise ValueError(
-            f"{name} does not fit the run: it has the classes {', '.join(dataset.info.class_names)}; "
-            f"the run was trained on {', '.join(info.class_names)}"
-        )
-    chosen = {"train": dataset.train, "val": dataset.val, "test": dataset.test}.get(split)
-    if chosen is None:
-        raise ValueError(f"--split {split}: the run has no such split. Accepted: train, test and, if cut, val")
-    target = resolve_device(config.trainer.device)
-    # A run trained in fp16 on a GPU can be measured anywhere: where fp16 does not work, in fp32.
-    fits = config.trainer.precision != "fp16" or target.type == "cuda"
-    context = autocast(target, config.trainer.precision if fits else "fp32")
-    model = model_for(config, info)
-    checkpoint.load_model(model, tensors)
-    # Prepared as in training: the constants are those of the run, whatever another dataset's would be.
-    dataset = replace(dataset, mean=tuple(mean), std=tuple(std))
-    batches = batches_of(chosen, dataset=dataset, config=config, device=target)
-    model = _placed(model, target, config)
-    measured = evaluate(model, batches, num_classes=info.num_classes, autocast=context, keep_predictions=True)
-    folder = run.path / "evaluations" / f"{name}_{split}"
-    folder.mkdir(parents=True, exist_ok=True)
-    metrics = {"data": name, "split": split, "images": len(chosen), **measured.scores()}
-    write_evaluation(folder, info, measured)
-    from cnnbench.report import figures
-
-    figures.draw_confusion(folder)
-    results.write_json(folder / "metrics.json", metrics)
-    return folder, metrics
-
-
-def _prepared(record: dict[str, Any]) -> tuple[DatasetInfo, list[float], list[float]]:
-    try:
-        data = dict(record["data"])
-        mean, std = data.pop("mean"), data.pop("std")
-        return DatasetInfo(**{**data, "class_names": tuple(data["class_names"])}), mean, std
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"the checkpoint does not say how its images were prepared: {error}") from None
 
 
 @contextmanager

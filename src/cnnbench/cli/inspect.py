@@ -12,7 +12,7 @@ def evaluate(
     run: Path, *, split: str, data: str | None, root: str | None, device: str | None, batch_size: int | None
 ) -> None:
     """Measure a run on a split and print the metrics and the folder they were written to."""
-    from cnnbench.job import evaluate_run
+    from cnnbench.evaluation import evaluate_run
 
     folder, metrics = evaluate_run(run, split=split, data=data, root=root, device=device, batch_size=batch_size)
     for name, value in metrics.items():

@@ -1,0 +1,93 @@
+"""A finished run's best weights, measured on any split of its own or another dataset."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cnnbench import results
+from cnnbench.config import from_dict
+from cnnbench.data import DatasetInfo, data_shape
+from cnnbench.job import batches_of, load_dataset, model_for, placed, write_evaluation
+from cnnbench.results import RunFolder
+from cnnbench.training import checkpoint
+from cnnbench.training.device import autocast, resolve_device
+from cnnbench.training.loop import evaluate
+
+
+def evaluate_run(
+    path: Path,
+    *,
+    split: str = "test",
+    data: str | None = None,
+    root: str | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Measure a run's best weights on a split, and write the figures beside the run.
+
+    Args:
+        split: train, val or test.
+        data: another dataset of the same classes and channels; resized to the run's image size.
+        root: where datasets are, if not where the run found them.
+
+    Returns:
+        The folder written to and the metrics.
+
+    Raises:
+        ValueError: not a finished run, no such split, or other classes.
+    """
+    run = RunFolder.existing(path)
+    config = from_dict(run.config())
+    tensors, record = checkpoint.load(run.checkpoints, "best")
+    info, mean, std = _prepared(record)
+    name = data or config.data.name
+    if name != config.data.name:
+        config.data.name, config.data.options = name, {}
+    config.data.root = root or config.data.root
+    config.data.image_size = info.image_size
+    config.trainer.device = device or "auto"
+    config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size
+    shape = data_shape(name, root=config.data.root, options=config.data.options)
+    if (shape[0], shape[2]) != (info.in_channels, info.num_classes):
+        raise ValueError(
+            f"{name} does not fit the run: it has {shape[2]} classes in {shape[0]} channel(s); "
+            f"the run was trained on {info.num_classes} in {info.in_channels}"
+        )
+    dataset = load_dataset(config)
+    if dataset.info.class_names != info.class_names:
+        raise ValueError(
+            f"{name} does not fit the run: it has the classes {', '.join(dataset.info.class_names)}; "
+            f"the run was trained on {', '.join(info.class_names)}"
+        )
+    chosen = {"train": dataset.train, "val": dataset.val, "test": dataset.test}.get(split)
+    if chosen is None:
+        raise ValueError(f"--split {split}: the run has no such split. Accepted: train, test and, if cut, val")
+    target = resolve_device(config.trainer.device)
+    # A run trained in fp16 on a GPU can be measured anywhere: where fp16 does not work, in fp32.
+    fits = config.trainer.precision != "fp16" or target.type == "cuda"
+    context = autocast(target, config.trainer.precision if fits else "fp32")
+    model = model_for(config, info)
+    checkpoint.load_model(model, tensors)
+    # Prepared as in training: the constants are those of the run, whatever another dataset's would be.
+    dataset = replace(dataset, mean=tuple(mean), std=tuple(std))
+    batches = batches_of(chosen, dataset=dataset, config=config, device=target)
+    model = placed(model, target, config)
+    measured = evaluate(model, batches, num_classes=info.num_classes, autocast=context, keep_predictions=True)
+    folder = run.path / "evaluations" / f"{name}_{split}"
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = {"data": name, "split": split, "images": len(chosen), **measured.scores()}
+    write_evaluation(folder, info, measured)
+    from cnnbench.report import figures  # imported where it is used: it takes a second
+
+    figures.draw_confusion(folder)
+    results.write_json(folder / "metrics.json", metrics)
+    return folder, metrics
+
+
+def _prepared(record: dict[str, Any]) -> tuple[DatasetInfo, list[float], list[float]]:
+    try:
+        data = dict(record["data"])
+        mean, std = data.pop("mean"), data.pop("std")
+        return DatasetInfo(**{**data, "class_names": tuple(data["class_names"])}), mean, std
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the checkpoint does not say how its images were prepared: {error}") from None
