@@ -7,14 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two test workers on two cores; processes started by tests inherit it
+torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
 # The machine is shared: how long an example takes says nothing about the code.
 settings.register_profile("cnnbench", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("cnnbench")
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers_each_time() -> None:
+    """A test that draws weights or images draws the same ones in every run."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
