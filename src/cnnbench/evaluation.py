@@ -45,7 +45,6 @@ def evaluate_run(
         config.data.name, config.data.options = name, {}
     config.data.root = root or config.data.root
     config.data.image_size = info.image_size
-    config.trainer.device = device or "auto"
     config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size
     shape = data_shape(name, root=config.data.root, options=config.data.options)
     if (shape[0], shape[2]) != (info.in_channels, info.num_classes):
@@ -62,7 +61,7 @@ def evaluate_run(
     chosen = {"train": dataset.train, "val": dataset.val, "test": dataset.test}.get(split)
     if chosen is None:
         raise ValueError(f"--split {split}: the run has no such split. Accepted: train, test and, if cut, val")
-    target = resolve_device(config.trainer.device)
+    target = resolve_device(device or "auto")
     # A run trained in fp16 on a GPU can be measured anywhere: where fp16 does not work, in fp32.
     fits = config.trainer.precision != "fp16" or target.type == "cuda"
     context = autocast(target, config.trainer.precision if fits else "fp32")

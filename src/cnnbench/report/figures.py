@@ -115,7 +115,6 @@ def mistakes(
     figure = Figure(figsize=(1.6 * columns, 1.6 * (1 + caption) * rows + 0.6))
     # One set of axes for the whole grid: one for each image would take ten times as long to draw.
     axes = figure.add_axes((0.02, 0.0, 0.96, 1 - 0.5 / figure.get_figheight()))
-    axes.set(xlim=(0, columns), ylim=(rows * (1 + caption), 0), xticks=[], yticks=[], aspect="equal")
     axes.axis("off")
     figure.suptitle(f"Worst mistakes: {len(worst)} of {len(wrong)} among {len(labels):,} test images", y=0.99, va="top")
     for place, index in enumerate(worst):
@@ -132,7 +131,8 @@ def mistakes(
         names = _short(class_names[labels[index]]), _short(class_names[predictions[index]])
         text = f"true {names[0]}\nsaid {names[1]} ({share:.0%})"
         axes.text(x + 0.5, y + caption + 0.04, text, ha="center", va="bottom", fontsize=9)
-    axes.set(xlim=(0, columns), ylim=(rows * (1 + caption), 0))
+    # Last, for every imshow sets the limits to its own image.
+    axes.set(xlim=(0, columns), ylim=(rows * (1 + caption), 0), aspect="equal")
     return figure
 
 
