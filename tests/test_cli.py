@@ -97,6 +97,10 @@ def test_train_evaluate_and_resume_a_finished_run(cnnbench, tmp_path):
     assert measured.stdout.splitlines()[-1] == f"{last}/evaluations/digits_test"
     assert f"accuracy   {run.summary()['test/accuracy']:.4f}" in measured.stdout
 
+    other = cnnbench("evaluate", last, "--data", "emnist")
+    assert other.returncode == 2
+    assert "emnist does not fit the run: it has 47 classes" in other.stderr
+
     again = cnnbench("train", f"resume={last}")
     assert again.returncode == 0
     assert "is finished: nothing to resume" in again.stderr

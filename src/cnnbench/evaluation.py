@@ -1,5 +1,6 @@
 """A finished run's best weights, measured on any split of its own or another dataset."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ def evaluate_run(
     *,
     split: str = "test",
     data: str | None = None,
+    options: Mapping[str, Any] | None = None,
     root: str | None = None,
     device: str | None = None,
     batch_size: int | None = None,
@@ -28,6 +30,7 @@ def evaluate_run(
     Args:
         split: train, val or test.
         data: another dataset of the same classes and channels; resized to the run's image size.
+        options: what that dataset's own yaml adds.
         root: where datasets are, if not where the run found them.
 
     Returns:
@@ -42,7 +45,7 @@ def evaluate_run(
     info, mean, std = _prepared(record)
     name = data or config.data.name
     if name != config.data.name:
-        config.data.name, config.data.options = name, {}
+        config.data.name, config.data.options = name, dict(options or {})
     config.data.root = root or config.data.root
     config.data.image_size = info.image_size
     config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size
