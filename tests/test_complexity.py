@@ -23,7 +23,7 @@ def test_macs_are_half_of_what_torch_counts_as_flops(name, arguments):
     channels, size = arguments.get("channels", 1), arguments.get("size", 28)
     with FlopCounterMode(display=False) as counter:
         model(torch.randn(1, channels, size, size))
-    described = summarize(model, channels, size)
+    described = summarize(model, (channels, size, size))
     assert described.macs == counter.get_total_flops() // 2
     assert described.parameters == sum(p.numel() for p in model.parameters())
     assert sum(layer.macs for layer in described.layers) == described.macs
@@ -62,12 +62,12 @@ def test_the_receptive_field_equals_the_one_that_gradients_measure(name, depth, 
     monkeypatch.setitem(layers.ACTIVATIONS, "relu", Linearised)
     monkeypatch.setattr(nn, "MaxPool2d", nn.AvgPool2d)
     model = build(name, size=96, depth=depth)
-    described = summarize(model, 1, 96)
+    described = summarize(model, (1, 96, 96))
     assert described.receptive_field == (measured_field(model, 1, 96),) * 2
 
 
 def test_known_figures():
-    lenet5, mlp = summarize(build("lenet5"), 1, 28), summarize(build("mlp"), 1, 28)
+    lenet5, mlp = summarize(build("lenet5"), (1, 28, 28)), summarize(build("mlp"), (1, 28, 28))
     assert (lenet5.macs, lenet5.depth, lenet5.receptive_field) == (281_640, 5, (16, 16))
     assert (mlp.macs, mlp.depth, mlp.receptive_field) == (101_632, 2, (28, 28))
 
@@ -84,7 +84,7 @@ class Branches(nn.Module):
 
 
 def test_branches_take_the_widest_field_of_each_axis_and_the_longest_path():
-    described = summarize(Branches(), 1, 32)
+    described = summarize(Branches(), (1, 32, 32))
     assert described.receptive_field == (9 + 2, 9 + 2)
     assert [layer.receptive_field for layer in described.layers] == [(9, 9), (1, 7), (11, 11)]
     assert described.depth == 2
@@ -93,7 +93,7 @@ def test_branches_take_the_widest_field_of_each_axis_and_the_longest_path():
 def test_a_summary_leaves_the_model_as_it_was():
     model = build("lenet5", dropout=0.5).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    summarize(model, 1, 28)
+    summarize(model, (1, 28, 28))
     assert model.training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())

@@ -253,10 +253,10 @@ def check(name, root, images, **options):
         np.testing.assert_array_equal(split.labels, LABELS[part])
         assert split.images.dtype == torch.uint8
         assert split.labels.dtype == torch.int64
-    shape = data_shape(name, root="nowhere", options=options)
-    assert shape[:2] == (source.info.in_channels, source.info.image_size)
+    shape, classes = data_shape(name, root="nowhere", options=options)
+    assert shape == source.info.input_shape
     if name != "cifar100":  # this test's files name 10 of its 100 classes
-        assert shape[2] == source.info.num_classes
+        assert classes == source.info.num_classes
     return source
 
 

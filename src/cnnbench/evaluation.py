@@ -47,13 +47,13 @@ def evaluate_run(
     if name != config.data.name:
         config.data.name, config.data.options = name, dict(options or {})
     config.data.root = root or config.data.root
-    config.data.image_size = info.image_size
+    config.data.image_size = info.image_size if info.dimensions == 2 else None
     config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size
-    shape = data_shape(name, root=config.data.root, options=config.data.options)
-    if (shape[0], shape[2]) != (info.in_channels, info.num_classes):
+    shape, classes = data_shape(name, root=config.data.root, options=config.data.options)
+    if (len(shape), shape[0], classes) != (len(info.input_shape), info.in_channels, info.num_classes):
         raise ValueError(
-            f"{name} does not fit the run: it has {shape[2]} classes in {shape[0]} channel(s); "
-            f"the run was trained on {info.num_classes} in {info.in_channels}"
+            f"{name} does not fit the run: it has {classes} classes of {_kind(shape)}; "
+            f"the run was trained on {info.num_classes} of {_kind(info.input_shape)}"
         )
     dataset = load_dataset(config)
     if dataset.info.class_names != info.class_names:
@@ -84,6 +84,10 @@ def evaluate_run(
     figures.draw_confusion(folder)
     results.write_json(folder / "metrics.json", metrics)
     return folder, metrics
+
+
+def _kind(shape: tuple[int, ...]) -> str:
+    return f"{'images' if len(shape) == 3 else 'signals'} with {shape[0]} channel(s)"
 
 
 def _prepared(record: dict[str, Any]) -> tuple[DatasetInfo, list[float], list[float]]:

@@ -55,7 +55,7 @@ def build_parts(config: Config, *, shapes_only: bool = False) -> Parts:
     open_logger(config.logger.name, None, config.logger.options)
     dataset = load_dataset(config)
     model = model_for(config, dataset.info, "meta" if shapes_only else "cpu")
-    complexity = summarize(model, dataset.info.in_channels, dataset.info.image_size)
+    complexity = summarize(model, dataset.info.input_shape)
     if not shapes_only:
         model = placed(model, device, config)
     optimizer = build_optimizer(
@@ -105,6 +105,7 @@ def model_for(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Modu
         in_channels=info.in_channels,
         image_size=info.image_size,
         num_classes=info.num_classes,
+        dimensions=info.dimensions,
         width=config.model.width,
         depth=config.model.depth,
         activation=config.model.activation,

@@ -4,7 +4,7 @@ The pass computes shapes only, so that no weight or activation is allocated. It 
 calls (not only its modules), and therefore sees `F.max_pool2d` and an addition of branches as well.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,14 +57,15 @@ class Summary:
     layers: list[Layer] = field(default_factory=list)
 
 
-def summarize(model: nn.Module, in_channels: int, image_size: int) -> Summary:
-    """Describe a model for one image (in_channels, image_size, image_size).
+def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
+    """Describe a model for one image.
 
     Args:
+        input_shape: (C, H, W), or (C, L) for a signal.
         model: on any device; it is run on the meta device and left as it was.
     """
     layers: list[Layer] = []
-    watch = _Watch(image_size)
+    watch = _Watch((input_shape[1], input_shape[-1]))
     hooks = []
     names = {module: name for name, module in model.named_modules()}
     started: dict[nn.Module, int] = {}
@@ -88,7 +89,7 @@ def summarize(model: nn.Module, in_channels: int, image_size: int) -> Summary:
     try:
         model.eval()
         with watch, torch.no_grad():
-            image = torch.empty(1, in_channels, image_size, image_size, device="meta")
+            image = torch.empty(1, *input_shape, device="meta")
             output = torch.func.functional_call(model, weights, (image,))
     finally:
         model.train(was_training)
@@ -106,9 +107,9 @@ def summarize(model: nn.Module, in_channels: int, image_size: int) -> Summary:
 class _Watch(TorchFunctionMode):
     """Counts multiply-accumulates and carries a `Field` from tensor to tensor during a forward pass."""
 
-    def __init__(self, image_size: int) -> None:
+    def __init__(self, image_size: tuple[int, int]) -> None:
         super().__init__()
-        self.image_size = (image_size, image_size)
+        self.image_size = image_size
         self.macs = 0
         self.last_window = self.image_size
 

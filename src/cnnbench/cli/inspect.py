@@ -38,16 +38,17 @@ def summary(
 
     config = compose.single(overrides)
     if channels and image_size and num_classes:
-        known = channels, image_size, num_classes
+        shape: tuple[int, ...] = (channels, image_size, image_size)
+        classes = num_classes
     else:
-        known = data_shape(config.data.name, root=config.data.root, options=config.data.options)
-    in_channels = channels or known[0]
-    size = image_size or config.data.image_size or known[1]
-    classes = num_classes or known[2]
-    info = DatasetInfo(config.data.name, in_channels, size, tuple(map(str, range(classes))))
-    described = summarize(model_for(config, info, "meta"), in_channels, size)
+        shape, classes = data_shape(config.data.name, root=config.data.root, options=config.data.options)
+    in_channels = channels or shape[0]
+    size = image_size or config.data.image_size or shape[1]
+    classes = num_classes or classes
+    info = DatasetInfo(config.data.name, in_channels, size, tuple(map(str, range(classes))), len(shape) - 1)
+    described = summarize(model_for(config, info, "meta"), info.input_shape)
     if as_json:
-        shape = {"in_channels": in_channels, "image_size": size, "num_classes": classes}
-        print(json.dumps({"model": config.model.name, **shape, **dataclasses.asdict(described)}, indent=2))
+        given = {"in_channels": in_channels, "image_size": size, "num_classes": classes}
+        print(json.dumps({"model": config.model.name, **given, **dataclasses.asdict(described)}, indent=2))
     else:
         tables.show_summary(f"{config.model.name} for {size}×{size}×{in_channels}, {classes} classes", described)

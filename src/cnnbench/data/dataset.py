@@ -17,19 +17,26 @@ from cnnbench.reproducibility import generator
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a model must know of the images.
+    """What a model must know of the images, or of the signals.
 
     Attributes:
         name: the dataset's name in a config.
-        in_channels: 1 for greyscale, 3 for colour.
-        image_size: height and width in pixels.
+        in_channels: 1 for greyscale, 3 for colour; how many values a sample of a signal has.
+        image_size: height and width in pixels; the samples of a signal.
         class_names: a name for each label, in the order of the labels.
+        dimensions: 2 for images (C, H, W), 1 for signals (C, L).
     """
 
     name: str
     in_channels: int
     image_size: int
     class_names: tuple[str, ...]
+    dimensions: int = 2
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one image (C, H, W), or of one signal (C, L)."""
+        return (self.in_channels, *(self.image_size,) * self.dimensions)
 
     @property
     def num_classes(self) -> int:
@@ -39,10 +46,10 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Split:
-    """Images and their labels.
+    """Images or signals, and their labels.
 
     Attributes:
-        images: uint8, (N, C, H, W).
+        images: images are uint8, (N, C, H, W); signals are float32, (N, C, L).
         labels: int64, (N,).
     """
 
@@ -100,8 +107,8 @@ def load_source(name: str, *, root: str, download: bool, options: Mapping[str, A
     return _load_source(name, root, download, json.dumps(dict(options or {}), sort_keys=True))
 
 
-def data_shape(name: str, *, root: str, options: Mapping[str, Any] | None = None) -> tuple[int, int, int]:
-    """Channels, image size and number of classes of a dataset, without fetching it.
+def data_shape(name: str, *, root: str, options: Mapping[str, Any] | None = None) -> tuple[tuple[int, ...], int]:
+    """The shape of one image (C, H, W), or of one signal (C, L), and the number of classes, without fetching anything.
 
     A dataset whose shape is fixed registers it as a `data_shape`; of any other the files are read.
 
@@ -111,7 +118,7 @@ def data_shape(name: str, *, root: str, options: Mapping[str, Any] | None = None
     if name in registry.names("data_shape"):
         return registry.build("data_shape", name, options=options)
     info = load_source(name, root=root, download=False, options=options).info
-    return info.in_channels, info.image_size, info.num_classes
+    return info.input_shape, info.num_classes
 
 
 @functools.lru_cache(maxsize=4)
@@ -134,7 +141,7 @@ def prepare(
     labelled images in all. Each class keeps its share. The test split is only ever resized.
 
     Args:
-        normalization: `half` (mean and std 0.5), `dataset` (measured on the training split) or `none`.
+        normalization: `half` (mean and std 0.5; only for pixels), `dataset` (measured on the training split) or `none`.
 
     Raises:
         ValueError: nothing would be left to train or to validate on.
@@ -158,10 +165,26 @@ def prepare(
     if len(everything) < len(train):
         train = train[everything]
     size = image_size or source.info.image_size
-    splits = [None if split is None else resize(split, size) for split in (train, val, source.test)]
+    if source.info.dimensions == 1:
+        _check_signal_settings(source.info, size, normalization)
+        splits = [train, val, source.test]
+    else:
+        splits = [None if split is None else resize(split, size) for split in (train, val, source.test)]
     mean, std = normalization_constants(normalization, splits[0].images)  # type: ignore[union-attr]
     info = replace(source.info, image_size=size)
     return Dataset(info, splits[0], splits[1], splits[2], mean, std)  # type: ignore[arg-type]
+
+
+def _check_signal_settings(info: DatasetInfo, size: int, normalization: str) -> None:
+    if size != info.image_size:
+        raise ValueError(
+            f"data.image_size={size} resizes images, but {info.name} holds signals of {info.image_size} samples: "
+            "accepted is null"
+        )
+    if normalization == "half":
+        raise ValueError(
+            f"data.normalize=half is for pixels, but {info.name} holds signals: accepted is dataset or none"
+        )
 
 
 def stratified_split(labels: Tensor, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -197,17 +220,21 @@ def resize(split: Split, size: int) -> Split:
 
 
 def normalization_constants(kind: str, images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel for pixels scaled to 0…1.
+    """Mean and standard deviation per channel, for pixels scaled to 0…1 or for signals as they are.
 
     Args:
         kind: `half`, `dataset` or `none`.
-        images: uint8, (N, C, H, W), those that are trained on.
+        images: those that are trained on, as in `Split`.
     """
     channels = images.shape[1]
     if kind == "none":
         return (0.0,) * channels, (1.0,) * channels
     if kind == "half":
         return (0.5,) * channels, (0.5,) * channels
+    if images.is_floating_point():
+        flat = images.double().transpose(0, 1).flatten(1)
+        deviations = flat.std(1, correction=0).clamp_min(1e-6)
+        return tuple(flat.mean(1).tolist()), tuple(deviations.tolist())
     values = np.arange(256) / 255
     means, stds = [], []
     for channel in images.unbind(1):

@@ -12,21 +12,23 @@ GATHERED_PIXELS = 2**19
 
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Pixels 0…255 as float32, `(images / 255 − mean) / std`.
+    """Pixels 0…255 as float32, `(images / 255 − mean) / std`; signals are not divided by 255.
 
     Args:
-        images: uint8, (N, C, H, W).
-        mean, std: float32, (C,), for pixels scaled to 0…1.
+        images: images or signals, as in `Split`.
+        mean, std: float32, (C,), for pixels scaled to 0…1 or for signals as they are.
     """
-    return _scaled(images, *_scale_and_shift(mean, std))
+    return _scaled(images, *_scale_and_shift(images, mean, std))
 
 
-def _scale_and_shift(mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-    return (1 / (255 * std)).view(-1, 1, 1), (mean / std).view(-1, 1, 1)
+def _scale_and_shift(images: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    largest = 1 if images.is_floating_point() else 255
+    per_channel = (-1, *[1] * (images.dim() - 2))
+    return (1 / (largest * std)).view(per_channel), (mean / std).view(per_channel)
 
 
 def _scaled(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    return images.to(torch.float32).mul_(scale).sub_(shift)
+    return images.to(torch.float32, copy=True).mul_(scale).sub_(shift)
 
 
 class Batches:
@@ -37,7 +39,7 @@ class Batches:
         batch_size: images a batch; the last batch of an epoch may be smaller.
         mean, std: per channel, as in `normalize`.
         shuffle_seed: the run's seed; None serves the split in its own order.
-        channels_last: give images that memory format.
+        channels_last: give images that memory format; signals have none.
     """
 
     def __init__(
@@ -55,15 +57,17 @@ class Batches:
         self.labels = split.labels
         self.batch_size = batch_size
         self.shuffle_seed = shuffle_seed
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.memory_format = (
+            torch.channels_last if channels_last and split.images.dim() == 4 else torch.contiguous_format
+        )
         constants = (torch.tensor(values, dtype=torch.float32, device=device) for values in (mean, std))
-        self.scale, self.shift = _scale_and_shift(*constants)
+        self.scale, self.shift = _scale_and_shift(split.images, *constants)
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
 
     def epoch(self, number: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch: images float32 (N, C, H, W), labels int64 (N,)."""
+        """The batches of one epoch: images float32 (N, C, H, W) or signals (N, C, L), and labels int64 (N,)."""
         # Several batches are gathered at once and served as views: a tenth of the calls, and still small enough
         # for the processor's cache.
         several = max(1, GATHERED_PIXELS // (self.batch_size * self.images[0].numel()))

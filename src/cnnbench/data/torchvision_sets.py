@@ -19,15 +19,15 @@ FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 KMNIST = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 DIGITS = tuple("0123456789")
 DOWNLOAD_TIMEOUT_SECONDS = 30
-SHAPES = {  # channels, image size, classes
-    "mnist": (1, 28, 10),
-    "fashion_mnist": (1, 28, 10),
-    "kmnist": (1, 28, 10),
-    "qmnist": (1, 28, 10),
-    "usps": (1, 16, 10),
-    "svhn": (3, 32, 10),
-    "cifar10": (3, 32, 10),
-    "cifar100": (3, 32, 100),
+SHAPES = {  # one image and the number of classes
+    "mnist": ((1, 28, 28), 10),
+    "fashion_mnist": ((1, 28, 28), 10),
+    "kmnist": ((1, 28, 28), 10),
+    "qmnist": ((1, 28, 28), 10),
+    "usps": ((1, 16, 16), 10),
+    "svhn": ((3, 32, 32), 10),
+    "cifar10": ((3, 32, 32), 10),
+    "cifar100": ((3, 32, 32), 100),
 }
 
 for _name, _shape in SHAPES.items():
@@ -71,15 +71,15 @@ def emnist(root: str, download: bool, split: str) -> Source:
 
 
 @register("data_shape", "emnist")
-def emnist_shape(split: str) -> tuple[int, int, int]:
-    """Channels, image size and classes of one of EMNIST's splits.
+def emnist_shape(split: str) -> tuple[tuple[int, ...], int]:
+    """The shape of an image and the number of classes of one of EMNIST's splits.
 
     Raises:
         ValueError: there is no such split.
     """
     if split not in EMNIST_CLASSES:
         raise ValueError(unknown("data.split", split, EMNIST_CLASSES))
-    return 1, 28, EMNIST_CLASSES[split]
+    return (1, 28, 28), EMNIST_CLASSES[split]
 
 
 @register("data", "qmnist")

@@ -1,5 +1,6 @@
 """From a model's name and the shape of the data to a network with weights that depend on the seed alone."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ def build_model(
     in_channels: int,
     image_size: int,
     num_classes: int,
+    dimensions: int = 2,
     width: float = 1.0,
     depth: int = 1,
     activation: str = "relu",
@@ -27,6 +29,8 @@ def build_model(
     """Build a registered network that maps images (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     Args:
+        dimensions: 2 for images; 1 for signals (N, in_channels, image_size), which only families whose signature
+            has `dimensions` take.
         width: multiplies every hidden channel and unit count.
         depth: multiplies the layers of every stage.
         options: what the family adds; checked against its signature.
@@ -36,6 +40,10 @@ def build_model(
     Raises:
         ValueError: an unknown name, activation or option, or images the network cannot take.
     """
+    takes_signals = _takes_signals(name)
+    if dimensions == 1 and not takes_signals:
+        able = ", ".join(other for other in registry.names("model") if _takes_signals(other))
+        raise ValueError(f"model={name} takes images, and the data are signals. Models that take signals: {able}")
     with initialising(seed), torch.device(device):
         return registry.build(
             "model",
@@ -48,4 +56,9 @@ def build_model(
             depth=depth,
             activation=activation,
             dropout=dropout,
+            **({"dimensions": dimensions} if takes_signals else {}),
         )
+
+
+def _takes_signals(name: str) -> bool:
+    return "dimensions" in inspect.signature(registry.get("model", name)).parameters

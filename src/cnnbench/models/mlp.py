@@ -10,9 +10,10 @@ from cnnbench.registry import register
 class MLP(nn.Module):
     """A perceptron with `depth` hidden layers of 128 · width units; 101,770 parameters on 28×28 grey and 10 classes.
 
-    Shapes: images (N, C, H, W) to logits (N, num_classes).
+    Shapes: images (N, C, H, W), or signals (N, C, L), to logits (N, num_classes).
 
     Args:
+        dimensions: 2 for images of image_size × image_size, 1 for signals of image_size samples.
         dropout: after each hidden layer.
     """
 
@@ -25,12 +26,13 @@ class MLP(nn.Module):
         depth: int,
         activation: str,
         dropout: float,
+        dimensions: int,
     ) -> None:
         super().__init__()
         units = scaled(128, width)
         self.flatten = nn.Flatten()
         self.hidden = dense_stack(
-            in_channels * image_size**2, units, depth=depth, activation=activation, dropout=dropout
+            in_channels * image_size**dimensions, units, depth=depth, activation=activation, dropout=dropout
         )
         self.head = nn.Linear(units, num_classes)
 
