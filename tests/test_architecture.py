@@ -24,8 +24,9 @@ ALLOWED: dict[str, set[str]] = {
     "training": BASE | {"metrics"},
     "analysis": BASE | {"metrics"},
     "report": {"results"},
-    "job": BASE | {"config", "data", "models", "metrics", "training", "analysis", "report"},
-    "evaluation": BASE | {"config", "data", "training", "report", "job"},
+    "record": BASE | {"data", "metrics", "training", "report"},
+    "job": BASE | {"config", "data", "models", "metrics", "training", "analysis", "record"},
+    "evaluation": BASE | {"config", "data", "training", "record", "job"},
     "cli": BASE
     | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report", "job", "evaluation"},
 }

@@ -1,6 +1,7 @@
 """The command line as a user meets it: a process, its exit code, its output, its files."""
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -16,11 +17,12 @@ import pytest
 
 from cnnbench import __version__
 from cnnbench.cli import choices, compose
+from cnnbench.config import from_dict
 from cnnbench.results import RunFolder
 
 QUICK = ["trainer.epochs=1", "data.train_limit=200"]
 WRONG = [
-    (["model=lennet5"], "unknown model 'lennet5'. Did you mean 'lenet5'? Valid: lenet5"),
+    (["model=lennet5"], "unknown model 'lennet5'. Did you mean 'lenet5'? Valid: alexnet_mini, all_conv"),
     (["modle=mlp"], "unknown key 'modle'. Did you mean 'model'?"),
     (["lr=0.1"], "unknown key 'lr'. Did you mean 'optimizer.lr'?"),
     (["trainer.epoch=3"], "unknown key in trainer 'epoch'. Did you mean 'epochs'?"),
@@ -38,11 +40,16 @@ WRONG = [
     (["model=mlp,lenet5"], "model=mlp,lenet5 names several values: add -m"),
     (["-m", "model=mlp,lenet5", "optimizer.lr=0.1,-1"], "optimizer.lr=-1.0: accepted"),
     (["-m", "model=mlp,lenet6"], "unknown model 'lenet6'. Did you mean 'lenet5'?"),
-    (["data.image_size=8"], "data.image_size=8 is too small for lenet5"),
+    (["data.image_size=8"], "data of 1×8×8 are too small for this network: layer stage2.0.conv"),
     (["data=mnist", "data.download=false"], "data=mnist is not in"),
     (["scheduler=one_cycle", "scheduler.peak_at=2"], "scheduler.peak_at=2.0: accepted"),
     (["resume=nowhere"], "'nowhere' is not a folder"),
     (["resume=nowhere", "seed=1"], "no other override is accepted beside it"),
+    (["model=vgg_mini", "model.groups=3"], "groups=3 does not divide a convolution's 16 input and 16 output channels"),
+    (["model=vgg_mini", "model.padding=valid"], "data of 1×28×28 are too small for this network: layer stage3.1.conv"),
+    (["model=conv_autoencoder", "trainer.monitor=val/accuracy"], "accepted for reconstruction is null or val/loss"),
+    (["model=conv_autoencoder", "trainer.label_smoothing=0.1"], "reconstruction has no labels, accepted is 0"),
+    (["model=sequence_cnn"], "model=sequence_cnn takes signals, and the data are images: accepted is data=waves"),
     (["name=../elsewhere"], "name=../elsewhere: accepted is letters"),
     (["--frobnicate"], "No such option: --frobnicate"),
 ]
@@ -75,7 +82,8 @@ def test_a_wrong_command_ends_with_2_and_one_message_and_writes_nothing(
 def test_a_wrong_command_in_a_process_of_its_own(cnnbench, tmp_path):
     done = cnnbench("train", "model=lennet5")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: unknown model 'lennet5'. Did you mean 'lenet5'? Valid: lenet5, lenet5_1998, mlp\n"
+    valid = ", ".join(choices.groups()["model"])
+    assert done.stderr == f"error: unknown model 'lennet5'. Did you mean 'lenet5'? Valid: {valid}\n"
     assert list(tmp_path.iterdir()) == []
     assert "Traceback" in cnnbench("train", "model=lennet5", "--debug").stderr
 
@@ -272,3 +280,29 @@ def test_the_exercise_is_width_by_depth():
     jobs = compose.request(["experiment=lenet5_width_depth"]).jobs
     shapes = {(job.config.model.width, job.config.model.depth) for job in jobs}
     assert shapes == {(1, 1), (1, 2), (2, 1), (2, 2)}
+
+
+def test_a_recipe_is_overrides_in_front_of_the_commands_own():
+    recipe = compose.single(["model=resnet_mini"]).model.recipe
+    plain, by_recipe = (
+        compose.single(["model=resnet_mini", *recipe]),
+        compose.single(["model=resnet_mini", "recipe=true"]),
+    )
+    assert dataclasses.replace(by_recipe, recipe=False) == plain
+    assert compose.single(["model=resnet_mini"]).trainer.epochs == 20, "a recipe is asked for, never silent"
+    mine = compose.single(["model=resnet_mini", "recipe=true", "trainer.epochs=7", "optimizer=sgd"])
+    assert (mine.trainer.epochs, mine.optimizer.name, mine.scheduler.name) == (7, "sgd", plain.scheduler.name)
+
+
+def test_each_job_of_a_sweep_has_the_recipe_of_its_model(cnnbench, tmp_path):
+    done = cnnbench("train", "recipe=true", "-m", "model=mlp,lenet5_1998", *QUICK)
+    assert done.returncode == 0, done.stderr
+    sweep = tmp_path / done.stdout.splitlines()[-1]
+    for number, name in enumerate(("mlp", "lenet5_1998")):
+        config = compose.single([f"model={name}", "recipe=true", *QUICK])
+        assert from_dict(RunFolder(sweep / str(number)).config()).optimizer == config.optimizer
+
+
+def test_a_model_without_a_recipe_says_so():
+    with pytest.raises(ValueError, match="recipe=true, but model=mlp has no recipe in its yaml"):
+        compose.single(["model=mlp", "recipe=true", "model.recipe=[]"])

@@ -46,7 +46,7 @@ def write_run(folder, number, overrides, seed, accuracy, *, state="finished", la
     run.set_status(state)
     if state == "finished":
         scores = {"test/accuracy": accuracy, "test/f1_macro": accuracy, "test/loss": 0.1}
-        size = {"parameters": 1234, "macs": 5678, "train_seconds": 2.0}
+        size = {"parameters": 1234, "macs": 5678, "receptive_field": 16, "train_seconds": 2.0}
         about = {"model": "mlp", "data": "digits", "seed": seed, "test_labels_sha256": labels}
         run.write_summary({**about, **size, **scores})
 

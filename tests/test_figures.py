@@ -25,6 +25,29 @@ def test_the_confusion_matrix_labels_its_axes_and_writes_counts_where_they_fit(k
         assert min(image.size) > 400
 
 
+def test_reconstructions_stand_below_their_images(tmp_path):
+    rng = np.random.default_rng(0)
+    losses = rng.random(20)
+    chosen = figures.chosen_for_reconstruction(losses)
+    assert chosen[:8].tolist() == list(range(8))
+    assert losses[chosen[8:]].tolist() == sorted(losses, reverse=True)[:8]
+    for channels in (1, 3):
+        images, made = rng.integers(0, 256, (2, 16, channels, 6, 6), dtype=np.uint8)
+        figure = figures.reconstructions(images, made, losses[chosen])
+        first, worst = (axes.images[0].get_array() for axes in figure.axes)
+        assert np.array_equal(np.asarray(first)[:6, 6:12].reshape(6, 6, channels), images[1].transpose(1, 2, 0))
+        assert np.array_equal(np.asarray(worst)[6:, :6].reshape(6, 6, channels), made[8].transpose(1, 2, 0))
+        assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == [
+            f"{x:.3f}" for x in losses[chosen[8:]]
+        ]
+        figures._save(figure, tmp_path / "x.png")
+
+
+def test_curves_without_classes_show_the_loss_alone():
+    figure = figures.curves([{"epoch": 1, "train/loss": 0.5, "val/loss": 0.6}])
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss (mean squared error)"]
+
+
 @pytest.mark.filterwarnings("ignore:Glyph")  # the font lacks some scripts; the names still must not break anything
 def test_names_with_markup_are_shown_as_they_are(tmp_path):
     names = ["$x^$", "<b>", "a" * 60, "日本"]

@@ -1,19 +1,48 @@
 """Every registered model, and the counts that COURSE.md fixes."""
 
+import functools
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from cnnbench import registry
 from cnnbench.cli.choices import groups
 from cnnbench.cli.compose import single
 from cnnbench.models import build_model
+from cnnbench.models.layers import conv_block, conv_layer
+from cnnbench.models.shapes import output_shape
 
 NAMES = registry.names("model")
+SIGNALS = {"sequence_cnn"}  # takes signals alone; mlp takes both
+RECONSTRUCTS = {"conv_autoencoder"}
 
 
-def build(name, in_channels=1, image_size=28, num_classes=10, **arguments):
-    return build_model(name, in_channels=in_channels, image_size=image_size, num_classes=num_classes, **arguments)
+def build(name, in_channels=1, image_size=28, num_classes=10, options=None, **arguments):
+    """A model as its yaml has it, but for what the test says."""
+    config = default_model(name)
+    arguments = {"activation": config.activation, "dropout": config.dropout, **arguments}
+    if name in SIGNALS:
+        arguments.setdefault("dimensions", 1)
+    return build_model(
+        name,
+        in_channels=in_channels,
+        image_size=image_size,
+        num_classes=num_classes,
+        options={**config.options, **(options or {})},
+        **arguments,
+    )
+
+
+@functools.cache
+def default_model(name):
+    return single([f"model={name}"]).model
+
+
+def inputs(name, number=2, in_channels=1, image_size=28):
+    return torch.randn(number, in_channels, *[image_size] * (1 if name in SIGNALS else 2))
 
 
 def parameters(model):
@@ -25,21 +54,26 @@ def test_every_model_has_a_yaml_and_every_yaml_a_model():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_yaml_builds_its_model(name):
-    config = single([f"model={name}"]).model
-    assert config.name == name
-    build(name, activation=config.activation, options=config.options)
+def test_every_yaml_builds_its_model_and_has_a_recipe_that_composes(name):
+    assert default_model(name).name == name
+    build(name)
+    data = "waves" if name in SIGNALS else "mnist"
+    with_recipe = single([f"model={name}", f"data={data}", "recipe=true"])
+    assert with_recipe.trainer.epochs <= 5
+    assert with_recipe.model.options == default_model(name).options
 
 
-@pytest.mark.parametrize(("width", "depth"), [(0.5, 1), (1, 1), (2, 2)])
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("width", [0.5, 1, 2])
 @pytest.mark.parametrize("image_size", [28, 32, 64])
 @pytest.mark.parametrize("in_channels", [1, 3])
 @pytest.mark.parametrize("name", NAMES)
-def test_logits_have_their_shape_and_every_parameter_gets_a_gradient(name, in_channels, image_size, width, depth):
-    model = build(name, in_channels, image_size, num_classes=7, width=width, depth=depth, dropout=0.1)
-    logits = model(torch.randn(3, in_channels, image_size, image_size))
-    assert logits.shape == (3, 7)
-    logits.square().sum().backward()
+def test_outputs_have_their_shape_and_every_parameter_gets_a_gradient(name, in_channels, image_size, width, depth):
+    model = build(name, in_channels, image_size, num_classes=7, width=width, depth=depth)
+    images = inputs(name, 3, in_channels, image_size)
+    outputs = model(images)
+    assert outputs.shape == (images.shape if name in RECONSTRUCTS else (3, 7))
+    outputs.square().sum().backward()
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.abs().sum() > 0, parameter_name
@@ -48,20 +82,20 @@ def test_logits_have_their_shape_and_every_parameter_gets_a_gradient(name, in_ch
 @pytest.mark.parametrize("name", NAMES)
 def test_eval_gives_the_same_output_twice(name):
     model = build(name, dropout=0.5).eval()
-    images = torch.randn(2, 1, 28, 28)
+    images = inputs(name)
     assert torch.equal(model(images), model(images))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bf16_autocast_runs(name):
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert build(name)(torch.randn(2, 1, 28, 28)).isfinite().all()
+        assert build(name)(inputs(name)).isfinite().all()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_torch_export_works(name):
     model = build(name).eval()
-    images = torch.randn(2, 1, 28, 28)
+    images = inputs(name)
     exported = torch.export.export(model, (images,))
     torch.testing.assert_close(exported.module()(images), model(images))
 
@@ -110,8 +144,8 @@ def test_lenet5_1998_pools_by_averaging_and_extends_small_images():
     assert {nn.AvgPool2d, nn.Tanh} <= kinds
     assert not kinds & {nn.ReLU, nn.MaxPool2d}
     images = torch.randn(2, 1, 28, 28)
-    assert model.extend(images).shape == (2, 1, 32, 32)
-    torch.testing.assert_close(model.extend(images)[:, :, 2:30, 2:30], images)
+    assert model.features.extension(images).shape == (2, 1, 32, 32)
+    torch.testing.assert_close(model.features.extension(images)[:, :, 2:30, 2:30], images)
 
 
 def test_dropout_stands_after_every_hidden_dense_layer():
@@ -123,9 +157,35 @@ def test_dropout_stands_after_every_hidden_dense_layer():
     ("name", "arguments", "message"),
     [
         ("lenet", {}, r"unknown model 'lenet'. Did you mean 'lenet5'\?"),
-        ("lenet5", {"image_size": 15}, "data.image_size=15 is too small for lenet5.*Accepted is 16 or more"),
+        (
+            "lenet5",
+            {"image_size": 15},
+            r"data of 1×15×15 are too small .* layer pool2 .* cannot take the 16×1×1 .*data.image_size",
+        ),
         ("mlp", {"activation": "rellu"}, "unknown model.activation 'rellu'. Did you mean 'relu'"),
         ("mlp", {"options": {"kernel": 3}}, "unknown model.mlp option 'kernel'"),
+        ("vgg_mini", {"options": {"kernel_size": 8}}, "model.kernel_size=8: accepted is a whole number from 1 to 7"),
+        ("vgg_mini", {"options": {"padding": "valid"}}, r"data of 1×28×28 are too small .* layer stage3.1.conv .*2×2"),
+        (
+            "vgg_mini",
+            {"options": {"padding": "causal"}},
+            "model.padding=causal is for signals.*same, valid",
+        ),
+        ("vgg_mini", {"options": {"groups": 3}}, "groups=3 does not divide a convolution's 16 input and 16 output"),
+        ("vgg_mini", {"options": {"norm": "bach"}}, "unknown model.norm 'bach'. Did you mean 'batch'"),
+        ("vgg_mini", {"options": {"pool": "mean"}}, "unknown model.pool 'mean'.*avg, max, none, stride"),
+        ("vgg_mini", {"options": {"head": "gap"}}, "unknown model.head 'gap'.*dense, global_average"),
+        ("vgg_mini", {"options": {"conv": "separable"}}, "unknown model.conv 'separable'. Did you mean 'depthwise_sep"),
+        ("vgg_mini", {"options": {"stages": []}}, r"model.stages=\[\]: accepted is a list of stages"),
+        ("vgg_mini", {"options": {"stages": 3}}, "model.stages"),
+        ("vgg_mini", {"init": "he"}, "unknown model.init 'he'.*kaiming"),
+        ("resnet_mini", {"options": {"block": "wide"}}, "unknown model.block 'wide'.*basic, bottleneck"),
+        ("resnet_mini", {"options": {"blocks": 0}}, "accepted is at least one stage and one block"),
+        ("dilated_cnn", {"options": {"dilations": [1, 0]}}, r"model.dilations=\[1, 0\]: accepted"),
+        ("conv_autoencoder", {"image_size": 1}, "data of 16×1×1|data of 1×1×1"),
+        ("lenet5", {"dimensions": 1}, "model=lenet5 takes images.*Models that take signals: mlp, sequence_cnn"),
+        ("sequence_cnn", {"dimensions": 2}, "model=sequence_cnn takes signals.*data=waves"),
+        ("sequence_cnn", {"options": {"padding": "valid"}}, "unknown model.padding 'valid'.*causal, same"),
     ],
 )
 def test_what_cannot_be_built_says_why(name, arguments, message):
@@ -135,3 +195,158 @@ def test_what_cannot_be_built_says_why(name, arguments, message):
 
 def test_16_pixels_are_enough_for_lenet5():
     assert build("lenet5", image_size=16)(torch.randn(1, 1, 16, 16)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer", "instance", "group", "lrn", "none"])
+@pytest.mark.parametrize("pool", ["max", "avg", "stride", "none"])
+@pytest.mark.parametrize("conv", ["standard", "depthwise_separable", "asymmetric"])
+@pytest.mark.parametrize("head", ["dense", "global_average"])
+def test_every_norm_pool_conv_and_head_go_together(norm, pool, conv, head):
+    options = {"norm": norm, "pool": pool, "conv": conv, "head": head}
+    model = build("vgg_mini", 3, 16, options=options, activation="leaky_relu")
+    model(torch.randn(4, 3, 16, 16)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+@given(
+    kernel_size=st.integers(1, 7),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 4),
+    padding=st.sampled_from(["same", "valid"]),
+    size=st.integers(24, 40),
+)
+def test_a_convolution_has_the_size_of_the_formula(kernel_size, stride, dilation, padding, size):
+    layer = conv_layer(1, 2, kernel_size, stride=stride, dilation=dilation, padding=padding)
+    valid = (size - dilation * (kernel_size - 1) - 1) // stride + 1
+    expected = -(-size // stride) if padding == "same" else valid
+    if expected >= 1:
+        assert layer(torch.zeros(1, 1, size, size)).shape == (1, 2, expected, expected)
+
+
+@given(kernel_size=st.integers(1, 7), dilation=st.integers(1, 4))
+def test_a_causal_convolution_never_sees_a_later_sample(kernel_size, dilation):
+    layer = conv_layer(1, 1, kernel_size, dilation=dilation, padding="causal", dimensions=1)
+    nn.init.ones_(layer.conv.weight if isinstance(layer, nn.Sequential) else layer.weight)
+    signal = torch.zeros(1, 1, 30, requires_grad=True)
+    output = layer(signal)
+    assert output.shape == signal.shape
+    output[0, 0, 15].backward()
+    seen = signal.grad[0, 0].nonzero().flatten().tolist()
+    assert seen == [15 - dilation * step for step in reversed(range(kernel_size)) if 15 - dilation * step >= 0]
+
+
+def test_sequence_cnn_is_causal_up_to_its_last_sample():
+    model = build("sequence_cnn", image_size=64).eval()
+    signal = torch.randn(1, 1, 64, requires_grad=True)
+    features = model.features[:-1](signal)
+    features[0, :, 40].sum().backward()
+    assert signal.grad[0, 0, 41:].abs().sum() == 0
+    assert signal.grad[0, 0, 40] != 0
+
+
+def test_same_padding_equals_torch_for_odd_and_even_kernels():
+    for kernel_size in range(1, 8):
+        ours = conv_layer(2, 3, kernel_size, dilation=2)
+        theirs = nn.Conv2d(2, 3, kernel_size, dilation=2, padding="same")
+        theirs.load_state_dict({key.removeprefix("conv."): value for key, value in ours.state_dict().items()})
+        images = torch.randn(2, 2, 20, 20)
+        torch.testing.assert_close(ours(images), theirs(images))
+
+
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+@pytest.mark.parametrize("preactivation", [False, True])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_the_plain_network_has_the_parameters_of_the_residual_one(block, preactivation, depth):
+    options = {"block": block, "preactivation": preactivation}
+    residual, plain = (
+        build("resnet_mini", depth=depth, options={**options, "residual": residual}) for residual in (True, False)
+    )
+    assert [p.shape for p in residual.parameters()] == [p.shape for p in plain.parameters()]
+    images = torch.randn(2, 1, 28, 28)
+    plain.load_state_dict(residual.state_dict())
+    assert not torch.allclose(residual.eval()(images), plain.eval()(images))
+
+
+def test_resnet_20_has_the_parameters_of_the_paper():
+    # arXiv:1512.03385, table 6: 0.27 million; shortcuts without parameters, batch norm, no bias before it.
+    model = build("resnet_mini", 3, 32, options={"blocks": 3})
+    convolutions = 9 * (3 * 16 + 6 * 16 * 16 + 16 * 32 + 5 * 32 * 32 + 32 * 64 + 5 * 64 * 64)
+    norms = 2 * (7 * 16 + 6 * 32 + 6 * 64)
+    assert parameters(model) == convolutions + norms + 64 * 10 + 10 == 269_722
+
+
+def test_depthwise_separable_costs_what_the_paper_says():
+    # arXiv:1704.04861, equation 5: 1 / out_channels + 1 / kernel_size²
+    separable = conv_block(32, 64, 3, activation="relu", norm="none", conv="depthwise_separable")
+    standard = conv_block(32, 64, 3, activation="relu", norm="none")
+    weights = [sum(p.numel() for p in block.parameters() if p.dim() > 1) for block in (separable, standard)]
+    assert weights[0] / weights[1] == pytest.approx(1 / 64 + 1 / 9)
+
+
+def test_asymmetric_convolutions_have_two_thirds_of_the_weights():
+    asymmetric = conv_block(32, 32, 3, activation="relu", conv="asymmetric")
+    standard = conv_block(32, 32, 3, activation="relu")
+    weights = [sum(p.numel() for p in block.parameters() if p.dim() > 1) for block in (asymmetric, standard)]
+    assert 3 * weights[0] == 2 * weights[1]
+
+
+@pytest.mark.parametrize("option", ["asymmetric", "stacked"])
+def test_inception_factorised_has_fewer_weights_and_the_same_shape(option):
+    plain, factorised = build("inception_mini"), build("inception_mini", options={option: True})
+    assert parameters(factorised) < parameters(plain)
+
+
+def test_dilations_cost_no_parameters_and_the_hybrid_schedule_repeats_1_2_5():
+    assert parameters(build("dilated_cnn")) == parameters(build("dilated_cnn", options={"dilations": [1, 1, 1, 1]}))
+    hybrid = build("dilated_cnn", options={"hybrid": True})
+    rates = [m.dilation[0] for m in hybrid.modules() if isinstance(m, nn.Conv2d)]
+    assert rates == [1, 1, 2, 5, 1]
+
+
+def test_all_conv_pools_by_stride_alone():
+    kinds = {type(m) for m in build("all_conv").modules()}
+    assert not kinds & {nn.MaxPool2d, nn.AvgPool2d, nn.Linear}
+
+
+def test_alexnet_has_its_marks():
+    model = build("alexnet_mini")
+    assert sum(isinstance(m, nn.LocalResponseNorm) for m in model.modules()) == 2
+    assert {(m.kernel_size, m.stride) for m in model.modules() if isinstance(m, nn.MaxPool2d)} == {(3, 2)}
+    assert [m.p for m in model.modules() if isinstance(m, nn.Dropout)] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("size", range(4, 34))
+def test_the_autoencoder_gives_back_images_of_any_size(size):
+    assert build("conv_autoencoder", image_size=size).eval()(torch.zeros(1, 1, size, size)).shape == (1, 1, size, size)
+
+
+@pytest.mark.parametrize(
+    ("init", "expected"),
+    [
+        ("kaiming", lambda weight: (2 / weight[0].numel()) ** 0.5),
+        ("xavier", lambda weight: (2 / (weight[0].numel() + weight.shape[0] * weight[0, 0].numel())) ** 0.5),
+        ("normal", lambda weight: 0.03),
+    ],
+)
+def test_initialisations_have_the_spread_of_their_formula(init, expected):
+    model = build("vgg_mini", width=4, init=init, init_std=0.03)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.numel() > 10_000:
+            assert float(module.weight.detach().std()) == pytest.approx(expected(module.weight), rel=0.1)
+            assert module.bias is None or not module.bias.any()
+
+
+def test_the_default_initialisation_is_torchs():
+    torch.manual_seed(3)
+    model = build("lenet5", seed=3)
+    weight = model.features.stage1[0].conv.weight
+    assert weight.abs().max() <= 1 / 5 < weight.abs().max() * 1.1  # uniform within 1 / sqrt(fan_in)
+
+
+def test_output_shape_leaves_a_model_as_it_was():
+    model = build("vgg_mini").train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    assert output_shape(model.features, (1, 28, 28)) == (64, 3, 3)
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in model.modules())

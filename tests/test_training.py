@@ -17,6 +17,7 @@ from cnnbench.evaluation import evaluate_run
 from cnnbench.job import batches_of, build_parts, load_dataset, run_job
 from cnnbench.results import RunFolder, read_predictions
 from cnnbench.training.loop import Diverged, evaluate
+from cnnbench.training.tasks import CLASSIFICATION, RECONSTRUCTION, training_loss
 
 SMALL = ["trainer.epochs=2", "data.train_limit=300", "model=mlp"]
 
@@ -205,7 +206,7 @@ def test_an_evaluation_does_not_depend_on_its_batch_size():
     for size in (1, 7, 1000):
         config.trainer.eval_batch_size = size
         batches = batches_of(parts.dataset.test, dataset=parts.dataset, config=config, device=parts.device)
-        found.append(evaluate(parts.model, batches, num_classes=10, keep_predictions=True))
+        found.append(evaluate(parts.model, batches, task=CLASSIFICATION, num_classes=10, keep_predictions=True))
     for other in found[1:]:
         np.testing.assert_array_equal(found[0].confusion, other.confusion)
         assert other.loss == pytest.approx(found[0].loss, rel=1e-5)
@@ -273,7 +274,7 @@ def test_evaluating_on_other_data_uses_the_runs_own_scaling(tmp_path, mnist_root
     ("arguments", "message"),
     [
         ({"split": "testing"}, "--split testing: the run has no such split"),
-        ({"data": "cifar10"}, r"cifar10 does not fit the run: it has 10 classes in 3 channel\(s\)"),
+        ({"data": "cifar10"}, r"cifar10 does not fit the run: it has 10 classes of images with 3 channel\(s\)"),
         ({"data": "emnist", "options": {"split": "balanced"}}, "emnist does not fit the run: it has 47 classes"),
         ({"data": "minst"}, "unknown data 'minst'. Did you mean 'mnist'"),
         ({"device": "cuda:99"}, "trainer.device=cuda:99: this machine has no such device"),
@@ -284,3 +285,67 @@ def test_an_evaluation_that_cannot_be_says_why(arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         evaluate_run(tmp_path / "a", **arguments)
     assert not (tmp_path / "a/evaluations").exists()
+
+
+AUTOENCODER = ("model=conv_autoencoder", "optimizer.lr=0.01")
+
+
+def test_an_autoencoder_learns_to_reconstruct_and_leaves_its_own_files(tmp_path):
+    summary = run(tmp_path / "a", *AUTOENCODER, "trainer.epochs=4")
+    assert summary["task"] == "reconstruction"
+    assert not {"test/accuracy", "test/f1_macro"} & set(summary)
+    rows = RunFolder(tmp_path / "a").metrics()
+    assert not any("accuracy" in key or "f1" in key for key in rows[0])
+    assert rows[-1]["val/loss"] < 0.7 * rows[0]["val/loss"]
+    assert summary["best_epoch"] == 1 + min(range(4), key=lambda i: rows[i]["val/loss"])
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert {"reconstructions.png", "reconstruction.npz", "curves.png"} <= names
+    assert not {"confusion_matrix.csv", "mistakes.png", "predictions.npz"} & names
+    with np.load(tmp_path / "a/reconstruction.npz", allow_pickle=False) as arrays:
+        assert arrays["losses"].mean() == pytest.approx(summary["test/loss"], rel=1e-5)
+    folder, metrics = evaluate_run(tmp_path / "a")
+    assert metrics["loss"] == pytest.approx(summary["test/loss"], rel=1e-6)
+    assert {path.name for path in folder.iterdir()} == {"metrics.json", "reconstruction.npz", "reconstructions.png"}
+
+
+def test_the_reconstruction_error_is_numpys(tmp_path):
+    config = single([*SMALL, *AUTOENCODER])
+    parts = build_parts(config)
+    batches = batches_of(parts.dataset.test, dataset=parts.dataset, config=config, device=parts.device)
+    measured = evaluate(parts.model, batches, task=RECONSTRUCTION, num_classes=10, keep_predictions=True)
+    with torch.no_grad():
+        images = torch.cat([images for images, _ in batches.epoch()])
+        made = parts.model.eval()(images)
+    errors = ((made.numpy().astype(float) - images.numpy()) ** 2).mean((1, 2, 3))
+    np.testing.assert_allclose(measured.losses, errors, rtol=1e-4)
+    assert measured.confusion is None
+    assert measured.predictions is None
+
+
+def test_a_reconstruction_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
+    overrides = (*AUTOENCODER, "model.dropout=0.2", "trainer.epochs=3")
+    run(tmp_path / "whole", *overrides)
+    monkeypatch.setattr("cnnbench.training.trainer._line", lambda *_: (_ for _ in ()).throw(Stopped))
+    with pytest.raises(Stopped):
+        run(tmp_path / "cut", *overrides)
+    monkeypatch.undo()
+    run(tmp_path / "cut", *overrides, resume=True)
+    assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_auxiliary_heads_add_three_tenths_of_their_loss():
+    logits, other = torch.randn(2, 5, 4).unbind(0)
+    labels = torch.tensor([0, 1, 2, 3, 0])
+    expected = F.cross_entropy(logits, labels) + 0.3 * F.cross_entropy(other, labels)
+    found = training_loss(CLASSIFICATION, (logits, other), torch.empty(0), labels, 0.0)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_sweep_with_an_autoencoder_compares_the_others_and_says_why(tmp_path, monkeypatch):
+    from cnnbench.cli import train
+
+    monkeypatch.chdir(tmp_path)
+    train.train(["trainer.epochs=1", "data.train_limit=200", "model=mlp,conv_autoencoder"], multirun=True)
+    (table,) = tmp_path.rglob("comparison.md")
+    assert "model=mlp" in table.read_text()
+    assert "Without classes there is no accuracy to compare: 1 are only in results.csv." in table.read_text()

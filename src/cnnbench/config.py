@@ -31,7 +31,10 @@ class ModelConfig:
     width: float = 1.0  # multiplies every hidden channel and unit count
     depth: int = 1  # multiplies the layers of every stage
     activation: str = "relu"
-    dropout: float = 0.0  # after every hidden dense layer
+    dropout: float = 0.0  # after every hidden dense layer; where a network has none, before its last layer
+    init: str = "default"  # how weights are drawn: default (torch's, and the course's), kaiming, xavier, normal
+    init_std: float = 0.01  # of init=normal
+    recipe: list[str] = field(default_factory=list)  # what recipe=true adds in front of the command's overrides
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -83,7 +86,9 @@ class TrainerConfig:
     channels_last: bool = True  # memory order of images and filters; on a CPU LeNet-5 trains 5 % faster with it
     label_smoothing: float = 0.0
     clip_norm: float | None = None  # largest L2 norm of all gradients together
-    monitor: str = "val/accuracy"  # chooses the best epoch; used only where there is a validation split
+    monitor: str | None = (
+        None  # chooses the best epoch, on the validation split; null = accuracy, or loss without classes
+    )
     patience: int | None = None  # stop after this many epochs without a better monitor
 
 
@@ -111,6 +116,7 @@ class Config:
     name: str = "run"
     tags: list[str] = field(default_factory=list)
     resume: str | None = None
+    recipe: bool = False  # train as model.recipe says; what the command says goes before it
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -168,6 +174,7 @@ def validate(config: Config) -> None:
     )
     _require("model.width", model.width, 0 < model.width < math.inf, "a number above 0")
     _require("model.depth", model.depth, model.depth >= 1, "a whole number from 1")
+    _require("model.init_std", model.init_std, 0 < model.init_std < math.inf, "a number above 0")
     _require("model.dropout", model.dropout, 0 <= model.dropout < 1, "a number from 0 up to, not including, 1")
     _require(
         "data.val_fraction",
@@ -228,7 +235,8 @@ def validate(config: Config) -> None:
         trainer.clip_norm is None or trainer.clip_norm > 0,
         "null or a number above 0",
     )
-    _choice("trainer.monitor", trainer.monitor, MONITORS)
+    if trainer.monitor is not None:
+        _choice("trainer.monitor", trainer.monitor, MONITORS)
     _require(
         "trainer.patience",
         trainer.patience,

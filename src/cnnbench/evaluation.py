@@ -2,17 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cnnbench import results
 from cnnbench.config import from_dict
 from cnnbench.data import DatasetInfo, data_shape
-from cnnbench.job import batches_of, load_dataset, model_for, placed, write_evaluation
+from cnnbench.job import batches_of, load_dataset, model_for, placed
+from cnnbench.record import record_evaluation
 from cnnbench.results import RunFolder
 from cnnbench.training import checkpoint
 from cnnbench.training.device import autocast, resolve_device
 from cnnbench.training.loop import evaluate
+from cnnbench.training.tasks import task_of
 
 
 def evaluate_run(
@@ -74,14 +77,19 @@ def evaluate_run(
     dataset = replace(dataset, mean=tuple(mean), std=tuple(std))
     batches = batches_of(chosen, dataset=dataset, config=config, device=target)
     model = placed(model, target, config)
-    measured = evaluate(model, batches, num_classes=info.num_classes, autocast=context, keep_predictions=True)
+    measured = evaluate(
+        model,
+        batches,
+        task=task_of(model),
+        num_classes=info.num_classes,
+        autocast=context,
+        keep_predictions=True,
+    )
     folder = run.path / "evaluations" / f"{name}_{split}"
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {"data": name, "split": split, "images": len(chosen), **measured.scores()}
-    write_evaluation(folder, info, measured)
-    from cnnbench.report import figures  # imported where it is used: it takes a second
-
-    figures.draw_confusion(folder)
+    serve = partial(batches_of, dataset=dataset, config=config, device=target)
+    record_evaluation(folder, measured, chosen, dataset, model=model, serve=serve)
     results.write_json(folder / "metrics.json", metrics)
     return folder, metrics
 

@@ -12,18 +12,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnbench import results
 from cnnbench.analysis import Summary, summarize
 from cnnbench.config import Config, to_dict
 from cnnbench.data import Batches, Dataset, DatasetInfo, Split, load_source, prepare
-from cnnbench.metrics import per_class
 from cnnbench.models import build_model
+from cnnbench.record import draw_run, record_evaluation
 from cnnbench.reproducibility import environment, set_deterministic
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 from cnnbench.training.device import autocast, resolve_device
 from cnnbench.training.loggers import open_logger
-from cnnbench.training.loop import Evaluation
 from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
+from cnnbench.training.tasks import task_of
 from cnnbench.training.trainer import Outcome, fit
 
 log = logging.getLogger("cnnbench")
@@ -55,6 +54,7 @@ def build_parts(config: Config, *, shapes_only: bool = False) -> Parts:
     open_logger(config.logger.name, None, config.logger.options)
     dataset = load_dataset(config)
     model = model_for(config, dataset.info, "meta" if shapes_only else "cpu")
+    _check_task(config, model, dataset.info)
     complexity = summarize(model, dataset.info.input_shape)
     if not shapes_only:
         model = placed(model, device, config)
@@ -74,6 +74,19 @@ def build_parts(config: Config, *, shapes_only: bool = False) -> Parts:
         options=config.scheduler.options,
     )
     return Parts(device, dataset, model, complexity, optimizer, schedule)
+
+
+def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
+    """Refuse settings of classification where there are no classes."""
+    task, trainer = task_of(model), config.trainer
+    if task.has_classes:
+        return
+    if trainer.monitor not in (None, task.monitor):
+        raise ValueError(f"trainer.monitor={trainer.monitor}: accepted for {task.name} is null or {task.monitor}")
+    if trainer.label_smoothing > 0:
+        raise ValueError(f"trainer.label_smoothing={trainer.label_smoothing}: {task.name} has no labels, accepted is 0")
+    if info.dimensions != 2:
+        raise ValueError(f"model={config.model.name} takes images, and data={info.name} are signals")
 
 
 def load_dataset(config: Config) -> Dataset:
@@ -110,6 +123,8 @@ def model_for(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Modu
         depth=config.model.depth,
         activation=config.model.activation,
         dropout=config.model.dropout,
+        init=config.model.init,
+        init_std=config.model.init_std,
         options=config.model.options,
         seed=config.seed,
         device=device,
@@ -146,7 +161,11 @@ def run_job(config: Config, path: Path, overrides: Sequence[str], *, resume: boo
         log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
         outcome = train_parts(config, run, parts, resume=resume)
         summary = _summary(config, parts, outcome)
-        _write_results(run, parts.dataset, outcome.test, summary)
+        dataset = parts.dataset
+        serve = partial(batches_of, dataset=dataset, config=config, device=parts.device)
+        record_evaluation(run.path, outcome.test, dataset.test, dataset, model=parts.model, serve=serve)
+        draw_run(run, outcome.test, dataset.test)
+        run.write_summary(summary)
     return summary
 
 
@@ -202,6 +221,7 @@ def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
     return {
         "model": config.model.name,
         "data": config.data.name,
+        "task": task_of(parts.model).name,
         "seed": config.seed,
         "parameters": complexity.parameters,
         "macs": complexity.macs,
@@ -218,30 +238,6 @@ def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
         "test_images": len(dataset.test),
         "test_labels_sha256": hashlib.sha256(dataset.test.labels.numpy().tobytes()).hexdigest(),
     }
-
-
-def _write_results(run: RunFolder, dataset: Dataset, tested: Evaluation, summary: dict[str, Any]) -> None:
-    from cnnbench.report import figures  # drawing takes a second to import, and only a finished run needs it
-
-    write_evaluation(run.path, dataset.info, tested)
-    figures.draw_run(run, dataset.test.images.numpy())
-    run.write_summary(summary)
-
-
-def write_evaluation(folder: Path, info: DatasetInfo, evaluation: Evaluation) -> None:
-    """Write an evaluation that kept its predictions: confusion matrix, scores of each class, predictions."""
-    assert evaluation.labels is not None
-    assert evaluation.predictions is not None
-    assert evaluation.probabilities is not None
-    results.write_evaluation(
-        folder,
-        class_names=info.class_names,
-        confusion=evaluation.confusion,
-        per_class=per_class(evaluation.confusion, info.class_names),
-        labels=evaluation.labels,
-        predictions=evaluation.predictions,
-        probabilities=evaluation.probabilities,
-    )
 
 
 @contextmanager

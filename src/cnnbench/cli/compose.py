@@ -149,7 +149,15 @@ def to_config(composed: DictConfig) -> Config:
 
 
 def _job(overrides: Sequence[str], parsed: Sequence[Override]) -> Job:
-    return Job(list(overrides), to_config(_compose(overrides, parsed)))
+    composed = _compose(overrides, parsed)
+    if composed.get("recipe"):
+        recipe = [str(text) for text in composed.model.get("recipe") or []]
+        if not recipe:
+            raise ValueError(f"recipe=true, but model={composed.model.name} has no recipe in its yaml")
+        # In front, so that what the command says wins.
+        overrides = [*recipe, *overrides]
+        composed = _compose(overrides, [*_parse(recipe), *parsed])
+    return Job(list(overrides), to_config(composed))
 
 
 def _compose(overrides: Sequence[str], parsed: Sequence[Override], *, sweeps: bool = False) -> DictConfig:

@@ -16,9 +16,16 @@ def show_run(summary: Mapping[str, Any]) -> None:
     table = Table(title=f"{summary['model']} on {summary['data']}, seed {summary['seed']}", title_justify="left")
     table.add_column("result")
     table.add_column("value", justify="right")
+    classes = (
+        {
+            "test accuracy": f"{summary['test/accuracy']:.2%}",
+            "test F1 macro": f"{summary['test/f1_macro']:.4f}",
+        }
+        if "test/accuracy" in summary
+        else {}
+    )
     values = {
-        "test accuracy": f"{summary['test/accuracy']:.2%}",
-        "test F1 macro": f"{summary['test/f1_macro']:.4f}",
+        **classes,
         "test loss": f"{summary['test/loss']:.4f}",
         "test images": f"{summary['test_images']:,}",
         "parameters": f"{summary['parameters']:,}",
@@ -37,7 +44,7 @@ def show_comparison(compared: Comparison) -> None:
     """Print the table that `comparison.md` holds, and its notes; a narrow terminal gets fewer columns."""
     header, rows = cells(compared)
     console = _console()
-    left_out = set() if console.width >= 130 else {"MACs", "F1 macro", "seconds", "course's F1"}
+    left_out = set() if console.width >= 130 else {"MACs", "field", "F1 macro", "seconds", "course's F1"}
     shown = [number for number, name in enumerate(header) if name not in left_out]
     table = Table(title="Comparison", title_justify="left")
     for number in shown:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from cnnbench import registry
+from cnnbench.models.initialisation import initialise
 from cnnbench.reproducibility import initialising
 
 
@@ -22,6 +23,8 @@ def build_model(
     depth: int = 1,
     activation: str = "relu",
     dropout: float = 0.0,
+    init: str = "default",
+    init_std: float = 0.01,
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -33,6 +36,7 @@ def build_model(
             has `dimensions` take.
         width: multiplies every hidden channel and unit count.
         depth: multiplies the layers of every stage.
+        init, init_std: how weights are drawn; see `initialise`.
         options: what the family adds; checked against its signature.
         seed: the weights are a function of it.
         device: `meta` makes the shapes without allocating any weights.
@@ -45,7 +49,7 @@ def build_model(
         able = ", ".join(other for other in registry.names("model") if _takes_signals(other))
         raise ValueError(f"model={name} takes images, and the data are signals. Models that take signals: {able}")
     with initialising(seed), torch.device(device):
-        return registry.build(
+        model = registry.build(
             "model",
             name,
             options=options,
@@ -58,6 +62,8 @@ def build_model(
             dropout=dropout,
             **({"dimensions": dimensions} if takes_signals else {}),
         )
+        initialise(model, init, init_std)
+    return model
 
 
 def _takes_signals(name: str) -> bool:

@@ -44,6 +44,7 @@ class Group:
     label: str
     parameters: int
     macs: int
+    receptive_field: int
     test_labels: str
     accuracy: dict[int, float] = field(default_factory=dict)
     f1_macro: dict[int, float] = field(default_factory=dict)
@@ -75,10 +76,9 @@ def compare(folder: Path) -> Comparison:
         summary = run.summary() if finished else {}
         label = label or f"model={run.config()['model']['name']}"
         rows.append(_row(run, label, state, summary))
-        if finished:
-            group = groups.setdefault(
-                label, Group(label, summary["parameters"], summary["macs"], summary["test_labels_sha256"])
-            )
+        if "test/accuracy" in summary:
+            cost = summary["parameters"], summary["macs"], summary["receptive_field"]
+            group = groups.setdefault(label, Group(label, *cost, summary["test_labels_sha256"]))
             group.reference = dict(sweep["reference"].get(label, {}))
             seed = summary["seed"]
             group.accuracy[seed] = summary["test/accuracy"]
@@ -130,6 +130,7 @@ def cells(compared: Comparison) -> tuple[list[str], list[list[str]]]:
         "group",
         "parameters",
         "MACs",
+        "field",
         "n",
         "accuracy %",
         "F1 macro",
@@ -143,6 +144,7 @@ def cells(compared: Comparison) -> tuple[list[str], list[list[str]]]:
             group.label,
             f"{group.parameters:,}",
             f"{group.macs:,}",
+            str(group.receptive_field),
             str(len(group.accuracy)),
             _spread(list(group.accuracy.values()), 100, 2),
             _spread(list(group.f1_macro.values()), 1, 4),
@@ -161,7 +163,8 @@ def _notes(groups: Sequence[Group], baseline: Group | None, rows: Sequence[Mappi
     if baseline and len(groups) > 1:
         notes.append(
             f"Differences are in accuracy from {baseline.label}, paired by seed; interval and p from Student's t. "
-            "± is the standard deviation over seeds; seconds are the mean time in training."
+            "± is the standard deviation over seeds; field is the receptive field in pixels; seconds are the mean time "
+            "in training."
         )
         if any(group.test_labels != baseline.test_labels for group in groups):
             notes.append("Groups tested on other images than the baseline are not compared with it.")
@@ -171,6 +174,9 @@ def _notes(groups: Sequence[Group], baseline: Group | None, rows: Sequence[Mappi
     if 0 < smallest < ENOUGH_SEEDS:
         seeds = "seed" if smallest == 1 else "seeds"
         notes.append(f"n = {smallest} {seeds} is few: use {ENOUGH_SEEDS} or more before you call one better.")
+    silent = [str(row["run"]) for row in rows if row["state"] == FINISHED and "test/accuracy" not in row]
+    if silent:
+        notes.append(f"Without classes there is no accuracy to compare: {', '.join(silent)} are only in results.csv.")
     lost = [str(row["run"]) for row in rows if row["state"] != FINISHED]
     if lost:
         notes.append(f"Not finished, and not in the table: {', '.join(lost)}.")
@@ -189,6 +195,7 @@ def _group_row(group: Group) -> dict[str, Any]:
         "group": group.label,
         "parameters": group.parameters,
         "macs": group.macs,
+        "receptive_field": group.receptive_field,
         "n": len(group.accuracy),
         "seeds": " ".join(map(str, group.accuracy)),
     }

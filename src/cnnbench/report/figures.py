@@ -18,15 +18,21 @@ CELLS_WITH_NUMBERS = 20  # beyond this many classes a cell is too small for its 
 TRAIN_COLOUR, VAL_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito: told apart by colour-blind readers
 
 
-def draw_run(run: RunFolder, test_images: np.ndarray) -> None:
-    """Draw every picture of a finished run.
+RECONSTRUCTIONS = 8  # images in each half of that picture
+
+
+def draw_curves(run: RunFolder) -> None:
+    """Draw the curves of a run's `metrics.csv`."""
+    _save(curves(run.metrics()), run.path / "curves.png")
+
+
+def draw_mistakes(run: RunFolder, test_images: np.ndarray) -> None:
+    """Draw the worst mistakes of a run's `predictions.npz`.
 
     Args:
-        test_images: uint8, (N, C, H, W), in the order of `predictions.npz`.
+        test_images: as in `mistakes`, in the order of `predictions.npz`.
     """
-    names, confusion = read_confusion(run.path)
-    _save(confusion_matrix(confusion, names), run.path / "confusion_matrix.png")
-    _save(curves(run.metrics()), run.path / "curves.png")
+    names, _ = read_confusion(run.path)
     _save(mistakes(test_images, read_predictions(run.path), names), run.path / "mistakes.png")
 
 
@@ -34,6 +40,22 @@ def draw_confusion(folder: Path) -> None:
     """Draw the heatmap of a folder's `confusion_matrix.csv`."""
     names, confusion = read_confusion(folder)
     _save(confusion_matrix(confusion, names), folder / "confusion_matrix.png")
+
+
+def chosen_for_reconstruction(losses: np.ndarray) -> np.ndarray:
+    """Which images are drawn, by index: the first ones, then those of the largest loss, worst first."""
+    worst = np.argsort(-losses, kind="stable")[:RECONSTRUCTIONS]
+    return np.concatenate([np.arange(min(RECONSTRUCTIONS, len(losses))), worst])
+
+
+def draw_reconstructions(folder: Path, images: np.ndarray, made: np.ndarray, losses: np.ndarray) -> None:
+    """Draw images beside what a model made of them.
+
+    Args:
+        images, made: uint8, (N, C, H, W), as `chosen_for_reconstruction` orders them.
+        losses: (N,).
+    """
+    _save(reconstructions(images, made, losses), folder / "reconstructions.png")
 
 
 def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:
@@ -71,9 +93,11 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
 
 
 def curves(rows: Sequence[dict[str, float | None]]) -> Figure:
-    """Loss and accuracy against epochs, for training and validation."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, metric, unit in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("nats", "share"), strict=True):
+    """Loss and, where there are classes, accuracy against epochs, for training and validation."""
+    classes = any("accuracy" in key for key in rows[0])
+    drawn = {"loss": "nats", "accuracy": "share"} if classes else {"loss": "mean squared error"}
+    figure = Figure(figsize=(5 * len(drawn), 4), layout="constrained")
+    for axes, (metric, unit) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True):
         _curve(axes, rows, f"train/{metric}", "train", TRAIN_COLOUR, "o")
         _curve(axes, rows, f"val/{metric}", "validation", VAL_COLOUR, "s")
         axes.set(xlabel="epoch", ylabel=f"{metric} ({unit})", title=metric.capitalize())
@@ -134,6 +158,29 @@ def mistakes(
     # Last, for every imshow sets the limits to its own image.
     axes.set(xlim=(0, columns), ylim=(rows * (1 + caption), 0), aspect="equal")
     return figure
+
+
+def reconstructions(images: np.ndarray, made: np.ndarray, losses: np.ndarray) -> Figure:
+    """Pairs of an image and its reconstruction below it: the first test images, then the worst."""
+    half = len(images) // 2
+    figure = Figure(figsize=(1.2 * half + 1.2, 6.2), layout="constrained")
+    figure.suptitle("Reconstructions: test images and, below each, what the model made of it")
+    for axes, name, part in zip(
+        figure.subplots(2, 1), ("first images", "largest loss"), (slice(0, half), slice(half, None)), strict=True
+    ):
+        strip = np.concatenate([_side_by_side(images[part]), _side_by_side(made[part])], axis=0)
+        axes.imshow(strip.squeeze(-1) if strip.shape[-1] == 1 else strip, cmap="gray", vmin=0, vmax=255)
+        size = images.shape[-1]
+        axes.set(xticks=[size * (place + 0.5) - 0.5 for place in range(half)], yticks=[size * 0.5, size * 1.5])
+        axes.set_xticklabels([f"{loss:.3f}" for loss in losses[part]])
+        axes.set_yticklabels(["image", "made of it"])
+        axes.set(title=name, xlabel="mean squared error, of normalised pixels")
+        axes.tick_params(length=0)
+    return figure
+
+
+def _side_by_side(images: np.ndarray) -> np.ndarray:
+    return np.concatenate(list(images.transpose(0, 2, 3, 1)), axis=1)
 
 
 def _save(figure: Figure, path: Path) -> None:

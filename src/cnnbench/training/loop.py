@@ -7,12 +7,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbench.metrics import add_to_confusion, new_confusion, scores
 from cnnbench.reproducibility import key, seed_model_noise
 from cnnbench.training.optim import Schedule
+from cnnbench.training.tasks import Task, split_outputs, training_loss
 
 LOOK_EVERY = 64  # steps between two looks at the loss on the host: often enough to stop a run that diverged
 
@@ -28,7 +28,7 @@ class Batches(Protocol):
         """Batches an epoch; only the last may be smaller than `batch_size`."""
 
     def epoch(self, number: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images float32 (N, C, H, W) and labels int64 (N,) of each batch of an epoch."""
+        """Images float32 (N, C, H, W), or signals (N, C, L), and labels int64 (N,) of each batch of an epoch."""
 
 
 @dataclass
@@ -36,20 +36,23 @@ class Evaluation:
     """What one pass over a split came to.
 
     Attributes:
-        loss: mean cross-entropy over the images.
-        confusion: (K, K) counts, rows true, columns predicted.
-        labels, predictions, probabilities: (N,), (N,), (N, K) in the order of the split; None unless asked for.
+        loss: the task's, mean over the images.
+        confusion: (K, K) counts, rows true, columns predicted; None for a task without classes.
+        losses: (N,), the loss of each image in the order of the split; None unless asked for.
+        labels, predictions, probabilities: (N,), (N,), (N, K) in the order of the split; None unless asked for, and
+            for a task without classes.
     """
 
     loss: float
-    confusion: np.ndarray
+    confusion: np.ndarray | None
+    losses: np.ndarray | None = None
     labels: np.ndarray | None = None
     predictions: np.ndarray | None = None
     probabilities: np.ndarray | None = None
 
     def scores(self) -> dict[str, float]:
-        """Loss and every registered metric, by name."""
-        return {"loss": self.loss, **scores(self.confusion)}
+        """The loss and, where there are classes, every registered metric, by name."""
+        return {"loss": self.loss, **(scores(self.confusion) if self.confusion is not None else {})}
 
 
 class Diverged(RuntimeError):
@@ -61,13 +64,15 @@ class Stepper:
     """One training step with its settings.
 
     Attributes:
+        task: whose loss it is.
         forward: the network, possibly compiled.
         parameters: what gradients are clipped over.
         autocast: a fresh context for the forward pass of each step; does nothing for fp32.
         scaler: scales the loss for fp16; passes everything through for the others.
     """
 
-    forward: Callable[[Tensor], Tensor]
+    task: Task
+    forward: Callable[[Tensor], Tensor | tuple[Tensor, ...]]
     parameters: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
     autocast: Callable[[], AbstractContextManager[None]]
@@ -76,10 +81,10 @@ class Stepper:
     clip_norm: float | None
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Move the weights along one batch; returns the batch's mean loss () and its logits (N, K), detached."""
+        """Move the weights along one batch; returns the batch's mean loss () and the network's outputs, detached."""
         with self.autocast():
-            logits = self.forward(images)
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+            outputs = self.forward(images)
+            loss = training_loss(self.task, outputs, images, labels, self.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if self.clip_norm is not None:
@@ -87,7 +92,7 @@ class Stepper:
             nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return loss.detach(), logits.detach()
+        return loss.detach(), split_outputs(outputs)[0].detach()
 
 
 def train_one_epoch(
@@ -109,8 +114,8 @@ def train_one_epoch(
         advance: told the number of images done after each step, and now and then the current loss.
 
     Returns:
-        The mean training loss (with label smoothing, as it is optimised) and the confusion matrix of the
-        predictions made while training.
+        The mean training loss (with label smoothing and auxiliary heads, as it is optimised) and, where the task has
+        classes, the confusion matrix of the predictions made while training.
 
     Raises:
         Diverged: a loss is infinite or not a number; the message names epoch and step, both counted from 1.
@@ -119,21 +124,23 @@ def train_one_epoch(
     losses = torch.zeros(len(batches), device=device)
     sizes = torch.full((len(batches),), batches.batch_size, device=device)
     sizes[-1] = len(batches.labels) - batches.batch_size * (len(batches) - 1)
-    confusion = new_confusion(num_classes, device)
+    confusion = new_confusion(num_classes, device) if step.task.has_classes else None
     first = epoch * len(batches)
     for number, (images, labels) in enumerate(batches.epoch(epoch)):
         seed_model_noise(key(seed, "step", epoch, number), device)
         for group in step.optimizer.param_groups:
             group["lr"] = lr * schedule(first + number)
-        loss, logits = step(images, labels)
+        loss, outputs = step(images, labels)
         losses[number] = loss
-        add_to_confusion(confusion, logits.argmax(1), labels)
+        if confusion is not None:
+            add_to_confusion(confusion, outputs.argmax(1), labels)
         look = number % LOOK_EVERY == 0
         if look:
             stop_if_diverged(losses[: number + 1], epoch)
         advance(len(labels), loss.item() if look else None)
     stop_if_diverged(losses, epoch)
-    return Evaluation(float((losses.double() * sizes).sum() / sizes.sum()), confusion.cpu().numpy())
+    mean = float((losses.double() * sizes).sum() / sizes.sum())
+    return Evaluation(mean, None if confusion is None else confusion.cpu().numpy())
 
 
 def stop_if_diverged(losses: Tensor, epoch: int) -> None:
@@ -156,31 +163,43 @@ def evaluate(
     model: nn.Module,
     batches: Batches,
     *,
+    task: Task,
     num_classes: int,
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
     keep_predictions: bool = False,
 ) -> Evaluation:
-    """Run a model over a split in its own order; the model comes back in the mode it was in."""
+    """Run a model over a split in its own order; the model comes back in the mode it was in.
+
+    Args:
+        keep_predictions: keep what came of each image: its loss and, where there are classes, its prediction and
+            probabilities.
+    """
     device = batches.device
-    confusion = new_confusion(num_classes, device)
+    confusion = new_confusion(num_classes, device) if task.has_classes else None
     total = torch.zeros((), dtype=torch.float64, device=device)
+    losses: list[Tensor] = []
     kept: list[tuple[Tensor, Tensor]] = []
     was_training = model.training
     model.eval()
     try:
         for images, labels in batches.epoch():
             with autocast():
-                logits = model(images)
-            logits = logits.float()
-            predictions = logits.argmax(1)
-            total += F.cross_entropy(logits, labels, reduction="sum")
-            add_to_confusion(confusion, predictions, labels)
-            if keep_predictions:
-                kept.append((predictions, logits.softmax(1)))
+                outputs = model(images)
+            outputs = outputs.float()
+            losses.append(task.loss(outputs, images, labels, reduction="none"))
+            total += losses[-1].sum(dtype=torch.float64)
+            if confusion is not None:
+                predictions = outputs.argmax(1)
+                add_to_confusion(confusion, predictions, labels)
+                if keep_predictions:
+                    kept.append((predictions, outputs.softmax(1)))
     finally:
         model.train(was_training)
-    evaluation = Evaluation(float(total) / max(len(batches.labels), 1), confusion.cpu().numpy())
+    mean = float(total) / max(len(batches.labels), 1)
+    evaluation = Evaluation(mean, None if confusion is None else confusion.cpu().numpy())
     if keep_predictions:
+        evaluation.losses = torch.cat(losses).cpu().numpy()
+    if kept:
         evaluation.labels = batches.labels.cpu().numpy()
         evaluation.predictions = torch.cat([part for part, _ in kept]).cpu().numpy()
         evaluation.probabilities = torch.cat([part for _, part in kept]).cpu().numpy()

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from cnnbench.training.device import autocast
 from cnnbench.training.loggers import Logger
 from cnnbench.training.loop import Batches, Evaluation, Stepper, evaluate, train_one_epoch
 from cnnbench.training.optim import Schedule
+from cnnbench.training.tasks import task_of
 
 log = logging.getLogger("cnnbench")
 
@@ -55,7 +57,7 @@ def fit(
     compile: bool = False,
     label_smoothing: float = 0.0,
     clip_norm: float | None = None,
-    monitor: str = "val/accuracy",
+    monitor: str | None = None,
     patience: int | None = None,
     resume: bool = False,
 ) -> Outcome:
@@ -66,6 +68,7 @@ def fit(
 
     Args:
         model: already on the device of the batches; it ends with the weights that were tested.
+        monitor: what chooses the best epoch; None leaves it to the model's task.
         record: what every checkpoint says besides its position, such as how images were prepared.
         patience: stop after this many epochs without a better monitor.
         resume: go on from the run's last checkpoint.
@@ -76,7 +79,11 @@ def fit(
     """
     device = train.device
     context = autocast(device, precision)
+    task = task_of(model)
+    monitor = monitor or task.monitor
+    measure = partial(evaluate, model, task=task, num_classes=num_classes, autocast=context)
     step = Stepper(
+        task=task,
         forward=torch.compile(model) if compile else model,
         parameters=list(model.parameters()),
         optimizer=optimizer,
@@ -113,7 +120,7 @@ def fit(
                 advance=advance,
             )
             seconds = time.perf_counter() - started
-            validated = None if val is None else evaluate(model, val, num_classes=num_classes, autocast=context)
+            validated = None if val is None else measure(val)
             rows.append(_row(epoch, len(train), optimizer, trained, validated, seconds, len(train.labels)))
             _save(run, model, step, rows, record, is_best=_best(rows, monitor) == len(rows))
             run.write_metrics(rows)
@@ -122,7 +129,7 @@ def fit(
     best_epoch = _best(rows, monitor)
     if best_epoch != len(rows):
         checkpoint.load_model(model, checkpoint.load(run.checkpoints, "best")[0])
-    tested = evaluate(model, test, num_classes=num_classes, autocast=context, keep_predictions=True)
+    tested = measure(test, keep_predictions=True)
     return Outcome(rows, best_epoch, tested, sum(row["seconds"] for row in rows))
 
 
@@ -140,8 +147,7 @@ def _row(
         "epoch": epoch + 1,
         "step": (epoch + 1) * steps_per_epoch,
         "lr": optimizer.param_groups[0]["lr"],
-        "train/loss": train["loss"],
-        "train/accuracy": train["accuracy"],
+        **{f"train/{name}": train[name] for name in ("loss", "accuracy") if name in train},
         **{f"val/{name}": val.get(name) for name in train},
         "seconds": round(seconds, 4),
         "images_per_second": round(images / seconds, 1),
@@ -191,11 +197,9 @@ def _resume(run: RunFolder, model: nn.Module, step: Stepper) -> list[dict[str, A
 
 
 def _line(row: Mapping[str, Any], epochs: int) -> str:
-    parts = [
-        f"epoch {row['epoch']}/{epochs}",
-        f"loss {row['train/loss']:.4f}",
-        f"accuracy {row['train/accuracy']:.4f}",
-    ]
-    if row["val/loss"] is not None:
-        parts += [f"val {name} {row[f'val/{name}']:.4f}" for name in ("loss", "accuracy", "f1_macro")]
+    parts = [f"epoch {row['epoch']}/{epochs}"]
+    for key, value in row.items():
+        split, _, name = key.partition("/")
+        if name and value is not None:
+            parts.append(f"{name} {value:.4f}" if split == "train" else f"{split} {name} {value:.4f}")
     return "  ".join([*parts, f"{row['seconds']:.2f} s"])

@@ -1,0 +1,80 @@
+"""What a measured split leaves in a folder: figures as files, and pictures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cnnbench import results
+from cnnbench.data import Batches, Dataset, Split
+from cnnbench.metrics import per_class
+from cnnbench.results import RunFolder
+from cnnbench.training.loop import Evaluation
+
+
+def record_evaluation(
+    folder: Path,
+    evaluation: Evaluation,
+    split: Split,
+    dataset: Dataset,
+    *,
+    model: nn.Module,
+    serve: Callable[[Split], Batches],
+) -> None:
+    """Write an evaluation that kept its predictions.
+
+    With classes: confusion matrix (also as a picture), scores of each class, predictions. Without: the loss of each
+    image, and a picture of some images beside what the model made of them.
+
+    Args:
+        split: what was measured, in its order.
+        serve: makes a split's batches.
+    """
+    # Drawing takes a second to import, and only what has been measured needs it.
+    from cnnbench.report import figures
+
+    assert evaluation.losses is not None
+    if evaluation.confusion is None:
+        results.write_npz(folder / "reconstruction.npz", losses=evaluation.losses)
+        shown = figures.chosen_for_reconstruction(evaluation.losses)
+        made = _pixels(_outputs(model, serve(split[torch.from_numpy(shown)])), dataset)
+        figures.draw_reconstructions(folder, split.images.numpy()[shown], made.numpy(), evaluation.losses[shown])
+        return
+    assert evaluation.labels is not None
+    assert evaluation.predictions is not None
+    assert evaluation.probabilities is not None
+    results.write_evaluation(
+        folder,
+        class_names=dataset.info.class_names,
+        confusion=evaluation.confusion,
+        per_class=per_class(evaluation.confusion, dataset.info.class_names),
+        labels=evaluation.labels,
+        predictions=evaluation.predictions,
+        probabilities=evaluation.probabilities,
+    )
+    figures.draw_confusion(folder)
+
+
+def draw_run(run: RunFolder, evaluation: Evaluation, split: Split) -> None:
+    """Draw what only a training run has: its curves and, where there are classes, its worst mistakes."""
+    from cnnbench.report import figures
+
+    figures.draw_curves(run)
+    if evaluation.confusion is not None:
+        figures.draw_mistakes(run, split.images.numpy())
+
+
+@torch.no_grad()
+def _outputs(model: nn.Module, batches: Batches) -> Tensor:
+    was_training = model.training
+    model.train(False)
+    try:
+        return torch.cat([model(images).float().cpu() for images, _ in batches.epoch()])
+    finally:
+        model.train(was_training)
+
+
+def _pixels(normalised: Tensor, dataset: Dataset) -> Tensor:
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (dataset.mean, dataset.std))
+    return ((normalised * std + mean) * 255).round().clamp(0, 255).byte()
