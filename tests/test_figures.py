@@ -1,5 +1,7 @@
 """Pictures: that they show what they must, read off the figure before it is drawn, and that files are real PNGs."""
 
+import itertools
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -91,3 +93,38 @@ def test_no_mistakes_or_many_can_be_drawn(channels, tmp_path):
         figure = figures.mistakes(images, predicted, ["a", "b"])
         assert len(figure.axes[0].images) == min(wrong, 25)
         figures._save(figure, tmp_path / f"{wrong}.png")
+
+
+def test_signals_are_drawn_as_lines_of_their_own_height_in_one_set_of_axes(tmp_path):
+    signals = np.array([[[0, 1, 0, 5]], [[-9, 9, 9, 9]], [[7, 7, 7, 7]], [[-3e38, 0, 0, 3e38]]], dtype=np.float32)
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
+    predicted = {"labels": np.zeros(4, int), "predictions": probabilities.argmax(1), "probabilities": probabilities}
+    figure = figures.mistakes(signals, predicted, ["low\nand flat", "$"])
+    (axes,) = figure.axes
+    assert "3 of 3 among 4 test signals" in figure.get_suptitle()
+    assert axes.texts[0].get_text() == "true low and flat\nsaid \\$ (80%)"
+    heights = [line.get_ydata() for line in axes.lines]
+    assert len(heights) == 3, "surest first: the last signal, the third, the second"
+    bottom, top = 0.92 + 0.34, 0.08 + 0.34
+    np.testing.assert_allclose(heights[0], [bottom, (bottom + top) / 2, (bottom + top) / 2, top])
+    np.testing.assert_allclose(heights[1], bottom)
+    np.testing.assert_allclose(heights[2], [bottom, top, top, top])
+    for place, line in enumerate(axes.lines):
+        np.testing.assert_allclose(line.get_xdata(), place + np.linspace(0.08, 0.92, 4))
+    figures._save(figure, tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as image:
+        assert min(image.size) > 200
+
+
+def test_each_channel_of_a_signal_has_its_line_and_colour():
+    predicted = {"labels": np.zeros(2, int), "predictions": np.ones(2, int), "probabilities": np.ones((2, 2)) / 2}
+    (axes,) = figures.mistakes(np.random.default_rng(0).random((2, 3, 9)), predicted, ["a", "b"]).axes
+    assert [line.get_color() for line in axes.lines] == ["C0", "C1", "C2"] * 2
+
+
+def test_captions_of_long_names_stay_apart(tmp_path):
+    predicted = {"labels": np.zeros(5, int), "predictions": np.ones(5, int), "probabilities": np.ones((5, 2))}
+    figure = figures.mistakes(np.zeros((5, 1, 9)), predicted, ["w" * 10, "ecg_anomaly_long"])
+    figures._save(figure, tmp_path / "x.png")
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))

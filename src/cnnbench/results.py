@@ -66,14 +66,21 @@ def write_yaml(path: Path, value: Any) -> None:
     write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Write rows under a header: `columns`, else every key in the order of first appearance."""
-    header = list(columns) if columns else list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, header, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows under a header of every key, in the order of first appearance."""
+    header = list(dict.fromkeys(key for row in rows for key in row))
+    _write_cells(path, [header, *([row.get(key) for key in header] for row in rows)])
+
+
+def _write_cells(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows of cells, ended by a line feed each; None is an empty cell."""
+    lines = []
+    for row in rows:
+        line = io.StringIO(newline="")
+        # With its own line end, Python 3.11's writer would leave a carriage return inside a cell unquoted.
+        csv.writer(line, lineterminator="\r\n").writerow(row)
+        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
+    write_text(path, "".join(lines))
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
@@ -232,11 +239,9 @@ def write_evaluation(
         labels, predictions: (N,) in dataset order.
         probabilities: (N, K).
     """
-    rows = [
-        {"true": name, **dict(zip(class_names, counts, strict=True))}
-        for name, counts in zip(class_names, confusion.tolist(), strict=True)
-    ]
-    write_csv(folder / "confusion_matrix.csv", rows, ["true", *class_names])
+    # Cells, not a mapping: a class may be called "true" like the first column.
+    rows = ([name, *counts] for name, counts in zip(class_names, confusion.tolist(), strict=True))
+    _write_cells(folder / "confusion_matrix.csv", [["true", *class_names], *rows])
     write_csv(folder / "per_class.csv", per_class)
     write_npz(folder / "predictions.npz", labels=labels, predictions=predictions, probabilities=probabilities)
 

@@ -1,4 +1,4 @@
-"""Images as uint8 tensors in memory: sources, splits, and batches made on the training device."""
+"""Images as uint8 and signals as float32 in memory: sources, splits, and batches made on the training device."""
 
 import cnnbench.data as _package
 from cnnbench import registry

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -99,12 +100,13 @@ def load_source(name: str, *, root: str, download: bool, options: Mapping[str, A
     Args:
         root: the folder datasets are stored in.
         download: whether a dataset that is missing there may be fetched.
-        options: what the dataset's own yaml adds.
+        options: what the dataset's own yaml adds; a file called `path` among them is read anew once it has changed.
 
     Raises:
         ValueError: an unknown name or option, or the files are missing; the message says where they belong.
     """
-    return _load_source(name, root, download, json.dumps(dict(options or {}), sort_keys=True))
+    given = dict(options or {})
+    return _load_source(name, root, download, json.dumps(given, sort_keys=True), _version(given.get("path")))
 
 
 def data_shape(name: str, *, root: str, options: Mapping[str, Any] | None = None) -> tuple[tuple[int, ...], int]:
@@ -116,14 +118,25 @@ def data_shape(name: str, *, root: str, options: Mapping[str, Any] | None = None
         ValueError: an unknown name or option, or files that are needed and missing.
     """
     if name in registry.names("data_shape"):
+        # First as the dataset's own, so that an error names what a user can write: data.split, not data_shape.split.
+        registry.check_options("data", name, options or {}, given=("root", "download"))
         return registry.build("data_shape", name, options=options)
     info = load_source(name, root=root, download=False, options=options).info
     return info.input_shape, info.num_classes
 
 
 @functools.lru_cache(maxsize=4)
-def _load_source(name: str, root: str, download: bool, options: str) -> Source:
+def _load_source(name: str, root: str, download: bool, options: str, _: tuple[int, int] | None) -> Source:
     return registry.build("data", name, root=root, download=download, options=json.loads(options))
+
+
+def _version(path: object) -> tuple[int, int] | None:
+    """When a file was last changed, and its size; None where there is none."""
+    try:
+        found = os.stat(os.path.expanduser(str(path)))
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def prepare(

@@ -15,10 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from cnnbench.results import RunFolder, read_confusion, read_predictions
 
 CELLS_WITH_NUMBERS = 20  # beyond this many classes a cell is too small for its count
-TRAIN_COLOUR, VAL_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito: told apart by colour-blind readers
-
-
 RECONSTRUCTIONS = 8  # images in each half of that picture
+TRAIN_COLOUR, VAL_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito: told apart by colour-blind readers
 
 
 def draw_curves(run: RunFolder) -> None:
@@ -30,7 +28,7 @@ def draw_mistakes(run: RunFolder, test_images: np.ndarray) -> None:
     """Draw the worst mistakes of a run's `predictions.npz`.
 
     Args:
-        test_images: as in `mistakes`, in the order of `predictions.npz`.
+        test_images: images or signals, as in `mistakes`, in the order of `predictions.npz`.
     """
     names, _ = read_confusion(run.path)
     _save(mistakes(test_images, read_predictions(run.path), names), run.path / "mistakes.png")
@@ -126,9 +124,9 @@ def mistakes(
     """The wrong predictions the model was surest of, each with its true class, its prediction and that probability.
 
     Args:
-        images: uint8, (N, C, H, W).
+        images: images are uint8, (N, C, H, W); signals are float32, (N, C, L), and each fills its place in height.
         predicted: `labels` (N,), `predictions` (N,) and `probabilities` (N, K), as in `predictions.npz`.
-        most: images in the grid.
+        most: images or signals in the grid.
     """
     labels, predictions, probabilities = (predicted[key] for key in ("labels", "predictions", "probabilities"))
     wrong = np.flatnonzero(labels != predictions)
@@ -140,21 +138,16 @@ def mistakes(
     # One set of axes for the whole grid: one for each image would take ten times as long to draw.
     axes = figure.add_axes((0.02, 0.0, 0.96, 1 - 0.5 / figure.get_figheight()))
     axes.axis("off")
-    figure.suptitle(f"Worst mistakes: {len(worst)} of {len(wrong)} among {len(labels):,} test images", y=0.99, va="top")
+    kind, draw = ("images", _draw_image) if images.ndim == 4 else ("signals", _draw_signal)
+    figure.suptitle(f"Worst mistakes: {len(worst)} of {len(wrong)} among {len(labels):,} test {kind}", y=0.99, va="top")
     for place, index in enumerate(worst):
         x, y = place % columns, place // columns * (1 + caption)
-        image = images[index].transpose(1, 2, 0)
-        axes.imshow(
-            image.squeeze(-1) if image.shape[-1] == 1 else image,
-            cmap="gray",
-            vmin=0,
-            vmax=255,
-            extent=(x + 0.08, x + 0.92, y + 0.92 + caption, y + 0.08 + caption),
-        )
+        draw(axes, images[index], (x + 0.08, x + 0.92, y + 0.92 + caption, y + 0.08 + caption))
         share = probabilities[index, predictions[index]]
         names = _short(class_names[labels[index]]), _short(class_names[predictions[index]])
         text = f"true {names[0]}\nsaid {names[1]} ({share:.0%})"
-        axes.text(x + 0.5, y + caption + 0.04, text, ha="center", va="bottom", fontsize=9)
+        size = min(9.0, 175 / max(map(len, text.split("\n"))))  # a longer line would run into its neighbours
+        axes.text(x + 0.5, y + caption + 0.04, text, ha="center", va="bottom", fontsize=size)
     # Last, for every imshow sets the limits to its own image.
     axes.set(xlim=(0, columns), ylim=(rows * (1 + caption), 0), aspect="equal")
     return figure
@@ -183,11 +176,29 @@ def _side_by_side(images: np.ndarray) -> np.ndarray:
     return np.concatenate(list(images.transpose(0, 2, 3, 1)), axis=1)
 
 
+def _draw_image(axes: Axes, image: np.ndarray, extent: tuple[float, float, float, float]) -> None:
+    pixels = image.transpose(1, 2, 0)
+    pixels = pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=extent)
+
+
+def _draw_signal(axes: Axes, signal: np.ndarray, extent: tuple[float, float, float, float]) -> None:
+    """A line for each channel, inside (left, right, bottom, top)."""
+    left, right, bottom, top = extent
+    signal = signal.astype(np.float64)  # the range of 32-bit numbers may not fit into 32 bits
+    lowest, highest = signal.min(), signal.max()
+    scaled = (signal - lowest) / ((highest - lowest) or 1.0)
+    for channel, heights in enumerate(scaled):
+        place = np.linspace(left, right, len(heights)), bottom + (top - bottom) * heights
+        axes.plot(*place, color=f"C{channel % 10}", linewidth=0.7)
+
+
 def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
 def _short(name: str) -> str:
-    # A dollar sign would start mathematical text.
+    # A dollar sign would start mathematical text, and a line break would push other names away.
+    name = " ".join(name.split())
     text = name if len(name) <= 16 else name[:15] + "…"
     return text.replace("$", r"\$")

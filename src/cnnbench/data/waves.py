@@ -1,0 +1,174 @@
+"""Noisy signals made from a seed: sine, square, sawtooth and chirp waves, heartbeats, and heartbeats with a fault.
+
+The heartbeats follow the idea of McSharry, Clifford, Tarassenko and Smith, "A dynamical model for generating synthetic
+electrocardiogram signals", IEEE Transactions on Biomedical Engineering, 2003: a phase runs round once a beat, and each
+of the bumps P, Q, R, S, T is a Gaussian of that phase.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from cnnbench.data.dataset import DatasetInfo, Source, Split, stratified_split
+from cnnbench.registry import register
+from cnnbench.reproducibility import generator
+
+TEST_SHARE = 1 / 6
+LENGTHS, SAMPLES = (64, 16_384), (60, 1_000_000)  # below 64 the fastest wave and a beat's bumps have too few points
+CYCLES = (2.0, 8.0)  # of a wave in a signal
+BEATS = (2.5, 5.0)  # of a heart in a signal
+LARGEST_NOISE = 1000.0
+AMPLITUDE, BASELINE = (0.5, 1.5), (-0.5, 0.5)
+# Each bump of a beat: its place and width in radians, R standing at 0, and its height. ST lies flat in a healthy beat.
+BUMPS = {
+    "P": (-1.1, 0.20, 0.25),
+    "Q": (-0.28, 0.09, -0.20),
+    "R": (0.0, 0.12, 1.60),
+    "S": (0.28, 0.10, -0.40),
+    "ST": (0.75, 0.25, 0.0),
+    "T": (1.6, 0.35, 0.45),
+}
+P, ST, T = (list(BUMPS).index(name) for name in ("P", "ST", "T"))
+
+
+@register("data", "waves")
+def waves(root: str, download: bool, length: int, samples: int, noise: list[float], waves_seed: int) -> Source:
+    """Signals of one channel; a sixth of each class is the test split. A function of the four options alone.
+
+    Args:
+        root, download: not used; the signals are computed.
+        length: values in a signal.
+        samples: signals in all; no class has over one more than another.
+        noise: lowest and highest standard deviation of the Gaussian noise; each signal draws its own between them.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+    waves_shape(length, samples, noise, waves_seed)
+    labels = torch.arange(samples) % len(CLASSES)
+    signals = torch.empty(samples, 1, length)
+    for label, (name, pattern) in enumerate(CLASSES.items()):
+        random = generator(waves_seed, f"waves/{name}")
+        count = len(range(label, samples, len(CLASSES)))
+        scale, offset = _uniform(AMPLITUDE, count, random), _uniform(BASELINE, count, random)
+        signals[label :: len(CLASSES), 0] = scale * pattern(count, length, random) + offset
+    # A stream of its own: the same signals can be had with another noise, or with none.
+    random = generator(waves_seed, "waves/noise")
+    deviations = _uniform((noise[0], noise[1]), samples, random).unsqueeze(-1)
+    signals += deviations * torch.randn(signals.shape, generator=random)
+    test, train = stratified_split(labels, round(TEST_SHARE * samples), generator(waves_seed, "waves/test"))
+    info = DatasetInfo("waves", in_channels=1, image_size=length, class_names=tuple(CLASSES), dimensions=1)
+    return Source(info, Split(signals[train], labels[train]), Split(signals[test], labels[test]))
+
+
+@register("data_shape", "waves")
+def waves_shape(length: int, samples: int, noise: list[float], waves_seed: int) -> tuple[tuple[int, ...], int]:
+    """The shape of a signal and the number of classes.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+    for key, value, (lowest, highest) in (("length", length, LENGTHS), ("samples", samples, SAMPLES)):
+        if not lowest <= value <= highest:
+            raise ValueError(f"data.{key}={value}: accepted is a whole number from {lowest:,} to {highest:,}")
+    if len(noise) != 2 or not 0 <= noise[0] <= noise[1] <= LARGEST_NOISE:
+        raise ValueError(
+            f"data.noise={noise}: accepted is [LOWEST,HIGHEST], two standard deviations from 0 to {LARGEST_NOISE:g}"
+        )
+    return (1, length), len(CLASSES)
+
+
+def _uniform(bounds: tuple[float, float], count: int, random: torch.Generator) -> Tensor:
+    """One number for each signal, (N, 1)."""
+    return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(count, 1, generator=random)
+
+
+def _phase(count: int, length: int, random: torch.Generator) -> Tensor:
+    """How many cycles of a wave have passed at each sample, (N, L); where it starts is random."""
+    return torch.rand(count, 1, generator=random) + _uniform(CYCLES, count, random) * torch.arange(length) / length
+
+
+def _sine(count: int, length: int, random: torch.Generator) -> Tensor:
+    return torch.sin(2 * math.pi * _phase(count, length, random))
+
+
+def _square(count: int, length: int, random: torch.Generator) -> Tensor:
+    return torch.where(_phase(count, length, random) % 1 < 0.5, 1.0, -1.0)
+
+
+def _sawtooth(count: int, length: int, random: torch.Generator) -> Tensor:
+    return 2 * (_phase(count, length, random) % 1) - 1
+
+
+def _chirp(count: int, length: int, random: torch.Generator) -> Tensor:
+    """A sine whose frequency rises, or falls, evenly to 1.5…3 times its first, or from it."""
+    time = torch.arange(length) / length
+    slow, ratio = _uniform((CYCLES[0], CYCLES[1] / 2), count, random), _uniform((1.5, 3.0), count, random)
+    cycles = torch.rand(count, 1, generator=random) + slow * (time + (ratio - 1) * time**2 / 2)
+    falls = torch.rand(count, 1, generator=random) < 0.5
+    return torch.sin(2 * math.pi * torch.where(falls, cycles.flip(1), cycles))
+
+
+def _ecg_normal(count: int, length: int, random: torch.Generator) -> Tensor:
+    rate = _uniform(BEATS, count, random)
+    return _heartbeats(rate, _healthy_bumps(count, random), length, random)
+
+
+def _ecg_anomaly(count: int, length: int, random: torch.Generator) -> Tensor:
+    """One fault a signal, at random: a premature and wide beat, no P wave in any beat, or a raised ST segment."""
+    rate = _uniform(BEATS, count, random)
+    bumps = _healthy_bumps(count, random)
+    places, widths, heights = bumps.unbind(-1)  # views: what is written to them changes the bumps
+    kind = torch.randint(3, (count,), generator=random)
+    heights[..., P] *= (kind != 1).unsqueeze(-1)
+    heights[..., ST] += torch.where(kind == 2, 0.45, 0.0).unsqueeze(-1)
+    # The first beat has begun before the signal, so the beats from the second on lie inside it.
+    inside = (rate.squeeze(-1) - 1.2).floor().clamp_min(1)
+    beat = 1 + (torch.rand(count, generator=random) * inside).long()
+    early = (torch.arange(count)[kind == 0], beat[kind == 0])
+    places[early] -= 0.9
+    widths[early] *= 2.2
+    heights[(*early, P)] = 0.0
+    heights[(*early, T)] *= -1
+    return _heartbeats(rate, bumps, length, random)
+
+
+def _healthy_bumps(count: int, random: torch.Generator) -> Tensor:
+    """Place, width and height of each bump of each beat, (N, beats, bumps, 3); beats differ by some per cent."""
+    bumps = torch.tensor(list(BUMPS.values()))
+    varied = 1 + 0.05 * torch.randn(count, math.ceil(BEATS[1]) + 2, *bumps.shape, generator=random)
+    return bumps * varied.clamp(0.8, 1.2)
+
+
+def _heartbeats(rate: Tensor, bumps: Tensor, length: int, random: torch.Generator) -> Tensor:
+    """The sum of the bumps at each sample, (N, L).
+
+    Args:
+        rate: beats in a signal, (N, 1); each beat lasts up to a tenth longer or shorter.
+        bumps: as `_healthy_bumps` gives them.
+    """
+    count, beats = bumps.shape[:2]
+    durations = (1 + 0.1 * (2 * torch.rand(count, beats, generator=random) - 1)) / rate
+    ends = durations.cumsum(1) - durations[:, :1] * torch.rand(count, 1, generator=random)
+    time = (torch.arange(length) / length).expand(count, length).contiguous()
+    beat = torch.searchsorted(ends, time, right=True).clamp_max(beats - 1)
+    left = (ends.gather(1, beat) - time) / durations.gather(1, beat)
+    phase = math.pi * (1 - 2 * left)
+    rows = torch.arange(count).unsqueeze(1)
+    total = torch.zeros(count, length)
+    for bump in range(bumps.shape[2]):
+        place, width, height = bumps[:, :, bump][rows, beat].unbind(-1)
+        total += height * torch.exp(-((phase - place) ** 2) / (2 * width**2))
+    return total
+
+
+CLASSES: dict[str, Callable[[int, int, torch.Generator], Tensor]] = {
+    "sine": _sine,
+    "square": _square,
+    "sawtooth": _sawtooth,
+    "chirp": _chirp,
+    "ecg_normal": _ecg_normal,
+    "ecg_anomaly": _ecg_anomaly,
+}
