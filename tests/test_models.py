@@ -12,7 +12,7 @@ from cnnbench import registry
 from cnnbench.cli.choices import groups
 from cnnbench.cli.compose import single
 from cnnbench.models import build_model
-from cnnbench.models.layers import conv_block, conv_layer
+from cnnbench.models.layers import LocalResponseNorm, conv_block, conv_layer
 from cnnbench.models.shapes import output_shape
 
 NAMES = registry.names("model")
@@ -308,9 +308,15 @@ def test_all_conv_pools_by_stride_alone():
     assert not kinds & {nn.MaxPool2d, nn.AvgPool2d, nn.Linear}
 
 
+@pytest.mark.parametrize("shape", [(2, 24, 9, 7), (2, 3, 5, 5), (3, 8, 30)])
+def test_local_response_norm_equals_torchs(shape):
+    x = 30 * torch.randn(shape)
+    torch.testing.assert_close(LocalResponseNorm()(x), nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0)(x))
+
+
 def test_alexnet_has_its_marks():
     model = build("alexnet_mini")
-    assert sum(isinstance(m, nn.LocalResponseNorm) for m in model.modules()) == 2
+    assert sum(isinstance(m, LocalResponseNorm) for m in model.modules()) == 2
     assert {(m.kernel_size, m.stride) for m in model.modules() if isinstance(m, nn.MaxPool2d)} == {(3, 2)}
     assert [m.p for m in model.modules() if isinstance(m, nn.Dropout)] == [0.5, 0.5]
 

@@ -9,7 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from cnnbench.models.shapes import output_shape
 from cnnbench.registry import unknown
@@ -46,12 +47,29 @@ def activation_layer(name: str) -> nn.Module:
         raise ValueError(unknown("model.activation", name, ACTIVATIONS)) from None
 
 
+class LocalResponseNorm(nn.Module):
+    """AlexNet's normalisation: x / (2 + 1e-4 / 5 · sum of squares over 5 neighbouring channels)^0.75.
+
+    Krizhevsky, Sutskever and Hinton, 2012, section 3.3. Equal to torch's layer of that name with these constants, which
+    sums through a 3-D pooling and takes more than twice as long on a CPU.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, …) to the same shape."""
+        channels = x.shape[1]
+        squares = F.pad(x.square(), (0, 0) * (x.dim() - 2) + (2, 2))
+        total = squares[:, :channels]
+        for shift in range(1, 5):
+            total = total + squares[:, shift : shift + channels]
+        root = (2.0 + 1e-4 / 5 * total).rsqrt()
+        return x * root * root.sqrt()
+
+
 def norm_layer(name: str, channels: int, *, dimensions: int = 2) -> nn.Module:
     """A normalisation over images or signals of `channels` channels.
 
     `layer` normalises each image over all its channels and pixels, `group` over groups of channels (8, or the largest
-    power of two below that divides them), `instance` over each channel alone; `lrn` is AlexNet's, over 5 neighbouring
-    channels, with its constants (Krizhevsky, Sutskever and Hinton, 2012, section 3.3).
+    power of two below that divides them), `instance` over each channel alone, `lrn` over 5 neighbouring channels.
 
     Raises:
         ValueError: unknown name.
@@ -66,7 +84,7 @@ def norm_layer(name: str, channels: int, *, dimensions: int = 2) -> nn.Module:
     if name in ("layer", "group"):
         return nn.GroupNorm(1 if name == "layer" else math.gcd(MOST_GROUPS, channels), channels)
     if name == "lrn":
-        return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0)
+        return LocalResponseNorm()
     raise ValueError(unknown("model.norm", name, NORMS))
 
 
