@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from torch import nn
 
 from cnnbench.analysis import Summary, summarize
 from cnnbench.config import Config, to_dict
-from cnnbench.data import Batches, Dataset, DatasetInfo, Split, load_source, prepare
+from cnnbench.data import Batches, Dataset, DatasetInfo, Split, balanced_weights, load_source, prepare
 from cnnbench.models import build_model
-from cnnbench.record import draw_run, record_evaluation
+from cnnbench.record import draw_run, record_evaluation, record_skipped
 from cnnbench.reproducibility import environment, set_deterministic
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 from cnnbench.training.device import autocast, resolve_device
@@ -83,28 +83,42 @@ def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
         return
     if trainer.monitor not in (None, task.monitor):
         raise ValueError(f"trainer.monitor={trainer.monitor}: accepted for {task.name} is null or {task.monitor}")
+    if config.data.class_weights != "none":
+        raise ValueError(f"data.class_weights={config.data.class_weights}: {task.name} has no labels, accepted is none")
     if trainer.label_smoothing > 0:
         raise ValueError(f"trainer.label_smoothing={trainer.label_smoothing}: {task.name} has no labels, accepted is 0")
     if info.dimensions != 2:
         raise ValueError(f"model={config.model.name} takes images, and data={info.name} are signals")
 
 
-def load_dataset(config: Config) -> Dataset:
+def load_dataset(config: Config, *, test_on_all: bool = False) -> Dataset:
     """The config's data, split and measured.
+
+    Args:
+        test_on_all: the test split of data that has none is all of it, for a model that has not seen it.
 
     Raises:
         ValueError: unknown or missing data, or nothing left to train on.
     """
     data = config.data
-    source = load_source(data.name, root=data.root, download=data.download, options=data.options)
+    settings = data_settings(config)
+    source = load_source(data.name, root=data.root, download=data.download, options=data.options, settings=settings)
+    if test_on_all and source.test is None:
+        source = replace(source, test=source.train)
     return prepare(
         source,
         seed=config.seed,
+        test_fraction=data.test_fraction,
         val_fraction=data.val_fraction,
         train_limit=data.train_limit,
         image_size=data.image_size,
         normalization=data.normalize,
     )
+
+
+def data_settings(config: Config) -> dict[str, Any]:
+    """What the config says for any dataset, and a dataset may ask to be given."""
+    return {"image_size": config.data.image_size, "test_fraction": config.data.test_fraction}
 
 
 def model_for(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Module:
@@ -159,6 +173,7 @@ def run_job(config: Config, path: Path, overrides: Sequence[str], *, resume: boo
     with _logged_to(run.log), _status_of(run):
         parts = build_parts(config)
         log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
+        record_skipped(run, parts.dataset)
         outcome = train_parts(config, run, parts, resume=resume)
         summary = _summary(config, parts, outcome)
         dataset = parts.dataset
@@ -193,6 +208,7 @@ def train_parts(config: Config, run: RunFolder, parts: Parts, *, resume: bool = 
             compile=trainer.compile,
             label_smoothing=trainer.label_smoothing,
             clip_norm=trainer.clip_norm,
+            class_weights=_class_weights(config, dataset),
             monitor=trainer.monitor,
             patience=trainer.patience,
             resume=resume,
@@ -211,8 +227,16 @@ def batches_of(
         mean=dataset.mean,
         std=dataset.std,
         shuffle_seed=config.seed if shuffle else None,
+        sampler=config.data.sampler,
         channels_last=config.trainer.channels_last,
+        device=device,
     )
+
+
+def _class_weights(config: Config, dataset: Dataset) -> tuple[float, ...] | None:
+    if config.data.class_weights == "none":
+        return None
+    return balanced_weights(dataset.train.labels, dataset.info.num_classes)
 
 
 def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:

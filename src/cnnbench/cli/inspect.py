@@ -34,14 +34,16 @@ def summary(
     """Print a model's layers and totals for the data's shape, or for the shape given."""
     from cnnbench.analysis import summarize
     from cnnbench.data import DatasetInfo, data_shape
-    from cnnbench.job import model_for
+    from cnnbench.job import data_settings, model_for
 
     config = compose.single(overrides)
     if channels and image_size and num_classes:
         shape: tuple[int, ...] = (channels, image_size, image_size)
         classes = num_classes
     else:
-        shape, classes = data_shape(config.data.name, root=config.data.root, options=config.data.options)
+        shape, classes = data_shape(
+            config.data.name, root=config.data.root, options=config.data.options, settings=data_settings(config)
+        )
     in_channels = channels or shape[0]
     size = image_size or config.data.image_size or shape[1]
     classes = num_classes or classes
