@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cnnbench import registry
 
-CHUNK_VALUES = 2**22  # pixels, or samples of signals, that are looked at together: few enough to copy as float64
+CHUNK_VALUES = 2**20  # pixels, or samples of signals, that are looked at together: few enough to copy as float64
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,16 @@ def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
     """
     try:
         content = read_regular(file, MAX_BYTES)
+    except Refused as refused:
+        reason = str(refused)
+    else:
+        return probe_bytes(content, file)
+    raise BadImage(shown_name(file), reason)
+
+
+def probe_bytes(content: bytes, name: str | bytes | os.PathLike) -> tuple[int, int, int]:
+    """The same from a file's content; `name` is what a BadImage calls it."""
+    try:
         image = _open(io.BytesIO(content), content)
         channels = _channels(image)
         width, height = image.size
@@ -165,7 +175,7 @@ def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
         return channels, width, height
     except Exception as error:
         reason = _reason(error)
-    raise BadImage(shown_name(file), reason)
+    raise BadImage(shown_name(name), reason)
 
 
 def _open(file: io.BytesIO, content: bytes) -> ImageFile.ImageFile:
