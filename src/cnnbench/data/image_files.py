@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnbench.data.images import MAX_BYTES, BadImage, Decoding, decode_bytes, decode_image, probe, probe_bytes
+from cnnbench.data.images import MAX_BYTES, BadImage, Decoding, OtherSize, decode_bytes, decode_image, probe
 from cnnbench.data.pixel_store import Block
 from cnnbench.data.processes import in_processes, stopping
 from cnnbench.data.reading import Refused, read_regular, shown_name
@@ -70,11 +70,9 @@ class Reader:
             path = self.paths[row]
             try:
                 content = read_regular(path, MAX_BYTES)
-                if self.one_size:
-                    _, width, height = probe_bytes(content, path)
-                    if (width, height) != (size, size):
-                        return f"{shown_name(path)!r} has {width} × {height} pixels, others {size} × {size}"
-                pixels[row - start] = decode_bytes(content, self.how, path)
+                pixels[row - start] = decode_bytes(content, self.how, path, as_it_is=self.one_size)
+            except OtherSize as error:
+                return f"{error.name!r} has {error.reason}, others {size} × {size}"
             except BadImage as error:
                 bad[row] = error.reason
             except Refused as error:
