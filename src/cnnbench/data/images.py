@@ -152,24 +152,17 @@ def decode_image(file: str | bytes | os.PathLike, how: Decoding) -> np.ndarray:
 def decode_bytes(
     content: bytes, how: Decoding, name: str | bytes | os.PathLike, *, as_it_is: bool = False
 ) -> np.ndarray:
-    """The same from a file's content; `name` is what a BadImage calls it.
-
-    Args:
-        as_it_is: raise OtherSize instead of resizing.
-    """
-    other = None
+    """The same from a file's content, called `name`; `as_it_is` refuses another size by OtherSize, and never resizes."""
+    kind = BadImage
     try:
-        image = _loaded(_open(io.BytesIO(content), content), content)
-        if as_it_is and image.size != (how.image_size, how.image_size):
-            other = image.size
-        else:
-            return _planes(_fitted(_flattened(image, how), how))
+        image = _flattened(_loaded(_open(io.BytesIO(content), content), content), how)
+        if not as_it_is or image.size == (how.image_size, how.image_size):
+            return _planes(_fitted(image, how))
+        kind, reason = OtherSize, f"{image.width} × {image.height} pixels"
     except Exception as error:  # a damaged file raises nearly anything from inside Pillow
         reason = _reason(error)
     # Raised out here, so that the error does not keep the decoder's frames and their pixels alive.
-    if other is not None:
-        raise OtherSize(shown_name(name), f"{other[0]} × {other[1]} pixels")
-    raise BadImage(shown_name(name), reason)
+    raise kind(shown_name(name), reason)
 
 
 def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
