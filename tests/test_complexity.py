@@ -25,7 +25,12 @@ def test_macs_are_half_of_what_torch_counts_as_flops(name, arguments):
         model(torch.randn(1, channels, size, size))
     described = summarize(model, (channels, size, size))
     assert described.macs == counter.get_total_flops() // 2
+    assert described.flops == 2 * described.macs
     assert described.parameters == sum(p.numel() for p in model.parameters())
+    assert described.weight_bytes == 4 * described.parameters
+    assert described.dense_parameters == sum(
+        p.numel() for m in model.modules() if isinstance(m, nn.Linear) for p in m.parameters()
+    )
     assert sum(layer.macs for layer in described.layers) == described.macs
     assert sum(layer.parameters for layer in described.layers) == described.parameters
 
@@ -97,3 +102,59 @@ def test_a_summary_leaves_the_model_as_it_was():
     assert model.training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_activations_are_the_outputs_of_every_listed_layer():
+    model = build("lenet5")
+    counted = []
+    for module in model.modules():
+        if not any(module.children()) and not isinstance(module, nn.Identity):
+            module.register_forward_hook(lambda _, __, output: counted.append(output[0].numel()))
+    described = summarize(model, (1, 28, 28))
+    counted.clear()
+    model.eval()(torch.randn(1, 1, 28, 28))
+    assert described.activation_bytes == 4 * sum(counted)
+
+
+class Oddities(nn.Module):
+    """A tied weight, one used by a function, one that is only used in training, a buffer that is not saved."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.second = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.second.weight = self.first.weight
+        self.scale = nn.Parameter(torch.ones(4, 1, 1))
+        self.unused = nn.Linear(7, 3)
+        self.register_buffer("mask", torch.ones(8, 8), persistent=False)
+
+    def forward(self, x):
+        x = self.second(self.first(x)) * self.scale * self.mask
+        if self.training:
+            self.unused(x.flatten(1)[:, :7])
+        return nn.functional.conv2d(x, self.first.weight, stride=2)
+
+
+def test_every_parameter_counts_once_in_the_row_that_reads_it():
+    described = summarize(Oddities(), (4, 8, 8))
+    rows = {layer.name: layer for layer in described.layers}
+    counts = {name: layer.parameters for name, layer in rows.items()}
+    assert counts == {"first": 144, "second": 0, "(model)": 4, "unused": 24}
+    assert described.parameters == 144 + 4 + 24
+    assert rows["unused"].output_shape == ()
+    assert (rows["(model)"].macs, rows["(model)"].window.stride) == (3 * 3 * 4 * 36, (2, 2))
+    assert described.activation_bytes == 4 * (4 * 64 + 4 * 64 + 4 * 9)
+
+
+def test_a_row_shows_how_its_window_is_set():
+    model = nn.Sequential(
+        nn.Conv2d(4, 8, (3, 5), (2, 1), (0, 2), (1, 2), groups=4),
+        nn.MaxPool2d(3, 2, 1),
+        nn.Conv2d(8, 8, 4, padding="same", dilation=2),
+    )
+    first, pool, last = (layer.window for layer in summarize(model, (4, 32, 32)).layers)
+    assert (first.kernel, first.stride, first.padding, first.dilation, first.groups) == (
+        (3, 5), (2, 1), (0, 2), (1, 2), 4,
+    )  # fmt: skip
+    assert (pool.kernel, pool.stride, pool.padding, pool.groups) == ((3, 3), (2, 2), (1, 1), 1)
+    assert (last.kernel, last.padding) == ((4, 4), (3, 3))
