@@ -15,7 +15,7 @@ from torch import nn
 from cnnbench.analysis import Summary, summarize
 from cnnbench.config import Config, to_dict
 from cnnbench.data import Batches, Dataset, DatasetInfo, Split, load_source, prepare
-from cnnbench.models import build_model
+from cnnbench.models import build_model, output_shape
 from cnnbench.record import draw_run, record_evaluation
 from cnnbench.reproducibility import environment, set_deterministic
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
@@ -56,6 +56,7 @@ def build_parts(config: Config, *, shapes_only: bool = False) -> Parts:
     model = model_for(config, dataset.info, "meta" if shapes_only else "cpu")
     _check_task(config, model, dataset.info)
     complexity = summarize(model, dataset.info.input_shape)
+    output_shape(model, dataset.info.input_shape, training=True)  # what training alone needs may not fit
     if not shapes_only:
         model = placed(model, device, config)
     optimizer = build_optimizer(
@@ -224,7 +225,11 @@ def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
         "task": task_of(parts.model).name,
         "seed": config.seed,
         "parameters": complexity.parameters,
+        "dense_share": round(complexity.dense_share, 6),
+        "weight_bytes": complexity.weight_bytes,
         "macs": complexity.macs,
+        "flops": complexity.flops,
+        "activation_bytes": complexity.activation_bytes,
         "receptive_field": max(complexity.receptive_field),
         "depth": complexity.depth,
         "epochs": len(outcome.rows),
