@@ -182,6 +182,19 @@ def test_what_looks_along_whole_axes_sees_them_whole(head, field):
     assert described.receptive_field == (3, 3), "the last window is the convolution's"
 
 
+@pytest.mark.parametrize(
+    "one_left",
+    [
+        Call(lambda x: x[..., -1]),
+        Call(lambda x: x[..., 5:6].flatten(1)),
+        nn.Sequential(nn.AvgPool1d(28, ceil_mode=True), nn.Flatten()),
+    ],
+)
+def test_a_dense_layer_behind_a_single_position_sees_what_that_sees(one_left):
+    layers = summarize(nn.Sequential(nn.Conv1d(1, 8, 3), one_left, nn.Linear(8, 5)), (1, 30)).layers
+    assert layers[-1].receptive_field == ((30,) if isinstance(one_left, nn.Sequential) else (3,))
+
+
 def test_windows_after_squeeze_and_excitation_see_everything_and_windows_of_a_head_do_not_count():
     excited = Call(lambda x: x * F.adaptive_avg_pool2d(x, 1))
     assert summarize(nn.Sequential(nn.Conv2d(1, 4, 3), excited, nn.Conv2d(4, 4, 3)), (1, 30, 30)).receptive_field == (

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+GONE = 0  # in `Field.dims`: a single position is left of the axis, and no dimension; there is nothing to mix
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -96,7 +98,7 @@ class Field:
     Attributes:
         axes: along height and width, or along a signal's length.
         dims: the dimension of the tensor along which each axis lies, counted from the last, −1; None where it is
-            spread over several dimensions.
+            spread over several dimensions, and 0 (`GONE`) where it has none left.
         depth: layers with weights on the longest path to here.
         last_window: the axes behind the last convolution or pooling on each path to here; None where there is none.
     """
@@ -164,13 +166,16 @@ class Field:
         """
         if tuple(before) == tuple(after):
             return self
-        if math.prod(before) == math.prod(after):
-            return self.laid(None if dim is None else _same_dimension(before, after, dim) for dim in self.dims)
-        kept = [
-            dim if dim is not None and -dim <= len(after) and before[dim] in (1, after[dim]) else None
-            for dim in self.dims
-        ]
-        return self.laid(kept)
+        rearranged = math.prod(before) == math.prod(after)
+
+        def moved(dim: int | None) -> int | None:
+            if dim is None or dim == GONE:
+                return dim
+            if rearranged:
+                return _same_dimension(before, after, dim)
+            return dim if -dim <= len(after) and before[dim] in (1, after[dim]) else None
+
+        return self.laid(moved(dim) for dim in self.dims)
 
 
 def _same_dimension(before: Sequence[int], after: Sequence[int], dim: int) -> int | None:
@@ -178,7 +183,7 @@ def _same_dimension(before: Sequence[int], after: Sequence[int], dim: int) -> in
     for candidate in range(-1, -len(after) - 1, -1):
         if after[candidate] == size and math.prod(after[len(after) + candidate + 1 :]) == behind:
             return candidate
-    return None
+    return GONE if size == 1 else None
 
 
 def merged(fields: Sequence[Field]) -> Field:
@@ -215,7 +220,8 @@ def _union(axes: Sequence[Axis]) -> Axis:
 
 
 def _agreed(dims: Sequence[int | None]) -> int | None:
-    return dims[0] if len(set(dims)) == 1 else None
+    places = {dim for dim in dims if dim != GONE} or {GONE}
+    return places.pop() if len(places) == 1 else None
 
 
 def window(kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Reading:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnbench.analysis.operations import Effect, field_of, rule
-from cnnbench.analysis.receptive_field import Field, Reading
+from cnnbench.analysis.receptive_field import GONE, Field, Reading
 
 
 @rule("input weight", F.linear)
@@ -73,8 +73,8 @@ def _reduction(field: Field, given: Mapping[str, Any], output: Tensor) -> Effect
     )
     after = field.mixed(reduced)
     if not given.get("keepdim", False):
-        gone = [None if d is None or d in reduced else d + sum(r > d for r in reduced) for d in field.dims]
-        after = after.laid(gone)
+        left = [GONE if d in reduced else d + sum(r > d for r in reduced) if d else d for d in field.dims]
+        after = after.laid(left)
     return Effect(after)
 
 
@@ -82,14 +82,14 @@ def _reduction(field: Field, given: Mapping[str, Any], output: Tensor) -> Effect
 def _permutation(field: Field, given: Mapping[str, Any], output: Tensor) -> Effect:
     axes = output.dim()
     order = [d % axes - axes for d in given["dims"]]
-    return Effect(field.laid(None if d is None else order.index(d) - axes for d in field.dims))
+    return Effect(field.laid(order.index(d) - axes if d else d for d in field.dims))
 
 
 @rule("input dim0 dim1", torch.transpose, Tensor.transpose, torch.swapaxes, Tensor.swapaxes)
 def _transposition(field: Field, given: Mapping[str, Any], output: Tensor) -> Effect:
     first, second = (given[name] % output.dim() - output.dim() for name in ("dim0", "dim1"))
     swapped = {first: second, second: first}
-    return Effect(field.laid(None if d is None else swapped.get(d, d) for d in field.dims))
+    return Effect(field.laid(swapped.get(d, d) if d else d for d in field.dims))
 
 
 @rule("input index", Tensor.__getitem__)
@@ -114,9 +114,10 @@ def _indexing(field: Field, given: Mapping[str, Any], output: Tensor) -> Effect:
         if (start, step) != (0, 1):
             readings[at - len(shape)] = Reading(lambda o, start=start, step=step: [start + o * step], step)  # type: ignore[misc]
         at += 1
-    dims = [None if d is None else place.get(d + len(shape)) for d in field.dims]
+    # An index takes the dimension away and leaves one position.
+    dims = [place.get(d + len(shape), output.dim()) - output.dim() if d else d for d in field.dims]
     kept = {dim: reading for dim, reading in readings.items() if dim in field.dims}
-    return Effect(field.read(kept).laid(None if d is None else d - output.dim() for d in dims))
+    return Effect(field.read(kept).laid(dims))
 
 
 def _without_ellipsis(index: Iterable[Any], dimensions: int) -> list[Any]:
