@@ -358,3 +358,12 @@ def test_the_summary_of_a_run_has_the_totals_of_its_model(tmp_path):
     assert summary["weight_bytes"] == 4 * 44_426
     assert summary["dense_share"] == round(41_854 / 44_426, 6)
     assert summary["activation_bytes"] > 4 * 2 * 6 * 24 * 24
+
+
+def test_a_last_batch_of_one_is_refused_where_a_norm_needs_more():
+    overrides = ["model=resnet_mini", "data.val_fraction=0", "data.train_limit=65", "trainer.epochs=1"]
+    small = ["data.image_size=4"]
+    build_parts(single(overrides), shapes_only=True)  # 7×7 values a channel are enough
+    build_parts(single([*overrides, *small, "trainer.batch_size=63"]), shapes_only=True)
+    with pytest.raises(ValueError, match=r"trainer\.batch_size=64 leaves a batch of one of the 65 training images"):
+        build_parts(single([*overrides, *small]), shapes_only=True)

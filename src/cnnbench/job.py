@@ -56,7 +56,7 @@ def build_parts(config: Config, *, shapes_only: bool = False) -> Parts:
     model = model_for(config, dataset.info, "meta" if shapes_only else "cpu")
     _check_task(config, model, dataset.info)
     complexity = summarize(model, dataset.info.input_shape)
-    output_shape(model, dataset.info.input_shape, training=True)  # what training alone needs may not fit
+    _check_batches(config, model, dataset)
     if not shapes_only:
         model = placed(model, device, config)
     optimizer = build_optimizer(
@@ -88,6 +88,20 @@ def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
         raise ValueError(f"trainer.label_smoothing={trainer.label_smoothing}: {task.name} has no labels, accepted is 0")
     if info.dimensions != 2:
         raise ValueError(f"model={config.model.name} takes images, and data={info.name} are signals")
+
+
+def _check_batches(config: Config, model: nn.Module, dataset: Dataset) -> None:
+    """Refuse what training alone cannot do: heads that do not fit, or norms over a last batch of one image."""
+    output_shape(model, dataset.info.input_shape, training_batch=2)
+    images, batch_size = len(dataset.train), config.trainer.batch_size
+    if images % batch_size == 1 or batch_size == 1:
+        try:
+            output_shape(model, dataset.info.input_shape, training_batch=1)
+        except ValueError as error:
+            raise ValueError(
+                f"trainer.batch_size={batch_size} leaves a batch of one of the {images} training images, and a norm "
+                f"over a single value has nothing to measure: {error}"
+            ) from None
 
 
 def load_dataset(config: Config) -> Dataset:

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 
-def output_shape(module: nn.Module, input_shape: Sequence[int], *, training: bool = False) -> tuple[int, ...]:
+def output_shape(module: nn.Module, input_shape: Sequence[int], *, training_batch: int = 0) -> tuple[int, ...]:
     """The shape of a module's output for one image (C, H, W) or signal (C, L), without the batch axis.
 
     Args:
         module: on any device, in any mode; left as it was.
-        training: run two images as in training, with auxiliary heads; the shape is the first output's.
+        training_batch: run so many images as in training, with auxiliary heads; the shape is the first output's.
 
     Raises:
         ValueError: the input is too small for a layer; the message names that layer and what reached it.
@@ -30,13 +30,13 @@ def output_shape(module: nn.Module, input_shape: Sequence[int], *, training: boo
     was_training = module.training
     weights = {name: torch.empty_like(value, device="meta") for name, value in module.state_dict().items()}
     try:
-        module.train(training)
+        module.train(training_batch > 0)
         with torch.no_grad():
-            images = torch.empty(2 if training else 1, *input_shape, device="meta")
+            images = torch.empty(training_batch or 1, *input_shape, device="meta")
             output = torch.func.functional_call(module, weights, (images,), tie_weights=False)
     except (RuntimeError, ValueError) as error:
-        hint = "; model.args={aux_logits: false} leaves out heads of torchvision's that only train" if training else ""
-        raise ValueError(_too_small(input_shape, reached, error) + hint) from None
+        hint = "; model.args={aux_logits: false} leaves out heads of torchvision's that only train"
+        raise ValueError(_too_small(input_shape, reached, error) + hint * (training_batch > 0)) from None
     finally:
         module.train(was_training)
         for hook in hooks:
