@@ -104,9 +104,14 @@ def _swapped(raw: str) -> str:
 
 
 def _rounded(high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """(256 high + low) / 257, rounded, which is high + (low − high) / 257, without a wider copy of the pixels."""
-    step = low.astype(np.int16) - high
-    return high + (step > 128).astype(np.uint8) - (step < -128).astype(np.uint8)
+    """(256 high + low) / 257, rounded, which is high + (low − high) / 257."""
+    pixels = high.copy()
+    for start in range(0, len(high), 64):  # some rows at a time, or the differences would be wider than the image
+        rows = slice(start, start + 64)
+        step = low[rows].astype(np.int16) - high[rows]
+        pixels[rows] += (step > 128).view(np.uint8)
+        pixels[rows] -= (step < -128).view(np.uint8)
+    return pixels
 
 
 def _pnm(image: ImageFile.ImageFile, content: bytes, decoder: str, offset: int, arguments: object) -> Image.Image:

@@ -16,6 +16,8 @@
 | a folder, FIFO, socket, device, symlink loop | refused without being opened |
 """
 
+import contextlib
+import ctypes
 import io
 import logging
 import os
@@ -51,7 +53,7 @@ RESIZES = ("stretch", "pad", "crop")
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535  # JPEG's own; resizing a longer line would need memory that its few pixels do not suggest
 MAX_BYTES = 8 * MAX_PIXELS  # the largest image accepted, stored as it is with four values of 16 bits a pixel
-MAX_SCANS = 1_000  # of a progressive JPEG: each goes over the whole image, and takes but a few bytes
+MAX_SCANNED = 40 * MAX_PIXELS  # pixels times scans of a progressive JPEG; a scan may be a few bytes and take 0.1 s
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -66,7 +68,18 @@ _ORIENTATION = 0x0112
 _ORIENTED_BY = ("exif", "xmp", "Raw profile type exif", "XML:com.adobe.xmp")
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL(\.|$)"), 0)
 
-logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+def _keep_quiet() -> None:
+    """What decoders print of a damaged file is for programmers, and does not name the file."""
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    with contextlib.suppress(AttributeError, OSError):  # a Pillow built another way stays talkative
+        libtiff = ctypes.CDLL(Image.core.__file__)  # looks in what Pillow's own library is linked to
+        # libtiff writes to the process's standard error from C; to redirect that for a while is not safe in threads.
+        libtiff.TIFFSetErrorHandler(None)
+        libtiff.TIFFSetWarningHandler(None)
+
+
+_keep_quiet()
 
 
 @dataclass(frozen=True)
@@ -179,10 +192,16 @@ def _open(file: io.BytesIO, content: bytes) -> ImageFile.ImageFile:
     width, height = image.size
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise Refused(f"{width} × {height} pixels: accepted are up to {MAX_PIXELS:,}, and {MAX_SIDE:,} a side")
+    if image.mode == "P" and image.palette is None:
+        raise Refused("damaged: palette colours without a palette")
     if image.format == "PNG":
         _check_sums(content)
-    elif "progressive" in image.info and content.count(b"\xff\xda") > MAX_SCANS:
-        raise Refused(f"a progressive JPEG of more than {MAX_SCANS} scans")
+    elif "progressive" in image.info:
+        scans = content.count(b"\xff\xda")
+        if scans * width * height > MAX_SCANNED:
+            raise Refused(
+                f"{scans:,} progressive scans of {width * height:,} pixels: accepted are {MAX_SCANNED:,} in all"
+            )
     return image
 
 
@@ -277,6 +296,8 @@ def _reason(error: Exception) -> str:
     """One short line; Pillow's words may quote the file."""
     if isinstance(error, UnidentifiedImageError):
         return f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image, or its header is damaged"
+    if isinstance(error, Image.DecompressionBombError):  # Pillow's own bound is higher, and comes first
+        return f"more than {MAX_PIXELS:,} pixels"
     if isinstance(error, MemoryError):
         return "decoding it takes more memory than there is"
     words = printable(str(error)).strip() or type(error).__name__
