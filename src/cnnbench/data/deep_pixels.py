@@ -14,6 +14,7 @@ from cnnbench.data.reading import Refused
 
 _SPACE = b" \t\n\r\v\f"
 _DIGITS = b"0123456789"
+_SPREAD = {"1": 255, "L;2": 85, "L;4": 17}  # a PNG's grey of few bits, by Pillow's raw mode
 _PHOTOMETRIC, _PLANAR, _BITS = 262, 284, 258
 
 
@@ -40,9 +41,9 @@ def eight_bits(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
     if ";16" in raw:
         return _deep_colour(image, raw, content)
     _check_planar(image)
-    if image.format == "PNG" and raw in ("L;2", "L;4") and "transparency" in image.info:
+    if image.format == "PNG" and raw in _SPREAD and isinstance(image.info.get("transparency"), int):
         # Pillow spreads the pixels over 0…255, but leaves the transparent grey as it is stored.
-        image.info["transparency"] *= 85 if raw == "L;2" else 17
+        image.info["transparency"] = min(255, image.info["transparency"] * _SPREAD[raw])
     return image
 
 
