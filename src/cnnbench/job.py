@@ -15,7 +15,7 @@ from torch import nn
 from cnnbench.analysis import Summary, summarize
 from cnnbench.config import Config, to_dict
 from cnnbench.data import Batches, Dataset, DatasetInfo, Split, balanced_weights, load_source, prepare
-from cnnbench.models import build_model
+from cnnbench.models import build_model, output_shape
 from cnnbench.record import draw_run, record_evaluation, record_skipped
 from cnnbench.reproducibility import environment, set_deterministic
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
@@ -56,6 +56,7 @@ def build_parts(config: Config, *, shapes_only: bool = False) -> Parts:
     model = model_for(config, dataset.info, "meta" if shapes_only else "cpu")
     _check_task(config, model, dataset.info)
     complexity = summarize(model, dataset.info.input_shape)
+    _check_batches(config, model, dataset)
     if not shapes_only:
         model = placed(model, device, config)
     optimizer = build_optimizer(
@@ -89,6 +90,20 @@ def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
         raise ValueError(f"trainer.label_smoothing={trainer.label_smoothing}: {task.name} has no labels, accepted is 0")
     if info.dimensions != 2:
         raise ValueError(f"model={config.model.name} takes images, and data={info.name} are signals")
+
+
+def _check_batches(config: Config, model: nn.Module, dataset: Dataset) -> None:
+    """Refuse what training alone cannot do: heads that do not fit, or norms over a last batch of one image."""
+    output_shape(model, dataset.info.input_shape, training_batch=2)
+    images, batch_size = len(dataset.train), config.trainer.batch_size
+    if images % batch_size == 1 or batch_size == 1:
+        try:
+            output_shape(model, dataset.info.input_shape, training_batch=1)
+        except ValueError as error:
+            raise ValueError(
+                f"trainer.batch_size={batch_size} leaves a batch of one of the {images} training images, and a norm "
+                f"over a single value has nothing to measure: {error}"
+            ) from None
 
 
 def load_dataset(config: Config, *, test_on_all: bool = False) -> Dataset:
@@ -248,7 +263,11 @@ def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
         "task": task_of(parts.model).name,
         "seed": config.seed,
         "parameters": complexity.parameters,
+        "dense_share": round(complexity.dense_share, 6),
+        "weight_bytes": complexity.weight_bytes,
         "macs": complexity.macs,
+        "flops": complexity.flops,
+        "activation_bytes": complexity.activation_bytes,
         "receptive_field": max(complexity.receptive_field),
         "depth": complexity.depth,
         "epochs": len(outcome.rows),

@@ -5,6 +5,7 @@ from cnnbench import registry
 from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, data_shape, load_source
 from cnnbench.data.loader import Batches, normalize
 from cnnbench.data.preparation import prepare
+from cnnbench.data.reading import shown_name
 from cnnbench.data.sampling import balanced_weights
 
 registry.discover(_package)
@@ -20,4 +21,5 @@ __all__ = [
     "load_source",
     "normalize",
     "prepare",
+    "shown_name",
 ]

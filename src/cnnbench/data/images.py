@@ -5,14 +5,17 @@
 | greyscale, colour | converted to `channels`; grey is ITU-R 601 luma; pixels that already fit are not touched |
 | 1, 2 or 4 bits a pixel | spread over 0…255 |
 | 16 bits a value (PNG, TIFF, PNM of any maxval) | scaled, value / 257 rounded (`deep_pixels.py`) |
+| 16-bit CMYK, 16-bit colour premultiplied by alpha | the high byte of each value |
 | 32-bit integers, signed 16-bit, floating point | refused: nothing says which value is white |
+| uncompressed 16-bit TIFF in separate planes | refused: Pillow would take its bytes for pixels |
 | palette, CMYK (also Adobe's inverted), YCbCr, LAB | converted to colour first; embedded ICC profiles are not applied |
 | transparency: alpha, palette or one colour of it | composited on `background` |
 | EXIF orientation | applied; an EXIF block that cannot be read counts as upright |
 | several frames or pages (GIF, APNG, WebP, TIFF, MPO) | the first one |
 | the wrong ending, or none | no matter: the content decides |
 | empty, truncated, damaged, unknown content | refused; only PNG has checksums, elsewhere wrong pixels may pass |
-| more than `MAX_PIXELS`, `MAX_SIDE` or `MAX_BYTES` | refused before anything is decoded |
+| a PNG with valid checksums and too few rows | the missing ones are black |
+| more than `MAX_PIXELS`, `MAX_SIDE`, `MAX_BYTES`, `MAX_SCANNED` | refused before anything is decoded |
 | a folder, FIFO, socket, device, symlink loop | refused without being opened |
 """
 
@@ -152,7 +155,7 @@ def decode_image(file: str | bytes | os.PathLike, how: Decoding) -> np.ndarray:
 def decode_bytes(
     content: bytes, how: Decoding, name: str | bytes | os.PathLike, *, as_it_is: bool = False
 ) -> np.ndarray:
-    """The same from a file's content, called `name`; `as_it_is` refuses another size by OtherSize, and never resizes."""
+    """The same from a file's content, called `name`; `as_it_is` raises OtherSize instead of resizing."""
     kind = BadImage
     try:
         image = _flattened(_loaded(_open(io.BytesIO(content), content), content), how)
