@@ -17,7 +17,9 @@ from cnnbench.cli.compose import single
 from cnnbench.config import from_dict, to_dict
 from cnnbench.data import Batches, Split, balanced_weights, load_source, prepare
 from cnnbench.data import image_folder as module
-from cnnbench.data.listing import list_folder
+from cnnbench.data.image_files import Paths, Reader
+from cnnbench.data.images import Decoding
+from cnnbench.data.listing import Listing, list_folder
 from cnnbench.data.memory import parse_bytes
 from cnnbench.data.sampling import epoch_order
 from cnnbench.job import load_dataset, run_job
@@ -471,6 +473,18 @@ def test_a_cache_folder_that_cannot_be_made_is_no_reason_to_stop(tmp_path, messa
     assert any("cannot be written" in text for text in messages())
 
 
+@pytest.mark.parametrize(
+    ("given", "variable", "expected"),
+    [("auto", "/x", "/x/cnnbench"), ("auto", "", "/h/.cache/cnnbench"), ("~/c", "/x", "/h/c"), (None, "/x", None)],
+)
+def test_the_cache_is_where_it_is_told_to_be_or_the_user_keeps_caches(given, variable, expected, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", variable)
+    monkeypatch.setenv("HOME", "/h")
+    reader = Reader(Paths("/r", []), Decoding(1, 8))
+    found = module._cache_file(given, Listing("/r", "/r"), reader)
+    assert (str(found.parent) if found else None) == expected
+
+
 def test_bad_images_are_remembered_with_the_others(tmp_path, messages):
     write_folder(tmp_path / "set")
     write_bad(tmp_path / "set")
@@ -605,8 +619,7 @@ SHORT = ("data.image_size=28", "model=mlp", "trainer.epochs=2", "data.test_fract
 @pytest.fixture
 def train(cnnbench, tmp_path):
     def run(*overrides, path="photos"):
-        arguments = ("train", "data=image_folder", f"data.path={path}", *SHORT, *overrides)
-        return cnnbench(*arguments, XDG_CACHE_HOME=str(tmp_path / "home"))
+        return cnnbench("train", "data=image_folder", f"data.path={path}", "data.cache=home", *SHORT, *overrides)
 
     return run
 
@@ -620,7 +633,7 @@ def test_training_on_a_folder_and_evaluating_on_another(train, cnnbench, tmp_pat
     assert run.summary()["test/accuracy"] == 1
     assert read_confusion(run.path)[0] == ["dark", "light"]
     assert not (run.path / "skipped.csv").exists()
-    assert len(list((tmp_path / "home/cnnbench").iterdir())) == 1
+    assert len(list((tmp_path / "home").iterdir())) == 1
     again = train()
     assert "24 images: decoded before" in again.stderr
     photos(tmp_path / "other", count=7)
@@ -633,7 +646,10 @@ def test_training_on_a_folder_and_evaluating_on_another(train, cnnbench, tmp_pat
     (tmp_path / "other/dark").rename(tmp_path / "other/dusky")
     done = cnnbench("evaluate", str(run.path), "--path", "other")
     assert done.returncode == 2
-    assert "image_folder does not fit the run: it has dusky, which the run has not and not dark, which it was trained on" in done.stderr
+    assert (
+        "image_folder does not fit the run: it has dusky, which the run has not and not dark, which it was trained on"
+        in done.stderr
+    )
 
 
 def test_evaluating_a_run_on_digits_with_a_folder(cnnbench, tmp_path):
@@ -641,7 +657,7 @@ def test_evaluating_a_run_on_digits_with_a_folder(cnnbench, tmp_path):
     run = done.stdout.splitlines()[-1]
     for number in range(30):
         draw(tmp_path / f"own/{number % 10}/{number}.png", (40, 40), "RGB")
-    done = cnnbench("evaluate", run, "--data", "image_folder", "--path", "own", XDG_CACHE_HOME=str(tmp_path))
+    done = cnnbench("evaluate", run, "--data", "image_folder", "--path", "own")
     assert done.returncode == 0, done.stderr
     assert "images     30" in done.stdout
 
@@ -649,7 +665,7 @@ def test_evaluating_a_run_on_digits_with_a_folder(cnnbench, tmp_path):
 def test_a_damaged_cache_is_mended_with_a_message(train, tmp_path):
     photos(tmp_path / "photos")
     first = train()
-    (file,) = (tmp_path / "home/cnnbench").iterdir()
+    (file,) = (tmp_path / "home").iterdir()
     content = bytearray(file.read_bytes())
     content[777] ^= 4
     file.write_bytes(content)
@@ -693,11 +709,10 @@ def test_two_runs_may_fill_one_cache_at_once(tmp_path):
     import subprocess
 
     photos(tmp_path / "photos", count=50)
-    command = [sys.executable, "-m", "cnnbench", "train", "data=image_folder", "data.path=photos", *SHORT]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "home")}
-    both = [subprocess.Popen([*command, f"name=r{i}"], cwd=tmp_path, env=environment) for i in range(2)]
+    command = [sys.executable, "-m", "cnnbench", "train", "data=image_folder", "data.path=photos", "data.cache=home"]
+    both = [subprocess.Popen([*command, *SHORT, f"name=r{i}"], cwd=tmp_path) for i in range(2)]
     assert [run.wait(timeout=200) for run in both] == [0, 0]
-    assert len(list((tmp_path / "home/cnnbench").iterdir())) == 1
+    assert len(list((tmp_path / "home").iterdir())) == 1
 
 
 def test_load_dataset_gives_the_source_its_size(tmp_path):

@@ -6,7 +6,9 @@ import shlex
 import subprocess
 import sys
 
+import matplotlib
 import pytest
+from PIL import Image
 
 from cnnbench.results import RunFolder
 from conftest import ROOT
@@ -64,8 +66,12 @@ def test_every_make_command_of_the_readme_has_its_target(line):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A folder in which RUN is a finished run."""
+    """A folder in which RUN is a finished run, and PHOTOS holds images of the same classes."""
     folder = tmp_path_factory.mktemp("readme")
+    for number in range(120):
+        path = folder / f"PHOTOS/{number % 10}/{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40 + number, 50), (2 * number, 25 * (number % 10), 99)).save(path)
     command = [sys.executable, "-m", "cnnbench", "train", "trainer.epochs=1", "hydra.run.dir=RUN"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder
@@ -74,7 +80,8 @@ def finished(tmp_path_factory):
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("cnnbench ")])
 def test_every_cnnbench_command_of_the_readme_works(line, finished, request):
     # Training is shortened: the whole of it takes minutes, and the recorded runs are in benchmarks/.
-    environment = dict(os.environ)
+    # The user's cache stays as it is, and matplotlib finds its list of fonts all the same.
+    environment = os.environ | {"XDG_CACHE_HOME": str(finished / "cache"), "MPLCONFIGDIR": matplotlib.get_cachedir()}
     arguments = shlex.split(line)[1:]
     if arguments[0] == "train" and not any(a.startswith("resume=") for a in arguments):
         arguments += ["trainer.epochs=1", "data.train_limit=200"]

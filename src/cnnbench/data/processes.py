@@ -7,9 +7,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -46,7 +47,9 @@ def in_processes(task: Callable[[Job], Result], jobs: Iterable[Job], workers: in
     remaining = iter(jobs)
     pool = ProcessPoolExecutor(workers, context, _begin, (task, stop, os.getpid()))
     try:
-        ahead: deque[Future[Result]] = deque(pool.submit(_work, job) for job in islice(remaining, JOBS_AHEAD * workers))
+        with _signals_held_back():
+            # The first of these forks every process.
+            ahead = deque(pool.submit(_work, job) for job in islice(remaining, JOBS_AHEAD * workers))
         while ahead:
             result = ahead.popleft().result()
             ahead.extend(pool.submit(_work, job) for job in islice(remaining, 1))
@@ -63,6 +66,23 @@ def in_processes(task: Callable[[Job], Result], jobs: Iterable[Job], workers: in
 def stopping() -> bool:
     """Whether nobody waits for the results of this process any more."""
     return _stop is not None and bool(_stop.value)
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait: raised among what Python does around a fork, they would be printed and forgotten."""
+    held: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    # Only the main thread runs handlers, or may change them; those that C installed cannot be put back.
+    mine = threading.current_thread() is threading.main_thread() and None not in map(signal.getsignal, signals)
+    before = {number: signal.signal(number, lambda got, _: held.append(got)) for number in signals if mine}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for got in held:
+        signal.raise_signal(got)
 
 
 _task: Any = None
