@@ -169,6 +169,7 @@ def _stored(wanted: _Wanted) -> Stored:
     writer = Writer(wanted.cache, shape)
     blocks = read_blocks(wanted.reader, wanted.sizes, wanted.workers)
     try:
+        writer.start()
         # disable=None: a bar on a terminal, silence elsewhere.
         with tqdm(total=count, desc="decoding", unit="img", unit_scale=True, disable=None) as bar:
             for block in blocks:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
+import secrets
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -116,6 +116,8 @@ def _digest(pixels: np.ndarray) -> str:
 class Writer:
     """Takes blocks in any order and stores them in a file, or where that is not possible in memory.
 
+    `start` comes first, and `close` last, whatever happens between.
+
     Args:
         path: the file that `finish` puts into place; None is memory.
         shape: (N, C, H, W) of all of it.
@@ -129,14 +131,18 @@ class Writer:
         self.temporary: Path | None = None
         self.pixels: np.ndarray | None = None
         self.descriptor = -1
-        if path is None:
+
+    def start(self) -> None:
+        """Make room for all of it."""
+        if self.path is None:
             self.pixels = np.zeros(self.shape, np.uint8)
             return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _remove_abandoned(path.parent)
-            self.descriptor, name = tempfile.mkstemp(".part", f".{path.stem}.", path.parent)
-            self.temporary = Path(name)
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _remove_abandoned(self.path.parent)
+            # The name is known before there is a file: whatever interrupts this, `close` finds it.
+            self.temporary = self.path.with_name(f".{self.path.stem}.{secrets.token_hex(8)}.part")
+            self.descriptor = os.open(self.temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             if hasattr(os, "posix_fallocate") and np.prod(self.shape):
                 os.posix_fallocate(self.descriptor, 0, int(np.prod(self.shape)))
         except OSError as error:
