@@ -207,8 +207,8 @@ def _cache_file(cache: str | None, listing: Listing, reader: Reader) -> Path | N
 
 
 def _split(listing: Listing, rows: range, images: torch.Tensor | Files, bad: dict[int, str]) -> Split:
-    good = torch.tensor([row for row in rows if row not in bad])
-    labels = torch.tensor([listing.labels[row] for row in rows if row not in bad], dtype=torch.int64)
+    good = torch.from_numpy(np.setdiff1d(np.arange(rows.start, rows.stop), [*bad]))
+    labels = torch.tensor(listing.labels)[good]
     if isinstance(images, torch.Tensor) and len(good) == len(rows):
         return Split(images[rows.start : rows.stop], labels)
     return Split(images, labels, good)

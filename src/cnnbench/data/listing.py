@@ -9,7 +9,7 @@ Links are followed, and a folder that is reached twice counts once. Nothing is o
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ from cnnbench.data.reading import shown_name
 
 SPLITS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 SHOWN = 5  # names that an error lists
+File = tuple[str, str]  # path and class
 
 
 @dataclass
@@ -45,15 +46,6 @@ class Listing:
     ignored: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file of a class, `path` below the root."""
-
-    split: str
-    class_name: str
-    path: str
-
-
 def list_folder(root: str) -> Listing:
     """The files of `DIR/train/<class>/…` with its val and test, or of `DIR/<class>/…`.
 
@@ -73,25 +65,26 @@ def list_folder(root: str) -> Listing:
         raise ValueError(f"data.path={shown_name(root)!r} has {' and '.join(doubled)}: accepted is one of them")
     if found:
         listing.ignored += [name for name in folders if name not in SPLITS]
-    entries: list[tuple[bytes, Entry]] = []
+    files: dict[str, list[File]] = {}
     for part in found or [""]:
+        # Tuples that sort as the files shall.
+        inside: list[tuple[bytes, str, str]] = []
         names: dict[str, str] = {}
         for folder in _folders(root, part, listing) if part else folders:
             where, name = f"{part}/{folder}" if part else folder, class_name(folder)
             if names.setdefault(name, where) != where:
                 raise ValueError(f"data.path={shown_name(root)!r}: two class folders are both called {name!r}")
-            inside = [*_files_below(root, where)]
-            if not inside:
+            before = len(inside)
+            inside += ((os.fsencode(path[len(where) :]), name, path) for path in _files_below(root, where))
+            if len(inside) == before:
                 raise ValueError(f"data.path={shown_name(root)!r}: class folder {shown_name(where)!r} holds no images")
-            entries += [
-                (os.fsencode(path[len(where) :]), Entry(SPLITS.get(part, "train"), name, path)) for path in inside
-            ]
-    entries.sort(key=lambda pair: (pair[0], pair[1].class_name))
-    return listed(listing, [entry for _, entry in entries], "class folders")
+        inside.sort()
+        files[SPLITS.get(part, "train")] = [(path, name) for _, name, path in inside]
+    return listed(listing, files, "class folders")
 
 
-def listed(listing: Listing, entries: Sequence[Entry], what: str) -> Listing:
-    """Fill a listing, keeping the order of the entries within each split.
+def listed(listing: Listing, files: Mapping[str, Sequence[File]], what: str) -> Listing:
+    """Fill a listing with the files of each split, in their order.
 
     Args:
         what: what names a class here, for the message that there is none.
@@ -100,7 +93,7 @@ def listed(listing: Listing, entries: Sequence[Entry], what: str) -> Listing:
         ValueError: no classes, one alone, or one that train lacks.
     """
     name = f"data.path={shown_name(listing.path)!r}"
-    classes = {split: {e.class_name for e in entries if e.split == split} for split in ("train", "val", "test")}
+    classes = {split: {label for _, label in files.get(split, ())} for split in ("train", "val", "test")}
     if not classes["train"]:
         raise ValueError(f"{name} holds no images to train on: it has no {what}")
     for split in ("val", "test"):
@@ -112,9 +105,8 @@ def listed(listing: Listing, entries: Sequence[Entry], what: str) -> Listing:
     number = {name: index for index, name in enumerate(listing.class_names)}
     for split in (split for split, inside in classes.items() if inside):
         start = len(listing.paths)
-        inside = [entry for entry in entries if entry.split == split]
-        listing.paths += [entry.path for entry in inside]
-        listing.labels += [number[entry.class_name] for entry in inside]
+        listing.paths += [path for path, _ in files[split]]
+        listing.labels += [number[label] for _, label in files[split]]
         listing.splits[split] = range(start, len(listing.paths))
     listing.versions = np.zeros((len(listing.paths), 4), np.int64)
     for path, version in zip(listing.paths, listing.versions, strict=True):

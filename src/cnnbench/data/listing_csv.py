@@ -3,7 +3,7 @@
 import csv
 import os
 
-from cnnbench.data.listing import SPLITS, Entry, Listing, listed
+from cnnbench.data.listing import SPLITS, File, Listing, listed
 from cnnbench.data.reading import shown_name
 
 SHOWN_ROWS = 5  # bad rows that an error describes
@@ -19,7 +19,7 @@ def list_csv(file: str) -> Listing:
         ValueError: no such columns, rows that lack a value, or as `listed`.
     """
     name = f"data.path={shown_name(file)!r}"
-    entries: list[Entry] = []
+    files: dict[str, list[File]] = {}
     problems: list[str] = []
     try:
         with open(file, encoding="utf-8-sig", newline="") as text:
@@ -31,7 +31,7 @@ def list_csv(file: str) -> Listing:
                 if problem := _problem(row, has_split="split" in columns):
                     problems.append(f"line {rows.line_num}: {problem}")
                 else:
-                    entries.append(Entry(SPLITS[row.get("split") or "train"], row["label"], row["path"]))
+                    files.setdefault(SPLITS[row.get("split") or "train"], []).append((row["path"], row["label"]))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{name} is no CSV file in UTF-8 ({error})") from None
     except OSError as error:
@@ -39,7 +39,7 @@ def list_csv(file: str) -> Listing:
     if problems:
         more = f"; and {len(problems) - SHOWN_ROWS} more" if len(problems) > SHOWN_ROWS else ""
         raise ValueError(f"{name}, {len(problems)} rows are wrong: {'; '.join(problems[:SHOWN_ROWS])}{more}")
-    return listed(Listing(file, os.path.dirname(os.path.abspath(file))), entries, "labels")
+    return listed(Listing(file, os.path.dirname(os.path.abspath(file))), files, "labels")
 
 
 def _problem(row: dict[str, str | None], *, has_split: bool) -> str | None:
