@@ -8,15 +8,12 @@ signature types and checks.
 import dataclasses
 import math
 import re
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from cnnbench.registry import nearest, unknown
+from cnnbench.registry import nearest
+from cnnbench.typed import refuse_interpolation, section, typed
 
 NORMALIZATIONS = ("half", "dataset", "none")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -138,7 +135,7 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
         ValueError: an unknown key, a wrong type, a value out of range, or an interpolation (`${…}`): a config
             that comes from a file is data, and is never evaluated.
     """
-    _refuse_interpolation(plain, "")
+    refuse_interpolation(plain, "")
     kinds = {f.name: f.type for f in dataclasses.fields(Config)}
     values: dict[str, Any] = {}
     for name, value in plain.items():
@@ -146,9 +143,9 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
         if dataclasses.is_dataclass(kind):
             if not isinstance(value, Mapping):
                 raise ValueError(f"{name}={value!r}: accepted is a group of keys, or in a command {name}=NAME")
-            values[name] = _section(kind, name, value)  # type: ignore[arg-type]
+            values[name] = section(kind, name, value)  # type: ignore[arg-type]
     top = {name: value for name, value in plain.items() if name not in values}
-    config = Config(**_typed(kinds, "", top), **values)
+    config = Config(**typed(kinds, "", top), **values)
     validate(config)
     return config
 
@@ -266,51 +263,8 @@ def _is_folder_name(name: str) -> bool:
     return re.fullmatch(r"(?!\.)[\w.+=-]{1,100}", name) is not None
 
 
-def _section(schema: type, name: str, values: Mapping[str, Any]) -> Any:
-    kinds = {f.name: f.type for f in dataclasses.fields(schema)}
-    takes_options = kinds.pop("options", None) is not None
-    extra = {key: value for key, value in values.items() if key not in kinds}
-    if extra and not takes_options:
-        raise ValueError(unknown(f"key in {name}", next(iter(extra)), kinds))
-    section = schema(**_typed(kinds, f"{name}.", {key: values[key] for key in kinds if key in values}))
-    if extra:
-        section.options = extra
-    return section
-
-
-def _typed(kinds: Mapping[str, Any], prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values converted to their types; OmegaConf knows how (1 is a float, "yes" is no int)."""
-    typed: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in kinds:
-            raise ValueError(unknown("key", f"{prefix}{key}", [f"{prefix}{name}" for name in kinds]))
-        node = OmegaConf.structured(dataclasses.make_dataclass("One", [(key, kinds[key])]))
-        try:
-            node[key] = value
-        except OmegaConfBaseException:
-            raise ValueError(f"{prefix}{key}={value}: accepted is {_type_name(kinds[key])}") from None
-        typed[key] = OmegaConf.to_container(node)[key]  # type: ignore[call-overload,index]
-    return typed
-
-
-def _type_name(annotation: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
-    return " or ".join(names.get(kind, str(kind)) for kind in typing.get_args(annotation) or [annotation])
-
-
 def _without_options(plain: dict[str, Any]) -> dict[str, Any]:
-    for section in plain.values():
-        if isinstance(section, dict) and "options" in section:
-            section.update(section.pop("options"))
+    for values in plain.values():
+        if isinstance(values, dict) and "options" in values:
+            values.update(values.pop("options"))
     return plain
-
-
-def _refuse_interpolation(value: object, where: str) -> None:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            _refuse_interpolation(inner, f"{where}.{key}" if where else str(key))
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            _refuse_interpolation(inner, where)
-    elif isinstance(value, str) and "${" in value:
-        raise ValueError(f"{where}={value!r}: interpolations are not accepted here")
