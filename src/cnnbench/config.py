@@ -18,6 +18,9 @@ from cnnbench.typed import refuse_interpolation, section, typed
 NORMALIZATIONS = ("half", "dataset", "none")
 PRECISIONS = ("fp32", "bf16", "fp16")
 MONITORS = ("val/loss", "val/accuracy", "val/f1_macro")
+# The largest values of augment's keys. Shear beyond 60 degrees and crops beyond the image leave nothing to see.
+AUGMENT_LIMITS = dict.fromkeys(("flip", "shift", "erase", "brightness", "contrast"), 1)
+AUGMENT_LIMITS |= {"rotate": 180, "shear": 60, "crop": 1024, "mixup": 100, "cutmix": 100}
 
 
 @dataclass
@@ -47,6 +50,28 @@ class DataConfig:
     image_size: int | None = None  # resize to a square of this many pixels; null = as they are
     normalize: str = "half"
     options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class AugmentConfig:
+    """What training does to its images, each image by its own random parameters; nothing unless a key says so.
+
+    A preset in `configs/augment/` sets these keys; what its `exceptions` say of a dataset comes before a command's own.
+    """
+
+    name: str = "none"  # the preset these keys came from
+    flip: float = 0.0  # the share of images that are mirrored, left to right
+    crop: int = 0  # pixels of black margin of which a random crop is taken: a shift by so many pixels at most
+    rotate: float = 0.0  # degrees, at most, either way
+    shift: float = 0.0  # of the side, at most, either way
+    scale: list[float] = field(default_factory=lambda: [1.0, 1.0])  # the lowest and the highest factor of size
+    shear: float = 0.0  # degrees, at most, either way
+    erase: float = 0.0  # the share of images of which a box turns black
+    erase_area: list[float] = field(default_factory=lambda: [0.02, 0.2])  # the least and the most of the image
+    brightness: float = 0.0  # a factor of 1 ± this
+    contrast: float = 0.0  # a factor of 1 ± this, about the image's mean
+    mixup: float = 0.0  # alpha of the Beta distribution of an image's weight when it is mixed with another
+    cutmix: float = 0.0  # alpha of the Beta distribution of the area an image keeps around a box of another
 
 
 @dataclass
@@ -116,6 +141,7 @@ class Config:
     recipe: bool = False  # train as model.recipe says; what the command says goes before it
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -192,6 +218,7 @@ def validate(config: Config) -> None:
         "null or a whole number from 1 to 1024",
     )
     _choice("data.normalize", data.normalize, NORMALIZATIONS)
+    _validate_augment(config.augment)
     _require("optimizer.lr", optimizer.lr, 0 < optimizer.lr < math.inf, "a number above 0")
     _require(
         "optimizer.weight_decay",
@@ -245,6 +272,16 @@ def validate(config: Config) -> None:
             f"trainer.patience={trainer.patience} needs a validation split, but data.val_fraction=0: "
             "early stopping never looks at the test set"
         )
+
+
+def _validate_augment(augment: AugmentConfig) -> None:
+    for name, most in AUGMENT_LIMITS.items():
+        value = getattr(augment, name)
+        _require(f"augment.{name}", value, 0 <= value <= most, f"a number from 0 to {most}")
+    for name, most in (("scale", 10), ("erase_area", 1)):
+        values = getattr(augment, name)
+        holds = len(values) == 2 and 0 < values[0] <= values[1] <= most
+        _require(f"augment.{name}", values, holds, f"[LOW, HIGH] with 0 < LOW ≤ HIGH ≤ {most}")
 
 
 def _require(key: str, value: object, holds: bool, accepted: str) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from cnnbench.analysis import Summary, summarize
-from cnnbench.config import Config, to_dict
-from cnnbench.data import Batches, Dataset, DatasetInfo, Split, load_source, prepare
+from cnnbench.config import AugmentConfig, Config, to_dict
+from cnnbench.data import Augmentation, Batches, Dataset, DatasetInfo, Split, load_source, prepare
 from cnnbench.models import build_model
 from cnnbench.record import draw_run, record_evaluation
 from cnnbench.reproducibility import environment, set_deterministic
@@ -55,6 +55,7 @@ def build_parts(config: Config, *, shapes_only: bool = False) -> Parts:
     dataset = load_dataset(config)
     model = model_for(config, dataset.info, "meta" if shapes_only else "cpu")
     _check_task(config, model, dataset.info)
+    augmentation_of(config, dataset.info, device)
     complexity = summarize(model, dataset.info.input_shape)
     if not shapes_only:
         model = placed(model, device, config)
@@ -85,6 +86,9 @@ def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
         raise ValueError(f"trainer.monitor={trainer.monitor}: accepted for {task.name} is null or {task.monitor}")
     if trainer.label_smoothing > 0:
         raise ValueError(f"trainer.label_smoothing={trainer.label_smoothing}: {task.name} has no labels, accepted is 0")
+    for name in ("mixup", "cutmix"):
+        if value := getattr(config.augment, name):
+            raise ValueError(f"augment.{name}={value}: {task.name} has no labels to mix, accepted is 0")
     if info.dimensions != 2:
         raise ValueError(f"model={config.model.name} takes images, and data={info.name} are signals")
 
@@ -201,10 +205,33 @@ def train_parts(config: Config, run: RunFolder, parts: Parts, *, resume: bool = 
         logger.close()
 
 
+def augmentation_of(config: Config, info: DatasetInfo, device: torch.device) -> Augmentation | None:
+    """What training does to its images; None where no key of `augment` asks for anything.
+
+    Raises:
+        ValueError: the data are signals, or a crop is as large as the images.
+    """
+    knobs = asdict(config.augment)
+    name = knobs.pop("name")
+    if config.augment == replace(AugmentConfig(), name=name):
+        return None
+    if info.dimensions != 2:
+        changed = [f"augment.{key}={value}" for key, value in knobs.items() if value != getattr(AugmentConfig(), key)]
+        raise ValueError(
+            f"{changed[0]} (augment={name}) changes images, and data={config.data.name} are signals: "
+            "accepted is augment=none"
+        )
+    if config.augment.crop >= info.image_size:
+        raise ValueError(
+            f"augment.crop={config.augment.crop}: accepted is less than the {info.image_size} pixels of the images"
+        )
+    return Augmentation(seed=config.seed, num_classes=info.num_classes, device=device, **knobs)
+
+
 def batches_of(
     split: Split, *, dataset: Dataset, config: Config, device: torch.device, shuffle: bool = False
 ) -> Batches:
-    """A split's batches on a device: shuffled ones of the training size, or ordered ones of the evaluation size."""
+    """A split's batches on a device: shuffled and augmented of the training size, or ordered of the evaluation size."""
     return Batches(
         split.to(device),
         config.trainer.batch_size if shuffle else config.trainer.eval_batch_size,
@@ -212,6 +239,7 @@ def batches_of(
         std=dataset.std,
         shuffle_seed=config.seed if shuffle else None,
         channels_last=config.trainer.channels_last,
+        augmentation=augmentation_of(config, dataset.info, device) if shuffle else None,
     )
 
 

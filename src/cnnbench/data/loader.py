@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from cnnbench.data.augmentation import Augmentation
 from cnnbench.data.dataset import Split
 from cnnbench.reproducibility import generator
 
@@ -40,6 +41,7 @@ class Batches:
         mean, std: per channel, as in `normalize`.
         shuffle_seed: the run's seed; None serves the split in its own order.
         channels_last: give images that memory format; signals have none.
+        augmentation: changes the images of every epoch; for training alone.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class Batches:
         std: Sequence[float],
         shuffle_seed: int | None = None,
         channels_last: bool = False,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.device = device = split.images.device
         self.images = split.images
         self.labels = split.labels
         self.batch_size = batch_size
         self.shuffle_seed = shuffle_seed
+        self.augmentation = augmentation
         self.memory_format = (
             torch.channels_last if channels_last and split.images.dim() == 4 else torch.contiguous_format
         )
@@ -67,14 +71,24 @@ class Batches:
         return -(-len(self.labels) // self.batch_size)
 
     def epoch(self, number: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch: images float32 (N, C, H, W) or signals (N, C, L), and labels int64 (N,)."""
+        """The batches of one epoch: images float32 (N, C, H, W) or signals (N, C, L), and labels int64 (N,).
+
+        Where the augmentation mixes images, labels are float32 (N, K), the share of each class.
+        """
         # Several batches are gathered at once and served as views: a tenth of the calls, and still small enough
         # for the processor's cache.
         several = max(1, GATHERED_PIXELS // (self.batch_size * self.images[0].numel()))
-        for indices in self._order(number).split(self.batch_size * several):
-            images = _scaled(self.images.index_select(0, indices), self.scale, self.shift)
-            images = images.contiguous(memory_format=self.memory_format)
-            labels = self.labels.index_select(0, indices)
+        stretch = self.batch_size * several
+        order = self._order(number)
+        # An image is mixed with the next one, the last with the first.
+        ahead = 1 if self.augmentation and self.augmentation.mixes else 0
+        followed = torch.cat((order, order[:ahead]))
+        for start in range(0, len(order), stretch):
+            indices = followed[start : start + stretch + ahead]
+            images, labels = self.images.index_select(0, indices), self.labels.index_select(0, indices)
+            if self.augmentation:
+                images, labels = self.augmentation(images, labels, indices, number)
+            images = _scaled(images, self.scale, self.shift).contiguous(memory_format=self.memory_format)
             yield from zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
 
     def _order(self, epoch: int) -> Tensor:

@@ -37,7 +37,7 @@ class Task:
 def cross_entropy(
     outputs: Tensor, images: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
-    """Cross-entropy of logits (N, K), in nats."""
+    """Cross-entropy of logits (N, K), in nats; labels are int64 (N,) or shares of classes, float32 (N, K)."""
     return F.cross_entropy(outputs, labels, label_smoothing=label_smoothing, reduction=reduction)
 
 
