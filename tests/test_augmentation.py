@@ -399,6 +399,30 @@ def test_list_shows_the_presets(cnnbench):
     assert [line.split()[0] for line in lines] == ["light", "none", "standard", "strong"]
 
 
+@pytest.mark.parametrize("preset", ["none", "strong"])
+def test_a_preview_is_one_picture_and_no_run(preset, cnnbench, tmp_path):
+    done = cnnbench("train", f"augment={preset}", "preview=true")
+    assert done.returncode == 0, done.stderr
+    picture = tmp_path / done.stdout.strip()
+    assert picture.name == "augmented.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in picture.parent.iterdir()] == ["augmented.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-m", "seed=0,1"], "preview=true draws the images of one run"),
+        (["data=waves", "model=mlp"], "preview=true draws images, and data=waves are signals"),
+    ],
+)
+def test_a_preview_of_several_runs_or_of_signals_is_refused(arguments, message, cnnbench, tmp_path):
+    done = cnnbench("train", "preview=true", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_box_holds_its_upper_left_ends_and_not_its_lower_right_ones():
     ends = (torch.tensor([float(end)]) for end in (1, 3, 0, 2))
     assert box(*ends, 4, 3)[0, 0].int().tolist() == [[0, 0, 0], [1, 1, 0], [1, 1, 0], [0, 0, 0]]

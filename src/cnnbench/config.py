@@ -139,6 +139,7 @@ class Config:
     tags: list[str] = field(default_factory=list)
     resume: str | None = None
     recipe: bool = False  # train as model.recipe says; what the command says goes before it
+    preview: bool = False  # draw what augment does to the training images, and stop
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -16,7 +16,7 @@ from cnnbench.analysis import Summary, summarize
 from cnnbench.config import AugmentConfig, Config, to_dict
 from cnnbench.data import Augmentation, Batches, Dataset, DatasetInfo, Split, load_source, prepare
 from cnnbench.models import build_model
-from cnnbench.record import draw_run, record_evaluation
+from cnnbench.record import draw_preview, draw_run, record_evaluation
 from cnnbench.reproducibility import environment, set_deterministic
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 from cnnbench.training.device import autocast, resolve_device
@@ -241,6 +241,13 @@ def batches_of(
         channels_last=config.trainer.channels_last,
         augmentation=augmentation_of(config, dataset.info, device) if shuffle else None,
     )
+
+
+def preview(config: Config, folder: Path) -> Path:
+    """Draw what `augment` makes of training images into `augmented.png` in a folder; returns its path."""
+    dataset = load_dataset(config)
+    title = f"augment={config.augment.name} on {dataset.info.name}: training images, and what each epoch makes of them"
+    return draw_preview(folder, dataset, augmentation_of(config, dataset.info, torch.device("cpu")), title)
 
 
 def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
