@@ -17,7 +17,8 @@ ALLOWED: dict[str, set[str]] = {
     "registry": set(),
     "reproducibility": {"__init__"},
     "results": set(),
-    "config": {"registry"},
+    "typed": {"registry"},
+    "config": {"registry", "typed"},
     "data": BASE,
     "models": BASE,
     "metrics": BASE,
@@ -25,10 +26,11 @@ ALLOWED: dict[str, set[str]] = {
     "analysis": BASE | {"metrics"},
     "report": {"results"},
     "record": BASE | {"data", "metrics", "training", "report"},
-    "job": BASE | {"config", "data", "models", "metrics", "training", "analysis", "record"},
-    "evaluation": BASE | {"config", "data", "training", "record", "job"},
+    "parts": BASE | {"config", "data", "models", "training", "analysis"},
+    "job": BASE | {"config", "data", "training", "parts", "record"},
+    "evaluation": BASE | {"config", "data", "training", "record", "parts"},
     "cli": BASE
-    | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report", "job", "evaluation"},
+    | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report", "parts", "job", "evaluation"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

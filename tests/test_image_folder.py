@@ -22,7 +22,8 @@ from cnnbench.data.images import Decoding
 from cnnbench.data.listing import Listing, list_folder
 from cnnbench.data.memory import parse_bytes
 from cnnbench.data.sampling import epoch_order
-from cnnbench.job import load_dataset, run_job
+from cnnbench.job import run_job
+from cnnbench.parts import load_dataset
 from cnnbench.results import RunFolder, read_confusion
 from cnnbench.training.tasks import CLASSIFICATION, training_loss
 
@@ -557,7 +558,7 @@ def test_a_setting_out_of_its_range_is_refused(override, message):
 
 
 def test_an_autoencoder_has_no_classes_to_weigh(tmp_path):
-    from cnnbench.job import build_parts
+    from cnnbench.parts import build_parts
 
     with pytest.raises(ValueError, match=r"data.class_weights=balanced: reconstruction has no labels"):
         build_parts(single(["model=conv_autoencoder", "data.class_weights=balanced"]))

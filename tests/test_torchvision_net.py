@@ -11,8 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from cnnbench.analysis import summarize
 from cnnbench.cli import compose
 from cnnbench.evaluation import evaluate_run
-from cnnbench.job import build_parts, run_job
+from cnnbench.job import run_job
 from cnnbench.models import build_model
+from cnnbench.parts import build_parts
 
 COUNTS = {
     "alexnet": 61_100_840,

@@ -14,7 +14,8 @@ from torch import nn
 from cnnbench.cli.compose import single
 from cnnbench.config import from_dict, to_dict
 from cnnbench.evaluation import evaluate_run
-from cnnbench.job import batches_of, build_parts, load_dataset, run_job
+from cnnbench.job import run_job
+from cnnbench.parts import batches_of, build_parts, load_dataset
 from cnnbench.results import RunFolder, read_predictions
 from cnnbench.training.loop import Diverged, evaluate
 from cnnbench.training.tasks import CLASSIFICATION, RECONSTRUCTION, training_loss

@@ -10,7 +10,7 @@ from typing import Any
 from cnnbench import registry, results
 from cnnbench.config import Config, from_dict
 from cnnbench.data import DatasetInfo, data_shape, shown_name
-from cnnbench.job import batches_of, data_settings, load_dataset, model_for, placed
+from cnnbench.parts import batches_of, data_settings, load_dataset, model_for, placed
 from cnnbench.record import record_evaluation
 from cnnbench.results import RunFolder
 from cnnbench.training import checkpoint

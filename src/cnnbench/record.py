@@ -1,7 +1,7 @@
 """What a measured split leaves in a folder: figures as files, and pictures."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench import results
-from cnnbench.data import Batches, Dataset, Split
+from cnnbench.data import Augmentation, Batches, Dataset, Split
 from cnnbench.metrics import per_class
 from cnnbench.results import RunFolder
 from cnnbench.training.loop import Evaluation
 
 log = logging.getLogger("cnnbench")
+PREVIEWED = 10, 7  # images, at most one of a class, and epochs
 
 
 def record_evaluation(
@@ -87,6 +88,44 @@ class _Pictures:
 
     def __getitem__(self, index: int) -> np.ndarray:
         return self.split[torch.tensor([int(index)])].images[0].numpy()
+
+
+def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | None, title: str) -> Path:
+    """Draw the first training image of each class beside what the first epochs make of it.
+
+    Where images are mixed, each is mixed with the next one drawn: in training its partner changes with the order.
+
+    Returns:
+        The picture's path.
+    """
+    from cnnbench.report import figures
+
+    train, names = dataset.train, dataset.info.class_names
+    most, epochs = PREVIEWED
+    chosen = torch.stack([(train.labels == label).nonzero()[0, 0] for label in train.labels.unique()[:most]])
+    followed = torch.cat((chosen, chosen[:1])) if augmentation and augmentation.mixes else chosen
+    shown = train[followed]
+    variants, captions = [], []
+    for epoch in range(epochs):
+        images, labels = shown.images, shown.labels
+        if augmentation:
+            images, labels = augmentation(images, labels, followed, epoch)
+        variants.append(images.round().byte())
+        captions.append([_shares(label, names) if label.dim() else "" for label in labels])
+    return figures.draw_augmented(
+        folder,
+        title,
+        train.images[chosen].numpy(),
+        [names[label] for label in train.labels[chosen]],
+        torch.stack(variants, 1).numpy(),
+        np.array(captions).T,
+    )
+
+
+def _shares(label: Tensor, names: Sequence[str]) -> str:
+    """Which classes an image has been mixed of, a line each, most first, such as `7 80%`."""
+    shares = [(share, " ".join(names[k].split())[:12]) for k, share in enumerate(label.tolist()) if share >= 0.005]
+    return "\n".join(f"{name} {share:.0%}" for share, name in sorted(shares, reverse=True))
 
 
 @torch.no_grad()

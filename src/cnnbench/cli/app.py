@@ -125,7 +125,7 @@ def summary(
 
 @app.command(name="list")
 def list_names(
-    what: Annotated[str, typer.Argument(help="models, data, experiments, optimizers, schedulers or loggers.")],
+    what: Annotated[str, typer.Argument(help="models, data, augment, experiments, optimizers, schedulers or loggers.")],
 ) -> None:
     """Show what there is to choose from, a line each."""
     with exit_codes():

@@ -153,6 +153,8 @@ def to_config(composed: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise ValueError(_first_line(error)) from None
     assert isinstance(plain, dict)
+    # Those of this dataset are among the overrides by now: what a run's config says is what it did.
+    plain["augment"].pop("exceptions", None)
     return schema.from_dict({str(key): value for key, value in plain.items()})
 
 
@@ -165,7 +167,22 @@ def _job(overrides: Sequence[str], parsed: Sequence[Override]) -> Job:
         # In front, so that what the command says wins.
         overrides = [*recipe, *overrides]
         composed = _compose(overrides, [*_parse(recipe), *parsed])
+    exceptions = _exceptions(composed)
+    if exceptions:
+        overrides = [*exceptions, *overrides]
+        composed = _compose(overrides, [*_parse(exceptions), *parsed])
     return Job(list(overrides), to_config(composed))
+
+
+def _exceptions(composed: DictConfig) -> list[str]:
+    """What the augmentation preset says of this dataset in particular, as overrides."""
+    return [
+        f"augment.{key}={value}"
+        for exception in composed.augment.get("exceptions") or []
+        if composed.data.name in exception.data
+        for key, value in exception.items()
+        if key != "data"
+    ]
 
 
 def _compose(overrides: Sequence[str], parsed: Sequence[Override], *, sweeps: bool = False) -> DictConfig:

@@ -8,7 +8,7 @@ from typing import Any
 from cnnbench.analysis import Summary, summarize
 from cnnbench.cli import compose, tables
 from cnnbench.data import DatasetInfo, data_shape
-from cnnbench.job import data_settings, model_for
+from cnnbench.parts import data_settings, model_for
 
 BRACKETS = {"(": ")", "[": "]", "{": "}"}
 

@@ -2,6 +2,7 @@
 
 import cnnbench.data as _package
 from cnnbench import registry
+from cnnbench.data.augmentation import Augmentation
 from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, data_shape, load_source
 from cnnbench.data.loader import Batches, normalize
 from cnnbench.data.preparation import prepare
@@ -11,6 +12,7 @@ from cnnbench.data.sampling import balanced_weights
 registry.discover(_package)
 
 __all__ = [
+    "Augmentation",
     "Batches",
     "Dataset",
     "DatasetInfo",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from cnnbench.data.augmentation import Augmentation
 from cnnbench.data.dataset import Split
 from cnnbench.data.sampling import epoch_order
 
@@ -43,6 +44,7 @@ class Batches:
         sampler: `uniform` or `balanced`, as in `epoch_order`; only with a seed.
         channels_last: give images that memory format; signals have none.
         device: where batches are served; None is where the split is.
+        augmentation: changes the images of every epoch; for training alone.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Batches:
         sampler: str = "uniform",
         channels_last: bool = False,
         device: torch.device | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.device = device = device or split.labels.device
         self.split = split
@@ -63,6 +66,7 @@ class Batches:
         self.batch_size = batch_size
         self.shuffle_seed = shuffle_seed
         self.sampler = sampler
+        self.augmentation = augmentation
         dimensions = len(split.shape) - 1
         self.memory_format = torch.channels_last if channels_last and dimensions == 2 else torch.contiguous_format
         constants = (torch.tensor(values, dtype=torch.float32, device=device) for values in (mean, std))
@@ -72,15 +76,23 @@ class Batches:
         return -(-len(self.labels) // self.batch_size)
 
     def epoch(self, number: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch: images float32 (N, C, H, W) or signals (N, C, L), and labels int64 (N,)."""
+        """The batches of one epoch: images float32 (N, C, H, W) or signals (N, C, L), and labels int64 (N,).
+
+        Where the augmentation mixes images, labels are float32 (N, K), the share of each class.
+        """
         # Several batches are gathered at once and served as views: a tenth of the calls, and still small enough
         # for the processor's cache.
-        several = max(1, GATHERED_PIXELS // (self.batch_size * math.prod(self.split.shape)))
-        parts = self._order(number).split(self.batch_size * several)
-        for indices, stored in zip(parts, self._gathered(parts), strict=True):
-            images = _scaled(stored, self.scale, self.shift)
-            images = images.contiguous(memory_format=self.memory_format)
+        stretch = self.batch_size * max(1, GATHERED_PIXELS // (self.batch_size * math.prod(self.split.shape)))
+        order = self._order(number)
+        # An image is mixed with the next one, the last with the first.
+        ahead = 1 if self.augmentation and self.augmentation.mixes else 0
+        followed = torch.cat((order, order[:ahead]))
+        parts = [followed[start : start + stretch + ahead] for start in range(0, len(order), stretch)]
+        for indices, images in zip(parts, self._gathered(parts), strict=True):
             labels = self.labels.index_select(0, indices)
+            if self.augmentation:
+                images, labels = self.augmentation(images, labels, indices, number)
+            images = _scaled(images, self.scale, self.shift).contiguous(memory_format=self.memory_format)
             yield from zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
 
     def _gathered(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:

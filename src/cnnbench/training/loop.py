@@ -28,7 +28,10 @@ class Batches(Protocol):
         """Batches an epoch; only the last may be smaller than `batch_size`."""
 
     def epoch(self, number: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images float32 (N, C, H, W), or signals (N, C, L), and labels int64 (N,) of each batch of an epoch."""
+        """Images float32 (N, C, H, W), or signals (N, C, L), and labels int64 (N,) of each batch of an epoch.
+
+        Where training images are mixed, labels are float32 (N, K), the share of each class.
+        """
 
 
 @dataclass
@@ -135,7 +138,8 @@ def train_one_epoch(
         loss, outputs = step(images, labels)
         losses[number] = loss
         if confusion is not None:
-            add_to_confusion(confusion, outputs.argmax(1), labels)
+            # Of an image mixed from two, the class it has most of is taken as the true one.
+            add_to_confusion(confusion, outputs.argmax(1), labels if labels.dim() == 1 else labels.argmax(1))
         look = number % LOOK_EVERY == 0
         if look:
             stop_if_diverged(losses[: number + 1], epoch)

@@ -55,7 +55,10 @@ def cross_entropy(
     class_weights: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Cross-entropy of logits (N, K), in nats; weighted, its mean is divided by the sum of the images' weights."""
+    """Cross-entropy of logits (N, K), in nats; labels are int64 (N,) or shares of classes, float32 (N, K).
+
+    Weighted, the mean is divided by the sum of the images' weights; with shares of classes, by N.
+    """
     return F.cross_entropy(outputs, labels, class_weights, label_smoothing=label_smoothing, reduction=reduction)
 
 
