@@ -26,7 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"results"},
     "record": BASE | {"data", "metrics", "training", "report"},
     "job": BASE | {"config", "data", "models", "metrics", "training", "analysis", "record"},
-    "evaluation": BASE | {"config", "data", "training", "record", "job"},
+    "trained": BASE | {"config", "data", "training", "job"},
+    "evaluation": BASE | {"config", "data", "training", "record", "job", "trained"},
     "cli": BASE
     | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report", "job", "evaluation"},
 }
