@@ -15,6 +15,7 @@ from torch import nn
 from cnnbench.analysis import Summary, summarize
 from cnnbench.config import Config, to_dict
 from cnnbench.data import Batches, Dataset, DatasetInfo, Split, load_source, prepare
+from cnnbench.data.polarity import polarity_of
 from cnnbench.models import build_model
 from cnnbench.record import draw_run, record_evaluation
 from cnnbench.reproducibility import environment, set_deterministic
@@ -187,7 +188,7 @@ def train_parts(config: Config, run: RunFolder, parts: Parts, *, resume: bool = 
             num_classes=dataset.info.num_classes,
             seed=config.seed,
             epochs=trainer.epochs,
-            record={"data": {**asdict(dataset.info), "mean": dataset.mean, "std": dataset.std}},
+            record={"data": _data_record(dataset)},
             logger=logger,
             precision=trainer.precision,
             compile=trainer.compile,
@@ -199,6 +200,12 @@ def train_parts(config: Config, run: RunFolder, parts: Parts, *, resume: bool = 
         )
     finally:
         logger.close()
+
+
+def _data_record(dataset: Dataset) -> dict[str, Any]:
+    """What a checkpoint says of the images, so that others can be prepared like them."""
+    polarity = polarity_of(dataset.train.images)
+    return {**asdict(dataset.info), "mean": dataset.mean, "std": dataset.std, "polarity": polarity}
 
 
 def batches_of(

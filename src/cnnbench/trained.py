@@ -4,13 +4,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cnnbench.config import Config, from_dict
 from cnnbench.data import DatasetInfo
+from cnnbench.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK
 from cnnbench.job import model_for, placed
 from cnnbench.results import RunFolder
 from cnnbench.training import checkpoint
@@ -25,6 +25,7 @@ class Trained:
         config: the run's own; whoever changes it changes what is built from it.
         tensors: the best checkpoint's.
         mean, std: per channel, for pixels scaled to 0…1.
+        polarity: of the training images, as `polarity_of` gives it; None also in runs from before it was recorded.
     """
 
     folder: RunFolder
@@ -33,6 +34,7 @@ class Trained:
     info: DatasetInfo
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    polarity: str | None
 
     def model_on(self, device: torch.device) -> nn.Module:
         """The model with its weights on a device, in the memory format it was trained in.
@@ -63,14 +65,13 @@ def load_trained(path: Path) -> Trained:
     run = RunFolder.existing(path)
     config = from_dict(run.config())
     tensors, record = checkpoint.load(run.checkpoints, "best")
-    info, mean, std = _prepared(record)
-    return Trained(run, config, tensors, info, mean, std)
-
-
-def _prepared(record: dict[str, Any]) -> tuple[DatasetInfo, tuple[float, ...], tuple[float, ...]]:
     try:
         data = dict(record["data"])
-        mean, std = data.pop("mean"), data.pop("std")
-        return DatasetInfo(**{**data, "class_names": tuple(data["class_names"])}), tuple(mean), tuple(std)
+        mean, std = tuple(data.pop("mean")), tuple(data.pop("std"))
+        polarity = data.pop("polarity", None)
+        if polarity not in (LIGHT_ON_DARK, DARK_ON_LIGHT):
+            polarity = None
+        info = DatasetInfo(**{**data, "class_names": tuple(data["class_names"])})
     except (KeyError, TypeError) as error:
         raise ValueError(f"the checkpoint does not say how its images were prepared: {error}") from None
+    return Trained(run, config, tensors, info, mean, std, polarity)
