@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
+from cnnbench.data import load_source
 from cnnbench.results import RunFolder
 from conftest import ROOT
 
@@ -64,10 +66,12 @@ def test_every_make_command_of_the_readme_has_its_target(line):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A folder in which RUN is a finished run."""
+    """A folder in which RUN is a finished run, and digit.png an image of a digit."""
     folder = tmp_path_factory.mktemp("readme")
     command = [sys.executable, "-m", "cnnbench", "train", "trainer.epochs=1", "hydra.run.dir=RUN"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    images = load_source("digits", root="", download=False).test.images
+    Image.fromarray(images[0, 0].numpy()).save(folder / "digit.png")
     return folder
 
 

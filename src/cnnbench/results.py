@@ -83,15 +83,16 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     _write_cells(path, [header, *([row.get(key) for key in header] for row in rows)])
 
 
-def _write_cells(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Write rows of cells, ended by a line feed each; None is an empty cell."""
-    lines = []
-    for row in rows:
-        line = io.StringIO(newline="")
-        # With its own line end, Python 3.11's writer would leave a carriage return inside a cell unquoted.
-        csv.writer(line, lineterminator="\r\n").writerow(row)
-        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
-    write_text(path, "".join(lines))
+def csv_line(cells: Iterable[Any]) -> str:
+    """A row of a CSV file, ended by a line feed; None is an empty cell."""
+    line = io.StringIO(newline="")
+    # With its own line end, Python 3.11's writer would leave a carriage return inside a cell unquoted.
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return line.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _write_cells(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    write_text(path, "".join(map(csv_line, rows)))
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
