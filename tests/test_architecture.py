@@ -28,9 +28,12 @@ ALLOWED: dict[str, set[str]] = {
     "record": BASE | {"data", "metrics", "training", "report"},
     "parts": BASE | {"config", "data", "models", "training", "analysis"},
     "job": BASE | {"config", "data", "training", "parts", "record"},
-    "evaluation": BASE | {"config", "data", "training", "record", "parts"},
+    "trained": BASE | {"config", "data", "training", "parts"},
+    "evaluation": BASE | {"config", "data", "training", "record", "parts", "trained"},
+    "prediction": BASE | {"data", "training", "trained"},
     "cli": BASE
-    | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report", "parts", "job", "evaluation"},
+    | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report"}
+    | {"parts", "job", "evaluation", "prediction"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

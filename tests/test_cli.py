@@ -215,7 +215,7 @@ def test_help_and_completion_answer_without_torch_or_hydra():
         "assert 'model=mlp' in complete_override('model=')\nassert 'optimizer.lr=' in complete_override('opt')\n"
         "try: main()\nfinally: assert not {'torch', 'hydra', 'sklearn', 'seaborn'} & set(sys.modules)"
     )
-    for arguments in (["--help"], ["train", "--help"], ["--version"], ["list", "models"]):
+    for arguments in (["--help"], ["train", "--help"], ["predict", "--help"], ["--version"], ["list", "models"]):
         subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
 
 

@@ -10,6 +10,7 @@ import matplotlib
 import pytest
 from PIL import Image
 
+from cnnbench.data import load_source
 from cnnbench.results import RunFolder
 from conftest import ROOT
 
@@ -66,7 +67,7 @@ def test_every_make_command_of_the_readme_has_its_target(line):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A folder in which RUN is a finished run, and PHOTOS holds images of the same classes."""
+    """A folder in which RUN is a finished run, PHOTOS holds images of the same classes, and digit.png shows a digit."""
     folder = tmp_path_factory.mktemp("readme")
     for number in range(120):
         path = folder / f"PHOTOS/{number % 10}/{number}.jpg"
@@ -74,6 +75,8 @@ def finished(tmp_path_factory):
         Image.new("RGB", (40 + number, 50), (2 * number, 25 * (number % 10), 99)).save(path)
     command = [sys.executable, "-m", "cnnbench", "train", "trainer.epochs=1", "hydra.run.dir=RUN"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    images = load_source("digits", root="", download=False).test.images
+    Image.fromarray(images[0, 0].numpy()).save(folder / "digit.png")
     return folder
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench import registry, results
-from cnnbench.config import Config, from_dict
+from cnnbench.config import Config
 from cnnbench.data import DatasetInfo, data_shape, shown_name
-from cnnbench.parts import batches_of, data_settings, load_dataset, model_for, placed
+from cnnbench.parts import batches_of, data_settings, load_dataset
 from cnnbench.record import record_evaluation
-from cnnbench.results import RunFolder
-from cnnbench.training import checkpoint
-from cnnbench.training.device import autocast, resolve_device
+from cnnbench.trained import load_trained
+from cnnbench.training.device import resolve_device
 from cnnbench.training.loop import evaluate
 from cnnbench.training.tasks import task_of
 
@@ -46,10 +45,8 @@ def evaluate_run(
     Raises:
         ValueError: not a finished run, no such split, or other classes.
     """
-    run = RunFolder.existing(path)
-    config = from_dict(run.config())
-    tensors, record = checkpoint.load(run.checkpoints, "best")
-    info, mean, std = _prepared(record)
+    trained = load_trained(path)
+    config, info = trained.config, trained.info
     is_other = _point_at(config, info, data, options, folder)
     name = config.data.name
     config.data.root = root or config.data.root
@@ -65,25 +62,20 @@ def evaluate_run(
     if chosen is None:
         raise ValueError(f"--split {split}: the run has no such split. Accepted: train, test and, if cut, val")
     target = resolve_device(device or "auto")
-    # A run trained in fp16 on a GPU can be measured anywhere: where fp16 does not work, in fp32.
-    fits = config.trainer.precision != "fp16" or target.type == "cuda"
-    context = autocast(target, config.trainer.precision if fits else "fp32")
-    model = model_for(config, info)
-    checkpoint.load_model(model, tensors)
+    model = trained.model_on(target)
     # Prepared as in training: the constants are those of the run, whatever another dataset's would be.
-    dataset = replace(dataset, mean=tuple(mean), std=tuple(std))
+    dataset = replace(dataset, mean=trained.mean, std=trained.std)
     batches = batches_of(chosen, dataset=dataset, config=config, device=target)
-    model = placed(model, target, config)
     measured = evaluate(
         model,
         batches,
         task=task_of(model),
         num_classes=info.num_classes,
-        autocast=context,
+        autocast=trained.autocast_on(target),
         keep_predictions=True,
     )
     place = "" if folder is None else re.sub(r"[^\w.-]+", "_", Path(folder).absolute().name) + "_"
-    written = run.path / "evaluations" / f"{name}_{place}{split}"
+    written = trained.folder.path / "evaluations" / f"{name}_{place}{split}"
     written.mkdir(parents=True, exist_ok=True)
     where = {} if folder is None else {"path": shown_name(folder)}
     metrics = {"data": name, **where, "split": split, "images": len(chosen), **measured.scores()}
@@ -135,12 +127,3 @@ def _check_classes(name: str, found: Sequence[str], trained: Sequence[str]) -> N
 
 def _kind(shape: tuple[int, ...]) -> str:
     return f"{'images' if len(shape) == 3 else 'signals'} with {shape[0]} channel(s)"
-
-
-def _prepared(record: dict[str, Any]) -> tuple[DatasetInfo, list[float], list[float]]:
-    try:
-        data = dict(record["data"])
-        mean, std = data.pop("mean"), data.pop("std")
-        return DatasetInfo(**{**data, "class_names": tuple(data["class_names"])}), mean, std
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"the checkpoint does not say how its images were prepared: {error}") from None

@@ -13,6 +13,7 @@ import torch
 
 from cnnbench.config import Config, to_dict
 from cnnbench.data import Dataset, balanced_weights
+from cnnbench.data.polarity import SAMPLE, polarity_of
 from cnnbench.parts import Parts, augmentation_of, batches_of, build_parts, load_dataset
 from cnnbench.record import draw_preview, draw_run, record_evaluation, record_skipped
 from cnnbench.reproducibility import environment, set_deterministic
@@ -75,7 +76,7 @@ def train_parts(config: Config, run: RunFolder, parts: Parts, *, resume: bool = 
             num_classes=dataset.info.num_classes,
             seed=config.seed,
             epochs=trainer.epochs,
-            record={"data": {**asdict(dataset.info), "mean": dataset.mean, "std": dataset.std}},
+            record={"data": _data_record(dataset)},
             logger=logger,
             precision=trainer.precision,
             compile=trainer.compile,
@@ -88,6 +89,13 @@ def train_parts(config: Config, run: RunFolder, parts: Parts, *, resume: bool = 
         )
     finally:
         logger.close()
+
+
+def _data_record(dataset: Dataset) -> dict[str, Any]:
+    """What a checkpoint says of the images, so that others can be prepared like them."""
+    sample = torch.arange(0, len(dataset.train), -(-len(dataset.train) // SAMPLE))
+    polarity = polarity_of(dataset.train[sample].images)
+    return {**asdict(dataset.info), "mean": dataset.mean, "std": dataset.std, "polarity": polarity}
 
 
 def preview(config: Config, folder: Path) -> Path:

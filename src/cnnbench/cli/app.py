@@ -94,6 +94,43 @@ def evaluate(
 
 
 @app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Images, folders of them, patterns, or - for a list on standard input."),
+    ],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to show of each, the likeliest first.")] = 1,
+    form: Annotated[str, typer.Option("--format", help="table, csv or json (an array, an object a line).")] = "table",
+    out: Annotated[Path | None, typer.Option(help="Write to this file, once all is done, instead of printing.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a batch, instead of the run's own.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    invert: Annotated[
+        bool, typer.Option("--invert", help="Take negatives: dark on light becomes light on dark.")
+    ] = False,
+    null: Annotated[bool, typer.Option("--null", "-0", help="The list on standard input ends paths with \\0.")] = False,
+) -> None:
+    """Predict the class of images, prepared as the run prepared its own.
+
+    A file that cannot be read gets a line on standard error, the others are predicted, and the exit code is 1.
+    """
+    with exit_codes():
+        from cnnbench.cli.predict import predict as command
+
+        command(
+            run,
+            paths,
+            top=top,
+            form=form,
+            out=out,
+            batch_size=batch_size,
+            device=device,
+            invert=invert,
+            null=null,
+        )
+
+
+@app.command()
 def summary(
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
