@@ -20,8 +20,8 @@ from PIL import Image
 from cnnbench.cli import main
 from cnnbench.cli.predict import FORMATS
 from cnnbench.data import load_source
-from cnnbench.data.dataset import resize
 from cnnbench.data.images import Decoding, decode_image
+from cnnbench.data.preparation import resize
 from cnnbench.job import load_dataset
 from cnnbench.prediction import Prediction, Predictor
 from cnnbench.results import RunFolder, read_predictions
