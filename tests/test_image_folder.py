@@ -176,7 +176,11 @@ def test_a_class_that_only_train_has_is_no_mistake(tmp_path):
         (lambda root: None, "holds no images to train on: it has no class folders"),
         (lambda root: (root / "x.txt").touch(), "holds no images to train on: it has no class folders"),
         (lambda root: (root / "train").mkdir(), "holds no images to train on"),
-        (lambda root: draw(root / "cat/1.png"), "has one class, 'cat': accepted are at least 2 class folders"),
+        (
+            lambda root: draw(root / "cat/1.png"),
+            "has one class folder, 'cat': .* at least 2. If it holds them: data.path=.*/cat",
+        ),
+        (lambda root: draw(root / "train/cat/1.png"), "has one class, 'cat': accepted are at least 2 class folders"),
         (lambda root: (draw(root / "cat/1.png"), (root / "dog").mkdir()), "class folder 'dog' holds no images"),
         (lambda root: (draw(root / "a/1.png"), draw(root / "b/.1.png")), "class folder 'b' holds no images"),
         (lambda root: write_folder(root, splits=("train", "val", "valid")), "has val and valid: accepted is one"),
@@ -222,6 +226,18 @@ def test_an_option_out_of_its_range_is_named(options, message, tmp_path):
 def test_sizes_of_memory():
     for text, expected in (("12", 12), ("2GB", 2 * 10**9), ("1.5 kib", 1536), ("3MiB", 3 * 2**20), ("7B", 7)):
         assert parse_bytes("data.memory_limit", text) == expected
+
+
+def test_what_lies_beside_the_classes_is_ignored_and_named_once(tmp_path, messages):
+    write_folder(tmp_path, splits=("train", "test"), count=1)
+    draw(tmp_path / "train/alone.png")
+    (tmp_path / "read me.txt").touch()
+    draw(tmp_path / "extra/more/1.png")
+    for _ in range(2):
+        assert len(load(tmp_path).train) == 2
+    assert [text.partition(": ")[2] for text in messages() if "ignored" in text] == [
+        "3 entries outside any class are ignored: read me.txt, extra, train/alone.png"
+    ]
 
 
 def test_channels_come_from_the_data_unless_they_are_given(tmp_path):

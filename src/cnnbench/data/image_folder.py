@@ -108,8 +108,14 @@ def _listing(path: str | None) -> Listing:
     listing = list_folder(where)
     if listing.ignored:
         named = ", ".join(shown_name(name) for name in listing.ignored[:5])
-        log.info("%s: %d entries outside any class are ignored: %s", shown_name(path), len(listing.ignored), named)
+        _say_once(f"{shown_name(path)}: {len(listing.ignored)} entries outside any class are ignored: {named}")
     return listing
+
+
+@functools.lru_cache(maxsize=32)
+def _say_once(text: str) -> None:
+    """A run looks at its folder more than once."""
+    log.info(text)
 
 
 def _decoding(

@@ -65,6 +65,11 @@ def list_folder(root: str) -> Listing:
         raise ValueError(f"data.path={shown_name(root)!r} has {' and '.join(doubled)}: accepted is one of them")
     if found:
         listing.ignored += [name for name in folders if name not in SPLITS]
+    if not found and len(folders) == 1:
+        raise ValueError(
+            f"data.path={shown_name(root)!r} has one class folder, {shown_name(folders[0])!r}: accepted are at least 2."
+            f" If it holds them: data.path={shown_name(os.path.join(root, folders[0]))}"
+        )
     files: dict[str, list[File]] = {}
     for part in found or [""]:
         # Tuples that sort as the files shall.

@@ -60,9 +60,9 @@ class Batches:
         device: torch.device | None = None,
         augmentation: Augmentation | None = None,
     ) -> None:
-        self.device = device = device or split.labels.device
         self.split = split
-        self.labels = split.labels.to(device)
+        self.labels = split.labels.to(device or split.labels.device)
+        self.device = device = self.labels.device
         self.batch_size = batch_size
         self.shuffle_seed = shuffle_seed
         self.sampler = sampler
