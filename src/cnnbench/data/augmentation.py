@@ -7,9 +7,10 @@ and square roots alone, which IEEE 754 fixes to the bit, and through tables: tor
 another last bit in the body of a vector than at its end, that is, with an image's place in its batch.
 """
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,31 +19,44 @@ from torch import Tensor
 
 from cnnbench.reproducibility import key
 
-Draw = Callable[[str], Tensor]  # a purpose → a number from 0 to 1 for each image, (N,)
+Drawn = Mapping[str, Tensor]  # a number from 0 to 1 for each image, float32 (N,), by what it is for
 
+PURPOSES = (
+    *("flip", "crop x", "crop y", "rotate", "shift x", "shift y", "scale", "shear", "brightness", "contrast"),
+    *("erase", "erase area", "erase ratio", "erase x", "erase y"),
+    *("mixup", "cutmix", "cutmix x", "cutmix y", "mixup or cutmix"),
+)
 STEPS = 4096  # entries of a table: a rotation by up to 10 degrees is drawn to 0.005
 ERASED_RATIO = 3.3  # an erased box is at most this many times as high as wide, or as wide as high, arXiv:1708.04896
+# torch splits a larger operation over threads, and for images as small as MNIST's waiting for the other thread takes
+# longer than the work.
+SPLIT_OVER_THREADS = 2**15
 
 
-def uniform(indices: Tensor, seed: int, epoch: int, purpose: str) -> Tensor:
-    """A number from 0 up to, not including, 1 for each index, the same on every device.
+def draw(indices: Tensor, seed: int, epoch: int) -> Drawn:
+    """A number from 0 up to, not including, 1 for each index and purpose, the same on every device.
 
     Args:
         indices: int64, (N,).
-        purpose: what the numbers are for, such as `"flip"`; two purposes never share a number.
 
     Returns:
-        float32 (N,), multiples of 2⁻²⁴.
+        For each of `PURPOSES` float32 (N,), multiples of 2⁻²⁴.
     """
     # torch has no unsigned 64-bit arithmetic, but products wrap alike; only right shifts need the sign cut off.
-    mixed = indices * -0x61C8864680B583EB + key(seed, f"augment {purpose}", epoch)
+    mixed = indices * -0x61C8864680B583EB + _keys(seed, epoch, indices.device)
     mixed = (mixed ^ _shifted(mixed, 30)) * -0x40A7B892E31B1A47
     mixed = (mixed ^ _shifted(mixed, 27)) * -0x6B2FB644ECCEEE15
-    return _shifted(mixed ^ _shifted(mixed, 31), 40).float() * 2**-24
+    numbers = _shifted(mixed ^ _shifted(mixed, 31), 40).float() * 2**-24
+    return dict(zip(PURPOSES, numbers, strict=True))
 
 
 def _shifted(values: Tensor, bits: int) -> Tensor:
     return (values >> bits) & (2 ** (64 - bits) - 1)
+
+
+@functools.lru_cache(maxsize=4)
+def _keys(seed: int, epoch: int, device: torch.device) -> Tensor:
+    return torch.tensor([[key(seed, f"augment {purpose}", epoch)] for purpose in PURPOSES], device=device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,82 +115,97 @@ class Augmentation:
         Returns:
             Pixels 0…255, float32 (N, C, H, W), and the labels (N,) or, where `mixes`, float32 (N, K) shares of classes.
         """
-        draw = partial(uniform, indices, self.seed, epoch)
-        pixels = self._moved(images.float(), draw)
-        pixels = self._coloured(pixels, images, draw)
-        pixels = self._erased(pixels, draw)
-        return self._mixed(pixels, labels, draw) if self.mixes else (pixels, labels)
+        drawn = draw(indices, self.seed, epoch)
+        pixels = self._changed(images, drawn)
+        return self._mixed(pixels, labels, drawn) if self.mixes else (pixels, labels)
 
-    def _moved(self, pixels: Tensor, draw: Draw) -> Tensor:
+    def _changed(self, images: Tensor, drawn: Drawn) -> Tensor:
+        """Each image by itself, (N, C, H, W)."""
         affine = self.rotate or self.shift or self.shear or tuple(self.scale) != (1, 1)
-        if not (affine or self.flip or self.crop):
-            return pixels
         # Whole pixels need no interpolation, and stay exact.
-        return warp(pixels, self._maps(draw, *pixels.shape[-2:]), "bilinear" if affine else "nearest")
+        mode = "bilinear" if affine else "nearest"
+        moves = affine or self.flip or self.crop
+        height, width = images.shape[-2:]
+        across, down = read_from(self._maps(drawn, height, width), height, width) if moves else (None, None)
+        factor, offset = self._colours(drawn, images) if self.brightness or self.contrast else (None, None)
+        rows, columns = self._erased(drawn, height, width) if self.erase else (None, None)
+        changed = torch.empty_like(images, dtype=torch.float32)
+        for part in _pieces(images):
+            pixels = images[part].float()
+            if across is not None and down is not None:
+                grid = (across[part] + down[part]).permute(0, 2, 3, 1)
+                pixels = F.grid_sample(pixels, grid, mode=mode, padding_mode="zeros", align_corners=False)
+            if factor is not None and offset is not None:
+                pixels.mul_(factor[part]).add_(offset[part]).clamp_(0, 255)
+            if rows is not None and columns is not None:
+                pixels.masked_fill_(rows[part] & columns[part], 0)
+            changed[part] = pixels
+        return changed
 
-    def _maps(self, draw: Draw, height: int, width: int) -> Tensor:
-        """Where each pixel comes from, as `warp` takes it: out of a flip, then rotation, scale and shear, then a shift.
+    def _maps(self, drawn: Drawn, height: int, width: int) -> Tensor:
+        """Where each pixel comes from, as `read_from` takes it: a flip, then rotation, scale and shear, then a shift.
 
         The matrix is the inverse that torchvision's `affine` uses; angles turn clockwise.
         """
-        cosine, sine = self._looked_up(self._turns, draw("rotate")).unbind(-1)
-        slant = self._looked_up(self._slants, draw("shear"))
-        size = self.scale[0] + draw("scale") * (self.scale[1] - self.scale[0])
-        x = self._offset(draw, "x", width)
-        y = self._offset(draw, "y", height)
+        cosine, sine = self._looked_up(self._turns, drawn["rotate"]).unbind(-1)
+        slant = self._looked_up(self._slants, drawn["shear"])
+        size = self.scale[0] + drawn["scale"] * (self.scale[1] - self.scale[0])
+        x, y = self._offset(drawn, "x", width), self._offset(drawn, "y", height)
         # A mirrored image is read from right to left.
-        direction = 1 - 2 * (draw("flip") < self.flip).float()
+        direction = 1 - 2 * (drawn["flip"] < self.flip).float()
         across = (cosine - sine * slant) / size * direction, (cosine * slant + sine) / size * direction
         down = -sine / size, cosine / size
         rows = [torch.stack((a, b, a * x + b * y), -1) for a, b in (across, down)]
         return torch.stack(rows, -2)
 
-    def _offset(self, draw: Draw, axis: str, side: int) -> Tensor:
-        cropped = (draw(f"crop {axis}") * (2 * self.crop + 1)).floor() - self.crop
-        return cropped - (2 * draw(f"shift {axis}") - 1) * (self.shift * side)
+    def _offset(self, drawn: Drawn, axis: str, side: int) -> Tensor:
+        cropped = (drawn[f"crop {axis}"] * (2 * self.crop + 1)).floor() - self.crop
+        return cropped - (2 * drawn[f"shift {axis}"] - 1) * (self.shift * side)
 
-    def _coloured(self, pixels: Tensor, images: Tensor, draw: Draw) -> Tensor:
-        if not (self.brightness or self.contrast):
-            return pixels
-        brightness = 1 + (2 * draw("brightness") - 1) * self.brightness
-        contrast = 1 + (2 * draw("contrast") - 1) * self.contrast
+    def _colours(self, drawn: Drawn, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What pixels are multiplied by, and what is added then; each (N, 1, 1, 1)."""
+        brightness = 1 + (2 * drawn["brightness"] - 1) * self.brightness
+        contrast = 1 + (2 * drawn["contrast"] - 1) * self.contrast
         # Whole numbers have the same sum in any order.
-        mean = images.flatten(1).sum(1, dtype=torch.int64).float() / images[0].numel()
-        factor, offset = brightness * contrast, brightness * mean * (1 - contrast)
-        return pixels.mul_(_per_image(factor)).add_(_per_image(offset)).clamp_(0, 255)
+        sums = torch.cat([images[part].flatten(1).sum(1, dtype=torch.int64) for part in _pieces(images)])
+        mean = sums.float() / images[0].numel()
+        return _per_image(brightness * contrast), _per_image(brightness * mean * (1 - contrast))
 
-    def _erased(self, pixels: Tensor, draw: Draw) -> Tensor:
-        if not self.erase:
-            return pixels
-        rows, columns = pixels.shape[-2:]
+    def _erased(self, drawn: Drawn, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+        """The box of each image that turns black, as `box` gives it; an empty one where none does."""
         low, high = self.erase_area
-        area = (low + draw("erased area") * (high - low)) * (rows * columns)
-        high_by_wide = self._looked_up(self._ratios, draw("erased ratio"))
-        height = torch.minimum(torch.maximum((area * high_by_wide).sqrt(), area / columns), area.new_tensor(rows))
-        height = height.round().clamp_min(1)
+        area = (low + drawn["erase area"] * (high - low)) * (rows * columns)
+        # As high as drawn, but never so low or high that a box of this area does not fit in.
+        height = (area * self._looked_up(self._ratios, drawn["erase ratio"])).sqrt()
+        height = torch.maximum(height, area / columns).clamp_max(rows).round().clamp_min(1)
         width = (area / height).round().clamp(1, columns)
-        top = (draw("erased top") * (rows - height + 1)).floor()
-        left = (draw("erased left") * (columns - width + 1)).floor()
-        height = height * (draw("erase") < self.erase)
-        return pixels.masked_fill_(box(top, top + height, left, left + width, rows, columns), 0)
+        top = (drawn["erase y"] * (rows - height + 1)).floor()
+        left = (drawn["erase x"] * (columns - width + 1)).floor()
+        height = height * (drawn["erase"] < self.erase)
+        return box(top, top + height, left, left + width, rows, columns)
 
-    def _mixed(self, pixels: Tensor, labels: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        rows, columns = pixels.shape[-2:]
-        weight = self._looked_up(self._weights(self.mixup), draw("mixup"))
-        kept = self._looked_up(self._weights(self.cutmix), draw("cutmix"))
-        cuts = torch.full_like(weight, self.cutmix > 0, dtype=torch.bool)
+    def _mixed(self, pixels: Tensor, labels: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        """Each image but the last mixed with the one after it, and its shares of the classes (N, K)."""
+        drawn = {purpose: numbers[:-1] for purpose, numbers in drawn.items()}
+        weight = self._looked_up(self._weights(self.mixup), drawn["mixup"])
+        kept = self._looked_up(self._weights(self.cutmix), drawn["cutmix"])
         if self.mixup and self.cutmix:
-            cuts = draw("mixup or cutmix") < 0.5
-        weight = torch.where(cuts, 1.0, weight)
-        side = torch.where(cuts, 1 - kept, 0.0).sqrt()
-        top, bottom = _span(draw("cutmix y"), side, rows)
-        left, right = _span(draw("cutmix x"), side, columns)
+            cuts = drawn["mixup or cutmix"] < 0.5
+            weight, kept = torch.where(cuts, 1.0, weight), torch.where(cuts, kept, 1.0)
+        height, width = pixels.shape[-2:]
+        side = (1 - kept).sqrt()
+        top, bottom = _span(drawn["cutmix y"], side, height)
+        left, right = _span(drawn["cutmix x"], side, width)
         # The box may be cut off by the border: what counts is what is seen.
-        share = weight * (1 - (bottom - top) * (right - left) / (rows * columns))
-        weights = (_per_image(weight) * ~box(top, bottom, left, right, rows, columns))[:-1]
+        share = (weight * (1 - (bottom - top) * (right - left) / (height * width)))[:, None]
         classes = torch.eye(self.num_classes, device=labels.device)[labels]
-        share = share[:-1].unsqueeze(1)
-        mixed = pixels[:-1] * weights + pixels[1:] * (1 - weights)
+        weight = _per_image(weight)
+        rows, columns = box(top, bottom, left, right, height, width)
+        first, second = pixels[:-1], pixels[1:]
+        mixed = torch.empty_like(first)
+        for part in _pieces(mixed):
+            own = ~(rows[part] & columns[part]) * weight[part]
+            mixed[part] = first[part] * own + second[part] * (1 - own)
         return mixed, share * classes[:-1] + (1 - share) * classes[1:]
 
     def _looked_up(self, table: Tensor, drawn: Tensor) -> Tensor:
@@ -208,27 +237,26 @@ class Augmentation:
         return torch.tensor(values, dtype=torch.float32, device=self.device)
 
 
-def warp(pixels: Tensor, maps: Tensor, mode: str) -> Tensor:
-    """Read every pixel from another place; outside the image is black.
+def read_from(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Where each pixel is read from, as `grid_sample` counts: from −1 to 1, an image's outer borders.
+
+    Not by `affine_grid`: its matrix product is slower, and adds in an order that depends on the number of images.
 
     Args:
-        pixels: float32, (N, C, H, W).
-        maps: (N, 2, 3); from a pixel's x and y, counted from the image's centre, to the x and y it is read from.
-        mode: `bilinear` or `nearest`.
+        maps: (N, 2, 3), from a pixel's x and y, counted from the image's centre, to the x and y it is read from.
+
+    Returns:
+        Two terms whose sum is x and y for each pixel: (N, 2, 1, W) and (N, 2, H, 1).
     """
-    height, width = pixels.shape[-2:]
-    x = torch.arange(width, device=pixels.device) - (width - 1) / 2
-    y = torch.arange(height, device=pixels.device) - (height - 1) / 2
-    # grid_sample counts from −1 to 1. Not by affine_grid: its matrix product is slower, and adds in an order that
-    # depends on the number of images.
+    x = torch.arange(width, device=maps.device) - (width - 1) / 2
+    y = torch.arange(height, device=maps.device) - (height - 1) / 2
     maps = maps * maps.new_tensor([2 / width, 2 / height]).view(1, 2, 1)
     a, b, c = (maps[..., i, None, None] for i in range(3))
-    grid = a * x.view(1, -1) + (b * y.view(-1, 1) + c)
-    return F.grid_sample(pixels, grid.permute(0, 2, 3, 1), mode=mode, padding_mode="zeros", align_corners=False)
+    return a * x.view(1, -1), b * y.view(-1, 1) + c
 
 
-def box(top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, height: int, width: int) -> Tensor:
-    """Which pixels lie inside a box, bool (N, 1, H, W).
+def box(top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Which rows and which columns of each image a box covers, bool (N, 1, H, 1) and (N, 1, 1, W).
 
     Args:
         top, bottom, left, right: (N,), in pixels; the lower and right ends are outside.
@@ -236,7 +264,15 @@ def box(top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, height: int, w
     y = torch.arange(height, device=top.device).view(-1, 1)
     x = torch.arange(width, device=top.device)
     rows = (y >= _per_image(top)) & (y < _per_image(bottom))
-    return rows & (x >= _per_image(left)) & (x < _per_image(right))
+    return rows, (x >= _per_image(left)) & (x < _per_image(right))
+
+
+def _pieces(images: Tensor) -> Iterator[slice]:
+    """As many images at a time as one thread works on; other devices take all at once."""
+    # grid_sample counts four numbers for each pixel.
+    size = max(1, SPLIT_OVER_THREADS // (4 * images[0, 0].numel())) if images.device.type == "cpu" else len(images)
+    for start in range(0, len(images), size):
+        yield slice(start, start + size)
 
 
 def _span(drawn: Tensor, share: Tensor, side: int) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         images: images or signals, as in `Split`.
         mean, std: float32, (C,), for pixels scaled to 0…1 or for signals as they are.
     """
-    return _scaled(images, *_scale_and_shift(images.dim() - 2, mean, std))
+    return _scaled(images.to(torch.float32, copy=True), *_scale_and_shift(images.dim() - 2, mean, std))
 
 
 def _scale_and_shift(dimensions: int, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,7 +30,7 @@ def _scale_and_shift(dimensions: int, mean: Tensor, std: Tensor) -> tuple[Tensor
 
 
 def _scaled(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    return images.to(torch.float32, copy=True).mul_(scale).sub_(shift)
+    return images.mul_(scale).sub_(shift)
 
 
 class Batches:
@@ -92,7 +92,8 @@ class Batches:
             labels = self.labels.index_select(0, indices)
             if self.augmentation:
                 images, labels = self.augmentation(images, labels, indices, number)
-            images = _scaled(images, self.scale, self.shift).contiguous(memory_format=self.memory_format)
+            images = _scaled(images.to(torch.float32), self.scale, self.shift)
+            images = images.contiguous(memory_format=self.memory_format)
             yield from zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
 
     def _gathered(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:

@@ -1,0 +1,153 @@
+"""What augmentation costs on MNIST: an epoch of LeNet-5 with and without it, and beside torchvision's transforms.
+
+    CNNBENCH_DATA=DIR python benchmarks/augmentation.py --rounds 5
+
+The ways take turns within each round, and medians and the medians of the rounds' own ratios are printed. Seconds are
+those on the clock or, with --processor, those of the processor in one thread: on a machine that others use, the clock
+says little.
+
+Epochs: all of `fit` for an epoch at batch 64, the look at the test set cut to ten images.
+Images alone: every training image once, augmented, normalised and in batches of 64; nothing is trained. torchvision's
+way is a DataLoader (in --workers processes, or in this one) over a dataset of uint8 tensors with the transforms of
+torchvision.transforms.v2, image by image: RandomHorizontalFlip, RandomAffine (bilinear), ColorJitter, ToDtype and
+Normalize with the values of augment=standard on MNIST. It sees --images of them, and its time is scaled up to all.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from epoch_time import print_ratio
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import InterpolationMode, v2
+
+from cnnbench.cli.compose import single
+from cnnbench.config import Config
+from cnnbench.data import Split
+from cnnbench.job import batches_of, build_parts, load_dataset, train_parts
+from cnnbench.results import RunFolder, create_folder
+
+Clock = Callable[[], float]
+
+
+class Transformed(Dataset[tuple[Tensor, int]]):
+    """A split, its images transformed one by one."""
+
+    def __init__(self, split: Split, transform: v2.Transform) -> None:
+        self.split = split
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(self.split.images[index]), int(self.split.labels[index])
+
+
+def torchvisions_way(config: Config, images: int, workers: int) -> DataLoader:
+    """The operations of a config's `augment`, as torchvision's users write them."""
+    knobs = config.augment
+    affine = v2.RandomAffine(
+        knobs.rotate,
+        translate=(knobs.shift, knobs.shift),
+        scale=(knobs.scale[0], knobs.scale[1]),
+        interpolation=InterpolationMode.BILINEAR,
+    )
+    transform = v2.Compose(
+        [
+            v2.RandomHorizontalFlip(knobs.flip),
+            affine,
+            v2.ColorJitter(brightness=knobs.brightness, contrast=knobs.contrast),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize([0.5], [0.5]),
+        ]
+    )
+    train = load_dataset(config).train[torch.arange(images)]
+    return DataLoader(Transformed(train, transform), batch_size=64, shuffle=True, num_workers=workers)
+
+
+def epoch(config: Config, clock: Clock) -> float:
+    """Seconds of one epoch of training."""
+    parts = build_parts(config)
+    parts.dataset = replace(parts.dataset, test=parts.dataset.test[torch.arange(10)])
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(create_folder(Path(folder) / "run"))
+        run.start({}, [], {})
+        started = clock()
+        train_parts(config, run, parts)
+        return clock() - started
+
+
+def images_alone(config: Config, clock: Clock) -> float:
+    """Seconds of one epoch of augmented batches."""
+    dataset = load_dataset(config)
+    batches = batches_of(dataset.train, dataset=dataset, config=config, device=torch.device("cpu"), shuffle=True)
+    started = clock()
+    for _ in batches.epoch():
+        pass
+    return clock() - started
+
+
+def torchvision_alone(config: Config, clock: Clock, images: int, workers: int) -> float:
+    """Seconds that torchvision's way would take for all images."""
+    batches = torchvisions_way(config, images, workers)
+    whole = len(load_dataset(config).train)
+    started = clock()
+    for _ in batches:
+        pass
+    return (clock() - started) * whole / images
+
+
+def measured(ways: dict[str, Callable[[], float]], rounds: int) -> list[dict[str, float]]:
+    """The seconds of each way in each round; prints medians."""
+    for way in ways.values():
+        way()  # warm up
+    times = [{name: way() for name, way in ways.items()} for _ in range(rounds)]
+    for name in ways:
+        seconds = [time[name] for time in times]
+        print(f"{name:24} {statistics.median(seconds):7.3f} s  ({min(seconds):.3f}…{max(seconds):.3f})")
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=6_000, help="that torchvision's way sees")
+    parser.add_argument("--workers", type=int, default=0, help="of torchvision's DataLoader")
+    parser.add_argument("--processor", action="store_true", help="processor time of one thread; workers are left out")
+    arguments = parser.parse_args()
+    clock: Clock = time.process_time if arguments.processor else time.perf_counter
+    if arguments.processor:
+        torch.set_num_threads(1)
+        arguments.workers = 0
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
+    common = ["data=mnist", "data.val_fraction=0", "trainer.epochs=1", "trainer.device=cpu"]
+    configs = {name: single([*common, f"augment={name}"]) for name in ("none", "light", "standard", "strong")}
+    alone: dict[str, Callable[[], float]] = {
+        f"images, {name}": lambda config=config: images_alone(config, clock)  # type: ignore[misc]
+        for name, config in configs.items()
+    }
+    alone["images, torchvision"] = lambda: torchvision_alone(
+        configs["standard"], clock, arguments.images, arguments.workers
+    )
+    times = measured(alone, arguments.rounds)
+    ratios = [t["images, torchvision"] / t["images, standard"] for t in times]
+    print_ratio("images", "torchvision ÷ standard", ratios)
+    epochs: dict[str, Callable[[], float]] = {
+        f"epoch, {name}": lambda config=config: epoch(config, clock)  # type: ignore[misc]
+        for name, config in configs.items()
+    }
+    times = measured(epochs, arguments.rounds)
+    for name in ("light", "standard", "strong"):
+        print_ratio("epoch", f"{name} ÷ none", [t[f"epoch, {name}"] / t["epoch, none"] for t in times])
+
+
+if __name__ == "__main__":
+    main()
