@@ -320,10 +320,9 @@ def test_an_interrupted_prediction_ends_without_traceback_file_or_worker(number,
             assert time.monotonic() < deadline, "no worker appeared"
             time.sleep(0.05)
         os.killpg(process.pid, number)  # as a terminal does, workers included
-        errors = process.stderr.read().decode()
-        process.stdin.close()
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == code
-    assert errors == f"{word}\n"
+    assert errors.decode() == f"{word}\n"
     assert processes_of(process.pid) == []
     assert list(tmp_path.iterdir()) == []
 

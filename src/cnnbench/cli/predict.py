@@ -159,7 +159,8 @@ def predict(
     files = image_files(paths, null=null, complain=tally.failure)
     if out is not None:
         # A second run over a folder that the first has written to.
-        files = (file for file in files if os.path.abspath(file) != os.path.abspath(out))
+        own = os.path.abspath(out)
+        files = (file for file in files if not file.endswith(out.name) or os.path.abspath(file) != own)
     first = next(files, None)
     if first is None:
         tally.close()

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from itertools import chain, islice
 from multiprocessing.connection import wait
 from typing import Any, NamedTuple
@@ -19,9 +20,9 @@ from cnnbench.data.images import BadImage, Decoding, decode_image
 
 FEW_FILES = 16
 CHUNK_FILES = 128  # handed over together at most: a message costs as much as decoding some small images
-CHUNK_BYTES = 2**22
 CHUNK_SECONDS = 0.02  # of decoding; large photographs go one by one
-CHUNKS_AHEAD = 3  # of each process
+CHUNKS_AHEAD = 16  # of each process: enough to go on with while a batch is in the network
+BYTES_AHEAD = 2**26  # of all of them together
 
 
 class Chunk(NamedTuple):
@@ -48,7 +49,7 @@ def decode_all(
     iterator: close it where it is not read to its end.
 
     Args:
-        files: may be endless; it is read a few chunks ahead.
+        files: may be endless; it is read some thousands ahead.
         workers: processes; None is one a core, 0 decodes here.
     """
     files = iter(files)
@@ -65,11 +66,14 @@ def _in_processes(files: Iterator[str], how: Decoding, workers: int) -> Iterator
     # Forked where that is safe enough for torch's own loader: a spawned process would import torch for two seconds.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     stop = context.RawValue("b", False)
-    largest = max(1, min(CHUNK_FILES, CHUNK_BYTES // (how.channels * how.image_size**2)))
+    bytes_each = how.channels * how.image_size**2
+    largest = max(1, min(CHUNK_FILES, BYTES_AHEAD // (CHUNKS_AHEAD * workers * bytes_each)))
     size = min(FEW_FILES // workers + 1, largest)
     ahead: deque[Future[Chunk]] = deque()
     with ProcessPoolExecutor(workers, context, _begin, (stop,)) as pool:
         try:
+            with _signals_held():
+                pool.submit(int)
             while some := list(islice(files, size)):
                 ahead.append(pool.submit(_decode_chunk, some, how))
                 if len(ahead) > CHUNKS_AHEAD * workers:
@@ -84,15 +88,31 @@ def _in_processes(files: Iterator[str], how: Decoding, workers: int) -> Iterator
             pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait: while workers are forked Python would lose them, and a worker is not ready for them."""
+    if hasattr(signal, "pthread_sigmask"):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    else:
+        yield
+
+
 _stop: Any = None
 
 
 def _begin(stop: Any) -> None:
-    """Make a worker end when it is told to or its parent is gone, and leave Ctrl-C to the parent."""
+    """Make a worker end when it is told to or its parent is gone, and leave signals to all of them to the parent."""
     global _stop
     _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # One that dies with a queue's lock in its hand would leave the others, and the parent, waiting for it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
