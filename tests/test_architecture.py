@@ -17,7 +17,8 @@ ALLOWED: dict[str, set[str]] = {
     "registry": set(),
     "reproducibility": {"__init__"},
     "results": set(),
-    "config": {"registry"},
+    "typed": {"registry"},
+    "config": {"registry", "typed"},
     "data": BASE,
     "models": BASE,
     "metrics": BASE,
@@ -25,13 +26,14 @@ ALLOWED: dict[str, set[str]] = {
     "analysis": BASE | {"metrics"},
     "report": {"results"},
     "record": BASE | {"data", "metrics", "training", "report"},
-    "job": BASE | {"config", "data", "models", "metrics", "training", "analysis", "record"},
-    "trained": BASE | {"config", "data", "training", "job"},
-    "evaluation": BASE | {"config", "data", "training", "record", "job", "trained"},
+    "parts": BASE | {"config", "data", "models", "training", "analysis"},
+    "job": BASE | {"config", "data", "training", "parts", "record"},
+    "trained": BASE | {"config", "data", "training", "parts"},
+    "evaluation": BASE | {"config", "data", "training", "record", "parts", "trained"},
     "prediction": BASE | {"data", "training", "trained"},
     "cli": BASE
     | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report"}
-    | {"job", "evaluation", "prediction"},
+    | {"parts", "job", "evaluation", "prediction"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

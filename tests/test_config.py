@@ -32,7 +32,7 @@ def test_a_config_survives_the_way_to_plain_data_and_back():
         ("seed", "one", "seed=one: accepted is a whole number"),
         ("name", "../x", r"name=\.\./x: accepted is letters"),
         ("name", ".hidden", "name=.hidden: accepted is letters"),
-        ("tags", "a", "tags=a: accepted is"),
+        ("tags", "a", "tags=a: accepted is a list, each text"),
         ("model", "mlp", "model='mlp': accepted is a group of keys"),
         ("model.width", 0, "model.width=0.0: accepted is a number above 0"),
         ("model.width", float("nan"), "model.width=nan: accepted is a number above 0"),

@@ -8,19 +8,21 @@ signature types and checks.
 import dataclasses
 import math
 import re
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from cnnbench.registry import nearest, unknown
+from cnnbench.registry import nearest
+from cnnbench.typed import refuse_interpolation, section, typed
 
 NORMALIZATIONS = ("half", "dataset", "none")
 PRECISIONS = ("fp32", "bf16", "fp16")
+CLASS_WEIGHTS = ("none", "balanced")
+SAMPLERS = ("uniform", "balanced")
 MONITORS = ("val/loss", "val/accuracy", "val/f1_macro")
+# The largest values of augment's keys. Shear beyond 60 degrees and crops beyond the image leave nothing to see.
+AUGMENT_LIMITS = dict.fromkeys(("flip", "shift", "erase", "brightness", "contrast"), 1)
+AUGMENT_LIMITS |= {"rotate": 180, "shear": 60, "crop": 1024, "mixup": 100, "cutmix": 100}
 
 
 @dataclass
@@ -45,11 +47,36 @@ class DataConfig:
     name: str = "digits"
     root: str = "data"  # where datasets are stored; configs/config.yaml sets it to $CNNBENCH_DATA if that is set
     download: bool = True  # fetch a torchvision dataset that is not there; never anything else
-    val_fraction: float = 0.1  # of the training images, stratified; 0 = no validation
+    val_fraction: float = 0.1  # of the training images, stratified; 0 = none; not where the data has its own split
+    test_fraction: float = 0.2  # of all images, stratified; only where the data has no test split
     train_limit: int | None = None  # at most this many training images, stratified
     image_size: int | None = None  # resize to a square of this many pixels; null = as they are
     normalize: str = "half"
+    class_weights: str = "none"  # balanced: in the training loss a class counts n / (K · n_c)
+    sampler: str = "uniform"  # balanced: each class is drawn equally often, with replacement
     options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class AugmentConfig:
+    """What training does to its images, each image by its own random parameters; nothing unless a key says so.
+
+    A preset in `configs/augment/` sets these keys; what its `exceptions` say of a dataset comes before a command's own.
+    """
+
+    name: str = "none"  # the preset these keys came from
+    flip: float = 0.0  # the share of images that are mirrored, left to right
+    crop: int = 0  # pixels of black margin of which a random crop is taken: a shift by so many pixels at most
+    rotate: float = 0.0  # degrees, at most, either way
+    shift: float = 0.0  # of the side, at most, either way
+    scale: list[float] = field(default_factory=lambda: [1.0, 1.0])  # the lowest and the highest factor of size
+    shear: float = 0.0  # degrees, at most, either way
+    erase: float = 0.0  # the share of images of which a box turns black
+    erase_area: list[float] = field(default_factory=lambda: [0.02, 0.2])  # the least and the most of the image
+    brightness: float = 0.0  # a factor of 1 ± this
+    contrast: float = 0.0  # a factor of 1 ± this, about the image's mean
+    mixup: float = 0.0  # alpha of the Beta distribution of an image's weight when it is mixed with another
+    cutmix: float = 0.0  # alpha of the Beta distribution of the area an image keeps around a box of another
 
 
 @dataclass
@@ -117,8 +144,10 @@ class Config:
     tags: list[str] = field(default_factory=list)
     resume: str | None = None
     recipe: bool = False  # train as model.recipe says; what the command says goes before it
+    preview: bool = False  # draw what augment does to the training images, and stop
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -138,7 +167,7 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
         ValueError: an unknown key, a wrong type, a value out of range, or an interpolation (`${…}`): a config
             that comes from a file is data, and is never evaluated.
     """
-    _refuse_interpolation(plain, "")
+    refuse_interpolation(plain, "")
     kinds = {f.name: f.type for f in dataclasses.fields(Config)}
     values: dict[str, Any] = {}
     for name, value in plain.items():
@@ -146,9 +175,9 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
         if dataclasses.is_dataclass(kind):
             if not isinstance(value, Mapping):
                 raise ValueError(f"{name}={value!r}: accepted is a group of keys, or in a command {name}=NAME")
-            values[name] = _section(kind, name, value)  # type: ignore[arg-type]
+            values[name] = section(kind, name, value)  # type: ignore[arg-type]
     top = {name: value for name, value in plain.items() if name not in values}
-    config = Config(**_typed(kinds, "", top), **values)
+    config = Config(**typed(kinds, "", top), **values)
     validate(config)
     return config
 
@@ -176,18 +205,12 @@ def validate(config: Config) -> None:
     _require("model.depth", model.depth, model.depth >= 1, "a whole number from 1")
     _require("model.init_std", model.init_std, 0 < model.init_std < math.inf, "a number above 0")
     _require("model.dropout", model.dropout, 0 <= model.dropout < 1, "a number from 0 up to, not including, 1")
-    _require(
-        "data.val_fraction",
-        data.val_fraction,
-        0 <= data.val_fraction < 1,
-        "a number from 0 up to, not including, 1",
-    )
-    _require(
-        "data.train_limit",
-        data.train_limit,
-        data.train_limit is None or data.train_limit >= 1,
-        "null or a whole number from 1",
-    )
+    accepted = "a number from 0 up to, not including, 1"
+    _require("data.val_fraction", data.val_fraction, 0 <= data.val_fraction < 1, accepted)
+    accepted = "a number above 0 and below 1"
+    _require("data.test_fraction", data.test_fraction, 0 < data.test_fraction < 1, accepted)
+    limited = data.train_limit is None or data.train_limit >= 1
+    _require("data.train_limit", data.train_limit, limited, "null or a whole number from 1")
     _require(
         "data.image_size",
         data.image_size,
@@ -195,6 +218,9 @@ def validate(config: Config) -> None:
         "null or a whole number from 1 to 1024",
     )
     _choice("data.normalize", data.normalize, NORMALIZATIONS)
+    _choice("data.class_weights", data.class_weights, CLASS_WEIGHTS)
+    _choice("data.sampler", data.sampler, SAMPLERS)
+    _validate_augment(config.augment)
     _require("optimizer.lr", optimizer.lr, 0 < optimizer.lr < math.inf, "a number above 0")
     _require(
         "optimizer.weight_decay",
@@ -250,6 +276,16 @@ def validate(config: Config) -> None:
         )
 
 
+def _validate_augment(augment: AugmentConfig) -> None:
+    for name, most in AUGMENT_LIMITS.items():
+        value = getattr(augment, name)
+        _require(f"augment.{name}", value, 0 <= value <= most, f"a number from 0 to {most}")
+    for name, most in (("scale", 10), ("erase_area", 1)):
+        values = getattr(augment, name)
+        holds = len(values) == 2 and 0 < values[0] <= values[1] <= most
+        _require(f"augment.{name}", values, holds, f"[LOW, HIGH] with 0 < LOW ≤ HIGH ≤ {most}")
+
+
 def _require(key: str, value: object, holds: bool, accepted: str) -> None:
     if not holds:
         raise ValueError(f"{key}={value}: accepted is {accepted}")
@@ -266,51 +302,8 @@ def _is_folder_name(name: str) -> bool:
     return re.fullmatch(r"(?!\.)[\w.+=-]{1,100}", name) is not None
 
 
-def _section(schema: type, name: str, values: Mapping[str, Any]) -> Any:
-    kinds = {f.name: f.type for f in dataclasses.fields(schema)}
-    takes_options = kinds.pop("options", None) is not None
-    extra = {key: value for key, value in values.items() if key not in kinds}
-    if extra and not takes_options:
-        raise ValueError(unknown(f"key in {name}", next(iter(extra)), kinds))
-    section = schema(**_typed(kinds, f"{name}.", {key: values[key] for key in kinds if key in values}))
-    if extra:
-        section.options = extra
-    return section
-
-
-def _typed(kinds: Mapping[str, Any], prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values converted to their types; OmegaConf knows how (1 is a float, "yes" is no int)."""
-    typed: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in kinds:
-            raise ValueError(unknown("key", f"{prefix}{key}", [f"{prefix}{name}" for name in kinds]))
-        node = OmegaConf.structured(dataclasses.make_dataclass("One", [(key, kinds[key])]))
-        try:
-            node[key] = value
-        except OmegaConfBaseException:
-            raise ValueError(f"{prefix}{key}={value}: accepted is {_type_name(kinds[key])}") from None
-        typed[key] = OmegaConf.to_container(node)[key]  # type: ignore[call-overload,index]
-    return typed
-
-
-def _type_name(annotation: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
-    return " or ".join(names.get(kind, str(kind)) for kind in typing.get_args(annotation) or [annotation])
-
-
 def _without_options(plain: dict[str, Any]) -> dict[str, Any]:
-    for section in plain.values():
-        if isinstance(section, dict) and "options" in section:
-            section.update(section.pop("options"))
+    for values in plain.values():
+        if isinstance(values, dict) and "options" in values:
+            values.update(values.pop("options"))
     return plain
-
-
-def _refuse_interpolation(value: object, where: str) -> None:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            _refuse_interpolation(inner, f"{where}.{key}" if where else str(key))
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            _refuse_interpolation(inner, where)
-    elif isinstance(value, str) and "${" in value:
-        raise ValueError(f"{where}={value!r}: interpolations are not accepted here")

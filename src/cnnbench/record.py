@@ -1,16 +1,21 @@
 """What a measured split leaves in a folder: figures as files, and pictures."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cnnbench import results
-from cnnbench.data import Batches, Dataset, Split
+from cnnbench.data import Augmentation, Batches, Dataset, Split
 from cnnbench.metrics import per_class
 from cnnbench.results import RunFolder
 from cnnbench.training.loop import Evaluation
+
+log = logging.getLogger("cnnbench")
+PREVIEWED = 10, 7  # images, at most one of a class, and epochs
 
 
 def record_evaluation(
@@ -38,8 +43,9 @@ def record_evaluation(
     if evaluation.confusion is None:
         results.write_npz(folder / "reconstruction.npz", losses=evaluation.losses)
         shown = figures.chosen_for_reconstruction(evaluation.losses)
-        made = _pixels(_outputs(model, serve(split[torch.from_numpy(shown)])), dataset)
-        figures.draw_reconstructions(folder, split.images.numpy()[shown], made.numpy(), evaluation.losses[shown])
+        few = split[torch.from_numpy(shown)]
+        made = _pixels(_outputs(model, serve(few)), dataset)
+        figures.draw_reconstructions(folder, few.images.numpy(), made.numpy(), evaluation.losses[shown])
         return
     assert evaluation.labels is not None
     assert evaluation.predictions is not None
@@ -62,7 +68,64 @@ def draw_run(run: RunFolder, evaluation: Evaluation, split: Split) -> None:
 
     figures.draw_curves(run)
     if evaluation.confusion is not None:
-        figures.draw_mistakes(run, split.images.numpy())
+        figures.draw_mistakes(run, _Pictures(split))
+
+
+def record_skipped(run: RunFolder, dataset: Dataset) -> None:
+    """Write `skipped.csv`, if there are files that could not be read and were left out."""
+    if dataset.skipped:
+        rows = [{"path": path, "reason": reason} for path, reason in dataset.skipped]
+        results.write_csv(run.path / "skipped.csv", rows)
+        log.info("%d files were skipped: skipped.csv says which and why", len(rows))
+
+
+class _Pictures:
+    """A split's images or signals as arrays, one at a time: the split may be larger than memory."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+        self.ndim = 1 + len(split.shape)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.split[torch.tensor([int(index)])].images[0].numpy()
+
+
+def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | None, title: str) -> Path:
+    """Draw the first training image of each class beside what the first epochs make of it.
+
+    Where images are mixed, each is mixed with the next one drawn: in training its partner changes with the order.
+
+    Returns:
+        The picture's path.
+    """
+    from cnnbench.report import figures
+
+    train, names = dataset.train, dataset.info.class_names
+    most, epochs = PREVIEWED
+    chosen = torch.stack([(train.labels == label).nonzero()[0, 0] for label in train.labels.unique()[:most]])
+    followed = torch.cat((chosen, chosen[:1])) if augmentation and augmentation.mixes else chosen
+    shown = train[followed]
+    variants, captions = [], []
+    for epoch in range(epochs):
+        images, labels = shown.images, shown.labels
+        if augmentation:
+            images, labels = augmentation(images, labels, followed, epoch)
+        variants.append(images.round().byte())
+        captions.append([_shares(label, names) if label.dim() else "" for label in labels])
+    return figures.draw_augmented(
+        folder,
+        title,
+        train.images[chosen].numpy(),
+        [names[label] for label in train.labels[chosen]],
+        torch.stack(variants, 1).numpy(),
+        np.array(captions).T,
+    )
+
+
+def _shares(label: Tensor, names: Sequence[str]) -> str:
+    """Which classes an image has been mixed of, a line each, most first, such as `7 80%`."""
+    shares = [(share, " ".join(names[k].split())[:12]) for k, share in enumerate(label.tolist()) if share >= 0.005]
+    return "\n".join(f"{name} {share:.0%}" for share, name in sorted(shares, reverse=True))
 
 
 @torch.no_grad()

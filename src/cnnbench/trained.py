@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cnnbench.config import Config, from_dict
 from cnnbench.data import DatasetInfo
 from cnnbench.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK
-from cnnbench.job import model_for, placed
+from cnnbench.parts import model_for, placed
 from cnnbench.results import RunFolder
 from cnnbench.training import checkpoint
 from cnnbench.training.device import autocast

@@ -76,6 +76,9 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     data: Annotated[str | None, typer.Option(help="Another dataset with the same classes.")] = None,
+    path: Annotated[
+        str | None, typer.Option(help="Another folder of images, or file; with --data image_folder for any run.")
+    ] = None,
     root: Annotated[
         str | None,
         typer.Option(envvar="CNNBENCH_DATA", help="Where datasets are stored, if not where the run found them."),
@@ -85,9 +88,9 @@ def evaluate(
 ) -> None:
     """Measure the best weights of a finished run; the figures are written beside it."""
     with exit_codes():
-        from cnnbench.cli.inspect import evaluate as command
+        from cnnbench.cli.evaluate import evaluate as command
 
-        command(run, split=split, data=data, root=root, device=device, batch_size=batch_size)
+        command(run, split=split, data=data, path=path, root=root, device=device, batch_size=batch_size)
 
 
 @app.command()
@@ -131,16 +134,25 @@ def predict(
 def summary(
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(help="Models side by side, each with its own overrides: 'lenet5,lenet5 model.width=2,mlp'."),
+    ] = None,
     channels: Annotated[int | None, typer.Option(min=1, help="Input channels, instead of the data's.")] = None,
     image_size: Annotated[int | None, typer.Option(min=1, help="Height and width, instead of the data's.")] = None,
     num_classes: Annotated[int | None, typer.Option(min=1, help="Classes, instead of the data's.")] = None,
 ) -> None:
-    """Show a model layer by layer: output shape, parameters, multiply-accumulates, receptive field."""
+    """Show a model layer by layer: output shape, window, parameters, multiply-accumulates, receptive field.
+
+    With --compare, the totals of several models. Nothing is allocated, and no data are needed where --channels,
+    --image-size and --num-classes are all given.
+    """
     with exit_codes():
-        from cnnbench.cli.inspect import summary as command
+        from cnnbench.cli.summary import summary as command
 
         command(
             overrides or [],
+            compare=compare,
             as_json=as_json,
             channels=channels,
             image_size=image_size,
@@ -150,7 +162,7 @@ def summary(
 
 @app.command(name="list")
 def list_names(
-    what: Annotated[str, typer.Argument(help="models, data, experiments, optimizers, schedulers or loggers.")],
+    what: Annotated[str, typer.Argument(help="models, data, augment, experiments, optimizers, schedulers or loggers.")],
 ) -> None:
     """Show what there is to choose from, a line each."""
     with exit_codes():

@@ -7,6 +7,7 @@ from cnnbench.registry import unknown
 LISTED = {
     "models": "model",
     "data": "data",
+    "augment": "augment",
     "experiments": "experiment",
     "optimizers": "optimizer",
     "schedulers": "scheduler",

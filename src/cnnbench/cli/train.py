@@ -14,7 +14,8 @@ from cnnbench import results
 from cnnbench.cli import compose, tables
 from cnnbench.cli.errors import RunFailed
 from cnnbench.config import from_dict
-from cnnbench.job import build_parts, run_job
+from cnnbench.job import preview, run_job
+from cnnbench.parts import build_parts
 from cnnbench.report.comparison import compare, write_comparison
 from cnnbench.results import FINISHED, RunFolder
 
@@ -29,7 +30,7 @@ class _AboveTheBar(logging.Handler):
 
 
 def train(overrides: Sequence[str], *, multirun: bool) -> None:
-    """Do what the overrides ask; prints a table and, last, the folder.
+    """Do what the overrides ask; prints a table and, last, the folder, or of a preview the picture.
 
     Raises:
         ValueError: the command is wrong; nothing has been written.
@@ -42,10 +43,17 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
         _resume(overrides)
         return
     asked = compose.request(overrides, multirun=multirun)
+    previews = any(job.config.preview for job in asked.jobs)
+    if previews and asked.is_sweep:
+        raise ValueError("preview=true draws the images of one run: -m and experiments of several are not accepted")
     for job in asked.jobs:
-        build_parts(job.config, shapes_only=True)
+        info = build_parts(job.config, shapes_only=True).dataset.info
+        if previews and info.dimensions != 2:
+            raise ValueError(f"preview=true draws images, and data={info.name} are signals")
     folder = results.create_folder(asked.folder)
-    if asked.is_sweep:
+    if previews:
+        print(_shown(preview(asked.jobs[0].config, folder)))
+    elif asked.is_sweep:
         _sweep(asked, folder, overrides)
     else:
         tables.show_run(_run(asked.jobs[0].config, folder, overrides))

@@ -14,6 +14,7 @@ from cnnbench.data.reading import Refused
 
 _SPACE = b" \t\n\r\v\f"
 _DIGITS = b"0123456789"
+_SPREAD = {"1": 255, "L;2": 85, "L;4": 17}  # a PNG's grey of few bits, by Pillow's raw mode
 _PHOTOMETRIC, _PLANAR, _BITS = 262, 284, 258
 
 
@@ -40,9 +41,9 @@ def eight_bits(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
     if ";16" in raw:
         return _deep_colour(image, raw, content)
     _check_planar(image)
-    if image.format == "PNG" and raw in ("L;2", "L;4") and "transparency" in image.info:
+    if image.format == "PNG" and raw in _SPREAD and isinstance(image.info.get("transparency"), int):
         # Pillow spreads the pixels over 0…255, but leaves the transparent grey as it is stored.
-        image.info["transparency"] *= 85 if raw == "L;2" else 17
+        image.info["transparency"] = min(255, image.info["transparency"] * _SPREAD[raw])
     return image
 
 
@@ -104,9 +105,14 @@ def _swapped(raw: str) -> str:
 
 
 def _rounded(high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """(256 high + low) / 257, rounded, which is high + (low − high) / 257, without a wider copy of the pixels."""
-    step = low.astype(np.int16) - high
-    return high + (step > 128).astype(np.uint8) - (step < -128).astype(np.uint8)
+    """(256 high + low) / 257, rounded, which is high + (low − high) / 257."""
+    pixels = high.copy()
+    for start in range(0, len(high), 64):  # some rows at a time, or the differences would be wider than the image
+        rows = slice(start, start + 64)
+        step = low[rows].astype(np.int16) - high[rows]
+        pixels[rows] += (step > 128).view(np.uint8)
+        pixels[rows] -= (step < -128).view(np.uint8)
+    return pixels
 
 
 def _pnm(image: ImageFile.ImageFile, content: bytes, decoder: str, offset: int, arguments: object) -> Image.Image:

@@ -5,17 +5,22 @@
 | greyscale, colour | converted to `channels`; grey is ITU-R 601 luma; pixels that already fit are not touched |
 | 1, 2 or 4 bits a pixel | spread over 0…255 |
 | 16 bits a value (PNG, TIFF, PNM of any maxval) | scaled, value / 257 rounded (`deep_pixels.py`) |
+| 16-bit CMYK, 16-bit colour premultiplied by alpha | the high byte of each value |
 | 32-bit integers, signed 16-bit, floating point | refused: nothing says which value is white |
+| uncompressed 16-bit TIFF in separate planes | refused: Pillow would take its bytes for pixels |
 | palette, CMYK (also Adobe's inverted), YCbCr, LAB | converted to colour first; embedded ICC profiles are not applied |
 | transparency: alpha, palette or one colour of it | composited on `background` |
 | EXIF orientation | applied; an EXIF block that cannot be read counts as upright |
 | several frames or pages (GIF, APNG, WebP, TIFF, MPO) | the first one |
 | the wrong ending, or none | no matter: the content decides |
 | empty, truncated, damaged, unknown content | refused; only PNG has checksums, elsewhere wrong pixels may pass |
-| more than `MAX_PIXELS`, `MAX_SIDE` or `MAX_BYTES` | refused before anything is decoded |
+| a PNG with valid checksums and too few rows | the missing ones are black |
+| more than `MAX_PIXELS`, `MAX_SIDE`, `MAX_BYTES`, `MAX_SCANNED` | refused before anything is decoded |
 | a folder, FIFO, socket, device, symlink loop | refused without being opened |
 """
 
+import contextlib
+import ctypes
 import io
 import logging
 import os
@@ -51,7 +56,7 @@ RESIZES = ("stretch", "pad", "crop")
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535  # JPEG's own; resizing a longer line would need memory that its few pixels do not suggest
 MAX_BYTES = 8 * MAX_PIXELS  # the largest image accepted, stored as it is with four values of 16 bits a pixel
-MAX_SCANS = 1_000  # of a progressive JPEG: each goes over the whole image, and takes but a few bytes
+MAX_SCANNED = 40 * MAX_PIXELS  # pixels times scans of a progressive JPEG; a scan may be a few bytes and take 0.1 s
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -66,7 +71,18 @@ _ORIENTATION = 0x0112
 _ORIENTED_BY = ("exif", "xmp", "Raw profile type exif", "XML:com.adobe.xmp")
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL(\.|$)"), 0)
 
-logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+def _keep_quiet() -> None:
+    """What decoders print of a damaged file is for programmers, and does not name the file."""
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    with contextlib.suppress(AttributeError, OSError):  # a Pillow built another way stays talkative
+        libtiff = ctypes.CDLL(Image.core.__file__)  # looks in what Pillow's own library is linked to
+        # libtiff writes to the process's standard error from C; to redirect that for a while is not safe in threads.
+        libtiff.TIFFSetErrorHandler(None)
+        libtiff.TIFFSetWarningHandler(None)
+
+
+_keep_quiet()
 
 
 @dataclass(frozen=True)
@@ -117,6 +133,10 @@ class BadImage(ValueError):
         return f"{self.name}: {self.reason}"
 
 
+class OtherSize(BadImage):
+    """An image that is not of the wanted size, where nothing says how to make it so."""
+
+
 def decode_image(file: str | bytes | os.PathLike, how: Decoding) -> np.ndarray:
     """The pixels of a file: uint8, (channels, image_size, image_size).
 
@@ -132,15 +152,20 @@ def decode_image(file: str | bytes | os.PathLike, how: Decoding) -> np.ndarray:
     raise BadImage(shown_name(file), reason)
 
 
-def decode_bytes(content: bytes, how: Decoding, name: str | bytes | os.PathLike) -> np.ndarray:
-    """The same from a file's content; `name` is what a BadImage calls it."""
+def decode_bytes(
+    content: bytes, how: Decoding, name: str | bytes | os.PathLike, *, as_it_is: bool = False
+) -> np.ndarray:
+    """The same from a file's content, called `name`; `as_it_is` raises OtherSize instead of resizing."""
+    kind = BadImage
     try:
-        image = _loaded(_open(io.BytesIO(content), content), content)
-        return _planes(_fitted(_flattened(image, how), how))
+        image = _flattened(_loaded(_open(io.BytesIO(content), content), content), how)
+        if not as_it_is or image.size == (how.image_size, how.image_size):
+            return _planes(_fitted(image, how))
+        kind, reason = OtherSize, f"{image.width} × {image.height} pixels"
     except Exception as error:  # a damaged file raises nearly anything from inside Pillow
         reason = _reason(error)
     # Raised out here, so that the error does not keep the decoder's frames and their pixels alive.
-    raise BadImage(shown_name(name), reason)
+    raise kind(shown_name(name), reason)
 
 
 def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
@@ -179,10 +204,16 @@ def _open(file: io.BytesIO, content: bytes) -> ImageFile.ImageFile:
     width, height = image.size
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise Refused(f"{width} × {height} pixels: accepted are up to {MAX_PIXELS:,}, and {MAX_SIDE:,} a side")
+    if image.mode == "P" and image.palette is None:
+        raise Refused("damaged: palette colours without a palette")
     if image.format == "PNG":
         _check_sums(content)
-    elif "progressive" in image.info and content.count(b"\xff\xda") > MAX_SCANS:
-        raise Refused(f"a progressive JPEG of more than {MAX_SCANS} scans")
+    elif "progressive" in image.info:
+        scans = content.count(b"\xff\xda")
+        if scans * width * height > MAX_SCANNED:
+            raise Refused(
+                f"{scans:,} progressive scans of {width * height:,} pixels: accepted are {MAX_SCANNED:,} in all"
+            )
     return image
 
 
@@ -277,6 +308,8 @@ def _reason(error: Exception) -> str:
     """One short line; Pillow's words may quote the file."""
     if isinstance(error, UnidentifiedImageError):
         return f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image, or its header is damaged"
+    if isinstance(error, Image.DecompressionBombError):  # Pillow's own bound is higher, and comes first
+        return f"more than {MAX_PIXELS:,} pixels"
     if isinstance(error, MemoryError):
         return "decoding it takes more memory than there is"
     words = printable(str(error)).strip() or type(error).__name__

@@ -1,8 +1,8 @@
 """Causal dilated convolutions over a signal.
 
 Bai, Kolter and Koltun, "An Empirical Evaluation of Generic Convolutional and Recurrent Networks for Sequence Modeling",
-arXiv:1803.01271: residual blocks of two causal convolutions, the dilation doubling from block to block, the class
-read from the last sample, which has seen all before it.
+arXiv:1803.01271: residual blocks of two causal convolutions, the dilation doubling from block to block. The paper
+reads the class from the last sample, which has seen all before it; the mean over all samples is our default.
 """
 
 from collections import OrderedDict

@@ -5,6 +5,7 @@ Figures are made without pyplot, so that nothing is left open and threads do not
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import seaborn as sns
@@ -19,12 +20,23 @@ RECONSTRUCTIONS = 8  # images in each half of that picture
 TRAIN_COLOUR, VAL_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito: told apart by colour-blind readers
 
 
+class Pictures(Protocol):
+    """Images or signals of which only a few are looked at; an array of them is one such thing."""
+
+    @property
+    def ndim(self) -> int:
+        """4 for images, (N, C, H, W); 3 for signals, (N, C, L)."""
+
+    def __getitem__(self, index: int, /) -> np.ndarray:
+        """One of them."""
+
+
 def draw_curves(run: RunFolder) -> None:
     """Draw the curves of a run's `metrics.csv`."""
     _save(curves(run.metrics()), run.path / "curves.png")
 
 
-def draw_mistakes(run: RunFolder, test_images: np.ndarray) -> None:
+def draw_mistakes(run: RunFolder, test_images: Pictures) -> None:
     """Draw the worst mistakes of a run's `predictions.npz`.
 
     Args:
@@ -54,6 +66,14 @@ def draw_reconstructions(folder: Path, images: np.ndarray, made: np.ndarray, los
         losses: (N,).
     """
     _save(reconstructions(images, made, losses), folder / "reconstructions.png")
+
+
+def draw_augmented(
+    folder: Path, title: str, images: np.ndarray, names: Sequence[str], variants: np.ndarray, captions: np.ndarray
+) -> Path:
+    """Draw `augmented.png`, as `augmented` arranges it; returns its path."""
+    _save(augmented(title, images, names, variants, captions), folder / "augmented.png")
+    return folder / "augmented.png"
 
 
 def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:
@@ -119,7 +139,7 @@ def _curve(axes: Axes, rows: Sequence[dict[str, float | None]], key: str, label:
 
 
 def mistakes(
-    images: np.ndarray, predicted: Mapping[str, np.ndarray], class_names: Sequence[str], most: int = 25
+    images: Pictures, predicted: Mapping[str, np.ndarray], class_names: Sequence[str], most: int = 25
 ) -> Figure:
     """The wrong predictions the model was surest of, each with its true class, its prediction and that probability.
 
@@ -169,6 +189,37 @@ def reconstructions(images: np.ndarray, made: np.ndarray, losses: np.ndarray) ->
         axes.set_yticklabels(["image", "made of it"])
         axes.set(title=name, xlabel="mean squared error, of normalised pixels")
         axes.tick_params(length=0)
+    return figure
+
+
+def augmented(
+    title: str, images: np.ndarray, names: Sequence[str], variants: np.ndarray, captions: np.ndarray
+) -> Figure:
+    """A row for each image: the image with its class, then what each epoch makes of it.
+
+    Args:
+        images: uint8, (R, C, H, W), and `names`, the class of each.
+        variants: uint8, (R, V, C, H, W).
+        captions: text, (R, V), below each variant.
+    """
+    rows, columns = variants.shape[:2]
+    lines = max(text.count("\n") + 1 for text in captions.flat)
+    caption, gap, top = 0.08 + 0.14 * lines, 0.12, 0.75  # all in inches, as an image is one wide
+    width, height = columns + 1 + gap, (1 + caption) * rows
+    figure = Figure(figsize=(width, height + top))
+    axes = figure.add_axes((0, 0, 1, height / (height + top)))
+    axes.axis("off")
+    figure.text(0.5, 1 - 0.15 / (height + top), title, ha="center", va="top", fontsize=11)
+    for row in range(rows):
+        shown = [images[row], *variants[row]]
+        texts = [_short(names[row]), *(text.replace("$", r"\$") for text in captions[row])]
+        for column, (image, text) in enumerate(zip(shown, texts, strict=True)):
+            x, y = column + gap * (column > 0), row * (1 + caption)
+            _draw_image(axes, image, (x + 0.03, x + 0.97, y + 0.97, y + 0.03))
+            axes.text(x + 0.5, y + 0.99, text, ha="center", va="top", fontsize=7.5)
+            if row == 0:
+                axes.text(x + 0.5, -0.02, f"epoch {column}" if column else "image", ha="center", fontsize=9)
+    axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
     return figure
 
 

@@ -28,7 +28,10 @@ class Batches(Protocol):
         """Batches an epoch; only the last may be smaller than `batch_size`."""
 
     def epoch(self, number: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images float32 (N, C, H, W), or signals (N, C, L), and labels int64 (N,) of each batch of an epoch."""
+        """Images float32 (N, C, H, W), or signals (N, C, L), and labels int64 (N,) of each batch of an epoch.
+
+        Where training images are mixed, labels are float32 (N, K), the share of each class.
+        """
 
 
 @dataclass
@@ -67,6 +70,7 @@ class Stepper:
         task: whose loss it is.
         forward: the network, possibly compiled.
         parameters: what gradients are clipped over.
+        class_weights: (K,), what each class counts in the loss, on the device; None where all count alike.
         autocast: a fresh context for the forward pass of each step; does nothing for fp32.
         scaler: scales the loss for fp16; passes everything through for the others.
     """
@@ -79,12 +83,13 @@ class Stepper:
     scaler: torch.amp.GradScaler
     label_smoothing: float
     clip_norm: float | None
+    class_weights: Tensor | None = None
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Move the weights along one batch; returns the batch's mean loss () and the network's outputs, detached."""
         with self.autocast():
             outputs = self.forward(images)
-            loss = training_loss(self.task, outputs, images, labels, self.label_smoothing)
+            loss = training_loss(self.task, outputs, images, labels, self.label_smoothing, self.class_weights)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if self.clip_norm is not None:
@@ -133,7 +138,8 @@ def train_one_epoch(
         loss, outputs = step(images, labels)
         losses[number] = loss
         if confusion is not None:
-            add_to_confusion(confusion, outputs.argmax(1), labels)
+            # Of an image mixed from two, the class it has most of is taken as the true one.
+            add_to_confusion(confusion, outputs.argmax(1), labels if labels.dim() == 1 else labels.argmax(1))
         look = number % LOOK_EVERY == 0
         if look:
             stop_if_diverged(losses[: number + 1], epoch)
