@@ -6,7 +6,7 @@ MNIST's 10,000 test images as PNG files, LeNet-5, batches of the run's evaluatio
 numpy takes its pixels, a batch is scaled and goes through the network, its classes are kept; once in one process, once
 with files decoded by as many processes as predict uses (`multiprocessing.Pool.imap`). predict: the same files found in
 their folder, checked and decoded, predicted, and written as CSV rows with probabilities. The ways take turns in each
-round; starting Python and torch, the same seconds for each, is in none of them.
+round; starting Python and loading the network, the same for each, is in none of them.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ import torch
 from PIL import Image
 
 from cnnbench.cli.compose import single
-from cnnbench.cli.predict import predict
+from cnnbench.cli.inputs import image_files
+from cnnbench.cli.predict import Csv, Tally, write
 from cnnbench.data import load_source
 from cnnbench.job import run_job
 from cnnbench.prediction import Predictor
@@ -60,8 +62,11 @@ def ways(folder: Path) -> dict[str, Callable[[], None]]:
             classes_of(workers.imap(decode, files, chunksize=64), predictor)
 
     def cnnbench() -> None:
-        options = {"batch_size": None, "device": None, "invert": False, "null": False}
-        predict(folder / "RUN", [str(folder / "images")], top=1, form="csv", out=folder / "rows.csv", **options)  # type: ignore[arg-type]
+        tally = Tally()
+        named = image_files([str(folder / "images")], null=False, complain=tally.failure)
+        with closing(predictor.predict(named)) as batches, open(os.devnull, "wb") as file:
+            write(file, Csv(predictor.class_names, 1), batches, tally.add)
+        assert tally.good == len(files)
 
     return {"bare, 1 process": one_process, f"bare, {cores} more processes": pool, "cnnbench": cnnbench}
 
@@ -72,7 +77,9 @@ def prepare(folder: Path, images: int) -> None:
     (folder / "images").mkdir()
     overrides = ["data=mnist", f"data.root={root}", "data.download=false", "data.train_limit=5000", "trainer.epochs=1"]
     run_job(single([*overrides, "trainer.device=cpu"]), folder / "RUN", overrides)
-    pixels = load_source("mnist", root=root, download=False).test.images.numpy()
+    test = load_source("mnist", root=root, download=False).test
+    assert test is not None
+    pixels = test.images.numpy()
     for number in range(images):
         Image.fromarray(pixels[number % len(pixels), 0]).save(folder / "images" / f"{number:06}.png")
 

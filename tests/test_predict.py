@@ -20,8 +20,8 @@ from PIL import Image
 from cnnbench.cli import main
 from cnnbench.cli.predict import FORMATS
 from cnnbench.data import load_source
-from cnnbench.data.dataset import resize
 from cnnbench.data.images import Decoding, decode_image
+from cnnbench.data.preparation import resize
 from cnnbench.job import load_dataset
 from cnnbench.prediction import Prediction, Predictor
 from cnnbench.results import RunFolder, read_predictions
@@ -243,6 +243,32 @@ def test_an_image_folders_own_options_decide_how_files_are_read(here, tmp_path):
     config = tmp_path / "RUN/config.yaml"
     config.write_text(config.read_text().replace("data:\n", "data:\n  resize: pad\n  background: [0, 10, 20]\n"))
     assert Predictor(tmp_path / "RUN").decoding == Decoding(1, 28, "pad", (0, 10, 20))
+
+
+@pytest.mark.parametrize("memory", ["null", "1"], ids=["in_memory", "streamed"])
+@pytest.mark.parametrize("resize", ["stretch", "pad"])
+def test_a_folder_of_photographs_gives_the_runs_own_predictions_to_the_bit(resize, memory, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    random = np.random.default_rng(0)
+    for number in range(60):
+        folder = tmp_path / "photos" / ("test" if number % 3 == 0 else "train") / ("cat", "dog")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        height, width = random.integers(10, 60, 2)
+        pixels = random.integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.{('png', 'jpg', 'webp')[number % 3]}")
+    run(
+        tmp_path / "RUN",
+        *("data=image_folder", f"data.path={tmp_path / 'photos'}", "data.image_size=20", "data.train_limit=null"),
+        *(f"data.resize={resize}", "data.background=[200,0,90]", f"data.memory_limit={memory}", "trainer.epochs=1"),
+    )
+    # The order of the dataset: by the path below the class folder.
+    files = sorted(map(str, (tmp_path / "photos/test").glob("*/*")), key=os.path.basename)
+    (batch,) = Predictor(tmp_path / "RUN").predict(files, top=2)
+    stored = read_predictions(tmp_path / "RUN")
+    assert len(batch) == 20
+    for each, probabilities in zip(batch, stored["probabilities"], strict=True):
+        assert np.array(each.probabilities, np.float32).tolist() == probabilities[list(each.classes)].tolist()
+    assert [each.classes[0] for each in batch] == stored["predictions"].tolist()
 
 
 def test_a_run_from_before_polarity_was_recorded_is_not_warned_of(here, tmp_path):
