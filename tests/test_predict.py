@@ -245,6 +245,32 @@ def test_an_image_folders_own_options_decide_how_files_are_read(here, tmp_path):
     assert Predictor(tmp_path / "RUN").decoding == Decoding(1, 28, "pad", (0, 10, 20))
 
 
+@pytest.mark.parametrize("memory", ["null", "1"], ids=["in_memory", "streamed"])
+@pytest.mark.parametrize("resize", ["stretch", "pad"])
+def test_a_folder_of_photographs_gives_the_runs_own_predictions_to_the_bit(resize, memory, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    random = np.random.default_rng(0)
+    for number in range(60):
+        folder = tmp_path / "photos" / ("test" if number % 3 == 0 else "train") / ("cat", "dog")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        height, width = random.integers(10, 60, 2)
+        pixels = random.integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.{('png', 'jpg', 'webp')[number % 3]}")
+    run(
+        tmp_path / "RUN",
+        *("data=image_folder", f"data.path={tmp_path / 'photos'}", "data.image_size=20", "data.train_limit=null"),
+        *(f"data.resize={resize}", "data.background=[200,0,90]", f"data.memory_limit={memory}", "trainer.epochs=1"),
+    )
+    # The order of the dataset: by the path below the class folder.
+    files = sorted(map(str, (tmp_path / "photos/test").glob("*/*")), key=os.path.basename)
+    (batch,) = Predictor(tmp_path / "RUN").predict(files, top=2)
+    stored = read_predictions(tmp_path / "RUN")
+    assert len(batch) == 20
+    for each, probabilities in zip(batch, stored["probabilities"], strict=True):
+        assert np.array(each.probabilities, np.float32).tolist() == probabilities[list(each.classes)].tolist()
+    assert [each.classes[0] for each in batch] == stored["predictions"].tolist()
+
+
 def test_a_run_from_before_polarity_was_recorded_is_not_warned_of(here, tmp_path):
     shutil.copytree(here / "RUN", tmp_path / "RUN")
     path = RunFolder(tmp_path / "RUN").checkpoints / "best.json"
@@ -320,10 +346,9 @@ def test_an_interrupted_prediction_ends_without_traceback_file_or_worker(number,
             assert time.monotonic() < deadline, "no worker appeared"
             time.sleep(0.05)
         os.killpg(process.pid, number)  # as a terminal does, workers included
-        errors = process.stderr.read().decode()
-        process.stdin.close()
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == code
-    assert errors == f"{word}\n"
+    assert errors.decode() == f"{word}\n"
     assert processes_of(process.pid) == []
     assert list(tmp_path.iterdir()) == []
 

@@ -121,16 +121,16 @@ class Predictor:
 
     def _classified(self, pixels: np.ndarray, top: int, invert: bool) -> Iterator[tuple[list[int], list[float], bool]]:
         """Classes, probabilities, and whether it is reversed, of each of some images: uint8, (N, C, H, W)."""
-        images = torch.from_numpy(255 - pixels if invert else pixels)
-        turned = is_reversed(images, self.polarity).tolist() if self.polarity else [False] * len(images)
-        logits, probabilities = self._forward(images)
-        # By the logits: two probabilities may round to the same number.
-        classes = logits.argsort(dim=1, descending=True, stable=True)[:, :top]
-        return zip(classes.tolist(), probabilities.gather(1, classes).tolist(), turned, strict=True)
+        pixels = 255 - pixels if invert else pixels
+        turned = is_reversed(pixels, self.polarity).tolist() if self.polarity else [False] * len(pixels)
+        logits, probabilities = self._forward(torch.from_numpy(pixels))
+        # By the logits: two probabilities may round to the same number. Equal ones in order, as argmax takes the first.
+        classes = np.argsort(-logits, axis=1, kind="stable")[:, :top]
+        return zip(classes.tolist(), np.take_along_axis(probabilities, classes, 1).tolist(), turned, strict=True)
 
     @torch.no_grad()
-    def _forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and probabilities, (N, K) each, on the CPU, of one batch."""
+    def _forward(self, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and probabilities of one batch, float32, (N, K) each."""
         batches = Batches(
             Split(images, torch.zeros(len(images), dtype=torch.int64)).to(self.device),
             self.batch_size,
@@ -142,7 +142,7 @@ class Predictor:
         with self.autocast():
             logits = self.model(batch)
         logits = logits.float()
-        return logits.cpu(), logits.softmax(1).cpu()
+        return logits.cpu().numpy(), logits.softmax(1).cpu().numpy()
 
 
 def _decoding(trained: Trained) -> Decoding:

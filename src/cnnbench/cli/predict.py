@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -159,31 +159,30 @@ def predict(
     files = image_files(paths, null=null, complain=tally.failure)
     if out is not None:
         # A second run over a folder that the first has written to.
-        files = (file for file in files if os.path.abspath(file) != os.path.abspath(out))
+        own = os.path.abspath(out)
+        files = (file for file in files if not file.endswith(out.name) or os.path.abspath(file) != own)
     first = next(files, None)
     if first is None:
         tally.close()
         return
     predictor = Predictor(run, device=device, batch_size=batch_size)
     batches = predictor.predict(chain([first], files), top=top, invert=invert)
-    with closing(batches):
-        _write(out, FORMATS[form](predictor.class_names, top), batches, tally.add)
+    with closing(batches), _opened(out) as file:
+        write(file, FORMATS[form](predictor.class_names, top), batches, tally.add)
     tally.warn(predictor.polarity, invert=invert)
     tally.close()
 
 
-def _write(
-    out: Path | None, rows: Rows, batches: Iterator[list[Prediction]], tell: Callable[[Prediction], None]
-) -> None:
-    with _opened(out) as file:
-        file.write(rows.head.encode())
-        for batch in batches:
-            file.write("".join(map(rows.row, batch)).encode())
-            file.flush()
-            for prediction in batch:
-                tell(prediction)
-        file.write(rows.foot.encode())
+def write(file: BinaryIO, rows: Rows, batches: Iterable[list[Prediction]], tell: Callable[[Prediction], None]) -> None:
+    """Write what each batch came to as soon as it is there, and tell of each prediction."""
+    file.write(rows.head.encode())
+    for batch in batches:
+        file.write("".join(map(rows.row, batch)).encode())
         file.flush()
+        for prediction in batch:
+            tell(prediction)
+    file.write(rows.foot.encode())
+    file.flush()
 
 
 @contextmanager

@@ -1,27 +1,22 @@
 """Image files decoded ahead of whoever needs them: by processes, in the order asked for, and never many at once."""
 
-import multiprocessing
-import os
-import signal
-import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing
+from functools import partial
 from itertools import chain, islice
-from multiprocessing.connection import wait
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from cnnbench.data.images import BadImage, Decoding, decode_image
+from cnnbench.data.processes import cores, in_processes, stopping
 
 FEW_FILES = 16
 CHUNK_FILES = 128  # handed over together at most: a message costs as much as decoding some small images
-CHUNK_BYTES = 2**22
 CHUNK_SECONDS = 0.02  # of decoding; large photographs go one by one
-CHUNKS_AHEAD = 3  # of each process
+CHUNKS_AHEAD = 16  # of each process: enough to go on with while a batch is in the network
+BYTES_AHEAD = 2**26  # of all of them together
 
 
 class Chunk(NamedTuple):
@@ -48,65 +43,38 @@ def decode_all(
     iterator: close it where it is not read to its end.
 
     Args:
-        files: may be endless; it is read a few chunks ahead.
+        files: may be endless; it is read some thousands ahead.
         workers: processes; None is one a core, 0 decodes here.
+
+    Raises:
+        RuntimeError: a process died.
     """
     files = iter(files)
     first = list(islice(files, FEW_FILES))
-    workers = _cores() if workers is None else workers
+    workers = cores() if workers is None else workers
     if len(first) < FEW_FILES or workers == 0:
         for file in chain(first, files):
             yield _decoded(file, how)
     else:
-        yield from _in_processes(chain(first, files), how, workers)
+        yield from _in_chunks(chain(first, files), how, workers)
 
 
-def _in_processes(files: Iterator[str], how: Decoding, workers: int) -> Iterator[np.ndarray | BadImage]:
-    # Forked where that is safe enough for torch's own loader: a spawned process would import torch for two seconds.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    stop = context.RawValue("b", False)
-    largest = max(1, min(CHUNK_FILES, CHUNK_BYTES // (how.channels * how.image_size**2)))
+def _in_chunks(files: Iterator[str], how: Decoding, workers: int) -> Iterator[np.ndarray | BadImage]:
+    bytes_each = how.channels * how.image_size**2
+    largest = max(1, min(CHUNK_FILES, BYTES_AHEAD // (CHUNKS_AHEAD * workers * bytes_each)))
     size = min(FEW_FILES // workers + 1, largest)
-    ahead: deque[Future[Chunk]] = deque()
-    with ProcessPoolExecutor(workers, context, _begin, (stop,)) as pool:
-        try:
-            while some := list(islice(files, size)):
-                ahead.append(pool.submit(_decode_chunk, some, how))
-                if len(ahead) > CHUNKS_AHEAD * workers:
-                    chunk = ahead.popleft().result()
-                    each = chunk.seconds / (len(chunk.images) + len(chunk.bad))
-                    size = max(1, min(largest, int(CHUNK_SECONDS / each)))
-                    yield from chunk.in_order()
-            while ahead:
-                yield from ahead.popleft().result().in_order()
-        finally:
-            stop.value = True
-            pool.shutdown(cancel_futures=True)
+    jobs = iter(lambda: list(islice(files, size)), [])
+    with closing(in_processes(partial(_decode_chunk, how), jobs, workers, ahead=CHUNKS_AHEAD)) as chunks:
+        for chunk in chunks:
+            each = chunk.seconds / (len(chunk.images) + len(chunk.bad))
+            size = max(1, min(largest, int(CHUNK_SECONDS / each)))
+            yield from chunk.in_order()
 
 
-_stop: Any = None
-
-
-def _begin(stop: Any) -> None:
-    """Make a worker end when it is told to or its parent is gone, and leave Ctrl-C to the parent."""
-    global _stop
-    _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
-
-
-def _decode_chunk(files: list[str], how: Decoding) -> Chunk:
+def _decode_chunk(how: Decoding, files: list[str]) -> Chunk:
     started = time.perf_counter()
     # Told to stop, a worker hands over what it has: nobody will look at it.
-    found = [_decoded(file, how) for file in files if not _stop.value]
+    found = [_decoded(file, how) for file in files if not stopping()]
     images = [each for each in found if isinstance(each, np.ndarray)]
     # One array, for each has to be wrapped up and unwrapped on its way.
     together = np.stack(images) if images else np.empty((0, how.channels, how.image_size, how.image_size), np.uint8)
@@ -119,7 +87,3 @@ def _decoded(file: str, how: Decoding) -> np.ndarray | BadImage:
         return decode_image(file, how)
     except BadImage as bad:
         return bad
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

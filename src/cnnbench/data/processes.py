@@ -25,15 +25,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_processes(task: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Generator[Result, None, None]:
+def in_processes(
+    task: Callable[[Job], Result], jobs: Iterable[Job], workers: int, *, ahead: int = JOBS_AHEAD
+) -> Generator[Result, None, None]:
     """`map(task, jobs)` with the work done by processes; close it where it is not read to its end.
 
-    The processes leave Ctrl-C to this one, and end with it, however it ends.
+    The processes leave Ctrl-C and SIGTERM to this one, and end with it, however it ends.
 
     Args:
         task: goes to each process once; a long one looks at `stopping` now and then.
         jobs: read a few ahead.
         workers: processes; 0 does the work here.
+        ahead: jobs of each process that are under way before the first result is taken.
 
     Raises:
         RuntimeError: a process died.
@@ -49,10 +52,10 @@ def in_processes(task: Callable[[Job], Result], jobs: Iterable[Job], workers: in
     try:
         with _signals_held_back():
             # The first of these forks every process.
-            ahead = deque(pool.submit(_work, job) for job in islice(remaining, JOBS_AHEAD * workers))
-        while ahead:
-            result = ahead.popleft().result()
-            ahead.extend(pool.submit(_work, job) for job in islice(remaining, 1))
+            under_way = deque(pool.submit(_work, job) for job in islice(remaining, ahead * workers))
+        while under_way:
+            result = under_way.popleft().result()
+            under_way.extend(pool.submit(_work, job) for job in islice(remaining, 1))
             yield result
     except BrokenProcessPool:
         raise RuntimeError(
@@ -93,7 +96,8 @@ def _begin(task: Any, stop: Any, parent: int) -> None:
     global _task, _stop
     _task, _stop = task, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # One that dies with a queue's lock in its hand would leave the others, and the parent, waiting for it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
