@@ -10,9 +10,11 @@ import time
 import pytest
 import torch
 
+from cnnbench.cli.compose import single
 from cnnbench.data import Batches, prepare
 from cnnbench.data.image_files import ImageFiles
 from cnnbench.data.processes import in_processes, stopping
+from cnnbench.parts import augmentation_of
 from test_image_folder import draw, load, photos, write_folder
 
 
@@ -52,6 +54,19 @@ def test_streamed_batches_are_those_from_memory_to_the_bit(workers, options, fol
             assert torch.equal(images, streamed)
             assert images.stride() == streamed.stride()
             assert torch.equal(labels, streamed_labels)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_augmented_batches_are_those_from_memory_to_the_bit(workers, folder):
+    config = single(["augment=strong", "data=image_folder", "seed=3"])
+    made = []
+    for options in ({}, {"memory_limit": "1", "workers": workers}):
+        source = load(folder, image_size=6, **options)
+        augmentation = augmentation_of(config, source.info, torch.device("cpu"))
+        made.append(batches(source, augmentation=augmentation)[1])
+    for epoch in (0, 1):
+        for memory, stream in zip(*(each.epoch(epoch) for each in made), strict=True):
+            assert all(torch.equal(one, other) for one, other in zip(memory, stream, strict=True))
 
 
 @pytest.mark.parametrize(("limit", "streams"), [("9719", True), ("9720", False), (None, False)])

@@ -93,8 +93,10 @@ def train_parts(config: Config, run: RunFolder, parts: Parts, *, resume: bool = 
 
 def _data_record(dataset: Dataset) -> dict[str, Any]:
     """What a checkpoint says of the images, so that others can be prepared like them."""
-    sample = torch.arange(0, len(dataset.train), -(-len(dataset.train) // SAMPLE))
-    polarity = polarity_of(dataset.train[sample].images)
+    polarity = None
+    if dataset.info.in_channels == 1:  # photographs in colour have none, and may have to be decoded for it
+        sample = torch.arange(0, len(dataset.train), -(-len(dataset.train) // SAMPLE))
+        polarity = polarity_of(dataset.train[sample].images)
     return {**asdict(dataset.info), "mean": dataset.mean, "std": dataset.std, "polarity": polarity}
 
 

@@ -115,7 +115,7 @@ def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | No
     return figures.draw_augmented(
         folder,
         title,
-        train.images[chosen].numpy(),
+        train[chosen].images.numpy(),
         [names[label] for label in train.labels[chosen]],
         torch.stack(variants, 1).numpy(),
         np.array(captions).T,
