@@ -251,8 +251,11 @@ def read_from(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     x = torch.arange(width, device=maps.device) - (width - 1) / 2
     y = torch.arange(height, device=maps.device) - (height - 1) / 2
     maps = maps * maps.new_tensor([2 / width, 2 / height]).view(1, 2, 1)
-    a, b, c = (maps[..., i, None, None] for i in range(3))
-    return a * x.view(1, -1), b * y.view(-1, 1) + c
+    a, b, c = maps.unsqueeze(-2).unbind(-1)
+    # x and y by themselves: half as large, an operation stays within one thread.
+    across = torch.stack([a[:, axis] * x for axis in (0, 1)], 1)
+    down = torch.stack([b[:, axis] * y + c[:, axis] for axis in (0, 1)], 1)
+    return across.unsqueeze(-2), down.unsqueeze(-1)
 
 
 def box(top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
