@@ -61,7 +61,10 @@ def _keys(seed: int, epoch: int, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What training does to its images, in this order; each knob is off at 0, `scale` at [1, 1].
+    """What training does to its images; each knob is off at 0, `scale` at [1, 1].
+
+    First pixels change places, all in one reading: flip, then rotation, shear and scale about the centre, then shift
+    and crop; what comes from outside the image is black. Then come brightness and contrast, erasing, and mixing.
 
     Args:
         seed: the run's.
@@ -104,8 +107,8 @@ class Augmentation:
     def __call__(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """The images as one epoch sees them.
 
-        An image's partner is the one after it in the epoch's order, and the first one is the last one's: an image, as
-        changed as any other, that a loader has at hand and that does not depend on where batches end.
+        An image's partner is the one after it in the epoch's order (the last one's is the first), changed by its own
+        parameters: any image of the split may be it, a loader has it at hand, and where batches end plays no part.
 
         Args:
             images: uint8, (N, C, H, W), one after another in the epoch's order; where `mixes`, (N + 1, C, H, W): the
