@@ -1,5 +1,5 @@
-# make demo · make test · make check · make bench; each makes the environment it needs in .venv, once.
-.PHONY: demo test check bench reproduce clean
+# make demo · make test · make check · make bench · make fuzz; each makes the environment it needs in .venv, once.
+.PHONY: demo test check bench reproduce fuzz clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -27,6 +27,9 @@ bench: $(VENV)/.developing
 
 reproduce: $(VENV)/.developing
 	$(BIN)/python benchmarks/fast_recipe.py
+
+fuzz: $(VENV)/.developing
+	$(BIN)/python benchmarks/fuzz_images.py
 
 clean:
 	rm -rf $(VENV) build dist

@@ -23,7 +23,8 @@ from course_way import loaders, train_epoch
 from cnnbench.cli.compose import single
 from cnnbench.config import Config
 from cnnbench.data import normalize
-from cnnbench.job import build_parts, train_parts
+from cnnbench.job import train_parts
+from cnnbench.parts import build_parts
 from cnnbench.results import RunFolder, create_folder
 
 

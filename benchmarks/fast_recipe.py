@@ -21,7 +21,8 @@ from course_way import accuracy, loaders, train_epoch
 
 from cnnbench.cli.compose import single
 from cnnbench.data.dataset import _load_source
-from cnnbench.job import build_parts, train_parts
+from cnnbench.job import train_parts
+from cnnbench.parts import build_parts
 from cnnbench.results import RunFolder, create_folder
 
 GRID: dict[str, list[object]] = {

@@ -26,10 +26,14 @@ ALLOWED: dict[str, set[str]] = {
     "analysis": BASE | {"metrics"},
     "report": {"results"},
     "record": BASE | {"data", "metrics", "training", "report"},
-    "job": BASE | {"config", "data", "models", "metrics", "training", "analysis", "record"},
-    "evaluation": BASE | {"config", "data", "training", "record", "job"},
+    "parts": BASE | {"config", "data", "models", "training", "analysis"},
+    "job": BASE | {"config", "data", "training", "parts", "record"},
+    "trained": BASE | {"config", "data", "training", "parts"},
+    "evaluation": BASE | {"config", "data", "training", "record", "parts", "trained"},
+    "prediction": BASE | {"data", "training", "trained"},
     "cli": BASE
-    | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report", "job", "evaluation"},
+    | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report"}
+    | {"parts", "job", "evaluation", "prediction"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -19,8 +19,9 @@ from cnnbench.cli.choices import config_dir, groups
 from cnnbench.config import AugmentConfig, from_dict, to_dict
 from cnnbench.data import Augmentation, Batches, DatasetInfo, Split, normalize
 from cnnbench.data.augmentation import PURPOSES, box, draw, read_from
-from cnnbench.job import augmentation_of, batches_of, build_parts, load_dataset, run_job
+from cnnbench.job import run_job
 from cnnbench.metrics import add_to_confusion, new_confusion
+from cnnbench.parts import augmentation_of, batches_of, build_parts, load_dataset
 from cnnbench.reproducibility import generator, key
 from cnnbench.results import RunFolder, create_folder, read_yaml
 from cnnbench.training.loop import train_one_epoch

@@ -18,7 +18,7 @@ from cnnbench import registry
 from cnnbench.cli.choices import groups
 from cnnbench.cli.compose import single
 from cnnbench.data import Batches, Split, data_shape, load_source, normalize, prepare
-from cnnbench.data.dataset import normalization_constants, resize, stratified_split
+from cnnbench.data.preparation import normalization_constants, resize, stratified_split
 from cnnbench.reproducibility import generator
 
 
@@ -96,12 +96,12 @@ def test_resizing_keeps_uint8_and_a_constant_image(digits):
 
 def test_measured_constants_equal_numpys(digits):
     images = torch.randint(0, 200, (50, 3, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    mean, std = normalization_constants("dataset", images)
+    mean, std = normalization_constants("dataset", 3, images.split(7))
     scaled = images.numpy() / 255
     np.testing.assert_allclose(mean, scaled.mean((0, 2, 3)))
     np.testing.assert_allclose(std, scaled.std((0, 2, 3)))
-    assert normalization_constants("half", images) == ((0.5,) * 3, (0.5,) * 3)
-    assert normalization_constants("none", images) == ((0.0,) * 3, (1.0,) * 3)
+    assert normalization_constants("half", 3, images.split(7)) == ((0.5,) * 3, (0.5,) * 3)
+    assert normalization_constants("none", 3, images.split(7)) == ((0.0,) * 3, (1.0,) * 3)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -264,11 +264,12 @@ def test_mnist_itself(mnist_root):
     source = load_source("mnist", root=mnist_root, download=False)
     assert (len(source.train), len(source.test)) == (60_000, 10_000)
     assert source.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
-    mean, std = normalization_constants("dataset", source.train.images)
+    mean, std = normalization_constants("dataset", 1, source.train.chunks())
     assert (round(mean[0], 4), round(std[0], 4)) == (0.1307, 0.3081)
 
 
-NEVER_DOWNLOADED = {"digits", "waves", "csv_signals"}  # part of scikit-learn, computed, a file of the user's
+# Part of scikit-learn, computed, and what the user has.
+NEVER_DOWNLOADED = {"digits", "waves", "csv_signals", "image_folder"}
 
 
 @pytest.mark.parametrize("name", sorted(set(registry.names("data")) - NEVER_DOWNLOADED))

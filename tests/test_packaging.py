@@ -6,8 +6,11 @@ import shlex
 import subprocess
 import sys
 
+import matplotlib
 import pytest
+from PIL import Image
 
+from cnnbench.data import load_source
 from cnnbench.results import RunFolder
 from conftest import ROOT
 
@@ -64,17 +67,24 @@ def test_every_make_command_of_the_readme_has_its_target(line):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A folder in which RUN is a finished run."""
+    """A folder in which RUN is a finished run, PHOTOS holds images of the same classes, and digit.png shows a digit."""
     folder = tmp_path_factory.mktemp("readme")
+    for number in range(120):
+        path = folder / f"PHOTOS/{number % 10}/{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40 + number, 50), (2 * number, 25 * (number % 10), 99)).save(path)
     command = [sys.executable, "-m", "cnnbench", "train", "trainer.epochs=1", "hydra.run.dir=RUN"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    images = load_source("digits", root="", download=False).test.images
+    Image.fromarray(images[0, 0].numpy()).save(folder / "digit.png")
     return folder
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("cnnbench ")])
 def test_every_cnnbench_command_of_the_readme_works(line, finished, request):
     # Training is shortened: the whole of it takes minutes, and the recorded runs are in benchmarks/.
-    environment = dict(os.environ)
+    # The user's cache stays as it is, and matplotlib finds its list of fonts all the same.
+    environment = os.environ | {"XDG_CACHE_HOME": str(finished / "cache"), "MPLCONFIGDIR": matplotlib.get_cachedir()}
     arguments = shlex.split(line)[1:]
     if arguments[0] == "train" and not any(a.startswith("resume=") for a in arguments):
         arguments += ["trainer.epochs=1", "data.train_limit=200"]
@@ -82,7 +92,7 @@ def test_every_cnnbench_command_of_the_readme_works(line, finished, request):
             environment["CNNBENCH_DATA"] = request.getfixturevalue("mnist_root")
             arguments += ["data.download=false"]
         if any(a.startswith("experiment=") for a in arguments) and "experiment=lenet5_fast" not in arguments:
-            arguments += ["seed=0,1"]
+            arguments += ["seed=0" if "experiment=zoo_mnist" in arguments else "seed=0,1"]
     done = subprocess.run(
         [sys.executable, "-m", "cnnbench", *arguments],
         cwd=finished, env=environment, capture_output=True, text=True, check=False,

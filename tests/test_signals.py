@@ -20,6 +20,7 @@ from scipy.signal import find_peaks
 from cnnbench import registry
 from cnnbench.cli.compose import single
 from cnnbench.data import data_shape, load_source, prepare
+from cnnbench.job import data_settings
 from cnnbench.results import RunFolder, read_confusion
 
 NAMES = ("sine", "square", "sawtooth", "chirp", "ecg_normal", "ecg_anomaly")
@@ -328,8 +329,9 @@ def test_a_path_that_is_no_file_is_named_and_never_opened(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             loaded(path)
+    config = single(["data=csv_signals"])
     with pytest.raises(ValueError, match=r"data.path=null: accepted is a CSV file"):
-        load_source("csv_signals", root="", download=False, options=single(["data=csv_signals"]).data.options)
+        load_source("csv_signals", root="", download=False, options=config.data.options, settings=data_settings(config))
 
 
 def test_a_file_that_may_not_be_read_is_named(good, monkeypatch):

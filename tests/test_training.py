@@ -14,7 +14,8 @@ from torch import nn
 from cnnbench.cli.compose import single
 from cnnbench.config import from_dict, to_dict
 from cnnbench.evaluation import evaluate_run
-from cnnbench.job import batches_of, build_parts, load_dataset, run_job
+from cnnbench.job import run_job
+from cnnbench.parts import batches_of, build_parts, load_dataset
 from cnnbench.results import RunFolder, read_predictions
 from cnnbench.training.loop import Diverged, evaluate
 from cnnbench.training.tasks import CLASSIFICATION, RECONSTRUCTION, training_loss
@@ -349,3 +350,21 @@ def test_a_sweep_with_an_autoencoder_compares_the_others_and_says_why(tmp_path, 
     (table,) = tmp_path.rglob("comparison.md")
     assert "model=mlp" in table.read_text()
     assert "Without classes there is no accuracy to compare: 1 are only in results.csv." in table.read_text()
+
+
+def test_the_summary_of_a_run_has_the_totals_of_its_model(tmp_path):
+    summary = run(tmp_path / "a", "model=lenet5", "data.image_size=28")
+    totals = {"parameters": 44_426, "macs": 281_640, "flops": 563_280, "depth": 5, "receptive_field": 16}
+    assert {key: summary[key] for key in totals} == totals
+    assert summary["weight_bytes"] == 4 * 44_426
+    assert summary["dense_share"] == round(41_854 / 44_426, 6)
+    assert summary["activation_bytes"] > 4 * 2 * 6 * 24 * 24
+
+
+def test_a_last_batch_of_one_is_refused_where_a_norm_needs_more():
+    overrides = ["model=resnet_mini", "data.val_fraction=0", "data.train_limit=65", "trainer.epochs=1"]
+    small = ["data.image_size=4"]
+    build_parts(single(overrides), shapes_only=True)  # 7×7 values a channel are enough
+    build_parts(single([*overrides, *small, "trainer.batch_size=63"]), shapes_only=True)
+    with pytest.raises(ValueError, match=r"trainer\.batch_size=64 leaves a batch of one of the 65 training images"):
+        build_parts(single([*overrides, *small]), shapes_only=True)

@@ -17,6 +17,8 @@ from cnnbench.typed import refuse_interpolation, section, typed
 
 NORMALIZATIONS = ("half", "dataset", "none")
 PRECISIONS = ("fp32", "bf16", "fp16")
+CLASS_WEIGHTS = ("none", "balanced")
+SAMPLERS = ("uniform", "balanced")
 MONITORS = ("val/loss", "val/accuracy", "val/f1_macro")
 # The largest values of augment's keys. Shear beyond 60 degrees and crops beyond the image leave nothing to see.
 AUGMENT_LIMITS = dict.fromkeys(("flip", "shift", "erase", "brightness", "contrast"), 1)
@@ -45,10 +47,13 @@ class DataConfig:
     name: str = "digits"
     root: str = "data"  # where datasets are stored; configs/config.yaml sets it to $CNNBENCH_DATA if that is set
     download: bool = True  # fetch a torchvision dataset that is not there; never anything else
-    val_fraction: float = 0.1  # of the training images, stratified; 0 = no validation
+    val_fraction: float = 0.1  # of the training images, stratified; 0 = none; not where the data has its own split
+    test_fraction: float = 0.2  # of all images, stratified; only where the data has no test split
     train_limit: int | None = None  # at most this many training images, stratified
     image_size: int | None = None  # resize to a square of this many pixels; null = as they are
     normalize: str = "half"
+    class_weights: str = "none"  # balanced: in the training loss a class counts n / (K · n_c)
+    sampler: str = "uniform"  # balanced: each class is drawn equally often, with replacement
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -200,18 +205,12 @@ def validate(config: Config) -> None:
     _require("model.depth", model.depth, model.depth >= 1, "a whole number from 1")
     _require("model.init_std", model.init_std, 0 < model.init_std < math.inf, "a number above 0")
     _require("model.dropout", model.dropout, 0 <= model.dropout < 1, "a number from 0 up to, not including, 1")
-    _require(
-        "data.val_fraction",
-        data.val_fraction,
-        0 <= data.val_fraction < 1,
-        "a number from 0 up to, not including, 1",
-    )
-    _require(
-        "data.train_limit",
-        data.train_limit,
-        data.train_limit is None or data.train_limit >= 1,
-        "null or a whole number from 1",
-    )
+    accepted = "a number from 0 up to, not including, 1"
+    _require("data.val_fraction", data.val_fraction, 0 <= data.val_fraction < 1, accepted)
+    accepted = "a number above 0 and below 1"
+    _require("data.test_fraction", data.test_fraction, 0 < data.test_fraction < 1, accepted)
+    limited = data.train_limit is None or data.train_limit >= 1
+    _require("data.train_limit", data.train_limit, limited, "null or a whole number from 1")
     _require(
         "data.image_size",
         data.image_size,
@@ -219,6 +218,8 @@ def validate(config: Config) -> None:
         "null or a whole number from 1 to 1024",
     )
     _choice("data.normalize", data.normalize, NORMALIZATIONS)
+    _choice("data.class_weights", data.class_weights, CLASS_WEIGHTS)
+    _choice("data.sampler", data.sampler, SAMPLERS)
     _validate_augment(config.augment)
     _require("optimizer.lr", optimizer.lr, 0 < optimizer.lr < math.inf, "a number above 0")
     _require(

@@ -1,19 +1,19 @@
 """A finished run's best weights, measured on any split of its own or another dataset."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cnnbench import results
-from cnnbench.config import from_dict
-from cnnbench.data import DatasetInfo, data_shape
-from cnnbench.job import batches_of, load_dataset, model_for, placed
+from cnnbench import registry, results
+from cnnbench.config import Config
+from cnnbench.data import DatasetInfo, data_shape, shown_name
+from cnnbench.parts import batches_of, data_settings, load_dataset
 from cnnbench.record import record_evaluation
-from cnnbench.results import RunFolder
-from cnnbench.training import checkpoint
-from cnnbench.training.device import autocast, resolve_device
+from cnnbench.trained import load_trained
+from cnnbench.training.device import resolve_device
 from cnnbench.training.loop import evaluate
 from cnnbench.training.tasks import task_of
 
@@ -24,6 +24,7 @@ def evaluate_run(
     split: str = "test",
     data: str | None = None,
     options: Mapping[str, Any] | None = None,
+    folder: str | None = None,
     root: str | None = None,
     device: str | None = None,
     batch_size: int | None = None,
@@ -34,6 +35,8 @@ def evaluate_run(
         split: train, val or test.
         data: another dataset of the same classes and channels; resized to the run's image size.
         options: what that dataset's own yaml adds.
+        folder: what its `path` is instead: another folder of images, or another CSV file. One that has no test split
+            is measured whole.
         root: where datasets are, if not where the run found them.
 
     Returns:
@@ -42,66 +45,85 @@ def evaluate_run(
     Raises:
         ValueError: not a finished run, no such split, or other classes.
     """
-    run = RunFolder.existing(path)
-    config = from_dict(run.config())
-    tensors, record = checkpoint.load(run.checkpoints, "best")
-    info, mean, std = _prepared(record)
-    name = data or config.data.name
-    if name != config.data.name:
-        config.data.name, config.data.options = name, dict(options or {})
+    trained = load_trained(path)
+    config, info = trained.config, trained.info
+    is_other = _point_at(config, info, data, options, folder)
+    name = config.data.name
     config.data.root = root or config.data.root
     config.data.image_size = info.image_size if info.dimensions == 2 else None
+    config.data.normalize = "none"  # the run's own constants will do
     config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size
-    shape, classes = data_shape(name, root=config.data.root, options=config.data.options)
-    if (len(shape), shape[0], classes) != (len(info.input_shape), info.in_channels, info.num_classes):
-        raise ValueError(
-            f"{name} does not fit the run: it has {classes} classes of {_kind(shape)}; "
-            f"the run was trained on {info.num_classes} of {_kind(info.input_shape)}"
-        )
-    dataset = load_dataset(config)
-    if dataset.info.class_names != info.class_names:
-        raise ValueError(
-            f"{name} does not fit the run: it has the classes {', '.join(dataset.info.class_names)}; "
-            f"the run was trained on {', '.join(info.class_names)}"
-        )
+    _check_shape(config, info)
+    if is_other and split == "test":
+        config.data.val_fraction, config.data.train_limit = 0.0, None
+    dataset = load_dataset(config, test_on_all=is_other)
+    _check_classes(name, dataset.info.class_names, info.class_names)
     chosen = {"train": dataset.train, "val": dataset.val, "test": dataset.test}.get(split)
     if chosen is None:
         raise ValueError(f"--split {split}: the run has no such split. Accepted: train, test and, if cut, val")
     target = resolve_device(device or "auto")
-    # A run trained in fp16 on a GPU can be measured anywhere: where fp16 does not work, in fp32.
-    fits = config.trainer.precision != "fp16" or target.type == "cuda"
-    context = autocast(target, config.trainer.precision if fits else "fp32")
-    model = model_for(config, info)
-    checkpoint.load_model(model, tensors)
+    model = trained.model_on(target)
     # Prepared as in training: the constants are those of the run, whatever another dataset's would be.
-    dataset = replace(dataset, mean=tuple(mean), std=tuple(std))
+    dataset = replace(dataset, mean=trained.mean, std=trained.std)
     batches = batches_of(chosen, dataset=dataset, config=config, device=target)
-    model = placed(model, target, config)
     measured = evaluate(
         model,
         batches,
         task=task_of(model),
         num_classes=info.num_classes,
-        autocast=context,
+        autocast=trained.autocast_on(target),
         keep_predictions=True,
     )
-    folder = run.path / "evaluations" / f"{name}_{split}"
-    folder.mkdir(parents=True, exist_ok=True)
-    metrics = {"data": name, "split": split, "images": len(chosen), **measured.scores()}
+    place = "" if folder is None else re.sub(r"[^\w.-]+", "_", Path(folder).absolute().name) + "_"
+    written = trained.folder.path / "evaluations" / f"{name}_{place}{split}"
+    written.mkdir(parents=True, exist_ok=True)
+    where = {} if folder is None else {"path": shown_name(folder)}
+    metrics = {"data": name, **where, "split": split, "images": len(chosen), **measured.scores()}
     serve = partial(batches_of, dataset=dataset, config=config, device=target)
-    record_evaluation(folder, measured, chosen, dataset, model=model, serve=serve)
-    results.write_json(folder / "metrics.json", metrics)
-    return folder, metrics
+    record_evaluation(written, measured, chosen, dataset, model=model, serve=serve)
+    results.write_json(written / "metrics.json", metrics)
+    return written, metrics
+
+
+def _point_at(
+    config: Config, info: DatasetInfo, name: str | None, options: Mapping[str, Any] | None, folder: str | None
+) -> bool:
+    """Make a run's config name the data it is measured on; returns whether they are not its own."""
+    data = config.data
+    own = (name or data.name) == data.name
+    if not own:
+        data.name, data.options = str(name), dict(options or {})
+    if folder is not None:
+        if "path" not in data.options:
+            raise ValueError(
+                f"--path {folder}: {data.name} has no path; accepted is --data image_folder --path {folder}"
+            )
+        data.options["path"] = folder
+    if "channels" in data.options:
+        data.options["channels"] = info.in_channels
+    return not own or folder is not None
+
+
+def _check_shape(config: Config, info: DatasetInfo) -> None:
+    """Refuse what cannot fit before anything is fetched."""
+    data = config.data
+    shape, classes = data_shape(data.name, root=data.root, options=data.options, settings=data_settings(config))
+    fits = (len(shape), shape[0]) == (len(info.input_shape), info.in_channels)
+    if not fits or (data.name in registry.names("data_shape") and classes != info.num_classes):
+        raise ValueError(
+            f"{data.name} does not fit the run: it has {classes} classes of {_kind(shape)}; "
+            f"the run was trained on {info.num_classes} of {_kind(info.input_shape)}"
+        )
+
+
+def _check_classes(name: str, found: Sequence[str], trained: Sequence[str]) -> None:
+    if tuple(found) == tuple(trained):
+        return
+    more, fewer = ([one for one in a if one not in b] for a, b in ((found, trained), (trained, found)))
+    problems = [f"{', '.join(more)}, which the run has not"] if more else []
+    problems += [f"not {', '.join(fewer)}, which it was trained on"] if fewer else []
+    raise ValueError(f"{name} does not fit the run: it has {' and '.join(problems) or 'the classes in another order'}")
 
 
 def _kind(shape: tuple[int, ...]) -> str:
     return f"{'images' if len(shape) == 3 else 'signals'} with {shape[0]} channel(s)"
-
-
-def _prepared(record: dict[str, Any]) -> tuple[DatasetInfo, list[float], list[float]]:
-    try:
-        data = dict(record["data"])
-        mean, std = data.pop("mean"), data.pop("std")
-        return DatasetInfo(**{**data, "class_names": tuple(data["class_names"])}), mean, std
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"the checkpoint does not say how its images were prepared: {error}") from None

@@ -4,141 +4,25 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from cnnbench.analysis import Summary, summarize
-from cnnbench.config import AugmentConfig, Config, to_dict
-from cnnbench.data import Augmentation, Batches, Dataset, DatasetInfo, Split, load_source, prepare
-from cnnbench.models import build_model
-from cnnbench.record import draw_preview, draw_run, record_evaluation
+from cnnbench.config import Config, to_dict
+from cnnbench.data import Dataset, balanced_weights
+from cnnbench.data.polarity import SAMPLE, polarity_of
+from cnnbench.parts import Parts, augmentation_of, batches_of, build_parts, load_dataset
+from cnnbench.record import draw_preview, draw_run, record_evaluation, record_skipped
 from cnnbench.reproducibility import environment, set_deterministic
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
-from cnnbench.training.device import autocast, resolve_device
 from cnnbench.training.loggers import open_logger
-from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
 from cnnbench.training.tasks import task_of
 from cnnbench.training.trainer import Outcome, fit
 
 log = logging.getLogger("cnnbench")
-
-
-@dataclass
-class Parts:
-    """Everything a run needs, built and checked."""
-
-    device: torch.device
-    dataset: Dataset
-    model: nn.Module
-    complexity: Summary
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
-
-
-def build_parts(config: Config, *, shapes_only: bool = False) -> Parts:
-    """Load the data and build model, optimizer and schedule.
-
-    Args:
-        shapes_only: allocate no weights; enough to find out that a config cannot work.
-
-    Raises:
-        ValueError: anything in the config that does not exist here or does not fit together.
-    """
-    device = resolve_device(config.trainer.device)
-    autocast(device, config.trainer.precision)
-    open_logger(config.logger.name, None, config.logger.options)
-    dataset = load_dataset(config)
-    model = model_for(config, dataset.info, "meta" if shapes_only else "cpu")
-    _check_task(config, model, dataset.info)
-    augmentation_of(config, dataset.info, device)
-    complexity = summarize(model, dataset.info.input_shape)
-    if not shapes_only:
-        model = placed(model, device, config)
-    optimizer = build_optimizer(
-        config.optimizer.name,
-        model,
-        lr=config.optimizer.lr,
-        weight_decay=config.optimizer.weight_decay,
-        decay_bias_and_norm=config.optimizer.decay_bias_and_norm,
-        options=config.optimizer.options,
-    )
-    schedule = build_schedule(
-        config.scheduler.name,
-        epochs=config.trainer.epochs,
-        steps_per_epoch=-(-len(dataset.train) // config.trainer.batch_size),
-        warmup_epochs=config.scheduler.warmup_epochs,
-        options=config.scheduler.options,
-    )
-    return Parts(device, dataset, model, complexity, optimizer, schedule)
-
-
-def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
-    """Refuse settings of classification where there are no classes."""
-    task, trainer = task_of(model), config.trainer
-    if task.has_classes:
-        return
-    if trainer.monitor not in (None, task.monitor):
-        raise ValueError(f"trainer.monitor={trainer.monitor}: accepted for {task.name} is null or {task.monitor}")
-    if trainer.label_smoothing > 0:
-        raise ValueError(f"trainer.label_smoothing={trainer.label_smoothing}: {task.name} has no labels, accepted is 0")
-    for name in ("mixup", "cutmix"):
-        if value := getattr(config.augment, name):
-            raise ValueError(f"augment.{name}={value}: {task.name} has no labels to mix, accepted is 0")
-    if info.dimensions != 2:
-        raise ValueError(f"model={config.model.name} takes images, and data={info.name} are signals")
-
-
-def load_dataset(config: Config) -> Dataset:
-    """The config's data, split and measured.
-
-    Raises:
-        ValueError: unknown or missing data, or nothing left to train on.
-    """
-    data = config.data
-    source = load_source(data.name, root=data.root, download=data.download, options=data.options)
-    return prepare(
-        source,
-        seed=config.seed,
-        val_fraction=data.val_fraction,
-        train_limit=data.train_limit,
-        image_size=data.image_size,
-        normalization=data.normalize,
-    )
-
-
-def model_for(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Module:
-    """The config's model, fitted to the data's channels, size and classes.
-
-    Raises:
-        ValueError: an unknown model or option, or data it cannot take.
-    """
-    return build_model(
-        config.model.name,
-        in_channels=info.in_channels,
-        image_size=info.image_size,
-        num_classes=info.num_classes,
-        dimensions=info.dimensions,
-        width=config.model.width,
-        depth=config.model.depth,
-        activation=config.model.activation,
-        dropout=config.model.dropout,
-        init=config.model.init,
-        init_std=config.model.init_std,
-        options=config.model.options,
-        seed=config.seed,
-        device=device,
-    )
-
-
-def placed(model: nn.Module, device: torch.device, config: Config) -> nn.Module:
-    """The model on a device, in the config's memory format."""
-    memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
-    return model.to(device, memory_format=memory_format)  # type: ignore[call-overload]
 
 
 def run_job(config: Config, path: Path, overrides: Sequence[str], *, resume: bool = False) -> dict[str, Any]:
@@ -163,6 +47,7 @@ def run_job(config: Config, path: Path, overrides: Sequence[str], *, resume: boo
     with _logged_to(run.log), _status_of(run):
         parts = build_parts(config)
         log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
+        record_skipped(run, parts.dataset)
         outcome = train_parts(config, run, parts, resume=resume)
         summary = _summary(config, parts, outcome)
         dataset = parts.dataset
@@ -191,12 +76,13 @@ def train_parts(config: Config, run: RunFolder, parts: Parts, *, resume: bool = 
             num_classes=dataset.info.num_classes,
             seed=config.seed,
             epochs=trainer.epochs,
-            record={"data": {**asdict(dataset.info), "mean": dataset.mean, "std": dataset.std}},
+            record={"data": _data_record(dataset)},
             logger=logger,
             precision=trainer.precision,
             compile=trainer.compile,
             label_smoothing=trainer.label_smoothing,
             clip_norm=trainer.clip_norm,
+            class_weights=_class_weights(config, dataset),
             monitor=trainer.monitor,
             patience=trainer.patience,
             resume=resume,
@@ -205,42 +91,11 @@ def train_parts(config: Config, run: RunFolder, parts: Parts, *, resume: bool = 
         logger.close()
 
 
-def augmentation_of(config: Config, info: DatasetInfo, device: torch.device) -> Augmentation | None:
-    """What training does to its images; None where no key of `augment` asks for anything.
-
-    Raises:
-        ValueError: the data are signals, or a crop is as large as the images.
-    """
-    knobs = asdict(config.augment)
-    name = knobs.pop("name")
-    if config.augment == replace(AugmentConfig(), name=name):
-        return None
-    if info.dimensions != 2:
-        changed = [f"augment.{key}={value}" for key, value in knobs.items() if value != getattr(AugmentConfig(), key)]
-        raise ValueError(
-            f"{changed[0]} (augment={name}) changes images, and data={config.data.name} are signals: "
-            "accepted is augment=none"
-        )
-    if config.augment.crop >= info.image_size:
-        raise ValueError(
-            f"augment.crop={config.augment.crop}: accepted is less than the {info.image_size} pixels of the images"
-        )
-    return Augmentation(seed=config.seed, num_classes=info.num_classes, device=device, **knobs)
-
-
-def batches_of(
-    split: Split, *, dataset: Dataset, config: Config, device: torch.device, shuffle: bool = False
-) -> Batches:
-    """A split's batches on a device: shuffled and augmented of the training size, or ordered of the evaluation size."""
-    return Batches(
-        split.to(device),
-        config.trainer.batch_size if shuffle else config.trainer.eval_batch_size,
-        mean=dataset.mean,
-        std=dataset.std,
-        shuffle_seed=config.seed if shuffle else None,
-        channels_last=config.trainer.channels_last,
-        augmentation=augmentation_of(config, dataset.info, device) if shuffle else None,
-    )
+def _data_record(dataset: Dataset) -> dict[str, Any]:
+    """What a checkpoint says of the images, so that others can be prepared like them."""
+    sample = torch.arange(0, len(dataset.train), -(-len(dataset.train) // SAMPLE))
+    polarity = polarity_of(dataset.train[sample].images)
+    return {**asdict(dataset.info), "mean": dataset.mean, "std": dataset.std, "polarity": polarity}
 
 
 def preview(config: Config, folder: Path) -> Path:
@@ -248,6 +103,12 @@ def preview(config: Config, folder: Path) -> Path:
     dataset = load_dataset(config)
     title = f"augment={config.augment.name} on {dataset.info.name}: training images, and what each epoch makes of them"
     return draw_preview(folder, dataset, augmentation_of(config, dataset.info, torch.device("cpu")), title)
+
+
+def _class_weights(config: Config, dataset: Dataset) -> tuple[float, ...] | None:
+    if config.data.class_weights == "none":
+        return None
+    return balanced_weights(dataset.train.labels, dataset.info.num_classes)
 
 
 def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
@@ -259,7 +120,11 @@ def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
         "task": task_of(parts.model).name,
         "seed": config.seed,
         "parameters": complexity.parameters,
+        "dense_share": round(complexity.dense_share, 6),
+        "weight_bytes": complexity.weight_bytes,
         "macs": complexity.macs,
+        "flops": complexity.flops,
+        "activation_bytes": complexity.activation_bytes,
         "receptive_field": max(complexity.receptive_field),
         "depth": complexity.depth,
         "epochs": len(outcome.rows),

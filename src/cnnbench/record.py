@@ -1,5 +1,6 @@
 """What a measured split leaves in a folder: figures as files, and pictures."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cnnbench.metrics import per_class
 from cnnbench.results import RunFolder
 from cnnbench.training.loop import Evaluation
 
+log = logging.getLogger("cnnbench")
 PREVIEWED = 10, 7  # images, at most one of a class, and epochs
 
 
@@ -41,8 +43,9 @@ def record_evaluation(
     if evaluation.confusion is None:
         results.write_npz(folder / "reconstruction.npz", losses=evaluation.losses)
         shown = figures.chosen_for_reconstruction(evaluation.losses)
-        made = _pixels(_outputs(model, serve(split[torch.from_numpy(shown)])), dataset)
-        figures.draw_reconstructions(folder, split.images.numpy()[shown], made.numpy(), evaluation.losses[shown])
+        few = split[torch.from_numpy(shown)]
+        made = _pixels(_outputs(model, serve(few)), dataset)
+        figures.draw_reconstructions(folder, few.images.numpy(), made.numpy(), evaluation.losses[shown])
         return
     assert evaluation.labels is not None
     assert evaluation.predictions is not None
@@ -65,7 +68,26 @@ def draw_run(run: RunFolder, evaluation: Evaluation, split: Split) -> None:
 
     figures.draw_curves(run)
     if evaluation.confusion is not None:
-        figures.draw_mistakes(run, split.images.numpy())
+        figures.draw_mistakes(run, _Pictures(split))
+
+
+def record_skipped(run: RunFolder, dataset: Dataset) -> None:
+    """Write `skipped.csv`, if there are files that could not be read and were left out."""
+    if dataset.skipped:
+        rows = [{"path": path, "reason": reason} for path, reason in dataset.skipped]
+        results.write_csv(run.path / "skipped.csv", rows)
+        log.info("%d files were skipped: skipped.csv says which and why", len(rows))
+
+
+class _Pictures:
+    """A split's images or signals as arrays, one at a time: the split may be larger than memory."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+        self.ndim = 1 + len(split.shape)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.split[torch.tensor([int(index)])].images[0].numpy()
 
 
 def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | None, title: str) -> Path:

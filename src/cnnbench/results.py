@@ -9,10 +9,11 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import yaml
@@ -36,12 +37,16 @@ def create_folder(path: Path) -> Path:
     return path.resolve()
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file as one step: a temporary file in the same folder, flushed to the disk, then renamed."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` as one step, once all of it is on the disk.
+
+    It lies in the same folder under a hidden name; where writing fails, it is gone and `path` is as it was.
+    """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
@@ -49,6 +54,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file as one step."""
+    with replacing(path) as file:
+        file.write(content)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -72,15 +83,16 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     _write_cells(path, [header, *([row.get(key) for key in header] for row in rows)])
 
 
-def _write_cells(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Write rows of cells, ended by a line feed each; None is an empty cell."""
-    lines = []
-    for row in rows:
-        line = io.StringIO(newline="")
-        # With its own line end, Python 3.11's writer would leave a carriage return inside a cell unquoted.
-        csv.writer(line, lineterminator="\r\n").writerow(row)
-        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
-    write_text(path, "".join(lines))
+def csv_line(cells: Iterable[Any]) -> str:
+    """A row of a CSV file, ended by a line feed; None is an empty cell."""
+    line = io.StringIO(newline="")
+    # With its own line end, Python 3.11's writer would leave a carriage return inside a cell unquoted.
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return line.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _write_cells(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    write_text(path, "".join(map(csv_line, rows)))
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:

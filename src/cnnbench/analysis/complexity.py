@@ -1,41 +1,47 @@
-"""Parameters, multiply-accumulates, depth and receptive field, from one forward pass on the meta device.
+"""Parameters, multiply-accumulates, memory, depth and receptive field, from one forward pass on the meta device.
 
 The pass computes shapes only, so that no weight or activation is allocated. It watches the tensor functions a model
 calls (not only its modules), and therefore sees `F.max_pool2d` and an addition of branches as well.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from cnnbench.analysis.receptive_field import Field, merged
+from cnnbench.analysis import tensor_rules, window_rules  # noqa: F401  (importing them fills the table of rules)
+from cnnbench.analysis.operations import Window, effect_of, field_of, remember, tensors
+from cnnbench.analysis.receptive_field import Field
 
-POOLS = {F.max_pool2d, torch.max_pool2d, F.avg_pool2d, torch._C._nn.avg_pool2d}
-GLOBAL_POOLS = {F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.mean, Tensor.mean}
-DENSE = {F.linear}
+FLOAT32 = 4  # bytes
 
 
 @dataclass
 class Layer:
-    """One row of a summary: a module without submodules.
+    """One row of a summary: a module that computes something itself, rather than through its submodules alone.
 
     Attributes:
-        output_shape: for one image.
+        output_shape: for one image; empty for a module that does not run when a trained model is used, such as a
+            head that only training needs.
+        window: kernel, stride, padding, dilation and groups of a convolution or pooling.
+        parameters: those the module reads; a weight that several modules share counts in the first.
         macs: multiply-accumulate operations for one image; bias additions and activations are not counted.
-        receptive_field: pixels of the input that one output sees, along height and width.
+        receptive_field: pixels of the input that one output sees, along each axis of the input.
+        jump: pixels of the input between two neighbouring outputs.
     """
 
     name: str
     kind: str
     output_shape: tuple[int, ...]
+    window: Window | None
     parameters: int
     macs: int
-    receptive_field: tuple[int, int]
+    receptive_field: tuple[int, ...]
+    jump: tuple[float, ...]
 
 
 @dataclass
@@ -43,18 +49,33 @@ class Summary:
     """A model's layers and their totals.
 
     Attributes:
+        input_shape: of the image or signal it was described for.
         parameters: numbers that training changes.
-        macs: for one image.
+        dense_parameters: those among them that belong to dense layers (`nn.Linear`).
+        weight_bytes: of all parameters, as they are stored.
+        macs: multiply-accumulates for one image.
+        flops: two for each of them, a multiplication and an addition.
+        activation_bytes: of the outputs of every listed layer for one image, in float32.
         depth: layers with weights on the longest path.
         receptive_field: of one output of the last convolution or pooling window, before a head looks at
             everything; the whole image for a model that has neither.
     """
 
+    input_shape: tuple[int, ...]
     parameters: int
+    dense_parameters: int
+    weight_bytes: int
     macs: int
+    flops: int
+    activation_bytes: int
     depth: int
-    receptive_field: tuple[int, int]
+    receptive_field: tuple[int, ...]
     layers: list[Layer] = field(default_factory=list)
+
+    @property
+    def dense_share(self) -> float:
+        """The part of the parameters that belongs to dense layers."""
+        return self.dense_parameters / max(self.parameters, 1)
 
 
 def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
@@ -62,60 +83,106 @@ def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
 
     Args:
         input_shape: (C, H, W), or (C, L) for a signal.
-        model: on any device; it is run on the meta device and left as it was.
+        model: on any device; it is run on the meta device in eval mode and left as it was.
     """
-    layers: list[Layer] = []
-    watch = _Watch((input_shape[1], input_shape[-1]))
-    hooks = []
-    names = {module: name for name, module in model.named_modules()}
-    started: dict[nn.Module, int] = {}
-
-    def before(module: nn.Module, _: Any) -> None:
-        started[module] = watch.macs
-
-    def after(module: nn.Module, _: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
-            seen = watch.field_of(output)
-            parameters = sum(p.numel() for p in module.parameters())
-            macs = watch.macs - started[module]
-            shape = tuple(output.shape[1:])
-            layers.append(Layer(names[module], type(module).__name__, shape, parameters, macs, seen.size))
-
-    for module in model.modules():
-        if not any(module.children()) and not isinstance(module, nn.Identity):
-            hooks += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+    parameters = dict(model.named_parameters())
+    tensors_of_model = {**parameters, **dict(model.named_buffers())}
+    shapes = {name: torch.empty_like(value, device="meta") for name, value in tensors_of_model.items()}
+    watch = _Watch({id(shapes[name]): name for name in parameters}, parameters)
     was_training = model.training
-    weights = {name: torch.empty_like(value, device="meta") for name, value in model.state_dict().items()}
+    hooks = watch.attached(model)
     try:
         model.eval()
+        image = torch.empty(1, *input_shape, device="meta")
+        remember(image, Field.of_input(input_shape[1:]))
         with watch, torch.no_grad():
-            image = torch.empty(1, *input_shape, device="meta")
-            output = torch.func.functional_call(model, weights, (image,))
+            output = torch.func.functional_call(model, shapes, (image,))
     finally:
         model.train(was_training)
         for hook in hooks:
             hook.remove()
+    layers = watch.layers + watch.never_run(model)
+    seen = field_of(tensors(output)[0]) or Field((), ())
+    macs = sum(layer.macs for layer in layers)
     return Summary(
-        parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        macs=watch.macs,
-        depth=watch.field_of(output).depth,
-        receptive_field=watch.last_window,
+        input_shape=tuple(input_shape),
+        parameters=sum(p.numel() for p in parameters.values() if p.requires_grad),
+        dense_parameters=_dense_parameters(model),
+        weight_bytes=sum(p.numel() * p.element_size() for p in parameters.values()),
+        macs=macs,
+        flops=2 * macs,
+        activation_bytes=sum(FLOAT32 * math.prod(layer.output_shape) for layer in layers if layer.output_shape),
+        depth=seen.depth,
+        receptive_field=tuple(axis.size for axis in seen.last_window or ()) or tuple(input_shape[1:]),
         layers=layers,
     )
 
 
+def _dense_parameters(model: nn.Module) -> int:
+    dense = {p for m in model.modules() if isinstance(m, nn.Linear) for p in m.parameters(recurse=False)}
+    return sum(p.numel() for p in dense if p.requires_grad)
+
+
+@dataclass
+class _Running:
+    """What a module that runs has done so far, its submodules left out."""
+
+    parameters: int = 0
+    macs: int = 0
+    windows: list[Window] = field(default_factory=list)
+
+
 class _Watch(TorchFunctionMode):
-    """Counts multiply-accumulates and carries a `Field` from tensor to tensor during a forward pass."""
+    """Follows a forward pass: a row for each module that does something, a `Field` for every tensor.
 
-    def __init__(self, image_size: tuple[int, int]) -> None:
+    Args:
+        unread: the names of parameters that no function has read yet, by the identity of what stands for them.
+    """
+
+    def __init__(self, unread: dict[int, str], parameters: dict[str, nn.Parameter]) -> None:
         super().__init__()
-        self.image_size = image_size
-        self.macs = 0
-        self.last_window = self.image_size
+        self.unread = unread
+        self.parameters = parameters
+        self.layers: list[Layer] = []
+        self.running: list[_Running] = []
 
-    @staticmethod
-    def field_of(tensor: Tensor) -> Field:
-        return getattr(tensor, "_cnnbench_field", Field())
+    def attached(self, model: nn.Module) -> list[Any]:
+        """Listen to every module; returns handles to remove."""
+        hooks: list[Any] = []
+        for name, module in model.named_modules():
+            hooks.append(module.register_forward_pre_hook(lambda *_: self.running.append(_Running())))
+            hooks.append(module.register_forward_hook(lambda m, _, output, name=name: self._ended(name, m, output)))
+        return hooks
+
+    def never_run(self, model: nn.Module) -> list[Layer]:
+        """A row for each module with parameters that nothing has read."""
+        left: dict[str, int] = {}
+        for name in self.unread.values():
+            module = name.rpartition(".")[0]
+            left[module] = left.get(module, 0) + self.parameters[name].numel()
+        kinds = {name: type(model.get_submodule(name)).__name__ for name in left}
+        return [Layer(name, kinds[name], (), None, count, 0, (), ()) for name, count in left.items()]
+
+    def _ended(self, name: str, module: nn.Module, output: Any) -> None:
+        done = self.running.pop()
+        leaf = not any(module.children()) and not isinstance(module, nn.Identity | nn.Sequential)
+        outputs = tensors(output)
+        if not outputs or not (leaf or done.parameters or done.macs or done.windows):
+            return
+        seen = field_of(outputs[0]) or Field((), ())
+        window = done.windows[0] if len(done.windows) == 1 else None
+        self.layers.append(
+            Layer(
+                name=name or "(model)",
+                kind=type(module).__name__,
+                output_shape=tuple(outputs[0].shape[1:]),
+                window=window,
+                parameters=done.parameters,
+                macs=done.macs,
+                receptive_field=seen.size,
+                jump=seen.jump,
+            )
+        )
 
     def __torch_function__(
         self,
@@ -125,56 +192,16 @@ class _Watch(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         output = func(*args, **(kwargs or {}))
-        if isinstance(output, Tensor):
-            inputs = [self.field_of(tensor) for tensor in _tensors(args)]
-            output._cnnbench_field = self._field_after(func, args, kwargs or {}, merged(inputs), output)  # type: ignore[attr-defined]
+        inputs, outputs = tensors((args, kwargs or {})), tensors(output)
+        if not outputs or not self.running:  # a look at a shape, or torch exchanging the weights
+            return output
+        done = self.running[-1]
+        done.parameters += sum(self.parameters[self.unread.pop(id(t))].numel() for t in inputs if id(t) in self.unread)
+        effect = effect_of(func, args, kwargs or {}, outputs[0])
+        done.macs += effect.macs
+        if any(field_of(tensor) for tensor in inputs):
+            for tensor in outputs:
+                remember(tensor, effect.field.windowed() if effect.window else effect.field)
+        if effect.window:
+            done.windows.append(effect.window)
         return output
-
-    def _field_after(
-        self,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        before: Field,
-        output: Tensor,
-    ) -> Field:
-        if func in (F.conv2d, torch.conv2d):
-            weight = args[1]
-            self.macs += output[0].numel() * weight[0].numel()
-            options = _named(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, kwargs)
-            after = before.through_window(
-                tuple(weight.shape[-2:]),
-                _pair(options.get("stride", 1)),
-                _pair(options.get("dilation", 1)),
-                True,
-            )
-        elif func in POOLS:
-            options = _named(("input", "kernel_size", "stride", "padding"), args, kwargs)
-            kernel = _pair(options["kernel_size"])
-            after = before.through_window(kernel, _pair(options.get("stride") or kernel), (1, 1), False)
-        elif func in DENSE:
-            self.macs += output[0].numel() * args[1].shape[1]
-            return before.over_everything(self.image_size, True)
-        elif func in GLOBAL_POOLS:
-            return before.over_everything(self.image_size, False)
-        else:
-            return before
-        self.last_window = after.size
-        return after
-
-
-def _tensors(arguments: Any) -> list[Tensor]:
-    if isinstance(arguments, Tensor):
-        return [arguments]
-    if isinstance(arguments, list | tuple):
-        return [tensor for inner in arguments for tensor in _tensors(inner)]
-    return []
-
-
-def _named(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {**dict(zip(names, args, strict=False)), **kwargs}
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    values = tuple(value) if isinstance(value, list | tuple) else (value,)
-    return (int(values[0]), int(values[-1]))

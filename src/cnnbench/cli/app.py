@@ -76,6 +76,9 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     data: Annotated[str | None, typer.Option(help="Another dataset with the same classes.")] = None,
+    path: Annotated[
+        str | None, typer.Option(help="Another folder of images, or file; with --data image_folder for any run.")
+    ] = None,
     root: Annotated[
         str | None,
         typer.Option(envvar="CNNBENCH_DATA", help="Where datasets are stored, if not where the run found them."),
@@ -85,25 +88,71 @@ def evaluate(
 ) -> None:
     """Measure the best weights of a finished run; the figures are written beside it."""
     with exit_codes():
-        from cnnbench.cli.inspect import evaluate as command
+        from cnnbench.cli.evaluate import evaluate as command
 
-        command(run, split=split, data=data, root=root, device=device, batch_size=batch_size)
+        command(run, split=split, data=data, path=path, root=root, device=device, batch_size=batch_size)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Images, folders of them, patterns, or - for a list on standard input."),
+    ],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to show of each, the likeliest first.")] = 1,
+    form: Annotated[str, typer.Option("--format", help="table, csv or json (an array, an object a line).")] = "table",
+    out: Annotated[Path | None, typer.Option(help="Write to this file, once all is done, instead of printing.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a batch, instead of the run's own.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    invert: Annotated[
+        bool, typer.Option("--invert", help="Take negatives: dark on light becomes light on dark.")
+    ] = False,
+    null: Annotated[bool, typer.Option("--null", "-0", help="The list on standard input ends paths with \\0.")] = False,
+) -> None:
+    """Predict the class of images, prepared as the run prepared its own.
+
+    A file that cannot be read gets a line on standard error, the others are predicted, and the exit code is 1.
+    """
+    with exit_codes():
+        from cnnbench.cli.predict import predict as command
+
+        command(
+            run,
+            paths,
+            top=top,
+            form=form,
+            out=out,
+            batch_size=batch_size,
+            device=device,
+            invert=invert,
+            null=null,
+        )
 
 
 @app.command()
 def summary(
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(help="Models side by side, each with its own overrides: 'lenet5,lenet5 model.width=2,mlp'."),
+    ] = None,
     channels: Annotated[int | None, typer.Option(min=1, help="Input channels, instead of the data's.")] = None,
     image_size: Annotated[int | None, typer.Option(min=1, help="Height and width, instead of the data's.")] = None,
     num_classes: Annotated[int | None, typer.Option(min=1, help="Classes, instead of the data's.")] = None,
 ) -> None:
-    """Show a model layer by layer: output shape, parameters, multiply-accumulates, receptive field."""
+    """Show a model layer by layer: output shape, window, parameters, multiply-accumulates, receptive field.
+
+    With --compare, the totals of several models. Nothing is allocated, and no data are needed where --channels,
+    --image-size and --num-classes are all given.
+    """
     with exit_codes():
-        from cnnbench.cli.inspect import summary as command
+        from cnnbench.cli.summary import summary as command
 
         command(
             overrides or [],
+            compare=compare,
             as_json=as_json,
             channels=channels,
             image_size=image_size,

@@ -1,5 +1,6 @@
 """Hydra: from overrides to checked configs, one for a run or one for each job of a sweep."""
 
+import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -78,6 +79,7 @@ def request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
     Raises:
         ValueError: a key, name, type or value that is not accepted; several values without `-m`.
     """
+    overrides = extending(overrides)
     with _hydra():
         parsed = _parse(overrides)
         base = _compose(overrides, parsed, sweeps=True)
@@ -95,7 +97,7 @@ def request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
         combinations = BasicSweeper.split_arguments(task, max_batch_size=None)[0]
         jobs = [_job([*hydra_overrides, *one], _parse(one)) for one in combinations]
         last = {o.get_key_element(): o for o in task}
-        axes = [key for key, o in last.items() if o.is_sweep_override()]
+        axes = [key.lstrip("+") for key, o in last.items() if o.is_sweep_override()]
         return Request(jobs, Path(base.hydra.sweep.dir), axes, True, base)
 
 
@@ -105,12 +107,18 @@ def single(overrides: Sequence[str]) -> Config:
     Raises:
         ValueError: as `request`, and where a sweep was asked for.
     """
+    overrides = extending(overrides)
     with _hydra():
         parsed = _parse(overrides)
         for o in parsed:
             if o.is_sweep_override():
                 raise ValueError(f"{o.input_line} names several values: accepted here is one")
         return _job(overrides, parsed).config
+
+
+def extending(overrides: Sequence[str]) -> list[str]:
+    """The overrides with `key={…}` as `++key={…}`, which adds keys; without, Hydra takes only keys that are there."""
+    return [f"++{text}" if re.match(r"[\w.]+=\s*\{", text) else text for text in overrides]
 
 
 def launch(asked: Request, task: Callable[[DictConfig], Any]) -> list[Any]:

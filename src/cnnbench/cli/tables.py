@@ -1,13 +1,14 @@
 """Tables on the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cnnbench.analysis import Summary
+from cnnbench.analysis import Summary, Window
 from cnnbench.report.comparison import Comparison, cells
 
 
@@ -57,30 +58,91 @@ def show_comparison(compared: Comparison) -> None:
         console.print(escape(note), highlight=False)
 
 
-def show_summary(title: str, described: Summary) -> None:
-    """Print a model layer by layer and its totals."""
-    table = Table(title=title, title_justify="left")
-    for name in ("layer", "kind"):
-        table.add_column(name)
-    for name in ("output shape", "parameters", "MACs", "receptive field"):
-        table.add_column(name, justify="right")
-    for layer in described.layers:
-        table.add_row(
-            layer.name,
-            layer.kind,
-            " × ".join(map(str, layer.output_shape)),
-            f"{layer.parameters:,}" if layer.parameters else "",
-            f"{layer.macs:,}" if layer.macs else "",
-            " × ".join(map(str, layer.receptive_field)),
-        )
+def show_summary(title: str, batch_size: int, described: Summary) -> None:
+    """Print a model layer by layer and its totals; a narrow terminal gets fewer columns."""
     console = _console()
+    wide = console.width >= 100
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("layer", "kind"):
+        table.add_column(name, overflow="fold")
+    left_out = set() if wide else {"window", "jump"}
+    for name in ("output", "window", "parameters", "MACs", "field", "jump"):
+        if name not in left_out:
+            table.add_column(name, justify="right", no_wrap=True)
+    for layer in described.layers:
+        cells = {
+            "output": times(layer.output_shape) or "not run",
+            "window": _window(layer.window),
+            "parameters": f"{layer.parameters:,}" if layer.parameters else "",
+            "MACs": f"{layer.macs:,}" if layer.macs else "",
+            "field": times(layer.receptive_field),
+            "jump": _compact(layer.jump),
+        }
+        table.add_row(escape(layer.name), layer.kind, *(text for name, text in cells.items() if name not in left_out))
     console.print(table)
-    field = " × ".join(map(str, described.receptive_field))
-    console.print(
-        f"{described.parameters:,} parameters · {described.macs:,} MACs for one image · "
-        f"{described.depth} layers with weights · receptive field {field}",
-        highlight=False,
-    )
+    for name, value in totals(described, batch_size).items():
+        console.print(f"{name:<20} {value}", highlight=False)
+    if wide:
+        note = "window: kernel, stride s, padding p, dilation d, groups g; what is 1, or padding 0, is left out."
+    else:
+        note = "A terminal of 100 columns also shows window (kernel, stride …) and jump; --json has everything."
+    console.print(note, highlight=False)
+
+
+def show_models(models: Sequence[tuple[str, int, Summary]]) -> None:
+    """Print the totals of several models, a column each; those that do not fit side by side follow below.
+
+    Args:
+        models: label, batch size and summary of each.
+    """
+    console = _console()
+    columns = [(label, totals(summary, batch_size)) for label, batch_size, summary in models]
+    fitting = max(1, (console.width - 24) // 24)
+    for first in range(0, len(columns), fitting):
+        table = Table("total", title="Comparison", title_justify="left", box=box.SIMPLE)
+        for label, _ in columns[first : first + fitting]:
+            table.add_column(escape(label), justify="right", max_width=24, overflow="fold")
+        for name in columns[0][1]:
+            table.add_row(name, *(values[name] for _, values in columns[first : first + fitting]))
+        console.print(table)
+
+
+def totals(described: Summary, batch_size: int) -> dict[str, str]:
+    """A model's totals by name, ready to print."""
+    share = max(f / n for f, n in zip(described.receptive_field, described.input_shape[1:], strict=True))
+    return {
+        "parameters": f"{described.parameters:,}",
+        "  in dense layers": f"{described.dense_parameters:,} ({described.dense_share:.1%})",
+        "weights": _megabytes(described.weight_bytes),
+        "MACs, one image": f"{described.macs:,}",
+        "FLOPs, one image": f"{described.flops:,}",
+        "activations": f"{_megabytes(batch_size * described.activation_bytes)} (batch {batch_size})",
+        "depth": f"{described.depth} layers with weights",
+        "receptive field": f"{times(described.receptive_field)} of {times(described.input_shape[1:])} ({share:.0%})",
+    }
+
+
+def times(sizes: Sequence[float]) -> str:
+    """Sizes along several axes."""
+    return "×".join(f"{size:g}" for size in sizes)
+
+
+def _compact(sizes: Sequence[float]) -> str:
+    return times(sizes[:1] if len(set(sizes)) == 1 else sizes)
+
+
+def _window(window: Window | None) -> str:
+    """Such as `3 s2 p1 g32` for a 3×3 convolution of stride 2, padding 1 and 32 groups."""
+    if window is None:
+        return ""
+    options = [("s", window.stride, 1), ("p", window.padding, 0), ("d", window.dilation, 1)]
+    named = [f"{letter}{_compact(sizes)}" for letter, sizes, usual in options if set(sizes) != {usual}]
+    groups = [f"g{window.groups}"] if window.groups > 1 else []
+    return " ".join([_compact(window.kernel), *named, *groups])
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.2f} MB"
 
 
 def _console() -> Console:

@@ -14,7 +14,8 @@ from cnnbench import results
 from cnnbench.cli import compose, tables
 from cnnbench.cli.errors import RunFailed
 from cnnbench.config import from_dict
-from cnnbench.job import build_parts, preview, run_job
+from cnnbench.job import preview, run_job
+from cnnbench.parts import build_parts
 from cnnbench.report.comparison import compare, write_comparison
 from cnnbench.results import FINISHED, RunFolder
 

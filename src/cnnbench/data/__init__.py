@@ -3,8 +3,11 @@
 import cnnbench.data as _package
 from cnnbench import registry
 from cnnbench.data.augmentation import Augmentation
-from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, data_shape, load_source, prepare
+from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, data_shape, load_source
 from cnnbench.data.loader import Batches, normalize
+from cnnbench.data.preparation import prepare
+from cnnbench.data.reading import shown_name
+from cnnbench.data.sampling import balanced_weights
 
 registry.discover(_package)
 
@@ -15,8 +18,10 @@ __all__ = [
     "DatasetInfo",
     "Source",
     "Split",
+    "balanced_weights",
     "data_shape",
     "load_source",
     "normalize",
     "prepare",
+    "shown_name",
 ]

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnbench.data.dataset import DatasetInfo, Source, Split, stratified_split
+from cnnbench.data.dataset import DatasetInfo, Source, Split
+from cnnbench.data.preparation import stratified_split
 from cnnbench.registry import register
 from cnnbench.reproducibility import generator
 

@@ -1,19 +1,20 @@
-"""What a dataset is here, and the way from a source's files to train, validation and test splits."""
+"""What a dataset is here, and how it is found by its name."""
 
 import functools
+import inspect
 import json
+import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cnnbench import registry
-from cnnbench.reproducibility import generator
+
+CHUNK_VALUES = 2**20  # pixels, or samples of signals, that are looked at together: few enough to copy as float64
 
 
 @dataclass(frozen=True)
@@ -45,36 +46,83 @@ class DatasetInfo:
         return len(self.class_names)
 
 
+class Files(Protocol):
+    """Images that stay in their files and are decoded whenever they are asked for."""
+
+    shape: tuple[int, ...]  # (N, C, H, W)
+
+    def stream(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The images in the rows of each part, uint8 (n, C, H, W) on the CPU, decoded by worker processes."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Images or signals, and their labels.
 
     Attributes:
-        images: images are uint8, (N, C, H, W); signals are float32, (N, C, L).
-        labels: int64, (N,).
+        stored: images are uint8, (N, C, H, W), or their files; signals are float32, (N, C, L).
+        labels: int64, (n,).
+        rows: int64, (n,): which of the stored images these are; None for all of them. Several splits share one
+            store, so that cutting them apart copies nothing.
     """
 
-    images: Tensor
+    stored: Tensor | Files
     labels: Tensor
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, indices: Tensor) -> "Split":
-        return Split(self.images[indices], self.labels[indices])
+        return Split(self.stored, self.labels[indices], self.stored_rows(indices))
+
+    @property
+    def images(self) -> Tensor:
+        """The images or signals as one tensor; a copy, unless these are all that is stored."""
+        if not isinstance(self.stored, Tensor):
+            return torch.cat([*self.chunks()])
+        return self.stored if self.rows is None else self.stored.index_select(0, self.rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image or signal."""
+        return tuple(self.stored.shape[1:])
+
+    def stored_rows(self, indices: Tensor) -> Tensor:
+        """Where the images with these indices are stored."""
+        return indices if self.rows is None else self.rows[indices]
+
+    def chunks(self) -> Iterable[Tensor]:
+        """All images or signals in order, some at a time."""
+        several = max(1, CHUNK_VALUES // math.prod(self.shape))
+        rows = self.stored_rows(torch.arange(len(self))).split(several)
+        if not isinstance(self.stored, Tensor):
+            return self.stored.stream(rows)
+        if self.rows is None:
+            return self.stored.split(several)
+        return (self.stored.index_select(0, some) for some in rows)
 
     def to(self, device: torch.device) -> "Split":
-        """The same split on another device."""
+        """The same split on another device; files stay where they are."""
+        if not isinstance(self.stored, Tensor) or self.stored.device == device:
+            return self
         return Split(self.images.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset as its publisher gives it: training and test images, nothing cut or scaled."""
+    """A dataset as its publisher gives it, nothing cut or scaled.
+
+    Attributes:
+        test, val: None where the publisher gives none; `prepare` then cuts them from the training images.
+        skipped: what could not be read and was left out, each as its path and the reason.
+    """
 
     info: DatasetInfo
     train: Split
-    test: Split
+    test: Split | None
+    val: Split | None = None
+    skipped: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,8 +130,9 @@ class Dataset:
     """A dataset ready for training.
 
     Attributes:
-        val: None where `val_fraction` is 0.
+        val: None where the source has none and `val_fraction` is 0.
         mean, std: per channel, for pixels scaled to 0…1; what `normalize` subtracts and divides by.
+        skipped: as in `Source`.
     """
 
     info: DatasetInfo
@@ -92,27 +141,47 @@ class Dataset:
     test: Split
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
 
 
-def load_source(name: str, *, root: str, download: bool, options: Mapping[str, Any] | None = None) -> Source:
+def load_source(
+    name: str,
+    *,
+    root: str,
+    download: bool,
+    options: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Source:
     """Read a dataset; the last few are kept, so that a sweep reads each of them once.
 
     Args:
         root: the folder datasets are stored in.
         download: whether a dataset that is missing there may be fetched.
         options: what the dataset's own yaml adds; a file called `path` among them is read anew once it has changed.
+        settings: what a config says for any dataset, such as `image_size`; a dataset is given those that its
+            signature names and its options do not.
 
     Raises:
         ValueError: an unknown name or option, or the files are missing; the message says where they belong.
     """
     given = dict(options or {})
-    return _load_source(name, root, download, json.dumps(given, sort_keys=True), _version(given.get("path")))
+    named = inspect.signature(registry.get("data", name)).parameters
+    wanted = {key: value for key, value in (settings or {}).items() if key in named and key not in given}
+    if name in registry.names("data_kept"):
+        return registry.build("data", name, root=root, download=download, options=given, **wanted)
+    arguments = json.dumps([given, wanted], sort_keys=True)
+    return _load_source(name, root, download, arguments, _version(given.get("path")))
 
 
-def data_shape(name: str, *, root: str, options: Mapping[str, Any] | None = None) -> tuple[tuple[int, ...], int]:
+def data_shape(
+    name: str, *, root: str, options: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None
+) -> tuple[tuple[int, ...], int]:
     """The shape of one image (C, H, W), or of one signal (C, L), and the number of classes, without fetching anything.
 
     A dataset whose shape is fixed registers it as a `data_shape`; of any other the files are read.
+
+    Args:
+        options, settings: as in `load_source`.
 
     Raises:
         ValueError: an unknown name or option, or files that are needed and missing.
@@ -121,13 +190,14 @@ def data_shape(name: str, *, root: str, options: Mapping[str, Any] | None = None
         # First as the dataset's own, so that an error names what a user can write: data.split, not data_shape.split.
         registry.check_options("data", name, options or {}, given=("root", "download"))
         return registry.build("data_shape", name, options=options)
-    info = load_source(name, root=root, download=False, options=options).info
+    info = load_source(name, root=root, download=False, options=options, settings=settings).info
     return info.input_shape, info.num_classes
 
 
 @functools.lru_cache(maxsize=4)
-def _load_source(name: str, root: str, download: bool, options: str, _: tuple[int, int] | None) -> Source:
-    return registry.build("data", name, root=root, download=download, options=json.loads(options))
+def _load_source(name: str, root: str, download: bool, arguments: str, _: tuple[int, int] | None) -> Source:
+    options, settings = json.loads(arguments)
+    return registry.build("data", name, root=root, download=download, options=options, **settings)
 
 
 def _version(path: object) -> tuple[int, int] | None:
@@ -137,123 +207,3 @@ def _version(path: object) -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return found.st_mtime_ns, found.st_size
-
-
-def prepare(
-    source: Source,
-    *,
-    seed: int,
-    val_fraction: float = 0.0,
-    train_limit: int | None = None,
-    image_size: int | None = None,
-    normalization: str = "half",
-) -> Dataset:
-    """Cut, split and measure a source.
-
-    The limit comes first and the validation split is cut from what it leaves, so that `train_limit=100` means 100
-    labelled images in all. Each class keeps its share. The test split is only ever resized.
-
-    Args:
-        normalization: `half` (mean and std 0.5; only for pixels), `dataset` (measured on the training split) or `none`.
-
-    Raises:
-        ValueError: nothing would be left to train or to validate on.
-    """
-    train, val = source.train, None
-    everything = torch.arange(len(train))
-    if train_limit is not None and train_limit < len(train):
-        kept, _ = stratified_split(train.labels, train_limit, generator(seed, "train_limit"))
-        everything = kept
-    if val_fraction > 0:
-        count = round(val_fraction * len(everything))
-        if not 0 < count < len(everything):
-            raise ValueError(
-                f"data.val_fraction={val_fraction} of {len(everything)} training images is {count}: "
-                "accepted is a fraction that leaves images on both sides"
-            )
-        labels = train.labels[everything]
-        chosen, rest = stratified_split(labels, count, generator(seed, "val_split"))
-        val = train[everything[chosen]]
-        everything = everything[rest]
-    if len(everything) < len(train):
-        train = train[everything]
-    size = image_size or source.info.image_size
-    if source.info.dimensions == 1:
-        _check_signal_settings(source.info, size, normalization)
-        splits = [train, val, source.test]
-    else:
-        splits = [None if split is None else resize(split, size) for split in (train, val, source.test)]
-    mean, std = normalization_constants(normalization, splits[0].images)  # type: ignore[union-attr]
-    info = replace(source.info, image_size=size)
-    return Dataset(info, splits[0], splits[1], splits[2], mean, std)  # type: ignore[arg-type]
-
-
-def _check_signal_settings(info: DatasetInfo, size: int, normalization: str) -> None:
-    if size != info.image_size:
-        raise ValueError(
-            f"data.image_size={size} resizes images, but {info.name} holds signals of {info.image_size} samples: "
-            "accepted is null"
-        )
-    if normalization == "half":
-        raise ValueError(
-            f"data.normalize=half is for pixels, but {info.name} holds signals: accepted is dataset or none"
-        )
-
-
-def stratified_split(labels: Tensor, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Choose `count` indices at random so that each class keeps its share, by the largest remainders.
-
-    Returns:
-        The chosen indices and all others, both ascending.
-    """
-    order = torch.randperm(len(labels), generator=random)
-    classes, counts = torch.unique(labels, return_counts=True)
-    share = counts.double() * count / len(labels)
-    quota = share.floor().long()
-    missing = count - int(quota.sum())
-    # Ties between equal remainders are broken at random, or the first classes would always win.
-    tie_break = torch.rand(len(classes), generator=random, dtype=torch.float64) * 1e-6
-    quota[torch.argsort(share.floor() - share + tie_break)[:missing]] += 1
-    chosen = torch.zeros(len(labels), dtype=torch.bool)
-    for label, number in zip(classes, quota, strict=True):
-        members = order[labels[order] == label]
-        chosen[members[: int(number)]] = True
-    return torch.nonzero(chosen).flatten(), torch.nonzero(~chosen).flatten()
-
-
-def resize(split: Split, size: int) -> Split:
-    """The split with square images of `size` pixels (bilinear, antialiased), still uint8."""
-    if split.images.shape[-2:] == (size, size):
-        return split
-    chunks = [
-        F.interpolate(chunk.float(), (size, size), mode="bilinear", antialias=True).round_().clamp_(0, 255).byte()
-        for chunk in split.images.split(4096)
-    ]
-    return Split(torch.cat(chunks), split.labels)
-
-
-def normalization_constants(kind: str, images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, for pixels scaled to 0…1 or for signals as they are.
-
-    Args:
-        kind: `half`, `dataset` or `none`.
-        images: those that are trained on, as in `Split`.
-    """
-    channels = images.shape[1]
-    if kind == "none":
-        return (0.0,) * channels, (1.0,) * channels
-    if kind == "half":
-        return (0.5,) * channels, (0.5,) * channels
-    if images.is_floating_point():
-        flat = images.double().transpose(0, 1).flatten(1)
-        deviations = flat.std(1, correction=0).clamp_min(1e-6)
-        return tuple(flat.mean(1).tolist()), tuple(deviations.tolist())
-    values = np.arange(256) / 255
-    means, stds = [], []
-    for channel in images.unbind(1):
-        # Counting the 256 values is exact, and needs no float copy of the images.
-        weights = np.bincount(channel.cpu().numpy().ravel(), minlength=256) / channel.numel()
-        mean = float(weights @ values)
-        means.append(mean)
-        stds.append(max(float(weights @ (values - mean) ** 2) ** 0.5, 1 / 255))
-    return tuple(means), tuple(stds)

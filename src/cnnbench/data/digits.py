@@ -6,7 +6,8 @@ Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UC
 import numpy as np
 import torch
 
-from cnnbench.data.dataset import DatasetInfo, Source, Split, stratified_split
+from cnnbench.data.dataset import DatasetInfo, Source, Split
+from cnnbench.data.preparation import stratified_split
 from cnnbench.registry import register
 
 TEST_IMAGES = 360

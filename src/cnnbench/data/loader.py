@@ -1,5 +1,6 @@
-"""Batches of a split that lies in memory, in an order that is a function of (seed, epoch)."""
+"""Batches of a split, in an order that is a function of (seed, epoch)."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from cnnbench.data.augmentation import Augmentation
 from cnnbench.data.dataset import Split
-from cnnbench.reproducibility import generator
+from cnnbench.data.sampling import epoch_order
 
 GATHERED_PIXELS = 2**19
 
@@ -19,12 +20,12 @@ def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         images: images or signals, as in `Split`.
         mean, std: float32, (C,), for pixels scaled to 0…1 or for signals as they are.
     """
-    return _scaled(images.to(torch.float32, copy=True), *_scale_and_shift(images, mean, std))
+    return _scaled(images.to(torch.float32, copy=True), *_scale_and_shift(images.dim() - 2, mean, std))
 
 
-def _scale_and_shift(images: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-    largest = 1 if images.is_floating_point() else 255
-    per_channel = (-1, *[1] * (images.dim() - 2))
+def _scale_and_shift(dimensions: int, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    largest = 255 if dimensions == 2 else 1
+    per_channel = (-1, *[1] * dimensions)
     return (1 / (largest * std)).view(per_channel), (mean / std).view(per_channel)
 
 
@@ -40,7 +41,9 @@ class Batches:
         batch_size: images a batch; the last batch of an epoch may be smaller.
         mean, std: per channel, as in `normalize`.
         shuffle_seed: the run's seed; None serves the split in its own order.
+        sampler: `uniform` or `balanced`, as in `epoch_order`; only with a seed.
         channels_last: give images that memory format; signals have none.
+        device: where batches are served; None is where the split is.
         augmentation: changes the images of every epoch; for training alone.
     """
 
@@ -52,20 +55,22 @@ class Batches:
         mean: Sequence[float],
         std: Sequence[float],
         shuffle_seed: int | None = None,
+        sampler: str = "uniform",
         channels_last: bool = False,
+        device: torch.device | None = None,
         augmentation: Augmentation | None = None,
     ) -> None:
-        self.device = device = split.images.device
-        self.images = split.images
-        self.labels = split.labels
+        self.split = split
+        self.labels = split.labels.to(device or split.labels.device)
+        self.device = device = self.labels.device
         self.batch_size = batch_size
         self.shuffle_seed = shuffle_seed
+        self.sampler = sampler
         self.augmentation = augmentation
-        self.memory_format = (
-            torch.channels_last if channels_last and split.images.dim() == 4 else torch.contiguous_format
-        )
+        dimensions = len(split.shape) - 1
+        self.memory_format = torch.channels_last if channels_last and dimensions == 2 else torch.contiguous_format
         constants = (torch.tensor(values, dtype=torch.float32, device=device) for values in (mean, std))
-        self.scale, self.shift = _scale_and_shift(split.images, *constants)
+        self.scale, self.shift = _scale_and_shift(dimensions, *constants)
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
@@ -77,25 +82,35 @@ class Batches:
         """
         # Several batches are gathered at once and served as views: a tenth of the calls, and still small enough
         # for the processor's cache.
-        several = max(1, GATHERED_PIXELS // (self.batch_size * self.images[0].numel()))
-        stretch = self.batch_size * several
+        stretch = self.batch_size * max(1, GATHERED_PIXELS // (self.batch_size * math.prod(self.split.shape)))
         order = self._order(number)
         # An image is mixed with the next one, the last with the first.
         ahead = 1 if self.augmentation and self.augmentation.mixes else 0
         followed = torch.cat((order, order[:ahead]))
-        for start in range(0, len(order), stretch):
-            indices = followed[start : start + stretch + ahead]
-            images, labels = self.images.index_select(0, indices), self.labels.index_select(0, indices)
+        parts = [followed[start : start + stretch + ahead] for start in range(0, len(order), stretch)]
+        for indices, images in zip(parts, self._gathered(parts), strict=True):
+            labels = self.labels.index_select(0, indices)
             if self.augmentation:
                 images, labels = self.augmentation(images, labels, indices, number)
             images = _scaled(images.to(torch.float32), self.scale, self.shift)
             images = images.contiguous(memory_format=self.memory_format)
             yield from zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
 
+    def _gathered(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The images or signals with each part's indices, on the device, as they are stored."""
+        stored = self.split.stored
+        if isinstance(stored, Tensor):
+            for indices in parts:
+                yield stored.index_select(0, self.split.stored_rows(indices))
+            return
+        rows = [self.split.stored_rows(indices.cpu()) for indices in parts]
+        for images in stored.stream(rows):
+            yield images.to(self.device, non_blocking=True)
+
     def _order(self, epoch: int) -> Tensor:
         if self.shuffle_seed is None:
             order = torch.arange(len(self.labels))
         else:
             # Drawn on the CPU, so that every device sees the same order.
-            order = torch.randperm(len(self.labels), generator=generator(self.shuffle_seed, "shuffle", epoch))
+            order = epoch_order(self.split.labels, self.sampler, self.shuffle_seed, epoch)
         return order.to(self.device)

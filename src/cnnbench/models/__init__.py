@@ -3,7 +3,8 @@
 import cnnbench.models as _package
 from cnnbench import registry
 from cnnbench.models.build import build_model
+from cnnbench.models.shapes import output_shape
 
 registry.discover(_package)
 
-__all__ = ["build_model"]
+__all__ = ["build_model", "output_shape"]

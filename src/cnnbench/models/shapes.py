@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 
-def output_shape(module: nn.Module, input_shape: Sequence[int]) -> tuple[int, ...]:
+def output_shape(module: nn.Module, input_shape: Sequence[int], *, training_batch: int = 0) -> tuple[int, ...]:
     """The shape of a module's output for one image (C, H, W) or signal (C, L), without the batch axis.
 
     Args:
         module: on any device, in any mode; left as it was.
+        training_batch: run so many images as in training, with auxiliary heads; the shape is the first output's.
 
     Raises:
         ValueError: the input is too small for a layer; the message names that layer and what reached it.
@@ -29,18 +30,19 @@ def output_shape(module: nn.Module, input_shape: Sequence[int]) -> tuple[int, ..
     was_training = module.training
     weights = {name: torch.empty_like(value, device="meta") for name, value in module.state_dict().items()}
     try:
-        module.train(False)
+        module.train(training_batch > 0)
         with torch.no_grad():
-            output = torch.func.functional_call(
-                module, weights, (torch.empty(1, *input_shape, device="meta"),), tie_weights=False
-            )
+            images = torch.empty(training_batch or 1, *input_shape, device="meta")
+            output = torch.func.functional_call(module, weights, (images,), tie_weights=False)
     except (RuntimeError, ValueError) as error:
-        raise ValueError(_too_small(input_shape, reached, error)) from None
+        hint = "; model.args={aux_logits: false} leaves out heads of torchvision's that only train"
+        raise ValueError(_too_small(input_shape, reached, error) + hint * (training_batch > 0)) from None
     finally:
         module.train(was_training)
         for hook in hooks:
             hook.remove()
-    return tuple(output.shape[1:])
+    first = output if isinstance(output, Tensor) else output[0]
+    return tuple(first.shape[1:])
 
 
 def _too_small(

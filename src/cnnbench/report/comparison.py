@@ -69,7 +69,7 @@ def compare(folder: Path) -> Comparison:
     groups: dict[str, Group] = {}
     rows = []
     for run in find_runs([folder]):
-        overrides = dict(text.split("=", 1) for text in results.read_yaml(run.path / "overrides.yaml"))
+        overrides = dict(text.lstrip("+").split("=", 1) for text in results.read_yaml(run.path / "overrides.yaml"))
         label = " ".join(f"{axis}={overrides[axis]}" for axis in axes if axis in overrides)
         state = run.status().get("state", "unknown")
         finished = state == FINISHED

@@ -5,6 +5,7 @@ Figures are made without pyplot, so that nothing is left open and threads do not
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import seaborn as sns
@@ -19,12 +20,23 @@ RECONSTRUCTIONS = 8  # images in each half of that picture
 TRAIN_COLOUR, VAL_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito: told apart by colour-blind readers
 
 
+class Pictures(Protocol):
+    """Images or signals of which only a few are looked at; an array of them is one such thing."""
+
+    @property
+    def ndim(self) -> int:
+        """4 for images, (N, C, H, W); 3 for signals, (N, C, L)."""
+
+    def __getitem__(self, index: int, /) -> np.ndarray:
+        """One of them."""
+
+
 def draw_curves(run: RunFolder) -> None:
     """Draw the curves of a run's `metrics.csv`."""
     _save(curves(run.metrics()), run.path / "curves.png")
 
 
-def draw_mistakes(run: RunFolder, test_images: np.ndarray) -> None:
+def draw_mistakes(run: RunFolder, test_images: Pictures) -> None:
     """Draw the worst mistakes of a run's `predictions.npz`.
 
     Args:
@@ -127,7 +139,7 @@ def _curve(axes: Axes, rows: Sequence[dict[str, float | None]], key: str, label:
 
 
 def mistakes(
-    images: np.ndarray, predicted: Mapping[str, np.ndarray], class_names: Sequence[str], most: int = 25
+    images: Pictures, predicted: Mapping[str, np.ndarray], class_names: Sequence[str], most: int = 25
 ) -> Figure:
     """The wrong predictions the model was surest of, each with its true class, its prediction and that probability.
 

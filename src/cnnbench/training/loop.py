@@ -70,6 +70,7 @@ class Stepper:
         task: whose loss it is.
         forward: the network, possibly compiled.
         parameters: what gradients are clipped over.
+        class_weights: (K,), what each class counts in the loss, on the device; None where all count alike.
         autocast: a fresh context for the forward pass of each step; does nothing for fp32.
         scaler: scales the loss for fp16; passes everything through for the others.
     """
@@ -82,12 +83,13 @@ class Stepper:
     scaler: torch.amp.GradScaler
     label_smoothing: float
     clip_norm: float | None
+    class_weights: Tensor | None = None
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Move the weights along one batch; returns the batch's mean loss () and the network's outputs, detached."""
         with self.autocast():
             outputs = self.forward(images)
-            loss = training_loss(self.task, outputs, images, labels, self.label_smoothing)
+            loss = training_loss(self.task, outputs, images, labels, self.label_smoothing, self.class_weights)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if self.clip_norm is not None:

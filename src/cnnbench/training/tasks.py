@@ -1,6 +1,7 @@
 """What a network is trained for: the loss that moves its weights, and what can be counted of its outputs."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch.nn.functional as F
@@ -13,9 +14,20 @@ class Loss(Protocol):
     """A loss of a batch."""
 
     def __call__(
-        self, outputs: Tensor, images: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, reduction: str = "mean"
+        self,
+        outputs: Tensor,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: Tensor | None = None,
+        reduction: str = "mean",
     ) -> Tensor:
-        """The mean over the images, (), or with reduction `none` the loss of each, (N,)."""
+        """The mean over the images, (), or with reduction `none` the loss of each, (N,).
+
+        Args:
+            class_weights: (K,), how much an image of each class counts in the mean; None counts all alike.
+        """
 
 
 @dataclass(frozen=True)
@@ -35,14 +47,29 @@ class Task:
 
 
 def cross_entropy(
-    outputs: Tensor, images: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, reduction: str = "mean"
+    outputs: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
+    reduction: str = "mean",
 ) -> Tensor:
-    """Cross-entropy of logits (N, K), in nats; labels are int64 (N,) or shares of classes, float32 (N, K)."""
-    return F.cross_entropy(outputs, labels, label_smoothing=label_smoothing, reduction=reduction)
+    """Cross-entropy of logits (N, K), in nats; labels are int64 (N,) or shares of classes, float32 (N, K).
+
+    Weighted, the mean is divided by the sum of the images' weights; with shares of classes, by N.
+    """
+    return F.cross_entropy(outputs, labels, class_weights, label_smoothing=label_smoothing, reduction=reduction)
 
 
 def squared_error(
-    outputs: Tensor, images: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, reduction: str = "mean"
+    outputs: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
+    reduction: str = "mean",
 ) -> Tensor:
     """The mean over an image's pixels of the squared difference from it, in units of normalised pixels."""
     each = F.mse_loss(outputs.float(), images, reduction="none").flatten(1).mean(1)
@@ -65,11 +92,17 @@ def split_outputs(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, tuple[T
 
 
 def training_loss(
-    task: Task, outputs: Tensor | tuple[Tensor, ...], images: Tensor, labels: Tensor, label_smoothing: float
+    task: Task,
+    outputs: Tensor | tuple[Tensor, ...],
+    images: Tensor,
+    labels: Tensor,
+    label_smoothing: float,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """The mean loss of a batch, (); each auxiliary head adds its own, times 0.3."""
     main, auxiliary = split_outputs(outputs)
-    loss = task.loss(main, images, labels, label_smoothing=label_smoothing)
+    measured = partial(task.loss, label_smoothing=label_smoothing, class_weights=class_weights)
+    loss = measured(main, images, labels)
     for other in auxiliary:
-        loss = loss + AUXILIARY_WEIGHT * task.loss(other, images, labels, label_smoothing=label_smoothing)
+        loss = loss + AUXILIARY_WEIGHT * measured(other, images, labels)
     return loss

@@ -57,6 +57,7 @@ def fit(
     compile: bool = False,
     label_smoothing: float = 0.0,
     clip_norm: float | None = None,
+    class_weights: Sequence[float] | None = None,
     monitor: str | None = None,
     patience: int | None = None,
     resume: bool = False,
@@ -69,6 +70,7 @@ def fit(
     Args:
         model: already on the device of the batches; it ends with the weights that were tested.
         monitor: what chooses the best epoch; None leaves it to the model's task.
+        class_weights: what each class counts in the training loss; None where all count alike.
         record: what every checkpoint says besides its position, such as how images were prepared.
         patience: stop after this many epochs without a better monitor.
         resume: go on from the run's last checkpoint.
@@ -91,6 +93,7 @@ def fit(
         scaler=torch.amp.GradScaler(device.type, enabled=precision == "fp16"),
         label_smoothing=label_smoothing,
         clip_norm=clip_norm,
+        class_weights=None if class_weights is None else torch.tensor(class_weights, device=device),
     )
     rows = _resume(run, model, step) if resume else []
     total = epochs * len(train.labels)

@@ -1,0 +1,27 @@
+"""`cnnbench evaluate`."""
+
+from pathlib import Path
+
+from cnnbench.cli import compose
+
+
+def evaluate(
+    run: Path,
+    *,
+    split: str,
+    data: str | None,
+    path: str | None,
+    root: str | None,
+    device: str | None,
+    batch_size: int | None,
+) -> None:
+    """Measure a run on a split and print the metrics and the folder they were written to."""
+    from cnnbench.evaluation import evaluate_run
+
+    options = compose.single([f"data={data}"]).data.options if data else None
+    folder, metrics = evaluate_run(
+        run, split=split, data=data, options=options, folder=path, root=root, device=device, batch_size=batch_size
+    )
+    for name, value in metrics.items():
+        print(f"{name:<10} {value:.4f}" if isinstance(value, float) else f"{name:<10} {value}")
+    print(folder)

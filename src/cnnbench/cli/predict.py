@@ -1,0 +1,204 @@
+"""`cnnbench predict`: classes and probabilities of image files, as lines for a reader, as CSV, or as JSON."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+
+from rich.cells import cell_len
+
+from cnnbench import results
+from cnnbench.cli.errors import RunFailed
+from cnnbench.cli.inputs import image_files
+from cnnbench.data.images import shown_name
+from cnnbench.data.polarity import LIGHT_ON_DARK
+from cnnbench.prediction import Prediction, Predictor
+from cnnbench.registry import unknown
+
+# What makes a spreadsheet take a cell for a formula, also in its full-width forms.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+COLUMNS = ("class", "probability")
+
+
+class Table:
+    """A line for each image, the file last: its width is the only one that is not known beforehand."""
+
+    def __init__(self, class_names: Sequence[str], top: int) -> None:
+        self.names = [shown_name(name) for name in class_names]
+        self.width = max(map(cell_len, (*self.names, COLUMNS[0])))
+        self.head = f"{COLUMNS[0]}{' ' * (self.width - 5)}  {COLUMNS[1]}  " * top + "file\n"
+        self.foot = ""
+
+    def row(self, prediction: Prediction) -> str:
+        """Nothing for a file with an error: its line is on standard error."""
+        if prediction.error is not None:
+            return ""
+        cells = []
+        for number, share in zip(prediction.classes, prediction.probabilities, strict=True):
+            name = self.names[number]
+            cells.append(f"{name}{' ' * (self.width - cell_len(name))}  {share:>11.2%}  ")
+        return f"{''.join(cells)}{shown_name(prediction.file)}\n"
+
+
+class Csv:
+    """A row for each file. A name that a spreadsheet would take for a formula gets an apostrophe in front."""
+
+    def __init__(self, class_names: Sequence[str], top: int) -> None:
+        self.names = [_harmless(name) for name in class_names]
+        self.top = top
+        numbered = [name if place == 1 else f"{name}_{place}" for place in range(1, top + 1) for name in COLUMNS]
+        self.head = results.csv_line(["file", *numbered, "error"])
+        self.foot = ""
+
+    def row(self, prediction: Prediction) -> str:
+        """Probabilities in full: read as a float32, they are the model's to the bit."""
+        pairs = zip(prediction.classes, prediction.probabilities, strict=True)
+        cells = [cell for number, share in pairs for cell in (self.names[number], share)] or [""] * (2 * self.top)
+        return results.csv_line([_harmless(prediction.file), *cells, _harmless(prediction.error or "")])
+
+
+class Json:
+    """One array with an object for each file, on a line of its own; pure ASCII."""
+
+    def __init__(self, class_names: Sequence[str], top: int) -> None:
+        self.names = [_text(name) for name in class_names]
+        self.head, self.foot = "[", "\n]\n"
+        self.between = "\n"
+
+    def row(self, prediction: Prediction) -> str:
+        """`predictions`, the likeliest first, or `error`."""
+        value: dict[str, object] = {"file": _text(prediction.file)}
+        if prediction.error is None:
+            pairs = zip(prediction.classes, prediction.probabilities, strict=True)
+            value["predictions"] = [{"class": self.names[number], "probability": share} for number, share in pairs]
+        else:
+            value["error"] = prediction.error
+        between, self.between = self.between, ",\n"
+        return between + json.dumps(value)
+
+
+Rows = Table | Csv | Json
+FORMATS: dict[str, type[Rows]] = {"table": Table, "csv": Csv, "json": Json}
+
+
+class Tally:
+    """What is told at the end: files that failed, and images that look reversed."""
+
+    def __init__(self) -> None:
+        self.good = self.failed = self.reversed = 0
+        self.first_reversed = ""
+
+    def failure(self, file: str, reason: str) -> None:
+        """Say at once what is wrong with a file."""
+        self.failed += 1
+        print(f"error: {shown_name(file)}: {reason}", file=sys.stderr)
+
+    def add(self, prediction: Prediction) -> None:
+        """Count a prediction."""
+        if prediction.error is not None:
+            self.failure(prediction.file, prediction.error)
+            return
+        self.good += 1
+        if prediction.is_reversed:
+            self.first_reversed = self.first_reversed or prediction.file
+            self.reversed += 1
+
+    def warn(self, polarity: str | None, *, invert: bool) -> None:
+        """Say how many images look reversed, if any."""
+        if not self.reversed:
+            return
+        light, dark = "light on dark", "dark on light"
+        trained, found = (light, dark) if polarity == LIGHT_ON_DARK else (dark, light)
+        remedy = "without --invert they would not be" if invert else "--invert turns them round"
+        print(
+            f"warning: {self.reversed} of {self.good} images are {found}, and the run was trained on {trained}: "
+            f"{remedy}. The first is {shown_name(self.first_reversed)}",
+            file=sys.stderr,
+        )
+
+    def close(self) -> None:
+        """The end.
+
+        Raises:
+            RunFailed: some files could not be read.
+            ValueError: there were none.
+        """
+        if self.failed:
+            raise RunFailed(f"{self.failed} could not be read, {self.good} were predicted")
+        if not self.good:
+            raise ValueError("no images: the folders or the list named hold no files")
+
+
+def predict(
+    run: Path,
+    paths: Sequence[str],
+    *,
+    top: int,
+    form: str,
+    out: Path | None,
+    batch_size: int | None,
+    device: str | None,
+    invert: bool,
+    null: bool,
+) -> None:
+    """Predict and print, or write; errors of single files go to standard error.
+
+    Raises:
+        ValueError: the command is wrong; nothing has been printed or written.
+        RunFailed: some files could not be read; the others have been predicted.
+    """
+    if form not in FORMATS:
+        raise ValueError(unknown("format", form, FORMATS))
+    if out is not None and ((out.exists() and not out.is_file()) or not out.parent.is_dir()):
+        raise ValueError(f"--out {out}: accepted is a file, new or to be replaced, in a folder that is there")
+    tally = Tally()
+    files = image_files(paths, null=null, complain=tally.failure)
+    if out is not None:
+        # A second run over a folder that the first has written to.
+        own = os.path.abspath(out)
+        files = (file for file in files if not file.endswith(out.name) or os.path.abspath(file) != own)
+    first = next(files, None)
+    if first is None:
+        tally.close()
+        return
+    predictor = Predictor(run, device=device, batch_size=batch_size)
+    batches = predictor.predict(chain([first], files), top=top, invert=invert)
+    with closing(batches), _opened(out) as file:
+        write(file, FORMATS[form](predictor.class_names, top), batches, tally.add)
+    tally.warn(predictor.polarity, invert=invert)
+    tally.close()
+
+
+def write(file: BinaryIO, rows: Rows, batches: Iterable[list[Prediction]], tell: Callable[[Prediction], None]) -> None:
+    """Write what each batch came to as soon as it is there, and tell of each prediction."""
+    file.write(rows.head.encode())
+    for batch in batches:
+        file.write("".join(map(rows.row, batch)).encode())
+        file.flush()
+        for prediction in batch:
+            tell(prediction)
+    file.write(rows.foot.encode())
+    file.flush()
+
+
+@contextmanager
+def _opened(out: Path | None) -> Iterator[BinaryIO]:
+    if out is None:
+        yield sys.stdout.buffer
+    else:
+        with results.replacing(out) as file:
+            yield file
+
+
+def _harmless(text: str) -> str:
+    """A cell that no spreadsheet computes."""
+    return f"'{_text(text)}" if text.startswith(FORMULA) else _text(text)
+
+
+def _text(name: str) -> str:
+    r"""A name as Unicode: a byte of a path that is not UTF-8, 0xff, is written \udcff, as Python shows it."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,240 @@
+"""One's own images: a folder with a folder for each class, or a CSV file that names files and labels.
+
+Layouts and order: listing.py, listing_csv.py. What a file must be: images.py. Where decoded images are kept:
+pixel_store.py. A set that is larger than `data.memory_limit` stays in its files, and batches are decoded from them.
+"""
+
+import functools
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+from tqdm import tqdm
+
+from cnnbench.data.dataset import DatasetInfo, Files, Source, Split
+from cnnbench.data.image_files import ImageFiles, Paths, Reader, WrongSize, probed, read_blocks
+from cnnbench.data.images import Decoding
+from cnnbench.data.listing import Listing, list_folder
+from cnnbench.data.listing_csv import list_csv
+from cnnbench.data.memory import parse_bytes, total_memory
+from cnnbench.data.pixel_store import Damaged, Stored, Writer, open_store
+from cnnbench.data.processes import cores
+from cnnbench.data.reading import shown_name
+from cnnbench.registry import register, unknown
+
+log = logging.getLogger("cnnbench")
+
+FORMAT = 1  # of what the cache holds; to be raised when the same files would decode to other pixels
+PROBED = 100  # files that are looked at to find out channels and size
+SHOWN = 20  # bad files that an error lists
+ON_BAD_IMAGE = ("fail", "skip")
+
+
+@register("data_kept", "image_folder")
+@register("data", "image_folder")
+def image_folder(
+    root: str,
+    download: bool,
+    path: str | None,
+    channels: int | None,
+    resize: str,
+    background: list[int],
+    on_bad_image: str,
+    cache: str | None,
+    memory_limit: str | None,
+    workers: int | None,
+    image_size: int | None = None,
+) -> Source:
+    """Images from files of one's own, decoded once at their final size.
+
+    Args:
+        root, download: not used; `path` says it all.
+        path: `DIR/train/<class>/…` with `val` and `test` if there are any, `DIR/<class>/…`, or a CSV file.
+        channels: 1 or 3; None is 3 if one of the probed images is in colour: 100, evenly spread over all.
+        resize, background: as in `Decoding`.
+        on_bad_image: `fail`, or `skip` to leave out what cannot be read.
+        cache: the folder for decoded images; `auto` is the user's cache folder, None is none.
+        memory_limit: decoded images that are larger together are decoded anew for each batch; None is a third of
+            the memory.
+        workers: processes that decode; None is one for each core, 0 decodes in this one.
+        image_size: None is that of all images, if it is square and the same.
+
+    Raises:
+        ValueError: an option out of its range, a layout that is none, images that cannot be read or differ in size.
+    """
+    if on_bad_image not in ON_BAD_IMAGE:
+        raise ValueError(unknown("data.on_bad_image", on_bad_image, ON_BAD_IMAGE))
+    if workers is not None and workers < 0:
+        raise ValueError(f"data.workers={workers}: accepted is null or a whole number from 0")
+    limit = total_memory() // 3 if memory_limit is None else parse_bytes("data.memory_limit", memory_limit)
+    listing = _listing(path)
+    paths = Paths(listing.root, listing.paths)
+    how = _decoding(paths, channels, image_size, resize, background)
+    shape = (len(paths), how.channels, how.image_size, how.image_size)
+    fits = shape[0] * shape[1] * shape[2] * shape[3] <= limit
+    workers = cores() if workers is None else workers
+    reader = Reader(paths, how, one_size=image_size is None, keep=fits)
+    sizes = listing.versions[:, 0]
+    stored = _stored(_Wanted(_key(listing, reader), reader, sizes, _cache_file(cache, listing, reader), workers))
+    skipped = [(listing.paths[row], reason) for row, reason in sorted(stored.bad.items())]
+    if skipped and on_bad_image == "fail":
+        raise ValueError(_bad_images(listing, skipped))
+    images = torch.from_numpy(stored.pixels) if fits else ImageFiles(reader, workers)
+    splits = {split: _split(listing, rows, images, stored.bad) for split, rows in listing.splits.items()}
+    _refuse_empty(listing, splits)
+    info = DatasetInfo("image_folder", how.channels, how.image_size, listing.class_names)
+    left_out = tuple((shown_name(file), reason) for file, reason in skipped)
+    return Source(info, splits["train"], splits.get("test"), splits.get("val"), left_out)
+
+
+def _listing(path: str | None) -> Listing:
+    if not path:
+        raise ValueError(
+            f"data.path={'null' if path is None else repr(path)}: accepted is a folder that holds a folder of images "
+            "for each class, or a CSV file of path,label"
+        )
+    where = os.path.expanduser(path)
+    if os.path.isfile(where):
+        return list_csv(where)
+    if not os.path.isdir(where):
+        kind = "is neither a folder nor a file" if os.path.exists(where) else "does not exist"
+        raise ValueError(f"data.path={shown_name(path)!r} {kind}: looked for {shown_name(os.path.abspath(where))!r}")
+    listing = list_folder(where)
+    if listing.ignored:
+        named = ", ".join(shown_name(name) for name in listing.ignored[:5])
+        _say_once(f"{shown_name(path)}: {len(listing.ignored)} entries outside any class are ignored: {named}")
+    return listing
+
+
+@functools.lru_cache(maxsize=32)
+def _say_once(text: str) -> None:
+    """A run looks at its folder more than once."""
+    log.info(text)
+
+
+def _decoding(
+    paths: Paths, channels: int | None, image_size: int | None, resize: str, background: Sequence[int]
+) -> Decoding:
+    """How files are decoded, as far as the user has not said it by a look at some of them."""
+    colour = (background[0], background[1], background[2]) if len(background) == 3 else tuple(background)
+    checked = Decoding(channels or 1, image_size or 1, resize, colour)  # type: ignore[arg-type]
+    if channels is not None and image_size is not None:
+        return checked
+    found = probed(paths, PROBED)
+    if not found:
+        found = [(shown_name(paths[0]), (1, 1, 1))]  # nothing can be read, and the decoder will say why
+    if channels is None:
+        channels = max(shape[0] for _, shape in found)
+    if image_size is None:
+        name, (_, width, height) = found[0]
+        for other, (_, w, h) in found:
+            if (w, h) != (width, height):
+                raise ValueError(_ask_for_size(f"{name!r} has {width} × {height} pixels, {other!r} {w} × {h}"))
+        if width != height:
+            raise ValueError(_ask_for_size(f"the images are not square: {name!r} has {width} × {height} pixels"))
+        image_size = width
+    return Decoding(channels, image_size, resize, checked.background)
+
+
+def _ask_for_size(problem: str) -> str:
+    return f"data.image_size=null, but {problem}. Accepted is a whole number of pixels, and data.resize says how"
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Files to be decoded, known by a key that changes with any of them."""
+
+    key: str
+    reader: Reader = field(compare=False)
+    sizes: np.ndarray = field(compare=False)
+    cache: Path | None = field(compare=False)
+    workers: int = field(compare=False)
+
+
+@functools.lru_cache(maxsize=2)
+def _stored(wanted: _Wanted) -> Stored:
+    """The decoded images: from the cache, or decoded now; the last two sets are kept."""
+    count = len(wanted.sizes)
+    if wanted.cache is not None:
+        try:
+            found = open_store(wanted.cache, wanted.key)
+        except Damaged as damage:
+            log.warning("the decoded images in %s are damaged: %s. Decoding them again", wanted.cache, damage)
+        else:
+            if found is not None:
+                log.info("%d images: decoded before, in %s", count, wanted.cache)
+                return found
+    size = wanted.reader.how.image_size
+    shape = (count if wanted.reader.keep else 0, wanted.reader.how.channels, size, size)
+    writer = Writer(wanted.cache, shape)
+    blocks = read_blocks(wanted.reader, wanted.sizes, wanted.workers)
+    try:
+        writer.start()
+        # disable=None: a bar on a terminal, silence elsewhere.
+        with tqdm(total=count, desc="decoding", unit="img", unit_scale=True, disable=None) as bar:
+            for block in blocks:
+                writer.add(block)
+                bar.update(block.files)
+        return writer.finish(wanted.key)
+    except WrongSize as error:
+        raise ValueError(_ask_for_size(str(error))) from None
+    finally:
+        blocks.close()
+        writer.close()
+
+
+def _key(listing: Listing, reader: Reader) -> str:
+    """Changes with the decoder, with what is asked of it, and with any file's name, size, times or inode."""
+    asked = f"{FORMAT} {PIL.__version__} {reader.how} {reader.one_size} {reader.keep} {len(listing.paths)}"
+    digest = hashlib.sha256(asked.encode())
+    digest.update(reader.paths.content)
+    digest.update(reader.paths.ends.tobytes())
+    digest.update(listing.versions.tobytes())
+    return digest.hexdigest()
+
+
+def _cache_file(cache: str | None, listing: Listing, reader: Reader) -> Path | None:
+    """Where a set of images is kept: one file for each folder and way of decoding, replaced when the files change."""
+    if cache is None:
+        return None
+    folder = Path(cache).expanduser()
+    if cache == "auto":
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        folder = Path(home) / "cnnbench"
+    asked = f"{reader.how} {reader.one_size} {reader.keep}"
+    identity = hashlib.sha256(asked.encode() + os.fsencode(os.path.realpath(listing.path))).hexdigest()
+    return folder / f"{identity[:24]}.pixels"
+
+
+def _split(listing: Listing, rows: range, images: torch.Tensor | Files, bad: dict[int, str]) -> Split:
+    good = torch.from_numpy(np.setdiff1d(np.arange(rows.start, rows.stop), [*bad]))
+    labels = torch.tensor(listing.labels)[good]
+    if isinstance(images, torch.Tensor) and len(good) == len(rows):
+        return Split(images[rows.start : rows.stop], labels)
+    return Split(images, labels, good)
+
+
+def _refuse_empty(listing: Listing, splits: dict[str, Split]) -> None:
+    """A class may have lost all of its images to `skip`."""
+    counts = splits["train"].labels.bincount(minlength=len(listing.class_names))
+    for name, count in zip(listing.class_names, counts.tolist(), strict=True):
+        if count == 0:
+            raise ValueError(f"data.path={shown_name(listing.path)!r}: no image of class {name!r} can be read")
+    for split, images in splits.items():
+        if not len(images):
+            raise ValueError(f"data.path={shown_name(listing.path)!r}: no image of {split} can be read")
+
+
+def _bad_images(listing: Listing, bad: Sequence[tuple[str, str]]) -> str:
+    lines = [f"\n  {shown_name(file)}: {reason}" for file, reason in bad[:SHOWN]]
+    more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    return (
+        f"data.path={shown_name(listing.path)!r}: {len(bad)} of {len(listing.paths)} files cannot be read as images; "
+        f"data.on_bad_image=skip leaves them out{''.join(lines)}{more}"
+    )

@@ -1,0 +1,30 @@
+"""Sizes of memory: what a user writes, and what this machine has."""
+
+import os
+import re
+from pathlib import Path
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def parse_bytes(key: str, text: str) -> int:
+    """A size such as 500000000, 500MB or 2GiB, in bytes.
+
+    Raises:
+        ValueError: it is none; the message names the key.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip(), re.IGNORECASE)
+    if match is None or match[2].upper() not in UNITS:
+        raise ValueError(f"{key}={text}: accepted is null, a number of bytes, or one such as 500MB or 2GiB")
+    return int(float(match[1]) * UNITS[match[2].upper()])
+
+
+def total_memory() -> int:
+    """The bytes of memory this process may use: the machine's, or its container's if that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(total, int(CGROUP_LIMIT.read_text()))
+    except (OSError, ValueError):  # no such limit
+        return total

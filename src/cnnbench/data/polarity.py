@@ -1,0 +1,63 @@
+"""Which is lighter in greyscale images, the figure or what lies around it: a photographed digit often is reversed."""
+
+import numpy as np
+from torch import Tensor
+
+LIGHT_ON_DARK, DARK_ON_LIGHT = "light_on_dark", "dark_on_light"
+CLEAR_SHARE = 0.99  # of the training images, before a polarity is called the dataset's
+LEAST_CONTRAST = 0.1  # of an image's own range; nearer to the middle, an image has no polarity
+SAMPLE = 2000
+
+
+def polarity_of(images: Tensor) -> str | None:
+    """The polarity that nearly all of a training set's images share, from an even sample of them.
+
+    Args:
+        images: as in `Split`.
+
+    Returns:
+        `light_on_dark`, `dark_on_light`, or None for colour, signals, and images of both kinds.
+    """
+    if images.dim() != 4 or images.shape[1] != 1:
+        return None
+    contrasts = border_contrast(images[:: -(-len(images) // SAMPLE)].cpu().numpy())
+    for polarity, sign in ((LIGHT_ON_DARK, -1), (DARK_ON_LIGHT, 1)):
+        if (sign * contrasts >= LEAST_CONTRAST).mean() >= CLEAR_SHARE:
+            return polarity
+    return None
+
+
+def is_reversed(images: np.ndarray, polarity: str) -> np.ndarray:
+    """Whether each image has the other polarity.
+
+    Args:
+        images: uint8, (N, 1, H, W).
+        polarity: `light_on_dark` or `dark_on_light`, the training set's.
+
+    Returns:
+        bool, (N,).
+    """
+    sign = 1 if polarity == LIGHT_ON_DARK else -1
+    return sign * border_contrast(images) >= LEAST_CONTRAST
+
+
+def border_contrast(images: np.ndarray) -> np.ndarray:
+    """Where the median of the outermost pixels lies between an image's darkest (−1) and its brightest value (1).
+
+    The median and the image's own range make it the same for a faint pencil and a thick pen, and a stroke may touch
+    the border; the mean of border and centre told 1 % of scikit-learn's 8×8 digits wrong.
+
+    Args:
+        images: uint8, (N, 1, H, W). With numpy, for torch's threads wait for each other where others use the cores.
+
+    Returns:
+        float64, (N,); 0 for an image of one brightness.
+    """
+    pixels = images[:, 0]
+    border = np.concatenate([pixels[:, 0], pixels[:, -1], pixels[:, 1:-1, 0], pixels[:, 1:-1, -1]], 1)
+    # The mean of the middle two, so that an inverted image has the inverted median.
+    border.sort(1)
+    count = border.shape[1]
+    median = (border[:, (count - 1) // 2].astype(float) + border[:, count // 2]) / 2
+    low, high = pixels.min((1, 2)).astype(float), pixels.max((1, 2)).astype(float)
+    return (2 * median - low - high) / np.maximum(high - low, 1)

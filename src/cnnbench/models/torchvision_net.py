@@ -1,0 +1,113 @@
+"""Any of torchvision's image classifiers, untrained, fitted to the data's channels, size and classes."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from cnnbench.models.shapes import output_shape
+from cnnbench.registry import register, unknown
+
+NEUTRAL = {"width": 1, "depth": 1, "activation": "relu", "dropout": 0}
+REFUSED = {
+    "weights": "networks start untrained, and nothing is downloaded",
+    "pretrained": "networks start untrained, and nothing is downloaded",
+    "num_classes": "it follows from the data",
+}
+# Its absence makes torchvision warn and do the same.
+INIT_WEIGHTS = {"googlenet": True, "inception_v3": True}
+
+
+@register("model", "torchvision")
+def torchvision_net(
+    in_channels: int,
+    image_size: int,
+    num_classes: int,
+    width: float,
+    depth: int,
+    activation: str,
+    dropout: float,
+    arch: str,
+    args: dict[str, Any],
+) -> nn.Module:
+    """The network `torchvision.models.<arch>`, with as many input channels and classes as the data have.
+
+    Shapes: images (N, C, H, W) to logits (N, num_classes). googlenet and inception_v3 give a tuple while training:
+    the logits, then those of each auxiliary classifier.
+
+    Args:
+        arch: a name from `torchvision.models.list_models`.
+        args: passed on to it, such as {"dropout": 0.3}. Transformers whose parts depend on the image size get it.
+
+    Raises:
+        ValueError: a width, depth, activation or dropout, which these networks take no part in; an unknown arch or
+            argument; images the network cannot take.
+    """
+    import torchvision.models  # here, because it takes a second
+
+    for key, value in {"width": width, "depth": depth, "activation": activation, "dropout": dropout}.items():
+        if value != NEUTRAL[key]:
+            raise ValueError(
+                f"model.{key}={value}: accepted is {NEUTRAL[key]}, because torchvision's networks are as published; "
+                "they take arguments of their own through model.args, such as model.args={dropout: 0.3}"
+            )
+    known = torchvision.models.list_models(module=torchvision.models)
+    if arch not in known:
+        raise ValueError(unknown("model.arch", arch, known))
+    for key in REFUSED.keys() & args.keys():
+        raise ValueError(f"model.args.{key}={args[key]}: not accepted, because {REFUSED[key]}")
+    given = {**_arguments_for(arch, image_size), **args}
+    device = torch.get_default_device()
+    try:
+        with torch.device("cpu"), _WeightsOn(device):
+            model = torchvision.models.get_model(arch, weights=None, num_classes=num_classes, **given).to(device)
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"model.arch={arch} cannot be built with {given}: {reason}") from None
+    if in_channels != 3:
+        _replace_first_channels(model, in_channels)
+    try:
+        output_shape(model, (in_channels, image_size, image_size))
+    except Exception as error:
+        images = f"images of {image_size}×{image_size} pixels and {in_channels} channel(s)"
+        raise ValueError(f"model.arch={arch} cannot take {images}: {error}") from None
+    return model
+
+
+class _WeightsOn(TorchFunctionMode):
+    """Puts what `torch.empty` makes, which is where layers take their weights from, on a device.
+
+    Whatever else a constructor computes stays on the CPU: RegNet derives its widths from tensors, and the meta device
+    has no values.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        options = dict(kwargs or {})
+        if func is torch.empty and options.get("device") is None:
+            options["device"] = self.device
+        return func(*args, **options)
+
+
+def _arguments_for(arch: str, image_size: int) -> dict[str, Any]:
+    if arch.startswith("vit_"):
+        return {"image_size": image_size}
+    if arch.startswith("maxvit"):
+        return {"input_size": (image_size, image_size)}
+    return {"init_weights": INIT_WEIGHTS[arch]} if arch in INIT_WEIGHTS else {}
+
+
+def _replace_first_channels(model: nn.Module, in_channels: int) -> None:
+    """Let the first convolution read `in_channels`; its new weights are drawn from among those it had."""
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    before = first.weight.detach()
+    drawn = torch.randint(before.numel(), (len(before), in_channels, *before.shape[2:]), device=before.device)
+    first.in_channels = in_channels
+    first.weight = nn.Parameter(before.flatten()[drawn])

@@ -1,0 +1,198 @@
+"""What a config asks for, built and checked: data, model, optimizer, schedule, batches."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnbench.analysis import Summary, summarize
+from cnnbench.config import AugmentConfig, Config
+from cnnbench.data import Augmentation, Batches, Dataset, DatasetInfo, Split, load_source, prepare
+from cnnbench.models import build_model, output_shape
+from cnnbench.training.device import autocast, resolve_device
+from cnnbench.training.loggers import open_logger
+from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
+from cnnbench.training.tasks import task_of
+
+
+@dataclass
+class Parts:
+    """Everything a run needs, built and checked."""
+
+    device: torch.device
+    dataset: Dataset
+    model: nn.Module
+    complexity: Summary
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+
+
+def build_parts(config: Config, *, shapes_only: bool = False) -> Parts:
+    """Load the data and build model, optimizer and schedule.
+
+    Args:
+        shapes_only: allocate no weights; enough to find out that a config cannot work.
+
+    Raises:
+        ValueError: anything in the config that does not exist here or does not fit together.
+    """
+    device = resolve_device(config.trainer.device)
+    autocast(device, config.trainer.precision)
+    open_logger(config.logger.name, None, config.logger.options)
+    dataset = load_dataset(config)
+    model = model_for(config, dataset.info, "meta" if shapes_only else "cpu")
+    _check_task(config, model, dataset.info)
+    augmentation_of(config, dataset.info, device)
+    complexity = summarize(model, dataset.info.input_shape)
+    _check_batches(config, model, dataset)
+    if not shapes_only:
+        model = placed(model, device, config)
+    optimizer = build_optimizer(
+        config.optimizer.name,
+        model,
+        lr=config.optimizer.lr,
+        weight_decay=config.optimizer.weight_decay,
+        decay_bias_and_norm=config.optimizer.decay_bias_and_norm,
+        options=config.optimizer.options,
+    )
+    schedule = build_schedule(
+        config.scheduler.name,
+        epochs=config.trainer.epochs,
+        steps_per_epoch=-(-len(dataset.train) // config.trainer.batch_size),
+        warmup_epochs=config.scheduler.warmup_epochs,
+        options=config.scheduler.options,
+    )
+    return Parts(device, dataset, model, complexity, optimizer, schedule)
+
+
+def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
+    """Refuse settings of classification where there are no classes."""
+    task, trainer = task_of(model), config.trainer
+    if task.has_classes:
+        return
+    if trainer.monitor not in (None, task.monitor):
+        raise ValueError(f"trainer.monitor={trainer.monitor}: accepted for {task.name} is null or {task.monitor}")
+    if config.data.class_weights != "none":
+        raise ValueError(f"data.class_weights={config.data.class_weights}: {task.name} has no labels, accepted is none")
+    if trainer.label_smoothing > 0:
+        raise ValueError(f"trainer.label_smoothing={trainer.label_smoothing}: {task.name} has no labels, accepted is 0")
+    for name in ("mixup", "cutmix"):
+        if value := getattr(config.augment, name):
+            raise ValueError(f"augment.{name}={value}: {task.name} has no labels to mix, accepted is 0")
+    if info.dimensions != 2:
+        raise ValueError(f"model={config.model.name} takes images, and data={info.name} are signals")
+
+
+def _check_batches(config: Config, model: nn.Module, dataset: Dataset) -> None:
+    """Refuse what training alone cannot do: heads that do not fit, or norms over a last batch of one image."""
+    output_shape(model, dataset.info.input_shape, training_batch=2)
+    images, batch_size = len(dataset.train), config.trainer.batch_size
+    if images % batch_size == 1 or batch_size == 1:
+        try:
+            output_shape(model, dataset.info.input_shape, training_batch=1)
+        except ValueError as error:
+            raise ValueError(
+                f"trainer.batch_size={batch_size} leaves a batch of one of the {images} training images, and a norm "
+                f"over a single value has nothing to measure: {error}"
+            ) from None
+
+
+def load_dataset(config: Config, *, test_on_all: bool = False) -> Dataset:
+    """The config's data, split and measured.
+
+    Args:
+        test_on_all: the test split of data that has none is all of it, for a model that has not seen it.
+
+    Raises:
+        ValueError: unknown or missing data, or nothing left to train on.
+    """
+    data = config.data
+    settings = data_settings(config)
+    source = load_source(data.name, root=data.root, download=data.download, options=data.options, settings=settings)
+    if test_on_all and source.test is None:
+        source = replace(source, test=source.train)
+    return prepare(
+        source,
+        seed=config.seed,
+        test_fraction=data.test_fraction,
+        val_fraction=data.val_fraction,
+        train_limit=data.train_limit,
+        image_size=data.image_size,
+        normalization=data.normalize,
+    )
+
+
+def data_settings(config: Config) -> dict[str, Any]:
+    """What the config says for any dataset, and a dataset may ask to be given."""
+    return {"image_size": config.data.image_size, "test_fraction": config.data.test_fraction}
+
+
+def model_for(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Module:
+    """The config's model, fitted to the data's channels, size and classes.
+
+    Raises:
+        ValueError: an unknown model or option, or data it cannot take.
+    """
+    return build_model(
+        config.model.name,
+        in_channels=info.in_channels,
+        image_size=info.image_size,
+        num_classes=info.num_classes,
+        dimensions=info.dimensions,
+        width=config.model.width,
+        depth=config.model.depth,
+        activation=config.model.activation,
+        dropout=config.model.dropout,
+        init=config.model.init,
+        init_std=config.model.init_std,
+        options=config.model.options,
+        seed=config.seed,
+        device=device,
+    )
+
+
+def placed(model: nn.Module, device: torch.device, config: Config) -> nn.Module:
+    """The model on a device, in the config's memory format."""
+    memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
+    return model.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+
+
+def augmentation_of(config: Config, info: DatasetInfo, device: torch.device) -> Augmentation | None:
+    """What training does to its images; None where no key of `augment` asks for anything.
+
+    Raises:
+        ValueError: the data are signals, or a crop is as large as the images.
+    """
+    knobs = asdict(config.augment)
+    name = knobs.pop("name")
+    if config.augment == replace(AugmentConfig(), name=name):
+        return None
+    if info.dimensions != 2:
+        changed = [f"augment.{key}={value}" for key, value in knobs.items() if value != getattr(AugmentConfig(), key)]
+        raise ValueError(
+            f"{changed[0]} (augment={name}) changes images, and data={config.data.name} are signals: "
+            "accepted is augment=none"
+        )
+    if config.augment.crop >= info.image_size:
+        raise ValueError(
+            f"augment.crop={config.augment.crop}: accepted is less than the {info.image_size} pixels of the images"
+        )
+    return Augmentation(seed=config.seed, num_classes=info.num_classes, device=device, **knobs)
+
+
+def batches_of(
+    split: Split, *, dataset: Dataset, config: Config, device: torch.device, shuffle: bool = False
+) -> Batches:
+    """A split's batches on a device: shuffled and augmented of the training size, or ordered of the evaluation size."""
+    return Batches(
+        split.to(device),
+        config.trainer.batch_size if shuffle else config.trainer.eval_batch_size,
+        mean=dataset.mean,
+        std=dataset.std,
+        shuffle_seed=config.seed if shuffle else None,
+        sampler=config.data.sampler,
+        channels_last=config.trainer.channels_last,
+        device=device,
+        augmentation=augmentation_of(config, dataset.info, device) if shuffle else None,
+    )
