@@ -121,6 +121,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=6_000, help="that torchvision's way sees")
     parser.add_argument("--workers", type=int, default=0, help="of torchvision's DataLoader")
+    parser.add_argument("--only-images", action="store_true", help="leave the epochs of training out")
     parser.add_argument("--processor", action="store_true", help="processor time of one thread; workers are left out")
     arguments = parser.parse_args()
     clock: Clock = time.process_time if arguments.processor else time.perf_counter
@@ -140,6 +141,8 @@ def main() -> None:
     times = measured(alone, arguments.rounds)
     ratios = [t["images, torchvision"] / t["images, standard"] for t in times]
     print_ratio("images", "torchvision ÷ standard", ratios)
+    if arguments.only_images:
+        return
     epochs: dict[str, Callable[[], float]] = {
         f"epoch, {name}": lambda config=config: epoch(config, clock)  # type: ignore[misc]
         for name, config in configs.items()

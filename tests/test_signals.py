@@ -20,7 +20,7 @@ from scipy.signal import find_peaks
 from cnnbench import registry
 from cnnbench.cli.compose import single
 from cnnbench.data import data_shape, load_source, prepare
-from cnnbench.job import data_settings
+from cnnbench.parts import data_settings
 from cnnbench.results import RunFolder, read_confusion
 
 NAMES = ("sine", "square", "sawtooth", "chirp", "ecg_normal", "ecg_anomaly")

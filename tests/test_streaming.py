@@ -15,6 +15,7 @@ from cnnbench.data import Batches, prepare
 from cnnbench.data.image_files import ImageFiles
 from cnnbench.data.processes import in_processes, stopping
 from cnnbench.parts import augmentation_of
+from test_augmentation import STRONG, augmentation
 from test_image_folder import draw, load, photos, write_folder
 
 
@@ -39,7 +40,11 @@ def batches(source, shuffle=True, **options):
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])
-@pytest.mark.parametrize("options", [{}, {"sampler": "balanced", "channels_last": True}, {"shuffle": False}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"sampler": "balanced", "channels_last": True}, {"shuffle": False}, {"augmentation": augmentation(**STRONG)}],
+    ids=lambda options: " ".join(options) or "plain",
+)
 def test_streamed_batches_are_those_from_memory_to_the_bit(workers, options, folder):
     inside, memory = batches(load(folder, image_size=6), **options)
     outside, stream = batches(load(folder, image_size=6, memory_limit="1", workers=workers), **options)

@@ -61,7 +61,10 @@ def _keys(seed: int, epoch: int, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What training does to its images, in this order; each knob is off at 0, `scale` at [1, 1].
+    """What training does to its images; each knob is off at 0, `scale` at [1, 1].
+
+    First pixels change places, all in one reading: flip, then rotation, shear and scale about the centre, then shift
+    and crop; what comes from outside the image is black. Then come brightness and contrast, erasing, and mixing.
 
     Args:
         seed: the run's.
@@ -104,8 +107,8 @@ class Augmentation:
     def __call__(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """The images as one epoch sees them.
 
-        An image's partner is the one after it in the epoch's order, and the first one is the last one's: an image, as
-        changed as any other, that a loader has at hand and that does not depend on where batches end.
+        An image's partner is the one after it in the epoch's order (the last one's is the first), changed by its own
+        parameters: any image of the split may be it, a loader has it at hand, and where batches end plays no part.
 
         Args:
             images: uint8, (N, C, H, W), one after another in the epoch's order; where `mixes`, (N + 1, C, H, W): the
@@ -251,8 +254,11 @@ def read_from(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     x = torch.arange(width, device=maps.device) - (width - 1) / 2
     y = torch.arange(height, device=maps.device) - (height - 1) / 2
     maps = maps * maps.new_tensor([2 / width, 2 / height]).view(1, 2, 1)
-    a, b, c = (maps[..., i, None, None] for i in range(3))
-    return a * x.view(1, -1), b * y.view(-1, 1) + c
+    a, b, c = maps.unsqueeze(-2).unbind(-1)
+    # x and y by themselves: half as large, an operation stays within one thread.
+    across = torch.stack([a[:, axis] * x for axis in (0, 1)], 1)
+    down = torch.stack([b[:, axis] * y + c[:, axis] for axis in (0, 1)], 1)
+    return across.unsqueeze(-2), down.unsqueeze(-1)
 
 
 def box(top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
