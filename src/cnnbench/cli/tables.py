@@ -14,7 +14,8 @@ from cnnbench.report.comparison import Comparison, cells
 
 def show_run(summary: Mapping[str, Any]) -> None:
     """Print what a run came to."""
-    table = Table(title=f"{summary['model']} on {summary['data']}, seed {summary['seed']}", title_justify="left")
+    title = f"{summary['model']} on {summary['data']}, seed {summary['seed']}"
+    table = Table(title=title, title_justify="left", min_width=len(title))
     table.add_column("result")
     table.add_column("value", justify="right")
     classes = (

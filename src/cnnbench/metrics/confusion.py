@@ -1,5 +1,7 @@
 """The confusion matrix as a sum: batches, devices and processes add up to the same counts in any order."""
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -17,4 +19,10 @@ def add_to_confusion(confusion: Tensor, predictions: Tensor, labels: Tensor) -> 
     """
     # bincount would read its input's maximum back to the host; scatter_add does not.
     cells = labels * confusion.shape[1] + predictions
-    confusion.view(-1).scatter_add_(0, cells, torch.ones_like(cells))
+    confusion.view(-1).scatter_add_(0, cells, _ones(len(cells), cells.device))
+
+
+@functools.lru_cache(maxsize=8)
+def _ones(count: int, device: torch.device) -> Tensor:
+    """Made once for each batch size: in a step of the MLP every new tensor shows."""
+    return torch.ones(count, dtype=torch.int64, device=device)
