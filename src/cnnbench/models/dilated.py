@@ -12,6 +12,7 @@ from itertools import cycle, islice
 from torch import nn
 
 from cnnbench.models.layers import classifier, conv_block, scaled
+from cnnbench.models.stages import check_dilations
 from cnnbench.registry import register
 
 HYBRID = (1, 2, 5)
@@ -49,8 +50,7 @@ def dilated_cnn(
     Raises:
         ValueError: a name that does not exist, or a dilation below 1.
     """
-    if not dilations or min(dilations) < 1:
-        raise ValueError(f"model.dilations={dilations}: accepted is a list of whole numbers from 1")
+    check_dilations(dilations)
     rates = list(islice(cycle(HYBRID), len(dilations))) if hybrid else dilations
     channels = scaled(filters, width)
     block = partial(conv_block, activation=activation, norm=norm)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.models.layers import Block, classifier, conv_block, pool_layer, scaled
+from cnnbench.models.stages import check_stages
 from cnnbench.registry import register
 
 POOL_SHARE, LARGE_SHARE = 8, 8  # of a module's channels: an eighth each; half are 3×3's, a quarter 1×1's
@@ -90,10 +91,7 @@ def inception_mini(
     Raises:
         ValueError: a name that does not exist, no stage, or images of which nothing is left.
     """
-    if not stages or not all(stages):
-        raise ValueError(
-            f"model.stages={stages}: accepted is a list of stages, each a list of at least one module's channels"
-        )
+    check_stages(stages, of="module's channels")
     block = partial(conv_block, activation=activation, norm=norm)
     conv = "asymmetric" if asymmetric else "standard"
     entering = scaled(stem, width)

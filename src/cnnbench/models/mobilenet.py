@@ -9,6 +9,7 @@ from functools import partial
 from torch import nn
 
 from cnnbench.models.layers import classifier, conv_block, scaled
+from cnnbench.models.stages import check_stages
 from cnnbench.registry import register
 
 
@@ -43,10 +44,7 @@ def mobilenet_mini(
     Raises:
         ValueError: a name that does not exist, or no stage.
     """
-    if not stages or not all(stages):
-        raise ValueError(
-            f"model.stages={stages}: accepted is a list of stages, each a list of at least one filter count"
-        )
+    check_stages(stages)
     block = partial(conv_block, activation=activation, norm=norm)
     entering = scaled(stem, width)
     layers: OrderedDict[str, nn.Module] = OrderedDict(stem=block(in_channels, entering, 3))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cnnbench.models.layers import Block, activation_layer, classifier, conv_block, scaled
 from cnnbench.models.resnet import Residual
+from cnnbench.models.stages import check_dilations
 from cnnbench.registry import register, unknown
 
 READS = ("last", "mean")
@@ -66,8 +67,7 @@ def sequence_cnn(
         )
     if read not in READS:
         raise ValueError(unknown("model.read", read, READS))
-    if not dilations or min(dilations) < 1:
-        raise ValueError(f"model.dilations={dilations}: accepted is a list of whole numbers from 1")
+    check_dilations(dilations)
     if padding not in PADDINGS:
         raise ValueError(unknown("model.padding", padding, PADDINGS))
     block = partial(conv_block, norm=norm, padding=padding, dimensions=1)

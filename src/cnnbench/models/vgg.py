@@ -11,6 +11,7 @@ from functools import partial
 from torch import nn
 
 from cnnbench.models.layers import classifier, conv_block, pool_layer, scaled
+from cnnbench.models.stages import check_stages
 from cnnbench.registry import register
 
 
@@ -49,10 +50,7 @@ def vgg_mini(
     Raises:
         ValueError: a name that does not exist, groups that do not divide, or images of which nothing is left.
     """
-    if not stages or not all(stages):
-        raise ValueError(
-            f"model.stages={stages}: accepted is a list of stages, each a list of at least one filter count"
-        )
+    check_stages(stages)
     block = partial(conv_block, activation=activation, norm=norm, conv=conv, padding=padding)
     channels = in_channels
     layers: OrderedDict[str, nn.Module] = OrderedDict()
