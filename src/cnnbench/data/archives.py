@@ -144,8 +144,7 @@ def _tarred(archive: Path, limit: int) -> Iterator[tuple[str, Iterator[bytes]]]:
         suffix = MAGIC.get(raw.read(2))
         raw.seek(0)
         source = _Bounded(stack.enter_context(OPENERS[suffix](raw)) if suffix else raw, limit)
-        tar = tarfile.open(fileobj=source, mode="r:")  # type: ignore[call-overload]
-        for member in stack.enter_context(tar):
+        for member in stack.enter_context(tarfile.TarFile(fileobj=source)):  # type: ignore[arg-type]
             if member.isdir():
                 continue  # folders are made for their files
             if member.type not in PLAIN_TYPES or member.sparse is not None or member.size < 0:

@@ -240,7 +240,8 @@ def _known(path: Path) -> bytes:
     expected = CHECKSUMS[f"{path.parent.name}/{path.name}"]
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != expected:
         raise ValueError(
-            f"{shown_name(path)} is damaged, or not its publisher's: its MD5 is not {expected}. Remove it to have it fetched anew"
+            f"{shown_name(path)} is damaged, or not its publisher's: its MD5 is not {expected}. "
+            "Remove it to have it fetched anew"
         )
     return content
 
