@@ -32,13 +32,14 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"results", "text"},
     "record": BASE | {"data", "metrics", "training", "report"},
     "parts": BASE | {"config", "data", "models", "training", "analysis"},
+    "loaded": BASE | {"config", "data"},
     "job": BASE | {"config", "data", "training", "parts", "record"},
-    "trained": BASE | {"config", "data", "training", "parts"},
+    "trained": BASE | {"loaded", "config", "data", "training", "parts"},
     "evaluation": BASE | {"config", "data", "training", "record", "parts", "trained"},
     "prediction": BASE | {"data", "training", "trained"},
     "cli": BASE
     | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report"}
-    | {"parts", "job", "evaluation", "prediction"},
+    | {"loaded", "parts", "job", "evaluation", "prediction"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -13,8 +13,8 @@ from tqdm import tqdm
 from cnnbench import results
 from cnnbench.cli import compose, tables
 from cnnbench.cli.errors import RunFailed
-from cnnbench.config import from_dict
 from cnnbench.job import preview, run_job
+from cnnbench.loaded import config_of
 from cnnbench.parts import build_parts
 from cnnbench.report.comparison import compare, write_comparison
 from cnnbench.results import FINISHED, RunFolder
@@ -76,7 +76,7 @@ def _resume(overrides: Sequence[str]) -> None:
         print(f"{printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)
         tables.show_run(run.summary())
     else:
-        tables.show_run(_run(from_dict(run.config()), run.path, run.overrides(), resume=True))
+        tables.show_run(_run(config_of(run), run.path, run.overrides(), resume=True))
     print(for_output(run.path))
 
 
