@@ -1,7 +1,6 @@
 """The import table of DESIGN.md, read from the source."""
 
 import ast
-import re
 import subprocess
 import sys
 
@@ -83,12 +82,3 @@ def test_files_stay_readable(path):
 def test_results_and_report_need_no_torch():
     code = "import sys, cnnbench.report.comparison, cnnbench.report.figures; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_nothing_that_could_run_a_strangers_file_is_called():
-    forbidden = re.compile(
-        r"weights_only=False|pickle\.loads?\(|allow_pickle=True|(?<!safetensors\.)torch\.load\(|yaml\.(unsafe_)?load\(|\beval\(|\bexec\(|extractall"
-    )
-    for path in FILES:
-        text = path.read_text().replace("model.eval(", "")
-        assert not forbidden.findall(text), path
