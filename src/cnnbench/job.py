@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -17,20 +17,32 @@ from cnnbench.data.polarity import SAMPLE, polarity_of
 from cnnbench.parts import Parts, augmentation_of, batches_of, build_parts, load_dataset
 from cnnbench.record import draw_preview, draw_run, record_evaluation, record_skipped
 from cnnbench.reproducibility import environment, set_deterministic
-from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
+from cnnbench.results import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, RunFolder
 from cnnbench.training.loggers import open_logger
+from cnnbench.training.loop import Evaluation
 from cnnbench.training.tasks import task_of
-from cnnbench.training.trainer import Outcome, fit
+from cnnbench.training.trainer import Outcome, Pruned, fit
 
 log = logging.getLogger("cnnbench")
+OnEpoch = Callable[[Mapping[str, Any]], None]
 
 
-def run_job(config: Config, path: Path, overrides: Sequence[str], *, resume: bool = False) -> dict[str, Any]:
+def run_job(
+    config: Config,
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    resume: bool = False,
+    test: bool = True,
+    on_epoch: OnEpoch | None = None,
+) -> dict[str, Any]:
     """Train and test one config in its folder, and draw its pictures.
 
     Args:
         path: a new folder, or with `resume` one that holds an unfinished run of the same config.
         overrides: what the user typed, for the record.
+        test: whether to measure the best weights on the test split; a search does not, and its summary has no `test`.
+        on_epoch: as in `fit`.
 
     Returns:
         The run's summary, as in `summary.json`.
@@ -48,17 +60,26 @@ def run_job(config: Config, path: Path, overrides: Sequence[str], *, resume: boo
         parts = build_parts(config)
         log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
         record_skipped(run, parts.dataset)
-        outcome = train_parts(config, run, parts, resume=resume)
+        outcome = train_parts(config, run, parts, resume=resume, test=test, on_epoch=on_epoch)
         summary = _summary(config, parts, outcome)
         dataset = parts.dataset
-        serve = partial(batches_of, dataset=dataset, config=config, device=parts.device)
-        record_evaluation(run.path, outcome.test, dataset.test, dataset, model=parts.model, serve=serve)
+        if outcome.test is not None:
+            serve = partial(batches_of, dataset=dataset, config=config, device=parts.device)
+            record_evaluation(run.path, outcome.test, dataset.test, dataset, model=parts.model, serve=serve)
         draw_run(run, outcome.test, dataset.test)
         run.write_summary(summary)
     return summary
 
 
-def train_parts(config: Config, run: RunFolder, parts: Parts, *, resume: bool = False) -> Outcome:
+def train_parts(
+    config: Config,
+    run: RunFolder,
+    parts: Parts,
+    *,
+    resume: bool = False,
+    test: bool = True,
+    on_epoch: OnEpoch | None = None,
+) -> Outcome:
     """Train and test what `build_parts` made, in a run folder that has been started."""
     trainer, dataset = config.trainer, parts.dataset
     batches = partial(batches_of, dataset=dataset, config=config, device=parts.device)
@@ -69,7 +90,7 @@ def train_parts(config: Config, run: RunFolder, parts: Parts, *, resume: bool = 
             parts.model,
             train=batches(dataset.train, shuffle=True),
             val=batches(dataset.val) if dataset.val else None,
-            test=batches(dataset.test),
+            test=batches(dataset.test) if test else None,
             optimizer=parts.optimizer,
             lr=config.optimizer.lr,
             schedule=parts.schedule,
@@ -86,6 +107,7 @@ def train_parts(config: Config, run: RunFolder, parts: Parts, *, resume: bool = 
             monitor=trainer.monitor,
             patience=trainer.patience,
             resume=resume,
+            on_epoch=on_epoch,
         )
     finally:
         logger.close()
@@ -131,12 +153,18 @@ def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
         "depth": complexity.depth,
         "epochs": len(outcome.rows),
         "best_epoch": outcome.best_epoch,
-        **{f"test/{name}": value for name, value in outcome.test.scores().items()},
+        **(_tested(outcome.test, dataset) if outcome.test else {}),
         "train_seconds": round(outcome.train_seconds, 3),
         "images_per_second": round(images / outcome.train_seconds, 1),
         "device": str(parts.device),
         "train_images": len(dataset.train),
         "val_images": len(dataset.val) if dataset.val else 0,
+    }
+
+
+def _tested(test: Evaluation, dataset: Dataset) -> dict[str, Any]:
+    return {
+        **{f"test/{name}": value for name, value in test.scores().items()},
         "test_images": len(dataset.test),
         "test_labels_sha256": hashlib.sha256(dataset.test.labels.numpy().tobytes()).hexdigest(),
     }
@@ -158,6 +186,9 @@ def _logged_to(path: Path) -> Iterator[None]:
 def _status_of(run: RunFolder) -> Iterator[None]:
     try:
         yield
+    except Pruned as error:
+        run.set_status(PRUNED, str(error))
+        raise
     except Exception as error:
         log.exception("the run failed")
         run.set_status(FAILED, f"{type(error).__name__}: {error}")

@@ -19,6 +19,7 @@ import numpy as np
 import yaml
 
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+PRUNED = "pruned"  # stopped by a search that saw better ones
 
 
 def create_folder(path: Path) -> Path:
@@ -194,7 +195,7 @@ class RunFolder:
         return config
 
     def set_status(self, state: str, message: str = "") -> None:
-        """Say how the run stands: running, finished, failed or interrupted."""
+        """Say how the run stands: running, finished, failed, interrupted or pruned."""
         known = self.status()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         started = known.get("started", now)

@@ -26,10 +26,10 @@ def show_run(summary: Mapping[str, Any]) -> None:
         if "test/accuracy" in summary
         else {}
     )
+    if "test/loss" in summary:  # a trial of a search is not tested
+        classes |= {"test loss": f"{summary['test/loss']:.4f}", "test images": f"{summary['test_images']:,}"}
     values = {
         **classes,
-        "test loss": f"{summary['test/loss']:.4f}",
-        "test images": f"{summary['test_images']:,}",
         "parameters": f"{summary['parameters']:,}",
         "MACs": f"{summary['macs']:,}",
         "best epoch": f"{summary['best_epoch']} of {summary['epochs']}",

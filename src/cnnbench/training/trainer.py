@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +22,10 @@ from cnnbench.training.tasks import task_of
 log = logging.getLogger("cnnbench")
 
 
+class Pruned(Exception):
+    """Raised by an `on_epoch`: the run is not worth going on with."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What training came to.
@@ -29,12 +33,13 @@ class Outcome:
     Attributes:
         rows: a row an epoch, as in `metrics.csv`.
         best_epoch: whose weights were tested, counted from 1.
+        test: None where there was nothing to test on.
         train_seconds: time in training passes, without evaluations, checkpoints and figures.
     """
 
     rows: list[dict[str, Any]]
     best_epoch: int
-    test: Evaluation
+    test: Evaluation | None
     train_seconds: float
 
 
@@ -44,7 +49,7 @@ def fit(
     *,
     train: Batches,
     val: Batches | None,
-    test: Batches,
+    test: Batches | None,
     optimizer: torch.optim.Optimizer,
     lr: float,
     schedule: Schedule,
@@ -61,6 +66,7 @@ def fit(
     monitor: str | None = None,
     patience: int | None = None,
     resume: bool = False,
+    on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Outcome:
     """Train, keep the best and the last weights, then test the best ones once.
 
@@ -69,11 +75,13 @@ def fit(
 
     Args:
         model: already on the device of the batches; it ends with the weights that were tested.
+        test: None tests nothing, as a search does, which chooses by validation.
         monitor: what chooses the best epoch; None leaves it to the model's task.
         class_weights: what each class counts in the training loss; None where all count alike.
         record: what every checkpoint says besides its position, such as how images were prepared.
         patience: stop after this many epochs without a better monitor.
         resume: go on from the run's last checkpoint.
+        on_epoch: called with each finished epoch's row, once it is saved; what it raises ends the run.
 
     Raises:
         Diverged: a loss became infinite or not a number.
@@ -129,10 +137,12 @@ def fit(
             run.write_metrics(rows)
             logger.log(rows[-1])
             log.info("%s", _line(rows[-1], epochs))
+            if on_epoch is not None:
+                on_epoch(rows[-1])
     best_epoch = _best(rows, monitor)
     if best_epoch != len(rows):
         checkpoint.load_model(model, checkpoint.load(run.checkpoints, "best")[0])
-    tested = measure(test, keep_predictions=True)
+    tested = None if test is None else measure(test, keep_predictions=True)
     return Outcome(rows, best_epoch, tested, sum(row["seconds"] for row in rows))
 
 
