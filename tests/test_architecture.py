@@ -28,12 +28,13 @@ ALLOWED: dict[str, set[str]] = {
     "record": BASE | {"data", "metrics", "training", "report"},
     "parts": BASE | {"config", "data", "models", "training", "analysis"},
     "job": BASE | {"config", "data", "training", "parts", "record"},
+    "tuning": BASE | {"config", "data", "training", "job", "registry", "typed"},
     "trained": BASE | {"config", "data", "training", "parts"},
     "evaluation": BASE | {"config", "data", "training", "record", "parts", "trained"},
     "prediction": BASE | {"data", "training", "trained"},
     "cli": BASE
     | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report"}
-    | {"parts", "job", "evaluation", "prediction"},
+    | {"parts", "job", "evaluation", "prediction", "tuning", "typed"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 
