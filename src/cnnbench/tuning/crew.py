@@ -25,7 +25,7 @@ Message = tuple[str, Any]  # an epoch's row as ("epoch", row), which waits for a
 
 
 class Stopped(BaseException):
-    """The process was asked to end by SIGTERM."""
+    """The process was asked to end by SIGTERM, or whoever asked for its work has gone."""
 
 
 class Worker:
@@ -102,7 +102,7 @@ def _serve(pipe: connection.Connection, parent: int, one_thread: bool) -> None:
             torch.set_num_threads(1)
         while True:
             pipe.send(_run(pipe, *pipe.recv()))
-    except (Stopped, EOFError, BrokenPipeError):
+    except (Stopped, EOFError, OSError):
         return  # whoever asked is not there any more, or does not want it
 
 
@@ -111,8 +111,12 @@ def _run(pipe: connection.Connection, config: Config, folder: Path, overrides: l
     from cnnbench.training.trainer import Pruned
 
     def judged(row: Mapping[str, Any]) -> None:
-        pipe.send(("epoch", dict(row)))
-        if pipe.recv():
+        try:
+            pipe.send(("epoch", dict(row)))
+            stop = pipe.recv()
+        except (EOFError, OSError):  # nobody is there any more; the run is none the worse for it
+            raise Stopped from None
+        if stop:
             raise Pruned(f"after epoch {row['epoch']}: other trials were better by then")
 
     try:
