@@ -10,15 +10,18 @@ import pytest
 from conftest import ROOT
 
 SOURCE = ROOT / "src" / "cnnbench"
-BASE = {"registry", "reproducibility", "results"}
+BASE = {"registry", "reproducibility", "results", "whole_files", "interruption"}
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
     "registry": set(),
     "reproducibility": {"__init__"},
-    "results": set(),
+    "whole_files": set(),
+    "interruption": set(),
+    "results": {"whole_files"},
     "typed": {"registry"},
-    "config": {"registry", "typed"},
+    "config": {"registry", "typed", "config_checks"},
+    "config_checks": {"registry", "config"},
     "data": BASE,
     "models": BASE,
     "metrics": BASE,
@@ -27,14 +30,16 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"results"},
     "record": BASE | {"data", "metrics", "training", "report"},
     "parts": BASE | {"config", "data", "models", "training", "analysis"},
-    "job": BASE | {"config", "data", "training", "parts", "record"},
-    "tuning": BASE | {"config", "data", "training", "job", "registry", "typed"},
+    "resume": {"config", "registry", "training"},
+    "exhaustion": {"config"},
+    "job": BASE | {"config", "data", "training", "parts", "record", "resume", "exhaustion"},
+    "tuning": BASE | {"config", "data", "training", "job", "registry", "typed", "interruption", "whole_files"},
     "trained": BASE | {"config", "data", "training", "parts"},
     "evaluation": BASE | {"config", "data", "training", "record", "parts", "trained"},
     "prediction": BASE | {"data", "training", "trained"},
     "cli": BASE
     | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report"}
-    | {"parts", "job", "evaluation", "prediction", "tuning", "typed"},
+    | {"parts", "job", "evaluation", "prediction", "resume", "tuning", "typed"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -25,8 +25,9 @@ from cnnbench.training.tasks import task_of
 from cnnbench.tuning.search import Search
 from cnnbench.tuning.settings import TuneSettings, settings_of
 from cnnbench.tuning.space import Space, Value, override, space_of
-from cnnbench.tuning.study import INSTALL, Study, held
+from cnnbench.tuning.study import INSTALL, Study
 from cnnbench.typed import refuse_interpolation
+from cnnbench.whole_files import locked
 
 DEFAULT_SPACE = "lenet5"
 ON_RESUME = ("trials", "workers", "timeout")  # what a study can go on with otherwise
@@ -71,7 +72,7 @@ def tune(overrides: Sequence[str]) -> None:
         results.create_folder(asked.folder)
         asked.folder = asked.folder.resolve()
         results.write_yaml(asked.folder / "study.yaml", _record(asked))
-    with held(asked.folder):
+    with locked(asked.folder):
         _search(asked)
 
 

@@ -12,20 +12,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing import connection
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from cnnbench import interruption
 from cnnbench.config import Config
 from cnnbench.data.processes import end_with
+from cnnbench.interruption import Terminated
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder
 
 PATIENCE = 20.0  # seconds that a process has to stop before it is killed
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 Message = tuple[str, Any]  # an epoch's row as ("epoch", row), which waits for an answer, or a state and why
-
-
-class Stopped(BaseException):
-    """The process was asked to end by SIGTERM, or whoever asked for its work has gone."""
 
 
 class Worker:
@@ -93,7 +90,7 @@ def dismiss(workers: list[Worker]) -> None:
 
 def _serve(pipe: connection.Connection, parent: int, one_thread: bool) -> None:
     """What the process does: a run for each request, until it is stopped."""
-    signal.signal(signal.SIGTERM, _stop)
+    interruption.listen()
     threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     try:
         import torch
@@ -102,7 +99,7 @@ def _serve(pipe: connection.Connection, parent: int, one_thread: bool) -> None:
             torch.set_num_threads(1)
         while True:
             pipe.send(_run(pipe, *pipe.recv()))
-    except (Stopped, EOFError, OSError):
+    except (Terminated, EOFError, OSError):
         return  # whoever asked is not there any more, or does not want it
 
 
@@ -113,9 +110,11 @@ def _run(pipe: connection.Connection, config: Config, folder: Path, overrides: l
     def judged(row: Mapping[str, Any]) -> None:
         try:
             pipe.send(("epoch", dict(row)))
+            while not pipe.poll(0.1):
+                interruption.check()
             stop = pipe.recv()
         except (EOFError, OSError):  # nobody is there any more; the run is none the worse for it
-            raise Stopped from None
+            raise Terminated from None
         if stop:
             raise Pruned(f"after epoch {row['epoch']}: other trials were better by then")
 
@@ -129,11 +128,6 @@ def _run(pipe: connection.Connection, config: Config, folder: Path, overrides: l
         RunFolder(folder).set_status(INTERRUPTED, f"go on with: cnnbench tune resume={folder.parent}")
         raise
     return FINISHED, ""
-
-
-def _stop(_: int, __: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: another would interrupt the tidying up
-    raise Stopped
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cnnbench.config import Config
-from cnnbench.results import FAILED, FINISHED, PRUNED, RUNNING, RunFolder, write_csv
+from cnnbench.results import FAILED, RUNNING, write_csv
 from cnnbench.tuning.crew import Worker, dismiss, ready
 from cnnbench.tuning.space import Value
 from cnnbench.tuning.study import Study, Trial
@@ -82,27 +82,12 @@ class Search:
             log.info("trial %d: %s", trial.number, shown)
             self._end(_Busy(trial, 0, 0.0), FAILED, str(error))
             return
-        begun = _Busy(trial, config.trainer.epochs, 0.0)
         trial.folder.mkdir(exist_ok=True)
-        run = RunFolder(trial.folder)
-        state, resume = self._caught_up(begun, run)
-        if state:
-            self._end(begun, state)
-            return
+        resume = (trial.folder / "config.yaml").is_file()
         log.info("trial %d%s: %s", trial.number, " goes on" if resume else "", shown)
         worker = self._idle_worker()
-        self.busy[worker] = begun
+        self.busy[worker] = _Busy(trial, config.trainer.epochs, 0.0)
         worker.train(config, trial.folder, overrides, resume=resume)
-
-    def _caught_up(self, begun: _Busy, run: RunFolder) -> tuple[str, bool]:
-        """What an earlier process left of a trial: the state it had come to, if any, and whether it can go on."""
-        if not (run.checkpoints / "last.safetensors").is_file() or not (run.path / "metrics.csv").is_file():
-            return "", False
-        for row in run.metrics():
-            if self._is_to_prune(begun, row):
-                run.set_status(PRUNED, f"after epoch {row['epoch']}: other trials were better by then")
-                return PRUNED, True
-        return FINISHED if run.status().get("state") == FINISHED else "", True
 
     def _is_to_prune(self, begun: _Busy, row: dict[str, Any]) -> bool:
         """Write down an epoch; after the last one there is nothing left to save."""

@@ -4,10 +4,8 @@ One process holds the study and asks for trials; the others only train. What is 
 study's seed, on n and on what is known by then, so that an interrupted search draws what it would have drawn.
 """
 
-import fcntl
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,21 +168,6 @@ class Study:
         if self.settings.sampler == "random":
             return RandomSampler(seed=seed)
         return TPESampler(seed=seed, n_startup_trials=self.settings.startup_trials)
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """The folder's study is this process's alone, and anybody's once the process has ended, however it ends.
-
-    Raises:
-        ValueError: another process holds it.
-    """
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(f"{folder} is being tuned by another process") from None
-        yield
 
 
 def _pruner(settings: TuneSettings, most_epochs: int) -> "optuna.pruners.BasePruner":
