@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,7 @@ def _run(pipe: connection.Connection, config: Config, folder: Path, overrides: l
 @contextmanager
 def _born_deaf() -> Iterator[None]:
     """A process started here has Ctrl-C blocked from its first instruction; one that comes now waits for us."""
+    resource_tracker.ensure_running()  # it unblocks Ctrl-C when it starts one
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
