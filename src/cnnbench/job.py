@@ -21,7 +21,7 @@ from cnnbench.record import draw_preview, draw_run, record_evaluation, record_sk
 from cnnbench.reproducibility import environment, set_deterministic
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder
 from cnnbench.resume import fingerprint
-from cnnbench.training.loggers import open_logger
+from cnnbench.trackers import Trackers, trackers
 from cnnbench.training.loop import Evaluation
 from cnnbench.training.tasks import task_of
 from cnnbench.training.trainer import Outcome, Pruned, fit
@@ -68,14 +68,16 @@ def run_job(
             parts = build_parts(config)
             log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
             record_skipped(run, parts.dataset)
-            outcome = train_parts(config, run, parts, resume=resume, test=test, on_epoch=on_epoch)
-            summary = _summary(config, parts, outcome)
-            dataset = parts.dataset
-            if outcome.test is not None:
-                serve = partial(batches_of, dataset=dataset, config=config, device=parts.device)
-                record_evaluation(run.path, outcome.test, dataset.test, dataset, model=parts.model, serve=serve)
-            draw_run(run, outcome.test, dataset.test)
-            run.write_summary(summary)
+            with trackers(config.logger.options, run.path, to_dict(config), resume=resume) as logger:
+                outcome = train_parts(config, run, parts, resume=resume, test=test, on_epoch=on_epoch, logger=logger)
+                summary = _summary(config, parts, outcome)
+                dataset = parts.dataset
+                if outcome.test is not None:
+                    serve = partial(batches_of, dataset=dataset, config=config, device=parts.device)
+                    record_evaluation(run.path, outcome.test, dataset.test, dataset, model=parts.model, serve=serve)
+                draw_run(run, outcome.test, dataset.test)
+                run.write_summary(summary)
+                logger.finish(summary)
     return summary
 
 
@@ -87,45 +89,42 @@ def train_parts(
     resume: bool = False,
     test: bool = True,
     on_epoch: OnEpoch | None = None,
+    logger: Trackers | None = None,
 ) -> Outcome:
     """Train and test what `build_parts` made, in a run folder that has been started."""
     trainer, dataset = config.trainer, parts.dataset
     batches = partial(batches_of, dataset=dataset, config=config, device=parts.device)
-    logger = open_logger(config.logger.name, run.path, config.logger.options)
-    try:
-        return fit(
-            run,
-            parts.model,
-            train=batches(dataset.train, shuffle=True),
-            val=batches(dataset.val) if dataset.val else None,
-            test=batches(dataset.test) if test else None,
-            optimizer=parts.optimizer,
-            lr=config.optimizer.lr,
-            schedule=parts.schedule,
-            num_classes=dataset.info.num_classes,
-            seed=config.seed,
-            epochs=trainer.epochs,
-            record={
-                "config": fingerprint(config),
-                "data": _data_record(dataset),
-                "split": {"train_labels_sha256": _sha256(dataset.train.labels)},
-            },
-            logger=logger,
-            precision=trainer.precision,
-            compile=trainer.compile,
-            label_smoothing=trainer.label_smoothing,
-            clip_norm=trainer.clip_norm,
-            class_weights=_class_weights(config, dataset),
-            monitor=trainer.monitor,
-            patience=trainer.patience,
-            ema=trainer.ema,
-            checkpoint_minutes=trainer.checkpoint_minutes,
-            keep=trainer.keep,
-            resume=resume,
-            on_epoch=on_epoch,
-        )
-    finally:
-        logger.close()
+    return fit(
+        run,
+        parts.model,
+        train=batches(dataset.train, shuffle=True),
+        val=batches(dataset.val) if dataset.val else None,
+        test=batches(dataset.test) if test else None,
+        optimizer=parts.optimizer,
+        lr=config.optimizer.lr,
+        schedule=parts.schedule,
+        num_classes=dataset.info.num_classes,
+        seed=config.seed,
+        epochs=trainer.epochs,
+        record={
+            "config": fingerprint(config),
+            "data": _data_record(dataset),
+            "split": {"train_labels_sha256": _sha256(dataset.train.labels)},
+        },
+        logger=logger or Trackers([]),
+        precision=trainer.precision,
+        compile=trainer.compile,
+        label_smoothing=trainer.label_smoothing,
+        clip_norm=trainer.clip_norm,
+        class_weights=_class_weights(config, dataset),
+        monitor=trainer.monitor,
+        patience=trainer.patience,
+        ema=trainer.ema,
+        checkpoint_minutes=trainer.checkpoint_minutes,
+        keep=trainer.keep,
+        resume=resume,
+        on_epoch=on_epoch,
+    )
 
 
 def _data_record(dataset: Dataset) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from torch import nn
 from tqdm import tqdm
 
 from cnnbench import interruption
-from cnnbench.results import RunFolder
+from cnnbench.results import PRUNED, RunFolder
+from cnnbench.trackers import Trackers
 from cnnbench.training.device import autocast
 from cnnbench.training.ema import WeightAverage
-from cnnbench.training.loggers import Logger
 from cnnbench.training.loop import Batches, Evaluation, Progress, Stepper, evaluate, train_one_epoch
 from cnnbench.training.optim import Schedule
 from cnnbench.training.state import State, out_of_patience
@@ -26,6 +26,8 @@ log = logging.getLogger("cnnbench")
 
 class Pruned(Exception):
     """Raised by an `on_epoch`: the run is not worth going on with."""
+
+    state = PRUNED
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def fit(
     seed: int,
     epochs: int,
     record: Mapping[str, Any],
-    logger: Logger,
+    logger: Trackers,
     precision: str = "fp32",
     compile: bool = False,
     label_smoothing: float = 0.0,
