@@ -17,6 +17,7 @@ from cnnbench.results import FAILED, FINISHED, INTERRUPTED, read_csv, read_json,
 
 log = logging.getLogger("cnnbench")
 GIVES_UP = 3  # failures in a row
+GONE = "no more is sent, the run folder has everything"
 IDS = "trackers.json"
 PICTURES = ("curves.png", "confusion_matrix.png", "mistakes.png", "reconstructions.png")
 
@@ -107,16 +108,13 @@ class _Guarded:
         except Exception as error:
             self.failures += 1
             last = self.failures >= GIVES_UP or summary is not None
-            then = (
-                "no more is sent, the run folder has everything" if last else "it is tried again after the next epoch"
-            )
-            warn(self.name, error, then)
+            warn(self.name, error, GONE if last else "it is tried again after the next epoch")
 
     def close(self, state: str) -> None:
         try:
             self.tracker.close(state)
         except Exception as error:
-            warn(self.name, error, "the run folder has everything")
+            warn(self.name, error, GONE)
 
 
 class Trackers:
@@ -161,7 +159,7 @@ def trackers(
         try:
             opened.append(_Guarded(name, _build(name, options)(run)))
         except Exception as error:
-            warn(name, error, "the run goes on without it, its folder has everything")
+            warn(name, error, GONE)
     all_of_them, state = Trackers(opened), FINISHED
     try:
         yield all_of_them
@@ -227,7 +225,7 @@ def _ids(folder: Path) -> dict[str, str]:
 
 
 def _name(folder: Path, config: Mapping[str, Any]) -> str:
-    """The run's folder below its experiment's, such as `lenet5_digits/2026-11-21_10-00-00_1a2b3c`, or in a sweep `…/3`."""
+    """The run's folder from its experiment's on, such as `lenet5_digits/2026-11-21_10-00-00_1a2b3c`."""
     parts = folder.resolve().parts
     name = str(config.get("name"))
     return "/".join(parts[parts.index(name) :]) if name in parts else folder.name

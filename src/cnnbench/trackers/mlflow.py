@@ -1,4 +1,4 @@
-"""MLflow: by default a database beside the runs. `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db` shows it."""
+"""MLflow: by default a database beside the runs: `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db`."""
 
 import logging
 import os
@@ -21,10 +21,10 @@ class _MLflow:
     def __init__(self, run: Tracked, *, tracking_uri: str, experiment: str) -> None:
         # It would report its use over the network, and fetch what to report.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
         self.run = run
         if tracking_uri.startswith(SQLITE):
             Path(tracking_uri.removeprefix(SQLITE)).absolute().parent.mkdir(parents=True, exist_ok=True)

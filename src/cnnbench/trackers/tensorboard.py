@@ -42,7 +42,7 @@ class _TensorBoard:
         # The tab HPARAMS, which compares runs; `add_hparams` would put it into a run of its own.
         plain = {k: v if isinstance(v, bool | int | float | str) else json.dumps(v) for k, v in self.run.config.items()}
         for part in hparams(plain, {k: v for k, v in numbers(summary).items() if k.startswith("test/")}):
-            self.writer.file_writer.add_summary(part)  # type: ignore[union-attr]
+            self.writer._get_file_writer().add_summary(part)
 
     def close(self, state: str) -> None:
         self.writer.close()

@@ -1,4 +1,4 @@
-"""Weights & Biases: by default offline, in the run folder's `wandb/`; `wandb sync RUN/wandb/offline-*` sends it later."""
+"""Weights & Biases: by default offline, in the run folder; `wandb sync RUN/wandb/offline-*` sends it later."""
 
 import os
 from collections.abc import Callable, Mapping
