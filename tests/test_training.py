@@ -1,6 +1,7 @@
 """The trainer on real digits: the same bits twice, resume, best epoch, early stopping, divergence."""
 
 import copy
+import dataclasses
 import json
 import math
 
@@ -254,7 +255,7 @@ class _OutOfBounds:
 def test_a_run_that_does_not_test_never_looks_at_the_test_split(tmp_path, monkeypatch):
     def parts_without_test(config):
         parts = build_parts(config)
-        parts.dataset.test = _OutOfBounds(parts.dataset.test)
+        parts.dataset = dataclasses.replace(parts.dataset, test=_OutOfBounds(parts.dataset.test))
         return parts
 
     monkeypatch.setattr("cnnbench.job.build_parts", parts_without_test)
@@ -263,9 +264,8 @@ def test_a_run_that_does_not_test_never_looks_at_the_test_split(tmp_path, monkey
     summary = run_job(single(SMALL), tmp_path / "a", [], test=False, on_epoch=lambda row: seen.append(row["epoch"]))
     assert seen == [1, 2]
     assert not [key for key in summary if key.startswith("test")]
-    assert not {"predictions.npz", "confusion_matrix.csv", "mistakes.png"} & {
-        p.name for p in (tmp_path / "a").iterdir()
-    }
+    tested = {"predictions.npz", "confusion_matrix.csv", "mistakes.png"}
+    assert not tested & {path.name for path in (tmp_path / "a").iterdir()}
     (tmp_path / "b").mkdir()
     with pytest.raises(AssertionError, match="the test split was looked at"):
         run_job(single(SMALL), tmp_path / "b", [])
