@@ -130,10 +130,15 @@ def _numbers(where: str, entry: Mapping[str, Any], *, whole: bool) -> Numbers:
         raise ValueError(f"{where}.high={high}: accepted is more than low={low}")
     if log and low <= 0:
         raise ValueError(f"{where}.low={low}: accepted with log=true is a number above 0")
-    if step is not None and (log or not 0 < step <= high - low):
-        accepted = "none, as log=true" if log else f"a number above 0, up to high - low = {high - low:g}"
+    if step is not None and (log or step <= 0 or not _divides(step, high - low)):
+        accepted = "none, as log=true" if log else f"a number above 0 that divides high - low = {high - low:g}"
         raise ValueError(f"{where}.step={step}: accepted is {accepted}")
     return Numbers(whole, low, high, log, step)
+
+
+def _divides(step: float, width: float) -> bool:
+    steps = width / step
+    return round(steps) >= 1 and math.isclose(steps, round(steps), rel_tol=1e-9)
 
 
 def _number(where: str, name: str, entry: Mapping[str, Any], whole: bool) -> float:

@@ -69,7 +69,7 @@ class Study:
                 pruner=_pruner(settings, most_epochs),
                 load_if_exists=True,
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:  # whatever Optuna stumbles over, an assertion for one
             raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
     def ask(self) -> Trial:
