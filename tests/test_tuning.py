@@ -21,7 +21,7 @@ from cnnbench.cli import tune as command
 from cnnbench.cli.errors import RunFailed
 from cnnbench.results import RunFolder, read_csv, read_yaml, write_yaml
 from cnnbench.tuning.settings import TuneSettings, settings_of
-from cnnbench.tuning.space import Numbers, override, space_of
+from cnnbench.tuning.space import override, space_of
 from cnnbench.tuning.study import Study
 
 LR = {"optimizer.lr": {"type": "float", "low": "1e-4", "high": 0.1, "log": True}}
@@ -52,10 +52,13 @@ def here(tmp_path, monkeypatch):
         ({"optimizer.lr": {"type": "float", "low": 0, "high": 1, "log": True}}, "low=0.0: accepted with log=true"),
         ({"optimizer.lr": {"type": "float", "low": 0, "high": 1, "log": "no"}}, "log=no: accepted is true or false"),
         ({"optimizer.lr": {"type": "float", "low": 0, "high": float("inf")}}, "high=inf: accepted is a number"),
-        ({"optimizer.lr": {"type": "float", "low": 0, "high": 1, "step": 2}}, "step=2.0: accepted is a number above 0"),
+        (
+            {"optimizer.lr": {"type": "float", "low": 0, "high": 1, "step": 0.3}},
+            "step=0.3: accepted is a number above 0 that",
+        ),
         ({"optimizer.lr": {"type": "float", "low": 1, "high": 9, "step": 2, "log": True}}, "none, as log=true"),
         ({"model.depth": {"type": "int", "low": 1.5, "high": 3}}, "low=1.5: accepted is a whole number"),
-        ({"model.depth": {"type": "int", "low": 1, "high": 3, "stpe": 1}}, "Did you mean 'step'?"),
+        ({"model.depth": {"type": "int", "low": 1, "high": 3, "steps": 1}}, "Did you mean 'step'?"),
         ({"optimizer": {"type": "categorical", "choices": ["adam"]}}, "a list of two or more different plain values"),
         ({"optimizer": {"type": "categorical", "choices": ["adam", "adam"]}}, "two or more different plain values"),
         ({"optimizer": {"type": "categorical", "choices": [["adam"], "sgd"]}}, "two or more different plain values"),
@@ -130,18 +133,20 @@ def study_of(folder, space, **settings):
 
 @given(
     low=st.integers(1, 50),
-    more=st.integers(1, 1000),
+    steps=st.integers(1, 300),
     whole=st.booleans(),
     log=st.booleans(),
     step=st.sampled_from([None, 1, 3]),
 )
-def test_what_is_drawn_lies_in_the_space_and_is_read_back_by_the_config(low, more, whole, log, step, tmp_path_factory):
+def test_what_is_drawn_lies_in_the_space_and_is_read_back_by_the_config(low, steps, whole, log, step):
     import optuna
 
-    space = Numbers(whole, low, low + more, log, None if log or (step or 0) > more else step)
+    high = low + steps * (step or 1)
+    plain = {"type": "int" if whole else "float", "low": low, "high": high, "log": log, "step": None if log else step}
+    space = space_of({"model.width": plain})["model.width"]
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=low))
     value = space.suggest(study.ask(), "x")
-    assert low <= value <= low + more
+    assert low <= value <= high
     assert isinstance(value, int if whole else float)
     if space.step:
         assert (value - low) % space.step == pytest.approx(0, abs=1e-9)
@@ -215,7 +220,6 @@ def test_importance_names_the_key_that_decides_and_needs_two_different_values(tm
     assert study.importances() == {}
     for _ in range(20):
         trial = study.ask()
-        assert study.importances() == {} or trial.number > 1
         study.report(trial, {"epoch": 1, "val/accuracy": float(trial.params["scheduler"] == "cosine")})
         study.finish(trial, "finished")
     shares = study.importances()
