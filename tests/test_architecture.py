@@ -10,15 +10,20 @@ import pytest
 from conftest import ROOT
 
 SOURCE = ROOT / "src" / "cnnbench"
-BASE = {"registry", "reproducibility", "results", "whole_files", "interruption"}
+BASE = {"registry", "reproducibility", "results", "text", "regular_files", "plain_files", "run_checks"}
+BASE |= {"whole_files", "interruption"}
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
     "registry": set(),
     "reproducibility": {"__init__"},
+    "text": set(),
     "whole_files": set(),
     "interruption": set(),
-    "results": {"whole_files"},
+    "regular_files": {"text"},
+    "plain_files": {"regular_files", "text"},
+    "run_checks": {"plain_files"},
+    "results": {"plain_files", "regular_files", "run_checks", "text", "whole_files"},
     "typed": {"registry"},
     "config": {"registry", "typed", "config_checks"},
     "config_checks": {"registry", "config"},
@@ -28,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "trackers": BASE,
     "training": BASE | {"metrics", "trackers"},
     "analysis": BASE | {"metrics"},
-    "report": {"results"},
+    "report": {"results", "text"},
     "record": BASE | {"data", "metrics", "training", "report"},
     "parts": BASE | {"config", "data", "models", "training", "trackers", "analysis"},
     "resume": {"config", "registry", "training"},

@@ -125,8 +125,11 @@ def test_the_noise_of_a_model_that_draws_between_steps_goes_on_where_it_was(tmp_
         def forward(self, images):
             return self.layer(nn.functional.dropout(images.flatten(1), 0.5, training=True))
 
+    def noisy(in_channels, image_size, num_classes, width, depth, activation, dropout):
+        return Noisy(in_channels * image_size**2)
+
     name = "noisy_in_evaluation"
-    monkeypatch.setitem(registry._builders["model"], name, lambda in_channels, image_size, **_: Noisy(64))
+    monkeypatch.setitem(registry._builders["model"], name, noisy)
     overrides = ["trainer.epochs=2"]
 
     def go(path, resume=False):
@@ -191,7 +194,7 @@ def test_ema_is_the_average_that_its_formula_says(tmp_path):
 
 
 def test_what_is_tested_is_the_average_where_there_is_one(tmp_path):
-    run(tmp_path / "a", "trainer.ema=0.9")
+    run(tmp_path / "a", "trainer.ema=0.9", "data.val_fraction=0")
     (last, _), (best, record) = (checkpoint.load(tmp_path / "a/checkpoints", name) for name in ("last", "best"))
     assert record["epoch"] == 3
     for name in best:
@@ -217,13 +220,13 @@ def test_a_damaged_last_checkpoint_is_said_loudly_and_the_one_before_is_used(tmp
 def test_damaged_best_weights_are_found_in_another_checkpoint_of_their_epoch_or_said_to_be_lost(
     tmp_path, monkeypatch, signals
 ):
-    overrides = ["optimizer.lr=0.03", "trainer.epochs=6", "trainer.keep=6"]
+    overrides = ["optimizer.lr=0.1", "trainer.epochs=6", "trainer.keep=6"]
     run(tmp_path / "whole", *overrides)
     best = checkpoint.load(tmp_path / "whole/checkpoints", "best")[1]["epoch"]
     assert best < 6, "a recipe of which the last epoch is not the best"
     for name, lost in (("kept", False), ("lost", True)):
         with monkeypatch.context() as patch:
-            Interrupted(patch, at=8 * 6 + 6 - 1)  # after the last epoch's last step
+            Interrupted(patch, at=9 * 6)  # in the last epoch's validation
             with pytest.raises(Terminated):
                 run(tmp_path / name, *overrides)
         folder = tmp_path / name / "checkpoints"

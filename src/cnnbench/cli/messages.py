@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cnnbench.text import printable_lines
+
 log = logging.getLogger("cnnbench")
 
 
@@ -13,7 +15,7 @@ class _AboveTheBar(logging.Handler):
     """Prints a message on stderr without tearing a progress bar apart; tracebacks stay in the log file."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(record.getMessage(), file=sys.stderr)
+        tqdm.write(printable_lines(record.getMessage()), file=sys.stderr)
 
 
 def show_messages() -> None:

@@ -18,6 +18,7 @@ from cnnbench.parts import build_parts
 from cnnbench.report.comparison import compare, write_comparison
 from cnnbench.results import FINISHED, RunFolder
 from cnnbench.resume import resumed
+from cnnbench.text import for_output, printable
 from cnnbench.whole_files import InUse
 
 log = logging.getLogger("cnnbench")
@@ -70,12 +71,12 @@ def _resume(overrides: Sequence[str]) -> None:
     config = resumed(run.config(), others)
     finished = run.status().get("state") == FINISHED
     if finished and config.trainer.epochs == run.config()["trainer"]["epochs"]:
-        print(f"{run.path} is finished: nothing to resume", file=sys.stderr)
+        print(f"{printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)
         tables.show_run(run.summary())
     else:
-        before = [text for text in results.read_yaml(run.path / "overrides.yaml") if text not in others]
+        before = [text for text in run.overrides() if text not in others]
         tables.show_run(_run(config, run.path, [*before, *others], resume=True))
-    print(run.path)
+    print(for_output(run.path))
 
 
 def _sweep(asked: compose.Request, folder: Path, overrides: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from cnnbench.parts import build_parts
 from cnnbench.registry import unknown
 from cnnbench.report.tuning import draw_search
 from cnnbench.results import FINISHED
+from cnnbench.text import for_output, printable
 from cnnbench.training.tasks import task_of
 from cnnbench.tuning.search import Search
 from cnnbench.tuning.settings import TuneSettings, settings_of
@@ -233,7 +234,7 @@ def _command(asked: _Asked, params: dict[str, Value]) -> str:
 def _show(asked: _Asked, study: Study) -> None:
     rows, best = study.rows(), study.best()
     if best is None:
-        print(shown(asked.folder))
+        print(for_output(shown(asked.folder)))
         raise RunFailed(f"none of {len(rows)} trials finished: {shown(asked.folder) / 'trials.csv'} says why")
     tables.show_trials(rows, list(asked.space), asked.monitor, study.maximize, study.importances())
     params = {key: best[key] for key in asked.space}
@@ -241,6 +242,6 @@ def _show(asked: _Asked, study: Study) -> None:
     print(
         f"Trial {best['trial']} has the best {asked.monitor} of {states.count(FINISHED)} finished trials, "
         f"{best[asked.monitor]:.4f}: chosen as the best of many, it looks better here than it is.\n"
-        f"Train it anew with {FRESH_SEEDS} other seeds and test each once:\n  {_command(asked, params)}"
+        f"Train it anew with {FRESH_SEEDS} other seeds and test each once:\n  {printable(_command(asked, params))}"
     )
-    print(shown(asked.folder))
+    print(for_output(shown(asked.folder)))
