@@ -30,20 +30,22 @@ ALLOWED: dict[str, set[str]] = {
     "data": BASE,
     "models": BASE,
     "metrics": BASE,
-    "training": BASE | {"metrics"},
+    "trackers": BASE,
+    "training": BASE | {"metrics", "trackers"},
     "analysis": BASE | {"metrics"},
     "report": {"results", "text"},
     "record": BASE | {"data", "metrics", "training", "report"},
-    "parts": BASE | {"config", "data", "models", "training", "analysis"},
+    "parts": BASE | {"config", "data", "models", "training", "trackers", "analysis"},
     "resume": {"config", "registry", "training"},
     "exhaustion": {"config"},
-    "job": BASE | {"config", "data", "training", "parts", "record", "resume", "exhaustion"},
+    "job": BASE | {"config", "data", "training", "trackers", "parts", "record", "resume", "exhaustion"},
+    "tuning": BASE | {"config", "data", "training", "job", "registry", "typed", "interruption", "whole_files"},
     "trained": BASE | {"config", "data", "training", "parts"},
     "evaluation": BASE | {"config", "data", "training", "record", "parts", "trained"},
     "prediction": BASE | {"data", "training", "trained"},
     "cli": BASE
     | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report"}
-    | {"parts", "job", "evaluation", "prediction", "resume"},
+    | {"parts", "job", "evaluation", "prediction", "resume", "tuning", "typed"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 
