@@ -10,35 +10,42 @@ from conftest import ROOT
 
 SOURCE = ROOT / "src" / "cnnbench"
 BASE = {"registry", "reproducibility", "results", "text", "regular_files", "plain_files", "run_checks"}
+BASE |= {"whole_files", "interruption"}
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
     "registry": set(),
     "reproducibility": {"__init__"},
     "text": set(),
+    "whole_files": set(),
+    "interruption": set(),
     "regular_files": {"text"},
     "plain_files": {"regular_files", "text"},
     "run_checks": {"plain_files"},
-    "results": {"plain_files", "regular_files", "run_checks", "text"},
+    "results": {"plain_files", "regular_files", "run_checks", "text", "whole_files"},
     "typed": {"registry"},
     "config": {"registry", "typed", "config_checks"},
     "config_checks": {"registry", "config"},
     "data": BASE,
     "models": BASE,
     "metrics": BASE,
-    "training": BASE | {"metrics"},
+    "trackers": BASE,
+    "training": BASE | {"metrics", "trackers"},
     "analysis": BASE | {"metrics"},
-    "report": {"results", "text"},
+    "report": {"results", "text", "whole_files"},
     "record": BASE | {"data", "metrics", "training", "report"},
-    "parts": BASE | {"config", "data", "models", "training", "analysis"},
+    "parts": BASE | {"config", "data", "models", "training", "trackers", "analysis"},
+    "resume": {"config", "registry", "training"},
+    "exhaustion": {"config"},
     "loaded": BASE | {"config", "data"},
-    "job": BASE | {"config", "data", "training", "parts", "record"},
+    "job": BASE | {"config", "data", "training", "trackers", "parts", "record", "resume", "exhaustion"},
+    "tuning": BASE | {"config", "data", "training", "job", "registry", "typed", "interruption", "whole_files"},
     "trained": BASE | {"loaded", "config", "data", "training", "parts"},
     "evaluation": BASE | {"config", "data", "training", "record", "parts", "trained"},
     "prediction": BASE | {"data", "training", "trained"},
     "cli": BASE
     | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report"}
-    | {"loaded", "parts", "job", "evaluation", "prediction"},
+    | {"loaded", "parts", "job", "evaluation", "prediction", "resume", "tuning", "typed"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

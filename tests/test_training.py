@@ -1,6 +1,7 @@
 """The trainer on real digits: the same bits twice, resume, best epoch, early stopping, divergence."""
 
 import copy
+import dataclasses
 import json
 import math
 
@@ -17,8 +18,11 @@ from cnnbench.evaluation import evaluate_run
 from cnnbench.job import run_job
 from cnnbench.parts import batches_of, build_parts, load_dataset
 from cnnbench.results import RunFolder, read_predictions
+from cnnbench.training import checkpoint
 from cnnbench.training.loop import Diverged, evaluate
 from cnnbench.training.tasks import CLASSIFICATION, RECONSTRUCTION, training_loss
+from cnnbench.training.trainer import Pruned
+from conftest import assert_same_tensors, without_times
 
 SMALL = ["trainer.epochs=2", "data.train_limit=300", "model=mlp"]
 
@@ -29,18 +33,8 @@ def run(path, *overrides, resume=False):
     return run_job(config, path, list(overrides), resume=resume)
 
 
-def assert_same_checkpoint(first, second, name="last"):
-    left, right = (load_file(folder / f"checkpoints/{name}.safetensors") for folder in (first, second))
-    assert left.keys() == right.keys()
-    for key in left:
-        assert torch.equal(left[key], right[key]), key
-
-
-def without_times(run_folder):
-    return [
-        {key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
-        for row in RunFolder(run_folder).metrics()
-    ]
+def record_of(path, name="best"):
+    return checkpoint.load(path / "checkpoints", name)[1]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +51,7 @@ def test_the_same_command_gives_the_same_bits_twice(overrides, tmp_path):
     torch.manual_seed(2)
     run(tmp_path / "b", *overrides)
     for name in ("best", "last"):
-        assert_same_checkpoint(tmp_path / "a", tmp_path / "b", name)
+        assert_same_tensors(tmp_path / "a", tmp_path / "b", name)
     assert without_times(tmp_path / "a") == without_times(tmp_path / "b")
     first, second = (read_predictions(tmp_path / name) for name in "ab")
     assert all(np.array_equal(first[key], second[key]) for key in first)
@@ -67,7 +61,7 @@ def test_another_seed_gives_other_weights(tmp_path):
     run(tmp_path / "a")
     run(tmp_path / "b", "seed=1")
     with pytest.raises(AssertionError):
-        assert_same_checkpoint(tmp_path / "a", tmp_path / "b")
+        assert_same_tensors(tmp_path / "a", tmp_path / "b")
 
 
 class Stopped(BaseException):
@@ -100,18 +94,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(overrides, tmp_path, monkeypa
     run(tmp_path / "cut", *overrides, resume=True)
     assert RunFolder(tmp_path / "cut").status()["state"] == "finished"
     for name in ("best", "last"):
-        assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut", name)
+        assert_same_tensors(tmp_path / "whole", tmp_path / "cut", name)
     assert without_times(tmp_path / "whole") == without_times(tmp_path / "cut")
 
 
 def test_a_run_stopped_before_its_first_checkpoint_resumes_from_the_beginning(tmp_path, monkeypatch):
     run(tmp_path / "whole")
-    monkeypatch.setattr("cnnbench.training.trainer._save", lambda *_, **__: (_ for _ in ()).throw(Stopped))
+    monkeypatch.setattr("cnnbench.training.state.State.save", lambda _: (_ for _ in ()).throw(Stopped))
     with pytest.raises(Stopped):
         run(tmp_path / "cut")
     monkeypatch.undo()
     run(tmp_path / "cut", resume=True)
-    assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut")
+    assert_same_tensors(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_the_best_epoch_is_chosen_on_validation_and_tested_once(tmp_path, monkeypatch):
@@ -119,8 +113,7 @@ def test_the_best_epoch_is_chosen_on_validation_and_tested_once(tmp_path, monkey
     rows = RunFolder(tmp_path / "a").metrics()
     accuracies = [row["val/accuracy"] for row in rows]
     assert summary["best_epoch"] == 1 + accuracies.index(max(accuracies))
-    record = json.loads((tmp_path / "a/checkpoints/best.json").read_text())
-    assert record["epoch"] == summary["best_epoch"]
+    assert record_of(tmp_path / "a")["epoch"] == summary["best_epoch"]
     _, metrics = evaluate_run(tmp_path / "a", split="val")
     assert metrics["accuracy"] == max(accuracies)
     _, metrics = evaluate_run(tmp_path / "a", split="test", device="cpu")
@@ -228,7 +221,7 @@ def test_the_run_folder_holds_what_the_design_says(tmp_path):
     summary = run(tmp_path / "a", "tags=[course,first]")
     expected = """config.yaml overrides.yaml env.json status.json train.log metrics.csv summary.json
         confusion_matrix.csv per_class.csv predictions.npz confusion_matrix.png curves.png mistakes.png
-        checkpoints/best.safetensors checkpoints/best.json checkpoints/last.safetensors checkpoints/last.json"""
+        checkpoints/best.safetensors checkpoints/last.safetensors checkpoints/previous.safetensors .lock"""
     files = {str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*") if path.is_file()}
     assert files == set(expected.split())
     folder = RunFolder(tmp_path / "a")
@@ -243,22 +236,55 @@ def test_the_run_folder_holds_what_the_design_says(tmp_path):
     assert json.loads((tmp_path / "a/summary.json").read_text()) == summary
 
 
-def test_tensorboard_gets_every_metric(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+class _OutOfBounds:
+    """A test split that may be counted and not looked at."""
 
-    run(tmp_path / "a", "logger=tensorboard")
-    events = EventAccumulator(str(tmp_path / "a/tensorboard"))
-    events.Reload()
-    rows = RunFolder(tmp_path / "a").metrics()
-    for name in ("train/loss", "val/accuracy", "val/f1_macro"):
-        logged = [event.value for event in events.Scalars(name)]
-        assert logged == pytest.approx([row[name] for row in rows])
+    def __init__(self, split):
+        self.length = len(split)
+
+    def __len__(self):
+        return self.length
+
+    def __getattr__(self, name):
+        raise AssertionError(f"the test split was looked at: {name}")
+
+    def __getitem__(self, index):
+        raise AssertionError("the test split was looked at")
 
 
-def test_a_logger_without_its_package_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'cnnbench\[tensorboard\]'"):
-        build_parts(single(["logger=tensorboard"]))
+def test_a_run_that_does_not_test_never_looks_at_the_test_split(tmp_path, monkeypatch):
+    def parts_without_test(config):
+        parts = build_parts(config)
+        parts.dataset = dataclasses.replace(parts.dataset, test=_OutOfBounds(parts.dataset.test))
+        return parts
+
+    monkeypatch.setattr("cnnbench.job.build_parts", parts_without_test)
+    (tmp_path / "a").mkdir()
+    seen = []
+    summary = run_job(single(SMALL), tmp_path / "a", [], test=False, on_epoch=lambda row: seen.append(row["epoch"]))
+    assert seen == [1, 2]
+    assert not [key for key in summary if key.startswith("test")]
+    tested = {"predictions.npz", "confusion_matrix.csv", "mistakes.png"}
+    assert not tested & {path.name for path in (tmp_path / "a").iterdir()}
+    (tmp_path / "b").mkdir()
+    with pytest.raises(AssertionError, match="the test split was looked at"):
+        run_job(single(SMALL), tmp_path / "b", [])
+
+
+def test_what_a_hook_raises_ends_the_run_and_a_resumed_run_tells_it_what_lies_behind(tmp_path):
+    (tmp_path / "a").mkdir()
+
+    def stop(row):
+        raise Pruned(f"after epoch {row['epoch']}")
+
+    with pytest.raises(Pruned):
+        run_job(single(SMALL), tmp_path / "a", [], on_epoch=stop)
+    assert RunFolder(tmp_path / "a").status()["state"] == "pruned"
+    seen = []
+    run_job(single(SMALL), tmp_path / "a", [], resume=True, on_epoch=lambda row: seen.append(row["epoch"]))
+    assert seen == [1, 2]
+    run(tmp_path / "b")
+    assert_same_tensors(tmp_path / "a", tmp_path / "b", "last")
 
 
 def test_evaluating_on_other_data_uses_the_runs_own_scaling(tmp_path, mnist_root):
@@ -331,7 +357,7 @@ def test_a_reconstruction_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
         run(tmp_path / "cut", *overrides)
     monkeypatch.undo()
     run(tmp_path / "cut", *overrides, resume=True)
-    assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut")
+    assert_same_tensors(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_auxiliary_heads_add_three_tenths_of_their_loss():

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from cnnbench.regular_files import Refused, check_regular
-from cnnbench.results import replacing
 from cnnbench.text import shown_name
+from cnnbench.whole_files import replacing
 
 LARGEST = 4 * 2**30  # bytes of all files of an archive
 MOST_FILES = 100  # EMNIST has 24
