@@ -98,7 +98,7 @@ def test_train_evaluate_and_resume_a_finished_run(cnnbench, tmp_path):
     assert last.startswith("outputs/mlp_digits/")
     run = RunFolder(tmp_path / last)
     assert run.status()["state"] == "finished"
-    assert (run.path / "overrides.yaml").read_text().splitlines()[-1] == "- tags=[a,b]"
+    assert run.overrides()[-1] == "tags=[a,b]"
     assert f"{run.summary()['test/accuracy']:.2%}" in done.stdout
 
     measured = cnnbench("evaluate", last)

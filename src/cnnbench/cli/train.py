@@ -13,7 +13,9 @@ from cnnbench import results
 from cnnbench.cli import compose, tables
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.messages import show_messages, shown
+from cnnbench.config import to_dict
 from cnnbench.job import preview, run_job
+from cnnbench.loaded import config_of
 from cnnbench.parts import build_parts
 from cnnbench.report.comparison import compare, write_comparison
 from cnnbench.results import FINISHED, RunFolder
@@ -68,7 +70,7 @@ def _resume(overrides: Sequence[str]) -> None:
     if len(named) > 1:
         raise ValueError(f"resume={named[1]}: a command goes on with one run, and resume={named[0]} names another")
     run = RunFolder.existing(named[0])
-    config = resumed(run.config(), others)
+    config = resumed(to_dict(config_of(run)), others)
     finished = run.status().get("state") == FINISHED
     if finished and config.trainer.epochs == run.config()["trainer"]["epochs"]:
         print(f"{printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)
