@@ -67,7 +67,7 @@ def show_trials(
     finished = [row for row in rows if row["state"] == FINISHED]
     for row in sorted(finished, key=lambda row: row[monitor], reverse=maximize)[:BEST_SHOWN]:
         values = [f"{row[key]:.4g}" if isinstance(row[key], float) else str(row[key]) for key in keys]
-        shown = str(row["trial"]), f"{row[monitor]:.4f}", str(row["epochs"]), f"{row['seconds']:.1f}"
+        shown = str(row["trial"]), f"{row[monitor]:.4f}", str(row["epochs"]), f"{row['seconds'] or 0:.1f}"
         table.add_row(*shown, *map(for_table, values))
     if shares:
         table.add_section()
