@@ -133,7 +133,7 @@ def compare_groups(groups: Sequence[Group], baseline: Group, *, named: bool) -> 
     notes = []
     if not named and len(measured) > PAIRS_UP_TO:
         notes.append(
-            f"No baseline was named: every group is compared with the first, {baseline.label}; --baseline takes another."
+            f"No baseline was named: all are compared with the first group, {baseline.label}; --baseline takes another."
         )
     return made, notes + _left_out(pairs, made)
 
