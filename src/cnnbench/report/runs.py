@@ -130,14 +130,14 @@ def _read(path: Path, name: str) -> Run:
     try:
         folder = RunFolder(path)
         run.config = folder.config()
-        status = _mapping(folder.status(), path / "status.json")
+        status = folder.status()
         run.state, run.message = str(status.get("state", UNKNOWN)), str(status.get("message") or "")
         run.updated = str(status.get("updated", ""))
         run.seed = _seed(run.config, path)
-        run.overrides = [str(text) for text in _optional(path / "overrides.yaml", list)]
-        run.environment = _optional(path / "env.json", dict)
+        run.overrides = folder.overrides() if (path / "overrides.yaml").is_file() else []
+        run.environment = _environment(path / "env.json")
         if run.state == FINISHED:
-            run.summary = checked(_mapping(folder.summary(), path / "summary.json"), path / "summary.json")
+            run.summary = checked(folder.summary(), path / "summary.json")
     except (ValueError, OSError, RecursionError) as error:
         # A folder that vanished, or a file that is missing or holds something else: one run less, not a report less.
         run.state, run.message = DAMAGED, " ".join(str(error).split()) or type(error).__name__
@@ -176,18 +176,9 @@ def _seed(config: Mapping[str, Any], path: Path) -> int:
     return seed
 
 
-def _mapping(value: Any, path: Path) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} is damaged: it holds no keys")
-    return value
-
-
-def _optional(path: Path, kind: type) -> Any:
-    """What a file holds that a report can do without."""
-    if not path.is_file():
-        return kind()
-    value = (results.read_yaml if path.suffix == ".yaml" else results.read_json)(path)
-    return value if isinstance(value, kind) else kind()
+def _environment(path: Path) -> dict[str, Any]:
+    """What `env.json` holds, which a report can do without."""
+    return results.check_kinds(path, results.read_json(path), {}) if path.is_file() else {}
 
 
 def names_of(runs: Iterable[Run], most: int = 8) -> str:
