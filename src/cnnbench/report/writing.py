@@ -7,7 +7,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from cnnbench import __version__, results
+import cnnbench
+from cnnbench import results
 from cnnbench.report.latex import latex as as_latex
 from cnnbench.report.study import Study, read_study
 from cnnbench.report.tables import group_rows, markdown, run_rows
@@ -40,7 +41,7 @@ def write_report(
     results.write_csv(out / "results.csv", run_rows(study))
     results.write_csv(out / "groups.csv", group_rows(study))
     command = _command(folders, out, baseline, target, latex)
-    made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, cnnbench {__version__}."
+    made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, cnnbench {cnnbench.__version__}."
     results.write_text(out / "report.md", markdown(study, command, made))
     if latex:
         results.write_text(out / "report.tex", as_latex(study))
