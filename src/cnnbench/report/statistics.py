@@ -4,7 +4,9 @@ Accuracies are shares (0 to 1) throughout. Each test is two-sided; a test that t
 """
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,7 +80,8 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
     std = float(differences.std(ddof=1))
     if std < NO_SPREAD:
         return Difference(mean, mean, mean, None, sign_flip(differences), None)
-    test = stats.ttest_rel(a, b)
+    with _unwarned():
+        test = stats.ttest_rel(a, b)
     interval = test.confidence_interval(0.95)
     low, high = float(interval.low), float(interval.high)
     return Difference(mean, low, high, float(test.pvalue), sign_flip(differences), mean / std)
@@ -94,7 +97,8 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
         return Difference(mean, None, None, None, None, None)
     if max(a.std(ddof=1), b.std(ddof=1)) < NO_SPREAD:
         return Difference(mean, mean, mean, None, None, None)
-    test = stats.ttest_ind(a, b, equal_var=False)
+    with _unwarned():
+        test = stats.ttest_ind(a, b, equal_var=False)
     interval = test.confidence_interval(0.95)
     return Difference(mean, float(interval.low), float(interval.high), float(test.pvalue), None, _hedges(a, b))
 
@@ -159,6 +163,14 @@ def seeds_needed(others: Sequence[float] = ()) -> int:
     while holm([least_p(n), *others])[0] >= LEVEL:
         n += 1
     return n
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Without scipy's warning that values are nearly equal: what is only rounding never gets here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 def _hedges(a: np.ndarray, b: np.ndarray) -> float:
