@@ -4,9 +4,9 @@
 
 Two networks that are equally good are compared over and over: accuracies on 10,000 test images around 98 %, of the
 shapes named. `paired` shapes share what a seed does to both. A row is a test, a number of seeds and a shape;
-`attainable` is the largest level below 5 % that a test of few possible p-values can have. McNemar: two networks of equal
-accuracy on 10,000 images, of which `discordant` are expected to be right in one alone. Family: five groups against a
-baseline, and the share of families in which any is called better or worse by what the report judges by.
+`attainable` is the largest level below 5 % that a test of few possible p-values can have. McNemar: two networks of
+equal accuracy on 10,000 images, of which `discordant` are expected to be right in one alone. Family: five groups
+against a baseline, and the share of families in which any is called better or worse by what the report judges by.
 """
 
 import argparse

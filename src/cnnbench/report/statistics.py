@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+Values = Sequence[float] | np.ndarray
+
 LEVEL = 0.05
 EXACT_SEEDS = 20  # up to so many pairs all sign flips are counted: half a million sums, 20 ms
 DRAWN_FLIPS = 99_999  # beyond, so many are drawn
@@ -53,7 +55,7 @@ class Difference:
     effect: float | None
 
 
-def estimate(values: Sequence[float]) -> Estimate:
+def estimate(values: Values) -> Estimate:
     """Mean, spread and interval of at least one value."""
     from scipy import stats
 
@@ -68,7 +70,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(n, mean, std, float(interval.low), float(interval.high))
 
 
-def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
+def paired(first: Values, second: Values) -> Difference:
     """Compare values that belong together one by one, at least one pair."""
     from scipy import stats
 
@@ -87,7 +89,7 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
     return Difference(mean, low, high, float(test.pvalue), sign_flip(differences), mean / std)
 
 
-def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
+def welch(first: Values, second: Values) -> Difference:
     """Compare two independent samples, which may differ in size and spread."""
     from scipy import stats
 
@@ -103,7 +105,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
     return Difference(mean, float(interval.low), float(interval.high), float(test.pvalue), None, _hedges(a, b))
 
 
-def sign_flip(differences: Sequence[float] | np.ndarray) -> float:
+def sign_flip(differences: Values) -> float:
     """The exact sign-flip test: were the two sides of each pair exchangeable, how often would the sum be as far from 0?
 
     All 2^n ways to flip signs are counted up to 20 pairs, where `scipy.stats.permutation_test` gives the same and takes
