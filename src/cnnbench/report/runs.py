@@ -15,6 +15,7 @@ from cnnbench.results import FINISHED, RunFolder
 
 DEEPEST = 4  # levels below a named folder where runs are looked for: outputs/<name>/<date>/<job>
 MEASURED = ("parameters", "macs", "receptive_field", "depth", "train_seconds", "images_per_second", "test/loss")
+SWEEP = "sweep.yaml"
 UNKNOWN, DAMAGED = "unknown", "damaged"
 
 
@@ -84,7 +85,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         if not folder.is_dir():
             raise ValueError(f"{str(folder)!r} is not a folder: accepted are folders of runs or sweeps")
         inside = list(find(folder))
-        if not inside:
+        if not inside and not (folder / SWEEP).is_file():  # the first job of a sweep may be about to start
             raise ValueError(f"{str(folder)!r} holds no run: there is no config.yaml in it or {DEEPEST} levels below")
         found.update(dict.fromkeys(inside))
     paths = list(found)
@@ -98,7 +99,7 @@ def find(folder: Path, levels: int = DEEPEST) -> Iterator[Path]:
         return
     if levels == 0:
         return
-    if (folder / "sweep.yaml").is_file():
+    if (folder / SWEEP).is_file():
         levels = 1  # its jobs; deeper lies what a rerun set aside
     try:
         children = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
@@ -127,6 +128,22 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
         if longer == lengths:
             return names
         lengths = longer
+
+
+def unstarted(folders: Sequence[Path], runs: Sequence[Run]) -> list[str]:
+    """A sentence for each sweep of which some jobs have no folder yet."""
+    started = Counter(run.path.parent for run in runs)
+    notes = []
+    for sweep in dict.fromkeys([*(folder.resolve() for folder in folders), *started]):
+        try:
+            asked = results.read_yaml(sweep / SWEEP) if (sweep / SWEEP).is_file() else {}
+        except (ValueError, OSError) as error:
+            notes.append(f"{error}: how many jobs the sweep has is not known.")
+            continue
+        jobs = asked.get("jobs") if isinstance(asked, dict) else None
+        if isinstance(jobs, list) and len(jobs) > started[sweep]:
+            notes.append(f"{len(jobs) - started[sweep]} of the {len(jobs)} jobs of {sweep.name} have not started.")
+    return notes
 
 
 def _read(path: Path, name: str) -> Run:

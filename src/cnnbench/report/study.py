@@ -23,7 +23,7 @@ from pathlib import Path
 
 from cnnbench.report.comparing import Comparison, McNemar, baseline_of, compare_groups, mcnemar_tests
 from cnnbench.report.groups import Group, group_runs, matches, shown_key
-from cnnbench.report.runs import Run, is_number, names_of, read_runs
+from cnnbench.report.runs import Run, is_number, names_of, read_runs, unstarted
 from cnnbench.results import FINISHED
 
 __all__ = ["Comparison", "Group", "McNemar", "Run", "Study", "read_study"]
@@ -88,7 +88,14 @@ def read_study(
         study.comparisons, said = compare_groups(groups, chosen, named=named)
         study.mcnemar, more = mcnemar_tests(groups, study.comparisons)
         notes += [*said, *more]
-    study.notes = [*_states(runs), *notes, *_confounded(study), *([conflict] if conflict else []), *_without(groups)]
+    study.notes = [
+        *_states(runs),
+        *unstarted(folders, runs),
+        *notes,
+        *_confounded(study),
+        *([conflict] if conflict else []),
+        *_without(groups),
+    ]
     return study
 
 
