@@ -68,8 +68,18 @@ def test_files_hold_the_figures_of_the_study(sweep, tmp_path):
 
 
 def test_a_report_is_made_where_there_is_neither_torch_nor_hydra(sweep, tmp_path):
-    blocked = "import sys; sys.modules.update(torch=None, torchvision=None, hydra=None)"
-    code = f"{blocked}; sys.argv[0] = 'cnnbench'; from cnnbench.cli import main; main()"
+    code = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "hydra"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+from cnnbench.cli import main
+main()
+"""
     done = subprocess.run(
         [sys.executable, "-c", code, "report", str(sweep), "--out", "here/there"],
         cwd=tmp_path,
