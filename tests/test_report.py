@@ -187,6 +187,13 @@ def test_different_test_sets_are_refused_and_named(tmp_path):
     assert note(study, "different test sets")
 
 
+def test_a_rerun_on_other_test_images_is_refused_too(tmp_path):
+    write_run(tmp_path / "a", 0)
+    write_run(tmp_path / "b", 0, test_set="b" * 64)
+    with pytest.raises(ValueError, match="different test sets"):
+        read_study([tmp_path])
+
+
 def test_a_test_split_that_the_seed_cuts_is_compared_seed_by_seed_only(tmp_path):
     for seed in range(3):
         for model in ("mlp", "lenet5"):

@@ -149,7 +149,7 @@ def unstarted(folders: Sequence[Path], runs: Sequence[Run]) -> list[str]:
 def _read(path: Path, name: str) -> Run:
     run = Run(path, name)
     try:
-        folder = RunFolder(path)
+        folder = RunFolder.existing(path)
         run.config = folder.config()
         status = folder.status()
         run.state, run.message = str(status.get("state", UNKNOWN)), str(status.get("message") or "")

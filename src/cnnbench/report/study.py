@@ -78,7 +78,7 @@ def read_study(
     runs = read_runs(folders)
     groups, axes, follows, notes = group_runs(runs, target)
     study = Study(runs, groups, axes, follows, None, target, _test_sets(groups))
-    conflict = _conflict(groups)
+    conflict = _conflict(runs)
     if conflict and strict:
         raise ValueError(conflict)
     _add_references(groups)
@@ -107,22 +107,22 @@ def _test_sets(groups: Sequence[Group]) -> dict[str, list[str]]:
     return dict(found)
 
 
-def _conflict(groups: Sequence[Group]) -> str | None:
-    """Which runs are on which test set, if groups differ in theirs; a split cut by the seed differs by seed alone."""
-    by_seed, by_hash = defaultdict(set), defaultdict(list)
-    for group in groups:
-        for run in group.runs:
-            labels = run.summary["test_labels_sha256"]
-            by_seed[run.seed].add(labels)
-            by_hash[labels].append(run)
+def _conflict(runs: Sequence[Run]) -> str | None:
+    """Which runs are on which test set, if not all on one; a split cut by the seed differs by seed alone."""
+    by_seed, by_group, by_hash = defaultdict(set), defaultdict(set), defaultdict(list)
+    for run in (run for run in runs if run.summary):
+        labels = run.summary["test_labels_sha256"]
+        by_seed[run.seed].add(labels)
+        by_group[run.group].add(labels)
+        by_hash[labels].append(run)
     cut_by_seed = all(len(labels) == 1 for labels in by_seed.values()) and any(
-        len({run.summary["test_labels_sha256"] for run in group.runs}) > 1 for group in groups
+        len(labels) > 1 for labels in by_group.values()
     )
     if len(by_hash) < 2 or cut_by_seed:
         return None
     sets = [
-        f"{labels[:12]} ({runs[0].summary.get('data')}, {runs[0].summary.get('test_images')} images): {names_of(runs)}"
-        for labels, runs in by_hash.items()
+        f"{labels[:12]} ({several[0].summary.get('data')}, {several[0].summary.get('test_images')} images): {names_of(several)}"
+        for labels, several in by_hash.items()
     ]
     return f"Runs on different test sets are not compared. Test labels by SHA-256: {'; '.join(sets)}."
 
