@@ -28,6 +28,8 @@ from cnnbench.results import FINISHED
 
 __all__ = ["Comparison", "Group", "McNemar", "Run", "Study", "read_study"]
 
+MOST_SETS = 6  # test sets that a message names
+
 
 @dataclass
 class Study:
@@ -120,11 +122,13 @@ def _conflict(runs: Sequence[Run]) -> str | None:
     )
     if len(by_hash) < 2 or cut_by_seed:
         return None
-    sets = [
-        f"{labels[:12]} ({several[0].summary.get('data')}, {several[0].summary.get('test_images')} images): {names_of(several)}"
-        for labels, several in by_hash.items()
-    ]
-    return f"Runs on different test sets are not compared. Test labels by SHA-256: {'; '.join(sets)}."
+    sets = [f"{labels[:12]} ({_of(several[0])}): {names_of(several)}" for labels, several in by_hash.items()]
+    more = f" and {len(sets) - MOST_SETS} more" if len(sets) > MOST_SETS else ""
+    return f"Runs on different test sets are not compared. Test labels by SHA-256: {'; '.join(sets[:MOST_SETS])}{more}."
+
+
+def _of(run: Run) -> str:
+    return f"{run.summary.get('data')}, {run.summary.get('test_images')} images"
 
 
 def _add_references(groups: Sequence[Group]) -> None:
