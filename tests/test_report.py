@@ -10,6 +10,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from cnnbench import results
 from cnnbench.report import runs as report_runs
+from cnnbench.report.comparing import p_text
 from cnnbench.report.study import read_study
 from run_builders import labels_of, write_run
 
@@ -122,7 +123,7 @@ def test_without_seeds_in_common_it_is_welch(tmp_path):
     expected = stats.ttest_ind([0.950, 0.951, 0.949, 0.953], [0.900, 0.905, 0.898], equal_var=False)
     assert (found.kind, found.n_a, found.n_b, found.p_flip) == ("welch", 4, 3, None)
     assert found.p == found.p_t == pytest.approx(expected.pvalue, rel=0, abs=1e-9)
-    assert found.words.startswith("better (p = ")
+    assert found.words == "better (p = 0.00041, n = 4 and 3)"
     assert found.effect_name == "Hedges' g"
 
 
@@ -341,6 +342,24 @@ def test_epochs_to_a_target_are_a_median_over_all_seeds(tmp_path):
     (group,) = read_study([tmp_path], target=0.95).groups
     assert (group.reached, group.median_epochs_to_target) == (2, None)
     assert read_study([tmp_path]).groups[0].epochs_to_target == {}
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [
+        (1.0, "1.00"),
+        (0.123, "0.12"),
+        (0.03125, "0.031"),
+        (0.0496, "0.0496"),
+        (0.05, "0.05"),
+        (0.04999999, "0.04999999"),
+        (0.00012, "0.00012"),
+        (0.00001, "< 0.0001"),
+        (0.0, "< 0.0001"),
+    ],
+)
+def test_a_p_value_is_written_on_its_side_of_the_level(p, text):
+    assert p_text(p) == text
 
 
 @pytest.mark.parametrize("target", [0, -1, 98, float("nan")])

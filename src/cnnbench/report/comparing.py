@@ -183,7 +183,8 @@ def _judge(comparison: Comparison, values: Sequence[float], family: int) -> None
     if comparison.p is None or comparison.p_holm is None:
         comparison.words = f"no test: {_why_no_test(comparison, needed)}"
         return
-    said = f"p = {p_text(comparison.p_holm)}{' after Holm' if family > 1 else ''}, {_size(comparison)}"
+    text = p_text(comparison.p_holm)
+    said = f"p {text if text[0] == '<' else f'= {text}'}{' after Holm' if family > 1 else ''}, {_size(comparison)}"
     if comparison.p_holm < LEVEL and comparison.mean != 0:
         comparison.verdict = BETTER if comparison.mean > 0 else WORSE
         comparison.words = f"{comparison.verdict} ({said})"
@@ -206,8 +207,13 @@ def _size(comparison: Comparison) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p-value as it is written: two figures that matter, never 0."""
-    return "< 0.0001" if p < 0.0001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+    """A p-value as it is written: two figures that matter, never 0, and on its own side of the level."""
+    if p < 0.0001:
+        return "< 0.0001"
+    if p >= 0.1:
+        return f"{p:.2f}"
+    texts = (f"{p:.{digits}g}" for digits in range(2, 17))
+    return next((text for text in texts if (float(text) < LEVEL) == (p < LEVEL)), repr(p))
 
 
 def _left_out(pairs: Sequence[tuple[Group, Group]], made: Sequence[Comparison]) -> list[str]:

@@ -94,16 +94,17 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 def find(folder: Path, levels: int = DEEPEST) -> Iterator[Path]:
     """The run folders in and below a folder, jobs of a sweep by number; links to folders are not followed below it."""
-    if (folder / "config.yaml").is_file():
+    try:
+        entries = {entry.name: entry for entry in os.scandir(folder)}
+        children = [Path(entry.path) for entry in entries.values() if entry.is_dir(follow_symlinks=False)]
+    except OSError:  # it has vanished, or is not ours to read
+        return
+    if "config.yaml" in entries:
         yield folder.resolve()
         return
+    if SWEEP in entries:
+        levels = min(levels, 1)  # its jobs; deeper lies what a rerun set aside
     if levels == 0:
-        return
-    if (folder / SWEEP).is_file():
-        levels = 1  # its jobs; deeper lies what a rerun set aside
-    try:
-        children = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
-    except OSError:  # it has vanished, or is not ours to read
         return
     for child in sorted(children, key=_natural):
         if not child.name.startswith("."):
