@@ -10,21 +10,26 @@ import pytest
 from conftest import ROOT
 
 SOURCE = ROOT / "src" / "cnnbench"
-BASE = {"registry", "reproducibility", "results"}
+BASE = {"registry", "reproducibility", "results", "text", "regular_files", "plain_files", "run_checks"}
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
     "registry": set(),
     "reproducibility": {"__init__"},
-    "results": set(),
+    "text": set(),
+    "regular_files": {"text"},
+    "plain_files": {"regular_files", "text"},
+    "run_checks": {"plain_files"},
+    "results": {"plain_files", "regular_files", "run_checks", "text"},
     "typed": {"registry"},
-    "config": {"registry", "typed"},
+    "config": {"registry", "typed", "config_checks"},
+    "config_checks": {"registry", "config"},
     "data": BASE,
     "models": BASE,
     "metrics": BASE,
     "training": BASE | {"metrics"},
     "analysis": BASE | {"metrics"},
-    "report": {"results"},
+    "report": {"results", "text"},
     "record": BASE | {"data", "metrics", "training", "report"},
     "parts": BASE | {"config", "data", "models", "training", "analysis"},
     "job": BASE | {"config", "data", "training", "parts", "record"},

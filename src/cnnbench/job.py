@@ -18,6 +18,7 @@ from cnnbench.parts import Parts, augmentation_of, batches_of, build_parts, load
 from cnnbench.record import draw_preview, draw_run, record_evaluation, record_skipped
 from cnnbench.reproducibility import environment, set_deterministic
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
+from cnnbench.text import printable_lines
 from cnnbench.training.loggers import open_logger
 from cnnbench.training.tasks import task_of
 from cnnbench.training.trainer import Outcome, fit
@@ -142,10 +143,17 @@ def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
     }
 
 
+class _Printable(logging.Formatter):
+    """Names of classes and files may hold what a terminal would obey, and logs are looked at there."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
+
+
 @contextmanager
 def _logged_to(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
         yield

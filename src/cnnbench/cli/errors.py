@@ -8,6 +8,8 @@ import sys
 import traceback
 from types import FrameType, TracebackType
 
+from cnnbench.text import printable_lines
+
 FAILED, WRONG, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
@@ -53,7 +55,7 @@ class exit_codes:
 
 
 def _leave(message: str, code: int) -> None:
-    print(message, file=sys.stderr)
+    print(printable_lines(message), file=sys.stderr)
     raise SystemExit(code)
 
 

@@ -18,6 +18,7 @@ from cnnbench.job import preview, run_job
 from cnnbench.parts import build_parts
 from cnnbench.report.comparison import compare, write_comparison
 from cnnbench.results import FINISHED, RunFolder
+from cnnbench.text import for_output, printable, printable_lines
 
 log = logging.getLogger("cnnbench")
 
@@ -26,7 +27,7 @@ class _AboveTheBar(logging.Handler):
     """Prints a message on stderr without tearing a progress bar apart; tracebacks stay in the log file."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(record.getMessage(), file=sys.stderr)
+        tqdm.write(printable_lines(record.getMessage()), file=sys.stderr)
 
 
 def train(overrides: Sequence[str], *, multirun: bool) -> None:
@@ -72,13 +73,11 @@ def _resume(overrides: Sequence[str]) -> None:
         raise ValueError("resume=RUN goes on with the run's own config: no other override is accepted beside it")
     run = RunFolder.existing(overrides[0].partition("=")[2])
     if run.status().get("state") == FINISHED:
-        print(f"{run.path} is finished: nothing to resume", file=sys.stderr)
+        print(f"{printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)
         tables.show_run(run.summary())
     else:
-        tables.show_run(
-            _run(from_dict(run.config()), run.path, results.read_yaml(run.path / "overrides.yaml"), resume=True)
-        )
-    print(run.path)
+        tables.show_run(_run(from_dict(run.config()), run.path, run.overrides(), resume=True))
+    print(for_output(run.path))
 
 
 def _sweep(asked: compose.Request, folder: Path, overrides: Sequence[str]) -> None:

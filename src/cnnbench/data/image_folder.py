@@ -25,8 +25,8 @@ from cnnbench.data.listing_csv import list_csv
 from cnnbench.data.memory import parse_bytes, total_memory
 from cnnbench.data.pixel_store import Damaged, Stored, Writer, open_store
 from cnnbench.data.processes import cores
-from cnnbench.data.reading import shown_name
 from cnnbench.registry import register, unknown
+from cnnbench.text import shown_name
 
 log = logging.getLogger("cnnbench")
 
