@@ -24,7 +24,7 @@ from cnnbench.report.svg import (
     as_points,
     chart,
     drawing,
-    shown,
+    legible,
 )  # fmt: skip
 
 MARKS = 40  # epochs of a curve that have a hover value
@@ -77,7 +77,7 @@ def difference_chart(name: str, baseline: str, differences: Sequence[Difference]
                 edge = PAPER if colour != PAPER else SERIES[0]
                 axes.scatter(x, places, marker=marker, s=34, color=colour, edgecolor=edge, zorder=3, gid=gid)
                 tips[gid] = [_told(differences[i]) for i in places]
-        axes.set_yticks(range(len(differences)), [shown(d.short, 44) for d in differences])
+        axes.set_yticks(range(len(differences)), [legible(d.short, 44) for d in differences])
         axes.set_ylim(len(differences) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("difference in test accuracy (percentage points)")
@@ -86,13 +86,13 @@ def difference_chart(name: str, baseline: str, differences: Sequence[Difference]
         reach = max(map(abs, means)) * 3 or 1
         axes.set_xlim(max(min([*bounds, *means, 0]), -reach) * 1.08, min(max([*bounds, *means, 0]), reach) * 1.08 or 1)
         rows = [
-            (shown(d.label), as_points(d.mean), as_interval(d.low, d.high, as_points), d.n, d.verdict)
+            (legible(d.label), as_points(d.mean), as_interval(d.low, d.high, as_points), d.n, d.verdict)
             for d in differences
         ]
         return chart(
             figure,
             name,
-            f"Difference from {shown(baseline, 60)}",
+            f"Difference from {legible(baseline, 60)}",
             "; ".join(f"{d.label} {as_points(d.mean)} points, {d.verdict}" for d in differences),
             "Orange diamonds: the test says better or worse; open circles: no difference shown. Lines: 95 % interval, not "
             "corrected for the number of comparisons; the verdict is.",
@@ -122,7 +122,7 @@ def curve_chart(name: str, metric: str, unit: str, curves: Sequence[Curve], *, f
             gid = f"curve{number}"
             axes.scatter(
                 np.asarray(curve.epochs)[few], mean[few], marker=marker, s=16, color=colour, gid=gid,
-                zorder=3, label=shown(curve.short, LABEL),
+                zorder=3, label=legible(curve.short, LABEL),
             )  # fmt: skip
             tips[gid] = [
                 f"{curve.label}\nepoch {curve.epochs[i]}: {mean[i]:.4g} {unit}, seeds {low[i]:.4g} to {high[i]:.4g}, n = {curve.n[i]}"
@@ -134,7 +134,7 @@ def curve_chart(name: str, metric: str, unit: str, curves: Sequence[Curve], *, f
             figure.legend(loc="outside lower center", ncols=2, columnspacing=1.2, handletextpad=0.4)
         rows = [
             (
-                shown(curve.label),
+                legible(curve.label),
                 str(curve.epochs[-1]),
                 f"{factor * curve.mean[-1]:.4g}",
                 f"{factor * curve.low[-1]:.4g} to {factor * curve.high[-1]:.4g}",

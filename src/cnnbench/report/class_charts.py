@@ -7,7 +7,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from cnnbench.report.charts import readable
-from cnnbench.report.svg import GRID, INK, MARKERS, PAPER, SERIES, Chart, chart, drawing, shown
+from cnnbench.report.svg import GRID, INK, MARKERS, PAPER, SERIES, Chart, chart, drawing, legible
 
 SHOWN_CLASSES = 20  # of a matrix: its cells are counted in squares
 SCORED_CLASSES = 30  # of the F1 chart
@@ -46,7 +46,7 @@ def confusion_chart(name: str, title: str, confusion: np.ndarray, classes: Seque
         ((counts[i, j], i, j) for i in range(len(names)) for j in range(len(names)) if i != j and counts[i, j]),
         key=lambda cell: -cell[0],
     )
-    rows = [(shown(names[i]), shown(names[j]), f"{n:,}", f"{shares[i, j]:.1f} %") for n, i, j in wrong[:15]]
+    rows = [(legible(names[i]), legible(names[j]), f"{n:,}", f"{shares[i, j]:.1f} %") for n, i, j in wrong[:15]]
     total, right = int(confusion.sum()), int(np.trace(confusion))
     summary = f"{right:,} of {total:,} predictions are correct" + (
         f"; most often, {rows[0][0]} is taken for {rows[0][1]}, {rows[0][2]} times" if rows else ""
@@ -72,7 +72,7 @@ def confusion_difference(
     ]
     places = np.argsort(-np.abs(differences), axis=None, kind="stable")[:15]
     rows = [
-        (shown(names[i]), shown(names[j]), f"{differences[i, j]:+.1f}")
+        (legible(names[i]), legible(names[j]), f"{differences[i, j]:+.1f}")
         for i, j in zip(*np.unravel_index(places, differences.shape), strict=True)
         if differences[i, j]
     ]
@@ -81,7 +81,7 @@ def confusion_difference(
     )
     figure = _matrix(differences, names, "PuOr", -reach, reach, "+.1f", 0.05)
     note = (
-        f"{shown(second, 60)} minus {shown(first, 60)}, in percentage points of the true class. Purple on the diagonal and "
+        f"{legible(second, 60)} minus {legible(first, 60)}, in percentage points of the true class. Purple on the diagonal and "
         "orange beside it are in favour of the former."
     )
     header = ("true", "predicted", "points")
@@ -109,19 +109,20 @@ def f1_chart(
             axes.hlines(height, low[chosen], high[chosen], color=SERIES[side], linewidth=1)
             axes.scatter(
                 means[side][chosen], height, marker=MARKERS[side], s=24, color=SERIES[side], edgecolor=PAPER, zorder=3,
-                label=shown(label, 40), gid=f"side{side}",
+                label=legible(label, 40), gid=f"side{side}",
             )  # fmt: skip
             tips[f"side{side}"] = [
                 f"{label}\n{classes[k]}: F1 {means[side][k]:.4f}, seeds {low[k]:.4f} to {high[k]:.4f}, n = {len(part)}"
                 for k in chosen
             ]
-        axes.set_yticks(range(len(chosen)), [shown(classes[k], 22) for k in chosen])
+        axes.set_yticks(range(len(chosen)), [legible(classes[k], 22) for k in chosen])
         axes.set_ylim(len(chosen) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("F1 of the class")
         figure.legend(loc="outside upper left", ncols=2)
     rows = [
-        (shown(classes[k]), *(f"{mean[k]:.4f}" for mean in means), f"{means[1][k] - means[0][k]:+.4f}") for k in chosen
+        (legible(classes[k]), *(f"{mean[k]:.4f}" for mean in means), f"{means[1][k] - means[0][k]:+.4f}")
+        for k in chosen
     ]
     worst = classes[int(means[1].argmin())], means[1].min()
     note = "Marks: mean over the seeds; thin lines: from the lowest seed to the highest." + (
@@ -129,7 +130,7 @@ def f1_chart(
     )
     return chart(
         figure, name, "F1 of each class", f"Lowest for {labels[1]}: {worst[0]}, {worst[1]:.4f}", note,
-        ("class", *(shown(label, 60) for label in labels), "difference"), rows, tips,
+        ("class", *(legible(label, 60) for label in labels), "difference"), rows, tips,
     )  # fmt: skip
 
 
@@ -161,7 +162,7 @@ def _matrix(
         sns.heatmap(
             values, ax=axes, cmap=colours, vmin=low, vmax=high, square=True, cbar=False, linewidths=0.5, linecolor=GRID,
             annot=np.array(texts) if len(names) <= NUMBERED_CLASSES else False, fmt="", annot_kws={"size": 6.5},
-            xticklabels=[shown(n, NAME) for n in names], yticklabels=[shown(n, NAME) for n in names],
+            xticklabels=[legible(n, NAME) for n in names], yticklabels=[legible(n, NAME) for n in names],
         )  # fmt: skip
         axes.collections[0].set(gid="cells", clip_on=False)
         if axes.texts:

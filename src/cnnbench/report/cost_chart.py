@@ -20,7 +20,7 @@ from cnnbench.report.svg import (
     as_percent,
     chart,
     drawing,
-    shown,
+    legible,
 )  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def cost_chart(name: str, cost: str, points: Sequence[Point]) -> Chart:
         )
         rows = [
             (
-                shown(point.label),
+                legible(point.label),
                 f"{point.cost:,.0f}",
                 as_percent(point.mean),
                 as_interval(point.low, point.high),
@@ -148,7 +148,7 @@ def _label_points(figure: Figure, axes: Axes, labelled: Sequence[Point], points:
         for dx, dy, across, up in ((7, 5, "left", "bottom"), (7, -5, "left", "top"), (-7, 5, "right", "bottom"),
                                    (-7, -5, "right", "top"), (0, 9, "center", "bottom"), (0, -9, "center", "top")):  # fmt: skip
             text = axes.annotate(
-                shown(point.short, LABEL), (point.cost, 100 * point.mean), (dx, dy), textcoords="offset points",
+                legible(point.short, LABEL), (point.cost, 100 * point.mean), (dx, dy), textcoords="offset points",
                 ha=across, va=up, fontsize=7.5,
             )  # fmt: skip
             box = text.get_window_extent()

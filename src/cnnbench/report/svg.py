@@ -17,6 +17,8 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from cnnbench.text import printable_lines
+
 INK, MUTED, GRID, PAPER = "#010203", "#616263", "#e1e2e3", "#f1f2f3"
 # Okabe and Ito's colours, as the stylesheet has them; markers and dashes differ as well, for those who see none.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#4d4d4d")
@@ -54,17 +56,15 @@ STYLE = {
     "figure.constrained_layout.use": True,
     "savefig.transparent": True,
 }
-# What would end a line, hide, or reorder the text around it; XML and HTML allow few of them.
-UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
 SIZE = 4.9, 3.5  # inches, of a chart that stands beside another one
 LABEL = 30  # characters of a name inside a chart
 ATTRIBUTES_WITH_NUMBERS = ("d", "x", "y", "width", "height", "transform", "points")
 
 
-def shown(text: object, longest: int = 200) -> str:
-    """A name as it can be shown: controls and marks of direction as their code point, cut with `…` where too long."""
-    clean = UNSEEN.sub(lambda found: " " if found[0] in "\t\n\r" else f"⟨U+{ord(found[0]):04X}⟩", str(text))
+def legible(text: object, longest: int = 200) -> str:
+    """A name as a page can show it: nothing unseen in it that hides or reorders what stands around it; `…` if too long."""
+    clean = printable_lines(str(text))
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
@@ -163,7 +163,7 @@ def _add_titles(root: ElementTree.Element, gid: str, texts: Sequence[str]) -> No
         raise ValueError(f"{gid!r} has {len(marks)} marks and {len(texts)} texts")
     for mark, text in zip(marks, texts, strict=True):
         mark.set("class", "mark")
-        ElementTree.SubElement(mark, "title").text = shown(text, 500)
+        ElementTree.SubElement(mark, "title").text = legible(text, 500)
 
 
 def _tidy(root: ElementTree.Element, name: str) -> None:
@@ -218,5 +218,5 @@ def chart(
 ) -> Chart:
     """Make a chart of a figure; `summary` is what a reader who does not see it is told."""
     # The text in it has been escaped by the XML writer.
-    svg = Markup(to_svg(figure, name, shown(f"{title}. {summary}", 1000), tips))
+    svg = Markup(to_svg(figure, name, legible(f"{title}. {summary}", 1000), tips))
     return Chart(name, title, svg, note, header, rows)
