@@ -94,8 +94,8 @@ def difference_chart(name: str, baseline: str, differences: Sequence[Difference]
             name,
             f"Difference from {legible(baseline, 60)}",
             "; ".join(f"{d.label} {as_points(d.mean)} points, {d.verdict}" for d in differences),
-            "Orange diamonds: the test says better or worse; open circles: no difference shown. Lines: 95 % interval, not "
-            "corrected for the number of comparisons; the verdict is.",
+            "Orange diamonds: the test says better or worse; open circles: no difference shown. Lines: 95 % interval, "
+            "not corrected for the number of comparisons; the verdict is.",
             ("group", "difference, points", "95 % interval", "n", "verdict"),
             rows,
             tips,
@@ -116,22 +116,27 @@ def curve_chart(name: str, metric: str, unit: str, curves: Sequence[Curve], *, f
         for number, curve in enumerate(curves):
             colour, marker = SERIES[number], MARKERS[number]
             mean, low, high = (factor * np.asarray(v) for v in (curve.mean, curve.low, curve.high))
-            axes.fill_between(curve.epochs, low, high, color=colour, alpha=0.18, linewidth=0)
-            axes.plot(curve.epochs, mean, color=colour, linestyle=DASHES[number], linewidth=1.4)
+            axes.fill_between(
+                curve.epochs, low, high, color=colour, alpha=0.18 if len(curves) < 5 else 0.1, linewidth=0
+            )
+            drawn = {"color": colour, "linestyle": DASHES[number], "linewidth": 1.4}
+            axes.plot(curve.epochs, mean, **drawn)
+            axes.plot([], [], **drawn, marker=marker, markersize=4, label=legible(curve.short, LABEL))
             few = np.unique(np.linspace(0, len(mean) - 1, min(MARKS, len(mean))).round().astype(int))
             gid = f"curve{number}"
             axes.scatter(
                 np.asarray(curve.epochs)[few], mean[few], marker=marker, s=16, color=colour, gid=gid,
-                zorder=3, label=legible(curve.short, LABEL),
+                zorder=3,
             )  # fmt: skip
             tips[gid] = [
-                f"{curve.label}\nepoch {curve.epochs[i]}: {mean[i]:.4g} {unit}, seeds {low[i]:.4g} to {high[i]:.4g}, n = {curve.n[i]}"
+                f"{curve.label}\nepoch {curve.epochs[i]}: {mean[i]:.4g} {unit}, "
+                f"seeds {low[i]:.4g} to {high[i]:.4g}, n = {curve.n[i]}"
                 for i in few
             ]
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch", ylabel=f"{metric} ({unit})")
         if len(curves) > 1:
-            figure.legend(loc="outside lower center", ncols=2, columnspacing=1.2, handletextpad=0.4)
+            figure.legend(loc="outside lower center", ncols=2, columnspacing=1.4, handletextpad=0.6, handlelength=3)
         rows = [
             (
                 legible(curve.label),
@@ -180,7 +185,7 @@ def heatmap(
         axes.tick_params(axis="x", rotation=0, length=0)
         cells = [(r, c) for r in range(len(rows)) for c in range(len(columns)) if known[r, c]]
         told = [
-            f"{axes_names[0]} = {columns[c]}, {axes_names[1]} = {rows[r]}: {as_percent(means[r, c])}, n = {counts[r, c]}"
+            f"{axes_names[0]} {columns[c]}, {axes_names[1]} {rows[r]}: {as_percent(means[r, c])}, n = {counts[r, c]}"
             for r, c in cells
         ]
         table = [(columns[c], rows[r], as_percent(means[r, c]), str(counts[r, c])) for r, c in cells]
@@ -202,7 +207,6 @@ def readable(axes: Axes) -> None:
 
 
 def _told(difference: Difference) -> str:
-    return (
-        f"{difference.label}\n{as_points(difference.mean)} points {as_interval(difference.low, difference.high, as_points)}, n = {difference.n}\n"
-        f"{difference.verdict}"
-    )
+    interval = as_interval(difference.low, difference.high, as_points)
+    figures = f"{as_points(difference.mean)} points {interval}, n = {difference.n}"
+    return f"{difference.label}\n{figures}\n{difference.verdict}"

@@ -81,8 +81,8 @@ def confusion_difference(
     )
     figure = _matrix(differences, names, "PuOr", -reach, reach, "+.1f", 0.05)
     note = (
-        f"{legible(second, 60)} minus {legible(first, 60)}, in percentage points of the true class. Purple on the diagonal and "
-        "orange beside it are in favour of the former."
+        f"{legible(second, 60)} minus {legible(first, 60)}, in percentage points of the true class. Purple on the "
+        "diagonal and orange beside it are in favour of the former."
     )
     header = ("true", "predicted", "points")
     return chart(figure, name, "Their difference", summary, note, header, rows, {"cells": tips})
@@ -158,7 +158,7 @@ def _matrix(
         side = 1.2 + 0.3 * max(6, len(names))
         figure = Figure(figsize=(side, side))
         axes = figure.subplots()
-        texts = [[format(v, form) if abs(v) >= least else "" for v in row] for row in values]
+        texts = [[format(v, form).replace("-", "−") if abs(v) >= least else "" for v in row] for row in values]
         sns.heatmap(
             values, ax=axes, cmap=colours, vmin=low, vmax=high, square=True, cbar=False, linewidths=0.5, linecolor=GRID,
             annot=np.array(texts) if len(names) <= NUMBERED_CLASSES else False, fmt="", annot_kws={"size": 6.5},

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,6 +23,16 @@ from cnnbench.report.svg import (
     drawing,
     legible,
 )  # fmt: skip
+
+# Where a name may stand: points to the right and up, and how it is aligned there.
+BESIDE = [
+    (-6, 5, "right", "bottom"),
+    (7, 5, "left", "bottom"),
+    (7, -5, "left", "top"),
+    (-7, -5, "right", "top"),
+    (0, 9, "center", "bottom"),
+    (0, -9, "center", "top"),
+]
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,7 @@ def cost_chart(name: str, cost: str, points: Sequence[Point]) -> Chart:
         figure = Figure(figsize=SIZE)
         axes = figure.subplots()
         for point in points:
-            axes.plot([point.cost] * len(point.seeds), _percent(point.seeds), ".", color=MUTED, alpha=0.45, ms=2.5)
+            axes.plot([point.cost] * len(point.seeds), _percent(point.seeds), ".", color=MUTED, alpha=0.6, ms=3.5)
         axes.step(*_places(front), where="post", color=SERIES[1], linewidth=1.2, label="Pareto front")
         for gid, marked, marker, colour in (("others", others, "o", SERIES[0]), ("front", front, "D", SERIES[1])):
             _intervals(axes, marked, colour)
@@ -75,10 +86,10 @@ def cost_chart(name: str, cost: str, points: Sequence[Point]) -> Chart:
         _cost_axis(axes, [point.cost for point in points])
         _accuracy_axis(axes, [value for point in points for value in (*point.seeds, point.mean)])
         axes.set(xlabel=cost, ylabel="test accuracy (%)")
-        _label_points(figure, axes, [*front, *(point for point in base if point not in front)], points)
+        _label_points(figure, axes, [*front, *(point for point in base if point not in front)], points, front)
         words = "; ".join(f"{point.label}: {point.cost:,.0f} {cost}, {as_percent(point.mean)}" for point in front)
         note = (
-            f"Orange diamonds and the line: the Pareto front, the groups that no other equals at no higher cost in {cost}. "
+            f"Orange diamonds and the line: the Pareto front, the groups that none equals with as few {cost}. "
             "Bars: 95 % interval of the mean; small dots: each seed; the ring: the baseline. A bar that leaves the "
             "picture is in the table in full."
         )
@@ -94,14 +105,8 @@ def cost_chart(name: str, cost: str, points: Sequence[Point]) -> Chart:
             for point in sorted(points, key=lambda point: point.cost)
         ]
         header = ("group", cost, "accuracy", "95 % interval", "n", "Pareto front")
-        tips = {
-            gid: [
-                f"{p.label}\n{p.cost:,.0f} {cost}\naccuracy {as_percent(p.mean)} {as_interval(p.low, p.high)}, n = {len(p.seeds)}"
-                for p in some
-            ]
-            for gid, some in (("others", others), ("front", front))
-            if some
-        }
+        drawn = (("others", others), ("front", front))
+        tips = {gid: [_told(point, cost) for point in some] for gid, some in drawn if some}
         return chart(
             figure,
             name,
@@ -112,6 +117,12 @@ def cost_chart(name: str, cost: str, points: Sequence[Point]) -> Chart:
             rows,
             tips,
         )
+
+
+def _told(point: Point, cost: str) -> str:
+    interval = as_interval(point.low, point.high)
+    reached = f"accuracy {as_percent(point.mean)} {interval}, n = {len(point.seeds)}"
+    return f"{point.label}\n{point.cost:,.0f} {cost}\n{reached}"
 
 
 def _intervals(axes: Axes, points: Sequence[Point], colour: str) -> None:
@@ -138,15 +149,25 @@ def _accuracy_axis(axes: Axes, values: Sequence[float]) -> None:
     axes.set_ylim(max(0.0, low - room), high + room)
 
 
-def _label_points(figure: Figure, axes: Axes, labelled: Sequence[Point], points: Sequence[Point]) -> None:
-    """Write names beside points where they hide neither a point nor a name; the others have their hover value."""
+def _line_boxes(axes: Axes, front: Sequence[Point]) -> list[Bbox]:
+    """Where the front's line runs, in pixels: to the right of a point, then up to the next."""
+    places = axes.transData.transform([(point.cost, 100 * point.mean) for point in front])
+    boxes = []
+    for (x0, y0), (x1, y1) in pairwise(places):
+        boxes += [Bbox([[x0, y0 - 1], [x1, y0 + 1]]), Bbox([[x1 - 1, y0], [x1 + 1, y1]])]
+    return boxes
+
+
+def _label_points(
+    figure: Figure, axes: Axes, labelled: Sequence[Point], points: Sequence[Point], front: Sequence[Point]
+) -> None:
+    """Write names where they hide no point, name or line; the other points have their hover value."""
     figure.draw_without_rendering()
     frame = axes.get_window_extent()
     marks = axes.transData.transform([(point.cost, 100 * point.mean) for point in points])
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in marks]
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in marks] + _line_boxes(axes, front)
     for point in labelled:
-        for dx, dy, across, up in ((7, 5, "left", "bottom"), (7, -5, "left", "top"), (-7, 5, "right", "bottom"),
-                                   (-7, -5, "right", "top"), (0, 9, "center", "bottom"), (0, -9, "center", "top")):  # fmt: skip
+        for dx, dy, across, up in BESIDE:
             text = axes.annotate(
                 legible(point.short, LABEL), (point.cost, 100 * point.mean), (dx, dy), textcoords="offset points",
                 ha=across, va=up, fontsize=7.5,

@@ -1,4 +1,4 @@
-"""Which test images two networks get wrong, both or one alone, and those of them that their folders kept as pictures."""
+"""Which test images two networks get wrong, both or one alone, and those of them that their folders kept."""
 
 import base64
 import io
@@ -61,7 +61,9 @@ def strips(name: str, runs: tuple[Run, Run], labels: tuple[str, str], classes: S
         total = int(chosen.sum())
         count = f"{total:,} of {len(truth):,} test images ({total / max(len(truth), 1):.2%})"
         # An image that both get wrong may have been kept by either.
-        found = {index: pixels for part in kept for index, pixels in part.items() if index < len(truth) and chosen[index]}
+        found = {
+            index: pixels for part in kept for index, pixels in part.items() if index < len(truth) and chosen[index]
+        }
         made.append(_strip(f"{name}-{kind}", title, count, found, total, truth, said, classes, labels))
     return made
 
@@ -109,9 +111,10 @@ def _lines(
 
 
 def _caption(index: int, truth: np.ndarray, said: tuple[np.ndarray, np.ndarray], classes: Sequence[str]) -> str:
-    """`7 → 9 · 7`: the true class, then what the first and the second network say."""
-    true, first, second = (legible(classes[k], 18) for k in (truth[index], said[0][index], said[1][index]))
-    return f"{true} → {first} · {second}"
+    """`7 → 9`: the true class and what it is taken for; `7 → 9 · 1` where both are wrong, each in its own way."""
+    wrong = dict.fromkeys(int(part[index]) for part in said if part[index] != truth[index])
+    taken = " · ".join(legible(classes[k], 18) for k in wrong)
+    return f"{legible(classes[truth[index]], 18)} → {taken}"
 
 
 def data_uri(image: np.ndarray) -> str:

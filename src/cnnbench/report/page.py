@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,12 +13,14 @@ from markupsafe import Markup
 
 from cnnbench import __version__, results
 from cnnbench.report import page_tables, study_charts
+from cnnbench.report.comparing import BETTER, WORSE, Comparison
 from cnnbench.report.pairs import pairs
 from cnnbench.report.study import Study
 from cnnbench.report.svg import legible
 from cnnbench.results import FINISHED
 
 NAME = "report.html"
+TESTED = (BETTER, WORSE)  # verdicts that a test gave
 SECTIONS = {
     "findings": "What this says",
     "groups": "Groups",
@@ -45,23 +48,20 @@ def write_page(study: Study, out: Path) -> Path:
 def page(study: Study) -> str:
     """The page's HTML; its only script is named by hash in its Content-Security-Policy."""
     templates = files("cnnbench.report") / "templates"
-    read = {
-        name: (templates / name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css", "report.js")
-    }
+    template, style, script = (
+        (templates / name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css", "report.js")
+    )
     # Everything in a template is escaped but what is Markup: charts, whose writer escapes, and these two files of ours.
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    script = read["report.js"]
     context = _context(study)
     context |= {
-        "sections": [
-            (id, name) for id, name in SECTIONS.items() if context.get(id) or id in ("findings", "runs", "about")
-        ],
+        "sections": [(id, name) for id, name in SECTIONS.items() if context.get(id, True)],
         "script": Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "style": Markup(read["report.css"]),
+        "style": Markup(style),
         "version": __version__,
     }
-    return environment.from_string(read["report.html.j2"]).render(context)
+    return environment.from_string(template).render(context)
 
 
 def _context(study: Study) -> dict[str, Any]:
@@ -73,9 +73,9 @@ def _context(study: Study) -> dict[str, Any]:
     return {
         "title": _title(study),
         "lead": _lead(study),
-        "findings": _findings(study),
+        "comparisons": _findings(study),
         "lost": _lost(study),
-        "notes": [legible(note, 1500) for note in (*study.notes, *unread)],
+        "notes": [legible(note, 1500) for note in (*_notes(study), *unread)],
         "groups": groups if groups.rows else None,
         "groups_note": _groups_note(study),
         "cost": cost,
@@ -85,7 +85,7 @@ def _context(study: Study) -> dict[str, Any]:
         "curves_note": curves_note,
         "heatmaps": study_charts.heatmaps(study),
         "pairs": shown_pairs,
-        "pairs_note": _pairs_note(shown_pairs, study),
+        "pairs_note": _pairs_note(shown_pairs),
         "runs": runs,
         "environments": environments,
         "common": common,
@@ -113,18 +113,19 @@ def _count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def _findings(study: Study) -> list[dict[str, str]]:
-    order = {"better": 0, "worse": 0}
-    ordered = sorted(study.comparisons, key=lambda c: (order.get(c.verdict, 1), -abs(c.mean)))
+def _findings(study: Study) -> list[dict[str, Any]]:
+    """Verdicts, those that a test gave first; groups of which the same is said of the same other group stand together."""
+    by_words: dict[tuple[str, str], list[Comparison]] = {}
+    for comparison in sorted(study.comparisons, key=lambda c: (c.verdict not in TESTED, -abs(c.mean))):
+        by_words.setdefault((comparison.b, comparison.words), []).append(comparison)
     return [
         {
-            "a": legible(c.a),
-            "b": legible(c.b),
-            "words": legible(c.words, 600),
-            "verdict": c.verdict if c.verdict in order else "plain",
-            "figures": page_tables.figures_of(c),
+            "b": legible(b),
+            "words": legible(words, 600),
+            "verdict": alike[0].verdict if alike[0].verdict in TESTED else "plain",
+            "groups": [(legible(c.a), page_tables.figures_of(c)) for c in alike],
         }
-        for c in ordered
+        for (b, words), alike in by_words.items()
     ]
 
 
@@ -139,6 +140,13 @@ def _lost(study: Study) -> list[dict[str, Any]]:
         for place, run in enumerate(study.runs, 1)
         if run.state != FINISHED
     ]
+
+
+def _notes(study: Study) -> list[str]:
+    """The study's notes but those on unfinished runs, which the page names one by one."""
+    states = Counter(run.state for run in study.runs if run.state != FINISHED)
+    told = tuple(f"{count} of {len(study.runs)} runs " for count in states.values())
+    return [note for note in study.notes if not note.startswith(told)]
 
 
 def _groups_note(study: Study) -> str:
@@ -156,8 +164,11 @@ def _groups_note(study: Study) -> str:
     return " ".join(said)
 
 
-def _pairs_note(shown: Sequence[object], study: Study) -> str:
+def _pairs_note(shown: Sequence[object]) -> str:
     if not shown:
         return ""
-    said = "Confusion is summed over the seeds of a group. Below each image: true class → what the first · the second says."
-    return said + (" Choose two groups to see more." if len(shown) > 1 else "")
+    said = (
+        "Confusion is summed over the seeds of a group. Below each image: its class → what it is taken for; where both "
+        "are wrong in different ways, by the first · by the second."
+    )
+    return f"{said} Choose another pair below." if len(shown) > 1 else said

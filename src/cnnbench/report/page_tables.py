@@ -10,6 +10,7 @@ from typing import Any
 from cnnbench.report.comparing import Comparison, p_text
 from cnnbench.report.groups import Group, flat, shown
 from cnnbench.report.runs import Run
+from cnnbench.report.statistics import Estimate
 from cnnbench.report.study import Study
 from cnnbench.report.svg import as_interval, as_points, legible
 
@@ -90,60 +91,63 @@ def groups_table(study: Study) -> Table:
     published = any(group.reference for group in study.groups)
     columns = [
         Column("group", number=False),
-        Column("n", "seeds", high_first=True),
         Column("accuracy", "%", high_first=True),
+        *([Column("difference", "points", high_first=True), Column("verdict", number=False)] if against else []),
+        Column("n", "seeds", high_first=True),
         Column("F1", "macro", high_first=True),
-        *([Column("published", "accuracy %, F1", high_first=True)] if published else []),
+        *([Column("published", "%, F1", high_first=True)] if published else []),
+        *([Column("target", f"epochs to {study.target:.4g}")] if study.target is not None else []),
         Column("parameters"),
         Column("MACs"),
         Column("field", "pixels"),
         Column("depth", "layers"),
         Column("training", "s"),
         Column("rate", "images/s", high_first=True),
-        *([Column("target", f"epochs to {study.target:.4g}")] if study.target is not None else []),
-        *([Column("difference", "points", high_first=True), Column("verdict", number=False)] if against else []),
     ]
     rows = []
     for group in study.groups:
         comparison = against.get(group.label)
         verdict = comparison.verdict if comparison else "baseline" if group.label == study.baseline else "not compared"
-        cells = _group_cells(group, published=published, target=study.target is not None)
-        if against:
-            cells += _compared(comparison, verdict)
+        cells = [
+            Cell(legible(group.label), sort=group.label),
+            _estimate(group.accuracy_estimate, 100, 2),
+            *(_compared(comparison, verdict) if against else []),
+            Cell(str(group.n), sort=group.n),
+            _estimate(group.f1_estimate, 1, 4),
+            *([_published(group)] if published else []),
+            *([_target(group)] if study.target is not None else []),
+            *(_number(getattr(group, key), ",d") for key in ("parameters", "macs", "receptive_field", "depth")),
+            _mean(group.seconds.values(), ",.1f"),
+            _mean(group.images_per_second.values(), ",.0f"),
+        ]
         rows.append(Row(cells, verdict, group.label == study.baseline))
     return Table("groups-table", "Groups", "Verdict", columns, rows)
 
 
-def _group_cells(group: Group, *, published: bool, target: bool) -> list[Cell]:
-    accuracy, f1 = group.accuracy_estimate, group.f1_estimate
-    cells = [Cell(legible(group.label), sort=group.label), Cell(str(group.n), sort=group.n)]
-    for estimate, factor, digits in ((accuracy, 100, 2), (f1, 1, 4)):
-        if estimate is None:
-            cells.append(Cell("–"))
-            continue
-        spread = f" ± {factor * estimate.std:.{digits}f}" if estimate.std is not None else ""
-        text = f"{factor * estimate.mean:.{digits}f}{spread}"
-        small = as_interval(estimate.low, estimate.high, lambda v, f=factor, d=digits: f"{f * v:.{d}f}")  # type: ignore[misc]
-        cells.append(Cell(text, small, estimate.mean))
-    if published:
-        known = group.reference.get("accuracy")
-        text = f"{100 * known:.2f}, {group.reference.get('f1_macro', float('nan')):.4f}" if known is not None else ""
-        cells.append(Cell(text.replace(", nan", ""), sort="" if known is None else known))
-    for number in (group.parameters, group.macs, group.receptive_field, group.depth):
-        cells.append(_number(number, ",d" if isinstance(number, int) else ",g"))
-    cells += [_mean(group.seconds.values(), ",.1f"), _mean(group.images_per_second.values(), ",.0f")]
-    if target:
-        epochs = group.median_epochs_to_target
-        reached = f"{group.reached} of {len(group.epochs_to_target)}"
-        cells.append(
-            Cell("not reached" if epochs is None else f"{epochs:g}", reached, "" if epochs is None else epochs)
-        )
-    return cells
+def _estimate(estimate: Estimate | None, factor: float, digits: int) -> Cell:
+    if estimate is None:
+        return Cell("–")
+    spread = "" if estimate.std is None else f" ± {factor * estimate.std:.{digits}f}"
+    interval = as_interval(estimate.low, estimate.high, lambda value: f"{factor * value:.{digits}f}")
+    return Cell(f"{factor * estimate.mean:.{digits}f}{spread}", interval, estimate.mean)
+
+
+def _published(group: Group) -> Cell:
+    accuracy, f1 = group.reference.get("accuracy"), group.reference.get("f1_macro")
+    if accuracy is None:
+        return Cell()
+    return Cell(f"{100 * accuracy:.2f}", "" if f1 is None else f"{f1:.4f}", accuracy)
+
+
+def _target(group: Group) -> Cell:
+    epochs = group.median_epochs_to_target
+    reached = f"{group.reached} of {len(group.epochs_to_target)}"
+    return Cell("not reached", reached) if epochs is None else Cell(f"{epochs:g}", reached, epochs)
 
 
 def _compared(comparison: Comparison | None, verdict: str) -> list[Cell]:
     if comparison is None:
-        return [Cell(), Cell(verdict, sort=verdict)]
+        return [Cell(), Cell("" if verdict == "baseline" else verdict, sort=verdict)]
     interval = as_interval(comparison.low, comparison.high, as_points)
     p = "" if comparison.p_holm is None else f"p {_equals(p_text(comparison.p_holm))}"
     pill = verdict if verdict in ("better", "worse") else "plain"
@@ -254,4 +258,4 @@ def _mean(values: Any, form: str) -> Cell:
 def _number(value: Any, form: str, factor: float = 1) -> Cell:
     if not isinstance(value, int | float):
         return Cell("–")
-    return Cell(format(value * factor, form), sort=value)
+    return Cell(format(value if factor == 1 else value * factor, form), sort=value)

@@ -7,6 +7,7 @@ import numpy as np
 
 from cnnbench.report.class_charts import SHOWN_CLASSES, busiest, confusion_chart, confusion_difference, f1_chart
 from cnnbench.report.comparing import CUT_BY_SEED, p_text
+from cnnbench.report.groups import Group
 from cnnbench.report.mistakes import Strip, strips
 from cnnbench.report.runs import Run
 from cnnbench.report.study import Study
@@ -62,7 +63,7 @@ def _chosen(study: Study) -> list[list[Side]]:
         runs = groups[0].runs
         sides = [Side(f"{groups[0].label} seed={run.seed}", [run], run) for run in runs[:2]]
         return [sides]
-    # Ranked groups begin with the baseline. Most accurate first: that pair is what a reader sees unless asked otherwise.
+    # Ranked groups begin with the baseline. Most accurate first: a reader sees that pair unless asked otherwise.
     wanted = [(groups[0], other) for other in groups[1:MOST_PAIRS]]
     if len(groups) > 2:
         wanted.append((groups[2], groups[1]))
@@ -74,6 +75,11 @@ def _chosen(study: Study) -> list[list[Side]]:
         ]
         found.append([Side(g.label, g.runs, run) for g, run in zip((first, second), networks, strict=True)])
     return found
+
+
+def _of_seed(group: Group, seeds: Sequence[int]) -> Run:
+    """The group's run of the first seed named, else its first run."""
+    return next((run for run in group.runs if run.seed in seeds), group.runs[0])
 
 
 def _pair(study: Study, name: str, sides: Sequence[Side]) -> Pair:
@@ -96,10 +102,9 @@ def _pair(study: Study, name: str, sides: Sequence[Side]) -> Pair:
     labels = (first.label, second.label)
     runs = first.network, second.network
     pair.mistakes = strips(name, runs, labels, classes)
-    pair.networks = f"two networks, {legible(runs[0].name, 60)} and {legible(runs[1].name, 60)}" + (
-        f" (seed {seeds[0]})" if seeds[0] == seeds[1] else ""
-    )
-    pair.test = _mcnemar(study, runs)
+    names = " and ".join(f"run {legible(run.name, 60)}" for run in runs)
+    pair.networks = f"two networks, {names}{f', both of seed {seeds[0]}' if seeds[0] == seeds[1] else ''}"
+    pair.test = _mcnemar(study, sides)
     return pair
 
 
@@ -132,17 +137,18 @@ def _f1(confusion: np.ndarray) -> np.ndarray:
     return 2 * right / np.maximum(confusion.sum(0) + confusion.sum(1), 1)
 
 
-def _mcnemar(study: Study, runs: tuple[Run, Run]) -> str:
-    names = {runs[0].name, runs[1].name}
+def _mcnemar(study: Study, sides: Sequence[Side]) -> str:
+    """What the study says of the two networks, in words; empty where it tested others."""
+    names = {side.network.name for side in sides}
     for test in study.mcnemar:
         if {test.a, test.b} == names:
-            said = f"network {legible(test.a, 60)} is {test.verdict} than" if test.verdict in ("better", "worse") else (
-                f"{test.verdict} between {legible(test.a, 60)} and"
-            )  # fmt: skip
+            a = f"{legible(test.label_a, 80)} (run {legible(test.a, 60)})"
+            b = f"{legible(test.label_b, 80)} (run {legible(test.b, 60)})"
+            said = f"{a} is {test.verdict}" if test.verdict in ("better", "worse") else test.verdict
+            p = p_text(test.p_holm)
+            p = p if p.startswith("<") else f"= {p}"
             return (
-                f"McNemar’s exact test of these two networks: {test.only_a:,} images only {legible(test.a, 60)} gets right, "
-                f"{test.only_b:,} only {legible(test.b, 60)}; {said} {legible(test.b, 60)} "
-                f"(p {'' if p_text(test.p_holm).startswith('<') else '= '}{p_text(test.p_holm)} after Holm). "
-                "It speaks of these networks, not of others trained the same way."
+                f"On {test.only_a:,} images only {a} is right, on {test.only_b:,} only {b}: {said} (McNemar’s exact "
+                f"test, p {p} after Holm). This is about these two networks, not about others trained the same way."
             )
     return ""

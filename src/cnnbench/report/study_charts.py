@@ -15,7 +15,7 @@ from cnnbench.report.svg import SERIES, Chart, as_percent, legible
 
 WIDTH, DEPTH = "model.width", "model.depth"
 MOST_DIFFERENCES, MOST_HEATMAPS, MOST_STEPS = 30, 6, 12
-METRICS = (("loss", "", 1.0), ("accuracy", "%", 100.0))
+METRICS = (("accuracy", "%", 100.0), ("loss", "", 1.0))
 
 
 def short_name(group: Group, axes: Sequence[str]) -> str:
@@ -62,16 +62,17 @@ def points(study: Study, cost: str) -> list[Point]:
 
 def cost_charts(study: Study) -> tuple[list[Chart], str]:
     """Accuracy against parameters and against MACs, and a sentence on the groups at the front."""
-    charts, said = [], []
+    charts, fronts = [], {}
     for key, name in (("parameters", "parameters"), ("macs", "MACs")):
         found = points(study, key)
         if found:
             charts.append(cost_chart(f"accuracy-{key}", name, found))
-            front = ", ".join(f"{point.label} ({as_percent(point.mean)})" for point in pareto_front(found)[:6])
-            more = len(pareto_front(found)) - 6
-            said.append(f"By {name}, the Pareto front is {front}{f' and {more} more' if more > 0 else ''}.")
-    note = "The front is one of means: whether two groups on it differ, only their comparison says."
-    return charts, " ".join([*said, note])
+            front = [f"{point.short} ({as_percent(point.mean)})" for point in pareto_front(found)]
+            fronts[name] = "; ".join([*front[:6], *([f"{len(front) - 6} more"] if len(front) > 6 else [])])
+    if len(fronts) == 2 and len(set(fronts.values())) == 1:
+        fronts = {"parameters and by MACs": fronts["MACs"]}
+    said = [f"By {name}, the Pareto front is: {front}." for name, front in fronts.items()]
+    return charts, " ".join([*said, "It is one of means: whether two groups on it differ, only their comparison says."])
 
 
 def difference_of(study: Study) -> Chart | None:
@@ -113,7 +114,7 @@ def learning_curves(study: Study) -> tuple[list[Chart], str]:
                 unit_shown = unit or ("mean squared error" if not measured(study) else "nats")
                 name = f"{'training' if split == 'train' else 'validation'} {metric}"
                 charts.append(curve_chart(f"curve-{split}-{metric}", name, unit_shown, curves, factor=factor))
-    note = "The test images are looked at once, after training; so these are of training and, where there is one, validation."
+    note = "Of training and, where there is one, validation: the test images are looked at only once, after training."
     if len(groups) > len(SERIES):
         note += (
             f" Drawn are {len(SERIES)} of {len(groups)} groups: the baseline and those of the highest mean accuracy."

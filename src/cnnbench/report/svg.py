@@ -63,7 +63,7 @@ ATTRIBUTES_WITH_NUMBERS = ("d", "x", "y", "width", "height", "transform", "point
 
 
 def legible(text: object, longest: int = 200) -> str:
-    """A name as a page can show it: nothing unseen in it that hides or reorders what stands around it; `…` if too long."""
+    """A name as a page can show it: nothing in it that hides or reorders what stands around it; `…` if too long."""
     clean = printable_lines(str(text))
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
@@ -75,7 +75,7 @@ def as_percent(share: float) -> str:
 
 def as_points(share: float) -> str:
     """A difference of shares in percentage points: `+2.03`."""
-    return f"{100 * share:+.2f}"
+    return f"{100 * share:+.2f}".replace("-", "−")
 
 
 def as_interval(low: float | None, high: float | None, write: Callable[[float], str] = as_percent) -> str:
@@ -110,7 +110,8 @@ def to_svg(figure: Figure, name: str, label: str, tips: Mapping[str, Sequence[st
     """
     content = io.StringIO()
     empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(content, format="svg", metadata=empty)
+    with drawing():
+        figure.savefig(content, format="svg", metadata=empty)
     root = ElementTree.fromstring(content.getvalue())
     for element in root.iter():
         _plain(element)
@@ -118,7 +119,7 @@ def to_svg(figure: Figure, name: str, label: str, tips: Mapping[str, Sequence[st
         _add_titles(root, gid, texts)
     _tidy(root, name)
     width, height = (float(side) for side in root.attrib["viewBox"].split()[2:])
-    natural = f"{width * 4 / 3:.0f}"  # a point is 4/3 CSS pixels
+    natural = f"{width * 1.6:.0f}"  # a point is 4/3 CSS pixels; where there is room, a fifth larger
     root.attrib = {
         "viewBox": f"0 0 {width:g} {height:g}",
         "style": f"max-width:{natural}px",
