@@ -113,12 +113,11 @@ def curve_chart(name: str, metric: str, unit: str, curves: Sequence[Curve], *, f
         figure = Figure(figsize=(SIZE[0], SIZE[1] + 0.17 * math.ceil(len(curves) / 2)))
         axes = figure.subplots()
         tips = {}
+        alpha = 0.18 if len(curves) < 5 else 0.1
         for number, curve in enumerate(curves):
             colour, marker = SERIES[number], MARKERS[number]
             mean, low, high = (factor * np.asarray(v) for v in (curve.mean, curve.low, curve.high))
-            axes.fill_between(
-                curve.epochs, low, high, color=colour, alpha=0.18 if len(curves) < 5 else 0.1, linewidth=0
-            )
+            axes.fill_between(curve.epochs, low, high, color=colour, alpha=alpha, linewidth=0)
             drawn = {"color": colour, "linestyle": DASHES[number], "linewidth": 1.4}
             axes.plot(curve.epochs, mean, **drawn)
             axes.plot([], [], **drawn, marker=marker, markersize=4, label=legible(curve.short, LABEL))
@@ -195,7 +194,10 @@ def heatmap(
 
 
 def readable(axes: Axes) -> None:
-    """Write each cell's text of a seaborn heatmap in black or white, whichever stands out more."""
+    """Write each cell's text of a seaborn heatmap in black or white, whichever stands out more.
+
+    Pure black would not be written down, and the page's ink, light on dark paper, would take its place.
+    """
     mesh = axes.collections[0]
     # One text a cell that is not masked; seaborn's own choice leaves less contrast than 4.5 on middling colours.
     mesh.update_scalarmappable()
@@ -203,7 +205,7 @@ def readable(axes: Axes) -> None:
     for text, colour in zip(axes.texts, mesh.get_facecolors()[shown_cells], strict=True):
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
         luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-        text.set_color("#000000" if luminance > 0.179 else "#ffffff")
+        text.set_color("#010101" if luminance > 0.179 else "#ffffff")
 
 
 def _told(difference: Difference) -> str:

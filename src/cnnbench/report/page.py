@@ -114,7 +114,7 @@ def _count(n: int, noun: str) -> str:
 
 
 def _findings(study: Study) -> list[dict[str, Any]]:
-    """Verdicts, those that a test gave first; groups of which the same is said of the same other group stand together."""
+    """Verdicts, those that a test gave first; groups of which the same is said stand together."""
     by_words: dict[tuple[str, str], list[Comparison]] = {}
     for comparison in sorted(study.comparisons, key=lambda c: (c.verdict not in TESTED, -abs(c.mean))):
         by_words.setdefault((comparison.b, comparison.words), []).append(comparison)
