@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import seaborn as sns
@@ -118,7 +119,7 @@ def curve_chart(name: str, metric: str, unit: str, curves: Sequence[Curve], *, f
             colour, marker = SERIES[number], MARKERS[number]
             mean, low, high = (factor * np.asarray(v) for v in (curve.mean, curve.low, curve.high))
             axes.fill_between(curve.epochs, low, high, color=colour, alpha=alpha, linewidth=0)
-            drawn = {"color": colour, "linestyle": DASHES[number], "linewidth": 1.4}
+            drawn: dict[str, Any] = {"color": colour, "linestyle": DASHES[number], "linewidth": 1.4}
             axes.plot(curve.epochs, mean, **drawn)
             axes.plot([], [], **drawn, marker=marker, markersize=4, label=legible(curve.short, LABEL))
             few = np.unique(np.linspace(0, len(mean) - 1, min(MARKS, len(mean))).round().astype(int))
@@ -201,8 +202,8 @@ def readable(axes: Axes) -> None:
     mesh = axes.collections[0]
     # One text a cell that is not masked; seaborn's own choice leaves less contrast than 4.5 on middling colours.
     mesh.update_scalarmappable()
-    shown_cells = ~np.ma.getmaskarray(mesh.get_array()).ravel()
-    for text, colour in zip(axes.texts, mesh.get_facecolors()[shown_cells], strict=True):
+    shown_cells = ~np.ma.getmaskarray(np.ma.asarray(mesh.get_array())).ravel()
+    for text, colour in zip(axes.texts, mesh.get_facecolor()[shown_cells], strict=True):
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
         luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
         text.set_color("#010101" if luminance > 0.179 else "#ffffff")

@@ -152,7 +152,7 @@ def heatmaps(study: Study) -> list[Chart]:
     for group in measured(study):
         if all(is_number(group.settings.get(key)) for key in (WIDTH, DEPTH)):
             panels[" ".join(f"{shown_key(key)}={shown(group.settings.get(key))}" for key in others)].append(group)
-    charts = []
+    charts: list[Chart] = []
     for title, groups in panels.items():
         widths, depths = (sorted({group.settings[key] for group in groups}) for key in (WIDTH, DEPTH))
         if len(widths) * len(depths) < 2 or len(widths) > MOST_STEPS or len(depths) > MOST_STEPS:
