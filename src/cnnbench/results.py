@@ -248,19 +248,6 @@ def write_evaluation(
     write_npz(folder / "predictions.npz", labels=labels, predictions=predictions, probabilities=probabilities)
 
 
-def find_runs(folders: Iterable[Path]) -> list[RunFolder]:
-    """The run folders among `folders` and directly inside them, in the order of their names."""
-    found = []
-    for folder in folders:
-        candidates = [folder, *sorted(folder.iterdir(), key=_natural)] if folder.is_dir() else []
-        found += [RunFolder(path) for path in candidates if (path / "config.yaml").is_file()]
-    return found
-
-
-def _natural(path: Path) -> tuple[int, str]:
-    return (int(path.name), "") if path.name.isdigit() else (10**9, path.name)
-
-
 def _number(text: str) -> float | int | str | None:
     if text == "":
         return None

@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.table import Table
 
 from cnnbench.analysis import Summary, Window
-from cnnbench.report.comparison import Comparison, cells
 from cnnbench.text import for_table, printable
 
 
@@ -40,23 +39,6 @@ def show_run(summary: Mapping[str, Any]) -> None:
 
 def _shown(known: Mapping[str, Any], key: str, form: str = "") -> str:
     return format(known[key], form) if key in known else "unknown"
-
-
-def show_comparison(compared: Comparison) -> None:
-    """Print the table that `comparison.md` holds, and its notes; a narrow terminal gets fewer columns."""
-    header, rows = cells(compared)
-    console = _console()
-    left_out = set() if console.width >= 130 else {"MACs", "field", "F1 macro", "seconds", "course's F1"}
-    shown = [number for number, name in enumerate(header) if name not in left_out]
-    table = Table(title="Comparison", title_justify="left")
-    for number in shown:
-        table.add_column(header[number], justify="left" if number == 0 else "right")
-    for row in rows:
-        table.add_row(*(for_table(row[number]) for number in shown))
-    console.print(table)
-    notes = [*compared.notes, "More columns are in comparison.md."] if left_out else compared.notes
-    for note in notes:
-        console.print(for_table(note), highlight=False)
 
 
 def show_summary(title: str, batch_size: int, described: Summary) -> None:

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from cnnbench.report import statistics
-from cnnbench.report.groups import Group, flat, matches
+from cnnbench.report.groups import Group, matches
 from cnnbench.report.runs import Run
 from cnnbench.report.statistics import LEVEL, least_p
 
@@ -110,7 +110,7 @@ def _configured(run: Run) -> str | None:
 
 def _named(groups: Sequence[Group], words: str) -> list[Group]:
     exact = [group for group in groups if group.label == words]
-    return exact or [group for group in groups if matches(group, words, flat(group.runs[0].config))]
+    return exact or [group for group in groups if matches(group, words)]
 
 
 def compare_groups(groups: Sequence[Group], baseline: Group, *, named: bool) -> tuple[list[Comparison], list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnnbench.report.runs import Run, is_number, names_of
+from cnnbench.report.runs import DAMAGED, Run, is_number, names_of
 from cnnbench.report.statistics import Estimate, estimate
 
 # What says where a run lies, how it is watched or how fast its images are read, but not what is trained.
@@ -14,7 +14,6 @@ IGNORED = {"seed", "name", "tags", "resume", "recipe", "preview", "model.recipe"
 IGNORED |= {f"data.{key}" for key in ("root", "download", "cache", "workers", "memory_limit", "on_bad_image")}
 IGNORED |= {f"trainer.{key}" for key in ("checkpoint_minutes", "keep", "timeout_minutes")}
 IGNORED_SECTIONS = {"logger", "comparison", "sweep", "tune", "hydra"}
-MOST_KEYS = 10_000  # a config has about a hundred; YAML aliases can make a small file hold billions
 UNSET = "unset"
 
 
@@ -92,17 +91,13 @@ def group_runs(runs: Sequence[Run], target: float | None) -> tuple[list[Group], 
         The groups with a finished run, in the order of their first run; the axes: a smallest set of keys that tells all
         groups apart; the keys that differ along with them; and notes.
     """
-    flats, notes = {}, []
-    for run in runs:
-        try:
-            flats[run.path] = flat(run.config)
-        except ValueError as error:
-            run.state, run.message, run.summary = "damaged", f"{run.path / 'config.yaml'} is damaged: {error}", {}
+    notes = []
     members: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in runs:
-        if run.path in flats:
-            members[_identity(flats[run.path])].append(run)
-    settings = [flats[several[0].path] for several in members.values()]
+        if run.state != DAMAGED:
+            run.settings = flat(run.config)
+            members[_identity(run.settings)].append(run)
+    settings = [several[0].settings for several in members.values()]
     differing = _differing(settings)
     axes = _separating(settings, differing)
     groups = []
@@ -120,11 +115,7 @@ def group_runs(runs: Sequence[Run], target: float | None) -> tuple[list[Group], 
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that say what was trained, such as `model.width`; a null is as good as none.
-
-    Raises:
-        ValueError: there are more than 10,000.
-    """
+    """The keys that say what was trained, such as `model.width`; a null is as good as none."""
     found: dict[str, Any] = {}
 
     def add(prefix: str, value: Any) -> None:
@@ -134,8 +125,6 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
             for key, inner in value.items():
                 add(f"{prefix}.{key}", inner)
             return
-        if len(found) >= MOST_KEYS:
-            raise ValueError(f"it has more than {MOST_KEYS} keys")
         found[prefix] = value
 
     for key, value in config.items():
@@ -162,10 +151,11 @@ def shown_key(key: str) -> str:
     return key.removesuffix(".name")
 
 
-def matches(group: Group, words: str, config: Mapping[str, Any]) -> bool:
+def matches(group: Group, words: str) -> bool:
     """Whether a group is what words such as `model=mlp` or `model.width=2 model.depth=1` say."""
     if words == group.label:
         return True
+    config = group.runs[0].settings
     pairs = [word.partition("=") for word in words.split()]
     return bool(pairs) and all(
         equals and any(shown(config.get(full)) == _typed(value) for full in (key, f"{key}.name") if full in config)

@@ -27,6 +27,7 @@ class Run:
         config: plain nested data; empty where it cannot be read.
         state: finished, running, failed, interrupted, unknown, or damaged: then `message` says what is.
         summary: the result; empty unless the run is finished.
+        settings: the keys of its config that say what was trained, flat, such as `model.width`.
         group: the label of its group.
         counted: whether it is the one run that its group counts for this seed.
     """
@@ -41,6 +42,7 @@ class Run:
     updated: str = ""
     seed: int | None = None
     summary: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     group: str = ""
     counted: bool = False
 
@@ -96,6 +98,8 @@ def find(folder: Path, levels: int = DEEPEST) -> Iterator[Path]:
         return
     if levels == 0:
         return
+    if (folder / "sweep.yaml").is_file():
+        levels = 1  # its jobs; deeper lies what a rerun set aside
     try:
         children = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
     except OSError:  # it has vanished, or is not ours to read

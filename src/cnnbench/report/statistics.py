@@ -4,10 +4,14 @@ Accuracies are shares (0 to 1) throughout. Each test is two-sided; a test that t
 """
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+
+Values = Sequence[float] | np.ndarray
 
 LEVEL = 0.05
 EXACT_SEEDS = 20  # up to so many pairs all sign flips are counted: half a million sums, 20 ms
@@ -51,7 +55,7 @@ class Difference:
     effect: float | None
 
 
-def estimate(values: Sequence[float]) -> Estimate:
+def estimate(values: Values) -> Estimate:
     """Mean, spread and interval of at least one value."""
     from scipy import stats
 
@@ -66,7 +70,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(n, mean, std, float(interval.low), float(interval.high))
 
 
-def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
+def paired(first: Values, second: Values) -> Difference:
     """Compare values that belong together one by one, at least one pair."""
     from scipy import stats
 
@@ -78,13 +82,14 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
     std = float(differences.std(ddof=1))
     if std < NO_SPREAD:
         return Difference(mean, mean, mean, None, sign_flip(differences), None)
-    test = stats.ttest_rel(a, b)
+    with _unwarned():
+        test = stats.ttest_rel(a, b)
     interval = test.confidence_interval(0.95)
     low, high = float(interval.low), float(interval.high)
     return Difference(mean, low, high, float(test.pvalue), sign_flip(differences), mean / std)
 
 
-def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
+def welch(first: Values, second: Values) -> Difference:
     """Compare two independent samples, which may differ in size and spread."""
     from scipy import stats
 
@@ -94,12 +99,13 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
         return Difference(mean, None, None, None, None, None)
     if max(a.std(ddof=1), b.std(ddof=1)) < NO_SPREAD:
         return Difference(mean, mean, mean, None, None, None)
-    test = stats.ttest_ind(a, b, equal_var=False)
+    with _unwarned():
+        test = stats.ttest_ind(a, b, equal_var=False)
     interval = test.confidence_interval(0.95)
     return Difference(mean, float(interval.low), float(interval.high), float(test.pvalue), None, _hedges(a, b))
 
 
-def sign_flip(differences: Sequence[float] | np.ndarray) -> float:
+def sign_flip(differences: Values) -> float:
     """The exact sign-flip test: were the two sides of each pair exchangeable, how often would the sum be as far from 0?
 
     All 2^n ways to flip signs are counted up to 20 pairs, where `scipy.stats.permutation_test` gives the same and takes
@@ -159,6 +165,14 @@ def seeds_needed(others: Sequence[float] = ()) -> int:
     while holm([least_p(n), *others])[0] >= LEVEL:
         n += 1
     return n
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Without scipy's warning that values are nearly equal: what is only rounding never gets here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 def _hedges(a: np.ndarray, b: np.ndarray) -> float:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnbench.report.comparing import Comparison, McNemar, baseline_of, compare_groups, mcnemar_tests
-from cnnbench.report.groups import Group, flat, group_runs, matches, shown_key
+from cnnbench.report.groups import Group, group_runs, matches, shown_key
 from cnnbench.report.runs import Run, is_number, names_of, read_runs
 from cnnbench.results import FINISHED
 
@@ -127,7 +127,7 @@ def _add_references(groups: Sequence[Group]) -> None:
             comparison = run.config.get("comparison")
             reference = comparison.get("reference") if isinstance(comparison, dict) else None
             for words, figures in reference.items() if isinstance(reference, dict) else ():
-                if isinstance(figures, dict) and matches(group, str(words), flat(run.config)):
+                if isinstance(figures, dict) and matches(group, str(words)):
                     known = {key: figures.get(key) for key in ("accuracy", "f1_macro")}
                     group.reference = {
                         key: value for key, value in known.items() if value is not None and is_number(value)
