@@ -203,7 +203,8 @@ def readable(axes: Axes) -> None:
     # One text a cell that is not masked; seaborn's own choice leaves less contrast than 4.5 on middling colours.
     mesh.update_scalarmappable()
     shown_cells = ~np.ma.getmaskarray(np.ma.asarray(mesh.get_array())).ravel()
-    for text, colour in zip(axes.texts, mesh.get_facecolor()[shown_cells], strict=True):
+    colours = np.asarray(mesh.get_facecolor())[shown_cells]
+    for text, colour in zip(axes.texts, colours, strict=True):
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
         luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
         text.set_color("#010101" if luminance > 0.179 else "#ffffff")
