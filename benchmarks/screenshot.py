@@ -31,7 +31,7 @@ def browser(width: int, height: int = 900) -> Any:
         f"--window-size={width},{height}",
     ):
         options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(str(programs[1])))
 
 

@@ -19,11 +19,12 @@ SMALL = 40  # pixels of a side up to which a picture is kept to the bit
 
 @dataclass(frozen=True)
 class Picture:
-    """A test image: where it is, as a data URI, and what to say of it."""
+    """A test image: its pixels as a data URI, its class, what it is taken for, and its place in the test split."""
 
     source: str
     alt: str
-    lines: Sequence[str]
+    true: str
+    taken: Sequence[str]
     index: int
 
 
@@ -85,9 +86,7 @@ def _strip(
     if not total:
         return Strip(title, "none")
     if not found:
-        return Strip(
-            title, count, note="Their folders hold no pictures of these: mistakes.npz keeps some of the mistakes."
-        )
+        return Strip(title, count, note="No picture of these is kept in the run folders (mistakes.npz).")
     signals = next(iter(found.values())).ndim == 2
     few = sorted(found)[: SHOWN_SIGNALS if signals else SHOWN]
     note = "" if len(few) == total else f"{len(few)} of {total:,} are shown, drawn by chance."
@@ -98,7 +97,8 @@ def _strip(
     for index in few:
         lines = _lines(index, truth, said, classes, labels)
         alt = legible(f"Test image {index}: {'; '.join(lines)}", 400)
-        pictures.append(Picture(data_uri(found[index]), alt, [_caption(index, truth, said, classes)], index))
+        true = legible(classes[truth[index]], 18)
+        pictures.append(Picture(data_uri(found[index]), alt, true, _taken(index, said, truth, classes), index))
     return Strip(title, count, pictures, note=note)
 
 
@@ -110,11 +110,10 @@ def _lines(
     ]
 
 
-def _caption(index: int, truth: np.ndarray, said: tuple[np.ndarray, np.ndarray], classes: Sequence[str]) -> str:
-    """`7 → 9`: the true class and what it is taken for; `7 → 9 · 1` where both are wrong, each in its own way."""
+def _taken(index: int, said: tuple[np.ndarray, np.ndarray], truth: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """What an image is wrongly taken for, by the first and the second network; once, where they agree."""
     wrong = dict.fromkeys(int(part[index]) for part in said if part[index] != truth[index])
-    taken = " · ".join(legible(classes[k], 18) for k in wrong)
-    return f"{legible(classes[truth[index]], 18)} → {taken}"
+    return [legible(classes[k], 18) for k in wrong]
 
 
 def data_uri(image: np.ndarray) -> str:

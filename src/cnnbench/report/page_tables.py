@@ -12,7 +12,7 @@ from cnnbench.report.groups import Group, flat, shown
 from cnnbench.report.runs import Run
 from cnnbench.report.statistics import Estimate
 from cnnbench.report.study import Study
-from cnnbench.report.svg import as_interval, as_points, legible
+from cnnbench.report.svg import as_interval, as_points, legible, legible_lines
 
 MOST_SETTINGS = 80  # in a drawer; more of them come from a config that nobody wrote by hand
 
@@ -193,10 +193,10 @@ def runs_table(study: Study) -> tuple[Table, list[Environment], list[tuple[str, 
         number = _environment(run, environments)
         own = [(legible(key), legible(value)) for key, value in settings.items() if (key, value) not in shared]
         drawer = Drawer(
-            message=legible(run.message, 2000),
+            message=legible_lines(run.message),
             settings=own[:MOST_SETTINGS],
-            command=legible(shlex.join(["cnnbench", "train", *run.overrides]), 4000),
-            asked=legible(_asked(run), 4000),
+            command=legible_lines(shlex.join(["cnnbench", "train", *run.overrides]), 4000),
+            asked=legible_lines(_asked(run), 4000),
             folder=legible(run.path, 500),
             environment=number,
         )

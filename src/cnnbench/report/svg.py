@@ -18,7 +18,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from cnnbench.text import printable_lines
+from cnnbench.text import printable, printable_lines
 
 INK, MUTED, GRID, PAPER = "#010203", "#616263", "#e1e2e3", "#f1f2f3"
 # Okabe and Ito's colours, as the stylesheet has them; markers and dashes differ as well, for those who see none.
@@ -64,9 +64,17 @@ ATTRIBUTES_WITH_NUMBERS = ("d", "x", "y", "width", "height", "transform", "point
 
 
 def legible(text: object, longest: int = 200) -> str:
-    """A name as a page can show it: nothing in it that hides or reorders what stands around it; `…` if too long."""
-    clean = printable_lines(str(text))
-    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
+    """A name on one line, with nothing in it that hides or reorders what stands around it; `…` if too long."""
+    return _cut(printable(" ".join(str(text).split())), longest)
+
+
+def legible_lines(text: object, longest: int = 2000) -> str:
+    """A message or command likewise, its lines and spaces as they are."""
+    return _cut(printable_lines(str(text)), longest)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def as_percent(share: float) -> str:
@@ -165,7 +173,7 @@ def _add_titles(root: ElementTree.Element, gid: str, texts: Sequence[str]) -> No
         raise ValueError(f"{gid!r} has {len(marks)} marks and {len(texts)} texts")
     for mark, text in zip(marks, texts, strict=True):
         mark.set("class", "mark")
-        ElementTree.SubElement(mark, "title").text = legible(text, 500)
+        ElementTree.SubElement(mark, "title").text = legible_lines(text, 500)
 
 
 def _tidy(root: ElementTree.Element, name: str) -> None:

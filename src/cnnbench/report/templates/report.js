@@ -57,7 +57,9 @@ function choosePair(select) {
 }
 
 const tip = document.getElementById("tip");
+let told = null;
 function showTip(mark) {
+  told = mark;
   tip.textContent = mark.getAttribute("aria-label");
   tip.hidden = false;
   const [at, own] = [mark.getBoundingClientRect(), tip.getBoundingClientRect()];
@@ -66,7 +68,7 @@ function showTip(mark) {
   tip.style.left = `${left}px`;
   tip.style.top = `${above < 4 ? at.bottom + 8 : above}px`;
 }
-function hideTip() { tip.hidden = true; }
+function hideTip() { told = null; tip.hidden = true; }
 
 // One mark of a chart is in the tab order; the arrow keys go on from there.
 function giveTips(svg) {
@@ -104,4 +106,4 @@ document.querySelectorAll("a[data-run]").forEach((link) => {
 });
 document.querySelectorAll("#pair-choice").forEach(choosePair);
 document.querySelectorAll(".chart svg").forEach(giveTips);
-addEventListener("scroll", hideTip, { passive: true });
+addEventListener("scroll", () => told && showTip(told), { passive: true });
