@@ -167,6 +167,8 @@ def _matrix(
         axes.collections[0].set(gid="cells", clip_on=False)
         if axes.texts:
             readable(axes)
+        for text in [text for text in axes.texts if not text.get_text()]:
+            text.remove()
         axes.tick_params(axis="x", rotation=0 if max(len(n) for n in names) < 4 else 90, length=0)
         axes.tick_params(axis="y", rotation=0, length=0)
         axes.set_xlabel("predicted class", color=INK)
