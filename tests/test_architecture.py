@@ -11,16 +11,19 @@ from conftest import ROOT
 
 SOURCE = ROOT / "src" / "cnnbench"
 BASE = {"registry", "reproducibility", "results", "text", "regular_files", "plain_files", "run_checks"}
+BASE |= {"whole_files", "interruption"}
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
     "registry": set(),
     "reproducibility": {"__init__"},
     "text": set(),
+    "whole_files": set(),
+    "interruption": set(),
     "regular_files": {"text"},
     "plain_files": {"regular_files", "text"},
     "run_checks": {"plain_files"},
-    "results": {"plain_files", "regular_files", "run_checks", "text"},
+    "results": {"plain_files", "regular_files", "run_checks", "text", "whole_files"},
     "typed": {"registry"},
     "config": {"registry", "typed", "config_checks"},
     "config_checks": {"registry", "config"},
@@ -32,13 +35,15 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"__init__", "results", "text"},
     "record": BASE | {"data", "metrics", "training", "report"},
     "parts": BASE | {"config", "data", "models", "training", "analysis"},
-    "job": BASE | {"config", "data", "training", "parts", "record"},
+    "resume": {"config", "registry", "training"},
+    "exhaustion": {"config"},
+    "job": BASE | {"config", "data", "training", "parts", "record", "resume", "exhaustion"},
     "trained": BASE | {"config", "data", "training", "parts"},
     "evaluation": BASE | {"config", "data", "training", "record", "parts", "trained"},
     "prediction": BASE | {"data", "training", "trained"},
     "cli": BASE
     | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report"}
-    | {"parts", "job", "evaluation", "prediction"},
+    | {"parts", "job", "evaluation", "prediction", "resume"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

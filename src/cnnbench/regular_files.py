@@ -49,6 +49,18 @@ def read_regular(file: str | bytes | os.PathLike, max_bytes: int, *, follow_link
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def check_regular(file: str | os.PathLike[str], max_bytes: int) -> int:
+    """The length of a file that may be opened.
+
+    Raises:
+        Refused: it is not regular, or has more than `max_bytes`.
+        OSError: it is not there.
+    """
+    found = os.stat(file)
+    _check_kind(found, max_bytes)
+    return found.st_size
+
+
 def _check_kind(found: os.stat_result, max_bytes: int) -> None:
     if not stat.S_ISREG(found.st_mode):
         kind = next((words for test, words in _KINDS if test(found.st_mode)), "not a regular file")

@@ -14,12 +14,13 @@ from cnnbench import results
 from cnnbench.cli import compose, tables
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.report import show_study
-from cnnbench.config import from_dict
 from cnnbench.job import preview, run_job
 from cnnbench.parts import build_parts
 from cnnbench.report.writing import write_report
 from cnnbench.results import FINISHED, RunFolder
+from cnnbench.resume import resumed
 from cnnbench.text import for_output, printable, printable_lines
+from cnnbench.whole_files import InUse
 
 log = logging.getLogger("cnnbench")
 
@@ -65,19 +66,26 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
 def _run(config: Any, folder: Path, overrides: Sequence[str], *, resume: bool = False) -> dict[str, Any]:
     try:
         return run_job(config, folder, overrides, resume=resume)
+    except InUse:
+        raise
     except Exception as error:
         raise RunFailed(f"{type(error).__name__}: {error} (the log: {_shown(folder) / 'train.log'})") from error
 
 
 def _resume(overrides: Sequence[str]) -> None:
-    if len(overrides) > 1:
-        raise ValueError("resume=RUN goes on with the run's own config: no other override is accepted beside it")
-    run = RunFolder.existing(overrides[0].partition("=")[2])
-    if run.status().get("state") == FINISHED:
+    named = [text.lstrip("+").partition("=")[2] for text in overrides if text.lstrip("+").startswith("resume=")]
+    others = [text for text in overrides if not text.lstrip("+").startswith("resume=")]
+    if len(named) > 1:
+        raise ValueError(f"resume={named[1]}: a command goes on with one run, and resume={named[0]} names another")
+    run = RunFolder.existing(named[0])
+    config = resumed(run.config(), others)
+    finished = run.status().get("state") == FINISHED
+    if finished and config.trainer.epochs == run.config()["trainer"]["epochs"]:
         print(f"{printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)
         tables.show_run(run.summary())
     else:
-        tables.show_run(_run(from_dict(run.config()), run.path, run.overrides(), resume=True))
+        before = [text for text in run.overrides() if text not in others]
+        tables.show_run(_run(config, run.path, [*before, *others], resume=True))
     print(for_output(run.path))
 
 

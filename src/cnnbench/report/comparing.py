@@ -83,23 +83,24 @@ class McNemar:
 
 
 def baseline_of(groups: Sequence[Group], asked: str | None) -> tuple[Group | None, bool]:
-    """The baseline, and whether someone named it.
+    """The baseline, and whether someone named it; None if no group has an accuracy.
 
     Raises:
         ValueError: what was asked for names no group, or several.
     """
+    measured = [group for group in groups if group.accuracy]
     if asked is not None:
-        found = _named(groups, asked)
+        found = _named(measured, asked)
         if len(found) != 1:
-            valid = ", ".join(repr(group.label) for group in groups[:20])
-            what = f"{len(found)} groups" if found else "no group with a finished run"
+            valid = ", ".join(repr(group.label) for group in measured[:20])
+            what = f"{len(found)} groups" if found else "no group with an accuracy"
             raise ValueError(f"--baseline {asked!r} names {what}: accepted is one of {valid or 'none yet'}")
         return found[0], True
-    for words in dict.fromkeys(_configured(run) for group in groups for run in group.runs):
-        found = _named(groups, words) if words else []
+    for words in dict.fromkeys(_configured(run) for group in measured for run in group.runs):
+        found = _named(measured, words) if words else []
         if len(found) == 1:
             return found[0], True
-    return (groups[0] if groups else None), False
+    return (measured[0] if measured else None), False
 
 
 def _configured(run: Run) -> str | None:
@@ -116,8 +117,6 @@ def _named(groups: Sequence[Group], words: str) -> list[Group]:
 def compare_groups(groups: Sequence[Group], baseline: Group, *, named: bool) -> tuple[list[Comparison], list[str]]:
     """Each group against the baseline, and if no baseline was named all pairs of up to three; with notes."""
     measured = [group for group in groups if group.accuracy]
-    if not baseline.accuracy:
-        return [], []
     others = [group for group in measured if group is not baseline]
     pairs = [(other, baseline) for other in others]
     if not named and len(measured) <= PAIRS_UP_TO:
@@ -184,7 +183,8 @@ def _judge(comparison: Comparison, values: Sequence[float], family: int) -> None
     if comparison.p is None or comparison.p_holm is None:
         comparison.words = f"no test: {_why_no_test(comparison, needed)}"
         return
-    said = f"p = {p_text(comparison.p_holm)}{' after Holm' if family > 1 else ''}, {_size(comparison)}"
+    text = p_text(comparison.p_holm)
+    said = f"p {text if text[0] == '<' else f'= {text}'}{' after Holm' if family > 1 else ''}, {_size(comparison)}"
     if comparison.p_holm < LEVEL and comparison.mean != 0:
         comparison.verdict = BETTER if comparison.mean > 0 else WORSE
         comparison.words = f"{comparison.verdict} ({said})"
@@ -207,8 +207,13 @@ def _size(comparison: Comparison) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p-value as it is written: two figures that matter, never 0."""
-    return "< 0.0001" if p < 0.0001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+    """A p-value as it is written: two figures that matter, never 0, and on its own side of the level."""
+    if p < 0.0001:
+        return "< 0.0001"
+    if p >= 0.1:
+        return f"{p:.2f}"
+    texts = (f"{p:.{digits}g}" for digits in range(2, 17))
+    return next((text for text in texts if (float(text) < LEVEL) == (p < LEVEL)), repr(p))
 
 
 def _left_out(pairs: Sequence[tuple[Group, Group]], made: Sequence[Comparison]) -> list[str]:
@@ -230,6 +235,8 @@ def mcnemar_tests(groups: Sequence[Group], comparisons: Sequence[Comparison]) ->
     kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # the baseline's, which every comparison needs
     for comparison in comparisons:
         a, b = _representatives(by_label[comparison.a], by_label[comparison.b])
+        if a.summary["test_labels_sha256"] != b.summary["test_labels_sha256"]:
+            continue  # the study has a note of that
         try:
             if b.name not in kept:
                 kept = {b.name: _answers(b)}

@@ -211,7 +211,7 @@ def _one_a_seed(runs: Iterable[Run], label: str) -> tuple[list[Run], list[str]]:
             by_seed[run.seed].append(run)
     counted, notes = [], []
     for seed, several in by_seed.items():
-        chosen = max(several, key=lambda run: run.updated)
+        chosen = max(several, key=lambda run: (run.updated, run.path))
         chosen.counted = True
         counted.append(chosen)
         if len(several) > 1:

@@ -15,6 +15,7 @@ from cnnbench.results import FINISHED, RunFolder
 
 DEEPEST = 4  # levels below a named folder where runs are looked for: outputs/<name>/<date>/<job>
 MEASURED = ("parameters", "macs", "receptive_field", "depth", "train_seconds", "images_per_second", "test/loss")
+SWEEP = "sweep.yaml"
 UNKNOWN, DAMAGED = "unknown", "damaged"
 
 
@@ -84,7 +85,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         if not folder.is_dir():
             raise ValueError(f"{str(folder)!r} is not a folder: accepted are folders of runs or sweeps")
         inside = list(find(folder))
-        if not inside:
+        if not inside and not (folder / SWEEP).is_file():  # the first job of a sweep may be about to start
             raise ValueError(f"{str(folder)!r} holds no run: there is no config.yaml in it or {DEEPEST} levels below")
         found.update(dict.fromkeys(inside))
     paths = list(found)
@@ -93,16 +94,17 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 def find(folder: Path, levels: int = DEEPEST) -> Iterator[Path]:
     """The run folders in and below a folder, jobs of a sweep by number; links to folders are not followed below it."""
-    if (folder / "config.yaml").is_file():
+    try:
+        entries = {entry.name: entry for entry in os.scandir(folder)}
+        children = [Path(entry.path) for entry in entries.values() if entry.is_dir(follow_symlinks=False)]
+    except OSError:  # it has vanished, or is not ours to read
+        return
+    if "config.yaml" in entries:
         yield folder.resolve()
         return
+    if SWEEP in entries:
+        levels = min(levels, 1)  # its jobs; deeper lies what a rerun set aside
     if levels == 0:
-        return
-    if (folder / "sweep.yaml").is_file():
-        levels = 1  # its jobs; deeper lies what a rerun set aside
-    try:
-        children = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
-    except OSError:  # it has vanished, or is not ours to read
         return
     for child in sorted(children, key=_natural):
         if not child.name.startswith("."):
@@ -129,10 +131,26 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
         lengths = longer
 
 
+def unstarted(folders: Sequence[Path], runs: Sequence[Run]) -> list[str]:
+    """A sentence for each sweep of which some jobs have no folder yet."""
+    started = Counter(run.path.parent for run in runs)
+    notes = []
+    for sweep in dict.fromkeys([*(folder.resolve() for folder in folders), *started]):
+        try:
+            asked = results.read_yaml(sweep / SWEEP) if (sweep / SWEEP).is_file() else {}
+        except (ValueError, OSError) as error:
+            notes.append(f"{error}: how many jobs the sweep has is not known.")
+            continue
+        jobs = asked.get("jobs") if isinstance(asked, dict) else None
+        if isinstance(jobs, list) and len(jobs) > started[sweep]:
+            notes.append(f"{len(jobs) - started[sweep]} of the {len(jobs)} jobs of {sweep.name} have not started.")
+    return notes
+
+
 def _read(path: Path, name: str) -> Run:
     run = Run(path, name)
     try:
-        folder = RunFolder(path)
+        folder = RunFolder.existing(path)
         run.config = folder.config()
         status = folder.status()
         run.state, run.message = str(status.get("state", UNKNOWN)), str(status.get("message") or "")

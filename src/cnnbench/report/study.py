@@ -23,10 +23,12 @@ from pathlib import Path
 
 from cnnbench.report.comparing import Comparison, McNemar, baseline_of, compare_groups, mcnemar_tests
 from cnnbench.report.groups import Group, group_runs, matches, shown_key
-from cnnbench.report.runs import Run, is_number, names_of, read_runs
+from cnnbench.report.runs import Run, is_number, names_of, read_runs, unstarted
 from cnnbench.results import FINISHED
 
 __all__ = ["Comparison", "Group", "McNemar", "Run", "Study", "read_study"]
+
+MOST_SETS = 6  # test sets that a message names
 
 
 @dataclass
@@ -78,7 +80,7 @@ def read_study(
     runs = read_runs(folders)
     groups, axes, follows, notes = group_runs(runs, target)
     study = Study(runs, groups, axes, follows, None, target, _test_sets(groups))
-    conflict = _conflict(groups)
+    conflict = _conflict(runs)
     if conflict and strict:
         raise ValueError(conflict)
     _add_references(groups)
@@ -88,7 +90,14 @@ def read_study(
         study.comparisons, said = compare_groups(groups, chosen, named=named)
         study.mcnemar, more = mcnemar_tests(groups, study.comparisons)
         notes += [*said, *more]
-    study.notes = [*_states(runs), *notes, *_confounded(study), *([conflict] if conflict else []), *_without(groups)]
+    study.notes = [
+        *_states(runs),
+        *unstarted(folders, runs),
+        *notes,
+        *_confounded(study),
+        *([conflict] if conflict else []),
+        *_without(groups),
+    ]
     return study
 
 
@@ -100,24 +109,26 @@ def _test_sets(groups: Sequence[Group]) -> dict[str, list[str]]:
     return dict(found)
 
 
-def _conflict(groups: Sequence[Group]) -> str | None:
-    """Which runs are on which test set, if groups differ in theirs; a split cut by the seed differs by seed alone."""
-    by_seed, by_hash = defaultdict(set), defaultdict(list)
-    for group in groups:
-        for run in group.runs:
-            labels = run.summary["test_labels_sha256"]
-            by_seed[run.seed].add(labels)
-            by_hash[labels].append(run)
+def _conflict(runs: Sequence[Run]) -> str | None:
+    """Which runs are on which test set, if not all on one; a split cut by the seed differs by seed alone."""
+    by_seed, by_group, by_hash = defaultdict(set), defaultdict(set), defaultdict(list)
+    for run in (run for run in runs if run.summary):
+        labels = run.summary["test_labels_sha256"]
+        by_seed[run.seed].add(labels)
+        by_group[run.group].add(labels)
+        by_hash[labels].append(run)
     cut_by_seed = all(len(labels) == 1 for labels in by_seed.values()) and any(
-        len({run.summary["test_labels_sha256"] for run in group.runs}) > 1 for group in groups
+        len(labels) > 1 for labels in by_group.values()
     )
     if len(by_hash) < 2 or cut_by_seed:
         return None
-    sets = [
-        f"{labels[:12]} ({runs[0].summary.get('data')}, {runs[0].summary.get('test_images')} images): {names_of(runs)}"
-        for labels, runs in by_hash.items()
-    ]
-    return f"Runs on different test sets are not compared. Test labels by SHA-256: {'; '.join(sets)}."
+    sets = [f"{labels[:12]} ({_of(several[0])}): {names_of(several)}" for labels, several in by_hash.items()]
+    more = f" and {len(sets) - MOST_SETS} more" if len(sets) > MOST_SETS else ""
+    return f"Runs on different test sets are not compared. Test labels by SHA-256: {'; '.join(sets[:MOST_SETS])}{more}."
+
+
+def _of(run: Run) -> str:
+    return f"{run.summary.get('data')}, {run.summary.get('test_images')} images"
 
 
 def _add_references(groups: Sequence[Group]) -> None:
