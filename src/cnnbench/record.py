@@ -19,7 +19,7 @@ from cnnbench.training.loop import Evaluation
 
 log = logging.getLogger("cnnbench")
 PREVIEWED = 10, 7  # images, at most one of a class, and epochs
-KEPT_MISTAKES, KEPT_BYTES, KEPT_SIDE = 256, 2**20, 64  # images, all of them together, pixels of the longer side
+KEPT_MISTAKES, KEPT_BYTES, KEPT_SIDE = 256, 2**19, 64  # images, all of them together, pixels of the longer side
 
 
 def record_evaluation(
