@@ -20,6 +20,7 @@ from cnnbench.report.svg import (
     SERIES,
     SIZE,
     Chart,
+    Tips,
     as_interval,
     as_percent,
     as_points,
@@ -59,48 +60,54 @@ class Curve:
 
 def difference_chart(name: str, baseline: str, differences: Sequence[Difference]) -> Chart:
     """Each group's difference from the baseline with its interval, in percentage points."""
+    figure, tips = _draw_differences(differences)
+    rows = [
+        (legible(d.label), as_points(d.mean), as_interval(d.low, d.high, as_points), d.n, d.verdict)
+        for d in differences
+    ]
+    title = f"Difference from {legible(baseline, 60)}"
+    summary = "; ".join(f"{d.label} {as_points(d.mean)} points, {d.verdict}" for d in differences)
+    note = (
+        "Orange diamonds: the test says better or worse; open circles: no difference shown. Lines: 95 % interval, not "
+        "corrected for the number of comparisons; the verdict is."
+    )
+    header = ("group", "difference, points", "95 % interval", "n", "verdict")
+    return chart(figure, name, title, summary, note, header, rows, tips)
+
+
+def _draw_differences(differences: Sequence[Difference]) -> tuple[Figure, Tips]:
+    tips = {}
     with drawing():
         figure = Figure(figsize=(SIZE[0] * 1.35, 1.1 + 0.24 * len(differences)))
         axes = figure.subplots()
         axes.axvline(0, color=INK, linewidth=0.8)
-        for place, difference in enumerate(differences):
-            if difference.low is not None and difference.high is not None:
-                axes.plot([100 * difference.low, 100 * difference.high], [place] * 2, color=SERIES[0], linewidth=1.6)
-        tested = ("better", "worse")
-        groups = {
-            "shown": ("D", SERIES[1], [i for i, d in enumerate(differences) if d.verdict in tested]),
-            "unshown": ("o", PAPER, [i for i, d in enumerate(differences) if d.verdict not in tested]),
-        }
-        tips = {}
-        for gid, (marker, colour, places) in groups.items():
+        for place, d in enumerate(differences):
+            if d.low is not None and d.high is not None:
+                axes.plot([100 * d.low, 100 * d.high], [place, place], color=SERIES[0], linewidth=1.6)
+        for gid, tested, marker, colour, edge in (
+            ("tested", True, "D", SERIES[1], PAPER),
+            ("untested", False, "o", PAPER, SERIES[0]),
+        ):
+            places = [place for place, d in enumerate(differences) if (d.verdict in ("better", "worse")) is tested]
             if places:
-                x = [100 * differences[i].mean for i in places]
-                edge = PAPER if colour != PAPER else SERIES[0]
+                x = [100 * differences[place].mean for place in places]
                 axes.scatter(x, places, marker=marker, s=34, color=colour, edgecolor=edge, zorder=3, gid=gid)
-                tips[gid] = [_told(differences[i]) for i in places]
+                tips[gid] = [_told(differences[place]) for place in places]
         axes.set_yticks(range(len(differences)), [legible(d.short, 44) for d in differences])
         axes.set_ylim(len(differences) - 0.5, -0.5)
+        axes.set_xlim(_limits(differences))
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("difference in test accuracy (percentage points)")
-        means = [100 * d.mean for d in differences]
-        bounds = [100 * v for d in differences for v in (d.low, d.high) if v is not None]
-        reach = max(map(abs, means)) * 3 or 1
-        axes.set_xlim(max(min([*bounds, *means, 0]), -reach) * 1.08, min(max([*bounds, *means, 0]), reach) * 1.08 or 1)
-        rows = [
-            (legible(d.label), as_points(d.mean), as_interval(d.low, d.high, as_points), d.n, d.verdict)
-            for d in differences
-        ]
-        return chart(
-            figure,
-            name,
-            f"Difference from {legible(baseline, 60)}",
-            "; ".join(f"{d.label} {as_points(d.mean)} points, {d.verdict}" for d in differences),
-            "Orange diamonds: the test says better or worse; open circles: no difference shown. Lines: 95 % interval, "
-            "not corrected for the number of comparisons; the verdict is.",
-            ("group", "difference, points", "95 % interval", "n", "verdict"),
-            rows,
-            tips,
-        )
+    return figure, tips
+
+
+def _limits(differences: Sequence[Difference]) -> tuple[float, float]:
+    """From where to where the axis runs: zero and every interval, none beyond three times the largest mean."""
+    reach = 3 * max(abs(d.mean) for d in differences) or 0.01
+    ends = [0.0, *(v for d in differences for v in (d.low, d.mean, d.high) if v is not None)]
+    low, high = max(min(ends), -reach), min(max(ends), reach)
+    room = 0.05 * (high - low) or 0.01
+    return 100 * (low - room), 100 * (high + room)
 
 
 def curve_chart(name: str, metric: str, unit: str, curves: Sequence[Curve], *, factor: float = 1.0) -> Chart:
@@ -110,53 +117,48 @@ def curve_chart(name: str, metric: str, unit: str, curves: Sequence[Curve], *, f
         metric: such as `"validation accuracy"`, and its `unit`; values are multiplied by `factor` first.
         curves: at most as many as there are colours in `SERIES`.
     """
+    tips = {}
     with drawing():
         figure = Figure(figsize=(SIZE[0], SIZE[1] + 0.17 * math.ceil(len(curves) / 2)))
         axes = figure.subplots()
-        tips = {}
-        alpha = 0.18 if len(curves) < 5 else 0.1
         for number, curve in enumerate(curves):
-            colour, marker = SERIES[number], MARKERS[number]
-            mean, low, high = (factor * np.asarray(v) for v in (curve.mean, curve.low, curve.high))
-            axes.fill_between(curve.epochs, low, high, color=colour, alpha=alpha, linewidth=0)
-            drawn: dict[str, Any] = {"color": colour, "linestyle": DASHES[number], "linewidth": 1.4}
-            axes.plot(curve.epochs, mean, **drawn)
-            axes.plot([], [], **drawn, marker=marker, markersize=4, label=legible(curve.short, LABEL))
-            few = np.unique(np.linspace(0, len(mean) - 1, min(MARKS, len(mean))).round().astype(int))
-            gid = f"curve{number}"
-            axes.scatter(
-                np.asarray(curve.epochs)[few], mean[few], marker=marker, s=16, color=colour, gid=gid,
-                zorder=3,
-            )  # fmt: skip
-            tips[gid] = [
-                f"{curve.label}\nepoch {curve.epochs[i]}: {mean[i]:.4g} {unit}, "
-                f"seeds {low[i]:.4g} to {high[i]:.4g}, n = {curve.n[i]}"
-                for i in few
-            ]
+            tips[f"curve{number}"] = _draw_curve(axes, number, curve, unit, factor, 0.18 if len(curves) < 5 else 0.1)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch", ylabel=f"{metric} ({unit})")
         if len(curves) > 1:
             figure.legend(loc="outside lower center", ncols=2, columnspacing=1.4, handletextpad=0.6, handlelength=3)
-        rows = [
-            (
-                legible(curve.label),
-                str(curve.epochs[-1]),
-                f"{factor * curve.mean[-1]:.4g}",
-                f"{factor * curve.low[-1]:.4g} to {factor * curve.high[-1]:.4g}",
-                str(curve.n[-1]),
-            )
-            for curve in curves
-        ]
-        return chart(
-            figure,
-            name,
-            metric.capitalize(),
-            "After the last epoch: " + "; ".join(f"{row[0]} {row[2]} {unit}" for row in rows),
-            "Lines: mean over the seeds; bands: from the lowest seed to the highest.",
-            ("group", "last epoch", f"mean ({unit})", "seeds", "n"),
-            rows,
-            tips,
+    rows = [
+        (
+            legible(curve.label),
+            str(curve.epochs[-1]),
+            f"{factor * curve.mean[-1]:.4g}",
+            f"{factor * curve.low[-1]:.4g} to {factor * curve.high[-1]:.4g}",
+            str(curve.n[-1]),
         )
+        for curve in curves
+    ]
+    summary = "After the last epoch: " + "; ".join(f"{row[0]} {row[2]} {unit}" for row in rows)
+    note = "Lines: mean over the seeds; bands: from the lowest seed to the highest."
+    header = ("group", "last epoch", f"mean ({unit})", "seeds", "n")
+    return chart(figure, name, metric.capitalize(), summary, note, header, rows, tips)
+
+
+def _draw_curve(axes: Axes, number: int, curve: Curve, unit: str, factor: float, alpha: float) -> list[str]:
+    """Draw a line, its band and its marks; returns what the marks say."""
+    colour, marker = SERIES[number], MARKERS[number]
+    mean, low, high = (factor * np.asarray(values) for values in (curve.mean, curve.low, curve.high))
+    line: dict[str, Any] = {"color": colour, "linestyle": DASHES[number], "linewidth": 1.4}
+    axes.fill_between(curve.epochs, low, high, color=colour, alpha=alpha, linewidth=0)
+    axes.plot(curve.epochs, mean, **line)
+    axes.plot([], [], **line, marker=marker, markersize=4, label=legible(curve.short, LABEL))  # for the legend
+    few = np.unique(np.linspace(0, len(mean) - 1, min(MARKS, len(mean))).round().astype(int))
+    epochs = np.asarray(curve.epochs)[few]
+    axes.scatter(epochs, mean[few], marker=marker, s=16, color=colour, zorder=3, gid=f"curve{number}")
+    return [
+        f"{curve.label}\nepoch {curve.epochs[i]}: {mean[i]:.4g} {unit}, "
+        f"seeds {low[i]:.4g} to {high[i]:.4g}, n = {curve.n[i]}"
+        for i in few
+    ]
 
 
 def heatmap(

@@ -7,11 +7,12 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from cnnbench.report.charts import readable
-from cnnbench.report.svg import GRID, INK, MARKERS, PAPER, SERIES, Chart, chart, drawing, legible
+from cnnbench.report.svg import GRID, INK, MARKERS, PAPER, SERIES, Chart, Tips, chart, drawing, legible
 
 SHOWN_CLASSES = 20  # of a matrix: its cells are counted in squares
 SCORED_CLASSES = 30  # of the F1 chart
 NUMBERED_CLASSES = 12  # beyond this many a cell is too small for its number
+MOST_SAMPLES = 500  # of a signal, which is about as wide as a thumb
 NAME = 14  # characters of a class's name inside a chart
 
 
@@ -51,10 +52,10 @@ def confusion_chart(name: str, title: str, confusion: np.ndarray, classes: Seque
     summary = f"{right:,} of {total:,} predictions are correct" + (
         f"; most often, {rows[0][0]} is taken for {rows[0][1]}, {rows[0][2]} times" if rows else ""
     )
-    svg_args = _matrix(shares, names, "Blues", 0.0, 100.0, ".0f", 0.5)
+    figure = _matrix(shares, names, "Blues", 0.0, 100.0, ".0f", 0.5)
     note = f"In % of the true class; {right:,} of {total:,} correct. The table has the commonest mistakes."
     header = ("true", "predicted", "images", "of the true class")
-    return chart(svg_args, name, title, summary, note, header, rows, {"cells": tips})
+    return chart(figure, name, title, summary, note, header, rows, {"cells": tips})
 
 
 def confusion_difference(
@@ -98,44 +99,47 @@ def f1_chart(
     """
     means = [part.mean(0) for part in scores]
     chosen = np.sort(np.argsort(-np.abs(means[1] - means[0]), kind="stable")[:SCORED_CLASSES])
-    with drawing():
-        figure = Figure(figsize=(6.2, 1.1 + 0.21 * len(chosen)))
-        axes = figure.subplots()
-        axes.hlines(range(len(chosen)), means[0][chosen], means[1][chosen], color=GRID, linewidth=3, zorder=1)
-        tips = {}
-        for side, (label, part) in enumerate(zip(labels, scores, strict=True)):
-            low, high = part.min(0), part.max(0)
-            height = np.arange(len(chosen)) + (0.14, -0.14)[side]
-            axes.hlines(height, low[chosen], high[chosen], color=SERIES[side], linewidth=1)
-            axes.scatter(
-                means[side][chosen], height, marker=MARKERS[side], s=24, color=SERIES[side], edgecolor=PAPER, zorder=3,
-                label=legible(label, 40), gid=f"side{side}",
-            )  # fmt: skip
-            tips[f"side{side}"] = [
-                f"{label}\n{classes[k]}: F1 {means[side][k]:.4f}, seeds {low[k]:.4f} to {high[k]:.4f}, n = {len(part)}"
-                for k in chosen
-            ]
-        axes.set_yticks(range(len(chosen)), [legible(classes[k], 22) for k in chosen])
-        axes.set_ylim(len(chosen) - 0.4, -0.6)
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel("F1 of the class")
-        figure.legend(loc="outside upper left", ncols=2)
+    figure, tips = _draw_f1(labels, [classes[k] for k in chosen], [part[:, chosen] for part in scores])
     rows = [
         (legible(classes[k]), *(f"{mean[k]:.4f}" for mean in means), f"{means[1][k] - means[0][k]:+.4f}")
         for k in chosen
     ]
-    worst = classes[int(means[1].argmin())], means[1].min()
-    note = "Marks: mean over the seeds; thin lines: from the lowest seed to the highest." + (
-        f" The {len(chosen)} of {len(classes)} classes that differ most." if len(chosen) < len(classes) else ""
-    )
-    return chart(
-        figure, name, "F1 of each class", f"Lowest for {labels[1]}: {worst[0]}, {worst[1]:.4f}", note,
-        ("class", *(legible(label, 60) for label in labels), "difference"), rows, tips,
-    )  # fmt: skip
+    summary = f"Lowest for {labels[1]}: {classes[int(means[1].argmin())]}, {means[1].min():.4f}"
+    note = "Marks: mean over the seeds; thin lines: from the lowest seed to the highest."
+    if len(chosen) < len(classes):
+        note += f" The {len(chosen)} of {len(classes)} classes that differ most."
+    header = ("class", *(legible(label, 60) for label in labels), "difference")
+    return chart(figure, name, "F1 of each class", summary, note, header, rows, tips)
+
+
+def _draw_f1(labels: tuple[str, str], classes: Sequence[str], scores: Sequence[np.ndarray]) -> tuple[Figure, Tips]:
+    tips, rows = {}, np.arange(len(classes))
+    with drawing():
+        figure = Figure(figsize=(6.2, 1.1 + 0.21 * len(classes)))
+        axes = figure.subplots()
+        axes.hlines(rows, scores[0].mean(0), scores[1].mean(0), color=GRID, linewidth=3, zorder=1)
+        for side, (label, part) in enumerate(zip(labels, scores, strict=True)):
+            low, mean, high = part.min(0), part.mean(0), part.max(0)
+            gid, colour, height = f"side{side}", SERIES[side], rows + (0.14, -0.14)[side]
+            axes.hlines(height, low, high, color=colour, linewidth=1)
+            axes.scatter(
+                mean, height, marker=MARKERS[side], s=24, color=colour, edgecolor=PAPER, zorder=3, gid=gid,
+                label=legible(label, 40),
+            )  # fmt: skip
+            tips[gid] = [
+                f"{label}\n{class_}: F1 {mean[k]:.4f}, seeds {low[k]:.4f} to {high[k]:.4f}, n = {len(part)}"
+                for k, class_ in enumerate(classes)
+            ]
+        axes.set_yticks(rows, [legible(name, 22) for name in classes])
+        axes.set_ylim(len(classes) - 0.4, -0.6)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("F1 of the class")
+        figure.legend(loc="outside upper left", ncols=2)
+    return figure, tips
 
 
 def signal_strip(name: str, title: str, signals: Sequence[np.ndarray], captions: Sequence[str]) -> Chart:
-    """Signals side by side, a line a channel.
+    """Signals side by side, a line a channel, at most as many as there are colours.
 
     Args:
         signals: each (C, L).
@@ -143,8 +147,9 @@ def signal_strip(name: str, title: str, signals: Sequence[np.ndarray], captions:
     with drawing():
         figure = Figure(figsize=(1.25 * len(signals), 1.2))
         for axes, signal in zip(figure.subplots(1, len(signals), squeeze=False)[0], signals, strict=True):
-            for channel, values in enumerate(signal):
-                axes.plot(values, color=SERIES[channel % len(SERIES)], linewidth=0.8)
+            step = -(-signal.shape[1] // MOST_SAMPLES)
+            for values, colour in zip(signal[:, ::step], SERIES, strict=False):
+                axes.plot(values, color=colour, linewidth=0.8)
             axes.set_axis_off()
     note, rows = "Each in its own vertical scale.", [(caption,) for caption in captions]
     return chart(figure, name, title, "; ".join(captions), note, ("signals, from the left",), rows, {})

@@ -17,6 +17,7 @@ from cnnbench.report.svg import (
     SERIES,
     SIZE,
     Chart,
+    Tips,
     as_interval,
     as_percent,
     chart,
@@ -71,52 +72,50 @@ def cost_chart(name: str, cost: str, points: Sequence[Point]) -> Chart:
         cost: what the horizontal axis counts, such as `"parameters"`.
     """
     front = pareto_front(points)
+    figure, tips = _draw(cost, points, front)
+    words = "; ".join(f"{point.label}: {point.cost:,.0f} {cost}, {as_percent(point.mean)}" for point in front)
+    note = (
+        f"Orange diamonds and the line: the Pareto front, the groups that none equals with as few {cost}. Bars: 95 % "
+        "interval of the mean; small dots: each seed; the ring: the baseline. A bar that leaves the picture is in the "
+        "table in full."
+    )
+    rows = [
+        (
+            legible(point.label),
+            f"{point.cost:,.0f}",
+            as_percent(point.mean),
+            as_interval(point.low, point.high),
+            str(len(point.seeds)),
+            "yes" if point in front else "",
+        )
+        for point in sorted(points, key=lambda point: point.cost)
+    ]
+    header = ("group", cost, "accuracy", "95 % interval", "n", "Pareto front")
+    title, summary = f"Accuracy against {cost}", f"Pareto front, cheapest first: {words}."
+    return chart(figure, name, title, summary, note, header, rows, tips)
+
+
+def _draw(cost: str, points: Sequence[Point], front: Sequence[Point]) -> tuple[Figure, Tips]:
     others = [point for point in points if point not in front]
+    baseline = [point for point in points if point.baseline]
+    tips = {}
     with drawing():
         figure = Figure(figsize=SIZE)
         axes = figure.subplots()
         for point in points:
             axes.plot([point.cost] * len(point.seeds), _percent(point.seeds), ".", color=MUTED, alpha=0.6, ms=3.5)
-        axes.step(*_places(front), where="post", color=SERIES[1], linewidth=1.2, label="Pareto front")
-        for gid, marked, marker, colour in (("others", others, "o", SERIES[0]), ("front", front, "D", SERIES[1])):
-            _intervals(axes, marked, colour)
-            axes.scatter(*_places(marked), marker=marker, s=30, color=colour, edgecolor=PAPER, zorder=3, gid=gid)
-        base = [point for point in points if point.baseline]
-        axes.scatter(*_places(base), marker="o", s=95, facecolor="none", edgecolor=INK, linewidth=0.9, zorder=2)
+        axes.step(*_places(front), where="post", color=SERIES[1], linewidth=1.2)
+        for gid, some, marker, colour in (("others", others, "o", SERIES[0]), ("front", front, "D", SERIES[1])):
+            _intervals(axes, some, colour)
+            axes.scatter(*_places(some), marker=marker, s=30, color=colour, edgecolor=PAPER, zorder=3, gid=gid)
+            if some:
+                tips[gid] = [_told(point, cost) for point in some]
+        axes.scatter(*_places(baseline), marker="o", s=95, facecolor="none", edgecolor=INK, linewidth=0.9, zorder=2)
         _cost_axis(axes, [point.cost for point in points])
         _accuracy_axis(axes, [value for point in points for value in (*point.seeds, point.mean)])
         axes.set(xlabel=cost, ylabel="test accuracy (%)")
-        _label_points(figure, axes, [*front, *(point for point in base if point not in front)], points, front)
-        words = "; ".join(f"{point.label}: {point.cost:,.0f} {cost}, {as_percent(point.mean)}" for point in front)
-        note = (
-            f"Orange diamonds and the line: the Pareto front, the groups that none equals with as few {cost}. "
-            "Bars: 95 % interval of the mean; small dots: each seed; the ring: the baseline. A bar that leaves the "
-            "picture is in the table in full."
-        )
-        rows = [
-            (
-                legible(point.label),
-                f"{point.cost:,.0f}",
-                as_percent(point.mean),
-                as_interval(point.low, point.high),
-                str(len(point.seeds)),
-                "yes" if point in front else "",
-            )
-            for point in sorted(points, key=lambda point: point.cost)
-        ]
-        header = ("group", cost, "accuracy", "95 % interval", "n", "Pareto front")
-        drawn = (("others", others), ("front", front))
-        tips = {gid: [_told(point, cost) for point in some] for gid, some in drawn if some}
-        return chart(
-            figure,
-            name,
-            f"Accuracy against {cost}",
-            f"Pareto front, cheapest first: {words}.",
-            note,
-            header,
-            rows,
-            tips,
-        )
+        _label_points(figure, axes, [*front, *(point for point in baseline if point not in front)], points, front)
+    return figure, tips
 
 
 def _told(point: Point, cost: str) -> str:

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +39,36 @@ class Strip:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What two networks said of the same test images.
+
+    Attributes:
+        labels: how the networks are called.
+        classes: names.
+        truth: (N,); said: two of (N,), class numbers.
+    """
+
+    labels: tuple[str, str]
+    classes: Sequence[str]
+    truth: np.ndarray
+    said: tuple[np.ndarray, np.ndarray]
+
+    def true(self, index: int) -> str:
+        """The class of an image."""
+        return self.classes[self.truth[index]]
+
+    def taken(self, index: int) -> list[str]:
+        """What it is wrongly taken for, by the first and the second network; once, where they agree."""
+        wrong = dict.fromkeys(int(part[index]) for part in self.said if part[index] != self.truth[index])
+        return [self.classes[k] for k in wrong]
+
+    def told(self, index: int) -> str:
+        """The same in a sentence."""
+        said = (f"{label} says {self.classes[part[index]]}" for label, part in zip(self.labels, self.said, strict=True))
+        return "; ".join([f"true {self.true(index)}", *said])
+
+
 def strips(name: str, runs: tuple[Run, Run], labels: tuple[str, str], classes: Sequence[str]) -> list[Strip]:
     """Mistakes that both make, that the first alone makes, that the second alone makes.
 
@@ -49,71 +79,56 @@ def strips(name: str, runs: tuple[Run, Run], labels: tuple[str, str], classes: S
     Raises:
         ValueError: a file is damaged, or they were not tested on the same images.
     """
-    truth, said = _answers(runs, len(classes))
-    wrong = said[0] != truth, said[1] != truth
-    kept = [read_mistakes(run.path) for run in runs]
+    answers = _answers(runs, labels, classes)
+    first, second = (part != answers.truth for part in answers.said)
+    # An image that both get wrong may have been kept by either.
+    kept = {index: image for run in runs for index, image in read_mistakes(run.path).items()}
+    if len({image.shape for image in kept.values()}) > 1:
+        raise ValueError("their mistakes.npz hold images of different sizes")
     kinds = {
-        "both": ("Both are wrong", wrong[0] & wrong[1]),
-        "first": (f"Only {legible(labels[0], 60)} is wrong", wrong[0] & ~wrong[1]),
-        "second": (f"Only {legible(labels[1], 60)} is wrong", wrong[1] & ~wrong[0]),
+        "both": ("Both are wrong", first & second),
+        "first": (f"Only {legible(labels[0], 60)} is wrong", first & ~second),
+        "second": (f"Only {legible(labels[1], 60)} is wrong", second & ~first),
     }
-    made = []
-    for kind, (title, chosen) in kinds.items():
-        total = int(chosen.sum())
-        count = f"{total:,} of {len(truth):,} test images ({total / max(len(truth), 1):.2%})"
-        # An image that both get wrong may have been kept by either.
-        found = {
-            index: pixels for part in kept for index, pixels in part.items() if index < len(truth) and chosen[index]
-        }
-        made.append(_strip(f"{name}-{kind}", title, count, found, total, truth, said, classes, labels))
-    return made
+    return [_strip(f"{name}-{kind}", title, chosen, kept, answers) for kind, (title, chosen) in kinds.items()]
 
 
-def _answers(runs: tuple[Run, Run], classes: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    arrays = [run.predictions() for run in runs]
-    if not np.array_equal(arrays[0]["labels"], arrays[1]["labels"]):
+def _answers(runs: tuple[Run, Run], labels: tuple[str, str], classes: Sequence[str]) -> Answers:
+    first, second = (run.predictions() for run in runs)
+    if not np.array_equal(first["labels"], second["labels"]):
         raise ValueError("they were not tested on the same images")
-    for run, part in zip(runs, arrays, strict=True):
-        if part["probabilities"].shape[1:] != (classes,):
+    for run, arrays in zip(runs, (first, second), strict=True):
+        if arrays["probabilities"].shape[1:] != (len(classes),):
             raise ValueError(f"{run.name}: predictions.npz has other classes than confusion_matrix.csv")
-    return arrays[0]["labels"], (arrays[0]["predictions"], arrays[1]["predictions"])
+    return Answers(labels, classes, first["labels"], (first["predictions"], second["predictions"]))
 
 
-def _strip(
-    name: str, title: str, count: str, found: dict[int, np.ndarray], total: int, truth: np.ndarray,
-    said: tuple[np.ndarray, np.ndarray], classes: Sequence[str], labels: tuple[str, str],
-) -> Strip:  # fmt: skip
+def _strip(name: str, title: str, chosen: np.ndarray, kept: Mapping[int, np.ndarray], answers: Answers) -> Strip:
+    """The strip of the mistakes that are `chosen`, (N,) truth values."""
+    total = int(chosen.sum())
     if not total:
         return Strip(title, "none")
+    count = f"{total:,} of {len(chosen):,} test images ({total / len(chosen):.2%})"
+    found = [index for index in sorted(kept) if index < len(chosen) and chosen[index]]
     if not found:
         return Strip(title, count, note="No picture of these is kept in the run folders (mistakes.npz).")
-    signals = next(iter(found.values())).ndim == 2
-    few = sorted(found)[: SHOWN_SIGNALS if signals else SHOWN]
-    note = "" if len(few) == total else f"{len(few)} of {total:,} are shown, drawn by chance."
+    signals = kept[found[0]].ndim == 2
+    few = found[: SHOWN_SIGNALS if signals else SHOWN]
+    note = "" if len(few) == total else f"{len(few)} of {total:,} are shown."
     if signals:
-        captions = [f"signal {index}: {'; '.join(_lines(index, truth, said, classes, labels))}" for index in few]
-        return Strip(title, count, chart=signal_strip(name, title, [found[i] for i in few], captions), note=note)
-    pictures = []
-    for index in few:
-        lines = _lines(index, truth, said, classes, labels)
-        alt = legible(f"Test image {index}: {'; '.join(lines)}", 400)
-        true = legible(classes[truth[index]], 18)
-        pictures.append(Picture(data_uri(found[index]), alt, true, _taken(index, said, truth, classes), index))
-    return Strip(title, count, pictures, note=note)
-
-
-def _lines(
-    index: int, truth: np.ndarray, said: tuple[np.ndarray, np.ndarray], classes: Sequence[str], labels: tuple[str, str]
-) -> list[str]:
-    return [f"true {classes[truth[index]]}"] + [
-        f"{label} says {classes[part[index]]}" for label, part in zip(labels, said, strict=True)
+        captions = [f"signal {index}: {answers.told(index)}" for index in few]
+        return Strip(title, count, chart=signal_strip(name, title, [kept[i] for i in few], captions), note=note)
+    pictures = [
+        Picture(
+            source=data_uri(kept[index]),
+            alt=legible(f"Test image {index}: {answers.told(index)}", 400),
+            true=legible(answers.true(index), 18),
+            taken=[legible(name, 18) for name in answers.taken(index)],
+            index=index,
+        )
+        for index in few
     ]
-
-
-def _taken(index: int, said: tuple[np.ndarray, np.ndarray], truth: np.ndarray, classes: Sequence[str]) -> list[str]:
-    """What an image is wrongly taken for, by the first and the second network; once, where they agree."""
-    wrong = dict.fromkeys(int(part[index]) for part in said if part[index] != truth[index])
-    return [legible(classes[k], 18) for k in wrong]
+    return Strip(title, count, pictures, note=note)
 
 
 def data_uri(image: np.ndarray) -> str:
