@@ -1,7 +1,7 @@
 """A picture of a report as Chromium shows it: python benchmarks/screenshot.py REPORT.html OUT.png
 
 The pictures in the README are made by it. `--dark` asks for the dark colours, `--section` for a part of the page,
-`--pdf` prints instead. PNGs are reduced to 256 colours, which is a third of their size.
+`--pdf` prints instead.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def main() -> None:
             find = "return document.getElementById(arguments[0]).getBoundingClientRect().top + scrollY"
             top += driver.execute_script(find, asked.section) - 16
         shot = picture(driver, width=asked.width, top=top, height=asked.height)
-        shot.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(asked.out, optimize=True)
+        shot.convert("RGB").save(asked.out, optimize=True)
     finally:
         driver.quit()
 

@@ -216,7 +216,8 @@ def test_nothing_sticks_out_of_the_page(show, name, width):
 
 
 def test_it_prints_on_light_paper_without_its_controls(show):
-    page = show("grid", scheme="dark", media="print")
+    page = show("grid", width=1030, scheme="dark", media="print")  # about A4 across, without its margins
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 1030
     assert page.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not [one for one in page.find_elements("css selector", ".controls, nav, .open") if one.is_displayed()]
     printed = page.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
