@@ -174,6 +174,24 @@ def test_two_networks_are_compared_image_by_image(tmp_path):
     assert found.verdict == ("better" if expected.pvalue < 0.05 else "no difference shown")
 
 
+def test_two_runs_that_differ_in_the_seed_alone_are_compared_image_by_image(tmp_path):
+    write_run(tmp_path / "a", 0, 900)
+    write_run(tmp_path / "b", 1, 930)
+    study = read_study([tmp_path / "a", tmp_path / "b"])
+    assert study.comparisons == []
+    assert [(found.a, found.b, found.only_a, found.only_b) for found in study.mcnemar] == [("b", "a", 30, 0)]
+    assert study.mcnemar[0].p == pytest.approx(2 / 2**30)
+
+
+@pytest.mark.parametrize("data", ["image_folder", "csv_signals"])
+def test_where_the_seed_cuts_the_test_images_equal_labels_are_not_equal_images(data, tmp_path):
+    write_run(tmp_path / "a", 0, 900, data__name=data)
+    write_run(tmp_path / "b", 1, 930, data__name=data)
+    study = read_study([tmp_path])
+    assert study.mcnemar == []
+    assert "their seeds differ" in note(study, "No McNemar test")
+
+
 def test_different_test_sets_are_refused_and_named(tmp_path):
     write_group(tmp_path / "s", [900, 901], model__name="mlp")
     write_group(tmp_path / "t", [900, 901], test_set="b" * 64, data__name="mnist")

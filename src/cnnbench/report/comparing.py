@@ -229,12 +229,17 @@ def _left_out(pairs: Sequence[tuple[Group, Group]], made: Sequence[Comparison]) 
 
 
 def mcnemar_tests(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> tuple[list[McNemar], list[str]]:
-    """Two networks for each comparison of groups: the runs of the lowest seed in common, or the first runs."""
+    """Two networks for each comparison of groups: the runs of the lowest seed in common, or the first runs.
+
+    Of one group that has two runs, and nothing to be compared with, it is those two.
+    """
     by_label = {group.label: group for group in groups}
+    pairs = [_representatives(by_label[comparison.a], by_label[comparison.b]) for comparison in comparisons]
+    if not pairs and [len(group.accuracy) for group in groups] == [2]:
+        pairs = [(groups[0].runs[1], groups[0].runs[0])]
     made, notes = [], []
     kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # the baseline's, which every comparison needs
-    for comparison in comparisons:
-        a, b = _representatives(by_label[comparison.a], by_label[comparison.b])
+    for a, b in pairs:
         if a.summary["test_labels_sha256"] != b.summary["test_labels_sha256"]:
             continue  # the study has a note of that
         try:

@@ -13,7 +13,8 @@ The rules, fixed before any result is seen:
   family of its own, likewise.
 - "better" and "worse" need a corrected p below 0.05. Anything else is "no difference shown", which is not "equal".
 - A McNemar test asks about two trained networks, not about two ways to train: it is made for each comparison with the
-  runs of the lowest seed that both groups have, or with the first runs.
+  runs of the lowest seed that both groups have, or with the first runs. Two runs of one group, asked about alone, are
+  compared in this way too.
 """
 
 from collections import defaultdict

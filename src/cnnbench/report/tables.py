@@ -143,7 +143,7 @@ def markdown(study: Study, command: str, made: str) -> str:
     runs, groups = _several(len(study.runs), "run"), _several(len(study.groups), "group")
     said = f"{runs}, of which {counted} count, in {groups}."
     baseline = f" Compared with {for_markdown(study.baseline)}." if study.comparisons and study.baseline else ""
-    parts = ["# Comparison", said + baseline, _set(headline(study))]
+    parts = ["# Comparison", said + _tested(study) + baseline, _set(headline(study))]
     if study.comparisons:
         parts += ["## Which is better", _set(comparisons(study)), *RULES]
     if study.mcnemar:
@@ -152,6 +152,14 @@ def markdown(study: Study, command: str, made: str) -> str:
         parts += ["## Notes", "\n".join(f"- {for_markdown(note)}" for note in study.notes)]
     parts += ["## How this was made", f"    {command}", made]
     return "\n\n".join(parts) + "\n"
+
+
+def _tested(study: Study) -> str:
+    """On which images, where all groups share them."""
+    if len(study.test_sets) != 1:
+        return ""
+    summary = study.groups[0].runs[0].summary
+    return f" Tested on {summary.get('test_images')} images of {for_markdown(summary.get('data'))}."
 
 
 def run_rows(study: Study) -> list[dict[str, Any]]:
