@@ -11,7 +11,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from cnnbench import __version__, results
+import cnnbench
+from cnnbench import results
 from cnnbench.report import page_tables, study_charts
 from cnnbench.report.comparing import BETTER, WORSE, Comparison
 from cnnbench.report.pairs import pairs
@@ -59,7 +60,7 @@ def page(study: Study) -> str:
         "script": Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "style": Markup(style),
-        "version": __version__,
+        "version": cnnbench.__version__,
     }
     return environment.from_string(template).render(context)
 
