@@ -1,15 +1,17 @@
 """Tables on the terminal."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cnnbench.analysis import Summary, Window
 from cnnbench.report.comparison import Comparison, cells
+
+if TYPE_CHECKING:  # it brings torch, which a sweep's own process does without
+    from cnnbench.analysis import Summary, Window
 
 
 def show_run(summary: Mapping[str, Any]) -> None:
@@ -59,7 +61,7 @@ def show_comparison(compared: Comparison) -> None:
         console.print(escape(note), highlight=False)
 
 
-def show_summary(title: str, batch_size: int, described: Summary) -> None:
+def show_summary(title: str, batch_size: int, described: "Summary") -> None:
     """Print a model layer by layer and its totals; a narrow terminal gets fewer columns."""
     console = _console()
     wide = console.width >= 100
@@ -90,7 +92,7 @@ def show_summary(title: str, batch_size: int, described: Summary) -> None:
     console.print(note, highlight=False)
 
 
-def show_models(models: Sequence[tuple[str, int, Summary]]) -> None:
+def show_models(models: Sequence[tuple[str, int, "Summary"]]) -> None:
     """Print the totals of several models, a column each; those that do not fit side by side follow below.
 
     Args:
@@ -108,7 +110,7 @@ def show_models(models: Sequence[tuple[str, int, Summary]]) -> None:
         console.print(table)
 
 
-def totals(described: Summary, batch_size: int) -> dict[str, str]:
+def totals(described: "Summary", batch_size: int) -> dict[str, str]:
     """A model's totals by name, ready to print."""
     share = max(f / n for f, n in zip(described.receptive_field, described.input_shape[1:], strict=True))
     return {
@@ -132,7 +134,7 @@ def _compact(sizes: Sequence[float]) -> str:
     return times(sizes[:1] if len(set(sizes)) == 1 else sizes)
 
 
-def _window(window: Window | None) -> str:
+def _window(window: "Window | None") -> str:
     """Such as `3 s2 p1 g32` for a 3×3 convolution of stride 2, padding 1 and 32 groups."""
     if window is None:
         return ""
