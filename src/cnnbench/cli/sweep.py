@@ -4,7 +4,6 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cnnbench import results
 from cnnbench.cli import compose, launchers, tables
@@ -14,12 +13,22 @@ from cnnbench.processors import cores
 from cnnbench.report.comparison import compare, write_comparison
 from cnnbench.sweep.folder import Job, SweepFolder, find, is_sweep, locked, plan, set_aside
 from cnnbench.sweep.progress import Progress
-from cnnbench.sweep.supervisor import Lost, Server, Supervisor
+from cnnbench.sweep.supervisor import Lost, Room, Server, Supervisor
 
 log = logging.getLogger("cnnbench")
 
 
-def run(asked: compose.Request, overrides: Sequence[str]) -> None:
+def server_for(overrides: Sequence[str]) -> Server:
+    """The server of the sweep that a command asks for, not started yet.
+
+    Raises:
+        ValueError: a launcher that is unknown, or not installed.
+    """
+    alone = launchers.launcher_asked(overrides) == launchers.IN_PROCESS
+    return Server(Room() if alone else Room(threads=1))
+
+
+def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> None:
     """Run the jobs of a sweep that have no result yet; prints its table and, last, its folder.
 
     The same jobs, asked for again, go on in the folder where they were begun.
@@ -28,40 +37,33 @@ def run(asked: compose.Request, overrides: Sequence[str]) -> None:
         ValueError: a job cannot run, or somebody else runs the sweep; nothing has been written.
         RunFailed: a job failed; the others have been run.
     """
-    launcher = launchers.launcher_asked(overrides)
-    room = launchers.room_of(launcher, asked.hydra.hydra.launcher)
-    at_once = launchers.jobs_at_once(launcher, asked.hydra.hydra.launcher)
-    if launcher == "joblib" and at_once > cores():
+    launcher = asked.hydra.hydra.launcher
+    name = launchers.launcher_asked(overrides)
+    server.room = launchers.room_of(name, launcher)
+    at_once = launchers.jobs_at_once(name, launcher)
+    if name == "joblib" and at_once > cores():
         log.info("hydra.launcher.n_jobs=%d: there are %d cores here, and jobs will wait for them", at_once, cores())
     jobs = plan((to_dict(job.config), job.overrides) for job in asked.jobs)
     if len(jobs) < len(asked.jobs):
         log.info("%d of the jobs are the same as others, and are run once", len(asked.jobs) - len(jobs))
     known = _begun(asked, jobs)
     if known is None:
-        server = _checked(jobs, room)
-        try:
-            if is_sweep(asked.folder):
-                log.info("the earlier sweep is now %s", shown(set_aside(asked.folder)))
-            sweep = SweepFolder.create(asked.folder, jobs, argv=_argv())
-            with locked(sweep.path):
-                _run(asked, sweep, sweep.jobs, overrides, server, launcher, at_once)
-        finally:
-            server.close()
-        return
+        _check(jobs, server)
+        if is_sweep(asked.folder):
+            log.info("the earlier sweep is now %s", shown(set_aside(asked.folder)))
+        known = SweepFolder.create(asked.folder, jobs, argv=sys.argv).path
     with locked(known):
         sweep = SweepFolder(known)
-        sweep.adopt(jobs, argv=_argv())
+        sweep.adopt(jobs, argv=sys.argv)
         left = sweep.unfinished()
         if not left:
             log.info("all %d jobs are finished; sweep.restart=true runs them afresh", len(jobs))
             _show(sweep)
             return
-        log.info("going on: %d of %d jobs are finished", len(jobs) - len(left), len(jobs))
-        server = _checked(left, room)
-        try:
-            _run(asked, sweep, left, overrides, server, launcher, at_once)
-        finally:
-            server.close()
+        if len(left) < len(jobs):
+            log.info("going on: %d of %d jobs are finished", len(jobs) - len(left), len(jobs))
+            _check(left, server)
+        _run(asked, sweep, left, overrides, server, name, at_once)
 
 
 def _begun(asked: compose.Request, jobs: Sequence[Job]) -> Path | None:
@@ -85,26 +87,22 @@ def _begun(asked: compose.Request, jobs: Sequence[Job]) -> Path | None:
     return asked.folder.resolve()
 
 
-def _checked(jobs: Sequence[Job], room: Any) -> Server:
-    """A server that has checked every job, and has their data in memory.
+def _check(jobs: Sequence[Job], server: Server) -> None:
+    """See to it that every job can run, and that the server has their data in memory.
 
     Raises:
         ValueError: one cannot run.
+        RunFailed: the server ended meanwhile.
     """
-    server = Server(room)
+    # The seed changes nothing that is checked.
+    alike = {repr(job.config | {"seed": 0}): job.config for job in jobs}
     try:
-        # The seed changes nothing that is checked.
-        alike = {repr(job.config | {"seed": 0}): job.config for job in jobs}
-        for problem in server.check(list(alike.values())):
-            if problem is not None:
-                raise ValueError(problem)
+        problems = server.check(list(alike.values()))
     except Lost as error:
-        server.close()
         raise RunFailed(str(error)) from None
-    except BaseException:
-        server.close()
-        raise
-    return server
+    for problem in problems:
+        if problem is not None:
+            raise ValueError(problem)
 
 
 def _run(
@@ -165,11 +163,6 @@ def _show(sweep: SweepFolder) -> None:
     write_comparison(compared, sweep.path)
     tables.show_comparison(compared)
     print(shown(sweep.path), flush=True)
-
-
-def _argv() -> list[str]:
-    """The command, as runs record theirs."""
-    return list(sys.argv)
 
 
 def shown(folder: Path) -> Path:

@@ -38,14 +38,16 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
     if any(text.lstrip("+").startswith("resume=") for text in overrides):
         _resume(overrides)
         return
-    asked = compose.request(overrides, multirun=multirun)
-    previews = any(job.config.preview for job in asked.jobs)
-    if previews and asked.is_sweep:
-        raise ValueError("preview=true draws the images of one run: -m and experiments of several are not accepted")
-    if asked.is_sweep:
-        sweep.run(asked, overrides)
-    else:
-        _train_one(asked.jobs[0].config, asked.folder, overrides)
+    with sweep.server_for(overrides) as server:
+        if multirun or any(text.startswith("sweep.seeds=") for text in overrides):
+            server.start()  # torch is imported while Hydra composes the jobs
+        asked = compose.request(overrides, multirun=multirun)
+        if asked.is_sweep and any(job.config.preview for job in asked.jobs):
+            raise ValueError("preview=true draws the images of one run: -m and experiments of several are not accepted")
+        if asked.is_sweep:
+            sweep.run(asked, overrides, server)
+        else:
+            _train_one(asked.jobs[0].config, asked.folder, overrides)
 
 
 def _train_one(config: Config, path: Path, overrides: Sequence[str]) -> None:

@@ -6,8 +6,8 @@ connection says what it is for:
 - `{"check": [CONFIG, …], "argv": …}`: whether the configs can run; the answer has a message for each, or null. The data
   they name are in memory from then on.
 - `{"threads": N, "cores": N, "argv": …}`: a process for jobs, forked from this one, which takes over the connection. It
-  says `{"pid": N}`, then answers each `{"folder", "config", "overrides", "resume"}` with `{"state", "message"}`. However it
-  ends, the last line is `{"exit": STATUS}`, as `os.waitpid` has it.
+  says `{"pid": N}`, then answers each `{"folder", "config", "overrides", "resume"}` with `{"state", "message"}`.
+  However it ends, the last line is `{"exit": STATUS}`, as `os.waitpid` has it.
 
 The server ends with the process that started it, and the jobs end with the server or with whoever asked for them.
 """

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED
@@ -44,21 +45,29 @@ class Room:
 
 
 class Server:
-    """The process of `sweep.server`, started here or found by its address.
+    """The process of `sweep.server`, started when it is needed or found by its address; used as a context, it ends.
 
     Args:
-        address: the socket of one that runs already on this machine; None, or one that does not answer, starts another.
+        room: of each job process.
+        address: the socket of one that runs already on this machine.
     """
 
-    def __init__(self, room: Room = Room(), *, address: str | None = None) -> None:
-        self.room = room
+    def __init__(self, room: Room | None = None, *, address: str | None = None) -> None:
+        self.room = room or Room()
         self.address = address
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: str | None = None
-        if address is None:
-            self._start()
 
-    def _start(self) -> None:
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start one, in place of any other: it is ready when torch is imported, and may be asked before."""
         self.close()
         # A socket's address is at most about 100 bytes long; a temporary folder may be deeper.
         where = tempfile.gettempdir()
@@ -80,6 +89,8 @@ class Server:
         Raises:
             Lost: the server ended meanwhile.
         """
+        if self.address is None:
+            self.start()
         with self._connect() as connection:
             stream = connection.makefile("rwb")
             stream.write(json.dumps({"check": list(configs)}).encode() + b"\n")
@@ -96,11 +107,11 @@ class Server:
             argv: the command that the runs record as theirs.
         """
         request = {"threads": self.room.threads, "cores": self.room.cores, "argv": list(argv)}
-        try:
-            return JobProcess(self._connect(), request)
-        except (OSError, Lost):
-            self._start()
-            return JobProcess(self._connect(), request)
+        if self.address is not None:
+            with contextlib.suppress(OSError, Lost):
+                return JobProcess(self._connect(), request)
+        self.start()
+        return JobProcess(self._connect(), request)
 
     def _connect(self) -> socket.socket:
         assert self.address is not None
@@ -140,6 +151,7 @@ class JobProcess:
     def __init__(self, connection: socket.socket, request: Mapping[str, Any]) -> None:
         self._connection = connection
         self._unread = b""
+        self._ended = False
         self.send(request)
         hello = self.receive(None) or {}
         if "pid" not in hello:
@@ -160,7 +172,9 @@ class JobProcess:
                 self._unread = rest
                 # A process that was killed may have left half a line.
                 with contextlib.suppress(ValueError):
-                    return json.loads(line)
+                    message = json.loads(line)
+                    self._ended = "exit" in message
+                    return message
                 continue
             if not select.select([self._connection], [], [], seconds)[0]:
                 return None
@@ -169,16 +183,19 @@ class JobProcess:
             except ConnectionResetError:
                 received = b""
             if not received:
+                self._ended = True
                 return {"exit": None}
             self._unread += received
 
     def signal(self, number: int) -> None:
-        """Send a signal, if the process still runs."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+        """Send a signal, unless the process has ended: another one may have its number by now."""
+        if not self._ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def close(self) -> None:
-        """Let it end: it does when nobody listens to it."""
+        """End it at once."""
+        self.signal(signal.SIGKILL)
         self._connection.close()
 
 
@@ -238,7 +255,7 @@ class Supervisor:
             if self.stops():
                 return self._interrupt(process)
             if ends is not None and time.monotonic() > ends:
-                return self._stop_hanging(process, f"stopped after trainer.timeout_minutes={minutes:g}")
+                return self._stop_hanging(process, f"it was not done after trainer.timeout_minutes={minutes:g}")
         return _outcome(message)
 
     def _stop_hanging(self, process: JobProcess, why: str) -> tuple[str, str]:
@@ -271,10 +288,7 @@ class Supervisor:
     def _settle(self, job: Job, process: JobProcess, state: str, message: str) -> str:
         settled = self.sweep.settle(job, state, message, pid=process.pid)
         if state != FINISHED:
-            # The next job gets a process that nothing has happened to.
-            process.signal(signal.SIGKILL)
-            process.close()
-            self._process = None
+            self.close()  # the next job gets a process that nothing has happened to
         return settled
 
 
