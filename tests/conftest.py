@@ -10,6 +10,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from cnnbench.results import RunFolder
+from cnnbench.training import checkpoint
+
 os.environ["OMP_NUM_THREADS"] = "1"  # two test workers on two cores; processes started by tests inherit it
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,3 +47,17 @@ def cnnbench(tmp_path: Path) -> Run:
         return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
 
     return run
+
+
+def without_times(path: Path) -> list[dict[str, object]]:
+    """A run's metrics without what differs between two runs of the same command."""
+    times = ("seconds", "images_per_second")
+    return [{key: value for key, value in row.items() if key not in times} for row in RunFolder(path).metrics()]
+
+
+def assert_same_tensors(first: Path, second: Path, name: str = "last") -> None:
+    """Two runs have the same weights, optimizer state, averages and generators, to the bit."""
+    (left, _), (right, _) = (checkpoint.load(path / "checkpoints", name) for path in (first, second))
+    assert left.keys() == right.keys()
+    for key, value in left.items():
+        assert torch.equal(value, right[key]), key

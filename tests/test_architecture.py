@@ -10,17 +10,19 @@ import pytest
 from conftest import ROOT
 
 SOURCE = ROOT / "src" / "cnnbench"
-BASE = {"registry", "reproducibility", "results"}
+BASE = {"registry", "reproducibility", "results", "whole_files", "interruption"}
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
     "registry": set(),
     "reproducibility": {"__init__"},
-    "results": set(),
+    "whole_files": set(),
+    "interruption": set(),
+    "results": {"whole_files"},
     "typed": {"registry"},
     "config": {"registry", "typed", "config_checks"},
     "config_checks": {"registry", "config"},
-    "data": BASE,
+    "data": BASE | {"processors"},
     "models": BASE,
     "metrics": BASE,
     "training": BASE | {"metrics"},
@@ -28,13 +30,17 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"results"},
     "record": BASE | {"data", "metrics", "training", "report"},
     "parts": BASE | {"config", "data", "models", "training", "analysis"},
-    "job": BASE | {"config", "data", "training", "parts", "record"},
+    "resume": {"config", "registry", "training"},
+    "exhaustion": {"config"},
+    "job": BASE | {"config", "data", "training", "parts", "record", "resume", "exhaustion"},
     "trained": BASE | {"config", "data", "training", "parts"},
     "evaluation": BASE | {"config", "data", "training", "record", "parts", "trained"},
     "prediction": BASE | {"data", "training", "trained"},
+    "processors": set(),
+    "sweep": {"processors", "config", "results", "whole_files", "interruption", "parts", "job", "report"},
     "cli": BASE
     | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report"}
-    | {"parts", "job", "evaluation", "prediction"},
+    | {"parts", "job", "evaluation", "prediction", "resume", "sweep", "processors"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -1,6 +1,10 @@
-import json
+import errno
+import hashlib
+import logging
+import os
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,26 +77,80 @@ def test_a_flipped_bit_or_a_cut_is_noticed(saved, data):
         path.write_bytes(content)
 
 
-def test_what_is_missing_or_not_json_is_named(tmp_path):
+def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"no checkpoint 'best' in .*No such file"):
         checkpoint.load(tmp_path, "best")
-    checkpoint.save(tmp_path, "best", tensors={}, record={})
-    (tmp_path / "best.json").write_text("{")
-    with pytest.raises(ValueError, match=r"best.json is damaged"):
-        checkpoint.load(tmp_path, "best")
-    (tmp_path / "best.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"is damaged"):
-        checkpoint.load(tmp_path, "best")
 
 
-def test_a_file_that_is_no_safetensors_is_refused_even_with_its_hash(tmp_path):
-    import hashlib
-
-    (tmp_path / "best.safetensors").write_bytes(b"\x80\x04evil")
-    record = {"sha256": hashlib.sha256(b"\x80\x04evil").hexdigest()}
-    (tmp_path / "best.json").write_text(json.dumps(record))
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80\x04evil", b"\xff" * 100, safetensors.torch.save({"a": torch.zeros(1)})]
+)
+def test_a_file_that_is_no_checkpoint_is_refused(content, tmp_path):
+    (tmp_path / "best.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=r"best.safetensors is damaged"):
         checkpoint.load(tmp_path, "best")
+
+
+def test_tensors_that_are_none_are_refused_even_with_their_hash(tmp_path):
+    checkpoint.save(tmp_path, "best", tensors={"model.weight": torch.zeros(4)}, record={})
+    path = tmp_path / "best.safetensors"
+    content = path.read_bytes().replace(b"[0,16]", b"[0,99]")
+    start = content.index(b'sha256\\": \\"') + len(b'sha256\\": \\"')
+    zeroed = content[:start] + b"0" * 64 + content[start + 64 :]
+    digest = hashlib.sha256(zeroed).hexdigest().encode()
+    path.write_bytes(content[:start] + digest + content[start + 64 :])
+    with pytest.raises(ValueError, match=r"best.safetensors is damaged: .*"):
+        checkpoint.load(tmp_path, "best")
+
+
+def test_a_record_comes_back_as_it_was_also_with_what_looks_like_its_hash(tmp_path):
+    record = {"sha256": "0" * 64, "epoch": 3, "text": "0" * 64, "number": 0.1 + 0.2, "infinite": float("inf")}
+    tensors = {"0" * 64: torch.arange(3), "model.half": torch.ones(2, dtype=torch.bfloat16)}
+    checkpoint.save(tmp_path, "last", tensors=tensors, record=record)
+    loaded, found = checkpoint.load(tmp_path, "last")
+    del record["sha256"]
+    assert found == record
+    assert all(torch.equal(loaded[key], tensors[key]) for key in tensors)
+
+
+def test_the_previous_checkpoint_takes_the_place_of_a_damaged_last_one_loudly(tmp_path, caplog):
+    assert checkpoint.load_newest(tmp_path) is None
+    for epoch in (1, 2):
+        checkpoint.keep_previous(tmp_path)
+        checkpoint.save(tmp_path, "last", tensors={"model.a": torch.full((2,), float(epoch))}, record={"epoch": epoch})
+    assert checkpoint.load_newest(tmp_path)[1]["epoch"] == 2
+    (tmp_path / "last.safetensors").write_bytes(b"damaged")
+    with caplog.at_level(logging.ERROR, "cnnbench"):
+        assert checkpoint.load_newest(tmp_path)[1]["epoch"] == 1
+    assert "DAMAGED CHECKPOINT" in caplog.text
+    assert "last.safetensors" in caplog.text
+    assert checkpoint.load(tmp_path, "last")[1]["epoch"] == 1
+    (tmp_path / "last.safetensors").write_bytes(b"damaged")
+    (tmp_path / "previous.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no checkpoint can be read: .*last.*previous"):
+        checkpoint.load_newest(tmp_path)
+
+
+def test_where_there_are_no_hard_links_the_last_checkpoint_becomes_the_previous_one(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    for epoch in (1, 2, 3):
+        checkpoint.keep_previous(tmp_path)
+        checkpoint.save(tmp_path, "last", tensors={}, record={"epoch": epoch})
+        checkpoint.keep_epoch(tmp_path, epoch, keep=2)
+    names = {path.stem: checkpoint.load(tmp_path, path.stem)[1]["epoch"] for path in tmp_path.iterdir()}
+    assert names == {"last": 3, "previous": 2, "epoch_0002": 2, "epoch_0003": 3}
+
+
+def test_a_compiled_models_names_are_those_of_the_plain_one():
+    model = network()
+    wrapped = nn.ModuleDict({"module": nn.ModuleDict({"_orig_mod": model})})
+    assert checkpoint.model_tensors(wrapped).keys() == checkpoint.model_tensors(model).keys()
+    other = network()
+    checkpoint.load_model(nn.ModuleDict({"_orig_mod": other}), checkpoint.model_tensors(wrapped))
+    assert all(torch.equal(a, b) for a, b in zip(other.state_dict().values(), model.state_dict().values(), strict=True))
 
 
 def test_weights_of_another_model_are_refused():

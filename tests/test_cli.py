@@ -19,6 +19,7 @@ from cnnbench import __version__
 from cnnbench.cli import choices, compose
 from cnnbench.config import from_dict
 from cnnbench.results import RunFolder
+from conftest import assert_same_tensors
 
 QUICK = ["trainer.epochs=1", "data.train_limit=200"]
 WRONG = [
@@ -131,8 +132,7 @@ def test_a_sweep_makes_a_folder_a_job_and_a_table(cnnbench, tmp_path):
 def test_a_job_of_a_sweep_equals_the_run_alone(cnnbench, tmp_path):
     sweep = tmp_path / cnnbench("train", *QUICK, "-m", "seed=3,4").stdout.splitlines()[-1]
     alone = tmp_path / cnnbench("train", *QUICK, "seed=4").stdout.splitlines()[-1]
-    weights = [path / "checkpoints/last.safetensors" for path in (sweep / "1", alone)]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert_same_tensors(sweep / "1", alone)
 
 
 def test_one_failed_job_leaves_the_others_and_ends_with_1(cnnbench, tmp_path):
@@ -162,7 +162,7 @@ def test_an_interrupted_run_says_so_and_resumes(number, code, word, cnnbench, tm
     overrides = ["model=mlp", "trainer.epochs=40", "hydra.run.dir=run"]
     command = [sys.executable, "-m", "cnnbench", "train", *overrides]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        checkpoint = tmp_path / "run/checkpoints/last.json"
+        checkpoint = tmp_path / "run/checkpoints/last.safetensors"
         deadline = time.monotonic() + 120
         while not checkpoint.exists():
             assert time.monotonic() < deadline, "no checkpoint appeared"
@@ -176,8 +176,7 @@ def test_an_interrupted_run_says_so_and_resumes(number, code, word, cnnbench, tm
     resumed = cnnbench("train", "resume=run")
     assert resumed.returncode == 0, resumed.stderr
     assert cnnbench("train", *overrides[:2], "hydra.run.dir=whole").returncode == 0
-    weights = [tmp_path / name / "checkpoints/last.safetensors" for name in ("run", "whole")]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert_same_tensors(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_terminal_gets_a_bar_with_loss_speed_and_time_left(tmp_path):

@@ -1,7 +1,5 @@
 """Which images are light on dark, and that a checkpoint says it."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -10,6 +8,7 @@ from cnnbench.data import load_source, prepare
 from cnnbench.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK, border_contrast, is_reversed, polarity_of
 from cnnbench.results import RunFolder
 from cnnbench.trained import load_trained
+from cnnbench.training import checkpoint
 from test_training import run
 
 
@@ -57,8 +56,8 @@ def test_colour_signals_and_images_of_both_kinds_have_no_polarity(digits):
 def test_a_run_says_its_polarity_and_an_older_one_does_without(tmp_path):
     run(tmp_path / "a", "trainer.epochs=1")
     assert load_trained(tmp_path / "a").polarity == LIGHT_ON_DARK
-    path = RunFolder(tmp_path / "a").checkpoints / "best.json"
-    record = json.loads(path.read_text())
+    folder = RunFolder(tmp_path / "a").checkpoints
+    tensors, record = checkpoint.load(folder, "best")
     del record["data"]["polarity"]
-    path.write_text(json.dumps(record))
+    checkpoint.save(folder, "best", tensors=tensors, record=record)
     assert load_trained(tmp_path / "a").polarity is None

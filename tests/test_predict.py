@@ -26,6 +26,7 @@ from cnnbench.job import load_dataset
 from cnnbench.prediction import Prediction, Predictor
 from cnnbench.results import RunFolder, read_predictions
 from cnnbench.trained import load_trained
+from cnnbench.training import checkpoint
 from test_training import run
 
 COUNT = 360
@@ -273,10 +274,10 @@ def test_a_folder_of_photographs_gives_the_runs_own_predictions_to_the_bit(resiz
 
 def test_a_run_from_before_polarity_was_recorded_is_not_warned_of(here, tmp_path):
     shutil.copytree(here / "RUN", tmp_path / "RUN")
-    path = RunFolder(tmp_path / "RUN").checkpoints / "best.json"
-    record = json.loads(path.read_text())
+    folder = RunFolder(tmp_path / "RUN").checkpoints
+    tensors, record = checkpoint.load(folder, "best")
     del record["data"]["polarity"]
-    path.write_text(json.dumps(record))
+    checkpoint.save(folder, "best", tensors=tensors, record=record)
     (batch,) = Predictor(tmp_path / "RUN").predict([str(here / "negative/00000.png")])
     assert not batch[0].is_reversed
 

@@ -17,8 +17,10 @@ from cnnbench.evaluation import evaluate_run
 from cnnbench.job import run_job
 from cnnbench.parts import batches_of, build_parts, load_dataset
 from cnnbench.results import RunFolder, read_predictions
+from cnnbench.training import checkpoint
 from cnnbench.training.loop import Diverged, evaluate
 from cnnbench.training.tasks import CLASSIFICATION, RECONSTRUCTION, training_loss
+from conftest import assert_same_tensors, without_times
 
 SMALL = ["trainer.epochs=2", "data.train_limit=300", "model=mlp"]
 
@@ -29,18 +31,8 @@ def run(path, *overrides, resume=False):
     return run_job(config, path, list(overrides), resume=resume)
 
 
-def assert_same_checkpoint(first, second, name="last"):
-    left, right = (load_file(folder / f"checkpoints/{name}.safetensors") for folder in (first, second))
-    assert left.keys() == right.keys()
-    for key in left:
-        assert torch.equal(left[key], right[key]), key
-
-
-def without_times(run_folder):
-    return [
-        {key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
-        for row in RunFolder(run_folder).metrics()
-    ]
+def record_of(path, name="best"):
+    return checkpoint.load(path / "checkpoints", name)[1]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +49,7 @@ def test_the_same_command_gives_the_same_bits_twice(overrides, tmp_path):
     torch.manual_seed(2)
     run(tmp_path / "b", *overrides)
     for name in ("best", "last"):
-        assert_same_checkpoint(tmp_path / "a", tmp_path / "b", name)
+        assert_same_tensors(tmp_path / "a", tmp_path / "b", name)
     assert without_times(tmp_path / "a") == without_times(tmp_path / "b")
     first, second = (read_predictions(tmp_path / name) for name in "ab")
     assert all(np.array_equal(first[key], second[key]) for key in first)
@@ -67,7 +59,7 @@ def test_another_seed_gives_other_weights(tmp_path):
     run(tmp_path / "a")
     run(tmp_path / "b", "seed=1")
     with pytest.raises(AssertionError):
-        assert_same_checkpoint(tmp_path / "a", tmp_path / "b")
+        assert_same_tensors(tmp_path / "a", tmp_path / "b")
 
 
 class Stopped(BaseException):
@@ -100,18 +92,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(overrides, tmp_path, monkeypa
     run(tmp_path / "cut", *overrides, resume=True)
     assert RunFolder(tmp_path / "cut").status()["state"] == "finished"
     for name in ("best", "last"):
-        assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut", name)
+        assert_same_tensors(tmp_path / "whole", tmp_path / "cut", name)
     assert without_times(tmp_path / "whole") == without_times(tmp_path / "cut")
 
 
 def test_a_run_stopped_before_its_first_checkpoint_resumes_from_the_beginning(tmp_path, monkeypatch):
     run(tmp_path / "whole")
-    monkeypatch.setattr("cnnbench.training.trainer._save", lambda *_, **__: (_ for _ in ()).throw(Stopped))
+    monkeypatch.setattr("cnnbench.training.state.State.save", lambda _: (_ for _ in ()).throw(Stopped))
     with pytest.raises(Stopped):
         run(tmp_path / "cut")
     monkeypatch.undo()
     run(tmp_path / "cut", resume=True)
-    assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut")
+    assert_same_tensors(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_the_best_epoch_is_chosen_on_validation_and_tested_once(tmp_path, monkeypatch):
@@ -119,8 +111,7 @@ def test_the_best_epoch_is_chosen_on_validation_and_tested_once(tmp_path, monkey
     rows = RunFolder(tmp_path / "a").metrics()
     accuracies = [row["val/accuracy"] for row in rows]
     assert summary["best_epoch"] == 1 + accuracies.index(max(accuracies))
-    record = json.loads((tmp_path / "a/checkpoints/best.json").read_text())
-    assert record["epoch"] == summary["best_epoch"]
+    assert record_of(tmp_path / "a")["epoch"] == summary["best_epoch"]
     _, metrics = evaluate_run(tmp_path / "a", split="val")
     assert metrics["accuracy"] == max(accuracies)
     _, metrics = evaluate_run(tmp_path / "a", split="test", device="cpu")
@@ -228,7 +219,7 @@ def test_the_run_folder_holds_what_the_design_says(tmp_path):
     summary = run(tmp_path / "a", "tags=[course,first]")
     expected = """config.yaml overrides.yaml env.json status.json train.log metrics.csv summary.json
         confusion_matrix.csv per_class.csv predictions.npz confusion_matrix.png curves.png mistakes.png
-        checkpoints/best.safetensors checkpoints/best.json checkpoints/last.safetensors checkpoints/last.json"""
+        checkpoints/best.safetensors checkpoints/last.safetensors checkpoints/previous.safetensors .lock"""
     files = {str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*") if path.is_file()}
     assert files == set(expected.split())
     folder = RunFolder(tmp_path / "a")
@@ -331,7 +322,7 @@ def test_a_reconstruction_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
         run(tmp_path / "cut", *overrides)
     monkeypatch.undo()
     run(tmp_path / "cut", *overrides, resume=True)
-    assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut")
+    assert_same_tensors(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_auxiliary_heads_add_three_tenths_of_their_loss():

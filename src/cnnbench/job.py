@@ -3,24 +3,28 @@
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cnnbench.config import Config, to_dict
 from cnnbench.data import Dataset, balanced_weights
 from cnnbench.data.polarity import SAMPLE, polarity_of
+from cnnbench.exhaustion import explained
 from cnnbench.parts import Parts, augmentation_of, batches_of, build_parts, load_dataset
 from cnnbench.record import draw_preview, draw_run, record_evaluation, record_skipped
 from cnnbench.reproducibility import environment, set_deterministic
-from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
+from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RunFolder
+from cnnbench.resume import fingerprint
 from cnnbench.training.loggers import open_logger
 from cnnbench.training.tasks import task_of
 from cnnbench.training.trainer import Outcome, fit
+from cnnbench.whole_files import InUse
 
 log = logging.getLogger("cnnbench")
 
@@ -29,32 +33,36 @@ def run_job(config: Config, path: Path, overrides: Sequence[str], *, resume: boo
     """Train and test one config in its folder, and draw its pictures.
 
     Args:
-        path: a new folder, or with `resume` one that holds an unfinished run of the same config.
+        path: a new folder, or with `resume` one that holds a run of the same config.
         overrides: what the user typed, for the record.
 
     Returns:
         The run's summary, as in `summary.json`.
 
     Raises:
+        InUse: another process works in the folder, or has put a run there.
         Exception: whatever stopped the run; `status.json` and `train.log` say it too.
     """
     run = RunFolder(path)
     set_deterministic(config.trainer.deterministic)
-    if resume:
-        run.set_status(RUNNING)
-    else:
-        run.start(to_dict(config), overrides, environment())
-    with _logged_to(run.log), _status_of(run):
-        parts = build_parts(config)
-        log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
-        record_skipped(run, parts.dataset)
-        outcome = train_parts(config, run, parts, resume=resume)
-        summary = _summary(config, parts, outcome)
-        dataset = parts.dataset
-        serve = partial(batches_of, dataset=dataset, config=config, device=parts.device)
-        record_evaluation(run.path, outcome.test, dataset.test, dataset, model=parts.model, serve=serve)
-        draw_run(run, outcome.test, dataset.test)
-        run.write_summary(summary)
+    with run.locked():
+        if not resume and (path / "config.yaml").exists():
+            raise InUse(f"{path} holds a run already")
+        with _logged_to(run.log), _status_of(run, config):
+            if resume:
+                run.go_on(to_dict(config), overrides)
+            else:
+                run.start(to_dict(config), overrides, environment())
+            parts = build_parts(config)
+            log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
+            record_skipped(run, parts.dataset)
+            outcome = train_parts(config, run, parts, resume=resume)
+            summary = _summary(config, parts, outcome)
+            dataset = parts.dataset
+            serve = partial(batches_of, dataset=dataset, config=config, device=parts.device)
+            record_evaluation(run.path, outcome.test, dataset.test, dataset, model=parts.model, serve=serve)
+            draw_run(run, outcome.test, dataset.test)
+            run.write_summary(summary)
     return summary
 
 
@@ -76,7 +84,11 @@ def train_parts(config: Config, run: RunFolder, parts: Parts, *, resume: bool = 
             num_classes=dataset.info.num_classes,
             seed=config.seed,
             epochs=trainer.epochs,
-            record={"data": _data_record(dataset)},
+            record={
+                "config": fingerprint(config),
+                "data": _data_record(dataset),
+                "split": {"train_labels_sha256": _sha256(dataset.train.labels)},
+            },
             logger=logger,
             precision=trainer.precision,
             compile=trainer.compile,
@@ -85,6 +97,9 @@ def train_parts(config: Config, run: RunFolder, parts: Parts, *, resume: bool = 
             class_weights=_class_weights(config, dataset),
             monitor=trainer.monitor,
             patience=trainer.patience,
+            ema=trainer.ema,
+            checkpoint_minutes=trainer.checkpoint_minutes,
+            keep=trainer.keep,
             resume=resume,
         )
     finally:
@@ -138,31 +153,54 @@ def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
         "train_images": len(dataset.train),
         "val_images": len(dataset.val) if dataset.val else 0,
         "test_images": len(dataset.test),
-        "test_labels_sha256": hashlib.sha256(dataset.test.labels.numpy().tobytes()).hexdigest(),
+        "test_labels_sha256": _sha256(dataset.test.labels),
     }
+
+
+def _sha256(labels: Tensor) -> str:
+    return hashlib.sha256(labels.numpy().tobytes()).hexdigest()
+
+
+class _LogFile(logging.FileHandler):
+    """A run's log; on a full disk its lines are lost, which the terminal shows too, and the run decides what else."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: the error that stops the run is the one to tell."""
 
 
 @contextmanager
 def _logged_to(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
         yield
     finally:
         log.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
 
 
 @contextmanager
-def _status_of(run: RunFolder) -> Iterator[None]:
+def _status_of(run: RunFolder, config: Config) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         log.exception("the run failed")
-        run.set_status(FAILED, f"{type(error).__name__}: {error}")
-        raise
+        told = explained(error, run.path, config)
+        _say(run, FAILED, f"{type(told).__name__}: {told}")
+        raise told from error
     except BaseException as error:
-        run.set_status(INTERRUPTED, f"{type(error).__name__}: go on with: cnnbench train resume={run.path}")
+        error.args = (f"go on with: cnnbench train resume={run.path}",)
+        log.info("interrupted by %s", type(error).__name__)
+        _say(run, INTERRUPTED, f"{type(error).__name__}: {error}")
         raise
     run.set_status(FINISHED)
+
+
+def _say(run: RunFolder, state: str, message: str) -> None:
+    """Set the status, if that can be done: what stopped the run may stop this too, and is the error to tell."""
+    try:
+        run.set_status(state, message)
+    except OSError as error:
+        log.error("status.json could not say so: %s", error)

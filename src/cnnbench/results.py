@@ -8,15 +8,16 @@ import csv
 import io
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import yaml
+
+from cnnbench.whole_files import locked, remove_temporary, replacing
 
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 
@@ -35,25 +36,6 @@ def create_folder(path: Path) -> Path:
         if not path.is_dir() or any(path.iterdir()):
             raise ValueError(f"{path} exists already and is not an empty folder") from None
     return path.resolve()
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` as one step, once all of it is on the disk.
-
-    It lies in the same folder under a hidden name; where writing fails, it is gone and `path` is as it was.
-    """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -174,12 +156,32 @@ class RunFolder:
         """The run's log."""
         return self.path / "train.log"
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Within it, no other process trains in this folder; what a killed one left half-written is removed.
+
+        Raises:
+            InUse: another process does.
+        """
+        with locked(self.path):
+            for folder in (self.path, self.checkpoints):
+                remove_temporary(folder)
+            yield
+
     def start(self, config: Mapping[str, Any], overrides: Sequence[str], environment: Mapping[str, Any]) -> None:
         """Write down what was asked and where it runs."""
         self.checkpoints.mkdir(exist_ok=True)
         write_yaml(self.path / "config.yaml", dict(config))
         write_yaml(self.path / "overrides.yaml", list(overrides))
         write_json(self.path / "env.json", environment)
+        self.set_status(RUNNING)
+
+    def go_on(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+        """Write down that the run goes on, and what has changed since it began."""
+        self.checkpoints.mkdir(exist_ok=True)
+        if self.config() != config:
+            write_yaml(self.path / "config.yaml", dict(config))
+        write_yaml(self.path / "overrides.yaml", list(overrides))
         self.set_status(RUNNING)
 
     def config(self) -> dict[str, Any]:

@@ -3,16 +3,14 @@
 0 done · 1 a run failed · 2 the command was wrong · 130 interrupted, resumable · 143 terminated, resumable.
 """
 
-import signal
 import sys
 import traceback
-from types import FrameType, TracebackType
+from types import TracebackType
+
+from cnnbench import interruption
+from cnnbench.interruption import Terminated
 
 FAILED, WRONG, INTERRUPTED, TERMINATED = 1, 2, 130, 143
-
-
-class Terminated(BaseException):
-    """The process was asked to end by SIGTERM."""
 
 
 class RunFailed(Exception):
@@ -20,7 +18,7 @@ class RunFailed(Exception):
 
 
 class exit_codes:
-    """Within it, a user's mistake ends the program with one line and a code, and SIGTERM unwinds like Ctrl-C.
+    """Within it, a user's mistake ends the program with one line and a code, and signals mean what `interruption` says.
 
     Attributes:
         debug: show tracebacks.
@@ -29,7 +27,7 @@ class exit_codes:
     debug = False
 
     def __enter__(self) -> None:
-        signal.signal(signal.SIGTERM, _terminate)
+        interruption.listen()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -39,9 +37,9 @@ class exit_codes:
         if self.debug:
             traceback.print_exception(error)
         if isinstance(error, KeyboardInterrupt):
-            _leave("interrupted", INTERRUPTED)
+            _leave(f"interrupted{_shown(error)}", INTERRUPTED)
         if isinstance(error, Terminated):
-            _leave("terminated", TERMINATED)
+            _leave(f"terminated{_shown(error)}", TERMINATED)
         if isinstance(error, BrokenPipeError):
             sys.stderr.close()
             raise SystemExit(FAILED)
@@ -57,5 +55,5 @@ def _leave(message: str, code: int) -> None:
     raise SystemExit(code)
 
 
-def _terminate(_: int, __: FrameType | None) -> None:
-    raise Terminated
+def _shown(error: BaseException) -> str:
+    return f": {error}" if str(error) else ""

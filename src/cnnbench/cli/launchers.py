@@ -162,7 +162,7 @@ def _give_up(sweep: SweepFolder, jobs: Sequence[Job], broken: Exception) -> None
     """Of jobs whose worker died with them, say so."""
     for job in jobs:
         if not sweep.finished(job) and sweep.state(job) != FAILED:
-            sweep.settle(job, FAILED, f"its worker ended: {type(broken).__name__}", pid=os.getpid())
+            sweep.settle(job, FAILED, f"its worker ended: {type(broken).__name__}")
 
 
 _supervisor: Supervisor | None = None  # of this worker, which does one job after the other

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from rich.cells import cell_len
 
-from cnnbench import results
+from cnnbench import results, whole_files
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.inputs import image_files
 from cnnbench.data.images import shown_name
@@ -190,7 +190,7 @@ def _opened(out: Path | None) -> Iterator[BinaryIO]:
     if out is None:
         yield sys.stdout.buffer
     else:
-        with results.replacing(out) as file:
+        with whole_files.replacing(out) as file:
             yield file
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from cnnbench import results
 from cnnbench.cli import compose, launchers, tables
-from cnnbench.cli.errors import RunFailed, Terminated
+from cnnbench.cli.errors import RunFailed
 from cnnbench.config import to_dict
+from cnnbench.interruption import Terminated
 from cnnbench.processors import cores
 from cnnbench.report.comparison import compare, write_comparison
 from cnnbench.sweep.folder import Job, SweepFolder, find, is_sweep, locked, plan, set_aside
@@ -47,11 +48,13 @@ def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> Non
     if len(jobs) < len(asked.jobs):
         log.info("%d of the jobs are the same as others, and are run once", len(asked.jobs) - len(jobs))
     known = _begun(asked, jobs)
-    if known is None:
+    new = known is None
+    if new:
         _check(jobs, server)
         if is_sweep(asked.folder):
             log.info("the earlier sweep is now %s", shown(set_aside(asked.folder)))
         known = SweepFolder.create(asked.folder, jobs, argv=sys.argv).path
+    assert known is not None
     with locked(known):
         sweep = SweepFolder(known)
         sweep.adopt(jobs, argv=sys.argv)
@@ -62,6 +65,7 @@ def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> Non
             return
         if len(left) < len(jobs):
             log.info("going on: %d of %d jobs are finished", len(jobs) - len(left), len(jobs))
+        if not new:
             _check(left, server)
         _run(asked, sweep, left, overrides, server, name, at_once)
 

@@ -12,8 +12,9 @@ from cnnbench import results
 from cnnbench.cli import compose, sweep, tables
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.sweep import shown
-from cnnbench.config import Config, from_dict
+from cnnbench.config import Config
 from cnnbench.results import FINISHED, RunFolder
+from cnnbench.whole_files import InUse
 
 log = logging.getLogger("cnnbench")
 
@@ -76,19 +77,26 @@ def _run(config: Config, folder: Path, overrides: Sequence[str], *, resume: bool
 
     try:
         return run_job(config, folder, overrides, resume=resume)
+    except InUse:
+        raise
     except Exception as error:
         raise RunFailed(f"{type(error).__name__}: {error} (the log: {shown(folder) / 'train.log'})") from error
 
 
 def _resume(overrides: Sequence[str]) -> None:
-    if len(overrides) > 1:
-        raise ValueError("resume=RUN goes on with the run's own config: no other override is accepted beside it")
-    run = RunFolder.existing(overrides[0].partition("=")[2])
-    if run.status().get("state") == FINISHED:
+    from cnnbench.resume import resumed
+
+    named = [text.lstrip("+").partition("=")[2] for text in overrides if text.lstrip("+").startswith("resume=")]
+    others = [text for text in overrides if not text.lstrip("+").startswith("resume=")]
+    if len(named) > 1:
+        raise ValueError(f"resume={named[1]}: a command goes on with one run, and resume={named[0]} names another")
+    run = RunFolder.existing(named[0])
+    config = resumed(run.config(), others)
+    finished = run.status().get("state") == FINISHED
+    if finished and config.trainer.epochs == run.config()["trainer"]["epochs"]:
         print(f"{run.path} is finished: nothing to resume", file=sys.stderr)
         tables.show_run(run.summary())
     else:
-        tables.show_run(
-            _run(from_dict(run.config()), run.path, results.read_yaml(run.path / "overrides.yaml"), resume=True)
-        )
+        before = [text for text in results.read_yaml(run.path / "overrides.yaml") if text not in others]
+        tables.show_run(_run(config, run.path, [*before, *others], resume=True))
     print(run.path)

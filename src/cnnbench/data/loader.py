@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -75,10 +76,13 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
 
-    def epoch(self, number: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, number: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch: images float32 (N, C, H, W) or signals (N, C, L), and labels int64 (N,).
 
         Where the augmentation mixes images, labels are float32 (N, K), the share of each class.
+
+        Args:
+            start: how many batches of the epoch to leave out; the others are the same to the bit.
         """
         # Several batches are gathered at once and served as views: a tenth of the calls, and still small enough
         # for the processor's cache.
@@ -87,14 +91,19 @@ class Batches:
         # An image is mixed with the next one, the last with the first.
         ahead = 1 if self.augmentation and self.augmentation.mixes else 0
         followed = torch.cat((order, order[:ahead]))
-        parts = [followed[start : start + stretch + ahead] for start in range(0, len(order), stretch)]
+        # Of the stretch that `start` lies in, all is gathered: in other stretches, images would be changed in other
+        # company, and a vector unit rounds the odd ones at an end differently.
+        begun, left_out = divmod(start, stretch // self.batch_size)
+        parts = [followed[at : at + stretch + ahead] for at in range(begun * stretch, len(order), stretch)]
         for indices, images in zip(parts, self._gathered(parts), strict=True):
             labels = self.labels.index_select(0, indices)
             if self.augmentation:
                 images, labels = self.augmentation(images, labels, indices, number)
             images = _scaled(images.to(torch.float32), self.scale, self.shift)
             images = images.contiguous(memory_format=self.memory_format)
-            yield from zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
+            batches = zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
+            yield from islice(batches, left_out, None)
+            left_out = 0
 
     def _gathered(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
         """The images or signals with each part's indices, on the device, as they are stored."""

@@ -4,10 +4,8 @@
 the command: if the hash in `jobs.json` is not that of the `config.yaml` in the job's folder, the folder is another's.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,8 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cnnbench import results
-from cnnbench.results import FINISHED, RUNNING, RunFolder
+from cnnbench import results, whole_files
+from cnnbench.results import FINISHED, RunFolder
+from cnnbench.whole_files import InUse, remove_temporary
 
 JOBS = "jobs.json"
 ASIDE = "set_aside"
@@ -98,19 +97,13 @@ def locked(path: Path) -> Iterator[None]:
     """Within it, no other process runs the sweep in this folder; the system unlocks it with the end of the process.
 
     Raises:
-        ValueError: one does.
+        InUse: one does.
     """
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"{path} is being run by another process: wait for it, or start another sweep with sweep.restart=true"
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
+        with whole_files.locked(path):
+            yield
+    except InUse as error:
+        raise InUse(f"{error}, or start another sweep with sweep.restart=true") from None
 
 
 class SweepFolder:
@@ -139,8 +132,7 @@ class SweepFolder:
             ValueError: the folder exists already and holds something else.
         """
         if path.is_dir():
-            for unfinished in path.glob(f".{JOBS}.*"):  # of a process that was killed just here
-                unfinished.unlink()
+            remove_temporary(path)  # of a process that was killed just here
         path = results.create_folder(path)
         _write_jobs(path, jobs, argv)
         return cls(path)
@@ -167,32 +159,28 @@ class SweepFolder:
         """Make the job's folder ready for it; returns whether the job can go on from a checkpoint there.
 
         What another config left there is set aside; what this one left without a checkpoint goes, but for its log.
+
+        Raises:
+            InUse: another process works there.
         """
         folder = self.path / job.name
-        if not folder.is_dir():
-            folder.mkdir()
-            return False
-        if (folder / "config.yaml").is_file() and not self._holds(folder, job):
-            aside = self.path / ASIDE
-            aside.mkdir(exist_ok=True)
-            folder.rename(aside / f"{job.name}_{datetime.now(UTC):%Y-%m-%d_%H-%M-%S_%f}")
-            folder.mkdir()
-            return False
-        checkpoints = folder / "checkpoints"
-        if checkpoints.is_dir() and any(not path.name.startswith(".") for path in checkpoints.iterdir()):
-            return True
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != "train.log":
-                path.unlink()
+        folder.mkdir(exist_ok=True)
+        begun = (folder / "config.yaml").is_file()
+        own = begun and self._holds(folder, job)
+        with RunFolder(folder).locked():
+            if own and any((folder / "checkpoints").glob("*.safetensors")):
+                return True
+            if own or not begun:
+                _clear(folder)
+                return False
+        aside = self.path / ASIDE
+        aside.mkdir(exist_ok=True)
+        folder.rename(aside / f"{job.name}_{datetime.now(UTC):%Y-%m-%d_%H-%M-%S_%f}")
+        folder.mkdir()
         return False
 
-    def settle(self, job: Job, state: str, message: str, *, pid: int) -> str:
+    def settle(self, job: Job, state: str, message: str) -> str:
         """See to it that the job's folder says how the job ended, whatever its process could still write.
-
-        Args:
-            pid: the process that did the job.
 
         Returns:
             The state that it has: that of a job which was finished when its process ended is finished.
@@ -202,8 +190,6 @@ class SweepFolder:
         known = _status(run)
         if known.get("state") in (state, FINISHED):
             return str(known["state"])
-        if known.get("state") == RUNNING and known.get("pid") != pid and _lives(known.get("pid")):
-            return RUNNING  # somebody else goes on with this very run
         if not (folder / "config.yaml").is_file():
             results.write_yaml(folder / "config.yaml", job.config)
             results.write_yaml(folder / "overrides.yaml", job.overrides)
@@ -229,6 +215,14 @@ def _write_jobs(path: Path, jobs: Sequence[Job], argv: Sequence[str]) -> None:
     results.write_json(path / JOBS, written)
 
 
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in ("train.log", whole_files.LOCK):
+            path.unlink()
+
+
 def _status(run: RunFolder) -> dict[str, Any]:
     try:
         return run.status()
@@ -241,15 +235,3 @@ def _asked_in(path: Path) -> str | None:
         return results.read_json(path / JOBS)["request"]
     except (ValueError, OSError, KeyError, TypeError):
         return None
-
-
-def _lives(pid: object) -> bool:
-    if not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

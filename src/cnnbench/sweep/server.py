@@ -30,7 +30,9 @@ from io import BufferedRWPair
 from pathlib import Path
 from typing import Any
 
-from cnnbench.results import FAILED, FINISHED, INTERRUPTED
+from cnnbench import interruption
+from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING
+from cnnbench.whole_files import InUse
 
 CAN_FORK = sys.platform == "linux"  # elsewhere a fork of a process that has used torch may not live
 PR_SET_PDEATHSIG = 1
@@ -188,11 +190,13 @@ def _do(job: dict[str, Any]) -> dict[str, str]:
     folder = Path(job["folder"])
     try:
         with _errors_into(folder / "train.log"):
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            interruption.listen()
             try:
                 run_job(from_dict(job["config"]), folder, job["overrides"], resume=job["resume"])
             finally:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except InUse as error:
+        return {"state": RUNNING, "message": str(error)}
     except Exception as error:
         return {"state": FAILED, "message": f"{type(error).__name__}: {error}"}
     except BaseException as error:

@@ -17,9 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cnnbench.results import FAILED, FINISHED, INTERRUPTED
+from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING
 from cnnbench.sweep.folder import Job, SweepFolder
 from cnnbench.sweep.server import DUMP, MODULE
+from cnnbench.whole_files import InUse
 
 LOOKS = 0.2  # seconds between two looks at a job's time and at whether the sweep is to stop
 DUMPS = 0.5  # seconds for a hanging job to write down where it hangs
@@ -221,14 +222,17 @@ class Supervisor:
         self._process: JobProcess | None = None
 
     def run(self, job: Job) -> str:
-        """Do a job, and return the state that it ended in.
+        """Do a job, and return the state that it ended in: running, if another process has its folder.
 
         Raises:
             BaseException: what `tick` raised or a signal; the job has been interrupted and has saved itself.
         """
         if self.stops():
             return INTERRUPTED
-        resume = self.sweep.prepare(job)
+        try:
+            resume = self.sweep.prepare(job)
+        except InUse:
+            return RUNNING
         process = self._process = self._process or self.server.job_process(self.argv)
         folder = self.sweep.path / job.name
         asked = {"folder": str(folder), "config": job.config, "overrides": job.overrides, "resume": resume}
@@ -237,9 +241,9 @@ class Supervisor:
             state, message = self._watch(process, job)
         except BaseException:
             state, message = self._interrupt(process)
-            self._settle(job, process, state, message)
+            self._settle(job, state, message)
             raise
-        return self._settle(job, process, state, message)
+        return self._settle(job, state, message)
 
     def close(self) -> None:
         """End the process."""
@@ -285,8 +289,10 @@ class Supervisor:
         process.signal(signal.SIGKILL)
         process.receive(GRACE)
 
-    def _settle(self, job: Job, process: JobProcess, state: str, message: str) -> str:
-        settled = self.sweep.settle(job, state, message, pid=process.pid)
+    def _settle(self, job: Job, state: str, message: str) -> str:
+        if state == RUNNING:
+            return state
+        settled = self.sweep.settle(job, state, message)
         if state != FINISHED:
             self.close()  # the next job gets a process that nothing has happened to
         return settled

@@ -1,11 +1,14 @@
-"""Checkpoints: weights and optimizer state as safetensors, the rest as JSON, each file known by its SHA-256.
+"""Checkpoints: one safetensors file each, that carries its record as JSON and its own SHA-256. None can carry code.
 
-`NAME.safetensors` holds tensors `model.<name>` and `optimizer.<parameter>.<field>`; `NAME.json` holds everything else
-and the hash of the tensors. Neither can carry code. The JSON is replaced last and names its tensors, so that a reader
-finds either the old pair or the new one, or sees that they do not belong together.
+`NAME.safetensors` holds tensors `model.<name>`, `ema.<name>`, `optimizer.<parameter>.<field>`, `epoch.<name>` and
+`rng.<device>`. Its metadata has one entry, `cnnbench`, a JSON object: what the trainer writes down, and first of all
+`sha256`, the hash of the whole file with those 64 digits as zeros. A file is written beside the old one and takes its
+place in one step, so a reader finds the old one or the new one.
 """
 
 import hashlib
+import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,68 +18,159 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from cnnbench import results
+from cnnbench.whole_files import link, replacing
+
+log = logging.getLogger("cnnbench")
+BEST, LAST, PREVIOUS = "best", "last", "previous"
+ENTRY = "cnnbench"
+LARGEST_HEADER = 100 * 2**20  # bytes; safetensors accepts no more
+ZEROS = b"0" * 64
+# What torch.compile and DataParallel put before every name of the module they wrap.
+WRAPPERS = ("_orig_mod.", "module.")
+
+
+def path_of(folder: Path, name: str) -> Path:
+    """Where a checkpoint of that name lies."""
+    return folder / f"{name}.safetensors"
 
 
 def save(folder: Path, name: str, *, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-    """Write a checkpoint called `name`.
+    """Write a checkpoint called `name`; one of that name is there until the new one is whole and on the disk.
 
     Args:
         record: what JSON can hold: position, metrics, how to build the model and prepare its images.
+
+    Raises:
+        OSError: it could not be written; what was there is as it was.
     """
-    content = safetensors.torch.save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
-    digest = hashlib.sha256(content).hexdigest()
-    results.write_bytes(folder / f"{name}.safetensors", content)
-    results.write_json(folder / f"{name}.json", {**record, "sha256": digest})
+    stored = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    text = json.dumps({"sha256": ZEROS.decode(), **record})
+    content = safetensors.torch.save(stored, metadata={ENTRY: text})
+    at = content.index(ZEROS)
+    digest = hashlib.sha256(content).hexdigest().encode()
+    with replacing(path_of(folder, name)) as file:
+        for part in (memoryview(content)[:at], digest, memoryview(content)[at + len(ZEROS) :]):
+            file.write(part)
 
 
 def load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a checkpoint's tensors and its record.
 
     Raises:
-        ValueError: a file is missing or damaged, or the two do not belong together; the message names it.
+        ValueError: the file is missing or damaged; the message names it.
     """
-    path = folder / f"{name}.safetensors"
+    path = path_of(folder, name)
     try:
-        record = results.read_json(folder / f"{name}.json")
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"no checkpoint {name!r} in {str(folder)!r}: {error.strerror}") from None
-    if not isinstance(record, dict) or hashlib.sha256(content).hexdigest() != record.get("sha256"):
-        raise ValueError(f"{path} is damaged: its SHA-256 is not the one that {name}.json records")
+    record = _record(content)
+    if record is None:
+        raise ValueError(f"{path} is damaged: its SHA-256 is not the one it records")
     try:
         return safetensors.torch.load(content), record
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
-def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """A model's parameters and buffers as `model.<name>`."""
-    return {f"model.{name}": value for name, value in model.state_dict().items()}
+def _record(content: bytes) -> dict[str, Any] | None:
+    """The record of a file whose hash is right, without that hash; None of any other file."""
+    length = int.from_bytes(content[:8], "little")
+    if length > min(len(content) - 8, LARGEST_HEADER):
+        return None
+    try:
+        record = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][ENTRY])
+        digest = record.pop("sha256").encode()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    at = content.find(digest)
+    if len(digest) != len(ZEROS) or at < 0:
+        return None
+    found = hashlib.sha256(memoryview(content)[:at])
+    found.update(ZEROS)
+    found.update(memoryview(content)[at + len(ZEROS) :])
+    return record if found.hexdigest().encode() == digest else None
 
 
-def load_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put a checkpoint's weights into a model.
+def load_newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The last checkpoint or, where that is damaged, the one before it, loudly; None where there never was one.
+
+    The one before it then also takes the last one's place.
+
+    Raises:
+        ValueError: there are checkpoints, and none can be read.
+    """
+    names = [name for name in (LAST, PREVIOUS) if path_of(folder, name).exists()]
+    problems = []
+    for name in names:
+        try:
+            loaded = load(folder, name)
+        except ValueError as error:
+            problems.append(str(error))
+            log.error("DAMAGED CHECKPOINT: %s", error)
+            continue
+        if name != LAST:
+            log.error("going on from %s, the checkpoint before the last", path_of(folder, name))
+            # Else the next save would make the damaged one the previous one.
+            link(path_of(folder, name), path_of(folder, LAST), move=False)
+        return loaded
+    if problems:
+        raise ValueError(f"no checkpoint can be read: {'; '.join(problems)}")
+    return None
+
+
+def keep_previous(folder: Path) -> None:
+    """Let the last checkpoint also be the previous one, before a new last one is written.
+
+    A hard link, so that both stand without a copy; where links do not exist, `last` becomes `previous`.
+    """
+    if path_of(folder, LAST).exists():
+        link(path_of(folder, LAST), path_of(folder, PREVIOUS))
+
+
+def keep_epoch(folder: Path, epoch: int, keep: int) -> None:
+    """Let the last checkpoint also be that of its epoch, and remove those of all but the latest `keep` epochs."""
+    if keep:
+        link(path_of(folder, LAST), path_of(folder, f"epoch_{epoch:04d}"), move=False)
+    for path in sorted(folder.glob("epoch_*.safetensors"))[: -keep or None]:
+        path.unlink()
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name without what wrappers such as torch.compile put before it."""
+    while name.startswith(WRAPPERS):
+        name = name.partition(".")[2]
+    return name
+
+
+def model_tensors(model: nn.Module, prefix: str = "model") -> dict[str, Tensor]:
+    """A model's parameters and buffers as `<prefix>.<name>`, compiled or not."""
+    return {f"{prefix}.{plain_name(name)}": value for name, value in model.state_dict().items()}
+
+
+def load_model(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "model") -> None:
+    """Put a checkpoint's weights into a model, compiled or not.
 
     Raises:
         ValueError: names or shapes are not the model's; the message names the first that is not.
     """
-    weights = {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
-    own = model.state_dict()
+    start = f"{prefix}."
+    weights = {plain_name(key.removeprefix(start)): value for key, value in tensors.items() if key.startswith(start)}
+    own = {plain_name(name): (name, value) for name, value in model.state_dict().items()}
     for name in sorted(own.keys() ^ weights.keys()):
         raise ValueError(f"the checkpoint does not fit the model: {name!r} is in only one of them")
-    for name, value in own.items():
+    for name, (_, value) in own.items():
         if value.shape != weights[name].shape:
             raise ValueError(
                 f"the checkpoint does not fit the model: {name!r} is {tuple(weights[name].shape)} in it, "
                 f"{tuple(value.shape)} in the model"
             )
-    model.load_state_dict(weights)
+    model.load_state_dict({full: weights[name] for name, (full, _) in own.items()})
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
     """An optimizer's state as `optimizer.<parameter>.<field>`; nothing before its first step."""
-    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: plain_name(name) for name, parameter in model.named_parameters()}
     return {
         f"optimizer.{names[parameter]}.{key}": value
         for parameter, state in optimizer.state.items()
@@ -91,7 +185,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: 
     Raises:
         ValueError: the state belongs to a parameter that the model does not have.
     """
-    parameters = dict(model.named_parameters())
+    parameters = {plain_name(name): parameter for name, parameter in model.named_parameters()}
     for key, value in tensors.items():
         if not key.startswith("optimizer."):
             continue

@@ -1,5 +1,6 @@
 """One step, one epoch, one evaluation. Nothing in a step waits for the device or branches on a value in it."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from cnnbench.metrics import add_to_confusion, new_confusion, scores
 from cnnbench.reproducibility import key, seed_model_noise
+from cnnbench.training.ema import WeightAverage
 from cnnbench.training.optim import Schedule
 from cnnbench.training.tasks import Task, split_outputs, training_loss
 
@@ -27,10 +29,13 @@ class Batches(Protocol):
     def __len__(self) -> int:
         """Batches an epoch; only the last may be smaller than `batch_size`."""
 
-    def epoch(self, number: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, number: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Images float32 (N, C, H, W), or signals (N, C, L), and labels int64 (N,) of each batch of an epoch.
 
         Where training images are mixed, labels are float32 (N, K), the share of each class.
+
+        Args:
+            start: how many batches of the epoch to leave out; the others are the same to the bit.
         """
 
 
@@ -58,6 +63,29 @@ class Evaluation:
         return {"loss": self.loss, **(scores(self.confusion) if self.confusion is not None else {})}
 
 
+@dataclass
+class Progress:
+    """What an epoch has come to so far.
+
+    Attributes:
+        steps: done.
+        losses: float32, (steps an epoch,), each step's mean loss.
+        confusion: int64, (K, K), of the predictions made while training; None for a task without classes.
+        seconds: spent on those steps.
+    """
+
+    steps: int
+    losses: Tensor
+    confusion: Tensor | None
+    seconds: float = 0.0
+
+    @classmethod
+    def start(cls, batches: Batches, task: Task, num_classes: int) -> "Progress":
+        """Of an epoch that has not begun."""
+        confusion = new_confusion(num_classes, batches.device) if task.has_classes else None
+        return cls(0, torch.zeros(len(batches), device=batches.device), confusion)
+
+
 class Diverged(RuntimeError):
     """The loss became infinite or not a number."""
 
@@ -73,6 +101,7 @@ class Stepper:
         class_weights: (K,), what each class counts in the loss, on the device; None where all count alike.
         autocast: a fresh context for the forward pass of each step; does nothing for fp32.
         scaler: scales the loss for fp16; passes everything through for the others.
+        average: of the weights, taken in after each step; None where none is wanted.
     """
 
     task: Task
@@ -84,6 +113,7 @@ class Stepper:
     label_smoothing: float
     clip_norm: float | None
     class_weights: Tensor | None = None
+    average: WeightAverage | None = None
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Move the weights along one batch; returns the batch's mean loss () and the network's outputs, detached."""
@@ -103,20 +133,22 @@ class Stepper:
 def train_one_epoch(
     step: Stepper,
     batches: Batches,
+    progress: Progress,
     *,
     epoch: int,
     seed: int,
     lr: float,
     schedule: Schedule,
-    num_classes: int,
     advance: Callable[[int, float | None], None],
 ) -> Evaluation:
-    """Train on every batch once.
+    """Train on every batch of an epoch once, or on those that are left of it.
 
     Args:
+        progress: what was done of the epoch before; kept up to date.
         epoch: 0 for the first; with `seed` it fixes the order of the images and the noise of every step.
         lr: the base learning rate, multiplied by `schedule(step)`.
-        advance: told the number of images done after each step, and now and then the current loss.
+        advance: told the number of images done after each step, and now and then the current loss; what it raises
+            ends the epoch there.
 
     Returns:
         The mean training loss (with label smoothing and auxiliary heads, as it is optimised) and, where the task has
@@ -126,27 +158,31 @@ def train_one_epoch(
         Diverged: a loss is infinite or not a number; the message names epoch and step, both counted from 1.
     """
     device = batches.device
-    losses = torch.zeros(len(batches), device=device)
     sizes = torch.full((len(batches),), batches.batch_size, device=device)
     sizes[-1] = len(batches.labels) - batches.batch_size * (len(batches) - 1)
-    confusion = new_confusion(num_classes, device) if step.task.has_classes else None
     first = epoch * len(batches)
-    for number, (images, labels) in enumerate(batches.epoch(epoch)):
+    clock = time.perf_counter() - progress.seconds
+    for number, (images, labels) in enumerate(batches.epoch(epoch, progress.steps), progress.steps):
         seed_model_noise(key(seed, "step", epoch, number), device)
         for group in step.optimizer.param_groups:
             group["lr"] = lr * schedule(first + number)
         loss, outputs = step(images, labels)
-        losses[number] = loss
-        if confusion is not None:
+        if step.average is not None:
+            step.average.update(first + number)
+        progress.losses[number] = loss
+        if progress.confusion is not None:
             # Of an image mixed from two, the class it has most of is taken as the true one.
-            add_to_confusion(confusion, outputs.argmax(1), labels if labels.dim() == 1 else labels.argmax(1))
+            add_to_confusion(progress.confusion, outputs.argmax(1), labels if labels.dim() == 1 else labels.argmax(1))
+        progress.steps = number + 1
+        progress.seconds = time.perf_counter() - clock
         look = number % LOOK_EVERY == 0
         if look:
-            stop_if_diverged(losses[: number + 1], epoch)
+            stop_if_diverged(progress.losses[: number + 1], epoch)
         advance(len(labels), loss.item() if look else None)
-    stop_if_diverged(losses, epoch)
-    mean = float((losses.double() * sizes).sum() / sizes.sum())
-    return Evaluation(mean, None if confusion is None else confusion.cpu().numpy())
+    stop_if_diverged(progress.losses, epoch)
+    progress.seconds = max(progress.seconds, time.perf_counter() - clock)
+    mean = float((progress.losses.double() * sizes).sum() / sizes.sum())
+    return Evaluation(mean, None if progress.confusion is None else progress.confusion.cpu().numpy())
 
 
 def stop_if_diverged(losses: Tensor, epoch: int) -> None:
@@ -173,12 +209,14 @@ def evaluate(
     num_classes: int,
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
     keep_predictions: bool = False,
+    between: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Run a model over a split in its own order; the model comes back in the mode it was in.
 
     Args:
         keep_predictions: keep what came of each image: its loss and, where there are classes, its prediction and
             probabilities.
+        between: called after each batch; what it raises ends the pass.
     """
     device = batches.device
     confusion = new_confusion(num_classes, device) if task.has_classes else None
@@ -199,6 +237,7 @@ def evaluate(
                 add_to_confusion(confusion, predictions, labels)
                 if keep_predictions:
                     kept.append((predictions, outputs.softmax(1)))
+            between()
     finally:
         model.train(was_training)
     mean = float(total) / max(len(batches.labels), 1)

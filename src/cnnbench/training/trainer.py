@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,12 +11,14 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from cnnbench import interruption
 from cnnbench.results import RunFolder
-from cnnbench.training import checkpoint
 from cnnbench.training.device import autocast
+from cnnbench.training.ema import WeightAverage
 from cnnbench.training.loggers import Logger
-from cnnbench.training.loop import Batches, Evaluation, Stepper, evaluate, train_one_epoch
+from cnnbench.training.loop import Batches, Evaluation, Progress, Stepper, evaluate, train_one_epoch
 from cnnbench.training.optim import Schedule
+from cnnbench.training.state import State, out_of_patience
 from cnnbench.training.tasks import task_of
 
 log = logging.getLogger("cnnbench")
@@ -60,6 +62,9 @@ def fit(
     class_weights: Sequence[float] | None = None,
     monitor: str | None = None,
     patience: int | None = None,
+    ema: float | None = None,
+    checkpoint_minutes: float | None = None,
+    keep: int = 0,
     resume: bool = False,
 ) -> Outcome:
     """Train, keep the best and the last weights, then test the best ones once.
@@ -71,19 +76,23 @@ def fit(
         model: already on the device of the batches; it ends with the weights that were tested.
         monitor: what chooses the best epoch; None leaves it to the model's task.
         class_weights: what each class counts in the training loss; None where all count alike.
-        record: what every checkpoint says besides its position, such as how images were prepared.
+        record: what every checkpoint says besides its position, such as how images were prepared; a run resumes
+            only from a checkpoint that says the same.
         patience: stop after this many epochs without a better monitor.
-        resume: go on from the run's last checkpoint.
+        ema: decay of a moving average of the weights, which is then what is validated, kept as the best, and tested.
+        checkpoint_minutes: also save when this long has passed within an epoch.
+        keep: checkpoints of past epochs that stay beside last and best.
+        resume: go on from the run's last checkpoint, wherever in an epoch it was written.
 
     Raises:
         Diverged: a loss became infinite or not a number.
-        ValueError: `resume` and the checkpoint is damaged or of another model.
+        KeyboardInterrupt, Terminated: by a signal, after the step under way was finished and saved.
+        ValueError: `resume`, and no checkpoint can be read, or it is of another run.
+        OSError: a checkpoint could not be written; those written before are intact.
     """
     device = train.device
     context = autocast(device, precision)
     task = task_of(model)
-    monitor = monitor or task.monitor
-    measure = partial(evaluate, model, task=task, num_classes=num_classes, autocast=context)
     step = Stepper(
         task=task,
         forward=torch.compile(model) if compile else model,
@@ -94,109 +103,86 @@ def fit(
         label_smoothing=label_smoothing,
         clip_norm=clip_norm,
         class_weights=None if class_weights is None else torch.tensor(class_weights, device=device),
+        average=None if ema is None else WeightAverage(model, ema),
     )
-    rows = _resume(run, model, step) if resume else []
-    total = epochs * len(train.labels)
+    start = partial(Progress.start, train, task, num_classes)
+    monitor = monitor or task.monitor
+    state = State(run, model, step, device, record, monitor, keep, [], start())
+    save_if_asked = _saver(state, checkpoint_minutes)
+    measure = partial(evaluate, task=task, num_classes=num_classes, autocast=context, between=save_if_asked)
+    if resume:
+        state.restore()
+    rows = state.rows
+    done = len(rows) * len(train.labels) + state.progress.steps * train.batch_size
     # disable=None: a bar on a terminal, silence elsewhere.
-    with tqdm(total=total, initial=len(rows) * len(train.labels), unit="img", unit_scale=True, disable=None) as bar:
+    with (
+        interruption.deferred(),
+        tqdm(total=epochs * len(train.labels), initial=done, unit="img", unit_scale=True, disable=None) as bar,
+    ):
 
         def advance(images: int, loss: float | None) -> None:
             bar.update(images)
             if loss is not None:
                 bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            save_if_asked()
 
         for epoch in range(len(rows), epochs):
-            if _out_of_patience(rows, monitor, patience):
+            if out_of_patience(rows, monitor, patience):
                 log.info("stopped early: no better %s in %d epochs", monitor, patience)
                 break
             bar.set_description(f"epoch {epoch + 1}/{epochs}", refresh=False)
             model.train()
-            started = time.perf_counter()
             trained = train_one_epoch(
-                step,
-                train,
-                epoch=epoch,
-                seed=seed,
-                lr=lr,
-                schedule=schedule,
-                num_classes=num_classes,
-                advance=advance,
+                step, train, state.progress, epoch=epoch, seed=seed, lr=lr, schedule=schedule, advance=advance
             )
-            seconds = time.perf_counter() - started
-            validated = None if val is None else measure(val)
-            rows.append(_row(epoch, len(train), optimizer, trained, validated, seconds, len(train.labels)))
-            _save(run, model, step, rows, record, is_best=_best(rows, monitor) == len(rows))
-            run.write_metrics(rows)
+            validated = None if val is None else measure(state.tested, val)
+            row = _row(epoch, len(train), lr * schedule((epoch + 1) * len(train) - 1), trained, validated)
+            rows.append(row | _speed(state.progress.seconds, len(train.labels)))
+            state.progress = start()
+            state.save()
+            state.finish_epoch()
             logger.log(rows[-1])
             log.info("%s", _line(rows[-1], epochs))
-    best_epoch = _best(rows, monitor)
-    if best_epoch != len(rows):
-        checkpoint.load_model(model, checkpoint.load(run.checkpoints, "best")[0])
-    tested = measure(test, keep_predictions=True)
-    return Outcome(rows, best_epoch, tested, sum(row["seconds"] for row in rows))
+            interruption.check()
+        best = state.load_best()
+        # The model holds the best weights now, so nothing is saved any more.
+        tested = measure(model, test, keep_predictions=True, between=interruption.check)
+    return Outcome(rows, best, tested, sum(row["seconds"] for row in rows))
+
+
+def _saver(state: State, minutes: float | None) -> Callable[[], None]:
+    """What is called between any two steps: saves if a signal or the clock asks for it, and ends if a signal does."""
+    saved = time.monotonic()
+
+    def save_if_asked() -> None:
+        nonlocal saved
+        due = minutes is not None and time.monotonic() - saved > 60 * minutes
+        if not due and not interruption.requested():
+            return
+        state.save()
+        saved = time.monotonic()
+        log.info("saved after epoch %d, step %d of the next", len(state.rows), state.progress.steps)
+        interruption.saved()
+        interruption.check()
+
+    return save_if_asked
 
 
 def _row(
-    epoch: int,
-    steps_per_epoch: int,
-    optimizer: torch.optim.Optimizer,
-    trained: Evaluation,
-    validated: Evaluation | None,
-    seconds: float,
-    images: int,
+    epoch: int, steps_per_epoch: int, lr: float, trained: Evaluation, validated: Evaluation | None
 ) -> dict[str, Any]:
     train, val = trained.scores(), validated.scores() if validated else {}
     return {
         "epoch": epoch + 1,
         "step": (epoch + 1) * steps_per_epoch,
-        "lr": optimizer.param_groups[0]["lr"],
+        "lr": lr,
         **{f"train/{name}": train[name] for name in ("loss", "accuracy") if name in train},
         **{f"val/{name}": val.get(name) for name in train},
-        "seconds": round(seconds, 4),
-        "images_per_second": round(images / seconds, 1),
     }
 
 
-def _best(rows: Sequence[Mapping[str, Any]], monitor: str) -> int:
-    """The best epoch so far, counted from 1: the first with the best monitor, or the last if there is none."""
-    if rows[-1][monitor] is None:
-        return len(rows)
-    sign = -1 if monitor == "val/loss" else 1
-    return 1 + max(range(len(rows)), key=lambda i: sign * rows[i][monitor])
-
-
-def _out_of_patience(rows: Sequence[Mapping[str, Any]], monitor: str, patience: int | None) -> bool:
-    return patience is not None and bool(rows) and len(rows) - _best(rows, monitor) >= patience
-
-
-def _save(
-    run: RunFolder,
-    model: nn.Module,
-    step: Stepper,
-    rows: list[dict[str, Any]],
-    record: Mapping[str, Any],
-    *,
-    is_best: bool,
-) -> None:
-    weights = checkpoint.model_tensors(model)
-    position = {**record, "epoch": len(rows), "metrics": rows, "scaler": step.scaler.state_dict()}
-    state = checkpoint.optimizer_tensors(step.optimizer, model)
-    if is_best:
-        checkpoint.save(run.checkpoints, "best", tensors=weights, record=position)
-    checkpoint.save(run.checkpoints, "last", tensors={**weights, **state}, record=position)
-
-
-def _resume(run: RunFolder, model: nn.Module, step: Stepper) -> list[dict[str, Any]]:
-    """Put the last checkpoint into model, optimizer and scaler; returns the rows of the epochs before it."""
-    if not (run.checkpoints / "last.json").exists():
-        log.info("no checkpoint yet: starting from the beginning")
-        return []
-    tensors, record = checkpoint.load(run.checkpoints, "last")
-    checkpoint.load_model(model, tensors)
-    checkpoint.load_optimizer(step.optimizer, model, tensors)
-    step.scaler.load_state_dict(record["scaler"])
-    log.info("resumed after epoch %d", record["epoch"])
-    return record["metrics"]
+def _speed(seconds: float, images: int) -> dict[str, float]:
+    return {"seconds": round(seconds, 4), "images_per_second": round(images / seconds, 1)}
 
 
 def _line(row: Mapping[str, Any], epochs: int) -> str:

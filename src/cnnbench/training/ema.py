@@ -1,0 +1,41 @@
+"""A moving average of the weights along training (Polyak and Juditsky, 1992)."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """Exponential moving averages of a model's parameters and of its buffers of floating point.
+
+    After step t, counted from 0, `average += (1 - d) (weights - average)` with d = min(decay, (1 + t) / (10 + t)):
+    the first weights, which are random, are soon forgotten, also in a run shorter than the average's memory.
+
+    Args:
+        model: on its device; its other buffers, such as counts, are copied as they are.
+        decay: above 0, below 1; the average remembers about 1 / (1 - decay) steps.
+
+    Attributes:
+        model: a copy of the model with the averages as its weights, for evaluation.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        pairs = list(zip(_values(self.model), _values(model), strict=True))
+        self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights as they are after a step of the run, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averages, weights = map(list, zip(*self._averaged, strict=True))
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+        for average, value in self._copied:
+            average.copy_(value)
+
+
+def _values(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]

@@ -1,0 +1,109 @@
+"""Files that are whole or not there, and folders that one process at a time writes into."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock, Timeout
+
+TEMPORARY = ".tmp"  # how the hidden names of files end that are not whole yet
+# What the systems without hard links answer: FAT, some network and container file systems.
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
+LOCK = ".lock"
+WAITS = 3.0  # seconds for a lock: processes that decode images outlive a killed run for a second
+
+
+class InUse(ValueError):
+    """Another process works in the folder."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` as one step, once all of it is on the disk.
+
+    It lies in the same folder under a hidden name; where writing fails, it is gone and `path` is as it was.
+
+    Raises:
+        OSError: it cannot be written; the message names `path`.
+    """
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _fsync_folder(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, f"{path} could not be written: {error.strerror}") from error
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Names of files are on the disk only once their folder is."""
+    if os.name == "nt":  # it has no such call
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def link(path: Path, other: Path, *, move: bool = True) -> None:
+    """Let `other` be the same file as `path`, in one step.
+
+    Args:
+        move: where the file system has no hard links, rename instead; otherwise copy.
+    """
+    temporary = other.with_name(f".{other.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        try:
+            os.link(path, temporary)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            if move:
+                os.replace(path, other)
+                return
+            shutil.copyfile(path, temporary)
+        os.replace(temporary, other)
+    except OSError as error:
+        raise OSError(error.errno, f"{other} could not be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what a process that was killed left half-written; only for who holds the folder's lock."""
+    for path in folder.glob(f".*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path, *, waits: float = WAITS) -> Iterator[None]:
+    """Within it, no other process has the folder locked.
+
+    The system lets go of the lock of a process that ends, however it ends: none is ever stale.
+
+    Raises:
+        InUse: another process has it.
+    """
+    lock = FileLock(folder / LOCK, timeout=waits)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InUse(f"{folder} is in use by another process: wait for it, or name another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
