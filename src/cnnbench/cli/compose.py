@@ -67,7 +67,7 @@ def hydra_started() -> Iterator[None]:
     """Within it, Hydra knows our configs."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(config_dir()), job_name="cnnbench"):
-        # A launcher's package brings a schema of the same name as our yaml, and Hydra would warn that it merges the two.
+        # A launcher's package brings a schema of our yaml's name, and Hydra would warn that it merges the two.
         launchers = ConfigStore.instance().repo["hydra"].get("launcher", {})
         for path in (config_dir() / "hydra/launcher").glob("*.yaml"):
             launchers.pop(path.name, None)

@@ -179,28 +179,31 @@ def run_job_of_launcher(composed: DictConfig, *, place: Place, room: Room) -> st
     here = place.host == socket.gethostname()
     if _supervisor is None or _supervisor.sweep.path != folder.parent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep says when to stop, through a file
-        if here and place.parent is not None:
-            threading.Thread(target=_end_with, args=(place.parent,), daemon=True).start()
+        parent = place.parent if here else None
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
         server = Server(room, address=place.address if here else None)
         atexit.register(server.close)
         sweep = SweepFolder(folder.parent)
-        _supervisor = Supervisor(sweep, server, argv=sweep.argv, stops=(folder.parent / STOP).exists)
+        _supervisor = Supervisor(
+            sweep, server, argv=sweep.argv, tick=partial(_end_without, parent), stops=(folder.parent / STOP).exists
+        )
     job = next(job for job in _supervisor.sweep.jobs if job.name == folder.name)
     return _supervisor.run(job)
 
 
-def _end_with(parent: int) -> None:
-    while _lives(parent):
+def _watch(parent: int | None) -> None:
+    while True:
+        _end_without(parent)
         time.sleep(REFRESHES)
-    os._exit(1)
 
 
-def _lives(pid: int) -> bool:
+def _end_without(parent: int | None) -> None:
+    """End this process, if the one that it works for has ended."""
     try:
-        os.kill(pid, 0)
+        if parent is not None:
+            os.kill(parent, 0)
     except OSError:
-        return False
-    return True
+        os._exit(1)
 
 
 @contextmanager

@@ -260,6 +260,8 @@ class Supervisor:
                 return self._interrupt(process)
             if ends is not None and time.monotonic() > ends:
                 return self._stop_hanging(process, f"it was not done after trainer.timeout_minutes={minutes:g}")
+        if "exit" in message:
+            self.tick()  # it may have ended with all of the sweep
         return _outcome(message)
 
     def _stop_hanging(self, process: JobProcess, why: str) -> tuple[str, str]:
