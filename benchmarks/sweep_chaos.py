@@ -8,8 +8,8 @@ trains tiny digits jobs undisturbed, then the same jobs in a sweep of which a te
 - a third are killed with SIGKILL while they run, as the kernel does when memory runs out;
 - a third are stopped with SIGSTOP, and must be ended by `trainer.timeout_minutes`.
 
-Its parent is killed with SIGKILL at random moments and the same command given again, until only those are left that must
-fail. Then: one finished folder for each config, its weights and predictions those of the undisturbed sweep to the bit,
+Its parent is killed with SIGKILL at random moments and the same command given again, until only those are left that
+must fail. Then: one finished folder for each config, its weights and predictions those of the undisturbed sweep to the bit,
 no finished job run twice, the table complete, and after each kill no process left.
 """
 
@@ -29,13 +29,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import load_file
+
 from cnnbench.results import RunFolder, read_csv
 from cnnbench.sweep.folder import SweepFolder, config_hash
 
 DIVERGES = "1e20"
 MARK = "CNNBENCH_CHAOS"  # in the environment of every process of the sweep
 MOST = 12  # calls of the command
-RESULT = ("checkpoints/best.safetensors", "predictions.npz", "confusion_matrix.csv", "per_class.csv")
+RESULT = "predictions.npz", "confusion_matrix.csv", "per_class.csv"
 
 
 def command(rates: Sequence[str], folder: Path, minutes: float, more: Sequence[str]) -> list[str]:
@@ -106,9 +109,8 @@ class Chaos:
         now = {path.parent.name: path.stat().st_mtime_ns for path in self._results()}
         for job, written in self.finished.items():
             assert now.get(job) == written, f"job {job} was finished, and has been lost or run again"
-        self.finished = {
-            job: t for job, t in now.items() if RunFolder(self.folder / job).status()["state"] == "finished"
-        }
+        done = (job for job in now if RunFolder(self.folder / job).status()["state"] == "finished")
+        self.finished = {job: now[job] for job in done}
 
 
 def _pids() -> list[int]:
@@ -146,6 +148,9 @@ def check(folder: Path, reference: Path, diverging: int) -> None:
         assert run.status()["state"] == "finished"
         for name in RESULT:
             assert (run.path / name).read_bytes() == (known[job.hash] / name).read_bytes(), f"{run.path / name} differs"
+        weights, others = (load_file(at / "checkpoints/best.safetensors") for at in (run.path, known[job.hash]))
+        assert weights.keys() == others.keys()
+        assert all(np.array_equal(weights[key], others[key]) for key in weights), f"the weights of {run.path} differ"
         assert _scores(run) == _scores(RunFolder(known[job.hash]))
     assert len(failed) == diverging
     states = {row["run"]: row["state"] for row in read_csv(folder / "results.csv")}
@@ -168,9 +173,7 @@ def disturbed(
     randomly = random.Random(seed)
     rates = [f"{0.02 + 0.002 * number:.3f}" for number in range(jobs // 2 - 1)]
     reference, folder = where / "reference", where / "disturbed"
-    subprocess.run(
-        command(rates, reference, 10, more), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    subprocess.run(command(rates, reference, 10, more), check=True, capture_output=True)
     each = max(1, round(jobs / 30))
     # Jobs are numbered as the axes are given: the seed first, and for each all rates; the last diverges.
     good = [name for name in map(str, range(jobs)) if int(name) % (len(rates) + 1) != len(rates)]
