@@ -9,7 +9,7 @@ trains tiny digits jobs undisturbed, then the same jobs in a sweep of which a te
 - a third are stopped with SIGSTOP, and must be ended by `trainer.timeout_minutes`.
 
 Its parent is killed with SIGKILL at random moments and the same command given again, until only those are left that
-must fail. Then: one finished folder for each config, its weights and predictions those of the undisturbed sweep to the bit,
+must fail. Then: one finished folder for each config, its weights and predictions to the bit as undisturbed,
 no finished job run twice, the table complete, and after each kill no process left.
 """
 

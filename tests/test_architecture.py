@@ -10,15 +10,20 @@ import pytest
 from conftest import ROOT
 
 SOURCE = ROOT / "src" / "cnnbench"
-BASE = {"registry", "reproducibility", "results", "whole_files", "interruption"}
+BASE = {"registry", "reproducibility", "results", "text", "regular_files", "plain_files", "run_checks"}
+BASE |= {"whole_files", "interruption"}
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
     "registry": set(),
     "reproducibility": {"__init__"},
+    "text": set(),
     "whole_files": set(),
     "interruption": set(),
-    "results": {"whole_files"},
+    "regular_files": {"text"},
+    "plain_files": {"regular_files", "text"},
+    "run_checks": {"plain_files"},
+    "results": {"plain_files", "regular_files", "run_checks", "text", "whole_files"},
     "typed": {"registry"},
     "config": {"registry", "typed", "config_checks"},
     "config_checks": {"registry", "config"},
@@ -27,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": BASE,
     "training": BASE | {"metrics"},
     "analysis": BASE | {"metrics"},
-    "report": {"results"},
+    "report": {"results", "text"},
     "record": BASE | {"data", "metrics", "training", "report"},
     "parts": BASE | {"config", "data", "models", "training", "analysis"},
     "resume": {"config", "registry", "training"},
@@ -37,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": BASE | {"config", "data", "training", "record", "parts", "trained"},
     "prediction": BASE | {"data", "training", "trained"},
     "processors": set(),
-    "sweep": {"processors", "config", "results", "whole_files", "interruption", "parts", "job", "report"},
+    "sweep": {"processors", "config", "results", "whole_files", "interruption", "parts", "job", "report", "text"},
     "cli": BASE
     | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report"}
     | {"parts", "job", "evaluation", "prediction", "resume", "sweep", "processors"},

@@ -45,7 +45,7 @@ WRONG = [
     (["data=mnist", "data.download=false"], "data=mnist is not in"),
     (["scheduler=one_cycle", "scheduler.peak_at=2"], "scheduler.peak_at=2.0: accepted"),
     (["resume=nowhere"], "'nowhere' is not a folder"),
-    (["resume=nowhere", "seed=1"], "no other override is accepted beside it"),
+    (["resume=nowhere", "resume=there"], "a command goes on with one run"),
     (["model=vgg_mini", "model.groups=3"], "groups=3 does not divide a convolution's 16 input and 16 output channels"),
     (["model=vgg_mini", "model.padding=valid"], "data of 1×28×28 are too small for this network: layer stage3.1.conv"),
     (["model=conv_autoencoder", "trainer.monitor=val/accuracy"], "accepted for reconstruction is null or val/loss"),

@@ -112,7 +112,7 @@ def test_hostile_labels_cannot_break_the_markdown_table(tmp_path):
     write_run(tmp_path, 0, ["name=a|b<script>"], 0, 0.5)
     write_comparison(compare(tmp_path), tmp_path)
     text = (tmp_path / "comparison.md").read_text()
-    assert "a\\|b&lt;script>" in text
+    assert "a\\|b&lt;script&gt;" in text
     assert "<script>" not in text
 
 

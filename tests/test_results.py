@@ -77,6 +77,7 @@ def test_what_is_not_a_run_folder_is_named(tmp_path):
     (tmp_path / "0/config.yaml").touch()
     with pytest.raises(ValueError, match=r"It is a sweep: name one of its runs, such as .*0"):
         RunFolder.existing(tmp_path)
+    results.write_yaml(tmp_path / "0/config.yaml", [1])
     with pytest.raises(ValueError, match="holds no keys"):
         RunFolder.existing(tmp_path / "0").config()
     with pytest.raises(ValueError, match="not finished"):

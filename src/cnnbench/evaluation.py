@@ -9,9 +9,10 @@ from typing import Any
 
 from cnnbench import registry, results
 from cnnbench.config import Config
-from cnnbench.data import DatasetInfo, data_shape, shown_name
+from cnnbench.data import DatasetInfo, data_shape
 from cnnbench.parts import batches_of, data_settings, load_dataset
 from cnnbench.record import record_evaluation
+from cnnbench.text import printable, shown_name
 from cnnbench.trained import load_trained
 from cnnbench.training.device import resolve_device
 from cnnbench.training.loop import evaluate
@@ -120,8 +121,8 @@ def _check_classes(name: str, found: Sequence[str], trained: Sequence[str]) -> N
     if tuple(found) == tuple(trained):
         return
     more, fewer = ([one for one in a if one not in b] for a, b in ((found, trained), (trained, found)))
-    problems = [f"{', '.join(more)}, which the run has not"] if more else []
-    problems += [f"not {', '.join(fewer)}, which it was trained on"] if fewer else []
+    problems = [f"{', '.join(map(printable, more))}, which the run has not"] if more else []
+    problems += [f"not {', '.join(map(printable, fewer))}, which it was trained on"] if fewer else []
     raise ValueError(f"{name} does not fit the run: it has {' and '.join(problems) or 'the classes in another order'}")
 
 

@@ -21,6 +21,7 @@ from cnnbench.record import draw_preview, draw_run, record_evaluation, record_sk
 from cnnbench.reproducibility import environment, set_deterministic
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RunFolder
 from cnnbench.resume import fingerprint
+from cnnbench.text import printable_lines
 from cnnbench.training.loggers import open_logger
 from cnnbench.training.tasks import task_of
 from cnnbench.training.trainer import Outcome, fit
@@ -168,10 +169,17 @@ class _LogFile(logging.FileHandler):
         """Nothing: the error that stops the run is the one to tell."""
 
 
+class _Printable(logging.Formatter):
+    """Names of classes and files may hold what a terminal would obey, and logs are looked at there."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
+
+
 @contextmanager
 def _logged_to(path: Path) -> Iterator[None]:
     handler = _LogFile(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
         yield

@@ -15,8 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from cnnbench.plain_files import check_kinds, damaged, read_csv, read_json, read_sealed_yaml, sealed_yaml
+from cnnbench.plain_files import read_yaml as read_yaml
+from cnnbench.regular_files import refuse_links
+from cnnbench.run_checks import STATUS, SUMMARY
+from cnnbench.run_checks import read_confusion as read_confusion
+from cnnbench.run_checks import read_predictions as read_predictions
+from cnnbench.text import for_csv
 from cnnbench.whole_files import locked, remove_temporary, replacing
 
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
@@ -55,8 +61,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_yaml(path: Path, value: Any) -> None:
-    """Write YAML in the order given."""
-    write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+    """Write YAML in the order given, sealed: its last line is the SHA-256 of those above."""
+    write_bytes(path, sealed_yaml(value))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -66,10 +72,10 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def csv_line(cells: Iterable[Any]) -> str:
-    """A row of a CSV file, ended by a line feed; None is an empty cell."""
+    """A row of a CSV file, ended by a line feed; None is an empty cell, and no text is a spreadsheet's formula."""
     line = io.StringIO(newline="")
     # With its own line end, Python 3.11's writer would leave a carriage return inside a cell unquoted.
-    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    csv.writer(line, lineterminator="\r\n").writerow(map(for_csv, cells))
     return line.getvalue().removesuffix("\r\n") + "\n"
 
 
@@ -85,36 +91,6 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
             raise ValueError(f"array {name!r} holds Python objects")
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     write_bytes(path, content.getvalue())
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        ValueError: it is not valid JSON; the message names the file.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file of plain data.
-
-    Raises:
-        ValueError: it is not valid YAML, or holds tags; the message names the file.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, each a dict by column."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 class RunFolder:
@@ -137,13 +113,15 @@ class RunFolder:
         """A folder that holds a run.
 
         Raises:
-            ValueError: it is missing or holds no `config.yaml`; the message says what a run folder looks like.
+            ValueError: it is missing or holds no `config.yaml`, and the message says what a run folder looks like; or
+                it holds a symbolic link.
         """
         run = cls(path)
         if not (run.path / "config.yaml").is_file():
             inner = [child.name for child in sorted(run.path.iterdir()) if (child / "config.yaml").is_file()]
             hint = f" It is a sweep: name one of its runs, such as {run.path / inner[0]}." if inner else ""
             raise ValueError(f"{str(path)!r} is not a run folder: it has no config.yaml.{hint}")
+        refuse_links(run.path)
         return run
 
     @property
@@ -188,12 +166,22 @@ class RunFolder:
         """The resolved config, as plain data.
 
         Raises:
-            ValueError: `config.yaml` is missing or not a mapping.
+            ValueError: `config.yaml` has changed since it was written, or is no mapping.
         """
-        config = read_yaml(self.path / "config.yaml")
-        if not isinstance(config, dict):
-            raise ValueError(f"{self.path / 'config.yaml'} is damaged: it holds no keys")
-        return config
+        path = self.path / "config.yaml"
+        return check_kinds(path, read_sealed_yaml(path), {})
+
+    def overrides(self) -> list[str]:
+        """What the user typed.
+
+        Raises:
+            ValueError: `overrides.yaml` has changed since it was written, or is no list of text.
+        """
+        path = self.path / "overrides.yaml"
+        values = read_sealed_yaml(path)
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            damaged(path, "it is no list of text")
+        return values
 
     def set_status(self, state: str, message: str = "") -> None:
         """Say how the run stands: running, finished, failed or interrupted."""
@@ -208,7 +196,7 @@ class RunFolder:
     def status(self) -> dict[str, Any]:
         """The last status, or an empty dict before there is one."""
         path = self.path / "status.json"
-        return read_json(path) if path.is_file() else {}
+        return check_kinds(path, read_json(path), STATUS) if path.is_file() else {}
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write `metrics.csv`, a row an epoch."""
@@ -233,7 +221,7 @@ class RunFolder:
         if not path.is_file():
             state = self.status().get("state", "unknown")
             raise ValueError(f"{str(self.path)!r} has no summary.json: the run is not finished (its state: {state})")
-        return read_json(path)
+        return check_kinds(path, read_json(path), SUMMARY)
 
 
 def write_evaluation(
@@ -258,19 +246,6 @@ def write_evaluation(
     _write_cells(folder / "confusion_matrix.csv", [["true", *class_names], *rows])
     write_csv(folder / "per_class.csv", per_class)
     write_npz(folder / "predictions.npz", labels=labels, predictions=predictions, probabilities=probabilities)
-
-
-def read_predictions(folder: Path) -> dict[str, np.ndarray]:
-    """The arrays of `predictions.npz`; one that would need pickle is refused by numpy."""
-    with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
-
-
-def read_confusion(folder: Path) -> tuple[list[str], np.ndarray]:
-    """Class names and the (K, K) counts of `confusion_matrix.csv`."""
-    with open(folder / "confusion_matrix.csv", encoding="utf-8", newline="") as file:
-        header, *rows = list(csv.reader(file))
-    return header[1:], np.array([[int(cell) for cell in row[1:]] for row in rows], dtype=np.int64)
 
 
 def find_runs(folders: Iterable[Path]) -> list[RunFolder]:

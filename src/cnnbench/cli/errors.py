@@ -9,6 +9,7 @@ from types import TracebackType
 
 from cnnbench import interruption
 from cnnbench.interruption import Terminated
+from cnnbench.text import printable_lines
 
 FAILED, WRONG, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
@@ -51,7 +52,7 @@ class exit_codes:
 
 
 def _leave(message: str, code: int) -> None:
-    print(message, file=sys.stderr)
+    print(printable_lines(message), file=sys.stderr)
     raise SystemExit(code)
 
 

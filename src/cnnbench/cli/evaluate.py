@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cnnbench.cli import compose
+from cnnbench.text import for_output, printable
 
 
 def evaluate(
@@ -23,5 +24,5 @@ def evaluate(
         run, split=split, data=data, options=options, folder=path, root=root, device=device, batch_size=batch_size
     )
     for name, value in metrics.items():
-        print(f"{name:<10} {value:.4f}" if isinstance(value, float) else f"{name:<10} {value}")
-    print(folder)
+        print(f"{name:<10} {value:.4f}" if isinstance(value, float) else f"{name:<10} {printable(str(value))}")
+    print(for_output(folder))

@@ -14,13 +14,11 @@ from rich.cells import cell_len
 from cnnbench import results, whole_files
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.inputs import image_files
-from cnnbench.data.images import shown_name
 from cnnbench.data.polarity import LIGHT_ON_DARK
 from cnnbench.prediction import Prediction, Predictor
 from cnnbench.registry import unknown
+from cnnbench.text import shown_name
 
-# What makes a spreadsheet take a cell for a formula, also in its full-width forms.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 COLUMNS = ("class", "probability")
 
 
@@ -48,7 +46,7 @@ class Csv:
     """A row for each file. A name that a spreadsheet would take for a formula gets an apostrophe in front."""
 
     def __init__(self, class_names: Sequence[str], top: int) -> None:
-        self.names = [_harmless(name) for name in class_names]
+        self.names = [_text(name) for name in class_names]
         self.top = top
         numbered = [name if place == 1 else f"{name}_{place}" for place in range(1, top + 1) for name in COLUMNS]
         self.head = results.csv_line(["file", *numbered, "error"])
@@ -58,7 +56,7 @@ class Csv:
         """Probabilities in full: read as a float32, they are the model's to the bit."""
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
         cells = [cell for number, share in pairs for cell in (self.names[number], share)] or [""] * (2 * self.top)
-        return results.csv_line([_harmless(prediction.file), *cells, _harmless(prediction.error or "")])
+        return results.csv_line([_text(prediction.file), *cells, prediction.error or ""])
 
 
 class Json:
@@ -192,11 +190,6 @@ def _opened(out: Path | None) -> Iterator[BinaryIO]:
     else:
         with whole_files.replacing(out) as file:
             yield file
-
-
-def _harmless(text: str) -> str:
-    """A cell that no spreadsheet computes."""
-    return f"'{_text(text)}" if text.startswith(FORMULA) else _text(text)
 
 
 def _text(name: str) -> str:

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from cnnbench.report.comparison import Comparison, cells
+from cnnbench.text import for_table, printable
 
 if TYPE_CHECKING:  # it brings torch, which a sweep's own process does without
     from cnnbench.analysis import Summary, Window
@@ -16,32 +16,32 @@ if TYPE_CHECKING:  # it brings torch, which a sweep's own process does without
 
 def show_run(summary: Mapping[str, Any]) -> None:
     """Print what a run came to."""
-    title = f"{summary['model']} on {summary['data']}, seed {summary['seed']}"
-    table = Table(title=title, title_justify="left", min_width=len(title))
+    known = {key: value for key, value in summary.items() if value is not None}  # a loss that is not finite is null
+    title = printable(f"{known.get('model')} on {known.get('data')}, seed {known.get('seed')}")
+    table = Table(title=for_table(title), title_justify="left", min_width=len(title))
     table.add_column("result")
     table.add_column("value", justify="right")
-    classes = (
-        {
-            "test accuracy": f"{summary['test/accuracy']:.2%}",
-            "test F1 macro": f"{summary['test/f1_macro']:.4f}",
-        }
-        if "test/accuracy" in summary
-        else {}
-    )
     values = {
-        **classes,
-        "test loss": f"{summary['test/loss']:.4f}",
-        "test images": f"{summary['test_images']:,}",
-        "parameters": f"{summary['parameters']:,}",
-        "MACs": f"{summary['macs']:,}",
-        "best epoch": f"{summary['best_epoch']} of {summary['epochs']}",
-        "training": f"{summary['train_seconds']:.1f} s",
-        "speed": f"{summary['images_per_second']:,.0f} images/s",
-        "device": summary["device"],
+        "test accuracy": _shown(known, "test/accuracy", ".2%"),
+        "test F1 macro": _shown(known, "test/f1_macro", ".4f"),
+        "test loss": _shown(known, "test/loss", ".4f"),
+        "test images": _shown(known, "test_images", ","),
+        "parameters": _shown(known, "parameters", ","),
+        "MACs": _shown(known, "macs", ","),
+        "best epoch": f"{_shown(known, 'best_epoch')} of {_shown(known, 'epochs')}",
+        "training": f"{_shown(known, 'train_seconds', '.1f')} s",
+        "speed": f"{_shown(known, 'images_per_second', ',.0f')} images/s",
+        "device": _shown(known, "device"),
     }
+    if "test/accuracy" not in summary:  # it has no classes
+        del values["test accuracy"], values["test F1 macro"]
     for name, value in values.items():
-        table.add_row(name, value)
+        table.add_row(name, for_table(value))
     _console().print(table, highlight=False)
+
+
+def _shown(known: Mapping[str, Any], key: str, form: str = "") -> str:
+    return format(known[key], form) if key in known else "unknown"
 
 
 def show_comparison(compared: Comparison) -> None:
@@ -54,11 +54,11 @@ def show_comparison(compared: Comparison) -> None:
     for number in shown:
         table.add_column(header[number], justify="left" if number == 0 else "right")
     for row in rows:
-        table.add_row(*(escape(row[number]) for number in shown))
+        table.add_row(*(for_table(row[number]) for number in shown))
     console.print(table)
     notes = [*compared.notes, "More columns are in comparison.md."] if left_out else compared.notes
     for note in notes:
-        console.print(escape(note), highlight=False)
+        console.print(for_table(note), highlight=False)
 
 
 def show_summary(title: str, batch_size: int, described: "Summary") -> None:
@@ -81,7 +81,9 @@ def show_summary(title: str, batch_size: int, described: "Summary") -> None:
             "field": times(layer.receptive_field),
             "jump": _compact(layer.jump),
         }
-        table.add_row(escape(layer.name), layer.kind, *(text for name, text in cells.items() if name not in left_out))
+        table.add_row(
+            for_table(layer.name), layer.kind, *(text for name, text in cells.items() if name not in left_out)
+        )
     console.print(table)
     for name, value in totals(described, batch_size).items():
         console.print(f"{name:<20} {value}", highlight=False)
@@ -104,7 +106,7 @@ def show_models(models: Sequence[tuple[str, int, "Summary"]]) -> None:
     for first in range(0, len(columns), fitting):
         table = Table("total", title="Comparison", title_justify="left", box=box.SIMPLE)
         for label, _ in columns[first : first + fitting]:
-            table.add_column(escape(label), justify="right", max_width=24, overflow="fold")
+            table.add_column(for_table(label), justify="right", max_width=24, overflow="fold")
         for name in columns[0][1]:
             table.add_row(name, *(values[name] for _, values in columns[first : first + fitting]))
         console.print(table)

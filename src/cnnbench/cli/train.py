@@ -14,6 +14,7 @@ from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.sweep import shown
 from cnnbench.config import Config
 from cnnbench.results import FINISHED, RunFolder
+from cnnbench.text import for_output, printable, printable_lines
 from cnnbench.whole_files import InUse
 
 log = logging.getLogger("cnnbench")
@@ -23,7 +24,7 @@ class _AboveTheBar(logging.Handler):
     """Prints a message on stderr without tearing a progress bar apart; tracebacks stay in the log file."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(record.getMessage(), file=sys.stderr)
+        tqdm.write(printable_lines(record.getMessage()), file=sys.stderr)
 
 
 def train(overrides: Sequence[str], *, multirun: bool) -> None:
@@ -94,9 +95,9 @@ def _resume(overrides: Sequence[str]) -> None:
     config = resumed(run.config(), others)
     finished = run.status().get("state") == FINISHED
     if finished and config.trainer.epochs == run.config()["trainer"]["epochs"]:
-        print(f"{run.path} is finished: nothing to resume", file=sys.stderr)
+        print(f"{printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)
         tables.show_run(run.summary())
     else:
-        before = [text for text in results.read_yaml(run.path / "overrides.yaml") if text not in others]
+        before = [text for text in run.overrides() if text not in others]
         tables.show_run(_run(config, run.path, [*before, *others], resume=True))
-    print(run.path)
+    print(for_output(run.path))

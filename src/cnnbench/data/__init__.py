@@ -6,8 +6,8 @@ from cnnbench.data.augmentation import Augmentation
 from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, data_shape, load_source
 from cnnbench.data.loader import Batches, normalize
 from cnnbench.data.preparation import prepare
-from cnnbench.data.reading import shown_name
 from cnnbench.data.sampling import balanced_weights
+from cnnbench.text import shown_name
 
 registry.discover(_package)
 

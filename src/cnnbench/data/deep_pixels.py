@@ -10,7 +10,7 @@ import sys
 import numpy as np
 from PIL import Image, ImageFile
 
-from cnnbench.data.reading import Refused
+from cnnbench.regular_files import Refused
 
 _SPACE = b" \t\n\r\v\f"
 _DIGITS = b"0123456789"

@@ -12,7 +12,8 @@ from torch import Tensor
 from cnnbench.data.images import MAX_BYTES, BadImage, Decoding, OtherSize, decode_bytes, decode_image, probe
 from cnnbench.data.pixel_store import Block
 from cnnbench.data.processes import in_processes, stopping
-from cnnbench.data.reading import Refused, read_regular, shown_name
+from cnnbench.regular_files import Refused, read_regular
+from cnnbench.text import shown_name
 
 BLOCK_FILES, BLOCK_BYTES = 256, 2**20  # files handed over together, and how large they may be as files
 UNIT_BYTES = 2**22  # of decoded images handed over together

@@ -24,9 +24,9 @@ from cnnbench.data.listing import Listing, list_folder
 from cnnbench.data.listing_csv import list_csv
 from cnnbench.data.memory import parse_bytes, total_memory
 from cnnbench.data.pixel_store import Damaged, Stored, Writer, open_store
-from cnnbench.data.reading import shown_name
 from cnnbench.processors import cores
 from cnnbench.registry import register, unknown
+from cnnbench.text import shown_name
 
 log = logging.getLogger("cnnbench")
 

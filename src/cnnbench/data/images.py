@@ -48,7 +48,8 @@ from PIL import (  # noqa: F401
 )
 
 from cnnbench.data.deep_pixels import eight_bits
-from cnnbench.data.reading import Refused, printable, read_regular, shown_name
+from cnnbench.regular_files import Refused, read_regular
+from cnnbench.text import printable, shown_name
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 RESIZES = ("stretch", "pad", "crop")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cnnbench.data.reading import shown_name
+from cnnbench.text import shown_name
 
 SPLITS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 SHOWN = 5  # names that an error lists

@@ -4,7 +4,7 @@ import csv
 import os
 
 from cnnbench.data.listing import SPLITS, File, Listing, listed
-from cnnbench.data.reading import shown_name
+from cnnbench.text import shown_name
 
 SHOWN_ROWS = 5  # bad rows that an error describes
 

@@ -1,24 +1,58 @@
-"""The classic sets that torchvision knows, read from `root` or, if allowed, downloaded to it by torchvision."""
+"""The classic sets that torchvision knows, from the files it knows them by; if allowed, downloaded by it.
 
-import contextlib
-import os
-import socket
-from collections.abc import Callable, Iterator
+They are read here, not by torchvision: as data alone (it unpickles CIFAR), with every size checked before it is
+believed, and a second sooner.
+"""
+
+import hashlib
+import io
+import string
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from cnnbench.data.archives import decompressed
+from cnnbench.data.cifar_files import images_of, names_of, numbers_of, read_pickle
 from cnnbench.data.dataset import DatasetInfo, Source, Split
+from cnnbench.data.downloads import fetch
+from cnnbench.data.idx import find_idx, read_idx
 from cnnbench.registry import register, unknown
+from cnnbench.regular_files import Refused, read_regular
+from cnnbench.text import printable, shown_name
 
-EMNIST_CLASSES = {"balanced": 47, "byclass": 62, "bymerge": 47, "digits": 10, "letters": 26, "mnist": 10}
+IDX_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
+MNIST_FILES = tuple(f"{part}-{kind}" for part in ("train", "t10k") for kind in IDX_KINDS)
 FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 KMNIST = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 DIGITS = tuple("0123456789")
-DOWNLOAD_TIMEOUT_SECONDS = 30
+CHARACTERS = tuple(sorted(string.digits + string.ascii_letters))
+DISTINCT = tuple(one for one in CHARACTERS if one not in set("cijklmopsuvwxyz"))  # from their capitals
+EMNIST_NAMES = {
+    "balanced": DISTINCT,
+    "byclass": CHARACTERS,
+    "bymerge": DISTINCT,
+    "digits": DIGITS,
+    "letters": tuple(string.ascii_lowercase),
+    "mnist": DIGITS,
+}
+LARGEST_FILE = 2**28  # bytes; SVHN's training images have 1.9e8
+# The MD5 that torchvision, too, asks of these files before it parses them.
+CHECKSUMS = {
+    "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "cifar-10-batches-py/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "cifar-10-batches-py/data_batch_4": "634d18415352ddfa80567beed471001a",
+    "cifar-10-batches-py/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
+    "cifar-10-batches-py/batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+    "cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d",
+    "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+    "cifar-100-python/meta": "7973b15100ade9c7d40fb424638fde48",
+    "SVHN/train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+    "SVHN/test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+}
 SHAPES = {  # one image and the number of classes
     "mnist": ((1, 28, 28), 10),
     "fashion_mnist": ((1, 28, 28), 10),
@@ -60,14 +94,11 @@ def emnist(root: str, download: bool, split: str) -> Source:
         split: balanced (47 classes), byclass (62), bymerge (47), digits, letters (26) or mnist.
     """
     emnist_shape(split)
-    train, test = (
-        _read("emnist", root, download, "EMNIST/raw", "EMNIST", split=split, train=train) for train in (True, False)
-    )
-    # `letters` counts from 1 and names an empty class 0.
-    shift = 1 if split == "letters" else 0
-    names = tuple(str(name) for name in train.classes)[shift:]
-    images = [raw.data.transpose(-1, -2).contiguous().unsqueeze(1) for raw in (train, test)]
-    return _source("emnist", names, images[0], train.targets - shift, images[1], test.targets - shift)
+    files = [f"emnist-{split}-{part}-{kind}" for part in ("train", "test") for kind in IDX_KINDS]
+    # They lie on their side, and `letters` counts from 1.
+    first = 1 if split == "letters" else 0
+    names = EMNIST_NAMES[split]
+    return _idx("emnist", "EMNIST", root, download, names, files=files, first_label=first, turned=True)
 
 
 @register("data_shape", "emnist")
@@ -77,113 +108,202 @@ def emnist_shape(split: str) -> tuple[tuple[int, ...], int]:
     Raises:
         ValueError: there is no such split.
     """
-    if split not in EMNIST_CLASSES:
-        raise ValueError(unknown("data.split", split, EMNIST_CLASSES))
-    return (1, 28, 28), EMNIST_CLASSES[split]
+    if split not in EMNIST_NAMES:
+        raise ValueError(unknown("data.split", split, EMNIST_NAMES))
+    return SHAPES["mnist"][0], len(EMNIST_NAMES[split])
 
 
 @register("data", "qmnist")
 def qmnist(root: str, download: bool) -> Source:
     """QMNIST: MNIST's 60,000 training digits rebuilt, and 60,000 test digits (arXiv:1905.10498)."""
-    train, test = (_read("qmnist", root, download, "QMNIST/raw", "QMNIST", what=what) for what in ("train", "test"))
-    labels = [raw.targets[:, 0].long() for raw in (train, test)]
-    return _source("qmnist", DIGITS, train.data.unsqueeze(1), labels[0], test.data.unsqueeze(1), labels[1])
+    files = [f"qmnist-{part}-{kind}" for part in ("train", "test") for kind in ("images-idx3-ubyte", "labels-idx2-int")]
+    return _idx("qmnist", "QMNIST", root, download, DIGITS, files=files)
 
 
 @register("data", "usps")
 def usps(root: str, download: bool) -> Source:
     """USPS: 7,291 + 2,007 digits from envelopes, 16×16 grey (Hull, 1994)."""
-    splits = [_read("usps", root, download, "USPS", "USPS", train=train) for train in (True, False)]
-    arrays = [torch.from_numpy(np.ascontiguousarray(raw.data)).unsqueeze(1) for raw in splits]
-    return _source("usps", DIGITS, arrays[0], splits[0].targets, arrays[1], splits[1].targets)
+    paths = _files("usps", "USPS", "USPS", root, download, ("usps.bz2", "usps.t.bz2"))
+    return _source("usps", DIGITS, [_usps(path) for path in paths], paths)
 
 
 @register("data", "svhn")
 def svhn(root: str, download: bool) -> Source:
     """SVHN: 73,257 + 26,032 house numbers in colour, 32×32 (Netzer et al., 2011)."""
-    splits = [_read("svhn", root, download, "SVHN", "SVHN", split=split) for split in ("train", "test")]
-    arrays = [torch.from_numpy(np.ascontiguousarray(raw.data)) for raw in splits]
-    return _source("svhn", DIGITS, arrays[0], splits[0].labels, arrays[1], splits[1].labels)
+    from scipy.io import loadmat
+
+    paths = _files("svhn", "SVHN", "SVHN", root, download, ("train_32x32.mat", "test_32x32.mat"))
+    parts = []
+    for path in paths:
+        # Only the publisher's own file gets so far.
+        found = loadmat(io.BytesIO(_known(path)), variable_names=["X", "y"])
+        labels = found["y"].astype(np.int64).ravel()
+        parts.append((np.ascontiguousarray(found["X"].transpose(3, 2, 0, 1)), np.where(labels == 10, 0, labels)))
+    return _source("svhn", DIGITS, parts, paths)
 
 
 @register("data", "cifar10")
 def cifar10(root: str, download: bool) -> Source:
     """CIFAR-10: 50,000 + 10,000 colour photographs in 10 classes, 32×32 (Krizhevsky, 2009)."""
-    return _cifar("cifar10", "CIFAR10", "cifar-10-batches-py", root, download)
+    files = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
+    return _cifar("cifar10", "CIFAR10", "cifar-10-batches-py", root, download, files, "labels", "label_names")
 
 
 @register("data", "cifar100")
 def cifar100(root: str, download: bool) -> Source:
     """CIFAR-100: 50,000 + 10,000 colour photographs in 100 classes, 32×32 (Krizhevsky, 2009)."""
-    return _cifar("cifar100", "CIFAR100", "cifar-100-python", root, download)
+    files, names = ("train", "test", "meta"), "fine_label_names"
+    return _cifar("cifar100", "CIFAR100", "cifar-100-python", root, download, files, "fine_labels", names)
 
 
-def _idx(name: str, class_name: str, root: str, download: bool, names: tuple[str, ...]) -> Source:
-    train, test = (_read(name, root, download, f"{class_name}/raw", class_name, train=train) for train in (True, False))
-    return _source(name, names, train.data.unsqueeze(1), train.targets, test.data.unsqueeze(1), test.targets)
+def _idx(
+    name: str,
+    class_name: str,
+    root: str,
+    download: bool,
+    names: tuple[str, ...],
+    *,
+    files: Sequence[str] = MNIST_FILES,
+    first_label: int = 0,
+    turned: bool = False,
+) -> Source:
+    """A set of four IDX files: training images and labels, test images and labels.
+
+    Args:
+        turned: whether rows and columns are exchanged.
+    """
+    paths = _files(name, class_name, f"{class_name}/raw", root, download, files)
+    parts = []
+    for images_file, labels_file in (paths[:2], paths[2:]):
+        images, labels = read_idx(images_file), read_idx(labels_file)
+        if images.dtype != np.uint8 or images.ndim != 3:
+            raise ValueError(f"data={name}: {shown_name(images_file)} holds no grey images of bytes")
+        if labels.ndim == 2 and labels.shape[1]:  # QMNIST's: the digit, then who wrote it and when
+            labels = labels[:, 0]
+        images = np.ascontiguousarray(images.transpose(0, 2, 1)) if turned else images
+        parts.append((images[:, None], labels.astype(np.int64) - first_label))
+    return _source(name, names, parts, paths[::2])
 
 
-def _cifar(name: str, class_name: str, folder: str, root: str, download: bool) -> Source:
-    splits = [_read(name, root, download, folder, class_name, train=train) for train in (True, False)]
-    arrays = [torch.from_numpy(np.ascontiguousarray(raw.data.transpose(0, 3, 1, 2))) for raw in splits]
-    return _source(name, tuple(splits[0].classes), arrays[0], splits[0].targets, arrays[1], splits[1].targets)
+def _cifar(
+    name: str,
+    class_name: str,
+    folder: str,
+    root: str,
+    download: bool,
+    files: Sequence[str],
+    labels_key: str,
+    names_key: str,
+) -> Source:
+    """Batches of training images, one of test images, and the names of the classes."""
+    paths = _files(name, class_name, folder, root, download, files)
+    batches = []
+    for path in paths:
+        content = _known(path)
+        try:
+            found = read_pickle(content)
+            if path is paths[-1]:
+                names = names_of(found, names_key)
+            else:
+                batches.append((images_of(found), np.array(numbers_of(found, labels_key), np.int64)))
+        except (Refused, OverflowError) as error:
+            raise ValueError(f"data={name}: {shown_name(path)} is refused: {error}") from None
+    train = [np.concatenate(part) for part in zip(*batches[:-1], strict=True)]
+    return _source(name, tuple(map(printable, names)), [(train[0], train[1]), batches[-1]], [paths[0], paths[-2]])
+
+
+def _usps(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A line for each image: its label from 1, and its pixels as `number:value` with values in -1…1."""
+    try:
+        rows = [line.split() for line in decompressed(path, largest=LARGEST_FILE).decode("ascii").splitlines()]
+        if {len(row) for row in rows} != {257}:
+            raise ValueError("its lines are not a label and 256 values")
+        values = np.array([[cell.rpartition(":")[2] for cell in row[1:]] for row in rows], np.float32)
+        if not (np.abs(values) <= 1).all():
+            raise ValueError("it has values outside -1…1")
+        pixels = ((values + 1) / 2 * 255).astype(np.uint8).reshape(-1, 1, 16, 16)
+        return pixels, np.array([int(row[0]) - 1 for row in rows], np.int64)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"data=usps: {shown_name(path)} is refused: {printable(str(error))}") from None
+
+
+def _known(path: Path) -> bytes:
+    """A file's content, if it is the publisher's.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        content = read_regular(path, LARGEST_FILE)
+    except Refused as error:
+        raise ValueError(f"{shown_name(path)} cannot be read: {error}") from None
+    expected = CHECKSUMS[f"{path.parent.name}/{path.name}"]
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != expected:
+        raise ValueError(
+            f"{shown_name(path)} is damaged, or not its publisher's: its MD5 is not {expected}. "
+            "Remove it to have it fetched anew"
+        )
+    return content
 
 
 def _source(
-    name: str, class_names: tuple[str, ...], train: Tensor, train_labels: Any, test: Tensor, test_labels: Any
+    name: str, class_names: tuple[str, ...], parts: Sequence[tuple[np.ndarray, np.ndarray]], paths: Sequence[Path]
 ) -> Source:
-    info = DatasetInfo(name, train.shape[1], train.shape[-1], class_names)
-    labels = [torch.as_tensor(values, dtype=torch.int64) for values in (train_labels, test_labels)]
-    return Source(info, Split(train, labels[0]), Split(test, labels[1]))
+    """Training and test images with labels that fit: as many, of this set's size, each the number of a class.
+
+    Args:
+        parts: images (N, C, H, W) and labels (N,) of each split.
+        paths: the file of each, for messages.
+    """
+    shape = SHAPES["mnist" if name == "emnist" else name][0]
+    splits = []
+    for (images, labels), path in zip(parts, paths, strict=True):
+        wrong = ""
+        if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
+            wrong = f"images of {' × '.join(map(str, images.shape))}, expected N × {' × '.join(map(str, shape))}"
+        elif labels.shape != (len(images),):
+            wrong = f"{len(images)} images, and {len(labels)} labels beside them"
+        elif not 0 <= labels.min() <= labels.max() < len(class_names):
+            wrong = f"labels from {labels.min()} to {labels.max()}, expected 0 to {len(class_names) - 1}"
+        if wrong:
+            raise ValueError(f"data={name}: {shown_name(path)} is damaged: it has {wrong}")
+        splits.append(Split(torch.from_numpy(images), torch.from_numpy(labels)))
+    info = DatasetInfo(name, shape[0], shape[-1], class_names)
+    return Source(info, splits[0], splits[1])
 
 
-def _read(name: str, root: str, download: bool, where: str, class_name: str, **arguments: Any) -> Any:
-    """One split as torchvision's dataset object, with one clear message where it cannot be had."""
-    import torchvision.datasets
+def _files(name: str, class_name: str, where: str, root: str, download: bool, wanted: Sequence[str]) -> list[Path]:
+    """Where a set's files are, fetched first if they are not there and may be.
 
+    Raises:
+        ValueError: they cannot be had; the message says where they belong.
+    """
     base = Path(root).expanduser()
-    # USPS and SVHN put their files straight into the root they are given; a folder of their own keeps it tidy.
-    folder = base / where if where in ("USPS", "SVHN") else base
-    dataset: Callable[..., Any] = getattr(torchvision.datasets, class_name)
-    try:
-        with _tidy(base), _socket_timeout():
-            if folder != base:
-                folder.mkdir(parents=True, exist_ok=True)
-            return dataset(folder, download=download, **arguments)
-    except (RuntimeError, OSError, ValueError, EOFError) as error:
-        tried = "downloading it failed" if download else "data.download=false forbids to fetch it"
-        raise ValueError(
-            f"data={name} is not in {(base / where).absolute()} and {tried} ({_first_line(error)}). "
-            f"Put torchvision's {class_name} files there, or name the folder that holds {where.split('/')[0]} "
-            "with data.root=DIR or the environment variable CNNBENCH_DATA"
-        ) from None
+    folder = base / where
+    reason = "data.download=false forbids to fetch it"
+    # Only IDX is read compressed.
+    find = find_idx if where.endswith("raw") else _find
+    if None in (found := [find(folder, file) for file in wanted]) and download:
+        try:
+            parts = ("train", "test") if class_name == "QMNIST" else (None,)
+            for part in parts:
+                fetch(class_name, base, folder, wanted, part)
+            reason = "what was downloaded does not hold them"
+        except (RuntimeError, OSError, ValueError, EOFError) as error:
+            reason = f"downloading it failed ({_first_line(error)})"
+        found = [find(folder, file) for file in wanted]
+    missing = [file for file, path in zip(wanted, found, strict=True) if path is None]
+    if not missing:
+        return [path for path in found if path is not None]
+    raise ValueError(
+        f"data={name} is not in {folder.absolute()} and {reason}. "
+        f"Put torchvision's {class_name} files there ({missing[0]} is missing), or name the folder that holds "
+        f"{where.split('/')[0]} with data.root=DIR or the environment variable CNNBENCH_DATA"
+    )
 
 
-@contextlib.contextmanager
-def _tidy(base: Path) -> Iterator[None]:
-    """Remove the empty folders that a failed download leaves behind."""
-    first_new = base
-    while not first_new.parent.exists():
-        first_new = first_new.parent
-    known = {Path(folder) for folder, _, _ in os.walk(base)} if base.exists() else set()
-    try:
-        yield
-    except BaseException:
-        for folder, _, _ in os.walk(first_new, topdown=False):
-            if Path(folder) not in known:
-                with contextlib.suppress(OSError):
-                    Path(folder).rmdir()
-        raise
-
-
-@contextlib.contextmanager
-def _socket_timeout() -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+def _find(folder: Path, name: str) -> Path | None:
+    return folder / name if (folder / name).is_file() else None
 
 
 def _first_line(error: BaseException) -> str:

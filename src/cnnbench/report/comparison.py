@@ -9,6 +9,7 @@ from typing import Any
 
 from cnnbench import results
 from cnnbench.results import FINISHED, RunFolder, find_runs
+from cnnbench.text import for_markdown
 
 ENOUGH_SEEDS = 6
 COLUMNS = ("model", "data", "seed", "parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch")
@@ -118,8 +119,8 @@ def write_comparison(compared: Comparison, folder: Path) -> None:
     results.write_csv(folder / "comparison.csv", [_group_row(group) for group in compared.groups])
     header, rows = cells(compared)
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    table = "\n".join("| " + " | ".join(_markdown(cell) for cell in line) + " |" for line in lines)
-    notes = "\n".join(f"- {_markdown(note)}" for note in compared.notes)
+    table = "\n".join("| " + " | ".join(for_markdown(cell) for cell in line) + " |" for line in lines)
+    notes = "\n".join(f"- {for_markdown(note)}" for note in compared.notes)
     results.write_text(folder / "comparison.md", f"# Comparison\n\n{table}\n\n{notes}\n")
 
 
@@ -238,7 +239,3 @@ def _p(difference: Paired | None) -> str:
 
 def _known(reference: Mapping[str, float], key: str, factor: float, digits: int) -> str:
     return f"{reference[key] * factor:.{digits}f}" if key in reference else ""
-
-
-def _markdown(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

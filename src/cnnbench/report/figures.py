@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cnnbench.results import RunFolder, read_confusion, read_predictions
+from cnnbench.results import RunFolder, read_confusion, read_predictions, replacing
+from cnnbench.text import for_figure
 
 CELLS_WITH_NUMBERS = 20  # beyond this many classes a cell is too small for its count
 RECONSTRUCTIONS = 8  # images in each half of that picture
@@ -79,7 +80,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     """A heatmap of each row's shares, rows true, columns predicted, with counts above 0 written in up to 20 classes."""
     count = len(class_names)
     side = min(16.0, 4.0 + 0.45 * count)
-    names = [_short(name) for name in class_names]
+    names = [for_figure(name) for name in class_names]
     numbers = count <= CELLS_WITH_NUMBERS
     small = 10 if numbers else max(5.0, 10 - count / 20)
     across = max(map(len, names)) < 4
@@ -158,7 +159,7 @@ def mistakes(
         x, y = place % columns, place // columns * (1 + caption)
         draw(axes, images[index], (x + 0.08, x + 0.92, y + 0.92 + caption, y + 0.08 + caption))
         share = probabilities[index, predictions[index]]
-        names = _short(class_names[labels[index]]), _short(class_names[predictions[index]])
+        names = for_figure(class_names[labels[index]]), for_figure(class_names[predictions[index]])
         text = f"true {names[0]}\nsaid {names[1]} ({share:.0%})"
         size = min(9.0, 175 / max(map(len, text.split("\n"))))  # a longer line would run into its neighbours
         axes.text(x + 0.5, y + caption + 0.04, text, ha="center", va="bottom", fontsize=size)
@@ -206,7 +207,7 @@ def augmented(
     figure.text(0.5, 1 - 0.15 / (height + top), title, ha="center", va="top", fontsize=11)
     for row in range(rows):
         shown = [images[row], *variants[row]]
-        texts = [_short(names[row]), *(text.replace("$", r"\$") for text in captions[row])]
+        texts = [for_figure(names[row]), *(text.replace("$", r"\$") for text in captions[row])]
         for column, (image, text) in enumerate(zip(shown, texts, strict=True)):
             x, y = column + gap * (column > 0), row * (1 + caption)
             _draw_image(axes, image, (x + 0.03, x + 0.97, y + 0.97, y + 0.03))
@@ -239,12 +240,7 @@ def _draw_signal(axes: Axes, signal: np.ndarray, extent: tuple[float, float, flo
 
 
 def _save(figure: Figure, path: Path) -> None:
-    # The least compression takes a third of the time, and a tenth more space.
-    figure.savefig(path, dpi=100, pil_kwargs={"compress_level": 1})
-
-
-def _short(name: str) -> str:
-    # A dollar sign would start mathematical text, and a line break would push other names away.
-    name = " ".join(name.split())
-    text = name if len(name) <= 16 else name[:15] + "…"
-    return text.replace("$", r"\$")
+    # In place of what is there, not through it: that may be a link to anywhere.
+    with replacing(path) as file:
+        # The least compression takes a third of the time, and a tenth more space.
+        figure.savefig(file, dpi=100, format="png", pil_kwargs={"compress_level": 1})

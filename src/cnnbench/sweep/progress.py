@@ -10,11 +10,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 
 from cnnbench.results import FAILED, FINISHED, RUNNING, RunFolder
 from cnnbench.sweep.folder import Job, SweepFolder
+from cnnbench.text import for_table, printable
 
 REFRESHES = 0.5  # seconds
 SHOWN = 8  # running jobs in the table
@@ -136,6 +136,7 @@ class Progress:
         )
 
     def _say(self, line: str) -> None:
+        line = printable(line)
         if self._live is None:
             print(line, file=sys.stderr, flush=True)
         elif "failed: " in line:
@@ -163,11 +164,11 @@ class Progress:
         waiting = len(self.waiting) - len(self.running)
         best = f"{self.best}  {self.label(self.best.job)}" if self.best else ""
         counts = self.done, len(self.running), self.failed, waiting
-        table.add_row(*map(str, counts), self.time_left(), escape(best))
+        table.add_row(*map(str, counts), self.time_left(), for_table(best))
         running = [job for job in self.waiting if job.name in self.running]
         for job in running[:SHOWN]:
             took = _clock(time.monotonic() - self.running[job.name])
-            table.add_row("", "", "", "", took, escape(f"job {job.name}  {self.label(job)}  {self._epochs(job)}"))
+            table.add_row("", "", "", "", took, for_table(f"job {job.name}  {self.label(job)}  {self._epochs(job)}"))
         return table
 
     def _epochs(self, job: Job) -> str:

@@ -1,9 +1,12 @@
-"""Files of a folder that anybody may have filled: read only if regular, named so that a terminal is safe."""
+"""Files of a folder that anybody may have filled: read only if they are regular and not too large."""
 
 import os
 import stat
 
+from cnnbench.text import shown_name
+
 _KINDS = (
+    (stat.S_ISLNK, "a symbolic link, not a file"),
     (stat.S_ISDIR, "a folder, not a file"),
     (stat.S_ISFIFO, "a FIFO, not a file"),
     (stat.S_ISSOCK, "a socket, not a file"),
@@ -18,35 +21,19 @@ class Refused(Exception):
     """A file that is not accepted; the text says why. Never seen outside: it becomes an error that names the file."""
 
 
-def shown_name(file: str | bytes | os.PathLike) -> str:
-    r"""A path as it may be printed: control and format characters (newlines, bidi marks) and bad UTF-8 as \x…, \u…."""
-    return printable(os.fsdecode(file))
-
-
-def printable(text: str) -> str:
-    """The text on one line, with nothing in it that a terminal would obey."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # how os.fsdecode carries a byte that is not UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()
-
-
-def read_regular(file: str | bytes | os.PathLike, max_bytes: int) -> bytes:
+def read_regular(file: str | bytes | os.PathLike, max_bytes: int, *, follow_links: bool = True) -> bytes:
     """A regular file's content; nothing else is opened, because opening alone may wait or have effects.
+
+    Args:
+        follow_links: whether the file may be a symbolic link to one.
 
     Raises:
         Refused: it is something else, has more than `max_bytes`, or cannot be read.
     """
     try:
         path = os.fspath(file)
-        _check_kind(os.stat(path), max_bytes)
-        descriptor = os.open(path, _OPEN_FLAGS)
+        _check_kind(os.stat(path, follow_symlinks=follow_links), max_bytes)
+        descriptor = os.open(path, _OPEN_FLAGS | (0 if follow_links else getattr(os, "O_NOFOLLOW", 0)))
         try:
             found = os.fstat(descriptor)
             _check_kind(found, max_bytes)
@@ -62,9 +49,37 @@ def read_regular(file: str | bytes | os.PathLike, max_bytes: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def check_regular(file: str | os.PathLike[str], max_bytes: int) -> int:
+    """The length of a file that may be opened.
+
+    Raises:
+        Refused: it is not regular, or has more than `max_bytes`.
+        OSError: it is not there.
+    """
+    found = os.stat(file)
+    _check_kind(found, max_bytes)
+    return found.st_size
+
+
 def _check_kind(found: os.stat_result, max_bytes: int) -> None:
     if not stat.S_ISREG(found.st_mode):
         kind = next((words for test, words in _KINDS if test(found.st_mode)), "not a regular file")
         raise Refused(kind)
     if found.st_size > max_bytes:
         raise Refused(f"{found.st_size:,} bytes: accepted are up to {max_bytes:,}")
+
+
+def refuse_links(folder: str | os.PathLike[str]) -> None:
+    """Look for symbolic links below a folder: through one, reading and writing would leave the folder.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    for inside, folders, files in os.walk(os.fspath(folder)):
+        for name in sorted((*folders, *files)):
+            path = os.path.join(inside, name)
+            if os.path.islink(path):
+                raise ValueError(
+                    f"{shown_name(path)} is a symbolic link: a run folder is read and written only as plain files. "
+                    "Put what it leads to in its place"
+                )

@@ -1,0 +1,61 @@
+"""What the files of a run folder must hold before anybody relies on it."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cnnbench.plain_files import damaged, read_cells, read_npz
+
+COUNT, NUMBER = (int, type(None)), (float, int, type(None))
+STATUS = dict.fromkeys(("state", "message", "started", "updated"), str)
+SUMMARY: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("model", "data", "task", "device", "test_labels_sha256"), str),
+    **dict.fromkeys(("seed", "parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"), COUNT),
+    **dict.fromkeys(("train_images", "val_images", "test_images"), COUNT),
+    **dict.fromkeys(("test/loss", "test/accuracy", "test/f1_macro", "train_seconds", "images_per_second"), NUMBER),
+}
+
+
+def read_predictions(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of `predictions.npz`.
+
+    Raises:
+        ValueError: it is damaged, would need pickle, or its arrays do not belong together.
+    """
+    path = folder / "predictions.npz"
+    arrays = read_npz(path)
+    labels, predictions, probabilities = (arrays.get(key) for key in ("labels", "predictions", "probabilities"))
+    if labels is None or predictions is None or probabilities is None:
+        damaged(path, "it lacks labels, predictions or probabilities")
+    count = labels.size
+    if labels.shape != (count,) or predictions.shape != (count,) or probabilities.shape[:-1] != (count,):
+        damaged(path, "labels, predictions and probabilities do not have a row for each image")
+    classes = probabilities.shape[-1]
+    for values in (labels, predictions):
+        if values.dtype.kind not in "iu" or (count and not 0 <= values.min() <= values.max() < classes):
+            damaged(path, f"labels and predictions are not whole numbers below its {classes} classes")
+    if probabilities.dtype.kind != "f":
+        damaged(path, "probabilities are no numbers")
+    return arrays
+
+
+def read_confusion(folder: Path) -> tuple[list[str], np.ndarray]:
+    """Class names and the (K, K) counts of `confusion_matrix.csv`.
+
+    Raises:
+        ValueError: it is no square table of counts.
+    """
+    path = folder / "confusion_matrix.csv"
+    header, *rows = read_cells(path) or [[]]
+    if [row[:1] for row in rows] != [[name] for name in header[1:]] or {len(row) for row in rows} != {len(header)}:
+        damaged(path, "it does not have the same classes as rows and columns")
+    try:
+        return header[1:], np.array([[_count(cell) for cell in row[1:]] for row in rows], dtype=np.int64)
+    except ValueError as error:
+        damaged(path, error)
+
+
+def _count(cell: str) -> int:
+    if not (cell.isascii() and cell.isdigit() and len(cell) < 19):
+        raise ValueError(f"{cell[:40]!r} is no count")
+    return int(cell)
