@@ -22,7 +22,10 @@ JOBS = "jobs.json"
 ASIDE = "set_aside"
 # What a command says beside what a run is: these may change between two calls that are the same sweep.
 BESIDE = ("sweep", "resume", "preview", "comparison")
-BESIDE_IN_TRAINER = ("timeout_minutes", "checkpoint_minutes", "keep")
+BESIDE_IN = {
+    "trainer": ("timeout_minutes", "checkpoint_minutes", "keep"),
+    "data": ("root", "download", "workers", "memory_limit", "cache"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Job:
 def config_hash(config: Mapping[str, Any]) -> str:
     """The SHA-256 of what a run is: its config as plain data, without what does not change its result."""
     own = {key: value for key, value in config.items() if key not in BESIDE}
-    own["trainer"] = {key: value for key, value in own["trainer"].items() if key not in BESIDE_IN_TRAINER}
+    for section, beside in BESIDE_IN.items():
+        own[section] = {key: value for key, value in own[section].items() if key not in beside}
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
