@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -156,8 +156,8 @@ class Progress:
         shown = [f"{axis}={given[axis]}" for axis in self.axes if axis in given]
         return " ".join(shown) or f"model={job.config['model']['name']} seed={job.config['seed']}"
 
-    def table(self) -> Table:
-        """The live table: counts, time left, the best so far, and the jobs that run."""
+    def table(self) -> Group:
+        """The live table: counts, time left and the best so far; below it, the jobs that run."""
         table = Table(title=f"Sweep of {self.total} jobs in {self.sweep.path.name}", title_justify="left")
         for name in ("done", "running", "failed", "waiting", "time left", "best so far"):
             table.add_column(name)
@@ -166,17 +166,16 @@ class Progress:
         counts = self.done, len(self.running), self.failed, waiting
         table.add_row(*map(str, counts), self.time_left(), for_table(best))
         running = [job for job in self.waiting if job.name in self.running]
-        for job in running[:SHOWN]:
-            took = _clock(time.monotonic() - self.running[job.name])
-            table.add_row("", "", "", "", took, for_table(f"job {job.name}  {self.label(job)}  {self._epochs(job)}"))
-        return table
+        return Group(table, *(for_table(self._line(job)) for job in running[:SHOWN]))
 
-    def _epochs(self, job: Job) -> str:
+    def _line(self, job: Job) -> str:
         try:
             epoch = len(RunFolder(self.sweep.path / job.name).metrics())
         except (OSError, ValueError):
             epoch = 0
-        return f"epoch {epoch + 1} of {job.config['trainer']['epochs']}"
+        epochs = job.config["trainer"]["epochs"]
+        at = f"epoch {epoch + 1} of {epochs}" if epoch < epochs else "being tested"
+        return f"job {job.name}: {self.label(job)}: {at}, {_clock(time.monotonic() - self.running[job.name])}"
 
 
 def _result(run: RunFolder, job: Job) -> Result:
