@@ -1,5 +1,5 @@
 # make demo · make test · make check · make bench · make fuzz; each makes the environment it needs in .venv, once.
-.PHONY: demo test check bench reproduce fuzz clean
+.PHONY: demo test check bench reproduce fuzz chaos clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -30,6 +30,9 @@ reproduce: $(VENV)/.developing
 
 fuzz: $(VENV)/.developing
 	$(BIN)/python benchmarks/fuzz_images.py
+
+chaos: $(VENV)/.developing
+	$(BIN)/python benchmarks/sweep_chaos.py
 
 clean:
 	rm -rf $(VENV) build dist

@@ -148,7 +148,9 @@ def _problem(config: dict[str, Any]) -> str | None:
 
 
 def _begin_jobs(connection: socket.socket, stream: BufferedRWPair, request: dict[str, Any], server: int) -> None:
-    if CAN_FORK:
+    import torch
+
+    if CAN_FORK and not torch.cuda.is_initialized():  # CUDA does not survive a fork
         _do_jobs(stream, request, server)
     os.set_inheritable(connection.fileno(), True)
     arguments = ["-m", MODULE, "--jobs", str(connection.fileno()), json.dumps(request)]
