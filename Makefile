@@ -1,5 +1,5 @@
-# make demo · make test · make check · make bench · make fuzz; each makes the environment it needs in .venv, once.
-.PHONY: demo test check bench reproduce fuzz clean
+# make demo · make test · make check · make bench · make fuzz · make corrupt; each makes the environment it needs in .venv, once.
+.PHONY: demo test check bench reproduce fuzz corrupt clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -30,6 +30,9 @@ reproduce: $(VENV)/.developing
 
 fuzz: $(VENV)/.developing
 	$(BIN)/python benchmarks/fuzz_images.py
+
+corrupt: $(VENV)/.developing
+	$(BIN)/python benchmarks/corrupt.py
 
 clean:
 	rm -rf $(VENV) build dist

@@ -98,7 +98,7 @@ def test_train_evaluate_and_resume_a_finished_run(cnnbench, tmp_path):
     assert last.startswith("outputs/mlp_digits/")
     run = RunFolder(tmp_path / last)
     assert run.status()["state"] == "finished"
-    assert (run.path / "overrides.yaml").read_text().splitlines()[-1] == "- tags=[a,b]"
+    assert run.overrides()[-1] == "tags=[a,b]"
     assert f"{run.summary()['test/accuracy']:.2%}" in done.stdout
 
     measured = cnnbench("evaluate", last)
@@ -236,7 +236,8 @@ def test_version(cnnbench):
 @pytest.mark.parametrize("what", choices.LISTED)
 def test_list_describes_every_choice_in_a_line(what, cnnbench):
     lines = cnnbench("list", what).stdout.splitlines()
-    assert [line.split()[0] for line in lines] == choices.groups()[choices.LISTED[what]]
+    valid = choices.groups() | {"tune": list(choices.spaces())}
+    assert [line.split()[0] for line in lines] == valid[choices.LISTED[what]]
     assert all(len(line.split()) > 2 for line in lines)
 
 

@@ -114,9 +114,8 @@ class TrainerConfig:
 
 @dataclass
 class LoggerConfig:
-    """Where metrics go besides the run folder."""
+    """Where a run goes besides its folder: the name of each tracker, with its own options."""
 
-    name: str = "none"
     options: dict[str, Any] = field(default_factory=dict)
 
 

@@ -66,12 +66,12 @@ def record_evaluation(
     figures.draw_confusion(folder)
 
 
-def draw_run(run: RunFolder, evaluation: Evaluation, split: Split) -> None:
-    """Draw what only a training run has: its curves and, where there are classes, mistakes."""
+def draw_run(run: RunFolder, evaluation: Evaluation | None, split: Split) -> None:
+    """Draw what only a training run has: its curves and, where there are tested classes, mistakes."""
     from cnnbench.report import figures
 
     figures.draw_curves(run)
-    if evaluation.confusion is not None:
+    if evaluation is not None and evaluation.confusion is not None:
         figures.draw_mistakes(run, _Pictures(split))
         assert evaluation.labels is not None
         assert evaluation.predictions is not None

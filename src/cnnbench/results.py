@@ -27,6 +27,7 @@ from cnnbench.text import for_csv
 from cnnbench.whole_files import locked, remove_temporary, replacing
 
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+PRUNED = "pruned"  # stopped by a search that saw better ones
 
 
 def create_folder(path: Path) -> Path:
@@ -185,7 +186,7 @@ class RunFolder:
         return values
 
     def set_status(self, state: str, message: str = "") -> None:
-        """Say how the run stands: running, finished, failed or interrupted."""
+        """Say how the run stands: running, finished, failed, interrupted or pruned."""
         known = self.status()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         started = known.get("started", now)

@@ -7,10 +7,11 @@ from typing import Annotated, NoReturn
 import typer
 
 import cnnbench
-from cnnbench.cli.choices import complete_override, list_choices
+from cnnbench.cli.choices import LISTED, complete_override, complete_tuning, list_choices
 from cnnbench.cli.errors import exit_codes
 
 OVERRIDES_HELP = "Hydra overrides such as model=mlp trainer.epochs=5; `cnnbench list models` shows names."
+TUNE_HELP = "tune=SPACE, tune.trials=N, tune.workers=N and the like, and overrides of every trial as for train."
 
 app = typer.Typer(
     name="cnnbench",
@@ -69,6 +70,24 @@ def train(
         from cnnbench.cli.train import train as command
 
         command(overrides or [], multirun=multirun)
+
+
+@app.command()
+def tune(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help=TUNE_HELP, autocompletion=complete_tuning, show_default=False),
+    ] = None,
+) -> None:
+    """Search for good values of a config's keys, chosen on the validation split; the test images are never read.
+
+    `tune=NAME` names a search space (`cnnbench list spaces`) or one's own YAML file. The last line printed is the
+    study's folder; `resume=STUDY` goes on with it.
+    """
+    with exit_codes():
+        from cnnbench.cli.tune import tune as command
+
+        command(overrides or [])
 
 
 @app.command()
@@ -190,7 +209,7 @@ def report(
 
 @app.command(name="list")
 def list_names(
-    what: Annotated[str, typer.Argument(help="models, data, augment, experiments, optimizers, schedulers or loggers.")],
+    what: Annotated[str, typer.Argument(help=f"One of: {', '.join(LISTED)}.")],
 ) -> None:
     """Show what there is to choose from, a line each."""
     with exit_codes():

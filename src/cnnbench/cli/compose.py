@@ -117,8 +117,12 @@ def single(overrides: Sequence[str]) -> Config:
 
 
 def extending(overrides: Sequence[str]) -> list[str]:
-    """The overrides with `key={…}` as `++key={…}`, which adds keys; without, Hydra takes only keys that are there."""
-    return [f"++{text}" if re.match(r"[\w.]+=\s*\{", text) else text for text in overrides]
+    """The overrides in Hydra's words: `key={…}` as `++key={…}`, which adds keys, and several loggers as a list.
+
+    Without `++`, Hydra takes only keys that are there; `logger=a,b` would be a sweep, which nobody wants of loggers.
+    """
+    listed = [f"logger=[{text[7:]}]" if re.match(r"logger=[\w]+(,[\w]+)+$", text) else text for text in overrides]
+    return [f"++{text}" if re.match(r"[\w.]+=\s*\{", text) else text for text in listed]
 
 
 def launch(asked: Request, task: Callable[[DictConfig], Any]) -> list[Any]:
@@ -218,11 +222,11 @@ def _explained(parsed: Sequence[Override]) -> str | None:
         key = o.key_or_group
         if o.is_hydra_override() or o.is_delete() or key not in choices:
             continue
-        wanted = [str(v) for v in o.sweep_string_iterator()] if o.is_sweep_override() else [str(o.value())]
+        wanted = _wanted(o)
         for name in wanted:
             if name not in choices[key] and name != "None":
                 return unknown(key, name, choices[key])
-        valid.append(f"{key}={wanted[0]}" if wanted[0] != "None" else f"{key}=null")
+        valid.append(f"{key}={wanted[0] if wanted and wanted[0] != 'None' else 'null'}")
     hydra = _loaded()
     try:
         composed = hydra.compose_config("config", valid, RunMode.RUN, from_shell=False)
@@ -236,6 +240,14 @@ def _explained(parsed: Sequence[Override]) -> str | None:
         if not o.is_hydra_override() and not o.is_add() and key not in choices and key not in keys:
             return _unknown_key(key, keys, list(choices))
     return None
+
+
+def _wanted(o: Override) -> list[str]:
+    """The names that an override of a group gives: one, those of a sweep, or those of a list."""
+    if o.is_sweep_override():
+        return [str(value) for value in o.sweep_string_iterator()]
+    value = o.value()
+    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
 
 
 def _unknown_key(key: str, keys: list[str], group_names: list[str]) -> str:

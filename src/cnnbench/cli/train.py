@@ -8,28 +8,23 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 from cnnbench import results
 from cnnbench.cli import compose, tables
 from cnnbench.cli.errors import RunFailed
+from cnnbench.cli.messages import show_messages, shown
 from cnnbench.cli.report import show_study
+from cnnbench.config import to_dict
 from cnnbench.job import preview, run_job
+from cnnbench.loaded import config_of
 from cnnbench.parts import build_parts
 from cnnbench.report.writing import write_report
 from cnnbench.results import FINISHED, RunFolder
 from cnnbench.resume import resumed
-from cnnbench.text import for_output, printable, printable_lines
+from cnnbench.text import for_output, printable
 from cnnbench.whole_files import InUse
 
 log = logging.getLogger("cnnbench")
-
-
-class _AboveTheBar(logging.Handler):
-    """Prints a message on stderr without tearing a progress bar apart; tracebacks stay in the log file."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(printable_lines(record.getMessage()), file=sys.stderr)
 
 
 def train(overrides: Sequence[str], *, multirun: bool) -> None:
@@ -39,9 +34,7 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
         ValueError: the command is wrong; nothing has been written.
         RunFailed: a run started and did not finish.
     """
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    log.handlers = [_AboveTheBar()]
+    show_messages()
     if any(text.lstrip("+").startswith("resume=") for text in overrides):
         _resume(overrides)
         return
@@ -55,12 +48,12 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
             raise ValueError(f"preview=true draws images, and data={info.name} are signals")
     folder = results.create_folder(asked.folder)
     if previews:
-        print(_shown(preview(asked.jobs[0].config, folder)))
+        print(shown(preview(asked.jobs[0].config, folder)))
     elif asked.is_sweep:
         _sweep(asked, folder, overrides)
     else:
         tables.show_run(_run(asked.jobs[0].config, folder, overrides))
-        print(_shown(folder))
+        print(shown(folder))
 
 
 def _run(config: Any, folder: Path, overrides: Sequence[str], *, resume: bool = False) -> dict[str, Any]:
@@ -69,7 +62,7 @@ def _run(config: Any, folder: Path, overrides: Sequence[str], *, resume: bool = 
     except InUse:
         raise
     except Exception as error:
-        raise RunFailed(f"{type(error).__name__}: {error} (the log: {_shown(folder) / 'train.log'})") from error
+        raise RunFailed(f"{type(error).__name__}: {error} (the log: {shown(folder) / 'train.log'})") from error
 
 
 def _resume(overrides: Sequence[str]) -> None:
@@ -78,7 +71,7 @@ def _resume(overrides: Sequence[str]) -> None:
     if len(named) > 1:
         raise ValueError(f"resume={named[1]}: a command goes on with one run, and resume={named[0]} names another")
     run = RunFolder.existing(named[0])
-    config = resumed(run.config(), others)
+    config = resumed(to_dict(config_of(run)), others)
     finished = run.status().get("state") == FINISHED
     if finished and config.trainer.epochs == run.config()["trainer"]["epochs"]:
         print(f"{printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)
@@ -99,13 +92,13 @@ def _sweep(asked: compose.Request, folder: Path, overrides: Sequence[str]) -> No
             "jobs": [job.overrides for job in asked.jobs],
         },
     )
-    log.info("%d jobs in %s", len(asked.jobs), _shown(folder))
+    log.info("%d jobs in %s", len(asked.jobs), shown(folder))
     states = compose.launch(asked, run_in_sweep)
     show_study(write_report([folder], folder, strict=False))
-    print(_shown(folder))
+    print(shown(folder))
     failed = len(states) - states.count(FINISHED)
     if failed:
-        raise RunFailed(f"{failed} of {len(states)} runs failed: their states are in {_shown(folder) / 'results.csv'}")
+        raise RunFailed(f"{failed} of {len(states)} runs failed: their states are in {shown(folder) / 'results.csv'}")
 
 
 def run_in_sweep(composed: DictConfig) -> str:
@@ -122,9 +115,3 @@ def run_in_sweep(composed: DictConfig) -> str:
     except Exception as error:
         log.info("job %s failed: %s: %s", hydra.job.num, type(error).__name__, error)
     return str(RunFolder(folder).status().get("state", "failed"))
-
-
-def _shown(folder: Path) -> Path:
-    """The folder as a user would type it: relative to where they are, if it lies below."""
-    here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
