@@ -122,9 +122,9 @@ def test_a_sweep_makes_a_folder_a_job_and_a_table(cnnbench, tmp_path):
     sweep = tmp_path / done.stdout.splitlines()[-1]
     assert sweep.parent == tmp_path / "outputs/sweep"
     names = {path.name for path in sweep.iterdir()}
-    assert names == {"0", "1", "2", "3", "sweep.yaml", "results.csv", "comparison.csv", "comparison.md"}
+    assert names == {"0", "1", "2", "3", "sweep.yaml", "results.csv", "groups.csv", "report.md"}
     assert "model=lenet5" in done.stdout
-    assert "n = 2 seeds is few" in done.stdout
+    assert "at least 6 seeds are needed" in " ".join(done.stdout.split())
     summaries = [RunFolder(sweep / str(i)).summary() for i in range(4)]
     assert [(s["model"], s["seed"]) for s in summaries] == [("mlp", 0), ("mlp", 1), ("lenet5", 0), ("lenet5", 1)]
 
@@ -142,7 +142,7 @@ def test_one_failed_job_leaves_the_others_and_ends_with_1(cnnbench, tmp_path):
     assert "Traceback" not in done.stderr
     sweep = tmp_path / done.stdout.splitlines()[-1]
     assert [RunFolder(sweep / str(i)).status()["state"] for i in range(2)] == ["finished", "failed"]
-    assert "Not finished, and not in the table: 1." in done.stdout
+    assert "1 of 2 runs failed, and not counted: 1." in done.stdout
     assert "Traceback" in (sweep / "1/train.log").read_text()
 
 

@@ -179,6 +179,34 @@ def summary(
         )
 
 
+@app.command()
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Runs, sweeps, or folders of them, finished or not.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write it, instead of into the sweep or, of several, ./report.")
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The group to compare with, such as model=mlp; else the experiment's, or the first."),
+    ] = None,
+    target: Annotated[
+        float | None, typer.Option(help="Show how many epochs it took to reach this accuracy, such as 0.98.")
+    ] = None,
+    latex: Annotated[bool, typer.Option("--latex", help="Also write report.tex, tables for a paper.")] = False,
+) -> None:
+    """Compare runs: results.csv, groups.csv, report.md and report.html, with spread, intervals and tests.
+
+    Runs that differ only in their seed are a group. Runs on different test sets are not compared. The last line
+    printed is the report's folder.
+    """
+    with exit_codes():
+        from cnnbench.cli.report import report as command
+
+        command(folders, out=out, baseline=baseline, target=target, latex=latex)
+
+
 @app.command(name="list")
 def list_names(
     what: Annotated[str, typer.Argument(help=f"One of: {', '.join(LISTED)}.")],

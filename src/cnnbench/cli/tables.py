@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from cnnbench.analysis import Summary, Window
-from cnnbench.report.comparison import Comparison, cells
 from cnnbench.results import FINISHED
 from cnnbench.text import for_table, printable
 
@@ -67,7 +66,7 @@ def show_trials(
     finished = [row for row in rows if row["state"] == FINISHED]
     for row in sorted(finished, key=lambda row: row[monitor], reverse=maximize)[:BEST_SHOWN]:
         values = [f"{row[key]:.4g}" if isinstance(row[key], float) else str(row[key]) for key in keys]
-        shown = str(row["trial"]), f"{row[monitor]:.4f}", str(row["epochs"]), f"{row['seconds']:.1f}"
+        shown = str(row["trial"]), f"{row[monitor]:.4f}", str(row["epochs"]), f"{row['seconds'] or 0:.1f}"
         table.add_row(*shown, *map(for_table, values))
     if shares:
         table.add_section()
@@ -76,23 +75,6 @@ def show_trials(
     console.print(table, highlight=False)
     if shares:
         console.print("share: of the variance between finished trials (fANOVA); unsure below some 20 of them.")
-
-
-def show_comparison(compared: Comparison) -> None:
-    """Print the table that `comparison.md` holds, and its notes; a narrow terminal gets fewer columns."""
-    header, rows = cells(compared)
-    console = _console()
-    left_out = set() if console.width >= 130 else {"MACs", "field", "F1 macro", "seconds", "course's F1"}
-    shown = [number for number, name in enumerate(header) if name not in left_out]
-    table = Table(title="Comparison", title_justify="left")
-    for number in shown:
-        table.add_column(header[number], justify="left" if number == 0 else "right")
-    for row in rows:
-        table.add_row(*(for_table(row[number]) for number in shown))
-    console.print(table)
-    notes = [*compared.notes, "More columns are in comparison.md."] if left_out else compared.notes
-    for note in notes:
-        console.print(for_table(note), highlight=False)
 
 
 def show_summary(title: str, batch_size: int, described: Summary) -> None:

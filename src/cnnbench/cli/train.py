@@ -13,11 +13,12 @@ from cnnbench import results
 from cnnbench.cli import compose, tables
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.messages import show_messages, shown
+from cnnbench.cli.report import show_study
 from cnnbench.config import to_dict
 from cnnbench.job import preview, run_job
 from cnnbench.loaded import config_of
 from cnnbench.parts import build_parts
-from cnnbench.report.comparison import compare, write_comparison
+from cnnbench.report.writing import write_report
 from cnnbench.results import FINISHED, RunFolder
 from cnnbench.resume import resumed
 from cnnbench.text import for_output, printable
@@ -83,22 +84,17 @@ def _resume(overrides: Sequence[str]) -> None:
 
 def _sweep(asked: compose.Request, folder: Path, overrides: Sequence[str]) -> None:
     asked.folder = folder
-    first = asked.jobs[0].config
     results.write_yaml(
         folder / "sweep.yaml",
         {
             "overrides": list(overrides),
             "axes": asked.axes,
-            "baseline": first.comparison.baseline,
-            "reference": first.comparison.reference,
             "jobs": [job.overrides for job in asked.jobs],
         },
     )
     log.info("%d jobs in %s", len(asked.jobs), shown(folder))
     states = compose.launch(asked, run_in_sweep)
-    compared = compare(folder)
-    write_comparison(compared, folder)
-    tables.show_comparison(compared)
+    show_study(write_report([folder], folder, strict=False))
     print(shown(folder))
     failed = len(states) - states.count(FINISHED)
     if failed:

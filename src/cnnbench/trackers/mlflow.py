@@ -21,6 +21,9 @@ class _MLflow:
     def __init__(self, run: Tracked, *, tracking_uri: str, experiment: str) -> None:
         # It would report its use over the network, and fetch what to report.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        # A server that is not there would hold the run up for minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         from mlflow import MlflowClient
 
         for noisy in ("mlflow", "alembic"):

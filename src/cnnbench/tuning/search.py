@@ -57,6 +57,8 @@ class Search:
             finally:
                 dismiss(self.crew)
                 self._write()
+        if (ended := self._count_ended()) < self.trials:
+            log.info("%d of %d trials have ended, and no further one was started in time", ended, self.trials)
 
     def _count_ended(self) -> int:
         return sum(row["state"] != RUNNING for row in self.study.rows())

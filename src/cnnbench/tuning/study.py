@@ -120,7 +120,7 @@ class Study:
                 "state": states.get(frozen.state.name, RUNNING),
                 self.monitor: self._value(frozen),
                 "epochs": len(frozen.intermediate_values),
-                "seconds": frozen.user_attrs.get("seconds"),
+                "seconds": _number(frozen.user_attrs.get("seconds")),
                 **{name: rounded(frozen.params.get(name)) for name in self.space},
                 "message": frozen.user_attrs.get("message"),
                 "folder": str(frozen.number),
@@ -168,6 +168,11 @@ class Study:
         if self.settings.sampler == "random":
             return RandomSampler(seed=seed)
         return TPESampler(seed=seed, n_startup_trials=self.settings.startup_trials)
+
+
+def _number(attribute: Any) -> float | None:
+    """What the journal says; it may be a stranger's."""
+    return attribute if isinstance(attribute, int | float) else None
 
 
 def _pruner(settings: TuneSettings, most_epochs: int) -> "optuna.pruners.BasePruner":
