@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -61,19 +62,24 @@ def targets(folder: Path) -> list[Target]:
 
 
 def damages(content: bytes, flips: int, blocks: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """What the file might have become; what changes nothing is left out."""
+    """What the file might have become."""
     for number in range(flips):
         place = random.Random(f"{seed} bit {number}").randrange(8 * len(content))
         changed = bytearray(content)
         changed[place // 8] ^= 1 << place % 8
         yield "bits", bytes(changed)
-    for number in range(blocks):
+    yield from (("blocks", one) for one in islice(zeroed(content, seed), blocks))
+    for end in range(0, len(content), CUT if len(content) > SMALL else SMALL_CUT):
+        yield "cuts", content[:end]
+
+
+def zeroed(content: bytes, seed: int) -> Iterator[bytes]:
+    """The file with a block of zeros, anywhere that they change it; a file of zeros has no such place."""
+    for number in range(100_000):
         start = random.Random(f"{seed} block {number}").randrange(len(content))
         zeros = bytes(min(BLOCK, len(content) - start))
         if content[start : start + len(zeros)] != zeros:
-            yield "blocks", content[:start] + zeros + content[start + len(zeros) :]
-    for end in range(0, len(content), CUT if len(content) > SMALL else SMALL_CUT):
-        yield "cuts", content[:end]
+            yield content[:start] + zeros + content[start + len(zeros) :]
 
 
 def measure(target: Target, flips: int, blocks: int, seed: int) -> Counter[tuple[str, str]]:
