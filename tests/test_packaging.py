@@ -32,6 +32,7 @@ def test_the_wheel_holds_the_configs_and_nothing_foreign(installed):
     names = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
     configs = {f"cnnbench/configs/{path.relative_to(ROOT / 'configs')}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert configs <= names
+    assert {f"cnnbench/report/templates/report.{end}" for end in ("html.j2", "css", "js")} <= names
     assert all(name.startswith(("cnnbench/", "cnnbench-", "bin/cnnbench")) for name in names)
 
 

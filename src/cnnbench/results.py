@@ -21,6 +21,7 @@ from cnnbench.plain_files import read_yaml as read_yaml
 from cnnbench.regular_files import refuse_links
 from cnnbench.run_checks import STATUS, SUMMARY
 from cnnbench.run_checks import read_confusion as read_confusion
+from cnnbench.run_checks import read_mistakes as read_mistakes
 from cnnbench.run_checks import read_predictions as read_predictions
 from cnnbench.text import for_csv
 from cnnbench.whole_files import locked, remove_temporary, replacing

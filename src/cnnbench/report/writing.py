@@ -3,8 +3,6 @@
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import cnnbench
@@ -36,6 +34,8 @@ def write_report(
         ValueError: as `read_study`, before anything is written.
         OSError: the files cannot be written.
     """
+    from cnnbench.report.page import write_page  # what draws takes a second to import
+
     study = read_study(folders, baseline=baseline, target=target, strict=strict)
     out.mkdir(parents=True, exist_ok=True)
     results.write_csv(out / "results.csv", run_rows(study))
@@ -45,8 +45,7 @@ def write_report(
     results.write_text(out / "report.md", markdown(study, command, made))
     if latex:
         results.write_text(out / "report.tex", as_latex(study))
-    if find_spec("cnnbench.report.page"):
-        import_module("cnnbench.report.page").write_page(study, out)
+    write_page(study, out)
     return study
 
 
