@@ -32,6 +32,7 @@ def test_the_wheel_holds_the_configs_and_nothing_foreign(installed):
     names = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
     configs = {f"cnnbench/configs/{path.relative_to(ROOT / 'configs')}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert configs <= names
+    assert {f"cnnbench/report/templates/report.{end}" for end in ("html.j2", "css", "js")} <= names
     assert all(name.startswith(("cnnbench/", "cnnbench-", "bin/cnnbench")) for name in names)
 
 
@@ -86,6 +87,8 @@ def test_every_cnnbench_command_of_the_readme_works(line, finished, request):
     # The user's cache stays as it is, and matplotlib finds its list of fonts all the same.
     environment = os.environ | {"XDG_CACHE_HOME": str(finished / "cache"), "MPLCONFIGDIR": matplotlib.get_cachedir()}
     arguments = shlex.split(line)[1:]
+    if arguments[0] == "tune":
+        arguments += ["trainer.epochs=1", "data.train_limit=200", "tune.trials=2"]
     if arguments[0] == "train" and not any(a.startswith("resume=") for a in arguments):
         arguments += ["trainer.epochs=1", "data.train_limit=200"]
         if "data=mnist" in arguments or any(a.startswith("experiment=") for a in arguments):

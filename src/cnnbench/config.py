@@ -114,17 +114,16 @@ class TrainerConfig:
 
 @dataclass
 class LoggerConfig:
-    """Where metrics go besides the run folder."""
+    """Where a run goes besides its folder: the name of each tracker, with its own options."""
 
-    name: str = "none"
     options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class ComparisonConfig:
-    """What the table at the end of a sweep compares with."""
+    """What the report of a sweep compares with."""
 
-    baseline: str | None = None  # the group others are compared with, as in the table; null = the first
+    baseline: str | None = None  # the group others are compared with, such as model=mlp; null = the first
     reference: dict[str, Any] = field(default_factory=dict)  # published figures: group → accuracy, f1_macro
 
 

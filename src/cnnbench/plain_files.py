@@ -8,10 +8,12 @@ another valid config: the seal makes that an error, as any change that is not me
 """
 
 import csv
+import errno
 import hashlib
 import io
 import json
 import math
+import os
 import struct
 import tokenize
 import zipfile
@@ -46,7 +48,7 @@ def read_bytes(path: Path, largest: int) -> bytes:
         return read_regular(path, largest, follow_links=False)
     except Refused as error:
         if not path.is_symlink() and not path.exists():
-            raise FileNotFoundError(f"{shown_name(path)} does not exist") from None
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
         raise ValueError(f"{shown_name(path)} cannot be read: {error}") from None
 
 

@@ -149,8 +149,12 @@ def single(overrides: Sequence[str]) -> Config:
 
 
 def extending(overrides: Sequence[str]) -> list[str]:
-    """The overrides with `key={…}` as `++key={…}`, which adds keys; without, Hydra takes only keys that are there."""
-    return [f"++{text}" if re.match(r"[\w.]+=\s*\{", text) else text for text in overrides]
+    """The overrides in Hydra's words: `key={…}` as `++key={…}`, which adds keys, and several loggers as a list.
+
+    Without `++`, Hydra takes only keys that are there; `logger=a,b` would be a sweep, which nobody wants of loggers.
+    """
+    listed = [f"logger=[{text[7:]}]" if re.match(r"logger=[\w]+(,[\w]+)+$", text) else text for text in overrides]
+    return [f"++{text}" if re.match(r"[\w.]+=\s*\{", text) else text for text in listed]
 
 
 def to_config(composed: DictConfig) -> Config:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench import results
-from cnnbench.cli import compose, launchers, tables
+from cnnbench.cli import compose, launchers
 from cnnbench.cli.errors import RunFailed
+from cnnbench.cli.messages import shown
+from cnnbench.cli.report import show_study
 from cnnbench.config import to_dict
 from cnnbench.interruption import Terminated
 from cnnbench.processors import cores
-from cnnbench.report.comparison import compare, write_comparison
+from cnnbench.report.writing import write_report
 from cnnbench.sweep.folder import Job, SweepFolder, find, is_sweep, locked, plan, set_aside
 from cnnbench.sweep.progress import Progress
 from cnnbench.sweep.supervisor import Lost, Room, Server, Supervisor
@@ -118,14 +120,11 @@ def _run(
     launcher: str,
     at_once: int,
 ) -> None:
-    first = asked.jobs[0].config
     results.write_yaml(
         sweep.path / "sweep.yaml",
         {
             "overrides": list(overrides),
             "axes": asked.axes,
-            "baseline": first.comparison.baseline,
-            "reference": first.comparison.reference,
             "jobs": [job.overrides for job in sweep.jobs],
         },
     )
@@ -162,14 +161,6 @@ def _one_by_one(sweep: SweepFolder, jobs: Sequence[Job], server: Server, progres
 
 
 def _show(sweep: SweepFolder) -> None:
-    """Write and print the table of what there is by now."""
-    compared = compare(sweep.path)
-    write_comparison(compared, sweep.path)
-    tables.show_comparison(compared)
+    """Write the report of what there is by now, print its tables and the folder."""
+    show_study(write_report([sweep.path], sweep.path, strict=False))
     print(shown(sweep.path), flush=True)
-
-
-def shown(folder: Path) -> Path:
-    """The folder as a user would type it: relative to where they are, if it lies below."""
-    here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder

@@ -6,25 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from cnnbench import results
 from cnnbench.cli import compose, sweep, tables
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.sweep import shown
-from cnnbench.config import Config
+from cnnbench.cli.messages import show_messages, shown
+from cnnbench.config import Config, to_dict
 from cnnbench.results import FINISHED, RunFolder
-from cnnbench.text import for_output, printable, printable_lines
+from cnnbench.text import for_output, printable
 from cnnbench.whole_files import InUse
 
 log = logging.getLogger("cnnbench")
-
-
-class _AboveTheBar(logging.Handler):
-    """Prints a message on stderr without tearing a progress bar apart; tracebacks stay in the log file."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(printable_lines(record.getMessage()), file=sys.stderr)
 
 
 def train(overrides: Sequence[str], *, multirun: bool) -> None:
@@ -34,9 +25,7 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
         ValueError: the command is wrong; nothing has been written.
         RunFailed: a run started and did not finish.
     """
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    log.handlers = [_AboveTheBar()]
+    show_messages()
     if any(text.lstrip("+").startswith("resume=") for text in overrides):
         _resume(overrides)
         return
@@ -85,6 +74,7 @@ def _run(config: Config, folder: Path, overrides: Sequence[str], *, resume: bool
 
 
 def _resume(overrides: Sequence[str]) -> None:
+    from cnnbench.loaded import config_of
     from cnnbench.resume import resumed
 
     named = [text.lstrip("+").partition("=")[2] for text in overrides if text.lstrip("+").startswith("resume=")]
@@ -92,7 +82,7 @@ def _resume(overrides: Sequence[str]) -> None:
     if len(named) > 1:
         raise ValueError(f"resume={named[1]}: a command goes on with one run, and resume={named[0]} names another")
     run = RunFolder.existing(named[0])
-    config = resumed(run.config(), others)
+    config = resumed(to_dict(config_of(run)), others)
     finished = run.status().get("state") == FINISHED
     if finished and config.trainer.epochs == run.config()["trainer"]["epochs"]:
         print(f"{printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)

@@ -22,11 +22,11 @@ def explained(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
         key = o.key_or_group
         if o.is_hydra_override() or o.is_delete() or key not in choices:
             continue
-        wanted = [str(v) for v in o.sweep_string_iterator()] if o.is_sweep_override() else [str(o.value())]
+        wanted = _wanted(o)
         for name in wanted:
             if name not in choices[key] and name != "None":
                 return unknown(key, name, choices[key])
-        valid.append(f"{key}={wanted[0]}" if wanted[0] != "None" else f"{key}=null")
+        valid.append(f"{key}={wanted[0] if wanted and wanted[0] != 'None' else 'null'}")
     try:
         composed = hydra.compose_config("config", valid, RunMode.RUN, from_shell=False)
     except (HydraException, OmegaConfBaseException):
@@ -39,6 +39,14 @@ def explained(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
         if not o.is_hydra_override() and not o.is_add() and key not in choices and key not in keys:
             return _unknown_key(key, keys, list(choices))
     return None
+
+
+def _wanted(o: Override) -> list[str]:
+    """The names that an override of a group gives: one, those of a sweep, or those of a list."""
+    if o.is_sweep_override():
+        return [str(value) for value in o.sweep_string_iterator()]
+    value = o.value()
+    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
 
 
 def _unknown_key(key: str, keys: list[str], group_names: list[str]) -> str:

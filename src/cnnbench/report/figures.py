@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cnnbench.results import RunFolder, read_confusion, read_predictions, replacing
+from cnnbench.results import RunFolder, read_confusion, read_predictions
 from cnnbench.text import for_figure
+from cnnbench.whole_files import replacing
 
 CELLS_WITH_NUMBERS = 20  # beyond this many classes a cell is too small for its count
 RECONSTRUCTIONS = 8  # images in each half of that picture
