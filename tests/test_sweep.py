@@ -1,6 +1,7 @@
 """A sweep: which job lies where, what becomes of jobs that die, hang or are interrupted, and how it goes on."""
 
 import dataclasses
+import json
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 from cnnbench.sweep import folder as sweeps
 from cnnbench.sweep.folder import SweepFolder, config_hash, plan, request_hash
 from cnnbench.sweep.progress import Progress
+from cnnbench.sweep.server import MODULE
 from cnnbench.sweep.supervisor import JobProcess, Room, Server, Supervisor
 
 QUICK = ["model=mlp", "trainer.epochs=2", "data.train_limit=200"]
@@ -144,14 +146,14 @@ def test_what_a_job_may_change_between_two_calls_is_taken_from_the_later_one(tmp
 
 
 class Sabotage:
-    """Does something to the process of a job, once the job has written a file: after its first epoch, if not told."""
+    """Does something to the process of a job, once the job has finished an epoch."""
 
-    def __init__(self, sweep, do, after="metrics.csv"):
-        self.sweep, self.do, self.after, self.pid = sweep, do, after, None
+    def __init__(self, sweep, do):
+        self.sweep, self.do, self.pid = sweep, do, None
 
     def __call__(self):
         for run in map(RunFolder, self.sweep.path.glob("[0-9]*")):
-            if self.pid is None and run.status().get("state") == RUNNING and (run.path / self.after).exists():
+            if self.pid is None and run.status().get("state") == RUNNING and (run.path / "metrics.csv").exists():
                 self.pid = run.status()["pid"]
                 self.do(self.pid)
 
@@ -188,20 +190,27 @@ def test_a_killed_job_has_failed_the_next_one_is_run_and_it_goes_on_from_its_che
 
 
 def test_a_job_that_hangs_is_ended_and_its_log_says_where_it_hung(supervising, server, tmp_path):
-    sweep = made(tmp_path / "sweep", *LONG, "trainer.timeout_minutes=0.03")
+    sweep = made(tmp_path / "sweep", *LONG, "trainer.timeout_minutes=0.05")
     supervisor = supervising(sweep, server)
     assert supervisor.run(sweep.jobs[0]) == FAILED
-    assert "it was not done after trainer.timeout_minutes=0.03" in RunFolder(sweep.path / "0").status()["message"]
+    assert "it was not done after trainer.timeout_minutes=0.05" in RunFolder(sweep.path / "0").status()["message"]
     log = (sweep.path / "0/train.log").read_text()
     assert "Current thread" in log
     assert "run_job" in log
 
 
 def test_a_stopped_process_is_ended_too(supervising, server, tmp_path):
-    sweep = made(tmp_path / "sweep", *LONG, "trainer.timeout_minutes=0.1")
-    sabotage = Sabotage(sweep, lambda pid: os.kill(pid, signal.SIGSTOP), after="status.json")
-    assert supervising(sweep, server, tick=sabotage).run(sweep.jobs[0]) == FAILED
-    assert is_gone(sabotage.pid)
+    sweep = made(tmp_path / "sweep", *LONG, "trainer.timeout_minutes=0.02")
+    stopped = []
+
+    def stop():
+        stopped.append(supervisor._process.pid)
+        os.kill(stopped[0], signal.SIGSTOP)
+
+    supervisor = supervising(sweep, server, tick=stop)
+    assert supervisor.run(sweep.jobs[0]) == FAILED
+    assert "it was not done after" in RunFolder(sweep.path / "0").status()["message"]
+    assert is_gone(stopped[0])
 
 
 def test_an_error_in_a_job_is_in_its_own_folder_with_its_traceback(supervising, server, tmp_path):
@@ -378,6 +387,24 @@ def test_job_processes_of_a_parallel_sweep_have_a_thread_each(supervising, tmp_p
         sweep = made(tmp_path / "sweep", *QUICK)
         assert supervising(sweep, server).run(sweep.jobs[0]) == FINISHED
         assert results.read_json(sweep.path / "0/env.json")["torch_threads"] == 1
+
+
+def test_where_a_fork_would_not_live_a_fresh_process_does_the_jobs(tmp_path):
+    sweep = made(tmp_path / "sweep", *QUICK)
+    (sweep.path / "0").mkdir()
+    (job,) = sweep.jobs
+    ours, theirs = socket.socketpair()
+    request = json.dumps({"threads": 1, "cores": None, "argv": ["cnnbench"]})
+    command = [sys.executable, "-m", MODULE, "--jobs", str(theirs.fileno()), request]
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as process, ours, ours.makefile("rwb") as stream:
+        theirs.close()
+        assert json.loads(stream.readline()) == {"pid": process.pid}
+        asked = {"folder": str(sweep.path / "0"), "config": job.config, "overrides": [], "resume": False}
+        stream.write(json.dumps(asked).encode() + b"\n")
+        stream.flush()
+        assert json.loads(stream.readline()) == {"state": FINISHED, "message": ""}
+        ours.shutdown(socket.SHUT_RDWR)
+        assert process.wait(30) == 1, "it ends with who listens to it"
 
 
 def test_a_jobs_record_names_the_command_of_the_sweep(supervising, server, tmp_path):
