@@ -48,13 +48,17 @@ def test_the_wheel_trains_in_any_directory(installed, tmp_path):
     assert RunFolder(tmp_path / done.stdout.splitlines()[-1]).status()["state"] == "finished"
 
 
-README = (ROOT / "README.md").read_text()
-COMMANDS = [
-    line.partition("  #")[0].strip()
-    for block in re.findall(r"```(?:bash|sh|console)\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-    if line and not line.startswith("#")
-]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Each once, in the order of the pages.
+COMMANDS = list(
+    dict.fromkeys(
+        line.partition("  #")[0].strip()
+        for page in PAGES
+        for block in re.findall(r"```(?:bash|sh|console)\n(.*?)```", page.read_text(), re.DOTALL)
+        for line in block.splitlines()
+        if line and not line.startswith("#")
+    )
+)
 
 
 def test_the_readme_opens_with_the_two_commands():
@@ -103,6 +107,7 @@ def test_every_cnnbench_command_of_the_readme_works(line, finished, request):
     assert done.returncode == 0, done.stderr
 
 
-def test_links_of_the_readme_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("http") or (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert target.startswith("http") or (page.parent / target).exists(), target
