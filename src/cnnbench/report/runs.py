@@ -16,7 +16,7 @@ from cnnbench.results import FINISHED, RunFolder
 DEEPEST = 4  # levels below a named folder where runs are looked for: outputs/<name>/<date>/<job>
 MEASURED = ("parameters", "macs", "receptive_field", "depth", "train_seconds", "images_per_second", "test/loss")
 SWEEP = "sweep.yaml"
-UNKNOWN, DAMAGED = "unknown", "damaged"
+UNKNOWN, DAMAGED, UNTESTED = "unknown", "damaged", "untested"
 
 
 @dataclass
@@ -26,7 +26,8 @@ class Run:
     Attributes:
         name: short, and unique in the study.
         config: plain nested data; empty where it cannot be read.
-        state: finished, running, failed, interrupted, unknown, or damaged: then `message` says what is.
+        state: finished, running, failed, interrupted, pruned, unknown, untested (a finished trial of a search), or
+            damaged: then `message` says what is.
         summary: the result; empty unless the run is finished.
         settings: the keys of its config that say what was trained, flat, such as `model.width`.
         group: the label of its group.
@@ -159,7 +160,11 @@ def _read(path: Path, name: str) -> Run:
         run.overrides = folder.overrides() if (path / "overrides.yaml").is_file() else []
         run.environment = _environment(path / "env.json")
         if run.state == FINISHED:
-            run.summary = checked(folder.summary(), path / "summary.json")
+            summary = folder.summary()
+            if any(key.startswith("test") for key in summary) or "best_epoch" not in summary:
+                run.summary = checked(summary, path / "summary.json")
+            else:
+                run.state = UNTESTED
     except (ValueError, OSError, RecursionError) as error:
         # A folder that vanished, or a file that is missing or holds something else: one run less, not a report less.
         run.state, run.message = DAMAGED, " ".join(str(error).split()) or type(error).__name__

@@ -152,6 +152,8 @@ def _states(runs: Sequence[Run]) -> list[str]:
         "running": "still running, or stopped without a word, and not counted",
         "failed": "failed, and not counted",
         "interrupted": "interrupted, and not counted (`cnnbench train resume=RUN` goes on)",
+        "untested": "trials of a search, which the validation split alone has measured, and not counted",
+        "pruned": "trials of a search that were stopped early, and not counted",
         "damaged": "damaged, and not counted",
     }
     by_state: dict[str, list[Run]] = defaultdict(list)
