@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "typed": {"registry"},
     "config": {"registry", "typed", "config_checks"},
     "config_checks": {"registry", "config"},
-    "data": BASE,
+    "data": BASE | {"processors"},
     "models": BASE,
     "metrics": BASE,
     "trackers": BASE,
@@ -37,15 +37,17 @@ ALLOWED: dict[str, set[str]] = {
     "parts": BASE | {"config", "data", "models", "training", "trackers", "analysis"},
     "resume": {"config", "registry", "training"},
     "exhaustion": {"config"},
-    "loaded": BASE | {"config", "data"},
+    "loaded": BASE | {"config", "data", "processors"},
     "job": BASE | {"config", "data", "training", "trackers", "parts", "record", "resume", "exhaustion"},
     "tuning": BASE | {"config", "data", "training", "job", "registry", "typed", "interruption", "whole_files"},
     "trained": BASE | {"loaded", "config", "data", "training", "parts"},
     "evaluation": BASE | {"config", "data", "training", "record", "parts", "trained"},
     "prediction": BASE | {"data", "training", "trained"},
+    "processors": set(),
+    "sweep": {"processors", "config", "results", "whole_files", "interruption", "parts", "job", "report", "text"},
     "cli": BASE
     | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report"}
-    | {"loaded", "parts", "job", "evaluation", "prediction", "resume", "tuning", "typed"},
+    | {"loaded", "parts", "job", "evaluation", "prediction", "resume", "tuning", "typed", "sweep", "processors"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -51,6 +51,13 @@ WRONG = [
     (["model=conv_autoencoder", "trainer.monitor=val/accuracy"], "accepted for reconstruction is null or val/loss"),
     (["model=conv_autoencoder", "trainer.label_smoothing=0.1"], "reconstruction has no labels, accepted is 0"),
     (["model=sequence_cnn"], "model=sequence_cnn takes signals, and the data are images: accepted is data=waves"),
+    (["sweep.seeds=2", "seed=3"], "sweep.seeds=2 and seed=3 both name seeds: accepted is one of them"),
+    (["sweep.seeds=0"], "sweep.seeds=0: accepted is null or a whole number from 1"),
+    (["-m", "sweep.seeds=1,2"], "sweep.seeds=1,2 names several values: accepted is one, for the whole sweep"),
+    (["sweep.restart=true"], "sweep.restart=true is for sweeps: add -m or sweep.seeds=N"),
+    (["trainer.timeout_minutes=5"], "trainer.timeout_minutes=5 is for the jobs of a sweep"),
+    (["-m", "hydra/launcher=jobib"], "unknown launcher 'jobib'. Did you mean 'joblib'? Valid: basic, joblib, ray"),
+    (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: accepted is a whole number"),
     (["name=../elsewhere"], "name=../elsewhere: accepted is letters"),
     (["--frobnicate"], "No such option: --frobnicate"),
 ]
@@ -121,8 +128,8 @@ def test_a_sweep_makes_a_folder_a_job_and_a_table(cnnbench, tmp_path):
     assert done.returncode == 0, done.stderr
     sweep = tmp_path / done.stdout.splitlines()[-1]
     assert sweep.parent == tmp_path / "outputs/sweep"
-    names = {path.name for path in sweep.iterdir()}
-    assert names == {"0", "1", "2", "3", "sweep.yaml", "results.csv", "groups.csv", "report.md"}
+    names = {path.name for path in sweep.iterdir()} - {".lock"}
+    assert names == {*"0123", "sweep.yaml", "jobs.json", "results.csv", "groups.csv", "report.md", "report.html"}
     assert "model=lenet5" in done.stdout
     assert "at least 6 seeds are needed" in " ".join(done.stdout.split())
     summaries = [RunFolder(sweep / str(i)).summary() for i in range(4)]

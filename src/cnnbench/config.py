@@ -128,6 +128,14 @@ class ComparisonConfig:
 
 
 @dataclass
+class SweepConfig:
+    """What a command asks of its sweep, rather than of the runs in it: no run's config.yaml holds it."""
+
+    seeds: int | None = None  # every config is run with each of the seeds 0, 1, … below this
+    restart: bool = False  # start afresh, whatever an earlier call of the same command has finished
+
+
+@dataclass
 class Config:
     """One run."""
 
@@ -145,6 +153,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
 
 
 def default_dict() -> dict[str, Any]:
@@ -175,8 +184,10 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain data that `from_dict` turns into an equal config; options stand beside a section's other keys."""
-    return _without_options(dataclasses.asdict(config))
+    """Plain data that `from_dict` turns into an equal config, but for `sweep`; options stand beside other keys."""
+    plain = _without_options(dataclasses.asdict(config))
+    del plain["sweep"]
+    return plain
 
 
 def _without_options(plain: dict[str, Any]) -> dict[str, Any]:

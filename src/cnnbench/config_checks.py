@@ -68,6 +68,8 @@ def validate(config: "Config") -> None:
     )
     _require("trainer.epochs", trainer.epochs, trainer.epochs >= 1, "a whole number from 1")
     _validate_checkpoints(trainer)
+    seeds = config.sweep.seeds
+    _require("sweep.seeds", seeds, seeds is None or seeds >= 1, "null or a whole number from 1")
     _require("trainer.batch_size", trainer.batch_size, trainer.batch_size >= 1, "a whole number from 1")
     _require(
         "trainer.eval_batch_size",

@@ -1,7 +1,7 @@
 """The config of a run folder, for whoever did not write it: what it names outside of the folder is only read."""
 
 from cnnbench.config import Config, from_dict
-from cnnbench.data.processes import cores
+from cnnbench.processors import cores
 from cnnbench.results import RunFolder
 
 

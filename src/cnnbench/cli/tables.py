@@ -2,15 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cnnbench.analysis import Summary, Window
 from cnnbench.results import FINISHED
 from cnnbench.text import for_table, printable
+
+if TYPE_CHECKING:  # it brings torch, which a sweep's own process does without
+    from cnnbench.analysis import Summary, Window
 
 BEST_SHOWN = 5
 
@@ -77,7 +79,7 @@ def show_trials(
         console.print("share: of the variance between finished trials (fANOVA); unsure below some 20 of them.")
 
 
-def show_summary(title: str, batch_size: int, described: Summary) -> None:
+def show_summary(title: str, batch_size: int, described: "Summary") -> None:
     """Print a model layer by layer and its totals; a narrow terminal gets fewer columns."""
     console = _console()
     wide = console.width >= 100
@@ -110,7 +112,7 @@ def show_summary(title: str, batch_size: int, described: Summary) -> None:
     console.print(note, highlight=False)
 
 
-def show_models(models: Sequence[tuple[str, int, Summary]]) -> None:
+def show_models(models: Sequence[tuple[str, int, "Summary"]]) -> None:
     """Print the totals of several models, a column each; those that do not fit side by side follow below.
 
     Args:
@@ -128,7 +130,7 @@ def show_models(models: Sequence[tuple[str, int, Summary]]) -> None:
         console.print(table)
 
 
-def totals(described: Summary, batch_size: int) -> dict[str, str]:
+def totals(described: "Summary", batch_size: int) -> dict[str, str]:
     """A model's totals by name, ready to print."""
     share = max(f / n for f, n in zip(described.receptive_field, described.input_shape[1:], strict=True))
     return {
@@ -152,7 +154,7 @@ def _compact(sizes: Sequence[float]) -> str:
     return times(sizes[:1] if len(set(sizes)) == 1 else sizes)
 
 
-def _window(window: Window | None) -> str:
+def _window(window: "Window | None") -> str:
     """Such as `3 s2 p1 g32` for a 3×3 convolution of stride 2, padding 1 and 32 groups."""
     if window is None:
         return ""

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnnbench.data.processes import cores
+from cnnbench.processors import cores
 
 log = logging.getLogger("cnnbench")
 

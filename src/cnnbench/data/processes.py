@@ -20,11 +20,6 @@ JOBS_AHEAD = 3  # of each process: enough that none waits, few enough that resul
 LOOKS_FOR_PARENT = 1.0  # seconds
 
 
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def in_processes(
     task: Callable[[Job], Result], jobs: Iterable[Job], workers: int, *, ahead: int = JOBS_AHEAD
 ) -> Generator[Result, None, None]:

@@ -58,8 +58,12 @@ class Curve:
     n: Sequence[int]
 
 
-def difference_chart(name: str, baseline: str, differences: Sequence[Difference]) -> Chart:
-    """Each group's difference from the baseline with its interval, in percentage points."""
+def difference_chart(name: str, baseline: str, differences: Sequence[Difference], total: int) -> Chart:
+    """Each group's difference from the baseline with its interval, in percentage points.
+
+    Args:
+        differences: those to draw, of `total` that there are.
+    """
     figure, tips = _draw_differences(differences)
     rows = [
         (legible(d.label), as_points(d.mean), as_interval(d.low, d.high, as_points), d.n, d.verdict)
@@ -68,9 +72,11 @@ def difference_chart(name: str, baseline: str, differences: Sequence[Difference]
     title = f"Difference from {legible(baseline, 60)}"
     summary = "; ".join(f"{d.label} {as_points(d.mean)} points, {d.verdict}" for d in differences)
     note = (
-        "Orange diamonds: the test says better or worse; open circles: no difference shown. Lines: 95 % interval, not "
-        "corrected for the number of comparisons; the verdict is."
+        "Orange diamonds: the test says better or worse; open circles: no difference shown, or no test. Lines: 95 % "
+        "interval, not corrected for the number of comparisons; the verdict is."
     )
+    if len(differences) < total:
+        note += f" The {len(differences)} largest of {total} differences."
     header = ("group", "difference, points", "95 % interval", "n", "verdict")
     return chart(figure, name, title, summary, note, header, rows, tips)
 

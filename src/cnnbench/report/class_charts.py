@@ -54,6 +54,8 @@ def confusion_chart(name: str, title: str, confusion: np.ndarray, classes: Seque
     )
     figure = _matrix(shares, names, "Blues", 0.0, 100.0, ".0f", 0.5)
     note = f"In % of the true class; {right:,} of {total:,} correct. The table has the commonest mistakes."
+    if len(chosen) < len(classes):
+        note += f" Shown are the {len(chosen)} of {len(classes)} classes with the most mistakes."
     header = ("true", "predicted", "images", "of the true class")
     return chart(figure, name, title, summary, note, header, rows, {"cells": tips})
 
@@ -85,6 +87,8 @@ def confusion_difference(
         f"{legible(second, 60)} minus {legible(first, 60)}, in percentage points of the true class. Purple on the "
         "diagonal and orange beside it are in favour of the former."
     )
+    if len(chosen) < len(classes):
+        note += f" Shown are the {len(chosen)} of {len(classes)} classes with the most mistakes."
     header = ("true", "predicted", "points")
     return chart(figure, name, "Their difference", summary, note, header, rows, {"cells": tips})
 

@@ -94,7 +94,7 @@ def difference_of(study: Study) -> Chart | None:
         )
         for c in sorted(kept, key=lambda c: -c.mean)
     ]
-    return difference_chart("differences-chart", study.baseline, drawn)
+    return difference_chart("differences-chart", study.baseline, drawn, len(against))
 
 
 def learning_curves(study: Study) -> tuple[list[Chart], str]:
