@@ -115,6 +115,8 @@ def md5(content):
     return hashlib.md5(content).hexdigest()
 
 
+# torchvision does not close the answer that there is no such file.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_mnist_is_fetched_compared_unpacked_and_read(served, tmp_path, monkeypatch):
     address, folder = served
     resources = []

@@ -109,6 +109,15 @@ class _PlainDumper(yaml.SafeDumper):
         return True
 
 
+def _text(dumper: _PlainDumper, value: str) -> yaml.ScalarNode:
+    # Other line ends than \n would be folded into a blank, except where they are escaped.
+    style = '"' if any(end in value for end in "\r\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_PlainDumper.add_representer(str, _text)
+
+
 def parse_yaml(text: str) -> Any:
     """Plain data from YAML: mappings, lists, text, numbers, true, false and null.
 
