@@ -91,3 +91,8 @@ def test_files_stay_readable(path):
 def test_results_and_report_need_no_torch():
     code = "import sys\nfrom cnnbench.report import figures, page, writing\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_watches_over_a_sweep_needs_no_torch():
+    code = "import sys, cnnbench.cli.train, cnnbench.cli.launchers; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

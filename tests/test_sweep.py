@@ -41,6 +41,7 @@ def made(path, *overrides):
 @pytest.fixture(scope="module")
 def server():
     with Server() as shared:
+        assert shared.check([jobs_of(*QUICK)[0].config]) == [None]
         yield shared
 
 
