@@ -9,7 +9,6 @@ start of the first job to the end of the last. Ratios are of throughput, joblib 
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,20 +20,17 @@ from pathlib import Path
 from cnnbench.results import RunFolder
 
 
-def measured(folder: Path, jobs: int, more: list[str]) -> tuple[float, float, float, float]:
-    """Seconds of the whole command, between its first and its last job, in training passes, and of processors."""
+def measured(folder: Path, jobs: int, more: list[str]) -> tuple[float, float, float]:
+    """Seconds of the whole command, between its first and its last job, and in training passes."""
     command = [sys.executable, "-m", "cnnbench", "train", f"sweep.seeds={jobs}", f"hydra.sweep.dir={folder}", *more]
     started = time.perf_counter()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, capture_output=True)
     seconds = time.perf_counter() - started
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     runs = [RunFolder(path.parent) for path in folder.glob("*/summary.json")]
     assert len(runs) == jobs
     begun = min((run.path / "config.yaml").stat().st_mtime for run in runs)
     ended = max((run.path / "status.json").stat().st_mtime for run in runs)
-    processors = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-    return seconds, ended - begun, sum(run.summary()["train_seconds"] for run in runs), processors
+    return seconds, ended - begun, sum(run.summary()["train_seconds"] for run in runs)
 
 
 def main() -> None:
@@ -47,15 +43,15 @@ def main() -> None:
     ratios = []
     for number in range(options.rounds):
         with tempfile.TemporaryDirectory() as where:
-            seconds, between, training, processors = measured(Path(where, "alone"), options.jobs, options.overrides)
-            parallel, _, _, both = measured(
+            seconds, between, training = measured(Path(where, "alone"), options.jobs, options.overrides)
+            parallel, _, _ = measured(
                 Path(where, "joblib"), options.jobs, ["hydra/launcher=joblib", *options.overrides]
             )
         ratios.append(seconds / parallel)
         print(
             f"round {number + 1}: in process {seconds:.1f} s ({training:.1f} s in training; a job's overhead "
             f"{(seconds - training) / options.jobs:.2f} s, between {(between - training) / options.jobs:.2f} s); "
-            f"joblib {parallel:.1f} s; ratio {ratios[-1]:.2f}; seconds of processors {processors:.1f} and {both:.1f}",
+            f"joblib {parallel:.1f} s; ratio {ratios[-1]:.2f}",
             flush=True,
         )
     print(f"median ratio {statistics.median(ratios):.2f}")
