@@ -20,6 +20,7 @@ from cnnbench.report.mistakes import data_uri, strips
 from cnnbench.report.page import page, write_page
 from cnnbench.report.study import read_study
 from cnnbench.report.svg import legible, legible_lines, to_svg
+from run_builders import write_run
 from run_copies import NAMES, copied
 
 
@@ -285,3 +286,12 @@ def test_a_picture_is_the_image_to_the_bit_or_a_photograph_close_to_it(channels,
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
     assert shown.shape == ((height, width, 3) if channels == 3 else (height, width))
     assert np.abs(shown.astype(int) - 100).max() <= (0 if kind == "png" else 4)
+
+
+def test_a_width_and_depth_without_a_finished_run_leaves_an_empty_cell(tmp_path):
+    sizes = [(0.5, 1), (0.5, 2), (1.0, 1)]
+    for number, (width, depth) in enumerate(sizes):
+        write_run(tmp_path / str(number), 0, 900 + number, model__width=width, model__depth=depth)
+    html = write_page(read_study([tmp_path]), tmp_path).read_text()
+    assert "width 1, depth 2: no finished run" in html
+    assert "width 0.5, depth 2: 90.10 %, n = 1" in html

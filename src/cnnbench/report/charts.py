@@ -191,15 +191,19 @@ def heatmap(
         axes.set(xlabel=axes_names[0], ylabel=axes_names[1])
         axes.tick_params(axis="y", rotation=0, length=0)
         axes.tick_params(axis="x", rotation=0, length=0)
-        cells = [(r, c) for r in range(len(rows)) for c in range(len(columns)) if known[r, c]]
-        told = [
-            f"{axes_names[0]} {columns[c]}, {axes_names[1]} {rows[r]}: {as_percent(means[r, c])}, n = {counts[r, c]}"
-            for r, c in cells
+        places = [(r, c) for r in range(len(rows)) for c in range(len(columns))]
+        cells = [place for place in places if known[place]]
+        # Every cell is drawn, the empty ones without a colour.
+        tips = [
+            f"{axes_names[0]} {columns[c]}, {axes_names[1]} {rows[r]}: "
+            + (f"{as_percent(means[r, c])}, n = {counts[r, c]}" if known[r, c] else "no finished run")
+            for r, c in places
         ]
+        told = [tip for tip, place in zip(tips, places, strict=True) if known[place]]
         table = [(columns[c], rows[r], as_percent(means[r, c]), str(counts[r, c])) for r, c in cells]
         note = "Mean test accuracy in %, and over how many seeds. An empty cell has no finished run."
         header = (*axes_names, "accuracy", "n")
-        return chart(figure, name, title, "; ".join(told), note, header, table, {"cells": told})
+        return chart(figure, name, title, "; ".join(told), note, header, table, {"cells": tips})
 
 
 def readable(axes: Axes) -> None:
