@@ -550,14 +550,15 @@ def test_class_weights_weigh_the_training_loss():
 
 @pytest.mark.parametrize("override", ["data.class_weights=balanced", "data.sampler=balanced"])
 def test_balancing_changes_the_weights_and_resumes_to_the_same_bits(override, tmp_path):
-    from test_training import assert_same_checkpoint, run
+    from conftest import assert_same_tensors
+    from test_training import run
 
     run(tmp_path / "plain")
     for name in "ab":
         run(tmp_path / name, override)
-    assert_same_checkpoint(tmp_path / "a", tmp_path / "b")
+    assert_same_tensors(tmp_path / "a", tmp_path / "b")
     with pytest.raises(AssertionError):
-        assert_same_checkpoint(tmp_path / "plain", tmp_path / "a")
+        assert_same_tensors(tmp_path / "plain", tmp_path / "a")
 
 
 @pytest.mark.parametrize(
@@ -600,7 +601,7 @@ def write_idx(root, split, images, labels):
 
 @pytest.mark.parametrize("limit", [None, 1])
 def test_mnist_as_a_folder_of_pngs_trains_to_the_same_bits(limit, tmp_path, mnist_root):
-    from test_training import assert_same_checkpoint, without_times
+    from conftest import assert_same_tensors, without_times
 
     mnist = load_source("mnist", root=mnist_root, download=False)
     for name, file, count in (("train", "train", 3000), ("test", "t10k", 500)):
@@ -615,7 +616,7 @@ def test_mnist_as_a_folder_of_pngs_trains_to_the_same_bits(limit, tmp_path, mnis
         config = single([*common, *own])
         assert from_dict(to_dict(config)) == config
         run_job(config, tmp_path / name, [])
-    assert_same_checkpoint(tmp_path / "a", tmp_path / "b")
+    assert_same_tensors(tmp_path / "a", tmp_path / "b")
     assert without_times(tmp_path / "a") == without_times(tmp_path / "b")
 
 
@@ -689,9 +690,9 @@ def test_a_damaged_cache_is_mended_with_a_message(train, tmp_path):
     second = train()
     assert second.returncode == 0
     assert "are damaged: a checksum of its pixels is wrong. Decoding them again" in second.stderr
-    from test_training import assert_same_checkpoint
+    from conftest import assert_same_tensors
 
-    assert_same_checkpoint(*(tmp_path / done.stdout.splitlines()[-1] for done in (first, second)))
+    assert_same_tensors(*(tmp_path / done.stdout.splitlines()[-1] for done in (first, second)))
 
 
 def test_bad_images_stop_a_run_or_are_listed_in_its_folder(train, tmp_path):

@@ -344,7 +344,7 @@ LONG = ["model=mlp", "trainer.epochs=4000"]
 
 
 def test_usr1_saves_in_the_middle_of_an_epoch_and_the_run_goes_on(tmp_path):
-    with started(tmp_path, "model=mlp", "trainer.epochs=300") as process:
+    with started(tmp_path, "model=mlp", "trainer.epochs=100") as process:
         wait_for(tmp_path / "run/metrics.csv", process)
         process.send_signal(signal.SIGUSR1)
         _, errors = process.communicate()
@@ -355,7 +355,7 @@ def test_usr1_saves_in_the_middle_of_an_epoch_and_the_run_goes_on(tmp_path):
 
 def test_a_second_interrupt_quits_at_once_and_leaves_nothing_half_written(tmp_path, cnnbench):
     # One step of this takes many seconds: what ends it early is the second signal alone.
-    slow = ["model=vgg_mini", "data.image_size=64", "trainer.batch_size=1293", "model.width=2"]
+    slow = ["model=vgg_mini", "data.image_size=48", "trainer.batch_size=1293", "model.width=2"]
     with started(tmp_path, *slow) as process:
         wait_for(tmp_path / "run/train.log", process)
         time.sleep(1)
