@@ -147,12 +147,12 @@ class RunFolder:
             yield
 
     def start(self, config: Mapping[str, Any], overrides: Sequence[str], environment: Mapping[str, Any]) -> None:
-        """Write down what was asked and where it runs."""
+        """Write down what was asked and where it runs; the config last, for it is what makes the folder a run's."""
         self.checkpoints.mkdir(exist_ok=True)
-        write_yaml(self.path / "config.yaml", dict(config))
         write_yaml(self.path / "overrides.yaml", list(overrides))
         write_json(self.path / "env.json", environment)
         self.set_status(RUNNING)
+        write_yaml(self.path / "config.yaml", dict(config))
 
     def go_on(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
         """Write down that the run goes on, and what has changed since it began."""
