@@ -3,7 +3,7 @@
  *
  *     FAULTS_FOLDER  the calls that count are those on paths below it, and on the folder itself
  *     FAULTS_AT      which call, counted from 1; 0 only counts
- *     FAULTS_FROM    counting begins with the first call on a path that holds this text
+ *     FAULTS_FROM    counting begins with the first call, but for removals, on a path that holds this text
  *     FAULTS_ACTION  signal (before the call), group (the same, to the whole process group), error, errors (from that
  *                    call on, except in closing and removing), short (half of a write is done)
  *     FAULTS_VALUE   the signal, or the errno
@@ -83,7 +83,7 @@ static void note(const char *what, int error, const char *path) {
 /* Count a call; the errno it is to fail with, 0 to do it, -1 to do half of it. */
 static int fault(const char *what, const char *path) {
     int ends = !strcmp(what, "close") || !strcmp(what, "unlink");
-    if (calls || strstr(path, from))
+    if (calls || (strstr(path, from) && strcmp(what, "unlink"))) /* what a killed process left is removed before */
         calls++;
     int now = at && calls == at, later = at && calls >= at, error = 0;
     int signals = now && (!strcmp(action, "signal") || !strcmp(action, "group"));

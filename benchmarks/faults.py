@@ -38,7 +38,7 @@ class Fault:
         action: `signal` before the call (`group`: to the whole process group), `error`, `errors` (from that call on,
             except in closing and removing), `short` (half of a write is done).
         value: the signal, or the errno.
-        begin: counting begins with the first call on a path that holds this text.
+        begin: counting begins with the first call, but for removals, on a path that holds this text.
     """
 
     at: int = 0
@@ -185,7 +185,7 @@ def _serve(scratch: Path) -> None:
     import scipy.stats  # noqa: F401
     import sklearn.datasets  # noqa: F401
     import torch
-    import torch._dynamo  # noqa: F401
+    import torch._dynamo
 
     import cnnbench.cli.train
     import cnnbench.data.image_folder
