@@ -195,7 +195,8 @@ def told_wrongly(path: Path, ended: Ended) -> list[str]:
     if "Traceback" in ended.err:
         found.append(f"{label(met)}: a traceback")
     # Of the message, what says how to go on and where the log is names the run in any case.
-    said = ended.err.rpartition("error: ")[2].replace(f"resume={path.name}", "").partition("(the log:")[0]
+    said = f"\n{ended.err}".rpartition("\nerror: ")[2].replace(f"resume={path.name}", "").partition("(the log:")[0]
+    said = said.replace(f"resume={path}", "")
     if ended.code and (met.errno < 0 or os.strerror(met.errno) not in said or path.name not in said):
         found.append(f"{label(met)}: exit {ended.code}, and said was {said!r}")
     hidden = temporary(path)

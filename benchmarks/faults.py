@@ -12,12 +12,14 @@ seconds of imports, so a `Server` is a process that has made them: for each comm
 import ctypes
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -152,6 +154,8 @@ class Server:
         fault: Fault | None = None,
         watch: Path | None = None,
         killed_after: float | None = None,
+        powerless: bool = False,
+        limits: Mapping[str, int] | None = None,
     ) -> Ended:
         """Run a command to its end.
 
@@ -159,6 +163,9 @@ class Server:
             arguments: those of `cnnbench`.
             watch: the folder whose changes are counted; None for `cwd`.
             killed_after: SIGKILL after so many seconds.
+            powerless: root's process may no longer do what permissions forbid, like any other.
+            limits: of the process, by the end of their names in `resource`, such as FSIZE; AS is on top of what the
+                server has.
         """
         asked = {
             "arguments": arguments,
@@ -166,6 +173,8 @@ class Server:
             "watch": str(watch or cwd),
             "fault": asdict(fault or Fault()),
             "killed_after": killed_after,
+            "powerless": powerless,
+            "limits": dict(limits or {}),
         }
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -216,6 +225,11 @@ def _become(asked: dict[str, Any], scratch: Path, preloaded: ctypes.CDLL) -> Non
         os.dup2(os.open(scratch / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
     os.chdir(asked["cwd"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name, most in asked["limits"].items():
+        own = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if name == "AS" else 0
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most + own, most + own))
+    if asked["powerless"]:
+        _give_up_capabilities(preloaded)
     sys.argv = ["cnnbench", *asked["arguments"]]
     fault = Fault(**asked["fault"])
     watch, action, begin, log = map(os.fsencode, (asked["watch"], fault.action, fault.begin, scratch / "calls"))
@@ -231,6 +245,12 @@ def _become(asked: dict[str, Any], scratch: Path, preloaded: ctypes.CDLL) -> Non
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else 1)
+
+
+def _give_up_capabilities(libc: ctypes.CDLL) -> None:
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # the layout's version, and this process
+    if libc.capset(header, (ctypes.c_uint32 * 6)()):
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def _wait(child: int, killed_after: float | None) -> int:
@@ -270,3 +290,4 @@ def _session_of(process: int) -> int | None:
 
 if __name__ == "__main__":
     _serve(Path(sys.argv[1]))
+    os._exit(0)  # there is nothing to tidy up, and torch takes seconds to do so

@@ -13,7 +13,7 @@ from cnnbench.results import RunFolder
 from cnnbench.training import checkpoint
 
 TIMES = {"seconds", "images_per_second", "train_seconds"}
-SAME_BYTES = ("confusion_matrix.csv", "per_class.csv", "config.yaml", "skipped.csv")
+SAME_BYTES = ("confusion_matrix.csv", "per_class.csv", "skipped.csv")
 
 
 def damaged(folder: Path) -> list[str]:
@@ -53,6 +53,9 @@ def differences(first: Path, second: Path) -> list[str]:
         if not _same_checkpoint(path, second / "checkpoints" / path.name):
             found.append(path.name)
     runs = [RunFolder(path) for path in (first, second)]
+    configs = [run.config() for run in runs]
+    if configs[0] | {"data": configs[1]["data"]} != configs[1]:  # whose root is where the command was given
+        found.append("config.yaml")
     if runs[0].status()["state"] != runs[1].status()["state"]:
         found.append("state")
     if [_timeless(row) for row in runs[0].metrics()] != [_timeless(row) for row in runs[1].metrics()]:
