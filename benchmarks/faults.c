@@ -4,9 +4,10 @@
  *     FAULTS_FOLDER  the calls that count are those on paths below it, and on the folder itself
  *     FAULTS_AT      which call, counted from 1; 0 only counts
  *     FAULTS_FROM    counting begins with the first call, but for removals, on a path that holds this text
- *     FAULTS_ACTION  signal (before the call), group (the same, to the whole process group), error, errors (from that
- *                    call on, except in closing and removing), short (half of a write is done)
- *     FAULTS_VALUE   the signal, or the errno
+ *     FAULTS_ACTION  signal (before the call), group (the same, to the whole process group), later (the same, some time
+ *                    after), error, errors (from that call on, except in closing and removing), short (half of a
+ *                    write is done)
+ *     FAULTS_VALUE   the signal, for `later` and 100 times the milliseconds; or the errno
  *     FAULTS_LOG     a file that gets a line for each call: its number, what it was, errno or 0, the path
  *
  * A process that it forks is left alone. Only what Python calls is here; it calls the 64-bit names.
@@ -24,6 +25,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FILES 4096
@@ -80,12 +82,22 @@ static void note(const char *what, int error, const char *path) {
     }
 }
 
+static void kill_later(int number, long milliseconds) {
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = number};
+    struct itimerspec when = {.it_value = {milliseconds / 1000, milliseconds % 1000 * 1000000}};
+    timer_t timer;
+    if (!timer_create(CLOCK_MONOTONIC, &event, &timer))
+        timer_settime(timer, 0, &when, NULL);
+}
+
 /* Count a call; the errno it is to fail with, 0 to do it, -1 to do half of it. */
 static int fault(const char *what, const char *path) {
     int ends = !strcmp(what, "close") || !strcmp(what, "unlink");
     if (calls || (strstr(path, from) && strcmp(what, "unlink"))) /* what a killed process left is removed before */
         calls++;
     int now = at && calls == at, later = at && calls >= at, error = 0;
+    if (now && !strcmp(action, "later"))
+        kill_later(value % 100, value / 100);
     int signals = now && (!strcmp(action, "signal") || !strcmp(action, "group"));
     if ((now && !strcmp(action, "error")) || (later && !ends && !strcmp(action, "errors"))) {
         error = value;

@@ -37,9 +37,9 @@ class Fault:
 
     Attributes:
         at: the call, counted from 1; 0 for none.
-        action: `signal` before the call (`group`: to the whole process group), `error`, `errors` (from that call on,
-            except in closing and removing), `short` (half of a write is done).
-        value: the signal, or the errno.
+        action: `signal` before the call (`group`: to the whole process group, `later`: some time after), `error`,
+            `errors` (from that call on, except in closing and removing), `short` (half of a write is done).
+        value: the signal, for `later` and 100 times the milliseconds; or the errno.
         begin: counting begins with the first call, but for removals, on a path that holds this text.
     """
 
@@ -93,7 +93,7 @@ def library(folder: Path) -> Path:
     if compiler is None:
         raise NoCompiler("faults.c needs a C compiler (cc, gcc or clang), and there is none on the path")
     made = folder / "faults.so"
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", made, SOURCE, "-ldl"], check=True)
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", made, SOURCE, "-ldl", "-lrt"], check=True)
     return made
 
 
