@@ -1,5 +1,6 @@
-# make demo · make test · make check · make bench · make fuzz; each makes the environment it needs in .venv, once.
-.PHONY: demo test check bench reproduce fuzz clean
+# make demo · make test · make check · make bench · make fuzz · make corrupt · make chaos; each makes the environment it
+# needs in .venv, once.
+.PHONY: demo test check bench reproduce fuzz corrupt chaos clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -30,6 +31,12 @@ reproduce: $(VENV)/.developing
 
 fuzz: $(VENV)/.developing
 	$(BIN)/python benchmarks/fuzz_images.py
+
+corrupt: $(VENV)/.developing
+	$(BIN)/python benchmarks/corrupt.py
+
+chaos: $(VENV)/.developing
+	$(BIN)/python benchmarks/sweep_chaos.py
 
 clean:
 	rm -rf $(VENV) build dist

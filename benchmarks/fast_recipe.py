@@ -45,6 +45,7 @@ def train(overrides: list[str]) -> tuple[float, float]:
         started = time.perf_counter()
         outcome = train_parts(config, run, build_parts(config))
         seconds = time.perf_counter() - started
+    assert outcome.test is not None
     return outcome.rows[-1]["val/accuracy"] or outcome.test.scores()["accuracy"], seconds
 
 

@@ -38,6 +38,14 @@ def mnist_root() -> str:
     return root
 
 
+@pytest.fixture(scope="session")
+def report_pages(tmp_path_factory: pytest.TempPathFactory):
+    """The pages of three sweeps by name, as files, and their studies; see `run_copies.study_pages`."""
+    from run_copies import study_pages
+
+    return study_pages(tmp_path_factory.mktemp("report"))
+
+
 @pytest.fixture
 def cnnbench(tmp_path: Path) -> Run:
     """Runs the command line as a process of its own, in an empty folder."""

@@ -51,6 +51,13 @@ WRONG = [
     (["model=conv_autoencoder", "trainer.monitor=val/accuracy"], "accepted for reconstruction is null or val/loss"),
     (["model=conv_autoencoder", "trainer.label_smoothing=0.1"], "reconstruction has no labels, accepted is 0"),
     (["model=sequence_cnn"], "model=sequence_cnn takes signals, and the data are images: accepted is data=waves"),
+    (["sweep.seeds=2", "seed=3"], "sweep.seeds=2 and seed=3 both name seeds: accepted is one of them"),
+    (["sweep.seeds=0"], "sweep.seeds=0: accepted is null or a whole number from 1"),
+    (["-m", "sweep.seeds=1,2"], "sweep.seeds=1,2 names several values: accepted is one, for the whole sweep"),
+    (["sweep.restart=true"], "sweep.restart=true is for sweeps: add -m or sweep.seeds=N"),
+    (["trainer.timeout_minutes=5"], "trainer.timeout_minutes=5 is for the jobs of a sweep"),
+    (["-m", "hydra/launcher=jobib"], "unknown launcher 'jobib'. Did you mean 'joblib'? Valid: basic, joblib, ray"),
+    (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: accepted is a whole number"),
     (["name=../elsewhere"], "name=../elsewhere: accepted is letters"),
     (["--frobnicate"], "No such option: --frobnicate"),
 ]
@@ -98,7 +105,7 @@ def test_train_evaluate_and_resume_a_finished_run(cnnbench, tmp_path):
     assert last.startswith("outputs/mlp_digits/")
     run = RunFolder(tmp_path / last)
     assert run.status()["state"] == "finished"
-    assert (run.path / "overrides.yaml").read_text().splitlines()[-1] == "- tags=[a,b]"
+    assert run.overrides()[-1] == "tags=[a,b]"
     assert f"{run.summary()['test/accuracy']:.2%}" in done.stdout
 
     measured = cnnbench("evaluate", last)
@@ -121,10 +128,10 @@ def test_a_sweep_makes_a_folder_a_job_and_a_table(cnnbench, tmp_path):
     assert done.returncode == 0, done.stderr
     sweep = tmp_path / done.stdout.splitlines()[-1]
     assert sweep.parent == tmp_path / "outputs/sweep"
-    names = {path.name for path in sweep.iterdir()}
-    assert names == {"0", "1", "2", "3", "sweep.yaml", "results.csv", "comparison.csv", "comparison.md"}
+    names = {path.name for path in sweep.iterdir()} - {".lock"}
+    assert names == {*"0123", "sweep.yaml", "jobs.json", "results.csv", "groups.csv", "report.md", "report.html"}
     assert "model=lenet5" in done.stdout
-    assert "n = 2 seeds is few" in done.stdout
+    assert "at least 6 seeds are needed" in " ".join(done.stdout.split())
     summaries = [RunFolder(sweep / str(i)).summary() for i in range(4)]
     assert [(s["model"], s["seed"]) for s in summaries] == [("mlp", 0), ("mlp", 1), ("lenet5", 0), ("lenet5", 1)]
 
@@ -142,7 +149,7 @@ def test_one_failed_job_leaves_the_others_and_ends_with_1(cnnbench, tmp_path):
     assert "Traceback" not in done.stderr
     sweep = tmp_path / done.stdout.splitlines()[-1]
     assert [RunFolder(sweep / str(i)).status()["state"] for i in range(2)] == ["finished", "failed"]
-    assert "Not finished, and not in the table: 1." in done.stdout
+    assert "1 of 2 runs failed, and not counted: 1." in done.stdout
     assert "Traceback" in (sweep / "1/train.log").read_text()
 
 
@@ -236,7 +243,8 @@ def test_version(cnnbench):
 @pytest.mark.parametrize("what", choices.LISTED)
 def test_list_describes_every_choice_in_a_line(what, cnnbench):
     lines = cnnbench("list", what).stdout.splitlines()
-    assert [line.split()[0] for line in lines] == choices.groups()[choices.LISTED[what]]
+    valid = choices.groups() | {"tune": list(choices.spaces())}
+    assert [line.split()[0] for line in lines] == valid[choices.LISTED[what]]
     assert all(len(line.split()) > 2 for line in lines)
 
 

@@ -32,6 +32,7 @@ def test_the_wheel_holds_the_configs_and_nothing_foreign(installed):
     names = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
     configs = {f"cnnbench/configs/{path.relative_to(ROOT / 'configs')}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert configs <= names
+    assert {f"cnnbench/report/templates/report.{end}" for end in ("html.j2", "css", "js")} <= names
     assert all(name.startswith(("cnnbench/", "cnnbench-", "bin/cnnbench")) for name in names)
 
 
@@ -47,13 +48,17 @@ def test_the_wheel_trains_in_any_directory(installed, tmp_path):
     assert RunFolder(tmp_path / done.stdout.splitlines()[-1]).status()["state"] == "finished"
 
 
-README = (ROOT / "README.md").read_text()
-COMMANDS = [
-    line.partition("  #")[0].strip()
-    for block in re.findall(r"```(?:bash|sh|console)\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-    if line and not line.startswith("#")
-]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Each once, in the order of the pages.
+COMMANDS = list(
+    dict.fromkeys(
+        line.partition("  #")[0].strip()
+        for page in PAGES
+        for block in re.findall(r"```(?:bash|sh|console)\n(.*?)```", page.read_text(), re.DOTALL)
+        for line in block.splitlines()
+        if line and not line.startswith("#")
+    )
+)
 
 
 def test_the_readme_opens_with_the_two_commands():
@@ -86,6 +91,8 @@ def test_every_cnnbench_command_of_the_readme_works(line, finished, request):
     # The user's cache stays as it is, and matplotlib finds its list of fonts all the same.
     environment = os.environ | {"XDG_CACHE_HOME": str(finished / "cache"), "MPLCONFIGDIR": matplotlib.get_cachedir()}
     arguments = shlex.split(line)[1:]
+    if arguments[0] == "tune":
+        arguments += ["trainer.epochs=1", "data.train_limit=200", "tune.trials=2"]
     if arguments[0] == "train" and not any(a.startswith("resume=") for a in arguments):
         arguments += ["trainer.epochs=1", "data.train_limit=200"]
         if "data=mnist" in arguments or any(a.startswith("experiment=") for a in arguments):
@@ -100,6 +107,7 @@ def test_every_cnnbench_command_of_the_readme_works(line, finished, request):
     assert done.returncode == 0, done.stderr
 
 
-def test_links_of_the_readme_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("http") or (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert target.startswith("http") or (page.parent / target).exists(), target

@@ -84,14 +84,6 @@ def test_what_is_not_a_run_folder_is_named(tmp_path):
         RunFolder(tmp_path / "0").summary()
 
 
-def test_runs_are_found_in_the_order_of_their_numbers(tmp_path):
-    for name in ("10", "2", "x", "1"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.yaml").touch()
-    (tmp_path / "empty").mkdir()
-    assert [run.path.name for run in results.find_runs([tmp_path])] == ["1", "2", "10", "x"]
-
-
 def test_a_status_keeps_its_start(tmp_path):
     run = RunFolder(tmp_path)
     assert run.status() == {}

@@ -1,6 +1,7 @@
 """The trainer on real digits: the same bits twice, resume, best epoch, early stopping, divergence."""
 
 import copy
+import dataclasses
 import json
 import math
 
@@ -20,6 +21,7 @@ from cnnbench.results import RunFolder, read_predictions
 from cnnbench.training import checkpoint
 from cnnbench.training.loop import Diverged, evaluate
 from cnnbench.training.tasks import CLASSIFICATION, RECONSTRUCTION, training_loss
+from cnnbench.training.trainer import Pruned
 from conftest import assert_same_tensors, without_times
 
 SMALL = ["trainer.epochs=2", "data.train_limit=300", "model=mlp"]
@@ -234,22 +236,55 @@ def test_the_run_folder_holds_what_the_design_says(tmp_path):
     assert json.loads((tmp_path / "a/summary.json").read_text()) == summary
 
 
-def test_tensorboard_gets_every_metric(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+class _OutOfBounds:
+    """A test split that may be counted and not looked at."""
 
-    run(tmp_path / "a", "logger=tensorboard")
-    events = EventAccumulator(str(tmp_path / "a/tensorboard"))
-    events.Reload()
-    rows = RunFolder(tmp_path / "a").metrics()
-    for name in ("train/loss", "val/accuracy", "val/f1_macro"):
-        logged = [event.value for event in events.Scalars(name)]
-        assert logged == pytest.approx([row[name] for row in rows])
+    def __init__(self, split):
+        self.length = len(split)
+
+    def __len__(self):
+        return self.length
+
+    def __getattr__(self, name):
+        raise AssertionError(f"the test split was looked at: {name}")
+
+    def __getitem__(self, index):
+        raise AssertionError("the test split was looked at")
 
 
-def test_a_logger_without_its_package_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'cnnbench\[tensorboard\]'"):
-        build_parts(single(["logger=tensorboard"]))
+def test_a_run_that_does_not_test_never_looks_at_the_test_split(tmp_path, monkeypatch):
+    def parts_without_test(config):
+        parts = build_parts(config)
+        parts.dataset = dataclasses.replace(parts.dataset, test=_OutOfBounds(parts.dataset.test))
+        return parts
+
+    monkeypatch.setattr("cnnbench.job.build_parts", parts_without_test)
+    (tmp_path / "a").mkdir()
+    seen = []
+    summary = run_job(single(SMALL), tmp_path / "a", [], test=False, on_epoch=lambda row: seen.append(row["epoch"]))
+    assert seen == [1, 2]
+    assert not [key for key in summary if key.startswith("test")]
+    tested = {"predictions.npz", "confusion_matrix.csv", "mistakes.png"}
+    assert not tested & {path.name for path in (tmp_path / "a").iterdir()}
+    (tmp_path / "b").mkdir()
+    with pytest.raises(AssertionError, match="the test split was looked at"):
+        run_job(single(SMALL), tmp_path / "b", [])
+
+
+def test_what_a_hook_raises_ends_the_run_and_a_resumed_run_tells_it_what_lies_behind(tmp_path):
+    (tmp_path / "a").mkdir()
+
+    def stop(row):
+        raise Pruned(f"after epoch {row['epoch']}")
+
+    with pytest.raises(Pruned):
+        run_job(single(SMALL), tmp_path / "a", [], on_epoch=stop)
+    assert RunFolder(tmp_path / "a").status()["state"] == "pruned"
+    seen = []
+    run_job(single(SMALL), tmp_path / "a", [], resume=True, on_epoch=lambda row: seen.append(row["epoch"]))
+    assert seen == [1, 2]
+    run(tmp_path / "b")
+    assert_same_tensors(tmp_path / "a", tmp_path / "b", "last")
 
 
 def test_evaluating_on_other_data_uses_the_runs_own_scaling(tmp_path, mnist_root):
@@ -338,9 +373,9 @@ def test_a_sweep_with_an_autoencoder_compares_the_others_and_says_why(tmp_path, 
 
     monkeypatch.chdir(tmp_path)
     train.train(["trainer.epochs=1", "data.train_limit=200", "model=mlp,conv_autoencoder"], multirun=True)
-    (table,) = tmp_path.rglob("comparison.md")
+    (table,) = tmp_path.rglob("report.md")
     assert "model=mlp" in table.read_text()
-    assert "Without classes there is no accuracy to compare: 1 are only in results.csv." in table.read_text()
+    assert "Without classes there is no accuracy to compare" in table.read_text()
 
 
 def test_the_summary_of_a_run_has_the_totals_of_its_model(tmp_path):

@@ -114,18 +114,25 @@ class TrainerConfig:
 
 @dataclass
 class LoggerConfig:
-    """Where metrics go besides the run folder."""
+    """Where a run goes besides its folder: the name of each tracker, with its own options."""
 
-    name: str = "none"
     options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class ComparisonConfig:
-    """What the table at the end of a sweep compares with."""
+    """What the report of a sweep compares with."""
 
-    baseline: str | None = None  # the group others are compared with, as in the table; null = the first
+    baseline: str | None = None  # the group others are compared with, such as model=mlp; null = the first
     reference: dict[str, Any] = field(default_factory=dict)  # published figures: group → accuracy, f1_macro
+
+
+@dataclass
+class SweepConfig:
+    """What a command asks of its sweep, rather than of the runs in it: no run's config.yaml holds it."""
+
+    seeds: int | None = None  # every config is run with each of the seeds 0, 1, … below this
+    restart: bool = False  # start afresh, whatever an earlier call of the same command has finished
 
 
 @dataclass
@@ -146,6 +153,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
 
 
 def default_dict() -> dict[str, Any]:
@@ -176,8 +184,10 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain data that `from_dict` turns into an equal config; options stand beside a section's other keys."""
-    return _without_options(dataclasses.asdict(config))
+    """Plain data that `from_dict` turns into an equal config, but for `sweep`; options stand beside other keys."""
+    plain = _without_options(dataclasses.asdict(config))
+    del plain["sweep"]
+    return plain
 
 
 def _without_options(plain: dict[str, Any]) -> dict[str, Any]:

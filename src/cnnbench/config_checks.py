@@ -33,8 +33,8 @@ def validate(config: "Config") -> None:
         _is_folder_name(config.name),
         "letters, digits and . _ - + =, not starting with a dot",
     )
-    _require("model.width", model.width, 0 < model.width < math.inf, "a number above 0")
-    _require("model.depth", model.depth, model.depth >= 1, "a whole number from 1")
+    _require("model.width", model.width, 0 < model.width <= 1000, "a number above 0, up to 1000")
+    _require("model.depth", model.depth, 1 <= model.depth <= 100, "a whole number from 1 to 100")
     _require("model.init_std", model.init_std, 0 < model.init_std < math.inf, "a number above 0")
     _require("model.dropout", model.dropout, 0 <= model.dropout < 1, "a number from 0 up to, not including, 1")
     accepted = "a number from 0 up to, not including, 1"
@@ -68,6 +68,8 @@ def validate(config: "Config") -> None:
     )
     _require("trainer.epochs", trainer.epochs, trainer.epochs >= 1, "a whole number from 1")
     _validate_checkpoints(trainer)
+    seeds = config.sweep.seeds
+    _require("sweep.seeds", seeds, seeds is None or seeds >= 1, "null or a whole number from 1")
     _require("trainer.batch_size", trainer.batch_size, trainer.batch_size >= 1, "a whole number from 1")
     _require(
         "trainer.eval_batch_size",

@@ -50,7 +50,8 @@ def evaluate_run(
     config, info = trained.config, trained.info
     is_other = _point_at(config, info, data, options, folder)
     name = config.data.name
-    config.data.root = root or config.data.root
+    if root is not None:  # the user's own folder, and not the one a stranger's config names
+        config.data.root, config.data.download = root, True
     config.data.image_size = info.image_size if info.dimensions == 2 else None
     config.data.normalize = "none"  # the run's own constants will do
     config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size

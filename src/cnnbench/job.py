@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
@@ -19,23 +19,35 @@ from cnnbench.exhaustion import explained
 from cnnbench.parts import Parts, augmentation_of, batches_of, build_parts, load_dataset
 from cnnbench.record import draw_preview, draw_run, record_evaluation, record_skipped
 from cnnbench.reproducibility import environment, set_deterministic
-from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RunFolder
+from cnnbench.results import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder
 from cnnbench.resume import fingerprint
 from cnnbench.text import printable_lines
-from cnnbench.training.loggers import open_logger
+from cnnbench.trackers import Trackers, trackers
+from cnnbench.training.loop import Evaluation
 from cnnbench.training.tasks import task_of
-from cnnbench.training.trainer import Outcome, fit
+from cnnbench.training.trainer import Outcome, Pruned, fit
 from cnnbench.whole_files import InUse
 
 log = logging.getLogger("cnnbench")
+OnEpoch = Callable[[Mapping[str, Any]], None]
 
 
-def run_job(config: Config, path: Path, overrides: Sequence[str], *, resume: bool = False) -> dict[str, Any]:
+def run_job(
+    config: Config,
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    resume: bool = False,
+    test: bool = True,
+    on_epoch: OnEpoch | None = None,
+) -> dict[str, Any]:
     """Train and test one config in its folder, and draw its pictures.
 
     Args:
         path: a new folder, or with `resume` one that holds a run of the same config.
         overrides: what the user typed, for the record.
+        test: whether to measure the best weights on the test split; a search does not, and its summary has no `test`.
+        on_epoch: as in `fit`.
 
     Returns:
         The run's summary, as in `summary.json`.
@@ -57,54 +69,63 @@ def run_job(config: Config, path: Path, overrides: Sequence[str], *, resume: boo
             parts = build_parts(config)
             log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
             record_skipped(run, parts.dataset)
-            outcome = train_parts(config, run, parts, resume=resume)
-            summary = _summary(config, parts, outcome)
-            dataset = parts.dataset
-            serve = partial(batches_of, dataset=dataset, config=config, device=parts.device)
-            record_evaluation(run.path, outcome.test, dataset.test, dataset, model=parts.model, serve=serve)
-            draw_run(run, outcome.test, dataset.test)
-            run.write_summary(summary)
+            with trackers(config.logger.options, run.path, to_dict(config), resume=resume) as logger:
+                outcome = train_parts(config, run, parts, resume=resume, test=test, on_epoch=on_epoch, logger=logger)
+                summary = _summary(config, parts, outcome)
+                dataset = parts.dataset
+                if outcome.test is not None:
+                    serve = partial(batches_of, dataset=dataset, config=config, device=parts.device)
+                    record_evaluation(run.path, outcome.test, dataset.test, dataset, model=parts.model, serve=serve)
+                draw_run(run, outcome.test, dataset.test)
+                run.write_summary(summary)
+                logger.finish(summary)
     return summary
 
 
-def train_parts(config: Config, run: RunFolder, parts: Parts, *, resume: bool = False) -> Outcome:
+def train_parts(
+    config: Config,
+    run: RunFolder,
+    parts: Parts,
+    *,
+    resume: bool = False,
+    test: bool = True,
+    on_epoch: OnEpoch | None = None,
+    logger: Trackers | None = None,
+) -> Outcome:
     """Train and test what `build_parts` made, in a run folder that has been started."""
     trainer, dataset = config.trainer, parts.dataset
     batches = partial(batches_of, dataset=dataset, config=config, device=parts.device)
-    logger = open_logger(config.logger.name, run.path, config.logger.options)
-    try:
-        return fit(
-            run,
-            parts.model,
-            train=batches(dataset.train, shuffle=True),
-            val=batches(dataset.val) if dataset.val else None,
-            test=batches(dataset.test),
-            optimizer=parts.optimizer,
-            lr=config.optimizer.lr,
-            schedule=parts.schedule,
-            num_classes=dataset.info.num_classes,
-            seed=config.seed,
-            epochs=trainer.epochs,
-            record={
-                "config": fingerprint(config),
-                "data": _data_record(dataset),
-                "split": {"train_labels_sha256": _sha256(dataset.train.labels)},
-            },
-            logger=logger,
-            precision=trainer.precision,
-            compile=trainer.compile,
-            label_smoothing=trainer.label_smoothing,
-            clip_norm=trainer.clip_norm,
-            class_weights=_class_weights(config, dataset),
-            monitor=trainer.monitor,
-            patience=trainer.patience,
-            ema=trainer.ema,
-            checkpoint_minutes=trainer.checkpoint_minutes,
-            keep=trainer.keep,
-            resume=resume,
-        )
-    finally:
-        logger.close()
+    return fit(
+        run,
+        parts.model,
+        train=batches(dataset.train, shuffle=True),
+        val=batches(dataset.val) if dataset.val else None,
+        test=batches(dataset.test) if test else None,
+        optimizer=parts.optimizer,
+        lr=config.optimizer.lr,
+        schedule=parts.schedule,
+        num_classes=dataset.info.num_classes,
+        seed=config.seed,
+        epochs=trainer.epochs,
+        record={
+            "config": fingerprint(config),
+            "data": _data_record(dataset),
+            "split": {"train_labels_sha256": _sha256(dataset.train.labels)},
+        },
+        logger=logger or Trackers([]),
+        precision=trainer.precision,
+        compile=trainer.compile,
+        label_smoothing=trainer.label_smoothing,
+        clip_norm=trainer.clip_norm,
+        class_weights=_class_weights(config, dataset),
+        monitor=trainer.monitor,
+        patience=trainer.patience,
+        ema=trainer.ema,
+        checkpoint_minutes=trainer.checkpoint_minutes,
+        keep=trainer.keep,
+        resume=resume,
+        on_epoch=on_epoch,
+    )
 
 
 def _data_record(dataset: Dataset) -> dict[str, Any]:
@@ -147,12 +168,18 @@ def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
         "depth": complexity.depth,
         "epochs": len(outcome.rows),
         "best_epoch": outcome.best_epoch,
-        **{f"test/{name}": value for name, value in outcome.test.scores().items()},
+        **(_tested(outcome.test, dataset) if outcome.test else {}),
         "train_seconds": round(outcome.train_seconds, 3),
         "images_per_second": round(images / outcome.train_seconds, 1),
         "device": str(parts.device),
         "train_images": len(dataset.train),
         "val_images": len(dataset.val) if dataset.val else 0,
+    }
+
+
+def _tested(test: Evaluation, dataset: Dataset) -> dict[str, Any]:
+    return {
+        **{f"test/{name}": value for name, value in test.scores().items()},
         "test_images": len(dataset.test),
         "test_labels_sha256": _sha256(dataset.test.labels),
     }
@@ -193,6 +220,9 @@ def _logged_to(path: Path) -> Iterator[None]:
 def _status_of(run: RunFolder, config: Config) -> Iterator[None]:
     try:
         yield
+    except Pruned as error:
+        run.set_status(PRUNED, str(error))
+        raise
     except Exception as error:
         log.exception("the run failed")
         told = explained(error, run.path, config)

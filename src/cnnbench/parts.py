@@ -10,8 +10,8 @@ from cnnbench.analysis import Summary, summarize
 from cnnbench.config import AugmentConfig, Config
 from cnnbench.data import Augmentation, Batches, Dataset, DatasetInfo, Split, load_source, prepare
 from cnnbench.models import build_model, output_shape
+from cnnbench.trackers import check_trackers
 from cnnbench.training.device import autocast, resolve_device
-from cnnbench.training.loggers import open_logger
 from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
 from cnnbench.training.tasks import task_of
 
@@ -39,7 +39,7 @@ def build_parts(config: Config, *, shapes_only: bool = False) -> Parts:
     """
     device = resolve_device(config.trainer.device)
     autocast(device, config.trainer.precision)
-    open_logger(config.logger.name, None, config.logger.options)
+    check_trackers(config.logger.options)
     dataset = load_dataset(config)
     model = model_for(config, dataset.info, "meta" if shapes_only else "cpu")
     _check_task(config, model, dataset.info)

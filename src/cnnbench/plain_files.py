@@ -8,10 +8,12 @@ another valid config: the seal makes that an error, as any change that is not me
 """
 
 import csv
+import errno
 import hashlib
 import io
 import json
 import math
+import os
 import struct
 import tokenize
 import zipfile
@@ -46,7 +48,7 @@ def read_bytes(path: Path, largest: int) -> bytes:
         return read_regular(path, largest, follow_links=False)
     except Refused as error:
         if not path.is_symlink() and not path.exists():
-            raise FileNotFoundError(f"{shown_name(path)} does not exist") from None
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
         raise ValueError(f"{shown_name(path)} cannot be read: {error}") from None
 
 
@@ -105,6 +107,15 @@ class _PlainDumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         """Write a value that stands in two places twice."""
         return True
+
+
+def _text(dumper: _PlainDumper, value: str) -> yaml.ScalarNode:
+    # Other line ends than \n would be folded into a blank, except where they are escaped.
+    style = '"' if any(end in value for end in "\r\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_PlainDumper.add_representer(str, _text)
 
 
 def parse_yaml(text: str) -> Any:

@@ -1,21 +1,25 @@
 """What a measured split leaves in a folder: figures as files, and pictures."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cnnbench import results
 from cnnbench.data import Augmentation, Batches, Dataset, Split
 from cnnbench.metrics import per_class
+from cnnbench.reproducibility import generator
 from cnnbench.results import RunFolder
 from cnnbench.training.loop import Evaluation
 
 log = logging.getLogger("cnnbench")
 PREVIEWED = 10, 7  # images, at most one of a class, and epochs
+KEPT_MISTAKES, KEPT_BYTES, KEPT_SIDE = 256, 2**19, 64  # images, all of them together, pixels of the longer side
 
 
 def record_evaluation(
@@ -62,13 +66,44 @@ def record_evaluation(
     figures.draw_confusion(folder)
 
 
-def draw_run(run: RunFolder, evaluation: Evaluation, split: Split) -> None:
-    """Draw what only a training run has: its curves and, where there are classes, its worst mistakes."""
+def draw_run(run: RunFolder, evaluation: Evaluation | None, split: Split) -> None:
+    """Draw what only a training run has: its curves and, where there are tested classes, mistakes."""
     from cnnbench.report import figures
 
     figures.draw_curves(run)
-    if evaluation.confusion is not None:
+    if evaluation is not None and evaluation.confusion is not None:
         figures.draw_mistakes(run, _Pictures(split))
+        assert evaluation.labels is not None
+        assert evaluation.predictions is not None
+        keep_mistakes(run.path, evaluation.labels, evaluation.predictions, split)
+
+
+def keep_mistakes(folder: Path, labels: np.ndarray, predictions: np.ndarray, split: Split) -> None:
+    """Write `mistakes.npz`: some wrongly named images, so that a report can show them without the dataset.
+
+    Two runs on one test split keep the same ones of the mistakes that both make: a permutation that depends on the
+    split's size alone says which come first. There are at most `KEPT_MISTAKES`, in `KEPT_BYTES`; images whose longer
+    side is beyond `KEPT_SIDE` pixels are made smaller.
+
+    Args:
+        labels, predictions: (N,) in the order of the split.
+
+    The file's arrays are `indices` (M,), in the split, and `images`, uint8 (M, C, H, W), or float32 (M, C, L) signals.
+    """
+    order = torch.randperm(len(labels), generator=generator(0, "mistakes", len(labels)))
+    wrong = order[torch.from_numpy(labels != predictions)[order]]
+    factor = min(1.0, KEPT_SIDE / max(split.shape[1:])) if len(split.shape) == 3 else 1.0
+    size = [max(1, round(side * factor)) for side in split.shape[1:]]
+    bytes_each = split.shape[0] * math.prod(size) * (1 if len(size) == 2 else 4)
+    indices = wrong[: min(KEPT_MISTAKES, KEPT_BYTES // bytes_each)]
+    # Sorted: files are read in the order they lie in.
+    indices = indices.sort().values
+    images = split[indices].images if len(indices) else torch.zeros(0, *split.shape)
+    if factor < 1:
+        images = functional.interpolate(images.float(), size, mode="area").round().byte()
+    elif len(size) == 2:
+        images = images.byte()
+    results.write_npz(folder / "mistakes.npz", indices=indices.numpy(), images=images.cpu().numpy())
 
 
 def record_skipped(run: RunFolder, dataset: Dataset) -> None:

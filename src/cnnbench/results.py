@@ -21,11 +21,13 @@ from cnnbench.plain_files import read_yaml as read_yaml
 from cnnbench.regular_files import refuse_links
 from cnnbench.run_checks import STATUS, SUMMARY
 from cnnbench.run_checks import read_confusion as read_confusion
+from cnnbench.run_checks import read_mistakes as read_mistakes
 from cnnbench.run_checks import read_predictions as read_predictions
 from cnnbench.text import for_csv
 from cnnbench.whole_files import locked, remove_temporary, replacing
 
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+PRUNED = "pruned"  # stopped by a search that saw better ones
 
 
 def create_folder(path: Path) -> Path:
@@ -191,7 +193,7 @@ class RunFolder:
         return values
 
     def set_status(self, state: str, message: str = "") -> None:
-        """Say how the run stands: running, finished, failed or interrupted."""
+        """Say how the run stands: running, finished, failed, interrupted or pruned."""
         known = self.status()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         started = known.get("started", now)
@@ -253,19 +255,6 @@ def write_evaluation(
     _write_cells(folder / "confusion_matrix.csv", [["true", *class_names], *rows])
     write_csv(folder / "per_class.csv", per_class)
     write_npz(folder / "predictions.npz", labels=labels, predictions=predictions, probabilities=probabilities)
-
-
-def find_runs(folders: Iterable[Path]) -> list[RunFolder]:
-    """The run folders among `folders` and directly inside them, in the order of their names."""
-    found = []
-    for folder in folders:
-        candidates = [folder, *sorted(folder.iterdir(), key=_natural)] if folder.is_dir() else []
-        found += [RunFolder(path) for path in candidates if (path / "config.yaml").is_file()]
-    return found
-
-
-def _natural(path: Path) -> tuple[int, str]:
-    return (int(path.name), "") if path.name.isdigit() else (10**9, path.name)
 
 
 def _number(text: str) -> float | int | str | None:

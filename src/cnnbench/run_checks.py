@@ -7,6 +7,7 @@ import numpy as np
 from cnnbench.plain_files import damaged, read_cells, read_npz
 
 COUNT, NUMBER = (int, type(None)), (float, int, type(None))
+LARGEST_KEPT = 256  # pixels of a side; what is kept of larger images is made smaller
 STATUS = dict.fromkeys(("state", "message", "started", "updated"), str)
 SUMMARY: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("model", "data", "task", "device", "test_labels_sha256"), str),
@@ -53,6 +54,29 @@ def read_confusion(folder: Path) -> tuple[list[str], np.ndarray]:
         return header[1:], np.array([[_count(cell) for cell in row[1:]] for row in rows], dtype=np.int64)
     except ValueError as error:
         damaged(path, error)
+
+
+def read_mistakes(folder: Path) -> dict[int, np.ndarray]:
+    """Images, uint8 (C, H, W), or signals, float32 (C, L), of `mistakes.npz` by their index in the test split.
+
+    Empty where there is no such file: runs of earlier versions kept none.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = folder / "mistakes.npz"
+    if not path.is_file():
+        return {}
+    arrays = read_npz(path)
+    indices, images = arrays.get("indices"), arrays.get("images")
+    if indices is None or images is None or indices.dtype.kind not in "iu" or indices.shape != images.shape[:1]:
+        damaged(path, "it lacks images, or an index for each")
+    pictures = images.dtype == np.uint8 and images.ndim == 4 and max(images.shape[2:]) <= LARGEST_KEPT
+    if not pictures and not (images.dtype == np.float32 and images.ndim == 3 and np.isfinite(images).all()):
+        damaged(path, f"{images.dtype} of shape {images.shape} are no images or signals that a run keeps")
+    if min(images.shape[1:]) < 1 or (len(indices) and indices.min() < 0):
+        damaged(path, "an image is empty, or an index negative")
+    return dict(zip(indices.tolist(), images, strict=True))
 
 
 def _count(cell: str) -> int:

@@ -12,7 +12,7 @@ import sys
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # Between letters an underscore is only an underscore. A colon or an @ could make a link of what stands around it.
-_MARKDOWN = re.compile(r"[\\`*\[\]{}|~$#!:@]|(?<!\w)_|_(?!\w)")
+_MARKDOWN = re.compile(r"[\\`*\[\]{}|~$#!:@]|(?<![^\W_])_|_(?![^\W_])")
 _LIST = re.compile(r"^(\s*)(\d*)([-+.)=])")
 
 

@@ -1,20 +1,26 @@
 """A finished run's best weights with all that it takes to use them; the run's folder is enough."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cnnbench.config import Config, from_dict
+from cnnbench.config import Config
 from cnnbench.data import DatasetInfo
 from cnnbench.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK
+from cnnbench.loaded import config_of
 from cnnbench.parts import model_for, placed
 from cnnbench.results import RunFolder
 from cnnbench.training import checkpoint
 from cnnbench.training.device import autocast
+
+PREPARED = ("name", "in_channels", "image_size", "class_names", "mean", "std")
+MOST_CHANNELS, LARGEST_SIDE, LARGEST_SIGNAL = 4096, 2**14, 2**24
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,27 @@ class Trained:
         Raises:
             ValueError: the weights are not this model's.
         """
+        self._refuse_larger_models()
         model = model_for(self.config, self.info)
         checkpoint.load_model(model, self.tensors)
         return placed(model, device, self.config)
+
+    def _refuse_larger_models(self) -> None:
+        """A config may describe a model that no memory holds; that of this checkpoint has no more weights than it."""
+        stored = sum(value.numel() for value in self.tensors.values())
+        described = math.inf
+        if self.config.model.depth <= len(self.tensors):  # each layer has at least one
+            try:
+                sizes = [value.numel() for value in model_for(self.config, self.info, "meta").state_dict().values()]
+                described = sum(sizes)
+            except (RuntimeError, OverflowError):  # sizes beyond 64 bits
+                pass
+        if described > stored:
+            raise ValueError(
+                f"the checkpoint does not fit the model: it has {stored:,} numbers, and "
+                f"model={self.config.model.name} with width {self.config.model.width} and depth "
+                f"{self.config.model.depth} has more"
+            )
 
     def autocast_on(self, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
         """Makes the context of a forward pass, in the run's precision.
@@ -63,15 +87,46 @@ def load_trained(path: Path) -> Trained:
         ValueError: not a run folder, no weights yet, or a damaged file.
     """
     run = RunFolder.existing(path)
-    config = from_dict(run.config())
+    config = config_of(run)
     tensors, record = checkpoint.load(run.checkpoints, "best")
-    try:
-        data = dict(record["data"])
-        mean, std = tuple(data.pop("mean")), tuple(data.pop("std"))
-        polarity = data.pop("polarity", None)
-        if polarity not in (LIGHT_ON_DARK, DARK_ON_LIGHT):
-            polarity = None
-        info = DatasetInfo(**{**data, "class_names": tuple(data["class_names"])})
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"the checkpoint does not say how its images were prepared: {error}") from None
+    info, mean, std, polarity = _data_of(record.get("data"))
     return Trained(run, config, tensors, info, mean, std, polarity)
+
+
+def _data_of(data: Any) -> tuple[DatasetInfo, tuple[float, ...], tuple[float, ...], str | None]:
+    """What a checkpoint says of the images: what they are, mean and standard deviation by channel, polarity.
+
+    Raises:
+        ValueError: it does not say it, or not in the types and ranges that `Trained` relies on.
+    """
+    unsaid = "the checkpoint does not say how its images were prepared"
+    try:
+        name, channels, size, names, mean, std = (data[key] for key in PREPARED)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{unsaid}: {error}") from None
+    dimensions = data.get("dimensions", 2)
+    largest = LARGEST_SIGNAL if dimensions == 1 else LARGEST_SIDE
+    checks = {
+        "dimensions": dimensions in (1, 2),
+        "name": isinstance(name, str),
+        "in_channels": type(channels) is int and 1 <= channels <= MOST_CHANNELS,
+        "image_size": type(size) is int and 1 <= size <= largest,
+        "class_names": isinstance(names, list) and all(isinstance(one, str) for one in names),
+        "mean": _are_numbers(mean, channels),
+        "std": _are_numbers(std, channels) and min(std) > 0,
+    }
+    for key, holds in checks.items():
+        if not holds:
+            raise ValueError(f"{unsaid}: {key}={str(data.get(key))[:60]!r}")
+    polarity = data.get("polarity")
+    known = polarity in (LIGHT_ON_DARK, DARK_ON_LIGHT)
+    info = DatasetInfo(name, channels, size, tuple(names), dimensions)
+    return info, tuple(mean), tuple(std), polarity if known else None
+
+
+def _are_numbers(values: Any, count: Any) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) == count
+        and all(type(value) in (int, float) and math.isfinite(value) for value in values)
+    )

@@ -7,10 +7,11 @@ from typing import Annotated, NoReturn
 import typer
 
 import cnnbench
-from cnnbench.cli.choices import complete_override, list_choices
+from cnnbench.cli.choices import LISTED, complete_override, complete_tuning, list_choices
 from cnnbench.cli.errors import exit_codes
 
 OVERRIDES_HELP = "Hydra overrides such as model=mlp trainer.epochs=5; `cnnbench list models` shows names."
+TUNE_HELP = "tune=SPACE, tune.trials=N, tune.workers=N and the like, and overrides of every trial as for train."
 
 app = typer.Typer(
     name="cnnbench",
@@ -69,6 +70,24 @@ def train(
         from cnnbench.cli.train import train as command
 
         command(overrides or [], multirun=multirun)
+
+
+@app.command()
+def tune(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help=TUNE_HELP, autocompletion=complete_tuning, show_default=False),
+    ] = None,
+) -> None:
+    """Search for good values of a config's keys, chosen on the validation split; the test images are never read.
+
+    `tune=NAME` names a search space (`cnnbench list spaces`) or one's own YAML file. The last line printed is the
+    study's folder; `resume=STUDY` goes on with it.
+    """
+    with exit_codes():
+        from cnnbench.cli.tune import tune as command
+
+        command(overrides or [])
 
 
 @app.command()
@@ -160,9 +179,37 @@ def summary(
         )
 
 
+@app.command()
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Runs, sweeps, or folders of them, finished or not.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write it, instead of into the sweep or, of several, ./report.")
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The group to compare with, such as model=mlp; else the experiment's, or the first."),
+    ] = None,
+    target: Annotated[
+        float | None, typer.Option(help="Show how many epochs it took to reach this accuracy, such as 0.98.")
+    ] = None,
+    latex: Annotated[bool, typer.Option("--latex", help="Also write report.tex, tables for a paper.")] = False,
+) -> None:
+    """Compare runs: results.csv, groups.csv, report.md and report.html, with spread, intervals and tests.
+
+    Runs that differ only in their seed are a group. Runs on different test sets are not compared. The last line
+    printed is the report's folder.
+    """
+    with exit_codes():
+        from cnnbench.cli.report import report as command
+
+        command(folders, out=out, baseline=baseline, target=target, latex=latex)
+
+
 @app.command(name="list")
 def list_names(
-    what: Annotated[str, typer.Argument(help="models, data, augment, experiments, optimizers, schedulers or loggers.")],
+    what: Annotated[str, typer.Argument(help=f"One of: {', '.join(LISTED)}.")],
 ) -> None:
     """Show what there is to choose from, a line each."""
     with exit_codes():

@@ -1,5 +1,6 @@
 """What a user can choose: names of parts and keys of the config, read from the YAML files alone."""
 
+import dataclasses
 from pathlib import Path
 
 from cnnbench.registry import unknown
@@ -12,6 +13,7 @@ LISTED = {
     "optimizers": "optimizer",
     "schedulers": "scheduler",
     "loggers": "logger",
+    "spaces": "tune",
 }
 
 
@@ -22,12 +24,17 @@ def config_dir() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "configs"
 
 
+def spaces() -> dict[str, Path]:
+    """The search spaces of `cnnbench tune`, by name."""
+    return {path.stem: path for path in sorted((config_dir() / "tune").glob("*.yaml"))}
+
+
 def groups() -> dict[str, list[str]]:
-    """The names in each config group."""
+    """The names in each config group of a run."""
     return {
         folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
         for folder in sorted(config_dir().iterdir())
-        if folder.is_dir() and folder.name != "hydra"
+        if folder.is_dir() and folder.name not in ("hydra", "tune")
     }
 
 
@@ -62,3 +69,12 @@ def complete_override(incomplete: str) -> list[str]:
         top = [f"{key}=" for key, value in default_dict().items() if not isinstance(value, dict)]
         found = [*(f"{name}=" for name in choices), *top, *keys]
     return [choice for choice in found if choice.startswith(incomplete)]
+
+
+def complete_tuning(incomplete: str) -> list[str]:
+    """As `complete_override`, and the keys of a search."""
+    from cnnbench.tuning.settings import TuneSettings
+
+    keys = [f"tune.{field.name}=" for field in dataclasses.fields(TuneSettings)]
+    ours = [f"tune={name}" for name in spaces()] if incomplete.startswith("tune=") else ["tune=", *keys]
+    return [*(choice for choice in ours if choice.startswith(incomplete)), *complete_override(incomplete)]

@@ -1,31 +1,29 @@
 """Hydra: from overrides to checked configs, one for a run or one for each job of a sweep."""
 
+import copy
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hydra import initialize_config_dir
-from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.types import HydraContext, RunMode
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench import config as schema
 from cnnbench.cli.choices import config_dir, groups
+from cnnbench.cli.unknown_keys import explained
 from cnnbench.config import Config
-from cnnbench.registry import nearest, unknown
 
 OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 ConfigStore.instance().store(name="defaults", node=schema.default_dict(), provider="cnnbench")
@@ -51,6 +49,8 @@ class Request:
         folder: where the run, or the sweep, is to go; not made yet.
         axes: the keys that a sweep varies, in the order they were given.
         is_sweep: whether the jobs go into folders of their own inside `folder`.
+        new_folder: whether `folder` is a name made for this call alone, and nobody's choice.
+        restart: whether an earlier sweep of the same jobs is to be left alone.
     """
 
     jobs: list[Job]
@@ -58,18 +58,26 @@ class Request:
     axes: list[str]
     is_sweep: bool
     hydra: DictConfig
+    new_folder: bool = True
+    restart: bool = False
 
 
 @contextmanager
-def _hydra() -> Iterator[None]:
+def hydra_started() -> Iterator[None]:
+    """Within it, Hydra knows our configs."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(config_dir()), job_name="cnnbench"):
+        # A launcher's package brings a schema of our yaml's name, and Hydra would warn that it merges the two.
+        launchers = ConfigStore.instance().repo["hydra"].get("launcher", {})
+        for path in (config_dir() / "hydra/launcher").glob("*.yaml"):
+            launchers.pop(path.name, None)
         yield
 
 
-def _loaded() -> Hydra:
+def loaded_hydra() -> Hydra:
+    """Hydra, within `hydra_started`."""
     hydra = GlobalHydra.instance().hydra
-    assert hydra is not None, "only within _hydra()"
+    assert hydra is not None, "only within hydra_started()"
     return hydra
 
 
@@ -80,25 +88,49 @@ def request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
         ValueError: a key, name, type or value that is not accepted; several values without `-m`.
     """
     overrides = extending(overrides)
-    with _hydra():
+    with hydra_started():
         parsed = _parse(overrides)
         base = _compose(overrides, parsed, sweeps=True)
-        is_sweep = multirun or str(base.hydra.mode).endswith("MULTIRUN")
+        asked = _sweep_asked(base, parsed)
+        is_sweep = multirun or asked.seeds is not None or str(base.hydra.mode).endswith("MULTIRUN")
         several = [o.input_line for o in parsed if o.is_sweep_override()]
         if several and not is_sweep:
             raise ValueError(f"{several[0]} names several values: add -m to run each of them")
         if not is_sweep:
+            if asked.restart:
+                raise ValueError("sweep.restart=true is for sweeps: add -m or sweep.seeds=N")
             return Request([_job(overrides, parsed)], Path(base.hydra.run.dir), [], False, base)
+        named_afresh = "${run_id:}" in str(OmegaConf.to_container(base.hydra.sweep, resolve=False)["dir"])  # type: ignore[call-overload,index]
         if OmegaConf.is_interpolation(base, "name"):
             base.name = "sweep"  # the default names one model and one dataset, and a sweep may have several
-        params = [f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()]
-        task = _parse([*params, *(str(o.input_line) for o in parsed if not o.is_hydra_override())])
-        hydra_overrides = [str(o.input_line) for o in parsed if o.is_hydra_override()]
-        combinations = BasicSweeper.split_arguments(task, max_batch_size=None)[0]
-        jobs = [_job([*hydra_overrides, *one], _parse(one)) for one in combinations]
+        task = _task_overrides(base, parsed, asked.seeds)
+        jobs = _jobs([str(o.input_line) for o in parsed if o.is_hydra_override()], task)
         last = {o.get_key_element(): o for o in task}
         axes = [key.lstrip("+") for key, o in last.items() if o.is_sweep_override()]
-        return Request(jobs, Path(base.hydra.sweep.dir), axes, True, base)
+        return Request(jobs, Path(base.hydra.sweep.dir), axes, True, base, named_afresh, asked.restart)
+
+
+def _sweep_asked(base: DictConfig, parsed: Sequence[Override]) -> schema.SweepConfig:
+    """The checked `sweep` section, which says what to do with the jobs and is the same for all of them."""
+    for o in parsed:
+        if o.key_or_group.startswith("sweep.") and o.is_sweep_override():
+            raise ValueError(f"{o.input_line} names several values: accepted is one, for the whole sweep")
+    plain = OmegaConf.to_container(base.sweep, resolve=True)
+    asked = schema.from_dict({"sweep": plain}).sweep
+    given = [o.input_line for o in parsed if o.key_or_group == "seed"]
+    if asked.seeds is not None and given:
+        raise ValueError(f"sweep.seeds={asked.seeds} and {given[0]} both name seeds: accepted is one of them")
+    return asked
+
+
+def _task_overrides(base: DictConfig, parsed: Sequence[Override], seeds: int | None) -> list[Override]:
+    """What makes the jobs: the experiment's axes, the command's overrides, and as the fastest axis `sweep.seeds`."""
+    params = [f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()]
+    own = [str(o.input_line) for o in parsed if not o.is_hydra_override() and not o.key_or_group.startswith("sweep.")]
+    if seeds is not None:
+        params = [text for text in params if not text.startswith("seed=")]
+        own.append(f"seed=range(0,{seeds})" if seeds > 1 else "seed=0")
+    return _parse([*params, *own])
 
 
 def single(overrides: Sequence[str]) -> Config:
@@ -108,7 +140,7 @@ def single(overrides: Sequence[str]) -> Config:
         ValueError: as `request`, and where a sweep was asked for.
     """
     overrides = extending(overrides)
-    with _hydra():
+    with hydra_started():
         parsed = _parse(overrides)
         for o in parsed:
             if o.is_sweep_override():
@@ -117,28 +149,12 @@ def single(overrides: Sequence[str]) -> Config:
 
 
 def extending(overrides: Sequence[str]) -> list[str]:
-    """The overrides with `key={…}` as `++key={…}`, which adds keys; without, Hydra takes only keys that are there."""
-    return [f"++{text}" if re.match(r"[\w.]+=\s*\{", text) else text for text in overrides]
+    """The overrides in Hydra's words: `key={…}` as `++key={…}`, which adds keys, and several loggers as a list.
 
-
-def launch(asked: Request, task: Callable[[DictConfig], Any]) -> list[Any]:
-    """Run a task once for each job of a sweep with Hydra's launcher, and return what each came to.
-
-    Args:
-        task: called with a job's composed config; Hydra has made the job's folder.
+    Without `++`, Hydra takes only keys that are there; `logger=a,b` would be a sweep, which nobody wants of loggers.
     """
-    with _hydra():
-        hydra = _loaded()
-        overrides = [f"hydra.sweep.dir={_quoted(str(asked.folder))}"]
-        overrides += [o for o in asked.hydra.hydra.overrides.hydra if not o.startswith("hydra.sweep.dir=")]
-        config = hydra.compose_config("config", overrides, RunMode.MULTIRUN, from_shell=False)
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks()),
-            task_function=task,
-            config=config,
-        )
-        returns = launcher.launch([_without_hydra(job.overrides) for job in asked.jobs], 0)
-        return [job.return_value for job in returns]
+    listed = [f"logger=[{text[7:]}]" if re.match(r"logger=[\w]+(,[\w]+)+$", text) else text for text in overrides]
+    return [f"++{text}" if re.match(r"[\w.]+=\s*\{", text) else text for text in listed]
 
 
 def to_config(composed: DictConfig) -> Config:
@@ -151,27 +167,77 @@ def to_config(composed: DictConfig) -> Config:
         own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ValueError(_first_line(error)) from None
+        raise ValueError(first_line(error)) from None
     assert isinstance(plain, dict)
     # Those of this dataset are among the overrides by now: what a run's config says is what it did.
     plain["augment"].pop("exceptions", None)
+    del plain["sweep"]
     return schema.from_dict({str(key): value for key, value in plain.items()})
 
 
 def _job(overrides: Sequence[str], parsed: Sequence[Override]) -> Job:
+    added, composed = _composed(overrides, parsed)
+    return Job([*added, *overrides], to_config(composed))
+
+
+def _jobs(hydra_overrides: Sequence[str], task: Sequence[Override]) -> list[Job]:
+    """Every combination of a sweep's values.
+
+    Jobs that differ in plain values alone, such as the seed, share one composition: Hydra takes a tenth of a second.
+    """
+    plain = _plain_axes(task)
+    known: dict[tuple[str, ...], tuple[list[str], DictConfig]] = {}
+    values: dict[str, Override] = {}
+    jobs = []
+    for one in BasicSweeper.split_arguments(list(task), max_batch_size=None)[0]:
+        fixed = tuple(text for text in one if text.partition("=")[0] not in plain)
+        if fixed not in known:
+            added, composed = _composed([*hydra_overrides, *fixed], _parse(fixed))
+            del composed.hydra
+            known[fixed] = added, composed
+        added, composed = known[fixed][0], copy.deepcopy(known[fixed][1])
+        for text in one:
+            if text.partition("=")[0] in plain:
+                values[text] = values.get(text) or _parse([text])[0]
+                OmegaConf.update(composed, values[text].key_or_group, values[text].value(), merge=True)
+        jobs.append(Job([*added, *hydra_overrides, *one], to_config(composed)))
+    return jobs
+
+
+def _plain_axes(task: Sequence[Override]) -> set[str]:
+    """The axes that change a value and nothing else, whatever the order in which they are applied."""
+    choices = groups()
+    keys = [o.key_or_group for o in task]
+    return {
+        o.key_or_group
+        for o in task
+        if o.is_sweep_override()
+        and not (o.is_add() or o.is_force_add() or o.is_delete())
+        and o.key_or_group not in choices
+        and o.key_or_group != "recipe"
+        and sum(_overlap(o.key_or_group, key) for key in keys) == 1
+    }
+
+
+def _overlap(key: str, other: str) -> bool:
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
+
+
+def _composed(overrides: Sequence[str], parsed: Sequence[Override]) -> tuple[list[str], DictConfig]:
+    """A job's composed config, and the overrides that its recipe and its augmentation put in front of its own."""
+    added: list[str] = []
     composed = _compose(overrides, parsed)
     if composed.get("recipe"):
-        recipe = [str(text) for text in composed.model.get("recipe") or []]
-        if not recipe:
+        added = [str(text) for text in composed.model.get("recipe") or []]
+        if not added:
             raise ValueError(f"recipe=true, but model={composed.model.name} has no recipe in its yaml")
         # In front, so that what the command says wins.
-        overrides = [*recipe, *overrides]
-        composed = _compose(overrides, [*_parse(recipe), *parsed])
+        composed = _compose([*added, *overrides], [*_parse(added), *parsed])
     exceptions = _exceptions(composed)
     if exceptions:
-        overrides = [*exceptions, *overrides]
-        composed = _compose(overrides, [*_parse(exceptions), *parsed])
-    return Job(list(overrides), to_config(composed))
+        added = [*exceptions, *added]
+        composed = _compose([*added, *overrides], [*_parse(added), *parsed])
+    return added, composed
 
 
 def _exceptions(composed: DictConfig) -> list[str]:
@@ -186,92 +252,30 @@ def _exceptions(composed: DictConfig) -> list[str]:
 
 
 def _compose(overrides: Sequence[str], parsed: Sequence[Override], *, sweeps: bool = False) -> DictConfig:
-    hydra = _loaded()
+    hydra = loaded_hydra()
     try:
         return hydra.compose_config(
             "config", list(overrides), RunMode.RUN, from_shell=False, validate_sweep_overrides=not sweeps
         )
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(_explained(parsed) or _first_line(error)) from None
+        raise ValueError(explained(loaded_hydra(), parsed) or first_line(error)) from None
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
         if "=" not in text and not text.startswith("~"):
             raise ValueError(f"{text!r} is not an override: accepted is KEY=VALUE, such as model=mlp")
-    hydra = _loaded()
+    hydra = loaded_hydra()
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     parsed = []
     for text in overrides:
         try:
             parsed.append(parser.parse_override(text))
         except HydraException as error:
-            raise ValueError(f"{text!r} cannot be read as KEY=VALUE: {_first_line(error)}") from None
+            raise ValueError(f"{text!r} cannot be read as KEY=VALUE: {first_line(error)}") from None
     return parsed
 
 
-def _explained(parsed: Sequence[Override]) -> str | None:
-    """The first override that names a group, a choice or a key that does not exist, and what it may have meant."""
-    choices = groups()
-    valid = []
-    for o in parsed:
-        key = o.key_or_group
-        if o.is_hydra_override() or o.is_delete() or key not in choices:
-            continue
-        wanted = [str(v) for v in o.sweep_string_iterator()] if o.is_sweep_override() else [str(o.value())]
-        for name in wanted:
-            if name not in choices[key] and name != "None":
-                return unknown(key, name, choices[key])
-        valid.append(f"{key}={wanted[0]}" if wanted[0] != "None" else f"{key}=null")
-    hydra = _loaded()
-    try:
-        composed = hydra.compose_config("config", valid, RunMode.RUN, from_shell=False)
-    except (HydraException, OmegaConfBaseException):
-        return None
-    plain = OmegaConf.to_container(composed, resolve=False)
-    assert isinstance(plain, dict)
-    keys = _flat({key: value for key, value in plain.items() if key != "hydra"})
-    for o in parsed:
-        key = o.key_or_group
-        if not o.is_hydra_override() and not o.is_add() and key not in choices and key not in keys:
-            return _unknown_key(key, keys, list(choices))
-    return None
-
-
-def _unknown_key(key: str, keys: list[str], group_names: list[str]) -> str:
-    """What a key that does not exist may have meant: within its section, else a section, else a leaf's full name."""
-    section, dot, leaf = key.partition(".")
-    if dot and section in group_names:
-        inside = [k.partition(".")[2] for k in keys if k.startswith(f"{section}.")]
-        return unknown(f"key in {section}", leaf, inside)
-    full = next((k for k in keys if "." in k and k.rpartition(".")[2] == key), None)
-    if full:
-        return f"unknown key {key!r}. Did you mean {full!r}?"
-    near = nearest(key, keys) if dot else None
-    if near:
-        return f"unknown key {key!r}. Did you mean {near!r}?"
-    return unknown("key", key, {*group_names, *(k for k in keys if "." not in k)})
-
-
-def _flat(value: Any, prefix: str = "") -> list[str]:
-    if not isinstance(value, dict) or not value:
-        return [prefix]
-    inner = [name for key, v in value.items() for name in _flat(v, f"{prefix}.{key}" if prefix else str(key))]
-    return [*inner, prefix] if prefix else inner
-
-
-def _without_hydra(overrides: Sequence[str]) -> list[str]:
-    return [
-        o.input_line or ""
-        for o in OverridesParser.create().parse_overrides(list(overrides))
-        if not o.is_hydra_override()
-    ]
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, without the lines that follow."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

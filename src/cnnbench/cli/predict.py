@@ -46,6 +46,7 @@ class Csv:
     """A row for each file. A name that a spreadsheet would take for a formula gets an apostrophe in front."""
 
     def __init__(self, class_names: Sequence[str], top: int) -> None:
+        self.text: Callable[[str], str] = _text
         self.names = [_text(name) for name in class_names]
         self.top = top
         numbered = [name if place == 1 else f"{name}_{place}" for place in range(1, top + 1) for name in COLUMNS]
@@ -56,7 +57,12 @@ class Csv:
         """Probabilities in full: read as a float32, they are the model's to the bit."""
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
         cells = [cell for number, share in pairs for cell in (self.names[number], share)] or [""] * (2 * self.top)
-        return results.csv_line([_text(prediction.file), *cells, prediction.error or ""])
+        return results.csv_line([self.text(prediction.file), *cells, self.text(prediction.error or "")])
+
+    def show(self) -> None:
+        """From now on a terminal is written to, not a program: as `ls` does it, names are printable there."""
+        self.text = shown_name
+        self.names = [shown_name(name) for name in self.names]
 
 
 class Json:
@@ -165,8 +171,11 @@ def predict(
         return
     predictor = Predictor(run, device=device, batch_size=batch_size)
     batches = predictor.predict(chain([first], files), top=top, invert=invert)
+    rows = FORMATS[form](predictor.class_names, top)
+    if isinstance(rows, Csv) and out is None and sys.stdout.isatty():
+        rows.show()
     with closing(batches), _opened(out) as file:
-        write(file, FORMATS[form](predictor.class_names, top), batches, tally.add)
+        write(file, rows, batches, tally.add)
     tally.warn(predictor.polarity, invert=invert)
     tally.close()
 

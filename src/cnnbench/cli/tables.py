@@ -1,15 +1,20 @@
 """Tables on the terminal."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cnnbench.analysis import Summary, Window
-from cnnbench.report.comparison import Comparison, cells
+from cnnbench.results import FINISHED
 from cnnbench.text import for_table, printable
+
+if TYPE_CHECKING:  # it brings torch, which a sweep's own process does without
+    from cnnbench.analysis import Summary, Window
+
+BEST_SHOWN = 5
 
 
 def show_run(summary: Mapping[str, Any]) -> None:
@@ -33,6 +38,8 @@ def show_run(summary: Mapping[str, Any]) -> None:
     }
     if "test/accuracy" not in summary:  # it has no classes
         del values["test accuracy"], values["test F1 macro"]
+    if "test/loss" not in summary:  # a trial of a search: it has not been tested
+        del values["test loss"], values["test images"]
     for name, value in values.items():
         table.add_row(name, for_table(value))
     _console().print(table, highlight=False)
@@ -42,24 +49,37 @@ def _shown(known: Mapping[str, Any], key: str, form: str = "") -> str:
     return format(known[key], form) if key in known else "unknown"
 
 
-def show_comparison(compared: Comparison) -> None:
-    """Print the table that `comparison.md` holds, and its notes; a narrow terminal gets fewer columns."""
-    header, rows = cells(compared)
+def show_trials(
+    rows: Sequence[Mapping[str, Any]], keys: Sequence[str], monitor: str, maximize: bool, shares: Mapping[str, float]
+) -> None:
+    """Print the best trials of a search, and how many of its trials came to what.
+
+    Args:
+        rows: as in `trials.csv`.
+        shares: how much of the variance each key accounts for; empty where that is not known.
+    """
+    states = Counter(str(row["state"]) for row in rows)
+    counted = ", ".join(f"{count} {state}" for state, count in states.items())
+    table = Table(title=f"The best of {len(rows)} trials ({counted})", title_justify="left")
+    for name in ("trial", monitor, "epochs", "seconds"):
+        table.add_column(name, justify="right")
+    for key in keys:
+        table.add_column(for_table(key), justify="right", overflow="fold")
+    finished = [row for row in rows if row["state"] == FINISHED]
+    for row in sorted(finished, key=lambda row: row[monitor], reverse=maximize)[:BEST_SHOWN]:
+        values = [f"{row[key]:.4g}" if isinstance(row[key], float) else str(row[key]) for key in keys]
+        shown = str(row["trial"]), f"{row[monitor]:.4f}", str(row["epochs"]), f"{row['seconds'] or 0:.1f}"
+        table.add_row(*shown, *map(for_table, values))
+    if shares:
+        table.add_section()
+        table.add_row("", "share", "", "", *(f"{shares[key]:.0%}" if key in shares else "" for key in keys))
     console = _console()
-    left_out = set() if console.width >= 130 else {"MACs", "field", "F1 macro", "seconds", "course's F1"}
-    shown = [number for number, name in enumerate(header) if name not in left_out]
-    table = Table(title="Comparison", title_justify="left")
-    for number in shown:
-        table.add_column(header[number], justify="left" if number == 0 else "right")
-    for row in rows:
-        table.add_row(*(for_table(row[number]) for number in shown))
-    console.print(table)
-    notes = [*compared.notes, "More columns are in comparison.md."] if left_out else compared.notes
-    for note in notes:
-        console.print(for_table(note), highlight=False)
+    console.print(table, highlight=False)
+    if shares:
+        console.print("share: of the variance between finished trials (fANOVA); unsure below some 20 of them.")
 
 
-def show_summary(title: str, batch_size: int, described: Summary) -> None:
+def show_summary(title: str, batch_size: int, described: "Summary") -> None:
     """Print a model layer by layer and its totals; a narrow terminal gets fewer columns."""
     console = _console()
     wide = console.width >= 100
@@ -92,7 +112,7 @@ def show_summary(title: str, batch_size: int, described: Summary) -> None:
     console.print(note, highlight=False)
 
 
-def show_models(models: Sequence[tuple[str, int, Summary]]) -> None:
+def show_models(models: Sequence[tuple[str, int, "Summary"]]) -> None:
     """Print the totals of several models, a column each; those that do not fit side by side follow below.
 
     Args:
@@ -110,7 +130,7 @@ def show_models(models: Sequence[tuple[str, int, Summary]]) -> None:
         console.print(table)
 
 
-def totals(described: Summary, batch_size: int) -> dict[str, str]:
+def totals(described: "Summary", batch_size: int) -> dict[str, str]:
     """A model's totals by name, ready to print."""
     share = max(f / n for f, n in zip(described.receptive_field, described.input_shape[1:], strict=True))
     return {
@@ -134,7 +154,7 @@ def _compact(sizes: Sequence[float]) -> str:
     return times(sizes[:1] if len(set(sizes)) == 1 else sizes)
 
 
-def _window(window: Window | None) -> str:
+def _window(window: "Window | None") -> str:
     """Such as `3 s2 p1 g32` for a 3×3 convolution of stride 2, padding 1 and 32 groups."""
     if window is None:
         return ""

@@ -6,29 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-from tqdm import tqdm
-
 from cnnbench import results
-from cnnbench.cli import compose, tables
+from cnnbench.cli import compose, sweep, tables
 from cnnbench.cli.errors import RunFailed
-from cnnbench.job import preview, run_job
-from cnnbench.parts import build_parts
-from cnnbench.report.comparison import compare, write_comparison
+from cnnbench.cli.messages import show_messages, shown
+from cnnbench.config import Config, to_dict
 from cnnbench.results import FINISHED, RunFolder
-from cnnbench.resume import resumed
-from cnnbench.text import for_output, printable, printable_lines
+from cnnbench.text import for_output, printable
 from cnnbench.whole_files import InUse
 
 log = logging.getLogger("cnnbench")
-
-
-class _AboveTheBar(logging.Handler):
-    """Prints a message on stderr without tearing a progress bar apart; tracebacks stay in the log file."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(printable_lines(record.getMessage()), file=sys.stderr)
 
 
 def train(overrides: Sequence[str], *, multirun: bool) -> None:
@@ -38,46 +25,64 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
         ValueError: the command is wrong; nothing has been written.
         RunFailed: a run started and did not finish.
     """
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    log.handlers = [_AboveTheBar()]
+    show_messages()
     if any(text.lstrip("+").startswith("resume=") for text in overrides):
         _resume(overrides)
         return
-    asked = compose.request(overrides, multirun=multirun)
-    previews = any(job.config.preview for job in asked.jobs)
-    if previews and asked.is_sweep:
-        raise ValueError("preview=true draws the images of one run: -m and experiments of several are not accepted")
-    for job in asked.jobs:
-        info = build_parts(job.config, shapes_only=True).dataset.info
-        if previews and info.dimensions != 2:
-            raise ValueError(f"preview=true draws images, and data={info.name} are signals")
-    folder = results.create_folder(asked.folder)
-    if previews:
-        print(_shown(preview(asked.jobs[0].config, folder)))
-    elif asked.is_sweep:
-        _sweep(asked, folder, overrides)
-    else:
-        tables.show_run(_run(asked.jobs[0].config, folder, overrides))
-        print(_shown(folder))
+    with sweep.server_for(overrides) as server:
+        if multirun or any(text.startswith("sweep.seeds=") for text in overrides):
+            server.start()  # torch is imported while Hydra composes the jobs
+        asked = compose.request(overrides, multirun=multirun)
+        if asked.is_sweep and any(job.config.preview for job in asked.jobs):
+            raise ValueError("preview=true draws the images of one run: -m and experiments of several are not accepted")
+        if asked.is_sweep:
+            sweep.run(asked, overrides, server)
+        else:
+            _train_one(asked.jobs[0].config, asked.folder, overrides)
 
 
-def _run(config: Any, folder: Path, overrides: Sequence[str], *, resume: bool = False) -> dict[str, Any]:
+def _train_one(config: Config, path: Path, overrides: Sequence[str]) -> None:
+    # Imported here: a sweep's own process needs no torch.
+    from cnnbench.job import preview
+    from cnnbench.parts import build_parts
+
+    if config.trainer.timeout_minutes is not None:
+        raise ValueError(
+            f"trainer.timeout_minutes={config.trainer.timeout_minutes:g} is for the jobs of a sweep, which are watched "
+            "over: add -m, or leave it out"
+        )
+    info = build_parts(config, shapes_only=True).dataset.info
+    if config.preview and info.dimensions != 2:
+        raise ValueError(f"preview=true draws images, and data={info.name} are signals")
+    folder = results.create_folder(path)
+    if config.preview:
+        print(shown(preview(config, folder)))
+        return
+    tables.show_run(_run(config, folder, overrides))
+    print(shown(folder))
+
+
+def _run(config: Config, folder: Path, overrides: Sequence[str], *, resume: bool = False) -> dict[str, Any]:
+    from cnnbench.job import run_job
+
     try:
         return run_job(config, folder, overrides, resume=resume)
     except InUse:
         raise
     except Exception as error:
-        raise RunFailed(f"{type(error).__name__}: {error} (the log: {_shown(folder) / 'train.log'})") from error
+        raise RunFailed(f"{type(error).__name__}: {error} (the log: {shown(folder) / 'train.log'})") from error
 
 
 def _resume(overrides: Sequence[str]) -> None:
+    from cnnbench.loaded import config_of
+    from cnnbench.resume import resumed
+
     named = [text.lstrip("+").partition("=")[2] for text in overrides if text.lstrip("+").startswith("resume=")]
     others = [text for text in overrides if not text.lstrip("+").startswith("resume=")]
     if len(named) > 1:
         raise ValueError(f"resume={named[1]}: a command goes on with one run, and resume={named[0]} names another")
     run = RunFolder.existing(named[0])
-    config = resumed(run.config(), others)
+    config = resumed(to_dict(config_of(run)), others)
     finished = run.status().get("state") == FINISHED
     if finished and config.trainer.epochs == run.config()["trainer"]["epochs"]:
         print(f"{printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)
@@ -86,49 +91,3 @@ def _resume(overrides: Sequence[str]) -> None:
         before = [text for text in run.overrides() if text not in others]
         tables.show_run(_run(config, run.path, [*before, *others], resume=True))
     print(for_output(run.path))
-
-
-def _sweep(asked: compose.Request, folder: Path, overrides: Sequence[str]) -> None:
-    asked.folder = folder
-    first = asked.jobs[0].config
-    results.write_yaml(
-        folder / "sweep.yaml",
-        {
-            "overrides": list(overrides),
-            "axes": asked.axes,
-            "baseline": first.comparison.baseline,
-            "reference": first.comparison.reference,
-            "jobs": [job.overrides for job in asked.jobs],
-        },
-    )
-    log.info("%d jobs in %s", len(asked.jobs), _shown(folder))
-    states = compose.launch(asked, run_in_sweep)
-    compared = compare(folder)
-    write_comparison(compared, folder)
-    tables.show_comparison(compared)
-    print(_shown(folder))
-    failed = len(states) - states.count(FINISHED)
-    if failed:
-        raise RunFailed(f"{failed} of {len(states)} runs failed: their states are in {_shown(folder) / 'results.csv'}")
-
-
-def run_in_sweep(composed: DictConfig) -> str:
-    """One job of a sweep, in the folder that Hydra made for it; a failed job does not stop the others.
-
-    Returns:
-        The state it ended in, as in `status.json`.
-    """
-    hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    log.info("job %s: %s", hydra.job.num, " ".join(hydra.overrides.task))
-    try:
-        run_job(compose.to_config(composed), folder, list(hydra.overrides.task))
-    except Exception as error:
-        log.info("job %s failed: %s: %s", hydra.job.num, type(error).__name__, error)
-    return str(RunFolder(folder).status().get("state", "failed"))
-
-
-def _shown(folder: Path) -> Path:
-    """The folder as a user would type it: relative to where they are, if it lies below."""
-    here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder

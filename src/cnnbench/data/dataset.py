@@ -194,7 +194,7 @@ def data_shape(
     return info.input_shape, info.num_classes
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _load_source(name: str, root: str, download: bool, arguments: str, _: tuple[int, int] | None) -> Source:
     options, settings = json.loads(arguments)
     return registry.build("data", name, root=root, download=download, options=options, **settings)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cnnbench.data.images import BadImage, Decoding, decode_image
-from cnnbench.data.processes import cores, in_processes, stopping
+from cnnbench.data.processes import in_processes, stopping
+from cnnbench.processors import cores
 
 FEW_FILES = 16
 CHUNK_FILES = 128  # handed over together at most: a message costs as much as decoding some small images

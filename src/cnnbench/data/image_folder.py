@@ -24,7 +24,7 @@ from cnnbench.data.listing import Listing, list_folder
 from cnnbench.data.listing_csv import list_csv
 from cnnbench.data.memory import parse_bytes, total_memory
 from cnnbench.data.pixel_store import Damaged, Stored, Writer, open_store
-from cnnbench.data.processes import cores
+from cnnbench.processors import cores
 from cnnbench.registry import register, unknown
 from cnnbench.text import shown_name
 

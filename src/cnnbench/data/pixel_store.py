@@ -9,6 +9,8 @@ compared whenever the file is opened: whatever flips a bit on the disk is found 
 import hashlib
 import json
 import logging
+import math
+import operator
 import os
 import secrets
 import time
@@ -20,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnnbench.data.processes import cores
+from cnnbench.processors import cores
 
 log = logging.getLogger("cnnbench")
 
@@ -77,18 +79,18 @@ def open_store(path: Path, key: str) -> Stored | None:
         return None
     except OSError as error:
         raise Damaged(error.strerror or str(error)) from None
-    if described["key"] != key:
+    if described.get("key") != key:
         return None
-    shape = tuple(described["shape"])
-    if end != int(np.prod(shape)):
+    shape, blocks, bad = _checked(described)
+    if end != math.prod(shape):
         raise Damaged("it has another length")
     # Copy on write: torch wants memory that it may write to, and the file stays as it is.
     pixels = np.memmap(path, np.uint8, "c", shape=shape) if end else np.empty(shape, np.uint8)
     with ThreadPoolExecutor(cores()) as threads:
-        matches = threads.map(lambda block: _digest(pixels[block[0] : block[1]]) == block[2], described["blocks"])
+        matches = threads.map(lambda block: _digest(pixels[block[0] : block[1]]) == block[2], blocks)
         if not all(matches):
             raise Damaged("a checksum of its pixels is wrong")
-    return Stored(pixels, {int(row): reason for row, reason in described["bad"]})
+    return Stored(pixels, bad)
 
 
 def _described(read: Any, seek: Any) -> tuple[dict[str, Any], int]:
@@ -106,7 +108,28 @@ def _described(read: Any, seek: Any) -> tuple[dict[str, Any], int]:
     text = read(length)
     if hashlib.sha256(text).digest() != tail[:32]:
         raise Damaged("its description has a wrong checksum")
-    return json.loads(text), start
+    try:
+        described = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Damaged("its description is no JSON") from None
+    if not isinstance(described, dict):
+        raise Damaged("its description has no keys")
+    return described, start
+
+
+def _checked(described: dict[str, Any]) -> tuple[tuple[int, ...], list[tuple[int, int, str]], dict[int, str]]:
+    """Shape, blocks and bad rows, if each row belongs to a block: one that does not would have no checksum."""
+    try:
+        shape = tuple(operator.index(side) for side in described["shape"])
+        blocks = sorted((operator.index(a), operator.index(b), str(digest)) for a, b, digest in described["blocks"])
+        bad = {operator.index(row): str(reason) for row, reason in described["bad"]}
+    except (KeyError, TypeError, ValueError):
+        raise Damaged("its description lacks something") from None
+    ends = [0, *(stop for _, stop, _ in blocks)]
+    joined = all(start == end for (start, _, _), end in zip(blocks, ends, strict=False))
+    if len(shape) != 4 or min(shape) < 0 or (shape[0] and not (joined and ends[-1] == shape[0])):
+        raise Damaged("its checksums are not those of its images")
+    return shape, blocks, bad
 
 
 def _digest(pixels: np.ndarray) -> str:

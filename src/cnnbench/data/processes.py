@@ -20,11 +20,6 @@ JOBS_AHEAD = 3  # of each process: enough that none waits, few enough that resul
 LOOKS_FOR_PARENT = 1.0  # seconds
 
 
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def in_processes(
     task: Callable[[Job], Result], jobs: Iterable[Job], workers: int, *, ahead: int = JOBS_AHEAD
 ) -> Generator[Result, None, None]:
@@ -100,10 +95,11 @@ def _begin(task: Any, stop: Any, parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
+    """End this process, at the latest a second after the one that started it; for a thread of its own."""
     # Looked at, not waited for: the pipe that would tell is also held by the processes forked after this one.
     while os.getppid() == parent:
         time.sleep(LOOKS_FOR_PARENT)

@@ -18,11 +18,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from cnnbench.plain_files import read_bytes
 from cnnbench.whole_files import link, replacing
 
 log = logging.getLogger("cnnbench")
 BEST, LAST, PREVIOUS = "best", "last", "previous"
 ENTRY = "cnnbench"
+LARGEST = 2**34  # bytes of a file
 LARGEST_HEADER = 100 * 2**20  # bytes; safetensors accepts no more
 ZEROS = b"0" * 64
 # What torch.compile and DataParallel put before every name of the module they wrap.
@@ -61,7 +63,7 @@ def load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     path = path_of(folder, name)
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, LARGEST)
     except OSError as error:
         raise ValueError(f"no checkpoint {name!r} in {str(folder)!r}: {error.strerror}") from None
     record = _record(content)

@@ -12,16 +12,22 @@ from torch import nn
 from tqdm import tqdm
 
 from cnnbench import interruption
-from cnnbench.results import RunFolder
+from cnnbench.results import PRUNED, RunFolder
+from cnnbench.trackers import Trackers
 from cnnbench.training.device import autocast
 from cnnbench.training.ema import WeightAverage
-from cnnbench.training.loggers import Logger
 from cnnbench.training.loop import Batches, Evaluation, Progress, Stepper, evaluate, train_one_epoch
 from cnnbench.training.optim import Schedule
 from cnnbench.training.state import State, out_of_patience
 from cnnbench.training.tasks import task_of
 
 log = logging.getLogger("cnnbench")
+
+
+class Pruned(Exception):
+    """Raised by an `on_epoch`: the run is not worth going on with."""
+
+    state = PRUNED
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,13 @@ class Outcome:
     Attributes:
         rows: a row an epoch, as in `metrics.csv`.
         best_epoch: whose weights were tested, counted from 1.
+        test: None where there was nothing to test on.
         train_seconds: time in training passes, without evaluations, checkpoints and figures.
     """
 
     rows: list[dict[str, Any]]
     best_epoch: int
-    test: Evaluation
+    test: Evaluation | None
     train_seconds: float
 
 
@@ -46,7 +53,7 @@ def fit(
     *,
     train: Batches,
     val: Batches | None,
-    test: Batches,
+    test: Batches | None,
     optimizer: torch.optim.Optimizer,
     lr: float,
     schedule: Schedule,
@@ -54,7 +61,7 @@ def fit(
     seed: int,
     epochs: int,
     record: Mapping[str, Any],
-    logger: Logger,
+    logger: Trackers,
     precision: str = "fp32",
     compile: bool = False,
     label_smoothing: float = 0.0,
@@ -66,6 +73,7 @@ def fit(
     checkpoint_minutes: float | None = None,
     keep: int = 0,
     resume: bool = False,
+    on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Outcome:
     """Train, keep the best and the last weights, then test the best ones once.
 
@@ -74,6 +82,7 @@ def fit(
 
     Args:
         model: already on the device of the batches; it ends with the weights that were tested.
+        test: None tests nothing, as a search does, which chooses by validation.
         monitor: what chooses the best epoch; None leaves it to the model's task.
         class_weights: what each class counts in the training loss; None where all count alike.
         record: what every checkpoint says besides its position, such as how images were prepared; a run resumes
@@ -83,6 +92,8 @@ def fit(
         checkpoint_minutes: also save when this long has passed within an epoch.
         keep: checkpoints of past epochs that stay beside last and best.
         resume: go on from the run's last checkpoint, wherever in an epoch it was written.
+        on_epoch: called with each finished epoch's row once it is saved, and first with those of the epochs that a
+            resumed run has behind it; what it raises ends the run.
 
     Raises:
         Diverged: a loss became infinite or not a number.
@@ -113,6 +124,9 @@ def fit(
     if resume:
         state.restore()
     rows = state.rows
+    if on_epoch:
+        for row in rows:
+            on_epoch(row)
     done = len(rows) * len(train.labels) + state.progress.steps * train.batch_size
     # disable=None: a bar on a terminal, silence elsewhere.
     with (
@@ -143,10 +157,14 @@ def fit(
             state.finish_epoch()
             logger.log(rows[-1])
             log.info("%s", _line(rows[-1], epochs))
+            if on_epoch:
+                on_epoch(rows[-1])
             interruption.check()
         best = state.load_best()
         # The model holds the best weights now, so nothing is saved any more.
-        tested = measure(model, test, keep_predictions=True, between=interruption.check)
+        tested = None
+        if test is not None:
+            tested = measure(model, test, keep_predictions=True, between=interruption.check)
     return Outcome(rows, best, tested, sum(row["seconds"] for row in rows))
 
 

@@ -1,0 +1,90 @@
+"""Time and memory of `cnnbench report` over many runs.
+
+    CNNBENCH_DATA=DIR python benchmarks/report_scale.py --runs 200 2000
+
+LeNet-5 is trained on MNIST for an epoch; its run folder is copied under other widths and seeds (six seeds a group, and
+one group of what is left over), each copy with an accuracy, F1 and wrong predictions of its own. The report is a
+process of its own, from its start to its end: `wall` is its time by the clock, `peak` the most memory it held (VmHWM).
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from cnnbench import results
+from cnnbench.cli.compose import single
+from cnnbench.job import run_job
+from cnnbench.results import RunFolder
+
+SEEDS = 6
+COPIED = ("config.yaml", "overrides.yaml", "summary.json", "predictions.npz", "status.json")
+
+
+def make(template: Path, sweep: Path, count: int) -> None:
+    """A sweep of `count` runs, six seeds of each width."""
+    config, summary = RunFolder(template).config(), RunFolder(template).summary()
+    arrays = results.read_predictions(template)
+    sweep.mkdir()
+    results.write_yaml(sweep / "sweep.yaml", {"axes": ["model.width", "seed"]})
+    for number in range(count):
+        random = np.random.default_rng(number)
+        width, seed = 1 + (number // SEEDS) / 8, number % SEEDS
+        folder = sweep / str(number)
+        folder.mkdir()
+        run = RunFolder(results.create_folder(folder))
+        results.write_yaml(
+            folder / "config.yaml", {**config, "seed": seed, "model": {**config["model"], "width": width}}
+        )
+        results.write_yaml(folder / "overrides.yaml", [f"model.width={width}", f"seed={seed}"])
+        wrong = random.random(len(arrays["labels"])) < 0.01 + 0.01 * random.random()
+        predictions = np.where(wrong, (arrays["labels"] + 1) % 10, arrays["labels"])
+        results.write_npz(folder / "predictions.npz", **{**arrays, "predictions": predictions})
+        share = float((predictions == arrays["labels"]).mean())
+        run.write_summary({**summary, "seed": seed, "test/accuracy": share, "test/f1_macro": share})
+        run.set_status(results.FINISHED)
+        for path in template.rglob("*"):
+            copy = folder / path.relative_to(template)
+            if path.is_dir():
+                copy.mkdir(exist_ok=True)
+            elif path.name not in COPIED and path.suffix != ".safetensors":
+                os.link(path, copy)
+
+
+def measure(sweep: Path) -> tuple[float, float, int]:
+    """Seconds, peak MiB and the bytes of the report's largest file."""
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "cnnbench", "report", str(sweep), "--target", "0.98", "--latex"]
+    peak = 0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = max([peak, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))])
+            time.sleep(0.02)
+    seconds = time.perf_counter() - started
+    assert process.returncode == 0
+    return seconds, peak / 1024, max(path.stat().st_size for path in sweep.glob("*.*"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, nargs="+", default=[200, 2000])
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        template = results.create_folder(Path(place) / "template")
+        quick = ["data=mnist", "data.download=false", "trainer.epochs=1", "trainer.batch_size=512", "name=scale"]
+        run_job(single([*quick, f"data.root={os.environ['CNNBENCH_DATA']}"]), template, quick)
+        for count in asked.runs:
+            sweep = Path(place) / str(count)
+            make(template, sweep, count)
+            seconds, peak, largest = measure(sweep)
+            print(f"{count:>6,} runs: wall {seconds:.1f} s, peak {peak:.0f} MiB, largest file {largest:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

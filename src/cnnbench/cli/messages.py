@@ -1,0 +1,31 @@
+"""What the commands say while they work, on standard error."""
+
+import logging
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cnnbench.text import printable_lines
+
+log = logging.getLogger("cnnbench")
+
+
+class _AboveTheBar(logging.Handler):
+    """Prints a message on stderr without tearing a progress bar apart; tracebacks stay in the log file."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(printable_lines(record.getMessage()), file=sys.stderr)
+
+
+def show_messages() -> None:
+    """From here on, what is logged is shown."""
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.handlers = [_AboveTheBar()]
+
+
+def shown(folder: Path) -> Path:
+    """The folder as a user would type it: relative to where they are, if it lies below."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder

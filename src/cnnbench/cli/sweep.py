@@ -1,0 +1,166 @@
+"""A sweep from its command to its table: found again or begun, checked, run, compared."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnnbench import results
+from cnnbench.cli import compose, launchers
+from cnnbench.cli.errors import RunFailed
+from cnnbench.cli.messages import shown
+from cnnbench.cli.report import show_study
+from cnnbench.config import to_dict
+from cnnbench.interruption import Terminated
+from cnnbench.processors import cores
+from cnnbench.report.writing import write_report
+from cnnbench.sweep.folder import Job, SweepFolder, find, is_sweep, locked, plan, set_aside
+from cnnbench.sweep.progress import Progress
+from cnnbench.sweep.supervisor import Lost, Room, Server, Supervisor
+
+log = logging.getLogger("cnnbench")
+
+
+def server_for(overrides: Sequence[str]) -> Server:
+    """The server of the sweep that a command asks for, not started yet.
+
+    Raises:
+        ValueError: a launcher that is unknown, or not installed.
+    """
+    alone = launchers.launcher_asked(overrides) == launchers.IN_PROCESS
+    return Server(Room() if alone else Room(threads=1))
+
+
+def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> None:
+    """Run the jobs of a sweep that have no result yet; prints its table and, last, its folder.
+
+    The same jobs, asked for again, go on in the folder where they were begun.
+
+    Raises:
+        ValueError: a job cannot run, or somebody else runs the sweep; nothing has been written.
+        RunFailed: a job failed; the others have been run.
+    """
+    launcher = asked.hydra.hydra.launcher
+    name = launchers.launcher_asked(overrides)
+    server.room = launchers.room_of(name, launcher)
+    at_once = launchers.jobs_at_once(name, launcher)
+    if name == "joblib" and at_once > cores():
+        log.info("hydra.launcher.n_jobs=%d: there are %d cores here, and jobs will wait for them", at_once, cores())
+    jobs = plan((to_dict(job.config), job.overrides) for job in asked.jobs)
+    if len(jobs) < len(asked.jobs):
+        log.info("%d of the jobs are the same as others, and are run once", len(asked.jobs) - len(jobs))
+    known = _begun(asked, jobs)
+    new = known is None
+    if new:
+        _check(jobs, server)
+        if is_sweep(asked.folder):
+            log.info("the earlier sweep is now %s", shown(set_aside(asked.folder)))
+        known = SweepFolder.create(asked.folder, jobs, argv=sys.argv).path
+    assert known is not None
+    with locked(known):
+        sweep = SweepFolder(known)
+        sweep.adopt(jobs, argv=sys.argv)
+        left = sweep.unfinished()
+        if not left:
+            log.info("all %d jobs are finished; sweep.restart=true runs them afresh", len(jobs))
+            _show(sweep)
+            return
+        if len(left) < len(jobs):
+            log.info("going on: %d of %d jobs are finished", len(jobs) - len(left), len(jobs))
+        if not new:
+            _check(left, server)
+        _run(asked, sweep, left, overrides, server, name, at_once)
+
+
+def _begun(asked: compose.Request, jobs: Sequence[Job]) -> Path | None:
+    """The folder of an earlier sweep that is to be gone on with.
+
+    Raises:
+        ValueError: the folder that was asked for holds another sweep.
+    """
+    if asked.restart:
+        return None
+    if asked.new_folder:
+        found = find(asked.folder.parent, jobs)
+        return found.resolve() if found else None
+    if not is_sweep(asked.folder):
+        return None
+    if find(asked.folder.parent, jobs, name=asked.folder.name) is None:
+        raise ValueError(
+            f"{asked.folder} holds another sweep: name another folder, or start afresh with sweep.restart=true, which "
+            "renames that one"
+        )
+    return asked.folder.resolve()
+
+
+def _check(jobs: Sequence[Job], server: Server) -> None:
+    """See to it that every job can run, and that the server has their data in memory.
+
+    Raises:
+        ValueError: one cannot run.
+        RunFailed: the server ended meanwhile.
+    """
+    # The seed changes nothing that is checked.
+    alike = {repr(job.config | {"seed": 0}): job.config for job in jobs}
+    try:
+        problems = server.check(list(alike.values()))
+    except Lost as error:
+        raise RunFailed(str(error)) from None
+    for problem in problems:
+        if problem is not None:
+            raise ValueError(problem)
+
+
+def _run(
+    asked: compose.Request,
+    sweep: SweepFolder,
+    jobs: Sequence[Job],
+    overrides: Sequence[str],
+    server: Server,
+    launcher: str,
+    at_once: int,
+) -> None:
+    results.write_yaml(
+        sweep.path / "sweep.yaml",
+        {
+            "overrides": list(overrides),
+            "axes": asked.axes,
+            "jobs": [job.overrides for job in sweep.jobs],
+        },
+    )
+    log.info("%d jobs in %s", len(jobs), shown(sweep.path))
+    before = len(sweep.jobs) - len(jobs)
+    progress = Progress(sweep, jobs, before=before, axes=asked.axes, at_once=min(at_once, len(jobs)))
+    try:
+        with progress:
+            if launcher != launchers.IN_PROCESS:
+                launchers.launch(launcher, asked, sweep, jobs, server, progress)
+            else:
+                _one_by_one(sweep, jobs, server, progress)
+    except (KeyboardInterrupt, Terminated):
+        _show(sweep)
+        left = len(sweep.unfinished())
+        log.info("%d of %d jobs are left: the same command goes on with them", left, len(sweep.jobs))
+        raise
+    _show(sweep)
+    lost = sweep.unfinished()
+    if lost:
+        names = ", ".join(job.name for job in lost)
+        raise RunFailed(
+            f"{len(lost)} of {len(sweep.jobs)} runs failed ({names}): why is in their status.json and train.log, and "
+            f"in {shown(sweep.path) / 'results.csv'}; the same command tries them again"
+        )
+
+
+def _one_by_one(sweep: SweepFolder, jobs: Sequence[Job], server: Server, progress: Progress) -> None:
+    supervisor = Supervisor(sweep, server, argv=sweep.argv, tick=progress.look)
+    for job in jobs:
+        supervisor.run(job)
+        progress.look(at_once=True)
+    supervisor.close()
+
+
+def _show(sweep: SweepFolder) -> None:
+    """Write the report of what there is by now, print its tables and the folder."""
+    show_study(write_report([sweep.path], sweep.path, strict=False))
+    print(shown(sweep.path), flush=True)

@@ -1,0 +1,71 @@
+"""What a command may have meant by a group, a name or a key that does not exist."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnbench.cli.choices import groups
+from cnnbench.registry import nearest, unknown
+
+
+def explained(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
+    """The first override that names a group, a choice or a key that does not exist, and what it may have meant."""
+    choices = groups()
+    valid = []
+    for o in parsed:
+        key = o.key_or_group
+        if o.is_hydra_override() or o.is_delete() or key not in choices:
+            continue
+        wanted = _wanted(o)
+        for name in wanted:
+            if name not in choices[key] and name != "None":
+                return unknown(key, name, choices[key])
+        valid.append(f"{key}={wanted[0] if wanted and wanted[0] != 'None' else 'null'}")
+    try:
+        composed = hydra.compose_config("config", valid, RunMode.RUN, from_shell=False)
+    except (HydraException, OmegaConfBaseException):
+        return None
+    plain = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(plain, dict)
+    keys = _flat({key: value for key, value in plain.items() if key != "hydra"})
+    for o in parsed:
+        key = o.key_or_group
+        if not o.is_hydra_override() and not o.is_add() and key not in choices and key not in keys:
+            return _unknown_key(key, keys, list(choices))
+    return None
+
+
+def _wanted(o: Override) -> list[str]:
+    """The names that an override of a group gives: one, those of a sweep, or those of a list."""
+    if o.is_sweep_override():
+        return [str(value) for value in o.sweep_string_iterator()]
+    value = o.value()
+    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+
+
+def _unknown_key(key: str, keys: list[str], group_names: list[str]) -> str:
+    """What a key that does not exist may have meant: within its section, else a section, else a leaf's full name."""
+    section, dot, leaf = key.partition(".")
+    if dot and section in group_names:
+        inside = [k.partition(".")[2] for k in keys if k.startswith(f"{section}.")]
+        return unknown(f"key in {section}", leaf, inside)
+    full = next((k for k in keys if "." in k and k.rpartition(".")[2] == key), None)
+    if full:
+        return f"unknown key {key!r}. Did you mean {full!r}?"
+    near = nearest(key, keys) if dot else None
+    if near:
+        return f"unknown key {key!r}. Did you mean {near!r}?"
+    return unknown("key", key, {*group_names, *(k for k in keys if "." not in k)})
+
+
+def _flat(value: Any, prefix: str = "") -> list[str]:
+    if not isinstance(value, dict) or not value:
+        return [prefix]
+    inner = [name for key, v in value.items() for name in _flat(v, f"{prefix}.{key}" if prefix else str(key))]
+    return [*inner, prefix] if prefix else inner

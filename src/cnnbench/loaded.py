@@ -1,0 +1,25 @@
+"""The config of a run folder, for whoever did not write it: what it names outside of the folder is only read."""
+
+from cnnbench.config import Config, from_dict
+from cnnbench.processors import cores
+from cnnbench.results import RunFolder
+
+
+def config_of(run: RunFolder) -> Config:
+    """A run's config, unable to write outside of the run's folder or to take all processes.
+
+    Datasets are looked for where it says, and not fetched; decoded images are kept in the user's own cache folder, or
+    nowhere, as it says; and no more processes decode than there are cores. None of it changes a result.
+
+    Raises:
+        ValueError: `config.yaml` has changed since it was written, or is no config.
+    """
+    config = from_dict(run.config())
+    config.data.download = False
+    options = config.data.options
+    if options.get("cache") is not None:
+        options["cache"] = "auto"
+    workers = options.get("workers")
+    if isinstance(workers, int) and workers > cores():
+        options["workers"] = cores()
+    return config

@@ -1,0 +1,274 @@
+"""Groups of runs that differ only in their seed, and the shortest words that tell the groups apart."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnnbench.report.runs import DAMAGED, Run, is_number, names_of
+from cnnbench.report.statistics import Estimate, estimate
+
+# What says where a run lies, how it is watched or how fast its images are read, but not what is trained.
+IGNORED = {"seed", "name", "tags", "resume", "recipe", "preview", "model.recipe"}
+IGNORED |= {f"data.{key}" for key in ("root", "download", "cache", "workers", "memory_limit", "on_bad_image")}
+IGNORED |= {f"trainer.{key}" for key in ("checkpoint_minutes", "keep", "timeout_minutes")}
+IGNORED_SECTIONS = {"logger", "comparison", "sweep", "tune", "hydra"}
+UNSET = "unset"
+
+
+@dataclass
+class Group:
+    """Finished runs that differ only in their seed, one a seed.
+
+    Attributes:
+        label: what sets the group apart from the others, such as `model=lenet5 model.width=2`.
+        settings: every key that differs between groups, with this group's value; None where it has none.
+        accuracy, f1_macro, loss, seconds, images_per_second: by seed; the first two empty where there are no classes.
+        epochs_to_target: by seed, the first epoch that reached the target; None where none did. Empty without a target.
+        target_metric: what had to reach it: val/accuracy, or train/accuracy where there is no validation split.
+        reference: published accuracy and f1_macro, where an experiment gives them.
+    """
+
+    label: str
+    settings: dict[str, Any]
+    runs: list[Run]
+    parameters: int | None = None
+    macs: int | None = None
+    receptive_field: int | None = None
+    depth: int | None = None
+    accuracy: dict[int, float] = field(default_factory=dict)
+    f1_macro: dict[int, float] = field(default_factory=dict)
+    loss: dict[int, float] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
+    images_per_second: dict[int, float] = field(default_factory=dict)
+    epochs_to_target: dict[int, int | None] = field(default_factory=dict)
+    target_metric: str = ""
+    reference: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        """Seeds."""
+        return len(self.runs)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, ascending."""
+        return sorted(run.seed for run in self.runs if run.seed is not None)
+
+    @property
+    def accuracy_estimate(self) -> Estimate | None:
+        """Mean accuracy; None without classes."""
+        return estimated(self.accuracy)
+
+    @property
+    def f1_estimate(self) -> Estimate | None:
+        """Mean macro F1; None without classes."""
+        return estimated(self.f1_macro)
+
+    @property
+    def reached(self) -> int:
+        """Seeds that reached the target."""
+        return sum(epoch is not None for epoch in self.epochs_to_target.values())
+
+    @property
+    def median_epochs_to_target(self) -> float | None:
+        """The median over all seeds, one that never got there counting as later than all; None if half never did."""
+        epochs = [float("inf") if epoch is None else epoch for epoch in self.epochs_to_target.values()]
+        median = statistics.median(epochs) if epochs else float("inf")
+        return median if median < float("inf") else None
+
+
+def estimated(values: Mapping[int, float]) -> Estimate | None:
+    """The estimate of figures by seed; None where there are none."""
+    return estimate(list(values.values())) if values else None
+
+
+def group_runs(runs: Sequence[Run], target: float | None) -> tuple[list[Group], list[str], list[str], list[str]]:
+    """Put readable runs into groups; sets their `group` and `counted`.
+
+    Returns:
+        The groups with a finished run, in the order of their first run; the axes: a smallest set of keys that tells all
+        groups apart; the keys that differ along with them; and notes.
+    """
+    notes = []
+    members: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.state != DAMAGED:
+            run.settings = flat(run.config)
+            members[_identity(run.settings)].append(run)
+    settings = [several[0].settings for several in members.values()]
+    differing = _differing(settings)
+    axes = _separating(settings, differing)
+    groups = []
+    for values, several in zip(settings, members.values(), strict=True):
+        label = _label(axes, values)
+        for run in several:
+            run.group = label
+        counted, said = _one_a_seed(several, label)
+        notes += said
+        if counted:
+            group = Group(label, {key: values.get(key) for key in differing}, counted)
+            notes += _fill(group, target)
+            groups.append(group)
+    return groups, axes, [key for key in differing if key not in axes], notes
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that say what was trained, such as `model.width`; a null is as good as none."""
+    found: dict[str, Any] = {}
+
+    def add(prefix: str, value: Any) -> None:
+        if prefix in IGNORED or value is None:
+            return
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                add(f"{prefix}.{key}", inner)
+            return
+        found[prefix] = value
+
+    for key, value in config.items():
+        if key not in IGNORED_SECTIONS:
+            add(str(key), value)
+    return found
+
+
+def shown(value: Any) -> str:
+    """A value as one would type it: `2` for 2.0, `true`, `[0.9,0.99]`."""
+    if value is None:
+        return UNSET
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    if isinstance(value, list):
+        return f"[{','.join(map(shown, value))}]"
+    return str(value)
+
+
+def shown_key(key: str) -> str:
+    """`model` for `model.name`, as one would type it."""
+    return key.removesuffix(".name")
+
+
+def matches(group: Group, words: str) -> bool:
+    """Whether a group is what words such as `model=mlp` or `model.width=2 model.depth=1` say."""
+    if words == group.label:
+        return True
+    config = group.runs[0].settings
+    pairs = [word.partition("=") for word in words.split()]
+    return bool(pairs) and all(
+        equals and any(shown(config.get(full)) == _typed(value) for full in (key, f"{key}.name") if full in config)
+        for key, equals, value in pairs
+    )
+
+
+def _typed(text: str) -> str:
+    try:
+        return shown(float(text))
+    except ValueError:
+        return text
+
+
+def _identity(values: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(sorted((key, shown(value)) for key, value in values.items()))
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    keys = dict.fromkeys(key for values in settings for key in values)
+    order = {key: place for place, key in enumerate(keys)}
+    differing = [key for key in keys if len({shown(values.get(key)) for values in settings}) > 1]
+    sections = list(dict.fromkeys(key.partition(".")[0] for key in keys))
+    return sorted(differing, key=lambda key: (sections.index(key.partition(".")[0]), order[key]))
+
+
+def _separating(settings: Sequence[Mapping[str, Any]], differing: Sequence[str]) -> list[str]:
+    """Keys that split the groups, parts (`model.name`) before options; one that splits none further is left out."""
+    classes = [0] * len(settings)
+    chosen = set()
+    for key in sorted(differing, key=lambda key: not key.endswith(".name")):
+        seen: dict[tuple[int, str], int] = {}
+        finer = [
+            seen.setdefault((number, shown(values.get(key))), len(seen))
+            for number, values in zip(classes, settings, strict=True)
+        ]
+        if len(seen) > len(set(classes)):
+            chosen.add(key)
+            classes = finer
+    return [key for key in differing if key in chosen]
+
+
+def _label(axes: Sequence[str], values: Mapping[str, Any]) -> str:
+    named = axes or [key for key in ("model.name", "data.name") if key in values] or ["seed"]
+    return " ".join(f"{shown_key(key)}={shown(values.get(key))}" for key in named)
+
+
+def _one_a_seed(runs: Iterable[Run], label: str) -> tuple[list[Run], list[str]]:
+    """The runs to count: of several finished ones with the same config and seed, the latest."""
+    by_seed: dict[int | None, list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.summary:
+            by_seed[run.seed].append(run)
+    counted, notes = [], []
+    for seed, several in by_seed.items():
+        chosen = max(several, key=lambda run: (run.updated, run.path))
+        chosen.counted = True
+        counted.append(chosen)
+        if len(several) > 1:
+            results = {run.summary.get("test/accuracy", run.summary.get("test/loss")) for run in several}
+            alike = "all with the same result" if len(results) == 1 else "with different results"
+            notes.append(
+                f"{label}, seed {seed}: {len(several)} finished runs of the same config, {alike} "
+                f"({names_of(several)}). They count as one, by the latest: {chosen.name}."
+            )
+    return counted, notes
+
+
+def _fill(group: Group, target: float | None) -> list[str]:
+    """Take the figures over from the runs' summaries."""
+    notes = []
+    for key in ("parameters", "macs", "receptive_field", "depth"):
+        values = [run.summary.get(key) for run in group.runs]
+        setattr(group, key, values[0])
+        if len(set(values)) > 1:
+            notes.append(
+                f"{group.label}: its runs do not agree on {key} ({', '.join(map(str, dict.fromkeys(values)))})."
+            )
+    named = {
+        "test/accuracy": group.accuracy,
+        "test/f1_macro": group.f1_macro,
+        "test/loss": group.loss,
+        "train_seconds": group.seconds,
+        "images_per_second": group.images_per_second,
+    }
+    for run in group.runs:
+        assert run.seed is not None
+        for key, figures in named.items():
+            if run.summary.get(key) is not None:
+                figures[run.seed] = run.summary[key]
+    if target is not None:
+        notes += _find_target(group, target)
+    return notes
+
+
+def _find_target(group: Group, target: float) -> list[str]:
+    """Look for the first epoch of each run that reached the target."""
+    notes = []
+    for run in (run for run in group.runs if run.has_classes):
+        try:
+            rows = run.metrics()
+        except (ValueError, OSError) as error:
+            notes.append(f"{run.name}: metrics.csv cannot be read ({error}).")
+            continue
+        validated = any(row.get("val/accuracy") is not None for row in rows)
+        group.target_metric = "val/accuracy" if validated else "train/accuracy"
+        reached = (
+            row["epoch"]
+            for row in rows
+            if is_number(row.get(group.target_metric))
+            and is_number(row.get("epoch"))
+            and row[group.target_metric] >= target
+        )
+        assert run.seed is not None
+        group.epochs_to_target[run.seed] = next(reached, None)
+    return notes

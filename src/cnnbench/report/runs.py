@@ -1,0 +1,215 @@
+"""Runs as a report sees them: found below any folders, read once, a damaged one named instead of a traceback."""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnbench import results
+from cnnbench.results import FINISHED, RunFolder
+
+DEEPEST = 4  # levels below a named folder where runs are looked for: outputs/<name>/<date>/<job>
+MEASURED = ("parameters", "macs", "receptive_field", "depth", "train_seconds", "images_per_second", "test/loss")
+SWEEP = "sweep.yaml"
+UNKNOWN, DAMAGED, UNTESTED = "unknown", "damaged", "untested"
+
+
+@dataclass
+class Run:
+    """One run folder. What is large (metrics, matrices, predictions) is read when asked for, and not kept.
+
+    Attributes:
+        name: short, and unique in the study.
+        config: plain nested data; empty where it cannot be read.
+        state: finished, running, failed, interrupted, pruned, unknown, untested (a finished trial of a search), or
+            damaged: then `message` says what is.
+        summary: the result; empty unless the run is finished.
+        settings: the keys of its config that say what was trained, flat, such as `model.width`.
+        group: the label of its group.
+        counted: whether it is the one run that its group counts for this seed.
+    """
+
+    path: Path
+    name: str
+    config: dict[str, Any] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+    state: str = UNKNOWN
+    message: str = ""
+    updated: str = ""
+    seed: int | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    group: str = ""
+    counted: bool = False
+
+    @property
+    def folder(self) -> RunFolder:
+        """The folder, to read from."""
+        return RunFolder(self.path)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether its result is an accuracy; a run that reconstructs images has none."""
+        return "test/accuracy" in self.summary
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of `metrics.csv`, one an epoch; none before the first epoch has ended."""
+        return self.folder.metrics() if (self.path / "metrics.csv").is_file() else []
+
+    def confusion(self) -> tuple[list[str], np.ndarray]:
+        """Class names and counts, (K, K), rows true, columns predicted."""
+        return results.read_confusion(self.path)
+
+    def per_class(self) -> list[dict[str, str]]:
+        """The rows of `per_class.csv`."""
+        return results.read_csv(self.path / "per_class.csv")
+
+    def predictions(self) -> dict[str, np.ndarray]:
+        """labels (N,), predictions (N,) and probabilities (N, K) of the test images, in dataset order."""
+        return results.read_predictions(self.path)
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Every run in or below the folders, each once however often it is named, with a unique short name.
+
+    Raises:
+        ValueError: a folder is missing, or nothing in it or up to four levels below is a run.
+    """
+    found: dict[Path, None] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"{str(folder)!r} is not a folder: accepted are folders of runs or sweeps")
+        inside = list(find(folder))
+        if not inside and not (folder / SWEEP).is_file():  # the first job of a sweep may be about to start
+            raise ValueError(f"{str(folder)!r} holds no run: there is no config.yaml in it or {DEEPEST} levels below")
+        found.update(dict.fromkeys(inside))
+    paths = list(found)
+    return [_read(path, name) for path, name in zip(paths, _short_names(paths), strict=True)]
+
+
+def find(folder: Path, levels: int = DEEPEST) -> Iterator[Path]:
+    """The run folders in and below a folder, jobs of a sweep by number; links to folders are not followed below it."""
+    try:
+        entries = {entry.name: entry for entry in os.scandir(folder)}
+        children = [Path(entry.path) for entry in entries.values() if entry.is_dir(follow_symlinks=False)]
+    except OSError:  # it has vanished, or is not ours to read
+        return
+    if "config.yaml" in entries:
+        yield folder.resolve()
+        return
+    if SWEEP in entries:
+        levels = min(levels, 1)  # its jobs; deeper lies what a rerun set aside
+    if levels == 0:
+        return
+    for child in sorted(children, key=_natural):
+        if not child.name.startswith("."):
+            yield from find(child, levels - 1)
+
+
+def _natural(path: Path) -> tuple[int, int, str]:
+    digits = path.name.isdecimal() and path.name.isascii() and len(path.name) < 10
+    return (0, int(path.name), path.name) if digits else (1, 0, path.name)
+
+
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    """The last part of each path, with as many of its parents as tell it from the others."""
+    lengths = [1] * len(paths)
+    while True:
+        names = ["/".join(path.parts[-length:]) for path, length in zip(paths, lengths, strict=True)]
+        several = Counter(names)
+        longer = [
+            length + 1 if several[name] > 1 and length < len(path.parts) else length
+            for path, name, length in zip(paths, names, lengths, strict=True)
+        ]
+        if longer == lengths:
+            return names
+        lengths = longer
+
+
+def unstarted(folders: Sequence[Path], runs: Sequence[Run]) -> list[str]:
+    """A sentence for each sweep of which some jobs have no folder yet."""
+    started = Counter(run.path.parent for run in runs)
+    notes = []
+    for sweep in dict.fromkeys([*(folder.resolve() for folder in folders), *started]):
+        try:
+            asked = results.read_yaml(sweep / SWEEP) if (sweep / SWEEP).is_file() else {}
+        except (ValueError, OSError) as error:
+            notes.append(f"{error}: how many jobs the sweep has is not known.")
+            continue
+        jobs = asked.get("jobs") if isinstance(asked, dict) else None
+        if isinstance(jobs, list) and len(jobs) > started[sweep]:
+            notes.append(f"{len(jobs) - started[sweep]} of the {len(jobs)} jobs of {sweep.name} have not started.")
+    return notes
+
+
+def _read(path: Path, name: str) -> Run:
+    run = Run(path, name)
+    try:
+        folder = RunFolder.existing(path)
+        run.config = folder.config()
+        status = folder.status()
+        run.state, run.message = str(status.get("state", UNKNOWN)), str(status.get("message") or "")
+        run.updated = str(status.get("updated", ""))
+        run.seed = _seed(run.config, path)
+        run.overrides = folder.overrides() if (path / "overrides.yaml").is_file() else []
+        run.environment = _environment(path / "env.json")
+        if run.state == FINISHED:
+            summary = folder.summary()
+            if any(key.startswith("test") for key in summary) or "best_epoch" not in summary:
+                run.summary = checked(summary, path / "summary.json")
+            else:
+                run.state = UNTESTED
+    except (ValueError, OSError, RecursionError) as error:
+        # A folder that vanished, or a file that is missing or holds something else: one run less, not a report less.
+        run.state, run.message = DAMAGED, " ".join(str(error).split()) or type(error).__name__
+    return run
+
+
+def checked(summary: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A summary whose figures are numbers where there are any.
+
+    Raises:
+        ValueError: a figure that is no finite number, or a share outside 0 to 1.
+    """
+    for key in MEASURED:
+        if summary.get(key) is not None and not is_number(summary[key]):
+            raise ValueError(f"{path} is damaged: {key}={summary[key]!r} is not a number")
+    shares = [key for key in ("test/accuracy", "test/f1_macro") if key in summary]
+    for key in shares:
+        if not is_number(summary[key]) or not 0 <= summary[key] <= 1:
+            raise ValueError(f"{path} is damaged: {key}={summary[key]!r} is not a share from 0 to 1")
+    if len(shares) == 1:
+        raise ValueError(f"{path} is damaged: it has {shares[0]} alone, accuracy and F1 come together")
+    if not isinstance(summary.get("test_labels_sha256"), str):
+        raise ValueError(f"{path} is damaged: test_labels_sha256 is missing")
+    return summary
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value from a file is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _seed(config: Mapping[str, Any], path: Path) -> int:
+    seed = config.get("seed")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise ValueError(f"{path / 'config.yaml'} is damaged: seed={seed!r} is not a whole number")
+    return seed
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    """What `env.json` holds, which a report can do without."""
+    return results.check_kinds(path, results.read_json(path), {}) if path.is_file() else {}
+
+
+def names_of(runs: Iterable[Run], most: int = 8) -> str:
+    """Their names in a sentence, the first few."""
+    names = [run.name for run in runs]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,201 @@
+"""Everything a report says: runs in groups, the groups compared, and what a reader must know.
+
+The rules, fixed before any result is seen:
+
+- Two groups that share at least two seeds are compared seed by seed; only shared seeds count. Equal seeds mean equal
+  splits and orders of the images, so that much of the noise cancels. Otherwise, if each has at least two runs, they are
+  compared by Welch's t-test. Otherwise there is no test.
+- Of pairs, the exact sign-flip test decides; the paired t-test stands beside it. The t-test would find more with three
+  or four seeds, but only if differences are normal, which so few cannot show. The sign-flip test assumes nothing but
+  that, if the groups are equal, either of a pair could have been the better one; its smallest p is 2 / 2^n, so that it
+  cannot find anything with fewer than six seeds. Without pairs Welch's test decides.
+- The p-values that decide are corrected by Holm's method over all comparisons shown; those of the McNemar tests, a
+  family of its own, likewise.
+- "better" and "worse" need a corrected p below 0.05. Anything else is "no difference shown", which is not "equal".
+- A McNemar test asks about two trained networks, not about two ways to train: it is made for each comparison with the
+  runs of the lowest seed that both groups have, or with the first runs. Two runs of one group, asked about alone, are
+  compared in this way too.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cnnbench.report.comparing import Comparison, McNemar, baseline_of, compare_groups, mcnemar_tests
+from cnnbench.report.groups import Group, group_runs, matches, shown_key
+from cnnbench.report.runs import Run, is_number, names_of, read_runs, unstarted
+from cnnbench.results import FINISHED
+
+__all__ = ["Comparison", "Group", "McNemar", "Run", "Study", "read_study"]
+
+MOST_SETS = 6  # test sets that a message names
+
+
+@dataclass
+class Study:
+    """What a report is made of.
+
+    Attributes:
+        runs: every run that was found, also failed, running and damaged ones.
+        groups: those with a finished run, in the order of their first run.
+        axes: the keys that tell the groups apart, such as `model.name`, `model.width`.
+        follows: keys that differ along with the axes.
+        baseline: the label of the group that others are compared with; None where there are no two groups.
+        target: the accuracy whose first epoch is looked for.
+        test_sets: counted runs by the hash of their test labels.
+        comparisons: differences of groups, the baseline's first.
+        mcnemar: differences of single networks.
+        notes: sentences that a reader must know.
+    """
+
+    runs: list[Run]
+    groups: list[Group]
+    axes: list[str]
+    follows: list[str]
+    baseline: str | None
+    target: float | None
+    test_sets: dict[str, list[str]] = field(default_factory=dict)
+    comparisons: list[Comparison] = field(default_factory=list)
+    mcnemar: list[McNemar] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_study(
+    folders: Sequence[Path], *, baseline: str | None = None, target: float | None = None, strict: bool = True
+) -> Study:
+    """Read runs and sweeps, and compare what can be compared.
+
+    Args:
+        baseline: a group's label, or settings that only one group has, such as `model=mlp`; None takes the
+            experiment's, or else the first group.
+        target: an accuracy, as a share.
+        strict: refuse runs on different test sets; else such groups are not compared, and a note says so.
+
+    Raises:
+        ValueError: a folder without runs, a baseline that names no group or several, a target outside 0 to 1, or
+            runs on different test sets.
+    """
+    if target is not None and not 0 < target <= 1:
+        raise ValueError(f"--target {target}: accepted is an accuracy above 0 and up to 1, such as 0.98")
+    runs = read_runs(folders)
+    groups, axes, follows, notes = group_runs(runs, target)
+    study = Study(runs, groups, axes, follows, None, target, _test_sets(groups))
+    conflict = _conflict(runs)
+    if conflict and strict:
+        raise ValueError(conflict)
+    _add_references(groups)
+    chosen, named = baseline_of(groups, baseline)
+    study.baseline = chosen.label if chosen and len(groups) > 1 else None
+    if chosen:
+        study.comparisons, said = compare_groups(groups, chosen, named=named)
+        study.mcnemar, more = mcnemar_tests(groups, study.comparisons)
+        notes += [*said, *more]
+    study.notes = [
+        *_states(runs),
+        *unstarted(folders, runs),
+        *notes,
+        *_confounded(study),
+        *([conflict] if conflict else []),
+        *_without(groups),
+    ]
+    return study
+
+
+def _test_sets(groups: Sequence[Group]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for group in groups:
+        for run in group.runs:
+            found[run.summary["test_labels_sha256"]].append(run.name)
+    return dict(found)
+
+
+def _conflict(runs: Sequence[Run]) -> str | None:
+    """Which runs are on which test set, if not all on one; a split cut by the seed differs by seed alone."""
+    by_seed, by_group, by_hash = defaultdict(set), defaultdict(set), defaultdict(list)
+    for run in (run for run in runs if run.summary):
+        labels = run.summary["test_labels_sha256"]
+        by_seed[run.seed].add(labels)
+        by_group[run.group].add(labels)
+        by_hash[labels].append(run)
+    cut_by_seed = all(len(labels) == 1 for labels in by_seed.values()) and any(
+        len(labels) > 1 for labels in by_group.values()
+    )
+    if len(by_hash) < 2 or cut_by_seed:
+        return None
+    sets = [f"{labels[:12]} ({_of(several[0])}): {names_of(several)}" for labels, several in by_hash.items()]
+    more = f" and {len(sets) - MOST_SETS} more" if len(sets) > MOST_SETS else ""
+    return f"Runs on different test sets are not compared. Test labels by SHA-256: {'; '.join(sets[:MOST_SETS])}{more}."
+
+
+def _of(run: Run) -> str:
+    return f"{run.summary.get('data')}, {run.summary.get('test_images')} images"
+
+
+def _add_references(groups: Sequence[Group]) -> None:
+    """Published figures from the experiments' configs, for the groups they speak of."""
+    for group in groups:
+        for run in group.runs:
+            comparison = run.config.get("comparison")
+            reference = comparison.get("reference") if isinstance(comparison, dict) else None
+            for words, figures in reference.items() if isinstance(reference, dict) else ():
+                if isinstance(figures, dict) and matches(group, str(words)):
+                    known = {key: figures.get(key) for key in ("accuracy", "f1_macro")}
+                    group.reference = {
+                        key: value for key, value in known.items() if value is not None and is_number(value)
+                    }
+
+
+def _states(runs: Sequence[Run]) -> list[str]:
+    """A sentence for each state but finished, with the first runs in it."""
+    words = {
+        "running": "still running, or stopped without a word, and not counted",
+        "failed": "failed, and not counted",
+        "interrupted": "interrupted, and not counted (`cnnbench train resume=RUN` goes on)",
+        "untested": "trials of a search, which the validation split alone has measured, and not counted",
+        "pruned": "trials of a search that were stopped early, and not counted",
+        "damaged": "damaged, and not counted",
+    }
+    by_state: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.state != FINISHED:
+            by_state[run.state].append(run)
+    notes = []
+    for state, several in by_state.items():
+        said = words.get(state, f"in the state {state!r}, and not counted")
+        why = "; ".join(f"{run.name}: {run.message}" for run in several[:3] if run.message)
+        notes.append(f"{len(several)} of {len(runs)} runs {said}: {names_of(several)}.{f' {why}.' if why else ''}")
+    return notes
+
+
+def _confounded(study: Study) -> list[str]:
+    """What else differs between the groups, besides the options that only one part of an axis has."""
+    sections = {key.partition(".")[0] for key in study.axes if key.endswith(".name")}
+    own = {
+        key
+        for key in study.follows
+        if key.partition(".")[0] in sections and any(group.settings.get(key) is None for group in study.groups)
+    }
+    also = [shown_key(key) for key in study.follows if key not in own]
+    if not also or len(study.groups) < 2:
+        return []
+    more = f" and {len(also) - 12} more" if len(also) > 12 else ""
+    return [f"The groups also differ in {', '.join(also[:12])}{more}: a difference may come from any of these."]
+
+
+def _without(groups: Sequence[Group]) -> list[str]:
+    """What is not to be had of some groups."""
+    notes = []
+    silent = [group.label for group in groups if not group.accuracy]
+    if silent:
+        notes.append(f"Without classes there is no accuracy to compare: {', '.join(silent[:8])}.")
+    if any(len({run.summary["test_labels_sha256"] for run in group.runs}) > 1 for group in groups):
+        notes.append("The test images were drawn by the seed: each seed has a test set of its own.")
+    for key, name in (("torch", "versions of torch"), ("cnnbench", "versions of cnnbench"), ("cpu", "processors")):
+        values = {str(run.environment.get(key)) for group in groups for run in group.runs if run.environment.get(key)}
+        if len(values) > 1:
+            notes.append(f"The runs come from {len(values)} {name} ({', '.join(sorted(values)[:4])}).")
+    devices = {str(run.summary["device"]) for group in groups for run in group.runs if run.summary.get("device")}
+    if len(devices) > 1:
+        notes.append(f"The runs were trained on {', '.join(sorted(devices))}: their times do not compare.")
+    return notes

@@ -1,0 +1,134 @@
+"""The search: trials asked for, trained in processes, judged after every epoch, written down."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from cnnbench.config import Config
+from cnnbench.results import FAILED, RUNNING, write_csv
+from cnnbench.tuning.crew import Worker, dismiss, ready
+from cnnbench.tuning.space import Value
+from cnnbench.tuning.study import Study, Trial
+
+log = logging.getLogger("cnnbench")
+Compose = Callable[[dict[str, Value]], tuple[Config, list[str]]]  # a trial's values → its config, and its overrides
+
+
+@dataclass
+class _Busy:
+    """A trial that a worker trains."""
+
+    trial: Trial
+    epochs: int
+    seconds: float
+
+
+class Search:
+    """Trials until there are enough.
+
+    Args:
+        compose: makes a trial's config; a ValueError makes the trial a failed one.
+        trials: how many are to have ended, those of earlier processes included.
+        timeout: seconds after which no further trial starts.
+    """
+
+    def __init__(self, study: Study, compose: Compose, *, trials: int, workers: int, timeout: float | None) -> None:
+        self.study, self.compose = study, compose
+        self.trials, self.workers = trials, workers
+        self.deadline = None if timeout is None else time.monotonic() + timeout
+        self.waiting = deque(study.unfinished())
+        self.crew: list[Worker] = []
+        self.busy: dict[Worker, _Busy] = {}
+
+    def run(self) -> None:
+        """Search. However it ends, the processes have ended too, and `trials.csv` says what there is."""
+        ended = self._count_ended()
+        # disable=None: a bar on a terminal, silence elsewhere.
+        with tqdm(total=max(self.trials, ended), initial=ended, unit="trial", disable=None) as self.bar:
+            try:
+                while self._start():
+                    for worker in ready(list(self.busy), timeout=1.0):
+                        self._hear(worker)
+            finally:
+                dismiss(self.crew)
+                self._write()
+        if (ended := self._count_ended()) < self.trials:
+            log.info("%d of %d trials have ended, and no further one was started in time", ended, self.trials)
+
+    def _count_ended(self) -> int:
+        return sum(row["state"] != RUNNING for row in self.study.rows())
+
+    def _start(self) -> bool:
+        """Give every idle worker a trial, as long as any is wanted; returns whether any is under way."""
+        while len(self.busy) < self.workers and (trial := self._next()):
+            self._begin(trial)
+        return bool(self.busy)
+
+    def _next(self) -> Trial | None:
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            return None
+        if self.waiting:
+            return self.waiting.popleft()
+        return self.study.ask() if len(self.study.rows()) < self.trials else None
+
+    def _begin(self, trial: Trial) -> None:
+        shown = " ".join(f"{key}={_brief(value)}" for key, value in trial.params.items())
+        try:
+            config, overrides = self.compose(trial.params)
+        except ValueError as error:
+            log.info("trial %d: %s", trial.number, shown)
+            self._end(_Busy(trial, 0, 0.0), FAILED, str(error))
+            return
+        trial.folder.mkdir(exist_ok=True)
+        resume = (trial.folder / "config.yaml").is_file()
+        log.info("trial %d%s: %s", trial.number, " goes on" if resume else "", shown)
+        worker = self._idle_worker()
+        self.busy[worker] = _Busy(trial, config.trainer.epochs, 0.0)
+        worker.train(config, trial.folder, overrides, resume=resume)
+
+    def _is_to_prune(self, begun: _Busy, row: dict[str, Any]) -> bool:
+        """Write down an epoch; after the last one there is nothing left to save."""
+        begun.seconds += row["seconds"]
+        return self.study.report(begun.trial, row) and row["epoch"] < begun.epochs
+
+    def _idle_worker(self) -> Worker:
+        self.crew = [worker for worker in self.crew if worker in self.busy or worker.alive]
+        idle = [worker for worker in self.crew if worker not in self.busy]
+        if not idle:
+            idle = [Worker(one_thread=self.workers > 1)]
+            self.crew += idle
+        return idle[0]
+
+    def _hear(self, worker: Worker) -> None:
+        kind, content = worker.receive()
+        begun = self.busy[worker]
+        if kind == "epoch":
+            worker.answer(self._is_to_prune(begun, content))
+        else:
+            del self.busy[worker]
+            self._end(begun, kind, content)
+
+    def _end(self, begun: _Busy, state: str, message: str = "") -> None:
+        study, number = self.study, begun.trial.number
+        study.finish(begun.trial, state, message, begun.seconds)
+        row, best = study.rows()[number], study.best()
+        value = row[study.monitor]
+        came_to = "" if value is None else f", {study.monitor} {value:.4f} in {row['epochs']} epochs"
+        known = f"  (best: {best[study.monitor]:.4f}, trial {best['trial']})" if best else ""
+        log.info("trial %d %s%s%s%s", number, row["state"], came_to, f": {message}" if message else "", known)
+        if best:
+            self.bar.set_postfix_str(f"best {best[study.monitor]:.4f} (trial {best['trial']})", refresh=False)
+        self.bar.update()
+        self._write()
+
+    def _write(self) -> None:
+        write_csv(self.study.folder / "trials.csv", self.study.rows())
+
+
+def _brief(value: Value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

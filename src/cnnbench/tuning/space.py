@@ -1,0 +1,155 @@
+"""The search space: which keys of the config vary, and over what.
+
+optimizer.lr: {type: float, low: 1.0e-4, high: 1.0e-2, log: true}
+model.width: {type: float, low: 0.5, high: 2, step: 0.5}
+trainer.batch_size: {type: categorical, choices: [32, 64, 128]}
+scheduler: {type: categorical, choices: [constant, one_cycle]}
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.registry import unknown
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+Value = bool | int | float | str | None
+DIGITS = 6  # of a number that is tried: enough to tell trials apart, and few enough to type
+FIELDS = {
+    "float": ("low", "high", "log", "step"),
+    "int": ("low", "high", "log", "step"),
+    "categorical": ("choices",),
+}
+# What a study holds fixed: other values would change which images are trained on, measured or kept for the test.
+OPEN_GROUPS = ("model", "augment", "optimizer", "scheduler", "trainer")
+OPEN_KEYS = ("data.normalize", "data.class_weights", "data.sampler", "data.image_size")
+CLOSED_KEYS = ("trainer.monitor", "trainer.device", "augment.exceptions", "model.name", "model.recipe")
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers from `low` to `high`, both included.
+
+    Attributes:
+        log: drawn evenly by their logarithm.
+        step: only `low`, `low + step` …; None for all of them, which for whole numbers is a step of 1.
+    """
+
+    whole: bool
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+    def edges(self) -> list[Value]:
+        """What must be accepted for all of it to be: the two ends."""
+        return [self.low, self.high]
+
+    def suggest(self, trial: "Trial", key: str) -> Value:
+        """What a sampler draws."""
+        if self.whole:
+            return trial.suggest_int(key, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
+        return trial.suggest_float(key, self.low, self.high, step=self.step, log=self.log)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Some values, in no order."""
+
+    values: tuple[Value, ...]
+
+    def edges(self) -> list[Value]:
+        """Every one of them."""
+        return list(self.values)
+
+    def suggest(self, trial: "Trial", key: str) -> Value:
+        """What a sampler draws."""
+        return trial.suggest_categorical(key, self.values)
+
+
+Space = dict[str, Numbers | Choices]
+
+
+def space_of(plain: Mapping[str, Any]) -> Space:
+    """A checked space from plain data; whether its keys exist and its values are accepted is for the config to say.
+
+    Raises:
+        ValueError: names the key, what came, and what is accepted.
+    """
+    if not plain:
+        raise ValueError("tune.space={}: accepted is at least one KEY: {type: float, int or categorical, …}")
+    return {str(key): _entry(str(key), entry) for key, entry in plain.items()}
+
+
+def override(key: str, value: Value) -> str:
+    """The override that sets a key, in Hydra's words."""
+    return f"{key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
+
+
+def rounded(value: Value) -> Value:
+    """A drawn value as it is tried: 0.30000000000000004 is 0.3."""
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def _entry(key: str, entry: Any) -> Numbers | Choices:
+    where = f"tune.space.{key}"
+    section = key.partition(".")[0]
+    if (section not in OPEN_GROUPS and key not in OPEN_KEYS) or key in CLOSED_KEYS:
+        raise ValueError(
+            f"{where}: trials can only be compared on the same images by the same measure: accepted are keys of "
+            f"{', '.join(OPEN_GROUPS)} (but {', '.join(CLOSED_KEYS)}), and {', '.join(OPEN_KEYS)}"
+        )
+    if not isinstance(entry, Mapping) or "type" not in entry:
+        raise ValueError(f"{where}={entry!r}: accepted is {{type: float, int or categorical, …}}")
+    kind = str(entry["type"])
+    if kind not in FIELDS:
+        raise ValueError(unknown(f"{where}.type", kind, FIELDS))
+    for name in entry:
+        if name not in ("type", *FIELDS[kind]):
+            raise ValueError(unknown(f"key in {where} (type {kind})", name, ("type", *FIELDS[kind])))
+    return _choices(where, entry) if kind == "categorical" else _numbers(where, entry, whole=kind == "int")
+
+
+def _choices(where: str, entry: Mapping[str, Any]) -> Choices:
+    values = entry.get("choices")
+    plain = isinstance(values, list) and all(v is None or isinstance(v, bool | int | float | str) for v in values)
+    if not isinstance(values, list) or not plain or len(values) < 2 or len({repr(v) for v in values}) < len(values):
+        raise ValueError(f"{where}.choices={values}: accepted is a list of two or more different plain values")
+    return Choices(tuple(values))
+
+
+def _numbers(where: str, entry: Mapping[str, Any], *, whole: bool) -> Numbers:
+    low, high, log = _number(where, "low", entry, whole), _number(where, "high", entry, whole), entry.get("log", False)
+    step = _number(where, "step", entry, whole) if entry.get("step") is not None else None
+    if not isinstance(log, bool):
+        raise ValueError(f"{where}.log={log}: accepted is true or false")
+    if low >= high:
+        raise ValueError(f"{where}.high={high}: accepted is more than low={low}")
+    if log and low <= 0:
+        raise ValueError(f"{where}.low={low}: accepted with log=true is a number above 0")
+    if step is not None and (log or step <= 0 or not _divides(step, high - low)):
+        accepted = "none, as log=true" if log else f"a number above 0 that divides high - low = {high - low:g}"
+        raise ValueError(f"{where}.step={step}: accepted is {accepted}")
+    return Numbers(whole, low, high, log, step)
+
+
+def _divides(step: float, width: float) -> bool:
+    steps = width / step
+    return round(steps) >= 1 and math.isclose(steps, round(steps), rel_tol=1e-9)
+
+
+def _number(where: str, name: str, entry: Mapping[str, Any], whole: bool) -> float:
+    """A number of an entry; YAML 1.1 reads 1e-4 as text, which is taken for the number it is."""
+    value, accepted = entry.get(name), "a whole number" if whole else "a number"
+    try:
+        if isinstance(value, bool) or (whole and not isinstance(value, int)):
+            raise ValueError
+        number = int(value) if whole else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}.{name}={value}: accepted is {accepted}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{where}.{name}={value}: accepted is {accepted}")
+    return number

@@ -1,0 +1,196 @@
+"""The study: every trial in one journal of JSON lines, which Optuna writes and nothing needs pickle to read.
+
+One process holds the study and asks for trials; the others only train. What is drawn for trial n depends on the
+study's seed, on n and on what is known by then, so that an interrupted search draws what it would have drawn.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.reproducibility import key
+from cnnbench.results import FAILED, FINISHED, PRUNED, RUNNING
+from cnnbench.tuning.settings import TuneSettings
+from cnnbench.tuning.space import Space, Value, rounded
+
+if TYPE_CHECKING:
+    import optuna
+
+JOURNAL, NAME = "study.journal", "cnnbench"
+INSTALL = "cnnbench tune needs the package optuna: pip install 'cnnbench[tune]'"
+
+
+@dataclass
+class Trial:
+    """One trial under way.
+
+    Attributes:
+        folder: its run folder; it is there once the trial has started.
+    """
+
+    number: int
+    params: dict[str, Value]
+    folder: Path
+    handle: "optuna.trial.Trial"
+
+
+class Study:
+    """A study in a folder that the caller holds.
+
+    Args:
+        monitor: the metric that chooses, by its name in `metrics.csv`.
+        maximize: whether more of it is better.
+        most_epochs: the longest that a trial may train, by which hyperband divides them.
+
+    Raises:
+        ValueError: the journal is damaged.
+    """
+
+    def __init__(
+        self, folder: Path, space: Space, settings: TuneSettings, *, monitor: str, maximize: bool, most_epochs: int
+    ) -> None:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.folder, self.space, self.settings = folder, space, settings
+        self.monitor, self.maximize = monitor, maximize
+        path = folder / JOURNAL
+        _mend(path)
+        try:
+            storage = JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+            self._study = optuna.create_study(
+                study_name=NAME,
+                storage=storage,
+                direction="maximize" if maximize else "minimize",
+                pruner=_pruner(settings, most_epochs),
+                load_if_exists=True,
+            )
+        except Exception as error:  # whatever Optuna stumbles over, an assertion for one
+            raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from None
+
+    def ask(self) -> Trial:
+        """A new trial, its values drawn and written down."""
+        self._study.sampler = self._sampler(len(self._study.get_trials(deepcopy=False)))
+        return self._trial(self._study.ask())
+
+    def unfinished(self) -> list[Trial]:
+        """Trials that were under way when a process that held the study ended, in order."""
+        import optuna
+
+        trials = []
+        for frozen in self._study.get_trials(deepcopy=False):
+            if not frozen.state.is_finished():
+                self._study.sampler = self._sampler(frozen.number)
+                trials.append(self._trial(optuna.trial.Trial(self._study, frozen._trial_id)))
+        return trials
+
+    def report(self, trial: Trial, row: Mapping[str, Any]) -> bool:
+        """Write down an epoch of a trial, once; returns whether the trial should be stopped."""
+        epoch, value = int(row["epoch"]), row[self.monitor]
+        if epoch not in self._frozen(trial).intermediate_values:
+            trial.handle.report(math.nan if value is None else value, epoch)
+        return trial.handle.should_prune()
+
+    def finish(self, trial: Trial, state: str, message: str = "", seconds: float = 0.0) -> None:
+        """A trial has ended: finished, pruned or failed.
+
+        Args:
+            seconds: spent in training passes.
+        """
+        from optuna.trial import TrialState
+
+        trial.handle.set_user_attr("seconds", round(seconds, 3))
+        trial.handle.set_user_attr("message", message)
+        value = self._value(self._frozen(trial))
+        if state == FINISHED and value is not None:
+            self._study.tell(trial.handle, value, TrialState.COMPLETE)
+        else:
+            self._study.tell(trial.handle, state=TrialState.PRUNED if state == PRUNED else TrialState.FAIL)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What is known of every trial: number, state, value, epochs, seconds, its values by key, message."""
+        states = {"COMPLETE": FINISHED, "PRUNED": PRUNED, "FAIL": FAILED}
+        return [
+            {
+                "trial": frozen.number,
+                "state": states.get(frozen.state.name, RUNNING),
+                self.monitor: self._value(frozen),
+                "epochs": len(frozen.intermediate_values),
+                "seconds": _number(frozen.user_attrs.get("seconds")),
+                **{name: rounded(frozen.params.get(name)) for name in self.space},
+                "message": frozen.user_attrs.get("message"),
+                "folder": str(frozen.number),
+            }
+            for frozen in self._study.get_trials(deepcopy=False)
+        ]
+
+    def best(self) -> dict[str, Any] | None:
+        """The row of the best finished trial, the first of equals; None before there is one."""
+        finished = [row for row in self.rows() if row["state"] == FINISHED]
+        sign = -1 if self.maximize else 1
+        return min(finished, key=lambda row: sign * row[self.monitor], default=None)
+
+    def importances(self) -> dict[str, float]:
+        """The share of the finished trials' variance that each key accounts for (fANOVA), largest first.
+
+        Empty where too few have finished, or all came to the same.
+        """
+        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+        values = {row[self.monitor] for row in self.rows() if row["state"] == FINISHED}
+        if len(values) < 2:
+            return {}
+        try:
+            return get_param_importances(self._study, evaluator=FanovaImportanceEvaluator(seed=0))
+        except (RuntimeError, ValueError, ZeroDivisionError):  # nothing varies enough to divide
+            return {}
+
+    def _trial(self, handle: "optuna.trial.Trial") -> Trial:
+        params = {name: rounded(entry.suggest(handle, name)) for name, entry in self.space.items()}
+        return Trial(handle.number, params, self.folder / str(handle.number), handle)
+
+    def _frozen(self, trial: Trial) -> "optuna.trial.FrozenTrial":
+        return self._study.get_trials(deepcopy=False)[trial.number]
+
+    def _value(self, frozen: "optuna.trial.FrozenTrial") -> float | None:
+        """The best epoch's value, as `fit` chooses it; None before there is one."""
+        values = [value for value in frozen.intermediate_values.values() if math.isfinite(value)]
+        return (max if self.maximize else min)(values, default=None)
+
+    def _sampler(self, number: int) -> "optuna.samplers.BaseSampler":
+        from optuna.samplers import RandomSampler, TPESampler
+
+        seed = key(self.settings.seed, "tune", number) % 2**32
+        if self.settings.sampler == "random":
+            return RandomSampler(seed=seed)
+        return TPESampler(seed=seed, n_startup_trials=self.settings.startup_trials)
+
+
+def _number(attribute: Any) -> float | None:
+    """What the journal says; it may be a stranger's."""
+    return attribute if isinstance(attribute, int | float) else None
+
+
+def _pruner(settings: TuneSettings, most_epochs: int) -> "optuna.pruners.BasePruner":
+    from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
+
+    if settings.pruner == "median":
+        return MedianPruner(n_startup_trials=settings.startup_trials, n_warmup_steps=settings.warmup_epochs)
+    if settings.pruner == "hyperband":
+        return HyperbandPruner(min_resource=settings.warmup_epochs, max_resource=most_epochs)
+    return NopPruner()
+
+
+def _mend(journal: Path) -> None:
+    """Take away what a killed process has left: half a last line, and Optuna's own lock, for which it would wait."""
+    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
+    if journal.is_file():
+        content = journal.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with open(journal, "r+b") as file:
+                file.truncate(whole)

@@ -1,0 +1,297 @@
+"""`report.html` as a file: what it holds, of which runs, and that nothing in it comes from elsewhere or runs."""
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from cnnbench import results
+from cnnbench.report.charts import readable
+from cnnbench.report.class_charts import busiest, f1_chart
+from cnnbench.report.cost_chart import Point, pareto_front
+from cnnbench.report.mistakes import data_uri, strips
+from cnnbench.report.page import page, write_page
+from cnnbench.report.study import read_study
+from cnnbench.report.svg import legible, legible_lines, to_svg
+from run_builders import write_run
+from run_copies import NAMES, copied
+
+
+@pytest.fixture(scope="module")
+def pages(report_pages):
+    """The HTML of three sweeps by name, with their studies."""
+    paths, studies = report_pages
+    return {name: (path.read_text(), studies[name]) for name, path in paths.items()}
+
+
+@pytest.fixture(scope="module")
+def pair(report_pages):
+    """The folder of two real runs."""
+    return report_pages[0]["pair"].parent
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes, and the text of scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.text: list[str] = []
+        self._inside = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, data):
+        if self._inside == "script":
+            self.scripts.append(data)
+        elif self._inside != "style":
+            self.text.append(data)
+
+
+@pytest.mark.parametrize("name", ["pair", "grid", "hostile"])
+def test_nothing_is_fetched_and_only_the_pages_own_script_may_run(pages, name):
+    html, _ = pages[name]
+    elements = Elements(html)
+    (script,) = elements.scripts
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = (a["content"] for t, a in elements.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'")
+    for tag, attributes in elements.tags:
+        assert not [key for key in attributes if key.startswith("on")], (tag, attributes)
+        for key in ("src", "href", "xlink:href", "action", "data", "poster", "srcset"):
+            value = attributes.get(key)
+            assert value is None or value.startswith(("#", "data:image/")), (tag, key, value)
+    assert "@import" not in html
+    assert set(re.findall(r"url\((.)", html)) <= {"#"}
+
+
+@pytest.mark.parametrize("name", ["pair", "grid", "hostile"])
+def test_ids_are_unique_and_everything_is_labelled(pages, name):
+    elements = Elements(pages[name][0])
+    ids = [attributes["id"] for _, attributes in elements.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    by_tag = {tag: [a for t, a in elements.tags if t == tag] for tag in ("img", "svg", "th", "a", "button")}
+    assert all(a["alt"] for a in by_tag["img"])
+    assert all(a["aria-label"] for a in by_tag["svg"])
+    assert all(a["scope"] in ("col", "row") for a in by_tag["th"])
+    for attributes in by_tag["a"]:
+        assert attributes["href"].removeprefix("#") in ids
+    for attributes in by_tag["button"]:
+        assert attributes.get("aria-controls", ids[0]) in ids
+    levels = [int(tag[1]) for tag, _ in elements.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(later <= earlier + 1 for earlier, later in pairwise(levels)), levels
+
+
+def test_hostile_names_stand_on_the_page_as_text(pages):
+    html, _ = pages["hostile"]
+    elements = Elements(html)
+    assert not [a for t, a in elements.tags if t == "img" and not a["src"].startswith("data:image/")]
+    text = " ".join(elements.text)
+    for name in NAMES:
+        assert legible(name, 14) in text
+    assert "\u202e" not in html
+    assert "\x1b" not in html
+    assert "{{ 7*7 }}" in text
+    assert "49" not in "".join(part for part in elements.text if "7*7" in part)
+
+
+def test_verdicts_figures_and_failures_are_told(pages):
+    html, study = pages["grid"]
+    text = " ".join(Elements(html).text)
+    assert study.comparisons
+    for comparison in study.comparisons:
+        assert comparison.words in text
+    for group in study.groups:
+        assert f"{100 * group.accuracy_estimate.mean:.2f} ± {100 * group.accuracy_estimate.std:.2f}" in text
+    assert "1 of 48 runs did not finish" in text
+    assert "Diverged: the loss is nan at step 73" in text
+    assert "cnnbench train model=lenet5 model.width=4 model.depth=2 seed=5" in text
+    for drawn in ("Accuracy against parameters", "Accuracy against MACs", "Validation accuracy",
+                  "Accuracy by width and depth", "Their difference", "F1 of each class"):  # fmt: skip
+        assert drawn in text
+
+
+def test_one_seed_makes_no_winner(pages):
+    html, study = pages["pair"]
+    (comparison,) = study.comparisons
+    assert comparison.verdict == "no test"
+    assert comparison.words in " ".join(Elements(html).text)
+    assert not [a for t, a in Elements(html).tags if a.get("class") in ("better", "worse", "pill better", "pill worse")]
+
+
+def test_a_hundred_runs_stay_below_five_megabytes(pages):
+    html, _ = pages["grid"]
+    assert len(html.encode()) < 5e6 * 48 / 100
+
+
+def test_strips_count_exactly_and_show_images_of_their_kind(pair):
+    study = read_study([pair])
+    runs = study.groups[0].runs[0], study.groups[1].runs[0]
+    classes, _ = runs[0].confusion()
+    arrays = [run.predictions() for run in runs]
+    wrong = [part["predictions"] != part["labels"] for part in arrays]
+    expected = [wrong[0] & wrong[1], wrong[0] & ~wrong[1], wrong[1] & ~wrong[0]]
+    for strip, kind in zip(strips("x", runs, ("a", "b"), classes), expected, strict=True):
+        assert strip.count == (
+            f"{kind.sum():,} of {len(kind):,} test images ({kind.mean():.2%})" if kind.any() else "none"
+        )
+        assert len(strip.images) == min(12, kind.sum())
+        for image in strip.images:
+            assert kind[image.index]
+            assert image.true == classes[arrays[0]["labels"][image.index]]
+            said = {classes[part["predictions"][image.index]] for part in arrays} - {image.true}
+            assert set(image.taken) == said
+
+
+def test_a_damaged_file_is_named_and_the_rest_is_shown(pair, tmp_path):
+    for number in range(2):
+        copied(pair / str(number), tmp_path / "sweep" / str(number))
+    (tmp_path / "sweep/0/mistakes.npz").write_bytes(b"PK\x03\x04 nonsense")
+    (tmp_path / "sweep/1/metrics.csv").unlink()
+    html = write_page(read_study([tmp_path / "sweep"]), tmp_path).read_text()
+    assert "mistakes.npz is damaged" in html
+    assert "Accuracy against MACs" in html
+
+
+def test_older_runs_without_kept_mistakes_have_counts_alone(pair, tmp_path):
+    for number in range(2):
+        copied(pair / str(number), tmp_path / "sweep" / str(number))
+        (tmp_path / f"sweep/{number}/mistakes.npz").unlink()
+    html = page(read_study([tmp_path / "sweep"]))
+    assert "Both are wrong" in html
+    assert "No picture of these is kept" in html
+    assert "<img" not in html
+
+
+def test_kept_signals_are_drawn_as_lines(pair, tmp_path):
+    for number in range(2):
+        run = copied(pair / str(number), tmp_path / "sweep" / str(number))
+        indices = results.read_mistakes(run.path)
+        signals = np.random.default_rng(0).normal(size=(len(indices), 2, 50)).astype(np.float32)
+        results.write_npz(run.path / "mistakes.npz", indices=np.array([*indices]), images=signals)
+    html = page(read_study([tmp_path / "sweep"]))
+    assert "signal " in html
+    assert "<img" not in html
+
+
+def test_runs_without_classes_and_runs_that_all_failed_have_a_page(pair, tmp_path):
+    run = copied(pair / "0", tmp_path / "autoencoder/0")
+    run.write_summary({key: v for key, v in run.summary().items() if key not in ("test/accuracy", "test/f1_macro")})
+    assert "nothing is compared" in page(read_study([tmp_path / "autoencoder"]))
+    copied(pair / "0", tmp_path / "failed/0", state="failed", message="no memory")
+    html = page(read_study([tmp_path / "failed"]))
+    assert "no memory" in html
+    assert 'id="groups"' not in html
+
+
+points = st.builds(
+    lambda cost, mean: Point("g", "g", cost, mean / 10, None, None, [mean / 10], False),
+    st.integers(1, 8), st.integers(0, 10),
+)  # fmt: skip
+
+
+@given(st.lists(points, min_size=1, max_size=12))
+def test_the_pareto_front_is_what_no_other_group_dominates(found):
+    front = pareto_front(found)
+
+    def dominated(point):
+        return any(
+            other.cost <= point.cost
+            and other.mean >= point.mean
+            and (other.cost, other.mean) != (point.cost, point.mean)
+            for other in found
+        )
+
+    expected = {(point.cost, point.mean) for point in found if not dominated(point)}
+    assert {(point.cost, point.mean) for point in front} == expected
+    assert [point.cost for point in front] == sorted(point.cost for point in front)
+
+
+@settings(max_examples=15)
+@given(st.lists(st.text(max_size=40), min_size=2, max_size=5), st.text(max_size=40))
+def test_any_name_can_stand_in_a_chart(names, label):
+    scores = np.linspace(0, 1, len(names))[None]
+    made = f1_chart("any", (label, "b"), names, (scores, scores[:, ::-1]))
+    found = Elements(str(made.svg))
+    assert {tag for tag, _ in found.tags} <= {"svg", "g", "path", "use", "defs", "clippath", "rect", "text", "title"}
+    assert not {"\x00", "\u202e", "\u2028"} & set(made.svg)
+
+
+@given(st.text())
+def test_legible_text_is_one_line_without_unseen_characters(text):
+    assert legible(text).isprintable()
+    assert len(legible(text, 10)) <= 10
+    assert all(line.isprintable() for line in legible_lines(text).split("\n"))
+
+
+def test_marks_and_their_texts_must_agree_in_number():
+    figure = Figure()
+    figure.subplots().scatter([1, 2], [1, 2], gid="dots")
+    assert to_svg(figure, "a", "two dots", {"dots": ["one", "two"]}).count('class="mark"') == 2
+    with pytest.raises(ValueError, match="'dots' has 2 marks and 1 texts"):
+        to_svg(figure, "a", "two dots", {"dots": ["one"]})
+
+
+def luminance(colour) -> float:
+    linear = np.where(
+        np.array(colour) <= 0.04045, np.array(colour) / 12.92, ((np.array(colour) + 0.055) / 1.055) ** 2.4
+    )
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+@pytest.mark.parametrize("colours", ["Blues", "PuOr", "cividis"])
+def test_numbers_in_cells_have_a_contrast_of_at_least_four_and_a_half(colours):
+    import seaborn
+    from matplotlib.colors import to_rgb
+
+    axes = Figure().subplots()
+    seaborn.heatmap(np.linspace(0, 1, 100).reshape(10, 10), ax=axes, cmap=colours, annot=True)
+    readable(axes)
+    for text, cell in zip(axes.texts, axes.collections[0].get_facecolor(), strict=True):
+        light, dark = sorted((luminance(to_rgb(text.get_color())), luminance(cell[:3])), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_of_many_classes_those_with_the_most_mistakes_are_shown():
+    counts = np.eye(50, dtype=int) * 10
+    counts[7, 3], counts[40, 41] = 5, 4
+    assert busiest([counts], 4).tolist() == [3, 7, 40, 41]
+
+
+@given(st.sampled_from([1, 3, 4]), st.integers(1, 64), st.integers(1, 64))
+def test_a_picture_is_the_image_to_the_bit_or_a_photograph_close_to_it(channels, height, width):
+    import io
+
+    from PIL import Image
+
+    image = np.full((channels, height, width), 100, np.uint8)
+    kind, content = data_uri(image).removeprefix("data:image/").split(";base64,")
+    assert kind == ("png" if max(height, width) <= 40 else "jpeg")
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+    assert shown.shape == ((height, width, 3) if channels == 3 else (height, width))
+    assert np.abs(shown.astype(int) - 100).max() <= (0 if kind == "png" else 4)
+
+
+def test_a_width_and_depth_without_a_finished_run_leaves_an_empty_cell(tmp_path):
+    sizes = [(0.5, 1), (0.5, 2), (1.0, 1)]
+    for number, (width, depth) in enumerate(sizes):
+        write_run(tmp_path / str(number), 0, 900 + number, model__width=width, model__depth=depth)
+    html = write_page(read_study([tmp_path]), tmp_path).read_text()
+    assert "width 1, depth 2: no finished run" in html
+    assert "width 0.5, depth 2: 90.10 %, n = 1" in html

@@ -1,0 +1,421 @@
+"""The study of run folders written by hand: groups, verdicts, refusals, notes."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+
+from cnnbench import results
+from cnnbench.report import runs as report_runs
+from cnnbench.report.comparing import p_text
+from cnnbench.report.study import read_study
+from run_builders import labels_of, write_run
+
+
+def write_group(folder, rights, *, first=0, **changes):
+    for seed, right in enumerate(rights, first):
+        write_run(folder / f"{len(list(folder.iterdir())) if folder.is_dir() else 0}", seed, right, **changes)
+
+
+@pytest.fixture
+def two_groups(tmp_path):
+    """mlp and lenet5, six seeds each, the second better with every seed."""
+    write_group(tmp_path / "sweep", [900, 905, 898, 902, 901, 899], model__name="mlp")
+    write_group(tmp_path / "sweep", [950, 951, 949, 953, 950, 947], model__name="lenet5")
+    return tmp_path / "sweep"
+
+
+def labels(study):
+    return [group.label for group in study.groups]
+
+
+def note(study, words):
+    found = [text for text in study.notes if words in text]
+    assert len(found) == 1, study.notes
+    return found[0]
+
+
+def test_runs_that_differ_only_in_their_seed_are_a_group(two_groups):
+    study = read_study([two_groups])
+    assert [(group.label, group.n, group.seeds) for group in study.groups] == [
+        ("model=mlp", 6, [0, 1, 2, 3, 4, 5]),
+        ("model=lenet5", 6, [0, 1, 2, 3, 4, 5]),
+    ]
+    assert study.axes == ["model.name"]
+    lenet5 = study.groups[1]
+    assert (lenet5.parameters, lenet5.macs, lenet5.receptive_field, lenet5.depth) == (1234, 5678, 16, 5)
+    assert lenet5.seconds == {seed: 2.0 + seed for seed in range(6)}
+    assert lenet5.accuracy_estimate.mean == pytest.approx(0.95)
+
+
+def test_a_label_holds_the_fewest_keys_that_tell_groups_apart(tmp_path):
+    write_run(tmp_path / "a", 0, model__name="mlp", optimizer__lr=0.1, model__hidden=[8, 8])
+    write_run(tmp_path / "b", 0, model__width=2.0, model__kernel=5)
+    write_run(tmp_path / "c", 0, model__width=0.5, model__kernel=5)
+    study = read_study([tmp_path])
+    assert labels(study) == ["model=mlp model.width=1", "model=lenet5 model.width=2", "model=lenet5 model.width=0.5"]
+    # lr differs with the model, and neither is an option of one model alone.
+    assert "also differ in optimizer.lr:" in note(study, "also differ")
+
+
+def test_where_a_run_lies_and_how_it_is_watched_does_not_part_it_from_its_group(tmp_path):
+    write_run(tmp_path / "a", 0, name="mine", tags=["x"], data__root="/there", logger__name="tensorboard")
+    write_run(tmp_path / "b", 1, name="other", comparison__baseline="model=mlp", data__workers=4)
+    (group,) = read_study([tmp_path / "a", tmp_path / "b"]).groups
+    assert (group.label, group.n) == ("model=lenet5 data=digits", 2)
+
+
+def test_a_key_that_is_null_is_as_good_as_none(tmp_path):
+    write_run(tmp_path / "a", 0, trainer__patience=None)
+    write_run(tmp_path / "b", 1)
+    assert len(read_study([tmp_path]).groups) == 1
+
+
+def test_six_seeds_that_agree_are_better_by_the_sign_flip_test(two_groups):
+    (found,) = read_study([two_groups]).comparisons
+    expected = stats.ttest_rel([0.950, 0.951, 0.949, 0.953, 0.950, 0.947], [0.9, 0.905, 0.898, 0.902, 0.901, 0.899])
+    assert (found.a, found.b, found.kind, found.n_a) == ("model=lenet5", "model=mlp", "paired", 6)
+    assert found.p_t == pytest.approx(expected.pvalue, rel=0, abs=1e-9)
+    assert found.p_flip == found.p == found.p_holm == 2 / 64
+    assert (found.verdict, found.words) == ("better", "better (p = 0.031, n = 6)")
+
+
+def test_the_other_way_round_it_is_worse(two_groups):
+    (found,) = read_study([two_groups], baseline="model=lenet5").comparisons
+    assert (found.a, found.b, found.verdict) == ("model=mlp", "model=lenet5", "worse")
+    assert found.mean < 0
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_fewer_than_six_seeds_show_nothing_however_large_the_difference(n, tmp_path):
+    write_group(tmp_path / "s", range(100, 100 + n), model__name="mlp")
+    write_group(tmp_path / "s", range(900, 900 + n))
+    (found,) = read_study([tmp_path]).comparisons
+    assert found.verdict == "no difference shown"
+    assert found.words == f"no difference shown at n = {n}: at least 6 seeds are needed for p < 0.05 with this test"
+
+
+def test_more_comparisons_need_more_seeds(tmp_path):
+    for width in range(5):
+        write_group(tmp_path / "s", range(900, 906), model__width=width + 1.0)
+    study = read_study([tmp_path], baseline="model.width=1")
+    assert len(study.comparisons) == 4
+    assert study.comparisons[0].words == (
+        "no difference shown at n = 6: at least 8 seeds are needed for p < 0.05 with this test and 4 comparisons"
+    )
+
+
+def test_one_seed_is_no_test(tmp_path):
+    write_run(tmp_path / "a", 0, 100, model__name="mlp")
+    write_run(tmp_path / "b", 0, 900)
+    (found,) = read_study([tmp_path]).comparisons
+    assert (found.verdict, found.p, found.low) == ("no test", None, None)
+    assert "at least 6 seeds are needed" in found.words
+
+
+def test_without_seeds_in_common_it_is_welch(tmp_path):
+    write_group(tmp_path / "s", [900, 905, 898], model__name="mlp")
+    write_group(tmp_path / "s", [950, 951, 949, 953], first=10)
+    (found,) = read_study([tmp_path]).comparisons
+    expected = stats.ttest_ind([0.950, 0.951, 0.949, 0.953], [0.900, 0.905, 0.898], equal_var=False)
+    assert (found.kind, found.n_a, found.n_b, found.p_flip) == ("welch", 4, 3, None)
+    assert found.p == found.p_t == pytest.approx(expected.pvalue, rel=0, abs=1e-9)
+    assert found.words == "better (p = 0.00041, n = 4 and 3)"
+    assert found.effect_name == "Hedges' g"
+
+
+def test_only_seeds_in_common_are_paired_and_it_is_said(tmp_path):
+    write_group(tmp_path / "s", [900, 905, 898], model__name="mlp")
+    write_group(tmp_path / "s", [950, 951, 949, 953], first=1)
+    study = read_study([tmp_path])
+    (found,) = study.comparisons
+    assert (found.kind, found.n_a) == ("paired", 2)
+    assert found.mean == pytest.approx(np.mean([0.950 - 0.905, 0.951 - 0.898]))
+    assert "share 2 of their 4 and 3 seeds" in note(study, "share 2")
+
+
+def test_three_groups_are_all_compared_and_more_only_with_the_first(tmp_path):
+    for number in range(4):
+        write_group(tmp_path / "s", [900, 901], model__width=number + 1.0)
+        pairs = [(found.a, found.b) for found in read_study([tmp_path]).comparisons]
+        names = [f"model.width={width}" for width in range(1, number + 2)]
+        if number == 2:
+            assert pairs == [(names[1], names[0]), (names[2], names[0]), (names[2], names[1])]
+    assert pairs == [(name, names[0]) for name in names[1:]]
+    assert "--baseline takes another" in note(read_study([tmp_path]), "No baseline was named")
+
+
+def test_holm_makes_up_for_several_comparisons(tmp_path):
+    rights = np.random.default_rng(0).integers(850, 950, (4, 8))
+    rights[3] = rights[0] + np.arange(20, 28)
+    for width, row in enumerate(rights.tolist(), 1):
+        write_group(tmp_path / "s", row, model__width=float(width))
+    study = read_study([tmp_path])
+    from statsmodels.stats.multitest import multipletests
+
+    ps = [found.p for found in study.comparisons]
+    assert [found.p_holm for found in study.comparisons] == pytest.approx(multipletests(ps, method="holm")[1])
+    assert study.comparisons[2].words == "better (p = 0.023 after Holm, n = 8)"
+
+
+def test_two_networks_are_compared_image_by_image(tmp_path):
+    random = np.random.default_rng(1)
+    first, second = random.random(1000) < 0.9, random.random(1000) < 0.93
+    write_run(tmp_path / "a", 3, first, model__name="mlp")
+    write_run(tmp_path / "b", 3, second)
+    (found,) = read_study([tmp_path]).mcnemar
+    expected = mcnemar([[0, (second & ~first).sum()], [(first & ~second).sum(), 0]], exact=True)
+    assert (found.a, found.b, found.images) == ("b", "a", 1000)
+    assert (found.only_a, found.only_b) == ((second & ~first).sum(), (first & ~second).sum())
+    assert found.p == pytest.approx(expected.pvalue, rel=0, abs=1e-9)
+    assert found.verdict == ("better" if expected.pvalue < 0.05 else "no difference shown")
+
+
+def test_two_runs_that_differ_in_the_seed_alone_are_compared_image_by_image(tmp_path):
+    write_run(tmp_path / "a", 0, 900)
+    write_run(tmp_path / "b", 1, 930)
+    study = read_study([tmp_path / "a", tmp_path / "b"])
+    assert study.comparisons == []
+    assert [(found.a, found.b, found.only_a, found.only_b) for found in study.mcnemar] == [("b", "a", 30, 0)]
+    assert study.mcnemar[0].p == pytest.approx(2 / 2**30)
+
+
+@pytest.mark.parametrize("data", ["image_folder", "csv_signals"])
+def test_where_the_seed_cuts_the_test_images_equal_labels_are_not_equal_images(data, tmp_path):
+    write_run(tmp_path / "a", 0, 900, data__name=data)
+    write_run(tmp_path / "b", 1, 930, data__name=data)
+    study = read_study([tmp_path])
+    assert study.mcnemar == []
+    assert "their seeds differ" in note(study, "No McNemar test")
+
+
+def test_different_test_sets_are_refused_and_named(tmp_path):
+    write_group(tmp_path / "s", [900, 901], model__name="mlp")
+    write_group(tmp_path / "t", [900, 901], test_set="b" * 64, data__name="mnist")
+    with pytest.raises(ValueError, match="different test sets") as refused:
+        read_study([tmp_path])
+    assert "aaaaaaaaaaaa (digits, 1000 images): s/0, s/1; bbbbbbbbbbbb (mnist, 1000 images): t/0, t/1" in str(
+        refused.value
+    )
+    study = read_study([tmp_path], strict=False)
+    assert [found.words for found in study.comparisons] == ["no test: the groups were not tested on the same images"]
+    assert study.mcnemar == []
+    assert note(study, "different test sets")
+
+
+def test_a_rerun_on_other_test_images_is_refused_too(tmp_path):
+    write_run(tmp_path / "a", 0)
+    write_run(tmp_path / "b", 0, test_set="b" * 64)
+    with pytest.raises(ValueError, match="different test sets"):
+        read_study([tmp_path])
+
+
+def test_a_test_split_that_the_seed_cuts_is_compared_seed_by_seed_only(tmp_path):
+    for seed in range(3):
+        for model in ("mlp", "lenet5"):
+            write_run(tmp_path / f"{model}{seed}", seed, test_set=str(seed) * 64, model__name=model)
+    study = read_study([tmp_path])
+    assert [(found.kind, found.n_a) for found in study.comparisons] == [("paired", 3)]
+    assert note(study, "drawn by the seed")
+
+
+def test_folders_that_are_named_twice_count_once(two_groups):
+    other = two_groups.parent / "sweep/../sweep"
+    assert len(read_study([two_groups, other, two_groups / "3"]).runs) == 12
+
+
+def test_of_two_runs_with_the_same_config_and_seed_the_latest_counts(tmp_path):
+    for name, right, updated in (("a", 900, "2026-01-02"), ("b", 910, "2026-01-03"), ("c", 905, "2026-01-01")):
+        run = write_run(tmp_path / name, 0, right)
+        results.write_json(run.path / "status.json", {"state": "finished", "updated": updated})
+    study = read_study([tmp_path])
+    assert [(run.name, run.counted) for run in study.runs] == [("a", False), ("b", True), ("c", False)]
+    assert study.groups[0].accuracy == {0: 0.91}
+    assert "3 finished runs of the same config, with different results" in note(study, "seed 0")
+
+
+def test_runs_that_are_not_finished_are_listed_and_not_counted(two_groups):
+    write_run(two_groups / "20", 7, state="failed", message="ValueError: the loss became nan", model__name="mlp")
+    write_run(two_groups / "21", 8, state="running", model__name="mlp")
+    write_run(two_groups / "22", 0, state="interrupted", model__name="vgg_mini")
+    (two_groups / "23").mkdir()
+    results.write_yaml(two_groups / "sweep.yaml", {"jobs": [[]] * 17})
+    study = read_study([two_groups])
+    assert [group.n for group in study.groups] == [6, 6]
+    assert [run.state for run in study.runs[12:]] == ["failed", "running", "interrupted"]
+    assert "20. 20: ValueError: the loss became nan." in note(study, "1 of 15 runs failed")
+    assert note(study, "2 of the 17 jobs of sweep have not started.")
+
+
+def test_a_sweep_that_has_just_begun_is_an_empty_study(tmp_path):
+    results.write_yaml(tmp_path / "sweep.yaml", {"jobs": [["seed=0"], ["seed=1"]]})
+    study = read_study([tmp_path])
+    assert (study.runs, study.groups, study.comparisons) == ([], [], [])
+    assert "2 of the 2 jobs" in study.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("config.yaml", b"a: [", "config.yaml is damaged"),
+        ("config.yaml", b"", "config.yaml is damaged"),
+        ("status.json", b"[]", "status.json is damaged"),
+        ("status.json", b'{"state": "finished"', "status.json is damaged"),
+        ("summary.json", b"\xff", "summary.json is damaged"),
+        ("summary.json", b"{}", "summary.json is damaged: test_labels_sha256 is missing"),
+        ("summary.json", b'{"test/accuracy": 2, "test/f1_macro": 1}', "test/accuracy=2 is not a share"),
+        ("summary.json", b'{"test/accuracy": 1, "test/f1_macro": NaN}', "test/f1_macro=nan is not a share"),
+        ("summary.json", b'{"train_seconds": Infinity}', "train_seconds=inf is not a number"),
+        ("summary.json", b'{"parameters": "<script>"}', "parameters='<script>'"),
+        ("summary.json", None, "no summary.json"),
+        ("env.json", b"[1]", "env.json is damaged"),
+    ],
+)
+def test_a_damaged_run_is_named_and_the_others_are_compared(name, content, words, two_groups):
+    path = two_groups / "2" / name
+    path.unlink() if content is None else path.write_bytes(content)
+    study = read_study([two_groups])
+    assert words in note(study, "1 of 12 runs damaged, and not counted: 2.")
+    assert [group.n for group in study.groups] == [5, 6]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", None])
+def test_damaged_predictions_cost_only_the_mcnemar_test(content, two_groups):
+    path = two_groups / "0" / "predictions.npz"
+    path.unlink() if content is None else path.write_bytes(content)
+    study = read_study([two_groups])
+    assert study.comparisons[0].verdict == "better"
+    assert study.mcnemar == []
+    assert note(study, "No McNemar test of 6 and 0")
+
+
+def test_a_run_that_vanishes_while_it_is_read_is_one_run_less(two_groups, monkeypatch):
+    real = report_runs._read
+
+    def read(path, name):
+        if name == "4":
+            shutil.rmtree(path)
+        return real(path, name)
+
+    monkeypatch.setattr(report_runs, "_read", read)
+    study = read_study([two_groups])
+    assert (study.runs[4].state, [group.n for group in study.groups]) == ("damaged", [5, 6])
+
+
+def test_runs_without_classes_are_listed_with_their_loss(tmp_path):
+    write_group(tmp_path / "s", [900, 901])
+    write_group(tmp_path / "s", [None, None], model__name="conv_autoencoder")
+    study = read_study([tmp_path])
+    assert study.groups[1].loss == {0: 0.25, 1: 0.25}
+    assert study.groups[1].accuracy_estimate is None
+    assert (study.comparisons, study.mcnemar) == ([], [])
+    assert "model=conv_autoencoder" in note(study, "Without classes")
+    write_group(tmp_path / "a", [800, 801], model__name="mlp")
+    study = read_study([tmp_path / "s" / "2", tmp_path / "s" / "3", tmp_path])
+    assert labels(study)[0] == "model=conv_autoencoder"
+    assert study.baseline == "model=mlp"
+    assert [(found.a, found.b) for found in study.comparisons] == [("model=lenet5", "model=mlp")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("model=vgg", "no group with an accuracy"),
+        ("data=digits", "names 2 groups"),
+        ("", "no group"),
+        ("x", "no group"),
+    ],
+)
+def test_a_baseline_must_be_one_group(asked, words, two_groups):
+    with pytest.raises(ValueError, match=words) as refused:
+        read_study([two_groups], baseline=asked)
+    assert "accepted is one of 'model=mlp', 'model=lenet5'" in str(refused.value)
+
+
+def test_the_experiments_baseline_and_published_figures_are_used(tmp_path):
+    about = {"baseline": "model=lenet5", "reference": {"model=mlp": {"accuracy": 0.96, "f1_macro": "high"}}}
+    for model in ("mlp", "lenet5"):
+        write_group(tmp_path / "s", [900, 901], model__name=model, comparison=about)
+    study = read_study([tmp_path])
+    assert study.baseline == "model=lenet5"
+    assert [group.reference for group in study.groups] == [{"accuracy": 0.96}, {}]
+
+
+def test_numbers_of_a_baseline_may_be_written_otherwise(tmp_path):
+    for width in (1.0, 2.0):
+        write_group(tmp_path / "s", [900, 901], model__width=width)
+    assert read_study([tmp_path], baseline="model.width=2.0").baseline == "model.width=2"
+
+
+def test_epochs_to_a_target_are_a_median_over_all_seeds(tmp_path):
+    curves = [(0.5, 0.9, 0.95), (0.9, 0.8, 0.99), (0.1, 0.2, 0.3), (0.1, 0.2, 0.9), (0.1, 0.1, 0.1)]
+    for seed, curve in enumerate(curves):
+        write_run(tmp_path / str(seed), seed, epochs=curve)
+    (group,) = read_study([tmp_path], target=0.9).groups
+    assert group.epochs_to_target == {0: 2, 1: 1, 2: None, 3: 3, 4: None}
+    assert (group.reached, group.median_epochs_to_target, group.target_metric) == (3, 3, "train/accuracy")
+    (group,) = read_study([tmp_path], target=0.95).groups
+    assert (group.reached, group.median_epochs_to_target) == (2, None)
+    assert read_study([tmp_path]).groups[0].epochs_to_target == {}
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [
+        (1.0, "1.00"),
+        (0.123, "0.12"),
+        (0.03125, "0.031"),
+        (0.0496, "0.0496"),
+        (0.05, "0.05"),
+        (0.04999999, "0.04999999"),
+        (0.00012, "0.00012"),
+        (0.00001, "< 0.0001"),
+        (0.0, "< 0.0001"),
+    ],
+)
+def test_a_p_value_is_written_on_its_side_of_the_level(p, text):
+    assert p_text(p) == text
+
+
+@pytest.mark.parametrize("target", [0, -1, 98, float("nan")])
+def test_a_target_is_a_share(target, two_groups):
+    with pytest.raises(ValueError, match=r"such as 0\.98"):
+        read_study([two_groups], target=target)
+
+
+def test_runs_are_found_below_any_folder_but_not_what_a_sweep_set_aside(tmp_path):
+    write_run(tmp_path / "out/a/2026/0", 0)
+    write_run(tmp_path / "out/a/2026/10", 1)
+    write_run(tmp_path / "out/a/2026/2", 2)
+    results.write_yaml(tmp_path / "out/a/2026/sweep.yaml", {})
+    write_run(tmp_path / "out/a/2026/set_aside/0_old", 0)
+    write_run(tmp_path / "out/b/alone", 3)
+    write_run(tmp_path / "out/.hidden/x", 4)
+    write_run(tmp_path / "out/b/alone/inner", 5)
+    os.symlink(tmp_path / "out", tmp_path / "out/b/round")
+    assert [run.name for run in read_study([tmp_path / "out"]).runs] == ["0", "2", "10", "alone"]
+
+
+def test_names_are_as_long_as_they_must_be(tmp_path):
+    for place in ("x/a/0", "x/b/0", "y/a/0", "y/c/1"):
+        write_run(tmp_path / place, 0)
+    assert [run.name for run in read_study([tmp_path]).runs] == ["x/a/0", "b/0", "y/a/0", "1"]
+
+
+def test_folders_without_runs_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="'nowhere' is not a folder"):
+        read_study([tmp_path.__class__("nowhere")])
+    with pytest.raises(ValueError, match="holds no run"):
+        read_study([tmp_path])
+
+
+def test_what_is_large_is_read_on_demand(two_groups):
+    run = read_study([two_groups]).runs[0]
+    assert [row["epoch"] for row in run.metrics()] == [1, 2, 3]
+    names, confusion = run.confusion()
+    assert (names, confusion.sum(), np.trace(confusion)) == (["0", "1", "2", "3"], 1000, 900)
+    assert run.per_class()[0]["class"] == "0"
+    assert np.array_equal(run.predictions()["labels"], labels_of(1000))
