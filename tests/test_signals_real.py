@@ -38,14 +38,18 @@ def test_a_signal_at_any_call_leaves_a_whole_folder_that_resumes_to_the_bit(case
     # Of the first files, only those after which there is a run to resume.
     moments = [(len(case.calls_of_the_start()) - 2, "")]
     moments += [(number, SAVE) for number in range(1, len(save), 8)]
-    moments += [(1, FINAL), (drawing, FINAL), (drawing + 1, FINAL), (len(results) - 10, FINAL)]
+    moments += [(1, FINAL), (drawing, FINAL), (drawing + 1, FINAL), (len(results) - 20, FINAL)]
     for turn, (at, begin) in enumerate(moments):
         number = (signal.SIGTERM, signal.SIGINT)[turn % 2]
         arguments = [f"resume={run}"] if turn else [*case.overrides, f"hydra.run.dir={run}"]
         ended = faults.run("train", *arguments, cwd=case.folder, watch=run, fault=Fault(at, "group", number, begin))
         assert_left_in_order(ended, run, number)
-        assert RunFolder(run).status()["state"] == "interrupted"
+        assert RunFolder(run).status()["state"] == "interrupted", (at, begin)
         assert f"train resume={run}" in RunFolder(run).status()["message"]
+    last = Fault(len(results) - 7, "group", signal.SIGTERM, FINAL)
+    ended = faults.run("train", f"resume={run}", cwd=case.folder, watch=run, fault=last)
+    assert_left_in_order(ended, run, signal.SIGTERM)
+    assert RunFolder(run).status()["state"] == "finished", "a signal in the last moment comes too late"
     assert faults.run("train", f"resume={run}", cwd=case.folder).code == 0
     assert differences(case.folder / "whole", run) == []
 
