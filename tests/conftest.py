@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from faults import NoCompiler, Server
 from hypothesis import HealthCheck, settings
 
 from cnnbench.results import RunFolder
@@ -55,6 +56,17 @@ def cnnbench(tmp_path: Path) -> Run:
         return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def faults() -> Iterator[Server]:
+    """Runs commands that are killed, or whose calls fail, at a moment of one's choice."""
+    try:
+        server = Server()
+    except NoCompiler as error:
+        pytest.skip(str(error))
+    with server:
+        yield server
 
 
 def without_times(path: Path) -> list[dict[str, object]]:

@@ -27,7 +27,8 @@ def explained(error: Exception, folder: Path, config: Config) -> Exception:
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return OSError(
             error.errno,
-            f"{error.strerror}. What was saved before is intact: free some space, "
+            f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}. What was saved before is intact: "
+            f"free some space, "
             f"then go on with: cnnbench train resume={folder}",
         )
     return error

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cnnbench import interruption
 from cnnbench.config import Config, to_dict
 from cnnbench.data import Dataset, balanced_weights
 from cnnbench.data.polarity import SAMPLE, polarity_of
@@ -233,7 +234,8 @@ def _status_of(run: RunFolder, config: Config) -> Iterator[None]:
         log.info("interrupted by %s", type(error).__name__)
         _say(run, INTERRUPTED, f"{type(error).__name__}: {error}")
         raise
-    run.set_status(FINISHED)
+    with interruption.deferred():  # a signal in the midst would leave it said to be running
+        run.set_status(FINISHED)
 
 
 def _say(run: RunFolder, state: str, message: str) -> None:

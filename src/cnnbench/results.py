@@ -9,7 +9,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -144,17 +144,24 @@ class RunFolder:
             InUse: another process does.
         """
         with locked(self.path):
-            for folder in (self.path, self.checkpoints):
-                remove_temporary(folder)
-            yield
+            self._remove_temporary()
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    self._remove_temporary()  # a signal may have come before who made one could know of it
+
+    def _remove_temporary(self) -> None:
+        for folder in (self.path, self.checkpoints):
+            remove_temporary(folder)
 
     def start(self, config: Mapping[str, Any], overrides: Sequence[str], environment: Mapping[str, Any]) -> None:
-        """Write down what was asked and where it runs."""
+        """Write down what was asked and where it runs; the config last, for it is what makes the folder a run's."""
         self.checkpoints.mkdir(exist_ok=True)
-        write_yaml(self.path / "config.yaml", dict(config))
         write_yaml(self.path / "overrides.yaml", list(overrides))
         write_json(self.path / "env.json", environment)
         self.set_status(RUNNING)
+        write_yaml(self.path / "config.yaml", dict(config))
 
     def go_on(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
         """Write down that the run goes on, and what has changed since it began."""
