@@ -25,12 +25,9 @@ def explained(error: Exception, folder: Path, config: Config) -> Exception:
             f"model.width={config.model.width:g} or data.image_size{f' ({said})' if said else ''}"
         )
     if isinstance(error, OSError) and error.errno in NO_SPACE:
-        return OSError(
-            error.errno,
-            f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}. What was saved before is intact: "
-            f"free some space, "
-            f"then go on with: cnnbench train resume={folder}",
-        )
+        where = f"{error.filename}: " if error.filename else ""
+        help_ = f"What was saved before is intact: free some space, then go on with: cnnbench train resume={folder}"
+        return OSError(error.errno, f"{where}{error.strerror}. {help_}")
     return error
 
 
