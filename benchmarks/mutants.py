@@ -2,8 +2,9 @@
 
     python benchmarks/mutants.py [--only TEXT] [--json FILE]
 
-A mutant is a small edit of the source, listed in `mutants.toml` and made in a copy. The tests named with it run there and must fail; one that passes
-them all survives, which means that nobody would notice. First the same tests run on the copy as it is, and must pass.
+A mutant is a small edit of the source, listed in `mutants.toml` and made in a copy. The tests named with it run there
+and must fail; one that passes them all survives, which means that nobody would notice. First the same tests run on the
+copy as it is, and must pass.
 """
 
 import argparse
