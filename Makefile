@@ -1,6 +1,6 @@
-# make demo · make test · make check · make bench · make fuzz · make corrupt · make chaos; each makes the environment it
-# needs in .venv, once.
-.PHONY: demo test check bench reproduce fuzz corrupt chaos clean
+# make demo · make test · make check · make bench · make fuzz · make corrupt · make chaos · make kill · make mutants;
+# each makes the environment it needs in .venv, once.
+.PHONY: demo test check bench reproduce fuzz corrupt chaos kill mutants clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -37,6 +37,13 @@ corrupt: $(VENV)/.developing
 
 chaos: $(VENV)/.developing
 	$(BIN)/python benchmarks/sweep_chaos.py
+
+kill: $(VENV)/.developing
+	$(BIN)/python benchmarks/kill_matrix.py
+	$(BIN)/python benchmarks/io_errors.py
+
+mutants: $(VENV)/.developing
+	$(BIN)/python benchmarks/mutants.py
 
 clean:
 	rm -rf $(VENV) build dist

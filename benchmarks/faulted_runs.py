@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ SLOW = ["optimizer.lr=1e-4"]
 MODELS = {"mlp": [], "lenet5": [], "resnet_mini": ["model.width=0.25"]}
 SAVE = ".previous.safetensors"  # the first file that a save touches, from the second save on
 METRICS, FINAL = "metrics.csv", ".confusion_matrix.csv"  # the last of an epoch, the first of the results
+BESIDE = ("train.log", ".lock")  # of no save
 KILL = int(signal.SIGKILL)
 
 
@@ -59,7 +61,21 @@ def label(call: Call) -> str:
     name = call.path.name
     if name.startswith(".") and name.endswith(".tmp"):
         name = f"{name[1:].rsplit('.', 2)[0]}*"
-    return f"{call.name} {'run' if name.startswith(('whole', 'cut')) else name}"
+    name = re.sub(r"^(whole|cut)\d*$", "run", re.sub(r"epoch_\d+", "epoch_N", name))
+    return f"{call.name} {name}"
+
+
+def by_file(calls: Iterable[Call]) -> dict[str, list[Call]]:
+    """Calls by the file that they write, as the beginning of its hidden name; what comes before the first, by ''."""
+    files: dict[str, list[Call]] = {}
+    begin, again = "", False
+    for call in calls:
+        if call.name in ("open", "link") and call.path.suffix == ".tmp":
+            begin = re.match(r"\.[^\d.]+(\.[a-z]+)?", call.path.name)[0]  # type: ignore[index]
+            again = begin in files
+        if not again:
+            files.setdefault(begin, []).append(call)
+    return files
 
 
 def struck(ended: Ended) -> bool:
@@ -124,17 +140,21 @@ class Case:
                 self._compare(name)
                 return
 
-    def at_every_call(self, calls: Sequence[Call], begin: str, fault: tuple[str, int], only: str = "") -> None:
+    def at_every_call(self, calls: Iterable[Call], fault: tuple[str, int], only: str = "") -> None:
         """Let each of these calls meet a fault, one after another, in as many runs as that takes.
 
+        A file that is written several times is taken once; it is found by its name, so that a call is met whichever
+        other files were written before.
+
         Args:
-            begin: what the first call's path holds, as `Fault.begin`.
             fault: its action and its value.
             only: the calls of that name; empty for all.
         """
-        chosen = {number: call for number, call in enumerate(calls, 1) if only in call.name}
-        self.tally.all_calls |= set(map(label, chosen.values()))
-        left: list[Fault | float] = [Fault(number, *fault, begin) for number in chosen]
+        left: list[Fault | float] = []
+        for begin, some in by_file(calls).items():
+            chosen = {n: call for n, call in enumerate(some, 1) if only in call.name and call.path.name not in BESIDE}
+            self.tally.all_calls |= set(map(label, chosen.values()))
+            left += [Fault(number, *fault, begin) for number in chosen]
         while left:
             before = len(left)
             self.run_through(left)

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from faulted_runs import FINAL, SAVE, SLOW, TINY, Case, Tally, report
+from faulted_runs import SLOW, TINY, Case, Tally, report
 from faults import Server
 
 ERRORS = {
@@ -31,13 +31,13 @@ def fail(folder: Path) -> Iterator[Tally]:
         overrides = [*TINY, *SLOW, "trainer.ema=0.9", "trainer.keep=2"]
         case = Case(server, folder / "runs", Tally("lenet5", ""), overrides)
         for error, fault in ERRORS.items():
-            for part, calls, begin in (
-                ("a save", case.calls_of_a_save(), SAVE),
-                ("until the first save", case.calls_of_the_start(), ""),
-                ("the results", case.calls_of_the_results(), FINAL),
+            for part, calls in (
+                ("a save", case.calls_of_a_save()),
+                ("until the first save", case.calls_of_the_start()),
+                ("the results", case.calls_of_the_results()),
             ):
                 case.tally = Tally("lenet5", f"{error}: {part}")
-                case.at_every_call(calls, begin, fault, only="write" if error == "short write" else "")
+                case.at_every_call(calls, fault, only="write" if error == "short write" else "")
                 yield case.tally
 
 

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from faulted_runs import FINAL, KILL, MODELS, SAVE, SLOW, TINY, Case, Tally, images, report
+from faulted_runs import KILL, MODELS, SLOW, TINY, Case, Tally, images, report
 from faults import Fault, Server
 
 FEATURES = {
@@ -38,14 +38,17 @@ def at_random(case: Case, kills: int, draw: random.Random) -> None:
     """Kill at moments drawn from the time that a whole run takes, until so many have struck."""
     left: list[Fault | float] = [draw.uniform(0, case.seconds) for _ in range(kills)]
     while left and not case.tally.bad:
+        before = len(left)
         case.run_through(left)
+        if len(left) == before:  # the machine is faster now than it was
+            left[0] = draw.uniform(0, case.seconds / 2)
     case.tally.at_random += kills - len(left)
 
 
 def one_run(case: Case, kills: int, draw: random.Random) -> None:
     """One run, killed so many times: by turns at a call and at a moment."""
     left: list[Fault | float] = [
-        Fault(draw.randint(1, 60), "signal", KILL) if number % 2 else draw.uniform(0, 0.2) * case.seconds
+        Fault(draw.randint(1, 60), "signal", KILL) if number % 2 else draw.uniform(0, 0.08) * case.seconds
         for number in range(kills)
     ]
     case.run_through(left)
@@ -77,17 +80,17 @@ def kill(folder: Path, *, chosen: str, randomly: int, once: int, seed: int) -> I
     with Server() as server:
         for case in cases(server, folder, chosen):
             tally = case.tally
-            case.at_every_call(case.calls_of_a_save(), SAVE, KILLED)
+            case.at_every_call(case.calls_of_a_save(), KILLED)
             at_random(case, randomly, draw)
             yield tally
             if tally.feature == WHOLE and once:
                 case.tally = Tally(tally.model, f"{WHOLE}: until the first save")
-                case.at_every_call(case.calls_of_the_start(), "", KILLED)
+                case.at_every_call(case.calls_of_the_start(), KILLED)
                 yield case.tally
                 case.tally = Tally(tally.model, f"{WHOLE}: the results")
-                case.at_every_call(case.calls_of_the_results(), FINAL, KILLED)
+                case.at_every_call(case.calls_of_the_results(), KILLED)
                 yield case.tally
-                long = [*TINY, *FEATURES[WHOLE], "trainer.epochs=150"]
+                long = [*TINY, *FEATURES[WHOLE], "trainer.epochs=300"]
                 case = Case(server, case.folder / "long", Tally(tally.model, f"{WHOLE}: one run"), long)
                 one_run(case, once, draw)
                 yield case.tally

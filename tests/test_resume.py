@@ -23,7 +23,7 @@ from cnnbench.job import run_job
 from cnnbench.results import RunFolder, read_predictions
 from cnnbench.resume import HARMLESS, fingerprint, resumed
 from cnnbench.training import checkpoint
-from cnnbench.training.loop import Progress, Stepper
+from cnnbench.training.loop import Diverged, Progress, Stepper
 from conftest import assert_same_tensors, without_times
 
 TINY = ["trainer.epochs=3", "data.train_limit=200", "trainer.batch_size=24", "model=mlp"]
@@ -248,6 +248,36 @@ def test_weights_of_another_run_are_refused(tmp_path):
         (tmp_path / "b/checkpoints" / path.name).write_bytes(path.read_bytes())
     with pytest.raises(ValueError, match="the checkpoint is of another run: config differs in seed"):
         run(tmp_path / "b", "seed=1", "trainer.epochs=2", resume=True)
+
+
+def test_the_time_of_an_epoch_is_that_of_all_its_parts(tmp_path, monkeypatch, signals):
+    with monkeypatch.context() as patch:
+        Interrupted(patch, at=4)
+        with pytest.raises(Terminated):
+            run(tmp_path / "cut")
+    folder = tmp_path / "cut/checkpoints"
+    tensors, record = checkpoint.load(folder, "last")
+    assert 0 < record["seconds"] < 1000
+    checkpoint.save(folder, "last", tensors=tensors, record=record | {"seconds": 1000.0})
+    run(tmp_path / "cut", resume=True)
+    assert [row["seconds"] > 1000 for row in RunFolder(tmp_path / "cut").metrics()] == [True, False, False]
+
+
+def test_weights_that_diverged_never_take_the_place_of_good_ones(tmp_path):
+    with pytest.raises(Diverged):
+        run(tmp_path / "a", "optimizer=sgd", "optimizer.lr=1e20", "trainer.checkpoint_minutes=1e-9")
+    tensors, record = checkpoint.load(tmp_path / "a/checkpoints", "last")
+    assert 0 < record["step"] < 8
+    assert tensors["epoch.losses"][: record["step"]].isfinite().all()
+
+
+@pytest.mark.parametrize(("minutes", "saves"), [(1e-9, 3 * (8 + 1 + 1)), (1000, 3)])
+def test_the_clock_asks_for_checkpoints_within_an_epoch(minutes, saves, tmp_path, monkeypatch):
+    written, save = [], checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda *args, **rest: (written.append(args[1]), save(*args, **rest)))
+    run(tmp_path / "a", f"trainer.checkpoint_minutes={minutes}")
+    # In each epoch after its eight steps, after its batch of validation, and at its end.
+    assert written.count("last") == saves
 
 
 def test_more_epochs_equal_a_run_that_was_to_have_them(tmp_path):
