@@ -84,3 +84,14 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(case, faults, tmp
             assert differences(case.folder / "whole", run) == []
             assert checkpoint.load(run / "checkpoints", "last")[1]["epoch"] == 30
             assert RunFolder(run).status()["state"] == "finished"
+
+
+@pytest.mark.parametrize("begin", [".best.safetensors", ".epoch_", ".metrics.csv"])
+def test_what_belongs_to_the_last_epoch_is_written_after_a_kill_between_its_files(begin, case, faults, tmp_path):
+    one = [*case.overrides, "trainer.epochs=1"]
+    arguments = {"whole": [*one, "hydra.run.dir=whole"], "cut": [*one, "hydra.run.dir=cut"]}
+    assert faults.run("train", *arguments["whole"], cwd=tmp_path).code == 0
+    assert faults.run("train", *arguments["cut"], cwd=tmp_path, fault=Fault(1, "signal", KILL, begin)).code == -KILL
+    assert checkpoint.load(tmp_path / "cut/checkpoints", "last")[1]["epoch"] == 1
+    assert faults.run("train", "resume=cut", cwd=tmp_path).code == 0
+    assert differences(tmp_path / "whole", tmp_path / "cut") == []
