@@ -84,3 +84,15 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(case, faults, tmp
             assert differences(case.folder / "whole", run) == []
             assert checkpoint.load(run / "checkpoints", "last")[1]["epoch"] == 30
             assert RunFolder(run).status()["state"] == "finished"
+
+
+def test_what_belongs_to_the_last_epoch_is_written_after_a_kill_between_its_files(case, faults, tmp_path):
+    one = [*case.overrides, "trainer.epochs=1"]
+    assert faults.run("train", *one, "hydra.run.dir=whole", cwd=tmp_path).code == 0
+    for name in ("best.safetensors", "epoch_", "metrics.csv"):
+        cut, fault = tmp_path / name, Fault(1, "signal", KILL, f".{name}")
+        killed = faults.run("train", *one, f"hydra.run.dir={name}", cwd=tmp_path, watch=cut, fault=fault)
+        assert killed.code == -KILL
+        assert checkpoint.load(cut / "checkpoints", "last")[1]["epoch"] == 1
+        assert faults.run("train", f"resume={name}", cwd=tmp_path).code == 0
+        assert differences(tmp_path / "whole", cut) == []

@@ -20,6 +20,7 @@ from cnnbench.cli.compose import single
 from cnnbench.config import to_dict
 from cnnbench.interruption import Terminated
 from cnnbench.job import run_job
+from cnnbench.parts import batches_of, build_parts
 from cnnbench.results import RunFolder, read_predictions
 from cnnbench.resume import HARMLESS, fingerprint, resumed
 from cnnbench.training import checkpoint
@@ -146,6 +147,7 @@ def test_the_noise_of_a_model_that_draws_between_steps_goes_on_where_it_was(tmp_
         with pytest.raises(Terminated):
             go(tmp_path / "cut")
     assert checkpoint.load(tmp_path / "cut/checkpoints", "last")[1]["step"] == steps
+    torch.manual_seed(1)  # a new process knows nothing of the old one's generator
     go(tmp_path / "cut", resume=True)
     assert without_times(tmp_path / "whole") == without_times(tmp_path / "cut")
 
@@ -218,10 +220,11 @@ def test_a_damaged_last_checkpoint_is_said_loudly_and_the_one_before_is_used(tmp
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.parametrize("average", ["null", "0.5"])
 def test_damaged_best_weights_are_found_in_another_checkpoint_of_their_epoch_or_said_to_be_lost(
-    tmp_path, monkeypatch, signals
+    average, tmp_path, monkeypatch, signals
 ):
-    overrides = ["optimizer.lr=0.1", "trainer.epochs=6", "trainer.keep=6"]
+    overrides = ["optimizer.lr=0.1", "trainer.epochs=6", "trainer.keep=6", f"trainer.ema={average}"]
     run(tmp_path / "whole", *overrides)
     best = checkpoint.load(tmp_path / "whole/checkpoints", "best")[1]["epoch"]
     assert best < 6, "a recipe of which the last epoch is not the best"
@@ -417,3 +420,23 @@ def test_two_processes_never_train_in_one_folder_and_a_killed_one_leaves_no_lock
         process.communicate()
     assert process.returncode == 143
     assert RunFolder(tmp_path / "run").status()["state"] == "interrupted"
+
+
+def test_every_step_has_the_batch_and_the_learning_rate_of_its_place_in_the_run(tmp_path, monkeypatch):
+    overrides = ["scheduler=one_cycle", "trainer.epochs=3"]
+    seen, take = [], Stepper.__call__
+
+    def noted(step, images, labels):
+        seen.append((step.optimizer.param_groups[0]["lr"], labels.tolist()))
+        return take(step, images, labels)
+
+    monkeypatch.setattr(Stepper, "__call__", noted)
+    run(tmp_path / "a", *overrides)
+    config = single([*TINY, *overrides])
+    parts = build_parts(config)
+    batches = batches_of(parts.dataset.train, dataset=parts.dataset, config=config, device=parts.device, shuffle=True)
+    expected = [labels.tolist() for epoch in range(3) for _, labels in batches.epoch(epoch)]
+    assert expected[:8] != expected[8:16] != expected[16:]
+    assert [labels for _, labels in seen] == expected
+    assert [lr for lr, _ in seen] == [config.optimizer.lr * parts.schedule(step) for step in range(24)]
+    assert len({lr for lr, _ in seen}) > 20
