@@ -166,7 +166,7 @@ def test_a_run_that_diverges_ends_with_1_and_says_where(flags, cnnbench):
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
 def test_an_interrupted_run_says_so_and_resumes(number, code, word, cnnbench, tmp_path):
-    overrides = ["model=mlp", "trainer.epochs=40", "hydra.run.dir=run"]
+    overrides = ["model=mlp", "trainer.epochs=15", "hydra.run.dir=run"]
     command = [sys.executable, "-m", "cnnbench", "train", *overrides]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         checkpoint = tmp_path / "run/checkpoints/last.safetensors"
