@@ -23,7 +23,7 @@ from cnnbench.job import run_job
 from cnnbench.parts import batches_of, build_parts
 from cnnbench.results import RunFolder, read_predictions
 from cnnbench.resume import HARMLESS, fingerprint, resumed
-from cnnbench.training import checkpoint
+from cnnbench.training import checkpoint, trainer
 from cnnbench.training.loop import Diverged, Progress, Stepper
 from conftest import assert_same_tensors, without_times
 
@@ -440,3 +440,26 @@ def test_every_step_has_the_batch_and_the_learning_rate_of_its_place_in_the_run(
     assert [labels for _, labels in seen] == expected
     assert [lr for lr, _ in seen] == [config.optimizer.lr * parts.schedule(step) for step in range(24)]
     assert len({lr for lr, _ in seen}) > 20
+
+
+def test_a_signal_in_the_last_evaluation_ends_it_after_the_batch_and_the_run_resumes(tmp_path, monkeypatch, signals):
+    overrides = ["trainer.eval_batch_size=20"]
+    run(tmp_path / "whole", *overrides)
+    real, batches = trainer.evaluate, []
+
+    def evaluate(model, split, *, between=lambda: None, **options):
+        def after_a_batch():
+            if options.get("keep_predictions"):  # of the test images
+                batches.append(1)
+                signal.raise_signal(signal.SIGTERM)
+            between()
+
+        return real(model, split, between=after_a_batch, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "evaluate", evaluate)
+        with pytest.raises(Terminated):
+            run(tmp_path / "cut", *overrides)
+    assert len(batches) == 1
+    run(tmp_path / "cut", *overrides, resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
