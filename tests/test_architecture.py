@@ -44,7 +44,18 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": BASE | {"config", "data", "training", "record", "parts", "trained"},
     "prediction": BASE | {"data", "training", "trained"},
     "processors": set(),
-    "sweep": {"processors", "config", "results", "whole_files", "interruption", "parts", "job", "report", "text"},
+    "sweep": {
+        "processors",
+        "config",
+        "results",
+        "whole_files",
+        "interruption",
+        "parts",
+        "job",
+        "record",
+        "report",
+        "text",
+    },
     "cli": BASE
     | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report"}
     | {"loaded", "parts", "job", "evaluation", "prediction", "resume", "tuning", "typed", "sweep", "processors"},

@@ -76,7 +76,7 @@ def test_mistakes_are_the_surest_wrong_predictions_in_order():
         "probabilities": probabilities,
     }
     images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1).repeat(5, 2).repeat(5, 3)
-    figure = figures.mistakes(images, predicted, ["cat", "dog"])
+    figure = figures.mistakes(images[figures.worst_mistakes(**predicted)], predicted, ["cat", "dog"])
     axes = figure.axes[0]
     assert [image.get_array()[0, 0] for image in axes.images] == [3, 1, 2]
     assert axes.texts[0].get_text() == "true cat\nsaid dog (99%)"
@@ -90,7 +90,7 @@ def test_no_mistakes_or_many_can_be_drawn(channels, tmp_path):
         probabilities = np.tile([0.9, 0.1] if wrong == 0 else [0.1, 0.9], (400, 1))
         predicted = {"labels": labels, "predictions": probabilities.argmax(1), "probabilities": probabilities}
         images = np.zeros((400, channels, 8, 8), dtype=np.uint8)
-        figure = figures.mistakes(images, predicted, ["a", "b"])
+        figure = figures.mistakes(images[figures.worst_mistakes(**predicted)], predicted, ["a", "b"])
         assert len(figure.axes[0].images) == min(wrong, 25)
         figures._save(figure, tmp_path / f"{wrong}.png")
 
@@ -99,7 +99,7 @@ def test_signals_are_drawn_as_lines_of_their_own_height_in_one_set_of_axes(tmp_p
     signals = np.array([[[0, 1, 0, 5]], [[-9, 9, 9, 9]], [[7, 7, 7, 7]], [[-3e38, 0, 0, 3e38]]], dtype=np.float32)
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
     predicted = {"labels": np.zeros(4, int), "predictions": probabilities.argmax(1), "probabilities": probabilities}
-    figure = figures.mistakes(signals, predicted, ["low\nand flat", "$"])
+    figure = figures.mistakes(signals[figures.worst_mistakes(**predicted)], predicted, ["low\nand flat", "$"])
     (axes,) = figure.axes
     assert "3 of 3 among 4 test signals" in figure.get_suptitle()
     assert axes.texts[0].get_text() == "true low and flat\nsaid \\$ (80%)"

@@ -11,7 +11,7 @@ from cnnbench import registry, results
 from cnnbench.config import Config
 from cnnbench.data import DatasetInfo, data_shape
 from cnnbench.parts import batches_of, data_settings, load_dataset
-from cnnbench.record import record_evaluation
+from cnnbench.record import draw_in_turn, record_evaluation
 from cnnbench.text import printable, shown_name
 from cnnbench.trained import load_trained
 from cnnbench.training.device import resolve_device
@@ -82,7 +82,7 @@ def evaluate_run(
     where = {} if folder is None else {"path": shown_name(folder)}
     metrics = {"data": name, **where, "split": split, "images": len(chosen), **measured.scores()}
     serve = partial(batches_of, dataset=dataset, config=config, device=target)
-    record_evaluation(written, measured, chosen, dataset, model=model, serve=serve)
+    draw_in_turn(record_evaluation(written, measured, chosen, dataset, model=model, serve=serve))
     results.write_json(written / "metrics.json", metrics)
     return written, metrics
 

@@ -18,7 +18,15 @@ from cnnbench.data import Dataset, balanced_weights
 from cnnbench.data.polarity import SAMPLE, polarity_of
 from cnnbench.exhaustion import explained
 from cnnbench.parts import Parts, augmentation_of, batches_of, build_parts, load_dataset
-from cnnbench.record import draw_preview, draw_run, record_evaluation, record_skipped
+from cnnbench.record import (
+    Picture,
+    draw_in_turn,
+    draw_preview,
+    keep_mistakes,
+    pictures_of,
+    record_evaluation,
+    record_skipped,
+)
 from cnnbench.reproducibility import environment, set_deterministic
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder
 from cnnbench.resume import fingerprint
@@ -41,6 +49,7 @@ def run_job(
     resume: bool = False,
     test: bool = True,
     on_epoch: OnEpoch | None = None,
+    draw: Callable[[Sequence[Picture]], None] = draw_in_turn,
 ) -> dict[str, Any]:
     """Train and test one config in its folder, and draw its pictures.
 
@@ -49,6 +58,7 @@ def run_job(
         overrides: what the user typed, for the record.
         test: whether to measure the best weights on the test split; a search does not, and its summary has no `test`.
         on_epoch: as in `fit`.
+        draw: draws all pictures of the run, in whatever order.
 
     Returns:
         The run's summary, as in `summary.json`.
@@ -73,14 +83,22 @@ def run_job(
             with trackers(config.logger.options, run.path, to_dict(config), resume=resume) as logger:
                 outcome = train_parts(config, run, parts, resume=resume, test=test, on_epoch=on_epoch, logger=logger)
                 summary = _summary(config, parts, outcome)
-                dataset = parts.dataset
-                if outcome.test is not None:
-                    serve = partial(batches_of, dataset=dataset, config=config, device=parts.device)
-                    record_evaluation(run.path, outcome.test, dataset.test, dataset, model=parts.model, serve=serve)
-                draw_run(run, outcome.test, dataset.test)
+                draw(_record(config, run, parts, outcome))
                 run.write_summary(summary)
                 logger.finish(summary)
     return summary
+
+
+def _record(config: Config, run: RunFolder, parts: Parts, outcome: Outcome) -> list[Picture]:
+    """Write what the test showed, if there was one; returns what is to be drawn."""
+    test, dataset = outcome.test, parts.dataset
+    pictures = []
+    if test is not None:
+        serve = partial(batches_of, dataset=dataset, config=config, device=parts.device)
+        pictures = record_evaluation(run.path, test, dataset.test, dataset, model=parts.model, serve=serve)
+        if test.confusion is not None:
+            keep_mistakes(run.path, test, dataset.test)
+    return pictures + pictures_of(run, test, dataset.test)
 
 
 def train_parts(

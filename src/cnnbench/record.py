@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from cnnbench.training.loop import Evaluation
 
 log = logging.getLogger("cnnbench")
 PREVIEWED = 10, 7  # images, at most one of a class, and epochs
+Picture = partial[None]  # draws one when it is called; what it needs is in it, so that another process can do it
 KEPT_MISTAKES, KEPT_BYTES, KEPT_SIDE = 256, 2**19, 64  # images, all of them together, pixels of the longer side
 
 
@@ -30,15 +32,17 @@ def record_evaluation(
     *,
     model: nn.Module,
     serve: Callable[[Split], Batches],
-) -> None:
+) -> list[Picture]:
     """Write an evaluation that kept its predictions.
 
-    With classes: confusion matrix (also as a picture), scores of each class, predictions. Without: the loss of each
-    image, and a picture of some images beside what the model made of them.
+    With classes: confusion matrix, scores of each class, predictions. Without: the loss of each image.
 
     Args:
         split: what was measured, in its order.
         serve: makes a split's batches.
+
+    Returns:
+        What is to be drawn: the confusion matrix, or some images beside what the model made of them.
     """
     # Drawing takes a second to import, and only what has been measured needs it.
     from cnnbench.report import figures
@@ -49,8 +53,8 @@ def record_evaluation(
         shown = figures.chosen_for_reconstruction(evaluation.losses)
         few = split[torch.from_numpy(shown)]
         made = _pixels(_outputs(model, serve(few)), dataset)
-        figures.draw_reconstructions(folder, few.images.numpy(), made.numpy(), evaluation.losses[shown])
-        return
+        images = few.images.numpy(), made.numpy()
+        return [partial(figures.draw_reconstructions, folder, *images, evaluation.losses[shown])]
     assert evaluation.labels is not None
     assert evaluation.predictions is not None
     assert evaluation.probabilities is not None
@@ -63,22 +67,31 @@ def record_evaluation(
         predictions=evaluation.predictions,
         probabilities=evaluation.probabilities,
     )
-    figures.draw_confusion(folder)
+    return [partial(figures.draw_confusion, folder)]
 
 
-def draw_run(run: RunFolder, evaluation: Evaluation | None, split: Split) -> None:
-    """Draw what only a training run has: its curves and, where there are tested classes, mistakes."""
+def pictures_of(run: RunFolder, evaluation: Evaluation | None, split: Split) -> list[Picture]:
+    """What is to be drawn of a training run alone: its curves and, where there are tested classes, mistakes."""
     from cnnbench.report import figures
 
-    figures.draw_curves(run)
+    pictures = [partial(figures.draw_curves, run)]
     if evaluation is not None and evaluation.confusion is not None:
-        figures.draw_mistakes(run, _Pictures(split))
         assert evaluation.labels is not None
         assert evaluation.predictions is not None
-        keep_mistakes(run.path, evaluation.labels, evaluation.predictions, split)
+        assert evaluation.probabilities is not None
+        worst = figures.worst_mistakes(evaluation.labels, evaluation.predictions, evaluation.probabilities)
+        shown = split[torch.from_numpy(worst)].images if len(worst) else torch.zeros(0, *split.shape)
+        pictures.append(partial(figures.draw_mistakes, run.path, shown.numpy()))
+    return pictures
 
 
-def keep_mistakes(folder: Path, labels: np.ndarray, predictions: np.ndarray, split: Split) -> None:
+def draw_in_turn(pictures: Sequence[Picture]) -> None:
+    """Draw one after the other."""
+    for picture in pictures:
+        picture()
+
+
+def keep_mistakes(folder: Path, evaluation: Evaluation, split: Split) -> None:
     """Write `mistakes.npz`: some wrongly named images, so that a report can show them without the dataset.
 
     Two runs on one test split keep the same ones of the mistakes that both make: a permutation that depends on the
@@ -86,12 +99,14 @@ def keep_mistakes(folder: Path, labels: np.ndarray, predictions: np.ndarray, spl
     side is beyond `KEPT_SIDE` pixels are made smaller.
 
     Args:
-        labels, predictions: (N,) in the order of the split.
+        evaluation: of the split, with its predictions.
 
     The file's arrays are `indices` (M,), in the split, and `images`, uint8 (M, C, H, W), or float32 (M, C, L) signals.
     """
-    order = torch.randperm(len(labels), generator=generator(0, "mistakes", len(labels)))
-    wrong = order[torch.from_numpy(labels != predictions)[order]]
+    assert evaluation.labels is not None
+    assert evaluation.predictions is not None
+    order = torch.randperm(len(evaluation.labels), generator=generator(0, "mistakes", len(evaluation.labels)))
+    wrong = order[torch.from_numpy(evaluation.labels != evaluation.predictions)[order]]
     factor = min(1.0, KEPT_SIDE / max(split.shape[1:])) if len(split.shape) == 3 else 1.0
     size = [max(1, round(side * factor)) for side in split.shape[1:]]
     bytes_each = split.shape[0] * math.prod(size) * (1 if len(size) == 2 else 4)
@@ -112,17 +127,6 @@ def record_skipped(run: RunFolder, dataset: Dataset) -> None:
         rows = [{"path": path, "reason": reason} for path, reason in dataset.skipped]
         results.write_csv(run.path / "skipped.csv", rows)
         log.info("%d files were skipped: skipped.csv says which and why", len(rows))
-
-
-class _Pictures:
-    """A split's images or signals as arrays, one at a time: the split may be larger than memory."""
-
-    def __init__(self, split: Split) -> None:
-        self.split = split
-        self.ndim = 1 + len(split.shape)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.split[torch.tensor([int(index)])].images[0].numpy()
 
 
 def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | None, title: str) -> Path:

@@ -88,15 +88,17 @@ def check_options(kind: str, name: str, options: Mapping[str, Any], *, given: It
     """
     builder = get(kind, name)
     parameters = inspect.signature(builder).parameters
-    hints = get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)
-    free = {key: hints.get(key, Any) for key in parameters if key not in set(given)}
+    free = [key for key in parameters if key not in set(given)]
     for key in options:
         if key not in free:
             raise ValueError(unknown(f"{kind}.{name} option", key, free))
     for key in free:
         if key not in options and parameters[key].default is inspect.Parameter.empty:
             raise ValueError(f"{kind} {name!r} needs the option {kind}.{key}")
-    schema = dataclasses.make_dataclass("Options", [(key, free[key]) for key in options])
+    if not options:
+        return {}  # a millisecond less: metrics are built anew after each epoch
+    hints = get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)
+    schema = dataclasses.make_dataclass("Options", [(key, hints.get(key, Any)) for key in options])
     try:
         typed = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(dict(options)))
     except OmegaConfBaseException as error:

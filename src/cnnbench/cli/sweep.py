@@ -100,6 +100,9 @@ def _check(jobs: Sequence[Job], server: Server) -> None:
         ValueError: one cannot run.
         RunFailed: the server ended meanwhile.
     """
+    # A second that the report needs in the end, while the server imports torch on another core.
+    import cnnbench.report.page  # noqa: F401
+
     # The seed changes nothing that is checked.
     alike = {repr(job.config | {"seed": 0}): job.config for job in jobs}
     try:

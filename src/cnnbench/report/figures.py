@@ -5,9 +5,9 @@ Figures are made without pyplot, so that nothing is left open and threads do not
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -18,18 +18,8 @@ from cnnbench.whole_files import replacing
 
 CELLS_WITH_NUMBERS = 20  # beyond this many classes a cell is too small for its count
 RECONSTRUCTIONS = 8  # images in each half of that picture
+MISTAKES = 25  # images in that picture
 TRAIN_COLOUR, VAL_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito: told apart by colour-blind readers
-
-
-class Pictures(Protocol):
-    """Images or signals of which only a few are looked at; an array of them is one such thing."""
-
-    @property
-    def ndim(self) -> int:
-        """4 for images, (N, C, H, W); 3 for signals, (N, C, L)."""
-
-    def __getitem__(self, index: int, /) -> np.ndarray:
-        """One of them."""
 
 
 def draw_curves(run: RunFolder) -> None:
@@ -37,14 +27,26 @@ def draw_curves(run: RunFolder) -> None:
     _save(curves(run.metrics()), run.path / "curves.png")
 
 
-def draw_mistakes(run: RunFolder, test_images: Pictures) -> None:
-    """Draw the worst mistakes of a run's `predictions.npz`.
+def worst_mistakes(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The wrong predictions that the model was surest of, by index, surest first.
 
     Args:
-        test_images: images or signals, as in `mistakes`, in the order of `predictions.npz`.
+        labels, predictions: (N,).
+        probabilities: (N, K).
     """
-    names, _ = read_confusion(run.path)
-    _save(mistakes(test_images, read_predictions(run.path), names), run.path / "mistakes.png")
+    wrong = np.flatnonzero(labels != predictions)
+    sure = probabilities[wrong, predictions[wrong]]
+    return wrong[np.argsort(-sure, kind="stable")][:MISTAKES]
+
+
+def draw_mistakes(folder: Path, images: np.ndarray) -> None:
+    """Draw the worst mistakes of a folder's `predictions.npz`.
+
+    Args:
+        images: images or signals, as in `mistakes`.
+    """
+    names, _ = read_confusion(folder)
+    _save(mistakes(images, read_predictions(folder), names), folder / "mistakes.png")
 
 
 def draw_confusion(folder: Path) -> None:
@@ -134,20 +136,16 @@ def _curve(axes: Axes, rows: Sequence[dict[str, float | None]], key: str, label:
         axes.plot(*zip(*points, strict=True), label=label, color=colour, marker=marker, markeredgecolor="white")
 
 
-def mistakes(
-    images: Pictures, predicted: Mapping[str, np.ndarray], class_names: Sequence[str], most: int = 25
-) -> Figure:
+def mistakes(images: np.ndarray, predicted: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
     """The wrong predictions the model was surest of, each with its true class, its prediction and that probability.
 
     Args:
-        images: images are uint8, (N, C, H, W); signals are float32, (N, C, L), and each fills its place in height.
+        images: those of `worst_mistakes`, in its order; images are uint8, (M, C, H, W); signals are float32, (M, C, L),
+            and each fills its place in height.
         predicted: `labels` (N,), `predictions` (N,) and `probabilities` (N, K), as in `predictions.npz`.
-        most: images or signals in the grid.
     """
     labels, predictions, probabilities = (predicted[key] for key in ("labels", "predictions", "probabilities"))
-    wrong = np.flatnonzero(labels != predictions)
-    sure = probabilities[wrong, predictions[wrong]]
-    worst = wrong[np.argsort(-sure, kind="stable")][:most]
+    worst = worst_mistakes(labels, predictions, probabilities)
     columns, caption = 5, 0.34
     rows = max(1, -(-len(worst) // columns))
     figure = Figure(figsize=(1.6 * columns, 1.6 * (1 + caption) * rows + 0.6))
@@ -155,10 +153,14 @@ def mistakes(
     axes = figure.add_axes((0.02, 0.0, 0.96, 1 - 0.5 / figure.get_figheight()))
     axes.axis("off")
     kind, draw = ("images", _draw_image) if images.ndim == 4 else ("signals", _draw_signal)
-    figure.suptitle(f"Worst mistakes: {len(worst)} of {len(wrong)} among {len(labels):,} test {kind}", y=0.99, va="top")
+    figure.suptitle(
+        f"Worst mistakes: {len(worst)} of {np.count_nonzero(labels != predictions)} among {len(labels):,} test {kind}",
+        y=0.99,
+        va="top",
+    )
     for place, index in enumerate(worst):
         x, y = place % columns, place // columns * (1 + caption)
-        draw(axes, images[index], (x + 0.08, x + 0.92, y + 0.92 + caption, y + 0.08 + caption))
+        draw(axes, images[place], (x + 0.08, x + 0.92, y + 0.92 + caption, y + 0.08 + caption))
         share = probabilities[index, predictions[index]]
         names = for_figure(class_names[labels[index]]), for_figure(class_names[predictions[index]])
         text = f"true {names[0]}\nsaid {names[1]} ({share:.0%})"
@@ -242,6 +244,7 @@ def _draw_signal(axes: Axes, signal: np.ndarray, extent: tuple[float, float, flo
 
 def _save(figure: Figure, path: Path) -> None:
     # In place of what is there, not through it: that may be a link to anywhere.
-    with replacing(path) as file:
-        # The least compression takes a third of the time, and a tenth more space.
+    # The least compression takes a third of the time, and a tenth more space; letters that are not fitted to the pixels
+    # take an eighth off the whole.
+    with replacing(path) as file, rc_context({"text.hinting": "none"}):
         figure.savefig(file, dpi=100, format="png", pil_kwargs={"compress_level": 1})

@@ -15,6 +15,7 @@ The server ends with the process that started it, and the jobs end with the serv
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import json
 import logging
 import os
@@ -24,15 +25,19 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedRWPair
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnbench import interruption
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING
+from cnnbench.sweep.painters import Painters
 from cnnbench.whole_files import InUse
+
+if TYPE_CHECKING:
+    from cnnbench.record import Picture
 
 CAN_FORK = sys.platform == "linux"  # elsewhere a fork of a process that has used torch may not live
 PR_SET_PDEATHSIG = 1
@@ -75,6 +80,9 @@ class Server:
         # A pool of threads does not survive a fork: the jobs get theirs once they are processes of their own.
         torch.set_num_threads(1)
         logging.getLogger("cnnbench").propagate = False
+        # What is here by now stays: looking through it for garbage would take a tenth of a second, every other job.
+        gc.collect()
+        gc.freeze()
 
     def serve(self) -> None:
         """Until standard input closes, which it does with the process that started this one."""
@@ -105,6 +113,7 @@ class Server:
                 _send(stream, {"problems": [_problem(config) for config in request["check"]]})
             return
         server = os.getpid()
+        request["alone"] = request["threads"] is None
         request["threads"] = request["threads"] or self.threads
         pid = os.fork()
         if pid == 0:
@@ -161,8 +170,12 @@ def _do_jobs(stream: BufferedRWPair, request: dict[str, Any], server: int) -> No
     end_with(server)
     import torch
 
-    from cnnbench.processors import limit_cores
+    from cnnbench.processors import cores, limit_cores
+    from cnnbench.record import draw_in_turn
 
+    draw = draw_in_turn
+    if request["alone"] and CAN_FORK and cores() > 1:
+        draw = Painters(cores(), end_with).draw
     torch.set_num_threads(request["threads"])
     limit_cores(request["cores"])
     sys.argv = request["argv"]  # what the record of a run calls its command
@@ -176,7 +189,7 @@ def _do_jobs(stream: BufferedRWPair, request: dict[str, Any], server: int) -> No
     threading.Thread(target=_receive, args=(stream, inbox), daemon=True).start()
     _send(stream, {"pid": os.getpid()})
     while True:
-        _send(stream, _do(inbox.get()))
+        _send(stream, _do(inbox.get(), draw))
 
 
 def _receive(stream: BufferedRWPair, inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
@@ -185,7 +198,7 @@ def _receive(stream: BufferedRWPair, inbox: queue.SimpleQueue[dict[str, Any]]) -
     os._exit(1)  # nobody waits for the result any more
 
 
-def _do(job: dict[str, Any]) -> dict[str, str]:
+def _do(job: dict[str, Any], draw: Callable[[Sequence["Picture"]], None]) -> dict[str, str]:
     from cnnbench.config import from_dict
     from cnnbench.job import run_job
 
@@ -194,7 +207,7 @@ def _do(job: dict[str, Any]) -> dict[str, str]:
         with _errors_into(folder / "train.log"):
             interruption.listen()
             try:
-                run_job(from_dict(job["config"]), folder, job["overrides"], resume=job["resume"])
+                run_job(from_dict(job["config"]), folder, job["overrides"], resume=job["resume"], draw=draw)
             finally:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
     except InUse as error:
