@@ -174,7 +174,7 @@ def _do_jobs(stream: BufferedRWPair, request: dict[str, Any], server: int) -> No
     from cnnbench.record import draw_in_turn
 
     draw = draw_in_turn
-    if request["alone"] and CAN_FORK and cores() > 1:
+    if request.get("alone") and CAN_FORK and cores() > 1:
         draw = Painters(cores(), end_with).draw
     torch.set_num_threads(request["threads"])
     limit_cores(request["cores"])
