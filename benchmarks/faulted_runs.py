@@ -165,7 +165,7 @@ class Case:
         return next(i for i, call in enumerate(self.calls) if text in call.path.name)
 
     def _go(self, name: str, fault: Fault | float | None) -> Ended:
-        begun = (self.folder / name).exists()
+        begun = (self.folder / name / "config.yaml").exists()
         return self.server.run(
             "train",
             *([f"resume={name}"] if begun else [*self.overrides, f"hydra.run.dir={name}"]),
@@ -195,7 +195,6 @@ class Case:
             tally.wrong.append(f"{fault}: processes {ended.left} were left")
         if ended.code and not (path / "config.yaml").exists():  # there is nothing to resume yet
             tally.before += 1
-            shutil.rmtree(path, ignore_errors=True)
             self.there.clear()
 
     def _compare(self, name: str) -> None:

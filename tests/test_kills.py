@@ -78,12 +78,13 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(case, faults, tmp
         if name == "before":
             assert resumed.code == 2
             assert "is not a run folder: it has no config.yaml" in resumed.err
+            assert faults.run("train", *arguments, cwd=tmp_path).code == 0, "the same command has the folder"
         else:
             assert resumed.code == 0
             assert "no checkpoint yet: starting from the beginning" in resumed.err
-            assert differences(case.folder / "whole", run) == []
-            assert checkpoint.load(run / "checkpoints", "last")[1]["epoch"] == 30
-            assert RunFolder(run).status()["state"] == "finished"
+        assert differences(case.folder / "whole", run) == []
+        assert checkpoint.load(run / "checkpoints", "last")[1]["epoch"] == 30
+        assert RunFolder(run).status()["state"] == "finished"
 
 
 def test_what_belongs_to_the_last_epoch_is_written_after_a_kill_between_its_files(case, faults, tmp_path):

@@ -18,6 +18,23 @@ def test_a_folder_that_holds_something_is_not_taken(tmp_path):
         results.create_folder(tmp_path / "new" / "run")
 
 
+def test_only_what_a_killed_start_left_is_taken_over(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in (".lock", "train.log", "env.json", ".config.yaml.7.tmp"):
+        (run / name).touch()
+    (run / "checkpoints").mkdir()
+    assert RunFolder.create(run).path == run
+    for name in ("config.yaml", "notes.txt", "checkpoints/last.safetensors"):
+        (run / name).touch()
+        with pytest.raises(ValueError, match="exists already"):
+            RunFolder.create(run)
+        (run / name).unlink()
+    (run / ".lock").unlink()  # a log of somebody else's
+    with pytest.raises(ValueError, match="exists already"):
+        RunFolder.create(run)
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
     results.write_json(path, {"a": 1})

@@ -24,9 +24,11 @@ from cnnbench.run_checks import read_confusion as read_confusion
 from cnnbench.run_checks import read_mistakes as read_mistakes
 from cnnbench.run_checks import read_predictions as read_predictions
 from cnnbench.text import for_csv
-from cnnbench.whole_files import locked, remove_temporary, replacing
+from cnnbench.whole_files import LOCK, TEMPORARY, locked, remove_temporary, replacing
 
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+# What a run's folder holds before its config, which makes it a run's.
+BEFORE_CONFIG = {LOCK, "train.log", "checkpoints", "overrides.yaml", "env.json", "status.json"}
 PRUNED = "pruned"  # stopped by a search that saw better ones
 
 
@@ -125,6 +127,24 @@ class RunFolder:
             raise ValueError(f"{str(path)!r} is not a run folder: it has no config.yaml.{hint}")
         refuse_links(run.path)
         return run
+
+    @classmethod
+    def create(cls, path: Path) -> "RunFolder":
+        """A new folder for a run, or one where a process was killed before there was a run to resume.
+
+        Raises:
+            ValueError: it exists already and holds something else.
+            OSError: it cannot be made.
+        """
+        if path.is_dir() and cls._begun_in_vain(path):
+            return cls(path.resolve())
+        return cls(create_folder(path))
+
+    @staticmethod
+    def _begun_in_vain(path: Path) -> bool:
+        found = {inner.name for inner in path.iterdir() if not inner.name.endswith(TEMPORARY)}
+        checkpoints = path / "checkpoints"
+        return LOCK in found and found <= BEFORE_CONFIG and not (checkpoints.is_dir() and any(checkpoints.iterdir()))
 
     @property
     def checkpoints(self) -> Path:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnbench import results
 from cnnbench.cli import compose, sweep, tables
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.messages import show_messages, shown
@@ -54,7 +53,7 @@ def _train_one(config: Config, path: Path, overrides: Sequence[str]) -> None:
     info = build_parts(config, shapes_only=True).dataset.info
     if config.preview and info.dimensions != 2:
         raise ValueError(f"preview=true draws images, and data={info.name} are signals")
-    folder = results.create_folder(path)
+    folder = RunFolder.create(path).path
     if config.preview:
         print(shown(preview(config, folder)))
         return

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
@@ -34,8 +34,10 @@ class Painters:
             Exception: whatever the first that failed has raised.
         """
         try:
-            for drawn in [self._pool.submit(picture) for picture in pictures]:
-                drawn.result()
+            drawn = [self._pool.submit(picture) for picture in pictures]
+            wait(drawn)
+            for future in drawn:
+                future.result()
         except BrokenProcessPool:  # for want of memory, perhaps: what is drawn already is drawn again
             for picture in pictures:
                 picture()

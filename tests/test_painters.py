@@ -1,0 +1,53 @@
+"""Pictures drawn by other processes: all of them, or the error of the one that failed."""
+
+import os
+import signal
+import time
+from functools import partial
+
+import pytest
+
+from cnnbench.sweep.painters import Painters
+
+
+@pytest.fixture(scope="module")
+def painters():
+    return Painters(2, lambda parent: None)
+
+
+def paint(path, seconds=0.0):
+    time.sleep(seconds)
+    path.write_text(str(os.getpid()))
+
+
+def fail():
+    raise OSError(28, "No space left on device")
+
+
+def die_but_in(process, path):
+    if os.getpid() != process:
+        os.kill(os.getpid(), signal.SIGKILL)
+    paint(path)
+
+
+def test_pictures_are_drawn_side_by_side_in_other_processes(painters, tmp_path):
+    began = time.monotonic()
+    painters.draw([partial(paint, tmp_path / "a", 1.0), partial(paint, tmp_path / "b", 1.0)])
+    assert time.monotonic() - began < 1.9
+    a, b = ((tmp_path / name).read_text() for name in "ab")
+    assert len({a, b, str(os.getpid())}) == 3
+
+
+def test_the_error_of_a_picture_that_fails_is_raised_when_all_are_done(painters, tmp_path):
+    with pytest.raises(OSError, match="No space left"):
+        painters.draw([partial(fail), partial(paint, tmp_path / "a", 0.5)])
+    assert (tmp_path / "a").exists(), "nothing draws any more when the run is said to have failed"
+
+
+def test_pictures_of_a_painter_that_was_killed_are_drawn_here(tmp_path):
+    painters = Painters(1, lambda parent: None)
+    pictures = [partial(die_but_in, os.getpid(), tmp_path / "a"), partial(paint, tmp_path / "b")]
+    for _ in range(2):  # and from then on
+        painters.draw(pictures)
+        assert {(tmp_path / name).read_text() for name in "ab"} == {str(os.getpid())}
+        (tmp_path / "a").unlink()
