@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import hashlib
+import importlib.util
 import pickle
 import socket
 import struct
@@ -54,6 +55,18 @@ def test_a_stratified_split_is_exact_disjoint_and_keeps_every_share(labels, frac
     counts = torch.bincount(labels, minlength=6)
     taken = torch.bincount(labels[chosen], minlength=6)
     assert ((taken - counts * count / len(labels)).abs() < 1).all()
+
+
+def test_digits_are_the_same_by_scikit_learns_own_reader(digits, monkeypatch):
+    import sklearn.datasets  # noqa: F401
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    again = load_source("digits", root="not read before", download=False)
+    assert again is not digits
+    for part in ("train", "test"):
+        ours, theirs = getattr(digits, part), getattr(again, part)
+        assert torch.equal(ours.images, theirs.images)
+        assert torch.equal(ours.labels, theirs.labels)
 
 
 def test_splits_depend_on_the_seed_and_on_nothing_else(digits):
