@@ -248,6 +248,7 @@ def test_runs_that_are_not_finished_are_listed_and_not_counted(two_groups):
     assert [run.state for run in study.runs[12:]] == ["failed", "running", "interrupted"]
     assert "20. 20: ValueError: the loss became nan." in note(study, "1 of 15 runs failed")
     assert note(study, "2 of the 17 jobs of sweep have not started.")
+    assert not [text for text in read_study([two_groups / "3", two_groups / "4"]).notes if "have not started" in text]
 
 
 def test_a_sweep_that_has_just_begun_is_an_empty_study(tmp_path):

@@ -133,10 +133,13 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
 
 
 def unstarted(folders: Sequence[Path], runs: Sequence[Run]) -> list[str]:
-    """A sentence for each sweep of which some jobs have no folder yet."""
+    """A sentence for each sweep in or below the folders of which some jobs have no folder yet."""
     started = Counter(run.path.parent for run in runs)
+    named = [folder.resolve() for folder in folders]
     notes = []
-    for sweep in dict.fromkeys([*(folder.resolve() for folder in folders), *started]):
+    for sweep in dict.fromkeys([*named, *started]):
+        if not any(sweep.is_relative_to(folder) for folder in named):
+            continue  # only some of its runs were asked for
         try:
             asked = results.read_yaml(sweep / SWEEP) if (sweep / SWEEP).is_file() else {}
         except (ValueError, OSError) as error:
