@@ -67,6 +67,7 @@ def test_a_log_that_cannot_be_written_stops_no_run(case, faults, tmp_path):
     ended = faults.run("train", *case.overrides, "hydra.run.dir=run", cwd=tmp_path, watch=watch, fault=fault)
     assert ended.code == 0
     assert [call.path.name for call in ended.calls if call.errno] == ["train.log"]
+    assert "Traceback" not in ended.err, ended.err
     assert differences(case.folder / "whole", watch) == []
 
 

@@ -167,6 +167,14 @@ def wait_until_told(_):
         time.sleep(0.01)
 
 
+def ignored(number):
+    return signal.getsignal(number) is signal.SIG_IGN
+
+
+def test_the_processes_leave_signals_to_the_one_that_started_them():
+    assert list(in_processes(ignored, [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1], 1)) == [True] * 3
+
+
 def test_work_under_way_is_told_when_nobody_waits_for_it():
     def jobs():
         yield from range(2)
