@@ -22,9 +22,8 @@ from cnnbench.record import (
     Picture,
     draw_in_turn,
     draw_preview,
-    keep_mistakes,
-    pictures_of,
     record_evaluation,
+    record_run,
     record_skipped,
 )
 from cnnbench.reproducibility import environment, set_deterministic
@@ -96,9 +95,7 @@ def _record(config: Config, run: RunFolder, parts: Parts, outcome: Outcome) -> l
     if test is not None:
         serve = partial(batches_of, dataset=dataset, config=config, device=parts.device)
         pictures = record_evaluation(run.path, test, dataset.test, dataset, model=parts.model, serve=serve)
-        if test.confusion is not None:
-            keep_mistakes(run.path, test, dataset.test)
-    return pictures + pictures_of(run, test, dataset.test)
+    return pictures + record_run(run, test, dataset.test)
 
 
 def train_parts(

@@ -70,8 +70,12 @@ def record_evaluation(
     return [partial(figures.draw_confusion, folder)]
 
 
-def pictures_of(run: RunFolder, evaluation: Evaluation | None, split: Split) -> list[Picture]:
-    """What is to be drawn of a training run alone: its curves and, where there are tested classes, mistakes."""
+def record_run(run: RunFolder, evaluation: Evaluation | None, split: Split) -> list[Picture]:
+    """Keep some mistakes of a training run, where there are tested classes.
+
+    Returns:
+        What is to be drawn: its curves, and its worst mistakes.
+    """
     from cnnbench.report import figures
 
     pictures = [partial(figures.draw_curves, run)]
@@ -79,6 +83,7 @@ def pictures_of(run: RunFolder, evaluation: Evaluation | None, split: Split) -> 
         assert evaluation.labels is not None
         assert evaluation.predictions is not None
         assert evaluation.probabilities is not None
+        keep_mistakes(run.path, evaluation.labels, evaluation.predictions, split)
         worst = figures.worst_mistakes(evaluation.labels, evaluation.predictions, evaluation.probabilities)
         shown = split[torch.from_numpy(worst)].images if len(worst) else torch.zeros(0, *split.shape)
         pictures.append(partial(figures.draw_mistakes, run.path, shown.numpy()))
@@ -91,7 +96,7 @@ def draw_in_turn(pictures: Sequence[Picture]) -> None:
         picture()
 
 
-def keep_mistakes(folder: Path, evaluation: Evaluation, split: Split) -> None:
+def keep_mistakes(folder: Path, labels: np.ndarray, predictions: np.ndarray, split: Split) -> None:
     """Write `mistakes.npz`: some wrongly named images, so that a report can show them without the dataset.
 
     Two runs on one test split keep the same ones of the mistakes that both make: a permutation that depends on the
@@ -99,14 +104,12 @@ def keep_mistakes(folder: Path, evaluation: Evaluation, split: Split) -> None:
     side is beyond `KEPT_SIDE` pixels are made smaller.
 
     Args:
-        evaluation: of the split, with its predictions.
+        labels, predictions: (N,) in the order of the split.
 
     The file's arrays are `indices` (M,), in the split, and `images`, uint8 (M, C, H, W), or float32 (M, C, L) signals.
     """
-    assert evaluation.labels is not None
-    assert evaluation.predictions is not None
-    order = torch.randperm(len(evaluation.labels), generator=generator(0, "mistakes", len(evaluation.labels)))
-    wrong = order[torch.from_numpy(evaluation.labels != evaluation.predictions)[order]]
+    order = torch.randperm(len(labels), generator=generator(0, "mistakes", len(labels)))
+    wrong = order[torch.from_numpy(labels != predictions)[order]]
     factor = min(1.0, KEPT_SIDE / max(split.shape[1:])) if len(split.shape) == 3 else 1.0
     size = [max(1, round(side * factor)) for side in split.shape[1:]]
     bytes_each = split.shape[0] * math.prod(size) * (1 if len(size) == 2 else 4)
