@@ -95,13 +95,18 @@ def _begin(task: Any, stop: Any, parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with, args=(parent, stopping), daemon=True).start()
 
 
-def end_with(parent: int) -> None:
-    """End this process, at the latest a second after the one that started it; for a thread of its own."""
+def end_with(parent: int, done: Callable[[], bool] = lambda: False) -> None:
+    """End this process, at the latest a second after the one that started it; for a thread of its own.
+
+    Args:
+        done: says that nobody waits for this process any more; then it ends too. Python's pool only asks by SIGTERM,
+            from 3.12 on, where another of its processes has died.
+    """
     # Looked at, not waited for: the pipe that would tell is also held by the processes forked after this one.
-    while os.getppid() == parent:
+    while os.getppid() == parent and not done():
         time.sleep(LOOKS_FOR_PARENT)
     os._exit(1)
 
