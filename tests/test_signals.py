@@ -324,7 +324,7 @@ def test_a_path_that_is_no_file_is_named_and_never_opened(tmp_path):
         (tmp_path / "pipe", r"is neither a file nor a folder"),
         ("/dev/zero", r"is neither a file nor a folder"),
         ("~nobody/x.csv", r"data.path='~nobody/x.csv' cannot be read"),
-        ("a\0b", r"data.path='a.x00b' cannot be read \(embedded null byte\)"),
+        ("a\0b", r"data.path='a.x00b' cannot be read \(.*embedded null"),
         ("", r"data.path='': accepted is a CSV file"),
     ):
         with pytest.raises(ValueError, match=message):
