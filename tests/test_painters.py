@@ -8,11 +8,12 @@ from functools import partial
 import pytest
 
 from cnnbench.sweep.painters import Painters
+from cnnbench.sweep.server import end_with
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def painters():
-    return Painters(2, lambda parent: None)
+    return Painters(2, end_with)
 
 
 def paint(path, seconds=0.0):
@@ -45,7 +46,7 @@ def test_the_error_of_a_picture_that_fails_is_raised_when_all_are_done(painters,
 
 
 def test_pictures_of_a_painter_that_was_killed_are_drawn_here(tmp_path):
-    painters = Painters(1, lambda parent: None)
+    painters = Painters(1, end_with)
     pictures = [partial(die_but_in, os.getpid(), tmp_path / "a"), partial(paint, tmp_path / "b")]
     for _ in range(2):  # and from then on
         painters.draw(pictures)

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -68,23 +68,26 @@ def run_job(
     """
     run = RunFolder(path)
     set_deterministic(config.trainer.deterministic)
-    with run.locked():
-        if not resume and (path / "config.yaml").exists():
-            raise InUse(f"{path} holds a run already")
-        with _logged_to(run.log), _status_of(run, config):
-            if resume:
-                run.go_on(to_dict(config), overrides)
-            else:
-                run.start(to_dict(config), overrides, environment())
-            parts = build_parts(config)
-            log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
-            record_skipped(run, parts.dataset)
-            with trackers(config.logger.options, run.path, to_dict(config), resume=resume) as logger:
-                outcome = train_parts(config, run, parts, resume=resume, test=test, on_epoch=on_epoch, logger=logger)
-                summary = _summary(config, parts, outcome)
-                draw(_record(config, run, parts, outcome))
-                run.write_summary(summary)
-                logger.finish(summary)
+    with ExitStack() as entered:
+        with interruption.deferred():  # a signal between the lock and the status would leave that of an earlier process
+            entered.enter_context(run.locked())
+            if not resume and (path / "config.yaml").exists():
+                raise InUse(f"{path} holds a run already")
+            entered.enter_context(_logged_to(run.log))
+            entered.enter_context(_status_of(run, config))
+        if resume:
+            run.go_on(to_dict(config), overrides)
+        else:
+            run.start(to_dict(config), overrides, environment())
+        parts = build_parts(config)
+        log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
+        record_skipped(run, parts.dataset)
+        with trackers(config.logger.options, run.path, to_dict(config), resume=resume) as logger:
+            outcome = train_parts(config, run, parts, resume=resume, test=test, on_epoch=on_epoch, logger=logger)
+            summary = _summary(config, parts, outcome)
+            draw(_record(config, run, parts, outcome))
+            run.write_summary(summary)
+            logger.finish(summary)
     return summary
 
 

@@ -18,6 +18,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 JOBS_AHEAD = 3  # of each process: enough that none waits, few enough that results do not pile up
 LOOKS_FOR_PARENT = 1.0  # seconds
+LOOKS_WHEN_DONE = 5  # one that ended at once might leave half a result, for which the parent would wait
 
 
 def in_processes(
@@ -102,12 +103,14 @@ def end_with(parent: int, done: Callable[[], bool] = lambda: False) -> None:
     """End this process, at the latest a second after the one that started it; for a thread of its own.
 
     Args:
-        done: says that nobody waits for this process any more; then it ends too. Python's pool only asks by SIGTERM,
-            from 3.12 on, where another of its processes has died.
+        done: says that nobody waits for this process any more; if it is still there some seconds later, it ends.
+            Python's pool only asks by SIGTERM, from 3.12 on, where another of its processes has died.
     """
+    seen = 0
     # Looked at, not waited for: the pipe that would tell is also held by the processes forked after this one.
-    while os.getppid() == parent and not done():
+    while os.getppid() == parent and seen < LOOKS_WHEN_DONE:
         time.sleep(LOOKS_FOR_PARENT)
+        seen = seen + 1 if done() else 0
     os._exit(1)
 
 
