@@ -210,6 +210,17 @@ def test_a_folder_that_is_taken_is_refused(cnnbench, tmp_path):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["precious.txt"]
 
 
+def test_the_folder_of_a_run_is_refused_with_how_to_go_on(cnnbench, tmp_path):
+    run = tmp_path / "run"
+    assert cnnbench("train", *QUICK, f"hydra.run.dir={run}").returncode == 0
+    config = (run / "config.yaml").read_bytes()
+    done = cnnbench("train", *QUICK, "seed=1", f"hydra.run.dir={run}")
+    assert done.returncode == 2
+    assert f"{run} holds a run already" in done.stderr
+    assert f"cnnbench train resume={run}" in done.stderr
+    assert (run / "config.yaml").read_bytes() == config
+
+
 def test_two_runs_of_one_second_get_folders_of_their_own(tmp_path):
     folders = {str(compose.request(QUICK).folder) for _ in range(20)}
     assert len(folders) == 20

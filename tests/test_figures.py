@@ -22,6 +22,8 @@ def test_the_confusion_matrix_labels_its_axes_and_writes_counts_where_they_fit(k
     assert [text.get_text() for text in axes.texts] == [str(n) for n in counts.ravel() if n > 0][:numbers]
     assert [label.get_text() for label in axes.get_yticklabels()] == [f"c{i}" for i in range(k)]
     assert axes.get_yaxis().get_inverted(), "the first class is at the top"
+    np.testing.assert_allclose(axes.collections[0].get_array(), counts / counts.sum(1, keepdims=True))
+    assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, k - 0.5), (k - 0.5, -0.5)), "no cell lies outside"
     figures._save(figure, tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as image:
         assert min(image.size) > 400
@@ -61,11 +63,19 @@ def test_curves_show_training_and_validation():
         {"epoch": e, "train/loss": 1 / e, "val/loss": 2 / e, "train/accuracy": 0.5, "val/accuracy": None}
         for e in (1, 2, 3)
     ]
-    loss, accuracy = figures.curves(rows).axes
+    figure = figures.curves(rows)
+    loss, accuracy = figure.axes
     assert [line.get_label() for line in loss.lines] == ["train", "validation"]
     np.testing.assert_allclose(loss.lines[1].get_ydata(), [2, 1, 2 / 3])
     assert [line.get_label() for line in accuracy.lines] == ["train"]
     assert loss.get_xlabel() == "epoch"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["train", "validation"]
+
+
+def test_a_run_of_one_epoch_has_no_parts_of_epochs():
+    (axes,) = figures.curves([{"epoch": 1, "train/loss": 0.5}]).axes
+    assert [place for place in axes.get_xticks() if 0.5 < place < 1.5] == [1]
 
 
 def test_mistakes_are_the_surest_wrong_predictions_in_order():

@@ -109,12 +109,13 @@ def test_many_pairs_are_flipped_exactly_or_drawn_as_scipy_draws(n):
 
 def test_what_the_numbers_do_not_allow_is_none():
     assert estimate([0.5]) == statistics.Estimate(1, 0.5, None, None, None)
-    assert estimate([0.1, 0.1, 0.1]).low == pytest.approx(0.1)
+    alike = estimate([0.1, 0.1, 0.1])
+    assert (alike.mean, alike.std, alike.low, alike.high) == (pytest.approx(0.1), 0, None, None)
     one = paired([0.75], [0.5])
     assert (one.mean, one.low, one.high, one.p_t, one.effect) == (0.25, None, None, None, None)
     # 0.7 - 0.6 and 0.3 - 0.2 differ in their last bits: rounding is no spread.
     equal = paired([0.7, 0.3, 0.9], [0.6, 0.2, 0.8])
-    assert (equal.p_t, equal.effect) == (None, None)
+    assert (equal.low, equal.high, equal.p_t, equal.effect) == (None, None, None, None)
     assert equal.p_flip == 0.25
     assert sign_flip([0.0, 0.0, 0.0]) == 1.0
     assert welch([0.5], [0.1, 0.2]).p_t is None

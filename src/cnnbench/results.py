@@ -133,11 +133,15 @@ class RunFolder:
         """A new folder for a run, or one where a process was killed before there was a run to resume.
 
         Raises:
-            ValueError: it exists already and holds something else.
+            ValueError: it exists already and holds something else; the message says how to go on with a run.
             OSError: it cannot be made.
         """
         if path.is_dir() and cls._begun_in_vain(path):
             return cls(path.resolve())
+        if (path / "config.yaml").is_file():
+            raise ValueError(
+                f"{path} holds a run already: name another folder, or go on with it by: cnnbench train resume={path}"
+            )
         return cls(create_folder(path))
 
     @staticmethod

@@ -147,7 +147,9 @@ def unstarted(folders: Sequence[Path], runs: Sequence[Run]) -> list[str]:
             continue
         jobs = asked.get("jobs") if isinstance(asked, dict) else None
         if isinstance(jobs, list) and len(jobs) > started[sweep]:
-            notes.append(f"{len(jobs) - started[sweep]} of the {len(jobs)} jobs of {sweep.name} have not started.")
+            missing = len(jobs) - started[sweep]
+            have = "has" if missing == 1 else "have"
+            notes.append(f"{missing} of the {len(jobs)} jobs of {sweep.name} {have} not started.")
     return notes
 
 

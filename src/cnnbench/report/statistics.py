@@ -26,7 +26,8 @@ class Estimate:
     Attributes:
         n: seeds.
         std: standard deviation with n − 1 in the denominator; None where n is 1.
-        low, high: 95 % interval of the mean by Student's t; None where n is 1.
+        low, high: 95 % interval of the mean by Student's t; None where n is 1 or nothing varies, for then there is no
+            spread to reckon one from, and one of no width would claim to be certain.
     """
 
     n: int
@@ -41,7 +42,8 @@ class Difference:
     """What the tests say of two groups of measurements, the first minus the second.
 
     Attributes:
-        mean, low, high: the difference of means and its 95 % interval; None where too few values allow one.
+        mean, low, high: the difference of means and its 95 % interval; None where too few values allow one, or nothing
+            varies.
         p_t: paired t-test, or Welch's.
         p_flip: exact sign-flip test of the pairs; None where there are no pairs.
         effect: Cohen's d_z of pairs, or Hedges' g; None where nothing varies.
@@ -65,7 +67,7 @@ def estimate(values: Values) -> Estimate:
         return Estimate(n, mean, None, None, None)
     std = float(sample.std(ddof=1))
     if std < NO_SPREAD:
-        return Estimate(n, mean, 0.0, mean, mean)
+        return Estimate(n, mean, 0.0, None, None)
     interval = stats.ttest_1samp(sample, 0).confidence_interval(0.95)
     return Estimate(n, mean, std, float(interval.low), float(interval.high))
 
@@ -81,7 +83,7 @@ def paired(first: Values, second: Values) -> Difference:
         return Difference(mean, None, None, None, sign_flip(differences), None)
     std = float(differences.std(ddof=1))
     if std < NO_SPREAD:
-        return Difference(mean, mean, mean, None, sign_flip(differences), None)
+        return Difference(mean, None, None, None, sign_flip(differences), None)
     with _unwarned():
         test = stats.ttest_rel(a, b)
     interval = test.confidence_interval(0.95)
@@ -98,7 +100,7 @@ def welch(first: Values, second: Values) -> Difference:
     if min(len(a), len(b)) < 2:
         return Difference(mean, None, None, None, None, None)
     if max(a.std(ddof=1), b.std(ddof=1)) < NO_SPREAD:
-        return Difference(mean, mean, mean, None, None, None)
+        return Difference(mean, None, None, None, None, None)
     with _unwarned():
         test = stats.ttest_ind(a, b, equal_var=False)
     interval = test.confidence_interval(0.95)
