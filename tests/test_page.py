@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from cnnbench import results
 from cnnbench.report.charts import readable
 from cnnbench.report.class_charts import busiest, f1_chart
-from cnnbench.report.cost_chart import Point, pareto_front
+from cnnbench.report.cost_chart import Point, in_lines, pareto_front
 from cnnbench.report.mistakes import data_uri, strips
 from cnnbench.report.page import page, write_page
 from cnnbench.report.study import read_study
@@ -295,3 +295,36 @@ def test_a_width_and_depth_without_a_finished_run_leaves_an_empty_cell(tmp_path)
     html = write_page(read_study([tmp_path]), tmp_path).read_text()
     assert "width 1, depth 2: no finished run" in html
     assert "width 0.5, depth 2: 90.10 %, n = 1" in html
+
+
+def test_long_names_that_differ_at_their_end_stay_apart_in_a_legend(tmp_path):
+    settings = {"optimizer__momentum_of_the_gradient": (0.85, 0.95), "model__normalisation": ("batch", "group")}
+    for number in range(8):
+        changes = {key: values[number >> place & 1] for place, (key, values) in enumerate(settings.items())}
+        write_run(tmp_path / str(number), number // 4, 900 + number, **changes)
+    html = write_page(read_study([tmp_path]), tmp_path).read_text()
+    drawn = re.findall(r"<svg.*?</svg>", html[html.index('id="curve-train-accuracy') :], re.DOTALL)[0]
+    names = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
+    for momentum in (0.85, 0.95):
+        for kind in ("batch", "group"):
+            assert any(kind in name and str(momentum) in name for name in names), names
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("lenet5, width 2", ["lenet5, width 2"]),
+        ("mlp, width 1, depth 1, epochs 20", ["mlp, width 1, depth 1,", "epochs 20"]),
+        ("x" * 40, ["x" * 30, "x" * 10]),
+    ],
+)
+def test_a_name_beside_a_point_breaks_after_a_setting(name, lines):
+    assert in_lines(name).split("\n") == lines
+
+
+def test_an_interval_of_an_accuracy_ends_at_nought_and_a_hundred(tmp_path):
+    for seed, right in enumerate((300, 950)):
+        write_run(tmp_path / str(seed), seed, right)
+    html = write_page(read_study([tmp_path]), tmp_path).read_text()
+    assert "[0.00, 100.00]" in html
+    assert not re.search(r"\[-\d|\[−\d", html)

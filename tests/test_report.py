@@ -406,6 +406,14 @@ def test_names_are_as_long_as_they_must_be(tmp_path):
     assert [run.name for run in read_study([tmp_path]).runs] == ["x/a/0", "b/0", "y/a/0", "1"]
 
 
+def test_the_jobs_of_a_sweep_are_named_alike(tmp_path):
+    for sweep, jobs in (("first", 3), ("second", 1)):
+        for job in range(jobs):
+            write_run(tmp_path / sweep / str(job), job)
+    names = [run.name for run in read_study([tmp_path]).runs]
+    assert names == ["first/0", "first/1", "first/2", "second/0"]
+
+
 def test_folders_without_runs_are_refused(tmp_path):
     with pytest.raises(ValueError, match="'nowhere' is not a folder"):
         read_study([tmp_path.__class__("nowhere")])

@@ -111,6 +111,9 @@ def test_what_the_numbers_do_not_allow_is_none():
     assert estimate([0.5]) == statistics.Estimate(1, 0.5, None, None, None)
     alike = estimate([0.1, 0.1, 0.1])
     assert (alike.mean, alike.std, alike.low, alike.high) == (pytest.approx(0.1), 0, None, None)
+    assert alike.share_bounds == (None, None)
+    wide = estimate([0.6, 0.9])
+    assert (wide.low < 0, wide.high > 1, wide.share_bounds) == (True, True, (0.0, 1.0))
     one = paired([0.75], [0.5])
     assert (one.mean, one.low, one.high, one.p_t, one.effect) == (0.25, None, None, None, None)
     # 0.7 - 0.6 and 0.3 - 0.2 differ in their last bits: rounding is no spread.

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import seaborn as sns
@@ -30,6 +29,7 @@ from cnnbench.report.svg import (
 )  # fmt: skip
 
 MARKS = 40  # epochs of a curve that have a hover value
+LINE = 1.4  # points, the width of a curve
 
 
 @dataclass(frozen=True)
@@ -125,14 +125,21 @@ def curve_chart(name: str, metric: str, unit: str, curves: Sequence[Curve], *, f
     """
     tips = {}
     with drawing():
-        figure = Figure(figsize=(SIZE[0], SIZE[1] + 0.17 * math.ceil(len(curves) / 2)))
+        columns, longest = (2, LABEL) if all(len(curve.short) <= LABEL for curve in curves) else (1, 2 * LABEL)
+        figure = Figure(figsize=(SIZE[0], SIZE[1] + 0.17 * math.ceil(len(curves) / columns)))
         axes = figure.subplots()
         for number, curve in enumerate(curves):
             tips[f"curve{number}"] = _draw_curve(axes, number, curve, unit, factor, 0.18 if len(curves) < 5 else 0.1)
+            axes.plot(  # for the legend
+                [], [], color=SERIES[number], linestyle=DASHES[number], linewidth=LINE, marker=MARKERS[number],
+                markersize=4, label=legible(curve.short, longest),
+            )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch", ylabel=f"{metric} ({unit})")
         if len(curves) > 1:
-            figure.legend(loc="outside lower center", ncols=2, columnspacing=1.4, handletextpad=0.6, handlelength=3)
+            figure.legend(
+                loc="outside lower center", ncols=columns, columnspacing=1.4, handletextpad=0.6, handlelength=3
+            )
     rows = [
         (
             legible(curve.label),
@@ -153,10 +160,8 @@ def _draw_curve(axes: Axes, number: int, curve: Curve, unit: str, factor: float,
     """Draw a line, its band and its marks; returns what the marks say."""
     colour, marker = SERIES[number], MARKERS[number]
     mean, low, high = (factor * np.asarray(values) for values in (curve.mean, curve.low, curve.high))
-    line: dict[str, Any] = {"color": colour, "linestyle": DASHES[number], "linewidth": 1.4}
     axes.fill_between(curve.epochs, low, high, color=colour, alpha=alpha, linewidth=0)
-    axes.plot(curve.epochs, mean, **line)
-    axes.plot([], [], **line, marker=marker, markersize=4, label=legible(curve.short, LABEL))  # for the legend
+    axes.plot(curve.epochs, mean, color=colour, linestyle=DASHES[number], linewidth=LINE)
     few = np.unique(np.linspace(0, len(mean) - 1, min(MARKS, len(mean))).round().astype(int))
     epochs = np.asarray(curve.epochs)[few]
     axes.scatter(epochs, mean[few], marker=marker, s=16, color=colour, zorder=3, gid=f"curve{number}")

@@ -119,7 +119,8 @@ def f1_chart(
 def _draw_f1(labels: tuple[str, str], classes: Sequence[str], scores: Sequence[np.ndarray]) -> tuple[Figure, Tips]:
     tips, rows = {}, np.arange(len(classes))
     with drawing():
-        figure = Figure(figsize=(6.2, 1.1 + 0.21 * len(classes)))
+        columns, longest = (2, 40) if max(map(len, labels)) <= 40 else (1, 80)
+        figure = Figure(figsize=(6.2, 0.9 + 0.2 * (2 // columns) + 0.21 * len(classes)))
         axes = figure.subplots()
         axes.hlines(rows, scores[0].mean(0), scores[1].mean(0), color=GRID, linewidth=3, zorder=1)
         for side, (label, part) in enumerate(zip(labels, scores, strict=True)):
@@ -128,7 +129,7 @@ def _draw_f1(labels: tuple[str, str], classes: Sequence[str], scores: Sequence[n
             axes.hlines(height, low, high, color=colour, linewidth=1)
             axes.scatter(
                 mean, height, marker=MARKERS[side], s=24, color=colour, edgecolor=PAPER, zorder=3, gid=gid,
-                label=legible(label, 40),
+                label=legible(label, longest),
             )  # fmt: skip
             tips[gid] = [
                 f"{label}\n{class_}: F1 {mean[k]:.4f}, seeds {low[k]:.4f} to {high[k]:.4f}, n = {len(part)}"
@@ -138,7 +139,7 @@ def _draw_f1(labels: tuple[str, str], classes: Sequence[str], scores: Sequence[n
         axes.set_ylim(len(classes) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("F1 of the class")
-        figure.legend(loc="outside upper left", ncols=2)
+        figure.legend(loc="outside upper left", ncols=columns)
     return figure, tips
 
 

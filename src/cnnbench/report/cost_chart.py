@@ -1,5 +1,6 @@
 """Accuracy against what it costs: every group with its interval and its seeds, and the Pareto front."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -166,9 +167,10 @@ def _label_points(
     marks = axes.transData.transform([(point.cost, 100 * point.mean) for point in points])
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in marks] + _line_boxes(axes, front)
     for point in labelled:
+        name = in_lines(legible(point.short, 3 * LABEL))
         for dx, dy, across, up in BESIDE:
             text = axes.annotate(
-                legible(point.short, LABEL), (point.cost, 100 * point.mean), (dx, dy), textcoords="offset points",
+                name, (point.cost, 100 * point.mean), (dx, dy), textcoords="offset points",
                 ha=across, va=up, fontsize=7.5,
             )  # fmt: skip
             box = text.get_window_extent()
@@ -178,6 +180,13 @@ def _label_points(
                 taken.append(box)
                 break
             text.remove()
+
+
+def in_lines(name: str) -> str:
+    """`mlp, width 1, depth 1, epochs 2` in lines of at most `LABEL` characters, ended after a setting if possible."""
+    bound = ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in name.split(", "))
+    lines = textwrap.wrap(bound, LABEL, break_on_hyphens=False)
+    return "\n".join(lines).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:

@@ -128,7 +128,8 @@ def _estimate(estimate: Estimate | None, factor: float, digits: int) -> Cell:
     if estimate is None:
         return Cell("–")
     spread = "" if estimate.std is None else f" ± {factor * estimate.std:.{digits}f}"
-    interval = as_interval(estimate.low, estimate.high, lambda value: f"{factor * value:.{digits}f}")
+    low, high = estimate.share_bounds
+    interval = as_interval(low, high, lambda value: f"{factor * value:.{digits}f}")
     return Cell(f"{factor * estimate.mean:.{digits}f}{spread}", interval, estimate.mean)
 
 

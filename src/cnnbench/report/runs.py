@@ -118,15 +118,15 @@ def _natural(path: Path) -> tuple[int, int, str]:
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
-    """The last part of each path, with as many of its parents as tell it from the others."""
-    lengths = [1] * len(paths)
+    """The last part of each path, with as many of its parents as tell it and its neighbours from all others."""
+    lengths = dict.fromkeys((path.parent for path in paths), 1)
     while True:
-        names = ["/".join(path.parts[-length:]) for path, length in zip(paths, lengths, strict=True)]
+        names = ["/".join(path.parts[-lengths[path.parent] :]) for path in paths]
         several = Counter(names)
-        longer = [
-            length + 1 if several[name] > 1 and length < len(path.parts) else length
-            for path, name, length in zip(paths, names, lengths, strict=True)
-        ]
+        unclear = {path.parent for path, name in zip(paths, names, strict=True) if several[name] > 1}
+        longer = {
+            parent: min(length + (parent in unclear), len(parent.parts) + 1) for parent, length in lengths.items()
+        }
         if longer == lengths:
             return names
         lengths = longer

@@ -36,6 +36,13 @@ class Estimate:
     low: float | None
     high: float | None
 
+    @property
+    def share_bounds(self) -> tuple[float, float] | tuple[None, None]:
+        """The interval of a share, such as an accuracy: it ends at 0 and 1, which the t-distribution does not know."""
+        if self.low is None or self.high is None:
+            return None, None
+        return max(0.0, self.low), min(1.0, self.high)
+
 
 @dataclass(frozen=True)
 class Difference:

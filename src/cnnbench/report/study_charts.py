@@ -53,7 +53,7 @@ def points(study: Study, cost: str) -> list[Point]:
         estimate, value = group.accuracy_estimate, getattr(group, cost)
         if estimate is not None and value is not None:
             seeds = list(group.accuracy.values())
-            low, high = estimate.low, estimate.high
+            low, high = estimate.share_bounds
             name = short_name(group, study.axes)
             baseline = group.label == study.baseline
             found.append(Point(group.label, name, value, estimate.mean, low, high, seeds, baseline))

@@ -230,9 +230,10 @@ def spread(values: Estimate | None, factor: float, digits: int) -> str:
 
 def interval(values: Estimate | None, factor: float, digits: int) -> str:
     """Such as `[98.63, 98.94]`, never beyond what a share can be."""
-    if values is None or values.low is None or values.high is None:
+    low, high = values.share_bounds if values else (None, None)
+    if low is None or high is None:
         return ""
-    return f"[{max(0.0, values.low) * factor:.{digits}f}, {min(1.0, values.high) * factor:.{digits}f}]"
+    return f"[{low * factor:.{digits}f}, {high * factor:.{digits}f}]"
 
 
 def average(values: Mapping[int, float], form: str) -> str:

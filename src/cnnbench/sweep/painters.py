@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cnnbench.record import Picture
 
-MOST = 3  # a run has as many pictures
+PICTURES = 3  # of a run; on two cores, too, a process for each: they take turns, and none waits for a long one to end
 
 
 class Painters:
@@ -24,7 +23,7 @@ class Painters:
 
     def __init__(self, count: int, end_with: Callable[[int], None]) -> None:
         fork = multiprocessing.get_context("fork")
-        self._pool = ProcessPoolExecutor(min(count, MOST), fork, initializer=_begin, initargs=(end_with, os.getpid()))
+        self._pool = ProcessPoolExecutor(count, fork, initializer=end_with, initargs=(os.getpid(),))
         self._pool.submit(int).result()  # the first starts them all
 
     def draw(self, pictures: Sequence["Picture"]) -> None:
@@ -41,8 +40,3 @@ class Painters:
         except BrokenProcessPool:  # for want of memory, perhaps: what is drawn already is drawn again
             for picture in pictures:
                 picture()
-
-
-def _begin(end_with: Callable[[int], None], parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with(parent)

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench import interruption
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING
-from cnnbench.sweep.painters import Painters
+from cnnbench.sweep.painters import PICTURES, Painters
 from cnnbench.whole_files import InUse
 
 if TYPE_CHECKING:
@@ -174,8 +174,8 @@ def _do_jobs(stream: BufferedRWPair, request: dict[str, Any], server: int) -> No
     from cnnbench.record import draw_in_turn
 
     draw = draw_in_turn
-    if request.get("alone") and CAN_FORK and cores() > 1:
-        draw = Painters(cores(), end_with).draw
+    if request["alone"] and CAN_FORK and cores() > 1:
+        draw = Painters(PICTURES, end_with).draw
     torch.set_num_threads(request["threads"])
     limit_cores(request["cores"])
     sys.argv = request["argv"]  # what the record of a run calls its command
