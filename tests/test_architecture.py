@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -107,3 +108,10 @@ def test_results_and_report_need_no_torch():
 def test_what_watches_over_a_sweep_needs_no_torch():
     code = "import sys, cnnbench.cli.train, cnnbench.cli.launchers; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_mutant_fits_the_source_as_it_is():
+    groups = tomllib.loads((ROOT / "benchmarks/mutants.toml").read_text())
+    for mutant in [mutant for group in groups.values() for mutant in group]:
+        text = (SOURCE / mutant["file"]).read_text()
+        assert text.count(mutant["old"]) == 1, mutant["removed"]

@@ -87,3 +87,15 @@ def test_a_signal_to_evaluate_leaves_the_run_as_it_was(number, case, faults, tmp
     assert_left_in_order(ended, run, number)
     assert differences(case.folder / "whole", run)[0].startswith("files: evaluations")
     assert RunFolder(run).status()["state"] == "finished"
+
+
+def test_a_signal_before_there_is_a_run_is_told_and_the_same_command_starts_it(case, faults, tmp_path):
+    run = tmp_path / "run"
+    command = ["train", *case.overrides, f"hydra.run.dir={run}"]
+    ended = faults.run(*command, cwd=tmp_path, watch=run, fault=Fault(1, "group", signal.SIGTERM, ".lock"))
+    assert_left_in_order(ended, run, signal.SIGTERM)
+    assert RunFolder(run).status()["state"] == "interrupted"
+    assert "the same command begins it again" in ended.err
+    assert "resume=" not in ended.err
+    assert faults.run(*command, cwd=tmp_path).code == 0
+    assert differences(case.folder / "whole", run) == []

@@ -248,7 +248,8 @@ def _status_of(run: RunFolder, config: Config) -> Iterator[None]:
         _say(run, FAILED, f"{type(told).__name__}: {told}")
         raise told from error
     except BaseException as error:
-        error.args = (f"go on with: cnnbench train resume={run.path}",)
+        begun = (run.path / "config.yaml").exists()
+        error.args = (f"go on with: cnnbench train resume={run.path}" if begun else "the same command begins it again",)
         log.info("interrupted by %s", type(error).__name__)
         _say(run, INTERRUPTED, f"{type(error).__name__}: {error}")
         raise
