@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import struct
 import sys
@@ -745,3 +746,20 @@ def test_a_run_folder_names_the_folder_and_its_options(tmp_path):
     assert config.data.options["background"] == [0, 0, 0]
     assert from_dict(to_dict(config)) == config
     assert Path(config.data.options["path"]) == Path("x y")
+
+
+def test_a_test_set_is_known_by_its_images_wherever_they_lie(tmp_path):
+    def test_set(folder, *more):
+        run = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
+        run.mkdir()
+        command = ["data=image_folder", f"data.path={folder}", "model=mlp", "trainer.epochs=1", *more]
+        return run_job(single(command), run, [])["test_set_sha256"]
+
+    for name in ("one", "other"):
+        for kind in ("cat", "dog"):
+            for number in range(10):
+                draw(tmp_path / name / kind / f"{number}.bmp")
+    shutil.copytree(tmp_path / "one", tmp_path / "elsewhere/one")
+    asked = [(folder, *more) for folder in ("one", "elsewhere/one") for more in ((), ("data.image_size=4",))]
+    assert len({test_set(tmp_path / folder, *more) for folder, *more in asked}) == 1
+    assert test_set(tmp_path / "other") != test_set(tmp_path / "one"), "as many files of the same names and sizes"

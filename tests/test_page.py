@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from cnnbench import results
-from cnnbench.report.charts import readable
+from cnnbench.report.charts import Difference, difference_chart, readable
 from cnnbench.report.class_charts import busiest, f1_chart
 from cnnbench.report.cost_chart import Point, in_lines, pareto_front
 from cnnbench.report.mistakes import data_uri, strips
@@ -218,8 +218,8 @@ def test_the_pareto_front_is_what_no_other_group_dominates(found):
             for other in found
         )
 
-    expected = {(point.cost, point.mean) for point in found if not dominated(point)}
-    assert {(point.cost, point.mean) for point in front} == expected
+    expected = sorted((point.cost, point.mean) for point in found if not dominated(point))
+    assert sorted((point.cost, point.mean) for point in front) == expected, "equals among them"
     assert [point.cost for point in front] == sorted(point.cost for point in front)
 
 
@@ -328,3 +328,27 @@ def test_an_interval_of_an_accuracy_ends_at_nought_and_a_hundred(tmp_path):
     html = write_page(read_study([tmp_path]), tmp_path).read_text()
     assert "[0.00, 100.00]" in html
     assert not re.search(r"\[-\d|\[−\d", html)
+
+
+def test_intervals_are_drawn_whole_or_with_an_arrowhead():
+    def differences(*intervals):
+        return [
+            Difference(f"g{place}", f"g{place}", (low + high) / 2, low, high, "3", "no difference shown")
+            for place, (low, high) in enumerate(intervals)
+        ]
+
+    whole = difference_chart("d", "base", differences((-0.05, 0.05), (-0.04, 0.045), (-0.003, 0.004)), 3)
+    assert "arrowhead" not in whole.note
+    cut = difference_chart("d", "base", differences((-0.9, 0.92), (-0.04, 0.045), (-0.003, 0.004)), 3)
+    assert "An arrowhead: the interval is longer" in cut.note
+
+
+def test_what_stands_in_a_target_column_and_who_has_no_validation_is_said(tmp_path):
+    for number, name in enumerate(("mlp", "lenet5")):
+        run = write_run(tmp_path / name, 0, 900 + number, model__name=name, epochs=(0.5, 0.9))
+        if name == "mlp":
+            rows = [{"epoch": e, "val/accuracy": 0.6 * e, "val/loss": 1 / e, "train/loss": 1 / e} for e in (1, 2)]
+            results.write_csv(run.path / "metrics.csv", rows)
+    html = write_page(read_study([tmp_path], target=0.55), tmp_path).read_text()
+    assert "val/accuracy (or, without a validation split, train/accuracy) ≥ 0.55" in html
+    assert "Without a validation split, and so not in its curves: lenet5." in html

@@ -139,6 +139,8 @@ def test_text_and_state_narrow_a_table(show):
     choose = page.find_element("css selector", "[data-table=runs-table] select")
     choose.find_element("xpath", "option[.='failed']").click()
     assert rows(page, "runs-table", 0) == ["17"]
+    page.find_element("css selector", "[data-table=runs-table] input").send_keys("details")
+    assert rows(page, "runs-table", 0) == [], "what a button says is no text of the run"
 
 
 def test_a_drawer_opens_by_keyboard_and_holds_the_command(show):
@@ -157,8 +159,13 @@ def test_a_drawer_opens_by_keyboard_and_holds_the_command(show):
 
 def test_the_link_to_a_failed_run_opens_its_drawer(show):
     page = show("grid")
+    choose = page.find_element("css selector", "[data-table=runs-table] select")
+    choose.find_element("xpath", "option[.='finished']").click()
+    assert not page.find_element("id", "runs-table-18").is_displayed()
     page.find_element("css selector", ".alert a").click()
     assert "Diverged: the loss is nan" in page.find_element("css selector", "#runs-table-18 .drawer").text
+    count = page.find_element("css selector", "[data-table=runs-table] .count").text
+    assert count.startswith("48 of 48"), "a filter that would hide it is gone"
 
 
 def test_values_appear_on_hover_and_for_the_arrow_keys(show):

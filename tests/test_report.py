@@ -206,6 +206,17 @@ def test_different_test_sets_are_refused_and_named(tmp_path):
     assert note(study, "different test sets")
 
 
+def test_equal_labels_of_other_images_are_another_test_set(tmp_path):
+    for number, hashed in enumerate(("c" * 64, "d" * 64)):
+        run = write_run(tmp_path / str(number), 0, 900 + number, model__name=("mlp", "lenet5")[number])
+        run.write_summary(run.summary() | {"test_set_sha256": hashed})
+    with pytest.raises(ValueError, match=r"different test sets.*cccccccccccc.*dddddddddddd"):
+        read_study([tmp_path], strict=True)
+    study = read_study([tmp_path], strict=False)
+    assert study.mcnemar == []
+    assert all(comparison.p is None for comparison in study.comparisons)
+
+
 def test_a_rerun_on_other_test_images_is_refused_too(tmp_path):
     write_run(tmp_path / "a", 0)
     write_run(tmp_path / "b", 0, test_set="b" * 64)

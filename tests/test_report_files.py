@@ -158,7 +158,7 @@ def test_hostile_names_do_nothing(tmp_path, capsys):
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table[:2]}) == 1
     assert all(not row["optimizer"].startswith("=") for row in read_csv(tmp_path / "out/results.csv"))
     tex = (tmp_path / "out/report.tex").read_text()
-    assert r"{optimizer==cmd\textbar{}\textquotedbl{}/c calc" in tex
+    assert r"{optimizer==cmd\textbar{}\char34{}/c calc" in tex
     show_study(study)
     assert "\x1b[31m" not in capsys.readouterr().out
 
@@ -174,10 +174,15 @@ def test_every_special_character_of_latex_is_escaped(text):
         r"\textgreater{}",
     ):
         rest = rest.replace(command, "")
-    for command in (r"\textbar{}", r"\textquotedbl{}", r"$\pm$", r"$\times$", r"$-$"):
+    for command in (r"\textbar{}", r"\char34{}", r"$\pm$", r"$\times$", r"$-$", "-{}"):
         rest = rest.replace(command, "")
     assert not re.search(r"(?<!\\)[&%$#_{}~^<>|\"]|\\(?![&%$#_{}])", rest)
     assert rest.isprintable()
+
+
+def test_latex_has_minus_signs_and_no_dashes_by_chance():
+    assert escaped("-0.15 [-0.36, +0.05]") == "$-$0.15 [$-$0.36, +0.05]"
+    assert escaped("n-1 --out a---b") == "n-1 -{}-out a-{}-{}-b"
 
 
 def test_latex_has_as_many_cells_in_each_row_as_columns(sweep):

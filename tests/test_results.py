@@ -25,9 +25,13 @@ def test_only_what_a_killed_start_left_is_taken_over(tmp_path):
         (run / name).touch()
     (run / "checkpoints").mkdir()
     assert RunFolder.create(run).path == run
-    for name in ("config.yaml", "notes.txt", "checkpoints/last.safetensors"):
+    for name, words in (
+        ("config.yaml", f"holds a run already.*cnnbench train resume={run}"),
+        ("notes.txt", "exists already"),
+        ("checkpoints/last.safetensors", "exists already"),
+    ):
         (run / name).touch()
-        with pytest.raises(ValueError, match="exists already"):
+        with pytest.raises(ValueError, match=words):
             RunFolder.create(run)
         (run / name).unlink()
     (run / ".lock").unlink()  # a log of somebody else's

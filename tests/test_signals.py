@@ -420,3 +420,9 @@ def test_a_wrong_command_about_signals_ends_with_2_and_writes_nothing(
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_signals_made_otherwise_are_another_test_set():
+    assert made(noise=[0.1, 0.2]).origin == made(noise=[0.1, 0.2]).origin
+    ways = [made(**changes).origin for changes in ({}, {"noise": [0, 0.1]}, {"length": 128}, {"waves_seed": 1})]
+    assert len(set(ways)) == 4

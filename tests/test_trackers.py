@@ -1,6 +1,7 @@
 """Trackers, read back with their own means; what a tracker does never harms the run."""
 
 import json
+import shutil
 import socket
 import struct
 import sys
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from cnnbench.cli import compose
+from cnnbench.config import to_dict
 from cnnbench.job import run_job
 from cnnbench.parts import build_parts
 from cnnbench.results import RunFolder, read_csv
@@ -41,6 +43,29 @@ def tracked(tmp_path_factory):
             run_job(config, path, [], on_epoch=interrupt)
         run_job(config, path, [], resume=True)
     return RunFolder(path)
+
+
+def test_a_tracked_run_can_be_measured_gone_on_with_and_reported(tracked, cnnbench):
+    links = [path for path in tracked.path.rglob("*") if path.is_symlink()]
+    assert links, "W&B makes links of its own, which are what this is about"
+    assert all(path.is_relative_to(tracked.path / "wandb") for path in links)
+    for arguments in (["evaluate", tracked.path], ["train", f"resume={tracked.path}"], ["report", tracked.path]):
+        done = cnnbench(*map(str, arguments))
+        assert done.returncode == 0, done.stderr
+    assert "damaged" not in done.stdout
+
+
+def test_wandb_follows_no_link_that_was_there_before_it(tmp_path, tracked):
+    run, outside = tmp_path / "run", tmp_path / "outside.log"
+    shutil.copytree(tracked.path, run, symlinks=True)
+    outside.write_text("mine")
+    for name in ("debug.log", "debug-internal.log", "latest-run"):
+        (run / "wandb" / name).unlink(missing_ok=True)
+        (run / "wandb" / name).symlink_to(outside)
+    config = compose.single(["logger=wandb", "trainer.epochs=3", *SMALL])
+    with trackers(config.logger.options, run, to_dict(config), resume=True) as logger:
+        logger.log({"epoch": 3, "train/loss": 0.5})
+    assert outside.read_text() == "mine"
 
 
 def test_tensorboard_has_metrics_figures_config_and_tables(tracked):

@@ -1,6 +1,7 @@
 """One run from its config to its finished folder."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -201,7 +202,14 @@ def _tested(test: Evaluation, dataset: Dataset) -> dict[str, Any]:
         **{f"test/{name}": value for name, value in test.scores().items()},
         "test_images": len(dataset.test),
         "test_labels_sha256": _sha256(dataset.test.labels),
+        "test_set_sha256": _test_set(dataset),
     }
+
+
+def _test_set(dataset: Dataset) -> str:
+    """A hash of what says which images a run was tested on; two runs of which it is the same can be compared."""
+    said = [dataset.info.name, dataset.info.class_names, dataset.origin, _sha256(dataset.test.labels)]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def _sha256(labels: Tensor) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Collection
 
 from cnnbench.text import shown_name
 
@@ -69,13 +70,17 @@ def _check_kind(found: os.stat_result, max_bytes: int) -> None:
         raise Refused(f"{found.st_size:,} bytes: accepted are up to {max_bytes:,}")
 
 
-def refuse_links(folder: str | os.PathLike[str]) -> None:
+def refuse_links(folder: str | os.PathLike[str], *, except_in: Collection[str] = ()) -> None:
     """Look for symbolic links below a folder: through one, reading and writing would leave the folder.
+
+    Args:
+        except_in: folders directly below it, whose own links are let be, for nothing is read or written there.
 
     Raises:
         ValueError: naming the first.
     """
-    for inside, folders, files in os.walk(os.fspath(folder)):
+    top = os.fspath(folder)
+    for inside, folders, files in os.walk(top):
         for name in sorted((*folders, *files)):
             path = os.path.join(inside, name)
             if os.path.islink(path):
@@ -83,3 +88,5 @@ def refuse_links(folder: str | os.PathLike[str]) -> None:
                     f"{shown_name(path)} is a symbolic link: a run folder is read and written only as plain files. "
                     "Put what it leads to in its place"
                 )
+        if inside == top:
+            folders[:] = [name for name in folders if name not in except_in]

@@ -29,6 +29,7 @@ from cnnbench.whole_files import LOCK, TEMPORARY, locked, remove_temporary, repl
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 # What a run's folder holds before its config, which makes it a run's.
 BEFORE_CONFIG = {LOCK, "train.log", "checkpoints", "overrides.yaml", "env.json", "status.json"}
+WANDB = "wandb"  # W&B's own folder, which holds links to its logs, and in which nothing else is read or written
 PRUNED = "pruned"  # stopped by a search that saw better ones
 
 
@@ -125,7 +126,7 @@ class RunFolder:
             inner = [child.name for child in sorted(run.path.iterdir()) if (child / "config.yaml").is_file()]
             hint = f" It is a sweep: name one of its runs, such as {run.path / inner[0]}." if inner else ""
             raise ValueError(f"{str(path)!r} is not a run folder: it has no config.yaml.{hint}")
-        refuse_links(run.path)
+        refuse_links(run.path, except_in=[WANDB])
         return run
 
     @classmethod

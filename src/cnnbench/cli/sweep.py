@@ -48,7 +48,7 @@ def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> Non
         log.info("hydra.launcher.n_jobs=%d: there are %d cores here, and jobs will wait for them", at_once, cores())
     jobs = plan((to_dict(job.config), job.overrides) for job in asked.jobs)
     if len(jobs) < len(asked.jobs):
-        log.info("%d of the jobs are the same as others, and are run once", len(asked.jobs) - len(jobs))
+        log.info("%d jobs were asked for, %d of them different: each is run once", len(asked.jobs), len(jobs))
     known = _begun(asked, jobs)
     new = known is None
     if new:
@@ -131,7 +131,7 @@ def _run(
             "jobs": [job.overrides for job in sweep.jobs],
         },
     )
-    log.info("%d jobs in %s", len(jobs), shown(sweep.path))
+    log.info("%d %s in %s", len(jobs), "job" if len(jobs) == 1 else "jobs", shown(sweep.path))
     before = len(sweep.jobs) - len(jobs)
     progress = Progress(sweep, jobs, before=before, axes=asked.axes, at_once=min(at_once, len(jobs)))
     try:

@@ -1,6 +1,7 @@
 """One's own signals from a CSV file: a row a signal, its values and, last, its label."""
 
 import csv
+import hashlib
 import os
 import stat
 from array import array
@@ -75,7 +76,8 @@ def csv_signals(root: str, download: bool, path: str | None, header: bool, test_
             f"class, or another fraction{'; the first row is alone in its class' + NAMES_HINT if alone else ''}"
         )
     info = DatasetInfo("csv_signals", in_channels=1, image_size=signals.shape[-1], class_names=names, dimensions=1)
-    return Source(info, Split(signals[train], labels[train]), Split(signals[test], labels[test]))
+    origin = hashlib.sha256(signals[test].numpy().tobytes()).hexdigest()
+    return Source(info, Split(signals[train], labels[train]), Split(signals[test], labels[test]), origin=origin)
 
 
 def _regular_file(path: str | None) -> Path:

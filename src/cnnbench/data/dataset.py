@@ -116,6 +116,8 @@ class Source:
     Attributes:
         test, val: None where the publisher gives none; `prepare` then cuts them from the training images.
         skipped: what could not be read and was left out, each as its path and the reason.
+        origin: tells its test images from those of others of the same name, wherever they lie and whatever size they
+            are given; empty where the name says it all.
     """
 
     info: DatasetInfo
@@ -123,6 +125,7 @@ class Source:
     test: Split | None
     val: Split | None = None
     skipped: tuple[tuple[str, str], ...] = ()
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ class Dataset:
     Attributes:
         val: None where the source has none and `val_fraction` is 0.
         mean, std: per channel, for pixels scaled to 0…1; what `normalize` subtracts and divides by.
-        skipped: as in `Source`.
+        skipped, origin: as in `Source`.
     """
 
     info: DatasetInfo
@@ -142,6 +145,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     skipped: tuple[tuple[str, str], ...] = ()
+    origin: str = ""
 
 
 def load_source(

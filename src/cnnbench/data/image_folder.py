@@ -4,6 +4,7 @@ Layouts and order: listing.py, listing_csv.py. What a file must be: images.py. W
 pixel_store.py. A set that is larger than `data.memory_limit` stays in its files, and batches are decoded from them.
 """
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -19,13 +20,14 @@ from tqdm import tqdm
 
 from cnnbench.data.dataset import DatasetInfo, Files, Source, Split
 from cnnbench.data.image_files import ImageFiles, Paths, Reader, WrongSize, probed, read_blocks
-from cnnbench.data.images import Decoding
+from cnnbench.data.images import MAX_BYTES, Decoding
 from cnnbench.data.listing import Listing, list_folder
 from cnnbench.data.listing_csv import list_csv
 from cnnbench.data.memory import parse_bytes, total_memory
 from cnnbench.data.pixel_store import Damaged, Stored, Writer, open_store
 from cnnbench.processors import cores
 from cnnbench.registry import register, unknown
+from cnnbench.regular_files import Refused, read_regular
 from cnnbench.text import shown_name
 
 log = logging.getLogger("cnnbench")
@@ -33,6 +35,7 @@ log = logging.getLogger("cnnbench")
 FORMAT = 1  # of what the cache holds; to be raised when the same files would decode to other pixels
 PROBED = 100  # files that are looked at to find out channels and size
 SHOWN = 20  # bad files that an error lists
+READ_FOR_ORIGIN = 16  # files, for those of one size may be as long as one another: bitmaps, say
 ON_BAD_IMAGE = ("fail", "skip")
 
 
@@ -90,7 +93,7 @@ def image_folder(
     _refuse_empty(listing, splits)
     info = DatasetInfo("image_folder", how.channels, how.image_size, listing.class_names)
     left_out = tuple((shown_name(file), reason) for file, reason in skipped)
-    return Source(info, splits["train"], splits.get("test"), splits.get("val"), left_out)
+    return Source(info, splits["train"], splits.get("test"), splits.get("val"), left_out, _origin(listing, paths))
 
 
 def _listing(path: str | None) -> Listing:
@@ -196,6 +199,20 @@ def _key(listing: Listing, reader: Reader) -> str:
     digest.update(reader.paths.content)
     digest.update(reader.paths.ends.tobytes())
     digest.update(listing.versions.tobytes())
+    return digest.hexdigest()
+
+
+def _origin(listing: Listing, paths: Paths) -> str:
+    """Names and sizes of the files that are tested on, or of all where those are cut from them; and some, whole.
+
+    Neither where the folder lies nor what the images decode to, which may depend on the version of a library.
+    """
+    rows = listing.splits.get("test", range(len(listing.paths)))
+    files = [(os.path.basename(listing.paths[row]), int(listing.versions[row, 0])) for row in rows]
+    digest = hashlib.sha256(repr(files).encode(errors="surrogateescape"))
+    for row in rows[:: -(-len(rows) // READ_FOR_ORIGIN)]:
+        with contextlib.suppress(Refused):  # no image, then, and left out of the test
+            digest.update(hashlib.sha256(read_regular(paths[row], MAX_BYTES)).digest())
     return digest.hexdigest()
 
 

@@ -51,7 +51,8 @@ def prepare(
         train, test = resize(train, size), resize(test, size)
         val = None if val is None else resize(val, size)
     mean, std = normalization_constants(normalization, train.shape[0], train.chunks())
-    return Dataset(replace(source.info, image_size=size), train, val, test, mean, std, source.skipped)
+    info = replace(source.info, image_size=size)
+    return Dataset(info, train, val, test, mean, std, source.skipped, source.origin)
 
 
 def _cut(split: Split, name: str, fraction: float, seed: int) -> tuple[Split, Split]:

@@ -61,7 +61,8 @@ def waves(root: str, download: bool, length: int, samples: int, noise: list[floa
     signals += deviations * torch.randn(signals.shape, generator=random)
     test, train = stratified_split(labels, round(TEST_SHARE * samples), generator(waves_seed, "waves/test"))
     info = DatasetInfo("waves", in_channels=1, image_size=length, class_names=tuple(CLASSES), dimensions=1)
-    return Source(info, Split(signals[train], labels[train]), Split(signals[test], labels[test]))
+    origin = f"length={length} samples={samples} noise={[*map(float, noise)]} waves_seed={waves_seed}"
+    return Source(info, Split(signals[train], labels[train]), Split(signals[test], labels[test]), origin=origin)
 
 
 @register("data_shape", "waves")

@@ -1,6 +1,7 @@
 """The charts of groups of runs: differences, learning curves, heatmaps; numbers in, `Chart` out."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,7 +65,8 @@ def difference_chart(name: str, baseline: str, differences: Sequence[Difference]
     Args:
         differences: those to draw, of `total` that there are.
     """
-    figure, tips = _draw_differences(differences)
+    limits = _limits(differences)
+    figure, tips = _draw_differences(differences, limits)
     rows = [
         (legible(d.label), as_points(d.mean), as_interval(d.low, d.high, as_points), d.n, d.verdict)
         for d in differences
@@ -75,13 +77,15 @@ def difference_chart(name: str, baseline: str, differences: Sequence[Difference]
         "Orange diamonds: the test says better or worse; open circles: no difference shown, or no test. Lines: 95 % "
         "interval, not corrected for the number of comparisons; the verdict is."
     )
+    if any(not limits[0] <= 100 * end <= limits[1] for d in differences for end in (d.low, d.high) if end is not None):
+        note += " An arrowhead: the interval is longer than the picture is wide; the table has it in full."
     if len(differences) < total:
         note += f" The {len(differences)} largest of {total} differences."
     header = ("group", "difference, points", "95 % interval", "n", "verdict")
     return chart(figure, name, title, summary, note, header, rows, tips)
 
 
-def _draw_differences(differences: Sequence[Difference]) -> tuple[Figure, Tips]:
+def _draw_differences(differences: Sequence[Difference], limits: tuple[float, float]) -> tuple[Figure, Tips]:
     tips = {}
     with drawing():
         figure = Figure(figsize=(SIZE[0] * 1.35, 1.1 + 0.24 * len(differences)))
@@ -101,15 +105,22 @@ def _draw_differences(differences: Sequence[Difference]) -> tuple[Figure, Tips]:
                 tips[gid] = [_told(differences[place]) for place in places]
         axes.set_yticks(range(len(differences)), [legible(d.short, 44) for d in differences])
         axes.set_ylim(len(differences) - 0.5, -0.5)
-        axes.set_xlim(_limits(differences))
+        left, right = limits
+        axes.set_xlim(left, right)
+        for place, d in enumerate(differences):
+            for end, side, arrow in ((d.low, left, "<"), (d.high, right, ">")):
+                if end is not None and not left <= 100 * end <= right:
+                    axes.plot(side, place, arrow, color=SERIES[0], markersize=4.5, clip_on=False)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("difference in test accuracy (percentage points)")
     return figure, tips
 
 
 def _limits(differences: Sequence[Difference]) -> tuple[float, float]:
-    """From where to where the axis runs: zero and every interval, none beyond three times the largest mean."""
-    reach = 3 * max(abs(d.mean) for d in differences) or 0.01
+    """From where to where the axis runs: zero and every mean and interval, unless an interval is unlike the others."""
+    widest = [max(abs(d.low), abs(d.high)) for d in differences if d.low is not None and d.high is not None]
+    usual = 1.5 * statistics.median(widest) if widest else 0.0
+    reach = max(3 * max(abs(d.mean) for d in differences), usual) or 0.01
     ends = [0.0, *(v for d in differences for v in (d.low, d.mean, d.high) if v is not None)]
     low, high = max(min(ends), -reach), min(max(ends), reach)
     room = 0.05 * (high - low) or 0.01

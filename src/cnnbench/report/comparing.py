@@ -166,7 +166,7 @@ def _filled(comparison: Comparison, found: statistics.Difference, effect_name: s
 
 
 def _hashes(group: Group) -> dict[int, str]:
-    return {run.seed: run.summary["test_labels_sha256"] for run in group.runs if run.seed is not None}
+    return {run.seed: run.test_set for run in group.runs if run.seed is not None}
 
 
 def _judge(comparison: Comparison, values: Sequence[float], family: int) -> None:
@@ -240,7 +240,7 @@ def mcnemar_tests(groups: Sequence[Group], comparisons: Sequence[Comparison]) ->
     made, notes = [], []
     kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # the baseline's, which every comparison needs
     for a, b in pairs:
-        if a.summary["test_labels_sha256"] != b.summary["test_labels_sha256"]:
+        if a.test_set != b.test_set:
             continue  # the study has a note of that
         try:
             if b.name not in kept:

@@ -61,7 +61,8 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
     """The groups for which no other is at least as accurate at no higher cost, and better in one; cheapest first."""
     front: list[Point] = []
     for point in sorted(points, key=lambda point: (point.cost, -point.mean)):
-        if not front or point.mean > front[-1].mean:
+        equal = front and (point.cost, point.mean) == (front[-1].cost, front[-1].mean)
+        if not front or equal or point.mean > front[-1].mean:
             front.append(point)
     return front
 

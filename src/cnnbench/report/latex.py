@@ -1,5 +1,7 @@
 """A study's tables for a paper: `report.tex`, to be put in with \\input; needs the package booktabs."""
 
+import re
+
 from cnnbench.report.study import Study
 from cnnbench.report.tables import Table, comparisons, headline
 from cnnbench.text import printable
@@ -11,7 +13,7 @@ SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\char34{}",  # \textquotedbl is not in LaTeX's default encoding
     "±": r"$\pm$",
     "×": r"$\times$",
     "−": r"$-$",
@@ -34,8 +36,10 @@ def latex(study: Study) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that LaTeX sets as it is."""
-    return "".join(SPECIAL.get(character, character) for character in printable(text))
+    """Text that LaTeX sets as it is, negative numbers with a minus."""
+    minus = re.sub(r"(?<!\w)-(?=\d)", "−", printable(text))
+    text = "".join(SPECIAL.get(character, character) for character in minus)
+    return re.sub("-(?=-)", "-{}", text)  # two would be set as a dash
 
 
 def _set(table: Table, caption: str, left_out: tuple[str, ...]) -> str:

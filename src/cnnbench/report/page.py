@@ -158,7 +158,8 @@ def _groups_note(study: Study) -> str:
     if study.baseline:
         said.append(f"Differences are from {legible(study.baseline)}; p is corrected by Holm’s method.")
     if study.target is not None:
-        metric = next((group.target_metric for group in study.groups if group.target_metric), "accuracy")
+        metrics = sorted({group.target_metric for group in study.groups if group.target_metric}, reverse=True)
+        metric = " (or, without a validation split, ".join(metrics) + ")" * (len(metrics) - 1) or "accuracy"
         said.append(
             f"Target: the first epoch with {metric} ≥ {study.target:g}, median over seeds, and how many reached it."
         )

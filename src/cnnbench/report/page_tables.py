@@ -169,7 +169,7 @@ def figures_of(comparison: Comparison) -> str:
     tests = {"sign-flip": comparison.p_flip, "paired t" if comparison.kind == "paired" else "Welch’s t": comparison.p_t}
     parts += [f"{name} p {_equals(p_text(p))}" for name, p in tests.items() if p is not None]
     if comparison.effect is not None:
-        parts.append(f"{comparison.effect_name} = {comparison.effect:.2f}")
+        parts.append(f"{comparison.effect_name} = {comparison.effect:.2f}".replace("-", "−"))
     return " · ".join(parts)
 
 

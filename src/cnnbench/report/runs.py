@@ -58,6 +58,12 @@ class Run:
         """Whether its result is an accuracy; a run that reconstructs images has none."""
         return "test/accuracy" in self.summary
 
+    @property
+    def test_set(self) -> str:
+        """A hash that two finished runs share which were tested on the same images; before there was one, of labels."""
+        hashed = self.summary.get("test_set_sha256") or self.summary["test_labels_sha256"]
+        return str(hashed)
+
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of `metrics.csv`, one an epoch; none before the first epoch has ended."""
         return self.folder.metrics() if (self.path / "metrics.csv").is_file() else []
@@ -198,7 +204,12 @@ def checked(summary: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def is_number(value: Any) -> bool:
     """Whether a value from a file is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of 400 digits
+        return False
 
 
 def _seed(config: Mapping[str, Any], path: Path) -> int:

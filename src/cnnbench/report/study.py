@@ -106,7 +106,7 @@ def _test_sets(groups: Sequence[Group]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for group in groups:
         for run in group.runs:
-            found[run.summary["test_labels_sha256"]].append(run.name)
+            found[run.test_set].append(run.name)
     return dict(found)
 
 
@@ -114,18 +114,15 @@ def _conflict(runs: Sequence[Run]) -> str | None:
     """Which runs are on which test set, if not all on one; a split cut by the seed differs by seed alone."""
     by_seed, by_group, by_hash = defaultdict(set), defaultdict(set), defaultdict(list)
     for run in (run for run in runs if run.summary):
-        labels = run.summary["test_labels_sha256"]
-        by_seed[run.seed].add(labels)
-        by_group[run.group].add(labels)
-        by_hash[labels].append(run)
-    cut_by_seed = all(len(labels) == 1 for labels in by_seed.values()) and any(
-        len(labels) > 1 for labels in by_group.values()
-    )
+        by_seed[run.seed].add(run.test_set)
+        by_group[run.group].add(run.test_set)
+        by_hash[run.test_set].append(run)
+    cut_by_seed = all(len(sets) == 1 for sets in by_seed.values()) and any(len(sets) > 1 for sets in by_group.values())
     if len(by_hash) < 2 or cut_by_seed:
         return None
-    sets = [f"{labels[:12]} ({_of(several[0])}): {names_of(several)}" for labels, several in by_hash.items()]
+    sets = [f"{hashed[:12]} ({_of(several[0])}): {names_of(several)}" for hashed, several in by_hash.items()]
     more = f" and {len(sets) - MOST_SETS} more" if len(sets) > MOST_SETS else ""
-    return f"Runs on different test sets are not compared. Test labels by SHA-256: {'; '.join(sets[:MOST_SETS])}{more}."
+    return f"Runs on different test sets are not compared. Test sets by SHA-256: {'; '.join(sets[:MOST_SETS])}{more}."
 
 
 def _of(run: Run) -> str:
@@ -189,7 +186,7 @@ def _without(groups: Sequence[Group]) -> list[str]:
     silent = [group.label for group in groups if not group.accuracy]
     if silent:
         notes.append(f"Without classes there is no accuracy to compare: {', '.join(silent[:8])}.")
-    if any(len({run.summary["test_labels_sha256"] for run in group.runs}) > 1 for group in groups):
+    if any(len({run.test_set for run in group.runs}) > 1 for group in groups):
         notes.append("The test images were drawn by the seed: each seed has a test set of its own.")
     for key, name in (("torch", "versions of torch"), ("cnnbench", "versions of cnnbench"), ("cpu", "processors")):
         values = {str(run.environment.get(key)) for group in groups for run in group.runs if run.environment.get(key)}

@@ -67,7 +67,7 @@ def cost_charts(study: Study) -> tuple[list[Chart], str]:
         found = points(study, key)
         if found:
             charts.append(cost_chart(f"accuracy-{key}", name, found))
-            front = [f"{point.short} ({as_percent(point.mean)})" for point in pareto_front(found)]
+            front = [f"{legible(point.short, 60)} ({as_percent(point.mean)})" for point in pareto_front(found)]
             fronts[name] = "; ".join([*front[:6], *([f"{len(front) - 6} more"] if len(front) > 6 else [])])
     if len(fronts) == 2 and len(set(fronts.values())) == 1:
         fronts = {"parameters and by MACs": fronts["MACs"]}
@@ -115,11 +115,19 @@ def learning_curves(study: Study) -> tuple[list[Chart], str]:
                 name = f"{'training' if split == 'train' else 'validation'} {metric}"
                 charts.append(curve_chart(f"curve-{split}-{metric}", name, unit_shown, curves, factor=factor))
     note = "Of training and, where there is one, validation: the test images are looked at only once, after training."
+    without = [group for group in groups[: len(SERIES)] if not _validated(rows[group.label])]
+    if 0 < len(without) < len(groups[: len(SERIES)]):
+        names = ", ".join(legible(short_name(group, study.axes), 60) for group in without)
+        note += f" Without a validation split, and so not in its curves: {names}."
     if len(groups) > len(SERIES):
         note += (
             f" Drawn are {len(SERIES)} of {len(groups)} groups: the baseline and those of the highest mean accuracy."
         )
     return charts, note
+
+
+def _validated(runs: Sequence[Sequence[dict[str, Any]]]) -> bool:
+    return any(is_number(row.get("val/loss")) for run in runs for row in run)
 
 
 def _rows(run: Run) -> list[dict[str, Any]]:

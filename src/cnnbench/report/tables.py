@@ -192,8 +192,9 @@ def _group_row(group: Group, study: Study, comparison: Comparison | None) -> dic
         "depth": group.depth,
     }
     for name, values in (("accuracy", group.accuracy_estimate), ("f1_macro", group.f1_estimate)):
-        for part in ("mean", "std", "low", "high"):
-            row[f"{name}_{part}"] = getattr(values, part) if values else None
+        low, high = values.share_bounds if values else (None, None)
+        row |= {f"{name}_mean": values.mean if values else None, f"{name}_std": values.std if values else None}
+        row |= {f"{name}_low": low, f"{name}_high": high}
     for name, figures in (
         ("loss", group.loss),
         ("seconds", group.seconds),

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from cnnbench.registry import register, unknown
@@ -18,6 +19,7 @@ class _WandB:
         import wandb
 
         self.run, self.wandb = run, wandb
+        _unlink_links(run.folder / "wandb")
         settings = wandb.Settings(
             silent=True,
             console="off",
@@ -25,6 +27,7 @@ class _WandB:
             save_code=False,
             x_disable_stats=True,
             x_save_requirements=False,
+            symlink=False,
         )
         self.handle = wandb.init(
             project=project,
@@ -56,6 +59,13 @@ class _WandB:
     def close(self, state: str) -> None:
         self.handle.finish(exit_code=0 if state == FINISHED else 1)
         self.wandb.teardown()  # ends its process
+
+
+def _unlink_links(folder: Path) -> None:
+    """W&B shall write into no file that somebody's link in the run folder leads to."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_symlink():
+            path.unlink()
 
 
 @register("logger", "wandb")

@@ -33,7 +33,9 @@ function makeFilter(controls) {
     const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
     let visible = 0;
     for (const body of table.tBodies) {
-      const found = words.every((word) => body.rows[0].textContent.toLowerCase().includes(word))
+      const cells = [...body.rows[0].cells].filter((cell) => !cell.querySelector(".open"));
+      const said = cells.map((cell) => cell.textContent.toLowerCase()).join(" ");
+      const found = words.every((word) => said.includes(word))
         && (!choice.value || body.dataset.choice === choice.value);
       body.hidden = !found;
       visible += found;
@@ -43,6 +45,12 @@ function makeFilter(controls) {
   text.addEventListener("input", update);
   choice.addEventListener("change", update);
   update();
+}
+
+function showRow(row) { // whatever is filtered
+  const controls = document.querySelector(`.controls[data-table="${row.closest("table").id}"]`);
+  for (const field of controls.querySelectorAll("input, select")) field.value = "";
+  controls.querySelector("input").dispatchEvent(new Event("input"));
 }
 
 function openDrawer(button, open) {
@@ -102,7 +110,11 @@ document.querySelectorAll(".open").forEach((button) => {
   button.addEventListener("click", () => openDrawer(button, button.getAttribute("aria-expanded") !== "true"));
 });
 document.querySelectorAll("a[data-run]").forEach((link) => {
-  link.addEventListener("click", () => openDrawer(document.querySelector(`${link.getAttribute("href")} .open`), true));
+  link.addEventListener("click", () => {
+    const button = document.querySelector(`${link.getAttribute("href")} .open`);
+    showRow(button);
+    openDrawer(button, true);
+  });
 });
 document.querySelectorAll("#pair-choice").forEach(choosePair);
 document.querySelectorAll(".chart svg").forEach(giveTips);
