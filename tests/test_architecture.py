@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "record": BASE | {"data", "metrics", "training", "report"},
     "parts": BASE | {"config", "data", "models", "training", "trackers", "analysis"},
     "resume": {"config", "registry", "training"},
-    "exhaustion": {"config"},
+    "exhaustion": {"config", "results"},
     "loaded": BASE | {"config", "data", "processors"},
     "job": BASE | {"config", "data", "training", "trackers", "parts", "record", "resume", "exhaustion"},
     "tuning": BASE | {"config", "data", "training", "job", "registry", "typed", "interruption", "whole_files"},

@@ -144,6 +144,14 @@ def test_where_there_are_no_hard_links_the_last_checkpoint_becomes_the_previous_
     assert names == {"last": 3, "previous": 2, "epoch_0002": 2, "epoch_0003": 3}
 
 
+def test_the_latest_epochs_are_kept_however_many_digits_they_have(tmp_path):
+    (tmp_path / "epoch_mine.safetensors").write_text("somebody's")
+    for epoch in range(9998, 10003):
+        checkpoint.save(tmp_path, "last", tensors={}, record={"epoch": epoch})
+        checkpoint.keep_epoch(tmp_path, epoch, keep=2)
+    assert {path.stem for path in tmp_path.iterdir()} == {"last", "epoch_10001", "epoch_10002", "epoch_mine"}
+
+
 def test_a_compiled_models_names_are_those_of_the_plain_one():
     model = network()
     wrapped = nn.ModuleDict({"module": nn.ModuleDict({"_orig_mod": model})})

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import signal
 import struct
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 from cnnbench import __version__
 from cnnbench.cli import choices, compose
 from cnnbench.config import from_dict
-from cnnbench.results import RunFolder
+from cnnbench.results import RunFolder, go_on
 from conftest import assert_same_tensors
 
 QUICK = ["trainer.epochs=1", "data.train_limit=200"]
@@ -219,6 +220,44 @@ def test_the_folder_of_a_run_is_refused_with_how_to_go_on(cnnbench, tmp_path):
     assert f"{run} holds a run already" in done.stderr
     assert f"cnnbench train resume={run}" in done.stderr
     assert (run / "config.yaml").read_bytes() == config
+
+
+def shell(command, cwd):
+    command = command.replace("cnnbench", f"{sys.executable} -m cnnbench")
+    return subprocess.run(["bash", "-c", command], cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full", "2> >(true)", "<&- >&- 2>&-", ">&-"])
+def test_a_run_is_not_lost_where_nothing_can_be_said(streams, tmp_path):
+    done = shell(f"cnnbench train {' '.join(QUICK)} hydra.run.dir=run {streams}", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert RunFolder(tmp_path / "run").status()["state"] == "finished"
+    assert "epoch 1/1" in (tmp_path / "run/train.log").read_text()
+
+
+def test_a_table_is_printed_in_any_encoding(tmp_path):
+    done = shell(f"PYTHONIOENCODING=ascii cnnbench train {' '.join(QUICK)} -m seed=0,1 hydra.sweep.dir=sweep", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy %" in done.stdout
+    assert done.stdout.splitlines()[-1] == "sweep"
+
+
+def test_a_folder_that_cannot_be_written_down_and_one_that_is_gone_are_refused(tmp_path):
+    name = os.fsdecode(b"r\xfen")
+    done = shell(f"cnnbench train {' '.join(QUICK)} hydra.run.dir=\\'{name}\\'", tmp_path)
+    assert done.returncode == 2
+    assert "what a run writes down is UTF-8, and this path is not" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    done = shell(f"mkdir gone; cd gone; rmdir ../gone; cnnbench train {' '.join(QUICK)}", tmp_path)
+    assert done.returncode == 2
+    assert "the current folder does not exist any more" in done.stderr
+
+
+def test_what_is_said_to_go_on_can_be_given_to_a_shell(tmp_path):
+    folder = tmp_path / "a 'b' $(touch c)"
+    assert go_on("train", folder).startswith("cnnbench train ")
+    assert shlex.split(go_on("train", folder)) == ["cnnbench", "train", f"resume={folder}"]
+    assert go_on("train", tmp_path / "plain") == f"cnnbench train resume={tmp_path / 'plain'}"
 
 
 def test_two_runs_of_one_second_get_folders_of_their_own(tmp_path):

@@ -45,7 +45,9 @@ def test_joblib_loses_a_killed_job_alone_saves_the_others_when_told_to_stop_and_
     arguments = [*JOBS[:-1], "seed=0,1,2", "trainer.epochs=100", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     arguments += ["hydra.sweep.dir=sweep", "data.root=data"]
     command = [sys.executable, "-m", "cnnbench", *arguments]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         deadline = time.monotonic() + 120
         while not all((tmp_path / "sweep" / name / "metrics.csv").exists() for name in "01"):
             assert time.monotonic() < deadline, "two jobs are to run side by side"
@@ -54,9 +56,10 @@ def test_joblib_loses_a_killed_job_alone_saves_the_others_when_told_to_stop_and_
         while not (tmp_path / "sweep/2/metrics.csv").exists():
             assert time.monotonic() < deadline, "the next job is to take its place"
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGTERM)  # to all of them, as `timeout` and Slurm do
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    assert process.returncode == 143, errors
+    assert not list((tmp_path / "sweep").rglob(".*.tmp"))
     before = states(tmp_path / "sweep")
     assert before[0] == "failed"
     assert set(before[1:]) <= {"interrupted", "finished"}

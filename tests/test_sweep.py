@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -374,6 +376,96 @@ def test_a_restart_in_a_folder_of_ones_choice_renames_what_is_there(tmp_path):
     made(tmp_path / "sweep", *QUICK)
     assert sweeps.set_aside(tmp_path / "sweep") == tmp_path / "sweep_before_2"
     assert not (tmp_path / "sweep").exists()
+
+
+def test_a_sweep_that_is_being_run_is_not_renamed(tmp_path, monkeypatch, capsys):
+    sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
+    arguments = [*QUICK, "-m", "seed=0,1", "hydra.sweep.dir=sweep", "sweep.restart=true"]
+    with sweeps.locked(sweep.path):
+        assert entered(monkeypatch, tmp_path, *arguments) == 2
+    assert "is in use by another process" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
+
+
+def swap(written, *names):
+    for job, name in zip(written["jobs"], names, strict=False):
+        job["name"] = name
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda written: swap(written, "../victim"), "a job is called '../victim'"),
+        (lambda written: swap(written, "/tmp/victim"), "a job is called '/tmp/victim'"),
+        (lambda written: swap(written, 0), "damaged"),
+        (lambda written: swap(written, "1", "1"), "does not hold the jobs that were asked for"),
+        (lambda written: written["jobs"].pop(), "does not hold the jobs that were asked for"),
+        (lambda written: written["jobs"][0]["config"].update(seed=7), "not the one that its hash was made of"),
+        (lambda written: written["jobs"][0].update(hash="0" * 64), "not the one that its hash was made of"),
+        (lambda written: written["jobs"][0].update(config=[]), "damaged"),
+        (lambda written: written.pop("command"), "it lacks 'command'"),
+        (lambda written: written["jobs"][0].pop("overrides"), "overrides"),
+    ],
+)
+def test_a_list_of_jobs_that_is_damaged_or_leads_elsewhere_is_refused(change, why, tmp_path):
+    path = made(tmp_path / "sweep", *QUICK, "seed=0,1").path
+    written = json.loads((path / sweeps.JOBS).read_text())
+    change(written)
+    (path / sweeps.JOBS).write_text(json.dumps(written))
+    with pytest.raises(ValueError, match=re.escape(why)):
+        SweepFolder(path)
+
+
+def test_a_link_in_the_place_of_a_job_is_refused(tmp_path, monkeypatch, capsys):
+    sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim/diary.txt").write_text("precious")
+    (sweep.path / "0").symlink_to("../victim")
+    assert entered(monkeypatch, tmp_path, *QUICK, "-m", "seed=0,1", "hydra.sweep.dir=sweep") == 2
+    assert "0 is a symbolic link" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "victim").iterdir()] == ["diary.txt"]
+
+
+def test_signals_to_all_processes_of_a_sweep_save_its_job_and_end_nothing(tmp_path):
+    command = [sys.executable, "-m", "cnnbench", "train", *QUICK, "trainer.epochs=300", "-m", "seed=0,1"]
+    command.append("hydra.sweep.dir=sweep")
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "sweep/0/checkpoints/last.safetensors").exists():
+            assert time.monotonic() < deadline, "no checkpoint appeared"
+            time.sleep(0.02)
+        job = json.loads((tmp_path / "sweep/0/status.json").read_text())["pid"]
+        server = int(Path(f"/proc/{job}/stat").read_text().rpartition(")")[2].split()[1])
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            os.kill(server, number)
+        os.kill(job, signal.SIGUSR1)
+        while "saved after epoch" not in (tmp_path / "sweep/0/train.log").read_text():
+            assert time.monotonic() < deadline, "SIGUSR1 saves"
+            time.sleep(0.02)
+        assert RunFolder(tmp_path / "sweep/0").status()["state"] in (RUNNING, FINISHED)
+        process.kill()
+        process.wait()
+    while not is_gone(server):
+        assert time.monotonic() < deadline, "the server ends with the sweep"
+        time.sleep(0.02)
+
+
+def test_what_a_killed_sweep_left_in_the_temporary_folder_goes_with_the_next_one(tmp_path, monkeypatch):
+    with tempfile.TemporaryDirectory(dir="/tmp") as place, Server() as living, Server() as killed, Server() as later:
+        monkeypatch.setattr(tempfile, "tempdir", place)
+        for one in (living, killed):
+            one.start()
+            while not Path(one.address).exists():
+                time.sleep(0.02)
+        os.killpg(killed._process.pid, signal.SIGKILL)
+        killed._process.wait()
+        other = Path(place, "cnnbench-somebodys")
+        other.mkdir()
+        for folder in Path(place).iterdir():
+            os.utime(folder, (0, 0))
+        later.start()
+        left = {path.name for path in Path(place).iterdir() if path.name.startswith("cnnbench-")}
+        assert left == {Path(living.address).parent.name, other.name, Path(later.address).parent.name}
 
 
 def test_nothing_is_lost_or_doubled_when_jobs_and_the_sweep_itself_are_killed(tmp_path, monkeypatch):

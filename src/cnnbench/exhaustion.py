@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from cnnbench.config import Config
+from cnnbench.results import go_on
 
 NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
@@ -26,7 +27,7 @@ def explained(error: Exception, folder: Path, config: Config) -> Exception:
         )
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         where = f"{error.filename}: " if error.filename else ""
-        help_ = f"What was saved before is intact: free some space, then go on with: cnnbench train resume={folder}"
+        help_ = f"What was saved before is intact: free some space, then go on with: {go_on('train', folder)}"
         return OSError(error.errno, f"{where}{error.strerror}. {help_}")
     return error
 

@@ -28,7 +28,7 @@ from cnnbench.record import (
     record_skipped,
 )
 from cnnbench.reproducibility import environment, set_deterministic
-from cnnbench.results import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder
+from cnnbench.results import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder, go_on
 from cnnbench.resume import fingerprint
 from cnnbench.text import printable_lines
 from cnnbench.trackers import Trackers, trackers
@@ -257,7 +257,7 @@ def _status_of(run: RunFolder, config: Config) -> Iterator[None]:
         raise told from error
     except BaseException as error:
         begun = (run.path / "config.yaml").exists()
-        error.args = (f"go on with: cnnbench train resume={run.path}" if begun else "the same command begins it again",)
+        error.args = (f"go on with: {go_on('train', run.path)}" if begun else "the same command begins it again",)
         log.info("interrupted by %s", type(error).__name__)
         _say(run, INTERRUPTED, f"{type(error).__name__}: {error}")
         raise

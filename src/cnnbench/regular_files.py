@@ -74,13 +74,12 @@ def refuse_links(folder: str | os.PathLike[str], *, except_in: Collection[str] =
     """Look for symbolic links below a folder: through one, reading and writing would leave the folder.
 
     Args:
-        except_in: folders directly below it, whose own links are let be, for nothing is read or written there.
+        except_in: names of folders whose own links are let be, for nothing is read or written there.
 
     Raises:
         ValueError: naming the first.
     """
-    top = os.fspath(folder)
-    for inside, folders, files in os.walk(top):
+    for inside, folders, files in os.walk(os.fspath(folder)):
         for name in sorted((*folders, *files)):
             path = os.path.join(inside, name)
             if os.path.islink(path):
@@ -88,5 +87,4 @@ def refuse_links(folder: str | os.PathLike[str], *, except_in: Collection[str] =
                     f"{shown_name(path)} is a symbolic link: a run folder is read and written only as plain files. "
                     "Put what it leads to in its place"
                 )
-        if inside == top:
-            folders[:] = [name for name in folders if name not in except_in]
+        folders[:] = [name for name in folders if name not in except_in]

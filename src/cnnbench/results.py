@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -31,6 +32,11 @@ RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "inter
 BEFORE_CONFIG = {LOCK, "train.log", "checkpoints", "overrides.yaml", "env.json", "status.json"}
 WANDB = "wandb"  # W&B's own folder, which holds links to its logs, and in which nothing else is read or written
 PRUNED = "pruned"  # stopped by a search that saw better ones
+
+
+def go_on(command: str, folder: Path) -> str:
+    """What a shell is to be given to go on with a run, or with a study."""
+    return f"cnnbench {command} {shlex.quote(f'resume={folder}')}"
 
 
 def create_folder(path: Path) -> Path:
@@ -141,7 +147,7 @@ class RunFolder:
             return cls(path.resolve())
         if (path / "config.yaml").is_file():
             raise ValueError(
-                f"{path} holds a run already: name another folder, or go on with it by: cnnbench train resume={path}"
+                f"{path} holds a run already: name another folder, or go on with it by: {go_on('train', path)}"
             )
         return cls(create_folder(path))
 

@@ -1,5 +1,8 @@
 """The commands and their options. Each imports what it needs when it runs, so that help and completion are instant."""
 
+import codecs
+import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -8,8 +11,9 @@ import typer
 
 import cnnbench
 from cnnbench.cli.choices import LISTED, complete_override, complete_tuning, list_choices
-from cnnbench.cli.errors import exit_codes
+from cnnbench.cli.errors import WRONG, exit_codes, leave
 
+REPLACED = "cnnbench.replaced"  # how what an encoding lacks is written
 OVERRIDES_HELP = "Hydra overrides such as model=mlp trainer.epochs=5; `cnnbench list models` shows names."
 TUNE_HELP = "tune=SPACE, tune.trials=N, tune.workers=N and the like, and overrides of every trial as for train."
 
@@ -30,12 +34,40 @@ Overrides = Annotated[
 
 def main() -> NoReturn:
     """Run the command line; `--debug` may stand anywhere."""
+    _have_streams()
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        leave("error: the current folder does not exist any more: change to another one", WRONG)
     arguments = sys.argv[1:]
     if "--debug" in arguments:
         exit_codes.debug = True
         sys.argv[1:] = [argument for argument in arguments if argument != "--debug"]
     app(prog_name="cnnbench")
     raise SystemExit(0)
+
+
+def _have_streams() -> None:
+    """Standard streams that were closed lead nowhere, and characters that the encoding lacks become question marks."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+            os.set_inheritable(opened, True)
+            setattr(sys, name, os.fdopen(opened, "r" if descriptor == 0 else "w", encoding="utf-8"))
+    codecs.register_error(REPLACED, _replaced)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors=REPLACED)
+
+
+def _replaced(error: UnicodeError) -> tuple[bytes, int]:
+    """The bytes of a file's name that is not UTF-8 stay what they are; other characters become `?`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    codes = map(ord, error.object[error.start : error.end])
+    return bytes(code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else ord("?") for code in codes), error.end
 
 
 def _version(wanted: bool) -> None:

@@ -1,6 +1,7 @@
 """Hydra: from overrides to checked configs, one for a run or one for each job of a sweep."""
 
 import copy
+import os
 import re
 import secrets
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from cnnbench import config as schema
 from cnnbench.cli.choices import config_dir, groups
 from cnnbench.cli.unknown_keys import explained
 from cnnbench.config import Config
+from cnnbench.text import shown_name
 
 OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 ConfigStore.instance().store(name="defaults", node=schema.default_dict(), provider="cnnbench")
@@ -99,7 +101,7 @@ def request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
         if not is_sweep:
             if asked.restart:
                 raise ValueError("sweep.restart=true is for sweeps: add -m or sweep.seeds=N")
-            return Request([_job(overrides, parsed)], Path(base.hydra.run.dir), [], False, base)
+            return Request([_job(overrides, parsed)], _folder(base.hydra.run.dir), [], False, base)
         named_afresh = "${run_id:}" in str(OmegaConf.to_container(base.hydra.sweep, resolve=False)["dir"])  # type: ignore[call-overload,index]
         if OmegaConf.is_interpolation(base, "name"):
             base.name = "sweep"  # the default names one model and one dataset, and a sweep may have several
@@ -107,7 +109,21 @@ def request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
         jobs = _jobs([str(o.input_line) for o in parsed if o.is_hydra_override()], task)
         last = {o.get_key_element(): o for o in task}
         axes = [key.lstrip("+") for key, o in last.items() if o.is_sweep_override()]
-        return Request(jobs, Path(base.hydra.sweep.dir), axes, True, base, named_afresh, asked.restart)
+        return Request(jobs, _folder(base.hydra.sweep.dir), axes, True, base, named_afresh, asked.restart)
+
+
+def _folder(said: str) -> Path:
+    """Where a run or a sweep is to go.
+
+    Raises:
+        ValueError: its files could not hold its name.
+    """
+    whole = os.path.abspath(said)
+    try:
+        whole.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{shown_name(whole)}: what a run writes down is UTF-8, and this path is not") from None
+    return Path(said)
 
 
 def _sweep_asked(base: DictConfig, parsed: Sequence[Override]) -> schema.SweepConfig:

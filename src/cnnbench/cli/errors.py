@@ -3,9 +3,11 @@
 0 done · 1 a run failed · 2 the command was wrong · 130 interrupted, resumable · 143 terminated, resumable.
 """
 
+import contextlib
 import sys
 import traceback
 from types import TracebackType
+from typing import NoReturn
 
 from cnnbench import interruption
 from cnnbench.interruption import Terminated
@@ -38,21 +40,23 @@ class exit_codes:
         if self.debug:
             traceback.print_exception(error)
         if isinstance(error, KeyboardInterrupt):
-            _leave(f"interrupted{_shown(error)}", INTERRUPTED)
+            leave(f"interrupted{_shown(error)}", INTERRUPTED)
         if isinstance(error, Terminated):
-            _leave(f"terminated{_shown(error)}", TERMINATED)
+            leave(f"terminated{_shown(error)}", TERMINATED)
         if isinstance(error, BrokenPipeError):
             sys.stderr.close()
             raise SystemExit(FAILED)
         if isinstance(error, ValueError | OSError):
-            _leave(f"error: {error}", WRONG)
+            leave(f"error: {error}", WRONG)
         if isinstance(error, RunFailed):
-            _leave(f"error: {error}", FAILED)
-        _leave(f"error: {kind.__name__}: {error} (--debug shows where)", FAILED)
+            leave(f"error: {error}", FAILED)
+        leave(f"error: {kind.__name__}: {error} (--debug shows where)", FAILED)
 
 
-def _leave(message: str, code: int) -> None:
-    print(printable_lines(message), file=sys.stderr)
+def leave(message: str, code: int) -> NoReturn:
+    """End the program with a line on standard error, if that can be written, and a code."""
+    with contextlib.suppress(OSError, ValueError):
+        print(printable_lines(message), file=sys.stderr)
     raise SystemExit(code)
 
 

@@ -1,5 +1,6 @@
 """What the commands say while they work, on standard error."""
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ class _AboveTheBar(logging.Handler):
     """Prints a message on stderr without tearing a progress bar apart; tracebacks stay in the log file."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(printable_lines(record.getMessage()), file=sys.stderr)
+        with contextlib.suppress(OSError, ValueError):  # a full disk, a reader that has gone: the run goes on
+            tqdm.write(printable_lines(record.getMessage()), file=sys.stderr)
 
 
 def show_messages() -> None:

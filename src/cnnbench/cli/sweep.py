@@ -57,7 +57,8 @@ def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> Non
             log.info("the earlier sweep is now %s", shown(set_aside(asked.folder)))
         known = SweepFolder.create(asked.folder, jobs, argv=sys.argv).path
     assert known is not None
-    with locked(known):
+    hint = ", or start another sweep with sweep.restart=true" if asked.new_folder else ""
+    with locked(known, hint=hint):
         sweep = SweepFolder(known)
         sweep.adopt(jobs, argv=sys.argv)
         left = sweep.unfinished()
@@ -147,6 +148,9 @@ def _run(
         raise
     _show(sweep)
     lost = sweep.unfinished()
+    if elsewhere := [job for job in lost if sweep.state(job) == results.RUNNING]:
+        names = ", ".join(job.name for job in elsewhere)
+        log.warning("in use by another process, and left alone: %s", names)
     if lost:
         names = ", ".join(job.name for job in lost)
         raise RunFailed(

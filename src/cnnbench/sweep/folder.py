@@ -4,8 +4,10 @@
 the command: if the hash in `jobs.json` is not that of the `config.yaml` in the job's folder, the folder is another's.
 """
 
+import contextlib
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench import results, whole_files
-from cnnbench.results import FINISHED, RunFolder
+from cnnbench.regular_files import refuse_links
+from cnnbench.results import FINISHED, WANDB, RunFolder
 from cnnbench.whole_files import InUse, remove_temporary
 
 JOBS = "jobs.json"
@@ -89,7 +92,13 @@ def is_sweep(path: Path) -> bool:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a sweep's folder, so that another can have its name; returns where it is now."""
+    """Rename a sweep's folder, so that another can have its name; returns where it is now.
+
+    Raises:
+        InUse: the sweep is being run.
+    """
+    with locked(path):
+        pass  # unlocked again: some systems only rename a folder in which nothing is open
     number = 1
     while (other := path.with_name(f"{path.name}_before_{number}")).exists():
         number += 1
@@ -97,8 +106,11 @@ def set_aside(path: Path) -> Path:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, hint: str = "") -> Iterator[None]:
     """Within it, no other process runs the sweep in this folder; the system unlocks it with the end of the process.
+
+    Args:
+        hint: what else the user could do.
 
     Raises:
         InUse: one does.
@@ -107,23 +119,30 @@ def locked(path: Path) -> Iterator[None]:
         with whole_files.locked(path):
             yield
     except InUse as error:
-        raise InUse(f"{error}, or start another sweep with sweep.restart=true") from None
+        raise InUse(f"{error}{hint}") from None
 
 
 class SweepFolder:
     """A folder with a sweep in it.
 
     Raises:
-        ValueError: its `jobs.json` is missing or damaged.
+        ValueError: its `jobs.json` is missing or damaged, or there is a symbolic link in it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if not is_sweep(path):
             raise ValueError(f"{str(path)!r} is not a sweep: it has no {JOBS}")
+        refuse_links(path, except_in=[WANDB])
         written = results.read_json(path / JOBS)
-        self.jobs = [Job(**job) for job in written["jobs"]]
-        self.argv = [str(text) for text in written["command"]]
+        try:
+            self.jobs = [_job(**job) for job in written["jobs"]]
+            self.argv = [str(text) for text in written["command"]]
+            if request_hash(self.jobs) != written["request"] or len({job.name for job in self.jobs}) < len(self.jobs):
+                raise ValueError("it does not hold the jobs that were asked for")
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            why = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"{path / JOBS} is damaged: {why}. sweep.restart=true starts afresh") from None
 
     @classmethod
     def create(cls, path: Path, jobs: Sequence[Job], *, argv: Sequence[str]) -> "SweepFolder":
@@ -198,6 +217,8 @@ class SweepFolder:
             results.write_yaml(folder / "config.yaml", job.config)
             results.write_yaml(folder / "overrides.yaml", job.overrides)
         run.set_status(state, message)
+        with contextlib.suppress(InUse), run.locked():
+            pass  # which removes what was half-written
         with open(run.log, "a", encoding="utf-8") as log:
             log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} the sweep says: {state}: {message}\n")
         return state
@@ -212,6 +233,15 @@ class SweepFolder:
             return config_hash(RunFolder(folder).config()) == job.hash
         except (ValueError, OSError, KeyError, AttributeError, TypeError):  # whatever a damaged file may hold
             return False
+
+
+def _job(name: str, hash: str, overrides: list[str], config: dict[str, Any]) -> Job:
+    """A job as `jobs.json` has it; its name is that of a folder within the sweep's, and nothing else."""
+    if not re.fullmatch("[0-9]{1,9}", name):
+        raise ValueError(f"a job is called {name!r}")
+    if config_hash(config) != hash:
+        raise ValueError(f"the config of job {name} is not the one that its hash was made of")
+    return Job(name, hash, [str(text) for text in overrides], config)
 
 
 def _write_jobs(path: Path, jobs: Sequence[Job], argv: Sequence[str]) -> None:

@@ -49,7 +49,10 @@ MODULE = "cnnbench.sweep.server"
 def main() -> None:
     """Serve on the socket that the first argument names, or with `--jobs FD` do the jobs of one connection."""
     os.dup2(2, 1)  # what libraries print is no result
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What is sent to all processes of a sweep is for the jobs, which handle it, and for who watches over them.
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     if sys.argv[1] == "--jobs":
         connection = socket.socket(fileno=int(sys.argv[2]))
         stream = connection.makefile("rwb")
@@ -174,7 +177,7 @@ def _do_jobs(stream: BufferedRWPair, request: dict[str, Any], server: int) -> No
     from cnnbench.record import draw_in_turn
 
     draw = draw_in_turn
-    if request["alone"] and CAN_FORK and cores() > 1:
+    if request.get("alone") and CAN_FORK and cores() > 1:
         draw = Painters(PICTURES, end_with).draw
     torch.set_num_threads(request["threads"])
     limit_cores(request["cores"])

@@ -134,7 +134,8 @@ def keep_epoch(folder: Path, epoch: int, keep: int) -> None:
     """Let the last checkpoint also be that of its epoch, and remove those of all but the latest `keep` epochs."""
     if keep:
         link(path_of(folder, LAST), path_of(folder, f"epoch_{epoch:04d}"), move=False)
-    for path in sorted(folder.glob("epoch_*.safetensors"))[: -keep or None]:
+    kept = [path for path in folder.glob("epoch_*.safetensors") if path.stem[len("epoch_") :].isdecimal()]
+    for path in sorted(kept, key=lambda path: int(path.stem[len("epoch_") :]))[: -keep or None]:
         path.unlink()
 
 

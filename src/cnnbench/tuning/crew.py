@@ -18,7 +18,7 @@ from cnnbench import interruption
 from cnnbench.config import Config
 from cnnbench.data.processes import end_with
 from cnnbench.interruption import Terminated
-from cnnbench.results import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder
+from cnnbench.results import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder, go_on
 
 PATIENCE = 20.0  # seconds that a process has to stop before it is killed
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -125,7 +125,7 @@ def _run(pipe: connection.Connection, config: Config, folder: Path, overrides: l
     except Exception as error:
         return FAILED, f"{type(error).__name__}: {error}"
     except BaseException:
-        RunFolder(folder).set_status(INTERRUPTED, f"go on with: cnnbench tune resume={folder.parent}")
+        RunFolder(folder).set_status(INTERRUPTED, f"go on with: {go_on('tune', folder.parent)}")
         raise
     return FINISHED, ""
 
