@@ -50,6 +50,7 @@ ALLOWED: dict[str, set[str]] = {
         "config",
         "results",
         "whole_files",
+        "regular_files",
         "interruption",
         "parts",
         "job",

@@ -14,6 +14,7 @@ The server ends with the process that started it, and the jobs end with the serv
 
 import contextlib
 import ctypes
+import errno
 import faulthandler
 import gc
 import json
@@ -21,10 +22,12 @@ import logging
 import os
 import queue
 import select
+import shutil
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedRWPair
@@ -44,6 +47,8 @@ PR_SET_PDEATHSIG = 1
 EXPENDABLE = 500  # of 1000: what the kernel ends first when memory runs out is a job, not who watches over it
 DUMP = getattr(signal, "SIGUSR2", None)  # on it, a job writes where it stands into its log
 MODULE = "cnnbench.sweep.server"
+PREFIX = "cnnbench-"  # of the folders that hold the servers' sockets
+ABANDONED = 60.0  # seconds
 
 
 def main() -> None:
@@ -138,6 +143,15 @@ class Server:
                 del self.children[pid]
                 with connection, contextlib.suppress(OSError):
                     connection.sendall(b"\n" + json.dumps({"exit": status}).encode() + b"\n")
+
+
+def remove_abandoned(where: Path) -> None:
+    """Remove the sockets of servers that were killed together with their sweeps, and so could not do it themselves."""
+    for folder in where.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as asking:
+            old = time.time() - folder.stat().st_mtime > ABANDONED  # a new one may be about to be listened to
+            if old and asking.connect_ex(str(folder / "server")) == errno.ECONNREFUSED:
+                shutil.rmtree(folder)
 
 
 def end_with(parent: int) -> None:

@@ -1,7 +1,6 @@
 """Watches over the jobs of a sweep: whatever happens to one, it has a state, and the next one starts."""
 
 import contextlib
-import errno
 import json
 import os
 import select
@@ -20,11 +19,9 @@ from typing import Any
 
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING
 from cnnbench.sweep.folder import Job, SweepFolder
-from cnnbench.sweep.server import DUMP, MODULE
+from cnnbench.sweep.server import DUMP, MODULE, PREFIX, remove_abandoned
 from cnnbench.whole_files import InUse
 
-PREFIX = "cnnbench-"  # of the folders that hold the servers' sockets
-ABANDONED = 60.0  # seconds
 LOOKS = 0.2  # seconds between two looks at a job's time and at whether the sweep is to stop
 DUMPS = 0.5  # seconds for a hanging job to write down where it hangs
 GRACE = 30.0  # seconds for an interrupted job to save itself
@@ -75,7 +72,7 @@ class Server:
         self.close()
         # A socket's address is at most about 100 bytes long; a temporary folder may be deeper.
         where = tempfile.gettempdir() if len(tempfile.gettempdir()) < 60 else "/tmp"
-        _remove_abandoned(Path(where))
+        remove_abandoned(Path(where))
         self._folder = tempfile.mkdtemp(prefix=PREFIX, dir=where)
         self.address = str(Path(self._folder) / "server")
         one = SINGLE_THREADED if self.room.threads == 1 else {}
@@ -144,15 +141,6 @@ class Server:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
-
-
-def _remove_abandoned(where: Path) -> None:
-    """Remove the sockets of servers that were killed together with their sweeps, and so could not do it themselves."""
-    for folder in where.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as asking:
-            old = time.time() - folder.stat().st_mtime > ABANDONED  # a new one may be about to be listened to
-            if old and asking.connect_ex(str(folder / "server")) == errno.ECONNREFUSED:
-                shutil.rmtree(folder)
 
 
 class JobProcess:
