@@ -3,9 +3,9 @@
 import ast
 import subprocess
 import sys
-import tomllib
 
 import pytest
+from mutants import listed
 
 from conftest import ROOT
 
@@ -112,7 +112,6 @@ def test_what_watches_over_a_sweep_needs_no_torch():
 
 
 def test_every_mutant_fits_the_source_as_it_is():
-    groups = tomllib.loads((ROOT / "benchmarks/mutants.toml").read_text())
-    for mutant in [mutant for group in groups.values() for mutant in group]:
-        text = (SOURCE / mutant["file"]).read_text()
-        assert text.count(mutant["old"]) == 1, mutant["removed"]
+    for mutant in listed():
+        text = (SOURCE / mutant.file).read_text()
+        assert text.count(mutant.old) == 1, mutant.removed

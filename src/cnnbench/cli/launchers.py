@@ -178,11 +178,11 @@ def run_job_of_launcher(composed: DictConfig, *, place: Place, room: Room) -> st
     folder = Path(HydraConfig.get().runtime.output_dir)
     here = place.host == socket.gethostname()
     if _supervisor is None or _supervisor.sweep.path != folder.parent:
+        parent = place.parent if here else None
         # The sweep says when to stop, through a file. What ends it may be sent to all that it has started.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if os.getppid() == place.parent:
+        if os.getppid() == parent:  # of another machine, the number would say nothing
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        parent = place.parent if here else None
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
         server = Server(room, address=place.address if here else None)
         atexit.register(server.close)

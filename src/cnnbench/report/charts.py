@@ -77,7 +77,7 @@ def difference_chart(name: str, baseline: str, differences: Sequence[Difference]
         "Orange diamonds: the test says better or worse; open circles: no difference shown, or no test. Lines: 95 % "
         "interval, not corrected for the number of comparisons; the verdict is."
     )
-    if any(not limits[0] <= 100 * end <= limits[1] for d in differences for end in (d.low, d.high) if end is not None):
+    if any(_is_cut(end, limits) for d in differences for end in (d.low, d.high)):
         note += " An arrowhead: the interval is longer than the picture is wide; the table has it in full."
     if len(differences) < total:
         note += f" The {len(differences)} largest of {total} differences."
@@ -105,11 +105,10 @@ def _draw_differences(differences: Sequence[Difference], limits: tuple[float, fl
                 tips[gid] = [_told(differences[place]) for place in places]
         axes.set_yticks(range(len(differences)), [legible(d.short, 44) for d in differences])
         axes.set_ylim(len(differences) - 0.5, -0.5)
-        left, right = limits
-        axes.set_xlim(left, right)
+        axes.set_xlim(limits)
         for place, d in enumerate(differences):
-            for end, side, arrow in ((d.low, left, "<"), (d.high, right, ">")):
-                if end is not None and not left <= 100 * end <= right:
+            for end, side, arrow in ((d.low, limits[0], "<"), (d.high, limits[1], ">")):
+                if _is_cut(end, limits):
                     axes.plot(side, place, arrow, color=SERIES[0], markersize=4.5, clip_on=False)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("difference in test accuracy (percentage points)")
@@ -125,6 +124,10 @@ def _limits(differences: Sequence[Difference]) -> tuple[float, float]:
     low, high = max(min(ends), -reach), min(max(ends), reach)
     room = 0.05 * (high - low) or 0.01
     return 100 * (low - room), 100 * (high + room)
+
+
+def _is_cut(end: float | None, limits: tuple[float, float]) -> bool:
+    return end is not None and not limits[0] <= 100 * end <= limits[1]
 
 
 def curve_chart(name: str, metric: str, unit: str, curves: Sequence[Curve], *, factor: float = 1.0) -> Chart:

@@ -13,6 +13,7 @@ from cnnbench.report.runs import Run
 from cnnbench.report.statistics import Estimate
 from cnnbench.report.study import Study
 from cnnbench.report.svg import as_interval, as_points, legible, legible_lines
+from cnnbench.report.tables import interval, spread
 
 MOST_SETTINGS = 80  # in a drawer; more of them come from a config that nobody wrote by hand
 
@@ -127,10 +128,7 @@ def groups_table(study: Study) -> Table:
 def _estimate(estimate: Estimate | None, factor: float, digits: int) -> Cell:
     if estimate is None:
         return Cell("–")
-    spread = "" if estimate.std is None else f" ± {factor * estimate.std:.{digits}f}"
-    low, high = estimate.share_bounds
-    interval = as_interval(low, high, lambda value: f"{factor * value:.{digits}f}")
-    return Cell(f"{factor * estimate.mean:.{digits}f}{spread}", interval, estimate.mean)
+    return Cell(spread(estimate, factor, digits), interval(estimate, factor, digits), estimate.mean)
 
 
 def _published(group: Group) -> Cell:
@@ -149,10 +147,10 @@ def _target(group: Group) -> Cell:
 def _compared(comparison: Comparison | None, verdict: str) -> list[Cell]:
     if comparison is None:
         return [Cell(), Cell("" if verdict == "baseline" else verdict, sort=verdict)]
-    interval = as_interval(comparison.low, comparison.high, as_points)
+    bounds = as_interval(comparison.low, comparison.high, as_points)
     p = "" if comparison.p_holm is None else f"p {_equals(p_text(comparison.p_holm))}"
     pill = verdict if verdict in ("better", "worse") else "plain"
-    return [Cell(as_points(comparison.mean), interval, comparison.mean), Cell(verdict, p, verdict, pill)]
+    return [Cell(as_points(comparison.mean), bounds, comparison.mean), Cell(verdict, p, verdict, pill)]
 
 
 def _equals(p: str) -> str:

@@ -103,7 +103,7 @@ def learning_curves(study: Study) -> tuple[list[Chart], str]:
     rows = {group.label: [_rows(run) for run in group.runs] for group in groups[: len(SERIES)]}
     charts = []
     for metric, unit, factor in METRICS:
-        validated = any(is_number(row.get(f"val/{metric}")) for runs in rows.values() for run in runs for row in run)
+        validated = any(_measured(runs, f"val/{metric}") for runs in rows.values())
         for split in ("train", "val") if metric == "loss" and validated else ("val",) if validated else ("train",):
             curves = [
                 curve
@@ -115,8 +115,8 @@ def learning_curves(study: Study) -> tuple[list[Chart], str]:
                 name = f"{'training' if split == 'train' else 'validation'} {metric}"
                 charts.append(curve_chart(f"curve-{split}-{metric}", name, unit_shown, curves, factor=factor))
     note = "Of training and, where there is one, validation: the test images are looked at only once, after training."
-    without = [group for group in groups[: len(SERIES)] if not _validated(rows[group.label])]
-    if 0 < len(without) < len(groups[: len(SERIES)]):
+    without = [group for group in groups[: len(SERIES)] if not _measured(rows[group.label], "val/loss")]
+    if 0 < len(without) < len(rows):
         names = ", ".join(legible(short_name(group, study.axes), 60) for group in without)
         note += f" Without a validation split, and so not in its curves: {names}."
     if len(groups) > len(SERIES):
@@ -126,8 +126,8 @@ def learning_curves(study: Study) -> tuple[list[Chart], str]:
     return charts, note
 
 
-def _validated(runs: Sequence[Sequence[dict[str, Any]]]) -> bool:
-    return any(is_number(row.get("val/loss")) for run in runs for row in run)
+def _measured(runs: Sequence[Sequence[dict[str, Any]]], key: str) -> bool:
+    return any(is_number(row.get(key)) for run in runs for row in run)
 
 
 def _rows(run: Run) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.registry import register, unknown
-from cnnbench.results import FINISHED
+from cnnbench.results import FINISHED, WANDB
 from cnnbench.trackers import Tracked, numbers, remember, require
 
 MODES = ("offline", "online")
@@ -19,7 +19,7 @@ class _WandB:
         import wandb
 
         self.run, self.wandb = run, wandb
-        _unlink_links(run.folder / "wandb")
+        _unlink_links(run.folder / WANDB)
         settings = wandb.Settings(
             silent=True,
             console="off",
