@@ -149,7 +149,7 @@ def test_strips_count_exactly_and_show_images_of_their_kind(pair):
     expected = [wrong[0] & wrong[1], wrong[0] & ~wrong[1], wrong[1] & ~wrong[0]]
     for strip, kind in zip(strips("x", runs, ("a", "b"), classes), expected, strict=True):
         assert strip.count == (
-            f"{kind.sum():,} of {len(kind):,} test images ({kind.mean():.2%})" if kind.any() else "none"
+            f"{kind.sum():,} of {len(kind):,} test images ({100 * kind.mean():.2f} %)" if kind.any() else "none"
         )
         assert len(strip.images) == min(12, kind.sum())
         for image in strip.images:

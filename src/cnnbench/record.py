@@ -3,8 +3,10 @@
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,10 +18,15 @@ from cnnbench.data import Augmentation, Batches, Dataset, Split
 from cnnbench.metrics import per_class
 from cnnbench.reproducibility import generator
 from cnnbench.results import RunFolder
+from cnnbench.text import percent
 from cnnbench.training.loop import Evaluation
+
+if TYPE_CHECKING:  # it brings matplotlib, which only drawing needs
+    from cnnbench.report.names import Names
 
 log = logging.getLogger("cnnbench")
 PREVIEWED = 10, 7  # images, at most one of a class, and epochs
+NUMBERS_SAID = 20  # classes whose names are told, where pictures show numbers
 Picture = partial[None]  # draws one when it is called; what it needs is in it, so that another process can do it
 KEPT_MISTAKES, KEPT_BYTES, KEPT_SIDE = 256, 2**19, 64  # images, all of them together, pixels of the longer side
 
@@ -67,6 +74,7 @@ def record_evaluation(
         predictions=evaluation.predictions,
         probabilities=evaluation.probabilities,
     )
+    _names(dataset.info.class_names)
     return [partial(figures.draw_confusion, folder)]
 
 
@@ -142,7 +150,7 @@ def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | No
     """
     from cnnbench.report import figures
 
-    train, names = dataset.train, dataset.info.class_names
+    train, names = dataset.train, _names(dataset.info.class_names)
     most, epochs = PREVIEWED
     chosen = torch.stack([(train.labels == label).nonzero()[0, 0] for label in train.labels.unique()[:most]])
     followed = torch.cat((chosen, chosen[:1])) if augmentation and augmentation.mixes else chosen
@@ -153,12 +161,12 @@ def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | No
         if augmentation:
             images, labels = augmentation(images, labels, followed, epoch)
         variants.append(images.round().byte())
-        captions.append([_shares(label, names) if label.dim() else "" for label in labels])
+        captions.append([_shares(label, names.shown) if label.dim() else "" for label in labels])
     return figures.draw_augmented(
         folder,
         title,
         train[chosen].images.numpy(),
-        [names[label] for label in train.labels[chosen]],
+        replace(names, shown=[names.shown[label] for label in train.labels[chosen]]),
         torch.stack(variants, 1).numpy(),
         np.array(captions).T,
     )
@@ -166,8 +174,23 @@ def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | No
 
 def _shares(label: Tensor, names: Sequence[str]) -> str:
     """Which classes an image has been mixed of, a line each, most first, such as `7 80%`."""
-    shares = [(share, " ".join(names[k].split())[:12]) for k, share in enumerate(label.tolist()) if share >= 0.005]
-    return "\n".join(f"{name} {share:.0%}" for share, name in sorted(shares, reverse=True))
+    shares = [(share, names[k]) for k, share in enumerate(label.tolist()) if share >= 0.005]
+    return "\n".join(f"{name} {percent(share, 0)}" for share, name in sorted(shares, reverse=True))
+
+
+def _names(class_names: Sequence[str]) -> "Names":
+    """Class names as pictures show them; says which of them are numbers there."""
+    from cnnbench.report.names import for_figure
+
+    names = for_figure(class_names)
+    if names.numbered:
+        told = ", ".join(f"#{k} {class_names[k]}" for k in names.numbered[:NUMBERS_SAID])
+        log.warning(
+            "no font here has the letters of %d class names; pictures show their numbers instead: %s%s. "
+            "To see the names, install a font that has them, such as one of the Noto fonts",
+            len(names.numbered), told, ", …" if len(names.numbered) > NUMBERS_SAID else "",
+        )  # fmt: skip
+    return names
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 r"""Names that anybody may have chosen (classes, files, runs), put where they may be read but do nothing.
 
 A terminal obeys escape sequences, a table breaks at a line feed, Markdown and HTML have marks, a spreadsheet computes
-what begins with `=`, and matplotlib sets what stands between dollar signs. Each function here is for one such place.
+what begins with `=`. Each function here is for one such place; `report.names` is for pictures.
 """
 
 import os
@@ -78,8 +78,12 @@ def _is_formula(text: str) -> bool:
     return text.lstrip("'").startswith(FORMULA) and not _NUMBER.fullmatch(text)
 
 
-def for_figure(name: str, longest: int = 16) -> str:
-    """A name beside or in a picture: on one line, not too long, and no mathematical text."""
-    name = printable(" ".join(name.split()))
-    name = name if len(name) <= longest else name[: longest - 1] + "…"
-    return name.replace("$", r"\$")
+def percent(share: float, digits: int = 2, *, sign: str = "%") -> str:
+    """A share such as `98.71%`: what is not all never reads 100, and what is not nothing never 0."""
+    for more in range(digits, digits + 4):
+        text = f"{100 * share:.{more}f}"
+        if not (0 < share < 1 and float(text) in (0, 100)):
+            break
+    else:
+        text = f"<{10**-more:.{more}f}" if share < 0.5 else f">{100 - 10**-more:.{more}f}"
+    return text + sign

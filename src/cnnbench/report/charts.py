@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cnnbench.report.names import apart
 from cnnbench.report.svg import (
     DASHES,
     INK,
@@ -103,7 +104,7 @@ def _draw_differences(differences: Sequence[Difference], limits: tuple[float, fl
                 x = [100 * differences[place].mean for place in places]
                 axes.scatter(x, places, marker=marker, s=34, color=colour, edgecolor=edge, zorder=3, gid=gid)
                 tips[gid] = [_told(differences[place]) for place in places]
-        axes.set_yticks(range(len(differences)), [legible(d.short, 44) for d in differences])
+        axes.set_yticks(range(len(differences)), apart([d.short for d in differences], 44))
         axes.set_ylim(len(differences) - 0.5, -0.5)
         axes.set_xlim(limits)
         for place, d in enumerate(differences):
@@ -142,11 +143,12 @@ def curve_chart(name: str, metric: str, unit: str, curves: Sequence[Curve], *, f
         columns, longest = (2, LABEL) if all(len(curve.short) <= LABEL for curve in curves) else (1, 2 * LABEL)
         figure = Figure(figsize=(SIZE[0], SIZE[1] + 0.17 * math.ceil(len(curves) / columns)))
         axes = figure.subplots()
+        shown = apart([curve.short for curve in curves], longest)
         for number, curve in enumerate(curves):
             tips[f"curve{number}"] = _draw_curve(axes, number, curve, unit, factor, 0.18 if len(curves) < 5 else 0.1)
             axes.plot(  # for the legend
                 [], [], color=SERIES[number], linestyle=DASHES[number], linewidth=LINE, marker=MARKERS[number],
-                markersize=4, label=legible(curve.short, longest),
+                markersize=4, label=shown[number],
             )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch", ylabel=f"{metric} ({unit})")

@@ -7,6 +7,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from cnnbench.report.charts import readable
+from cnnbench.report.names import apart, cells
 from cnnbench.report.svg import GRID, INK, MARKERS, PAPER, SERIES, Chart, Tips, chart, drawing, legible
 
 SHOWN_CLASSES = 20  # of a matrix: its cells are counted in squares
@@ -123,19 +124,20 @@ def _draw_f1(labels: tuple[str, str], classes: Sequence[str], scores: Sequence[n
         figure = Figure(figsize=(6.2, 0.9 + 0.2 * (2 // columns) + 0.21 * len(classes)))
         axes = figure.subplots()
         axes.hlines(rows, scores[0].mean(0), scores[1].mean(0), color=GRID, linewidth=3, zorder=1)
+        legend = apart(labels, longest)
         for side, (label, part) in enumerate(zip(labels, scores, strict=True)):
             low, mean, high = part.min(0), part.mean(0), part.max(0)
             gid, colour, height = f"side{side}", SERIES[side], rows + (0.14, -0.14)[side]
             axes.hlines(height, low, high, color=colour, linewidth=1)
             axes.scatter(
                 mean, height, marker=MARKERS[side], s=24, color=colour, edgecolor=PAPER, zorder=3, gid=gid,
-                label=legible(label, longest),
+                label=legend[side],
             )  # fmt: skip
             tips[gid] = [
                 f"{label}\n{class_}: F1 {mean[k]:.4f}, seeds {low[k]:.4f} to {high[k]:.4f}, n = {len(part)}"
                 for k, class_ in enumerate(classes)
             ]
-        axes.set_yticks(rows, [legible(name, 22) for name in classes])
+        axes.set_yticks(rows, apart(classes, 22))
         axes.set_ylim(len(classes) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("F1 of the class")
@@ -168,18 +170,19 @@ def _matrix(
         side = 1.2 + 0.3 * max(6, len(names))
         figure = Figure(figsize=(side, side))
         axes = figure.subplots()
+        shown = apart(names, NAME)
         texts = [[format(v, form).replace("-", "−") if abs(v) >= least else "" for v in row] for row in values]
         sns.heatmap(
             values, ax=axes, cmap=colours, vmin=low, vmax=high, square=True, cbar=False, linewidths=0.5, linecolor=GRID,
             annot=np.array(texts) if len(names) <= NUMBERED_CLASSES else False, fmt="", annot_kws={"size": 6.5},
-            xticklabels=[legible(n, NAME) for n in names], yticklabels=[legible(n, NAME) for n in names],
+            xticklabels=shown, yticklabels=shown,
         )  # fmt: skip
         axes.collections[0].set(gid="cells", clip_on=False)
         if axes.texts:
             readable(axes)
         for text in [text for text in axes.texts if not text.get_text()]:
             text.remove()
-        axes.tick_params(axis="x", rotation=0 if max(len(n) for n in names) < 4 else 90, length=0)
+        axes.tick_params(axis="x", rotation=0 if max(map(cells, shown)) < 4 else 90, length=0)
         axes.tick_params(axis="y", rotation=0, length=0)
         axes.set_xlabel("predicted class", color=INK)
         axes.set_ylabel("true class", color=INK)

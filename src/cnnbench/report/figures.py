@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cnnbench.report.names import Names, cells, for_figure
 from cnnbench.results import RunFolder, read_confusion, read_predictions
-from cnnbench.text import for_figure
+from cnnbench.text import percent
 from cnnbench.whole_files import replacing
 
 CELLS_WITH_NUMBERS = 20  # beyond this many classes a cell is too small for its count
@@ -72,7 +73,7 @@ def draw_reconstructions(folder: Path, images: np.ndarray, made: np.ndarray, los
 
 
 def draw_augmented(
-    folder: Path, title: str, images: np.ndarray, names: Sequence[str], variants: np.ndarray, captions: np.ndarray
+    folder: Path, title: str, images: np.ndarray, names: Names, variants: np.ndarray, captions: np.ndarray
 ) -> Path:
     """Draw `augmented.png`, as `augmented` arranges it; returns its path."""
     _save(augmented(title, images, names, variants, captions), folder / "augmented.png")
@@ -83,13 +84,13 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     """A heatmap of each row's shares, rows true, columns predicted, with counts above 0 written in up to 20 classes."""
     count = len(class_names)
     side = min(16.0, 3.0 + 0.36 * count)
-    names = [for_figure(name) for name in class_names]
+    names = for_figure(class_names)
     numbers = count <= CELLS_WITH_NUMBERS
     small = 10 if numbers else max(5.0, 10 - count / 20)
-    across = max(map(len, names)) < 4
+    across = names.width < 4
     # A layout that measures every text would take as long as all the rest: a letter is 0.6 of its size wide.
-    left = 0.55 + 0.6 * small / 72 * max(map(len, names))
-    bottom = 0.8 if across else left + 0.1
+    left = 0.55 + 0.6 * small / 72 * names.width
+    bottom = (0.8 if across else left + 0.1) + 0.17 * bool(names.numbered)
     width, height = side + left + 0.7, side + bottom
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((left / width, bottom / height, (side - 0.5) / width, (side - 0.5) / height))
@@ -99,8 +100,8 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     axes.invert_yaxis()
     bar = figure.add_axes(((left + side - 0.3) / width, bottom / height, 0.2 / width, (side - 0.5) / height))
     figure.colorbar(drawn, cax=bar, ticks=[0, 0.5, 1], label="share of the true class")
-    axes.set_xticks(range(count), names, rotation=0 if across else 90, fontsize=small)
-    axes.set_yticks(range(count), names, fontsize=small)
+    axes.set_xticks(range(count), names.shown, rotation=0 if across else 90, fontsize=small, fontfamily=names.fonts)
+    axes.set_yticks(range(count), names.shown, fontsize=small, fontfamily=names.fonts)
     for true, row in enumerate(confusion if numbers else []):
         for predicted, counted in enumerate(row):
             if counted == 0:
@@ -108,9 +109,9 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
             colour = "white" if shares[true, predicted] > 0.5 else "black"
             axes.text(predicted, true, str(counted), ha="center", va="center", size=9, color=colour)
     total = int(confusion.sum())
-    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set(xlabel="\n".join(["predicted class", *names.key()]), ylabel="true class")
     # At a given height: to look for one takes as long as to draw the cells. The font fits the narrowest figure.
-    title = f"Confusion matrix, {total:,} images, {np.trace(confusion) / max(total, 1):.2%} correct"
+    title = f"Confusion matrix, {total:,} images, {percent(np.trace(confusion) / max(total, 1))} correct"
     axes.set_title(title, y=1.0, fontsize=11)
     return figure
 
@@ -151,28 +152,28 @@ def mistakes(images: np.ndarray, predicted: Mapping[str, np.ndarray], class_name
     """
     labels, predictions, probabilities = (predicted[key] for key in ("labels", "predictions", "probabilities"))
     worst = worst_mistakes(labels, predictions, probabilities)
-    columns, caption = 5, 0.34
-    rows = max(1, -(-len(worst) // columns))
-    figure = Figure(figsize=(1.6 * columns, 1.6 * (1 + caption) * rows + 0.6))
-    # One set of axes for the whole grid: one for each image would take ten times as long to draw.
-    axes = figure.add_axes((0.02, 0.0, 0.96, 1 - 0.5 / figure.get_figheight()))
-    axes.axis("off")
+    names = for_figure(class_names)
     kind, draw = ("images", _draw_image) if images.ndim == 4 else ("signals", _draw_signal)
-    figure.suptitle(
-        f"Worst mistakes: {len(worst)} of {np.count_nonzero(labels != predictions)} among {len(labels):,} test {kind}",
-        y=0.99,
-        va="top",
-    )
+    wrong = np.count_nonzero(labels != predictions)
+    title = [f"Worst mistakes: {len(worst)} of {wrong:,} among {len(labels):,} test {kind}", *names.key()]
+    columns, caption, inches = 5, 0.34, 1.55  # an image with its margins is one wide
+    rows = -(-len(worst) // columns)
+    top = 0.1 + 0.2 * len(title)
+    width, height = inches * columns, inches * (1 + caption) * rows
+    figure = Figure(figsize=(width + 0.3, height + top))
+    # One set of axes for the whole grid: one for each image would take ten times as long to draw.
+    axes = figure.add_axes((0.15 / (width + 0.3), 0.0, width / (width + 0.3), max(height, 0.01) / (height + top)))
+    axes.axis("off")
+    figure.suptitle("\n".join(title), y=1 - 0.1 / (height + top), va="top", fontsize=11)
     for place, index in enumerate(worst):
         x, y = place % columns, place // columns * (1 + caption)
         draw(axes, images[place], (x + 0.08, x + 0.92, y + 0.92 + caption, y + 0.08 + caption))
         share = probabilities[index, predictions[index]]
-        names = for_figure(class_names[labels[index]]), for_figure(class_names[predictions[index]])
-        text = f"true {names[0]}\nsaid {names[1]} ({share:.0%})"
-        size = min(9.0, 175 / max(map(len, text.split("\n"))))  # a longer line would run into its neighbours
-        axes.text(x + 0.5, y + caption + 0.04, text, ha="center", va="bottom", fontsize=size)
+        text = f"true {names.shown[labels[index]]}\nsaid {names.shown[predictions[index]]} ({percent(share, 0)})"
+        size = min(9.0, 175 / max(map(cells, text.split("\n"))))  # a longer line would run into its neighbours
+        axes.text(x + 0.5, y + caption + 0.04, text, ha="center", va="bottom", fontsize=size, fontfamily=names.fonts)
     # Last, for every imshow sets the limits to its own image.
-    axes.set(xlim=(0, columns), ylim=(rows * (1 + caption), 0), aspect="equal")
+    axes.set(xlim=(0, columns), ylim=(max(rows, 1) * (1 + caption), 0), aspect="equal")
     return figure
 
 
@@ -195,13 +196,11 @@ def reconstructions(images: np.ndarray, made: np.ndarray, losses: np.ndarray) ->
     return figure
 
 
-def augmented(
-    title: str, images: np.ndarray, names: Sequence[str], variants: np.ndarray, captions: np.ndarray
-) -> Figure:
+def augmented(title: str, images: np.ndarray, names: Names, variants: np.ndarray, captions: np.ndarray) -> Figure:
     """A row for each image: the image with its class, then what each epoch makes of it.
 
     Args:
-        images: uint8, (R, C, H, W), and `names`, the class of each.
+        images: uint8, (R, C, H, W), and `names`, the class of each as `shown`.
         variants: uint8, (R, V, C, H, W).
         captions: text, (R, V), below each variant.
     """
@@ -212,14 +211,15 @@ def augmented(
     figure = Figure(figsize=(width, height + top))
     axes = figure.add_axes((0, 0, 1, height / (height + top)))
     axes.axis("off")
+    title = "\n".join([title, *names.key("of the messages")])
     figure.text(0.5, 1 - 0.15 / (height + top), title, ha="center", va="top", fontsize=11)
     for row in range(rows):
         shown = [images[row], *variants[row]]
-        texts = [for_figure(names[row]), *(text.replace("$", r"\$") for text in captions[row])]
+        texts = [names.shown[row], *captions[row]]
         for column, (image, text) in enumerate(zip(shown, texts, strict=True)):
             x, y = column + gap * (column > 0), row * (1 + caption)
             _draw_image(axes, image, (x + 0.03, x + 0.97, y + 0.97, y + 0.03))
-            axes.text(x + 0.5, y + 0.99, text, ha="center", va="top", fontsize=7.5)
+            axes.text(x + 0.5, y + 0.99, text, ha="center", va="top", fontsize=7.5, fontfamily=names.fonts)
             if row == 0:
                 axes.text(x + 0.5, -0.02, f"epoch {column}" if column else "image", ha="center", fontsize=9)
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")

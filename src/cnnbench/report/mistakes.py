@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from cnnbench.report.class_charts import signal_strip
+from cnnbench.report.names import apart
 from cnnbench.report.runs import Run
-from cnnbench.report.svg import Chart, legible
+from cnnbench.report.svg import Chart, as_percent, legible
 from cnnbench.results import read_mistakes
 
 SHOWN, SHOWN_SIGNALS = 12, 8  # in a strip
@@ -108,7 +109,7 @@ def _strip(name: str, title: str, chosen: np.ndarray, kept: Mapping[int, np.ndar
     total = int(chosen.sum())
     if not total:
         return Strip(title, "none")
-    count = f"{total:,} of {len(chosen):,} test images ({total / len(chosen):.2%})"
+    count = f"{total:,} of {len(chosen):,} test images ({as_percent(total / len(chosen))})"
     found = [index for index in sorted(kept) if index < len(chosen) and chosen[index]]
     if not found:
         return Strip(title, count, note="No picture of these is kept in the run folders (mistakes.npz).")
@@ -118,12 +119,13 @@ def _strip(name: str, title: str, chosen: np.ndarray, kept: Mapping[int, np.ndar
     if signals:
         captions = [f"signal {index}: {answers.told(index)}" for index in few]
         return Strip(title, count, chart=signal_strip(name, title, [kept[i] for i in few], captions), note=note)
+    short = dict(zip(answers.classes, apart(answers.classes, 18), strict=True))
     pictures = [
         Picture(
             source=data_uri(kept[index]),
             alt=legible(f"Test image {index}: {answers.told(index)}", 400),
-            true=legible(answers.true(index), 18),
-            taken=[legible(name, 18) for name in answers.taken(index)],
+            true=short[answers.true(index)],
+            taken=[short[name] for name in answers.taken(index)],
             index=index,
         )
         for index in few

@@ -18,7 +18,8 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from cnnbench.text import printable, printable_lines
+from cnnbench.report.names import shorten
+from cnnbench.text import percent, printable, printable_lines
 
 INK, MUTED, GRID, PAPER = "#010203", "#616263", "#e1e2e3", "#f1f2f3"
 # Okabe and Ito's colours, as the stylesheet has them; markers and dashes differ as well, for those who see none.
@@ -65,22 +66,18 @@ ATTRIBUTES_WITH_NUMBERS = ("d", "x", "y", "width", "height", "transform", "point
 
 
 def legible(text: object, longest: int = 200) -> str:
-    """A name on one line, with nothing in it that hides or reorders what stands around it; `…` if too long."""
-    return _cut(printable(" ".join(str(text).split())), longest)
+    """A name on one line, with nothing in it that hides or reorders what stands around it; shortened, if too long."""
+    return shorten(printable(" ".join(str(text).split())), longest)
 
 
 def legible_lines(text: object, longest: int = 2000) -> str:
     """A message or command likewise, its lines and spaces as they are."""
-    return _cut(printable_lines(str(text)), longest)
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    return shorten(printable_lines(str(text)), longest)
 
 
 def as_percent(share: float) -> str:
     """A share as text: `98.71 %`."""
-    return f"{100 * share:.2f} %"
+    return percent(share, sign=" %")
 
 
 def as_points(share: float) -> str:
