@@ -299,7 +299,7 @@ def test_progress_counts_and_knows_the_best_so_far(tmp_path, capsys):
         progress.look(at_once=True)
         run.write_metrics([{"epoch": 1, "val/accuracy": accuracy}, {"epoch": 2, "val/accuracy": 0.1}])
         run.write_summary({"best_epoch": 1, "test/accuracy": 0.9})
-        run.set_status(FINISHED)
+        run.set_status(FINISHED, "logger mlflow failed (OSError: no)" if job.name == "2" else "")
         progress.look(at_once=True)
     (sweep.path / "3").mkdir()
     sweep.settle(sweep.jobs[3], FAILED, "it broke")
@@ -308,6 +308,7 @@ def test_progress_counts_and_knows_the_best_so_far(tmp_path, capsys):
     assert (progress.best.score, progress.label(progress.best.job)) == (0.75, "seed=2")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("job 1: seed=1: val/accuracy 50.00% (2 of 4 finished, 0 failed, 0:")
+    assert lines[-2] == "job 2: seed=2: logger mlflow failed (OSError: no)"
     assert lines[-1] == "job 3: seed=3: failed: it broke (3 of 4 finished, 1 failed)"
     shown = Console(width=120)
     with shown.capture() as captured:

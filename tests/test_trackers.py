@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import struct
+import subprocess
 import sys
 
 import pytest
@@ -192,7 +193,9 @@ def test_a_tracker_that_cannot_be_opened_does_not_stop_the_run(tmp_path, monkeyp
     with caplog.at_level("WARNING", logger="cnnbench"):
         run_job(config, tmp_path / "run", [])
     assert "WARNING: logger mlflow failed (" in caplog.text
-    assert RunFolder(tmp_path / "run").status()["state"] == "finished"
+    status = RunFolder(tmp_path / "run").status()
+    assert status["state"] == "finished"
+    assert status["message"].startswith("logger mlflow failed ("), "which a sweep's terminal shows"
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow", "wandb"])
@@ -251,3 +254,44 @@ def test_an_id_that_is_no_name_is_not_handed_to_a_tracker(tmp_path, monkeypatch)
     remember(tmp_path, "wandb", "1")
     assert json.loads((tmp_path / "trackers.json").read_text()) == {"wandb": "1"}
     assert Tracked(tmp_path, "x", {}, None).pictures == []
+
+
+# Three runs that MLflow follows, each in a process of its own; the first is killed while it creates the database.
+AT_ONCE = """
+import os, signal, sys
+from pathlib import Path
+from cnnbench.config import from_dict, to_dict
+from cnnbench.trackers import mlflow as module, trackers
+from mlflow import MlflowClient
+
+options = {"mlflow": {"tracking_uri": "sqlite:///outputs/mlflow.db", "experiment": "cnnbench"}}
+
+def follow(number):
+    run = Path(f"run{number}")
+    run.mkdir()
+    if number == 0:
+        module._experiment = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    problems = []
+    with trackers(options, run, to_dict(from_dict({})), problems=problems) as logger:
+        for epoch in (1, 2, 3):
+            logger.log({"epoch": epoch, "train/loss": 0.5})
+    os._exit(len(problems))
+
+def forked(number):
+    return os.fork() or follow(number)
+
+os.waitpid(forked(0), 0)
+assert not os.path.exists("outputs/mlflow.db"), "it has its name once it is whole"
+assert [os.waitpid(pid, 0)[1] for pid in [forked(1), forked(2)]] == [0, 0]
+"""
+
+
+def test_commands_that_begin_at_once_share_a_new_database_and_none_is_lost(tmp_path):
+    from mlflow import MlflowClient
+
+    subprocess.run([sys.executable, "-c", AT_ONCE], cwd=tmp_path, check=True)
+    client = MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("cnnbench").experiment_id])
+    assert len(runs) == 2
+    assert all(len(client.get_metric_history(run.info.run_id, "train/loss")) == 3 for run in runs)
+    assert not list(tmp_path.glob("outputs/.*.tmp"))

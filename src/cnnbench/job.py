@@ -68,6 +68,7 @@ def run_job(
         Exception: whatever stopped the run; `status.json` and `train.log` say it too.
     """
     run = RunFolder(path)
+    notes: list[str] = []
     set_deterministic(config.trainer.deterministic)
     with ExitStack() as entered:
         with interruption.deferred():  # a signal between the lock and the status would leave that of an earlier process
@@ -75,7 +76,7 @@ def run_job(
             if not resume and (path / "config.yaml").exists():
                 raise InUse(f"{path} holds a run already")
             entered.enter_context(_logged_to(run.log))
-            entered.enter_context(_status_of(run, config))
+            entered.enter_context(_status_of(run, config, notes))
         if resume:
             run.go_on(to_dict(config), overrides)
         else:
@@ -83,7 +84,8 @@ def run_job(
         parts = build_parts(config)
         log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
         record_skipped(run, parts.dataset)
-        with trackers(config.logger.options, run.path, to_dict(config), resume=resume) as logger:
+        kept = trackers(config.logger.options, run.path, to_dict(config), resume=resume, problems=notes)
+        with kept as logger:
             outcome = train_parts(config, run, parts, resume=resume, test=test, on_epoch=on_epoch, logger=logger)
             summary = _summary(config, parts, outcome)
             draw(_record(config, run, parts, outcome))
@@ -244,7 +246,7 @@ def _logged_to(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _status_of(run: RunFolder, config: Config) -> Iterator[None]:
+def _status_of(run: RunFolder, config: Config, notes: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except Pruned as error:
@@ -253,7 +255,7 @@ def _status_of(run: RunFolder, config: Config) -> Iterator[None]:
     except Exception as error:
         log.exception("the run failed")
         told = explained(error, run.path, config)
-        _say(run, FAILED, f"{type(told).__name__}: {told}")
+        _say(run, FAILED, "; ".join([f"{type(told).__name__}: {told}", *notes]))
         raise told from error
     except BaseException as error:
         begun = (run.path / "config.yaml").exists()
@@ -262,7 +264,7 @@ def _status_of(run: RunFolder, config: Config) -> Iterator[None]:
         _say(run, INTERRUPTED, f"{type(error).__name__}: {error}")
         raise
     with interruption.deferred():  # a signal in the midst would leave it said to be running
-        run.set_status(FINISHED)
+        run.set_status(FINISHED, "; ".join(notes))
 
 
 def _say(run: RunFolder, state: str, message: str) -> None:

@@ -90,15 +90,18 @@ def remove_temporary(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path, *, waits: float = WAITS) -> Iterator[None]:
+def locked(folder: Path, *, name: str = LOCK, waits: float = WAITS) -> Iterator[None]:
     """Within it, no other process has the folder locked.
 
     The system lets go of the lock of a process that ends, however it ends: none is ever stale.
 
+    Args:
+        name: of the lock's file; another name locks something else in the folder.
+
     Raises:
         InUse: another process has it.
     """
-    lock = FileLock(folder / LOCK, timeout=waits)
+    lock = FileLock(folder / name, timeout=waits)
     try:
         lock.acquire()
     except Timeout:

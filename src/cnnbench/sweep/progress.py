@@ -132,14 +132,17 @@ class Progress:
         left = f", {self.time_left()} left" if self.waiting else ""
         self._say(
             f"job {job.name}: {self.label(job)}: {came_to} "
-            f"({self.done} of {self.total} finished, {self.failed} failed{left})"
+            f"({self.done} of {self.total} finished, {self.failed} failed{left})",
+            loud=state == FAILED,
         )
+        if state == FINISHED and (noted := run.status().get("message")):
+            self._say(f"job {job.name}: {self.label(job)}: {noted}", loud=True)
 
-    def _say(self, line: str) -> None:
+    def _say(self, line: str, *, loud: bool) -> None:
         line = printable(line)
         if self._live is None:
             print(line, file=sys.stderr, flush=True)
-        elif "failed: " in line:
+        elif loud:
             self._live.console.print(line, markup=False, highlight=False)
 
     def time_left(self) -> str:

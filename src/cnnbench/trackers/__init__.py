@@ -93,6 +93,7 @@ class _Guarded:
     tracker: Tracker
     rows: list[Mapping[str, Any]] = field(default_factory=list)
     failures: int = 0
+    problem: str = ""  # why something that it should have has not reached it
 
     def deliver(self, summary: Mapping[str, Any] | None = None) -> None:
         """Send the rows that wait and, at the end, the summary."""
@@ -104,17 +105,17 @@ class _Guarded:
                 del self.rows[0]
             if summary is not None:
                 self.tracker.finish(summary)
-            self.failures = 0
+            self.failures, self.problem = 0, ""
         except Exception as error:
             self.failures += 1
             last = self.failures >= GIVES_UP or summary is not None
-            warn(self.name, error, GONE if last else "it is tried again after the next epoch")
+            self.problem = warn(self.name, error, GONE if last else "it is tried again after the next epoch")
 
     def close(self, state: str) -> None:
         try:
             self.tracker.close(state)
         except Exception as error:
-            warn(self.name, error, GONE)
+            self.problem = warn(self.name, error, GONE)
 
 
 class Trackers:
@@ -139,10 +140,20 @@ class Trackers:
         for one in self._guarded:
             one.close(state)
 
+    @property
+    def problems(self) -> list[str]:
+        """What has not reached a tracker, and why."""
+        return [one.problem for one in self._guarded if one.problem]
+
 
 @contextmanager
 def trackers(
-    options: Mapping[str, Any], folder: Path, config: Mapping[str, Any], *, resume: bool = False
+    options: Mapping[str, Any],
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    resume: bool = False,
+    problems: list[str] | None = None,
 ) -> Iterator[Trackers]:
     """The trackers of a run, open within; one that cannot be opened is warned of and left out.
 
@@ -151,15 +162,17 @@ def trackers(
         folder: the run's, which keeps what each tracker calls the run.
         config: the run's, as plain data.
         resume: go on with the tracker's run of before, where it keeps runs.
+        problems: gets a line for each tracker that lacks something in the end.
     """
     opened = []
+    problems = [] if problems is None else problems
     known = _ids(folder) if resume else {}
     for name in options:
         run = Tracked(folder, _name(folder, config), flat(config), known.get(name))
         try:
             opened.append(_Guarded(name, _build(name, options)(run)))
         except Exception as error:
-            warn(name, error, GONE)
+            problems.append(warn(name, error, GONE))
     all_of_them, state = Trackers(opened), FINISHED
     try:
         yield all_of_them
@@ -171,6 +184,7 @@ def trackers(
         raise
     finally:
         all_of_them.close(state)
+        problems += all_of_them.problems
 
 
 def remember(folder: Path, tracker: str, run_id: str) -> None:
@@ -202,10 +216,12 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def warn(tracker: str, error: BaseException, then: str) -> None:
-    """Say loudly that a tracker failed."""
+def warn(tracker: str, error: BaseException, then: str) -> str:
+    """Say loudly that a tracker failed; returns what was said."""
     reason = next((line for line in str(error).splitlines() if line.strip()), "")
-    log.warning("WARNING: logger %s failed (%s: %s): %s", tracker, type(error).__name__, reason, then)
+    said = f"logger {tracker} failed ({type(error).__name__}: {reason}): {then}"
+    log.warning("WARNING: %s", said)
+    return said
 
 
 def _build(name: str, options: Mapping[str, Any]) -> Any:

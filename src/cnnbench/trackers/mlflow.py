@@ -1,9 +1,14 @@
-"""MLflow: by default a database beside the runs: `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db`."""
+"""MLflow: by default a database beside the runs: `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db`.
+
+MLflow lets two processes that create the same database spoil it, and two that write to it lock each other out. Ours
+take turns, and a new database has its name only once it is whole.
+"""
 
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +16,12 @@ from typing import Any
 from cnnbench.registry import register
 from cnnbench.results import FAILED, FINISHED
 from cnnbench.trackers import Tracked, numbers, remember, require
+from cnnbench.whole_files import TEMPORARY, locked
 
 SQLITE = "sqlite:///"
 STATES = {FINISHED: "FINISHED", FAILED: "FAILED"}  # else KILLED: a run that can be resumed, or was pruned
 LONGEST = 6000  # characters of a parameter's value
+WAITS = 120.0  # seconds for a turn at the database: creating one takes ten on a busy machine
 
 
 class _MLflow:
@@ -29,10 +36,11 @@ class _MLflow:
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self.run = run
-        if tracking_uri.startswith(SQLITE):
-            Path(tracking_uri.removeprefix(SQLITE)).absolute().parent.mkdir(parents=True, exist_ok=True)
-        self.client = MlflowClient(tracking_uri=tracking_uri)
-        self.id = self._known() or self._new(_experiment(self.client, tracking_uri, experiment))
+        self.turn = partial(_turn, tracking_uri)
+        with self.turn():
+            _create(tracking_uri, experiment)
+            self.client = MlflowClient(tracking_uri=tracking_uri)
+            self.id = self._known() or self._new(_experiment(self.client, tracking_uri, experiment))
 
     def _known(self) -> str | None:
         """The run that this one was before it was interrupted, if it is still there."""
@@ -58,7 +66,8 @@ class _MLflow:
         return made
 
     def log(self, row: Mapping[str, Any]) -> None:
-        self._metrics(numbers(row), int(row["epoch"]))
+        with self.turn():
+            self._metrics(numbers(row), int(row["epoch"]))
 
     def _metrics(self, values: Mapping[str, float], epoch: int) -> None:
         from mlflow.entities import Metric
@@ -67,6 +76,10 @@ class _MLflow:
         self.client.log_batch(self.id, metrics=[Metric(name, value, now, epoch) for name, value in values.items()])
 
     def finish(self, summary: Mapping[str, Any]) -> None:
+        with self.turn():
+            self._finish(summary)
+
+    def _finish(self, summary: Mapping[str, Any]) -> None:
         self._metrics(numbers(summary), int(summary["epochs"]))
         self.client.log_dict(self.id, dict(summary), "summary.json")
         if rows := self.run.per_class:
@@ -75,7 +88,40 @@ class _MLflow:
             self.client.log_artifact(self.id, str(path))
 
     def close(self, state: str) -> None:
-        self.client.set_terminated(self.id, STATES.get(state, "KILLED"))
+        with self.turn():
+            self.client.set_terminated(self.id, STATES.get(state, "KILLED"))
+
+
+def _file_of(tracking_uri: str) -> Path | None:
+    """The file or folder that a tracking URI names; None of a server."""
+    scheme = next((scheme for scheme in (SQLITE, "file://") if tracking_uri.startswith(scheme)), None)
+    return Path(tracking_uri.removeprefix(scheme).partition("?")[0]).absolute() if scheme else None
+
+
+def _turn(tracking_uri: str) -> AbstractContextManager[None]:
+    """Within it, no other run uses the database; a server has its own ways."""
+    file = _file_of(tracking_uri)
+    if file is None or not file.name:
+        return nullcontext()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return locked(file.parent, name=f".{file.name}.lock", waits=WAITS)
+
+
+def _create(tracking_uri: str, experiment: str) -> None:
+    """Make a database that is not there yet, under another name until all of it is there."""
+    from mlflow import MlflowClient
+
+    file = _file_of(tracking_uri)
+    if file is None or not tracking_uri.startswith(SQLITE) or (file.exists() and file.stat().st_size):
+        return
+    for left in file.parent.glob(f".{file.name}.*{TEMPORARY}"):  # of a process that was killed just here
+        left.unlink(missing_ok=True)
+    new = file.with_name(f".{file.name}.{os.getpid()}{TEMPORARY}")
+    client = MlflowClient(tracking_uri=f"{SQLITE}{new}")
+    _experiment(client, tracking_uri, experiment)
+    with suppress(AttributeError):  # MLflow would keep it open, and Windows renames no open file
+        client._tracking_client.store._dispose_engine()
+    os.replace(new, file)
 
 
 def _experiment(client: Any, tracking_uri: str, name: str) -> str:
@@ -86,8 +132,8 @@ def _experiment(client: Any, tracking_uri: str, name: str) -> str:
     if found is not None:
         return found.experiment_id
     location = None
-    if tracking_uri.startswith(SQLITE):
-        location = Path(tracking_uri.removeprefix(SQLITE)).absolute().with_suffix(".artifacts").as_uri()
+    if tracking_uri.startswith(SQLITE) and (file := _file_of(tracking_uri)):
+        location = file.with_suffix(".artifacts").as_uri()
     try:
         return client.create_experiment(name, artifact_location=location)
     except MlflowException:

@@ -127,7 +127,7 @@ def _run(pipe: connection.Connection, config: Config, folder: Path, overrides: l
     except BaseException:
         RunFolder(folder).set_status(INTERRUPTED, f"go on with: {go_on('tune', folder.parent)}")
         raise
-    return FINISHED, ""
+    return FINISHED, RunFolder(folder).status()["message"]
 
 
 @contextmanager
