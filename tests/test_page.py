@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from cnnbench import results
 from cnnbench.report.charts import Difference, difference_chart, readable
 from cnnbench.report.class_charts import busiest, f1_chart
-from cnnbench.report.cost_chart import Point, in_lines, pareto_front
+from cnnbench.report.cost_chart import Point, _accuracy_limits, _ends_cut, cost_chart, in_lines, pareto_front
 from cnnbench.report.mistakes import data_uri, strips
 from cnnbench.report.page import page, write_page
 from cnnbench.report.study import read_study
+from cnnbench.report.study_charts import cost_charts, learning_curves
 from cnnbench.report.svg import legible, legible_lines, to_svg
 from run_builders import write_run
 from run_copies import NAMES, copied
@@ -122,7 +123,7 @@ def test_verdicts_figures_and_failures_are_told(pages):
     assert "1 of 48 runs did not finish" in text
     assert "Diverged: the loss is nan at step 73" in text
     assert "cnnbench train model=lenet5 model.width=4 model.depth=2 seed=5" in text
-    for drawn in ("Accuracy against parameters", "Accuracy against MACs", "Validation accuracy",
+    for drawn in ("Accuracy against parameters", "Accuracy against MACs", "The values of “Loss”",
                   "Accuracy by width and depth", "Their difference", "F1 of each class"):  # fmt: skip
         assert drawn in text
 
@@ -303,7 +304,7 @@ def test_long_names_that_differ_at_their_end_stay_apart_in_a_legend(tmp_path):
         changes = {key: values[number >> place & 1] for place, (key, values) in enumerate(settings.items())}
         write_run(tmp_path / str(number), number // 4, 900 + number, **changes)
     html = write_page(read_study([tmp_path]), tmp_path).read_text()
-    drawn = re.findall(r"<svg.*?</svg>", html[html.index('id="curve-train-accuracy') :], re.DOTALL)[0]
+    drawn = re.findall(r"<svg.*?</svg>", html[html.index('id="curve-accuracy') :], re.DOTALL)[0]
     names = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
     for momentum in (0.85, 0.95):
         for kind in ("batch", "group"):
@@ -343,6 +344,48 @@ def test_intervals_are_drawn_whole_or_with_an_arrowhead():
     assert "An arrowhead: the interval is longer" in cut.note
 
 
+def test_intervals_of_few_seeds_end_inside_the_picture_or_in_an_arrowhead(tmp_path):
+    def drawn(*intervals):
+        found = [Point(f"g{k}", f"g{k}", k + 1, 0.9, *ends, [0.899, 0.901], False) for k, ends in enumerate(intervals)]
+        return cost_chart("x", "parameters", found), _accuracy_limits(found)
+
+    whole, (low, high) = drawn((0.895, 0.905), (None, None))
+    assert low < 89.5 < 90.5 < high
+    assert "arrowhead" not in whole.note
+    cut, (low, high) = drawn((0.7, 1.0), (0.89, 0.91))
+    assert "An arrowhead: the interval is longer" in cut.note
+    assert 0 < low < 89.9 < 90.1 < high < 100
+    assert max(_ends_cut(Point("g", "g", 1, 0.9, 0.7, 1.0, [0.9], False), (low, high))) == (high, "^")
+
+
+def test_costs_that_do_not_differ_are_a_sentence_and_no_chart_of_one_dot(tmp_path):
+    for seed, right in enumerate((900, 910)):
+        write_run(tmp_path / "a" / str(seed), seed, right)
+    charts, said = cost_charts(read_study([tmp_path / "a"]))
+    assert (charts, said.count("Pareto")) == ([], 0)
+    assert said.startswith("The only group has ")
+    for seed, right in enumerate((900, 910)):
+        write_run(tmp_path / "b" / str(seed), seed, right, optimizer__lr=0.5)
+    charts, said = cost_charts(read_study([tmp_path / "a", tmp_path / "b"]))
+    assert charts == []
+    assert said.startswith("All groups have ")
+    assert said in write_page(read_study([tmp_path / "a", tmp_path / "b"]), tmp_path).read_text()
+
+
+def test_training_and_validation_are_in_one_chart_for_each_metric(tmp_path):
+    for seed in (0, 1):
+        run = write_run(tmp_path / str(seed), seed, 900)
+        rows = [
+            {"epoch": e, "train/loss": 1 / e, "val/loss": 2 / e, "train/accuracy": 0.5 * e, "val/accuracy": 0.99998}
+            for e in (1, 2)
+        ]
+        results.write_csv(run.path / "metrics.csv", rows)
+    accuracy, loss = learning_curves(read_study([tmp_path]))[0]
+    assert [(row[1], row[3]) for row in accuracy.rows] == [("validation", "99.998"), ("training", "100.00")]
+    assert [(row[1], row[3]) for row in loss.rows] == [("validation", "1"), ("training", "0.5")]
+    assert "training, epoch 1: 50.00 %" in accuracy.svg
+
+
 def test_what_stands_in_a_target_column_and_who_has_no_validation_is_said(tmp_path):
     for number, name in enumerate(("mlp", "lenet5")):
         run = write_run(tmp_path / name, 0, 900 + number, model__name=name, epochs=(0.5, 0.9))
@@ -351,4 +394,4 @@ def test_what_stands_in_a_target_column_and_who_has_no_validation_is_said(tmp_pa
             results.write_csv(run.path / "metrics.csv", rows)
     html = write_page(read_study([tmp_path], target=0.55), tmp_path).read_text()
     assert "val/accuracy (or, without a validation split, train/accuracy) ≥ 0.55" in html
-    assert "Without a validation split, and so not in its curves: lenet5." in html
+    assert "Without a validation split, and so with training curves alone: lenet5." in html

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,10 @@ from matplotlib.ticker import MaxNLocator
 
 from cnnbench.report.names import apart
 from cnnbench.report.svg import (
-    DASHES,
     INK,
     LABEL,
     MARKERS,
+    MUTED,
     PAPER,
     SERIES,
     SIZE,
@@ -29,9 +29,12 @@ from cnnbench.report.svg import (
     drawing,
     legible,
 )  # fmt: skip
+from cnnbench.text import percent
 
 MARKS = 40  # epochs of a curve that have a hover value
 LINE = 1.4  # points, the width of a curve
+TRAINING, VALIDATION = "training", "validation"
+FIRST, SECOND = "-", (0, (2, 1.5))  # dashes, of validation and of training beside it
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,27 @@ class Difference:
 
 @dataclass(frozen=True)
 class Curve:
-    """A figure by epoch, over the seeds of a group: mean, lowest, highest, and how many runs got that far."""
+    """A figure by epoch, over the seeds of a group: mean, lowest, highest, and how many runs got that far.
 
+    Attributes:
+        number: the group's, which gives it colour and marks.
+        split: `TRAINING` or `VALIDATION`.
+    """
+
+    number: int
     label: str
     short: str
+    split: str
     epochs: Sequence[int]
     mean: Sequence[float]
     low: Sequence[float]
     high: Sequence[float]
     n: Sequence[int]
+
+    @property
+    def gid(self) -> str:
+        """The name of its marks."""
+        return f"{self.split}{self.number}"
 
 
 def difference_chart(name: str, baseline: str, differences: Sequence[Difference], total: int) -> Chart:
@@ -132,58 +147,79 @@ def _is_cut(end: float | None, limits: tuple[float, float]) -> bool:
 
 
 def curve_chart(name: str, metric: str, unit: str, curves: Sequence[Curve], *, factor: float = 1.0) -> Chart:
-    """Means by epoch with a band from the lowest to the highest seed.
+    """Means by epoch, with a band from the lowest to the highest seed.
 
     Args:
-        metric: such as `"validation accuracy"`, and its `unit`; values are multiplied by `factor` first.
-        curves: at most as many as there are colours in `SERIES`.
+        metric: such as `"accuracy"`, and its `unit`; values are multiplied by `factor` first.
+        curves: of at most as many groups as there are colours in `SERIES`.
     """
     tips = {}
+    groups = {curve.number: curve.short for curve in curves}
+    splits = sorted({curve.split for curve in curves}, reverse=True)  # validation first, where there is any
     with drawing():
-        columns, longest = (2, LABEL) if all(len(curve.short) <= LABEL for curve in curves) else (1, 2 * LABEL)
-        figure = Figure(figsize=(SIZE[0], SIZE[1] + 0.17 * math.ceil(len(curves) / columns)))
+        columns, longest = (2, LABEL) if all(len(short) <= LABEL for short in groups.values()) else (1, 2 * LABEL)
+        entries = len(groups) * (len(groups) > 1) + len(splits)
+        figure = Figure(figsize=(SIZE[0], SIZE[1] + 0.17 * math.ceil(entries / columns)))
         axes = figure.subplots()
-        shown = apart([curve.short for curve in curves], longest)
-        for number, curve in enumerate(curves):
-            tips[f"curve{number}"] = _draw_curve(axes, number, curve, unit, factor, 0.18 if len(curves) < 5 else 0.1)
-            axes.plot(  # for the legend
-                [], [], color=SERIES[number], linestyle=DASHES[number], linewidth=LINE, marker=MARKERS[number],
-                markersize=4, label=shown[number],
-            )  # fmt: skip
+        for curve in curves:
+            alpha = 0.18 if len(curves) < 5 else 0.1
+            tips[curve.gid] = _draw_curve(axes, curve, unit, factor, alpha if curve.split == splits[0] else None)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch", ylabel=f"{metric} ({unit})")
-        if len(curves) > 1:
-            figure.legend(
-                loc="outside lower center", ncols=columns, columnspacing=1.4, handletextpad=0.6, handlelength=3
-            )
+        _add_legend(
+            figure, axes, dict(zip(groups, apart(list(groups.values()), longest), strict=True)), splits, columns
+        )
     rows = [
         (
             legible(curve.label),
+            curve.split,
             str(curve.epochs[-1]),
-            f"{factor * curve.mean[-1]:.4g}",
-            f"{factor * curve.low[-1]:.4g} to {factor * curve.high[-1]:.4g}",
+            _written(factor * curve.mean[-1], unit),
+            f"{_written(factor * curve.low[-1], unit)} to {_written(factor * curve.high[-1], unit)}",
             str(curve.n[-1]),
         )
         for curve in curves
     ]
-    summary = "After the last epoch: " + "; ".join(f"{row[0]} {row[2]} {unit}" for row in rows)
-    note = "Lines: mean over the seeds; bands: from the lowest seed to the highest."
-    header = ("group", "last epoch", f"mean ({unit})", "seeds", "n")
+    summary = "After the last epoch: " + "; ".join(f"{row[0]}, {row[1]}: {row[3]} {unit}" for row in rows)
+    note = "Lines: mean over the seeds; bands: from the lowest seed to the highest" + (
+        f", of {splits[0]} alone." if len(splits) > 1 else "."
+    )
+    header = ("group", "split", "last epoch", f"mean ({unit})", "seeds", "n")
     return chart(figure, name, metric.capitalize(), summary, note, header, rows, tips)
 
 
-def _draw_curve(axes: Axes, number: int, curve: Curve, unit: str, factor: float, alpha: float) -> list[str]:
-    """Draw a line, its band and its marks; returns what the marks say."""
-    colour, marker = SERIES[number], MARKERS[number]
+def _add_legend(figure: Figure, axes: Axes, groups: Mapping[int, str], splits: Sequence[str], columns: int) -> None:
+    """Colours and marks are of groups, the kind of line is of the split."""
+    if len(groups) > 1:
+        for number, name in groups.items():
+            axes.plot([], [], color=SERIES[number], marker=MARKERS[number], markersize=4, linestyle="none", label=name)
+    for split, dashes in zip(splits, (FIRST, SECOND), strict=False):
+        axes.plot([], [], color=MUTED, linestyle=dashes, linewidth=LINE, label=split)
+    figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.4, handletextpad=0.6, handlelength=3)
+
+
+def _written(value: float, unit: str) -> str:
+    return percent(value / 100, sign="") if unit == "%" else f"{value:.4g}"
+
+
+def _draw_curve(axes: Axes, curve: Curve, unit: str, factor: float, alpha: float | None) -> list[str]:
+    """Draw a line, its band and its marks, or without `alpha` a dashed line with hollow marks and no band.
+
+    Returns:
+        What the marks say.
+    """
+    colour, marker = SERIES[curve.number], MARKERS[curve.number]
     mean, low, high = (factor * np.asarray(values) for values in (curve.mean, curve.low, curve.high))
-    axes.fill_between(curve.epochs, low, high, color=colour, alpha=alpha, linewidth=0)
-    axes.plot(curve.epochs, mean, color=colour, linestyle=DASHES[number], linewidth=LINE)
+    if alpha is not None:
+        axes.fill_between(curve.epochs, low, high, color=colour, alpha=alpha, linewidth=0)
+    axes.plot(curve.epochs, mean, color=colour, linestyle=SECOND if alpha is None else FIRST, linewidth=LINE)
     few = np.unique(np.linspace(0, len(mean) - 1, min(MARKS, len(mean))).round().astype(int))
     epochs = np.asarray(curve.epochs)[few]
-    axes.scatter(epochs, mean[few], marker=marker, s=16, color=colour, zorder=3, gid=f"curve{number}")
+    inside = PAPER if alpha is None else colour
+    axes.scatter(epochs, mean[few], marker=marker, s=16, color=inside, edgecolor=colour, zorder=3, gid=curve.gid)
     return [
-        f"{curve.label}\nepoch {curve.epochs[i]}: {mean[i]:.4g} {unit}, "
-        f"seeds {low[i]:.4g} to {high[i]:.4g}, n = {curve.n[i]}"
+        f"{curve.label}\n{curve.split}, epoch {curve.epochs[i]}: {_written(mean[i], unit)} {unit}, "
+        f"seeds {_written(low[i], unit)} to {_written(high[i], unit)}, n = {curve.n[i]}"
         for i in few
     ]
 

@@ -77,10 +77,11 @@ def cost_chart(name: str, cost: str, points: Sequence[Point]) -> Chart:
     figure, tips = _draw(cost, points, front)
     words = "; ".join(f"{point.label}: {point.cost:,.0f} {cost}, {as_percent(point.mean)}" for point in front)
     note = (
-        f"Orange diamonds and the line: the Pareto front, the groups that none equals with as few {cost}. Bars: 95 % "
-        "interval of the mean; small dots: each seed; the ring: the baseline. A bar that leaves the picture is in the "
-        "table in full."
+        f"Orange diamonds and the dotted line: the Pareto front, the groups that none equals with as few {cost}. "
+        "Bars: 95 % interval of the mean; small dots: each seed; the ring: the baseline."
     )
+    if any(_ends_cut(point, _accuracy_limits(points)) for point in points):
+        note += " An arrowhead: the interval is longer than the picture is high; the table has it in full."
     rows = [
         (
             legible(point.label),
@@ -100,22 +101,22 @@ def cost_chart(name: str, cost: str, points: Sequence[Point]) -> Chart:
 def _draw(cost: str, points: Sequence[Point], front: Sequence[Point]) -> tuple[Figure, Tips]:
     others = [point for point in points if point not in front]
     baseline = [point for point in points if point.baseline]
+    limits = _accuracy_limits(points)
     tips = {}
     with drawing():
         figure = Figure(figsize=SIZE)
         axes = figure.subplots()
         for point in points:
             axes.plot([point.cost] * len(point.seeds), _percent(point.seeds), ".", color=MUTED, alpha=0.6, ms=3.5)
-        axes.step(*_places(front), where="post", color=SERIES[1], linewidth=1.2)
+        axes.step(*_places(front), where="post", color=SERIES[1], linewidth=1.0, linestyle=":")
         for gid, some, marker, colour in (("others", others, "o", SERIES[0]), ("front", front, "D", SERIES[1])):
-            _intervals(axes, some, colour)
+            _intervals(axes, some, colour, limits)
             axes.scatter(*_places(some), marker=marker, s=30, color=colour, edgecolor=PAPER, zorder=3, gid=gid)
             if some:
                 tips[gid] = [_told(point, cost) for point in some]
         axes.scatter(*_places(baseline), marker="o", s=95, facecolor="none", edgecolor=INK, linewidth=0.9, zorder=2)
         _cost_axis(axes, [point.cost for point in points])
-        _accuracy_axis(axes, [value for point in points for value in (*point.seeds, point.mean)])
-        axes.set(xlabel=cost, ylabel="test accuracy (%)")
+        axes.set(xlabel=cost, ylabel="test accuracy (%)", ylim=limits)
         _label_points(figure, axes, [*front, *(point for point in baseline if point not in front)], points, front)
     return figure, tips
 
@@ -126,10 +127,20 @@ def _told(point: Point, cost: str) -> str:
     return f"{point.label}\n{point.cost:,.0f} {cost}\n{reached}"
 
 
-def _intervals(axes: Axes, points: Sequence[Point], colour: str) -> None:
+def _intervals(axes: Axes, points: Sequence[Point], colour: str, limits: tuple[float, float]) -> None:
     for point in points:
         if point.low is not None and point.high is not None:
             axes.plot([point.cost] * 2, _percent([point.low, point.high]), color=colour, linewidth=1.1)
+            for end, arrow in _ends_cut(point, limits):
+                axes.plot(point.cost, end, arrow, color=colour, markersize=4.5, clip_on=False)
+
+
+def _ends_cut(point: Point, limits: tuple[float, float]) -> list[tuple[float, str]]:
+    """At which ends of the picture the point's interval goes on beyond it, and the arrowhead that says so."""
+    if point.low is None or point.high is None:
+        return []
+    beyond = ((limits[0], "v", 100 * point.low < limits[0]), (limits[1], "^", 100 * point.high > limits[1]))
+    return [(end, arrow) for end, arrow, cut in beyond if cut]
 
 
 def _cost_axis(axes: Axes, costs: Sequence[float]) -> None:
@@ -144,10 +155,15 @@ def _cost_axis(axes: Axes, costs: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
 
 
-def _accuracy_axis(axes: Axes, values: Sequence[float]) -> None:
-    low, high = 100 * min(values), 100 * max(values)
-    room = max(0.15, 0.16 * (high - low))
-    axes.set_ylim(max(0.0, low - room), high + room)
+def _accuracy_limits(points: Sequence[Point]) -> tuple[float, float]:
+    """From where to where the axis runs, in percent: every seed, and of intervals what leaves room for those."""
+    values = _percent([value for point in points for value in (*point.seeds, point.mean)])
+    ends = _percent([end for point in points for end in (point.low, point.high) if end is not None])
+    reach = max(0.5, max(values) - min(values))
+    low = max(min(values) - reach, min([*values, *ends]))
+    high = min(max(values) + reach, max([*values, *ends]))
+    room = 0.06 * (high - low) or 0.15
+    return max(0.0, low - room), high + room
 
 
 def _line_boxes(axes: Axes, front: Sequence[Point]) -> list[Bbox]:

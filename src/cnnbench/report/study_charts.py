@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.report.charts import Curve, Difference, curve_chart, difference_chart, heatmap
+from cnnbench.report.charts import TRAINING, VALIDATION, Curve, Difference, curve_chart, difference_chart, heatmap
 from cnnbench.report.cost_chart import Point, cost_chart, pareto_front
 from cnnbench.report.groups import Group, shown, shown_key
 from cnnbench.report.runs import Run, is_number
@@ -15,6 +15,7 @@ from cnnbench.report.svg import SERIES, Chart, as_percent, legible
 
 WIDTH, DEPTH = "model.width", "model.depth"
 MOST_DIFFERENCES, MOST_HEATMAPS, MOST_STEPS = 30, 6, 12
+SPLITS = {"train": TRAINING, "val": VALIDATION}
 METRICS = (("accuracy", "%", 100.0), ("loss", "", 1.0))
 
 
@@ -61,18 +62,26 @@ def points(study: Study, cost: str) -> list[Point]:
 
 
 def cost_charts(study: Study) -> tuple[list[Chart], str]:
-    """Accuracy against parameters and against MACs, and a sentence on the groups at the front."""
-    charts, fronts = [], {}
+    """Accuracy against parameters and against MACs where groups differ in them, and a sentence on what that says."""
+    charts, fronts, alike = [], {}, {}
     for key, name in (("parameters", "parameters"), ("macs", "MACs")):
         found = points(study, key)
-        if found:
+        costs = {point.cost for point in found}
+        if len(costs) > 1:
             charts.append(cost_chart(f"accuracy-{key}", name, found))
             front = [f"{legible(point.short, 60)} ({as_percent(point.mean)})" for point in pareto_front(found)]
             fronts[name] = "; ".join([*front[:6], *([f"{len(front) - 6} more"] if len(front) > 6 else [])])
+        elif costs:
+            alike[name] = f"{costs.pop():,} {name}"
     if len(fronts) == 2 and len(set(fronts.values())) == 1:
         fronts = {"parameters and by MACs": fronts["MACs"]}
     said = [f"By {name}, the Pareto front is: {front}." for name, front in fronts.items()]
-    return charts, " ".join([*said, "It is one of means: whether two groups on it differ, only their comparison says."])
+    if fronts:
+        said.append("It is one of means: whether two groups on it differ, only their comparison says.")
+    if alike:
+        whose = "The only group has" if len(measured(study)) == 1 else "All groups have"
+        said.append(f"{whose} {' and '.join(alike.values())}, so there is no cost to weigh accuracy against.")
+    return charts, " ".join(said)
 
 
 def difference_of(study: Study) -> Chart | None:
@@ -100,25 +109,27 @@ def difference_of(study: Study) -> Chart | None:
 def learning_curves(study: Study) -> tuple[list[Chart], str]:
     """Loss and accuracy by epoch for as many groups as there are colours, and a sentence on which those are."""
     groups = ranked(study) or study.groups
-    rows = {group.label: [_rows(run) for run in group.runs] for group in groups[: len(SERIES)]}
+    drawn = groups[: len(SERIES)]
+    rows = {group.label: [_rows(run) for run in group.runs] for group in drawn}
     charts = []
     for metric, unit, factor in METRICS:
-        validated = any(_measured(runs, f"val/{metric}") for runs in rows.values())
-        for split in ("train", "val") if metric == "loss" and validated else ("val",) if validated else ("train",):
-            curves = [
-                curve
-                for group in groups[: len(SERIES)]
-                if (curve := _curve(rows[group.label], f"{split}/{metric}", group.label, short_name(group, study.axes)))
-            ]
-            if curves:
-                unit_shown = unit or ("mean squared error" if not measured(study) else "nats")
-                name = f"{'training' if split == 'train' else 'validation'} {metric}"
-                charts.append(curve_chart(f"curve-{split}-{metric}", name, unit_shown, curves, factor=factor))
-    note = "Of training and, where there is one, validation: the test images are looked at only once, after training."
-    without = [group for group in groups[: len(SERIES)] if not _measured(rows[group.label], "val/loss")]
+        curves = [
+            curve
+            for number, group in enumerate(drawn)
+            for split in ("val", "train")
+            if (curve := _curve(rows[group.label], split, metric, number, group, short_name(group, study.axes)))
+        ]
+        if curves:
+            unit_shown = unit or ("mean squared error" if not measured(study) else "nats")
+            charts.append(curve_chart(f"curve-{metric}", metric, unit_shown, curves, factor=factor))
+    note = (
+        "The test images are looked at only once, after training. Training figures are taken while the weights change, "
+        "on the images as augmented and with dropout: a validation accuracy above the training accuracy is no error."
+    )
+    without = [group for group in drawn if not _measured(rows[group.label], "val/loss")]
     if 0 < len(without) < len(rows):
         names = ", ".join(legible(short_name(group, study.axes), 60) for group in without)
-        note += f" Without a validation split, and so not in its curves: {names}."
+        note += f" Without a validation split, and so with training curves alone: {names}."
     if len(groups) > len(SERIES):
         note += (
             f" Drawn are {len(SERIES)} of {len(groups)} groups: the baseline and those of the highest mean accuracy."
@@ -137,7 +148,10 @@ def _rows(run: Run) -> list[dict[str, Any]]:
         return []
 
 
-def _curve(runs: Sequence[Sequence[dict[str, Any]]], key: str, label: str, short: str) -> Curve | None:
+def _curve(
+    runs: Sequence[Sequence[dict[str, Any]]], split: str, metric: str, number: int, group: Group, short: str
+) -> Curve | None:
+    key = f"{split}/{metric}"
     values: dict[int, list[float]] = defaultdict(list)
     for rows in runs:
         for row in rows:
@@ -148,7 +162,8 @@ def _curve(runs: Sequence[Sequence[dict[str, Any]]], key: str, label: str, short
     epochs = sorted(values)
     by_epoch = [values[epoch] for epoch in epochs]
     means = [float(np.mean(some)) for some in by_epoch]
-    return Curve(label, short, epochs, means, [*map(min, by_epoch)], [*map(max, by_epoch)], [*map(len, by_epoch)])
+    low, high, n = ([*map(of, by_epoch)] for of in (min, max, len))
+    return Curve(number, group.label, short, SPLITS[split], epochs, means, low, high, n)
 
 
 def heatmaps(study: Study) -> list[Chart]:

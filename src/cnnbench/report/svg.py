@@ -22,10 +22,9 @@ from cnnbench.report.names import shorten
 from cnnbench.text import percent, printable, printable_lines
 
 INK, MUTED, GRID, PAPER = "#010203", "#616263", "#e1e2e3", "#f1f2f3"
-# Okabe and Ito's colours, as the stylesheet has them; markers and dashes differ as well, for those who see none.
+# Okabe and Ito's colours, as the stylesheet has them; markers differ as well, for those who see none.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#4d4d4d")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 3)))
 Tips = dict[str, list[str]]  # by the gid of an artist, what its marks say, in the order they are drawn
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"} | {
     colour: f"--series-{number}" for number, colour in enumerate(SERIES, 1)
