@@ -3,8 +3,9 @@
     CNNBENCH_DATA=DIR python benchmarks/report_scale.py --runs 200 2000
 
 LeNet-5 is trained on MNIST for an epoch; its run folder is copied under other widths and seeds (six seeds a group, and
-one group of what is left over), each copy with an accuracy, F1 and wrong predictions of its own. The report is a
-process of its own, from its start to its end: `wall` is its time by the clock, `peak` the most memory it held (VmHWM).
+one group of what is left over), each copy with wrong predictions of its own and the figures that follow from them. The
+report is a process of its own, from its start to its end: `wall` is its time by the clock, `peak` the most memory it
+held (VmHWM).
 """
 
 import argparse
@@ -20,16 +21,18 @@ import numpy as np
 from cnnbench import results
 from cnnbench.cli.compose import single
 from cnnbench.job import run_job
+from cnnbench.metrics import per_class, scores
 from cnnbench.results import RunFolder
 
 SEEDS = 6
 COPIED = ("config.yaml", "overrides.yaml", "summary.json", "predictions.npz", "status.json")
+COPIED += ("confusion_matrix.csv", "per_class.csv")
 
 
 def make(template: Path, sweep: Path, count: int) -> None:
     """A sweep of `count` runs, six seeds of each width."""
     config, summary = RunFolder(template).config(), RunFolder(template).summary()
-    arrays = results.read_predictions(template)
+    arrays, (classes, _) = results.read_predictions(template), results.read_confusion(template)
     sweep.mkdir()
     results.write_yaml(sweep / "sweep.yaml", {"axes": ["model.width", "seed"]})
     for number in range(count):
@@ -44,9 +47,18 @@ def make(template: Path, sweep: Path, count: int) -> None:
         results.write_yaml(folder / "overrides.yaml", [f"model.width={width}", f"seed={seed}"])
         wrong = random.random(len(arrays["labels"])) < 0.01 + 0.01 * random.random()
         predictions = np.where(wrong, (arrays["labels"] + 1) % 10, arrays["labels"])
-        results.write_npz(folder / "predictions.npz", **{**arrays, "predictions": predictions})
-        share = float((predictions == arrays["labels"]).mean())
-        run.write_summary({**summary, "seed": seed, "test/accuracy": share, "test/f1_macro": share})
+        confusion = np.bincount(arrays["labels"] * 10 + predictions, minlength=100).reshape(10, 10)
+        results.write_evaluation(
+            folder,
+            class_names=classes,
+            confusion=confusion,
+            per_class=per_class(confusion, classes),
+            labels=arrays["labels"],
+            predictions=predictions,
+            probabilities=_taken(arrays["probabilities"], predictions, arrays["predictions"]),
+        )
+        summary = {key: value for key, value in summary.items() if key != "test/loss"}
+        run.write_summary(summary | {"seed": seed, **{f"test/{k}": value for k, value in scores(confusion).items()}})
         run.set_status(results.FINISHED)
         for path in template.rglob("*"):
             copy = folder / path.relative_to(template)
@@ -54,6 +66,13 @@ def make(template: Path, sweep: Path, count: int) -> None:
                 copy.mkdir(exist_ok=True)
             elif path.name not in COPIED and path.suffix != ".safetensors":
                 os.link(path, copy)
+
+
+def _taken(probabilities: np.ndarray, predictions: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Probabilities of which another class is the highest."""
+    made, images = probabilities.copy(), np.arange(len(predictions))
+    made[images, predictions], made[images, before] = probabilities[images, before], probabilities[images, predictions]
+    return made
 
 
 def measure(sweep: Path) -> tuple[float, float, int]:

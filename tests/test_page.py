@@ -388,9 +388,9 @@ def test_training_and_validation_are_in_one_chart_for_each_metric(tmp_path):
 
 def test_what_stands_in_a_target_column_and_who_has_no_validation_is_said(tmp_path):
     for number, name in enumerate(("mlp", "lenet5")):
-        run = write_run(tmp_path / name, 0, 900 + number, model__name=name, epochs=(0.5, 0.9))
+        run = write_run(tmp_path / name, 0, 900 + number, model__name=name, epochs=(0.5, 0.7, 0.9))
         if name == "mlp":
-            rows = [{"epoch": e, "val/accuracy": 0.6 * e, "val/loss": 1 / e, "train/loss": 1 / e} for e in (1, 2)]
+            rows = [{"epoch": e, "val/accuracy": 0.3 * e, "val/loss": 1 / e, "train/loss": 1 / e} for e in (1, 2, 3)]
             results.write_csv(run.path / "metrics.csv", rows)
     html = write_page(read_study([tmp_path], target=0.55), tmp_path).read_text()
     assert "val/accuracy (or, without a validation split, train/accuracy) ≥ 0.55" in html

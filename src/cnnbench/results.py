@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from cnnbench.plain_files import check_kinds, damaged, read_csv, read_json, read_sealed_yaml, sealed_yaml
+from cnnbench.plain_files import read_npz as read_npz
 from cnnbench.plain_files import read_yaml as read_yaml
 from cnnbench.regular_files import refuse_links
 from cnnbench.run_checks import STATUS, SUMMARY

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnnbench.report.runs import DAMAGED, Run, is_number, names_of
+from cnnbench.report.checking import is_number
+from cnnbench.report.runs import DAMAGED, Run, names_of
 from cnnbench.report.statistics import Estimate, estimate
 
 # What says where a run lies, how it is watched or how fast its images are read, but not what is trained.

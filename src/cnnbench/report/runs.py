@@ -1,6 +1,5 @@
 """Runs as a report sees them: found below any folders, read once, a damaged one named instead of a traceback."""
 
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from cnnbench import results
+from cnnbench.report.checking import check_figures, checked
 from cnnbench.results import FINISHED, RunFolder
 
 DEEPEST = 4  # levels below a named folder where runs are looked for: outputs/<name>/<date>/<job>
-MEASURED = ("parameters", "macs", "receptive_field", "depth", "train_seconds", "images_per_second", "test/loss")
 SWEEP = "sweep.yaml"
 UNKNOWN, DAMAGED, UNTESTED = "unknown", "damaged", "untested"
 
@@ -32,6 +31,7 @@ class Run:
         settings: the keys of its config that say what was trained, flat, such as `model.width`.
         group: the label of its group.
         counted: whether it is the one run that its group counts for this seed.
+        unchecked: what of its figures could not be checked, in a sentence.
     """
 
     path: Path
@@ -47,6 +47,7 @@ class Run:
     settings: dict[str, Any] = field(default_factory=dict)
     group: str = ""
     counted: bool = False
+    unchecked: str = ""
 
     @property
     def folder(self) -> RunFolder:
@@ -174,42 +175,14 @@ def _read(path: Path, name: str) -> Run:
             summary = folder.summary()
             if any(key.startswith("test") for key in summary) or "best_epoch" not in summary:
                 run.summary = checked(summary, path / "summary.json")
+                run.unchecked = check_figures(folder, run.config, run.summary)
             else:
                 run.state = UNTESTED
-    except (ValueError, OSError, RecursionError) as error:
+    except (ValueError, OSError, RecursionError, MemoryError, ArithmeticError) as error:
         # A folder that vanished, or a file that is missing or holds something else: one run less, not a report less.
         run.state, run.message = DAMAGED, " ".join(str(error).split()) or type(error).__name__
+        run.summary = {}
     return run
-
-
-def checked(summary: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A summary whose figures are numbers where there are any.
-
-    Raises:
-        ValueError: a figure that is no finite number, or a share outside 0 to 1.
-    """
-    for key in MEASURED:
-        if summary.get(key) is not None and not is_number(summary[key]):
-            raise ValueError(f"{path} is damaged: {key}={summary[key]!r} is not a number")
-    shares = [key for key in ("test/accuracy", "test/f1_macro") if key in summary]
-    for key in shares:
-        if not is_number(summary[key]) or not 0 <= summary[key] <= 1:
-            raise ValueError(f"{path} is damaged: {key}={summary[key]!r} is not a share from 0 to 1")
-    if len(shares) == 1:
-        raise ValueError(f"{path} is damaged: it has {shares[0]} alone, accuracy and F1 come together")
-    if not isinstance(summary.get("test_labels_sha256"), str):
-        raise ValueError(f"{path} is damaged: test_labels_sha256 is missing")
-    return summary
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value from a file is a finite number."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number of 400 digits
-        return False
 
 
 def _seed(config: Mapping[str, Any], path: Path) -> int:

@@ -22,9 +22,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cnnbench.report.checking import is_number
 from cnnbench.report.comparing import Comparison, McNemar, baseline_of, compare_groups, mcnemar_tests
 from cnnbench.report.groups import Group, group_runs, matches, shown_key
-from cnnbench.report.runs import Run, is_number, names_of, read_runs, unstarted
+from cnnbench.report.runs import Run, names_of, read_runs, unstarted
 from cnnbench.results import FINISHED
 
 __all__ = ["Comparison", "Group", "McNemar", "Run", "Study", "read_study"]
@@ -182,7 +183,7 @@ def _confounded(study: Study) -> list[str]:
 
 def _without(groups: Sequence[Group]) -> list[str]:
     """What is not to be had of some groups."""
-    notes = []
+    notes = [f"{run.name}: {run.unchecked}." for group in groups for run in group.runs if run.unchecked][:8]
     silent = [group.label for group in groups if not group.accuracy]
     if silent:
         notes.append(f"Without classes there is no accuracy to compare: {', '.join(silent[:8])}.")

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from cnnbench.report.charts import TRAINING, VALIDATION, Curve, Difference, curve_chart, difference_chart, heatmap
+from cnnbench.report.checking import is_number
 from cnnbench.report.cost_chart import Point, cost_chart, pareto_front
 from cnnbench.report.groups import Group, shown, shown_key
-from cnnbench.report.runs import Run, is_number
+from cnnbench.report.runs import Run
 from cnnbench.report.study import Study
 from cnnbench.report.svg import SERIES, Chart, as_percent, legible
 

@@ -1,0 +1,170 @@
+"""A run whose figures do not follow from what lies beside them is named, and costs none of the others."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from cnnbench import registry, results
+from cnnbench.report.study import read_study
+from cnnbench.report.tables import run_rows
+from cnnbench.report.writing import write_report
+from cnnbench.results import RunFolder
+from run_builders import write_run
+from run_copies import trained_pair
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Two real runs."""
+    return trained_pair(tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture
+def runs(pair, tmp_path):
+    shutil.copytree(pair, tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def change(path, **figures):
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps(summary | {key.replace("__", "/"): value for key, value in figures.items()}))
+
+
+def test_real_runs_agree_with_themselves(runs):
+    study = read_study([runs])
+    assert [(run.state, run.unchecked) for run in study.runs] == [("finished", "")] * 2
+
+
+@pytest.mark.parametrize(
+    ("figures", "source"),
+    [
+        ({"test__accuracy": 0.9987}, "predictions.npz"),
+        ({"test__f1_macro": 0.9}, "predictions.npz"),
+        ({"test__loss": 0.01}, "predictions.npz"),
+        ({"test_images": 359}, "predictions.npz"),
+        ({"test_labels_sha256": "0" * 64}, "predictions.npz"),
+        ({"seed": 1}, "config.yaml"),
+        ({"model": "mlp"}, "config.yaml"),
+        ({"data": "mnist"}, "config.yaml"),
+        ({"parameters": 1000}, "the weights"),
+        ({"epochs": 3}, "metrics.csv"),
+        ({"best_epoch": 0}, "metrics.csv"),
+        ({"train_seconds": 0.001}, "metrics.csv"),
+        ({"images_per_second": 1e6}, "metrics.csv"),
+    ],
+    ids=str,
+)
+def test_an_edited_figure_is_not_believed(figures, source, runs):
+    change(runs / "1/summary.json", **figures)
+    study = read_study([runs])
+    (key,) = figures
+    assert [run.state for run in study.runs] == ["finished", "damaged"]
+    said = f"contradicts {source}, by which {key.replace('__', '/')} is "
+    assert any(said in text for text in study.notes), study.notes
+    assert "0.9987" not in str(run_rows(study)), "the figure that is not believed stands nowhere"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**20, 1e20, -1, float("nan"), float("inf"), True, "many", [1], 10**400],
+    ids=lambda value: str(value)[:9],
+)
+@pytest.mark.parametrize("key", ["parameters", "macs", "depth", "test/loss", "train_seconds", "images_per_second"])
+def test_no_figure_of_one_run_costs_the_others(key, value, tmp_path):
+    for number in range(3):
+        write_run(tmp_path / f"runs/{number}", number, 900 + number)
+    path = tmp_path / "runs/1/summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    study = read_study([tmp_path / "runs"])
+    assert [run.state for run in study.runs] == ["finished", "damaged", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("3,0.9", "3,1e308", "train/accuracy=1e+308 cannot be"),
+        ("3,0.9", "3,-1e308", "cannot be"),
+        ("3,0.9", "3,1.5", "cannot be"),
+        ("3,0.9", "3,high", "train/accuracy='high' cannot be"),
+        ("3,0.9", "2,0.9", "do not follow one after the other"),
+        ("3,0.9", "3000000000000000000000,0.9", "do not follow one after the other"),
+        ("3,0.9\n", "", "contradicts metrics.csv, by which epochs is 2"),
+        ("epoch,", "era,", "do not follow one after the other"),
+    ],
+)
+def test_epochs_that_cannot_be_cost_their_run_alone(old, new, words, tmp_path):
+    for number in range(2):
+        write_run(tmp_path / f"runs/{number}", number, 900 + number)
+    path = tmp_path / "runs/1/metrics.csv"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    study = write_report([tmp_path / "runs"], tmp_path / "out", target=0.9)
+    assert [run.state for run in study.runs] == ["finished", "damaged"]
+    assert words in study.runs[1].message
+    assert (tmp_path / "out/report.html").is_file()
+
+
+def test_files_of_another_run_are_not_taken_for_its_own(runs):
+    for name in ("predictions.npz", "confusion_matrix.csv", "per_class.csv", "metrics.csv"):
+        folder = runs.parent / name
+        shutil.copytree(runs, folder)
+        shutil.copy(runs / "0" / name, folder / "1" / name)
+        assert [run.state for run in read_study([folder]).runs] == ["finished", "damaged"], name
+
+
+def test_predictions_that_are_not_the_most_probable_class_are_not_believed(tmp_path):
+    run = write_run(tmp_path / "runs/0", 0, 900)
+    arrays = results.read_predictions(run.path)
+    probabilities = np.full((1000, 4), 0.2, dtype=np.float32)
+    probabilities[:, 0] = 0.4
+    results.write_npz(run.path / "predictions.npz", **{**arrays, "probabilities": probabilities})
+    (found,) = read_study([tmp_path]).runs
+    assert "not the most probable class" in found.message
+
+
+def test_probabilities_of_zero_give_the_least_that_the_loss_can_be(tmp_path):
+    run = write_run(tmp_path / "runs/0", 0, 500)
+    arrays = results.read_predictions(run.path)
+    certain = np.eye(4, dtype=np.float32)[arrays["predictions"]]
+    results.write_npz(run.path / "predictions.npz", **{**arrays, "probabilities": certain})
+    for loss, state in ((60.0, "finished"), (1.0, "damaged"), (None, "finished")):
+        change(run.path / "summary.json", test__loss=loss)
+        assert read_study([tmp_path]).runs[0].state == state
+
+
+def test_without_predictions_the_confusion_matrix_tells_and_without_both_nothing_is_believed(tmp_path):
+    run = write_run(tmp_path / "runs/0", 0, 900)
+    (run.path / "predictions.npz").unlink()
+    study = read_study([tmp_path])
+    assert study.groups[0].accuracy == {0: 0.9}
+    assert any("checked by confusion_matrix.csv alone" in text for text in study.notes)
+    (run.path / "confusion_matrix.csv").unlink()
+    (found,) = read_study([tmp_path]).runs
+    assert "neither predictions.npz nor confusion_matrix.csv" in found.message
+
+
+def test_a_reconstruction_is_checked_by_its_losses(tmp_path):
+    for number, loss in enumerate((0.25, 0.2)):
+        run = write_run(tmp_path / f"runs/{number}", number, None, model__name="conv_autoencoder")
+        results.write_npz(run.path / "reconstruction.npz", losses=np.full(1000, 0.25, dtype=np.float32))
+        change(run.path / "summary.json", test__loss=loss)
+    study = read_study([tmp_path])
+    assert [run.state for run in study.runs] == ["finished", "damaged"]
+    assert "contradicts reconstruction.npz, by which test/loss is 0.25" in study.runs[1].message
+
+
+def test_a_metric_that_a_run_does_not_have_yet_follows_from_its_predictions(tmp_path):
+    write_run(tmp_path / "runs/0", 0, 900)
+
+    @registry.register("metric", "wrong_share")
+    def wrong_share(confusion: np.ndarray) -> float:
+        return 1 - float(np.trace(confusion) / confusion.sum())
+
+    try:
+        (run,) = read_study([tmp_path]).runs
+        assert run.summary["test/wrong_share"] == pytest.approx(0.1)
+        assert "test/wrong_share" not in RunFolder(run.path).summary()
+    finally:
+        del registry._builders["metric"]["wrong_share"]
