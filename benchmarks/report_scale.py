@@ -25,8 +25,8 @@ from cnnbench.metrics import per_class, scores
 from cnnbench.results import RunFolder
 
 SEEDS = 6
-COPIED = ("config.yaml", "overrides.yaml", "summary.json", "predictions.npz", "status.json")
-COPIED += ("confusion_matrix.csv", "per_class.csv")
+COPIED = ["config.yaml", "overrides.yaml", "summary.json", "predictions.npz", "status.json"]
+COPIED += ["confusion_matrix.csv", "per_class.csv"]
 
 
 def make(template: Path, sweep: Path, count: int) -> None:
