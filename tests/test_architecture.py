@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "typed": {"registry"},
     "config": {"registry", "typed", "config_checks"},
     "config_checks": {"registry", "config"},
+    "key_types": {"config"},
     "data": BASE | {"processors"},
     "models": BASE,
     "metrics": BASE,
@@ -36,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"__init__", "metrics", "registry", "results", "text", "whole_files"},
     "record": BASE | {"data", "metrics", "training", "report"},
     "parts": BASE | {"config", "data", "models", "training", "trackers", "analysis"},
-    "resume": {"config", "registry", "training"},
+    "resume": {"config", "key_types", "registry", "training"},
     "exhaustion": {"config", "results"},
     "loaded": BASE | {"config", "data", "processors"},
     "job": BASE | {"config", "data", "training", "trackers", "parts", "record", "resume", "exhaustion"},
@@ -60,7 +61,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "cli": BASE
     | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report"}
-    | {"loaded", "parts", "job", "evaluation", "prediction", "resume", "tuning", "typed", "sweep", "processors"},
+    | {"loaded", "parts", "job", "evaluation", "prediction", "resume", "tuning", "typed", "sweep", "processors"}
+    | {"key_types"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from cnnbench.config import Config, from_dict, to_dict
+from cnnbench.key_types import OPTIONAL_TEXT, TEXT, kind_of, text_of
 from cnnbench.registry import nearest
 from cnnbench.training.optim import build_schedule
 
@@ -44,7 +45,7 @@ def resumed(plain: Mapping[str, Any], overrides: Sequence[str]) -> Config:
 
     Args:
         plain: the run's `config.yaml`.
-        overrides: `KEY=VALUE`, values in YAML.
+        overrides: `KEY=VALUE`; text as it stands, other values in YAML.
 
     Raises:
         ValueError: a key or a value that would make another run of it; the message says why.
@@ -62,13 +63,21 @@ def resumed(plain: Mapping[str, Any], overrides: Sequence[str]) -> Config:
             )
         if name not in changed[section]:
             raise ValueError(f"{text}: {section}={changed[section]['name']} has no {key}")
-        try:
-            changed[section][name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ValueError(f"{text}: the value cannot be read") from None
+        changed[section][name] = _value(key, value)
     config = from_dict(changed)
     _check_epochs(own, config)
     return config
+
+
+def _value(key: str, value: str) -> Any:
+    """Text as it stands, other values in YAML."""
+    kind = kind_of(key)
+    if kind == TEXT or (kind == OPTIONAL_TEXT and value != "null"):
+        return text_of(value)
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ValueError(f"{key}={value}: the value cannot be read") from None
 
 
 def _check_epochs(own: Config, config: Config) -> None:

@@ -39,7 +39,7 @@ def main() -> NoReturn:
         os.getcwd()
     except FileNotFoundError:
         leave("error: the current folder does not exist any more: change to another one", WRONG)
-    arguments = sys.argv[1:]
+    arguments = sys.argv[1:] = [_without_return(argument) for argument in sys.argv[1:]]
     if "--debug" in arguments:
         exit_codes.debug = True
         sys.argv[1:] = [argument for argument in arguments if argument != "--debug"]
@@ -68,6 +68,12 @@ def _replaced(error: UnicodeError) -> tuple[bytes, int]:
         raise error
     codes = map(ord, error.object[error.start : error.end])
     return bytes(code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else ord("?") for code in codes), error.end
+
+
+def _without_return(argument: str) -> str:
+    """The argument without the line end of a script from Windows, unless that belongs to a name that exists."""
+    named = os.path.lexists(argument) or os.path.lexists(argument.partition("=")[2])
+    return argument if named else argument.removesuffix("\r")
 
 
 def _version(wanted: bool) -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import os
-import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +22,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench import config as schema
 from cnnbench.cli.choices import config_dir, groups
+from cnnbench.cli.literal import literal, one_run, several_values, unreadable
 from cnnbench.cli.unknown_keys import explained
 from cnnbench.config import Config
+from cnnbench.registry import unknown
 from cnnbench.text import shown_name
 
 OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
@@ -89,19 +90,23 @@ def request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
     Raises:
         ValueError: a key, name, type or value that is not accepted; several values without `-m`.
     """
-    overrides = extending(overrides)
+    given, overrides = overrides, literal(overrides)
     with hydra_started():
         parsed = _parse(overrides)
         base = _compose(overrides, parsed, sweeps=True)
         asked = _sweep_asked(base, parsed)
         is_sweep = multirun or asked.seeds is not None or str(base.hydra.mode).endswith("MULTIRUN")
-        several = [o.input_line for o in parsed if o.is_sweep_override()]
+        if is_sweep and (varied := literal(given, sweeping=True)) != overrides:
+            overrides, parsed = varied, _parse(varied)
+            base = _compose(overrides, parsed, sweeps=True)
+        several = [o for o in parsed if o.is_sweep_override()]
         if several and not is_sweep:
-            raise ValueError(f"{several[0]} names several values: add -m to run each of them")
+            raise ValueError(f"{several_values(several[0])}: add -m to run each of them")
         if not is_sweep:
             if asked.restart:
                 raise ValueError("sweep.restart=true is for sweeps: add -m or sweep.seeds=N")
-            return Request([_job(overrides, parsed)], _folder(base.hydra.run.dir), [], False, base)
+            with one_run(given):
+                return Request([_job(overrides, parsed)], _folder(base.hydra.run.dir), [], False, base)
         named_afresh = "${run_id:}" in str(OmegaConf.to_container(base.hydra.sweep, resolve=False)["dir"])  # type: ignore[call-overload,index]
         if OmegaConf.is_interpolation(base, "name"):
             base.name = "sweep"  # the default names one model and one dataset, and a sweep may have several
@@ -155,22 +160,13 @@ def single(overrides: Sequence[str]) -> Config:
     Raises:
         ValueError: as `request`, and where a sweep was asked for.
     """
-    overrides = extending(overrides)
+    overrides = literal(overrides)
     with hydra_started():
         parsed = _parse(overrides)
         for o in parsed:
             if o.is_sweep_override():
-                raise ValueError(f"{o.input_line} names several values: accepted here is one")
+                raise ValueError(f"{several_values(o)}: accepted here is one")
         return _job(overrides, parsed).config
-
-
-def extending(overrides: Sequence[str]) -> list[str]:
-    """The overrides in Hydra's words: `key={…}` as `++key={…}`, which adds keys, and several loggers as a list.
-
-    Without `++`, Hydra takes only keys that are there; `logger=a,b` would be a sweep, which nobody wants of loggers.
-    """
-    listed = [f"logger=[{text[7:]}]" if re.match(r"logger=[\w]+(,[\w]+)+$", text) else text for text in overrides]
-    return [f"++{text}" if re.match(r"[\w.]+=\s*\{", text) else text for text in listed]
 
 
 def to_config(composed: DictConfig) -> Config:
@@ -183,7 +179,8 @@ def to_config(composed: DictConfig) -> Config:
         own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ValueError(first_line(error)) from None
+        told = " (${KEY} stands for the value of another key)" if "nterpolation" in str(error) else ""
+        raise ValueError(f"{first_line(error)}{told}") from None
     assert isinstance(plain, dict)
     # Those of this dataset are among the overrides by now: what a run's config says is what it did.
     plain["augment"].pop("exceptions", None)
@@ -274,13 +271,19 @@ def _compose(overrides: Sequence[str], parsed: Sequence[Override], *, sweeps: bo
             "config", list(overrides), RunMode.RUN, from_shell=False, validate_sweep_overrides=not sweeps
         )
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(explained(loaded_hydra(), parsed) or first_line(error)) from None
+        why = explained(loaded_hydra(), parsed)
+        if why is None and (named := [o.input_line for o in parsed if "${" in str(o.input_line)]):
+            why = f"{named[0]}: ${{KEY}} stands for the value of another key: {first_line(error)}"
+        raise ValueError(why or first_line(error)) from None
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
         if "=" not in text and not text.startswith("~"):
             raise ValueError(f"{text!r} is not an override: accepted is KEY=VALUE, such as model=mlp")
+        key = text.lstrip("+~").partition("=")[0]
+        if not key.isascii():
+            raise ValueError(unknown("key", key, {*groups(), *schema.default_dict()}))
     hydra = loaded_hydra()
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     parsed = []
@@ -288,7 +291,7 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
         try:
             parsed.append(parser.parse_override(text))
         except HydraException as error:
-            raise ValueError(f"{text!r} cannot be read as KEY=VALUE: {first_line(error)}") from None
+            raise ValueError(unreadable(text, first_line(error))) from None
     return parsed
 
 

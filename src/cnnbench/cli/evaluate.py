@@ -1,5 +1,6 @@
 """`cnnbench evaluate`."""
 
+import os
 from pathlib import Path
 
 from cnnbench.cli import compose
@@ -19,6 +20,7 @@ def evaluate(
     """Measure a run on a split and print the metrics and the folder they were written to."""
     from cnnbench.evaluation import evaluate_run
 
+    path, root = (os.path.expanduser(text) if text else text for text in (path, root))
     options = compose.single([f"data={data}"]).data.options if data else None
     folder, metrics = evaluate_run(
         run, split=split, data=data, options=options, folder=path, root=root, device=device, batch_size=batch_size

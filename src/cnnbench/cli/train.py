@@ -8,8 +8,10 @@ from typing import Any
 
 from cnnbench.cli import compose, sweep, tables
 from cnnbench.cli.errors import RunFailed
+from cnnbench.cli.literal import one_run
 from cnnbench.cli.messages import show_messages, shown
 from cnnbench.config import Config, to_dict
+from cnnbench.key_types import text_of
 from cnnbench.results import FINISHED, RunFolder
 from cnnbench.text import for_output, printable
 from cnnbench.whole_files import InUse
@@ -36,7 +38,8 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
             raise ValueError("preview=true draws the images of one run: -m and experiments of several are not accepted")
         if asked.is_sweep:
             sweep.run(asked, overrides, server)
-        else:
+            return
+        with one_run(overrides):
             _train_one(asked.jobs[0].config, asked.folder, overrides)
 
 
@@ -76,7 +79,8 @@ def _resume(overrides: Sequence[str]) -> None:
     from cnnbench.loaded import config_of
     from cnnbench.resume import resumed
 
-    named = [text.lstrip("+").partition("=")[2] for text in overrides if text.lstrip("+").startswith("resume=")]
+    given = [text.lstrip("+").partition("=")[2] for text in overrides if text.lstrip("+").startswith("resume=")]
+    named = [text_of(text) for text in given]
     others = [text for text in overrides if not text.lstrip("+").startswith("resume=")]
     if len(named) > 1:
         raise ValueError(f"resume={named[1]}: a command goes on with one run, and resume={named[0]} names another")

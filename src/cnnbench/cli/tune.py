@@ -15,6 +15,7 @@ from cnnbench import results
 from cnnbench.cli import compose, tables
 from cnnbench.cli.choices import spaces
 from cnnbench.cli.errors import RunFailed
+from cnnbench.cli.literal import literal, unreadable
 from cnnbench.cli.messages import log, show_messages, shown
 from cnnbench.config import Config, to_dict
 from cnnbench.parts import build_parts
@@ -63,6 +64,7 @@ def tune(overrides: Sequence[str]) -> None:
     show_messages()
     if importlib.util.find_spec("optuna") is None:
         raise ValueError(INSTALL)
+    overrides = literal(overrides)
     ours = [o for o in map(_parsed, overrides) if o.key_or_group in ("tune", "resume") or o.key_or_group[:5] == "tune."]
     theirs = [text for text in overrides if text not in {o.input_line for o in ours}]
     given = {o.key_or_group: o.value() for o in ours}
@@ -81,7 +83,7 @@ def _parsed(text: str) -> Override:
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
-        raise ValueError(f"{text!r} cannot be read as KEY=VALUE: {str(error).splitlines()[0]}") from None
+        raise ValueError(unreadable(text, compose.first_line(error))) from None
 
 
 def _asked(given: dict[str, Any], theirs: Sequence[str]) -> _Asked:

@@ -36,6 +36,8 @@ def explained(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
     keys = _flat({key: value for key, value in plain.items() if key != "hydra"})
     for o in parsed:
         key = o.key_or_group
+        if o.is_add() and key in keys:
+            return f"{o.input_line}: the key is there already, and + adds one: leave out the +"
         if not o.is_hydra_override() and not o.is_add() and key not in choices and key not in keys:
             return _unknown_key(key, keys, list(choices))
     return None

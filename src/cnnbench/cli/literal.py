@@ -1,0 +1,125 @@
+"""Overrides as their users wrote them: where a key is text, its value is no grammar's, and Hydra gets it in quotes."""
+
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hydra.conf import HydraConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+
+from cnnbench.key_types import OPTIONAL_TEXT, TEXT, TEXTS, kind_of, parted, text_of, texts_of
+from cnnbench.tuning.settings import TuneSettings
+
+_OVERRIDE = re.compile(r"(\+{0,2}([\w./@-]+))=(.*)", re.DOTALL | re.ASCII)
+_DECIMAL = re.compile(r"[+-]?\d+,\d+")
+# Hydra's own ways to name several values.
+_SWEEPS = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)", re.DOTALL)
+_OF_LISTS = re.compile(r"\[.*\]\s*,\s*\[.*\]", re.DOTALL)
+
+
+def literal(overrides: Sequence[str], *, sweeping: bool = False) -> list[str]:
+    """The overrides in Hydra's words: text that it would read as something else in quotes, several loggers as a list.
+
+    `key={…}` becomes `++key={…}`, which adds keys; without `++`, Hydra takes only keys that are there. `logger=a,b`
+    would be a sweep, which nobody wants of loggers.
+
+    Args:
+        sweeping: a comma parts the values of a sweep, unless something exists under the whole name.
+    """
+    read = [_literal(text, sweeping) for text in overrides]
+    listed = [f"logger=[{text[7:]}]" if re.match(r"logger=[\w]+(,[\w]+)+$", text) else text for text in read]
+    return [f"++{text}" if re.match(r"[\w.]+=\s*\{", text) else text for text in listed]
+
+
+def is_text(key: str) -> bool:
+    """Whether a key was declared as text."""
+    return _kind(key) in (TEXT, OPTIONAL_TEXT)
+
+
+@contextmanager
+def one_run(overrides: Sequence[str]) -> Iterator[None]:
+    """Within it, a complaint about one run also says how to run several, where a comma in text may have meant that."""
+    try:
+        yield
+    except ValueError as error:
+        several = [text for text in overrides if (found := _OVERRIDE.fullmatch(text)) and "," in found[3]]
+        several = [text for text in several if is_text(text.partition("=")[0].lstrip("+"))]
+        if not several:
+            raise
+        raise ValueError(f"{error}. If {several[0]} stands for several values, add -m to run each of them") from error
+
+
+def several_values(override: Override) -> str:
+    """The start of a complaint about a key that names several values, with the number that a comma may have meant."""
+    text, _, value = str(override.input_line).partition("=")
+    decimal = f" (or, as one number: {text}={value.replace(',', '.')})" if _DECIMAL.fullmatch(value) else ""
+    return f"{override.input_line} names several values{decimal}"
+
+
+def unreadable(text: str, error: str) -> str:
+    """The complaint about an override that Hydra's grammar does not take, with the quoted form that it takes."""
+    key, _, value = text.partition("=")
+    if value.startswith(("[", "{")):
+        quotes = f"'{key}=" + ("""["café", "a (1)"]'""" if value[0] == "[" else """{key: "a (1)"}'""")
+        return f"{text!r} cannot be read as KEY=VALUE: {error}. Text inside brackets stands in quotes: {quotes}"
+    quotes = shlex.quote(f"{key}={_quoted(value)}")
+    return f"{text!r} cannot be read as KEY=VALUE: {error}. As text, in quotes: {quotes}"
+
+
+def _kind(key: str) -> Any:
+    for section, schema in (("hydra.", HydraConf), ("tune.", TuneSettings)):
+        if key.startswith(section):
+            return kind_of(key.removeprefix(section), schema)
+    return TEXT if key == "tune" else kind_of(key)
+
+
+def _literal(text: str, sweeping: bool) -> str:
+    found = _OVERRIDE.fullmatch(text)
+    if found is None:
+        return text
+    start, key, value = found.groups()
+    kind = _kind(key)
+    sweeping = sweeping and not key.startswith(("hydra.", "tune", "sweep."))
+    if kind == TEXTS:
+        if not value or (sweeping and _OF_LISTS.fullmatch(value)):
+            return text
+        return _same(text, texts_of(value)) or f"{start}=[{','.join(map(_quoted, texts_of(value)))}]"
+    if kind not in (TEXT, OPTIONAL_TEXT):
+        # Of other kinds, what Hydra cannot read is for the key's own check to complain about.
+        plain = _read(text) is None and value[:1] not in ("[", "{", "(", "'", '"')
+        return f"{start}={_quoted(value)}" if plain else text
+    if sweeping and "," in value and not os.path.lexists(value):
+        if _SWEEPS.fullmatch(value):
+            return text
+        return f"{start}={','.join(_word(start, part, kind) for part in parted(value))}"
+    return f"{start}={_word(start, value, kind)}"
+
+
+def _word(start: str, value: str, kind: Any) -> str:
+    """One value of a key of text, in Hydra's words."""
+    if (kind == OPTIONAL_TEXT and value == "null") or not value:
+        return value
+    text = text_of(value)
+    return text if _same(f"{start}={text}", text) else _quoted(text)
+
+
+def _same(override: str, value: object) -> str | None:
+    """The override, if Hydra reads this very value from it."""
+    read = _read(override)
+    return override if read and not read.is_sweep_override() and read.value() == value else None
+
+
+def _read(override: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(override)
+    except HydraException:
+        return None
+
+
+def _quoted(text: str) -> str:
+    return QuotedString(text, Quote.double if "'" in text else Quote.single).with_quotes()
