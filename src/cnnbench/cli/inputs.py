@@ -2,9 +2,9 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-Complain = Callable[[str, str], None]
+from cnnbench.data.left_out import Complain, files_below
 
 
 def image_files(arguments: Sequence[str], *, null: bool, complain: Complain) -> Iterator[str]:
@@ -59,26 +59,6 @@ def _listed(end: bytes) -> Iterator[str]:
 
 def _below(path: str, complain: Complain) -> Iterator[str]:
     """The file itself, or all files in a folder and below."""
-    return _walk(path, complain, set()) if os.path.isdir(path) else iter((path,))
-
-
-def _walk(folder: str, complain: Complain, seen: set[tuple[int, int]]) -> Iterator[str]:
-    """A folder's files by name, while those of the folders in it come in their place; it holds no more than names."""
-    names, folders = [], set()
-    try:
-        found = os.stat(folder)
-        if (found.st_dev, found.st_ino) in seen:
-            return
-        seen.add((found.st_dev, found.st_ino))
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    names.append(entry.name)
-                    if entry.is_dir():
-                        folders.add(entry.name)
-    except OSError as error:
-        complain(folder, error.strerror or str(error))
-        return
-    for name in sorted(names):
-        path = os.path.join(folder, name)
-        yield from _walk(path, complain, seen) if name in folders else (path,)
+    if not os.path.isdir(path):
+        return iter((path,))
+    return (os.path.join(path, file) for file in files_below(path, complain))

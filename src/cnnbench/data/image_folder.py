@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from logging import INFO, WARNING
 from pathlib import Path
 
 import numpy as np
@@ -103,22 +104,23 @@ def _listing(path: str | None) -> Listing:
             "for each class, or a CSV file of path,label"
         )
     where = os.path.expanduser(path)
-    if os.path.isfile(where):
-        return list_csv(where)
-    if not os.path.isdir(where):
+    is_table = os.path.isfile(where)
+    if not is_table and not os.path.isdir(where):
         kind = "is neither a folder nor a file" if os.path.exists(where) else "does not exist"
         raise ValueError(f"data.path={shown_name(path)!r} {kind}: looked for {shown_name(os.path.abspath(where))!r}")
-    listing = list_folder(where)
+    listing = list_csv(where) if is_table else list_folder(where)
     if listing.ignored:
         named = ", ".join(shown_name(name) for name in listing.ignored[:5])
-        _say_once(f"{shown_name(path)}: {len(listing.ignored)} entries outside any class are ignored: {named}")
+        _say_once(INFO, f"{shown_name(path)}: {len(listing.ignored)} entries outside any class are ignored: {named}")
+    for remark in listing.remarks:
+        _say_once(WARNING, f"{shown_name(path)}: {remark}")
     return listing
 
 
 @functools.lru_cache(maxsize=32)
-def _say_once(text: str) -> None:
+def _say_once(level: int, text: str) -> None:
     """A run looks at its folder more than once."""
-    log.info(text)
+    log.log(level, text)
 
 
 def _decoding(

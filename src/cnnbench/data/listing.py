@@ -4,19 +4,22 @@ Order: classes by name, as Python sorts text ("10" before "2"; torchvision's Ima
 split by their path below the class folder, byte by byte, and files of the same path by class; the rows of a CSV file
 as they stand. So `train/<class>/<index>.png` with indices of equal length comes in the order of the indices.
 
-What counts: every file below a class folder, however deep, unless its name or one of its folders starts with a dot.
-Links are followed, and a folder that is reached twice counts once. Nothing is opened here.
+What counts: every file below a class folder, however deep, but for what `left_out.py` leaves out. Links are followed,
+and a folder that is reached twice counts once. Which folders are splits: `split_names.py`. Nothing is opened here.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 
+from cnnbench.data.labels import alike_hint, look_alike, normal_form, shown_alike
+from cnnbench.data.left_out import files_below, has_image_ending, holds_only_ours, is_litter, leads_to_folder
+from cnnbench.data.split_names import split_folders, split_of
 from cnnbench.text import shown_name
 
-SPLITS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 SHOWN = 5  # names that an error lists
 File = tuple[str, str]  # path and class
 
@@ -34,6 +37,7 @@ class Listing:
         versions: int64, (N, 4): size, times (ns) of the last change of the content and of anything, inode; zeros where
             there is no such file.
         ignored: what lies beside the classes and splits, and is none of them.
+        remarks: what a user should know of how they were read.
     """
 
     path: str
@@ -44,6 +48,7 @@ class Listing:
     splits: dict[str, range] = field(default_factory=dict)
     versions: np.ndarray = field(default_factory=lambda: np.empty((0, 4), np.int64))
     ignored: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def list_folder(root: str) -> Listing:
@@ -53,39 +58,64 @@ def list_folder(root: str) -> Listing:
         ValueError: no classes, an empty one, one that train lacks, or splits that cannot be told apart.
     """
     listing = Listing(root, root)
+    where = f"data.path={shown_name(root)!r}"
     folders = _folders(root, "", listing)
-    found = [name for name in folders if name in SPLITS]
-    if found and "train" not in found:
+    splits = _splits(root, folders, listing)
+    if not splits and len(folders) == 1:
         raise ValueError(
-            f"data.path={shown_name(root)!r} has a folder {found[0]!r} but none called 'train': accepted is "
-            "train/<class>/… with val and test beside it, or <class>/…"
-        )
-    doubled = [name for name in found if SPLITS[name] == "val"]
-    if len(doubled) > 1:
-        raise ValueError(f"data.path={shown_name(root)!r} has {' and '.join(doubled)}: accepted is one of them")
-    if found:
-        listing.ignored += [name for name in folders if name not in SPLITS]
-    if not found and len(folders) == 1:
-        raise ValueError(
-            f"data.path={shown_name(root)!r} has one class folder, {shown_name(folders[0])!r}: accepted are at least 2."
+            f"{where} has one class folder, {shown_name(folders[0])!r}: accepted are at least 2."
             f" If it holds them: data.path={shown_name(os.path.join(root, folders[0]))}"
         )
     files: dict[str, list[File]] = {}
-    for part in found or [""]:
+    for split, part in splits.items() if splits else [("train", "")]:
         # Tuples that sort as the files shall.
         inside: list[tuple[bytes, str, str]] = []
         names: dict[str, str] = {}
         for folder in _folders(root, part, listing) if part else folders:
-            where, name = f"{part}/{folder}" if part else folder, class_name(folder)
-            if names.setdefault(name, where) != where:
-                raise ValueError(f"data.path={shown_name(root)!r}: two class folders are both called {name!r}")
+            place, name = f"{part}/{folder}" if part else folder, class_name(folder)
+            if (other := names.setdefault(name, place)) != place:
+                both = f"{shown_name(other)!r} and {shown_name(place)!r}"
+                raise ValueError(
+                    f"{where}: two class folders are both called {name!r}: {both}; accepted is one of them"
+                )
             before = len(inside)
-            inside += ((os.fsencode(path[len(where) :]), name, path) for path in _files_below(root, where))
+            paths = (f"{place}/{path}" for path in files_below(os.path.join(root, place), _refuse_folder))
+            inside += ((os.fsencode(path[len(place) :]), name, path) for path in paths)
             if len(inside) == before:
-                raise ValueError(f"data.path={shown_name(root)!r}: class folder {shown_name(where)!r} holds no images")
+                raise ValueError(f"{where}: class folder {shown_name(place)!r} holds no images")
         inside.sort()
-        files[SPLITS.get(part, "train")] = [(path, name) for _, name, path in inside]
+        files[split] = [(path, name) for _, name, path in inside]
     return listed(listing, files, "class folders")
+
+
+def _splits(root: str, folders: Sequence[str], listing: Listing) -> dict[str, str]:
+    """The folder of each split that has class folders; empty where all of them are classes."""
+
+    def is_flat(folder: str) -> bool:
+        beside = Listing(root, root)
+        return not _folders(root, folder, beside) and bool(beside.ignored)
+
+    def has_images(folder: str) -> bool:
+        return any(map(has_image_ending, files_below(os.path.join(root, folder), _refuse_folder)))
+
+    chosen = split_folders(f"data.path={shown_name(root)!r}", folders, is_flat=is_flat, has_images=has_images)
+    if chosen:
+        listing.ignored += [name for name in folders if name not in chosen.values()]
+    for split, folder in [*chosen.items()]:
+        if is_flat(folder):
+            listing.remarks.append(f"{folder!r} holds no class folders: it is not used for {split}")
+            listing.ignored.append(chosen.pop(split))
+            continue
+        # Some archives hold seg_train/seg_train/<class>.
+        while len(inner := _folders(root, folder, Listing(root, root))) == 1 and _same_split(inner[0], split):
+            folder = f"{folder}/{inner[0]}"
+        chosen[split] = folder
+    return chosen
+
+
+def _same_split(folder: str, split: str) -> bool:
+    found = split_of(folder)
+    return found is not None and found[0] == split
 
 
 def listed(listing: Listing, files: Mapping[str, Sequence[File]], what: str) -> Listing:
@@ -103,10 +133,18 @@ def listed(listing: Listing, files: Mapping[str, Sequence[File]], what: str) -> 
         raise ValueError(f"{name} holds no images to train on: it has no {what}")
     for split in ("val", "test"):
         if lacking := sorted(classes[split] - classes["train"]):
-            raise ValueError(f"{name}: {_named(lacking)} in {split}, but not in train: accepted are train's classes")
+            hint = alike_hint(lacking, classes["train"])
+            raise ValueError(
+                f"{name}: {_named(lacking)} in {split}, but not in train: accepted are train's classes{hint}"
+            )
     listing.class_names = tuple(sorted(classes["train"]))
     if len(listing.class_names) < 2:
         raise ValueError(f"{name} has one class, {listing.class_names[0]!r}: accepted are at least 2 {what}")
+    if alike := look_alike(listing.class_names):
+        listing.remarks.append(
+            f"{shown_alike(alike)} are classes of their own, though they differ in spelling alone: if they are one, "
+            "write them the same way"
+        )
     number = {name: index for index, name in enumerate(listing.class_names)}
     for split in (split for split, inside in classes.items() if inside):
         start = len(listing.paths)
@@ -124,57 +162,35 @@ def listed(listing: Listing, files: Mapping[str, Sequence[File]], what: str) -> 
 
 
 def class_name(folder: str) -> str:
-    r"""A folder's name as text: bytes that are not UTF-8 become \xNN, and then a backslash is doubled."""
+    r"""A folder's name as text in its normal form: bytes that are not UTF-8 become \xNN, and a backslash is doubled."""
     try:
         folder.encode()
     except UnicodeEncodeError:
         return os.fsencode(folder).replace(b"\\", rb"\\").decode("utf-8", "backslashreplace")
-    return folder
+    return normal_form(folder)
 
 
 def _folders(root: str, part: str, listing: Listing) -> list[str]:
-    """The folders in one folder, sorted; files beside them are noted as ignored."""
+    """The folders in one folder, sorted, without litter; what else is there is noted as ignored."""
+    where = os.path.join(root, part) if part else root
+    try:
+        with os.scandir(where) as inside:
+            entries = sorted(inside, key=lambda entry: entry.name)
+    except OSError as error:
+        _refuse_folder(where, error.strerror or str(error))
     names = []
-    for entry in _visible(root, part):
-        if _is_folder(entry):
+    for entry in entries:
+        if is_litter(entry.name):
+            continue
+        if leads_to_folder(entry) and not holds_only_ours(entry.path):
             names.append(entry.name)
         else:
             listing.ignored.append(f"{part}/{entry.name}" if part else entry.name)
     return names
 
 
-def _files_below(root: str, where: str) -> Iterator[str]:
-    """The path of everything below a class folder that is no folder and not hidden."""
-    seen: set[tuple[int, int]] = set()
-    waiting = [where]
-    while waiting:
-        folder = waiting.pop()
-        found = os.stat(os.path.join(root, folder))
-        if (found.st_dev, found.st_ino) in seen:
-            continue
-        seen.add((found.st_dev, found.st_ino))
-        for entry in reversed(_visible(root, folder)):
-            path = f"{folder}/{entry.name}"
-            if _is_folder(entry):
-                waiting.append(path)
-            else:
-                yield path
-
-
-def _visible(root: str, folder: str) -> list[os.DirEntry[str]]:
-    where = os.path.join(root, folder) if folder else root
-    try:
-        with os.scandir(where) as inside:
-            return sorted((entry for entry in inside if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    except OSError as error:
-        raise ValueError(f"data.path: {shown_name(where)!r} cannot be read ({error.strerror})") from None
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # links that lead round in a circle
-        return False
+def _refuse_folder(where: str, reason: str) -> NoReturn:
+    raise ValueError(f"data.path: {shown_name(where)!r} cannot be read ({reason})")
 
 
 def _named(names: Sequence[str]) -> str:

@@ -1,0 +1,107 @@
+"""What lies among images and is none of them: hidden files, the litter of systems, and what this program wrote."""
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterator
+
+Complain = Callable[[str, str], None]
+
+CACHE = ".pixels"  # of decoded images
+OUTPUTS = "outputs"  # where runs go unless they are told otherwise
+IMAGE_ENDINGS = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".avif", ".heic", ".heif"),
+)
+# Of Windows, macOS, and network drives of Synology and QNAP; MLflow keeps its runs in mlruns.
+_LITTER = re.compile(
+    r"\..*|e?h?thumbs(_vista)?\.db(:.*)?|desktop\.ini|picasa\.ini|icon\r|.*:zone\.identifier|.*\.pixels|__macosx"
+    r"|__pycache__|ipynb_checkpoints|@eadir|@__thumb|@recycle|#recycle|#snapshot|\$recycle\.bin|recycler"
+    r"|system volume information|lost\+found|network trash folder|temporary items|mlruns",
+    re.IGNORECASE | re.DOTALL,
+)
+# Files that together make a folder one of ours: a run, one that has just begun, a sweep, a study, a report.
+_OURS = (
+    {"config.yaml", "overrides.yaml"},
+    {"train.log", ".lock"},
+    {"jobs.json", "sweep.yaml"},
+    {"study.yaml", "study.journal"},
+    {"report.md", "results.csv", "groups.csv"},
+)
+_PREVIEW = {"augmented.png"}
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name belongs to a system, is hidden, or is a cache of ours."""
+    return _LITTER.fullmatch(name) is not None
+
+
+def is_ours(names: Collection[str]) -> bool:
+    """Whether a folder that holds these names was written by this program."""
+    return any(files <= {*names} for files in _OURS) or {*names} == _PREVIEW
+
+
+def has_image_ending(name: str) -> bool:
+    """Whether a file's name says that it is an image; without, its content may."""
+    return name.lower().endswith(IMAGE_ENDINGS)
+
+
+def files_below(folder: str, complain: Complain, ours: list[str] | None = None) -> Iterator[str]:
+    """The paths of all files in a folder and below, by name, those of a folder in its place.
+
+    Left out are litter and folders that this program wrote. A link to a folder is followed; one that is reached twice
+    counts once. It holds no more than names.
+
+    Args:
+        complain: told a folder that cannot be read, and why.
+        ours: gets the paths of the folders that this program wrote.
+    """
+    seen: set[tuple[int, int]] = set()
+    waiting = [("", True)]
+    while waiting:
+        path, is_folder = waiting.pop()
+        if not is_folder:
+            yield path
+            continue
+        where = os.path.join(folder, path) if path else folder
+        try:
+            found = os.stat(where)
+            if (found.st_dev, found.st_ino) in seen:
+                continue
+            seen.add((found.st_dev, found.st_ino))
+            with os.scandir(where) as inside:
+                entries = sorted(inside, key=lambda entry: entry.name, reverse=True)
+        except OSError as error:
+            complain(where, error.strerror or str(error))
+            continue
+        if path and is_ours([entry.name for entry in entries]):
+            if ours is not None:
+                ours.append(path)
+            continue
+        shown = (entry for entry in entries if not is_litter(entry.name))
+        waiting += ((f"{path}/{entry.name}" if path else entry.name, leads_to_folder(entry)) for entry in shown)
+
+
+def holds_only_ours(folder: str) -> bool:
+    """Whether a folder is one that this program wrote, or holds such and no images beside them."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return False
+    is_outputs = os.path.basename(folder) == OUTPUTS
+    if is_ours(names):
+        return True
+    if not is_outputs and any(map(has_image_ending, names)):
+        return False
+    ours: list[str] = []
+    has_images = any([has_image_ending(file) for file in files_below(folder, lambda *_: None, ours)])
+    if has_images:
+        return is_outputs and bool(ours)
+    return bool(ours) or is_outputs or any(name.endswith(CACHE) for name in names)
+
+
+def leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # links that lead round in a circle
+        return False
