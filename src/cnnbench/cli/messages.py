@@ -17,7 +17,9 @@ class _AboveTheBar(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError, ValueError):  # a full disk, a reader that has gone: the run goes on
-            tqdm.write(printable_lines(record.getMessage()), file=sys.stderr)
+            text = record.getMessage()
+            mark = "warning: " if record.levelno == logging.WARNING and not text.startswith("WARNING") else ""
+            tqdm.write(printable_lines(mark + text), file=sys.stderr)
 
 
 def show_messages() -> None:

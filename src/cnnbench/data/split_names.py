@@ -64,7 +64,7 @@ def split_folders(
     for found in group.values():
         if len(found) > 1:
             raise ValueError(f"{where} has {_joined(found)}: accepted is one of them")
-    chosen = {split: found[0] for split, found in group.items()}
+    chosen = {split: group[split][0] for split in WORDS if split in group}
     if "train" not in chosen:
         _refuse(where, [*chosen.values()], f"has a folder {next(iter(chosen.values()))!r} but none called 'train'")
     others = [folder for folder in folders if folder not in chosen.values()]
