@@ -61,9 +61,9 @@ def split_folders(
     group = evident[0]
     if len(evident) > 1:
         _refuse(where, [folder for one in evident for found in one.values() for folder in found])
-    for found in group.values():
-        if len(found) > 1:
-            raise ValueError(f"{where} has {_joined(found)}: accepted is one of them")
+    for several in group.values():
+        if len(several) > 1:
+            raise ValueError(f"{where} has {_joined(several)}: accepted is one of them")
     chosen = {split: group[split][0] for split in WORDS if split in group}
     if "train" not in chosen:
         _refuse(where, [*chosen.values()], f"has a folder {next(iter(chosen.values()))!r} but none called 'train'")
