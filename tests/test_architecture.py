@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "trackers": BASE,
     "training": BASE | {"metrics", "trackers"},
     "analysis": BASE | {"metrics"},
-    "report": {"__init__", "metrics", "registry", "results", "text", "whole_files"},
+    "report": {"__init__", "metrics", "registry", "results", "text", "plain_files", "whole_files", "interruption"},
     "record": BASE | {"data", "metrics", "training", "report"},
     "parts": BASE | {"config", "data", "models", "training", "trackers", "analysis"},
     "resume": {"config", "key_types", "registry", "training"},

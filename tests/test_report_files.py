@@ -1,6 +1,8 @@
 """What `cnnbench report` writes and prints: figures that agree with the study, names that do no harm."""
 
 import csv
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -117,6 +119,59 @@ def test_a_sweeps_report_goes_into_the_sweep_and_others_into_report(sweep, tmp_p
     assert [row["run"] for row in read_csv(sweep / "results.csv")] == before
 
 
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_report_replaces_none_but_an_earlier_one_of_the_same_runs(sweep, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number in range(2):
+        write_run(tmp_path / f"other/{number}", number)
+    assert run_main(monkeypatch, "report", "sweep/0", "sweep/1", "--latex") == 0
+    assert "replaces" not in capsys.readouterr().out
+    first = contents(tmp_path / "report")
+    assert run_main(monkeypatch, "report", "other") == 2
+    assert "report holds a report of other runs, such as " in (said := capsys.readouterr().err)
+    assert "--out" in said
+    assert contents(tmp_path / "report") == first
+    assert run_main(monkeypatch, "report", "sweep/1", "sweep/0", "sweep/2") == 0, "it has these runs, and one more"
+    assert "held an earlier report of these runs, which this one replaces" in " ".join(capsys.readouterr().out.split())
+    second = contents(tmp_path / "report")
+    assert "report.tex" not in second, "tables of another report do not stay beside it"
+    assert run_main(monkeypatch, "report", "sweep/0") == 2, "the earlier report has more runs"
+    (tmp_path / "sweep").rename(tmp_path / "moved")
+    assert run_main(monkeypatch, "report", "moved/0", "moved/1", "moved/2") == 0
+    for name in second:
+        (tmp_path / "report" / name).write_text("mine")
+        assert run_main(monkeypatch, "report", "moved/0", "moved/1", "moved/2") == 2, name
+        assert f"report/{name}" in capsys.readouterr().err
+        assert (tmp_path / "report" / name).read_text() == "mine"
+        (tmp_path / "report" / name).write_bytes(second[name])
+
+
+def test_the_files_of_a_report_are_all_new_or_all_old(sweep, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    write_report([sweep], out)
+    before = contents(out)
+    write_run(sweep / "13", 7, model__name="mlp")
+
+    real, left = os.fsync, [2]
+
+    def full(descriptor):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=r"No space left.*--out"):
+            write_report([sweep], out)
+    assert contents(out) == before
+    write_report([sweep], out)
+    assert all(contents(out)[name] != before[name] for name in before)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -125,7 +180,7 @@ def test_a_sweeps_report_goes_into_the_sweep_and_others_into_report(sweep, tmp_p
         (["sweep", "--baseline", "model=vgg"], "accepted is one of 'model=mlp', 'model=lenet5'"),
         (["sweep", "--target", "98"], "accepted is an accuracy above 0 and up to 1"),
         (["sweep", "other"], "different test sets"),
-        (["sweep", "--out", "sweep/sweep.yaml"], "File exists"),
+        (["sweep", "--out", "sweep/sweep.yaml"], "(File exists): name another folder by --out DIR"),
         ([], "Missing argument 'DIR...'"),
     ],
     ids=str,

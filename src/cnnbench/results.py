@@ -79,8 +79,13 @@ def write_yaml(path: Path, value: Any) -> None:
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows under a header of every key, in the order of first appearance."""
+    write_text(path, csv_text(rows))
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What `write_csv` writes."""
     header = list(dict.fromkeys(key for row in rows for key in row))
-    _write_cells(path, [header, *([row.get(key) for key in header] for row in rows)])
+    return csv_line(header) + "".join(csv_line(row.get(key) for key in header) for row in rows)
 
 
 def csv_line(cells: Iterable[Any]) -> str:

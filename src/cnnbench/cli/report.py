@@ -50,7 +50,7 @@ def show_study(study: Study) -> None:
     _show(console, headline(study), "Comparison")
     if study.comparisons:
         _show(console, comparisons(study), "Which is better (test accuracy)")
-    for note in study.notes:
+    for note in (*study.notes, *filter(None, [study.replaced])):
         console.print(for_table(note), highlight=False)
 
 

@@ -13,7 +13,7 @@ from cnnbench.cli.report import show_study
 from cnnbench.config import to_dict
 from cnnbench.interruption import Terminated
 from cnnbench.processors import cores
-from cnnbench.report.writing import write_report
+from cnnbench.report.writing import InTheWay, write_report
 from cnnbench.sweep.folder import Job, SweepFolder, find, is_sweep, locked, plan, set_aside
 from cnnbench.sweep.progress import Progress
 from cnnbench.sweep.supervisor import Lost, Room, Server, Supervisor
@@ -169,5 +169,8 @@ def _one_by_one(sweep: SweepFolder, jobs: Sequence[Job], server: Server, progres
 
 def _show(sweep: SweepFolder) -> None:
     """Write the report of what there is by now, print its tables and the folder."""
-    show_study(write_report([sweep.path], sweep.path, strict=False))
+    try:
+        show_study(write_report([sweep.path], sweep.path, strict=False))
+    except InTheWay as error:  # the runs are none the worse for it
+        log.warning("%s", error)
     print(shown(sweep.path), flush=True)

@@ -48,6 +48,7 @@ class Study:
         comparisons: differences of groups, the baseline's first.
         mcnemar: differences of single networks.
         notes: sentences that a reader must know.
+        replaced: that an earlier report has made way for this one, in a sentence; else empty.
     """
 
     runs: list[Run]
@@ -60,6 +61,7 @@ class Study:
     comparisons: list[Comparison] = field(default_factory=list)
     mcnemar: list[McNemar] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    replaced: str = ""
 
 
 def read_study(
