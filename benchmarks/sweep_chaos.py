@@ -33,7 +33,8 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from cnnbench.results import RunFolder, read_csv
-from cnnbench.sweep.folder import SweepFolder, config_hash
+from cnnbench.sweep.folder import SweepFolder
+from cnnbench.sweep.jobs import config_hash
 
 DIVERGES = "1e20"
 MARK = "CNNBENCH_CHAOS"  # in the environment of every process of the sweep

@@ -21,8 +21,9 @@ from cnnbench import results
 from cnnbench.cli import compose, main
 from cnnbench.config import to_dict
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
-from cnnbench.sweep import folder as sweeps
-from cnnbench.sweep.folder import SweepFolder, config_hash, plan, request_hash
+from cnnbench.sweep import jobs as sweeps
+from cnnbench.sweep.folder import ASIDE, SweepFolder, locked, set_aside
+from cnnbench.sweep.jobs import config_hash, plan, request_hash
 from cnnbench.sweep.progress import Progress
 from cnnbench.sweep.server import MODULE
 from cnnbench.sweep.supervisor import JobProcess, Room, Server, Supervisor
@@ -126,8 +127,83 @@ def test_the_result_of_another_config_is_no_result_and_is_set_aside(tmp_path):
     assert sweep.unfinished() == [job]
     assert not sweep.prepare(job)
     assert {path.name for path in run.iterdir()} <= {".lock"}
-    (aside,) = (sweep.path / sweeps.ASIDE).iterdir()
+    (aside,) = (sweep.path / ASIDE).iterdir()
     assert RunFolder(aside).config()["seed"] == 7
+
+
+@pytest.mark.parametrize(
+    "left",
+    [["config.yaml", "summary.json"], ["notes.txt"], ["config.yaml", "checkpoints/notes.txt"], ["wandb/run.log"]],
+)
+def test_what_may_be_of_use_to_somebody_is_set_aside_and_never_removed(left, tmp_path):
+    sweep = made(tmp_path / "sweep", *QUICK)
+    (job,) = sweep.jobs
+    run = sweep.path / "0"
+    for name in left:
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("mine")
+    if "config.yaml" in left:
+        results.write_yaml(run / "config.yaml", job.config)
+    assert not sweep.prepare(job)
+    assert {path.name for path in run.iterdir()} == set()
+    (aside,) = sweep.aside()
+    assert (sweep.path / aside / left[-1]).read_text() == "mine"
+
+
+def test_a_file_in_the_place_of_a_job_is_set_aside(tmp_path):
+    sweep = made(tmp_path / "sweep", *QUICK)
+    (sweep.path / "0").write_text("mine")
+    assert not sweep.prepare(sweep.jobs[0])
+    assert [(sweep.path / aside).read_text() for aside in sweep.aside()] == ["mine"]
+
+
+def test_damaged_files_of_one_job_cost_no_other_and_sound_checkpoints_are_gone_on_with(supervising, server, tmp_path):
+    overrides = [*QUICK, "seed=0,1,2,3,4"]
+    sweep = made(tmp_path / "sweep", *overrides)
+    supervisor = supervising(sweep, server)
+    for job in sweep.jobs[:4]:
+        assert supervisor.run(job) == FINISHED
+    (sweep.path / "0/status.json").write_text("")
+    (sweep.path / "0/overrides.yaml").write_text("")
+    (sweep.path / "1/status.json").write_text('{"state": "finished"')
+    for path in (sweep.path / "1/checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-9])
+    (sweep.path / "2/config.yaml").write_text("")
+    (sweep.path / "3/overrides.yaml").unlink()
+    (sweep.path / sweeps.JOBS).write_text("")
+    assert sweeps.find(tmp_path, jobs_of(*overrides)) == sweep.path
+
+    again = SweepFolder.mended(sweep.path, jobs_of(*overrides), argv=["cnnbench"])
+    names = {job.config["seed"]: job.name for job in again.jobs}
+    assert names == {0: "0", 1: "1", 2: "4", 3: "3", 4: "5"}, "whose config is damaged is not known any more"
+    assert [job.config["seed"] for job in again.unfinished()] == [0, 1, 2, 4]
+    supervisor.sweep = again
+    assert [supervisor.run(job) for job in again.unfinished()] == [FINISHED] * 4
+    assert again.unfinished() == []
+    assert "resumed" in (sweep.path / "0/train.log").read_text()
+    assert "resumed" not in (sweep.path / "1/train.log").read_text()
+    aside = {path.partition("/")[2].partition("_")[0]: sweep.path / path for path in again.aside()}
+    assert aside.keys() == {"1", "jobs.json"}
+    assert (aside["1"] / "predictions.npz").read_bytes() == (sweep.path / "1/predictions.npz").read_bytes()
+    assert (sweep.path / "2/summary.json").exists()
+
+
+def test_the_latest_sweep_is_the_one_begun_last_whatever_its_name_and_the_clock(tmp_path, monkeypatch):
+    jobs = jobs_of(*QUICK)
+    for name in ("2026-11-01_01-50-00", "2026-11-01_01-10-00", "2026-10-31_22-00-00"):  # one clock, another zone
+        SweepFolder.create(tmp_path / name, jobs, argv=[])
+        assert sweeps.find(tmp_path, jobs) == tmp_path / name
+
+    class SetBack(sweeps.datetime):
+        @classmethod
+        def now(cls, zone):
+            return cls(2020, 1, 1, tzinfo=zone)
+
+    monkeypatch.setattr(sweeps, "datetime", SetBack)
+    SweepFolder.create(tmp_path / "2020-01-01", jobs, argv=[])
+    assert sweeps.find(tmp_path, jobs) == tmp_path / "2020-01-01"
+    SweepFolder(tmp_path / "2026-10-31_22-00-00").adopt(jobs, argv=[])
+    assert sweeps.find(tmp_path, jobs) == tmp_path / "2020-01-01", "it is still the one begun last"
 
 
 def test_a_sweep_is_found_by_its_jobs_and_the_latest_is_taken(tmp_path):
@@ -335,7 +411,7 @@ def entered(monkeypatch, tmp_path, *arguments):
 def test_two_calls_of_a_command_do_not_share_a_folder(tmp_path, monkeypatch, capsys):
     sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
     arguments = [*QUICK, "-m", "seed=0,1", "hydra.sweep.dir=sweep"]
-    with sweeps.locked(sweep.path):
+    with locked(sweep.path):
         assert entered(monkeypatch, tmp_path, *arguments) == 2
     assert "is in use by another process" in capsys.readouterr().err
     assert entered(monkeypatch, tmp_path, *arguments, "model.width=2") == 2
@@ -373,16 +449,28 @@ def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench,
 
 def test_a_restart_in_a_folder_of_ones_choice_renames_what_is_there(tmp_path):
     made(tmp_path / "sweep", *QUICK)
-    assert sweeps.set_aside(tmp_path / "sweep") == tmp_path / "sweep_before_1"
+    assert set_aside(tmp_path / "sweep") == tmp_path / "sweep_before_1"
     made(tmp_path / "sweep", *QUICK)
-    assert sweeps.set_aside(tmp_path / "sweep") == tmp_path / "sweep_before_2"
+    assert set_aside(tmp_path / "sweep") == tmp_path / "sweep_before_2"
     assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize("inside", [".", "0"])
+def test_a_restart_does_not_take_the_current_folder_away(inside, tmp_path, monkeypatch, capsys):
+    sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
+    (sweep.path / "0").mkdir()
+    place = ".." if inside == "0" else "."
+    arguments = [*QUICK, "-m", "seed=0,1", f"hydra.sweep.dir={place}", "sweep.restart=true"]
+    assert entered(monkeypatch, sweep.path / inside, *arguments) == 2
+    assert "that is the current one" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
+    assert SweepFolder(sweep.path).jobs == sweep.jobs
 
 
 def test_a_sweep_that_is_being_run_is_not_renamed(tmp_path, monkeypatch, capsys):
     sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
     arguments = [*QUICK, "-m", "seed=0,1", "hydra.sweep.dir=sweep", "sweep.restart=true"]
-    with sweeps.locked(sweep.path):
+    with locked(sweep.path):
         assert entered(monkeypatch, tmp_path, *arguments) == 2
     assert "is in use by another process" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["sweep"]

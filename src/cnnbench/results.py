@@ -35,6 +35,10 @@ WANDB = "wandb"  # W&B's own folder, which holds links to its logs, and in which
 PRUNED = "pruned"  # stopped by a search that saw better ones
 
 
+class NoneReadable(ValueError):
+    """A run has checkpoints, and none can be read."""
+
+
 def go_on(command: str, folder: Path) -> str:
     """What a shell is to be given to go on with a run, or with a study."""
     return f"cnnbench {command} {shlex.quote(f'resume={folder}')}"
@@ -231,7 +235,7 @@ class RunFolder:
 
     def set_status(self, state: str, message: str = "") -> None:
         """Say how the run stands: running, finished, failed, interrupted or pruned."""
-        known = self.status()
+        known = self.known_status()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         started = known.get("started", now)
         write_json(
@@ -243,6 +247,13 @@ class RunFolder:
         """The last status, or an empty dict before there is one."""
         path = self.path / "status.json"
         return check_kinds(path, read_json(path), STATUS) if path.is_file() else {}
+
+    def known_status(self) -> dict[str, Any]:
+        """The last status, or an empty dict where there is none that can be read."""
+        try:
+            return self.status()
+        except ValueError:
+            return {}
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write `metrics.csv`, a row an epoch."""

@@ -30,7 +30,8 @@ from cnnbench.cli import compose
 from cnnbench.processors import cores
 from cnnbench.registry import unknown
 from cnnbench.results import FAILED
-from cnnbench.sweep.folder import Job, SweepFolder
+from cnnbench.sweep.folder import SweepFolder
+from cnnbench.sweep.jobs import Job
 from cnnbench.sweep.progress import REFRESHES, Progress
 from cnnbench.sweep.supervisor import Room, Server, Supervisor
 

@@ -14,7 +14,8 @@ from cnnbench.config import to_dict
 from cnnbench.interruption import Terminated
 from cnnbench.processors import cores
 from cnnbench.report.writing import InTheWay, write_report
-from cnnbench.sweep.folder import Job, SweepFolder, find, is_sweep, locked, plan, set_aside
+from cnnbench.sweep.folder import SweepFolder, check_renaming, locked, set_aside
+from cnnbench.sweep.jobs import Job, find, is_sweep, plan
 from cnnbench.sweep.progress import Progress
 from cnnbench.sweep.supervisor import Lost, Room, Server, Supervisor
 
@@ -59,7 +60,7 @@ def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> Non
     assert known is not None
     hint = ", or start another sweep with sweep.restart=true" if asked.new_folder else ""
     with locked(known, hint=hint):
-        sweep = SweepFolder(known)
+        sweep = SweepFolder.mended(known, jobs, argv=sys.argv)
         sweep.adopt(jobs, argv=sys.argv)
         left = sweep.unfinished()
         if not left:
@@ -77,9 +78,11 @@ def _begun(asked: compose.Request, jobs: Sequence[Job]) -> Path | None:
     """The folder of an earlier sweep that is to be gone on with.
 
     Raises:
-        ValueError: the folder that was asked for holds another sweep.
+        ValueError: the folder that was asked for holds another sweep, or would have to be renamed and cannot be.
     """
     if asked.restart:
+        if is_sweep(asked.folder):
+            check_renaming(asked.folder)
         return None
     if asked.new_folder:
         found = find(asked.folder.parent, jobs)
@@ -133,6 +136,7 @@ def _run(
         },
     )
     log.info("%d %s in %s", len(jobs), "job" if len(jobs) == 1 else "jobs", shown(sweep.path))
+    aside = sweep.aside()
     before = len(sweep.jobs) - len(jobs)
     progress = Progress(sweep, jobs, before=before, axes=asked.axes, at_once=min(at_once, len(jobs)))
     try:
@@ -147,6 +151,8 @@ def _run(
         log.info("%d of %d jobs are left: the same command goes on with them", left, len(sweep.jobs))
         raise
     _show(sweep)
+    if moved := sorted(sweep.aside() - aside):
+        log.warning("what lay in the place of a job and was not its own is now %s", ", ".join(moved))
     lost = sweep.unfinished()
     if elsewhere := [job for job in lost if sweep.state(job) == results.RUNNING]:
         names = ", ".join(job.name for job in elsewhere)

@@ -2,107 +2,31 @@
 
 `jobs.json` holds every job's config and its hash. A job is known by the hash of its config alone, never by its place in
 the command: if the hash in `jobs.json` is not that of the `config.yaml` in the job's folder, the folder is another's.
+What lies in a job's place and is not sure to be of no use is set aside, never removed.
 """
 
 import contextlib
-import hashlib
-import json
+import logging
+import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from cnnbench import results, whole_files
 from cnnbench.regular_files import refuse_links
-from cnnbench.results import FINISHED, WANDB, RunFolder
+from cnnbench.results import BEFORE_CONFIG, FINISHED, WANDB, RunFolder
+from cnnbench.sweep.jobs import JOBS, NAME, Job, begun, config_hash, hash_in, held_in, is_sweep, request_hash, sweeps_in
 from cnnbench.whole_files import InUse, remove_temporary
 
-JOBS = "jobs.json"
+log = logging.getLogger("cnnbench")
 ASIDE = "set_aside"
-# What a command says beside what a run is: these may change between two calls that are the same sweep.
-BESIDE = ("sweep", "resume", "preview", "comparison")
-BESIDE_IN = {
-    "trainer": ("timeout_minutes", "checkpoint_minutes", "keep"),
-    "data": ("root", "download", "workers", "memory_limit", "cache"),
-}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a sweep.
-
-    Attributes:
-        name: its folder within the sweep's.
-        hash: of its config.
-        overrides: what makes it, in the command's words.
-        config: all of it, as plain data.
-    """
-
-    name: str
-    hash: str
-    overrides: list[str]
-    config: dict[str, Any]
-
-
-def config_hash(config: Mapping[str, Any]) -> str:
-    """The SHA-256 of what a run is: its config as plain data, without what does not change its result."""
-    own = {key: value for key, value in config.items() if key not in BESIDE}
-    for section, beside in BESIDE_IN.items():
-        own[section] = {key: value for key, value in own[section].items() if key not in beside}
-    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
-
-
-def plan(configs: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> list[Job]:
-    """A job for each config, in order; configs that are the same are one job.
-
-    Args:
-        configs: each with the overrides that make it.
-    """
-    jobs: dict[str, Job] = {}
-    for config, overrides in configs:
-        digest = config_hash(config)
-        jobs.setdefault(digest, Job(str(len(jobs)), digest, list(overrides), dict(config)))
-    return list(jobs.values())
-
-
-def request_hash(jobs: Iterable[Job]) -> str:
-    """What two commands share that ask for the same runs, in whatever order."""
-    return hashlib.sha256("".join(sorted(job.hash for job in jobs)).encode()).hexdigest()
-
-
-def find(parent: Path, jobs: Sequence[Job], *, name: str | None = None) -> Path | None:
-    """The latest sweep directly inside a folder that was asked for the same runs.
-
-    Args:
-        name: looks only at that one.
-    """
-    wanted = request_hash(jobs)
-    places = parent.glob(f"*/{JOBS}") if name is None else [parent / name / JOBS]
-    found = [path.parent for path in places if _asked_in(path.parent) == wanted]
-    return max(found, key=lambda path: path.name, default=None)
-
-
-def is_sweep(path: Path) -> bool:
-    """Whether a folder holds a sweep."""
-    return (path / JOBS).is_file()
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a sweep's folder, so that another can have its name; returns where it is now.
-
-    Raises:
-        InUse: the sweep is being run.
-    """
-    with locked(path):
-        pass  # unlocked again: some systems only rename a folder in which nothing is open
-    number = 1
-    while (other := path.with_name(f"{path.name}_before_{number}")).exists():
-        number += 1
-    return path.rename(other)
+BEFORE_A_CHECKPOINT = BEFORE_CONFIG | {"config.yaml", "metrics.csv"}  # of no use without one
 
 
 @contextmanager
@@ -122,6 +46,34 @@ def locked(path: Path, *, hint: str = "") -> Iterator[None]:
         raise InUse(f"{error}{hint}") from None
 
 
+def check_renaming(path: Path) -> None:
+    """See to it that a sweep's folder can be renamed.
+
+    Raises:
+        ValueError: this process is in the folder.
+    """
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise ValueError(
+            f"sweep.restart=true renames the folder of the earlier sweep, and that is the current one, {path.resolve()}: "
+            "change to another folder first, or name another one by hydra.sweep.dir=DIR"
+        )
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a sweep's folder, so that another can have its name; returns where it is now.
+
+    Raises:
+        InUse: the sweep is being run.
+    """
+    path = Path(os.path.abspath(path))
+    with locked(path):
+        pass  # unlocked again: some systems only rename a folder in which nothing is open
+    number = 1
+    while (other := path.with_name(f"{path.name}_before_{number}")).exists():
+        number += 1
+    return path.rename(other)
+
+
 class SweepFolder:
     """A folder with a sweep in it.
 
@@ -138,11 +90,12 @@ class SweepFolder:
         try:
             self.jobs = [_job(**job) for job in written["jobs"]]
             self.argv = [str(text) for text in written["command"]]
+            self._begun = str(written.get("begun", begun(path).isoformat()))
             if request_hash(self.jobs) != written["request"] or len({job.name for job in self.jobs}) < len(self.jobs):
                 raise ValueError("it does not hold the jobs that were asked for")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else error
-            raise ValueError(f"{path / JOBS} is damaged: {why}. sweep.restart=true starts afresh") from None
+            raise ValueError(f"{path / JOBS} is damaged: {why}") from None
 
     @classmethod
     def create(cls, path: Path, jobs: Sequence[Job], *, argv: Sequence[str]) -> "SweepFolder":
@@ -157,7 +110,26 @@ class SweepFolder:
         if path.is_dir():
             remove_temporary(path)  # of a process that was killed just here
         path = results.create_folder(path)
-        _write_jobs(path, jobs, argv)
+        # A clock that was set back does not make it older than those beside it.
+        beside = [begun(other) + timedelta(microseconds=1) for other in sweeps_in(path.parent)]
+        _write_jobs(path, jobs, argv, max([datetime.now(UTC), *beside]).isoformat())
+        return cls(path)
+
+    @classmethod
+    def mended(cls, path: Path, jobs: Sequence[Job], *, argv: Sequence[str]) -> "SweepFolder":
+        """The sweep in a folder; a list of its jobs that cannot be read is made anew from the runs that are there."""
+        refuse_links(path, except_in=[WANDB])
+        try:
+            return cls(path)
+        except ValueError as error:
+            log.warning("%s: made anew from the runs that are there", error)
+        held = held_in(path)
+        free = (str(number) for number in count() if not os.path.lexists(path / str(number)))
+        when = begun(path)
+        if (path / JOBS).exists():
+            (path / JOBS).rename(_place_aside(path, JOBS))
+        named = [replace(job, name=held.get(job.hash) or next(free)) for job in jobs]
+        _write_jobs(path, named, argv, when.isoformat())
         return cls(path)
 
     def adopt(self, jobs: Sequence[Job], *, argv: Sequence[str]) -> None:
@@ -165,14 +137,14 @@ class SweepFolder:
         asked = {job.hash: job for job in jobs}
         self.jobs = [replace(asked[job.hash], name=job.name) for job in self.jobs]
         self.argv = list(argv)
-        _write_jobs(self.path, self.jobs, argv)
+        _write_jobs(self.path, self.jobs, argv, self._begun)
 
     def finished(self, job: Job) -> bool:
         """Whether the job's result is there, and is this job's."""
         folder = self.path / job.name
         if not (folder / "summary.json").is_file():
             return False
-        return RunFolder(folder).status().get("state") == FINISHED and self._holds(folder, job)
+        return RunFolder(folder).known_status().get("state") == FINISHED and _holds(folder, job)
 
     def unfinished(self) -> list[Job]:
         """The jobs that have no result yet, those that failed among them."""
@@ -181,26 +153,36 @@ class SweepFolder:
     def prepare(self, job: Job) -> bool:
         """Make the job's folder ready for it; returns whether the job can go on from a checkpoint there.
 
-        What another config left there is set aside; what this one left without a checkpoint goes, but for its log.
+        What lies there and is of no use to the job is set aside; only what its own process wrote before the first
+        checkpoint goes, but for the log.
 
         Raises:
             InUse: another process works there.
         """
         folder = self.path / job.name
+        if os.path.lexists(folder) and not folder.is_dir():
+            self.put_aside(job)
         folder.mkdir(exist_ok=True)
-        begun = (folder / "config.yaml").is_file()
-        own = begun and self._holds(folder, job)
         with RunFolder(folder).locked():
+            is_run = (folder / "config.yaml").is_file()
+            own = is_run and _holds(folder, job)
             if own and any((folder / "checkpoints").glob("*.safetensors")):
                 return True
-            if own or not begun:
+            if (own or not is_run) and _is_of_no_use(folder):
                 _clear(folder)
                 return False
-        aside = self.path / ASIDE
-        aside.mkdir(exist_ok=True)
-        folder.rename(aside / f"{job.name}_{datetime.now(UTC):%Y-%m-%d_%H-%M-%S_%f}")
+        self.put_aside(job)
         folder.mkdir()
         return False
+
+    def put_aside(self, job: Job) -> None:
+        """Move what lies in the place of a job's folder to `set_aside`."""
+        folder = self.path / job.name
+        folder.rename(_place_aside(self.path, job.name))
+
+    def aside(self) -> set[str]:
+        """What has been set aside so far, as paths within the sweep's folder."""
+        return {f"{ASIDE}/{path.name}" for path in (self.path / ASIDE).glob("*")}
 
     def settle(self, job: Job, state: str, message: str) -> str:
         """See to it that the job's folder says how the job ended, whatever its process could still write.
@@ -210,7 +192,7 @@ class SweepFolder:
         """
         folder = self.path / job.name
         run = RunFolder(folder)
-        known = _status(run)
+        known = run.known_status()
         if known.get("state") in (state, FINISHED):
             return str(known["state"])
         if not (folder / "config.yaml").is_file():
@@ -226,27 +208,35 @@ class SweepFolder:
     def state(self, job: Job) -> str:
         """What the job's `status.json` says; empty before it has one."""
         folder = self.path / job.name
-        return str(_status(RunFolder(folder)).get("state", "")) if folder.is_dir() else ""
-
-    def _holds(self, folder: Path, job: Job) -> bool:
-        try:
-            return config_hash(RunFolder(folder).config()) == job.hash
-        except (ValueError, OSError, KeyError, AttributeError, TypeError):  # whatever a damaged file may hold
-            return False
+        return str(RunFolder(folder).known_status().get("state", "")) if folder.is_dir() else ""
 
 
 def _job(name: str, hash: str, overrides: list[str], config: dict[str, Any]) -> Job:
     """A job as `jobs.json` has it; its name is that of a folder within the sweep's, and nothing else."""
-    if not re.fullmatch("[0-9]{1,9}", name):
+    if not re.fullmatch(NAME, name):
         raise ValueError(f"a job is called {name!r}")
     if config_hash(config) != hash:
         raise ValueError(f"the config of job {name} is not the one that its hash was made of")
     return Job(name, hash, [str(text) for text in overrides], config)
 
 
-def _write_jobs(path: Path, jobs: Sequence[Job], argv: Sequence[str]) -> None:
-    written = {"request": request_hash(jobs), "command": list(argv), "jobs": [asdict(job) for job in jobs]}
+def _write_jobs(path: Path, jobs: Sequence[Job], argv: Sequence[str], begun: str) -> None:
+    written = {"request": request_hash(jobs), "begun": begun, "command": list(argv), "jobs": [asdict(j) for j in jobs]}
     results.write_json(path / JOBS, written)
+
+
+def _place_aside(path: Path, name: str) -> Path:
+    """Where something of a sweep's folder can be moved to."""
+    aside = path / ASIDE
+    aside.mkdir(exist_ok=True)
+    return aside / f"{name}_{datetime.now(UTC):%Y-%m-%d_%H-%M-%S_%f}"
+
+
+def _is_of_no_use(folder: Path) -> bool:
+    """Whether a folder holds nothing but what a job writes before its first checkpoint."""
+    found = {path.name for path in folder.iterdir() if not path.name.endswith(whole_files.TEMPORARY)}
+    checkpoints = folder / "checkpoints"
+    return found <= BEFORE_A_CHECKPOINT and not (checkpoints.exists() and any(checkpoints.iterdir()))
 
 
 def _clear(folder: Path) -> None:
@@ -257,15 +247,5 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _status(run: RunFolder) -> dict[str, Any]:
-    try:
-        return run.status()
-    except ValueError:
-        return {}
-
-
-def _asked_in(path: Path) -> str | None:
-    try:
-        return results.read_json(path / JOBS)["request"]
-    except (ValueError, OSError, KeyError, TypeError):
-        return None
+def _holds(folder: Path, job: Job) -> bool:
+    return hash_in(folder) == job.hash

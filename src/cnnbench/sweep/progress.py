@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.table import Table
 
 from cnnbench.results import FAILED, FINISHED, RUNNING, RunFolder
-from cnnbench.sweep.folder import Job, SweepFolder
+from cnnbench.sweep.folder import SweepFolder
+from cnnbench.sweep.jobs import Job
 from cnnbench.text import for_table, printable
 
 REFRESHES = 0.5  # seconds
@@ -121,22 +122,29 @@ class Progress:
 
     def _note(self, job: Job, state: str) -> None:
         run = RunFolder(self.sweep.path / job.name)
+        message = run.known_status().get("message", "")
         if state == FAILED:
             self.failed += 1
-            came_to = f"failed: {run.status().get('message', '')}"
+            came_to = f"failed: {message}"
         else:
-            result = _result(run, job)
-            if result.beats(self.best):
-                self.best = result
-            came_to = str(result)
+            came_to = self._came_to(run, job)
         left = f", {self.time_left()} left" if self.waiting else ""
         self._say(
             f"job {job.name}: {self.label(job)}: {came_to} "
             f"({self.done} of {self.total} finished, {self.failed} failed{left})",
             loud=state == FAILED,
         )
-        if state == FINISHED and (noted := run.status().get("message")):
-            self._say(f"job {job.name}: {self.label(job)}: {noted}", loud=True)
+        if state == FINISHED and message:
+            self._say(f"job {job.name}: {self.label(job)}: {message}", loud=True)
+
+    def _came_to(self, run: RunFolder, job: Job) -> str:
+        try:
+            result = _result(run, job)
+        except (ValueError, OSError, LookupError, TypeError) as error:  # somebody has changed its files meanwhile
+            return f"finished, but {error}"
+        if result.beats(self.best):
+            self.best = result
+        return str(result)
 
     def _say(self, line: str, *, loud: bool) -> None:
         line = printable(line)

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench import interruption
-from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING
+from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, NoneReadable
 from cnnbench.sweep.painters import PICTURES, Painters
 from cnnbench.whole_files import InUse
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 CAN_FORK = sys.platform == "linux"  # elsewhere a fork of a process that has used torch may not live
 PR_SET_PDEATHSIG = 1
 EXPENDABLE = 500  # of 1000: what the kernel ends first when memory runs out is a job, not who watches over it
+UNREADABLE = "unreadable"  # the state of a job whose checkpoints are all damaged
 DUMP = getattr(signal, "SIGUSR2", None)  # on it, a job writes where it stands into its log
 MODULE = "cnnbench.sweep.server"
 PREFIX = "cnnbench-"  # of the folders that hold the servers' sockets
@@ -229,6 +230,8 @@ def _do(job: dict[str, Any], draw: Callable[[Sequence["Picture"]], None]) -> dic
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
     except InUse as error:
         return {"state": RUNNING, "message": str(error)}
+    except NoneReadable as error:
+        return {"state": UNREADABLE, "message": str(error)}
     except Exception as error:
         return {"state": FAILED, "message": f"{type(error).__name__}: {error}"}
     except BaseException as error:

@@ -18,8 +18,9 @@ from types import TracebackType
 from typing import Any
 
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING
-from cnnbench.sweep.folder import Job, SweepFolder
-from cnnbench.sweep.server import DUMP, MODULE, PREFIX, remove_abandoned
+from cnnbench.sweep.folder import SweepFolder
+from cnnbench.sweep.jobs import Job
+from cnnbench.sweep.server import DUMP, MODULE, PREFIX, UNREADABLE, remove_abandoned
 from cnnbench.whole_files import InUse
 
 LOOKS = 0.2  # seconds between two looks at a job's time and at whether the sweep is to stop
@@ -244,6 +245,9 @@ class Supervisor:
             state, message = self._interrupt(process)
             self._settle(job, state, message)
             raise
+        if state == UNREADABLE:  # begun again in a new place
+            self.sweep.put_aside(job)
+            return self.run(job)
         return self._settle(job, state, message)
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cnnbench.plain_files import read_bytes
+from cnnbench.results import NoneReadable
 from cnnbench.whole_files import link, replacing
 
 log = logging.getLogger("cnnbench")
@@ -100,7 +101,7 @@ def load_newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
     The one before it then also takes the last one's place.
 
     Raises:
-        ValueError: there are checkpoints, and none can be read.
+        NoneReadable: there are checkpoints, and none can be read.
     """
     names = [name for name in (LAST, PREVIOUS) if path_of(folder, name).exists()]
     problems = []
@@ -117,7 +118,7 @@ def load_newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
             link(path_of(folder, name), path_of(folder, LAST), move=False)
         return loaded
     if problems:
-        raise ValueError(f"no checkpoint can be read: {'; '.join(problems)}")
+        raise NoneReadable(f"no checkpoint can be read: {'; '.join(problems)}")
     return None
 
 
