@@ -133,7 +133,7 @@ def test_the_result_of_another_config_is_no_result_and_is_set_aside(tmp_path):
 
 @pytest.mark.parametrize(
     "left",
-    [["config.yaml", "summary.json"], ["notes.txt"], ["config.yaml", "checkpoints/notes.txt"], ["wandb/run.log"]],
+    [["config.yaml", "summary.json"], ["notes.txt"], ["config.yaml", "checkpoints/notes"], ["wandb/run.log"]],
 )
 def test_what_may_be_of_use_to_somebody_is_set_aside_and_never_removed(left, tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK)

@@ -35,10 +35,6 @@ WANDB = "wandb"  # W&B's own folder, which holds links to its logs, and in which
 PRUNED = "pruned"  # stopped by a search that saw better ones
 
 
-class NoneReadable(ValueError):
-    """A run has checkpoints, and none can be read."""
-
-
 def go_on(command: str, folder: Path) -> str:
     """What a shell is to be given to go on with a run, or with a study."""
     return f"cnnbench {command} {shlex.quote(f'resume={folder}')}"

@@ -22,6 +22,10 @@ class InUse(ValueError):
     """Another process works in the folder."""
 
 
+class NoneReadable(ValueError):
+    """Of the files that should hold something, each is damaged."""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` as one step, once all of it is on the disk.

@@ -54,7 +54,7 @@ def check_renaming(path: Path) -> None:
     """
     if Path.cwd().is_relative_to(path.resolve()):
         raise ValueError(
-            f"sweep.restart=true renames the folder of the earlier sweep, and that is the current one, {path.resolve()}: "
+            f"sweep.restart=true renames the earlier sweep's folder, and that is the current one, {path.resolve()}: "
             "change to another folder first, or name another one by hydra.sweep.dir=DIR"
         )
 

@@ -35,9 +35,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench import interruption
-from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, NoneReadable
+from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING
 from cnnbench.sweep.painters import PICTURES, Painters
-from cnnbench.whole_files import InUse
+from cnnbench.whole_files import InUse, NoneReadable
 
 if TYPE_CHECKING:
     from cnnbench.record import Picture

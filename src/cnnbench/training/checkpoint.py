@@ -19,8 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cnnbench.plain_files import read_bytes
-from cnnbench.results import NoneReadable
-from cnnbench.whole_files import link, replacing
+from cnnbench.whole_files import NoneReadable, link, replacing
 
 log = logging.getLogger("cnnbench")
 BEST, LAST, PREVIOUS = "best", "last", "previous"
