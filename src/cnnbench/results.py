@@ -96,10 +96,6 @@ def csv_line(cells: Iterable[Any]) -> str:
     return line.getvalue().removesuffix("\r\n") + "\n"
 
 
-def _write_cells(path: Path, rows: Iterable[Iterable[Any]]) -> None:
-    write_text(path, "".join(map(csv_line, rows)))
-
-
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
     """Write arrays, compressed; arrays of Python objects are refused, for reading them would need pickle."""
     content = io.BytesIO()
@@ -296,7 +292,7 @@ def write_evaluation(
     """
     # Cells, not a mapping: a class may be called "true" like the first column.
     rows = ([name, *counts] for name, counts in zip(class_names, confusion.tolist(), strict=True))
-    _write_cells(folder / "confusion_matrix.csv", [["true", *class_names], *rows])
+    write_text(folder / "confusion_matrix.csv", "".join(map(csv_line, [["true", *class_names], *rows])))
     write_csv(folder / "per_class.csv", per_class)
     write_npz(folder / "predictions.npz", labels=labels, predictions=predictions, probabilities=probabilities)
 
