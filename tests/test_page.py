@@ -4,23 +4,26 @@ import base64
 import hashlib
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import seaborn
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from cnnbench import results
 from cnnbench.report.charts import Difference, difference_chart, readable
-from cnnbench.report.class_charts import busiest, f1_chart
+from cnnbench.report.class_charts import busiest, confusion_chart, f1_chart
 from cnnbench.report.cost_chart import Point, _accuracy_limits, _ends_cut, cost_chart, in_lines, pareto_front
 from cnnbench.report.mistakes import data_uri, strips
 from cnnbench.report.page import page, write_page
 from cnnbench.report.study import read_study
 from cnnbench.report.study_charts import cost_charts, learning_curves
-from cnnbench.report.svg import legible, legible_lines, to_svg
+from cnnbench.report.svg import CELLS, LEVELS, PAPERS, _style, cell_colours, ink_on, legible, legible_lines, to_svg
 from run_builders import write_run
 from run_copies import NAMES, copied
 
@@ -256,17 +259,37 @@ def luminance(colour) -> float:
     return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
-@pytest.mark.parametrize("colours", ["Blues", "PuOr", "cividis"])
-def test_numbers_in_cells_have_a_contrast_of_at_least_four_and_a_half(colours):
-    import seaborn
-    from matplotlib.colors import to_rgb
+def contrast(first, second) -> float:
+    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
 
+
+def test_numbers_in_cells_have_a_contrast_of_at_least_four_and_a_half():
     axes = Figure().subplots()
-    seaborn.heatmap(np.linspace(0, 1, 100).reshape(10, 10), ax=axes, cmap=colours, annot=True)
+    seaborn.heatmap(np.linspace(0, 1, 100).reshape(10, 10), ax=axes, cmap="cividis", annot=True)
     readable(axes)
     for text, cell in zip(axes.texts, axes.collections[0].get_facecolor(), strict=True):
-        light, dark = sorted((luminance(to_rgb(text.get_color())), luminance(cell[:3])), reverse=True)
-        assert (light + 0.05) / (dark + 0.05) >= 4.5
+        assert contrast(to_rgb(text.get_color()), cell[:3]) >= 4.5
+
+
+def test_matrices_are_as_light_or_dark_as_the_page_and_their_numbers_legible_on_either():
+    css = (files("cnnbench.report") / "templates" / "report.css").read_text()
+    themes = [dict(re.findall(r"(--[\w-]+): (#\w{6});", part)) for part in css.split("@media screen")[:2]]
+    assert [theme["--paper"] for theme in themes] == list(PAPERS)
+    for kind, colours in enumerate(CELLS):
+        assert [theme[f"--cell-{kind}"] for theme in themes] == list(colours)
+        for level in range(LEVELS):
+            stand_in = to_hex(cell_colours([kind])(level))
+            style = re.fullmatch(r"fill:var\((--cell-\d)\);fill-opacity:([\d.]+)", _style(f"fill: {stand_in}"))
+            ink = _style(f"fill: {ink_on(stand_in)}").removeprefix("fill:")
+            for theme in themes:
+                paper, full = (np.array(to_rgb(theme[name])) for name in ("--paper", style[1]))
+                shown = (1 - float(style[2])) * paper + float(style[2]) * full
+                own = to_rgb(theme[ink[4:-1]] if ink.startswith("var") else ink)
+                assert contrast(own, shown) >= 4.5, (kind, level, ink)
+    counts = np.diag(np.full(3, 1000)) + np.arange(9).reshape(3, 3)
+    cells = confusion_chart("a", "A", counts, ["x", "y", "z"], np.arange(3)).svg
+    assert cells.count("fill:var(--cell-0);fill-opacity:") == 9
 
 
 def test_of_many_classes_those_with_the_most_mistakes_are_shown():

@@ -31,7 +31,7 @@ for (const element of document.querySelectorAll("body *")) {
   const style = getComputedStyle(element);
   const inSvg = element instanceof SVGElement;
   // Numbers in coloured cells are black or white in either theme: tests/test_page.py computes theirs.
-  if (inSvg && element.getAttribute("style").includes("fill:#")) continue;
+  if (inSvg && /fill:(#|var\\(--cell)/.test(element.getAttribute("style"))) continue;
   const [light, dark] = [parse(inSvg ? style.fill : style.color), behind(element)].map(luminance).sort((a, b) => b - a);
   const ratio = (light + 0.05) / (dark + 0.05);
   if (ratio < (parseFloat(style.fontSize) >= 24 ? 3 : 4.5)) low.push([element.outerHTML.slice(0, 120), ratio]);

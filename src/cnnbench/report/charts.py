@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -27,6 +28,7 @@ from cnnbench.report.svg import (
     as_points,
     chart,
     drawing,
+    ink_on,
     legible,
 )  # fmt: skip
 from cnnbench.text import percent
@@ -264,19 +266,14 @@ def heatmap(
 
 
 def readable(axes: Axes) -> None:
-    """Write each cell's text of a seaborn heatmap in black or white, whichever stands out more.
-
-    Pure black would not be written down, and the page's ink, light on dark paper, would take its place.
-    """
+    """Write each cell's text of a seaborn heatmap in black or white, whichever stands out more."""
     mesh = axes.collections[0]
     # One text a cell that is not masked; seaborn's own choice leaves less contrast than 4.5 on middling colours.
     mesh.update_scalarmappable()
     shown_cells = ~np.ma.getmaskarray(np.ma.asarray(mesh.get_array())).ravel()
     colours = np.asarray(mesh.get_facecolor())[shown_cells]
     for text, colour in zip(axes.texts, colours, strict=True):
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
-        luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-        text.set_color("#010101" if luminance > 0.179 else "#ffffff")
+        text.set_color(ink_on(to_hex(colour)))
         text.set_in_layout(False)  # it lies inside its cell; asking each where it ends takes a third of the time
 
 

@@ -1,6 +1,6 @@
 """The charts of classes, for two groups of runs side by side: confusion, and F1 of each class."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import seaborn as sns
@@ -8,7 +8,21 @@ from matplotlib.figure import Figure
 
 from cnnbench.report.charts import readable
 from cnnbench.report.names import apart, cells
-from cnnbench.report.svg import GRID, INK, MARKERS, PAPER, SERIES, Chart, Tips, chart, drawing, legible
+from cnnbench.report.svg import (
+    GRID,
+    INK,
+    MARKERS,
+    PAPER,
+    SERIES,
+    Chart,
+    Tips,
+    as_percent,
+    cell_colours,
+    chart,
+    drawing,
+    legible,
+)
+from cnnbench.text import percent
 
 SHOWN_CLASSES = 20  # of a matrix: its cells are counted in squares
 SCORED_CLASSES = 30  # of the F1 chart
@@ -36,11 +50,11 @@ def confusion_chart(name: str, title: str, confusion: np.ndarray, classes: Seque
         confusion: (K, K) counts, rows true, columns predicted, summed over the runs of a group.
         chosen: which classes are shown.
     """
-    shares = 100 * row_shares(confusion)[np.ix_(chosen, chosen)]
+    shares = row_shares(confusion)[np.ix_(chosen, chosen)]
     counts = confusion[np.ix_(chosen, chosen)]
     names = [classes[k] for k in chosen]
     tips = [
-        f"true {true}, predicted {predicted}: {counts[i, j]:,} ({shares[i, j]:.1f} %)"
+        f"true {true}, predicted {predicted}: {counts[i, j]:,} ({as_percent(shares[i, j], 1)})"
         for i, true in enumerate(names)
         for j, predicted in enumerate(names)
     ]
@@ -48,12 +62,12 @@ def confusion_chart(name: str, title: str, confusion: np.ndarray, classes: Seque
         ((counts[i, j], i, j) for i in range(len(names)) for j in range(len(names)) if i != j and counts[i, j]),
         key=lambda cell: -cell[0],
     )
-    rows = [(legible(names[i]), legible(names[j]), f"{n:,}", f"{shares[i, j]:.1f} %") for n, i, j in wrong[:15]]
+    rows = [(legible(names[i]), legible(names[j]), f"{n:,}", as_percent(shares[i, j], 1)) for n, i, j in wrong[:15]]
     total, right = int(confusion.sum()), int(np.trace(confusion))
     summary = f"{right:,} of {total:,} predictions are correct" + (
         f"; most often, {rows[0][0]} is taken for {rows[0][1]}, {rows[0][2]} times" if rows else ""
     )
-    figure = _matrix(shares, names, "Blues", 0.0, 100.0, ".0f", 0.5)
+    figure = _matrix(shares, names, (0,), 1.0, 0.005, lambda share: percent(share, 0, sign=""))
     note = f"In % of the true class; {right:,} of {total:,} correct. The table has the commonest mistakes."
     if len(chosen) < len(classes):
         note += f" Shown are the {len(chosen)} of {len(classes)} classes with the most mistakes."
@@ -83,7 +97,7 @@ def confusion_difference(
     summary = (
         f"The largest: true {rows[0][0]}, predicted {rows[0][1]}, {rows[0][2]} points" if rows else "No difference"
     )
-    figure = _matrix(differences, names, "PuOr", -reach, reach, "+.1f", 0.05)
+    figure = _matrix(differences, names, (2, 1), reach, 0.05, lambda points: f"{points:+.1f}".replace("-", "−"))
     note = (
         f"{legible(second, 60)} minus {legible(first, 60)}, in percentage points of the true class. Purple on the "
         "diagonal and orange beside it are in favour of the former."
@@ -163,17 +177,28 @@ def signal_strip(name: str, title: str, signals: Sequence[np.ndarray], captions:
 
 
 def _matrix(
-    values: np.ndarray, names: Sequence[str], colours: str, low: float, high: float, form: str, least: float
+    values: np.ndarray,
+    names: Sequence[str],
+    colours: Sequence[int],
+    reach: float,
+    least: float,
+    write: Callable[[float], str],
 ) -> Figure:
-    """A square heatmap; numbers below `least` are left out, so that the others are seen."""
+    """A square heatmap up to `reach`; numbers below `least` are left out, so that the others are seen.
+
+    Args:
+        colours: one for values from 0, or two for values that are less and more than 0.
+    """
     with drawing():
         side = 1.2 + 0.3 * max(6, len(names))
         figure = Figure(figsize=(side, side))
         axes = figure.subplots()
         shown = apart(names, NAME)
-        texts = [[format(v, form).replace("-", "−") if abs(v) >= least else "" for v in row] for row in values]
+        texts = [[write(v) if abs(v) >= least else "" for v in row] for row in values]
+        low = 0.0 if len(colours) == 1 else -reach
         sns.heatmap(
-            values, ax=axes, cmap=colours, vmin=low, vmax=high, square=True, cbar=False, linewidths=0.5, linecolor=GRID,
+            values, ax=axes, cmap=cell_colours(colours), vmin=low, vmax=reach, square=True, cbar=False,
+            linewidths=0.5, linecolor=GRID,
             annot=np.array(texts) if len(names) <= NUMBERED_CLASSES else False, fmt="", annot_kws={"size": 6.5},
             xticklabels=shown, yticklabels=shown,
         )  # fmt: skip

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import matplotlib
 from markupsafe import Markup
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 
 from cnnbench.report.names import shorten
@@ -29,6 +30,14 @@ Tips = dict[str, list[str]]  # by the gid of an artist, what its marks say, in t
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"} | {
     colour: f"--series-{number}" for number, colour in enumerate(SERIES, 1)
 }
+# Cells of a matrix are the page's paper to none, and a colour to all: light and dark values as in the stylesheet.
+PAPERS = "#ffffff", "#14171b"
+CELLS = ("#08519c", "#9fd3f5"), ("#54278f", "#cdbff2"), ("#8c3b00", "#ffbf8a")
+LEVELS = 256
+STAND_IN_CELL = re.compile("fill:#5e([0-9a-f]{2})0([0-9])")
+# A number in a cell, by whether it is black on light and on dark paper. Pure black would not be written down.
+INKS = {(True, True): "#010101", (False, False): "#ffffff", (True, False): "#0a0b0c", (False, True): "#f8f9fa"}
+VARIABLES |= {"#0a0b0c": "--cell-ink", "#f8f9fa": "--cell-paper"}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "cnnbench",
@@ -74,9 +83,34 @@ def legible_lines(text: object, longest: int = 2000) -> str:
     return shorten(printable_lines(str(text)), longest)
 
 
-def as_percent(share: float) -> str:
+def as_percent(share: float, digits: int = 2) -> str:
     """A share as text: `98.71 %`."""
-    return percent(share, sign=" %")
+    return percent(share, digits, sign=" %")
+
+
+def cell_colours(kinds: Sequence[int]) -> ListedColormap:
+    """Stand-in colours of a heatmap, of one or two of `CELLS`: from none to all of it, or or from one to the other."""
+    steps = [[f"#5e{level:02x}0{kind}" for level in range(LEVELS)] for kind in kinds]
+    return ListedColormap(steps[0] if len(steps) == 1 else steps[0][::-1] + steps[1])
+
+
+def ink_on(colour: str) -> str:
+    """Black or white, as a stand-in colour, for a number in a cell: whichever stands out more, on either paper."""
+    cell = STAND_IN_CELL.fullmatch(f"fill:{colour}")
+    if cell is None:
+        return INKS[(_takes_black(to_rgb(colour)),) * 2]
+    share = int(cell[1], 16) / (LEVELS - 1)
+    on_light, on_dark = (
+        _takes_black([(1 - share) * a + share * b for a, b in zip(to_rgb(paper), to_rgb(full), strict=True)])
+        for paper, full in zip(PAPERS, CELLS[int(cell[2])], strict=True)
+    )
+    return INKS[on_light, on_dark]
+
+
+def _takes_black(rgb: Sequence[float]) -> bool:
+    """Whether black has more contrast than white on a colour."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.179
 
 
 def as_points(share: float) -> str:
@@ -155,11 +189,10 @@ def _plain(element: ElementTree.Element) -> None:
 
 def _style(style: str) -> str:
     kept = (part.strip() for part in style.split(";") if not part.strip().startswith("font-family"))
-    return re.sub(
-        "#[0-9a-f]{6}",
-        lambda found: f"var({VARIABLES[found[0]]})" if found[0] in VARIABLES else found[0],
-        ";".join(part.replace(": ", ":", 1) for part in kept),
-    )
+    text = ";".join(part.replace(": ", ":", 1) for part in kept)
+    text = STAND_IN_CELL.sub(lambda cell: f"fill:var(--cell-{cell[2]});fill-opacity:{int(cell[1], 16) / 255:.3g}", text)
+    variables = {colour: f"var({name})" for colour, name in VARIABLES.items()}
+    return re.sub("#[0-9a-f]{6}", lambda found: variables.get(found[0], found[0]), text)
 
 
 def _add_titles(root: ElementTree.Element, gid: str, texts: Sequence[str]) -> None:
