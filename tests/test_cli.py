@@ -15,6 +15,7 @@ import termios
 import time
 
 import pytest
+import yaml
 
 from cnnbench import __version__
 from cnnbench.cli import choices, compose
@@ -60,12 +61,51 @@ WRONG = [
     (["-m", "hydra/launcher=jobib"], "unknown launcher 'jobib'. Did you mean 'joblib'? Valid: basic, joblib, ray"),
     (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: accepted is a whole number"),
     (["name=../elsewhere"], "name=../elsewhere: accepted is letters"),
-    (["--frobnicate"], "No such option: --frobnicate"),
+    (["--frobnicate"], "--frobnicate is no option of cnnbench train: cnnbench train -h shows what it takes"),
+    (["--epochs", "5"], "keys are written without dashes: trainer.epochs=5"),
+    (["--lr=0.1", "model=mlp"], "keys are written without dashes: optimizer.lr=0.1"),
+    (["--model", "mlp"], "keys are written without dashes: model=mlp"),
+    (["--cfg", "job"], "cnnbench config KEY=VALUE… prints the composed config"),
+    (["--config-name", "x"], "experiment=NAME chooses a config"),
+    (["model=resnet18"], "torchvision has it: model=torchvision model.arch=resnet18"),
+    (["model=LeNet5"], "Did you mean 'lenet5'?"),
+    (["data=cifar-10"], "Did you mean 'cifar10'?"),
+    (["dataset=mnist"], "Did you mean 'data'?"),
+    (["epochs=5"], "Did you mean 'trainer.epochs'?"),
+    (["learning_rate=5"], "Did you mean 'optimizer.lr'?"),
+    (["mnist"], "accepted is KEY=VALUE, such as data=mnist"),
+    (["trainer.epochs", "=", "5"], "accepted is KEY=VALUE, such as trainer.epochs=…"),
+    (["optimizer.lr=0,1"], "(or, as one number: optimizer.lr=0.1): add -m"),
+]
+# Of other commands, each with its name.
+WRONG_ELSEWHERE = [
+    (["trian"], "unknown command 'trian'. Did you mean 'train'? Valid: train, tune, evaluate"),
+    (["help"], "Did you mean '-h'?"),
+    (["model=mlp", "data=mnist"], "a command stands first: cnnbench train model=mlp data=mnist"),
+    (["--frob"], "No such option: --frob. cnnbench -h shows what it takes"),
+    (["evaluate"], "Missing argument 'RUN'"),
+    (["evaluate", "nowhere"], "'nowhere' is not a folder"),
+    (["evaluate", "x", "data=mnist"], "cnnbench evaluate takes options, not KEY=VALUE: --data mnist"),
+    (["evaluate", "x", "--batch-size", "a"], "Invalid value for '--batch-size'"),
+    (["predict", "x"], "Missing argument 'PATH'"),
+    (["predict", "nowhere", "photo.png"], "'photo.png' is not there: accepted are files"),
+    (["report"], "Missing argument 'DIR'"),
+    (["report", "nowhere"], "'nowhere' is not a folder"),
+    (["list", "model"], "Did you mean 'models'?"),
+    (["summary", "--width", "2"], "keys are written without dashes: model.width=2"),
+    (["summary", "--compare", "nothing"], "unknown model 'nothing'"),
+    (["tune", "--trials", "5"], "keys are written without dashes: tune.trials=5"),
+    (["tune", "tune=nothing"], "unknown tune 'nothing'. Valid: lenet5, mlp"),
+    (["tune", "trials=5"], "Did you mean 'tune.trials'?"),
+    (["config", "resume=x"], "it is in RUN/config.yaml"),
+    (["config", "model=mlp,lenet5"], "names several values: add -m"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+    ("arguments", "message"),
+    [*((["train", *arguments], message) for arguments, message in WRONG), *WRONG_ELSEWHERE],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_wrong_command_ends_with_2_and_one_message_and_writes_nothing(
     arguments, message, tmp_path, monkeypatch, capsys
@@ -75,7 +115,7 @@ def test_a_wrong_command_ends_with_2_and_one_message_and_writes_nothing(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CNNBENCH_DATA", raising=False)
-    monkeypatch.setattr(sys, "argv", ["cnnbench", "train", *arguments])
+    monkeypatch.setattr(sys, "argv", ["cnnbench", *arguments])
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended:
         main()
@@ -84,6 +124,7 @@ def test_a_wrong_command_ends_with_2_and_one_message_and_writes_nothing(
     assert ended.value.code == 2
     assert message in captured.err
     assert "Traceback" not in captured.err
+    assert len(captured.err.splitlines()) <= 3
     assert captured.out == ""
     assert list(tmp_path.iterdir()) == []
 
@@ -296,6 +337,24 @@ def test_list_describes_every_choice_in_a_line(what, cnnbench):
     valid = choices.groups() | {"tune": list(choices.spaces())}
     assert [line.split()[0] for line in lines] == valid[choices.LISTED[what]]
     assert all(len(line.split()) > 2 for line in lines)
+
+
+def test_list_without_a_kind_shows_the_kinds_and_no_command_shows_the_help(cnnbench):
+    lines = cnnbench("list").stdout.splitlines()
+    assert [line.split()[2] for line in lines] == list(choices.LISTED)
+    done = cnnbench()
+    assert done.returncode == 0
+    assert "config" in done.stdout.split()
+
+
+def test_config_prints_what_a_run_would_be_without_torch(tmp_path):
+    code = "import sys\nfrom cnnbench.cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    command = [sys.executable, "-c", code, "config", "model=mlp", "name=it's é", "name=1e3"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert from_dict(yaml.safe_load(done.stdout)) == compose.single(["model=mlp", "name=1e3"])
+    done = subprocess.run([*command, "-m", "seed=3,4"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert [config["seed"] for config in yaml.safe_load_all(done.stdout)] == [3, 4]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_list_of_something_else_names_what_there_is(cnnbench):

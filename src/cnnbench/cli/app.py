@@ -10,8 +10,9 @@ from typing import Annotated, NoReturn
 import typer
 
 import cnnbench
-from cnnbench.cli.choices import LISTED, complete_override, complete_tuning, list_choices
+from cnnbench.cli.choices import LISTED, complete_kinds, complete_override, complete_tuning, list_choices
 from cnnbench.cli.errors import WRONG, exit_codes, leave
+from cnnbench.cli.usage import UsageError, answer
 
 REPLACED = "cnnbench.replaced"  # how what an encoding lacks is written
 OVERRIDES_HELP = "Hydra overrides such as model=mlp trainer.epochs=5; `cnnbench list models` shows names."
@@ -20,7 +21,7 @@ TUNE_HELP = "tune=SPACE, tune.trials=N, tune.workers=N and the like, and overrid
 app = typer.Typer(
     name="cnnbench",
     help="Train, measure and compare convolutional networks on real images.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -28,7 +29,7 @@ app = typer.Typer(
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help=OVERRIDES_HELP, autocompletion=complete_override, show_default=False),
+    typer.Argument(metavar="KEY=VALUE", help=OVERRIDES_HELP, autocompletion=complete_override, show_default=False),
 ]
 
 
@@ -43,8 +44,11 @@ def main() -> NoReturn:
     if "--debug" in arguments:
         exit_codes.debug = True
         sys.argv[1:] = [argument for argument in arguments if argument != "--debug"]
-    app(prog_name="cnnbench")
-    raise SystemExit(0)
+    try:
+        code = app(prog_name="cnnbench", standalone_mode=False)
+    except UsageError as error:
+        leave(f"error: {answer(error, sys.argv[1:])}", WRONG)
+    raise SystemExit(code or 0)
 
 
 def _have_streams() -> None:
@@ -84,12 +88,15 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and stop.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors; may stand anywhere.")] = False,
 ) -> None:
     """Options of every command."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()
@@ -114,7 +121,7 @@ def train(
 def tune(
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help=TUNE_HELP, autocompletion=complete_tuning, show_default=False),
+        typer.Argument(metavar="KEY=VALUE", help=TUNE_HELP, autocompletion=complete_tuning, show_default=False),
     ] = None,
 ) -> None:
     """Search for good values of a config's keys, chosen on the validation split; the test images are never read.
@@ -130,7 +137,7 @@ def tune(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     data: Annotated[str | None, typer.Option(help="Another dataset with the same classes.")] = None,
     path: Annotated[
@@ -152,10 +159,10 @@ def evaluate(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH...", help="Images, folders of them, patterns, or - for a list on standard input."),
+        typer.Argument(metavar="PATH", help="Images, folders of them, patterns, or - for a list on standard input."),
     ],
     top: Annotated[int, typer.Option(min=1, help="How many classes to show of each, the likeliest first.")] = 1,
     form: Annotated[str, typer.Option("--format", help="table, csv or json (an array, an object a line).")] = "table",
@@ -220,7 +227,7 @@ def summary(
 @app.command()
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Runs, sweeps, or folders of them, finished or not.")
+        list[Path], typer.Argument(metavar="DIR", help="Runs, sweeps, or folders of them, finished or not.")
     ],
     out: Annotated[
         Path | None, typer.Option(help="Where to write it, instead of into the sweep or, of several, ./report.")
@@ -245,11 +252,32 @@ def report(
         command(folders, out=out, baseline=baseline, target=target, latex=latex)
 
 
+@app.command()
+def config(
+    overrides: Overrides = None,
+    multirun: Annotated[
+        bool, typer.Option("--multirun", "-m", help="The config of each job of a sweep, one after the other.")
+    ] = False,
+) -> None:
+    """Print the config that the overrides make, as YAML, checked as far as it can be without the data."""
+    with exit_codes():
+        from cnnbench.cli.config import show
+
+        show(overrides or [], multirun=multirun)
+
+
 @app.command(name="list")
 def list_names(
-    what: Annotated[str, typer.Argument(help=f"One of: {', '.join(LISTED)}.")],
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="KIND", help=f"One of: {', '.join(LISTED)}.", autocompletion=complete_kinds),
+    ] = None,
 ) -> None:
-    """Show what there is to choose from, a line each."""
+    """Show what there is to choose from, a line each; without KIND, the kinds."""
     with exit_codes():
+        if what is None:
+            for kind in LISTED:
+                typer.echo(f"cnnbench list {kind:<12} {', '.join(name for name, _ in list_choices(kind))}")
+            return
         for name, description in list_choices(what):
             typer.echo(f"{name:<20} {description}".rstrip())

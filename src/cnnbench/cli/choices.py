@@ -1,10 +1,12 @@
 """What a user can choose: names of parts and keys of the config, read from the YAML files alone."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 from cnnbench.registry import unknown
 
+_KEY = re.compile(r"^(  )?([a-z]\w*):", re.MULTILINE)
 LISTED = {
     "models": "model",
     "data": "data",
@@ -38,6 +40,23 @@ def groups() -> dict[str, list[str]]:
     }
 
 
+def keys() -> list[str]:
+    """Every key of a config: those of `config.py`, and those that a part's YAML file adds."""
+    from cnnbench.config import default_dict
+
+    own = default_dict()
+    top = [key for key, value in own.items() if not isinstance(value, dict)]
+    found = [f"{section}.{key}" for section, inside in own.items() if isinstance(inside, dict) for key in inside]
+    for group in own.keys() & groups().keys():
+        for path in sorted((config_dir() / group).glob("*.yaml")):
+            parent = ""
+            for indent, key in _KEY.findall(path.read_text(encoding="utf-8")):
+                parent = parent if indent else f"{key}."
+                found.append(f"{group}.{parent}{key}" if indent else f"{group}.{key}")
+    nested = {key.rpartition(".")[0] for key in found}
+    return [*top, *(key for key in dict.fromkeys(found) if key not in nested and not key.endswith(".name"))]
+
+
 def list_choices(what: str) -> list[tuple[str, str]]:
     """Name and one-line description of each choice: the first comment of its YAML file.
 
@@ -56,18 +75,13 @@ def _description(path: Path) -> str:
 
 def complete_override(incomplete: str) -> list[str]:
     """What can follow on the command line: `model=` and the like, names after them, and keys of the config."""
-    from cnnbench.config import default_dict
-
     choices = groups()
-    group, equals, _ = incomplete.partition("=")
+    group, equals, value = incomplete.partition("=")
     if equals:
-        found = [f"{group}={name}" for name in choices.get(group, [])]
+        before = incomplete[: len(incomplete) - len(value.rpartition(",")[2])]  # a sweep's values so far
+        found = [f"{before}{name}" for name in choices.get(group, [])]
     else:
-        keys = [
-            f"{section}.{key}=" for section, keys in default_dict().items() if isinstance(keys, dict) for key in keys
-        ]
-        top = [f"{key}=" for key, value in default_dict().items() if not isinstance(value, dict)]
-        found = [*(f"{name}=" for name in choices), *top, *keys]
+        found = [*(f"{name}=" for name in choices), *(f"{key}=" for key in keys())]
     return [choice for choice in found if choice.startswith(incomplete)]
 
 
@@ -78,3 +92,8 @@ def complete_tuning(incomplete: str) -> list[str]:
     keys = [f"tune.{field.name}=" for field in dataclasses.fields(TuneSettings)]
     ours = [f"tune={name}" for name in spaces()] if incomplete.startswith("tune=") else ["tune=", *keys]
     return [*(choice for choice in ours if choice.startswith(incomplete)), *complete_override(incomplete)]
+
+
+def complete_kinds(incomplete: str) -> list[str]:
+    """What `cnnbench list` can list."""
+    return [kind for kind in LISTED if kind.startswith(incomplete)]

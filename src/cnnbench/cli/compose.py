@@ -24,6 +24,7 @@ from cnnbench import config as schema
 from cnnbench.cli.choices import config_dir, groups
 from cnnbench.cli.literal import literal, one_run, several_values, unreadable
 from cnnbench.cli.unknown_keys import explained
+from cnnbench.cli.usage import no_override
 from cnnbench.config import Config
 from cnnbench.registry import unknown
 from cnnbench.text import shown_name
@@ -280,7 +281,7 @@ def _compose(overrides: Sequence[str], parsed: Sequence[Override], *, sweeps: bo
 def _parse(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
         if "=" not in text and not text.startswith("~"):
-            raise ValueError(f"{text!r} is not an override: accepted is KEY=VALUE, such as model=mlp")
+            raise ValueError(no_override(text))
         key = text.lstrip("+~").partition("=")[0]
         if not key.isascii():
             raise ValueError(unknown("key", key, {*groups(), *schema.default_dict()}))

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.cli.choices import groups
+from cnnbench.cli.usage import meant, torchvision_has
 from cnnbench.registry import nearest, unknown
 
 
@@ -25,7 +26,9 @@ def explained(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
         wanted = _wanted(o)
         for name in wanted:
             if name not in choices[key] and name != "None":
-                return unknown(key, name, choices[key])
+                theirs = torchvision_has(name) if key == "model" else None
+                hint = f"; torchvision has it: model=torchvision model.arch={theirs}" if theirs else ""
+                return f"{unknown(key, name, choices[key])}{hint}"
         valid.append(f"{key}={wanted[0] if wanted and wanted[0] != 'None' else 'null'}")
     try:
         composed = hydra.compose_config("config", valid, RunMode.RUN, from_shell=False)
@@ -57,7 +60,7 @@ def _unknown_key(key: str, keys: list[str], group_names: list[str]) -> str:
     if dot and section in group_names:
         inside = [k.partition(".")[2] for k in keys if k.startswith(f"{section}.")]
         return unknown(f"key in {section}", leaf, inside)
-    full = next((k for k in keys if "." in k and k.rpartition(".")[2] == key), None)
+    full = next((k for k in keys if "." in k and k.rpartition(".")[2] == key), None) or (None if dot else meant(key))
     if full:
         return f"unknown key {key!r}. Did you mean {full!r}?"
     near = nearest(key, keys) if dot else None

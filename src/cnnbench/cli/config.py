@@ -1,0 +1,26 @@
+"""`cnnbench config`: the config that overrides make."""
+
+from collections.abc import Sequence
+
+import yaml
+
+from cnnbench.cli import compose
+from cnnbench.cli.literal import one_run
+from cnnbench.config import to_dict
+from cnnbench.text import printable
+
+
+def show(overrides: Sequence[str], *, multirun: bool) -> None:
+    """Print the composed and checked config as YAML, or those of a sweep's jobs as one document each.
+
+    Raises:
+        ValueError: an override that is not accepted.
+    """
+    if any(text.lstrip("+").startswith("resume=") for text in overrides):
+        raise ValueError("resume=RUN goes on with a run's own config: it is in RUN/config.yaml")
+    with one_run([] if multirun else overrides):
+        asked = compose.request(overrides, multirun=multirun)
+    for number, job in enumerate(asked.jobs):
+        if asked.is_sweep:
+            print(f"--- # job {number}: {printable(' '.join(job.overrides))}")
+        print(yaml.safe_dump(to_dict(job.config), sort_keys=False, allow_unicode=True), end="")

@@ -1,0 +1,148 @@
+"""What a command that is not understood may have meant, answered with the form that works."""
+
+import difflib
+import importlib.util
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from cnnbench.cli.choices import groups, keys
+
+UsageError: type[Exception] = typer.BadParameter.__bases__[
+    0
+]  # click's; newer versions of Typer bring a click of their own
+COMMANDS_OF_OVERRIDES = ("train", "tune", "summary", "config")
+# What other programs call our keys.
+USUAL = {
+    "dataset": "data",
+    "network": "model",
+    "architecture": "model",
+    "arch": "model",
+    "optim": "optimizer",
+    "learning_rate": "optimizer.lr",
+    "wd": "optimizer.weight_decay",
+    "batch": "trainer.batch_size",
+    "bs": "trainer.batch_size",
+    "epoch": "trainer.epochs",
+    "max_epochs": "trainer.epochs",
+    "num_epochs": "trainer.epochs",
+    "num_workers": "data.workers",
+    "gpu": "trainer.device",
+    "data_dir": "data.root",
+    "data_path": "data.path",
+    "img_size": "data.image_size",
+    "early_stopping": "trainer.patience",
+    "output": "hydra.run.dir",
+    "output_dir": "hydra.run.dir",
+    "outdir": "hydra.run.dir",
+    "out": "hydra.run.dir",
+    "seeds": "sweep.seeds",
+    "trials": "tune.trials",
+    "n_trials": "tune.trials",
+}
+COMMANDS = {
+    "help": "-h",
+    "version": "--version",
+    "run": "train",
+    "fit": "train",
+    "test": "evaluate",
+    "compare": "report",
+}
+# Hydra's own options, and what stands in for them.
+HYDRA = {
+    **dict.fromkeys(("--cfg", "-c", "--resolve"), "cnnbench config KEY=VALUE… prints the composed config"),
+    **dict.fromkeys(
+        ("--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd"),
+        "experiment=NAME chooses a config of several keys (cnnbench list experiments)",
+    ),
+    **dict.fromkeys(
+        ("--info", "-i", "--hydra-help", "--package", "-p"), "cnnbench config KEY=VALUE… prints the config"
+    ),
+}
+
+
+def answer(error: Any, arguments: Sequence[str]) -> str:
+    """A line or two for a usage error of Typer: what is wrong, and the command that works.
+
+    Args:
+        arguments: of the command line, without the program.
+    """
+    context = error.ctx
+    command = context.command_path if context is not None else "cnnbench"
+    help_ = f"{command} -h shows what it takes"
+    option = getattr(error, "option_name", None)
+    named = command.rpartition(" ")[2]
+    if option and named in COMMANDS_OF_OVERRIDES and type(error).__name__ == "NoSuchOption":
+        return f"{option} is no option of {command}: {_instead_of(option, arguments) or help_}"
+    message = str(error.format_message()).rstrip(".")
+    extra = re.search(r"unexpected extra argument\S* \((.*)\)", message)
+    if extra and "=" in extra[1]:
+        key, _, value = extra[1].split()[0].partition("=")
+        return f"{command} takes options, not KEY=VALUE: --{key.rpartition('.')[2].replace('_', '-')} {value} ({help_})"
+    wrong = re.search(r"No such command '(.*?)'", message)
+    if wrong and "=" in wrong[1]:
+        return f"a command stands first: cnnbench train {shlex.join(arguments)}"
+    if wrong:
+        names = ", ".join(context.command.list_commands(context))
+        word = wrong[1].lower()
+        near = [COMMANDS[word]] if word in COMMANDS else difflib.get_close_matches(word, names.split(", "), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"unknown command {wrong[1]!r}.{hint} Valid: {names}"
+    return f"{message}. {help_}"
+
+
+def meant(word: str) -> str | None:
+    """The group or key that a word such as `--batch-size`, `lr` or `dataset` stands for."""
+    name = word.strip("-").replace("-", "_").lower()
+    known = [*groups(), *keys()]
+    last = {key.rpartition(".")[2]: key for key in reversed(known)}
+    if name in known:
+        return name
+    if name in USUAL or name in last:
+        return USUAL.get(name) or last[name]
+    whole, part = (difflib.get_close_matches(name, words, n=1, cutoff=0.75) for words in (known, {**last, **USUAL}))
+    return whole[0] if whole else (last | USUAL)[part[0]] if part else None
+
+
+def no_override(text: str) -> str:
+    """The complaint about a word among overrides that has no `=`."""
+    complaint = f"{text!r} is not an override: accepted is KEY=VALUE"
+    named = [f"{group}={name}" for group, names in groups().items() for name in names if name == text.lower()]
+    if named:
+        return f"{complaint}, such as {named[0]}"
+    if (Path(text) / "status.json").is_file():
+        return f"{complaint}, such as resume={text}"
+    if os.path.exists(text):
+        return f"{complaint}, such as data=image_folder data.path={text}"
+    if text == "=":
+        return f"{complaint}, without blanks around ="
+    return f"{complaint}, such as {f'{meant(text)}=…' if meant(text) else 'model=mlp'}"
+
+
+def torchvision_has(name: str) -> str | None:
+    """What torchvision calls a classifier, if it has it; read from its source, for importing it takes seconds."""
+    package = importlib.util.find_spec("torchvision")
+    places = package.submodule_search_locations if package else None
+    wanted = name.lower().replace("-", "_")
+    for path in Path(places[0]).glob("models/*.py") if places else ():
+        if re.search(rf"^@register_model\(.*\n(?:@.*\n)*def {re.escape(wanted)}\(", path.read_text("utf-8"), re.M):
+            return wanted
+    return None
+
+
+def _instead_of(option: str, arguments: Sequence[str]) -> str | None:
+    """The override that says what an option was to say."""
+    if option in HYDRA:
+        return HYDRA[option]
+    key = meant(option)
+    if key is None:
+        return None
+    given = next((text for text in arguments if text.partition("=")[0] == option), option)
+    rest = list(arguments[arguments.index(given) + 1 :]) if given in arguments else []
+    value = given.partition("=")[2] or (rest[0] if rest and not rest[0].startswith("-") and "=" not in rest[0] else "…")
+    return f"keys are written without dashes: {shlex.quote(f'{key}={value}') if value != '…' else f'{key}=…'}"
