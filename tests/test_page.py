@@ -134,7 +134,7 @@ def test_verdicts_figures_and_failures_are_told(pages):
 def test_one_seed_makes_no_winner(pages):
     html, study = pages["pair"]
     (comparison,) = study.comparisons
-    assert comparison.verdict == "no test"
+    assert comparison.verdict == "too few seeds"
     assert comparison.words in " ".join(Elements(html).text)
     assert not [a for t, a in Elements(html).tags if a.get("class") in ("better", "worse", "pill better", "pill worse")]
 
@@ -403,6 +403,7 @@ def test_training_and_validation_are_in_one_chart_for_each_metric(tmp_path):
             for e in (1, 2)
         ]
         results.write_csv(run.path / "metrics.csv", rows)
+        run.write_summary(run.summary() | {"epochs": 2, "best_epoch": 1})
     accuracy, loss = learning_curves(read_study([tmp_path]))[0]
     assert [(row[1], row[3]) for row in accuracy.rows] == [("validation", "99.998"), ("training", "100.00")]
     assert [(row[1], row[3]) for row in loss.rows] == [("validation", "1"), ("training", "0.5")]

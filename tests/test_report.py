@@ -94,8 +94,36 @@ def test_fewer_than_six_seeds_show_nothing_however_large_the_difference(n, tmp_p
     write_group(tmp_path / "s", range(100, 100 + n), model__name="mlp")
     write_group(tmp_path / "s", range(900, 900 + n))
     (found,) = read_study([tmp_path]).comparisons
-    assert found.verdict == "no difference shown"
-    assert found.words == f"no difference shown at n = {n}: at least 6 seeds are needed for p < 0.05 with this test"
+    assert found.verdict == "too few seeds"
+    assert found.words == f"ahead in all {n} seeds, +80.00 points; a verdict needs 6 seeds: add sweep.seeds=6"
+
+
+def test_too_few_seeds_say_what_they_have_seen(tmp_path):
+    write_group(tmp_path / "s", [900, 910, 905], model__name="mlp")
+    write_group(tmp_path / "s", [918, 932, 925])
+    write_group(tmp_path / "t", [918, 910, 900], model__width=2.0)
+    study = read_study([tmp_path])
+    found = {(c.a, c.b): c for c in study.comparisons}
+    first, second, third = found.values()
+    assert first.words == (
+        "ahead in all 3 seeds, +2.00 points [1.50, 2.50]; a verdict needs 7 seeds with 3 comparisons: add sweep.seeds=7"
+    )
+    assert first.low == pytest.approx(0.02 - stats.t.ppf(0.975, 2) * 0.002 / 3**0.5)
+    assert second.words.startswith("ahead in 1 of 3 seeds, +0.43 points [")
+    assert third.words.startswith("behind in 2 of 3 seeds, -1.57 points [")
+    assert {c.verdict for c in study.comparisons} == {"too few seeds"}
+    assert "14.6 %" in note(study, "Fix the number of seeds before you look")
+
+
+def test_no_verdict_comes_from_fewer_seeds_unpaired_than_paired(tmp_path):
+    for n, verdict in ((2, "too few seeds"), (5, "too few seeds"), (6, "worse")):
+        folder = tmp_path / str(n)
+        write_group(folder, [900 + seed % 2 for seed in range(n)])
+        write_group(folder, [800 + seed % 3 for seed in range(n)], first=100, model__name="mlp")
+        (found,) = read_study([folder]).comparisons
+        assert (found.kind, found.verdict) == ("welch", verdict)
+        assert found.p_t < 0.001
+        assert ("a verdict needs 6 seeds of each: add sweep.seeds=6" in found.words) == (n < 6)
 
 
 def test_more_comparisons_need_more_seeds(tmp_path):
@@ -104,7 +132,7 @@ def test_more_comparisons_need_more_seeds(tmp_path):
     study = read_study([tmp_path], baseline="model.width=1")
     assert len(study.comparisons) == 4
     assert study.comparisons[0].words == (
-        "no difference shown at n = 6: at least 8 seeds are needed for p < 0.05 with this test and 4 comparisons"
+        "level in all 6 seeds, +0.00 points; a verdict needs 8 seeds with 4 comparisons: add sweep.seeds=8"
     )
 
 
@@ -112,18 +140,19 @@ def test_one_seed_is_no_test(tmp_path):
     write_run(tmp_path / "a", 0, 100, model__name="mlp")
     write_run(tmp_path / "b", 0, 900)
     (found,) = read_study([tmp_path]).comparisons
-    assert (found.verdict, found.p, found.low) == ("no test", None, None)
-    assert "at least 6 seeds are needed" in found.words
+    assert (found.verdict, found.p, found.low) == ("too few seeds", None, None)
+    assert found.words == ("ahead in the one seed in common, +80.00 points; a verdict needs 6 seeds: add sweep.seeds=6")
 
 
 def test_without_seeds_in_common_it_is_welch(tmp_path):
-    write_group(tmp_path / "s", [900, 905, 898], model__name="mlp")
-    write_group(tmp_path / "s", [950, 951, 949, 953], first=10)
+    fewer, more = [900, 905, 898, 901, 899, 902], [950, 951, 949, 953, 950, 948, 952]
+    write_group(tmp_path / "s", fewer, model__name="mlp")
+    write_group(tmp_path / "s", more, first=10)
     (found,) = read_study([tmp_path]).comparisons
-    expected = stats.ttest_ind([0.950, 0.951, 0.949, 0.953], [0.900, 0.905, 0.898], equal_var=False)
-    assert (found.kind, found.n_a, found.n_b, found.p_flip) == ("welch", 4, 3, None)
+    expected = stats.ttest_ind(np.array(more) / 1000, np.array(fewer) / 1000, equal_var=False)
+    assert (found.kind, found.n_a, found.n_b, found.p_flip) == ("welch", 7, 6, None)
     assert found.p == found.p_t == pytest.approx(expected.pvalue, rel=0, abs=1e-9)
-    assert found.words == "better (p = 0.00041, n = 4 and 3)"
+    assert found.words == "better (p < 0.0001, n = 7 and 6)"
     assert found.effect_name == "Hedges' g"
 
 
@@ -171,7 +200,7 @@ def test_two_networks_are_compared_image_by_image(tmp_path):
     assert (found.a, found.b, found.images) == ("b", "a", 1000)
     assert (found.only_a, found.only_b) == ((second & ~first).sum(), (first & ~second).sum())
     assert found.p == pytest.approx(expected.pvalue, rel=0, abs=1e-9)
-    assert found.verdict == ("better" if expected.pvalue < 0.05 else "no difference shown")
+    assert found.verdict == ("more of these images right" if expected.pvalue < 0.05 else "no difference shown")
 
 
 def test_two_runs_that_differ_in_the_seed_alone_are_compared_image_by_image(tmp_path):

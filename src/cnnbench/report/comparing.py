@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-import numpy as np
-
 from cnnbench.report import statistics
 from cnnbench.report.groups import Group, matches
 from cnnbench.report.runs import Run
-from cnnbench.report.statistics import LEVEL, least_p
+from cnnbench.report.statistics import LEVEL
 
 PAIRS_UP_TO = 3  # so many groups are all compared with each other, which takes no seed more than a baseline does
 CUT_BY_SEED = (
@@ -18,6 +16,11 @@ CUT_BY_SEED = (
 )  # equal labels do not mean equal images where the seed draws the test split
 PAIRED, WELCH = "paired", "welch"
 BETTER, WORSE, NOT_SHOWN, NO_TEST = "better", "worse", "no difference shown", "no test"
+TOO_FEW = "too few seeds"
+FIXED_BEFOREHAND = (
+    "Fix the number of seeds before you look at any result: whoever adds seeds one by one until a verdict appears, "
+    "from six up to fifteen, finds a false one between equal groups in 14.6 % of cases instead of 5 %."
+)
 
 
 @dataclass
@@ -34,8 +37,10 @@ class Comparison:
         p: the one that decides: of pairs p_flip, else p_t; None where there is no test.
         p_holm: p after Holm's correction over the comparisons of the study.
         effect, effect_name: Cohen's d_z of pairs or Hedges' g; None where nothing varies.
-        seeds_needed: the fewest pairs with which the sign-flip test could give p_holm < 0.05, the others as they are.
-        verdict: better, worse, no difference shown, no test: of `a`.
+        ahead, level: in how many of the seeds of a pair `a` has the higher accuracy, or the same.
+        seeds_needed: the fewest pairs with which the sign-flip test could give p_holm < 0.05, the others as they are;
+            as many of each group are asked for where there are no pairs.
+        verdict: better, worse, no difference shown, too few seeds, no test: of `a`.
         words: the verdict in a phrase, with n and why.
     """
 
@@ -53,33 +58,11 @@ class Comparison:
     p_holm: float | None = None
     effect: float | None = None
     effect_name: str = ""
+    ahead: int = 0
+    level: int = 0
     seeds_needed: int | None = None
     verdict: str = NO_TEST
     words: str = ""
-
-
-@dataclass
-class McNemar:
-    """Two networks on the same test images.
-
-    Attributes:
-        a, b: the names of the runs; label_a, label_b: of their groups.
-        images: how many both were tested on.
-        only_a, only_b: images that only one of them classifies correctly.
-        p, p_holm: exact, and after Holm's correction over the McNemar tests of the study.
-        verdict: better, worse, no difference shown: of network `a`.
-    """
-
-    a: str
-    b: str
-    label_a: str
-    label_b: str
-    images: int
-    only_a: int
-    only_b: int
-    p: float
-    p_holm: float = 1.0
-    verdict: str = NOT_SHOWN
 
 
 def baseline_of(groups: Sequence[Group], asked: str | None) -> tuple[Group | None, bool]:
@@ -129,7 +112,7 @@ def compare_groups(groups: Sequence[Group], baseline: Group, *, named: bool) -> 
     values = [c.p for c in judged if c.p is not None]
     for comparison in made:
         _judge(comparison, values, family)
-    notes = []
+    notes = [FIXED_BEFOREHAND] if any(comparison.verdict == TOO_FEW for comparison in made) else []
     if not named and len(measured) > PAIRS_UP_TO:
         notes.append(
             f"No baseline was named: all are compared with the first group, {baseline.label}; --baseline takes another."
@@ -145,8 +128,10 @@ def _compare(a: Group, b: Group) -> Comparison:
         if shared and same:
             found = statistics.paired([a.accuracy[s] for s in shared], [b.accuracy[s] for s in shared])
             n = len(shared)
-            p = found.p_flip if n > 1 else None
-            return _filled(Comparison(a.label, b.label, PAIRED, n, n, found.mean, p=p), found, "Cohen's d_z")
+            comparison = Comparison(a.label, b.label, PAIRED, n, n, found.mean, p=found.p_flip if n > 1 else None)
+            comparison.ahead = sum(a.accuracy[seed] > b.accuracy[seed] for seed in shared)
+            comparison.level = sum(a.accuracy[seed] == b.accuracy[seed] for seed in shared)
+            return _filled(comparison, found, "Cohen's d_z")
     values_a, values_b = list(a.accuracy.values()), list(b.accuracy.values())
     found = statistics.welch(values_a, values_b)
     comparison = Comparison(a.label, b.label, WELCH, len(values_a), len(values_b), found.mean)
@@ -177,29 +162,39 @@ def _judge(comparison: Comparison, values: Sequence[float], family: int) -> None
     if comparison.p is not None:
         others.remove(comparison.p)
     comparison.seeds_needed = statistics.seeds_needed(others)
-    size = len(others) + 1
-    with_test = f"for p < {LEVEL:g} with this test" + (f" and {size} comparisons" if size > 1 else "")
-    needed = f"at least {comparison.seeds_needed} seeds are needed {with_test}"
+    if min(comparison.n_a, comparison.n_b) < comparison.seeds_needed:
+        comparison.verdict, comparison.words = TOO_FEW, _seen_so_far(comparison, len(others) + 1)
+        return
     if comparison.p is None or comparison.p_holm is None:
-        comparison.words = f"no test: {_why_no_test(comparison, needed)}"
+        comparison.words = "no test: the runs of each group do not differ among themselves"
         return
     text = p_text(comparison.p_holm)
     said = f"p {text if text[0] == '<' else f'= {text}'}{' after Holm' if family > 1 else ''}, {_size(comparison)}"
+    comparison.verdict = NOT_SHOWN
     if comparison.p_holm < LEVEL and comparison.mean != 0:
         comparison.verdict = BETTER if comparison.mean > 0 else WORSE
-        comparison.words = f"{comparison.verdict} ({said})"
-        return
-    comparison.verdict = NOT_SHOWN
-    too_few = comparison.kind == PAIRED and statistics.holm([least_p(comparison.n_a), *others])[0] >= LEVEL
-    comparison.words = f"{NOT_SHOWN} at n = {comparison.n_a}: {needed}" if too_few else f"{NOT_SHOWN} ({said})"
+    comparison.words = f"{comparison.verdict} ({said})"
 
 
-def _why_no_test(comparison: Comparison, needed: str) -> str:
-    if comparison.kind == WELCH and min(comparison.n_a, comparison.n_b) > 1:
-        return "the runs of each group do not differ among themselves"
-    if comparison.kind == PAIRED:
-        return f"one seed says nothing of the next; {needed}"
-    return "the groups share no seed, and one of them has a single run"
+def _seen_so_far(comparison: Comparison, family: int) -> str:
+    """What fewer seeds than a verdict needs have shown, and how many it needs."""
+    n = comparison.n_a
+    points = f"{100 * comparison.mean:+.2f} points"
+    if comparison.low is not None and comparison.high is not None:
+        points += f" [{100 * comparison.low:.2f}, {100 * comparison.high:.2f}]"
+    side = "ahead" if comparison.mean > 0 else "behind" if comparison.mean < 0 else "level"
+    if comparison.kind == WELCH:
+        seen = f"{side}, {points}, {_size(comparison)} without common seeds"
+    elif n == 1:
+        seen = f"{side} in the one seed in common, {points}"
+    else:
+        behind = n - comparison.ahead - comparison.level
+        count = {"ahead": comparison.ahead, "behind": behind, "level": comparison.level}[side]
+        seen = f"{side} in {f'all {n}' if count == n else f'{count} of {n}'} seeds, {points}"
+    many = f" with {family} comparisons" if family > 1 else ""
+    each = " of each" if comparison.kind == WELCH else ""
+    needed = comparison.seeds_needed
+    return f"{seen}; a verdict needs {needed} seeds{each}{many}: add sweep.seeds={needed}"
 
 
 def _size(comparison: Comparison) -> str:
@@ -226,58 +221,3 @@ def _left_out(pairs: Sequence[tuple[Group, Group]], made: Sequence[Comparison]) 
                 "seeds: only those are compared."
             )
     return notes
-
-
-def mcnemar_tests(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> tuple[list[McNemar], list[str]]:
-    """Two networks for each comparison of groups: the runs of the lowest seed in common, or the first runs.
-
-    Of one group that has two runs, and nothing to be compared with, it is those two.
-    """
-    by_label = {group.label: group for group in groups}
-    pairs = [_representatives(by_label[comparison.a], by_label[comparison.b]) for comparison in comparisons]
-    if not pairs and [len(group.accuracy) for group in groups] == [2]:
-        pairs = [(groups[0].runs[1], groups[0].runs[0])]
-    made, notes = [], []
-    kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # the baseline's, which every comparison needs
-    for a, b in pairs:
-        if a.test_set != b.test_set:
-            continue  # the study has a note of that
-        try:
-            if b.name not in kept:
-                kept = {b.name: _answers(b)}
-            made.append(_mcnemar(a, b, _answers(a), kept[b.name]))
-        except (ValueError, OSError, KeyError) as error:
-            notes.append(f"No McNemar test of {a.name} and {b.name}: {error}.")
-    for test, p in zip(made, statistics.holm([test.p for test in made]), strict=True):
-        test.p_holm = p
-        if p < LEVEL:
-            test.verdict = BETTER if test.only_a > test.only_b else WORSE
-    return made, notes
-
-
-def _representatives(a: Group, b: Group) -> tuple[Run, Run]:
-    runs_a, runs_b = ({run.seed: run for run in group.runs if run.has_classes} for group in (a, b))
-    shared = sorted(seed for seed in runs_a.keys() & runs_b.keys() if seed is not None)
-    if shared:
-        return runs_a[shared[0]], runs_b[shared[0]]
-    return next(iter(runs_a.values())), next(iter(runs_b.values()))
-
-
-def _answers(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and predictions of a run, (N,) each."""
-    arrays = run.predictions()
-    labels, predictions = arrays["labels"], arrays["predictions"]
-    if labels.ndim != 1 or labels.shape != predictions.shape:
-        raise ValueError(f"{run.path / 'predictions.npz'} is damaged: labels and predictions do not go together")
-    return labels, predictions
-
-
-def _mcnemar(a: Run, b: Run, of_a: tuple[np.ndarray, np.ndarray], of_b: tuple[np.ndarray, np.ndarray]) -> McNemar:
-    if not np.array_equal(of_a[0], of_b[0]):
-        raise ValueError("they were not tested on the same images")
-    if a.seed != b.seed and {a.summary.get("data"), b.summary.get("data")} & set(CUT_BY_SEED):
-        raise ValueError("their seeds differ, and with them the images that are cut off for the test")
-    right_a, right_b = of_a[1] == of_a[0], of_b[1] == of_b[0]
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    p = statistics.mcnemar(only_a, only_b)
-    return McNemar(a.name, b.name, a.group, b.group, len(right_a), only_a, only_b, p)

@@ -9,6 +9,7 @@ from cnnbench.report.class_charts import SHOWN_CLASSES, busiest, confusion_chart
 from cnnbench.report.comparing import CUT_BY_SEED, p_text
 from cnnbench.report.groups import Group
 from cnnbench.report.mistakes import Strip, strips
+from cnnbench.report.networks import FEWER_RIGHT, MORE_RIGHT
 from cnnbench.report.runs import Run
 from cnnbench.report.study import Study
 from cnnbench.report.study_charts import ranked
@@ -144,11 +145,11 @@ def _mcnemar(study: Study, sides: Sequence[Side]) -> str:
         if {test.a, test.b} == names:
             a = f"{legible(test.label_a, 80)} (run {legible(test.a, 60)})"
             b = f"{legible(test.label_b, 80)} (run {legible(test.b, 60)})"
-            said = f"{a} is {test.verdict}" if test.verdict in ("better", "worse") else test.verdict
+            said = f"{a} has {test.verdict}" if test.verdict in (MORE_RIGHT, FEWER_RIGHT) else test.verdict
             p = p_text(test.p_holm)
             p = p if p.startswith("<") else f"= {p}"
             return (
                 f"On {test.only_a:,} images only {a} is right, on {test.only_b:,} only {b}: {said} (McNemar’s exact "
-                f"test, p {p} after Holm). This is about these two networks, not about others trained the same way."
+                f"test, p {p} after Holm). This is about these two networks, and says nothing of the groups."
             )
     return ""

@@ -8,10 +8,12 @@ The rules, fixed before any result is seen:
 - Of pairs, the exact sign-flip test decides; the paired t-test stands beside it. The t-test would find more with three
   or four seeds, but only if differences are normal, which so few cannot show. The sign-flip test assumes nothing but
   that, if the groups are equal, either of a pair could have been the better one; its smallest p is 2 / 2^n, so that it
-  cannot find anything with fewer than six seeds. Without pairs Welch's test decides.
+  cannot find anything with fewer than six seeds. Without pairs Welch's test decides, of as many seeds of each group: of
+  fewer, it would find what holds only if accuracies are normal.
 - The p-values that decide are corrected by Holm's method over all comparisons shown; those of the McNemar tests, a
   family of its own, likewise.
-- "better" and "worse" need a corrected p below 0.05. Anything else is "no difference shown", which is not "equal".
+- "better" and "worse" need a corrected p below 0.05. With enough seeds, anything else is "no difference shown", which
+  is not "equal". With fewer than could show anything, it is said what was seen and how many seeds a verdict needs.
 - A McNemar test asks about two trained networks, not about two ways to train: it is made for each comparison with the
   runs of the lowest seed that both groups have, or with the first runs. Two runs of one group, asked about alone, are
   compared in this way too.
@@ -23,8 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnbench.report.checking import is_number
-from cnnbench.report.comparing import Comparison, McNemar, baseline_of, compare_groups, mcnemar_tests
+from cnnbench.report.comparing import Comparison, baseline_of, compare_groups
 from cnnbench.report.groups import Group, group_runs, matches, shown_key
+from cnnbench.report.networks import McNemar, mcnemar_tests
 from cnnbench.report.runs import Run, names_of, read_runs, unstarted
 from cnnbench.results import FINISHED
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cnnbench.report.comparing import PAIRED, Comparison, p_text
+from cnnbench.report.comparing import FIXED_BEFOREHAND, PAIRED, Comparison, p_text
 from cnnbench.report.groups import Group, shown, shown_key
 from cnnbench.report.statistics import Estimate
 from cnnbench.report.study import Study
@@ -18,13 +18,15 @@ RULES = (
     "percentage points of test accuracy; their intervals are not corrected for the number of comparisons.",
     "Groups that share two seeds or more are compared seed by seed. There the exact sign-flip test decides, because it "
     "assumes no shape of the differences, which few seeds could not show; the paired t-test stands beside it. Groups "
-    "that do not are compared by Welch's t-test.",
+    "that do not are compared by Welch's t-test, which decides with as many seeds of each as pairs would need.",
     "Better and worse need p < 0.05 after Holm's correction over the comparisons above. No difference shown does not "
-    "mean that there is none.",
+    "mean that there is none. With too few seeds for a verdict, what they show is told instead, and how many it needs. "
+    f"{FIXED_BEFOREHAND}",
 )
 ABOUT_MCNEMAR = (
-    "The exact McNemar test asks whether two trained networks differ on these test images, corrected by Holm's method "
-    "over this table. It says nothing of how either would do with another seed."
+    "Another question than which group is better: do two trained networks, one of each group, differ on these very "
+    "test images? The exact McNemar test answers it, corrected by Holm's method over this table. It says nothing of "
+    "how either would do with another seed, and so nothing of the groups."
 )
 
 
@@ -41,7 +43,7 @@ class Table:
 
     def is_left(self, column: int) -> bool:
         """Whether a column holds words."""
-        return self.header[column] in (*NAMES, "effect", "verdict")
+        return self.header[column] in (*NAMES, "effect", "verdict", "it has")
 
     def is_name(self, column: int) -> bool:
         """Whether a column holds names that anybody may have chosen; all others hold our own words and figures."""
@@ -112,7 +114,7 @@ def networks(study: Study) -> Table:
         "only the other",
         "p",
         "p, Holm",
-        "verdict",
+        "it has",
     ]
     rows = [
         [
@@ -147,7 +149,7 @@ def markdown(study: Study, command: str, made: str) -> str:
     if study.comparisons:
         parts += ["## Which is better", _set(comparisons(study)), *RULES]
     if study.mcnemar:
-        parts += ["## Two networks on the same images", _set(networks(study)), ABOUT_MCNEMAR]
+        parts += ["## Two networks on the same images", ABOUT_MCNEMAR, _set(networks(study))]
     if study.notes:
         parts += ["## Notes", "\n".join(f"- {for_markdown(note)}" for note in study.notes)]
     parts += ["## How this was made", f"    {command}", made]
