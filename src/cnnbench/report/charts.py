@@ -92,8 +92,8 @@ def difference_chart(name: str, baseline: str, differences: Sequence[Difference]
     title = f"Difference from {legible(baseline, 60)}"
     summary = "; ".join(f"{d.label} {as_points(d.mean)} points, {d.verdict}" for d in differences)
     note = (
-        "Orange diamonds: the test says better or worse; open circles: no difference shown, too few seeds, or no test. Lines: 95 % "
-        "interval, not corrected for the number of comparisons; the verdict is."
+        "Orange diamonds: the test says better or worse; open circles: no difference shown, too few seeds, or no "
+        "test. Lines: 95 % interval, not corrected for the number of comparisons; the verdict is."
     )
     if any(_is_cut(end, limits) for d in differences for end in (d.low, d.high)):
         note += " An arrowhead: the interval is longer than the picture is wide; the table has it in full."
