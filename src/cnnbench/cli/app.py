@@ -12,6 +12,7 @@ import typer
 import cnnbench
 from cnnbench.cli.choices import LISTED, complete_kinds, complete_override, complete_tuning, list_choices
 from cnnbench.cli.errors import WRONG, exit_codes, leave
+from cnnbench.cli.order import command_first
 from cnnbench.cli.usage import UsageError, answer
 
 REPLACED = "cnnbench.replaced"  # how what an encoding lacks is written
@@ -34,7 +35,7 @@ Overrides = Annotated[
 
 
 def main() -> NoReturn:
-    """Run the command line; `--debug` may stand anywhere."""
+    """Run the command line; flags may stand anywhere."""
     _have_streams()
     try:
         os.getcwd()
@@ -44,6 +45,8 @@ def main() -> NoReturn:
     if "--debug" in arguments:
         exit_codes.debug = True
         sys.argv[1:] = [argument for argument in arguments if argument != "--debug"]
+    names = [one.name or getattr(one.callback, "__name__", "") for one in app.registered_commands]
+    sys.argv[1:] = command_first(sys.argv[1:], names)
     try:
         code = app(prog_name="cnnbench", standalone_mode=False)
     except UsageError as error:

@@ -22,8 +22,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench import config as schema
 from cnnbench.cli.choices import config_dir, groups
+from cnnbench.cli.experiments import as_typed, each_of, own_experiments
 from cnnbench.cli.literal import literal, one_run, several_values, unreadable
-from cnnbench.cli.unknown_keys import explained
+from cnnbench.cli.unknown_keys import check_signs, explained
 from cnnbench.cli.usage import no_override
 from cnnbench.config import Config
 from cnnbench.registry import unknown
@@ -91,31 +92,45 @@ def request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
     Raises:
         ValueError: a key, name, type or value that is not accepted; several values without `-m`.
     """
-    given, overrides = overrides, literal(overrides)
-    with hydra_started():
-        parsed = _parse(overrides)
+    with own_experiments(overrides) as (known, named), hydra_started():
+        asked = _request(known, multirun)
+        for job in asked.jobs:
+            job.overrides = [as_typed(text, named) for text in job.overrides]
+        return asked
+
+
+def _request(given: Sequence[str], multirun: bool) -> Request:
+    overrides = literal(given)
+    parsed = _parse(overrides)
+    base = _compose(overrides, parsed, sweeps=True)
+    asked = _sweep_asked(base, parsed)
+    is_sweep = multirun or asked.seeds is not None or str(base.hydra.mode).endswith("MULTIRUN")
+    if is_sweep and (varied := literal(given, sweeping=True)) != overrides:
+        overrides, parsed = varied, _parse(varied)
         base = _compose(overrides, parsed, sweeps=True)
-        asked = _sweep_asked(base, parsed)
-        is_sweep = multirun or asked.seeds is not None or str(base.hydra.mode).endswith("MULTIRUN")
-        if is_sweep and (varied := literal(given, sweeping=True)) != overrides:
-            overrides, parsed = varied, _parse(varied)
-            base = _compose(overrides, parsed, sweeps=True)
-        several = [o for o in parsed if o.is_sweep_override()]
-        if several and not is_sweep:
-            raise ValueError(f"{several_values(several[0])}: add -m to run each of them")
-        if not is_sweep:
-            if asked.restart:
-                raise ValueError("sweep.restart=true is for sweeps: add -m or sweep.seeds=N")
-            with one_run(given):
-                return Request([_job(overrides, parsed)], _folder(base.hydra.run.dir), [], False, base)
-        named_afresh = "${run_id:}" in str(OmegaConf.to_container(base.hydra.sweep, resolve=False)["dir"])  # type: ignore[call-overload,index]
-        if OmegaConf.is_interpolation(base, "name"):
-            base.name = "sweep"  # the default names one model and one dataset, and a sweep may have several
-        task = _task_overrides(base, parsed, asked.seeds)
-        jobs = _jobs([str(o.input_line) for o in parsed if o.is_hydra_override()], task)
-        last = {o.get_key_element(): o for o in task}
-        axes = [key.lstrip("+") for key, o in last.items() if o.is_sweep_override()]
-        return Request(jobs, _folder(base.hydra.sweep.dir), axes, True, base, named_afresh, asked.restart)
+    several = [o for o in parsed if o.is_sweep_override()]
+    if several and not is_sweep:
+        raise ValueError(f"{several_values(several[0])}: add -m to run each of them")
+    if not is_sweep:
+        if asked.restart:
+            raise ValueError("sweep.restart=true is for sweeps: add -m or sweep.seeds=N")
+        with one_run(given):
+            return Request([_job(overrides, parsed)], _folder(base.hydra.run.dir), [], False, base)
+    named_afresh = "${run_id:}" in str(OmegaConf.to_container(base.hydra.sweep, resolve=False)["dir"])  # type: ignore[call-overload,index]
+    if OmegaConf.is_interpolation(base, "name"):
+        base.name = "sweep"  # the default names one model and one dataset, and a sweep may have several
+    folder = _folder(base.hydra.sweep.dir)
+    if each := each_of(given, parsed):
+        # An experiment's own sweep is known only once it is composed.
+        requests = [_request(one, True) for one in each]
+        jobs = [job for request in requests for job in request.jobs]
+        axes = ["experiment", *(axis for request in requests for axis in request.axes)]
+        return Request(jobs, folder, list(dict.fromkeys(axes)), True, base, named_afresh, asked.restart)
+    task = _task_overrides(base, parsed, asked.seeds)
+    jobs = _jobs([str(o.input_line) for o in parsed if o.is_hydra_override()], task)
+    last = {o.get_key_element(): o for o in task}
+    axes = [key.lstrip("+") for key, o in last.items() if o.is_sweep_override()]
+    return Request(jobs, folder, axes, True, base, named_afresh, asked.restart)
 
 
 def _folder(said: str) -> Path:
@@ -161,8 +176,8 @@ def single(overrides: Sequence[str]) -> Config:
     Raises:
         ValueError: as `request`, and where a sweep was asked for.
     """
-    overrides = literal(overrides)
-    with hydra_started():
+    with own_experiments(overrides) as (known, _), hydra_started():
+        overrides = literal(known)
         parsed = _parse(overrides)
         for o in parsed:
             if o.is_sweep_override():
@@ -267,6 +282,7 @@ def _exceptions(composed: DictConfig) -> list[str]:
 
 def _compose(overrides: Sequence[str], parsed: Sequence[Override], *, sweeps: bool = False) -> DictConfig:
     hydra = loaded_hydra()
+    check_signs(parsed)
     try:
         return hydra.compose_config(
             "config", list(overrides), RunMode.RUN, from_shell=False, validate_sweep_overrides=not sweeps

@@ -1,9 +1,10 @@
 """What a command may have meant by a group, a name or a key that does not exist."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from hydra._internal.hydra import Hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -12,7 +13,38 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.cli.choices import groups
 from cnnbench.cli.usage import meant, torchvision_has
+from cnnbench.config import default_dict
 from cnnbench.registry import nearest, unknown
+
+NOTHING = {"augment": "none", "experiment": "null", "logger": "none", "scheduler": "constant"}
+
+
+def check_signs(parsed: Sequence[Override]) -> None:
+    """See to it that `~` and `+` are not asked for what they cannot do.
+
+    Raises:
+        ValueError: the message has the form that works.
+    """
+    choices, defaults = groups(), default_dict()
+    for o in parsed:
+        key, text = o.key_or_group, str(o.input_line)
+        section, _, name = key.partition(".")
+        if o.is_delete() and key in choices:
+            form = f"{key}={NOTHING.get(key, 'NAME')}"
+            raise ValueError(f"{text}: a part cannot be taken away; the form that works is {form}")
+        if o.is_delete() and section in defaults:
+            inside = defaults[section]
+            known = name in inside if isinstance(inside, dict) else True
+            default = _written(inside[name] if isinstance(inside, dict) else inside) if known else "VALUE"
+            form = f"{key}={default}{', its default' if known else ''}"
+            raise ValueError(f"{text}: a key cannot be taken away; the form that works is {form}")
+        if key in choices and (o.is_add() or o.is_force_add()):
+            raise ValueError(f"{text}: a part is chosen without +: {text.lstrip('+')}")
+
+
+def _written(value: Any) -> str:
+    """A default as one would type it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def explained(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
@@ -25,9 +57,10 @@ def explained(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
             continue
         wanted = _wanted(o)
         for name in wanted:
-            if name not in choices[key] and name != "None":
+            if name not in choices[key] and name != "None" and f"{name}.yaml" not in _stored(key):
                 theirs = torchvision_has(name) if key == "model" else None
                 hint = f"; torchvision has it: model=torchvision model.arch={theirs}" if theirs else ""
+                hint = ", or the path of a .yaml file" if key == "experiment" else hint
                 return f"{unknown(key, name, choices[key])}{hint}"
         valid.append(f"{key}={wanted[0] if wanted and wanted[0] != 'None' else 'null'}")
     try:
@@ -44,6 +77,11 @@ def explained(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
         if not o.is_hydra_override() and not o.is_add() and key not in choices and key not in keys:
             return _unknown_key(key, keys, list(choices))
     return None
+
+
+def _stored(group: str) -> Collection[str]:
+    """The experiments that are files of the user's own."""
+    return ConfigStore.instance().repo.get(group, {})
 
 
 def _wanted(o: Override) -> list[str]:

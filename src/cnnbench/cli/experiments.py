@@ -1,0 +1,84 @@
+"""Experiments in files of one's own, `experiment=./mine.yaml`, and several at once, `experiment=a,b`."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from cnnbench.key_types import parted, text_of
+from cnnbench.text import shown_name
+
+KEY = "experiment="
+
+
+@contextmanager
+def own_experiments(overrides: Sequence[str]) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """The overrides with a name that Hydra knows in place of each file, and what each of these names stands for.
+
+    A complaint within it names the file.
+
+    Raises:
+        ValueError: a file that is missing, or holds no keys.
+    """
+    named: dict[str, str] = {}
+    known = []
+    for text in overrides:
+        start, found, value = text.partition(KEY)
+        if found and start in ("", "+", "++"):
+            values = [value] if os.path.lexists(value) else parted(value)
+            text = start + KEY + ",".join(_name(one, named) if _is_file(one) else one for one in values)
+        known.append(text)
+    try:
+        yield known, named
+    except ValueError as error:
+        raise type(error)(as_typed(str(error), named)) if named else error from None
+
+
+def each_of(given: Sequence[str], parsed: Sequence[Override]) -> list[list[str]]:
+    """Where a sweep names several experiments, the overrides of each; empty where it does not.
+
+    Args:
+        parsed: the given overrides, as Hydra reads them.
+    """
+    named = {place: o for place, o in enumerate(parsed) if o.key_or_group == "experiment"}
+    if not named or not (last := named[max(named)]).is_sweep_override():
+        return []
+    others = [text for place, text in enumerate(given) if place not in named]
+    return [[f"{KEY}{name}", *others] for name in last.sweep_string_iterator()]
+
+
+def as_typed(text: str, named: dict[str, str]) -> str:
+    """A text with the files in place of the names that Hydra knows them by."""
+    for name, file in named.items():
+        text = text.replace(name, file)
+    return text
+
+
+def _is_file(value: str) -> bool:
+    text = text_of(value)
+    return text.endswith((".yaml", ".yml")) or os.sep in text
+
+
+def _name(value: str, named: dict[str, str]) -> str:
+    path = Path(text_of(value))
+    try:
+        content = path.read_bytes()
+        config = OmegaConf.create(content.decode("utf-8-sig")) if content.strip() else OmegaConf.create({})
+    except OSError as error:
+        raise ValueError(f"{KEY}{shown_name(value)}: the file cannot be read: {error.strerror}") from None
+    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{KEY}{shown_name(value)} is no YAML file of an experiment: {reason}") from None
+    if not isinstance(config, DictConfig):
+        raise ValueError(f"{KEY}{shown_name(value)} is no YAML file of an experiment: it holds no keys")
+    name = f"own_{hashlib.sha256(content).hexdigest()[:16]}"
+    ConfigStore.instance().store(group="experiment", name=name, node=config, package="_global_", provider="cnnbench")
+    named[name] = value
+    return name
