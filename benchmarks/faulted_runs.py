@@ -107,8 +107,8 @@ class Case:
     def calls_of_a_save(self) -> list[Call]:
         """From where the second save begins to the end of its epoch's other files."""
         begin = self._first(SAVE)
-        ends = (i for i, c in enumerate(self.calls) if i > begin and c.name == "rename" and c.path.name == METRICS)
-        return self.calls[begin : next(ends) + 5]  # the folder is opened, synchronised, closed; a line of the log
+        ends = (i for i, c in enumerate(self.calls) if i > begin and c.name == "fsync" and c.path.name == METRICS)
+        return self.calls[begin : next(ends) + 3]  # it is closed; a line of the log
 
     def calls_of_the_start(self) -> list[Call]:
         """Up to the first save."""

@@ -20,7 +20,6 @@ from cnnbench.config import AugmentConfig, from_dict, to_dict
 from cnnbench.data import Augmentation, Batches, DatasetInfo, Split, normalize
 from cnnbench.data.augmentation import PURPOSES, box, draw, read_from
 from cnnbench.job import run_job
-from cnnbench.metrics import add_to_confusion, new_confusion
 from cnnbench.parts import augmentation_of, batches_of, build_parts, load_dataset
 from cnnbench.reproducibility import generator, key
 from cnnbench.results import RunFolder, create_folder, read_yaml
@@ -327,14 +326,11 @@ def test_the_true_class_of_a_mixed_image_is_the_one_it_has_most_of():
         torch.randint(0, 10, (50,), generator=random),
     )
     served = batches(part, 16, mixup=1.0)
-    progress = Progress.start(served, CLASSIFICATION, 10)
+    progress = Progress.start(served, CLASSIFICATION)
     trained = train_one_epoch(
         Step(), served, progress, epoch=0, seed=0, lr=1.0, schedule=lambda _: 1.0, advance=lambda *_: None
     )
-    expected = new_confusion(10, torch.device("cpu"))
-    for _, labels in served.epoch(0):
-        add_to_confusion(expected, labels.argmax(1), labels.argmax(1))
-    np.testing.assert_array_equal(trained.confusion, expected)
+    assert trained["accuracy"] == 1
 
 
 def test_every_preset_has_a_value_for_every_dataset_and_no_letter_is_mirrored():

@@ -24,6 +24,7 @@ from cnnbench.parts import batches_of, build_parts
 from cnnbench.results import RunFolder, read_predictions
 from cnnbench.resume import HARMLESS, fingerprint, resumed
 from cnnbench.training import checkpoint, trainer
+from cnnbench.training.history import History
 from cnnbench.training.loop import Diverged, Progress, Stepper
 from conftest import assert_same_tensors, without_times
 
@@ -165,7 +166,7 @@ def test_the_scale_of_fp16_is_kept_and_restored(tmp_path):
         step = Stepper(CLASSIFICATION, model, list(model.parameters()), optimizer, nullcontext, scaler, 0.0, None)
         progress = Progress(0, torch.zeros(3), None)
         folder.checkpoints.mkdir(exist_ok=True)
-        return State(folder, model, step, torch.device("cpu"), {}, "val/loss", 0, [], progress)
+        return State(folder, model, step, torch.device("cpu"), {}, 0, History(folder, "val/loss"), progress)
 
     folder = RunFolder(tmp_path)
     first, second = state(), state()

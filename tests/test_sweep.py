@@ -20,7 +20,7 @@ from rich.console import Console
 from cnnbench import results
 from cnnbench.cli import compose, main
 from cnnbench.config import to_dict
-from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
+from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder, write_csv
 from cnnbench.sweep import jobs as sweeps
 from cnnbench.sweep.folder import ASIDE, SweepFolder, locked, set_aside
 from cnnbench.sweep.jobs import config_hash, plan, request_hash
@@ -373,7 +373,7 @@ def test_progress_counts_and_knows_the_best_so_far(tmp_path, capsys):
         run = RunFolder(sweep.path / job.name)
         run.start(job.config, job.overrides, {})
         progress.look(at_once=True)
-        run.write_metrics([{"epoch": 1, "val/accuracy": accuracy}, {"epoch": 2, "val/accuracy": 0.1}])
+        write_csv(run.metrics_file, [{"epoch": 1, "val/accuracy": accuracy}, {"epoch": 2, "val/accuracy": 0.1}])
         run.write_summary({"best_epoch": 1, "test/accuracy": 0.9})
         run.set_status(FINISHED, "logger mlflow failed (OSError: no)" if job.name == "2" else "")
         progress.look(at_once=True)

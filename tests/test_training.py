@@ -19,6 +19,7 @@ from cnnbench.job import run_job
 from cnnbench.parts import batches_of, build_parts, load_dataset
 from cnnbench.results import RunFolder, read_predictions
 from cnnbench.training import checkpoint
+from cnnbench.training.history import History
 from cnnbench.training.loop import Diverged, evaluate
 from cnnbench.training.tasks import CLASSIFICATION, RECONSTRUCTION, training_loss
 from cnnbench.training.trainer import Pruned
@@ -79,14 +80,14 @@ class Stopped(BaseException):
 def test_a_resumed_run_equals_an_uninterrupted_one(overrides, tmp_path, monkeypatch):
     overrides = ("trainer.epochs=4", *overrides)
     run(tmp_path / "whole", *overrides)
-    write = RunFolder.write_metrics
+    write = History.write
 
-    def stop_after_two_epochs(self, rows):
-        write(self, rows)
-        if len(rows) == 2:
+    def stop_after_two_epochs(self):
+        write(self)
+        if self.epochs == 2:
             raise Stopped
 
-    monkeypatch.setattr(RunFolder, "write_metrics", stop_after_two_epochs)
+    monkeypatch.setattr(History, "write", stop_after_two_epochs)
     with pytest.raises(Stopped):
         run(tmp_path / "cut", *overrides)
     monkeypatch.undo()
@@ -153,6 +154,26 @@ def test_an_infinite_loss_stops_the_run_and_names_epoch_and_step(size, tmp_path)
     status = RunFolder(tmp_path / "a").status()
     assert status["state"] == "failed"
     assert "the loss became" in status["message"]
+    assert not (tmp_path / "a/summary.json").exists()
+
+
+ONE_STEP = ("optimizer=sgd", "trainer.batch_size=2000", "trainer.epochs=3")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("optimizer.lr=1e30",), r"the loss of \d+ of 30 validation images after epoch 1 is infinite or not a number"),
+        (("optimizer.lr=1e30", "trainer.ema=0.5", "trainer.patience=1"), r"validation images after epoch 1"),
+        (("optimizer.lr=1e30", "data.val_fraction=0", "trainer.epochs=1"), r"the loss of \d+ of 360 test images is"),
+        (("optimizer.lr=1e39", "data.val_fraction=0"), "a weight became infinite or not a number after epoch 1"),
+    ],
+    ids=["validation", "average", "test", "weights"],
+)
+def test_what_is_no_number_outside_of_training_ends_the_run_too(overrides, said, tmp_path):
+    with pytest.raises(Diverged, match=said):
+        run(tmp_path / "a", *ONE_STEP, *overrides)
+    assert RunFolder(tmp_path / "a").status()["state"] == "failed"
     assert not (tmp_path / "a/summary.json").exists()
 
 

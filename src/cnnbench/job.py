@@ -174,7 +174,7 @@ def _class_weights(config: Config, dataset: Dataset) -> tuple[float, ...] | None
 
 def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
     dataset, complexity = parts.dataset, parts.complexity
-    images = len(outcome.rows) * len(dataset.train)
+    images = outcome.epochs * len(dataset.train)
     return {
         "model": config.model.name,
         "data": config.data.name,
@@ -188,7 +188,7 @@ def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
         "activation_bytes": complexity.activation_bytes,
         "receptive_field": max(complexity.receptive_field),
         "depth": complexity.depth,
-        "epochs": len(outcome.rows),
+        "epochs": outcome.epochs,
         "best_epoch": outcome.best_epoch,
         **(_tested(outcome.test, dataset) if outcome.test else {}),
         "train_seconds": round(outcome.train_seconds, 3),

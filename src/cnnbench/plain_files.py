@@ -185,7 +185,10 @@ def read_cells(path: Path) -> list[list[str]]:
     Raises:
         ValueError: it is no CSV file in UTF-8; the message names the file.
     """
-    content = read_bytes(path, LARGEST_CSV)
+    return _cells(read_bytes(path, LARGEST_CSV), path)
+
+
+def _cells(content: bytes, path: Path) -> list[list[str]]:
     try:
         text = io.StringIO(content.decode(), newline="")
         return [[from_csv(cell) for cell in row] for row in csv.reader(text)]
@@ -199,7 +202,16 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     Raises:
         ValueError: it is no CSV file in UTF-8, or a row has more cells than the first; the message names the file.
     """
-    header, *rows = [row for row in read_cells(path) if row] or [[]]
+    return csv_rows(read_bytes(path, LARGEST_CSV), path)
+
+
+def csv_rows(content: bytes, path: Path) -> list[dict[str, str]]:
+    """The same of a file's content.
+
+    Raises:
+        ValueError: as `read_csv`.
+    """
+    header, *rows = [row for row in _cells(content, path) if row] or [[]]
     if any(len(row) > len(header) for row in rows):
         damaged(path, "a row has more cells than the header")
     return [dict(zip(header, row, strict=False)) for row in rows]

@@ -17,11 +17,22 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.plain_files import check_kinds, damaged, read_csv, read_json, read_sealed_yaml, sealed_yaml
+from cnnbench.plain_files import (
+    LARGEST_CSV,
+    check_kinds,
+    csv_rows,
+    damaged,
+    read_bytes,
+    read_json,
+    read_sealed_yaml,
+    sealed_yaml,
+)
+from cnnbench.plain_files import read_csv as read_csv
 from cnnbench.plain_files import read_npz as read_npz
 from cnnbench.plain_files import read_yaml as read_yaml
 from cnnbench.regular_files import refuse_links
-from cnnbench.run_checks import STATUS, SUMMARY
+from cnnbench.run_checks import CELLS, STATUS, SUMMARY
+from cnnbench.run_checks import DENSE as DENSE
 from cnnbench.run_checks import read_confusion as read_confusion
 from cnnbench.run_checks import read_mistakes as read_mistakes
 from cnnbench.run_checks import read_predictions as read_predictions
@@ -82,10 +93,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, csv_text(rows))
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What `write_csv` writes."""
-    header = list(dict.fromkeys(key for row in rows for key in row))
-    return csv_line(header) + "".join(csv_line(row.get(key) for key in header) for row in rows)
+def csv_text(rows: Sequence[Mapping[str, Any]], *, header: bool = True) -> str:
+    """Rows as they are written, with their header or without it."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    lines: list[list[Any]] = [keys] if header else []
+    lines += [[row.get(key) for key in keys] for row in rows]
+    return "".join(map(csv_line, lines))
 
 
 def csv_line(cells: Iterable[Any]) -> str:
@@ -247,14 +260,23 @@ class RunFolder:
         except ValueError:
             return {}
 
-    def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write `metrics.csv`, a row an epoch."""
-        write_csv(self.path / "metrics.csv", rows)
+    @property
+    def metrics_file(self) -> Path:
+        """The history of a run: a row an epoch, added when the epoch is saved."""
+        return self.path / "metrics.csv"
+
+    def read_metrics_file(self) -> bytes:
+        """The content of `metrics.csv`; without its header, it has as many line feeds as there are finished epochs.
+
+        Raises:
+            FileNotFoundError: there is none yet.
+            ValueError: it is no regular file, or too large.
+        """
+        return read_bytes(self.metrics_file, LARGEST_CSV)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of `metrics.csv` as numbers; an empty cell is None."""
-        rows = read_csv(self.path / "metrics.csv")
-        return [{key: _number(value) for key, value in row.items()} for row in rows]
+        """The rows of `metrics.csv` as numbers; an empty cell is None, and a last row that is half-written left out."""
+        return read_metrics(self.read_metrics_file(), self.metrics_file)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write `summary.json`, the run's result."""
@@ -273,28 +295,48 @@ class RunFolder:
         return check_kinds(path, read_json(path), SUMMARY)
 
 
+def read_metrics(content: bytes, path: Path) -> list[dict[str, Any]]:
+    """The rows of a `metrics.csv`, as `RunFolder.metrics` gives them.
+
+    Raises:
+        ValueError: it is no CSV file; the message names `path`.
+    """
+    rows = csv_rows(content[: content.rfind(b"\n") + 1], path)
+    return [{key: _number(value) for key, value in row.items()} for row in rows]
+
+
 def write_evaluation(
     folder: Path,
     *,
     class_names: Sequence[str],
-    confusion: np.ndarray,
+    confusion: Any,
     per_class: Sequence[Mapping[str, Any]],
     labels: np.ndarray,
     predictions: np.ndarray,
     probabilities: np.ndarray,
+    top_classes: np.ndarray | None = None,
 ) -> None:
     """Write what is known of a model on one split: `confusion_matrix.csv`, `per_class.csv`, `predictions.npz`.
 
     Args:
-        confusion: (K, K) counts, rows true, columns predicted.
+        confusion: (K, K) counts, rows true, columns predicted. If it is sparse, the file has a row for each cell above
+            0: the numbers of both classes, counted from 0 in the order of `per_class.csv`, and the count.
         labels, predictions: (N,) in dataset order.
-        probabilities: (N, K).
+        probabilities: (N, K), or if there are `top_classes`, those of these classes.
     """
-    # Cells, not a mapping: a class may be called "true" like the first column.
-    rows = ([name, *counts] for name, counts in zip(class_names, confusion.tolist(), strict=True))
-    write_text(folder / "confusion_matrix.csv", "".join(map(csv_line, [["true", *class_names], *rows])))
+    rows: Iterable[Iterable[Any]]
+    if isinstance(confusion, np.ndarray):
+        # Cells, not a mapping: a class may be called "true" like the first column.
+        header = ["true", *class_names]
+        rows = ([name, *counts] for name, counts in zip(class_names, confusion.tolist(), strict=True))
+    else:
+        cells = confusion.tocoo()
+        header, rows = CELLS, zip(*(part.tolist() for part in (cells.row, cells.col, cells.data)), strict=True)
+    write_text(folder / "confusion_matrix.csv", "".join(map(csv_line, [header, *rows])))
     write_csv(folder / "per_class.csv", per_class)
-    write_npz(folder / "predictions.npz", labels=labels, predictions=predictions, probabilities=probabilities)
+    top = {} if top_classes is None else {"top_classes": top_classes, "num_classes": np.array(len(class_names))}
+    arrays = {"labels": labels, "predictions": predictions, "probabilities": probabilities, **top}
+    write_npz(folder / "predictions.npz", **arrays)
 
 
 def _number(text: str) -> float | int | str | None:

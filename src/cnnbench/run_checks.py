@@ -1,11 +1,14 @@
 """What the files of a run folder must hold before anybody relies on it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cnnbench.plain_files import damaged, read_cells, read_npz
+from cnnbench.plain_files import damaged, read_cells, read_csv, read_npz
 
+DENSE = 1_000  # classes up to which every cell of a confusion matrix is stored: 10,000 have a hundred million
+CELLS = ["true class", "predicted class", "count"]  # of a confusion matrix that is stored by its cells above 0
 COUNT, NUMBER = (int, type(None)), (float, int, type(None))
 LARGEST_KEPT = 256  # pixels of a side; what is kept of larger images is made smaller
 STATUS = dict.fromkeys(("state", "message", "started", "updated"), str)
@@ -31,27 +34,47 @@ def read_predictions(folder: Path) -> dict[str, np.ndarray]:
     count = labels.size
     if labels.shape != (count,) or predictions.shape != (count,) or probabilities.shape[:-1] != (count,):
         damaged(path, "labels, predictions and probabilities do not have a row for each image")
-    classes = probabilities.shape[-1]
-    for values in (labels, predictions):
-        if values.dtype.kind not in "iu" or (count and not 0 <= values.min() <= values.max() < classes):
+    classes, top = probabilities.shape[-1], arrays.get("top_classes")
+    if top is not None:  # of many classes, the likeliest alone
+        number = arrays.get("num_classes", probabilities)
+        if top.shape != probabilities.shape or number.shape != () or number.dtype.kind not in "iu":
+            damaged(path, "it lacks the number of classes, or a class for each probability")
+        classes = int(number)
+    for values in (labels, predictions, *([] if top is None else [top])):
+        if values.dtype.kind not in "iu" or (values.size and not 0 <= values.min() <= values.max() < classes):
             damaged(path, f"labels and predictions are not whole numbers below its {classes} classes")
     if probabilities.dtype.kind != "f":
         damaged(path, "probabilities are no numbers")
     return arrays
 
 
-def read_confusion(folder: Path) -> tuple[list[str], np.ndarray]:
-    """Class names and the (K, K) counts of `confusion_matrix.csv`.
+def read_confusion(folder: Path) -> tuple[list[str], Any]:
+    """Class names and the (K, K) counts of `confusion_matrix.csv`; beyond `DENSE` classes, a `scipy.sparse.csr_array`.
 
     Raises:
-        ValueError: it is no square table of counts.
+        ValueError: it is no square table of counts, and no list of its cells.
     """
     path = folder / "confusion_matrix.csv"
     header, *rows = read_cells(path) or [[]]
+    if header == CELLS:
+        names = [row.get("class", "") for row in read_csv(folder / "per_class.csv")]
+        return names, _sparse(path, rows, len(names))
     if [row[:1] for row in rows] != [[name] for name in header[1:]] or {len(row) for row in rows} != {len(header)}:
         damaged(path, "it does not have the same classes as rows and columns")
     try:
         return header[1:], np.array([[_count(cell) for cell in row[1:]] for row in rows], dtype=np.int64)
+    except ValueError as error:
+        damaged(path, error)
+
+
+def _sparse(path: Path, rows: list[list[str]], classes: int) -> Any:
+    from scipy.sparse import coo_array  # a fifth of a second, and few runs have so many classes
+
+    try:
+        cells = np.array([[_count(cell) for cell in row] for row in rows], dtype=np.int64).reshape(-1, len(CELLS))
+        true, predicted, counts = cells.T
+        matrix = coo_array((counts, (true, predicted)), shape=(classes, classes)).tocsr()
+        return matrix.toarray() if classes <= DENSE else matrix
     except ValueError as error:
         damaged(path, error)
 

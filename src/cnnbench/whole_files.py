@@ -52,6 +52,23 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise OSError(error.errno, f"{path} could not be written: {error.strerror}") from error
 
 
+def append(path: Path, content: bytes) -> None:
+    """Add to the end of a file, and wait until it is on the disk; a process that is killed may have added a part of it.
+
+    Raises:
+        OSError: it cannot be written, or is no file; the message names `path`.
+    """
+    # Neither through a link nor into a FIFO that has taken the file's place.
+    flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        with open(path, "ab", opener=lambda name, _: os.open(name, flags | getattr(os, "O_BINARY", 0))) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, f"{path} could not be written: {error.strerror}") from error
+
+
 def _fsync_folder(folder: Path) -> None:
     """Names of files are on the disk only once their folder is."""
     if os.name == "nt":  # it has no such call

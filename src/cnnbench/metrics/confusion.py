@@ -1,34 +1,27 @@
-"""The confusion matrix as a sum: batches, devices and processes add up to the same counts in any order."""
+"""The confusion matrix: how often each class was taken for each."""
 
-import functools
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # a report takes the scores from this package, and needs no torch
-    import torch
-    from torch import Tensor
+import numpy as np
+
+from cnnbench.run_checks import DENSE
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
-def new_confusion(num_classes: int, device: "torch.device | str" = "cpu") -> "Tensor":
-    """Zero counts, int64, (num_classes, num_classes): rows true, columns predicted."""
-    import torch
+def confusion_of(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> "np.ndarray | csr_array":
+    """Counts, int64, (num_classes, num_classes): rows true, columns predicted.
 
-    return torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
-
-
-def add_to_confusion(confusion: "Tensor", predictions: "Tensor", labels: "Tensor") -> None:
-    """Count a batch in place, on the matrix's own device and without waiting for it.
+    Beyond `DENSE` classes it is a `scipy.sparse.csr_array`, which has the same methods `sum`, `diagonal` and `trace`.
 
     Args:
-        predictions, labels: int64, (N,), each from 0 to num_classes − 1.
+        labels, predictions: int64, (N,), each from 0 to num_classes − 1.
     """
-    # bincount would read its input's maximum back to the host; scatter_add does not.
-    cells = labels * confusion.shape[1] + predictions
-    confusion.view(-1).scatter_add_(0, cells, _ones(len(cells), cells.device))
+    if num_classes <= DENSE:
+        cells = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
+        return cells.reshape(num_classes, num_classes)
+    from scipy.sparse import coo_array  # a fifth of a second, and few data have so many classes
 
-
-@functools.lru_cache(maxsize=8)
-def _ones(count: int, device: "torch.device") -> "Tensor":
-    """Made once for each batch size: in a step of the MLP every new tensor shows."""
-    import torch
-
-    return torch.ones(count, dtype=torch.int64, device=device)
+    ones = np.ones(len(labels), dtype=np.int64)
+    return coo_array((ones, (labels, predictions)), shape=(num_classes, num_classes)).tocsr()

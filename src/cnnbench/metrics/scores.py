@@ -1,5 +1,6 @@
 """Figures that follow from a confusion matrix (rows true, columns predicted).
 
+Beyond 1,000 classes the matrix is sparse (`confusion_of`): `sum`, `diagonal` and `trace` work on both kinds.
 A score over nothing (precision of a class never predicted, recall of an absent one) is 0, as in scikit-learn.
 """
 
@@ -19,7 +20,7 @@ def scores(confusion: np.ndarray) -> dict[str, float]:
 @register("metric", "accuracy")
 def accuracy(confusion: np.ndarray) -> float:
     """The share of images whose class was predicted."""
-    return float(_ratio(np.trace(confusion), confusion.sum()))
+    return float(_ratio(confusion.trace(), confusion.sum()))
 
 
 @register("metric", "f1_macro")
@@ -42,7 +43,7 @@ def per_class(confusion: np.ndarray, class_names: Sequence[str]) -> list[dict[st
 
 
 def _class_scores(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    hits, predicted, true = np.diagonal(confusion), confusion.sum(0), confusion.sum(1)
+    hits, predicted, true = confusion.diagonal(), confusion.sum(0), confusion.sum(1)
     return _ratio(hits, predicted), _ratio(hits, true), _ratio(2 * hits, predicted + true), true
 
 

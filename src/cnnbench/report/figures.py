@@ -5,6 +5,7 @@ Figures are made without pyplot, so that nothing is left open and threads do not
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -18,6 +19,8 @@ from cnnbench.text import percent
 from cnnbench.whole_files import replacing
 
 CELLS_WITH_NUMBERS = 20  # beyond this many classes a cell is too small for its count
+MATRIX_CLASSES = 100  # beyond this many neither its cells nor its names can be told apart
+CONFUSIONS = 30  # that are drawn instead
 RECONSTRUCTIONS = 8  # images in each half of that picture
 MISTAKES = 25  # images in that picture
 TRAIN_COLOUR, VAL_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito: told apart by colour-blind readers
@@ -28,16 +31,15 @@ def draw_curves(run: RunFolder) -> None:
     _save(curves(run.metrics()), run.path / "curves.png")
 
 
-def worst_mistakes(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def worst_mistakes(labels: np.ndarray, predictions: np.ndarray, sure: np.ndarray) -> np.ndarray:
     """The wrong predictions that the model was surest of, by index, surest first.
 
     Args:
         labels, predictions: (N,).
-        probabilities: (N, K).
+        sure: (N,), the probability of each prediction.
     """
     wrong = np.flatnonzero(labels != predictions)
-    sure = probabilities[wrong, predictions[wrong]]
-    return wrong[np.argsort(-sure, kind="stable")][:MISTAKES]
+    return wrong[np.argsort(-sure[wrong], kind="stable")][:MISTAKES]
 
 
 def draw_mistakes(folder: Path, images: np.ndarray) -> None:
@@ -51,9 +53,10 @@ def draw_mistakes(folder: Path, images: np.ndarray) -> None:
 
 
 def draw_confusion(folder: Path) -> None:
-    """Draw the heatmap of a folder's `confusion_matrix.csv`."""
+    """Draw a folder's `confusion_matrix.csv`: as a heatmap or, of many classes, the most frequent confusions."""
     names, confusion = read_confusion(folder)
-    _save(confusion_matrix(confusion, names), folder / "confusion_matrix.png")
+    draw = confusion_matrix if len(names) <= MATRIX_CLASSES else confusions
+    _save(draw(confusion, names), folder / "confusion_matrix.png")
 
 
 def chosen_for_reconstruction(losses: np.ndarray) -> np.ndarray:
@@ -116,6 +119,34 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     return figure
 
 
+def confusions(confusion: Any, class_names: Sequence[str]) -> Figure:
+    """The most frequent confusions, as bars: of many classes, whose matrix would be too fine to read.
+
+    Args:
+        confusion: (K, K) counts, rows true, columns predicted; dense or sparse.
+    """
+    true, predicted = confusion.nonzero()
+    counts = np.asarray(confusion[true, predicted]).ravel()
+    wrong = np.flatnonzero(true != predicted)
+    first = wrong[np.argsort(-counts[wrong], kind="stable")][:CONFUSIONS]
+    names = for_figure(class_names)
+    pairs = [f"{names.shown[t]} → {names.shown[p]}" for t, p in zip(true[first], predicted[first], strict=True)]
+    figure = Figure(figsize=(8, 1.6 + 0.22 * len(first)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(first)), counts[first], color=TRAIN_COLOUR)
+    axes.set_yticks(range(len(first)), pairs, fontsize=8, fontfamily=names.fonts)
+    axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    total = int(confusion.sum())
+    axes.set(xlabel="\n".join(["images", *names.key()]), ylabel="true class → predicted class")
+    axes.set_title(
+        f"{total:,} images of {len(class_names):,} classes, {percent(confusion.trace() / max(total, 1))} correct\n"
+        f"The {len(first)} most frequent of {len(wrong):,} confusions",
+        fontsize=11,
+    )
+    return figure
+
+
 def curves(rows: Sequence[dict[str, float | None]]) -> Figure:
     """Loss and, where there are classes, accuracy against epochs, for training and validation."""
     classes = any("accuracy" in key for key in rows[0])
@@ -148,10 +179,10 @@ def mistakes(images: np.ndarray, predicted: Mapping[str, np.ndarray], class_name
     Args:
         images: those of `worst_mistakes`, in its order; images are uint8, (M, C, H, W); signals are float32, (M, C, L),
             and each fills its place in height.
-        predicted: `labels` (N,), `predictions` (N,) and `probabilities` (N, K), as in `predictions.npz`.
+        predicted: `labels` (N,), `predictions` (N,) and `probabilities`, as in `predictions.npz`.
     """
-    labels, predictions, probabilities = (predicted[key] for key in ("labels", "predictions", "probabilities"))
-    worst = worst_mistakes(labels, predictions, probabilities)
+    labels, predictions, sure = predicted["labels"], predicted["predictions"], predicted["probabilities"].max(1)
+    worst = worst_mistakes(labels, predictions, sure)
     names = for_figure(class_names)
     kind, draw = ("images", _draw_image) if images.ndim == 4 else ("signals", _draw_signal)
     wrong = np.count_nonzero(labels != predictions)
@@ -168,8 +199,7 @@ def mistakes(images: np.ndarray, predicted: Mapping[str, np.ndarray], class_name
     for place, index in enumerate(worst):
         x, y = place % columns, place // columns * (1 + caption)
         draw(axes, images[place], (x + 0.08, x + 0.92, y + 0.92 + caption, y + 0.08 + caption))
-        share = probabilities[index, predictions[index]]
-        text = f"true {names.shown[labels[index]]}\nsaid {names.shown[predictions[index]]} ({percent(share, 0)})"
+        text = f"true {names.shown[labels[index]]}\nsaid {names.shown[predictions[index]]} ({percent(sure[index], 0)})"
         size = min(9.0, 175 / max(map(cells, text.split("\n"))))  # a longer line would run into its neighbours
         axes.text(x + 0.5, y + caption + 0.04, text, ha="center", va="bottom", fontsize=size, fontfamily=names.fonts)
     # Last, for every imshow sets the limits to its own image.

@@ -99,7 +99,7 @@ def _answers(runs: tuple[Run, Run], labels: tuple[str, str], classes: Sequence[s
     if not np.array_equal(first["labels"], second["labels"]):
         raise ValueError("they were not tested on the same images")
     for run, arrays in zip(runs, (first, second), strict=True):
-        if arrays["probabilities"].shape[1:] != (len(classes),):
+        if arrays.get("num_classes", arrays["probabilities"].shape[-1]) != len(classes):
             raise ValueError(f"{run.name}: predictions.npz has other classes than confusion_matrix.csv")
     return Answers(labels, classes, first["labels"], (first["predictions"], second["predictions"]))
 

@@ -14,9 +14,9 @@ from cnnbench.report.runs import Run
 from cnnbench.report.study import Study
 from cnnbench.report.study_charts import ranked
 from cnnbench.report.svg import Chart, legible
+from cnnbench.results import DENSE
 
 MOST_PAIRS = 5
-MOST_CLASSES = 1_000  # a matrix of more has a million cells
 
 
 @dataclass
@@ -123,13 +123,13 @@ def _counts(sides: Sequence[Side]) -> tuple[list[str], list[np.ndarray], list[np
             names, matrix = run.confusion()
             if classes is not None and names != classes:
                 raise ValueError(f"{run.name} has other classes")
+            if not 1 < len(names) <= DENSE:
+                raise ValueError(f"there are {len(names):,} classes: 2 to {DENSE:,} can be shown")
             classes = names
             matrices.append(matrix)
         confusions.append(sum(matrices[1:], matrices[0]))
         f1s.append(np.stack([_f1(matrix) for matrix in matrices]))
     assert classes is not None
-    if not 1 < len(classes) <= MOST_CLASSES:
-        raise ValueError(f"there are {len(classes)} classes: 2 to {MOST_CLASSES} can be shown")
     return classes, confusions, f1s
 
 

@@ -181,7 +181,7 @@ class Progress:
 
     def _line(self, job: Job) -> str:
         try:
-            epoch = len(RunFolder(self.sweep.path / job.name).metrics())
+            epoch = RunFolder(self.sweep.path / job.name).read_metrics_file().count(b"\n") - 1
         except (OSError, ValueError):
             epoch = 0
         epochs = job.config["trainer"]["epochs"]
@@ -191,7 +191,7 @@ class Progress:
 
 def _result(run: RunFolder, job: Job) -> Result:
     summary, rows = run.summary(), run.metrics()
-    best: dict[str, Any] = rows[summary["best_epoch"] - 1]
+    best: dict[str, Any] = next((row for row in rows if row["epoch"] == summary["best_epoch"]), {})
     names = ("val/accuracy", "val/loss") if "test/accuracy" in summary else ("val/loss",)
     name = next((name for name in names if best.get(name) is not None), None)
     if name is not None:

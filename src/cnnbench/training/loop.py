@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnbench.metrics import add_to_confusion, new_confusion, scores
+from cnnbench.metrics import confusion_of, scores
 from cnnbench.reproducibility import key, seed_model_noise
 from cnnbench.training.ema import WeightAverage
 from cnnbench.training.optim import Schedule
 from cnnbench.training.tasks import Task, split_outputs, training_loss
 
+MOST_PROBABILITIES, TOP = 2**25, 10  # of a split: 128 MB. Where there are more, those of the likeliest classes are kept
+HELPS = "A smaller optimizer.lr, trainer.clip_norm=1 or scheduler.warmup_epochs=1 usually helps"
 LOOK_EVERY = 64  # steps between two looks at the loss on the host: often enough to stop a run that diverged
 
 
@@ -45,10 +47,12 @@ class Evaluation:
 
     Attributes:
         loss: the task's, mean over the images.
-        confusion: (K, K) counts, rows true, columns predicted; None for a task without classes.
+        confusion: (K, K) counts, as `confusion_of` gives them; None for a task without classes.
         losses: (N,), the loss of each image in the order of the split; None unless asked for.
         labels, predictions, probabilities: (N,), (N,), (N, K) in the order of the split; None unless asked for, and
             for a task without classes.
+        top_classes: (N, `TOP`), the likeliest classes, likeliest first, where all probabilities would be too many:
+            `probabilities` are then those of these classes, (N, `TOP`). None otherwise.
     """
 
     loss: float
@@ -57,6 +61,7 @@ class Evaluation:
     labels: np.ndarray | None = None
     predictions: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+    top_classes: np.ndarray | None = None
 
     def scores(self) -> dict[str, float]:
         """The loss and, where there are classes, every registered metric, by name."""
@@ -70,24 +75,25 @@ class Progress:
     Attributes:
         steps: done.
         losses: float32, (steps an epoch,), each step's mean loss.
-        confusion: int64, (K, K), of the predictions made while training; None for a task without classes.
+        correct: int64, (), how many predictions made while training were right; None for a task without classes.
         seconds: spent on those steps.
     """
 
     steps: int
     losses: Tensor
-    confusion: Tensor | None
+    correct: Tensor | None
     seconds: float = 0.0
 
     @classmethod
-    def start(cls, batches: Batches, task: Task, num_classes: int) -> "Progress":
+    def start(cls, batches: Batches, task: Task) -> "Progress":
         """Of an epoch that has not begun."""
-        confusion = new_confusion(num_classes, batches.device) if task.has_classes else None
-        return cls(0, torch.zeros(len(batches), device=batches.device), confusion)
+        device = batches.device
+        correct = torch.zeros((), dtype=torch.int64, device=device) if task.has_classes else None
+        return cls(0, torch.zeros(len(batches), device=device), correct)
 
 
 class Diverged(RuntimeError):
-    """The loss became infinite or not a number."""
+    """A loss or a weight became infinite or not a number."""
 
 
 @dataclass
@@ -140,7 +146,7 @@ def train_one_epoch(
     lr: float,
     schedule: Schedule,
     advance: Callable[[int, float | None], None],
-) -> Evaluation:
+) -> dict[str, float]:
     """Train on every batch of an epoch once, or on those that are left of it.
 
     Args:
@@ -151,8 +157,8 @@ def train_one_epoch(
             ends the epoch there.
 
     Returns:
-        The mean training loss (with label smoothing and auxiliary heads, as it is optimised) and, where the task has
-        classes, the confusion matrix of the predictions made while training.
+        `loss`, the mean over the images (with label smoothing and auxiliary heads, as it is optimised), and where the
+        task has classes `accuracy`, of the predictions made while training.
 
     Raises:
         Diverged: a loss is infinite or not a number; the message names epoch and step, both counted from 1.
@@ -170,9 +176,9 @@ def train_one_epoch(
         if step.average is not None:
             step.average.update(first + number)
         progress.losses[number] = loss
-        if progress.confusion is not None:
+        if progress.correct is not None:
             # Of an image mixed from two, the class it has most of is taken as the true one.
-            add_to_confusion(progress.confusion, outputs.argmax(1), labels if labels.dim() == 1 else labels.argmax(1))
+            progress.correct += (outputs.argmax(1) == (labels if labels.dim() == 1 else labels.argmax(1))).sum()
         progress.steps = number + 1
         progress.seconds = time.perf_counter() - clock
         look = number % LOOK_EVERY == 0
@@ -181,8 +187,10 @@ def train_one_epoch(
         advance(len(labels), loss.item() if look else None)
     stop_if_diverged(progress.losses, epoch)
     progress.seconds = max(progress.seconds, time.perf_counter() - clock)
-    mean = float((progress.losses.double() * sizes).sum() / sizes.sum())
-    return Evaluation(mean, None if progress.confusion is None else progress.confusion.cpu().numpy())
+    trained = {"loss": float((progress.losses.double() * sizes).sum() / sizes.sum())}
+    if progress.correct is not None:
+        trained["accuracy"] = int(progress.correct) / len(batches.labels)
+    return trained
 
 
 def stop_if_diverged(losses: Tensor, epoch: int) -> None:
@@ -194,10 +202,7 @@ def stop_if_diverged(losses: Tensor, epoch: int) -> None:
     finite = torch.isfinite(losses)
     if not bool(finite.all()):
         step = int((~finite).nonzero()[0])
-        raise Diverged(
-            f"the loss became {losses[step].item()} at epoch {epoch + 1}, step {step + 1}. "
-            "A smaller optimizer.lr, trainer.clip_norm=1 or scheduler.warmup_epochs=1 usually helps"
-        )
+        raise Diverged(f"the loss became {losses[step].item()} at epoch {epoch + 1}, step {step + 1}. {HELPS}")
 
 
 @torch.no_grad()
@@ -210,6 +215,7 @@ def evaluate(
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
     keep_predictions: bool = False,
     between: Callable[[], None] = lambda: None,
+    of: str = "images",
 ) -> Evaluation:
     """Run a model over a split in its own order; the model comes back in the mode it was in.
 
@@ -217,12 +223,16 @@ def evaluate(
         keep_predictions: keep what came of each image: its loss and, where there are classes, its prediction and
             probabilities.
         between: called after each batch; what it raises ends the pass.
+        of: what an error calls the images.
+
+    Raises:
+        Diverged: the loss of an image is infinite or not a number.
     """
-    device = batches.device
-    confusion = new_confusion(num_classes, device) if task.has_classes else None
-    total = torch.zeros((), dtype=torch.float64, device=device)
+    total = torch.zeros((), dtype=torch.float64, device=batches.device)
     losses: list[Tensor] = []
-    kept: list[tuple[Tensor, Tensor]] = []
+    predicted: list[Tensor] = []
+    kept: list[tuple[Tensor, ...]] = []
+    few = len(batches.labels) * num_classes <= MOST_PROBABILITIES
     was_training = model.training
     model.eval()
     try:
@@ -232,20 +242,27 @@ def evaluate(
             outputs = outputs.float()
             losses.append(task.loss(outputs, images, labels, reduction="none"))
             total += losses[-1].sum(dtype=torch.float64)
-            if confusion is not None:
-                predictions = outputs.argmax(1)
-                add_to_confusion(confusion, predictions, labels)
+            if task.has_classes:
+                predicted.append(outputs.argmax(1))
                 if keep_predictions:
-                    kept.append((predictions, outputs.softmax(1)))
+                    probabilities = outputs.softmax(1)
+                    kept.append((probabilities,) if few else tuple(probabilities.topk(min(TOP, num_classes))))
             between()
     finally:
         model.train(was_training)
-    mean = float(total) / max(len(batches.labels), 1)
-    evaluation = Evaluation(mean, None if confusion is None else confusion.cpu().numpy())
+    loss = torch.cat(losses)
+    if not bool((finite := loss.isfinite()).all()):
+        raise Diverged(
+            f"the loss of {int((~finite).sum()):,} of {len(loss):,} {of} is infinite or not a number. {HELPS}"
+        )
+    evaluation = Evaluation(float(total) / max(len(loss), 1), None)
+    if task.has_classes:
+        true, said = batches.labels.cpu().numpy(), torch.cat(predicted).cpu().numpy()
+        evaluation.confusion = confusion_of(true, said, num_classes)
     if keep_predictions:
-        evaluation.losses = torch.cat(losses).cpu().numpy()
+        evaluation.losses = loss.cpu().numpy()
     if kept:
-        evaluation.labels = batches.labels.cpu().numpy()
-        evaluation.predictions = torch.cat([part for part, _ in kept]).cpu().numpy()
-        evaluation.probabilities = torch.cat([part for _, part in kept]).cpu().numpy()
+        evaluation.labels, evaluation.predictions = true, said
+        evaluation.probabilities, *classes = (torch.cat(parts).cpu().numpy() for parts in zip(*kept, strict=True))
+        evaluation.top_classes = classes[0] if classes else None
     return evaluation

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from cnnbench.results import RunFolder
 from cnnbench.training import checkpoint
-from cnnbench.training.loop import Progress, Stepper, stop_if_diverged
+from cnnbench.training.history import History
+from cnnbench.training.loop import HELPS, Diverged, Progress, Stepper, stop_if_diverged
 
 log = logging.getLogger("cnnbench")
 
@@ -23,9 +24,8 @@ class State:
     Attributes:
         record: what every checkpoint says besides its position; a checkpoint that says something else is of another
             run, and is refused.
-        monitor: what chooses the best epoch.
         keep: checkpoints of past epochs that stay beside last and best.
-        rows: of the finished epochs, as in `metrics.csv`.
+        history: the finished epochs.
         progress: of the epoch after them.
     """
 
@@ -34,9 +34,8 @@ class State:
     step: Stepper
     device: torch.device
     record: Mapping[str, Any]
-    monitor: str
     keep: int
-    rows: list[dict[str, Any]]
+    history: History
     progress: Progress
 
     @property
@@ -48,9 +47,12 @@ class State:
         """Write the last checkpoint; the one before it stays as `previous`.
 
         Raises:
-            Diverged: a loss of the epoch is not finite; such weights never take the place of good ones.
+            Diverged: a loss of the epoch, or a weight, is not finite; such weights never take the place of good ones.
         """
-        stop_if_diverged(self.progress.losses[: self.progress.steps], len(self.rows))
+        stop_if_diverged(self.progress.losses[: self.progress.steps], self.history.epochs)
+        finite = [value.isfinite().all() for value in self.model.parameters()]
+        if finite and not bool(torch.stack(finite).all()):
+            raise Diverged(f"a weight became infinite or not a number after epoch {self.history.epochs}. {HELPS}")
         tensors = {
             **checkpoint.model_tensors(self.model),
             **checkpoint.optimizer_tensors(self.step.optimizer, self.model),
@@ -59,20 +61,20 @@ class State:
         }
         if self.step.average:
             tensors |= checkpoint.model_tensors(self.step.average.model, "ema")
-        if self.progress.confusion is not None:
-            tensors["epoch.confusion"] = self.progress.confusion
+        if self.progress.correct is not None:
+            tensors["epoch.correct"] = self.progress.correct
         folder = self.run.checkpoints
         checkpoint.keep_previous(folder)
         checkpoint.save(folder, checkpoint.LAST, tensors=tensors, record=self._position())
 
     def finish_epoch(self) -> None:
         """Write what belongs to the last finished epoch besides its checkpoint; doing it twice changes nothing."""
-        epoch, folder = len(self.rows), self.run.checkpoints
-        if best_epoch(self.rows, self.monitor) == epoch:
+        epoch, folder = self.history.epochs, self.run.checkpoints
+        if self.history.best == epoch:
             tensors = checkpoint.model_tensors(self.tested)
             checkpoint.save(folder, checkpoint.BEST, tensors=tensors, record=self._position())
         checkpoint.keep_epoch(folder, epoch, self.keep)
-        self.run.write_metrics(self.rows)
+        self.history.write()
 
     def restore(self) -> None:
         """Put the run's last checkpoint, or the one before where that is damaged, into model, optimizer and all else.
@@ -86,19 +88,23 @@ class State:
             return
         tensors, record = loaded
         _check_same_run(record, self.record)
+        if "row" not in record:
+            raise ValueError(
+                "the checkpoint is of an earlier version of cnnbench: its run can be used, not gone on with"
+            )
         checkpoint.load_model(self.model, tensors)
         checkpoint.load_optimizer(self.step.optimizer, self.model, tensors)
         if self.step.average:
             checkpoint.load_model(self.step.average.model, tensors, "ema")
         self.step.scaler.load_state_dict(record["scaler"])
-        self.rows[:] = record["metrics"]
+        self.history.restore(record)
         self.progress.steps, self.progress.seconds = record["step"], record["seconds"]
         self.progress.losses.copy_(_same_shape(tensors, "epoch.losses", self.progress.losses))
-        if self.progress.confusion is not None:
-            self.progress.confusion.copy_(_same_shape(tensors, "epoch.confusion", self.progress.confusion))
+        if self.progress.correct is not None:
+            self.progress.correct.copy_(_same_shape(tensors, "epoch.correct", self.progress.correct))
         _restore_rng(tensors, self.device)
-        log.info("resumed after epoch %d, step %d of the next", len(self.rows), self.progress.steps)
-        if self.rows and not self.progress.steps:
+        log.info("resumed after epoch %d, step %d of the next", self.history.epochs, self.progress.steps)
+        if self.history.epochs and not self.progress.steps:
             self.finish_epoch()  # the run may have been killed before it had done so
 
     def load_best(self) -> int:
@@ -107,7 +113,7 @@ class State:
         Raises:
             ValueError: they are lost: neither the best checkpoint nor another one of that epoch can be read.
         """
-        wanted, folder = best_epoch(self.rows, self.monitor), self.run.checkpoints
+        wanted, folder = self.history.best, self.run.checkpoints
         problems = []
         kept = sorted(path.stem for path in folder.glob("epoch_*.safetensors"))
         for name in (checkpoint.BEST, checkpoint.LAST, checkpoint.PREVIOUS, *kept):
@@ -127,25 +133,11 @@ class State:
     def _position(self) -> dict[str, Any]:
         return {
             **self.record,
-            "epoch": len(self.rows),
+            **self.history.record(),
             "step": self.progress.steps,
             "seconds": self.progress.seconds,
-            "metrics": self.rows,
             "scaler": self.step.scaler.state_dict(),
         }
-
-
-def best_epoch(rows: Sequence[Mapping[str, Any]], monitor: str) -> int:
-    """The best epoch so far, counted from 1: the first with the best monitor, or the last if there is none."""
-    if rows[-1][monitor] is None:
-        return len(rows)
-    sign = -1 if monitor == "val/loss" else 1
-    return 1 + max(range(len(rows)), key=lambda i: sign * rows[i][monitor])
-
-
-def out_of_patience(rows: Sequence[Mapping[str, Any]], monitor: str, patience: int | None) -> bool:
-    """Whether `patience` epochs have passed without a better monitor."""
-    return patience is not None and bool(rows) and len(rows) - best_epoch(rows, monitor) >= patience
 
 
 def _rng_tensors(device: torch.device) -> dict[str, Tensor]:

@@ -11,14 +11,15 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from cnnbench import interruption
+from cnnbench import interruption, registry
 from cnnbench.results import PRUNED, RunFolder
 from cnnbench.trackers import Trackers
 from cnnbench.training.device import autocast
 from cnnbench.training.ema import WeightAverage
+from cnnbench.training.history import History
 from cnnbench.training.loop import Batches, Evaluation, Progress, Stepper, evaluate, train_one_epoch
 from cnnbench.training.optim import Schedule
-from cnnbench.training.state import State, out_of_patience
+from cnnbench.training.state import State
 from cnnbench.training.tasks import task_of
 
 log = logging.getLogger("cnnbench")
@@ -36,12 +37,14 @@ class Outcome:
 
     Attributes:
         rows: a row an epoch, as in `metrics.csv`.
+        epochs: how many there were.
         best_epoch: whose weights were tested, counted from 1.
         test: None where there was nothing to test on.
         train_seconds: time in training passes, without evaluations, checkpoints and figures.
     """
 
     rows: list[dict[str, Any]]
+    epochs: int
     best_epoch: int
     test: Evaluation | None
     train_seconds: float
@@ -96,7 +99,7 @@ def fit(
             resumed run has behind it; what it raises ends the run.
 
     Raises:
-        Diverged: a loss became infinite or not a number.
+        Diverged: a loss, in training, validation or the test, or a weight became infinite or not a number.
         KeyboardInterrupt, Terminated: by a signal, after the step under way was finished and saved.
         ValueError: `resume`, and no checkpoint can be read, or it is of another run.
         OSError: a checkpoint could not be written; those written before are intact.
@@ -116,18 +119,17 @@ def fit(
         class_weights=None if class_weights is None else torch.tensor(class_weights, device=device),
         average=None if ema is None else WeightAverage(model, ema),
     )
-    start = partial(Progress.start, train, task, num_classes)
-    monitor = monitor or task.monitor
-    state = State(run, model, step, device, record, monitor, keep, [], start())
+    start = partial(Progress.start, train, task)
+    history = History(run, monitor or task.monitor)
+    state = State(run, model, step, device, record, keep, history, start())
     save_if_asked = _saver(state, checkpoint_minutes)
     measure = partial(evaluate, task=task, num_classes=num_classes, autocast=context, between=save_if_asked)
     if resume:
         state.restore()
-    rows = state.rows
     if on_epoch:
-        for row in rows:
+        for row in history.rows:
             on_epoch(row)
-    done = len(rows) * len(train.labels) + state.progress.steps * train.batch_size
+    done = history.epochs * len(train.labels) + state.progress.steps * train.batch_size
     # disable=None: a bar on a terminal, silence elsewhere.
     with (
         interruption.deferred(),
@@ -140,32 +142,34 @@ def fit(
                 bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             save_if_asked()
 
-        for epoch in range(len(rows), epochs):
-            if out_of_patience(rows, monitor, patience):
-                log.info("stopped early: no better %s in %d epochs", monitor, patience)
+        for epoch in range(history.epochs, epochs):
+            if patience is not None and epoch - history.best >= patience:
+                log.info("stopped early: no better %s in %d epochs", history.monitor, patience)
                 break
             bar.set_description(f"epoch {epoch + 1}/{epochs}", refresh=False)
             model.train()
             trained = train_one_epoch(
                 step, train, state.progress, epoch=epoch, seed=seed, lr=lr, schedule=schedule, advance=advance
             )
-            validated = None if val is None else measure(state.tested, val)
+            of = f"validation images after epoch {epoch + 1}"
+            validated = None if val is None else measure(state.tested, val, of=of)
             row = _row(epoch, len(train), lr * schedule((epoch + 1) * len(train) - 1), trained, validated)
-            rows.append(row | _speed(state.progress.seconds, len(train.labels)))
+            row |= _speed(state.progress.seconds, len(train.labels))
+            history.add(row)
             state.progress = start()
             state.save()
             state.finish_epoch()
-            logger.log(rows[-1])
-            log.info("%s", _line(rows[-1], epochs))
+            logger.log(row)
+            log.info("%s", _line(row, epochs))
             if on_epoch:
-                on_epoch(rows[-1])
+                on_epoch(row)
             interruption.check()
         best = state.load_best()
         # The model holds the best weights now, so nothing is saved any more.
         tested = None
         if test is not None:
-            tested = measure(model, test, keep_predictions=True, between=interruption.check)
-    return Outcome(rows, best, tested, sum(row["seconds"] for row in rows))
+            tested = measure(model, test, keep_predictions=True, between=interruption.check, of="test images")
+    return Outcome(history.rows, history.epochs, best, tested, history.seconds)
 
 
 def _saver(state: State, minutes: float | None) -> Callable[[], None]:
@@ -179,7 +183,7 @@ def _saver(state: State, minutes: float | None) -> Callable[[], None]:
             return
         state.save()
         saved = time.monotonic()
-        log.info("saved after epoch %d, step %d of the next", len(state.rows), state.progress.steps)
+        log.info("saved after epoch %d, step %d of the next", state.history.epochs, state.progress.steps)
         interruption.saved()
         interruption.check()
 
@@ -187,15 +191,16 @@ def _saver(state: State, minutes: float | None) -> Callable[[], None]:
 
 
 def _row(
-    epoch: int, steps_per_epoch: int, lr: float, trained: Evaluation, validated: Evaluation | None
+    epoch: int, steps_per_epoch: int, lr: float, trained: Mapping[str, float], validated: Evaluation | None
 ) -> dict[str, Any]:
-    train, val = trained.scores(), validated.scores() if validated else {}
+    metrics = registry.names("metric") if "accuracy" in trained else []
+    val = validated.scores() if validated else {}
     return {
         "epoch": epoch + 1,
         "step": (epoch + 1) * steps_per_epoch,
         "lr": lr,
-        **{f"train/{name}": train[name] for name in ("loss", "accuracy") if name in train},
-        **{f"val/{name}": val.get(name) for name in train},
+        **{f"train/{name}": value for name, value in trained.items()},
+        **{f"val/{name}": val.get(name) for name in ("loss", *metrics)},
     }
 
 
