@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnbench import results
+from cnnbench.metrics import confusion_of
 from cnnbench.report import figures
 
 
@@ -138,3 +140,21 @@ def test_captions_of_long_names_stay_apart(tmp_path):
     figures._save(figure, tmp_path / "x.png")
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+
+
+def test_of_many_classes_the_most_frequent_confusions_are_drawn(tmp_path):
+    labels, names = np.arange(150), [f"class {k}" for k in range(150)]
+    predictions = np.where(labels < 3, 9, labels)
+    for count in (150, 5_000):  # of the second, the matrix is sparse
+        found = confusion_of(np.append(labels, [7] * 5), np.append(predictions, [8] * 5), count)
+        figure = figures.confusions(found, [*names, *map(str, range(150, count))])
+        axes = figure.axes[0]
+        written = [label.get_text() for label in axes.get_yticklabels()]
+        assert written == ["class 7 → class 8", "class 0 → class 9", "class 1 → class 9", "class 2 → class 9"]
+        assert [bar.get_width() for bar in axes.patches] == [5, 1, 1, 1]
+        assert f"155 images of {count:,} classes, 94.84% correct" in axes.get_title()
+    arrays = {"labels": labels, "predictions": predictions, "probabilities": np.eye(150, dtype=np.float32)}
+    results.write_evaluation(tmp_path, class_names=names, confusion=found[:150, :150].toarray(), per_class=[], **arrays)
+    figures.draw_confusion(tmp_path)
+    with Image.open(tmp_path / "confusion_matrix.png") as image:
+        assert max(image.size) < 1000

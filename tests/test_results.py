@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cnnbench import results
+from cnnbench.metrics import confusion_of, per_class
 from cnnbench.results import RunFolder
 
 
@@ -72,6 +73,38 @@ def test_class_names_of_any_kind_survive_the_confusion_csv(tmp_path_factory, nam
     read_names, read = results.read_confusion(folder)
     assert read_names == names
     np.testing.assert_array_equal(read, confusion)
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 200, "\N{GRINNING FACE}" * 200, ", '=\"\r\n" * 30], ids=["long", "wide", "quoted"]
+)
+@pytest.mark.parametrize("classes", [1000, 10_000])
+def test_what_is_written_of_many_classes_can_be_read(classes, name, tmp_path):
+    names = [f"{name}{k}" for k in range(classes)]
+    labels = np.repeat(np.arange(classes), 2)
+    predictions = np.random.default_rng(0).permutation(labels)
+    top = np.stack([predictions, labels], 1).astype(np.int32)
+    confusion = confusion_of(labels, predictions, classes)
+    if classes <= 1000:
+        confusion = confusion + 1_000_000
+    results.write_evaluation(
+        tmp_path,
+        class_names=names,
+        confusion=confusion,
+        per_class=per_class(confusion, names),
+        labels=labels,
+        predictions=predictions,
+        probabilities=np.full(top.shape, 0.5, np.float32),
+        top_classes=top,
+    )
+    found, read = results.read_confusion(tmp_path)
+    assert found == names
+    assert not (read != confusion).sum()
+    assert [row["class"] for row in results.read_csv(tmp_path / "per_class.csv")] == names
+    arrays = results.read_predictions(tmp_path)
+    assert np.array_equal(arrays["top_classes"], top)
+    assert arrays["num_classes"] == classes
+    assert (tmp_path / "confusion_matrix.csv").stat().st_size < 2**24
 
 
 def test_arrays_of_objects_are_neither_written_nor_read(tmp_path):

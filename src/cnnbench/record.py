@@ -93,7 +93,7 @@ def record_run(run: RunFolder, evaluation: Evaluation | None, split: Split) -> l
         assert evaluation.predictions is not None
         assert evaluation.probabilities is not None
         keep_mistakes(run.path, evaluation.labels, evaluation.predictions, split)
-        worst = figures.worst_mistakes(evaluation.labels, evaluation.predictions, evaluation.probabilities.max(1))
+        worst = figures.worst_mistakes(evaluation.labels, evaluation.predictions, evaluation.probabilities)
         shown = split[torch.from_numpy(worst)].images if len(worst) else torch.zeros(0, *split.shape)
         pictures.append(partial(figures.draw_mistakes, run.path, shown.numpy()))
     return pictures

@@ -116,7 +116,10 @@ def _check_classes(path: Path, summary: dict[str, Any]) -> str:
         images = int(confusion.sum())
     else:
         labels, predictions = arrays["labels"].astype(np.int64), arrays["predictions"].astype(np.int64)
-        images, classes = len(labels), int(arrays.get("num_classes", arrays["probabilities"].shape[-1]))
+        images, classes = (
+            len(labels),
+            int(arrays["num_classes"] if "num_classes" in arrays else arrays["probabilities"].shape[-1]),
+        )
         confusion = confusion_of(labels, predictions, classes)
         hashed = hashlib.sha256(labels.tobytes()).hexdigest()
         if summary["test_labels_sha256"] != hashed:

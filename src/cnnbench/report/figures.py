@@ -31,15 +31,15 @@ def draw_curves(run: RunFolder) -> None:
     _save(curves(run.metrics()), run.path / "curves.png")
 
 
-def worst_mistakes(labels: np.ndarray, predictions: np.ndarray, sure: np.ndarray) -> np.ndarray:
+def worst_mistakes(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """The wrong predictions that the model was surest of, by index, surest first.
 
     Args:
         labels, predictions: (N,).
-        sure: (N,), the probability of each prediction.
+        probabilities: (N, K), or (N, T) of the likeliest classes.
     """
     wrong = np.flatnonzero(labels != predictions)
-    return wrong[np.argsort(-sure[wrong], kind="stable")][:MISTAKES]
+    return wrong[np.argsort(-probabilities[wrong].max(1, initial=0), kind="stable")][:MISTAKES]
 
 
 def draw_mistakes(folder: Path, images: np.ndarray) -> None:
@@ -181,8 +181,8 @@ def mistakes(images: np.ndarray, predicted: Mapping[str, np.ndarray], class_name
             and each fills its place in height.
         predicted: `labels` (N,), `predictions` (N,) and `probabilities`, as in `predictions.npz`.
     """
-    labels, predictions, sure = predicted["labels"], predicted["predictions"], predicted["probabilities"].max(1)
-    worst = worst_mistakes(labels, predictions, sure)
+    labels, predictions, probabilities = (predicted[key] for key in ("labels", "predictions", "probabilities"))
+    worst = worst_mistakes(labels, predictions, probabilities)
     names = for_figure(class_names)
     kind, draw = ("images", _draw_image) if images.ndim == 4 else ("signals", _draw_signal)
     wrong = np.count_nonzero(labels != predictions)
@@ -199,7 +199,8 @@ def mistakes(images: np.ndarray, predicted: Mapping[str, np.ndarray], class_name
     for place, index in enumerate(worst):
         x, y = place % columns, place // columns * (1 + caption)
         draw(axes, images[place], (x + 0.08, x + 0.92, y + 0.92 + caption, y + 0.08 + caption))
-        text = f"true {names.shown[labels[index]]}\nsaid {names.shown[predictions[index]]} ({percent(sure[index], 0)})"
+        said = f"{names.shown[predictions[index]]} ({percent(probabilities[index].max(), 0)})"
+        text = f"true {names.shown[labels[index]]}\nsaid {said}"
         size = min(9.0, 175 / max(map(cells, text.split("\n"))))  # a longer line would run into its neighbours
         axes.text(x + 0.5, y + caption + 0.04, text, ha="center", va="bottom", fontsize=size, fontfamily=names.fonts)
     # Last, for every imshow sets the limits to its own image.
