@@ -11,7 +11,7 @@ from conftest import ROOT
 
 SOURCE = ROOT / "src" / "cnnbench"
 BASE = {"registry", "reproducibility", "results", "text", "regular_files", "plain_files", "run_checks"}
-BASE |= {"whole_files", "interruption"}
+BASE |= {"written_files", "whole_files", "interruption"}
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
@@ -23,7 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     "regular_files": {"text"},
     "plain_files": {"regular_files", "text"},
     "run_checks": {"plain_files"},
-    "results": {"plain_files", "regular_files", "run_checks", "text", "whole_files"},
+    "written_files": {"plain_files", "run_checks", "text", "whole_files"},
+    "results": {"written_files", "plain_files", "regular_files", "run_checks", "text", "whole_files"},
     "typed": {"registry"},
     "config": {"registry", "typed", "config_checks"},
     "config_checks": {"registry", "config"},

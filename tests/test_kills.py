@@ -49,6 +49,11 @@ def test_no_file_has_its_name_before_it_is_on_the_disk_nor_success_before_the_na
         after = case.calls[number + 1 : number + 4]
         assert [c.name for c in after] == ["open", "fsync", "close"], call
         assert {c.path for c in after} == {call.path.parent}, call
+    added = [n for n, call in enumerate(case.calls) if (call.name, call.path.name) == ("write", "metrics.csv")]
+    assert len(added) == 29, "a row an epoch, after the first"
+    assert {(call.name, call.path.name) for n in added for call in case.calls[n + 1 : n + 2]} == {
+        ("fsync", "metrics.csv")
+    }
     assert named > 60  # thirty epochs' checkpoints, their bests, and the rest
 
 

@@ -104,10 +104,11 @@ def stratified_split(labels: Tensor, count: int, random: torch.Generator) -> tup
     # Ties between equal remainders are broken at random, or the first classes would always win.
     tie_break = torch.rand(len(classes), generator=random, dtype=torch.float64) * 1e-6
     quota[torch.argsort(share.floor() - share + tie_break)[:missing]] += 1
+    # Class after class, in the random order; of each class the first ones are chosen.
+    by_class = order[labels[order].argsort(stable=True)]
+    place = torch.arange(len(labels)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
     chosen = torch.zeros(len(labels), dtype=torch.bool)
-    for label, number in zip(classes, quota, strict=True):
-        members = order[labels[order] == label]
-        chosen[members[: int(number)]] = True
+    chosen[by_class[place < quota.repeat_interleave(counts)]] = True
     return torch.nonzero(chosen).flatten(), torch.nonzero(~chosen).flatten()
 
 
