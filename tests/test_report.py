@@ -9,6 +9,8 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
 from cnnbench import results
+from cnnbench.cli import compose
+from cnnbench.config import to_dict
 from cnnbench.report import runs as report_runs
 from cnnbench.report.comparing import p_text
 from cnnbench.report.study import read_study
@@ -378,11 +380,46 @@ def test_a_baseline_must_be_one_group(asked, words, two_groups):
 
 def test_the_experiments_baseline_and_published_figures_are_used(tmp_path):
     about = {"baseline": "model=lenet5", "reference": {"model=mlp": {"accuracy": 0.96, "f1_macro": "high"}}}
+    about["protocol"] = {"trainer": {"epochs": 3, "patience": None}, "model": {"width": 1, "kernel_size": 5}}
     for model in ("mlp", "lenet5"):
         write_group(tmp_path / "s", [900, 901], model__name=model, comparison=about)
     study = read_study([tmp_path])
     assert study.baseline == "model=lenet5"
     assert [group.reference for group in study.groups] == [{"accuracy": 0.96}, {}]
+    assert not [text for text in study.notes if "published" in text]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"trainer__epochs": 2}, "trainer.epochs=3 (not 2)"),
+        ({"model__width": 2.0}, "model.width=1 (not 2)"),
+        ({"trainer__patience": 4, "data__name": "mnist"}, "trainer.patience=unset (not 4), data=digits (not mnist)"),
+        ({"protocol": {}}, "a protocol that comparison.protocol does not tell"),
+    ],
+    ids=str,
+)
+def test_published_figures_stand_beside_runs_of_their_protocol_alone(changes, words, tmp_path):
+    about = {"reference": {"model=mlp": {"accuracy": 0.96}}}
+    about["protocol"] = {"trainer": {"epochs": 3, "patience": None}, "model": {"width": 1}, "data": {"name": "digits"}}
+    about["protocol"] = changes.pop("protocol", about["protocol"])
+    write_run(tmp_path / "0", 0, model__name="mlp", comparison=about, **changes)
+    study = read_study([tmp_path])
+    assert study.groups[0].reference == {}
+    assert words in note(study, "No published figures of model=mlp")
+
+
+@pytest.mark.parametrize("experiment", ["mlp_vs_lenet5", "lenet5_width_depth"])
+def test_an_experiment_follows_the_protocol_of_its_published_figures(experiment, tmp_path):
+    for number, more in enumerate(([], ["trainer.epochs=3"], ["data.train_limit=6000"], ["model.norm=batch"])):
+        job = compose.request([f"experiment={experiment}", *more, "model=lenet5", "seed=0"]).jobs[0]
+        run = write_run(tmp_path / str(number), 0)
+        results.write_yaml(run.path / "config.yaml", to_dict(job.config))
+        change = {"model": "lenet5", "data": "mnist"}
+        run.write_summary(run.summary() | change)
+    references = {run.name: run.group for run in read_study([tmp_path]).runs}
+    published = {group.runs[0].name: group.reference for group in read_study([tmp_path]).groups}
+    assert published == {"0": {"accuracy": 0.9871, "f1_macro": 0.987}, "1": {}, "2": {}, "3": {}}, references
 
 
 def test_numbers_of_a_baseline_may_be_written_otherwise(tmp_path):

@@ -125,6 +125,7 @@ class ComparisonConfig:
 
     baseline: str | None = None  # the group others are compared with, such as model=mlp; null = the first
     reference: dict[str, Any] = field(default_factory=dict)  # published figures: group → accuracy, f1_macro
+    protocol: dict[str, Any] = field(default_factory=dict)  # section → keys with the values they were measured under
 
 
 @dataclass

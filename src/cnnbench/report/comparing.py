@@ -19,7 +19,7 @@ BETTER, WORSE, NOT_SHOWN, NO_TEST = "better", "worse", "no difference shown", "n
 TOO_FEW = "too few seeds"
 FIXED_BEFOREHAND = (
     "Fix the number of seeds before you look at any result: whoever adds seeds one by one until a verdict appears, "
-    "from six up to fifteen, finds a false one between equal groups in 14.6 % of cases instead of 5 %."
+    "from six up to sixteen, finds a false one between equal groups in 14.6 % of cases instead of 5 %."
 )
 
 

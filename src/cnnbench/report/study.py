@@ -26,7 +26,7 @@ from pathlib import Path
 
 from cnnbench.report.checking import is_number
 from cnnbench.report.comparing import Comparison, baseline_of, compare_groups
-from cnnbench.report.groups import Group, group_runs, matches, shown_key
+from cnnbench.report.groups import Group, group_runs, matches, shown, shown_key
 from cnnbench.report.networks import McNemar, mcnemar_tests
 from cnnbench.report.runs import Run, names_of, read_runs, unstarted
 from cnnbench.results import FINISHED
@@ -90,7 +90,7 @@ def read_study(
     conflict = _conflict(runs)
     if conflict and strict:
         raise ValueError(conflict)
-    _add_references(groups)
+    notes += _add_references(groups)
     chosen, named = baseline_of(groups, baseline)
     study.baseline = chosen.label if chosen and len(groups) > 1 else None
     if chosen:
@@ -135,18 +135,46 @@ def _of(run: Run) -> str:
     return f"{run.summary.get('data')}, {run.summary.get('test_images')} images"
 
 
-def _add_references(groups: Sequence[Group]) -> None:
-    """Published figures from the experiments' configs, for the groups they speak of."""
+def _add_references(groups: Sequence[Group]) -> list[str]:
+    """Published figures from the experiments' configs, for the groups that they speak of and that follow the protocol.
+
+    Returns:
+        A note for each group whose runs differ from the protocol of its published figures.
+    """
+    notes = {}
     for group in groups:
         for run in group.runs:
             comparison = run.config.get("comparison")
-            reference = comparison.get("reference") if isinstance(comparison, dict) else None
+            comparison = comparison if isinstance(comparison, dict) else {}
+            reference = comparison.get("reference")
             for words, figures in reference.items() if isinstance(reference, dict) else ():
-                if isinstance(figures, dict) and matches(group, str(words)):
-                    known = {key: figures.get(key) for key in ("accuracy", "f1_macro")}
-                    group.reference = {
-                        key: value for key, value in known.items() if value is not None and is_number(value)
-                    }
+                if not isinstance(figures, dict) or not matches(group, str(words)):
+                    continue
+                other = _departures(run, comparison.get("protocol"))
+                if other:
+                    notes[group.label] = f"No published figures of {group.label}: they were measured with {other}."
+                    continue
+                known = {key: figures.get(key) for key in ("accuracy", "f1_macro")}
+                group.reference = {k: value for k, value in known.items() if value is not None and is_number(value)}
+    return list(notes.values())
+
+
+def _departures(run: Run, protocol: object) -> str:
+    """What of a protocol a run does not follow, such as `trainer.epochs=5 (not 3)`; empty where it follows it all."""
+    if not isinstance(protocol, dict) or not protocol:
+        return "a protocol that comparison.protocol does not tell"
+    wanted = {
+        f"{section}.{key}": value
+        for section, values in protocol.items()
+        for key, value in (values.items() if isinstance(values, dict) else ())
+    }
+    other = [
+        f"{shown_key(key)}={shown(value)} (not {shown(run.settings.get(key))})"
+        for key, value in wanted.items()
+        # A model without an option of another one does not depart from it.
+        if shown(run.settings.get(key)) != shown(value) and (key in run.settings or not key.startswith("model."))
+    ]
+    return ", ".join(other[:4]) + (f" and {len(other) - 4} more" if len(other) > 4 else "")
 
 
 def _states(runs: Sequence[Run]) -> list[str]:
