@@ -61,6 +61,7 @@ SAVED: dict[str, tuple[dict[str, Any], ...]] = {
         {"mode": "I;16", "compression": "tiff_lzw"},
         {"mode": "RGB", "again": True, "big_tiff": True},
     ),
+    "AVIF": ({"mode": "RGB"}, {"mode": "RGBA", "exif": 6}, {"mode": "RGB", "again": True}),
     "PPM": tuple({"mode": mode} for mode in ("1", "L", "RGB", "I;16", "F")),
 }  # fmt: skip
 HUGE = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0xFFFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)

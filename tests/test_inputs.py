@@ -77,11 +77,21 @@ def fill(descriptor, content):
         (b"b.png\nno line end", False, ["b.png", "no line end"]),
         (b"two\nlines\0caf\xe9\0*\0", True, ["two\nlines", "caf\udce9", "*"]),
         (b"", False, []),
+        (b"\xef\xbb\xbfb.png\r\n\r\na/deep\r\nnope\r", False, ["b.png", "a/deep/er/1.png", "nope"]),
+        (b"odd\r\nb.png", False, ["odd\r", "b.png"]),
+        (b"b.png\r\0", True, ["b.png\r"]),
     ],
 )
 def test_standard_input_lists_files_and_folders(listed, null, expected, here):
+    (here / "odd\r").touch()
     with standard_input(listed):
         assert named("-", null=null) == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_list_in_utf_16_is_named_as_such(encoding, here):
+    with standard_input("b.png\r\na\r\n".encode(encoding)), pytest.raises(ValueError, match=r"list .* is UTF-16"):
+        named("-")
 
 
 def test_a_long_list_arrives_whole(here):
@@ -97,9 +107,29 @@ def test_symlinks_are_followed_once_and_loops_end(here):
     (here / "a/broken.png").symlink_to("nowhere")
     found = named("a")
     assert found == [
-        "a/10.png", "a/2.png", "a/broken.png", "a/deep/er/1.png", "a/loop/-", "a/loop/[c].png", "a/loop/b.png",
+        "a/10.png", "a/2.png", "a/broken.png", "a/deep/er/1.png", "a/loop/[c].png", "a/loop/b.png",
         "a/to_b.png",
     ]  # fmt: skip
+
+
+def test_what_is_no_image_in_a_folder_is_left_out_and_what_is_named_stays(here):
+    for name in ("notes.txt", "data.JSON", "empty", "movie.mp4", "sub/readme", "Thumbs.db", "outputs/r/config.yaml"):
+        (here / "f" / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / "f" / name).write_bytes(b"\0\0\0\x18ftypisom" if name.endswith("4") else b"BMW, P1 and GIF8")
+    (here / "f/outputs/r/overrides.yaml").touch()
+    (here / "f/outputs/r/curves.png").touch()
+    for name, content in (
+        ("png", b"\x89PNG"),
+        ("jpeg", b"\xff\xd8\xff"),
+        ("heic", b"\0\0\0\x0cftypheic"),
+        ("x.JPG", b"x"),
+    ):
+        (here / "f" / name).write_bytes(content)
+    os.mkfifo(here / "f/pipe.txt")
+    left_out = []
+    files = image_files(["f", "f/notes.txt"], null=False, complain=pytest.fail, leave_out=left_out.append)
+    assert [*files] == ["f/heic", "f/jpeg", "f/pipe.txt", "f/png", "f/x.JPG", "f/notes.txt"]
+    assert left_out == ["f/data.JSON", "f/empty", "f/movie.mp4", "f/notes.txt", "f/sub/readme"]
 
 
 def test_a_folder_that_cannot_be_read_is_complained_of(here, monkeypatch):

@@ -106,7 +106,8 @@ def test_one_bad_file_has_its_line_and_the_others_succeed(predict, here):
         shutil.rmtree(odd)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "error: od\\nd/bad\\x1b[2J.png: not a PNG, JPEG, BMP, GIF, WEBP, TIFF or PPM image, or its header is damaged\n"
+        "error: od\\nd/bad\\x1b[2J.png: not a PNG, JPEG, BMP, GIF, WEBP, TIFF, PPM or AVIF image, or its header is "
+        "damaged\n"
         "error: [bold]none.png: No such file or directory\n"
         "error: 2 could not be read, 2 were predicted\n"
     )
@@ -143,7 +144,7 @@ def test_a_table_for_a_list_on_standard_input(here):
     [
         (["RUN", "nowhere.png"], "'nowhere.png' is not there: accepted are files, folders, patterns"),
         (["RUN", "nothing*.png"], "'nothing*.png' matches nothing"),
-        (["RUN", "empty"], "no images: the folders or the list named hold no files"),
+        (["RUN", "empty"], "no images: the folders or the list named hold none"),
         (["RUN", "test", "--format", "cvs"], "unknown format 'cvs'. Did you mean 'csv'?"),
         (["RUN", "test", "--top", "11"], "--top 11: accepted is 1 to 10, the run's number of classes"),
         (["RUN", "test", "--top", "0"], "--top"),

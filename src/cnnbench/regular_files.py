@@ -22,11 +22,14 @@ class Refused(Exception):
     """A file that is not accepted; the text says why. Never seen outside: it becomes an error that names the file."""
 
 
-def read_regular(file: str | bytes | os.PathLike, max_bytes: int, *, follow_links: bool = True) -> bytes:
+def read_regular(
+    file: str | bytes | os.PathLike, max_bytes: int, *, follow_links: bool = True, first: int | None = None
+) -> bytes:
     """A regular file's content; nothing else is opened, because opening alone may wait or have effects.
 
     Args:
         follow_links: whether the file may be a symbolic link to one.
+        first: how many bytes are wanted; None is all of them.
 
     Raises:
         Refused: it is something else, has more than `max_bytes`, or cannot be read.
@@ -38,6 +41,8 @@ def read_regular(file: str | bytes | os.PathLike, max_bytes: int, *, follow_link
         try:
             found = os.fstat(descriptor)
             _check_kind(found, max_bytes)
+            if first is not None:
+                return os.read(descriptor, first)
             parts = [os.read(descriptor, found.st_size + 1)]
             while parts[-1] and sum(map(len, parts)) < found.st_size:  # one read gives 2 GB at most, or is interrupted
                 parts.append(os.read(descriptor, found.st_size))

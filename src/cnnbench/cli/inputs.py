@@ -2,21 +2,28 @@
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
-from cnnbench.data.left_out import Complain, files_below
+from cnnbench.data.left_out import Complain, files_below, has_image_ending
+from cnnbench.data.signatures import looks_like_image
+
+LeaveOut = Callable[[str], None]
 
 
-def image_files(arguments: Sequence[str], *, null: bool, complain: Complain) -> Iterator[str]:
+def image_files(
+    arguments: Sequence[str], *, null: bool, complain: Complain, leave_out: LeaveOut = lambda _: None
+) -> Iterator[str]:
     """Every file that the arguments name, in their order.
 
-    A folder stands for all files in it and below, by name, hidden ones left out; a symlink to a folder is followed
-    once. A pattern (`*`, `?`, `[…]`, `**`) that the shell has left alone is expanded, `-` is a list of files and
-    folders on standard input, and an argument that is neither there nor a pattern that matches stays as it is.
+    A folder stands for all images in it and below, by name, as `files_below` finds them; a symlink to a folder is
+    followed once. A pattern (`*`, `?`, `[…]`, `**`) that the shell has left alone is expanded, `-` is a list of files
+    and folders on standard input, and an argument that is neither there nor a pattern that matches stays as it is.
 
     Args:
         null: the paths on standard input end with a null byte, not with a line feed.
         complain: told a folder that cannot be read, and why.
+        leave_out: told a file in a folder that is no image: neither its name nor its content says so.
 
     Raises:
         ValueError: no argument is there; the message names the first.
@@ -25,20 +32,20 @@ def image_files(arguments: Sequence[str], *, null: bool, complain: Complain) -> 
     if not any(matches for _, matches in expanded):
         reason = "matches nothing" if glob.has_magic(arguments[0]) else "is not there"
         raise ValueError(f"{arguments[0]!r} {reason}: accepted are files, folders, patterns, and - for standard input")
-    return _files(expanded, null, complain)
+    return _files(expanded, null, partial(_below, complain=complain, leave_out=leave_out))
 
 
-def _files(expanded: list[tuple[str, list[str]]], null: bool, complain: Complain) -> Iterator[str]:
+def _files(expanded: list[tuple[str, list[str]]], null: bool, below: Callable[[str], Iterator[str]]) -> Iterator[str]:
     for argument, matches in expanded:
         if argument == "-":
-            for path in _listed(b"\0" if null else b"\n"):
-                yield from _below(path, complain)
+            for path in _listed(b"\0") if null else _lines(_listed(b"\n")):
+                yield from below(path)
         elif "**" in argument and matches != [argument]:
             # It matches what is in a folder beside the folder itself.
             yield from (match for match in matches if not os.path.isdir(match))
         else:
             for match in matches or [argument]:
-                yield from _below(match, complain)
+                yield from below(match)
 
 
 def _matches(argument: str) -> list[str]:
@@ -57,8 +64,26 @@ def _listed(end: bytes) -> Iterator[str]:
         yield os.fsdecode(rest)
 
 
-def _below(path: str, complain: Complain) -> Iterator[str]:
-    """The file itself, or all files in a folder and below."""
+def _lines(paths: Iterable[str]) -> Iterator[str]:
+    """The paths of a list as Windows may have written it: without a byte order mark and carriage returns."""
+    for number, path in enumerate(paths):
+        if number == 0 and ("\0" in path or path.startswith(("\udcff\udcfe", "\udcfe\udcff"))):
+            raise ValueError(
+                "the list on standard input is UTF-16, or no text: accepted are paths in UTF-8, one a line"
+            )
+        path = path.removeprefix("\ufeff") if number == 0 else path
+        bare = path.rstrip("\r")
+        if bare:
+            yield path if bare != path and os.path.lexists(path) else bare
+
+
+def _below(path: str, complain: Complain, leave_out: LeaveOut) -> Iterator[str]:
+    """The file itself, or all images in a folder and below."""
     if not os.path.isdir(path):
-        return iter((path,))
-    return (os.path.join(path, file) for file in files_below(path, complain))
+        yield path
+        return
+    for file in (os.path.join(path, name) for name in files_below(path, complain)):
+        if has_image_ending(file) or looks_like_image(file):
+            yield file
+        else:
+            leave_out(file)

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
@@ -20,6 +21,7 @@ from cnnbench.registry import unknown
 from cnnbench.text import shown_name
 
 COLUMNS = ("class", "probability")
+SHOWN_ENDINGS = 5  # of files that were left out
 
 
 class Table:
@@ -94,12 +96,17 @@ class Tally:
 
     def __init__(self) -> None:
         self.good = self.failed = self.reversed = 0
+        self.left_out: Counter[str] = Counter()
         self.first_reversed = ""
 
     def failure(self, file: str, reason: str) -> None:
         """Say at once what is wrong with a file."""
         self.failed += 1
         print(f"error: {shown_name(file)}: {reason}", file=sys.stderr)
+
+    def leave_out(self, file: str) -> None:
+        """Count a file that lies in a folder and is no image, by its ending."""
+        self.left_out[shown_name(os.path.splitext(file)[1].lower()) or "without ending"] += 1
 
     def add(self, prediction: Prediction) -> None:
         """Count a prediction."""
@@ -125,16 +132,20 @@ class Tally:
         )
 
     def close(self) -> None:
-        """The end.
+        """The end; says how many files were left out.
 
         Raises:
             RunFailed: some files could not be read.
             ValueError: there were none.
         """
+        if self.left_out:
+            several = ", ".join(f"{count} {ending}" for ending, count in self.left_out.most_common(SHOWN_ENDINGS))
+            total = self.left_out.total()
+            print(f"left out {total} file{'s' * (total > 1)} of no image: {several}", file=sys.stderr)
         if self.failed:
             raise RunFailed(f"{self.failed} could not be read, {self.good} were predicted")
         if not self.good:
-            raise ValueError("no images: the folders or the list named hold no files")
+            raise ValueError("no images: the folders or the list named hold none")
 
 
 def predict(
@@ -160,7 +171,7 @@ def predict(
     if out is not None and ((out.exists() and not out.is_file()) or not out.parent.is_dir()):
         raise ValueError(f"--out {out}: accepted is a file, new or to be replaced, in a folder that is there")
     tally = Tally()
-    files = image_files(paths, null=null, complain=tally.failure)
+    files = image_files(paths, null=null, complain=tally.failure, leave_out=tally.leave_out)
     if out is not None:
         # A second run over a folder that the first has written to.
         own = os.path.abspath(out)

@@ -26,6 +26,7 @@ from cnnbench.data.listing import Listing, list_folder
 from cnnbench.data.listing_csv import list_csv
 from cnnbench.data.memory import parse_bytes, total_memory
 from cnnbench.data.pixel_store import Damaged, Stored, Writer, open_store
+from cnnbench.data.signatures import FORMATS
 from cnnbench.processors import cores
 from cnnbench.registry import register, unknown
 from cnnbench.regular_files import Refused, read_regular
@@ -33,7 +34,7 @@ from cnnbench.text import shown_name
 
 log = logging.getLogger("cnnbench")
 
-FORMAT = 1  # of what the cache holds; to be raised when the same files would decode to other pixels
+FORMAT = 2  # of what the cache holds; to be raised when the same files would decode to other pixels
 PROBED = 100  # files that are looked at to find out channels and size
 SHOWN = 20  # bad files that an error lists
 READ_FOR_ORIGIN = 16  # files, for those of one size may be as long as one another: bitmaps, say
@@ -196,7 +197,7 @@ def _stored(wanted: _Wanted) -> Stored:
 
 def _key(listing: Listing, reader: Reader) -> str:
     """Changes with the decoder, with what is asked of it, and with any file's name, size, times or inode."""
-    asked = f"{FORMAT} {PIL.__version__} {reader.how} {reader.one_size} {reader.keep} {len(listing.paths)}"
+    asked = f"{FORMAT} {PIL.__version__} {FORMATS} {reader.how} {reader.one_size} {reader.keep} {len(listing.paths)}"
     digest = hashlib.sha256(asked.encode())
     digest.update(reader.paths.content)
     digest.update(reader.paths.ends.tobytes())

@@ -11,7 +11,10 @@
 | palette, CMYK (also Adobe's inverted), YCbCr, LAB | converted to colour first; embedded ICC profiles are not applied |
 | transparency: alpha, palette or one colour of it | composited on `background` |
 | EXIF orientation | applied; an EXIF block that cannot be read counts as upright |
-| several frames or pages (GIF, APNG, WebP, TIFF, MPO) | the first one |
+| several frames or pages (GIF, APNG, WebP, AVIF, TIFF, MPO) | the first one |
+| texts and profiles of any length in a PNG | left out, but for the orientation in them (`png_chunks.py`) |
+| HEIC | read where the package pillow-heif is installed |
+| a pointer of Git LFS, HEIC without its package | refused with what to do (`signatures.py`) |
 | the wrong ending, or none | no matter: the content decides |
 | empty, truncated, damaged, unknown content | refused; only PNG has checksums, elsewhere wrong pixels may pass |
 | a PNG with valid checksums and too few rows | the missing ones are black |
@@ -25,9 +28,7 @@ import io
 import logging
 import os
 import re
-import struct
 import warnings
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,10 +49,11 @@ from PIL import (  # noqa: F401
 )
 
 from cnnbench.data.deep_pixels import eight_bits
+from cnnbench.data.png_chunks import checked
+from cnnbench.data.signatures import FORMATS, refuse_other
 from cnnbench.regular_files import Refused, read_regular
 from cnnbench.text import printable, shown_name
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 RESIZES = ("stretch", "pad", "crop")
 
 MAX_PIXELS = 50_000_000
@@ -159,7 +161,7 @@ def decode_bytes(
     """The same from a file's content, called `name`; `as_it_is` raises OtherSize instead of resizing."""
     kind = BadImage
     try:
-        image = _flattened(_loaded(_open(io.BytesIO(content), content), content), how)
+        image = _flattened(_loaded(*_open(content)), how)
         if not as_it_is or image.size == (how.image_size, how.image_size):
             return _planes(_fitted(image, how))
         kind, reason = OtherSize, f"{image.width} × {image.height} pixels"
@@ -180,7 +182,7 @@ def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
     """
     try:
         content = read_regular(file, MAX_BYTES)
-        image = _open(io.BytesIO(content), content)
+        image, _ = _open(content)
         channels = _channels(image)
         width, height = image.size
         late = image.format == "PNG" and width != height and re.search(rb"eXIf|profile type exif|adobe\.xmp", content)
@@ -194,43 +196,29 @@ def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
     raise BadImage(shown_name(file), reason)
 
 
-def _open(file: io.BytesIO, content: bytes) -> ImageFile.ImageFile:
-    """The image by its header, of a size that is safe to decode."""
+def _open(content: bytes) -> tuple[ImageFile.ImageFile, bytes]:
+    """The image by its header, of a size that is safe to decode; and the content that it was opened from."""
     if not content:
         raise Refused("empty: zero bytes")
+    refuse_other(content)
     if not warnings.filters or warnings.filters[0] != _QUIET:
         # catch_warnings would not be safe in threads; Pillow's advice is to programmers, and the outcome is ours.
         warnings.filterwarnings("ignore", category=Warning, module=_QUIET[3].pattern)
-    image = Image.open(file, formats=FORMATS)
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        content = checked(content)
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
     width, height = image.size
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise Refused(f"{width} × {height} pixels: accepted are up to {MAX_PIXELS:,}, and {MAX_SIDE:,} a side")
     if image.mode == "P" and image.palette is None:
         raise Refused("damaged: palette colours without a palette")
-    if image.format == "PNG":
-        _check_sums(content)
-    elif "progressive" in image.info:
+    if image.format != "PNG" and "progressive" in image.info:
         scans = content.count(b"\xff\xda")
         if scans * width * height > MAX_SCANNED:
             raise Refused(
                 f"{scans:,} progressive scans of {width * height:,} pixels: accepted are {MAX_SCANNED:,} in all"
             )
-    return image
-
-
-def _check_sums(content: bytes) -> None:
-    """Compare a PNG's checksums: Pillow skips those of the pixels, and would hand over what a flipped bit made."""
-    position, kind = 8, b""
-    while kind != b"IEND":
-        if len(content) < position + 12:
-            raise Refused("truncated")
-        length, kind = struct.unpack_from(">I4s", content, position)
-        end = position + 8 + length
-        if len(content) < end + 4:
-            raise Refused("truncated")
-        if zlib.crc32(memoryview(content)[position + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
-            raise Refused(f"damaged: wrong checksum in its {printable(kind.decode('latin-1'))} chunk")
-        position = end + 4
+    return image, content
 
 
 def _loaded(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
