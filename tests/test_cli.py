@@ -141,6 +141,7 @@ def test_a_wrong_command_in_a_process_of_its_own(cnnbench, tmp_path):
 def test_train_evaluate_and_resume_a_finished_run(cnnbench, tmp_path):
     done = cnnbench("train", *QUICK, "model=mlp", "tags=[a,b]")
     assert done.returncode == 0, done.stderr
+    assert re.match(r"digits: 10 classes, [\d,]+ training, .* 360 test images of 8×8", done.stderr), "its first line"
     assert "epoch 1/1  loss" in done.stderr
     assert "it/s" not in done.stderr, "no progress bar where there is no terminal"
     last = done.stdout.splitlines()[-1]
@@ -188,6 +189,7 @@ def test_one_failed_job_leaves_the_others_and_ends_with_1(cnnbench, tmp_path):
     done = cnnbench("train", *QUICK, "model=mlp", "optimizer=sgd", "-m", "optimizer.lr=0.01,1e20")
     assert done.returncode == 1
     assert "1 of 2 runs failed" in done.stderr
+    assert done.stderr.count("digits: 10 classes") == 1, "once for the data, not for every job"
     assert "Traceback" not in done.stderr
     sweep = tmp_path / done.stdout.splitlines()[-1]
     assert [RunFolder(sweep / str(i)).status()["state"] for i in range(2)] == ["finished", "failed"]

@@ -19,6 +19,7 @@ from cnnbench import registry
 from cnnbench.cli.choices import groups
 from cnnbench.cli.compose import single
 from cnnbench.data import Batches, Split, data_shape, load_source, normalize, prepare
+from cnnbench.data.dataset import DatasetInfo, Source
 from cnnbench.data.preparation import normalization_constants, resize, stratified_split
 from cnnbench.reproducibility import generator
 
@@ -84,6 +85,18 @@ def test_train_limit_counts_all_labelled_images_and_the_test_split_is_whole(digi
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (80, 20, 360)
     assert torch.bincount(dataset.train.labels).min() >= 6
     assert len(prepare(digits, seed=0, train_limit=10**6).train) == 1437
+
+
+def test_what_was_found_is_told_in_a_line(digits):
+    assert prepare(digits, seed=0, val_fraction=0.1, image_size=28).described() == (
+        "digits: 10 classes, 1,293 training, 144 validation, 360 test images of 8×8, resized to 28×28, 1 channel"
+    )
+    whole = prepare(digits, seed=0).described()
+    assert whole == "digits: 10 classes, 1,437 training, no validation, 360 test images of 8×8, 1 channel"
+    info = DatasetInfo("mine", in_channels=3, image_size=1, class_names=("a",), dimensions=1)
+    signals = Split(torch.zeros(5, 3, 1), torch.zeros(5, dtype=torch.long))
+    told = prepare(Source(info, signals, signals), seed=0, normalization="none").described()
+    assert told == "mine: 1 class, 5 training, no validation, 5 test signals of 1 sample, 3 channels"
 
 
 def test_without_a_fraction_there_is_no_validation_and_training_keeps_its_order(digits):

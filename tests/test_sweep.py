@@ -44,7 +44,7 @@ def made(path, *overrides):
 @pytest.fixture(scope="module")
 def server():
     with Server() as shared:
-        assert shared.check([jobs_of(*QUICK)[0].config]) == [None]
+        assert "data" in shared.check([jobs_of(*QUICK)[0].config])[0]
         yield shared
 
 
@@ -342,7 +342,8 @@ def test_jobs_need_no_file_once_the_server_has_checked_them(supervising, server,
     root.symlink_to(mnist_root)
     asked = ["data=mnist", f"data.root={root}", "data.download=false", *QUICK]
     sweep = made(tmp_path / "sweep", *asked, "seed=0,1")
-    assert server.check([job.config for job in sweep.jobs]) == [None, None]
+    checked = server.check([job.config for job in sweep.jobs])
+    assert [found["data"].partition(":")[0] for found in checked] == ["digits", "digits"]
     root.unlink()
     supervisor = supervising(sweep, server)
     assert [supervisor.run(job) for job in sweep.jobs] == [FINISHED, FINISHED]
@@ -350,9 +351,9 @@ def test_jobs_need_no_file_once_the_server_has_checked_them(supervising, server,
 
 def test_the_server_says_what_is_wrong_with_each_config(server):
     right, wrong = jobs_of("model=lenet5", "data.image_size=28,8")
-    problems = server.check([right.config, wrong.config])
-    assert problems[0] is None
-    assert "too small for this network" in problems[1]
+    checked = server.check([right.config, wrong.config])
+    assert "problem" not in checked[0]
+    assert "too small for this network" in checked[1]["problem"]
 
 
 def test_half_a_line_of_a_process_that_was_killed_is_not_read():

@@ -82,6 +82,7 @@ def run_job(
         else:
             run.start(to_dict(config), overrides, environment())
         parts = build_parts(config)
+        log.info("%s", parts.dataset.described())
         log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
         record_skipped(run, parts.dataset)
         kept = trackers(config.logger.options, run.path, to_dict(config), resume=resume, problems=notes)
@@ -162,6 +163,7 @@ def _data_record(dataset: Dataset) -> dict[str, Any]:
 def preview(config: Config, folder: Path) -> Path:
     """Draw what `augment` makes of training images into `augmented.png` in a folder; returns its path."""
     dataset = load_dataset(config)
+    log.info("%s", dataset.described())
     title = f"augment={config.augment.name} on {dataset.info.name}: training images, and what each epoch makes of them"
     return draw_preview(folder, dataset, augmentation_of(config, dataset.info, torch.device("cpu")), title)
 

@@ -98,7 +98,7 @@ def _begun(asked: compose.Request, jobs: Sequence[Job]) -> Path | None:
 
 
 def _check(jobs: Sequence[Job], server: Server) -> None:
-    """See to it that every job can run, and that the server has their data in memory.
+    """See to it that every job can run, and that the server has their data in memory; says what data they are.
 
     Raises:
         ValueError: one cannot run.
@@ -110,12 +110,14 @@ def _check(jobs: Sequence[Job], server: Server) -> None:
     # The seed changes nothing that is checked.
     alike = {repr(job.config | {"seed": 0}): job.config for job in jobs}
     try:
-        problems = server.check(list(alike.values()))
+        checked = server.check(list(alike.values()))
     except Lost as error:
         raise RunFailed(str(error)) from None
-    for problem in problems:
-        if problem is not None:
-            raise ValueError(problem)
+    for found in checked:
+        if "problem" in found:
+            raise ValueError(found["problem"])
+    for line in dict.fromkeys(found["data"] for found in checked):
+        log.info("%s", line)
 
 
 def _run(

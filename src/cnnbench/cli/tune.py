@@ -18,7 +18,7 @@ from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.literal import literal, unreadable
 from cnnbench.cli.messages import log, show_messages, shown
 from cnnbench.config import Config, to_dict
-from cnnbench.parts import build_parts
+from cnnbench.parts import build_parts, load_dataset
 from cnnbench.registry import unknown
 from cnnbench.report.tuning import draw_search
 from cnnbench.results import FINISHED
@@ -100,6 +100,7 @@ def _checked(settings: TuneSettings, overrides: list[str], folder: Path) -> _Ask
     space = space_of(settings.space)
     config = compose.single(overrides)
     monitor = _monitor(config)
+    log.info("%s", load_dataset(config).described())
     for key, entry in space.items():
         for value in entry.edges():
             try:

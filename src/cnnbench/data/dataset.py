@@ -136,6 +136,7 @@ class Dataset:
         val: None where the source has none and `val_fraction` is 0.
         mean, std: per channel, for pixels scaled to 0…1; what `normalize` subtracts and divides by.
         skipped, origin: as in `Source`.
+        source_shape: of an image or signal before it was resized.
     """
 
     info: DatasetInfo
@@ -146,6 +147,23 @@ class Dataset:
     std: tuple[float, ...]
     skipped: tuple[tuple[str, str], ...] = ()
     origin: str = ""
+    source_shape: tuple[int, ...] = ()
+
+    def described(self) -> str:
+        """What was found, in a line: classes, images of each split, their size and channels."""
+        counts = {"training": len(self.train), "validation": len(self.val or ()), "test": len(self.test)}
+        splits = ", ".join(f"{count:,} {name}" if count else f"no {name}" for name, count in counts.items())
+        channels = _counted(self.info.in_channels, "channel")
+        if self.info.dimensions == 1:
+            size = f"signals of {_counted(self.info.image_size, 'sample')}"
+        else:
+            size, source = ("×".join(map(str, shape[1:])) for shape in (self.info.input_shape, self.source_shape))
+            size = f"images of {size}" if source in ("", size) else f"images of {source}, resized to {size}"
+        return f"{self.info.name}: {_counted(self.info.num_classes, 'class')}, {splits} {size}, {channels}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
 def load_source(

@@ -52,7 +52,9 @@ def prepare(
         val = None if val is None else resize(val, size)
     mean, std = normalization_constants(normalization, train.shape[0], train.chunks())
     info = replace(source.info, image_size=size)
-    return Dataset(info, train, val, test, mean, std, source.skipped, source.origin)
+    return Dataset(
+        info, train, val, test, mean, std, source.skipped, source.origin, source_shape=source.info.input_shape
+    )
 
 
 def _cut(split: Split, name: str, fraction: float, seed: int) -> tuple[Split, Split]:

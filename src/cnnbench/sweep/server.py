@@ -3,8 +3,8 @@
 `python -m cnnbench.sweep.server SOCKET` answers on a Unix socket, a line of JSON each way. The first line of a
 connection says what it is for:
 
-- `{"check": [CONFIG, …], "argv": …}`: whether the configs can run; the answer has a message for each, or null. The data
-  they name are in memory from then on.
+- `{"check": [CONFIG, …], "argv": …}`: whether the configs can run; the answer has for each what its `data` are, or a
+  `problem`. The data they name are in memory from then on.
 - `{"threads": N, "cores": N, "argv": …}`: a process for jobs, forked from this one, which takes over the connection. It
   says `{"pid": N}`, then answers each `{"folder", "config", "overrides", "resume"}` with `{"state", "message"}`.
   However it ends, the last line is `{"exit": STATUS}`, as `os.waitpid` has it.
@@ -119,7 +119,7 @@ class Server:
         request = json.loads(stream.readline())
         if "check" in request:
             with connection:
-                _send(stream, {"problems": [_problem(config) for config in request["check"]]})
+                _send(stream, {"checked": [_checked(config) for config in request["check"]]})
             return
         server = os.getpid()
         request["alone"] = request["threads"] is None
@@ -163,15 +163,14 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
 
-def _problem(config: dict[str, Any]) -> str | None:
+def _checked(config: dict[str, Any]) -> dict[str, str]:
     from cnnbench.config import from_dict
     from cnnbench.parts import build_parts
 
     try:
-        build_parts(from_dict(config), shapes_only=True)
+        return {"data": build_parts(from_dict(config), shapes_only=True).dataset.described()}
     except (ValueError, OSError) as error:
-        return str(error)
-    return None
+        return {"problem": str(error)}
 
 
 def _begin_jobs(connection: socket.socket, stream: BufferedRWPair, request: dict[str, Any], server: int) -> None:

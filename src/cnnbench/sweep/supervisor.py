@@ -86,8 +86,8 @@ class Server:
             process_group=0,  # Ctrl-C on the terminal reaches the jobs once, through their supervisor
         )
 
-    def check(self, configs: Sequence[Mapping[str, Any]]) -> list[str | None]:
-        """What is wrong with each config, None where it can run.
+    def check(self, configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+        """What the `data` of each config are, or the `problem` for which it cannot run.
 
         Raises:
             Lost: the server ended meanwhile.
@@ -101,7 +101,7 @@ class Server:
             line = stream.readline()
         if not line:
             raise Lost("the process that checks the jobs and decodes their data died: most likely memory ran out")
-        return json.loads(line)["problems"]
+        return json.loads(line)["checked"]
 
     def job_process(self, argv: Sequence[str]) -> "JobProcess":
         """A process for jobs; if the server has ended, of a new one.
