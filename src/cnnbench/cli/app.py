@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from typer.completion import completion_init
 
 import cnnbench
-from cnnbench.cli.choices import LISTED, complete_kinds, complete_override, complete_tuning, list_choices
+from cnnbench.cli.choices import LISTED, complete_data, complete_override, complete_tuning, list_choices, one_of
+from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import WRONG, exit_codes, leave
 from cnnbench.cli.order import command_first
 from cnnbench.cli.usage import UsageError, answer
@@ -23,6 +25,7 @@ app = typer.Typer(
     name="cnnbench",
     help="Train, measure and compare convolutional networks on real images.",
     invoke_without_command=True,
+    add_completion=False,  # its own scripts leave a blank behind `key=`, and start over at it
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -47,6 +50,8 @@ def main() -> NoReturn:
         sys.argv[1:] = [argument for argument in arguments if argument != "--debug"]
     names = [one.name or getattr(one.callback, "__name__", "") for one in app.registered_commands]
     sys.argv[1:] = command_first(sys.argv[1:], names)
+    if "_CNNBENCH_COMPLETE" in os.environ:
+        completion_init()
     try:
         code = app(prog_name="cnnbench", standalone_mode=False)
     except UsageError as error:
@@ -96,6 +101,8 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and stop.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors; may stand anywhere.")] = False,
+    install_completion: Install = None,
+    show_completion: Show = None,
 ) -> None:
     """Options of every command."""
     if context.invoked_subcommand is None:
@@ -141,8 +148,12 @@ def tune(
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    data: Annotated[str | None, typer.Option(help="Another dataset with the same classes.")] = None,
+    split: Annotated[
+        str, typer.Option(help="train, val or test.", autocompletion=one_of("train", "val", "test"))
+    ] = "test",
+    data: Annotated[
+        str | None, typer.Option(help="Another dataset with the same classes.", autocompletion=complete_data)
+    ] = None,
     path: Annotated[
         str | None, typer.Option(help="Another folder of images, or file; with --data image_folder for any run.")
     ] = None,
@@ -168,7 +179,14 @@ def predict(
         typer.Argument(metavar="PATH", help="Images, folders of them, patterns, or - for a list on standard input."),
     ],
     top: Annotated[int, typer.Option(min=1, help="How many classes to show of each, the likeliest first.")] = 1,
-    form: Annotated[str, typer.Option("--format", help="table, csv or json (an array, an object a line).")] = "table",
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="table, csv or json (an array, an object a line).",
+            autocompletion=one_of("table", "csv", "json"),
+        ),
+    ] = "table",
     out: Annotated[Path | None, typer.Option(help="Write to this file, once all is done, instead of printing.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images a batch, instead of the run's own.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
@@ -273,7 +291,7 @@ def config(
 def list_names(
     what: Annotated[
         str | None,
-        typer.Argument(metavar="KIND", help=f"One of: {', '.join(LISTED)}.", autocompletion=complete_kinds),
+        typer.Argument(metavar="KIND", help=f"One of: {', '.join(LISTED)}.", autocompletion=one_of(*LISTED)),
     ] = None,
 ) -> None:
     """Show what there is to choose from, a line each; without KIND, the kinds."""

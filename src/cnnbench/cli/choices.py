@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from cnnbench.registry import unknown
@@ -94,6 +95,11 @@ def complete_tuning(incomplete: str) -> list[str]:
     return [*(choice for choice in ours if choice.startswith(incomplete)), *complete_override(incomplete)]
 
 
-def complete_kinds(incomplete: str) -> list[str]:
-    """What `cnnbench list` can list."""
-    return [kind for kind in LISTED if kind.startswith(incomplete)]
+def complete_data(incomplete: str) -> list[str]:
+    """The names of datasets."""
+    return [name for name in groups()["data"] if name.startswith(incomplete)]
+
+
+def one_of(*choices: str) -> Callable[[str], list[str]]:
+    """What completes a word that is one of some."""
+    return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]

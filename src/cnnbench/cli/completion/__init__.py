@@ -1,0 +1,89 @@
+"""Completion for bash, zsh and fish: a script of each, which asks `cnnbench` itself for the words that fit."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnnbench.cli.choices import one_of
+from cnnbench.cli.errors import exit_codes
+from cnnbench.registry import unknown
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def script_of(shell: str) -> Path:
+    """The script that a shell is to read.
+
+    Raises:
+        ValueError: a shell that there is none for.
+    """
+    if shell not in SHELLS:
+        raise ValueError(unknown("shell", shell, SHELLS))
+    return Path(__file__).with_name(f"cnnbench.{shell}")
+
+
+def install(shell: str) -> Path:
+    """Have a shell read its script from now on; returns the file that says so.
+
+    fish looks into a folder of its own; the others get a line in the file that they read when they start.
+
+    Raises:
+        ValueError: a shell that there is no script for.
+    """
+    script = script_of(shell)
+    home = Path.home()
+    if shell == "fish":
+        place = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "fish/completions/cnnbench.fish"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(script.read_bytes())
+        return place
+    place = home / ".bashrc" if shell == "bash" else Path(os.environ.get("ZDOTDIR") or home) / ".zshrc"
+    quoted = shlex.quote(str(script))
+    line = f"[ -r {quoted} ] && source {quoted}\n"
+    before = place.read_text(encoding="utf-8") if place.is_file() else ""
+    if line not in before:
+        end = "" if before.endswith("\n") or not before else "\n"
+        with place.open("a", encoding="utf-8") as file:
+            file.write(f"{end}{line}")
+    return place
+
+
+def _show(shell: str | None) -> None:
+    if shell:
+        with exit_codes():
+            typer.echo(script_of(shell).read_text(encoding="utf-8"), nl=False)
+        raise typer.Exit
+
+
+def _install(shell: str | None) -> None:
+    if shell:
+        with exit_codes():
+            typer.echo(f"{install(shell)} has it now: it takes effect in the next {shell}")
+        raise typer.Exit
+
+
+Install = Annotated[
+    str | None,
+    typer.Option(
+        "--install-completion",
+        metavar="SHELL",
+        callback=_install,
+        is_eager=True,
+        autocompletion=one_of(*SHELLS),
+        help="Have bash, zsh or fish complete commands, keys and names from now on.",
+    ),
+]
+Show = Annotated[
+    str | None,
+    typer.Option(
+        "--show-completion",
+        metavar="SHELL",
+        callback=_show,
+        is_eager=True,
+        autocompletion=one_of(*SHELLS),
+        help="Print the script that --install-completion has the shell read.",
+    ),
+]
