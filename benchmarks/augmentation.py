@@ -79,7 +79,7 @@ def epoch(config: Config, clock: Clock) -> float:
     parts.dataset = replace(parts.dataset, test=parts.dataset.test[torch.arange(10)])
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(create_folder(Path(folder) / "run"))
-        run.start({}, [], {})
+        run.start({}, [])
         started = clock()
         train_parts(config, run, parts)
         return clock() - started

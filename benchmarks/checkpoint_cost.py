@@ -58,7 +58,7 @@ def train(config: Config) -> float:
     parts = build_parts(config)
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(create_folder(Path(folder) / "run"))
-        run.start({}, [], {})
+        run.start({}, [])
         began = time.perf_counter()
         train_parts(config, run, parts, test=False)
         return time.perf_counter() - began

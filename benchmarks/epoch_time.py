@@ -58,7 +58,7 @@ def cnnbench(config: Config) -> float:
     parts.dataset = replace(parts.dataset, test=parts.dataset.test[few])
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(create_folder(Path(folder) / "run"))
-        run.start({}, [], {})
+        run.start({}, [])
         started = time.perf_counter()
         train_parts(config, run, parts)
         return time.perf_counter() - started

@@ -41,7 +41,7 @@ def train(overrides: list[str]) -> tuple[float, float]:
     _load_source.cache_clear()  # reading the files is part of the time
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(create_folder(Path(folder) / "run"))
-        run.start({}, [], {})
+        run.start({}, [])
         started = time.perf_counter()
         outcome = train_parts(config, run, build_parts(config))
         seconds = time.perf_counter() - started

@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "analysis": BASE | {"metrics"},
     "report": {"__init__", "metrics", "registry", "results", "text", "plain_files", "whole_files", "interruption"},
     "record": BASE | {"data", "metrics", "training", "report"},
-    "parts": BASE | {"config", "data", "models", "training", "trackers", "analysis"},
+    "parts": BASE | {"processors", "config", "data", "models", "training", "trackers", "analysis"},
     "resume": {"config", "key_types", "registry", "training"},
     "exhaustion": {"config", "results"},
     "loaded": BASE | {"config", "data", "processors"},

@@ -8,11 +8,13 @@ import sys
 import time
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from cnnbench.cli import choices, launchers
 from cnnbench.processors import cores, limit_cores
-from cnnbench.results import RunFolder, read_csv, read_json
+from cnnbench.results import RunFolder, read_csv, read_json, read_threads
+from cnnbench.training import checkpoint
 
 JOBS = ["train", "-m", "model=mlp", "trainer.epochs=2", "data.train_limit=200", "seed=0,1"]
 
@@ -90,10 +92,10 @@ def test_every_launcher_has_a_yaml_that_says_how_to_get_it():
     ("name", "config", "at_once", "threads"),
     [
         ("basic", {}, 1, None),
-        ("joblib", {"n_jobs": -1}, 4, 1),
-        ("joblib", {"n_jobs": -2}, 3, 1),
-        ("joblib", {"n_jobs": 2}, 2, 1),
-        ("joblib", {"n_jobs": 9}, 9, 1),
+        ("joblib", {"n_jobs": -1}, 4, None),
+        ("joblib", {"n_jobs": -2}, 3, None),
+        ("joblib", {"n_jobs": 2}, 2, None),
+        ("joblib", {"n_jobs": 9}, 9, None),
         ("ray", {"ray": {"init": {"num_cpus": 3}, "remote": {"num_cpus": 2}}}, 3, 2),
         ("submitit_slurm", {"array_parallelism": 64, "cpus_per_task": 4}, 64, 4),
     ],
@@ -102,9 +104,27 @@ def test_what_a_job_may_use_is_what_its_launcher_gives_it(name, config, at_once,
     monkeypatch.setattr(launchers, "cores", lambda: 4)
     node = OmegaConf.create(config)
     assert launchers.jobs_at_once(name, node) == at_once
-    assert launchers.room_of(name, node).threads == threads
+    assert launchers.room_of(name, node, at_once).threads == threads
     if name == "joblib":
-        assert launchers.room_of(name, node).cores * min(at_once, 4) <= 4, "never more processes than cores"
+        assert launchers.room_of(name, node, at_once).cores * min(at_once, 4) <= 4, "never more processes than cores"
+
+
+@pytest.mark.parametrize(("n_jobs", "threads", "at_once"), [(-1, 2, 2), (-1, 3, 1), (-2, 2, 1), (-1, 9, 1), (3, 2, 3)])
+def test_joblib_runs_as_many_jobs_as_the_cores_have_threads_for(n_jobs, threads, at_once, monkeypatch):
+    monkeypatch.setattr(launchers, "cores", lambda: 4)
+    assert launchers.jobs_at_once("joblib", OmegaConf.create({"n_jobs": n_jobs}), threads) == at_once
+
+
+def test_a_job_has_the_same_bits_alone_and_side_by_side(cnnbench, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    sweep = ["train", "-m", "model=resnet_mini", "data.image_size=28", "seed=0,1", *JOBS[3:5], "trainer.epochs=1"]
+    weights = []
+    for name, launcher in (("alone", []), ("beside", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])):
+        done = cnnbench(*sweep, *launcher, f"hydra.sweep.dir={name}", OMP_NUM_THREADS="2")
+        assert done.returncode == 0, done.stderr
+        assert read_threads(tmp_path / name / "0") == min(2, cores()), "585 million multiply-accumulates a batch"
+        weights.append(checkpoint.load(tmp_path / name / "0/checkpoints", "last")[0])
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
 
 
 def test_a_process_counts_on_no_more_cores_than_it_is_told():

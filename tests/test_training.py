@@ -16,8 +16,9 @@ from cnnbench.cli.compose import single
 from cnnbench.config import from_dict, to_dict
 from cnnbench.evaluation import evaluate_run
 from cnnbench.job import run_job
-from cnnbench.parts import batches_of, build_parts, load_dataset
-from cnnbench.results import RunFolder, read_predictions
+from cnnbench.parts import batches_of, build_parts, load_dataset, threads_of
+from cnnbench.results import RunFolder, read_predictions, read_threads
+from cnnbench.resume import fingerprint
 from cnnbench.training import checkpoint
 from cnnbench.training.history import History
 from cnnbench.training.loop import Diverged, evaluate
@@ -56,6 +57,39 @@ def test_the_same_command_gives_the_same_bits_twice(overrides, tmp_path):
     assert without_times(tmp_path / "a") == without_times(tmp_path / "b")
     first, second = (read_predictions(tmp_path / name) for name in "ab")
     assert all(np.array_equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize(
+    ("network", "batch", "cores", "threads"),
+    [
+        ("mlp", 64, 8, 1),
+        ("lenet5", 64, 8, 1),
+        ("lenet5", 1000, 8, 1),
+        ("resnet_mini", 64, 8, 2),
+        ("resnet_mini", 64, 1, 1),
+    ],
+)
+def test_threads_follow_the_work_of_a_batch_and_the_cores(network, batch, cores, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    monkeypatch.setattr("cnnbench.processors._allowed", lambda: cores)
+    config = single([f"model={network}", f"trainer.batch_size={batch}", "data.image_size=20"])
+    assert threads_of(config, build_parts(config, shapes_only=True).complexity) == threads
+    config.trainer.threads = 3
+    assert threads_of(config, build_parts(config, shapes_only=True).complexity) == 3
+    assert fingerprint(config) != fingerprint(single([f"model={network}", f"trainer.batch_size={batch}"]))
+
+
+def test_a_run_goes_on_and_is_measured_with_its_own_number_of_threads(tmp_path):
+    try:
+        run(tmp_path / "a", "trainer.threads=2")
+        torch.set_num_threads(1)
+        run_job(single([*SMALL, "trainer.threads=2", "trainer.epochs=3"]), tmp_path / "a", [], resume=True)
+        assert torch.get_num_threads() == read_threads(tmp_path / "a") == 2
+        torch.set_num_threads(1)
+        evaluate_run(tmp_path / "a")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_another_seed_gives_other_weights(tmp_path):

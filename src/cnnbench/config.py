@@ -97,6 +97,7 @@ class TrainerConfig:
     eval_batch_size: int = 1000
     device: str = "auto"  # auto, cpu, cuda, cuda:N, mps
     precision: str = "fp32"
+    threads: int | str = "auto"  # of torch; auto: one for each 100 million multiply-accumulates of a batch
     deterministic: bool = True
     compile: bool = False
     channels_last: bool = True  # memory order of images and filters; on a CPU LeNet-5 trains 5 % faster with it

@@ -83,6 +83,9 @@ def validate(config: "Config") -> None:
         re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", trainer.device) is not None,
         "auto, cpu, cuda, cuda:N or mps",
     )
+    threads = trainer.threads
+    holds = threads == "auto" or (isinstance(threads, int) and 1 <= threads <= 1024)
+    _require("trainer.threads", threads, holds, "auto or a whole number from 1 to 1024")
     _choice("trainer.precision", trainer.precision, PRECISIONS)
     _require(
         "trainer.label_smoothing",

@@ -63,6 +63,7 @@ def evaluate_run(
     chosen = {"train": dataset.train, "val": dataset.val, "test": dataset.test}.get(split)
     if chosen is None:
         raise ValueError(f"--split {split}: the run has no such split. Accepted: train, test and, if cut, val")
+    trained.use_threads()
     target = resolve_device(device or "auto")
     model = trained.model_on(target)
     # Prepared as in training: the constants are those of the run, whatever another dataset's would be.

@@ -18,7 +18,7 @@ from cnnbench.config import Config, to_dict
 from cnnbench.data import Dataset, balanced_weights
 from cnnbench.data.polarity import SAMPLE, polarity_of
 from cnnbench.exhaustion import explained
-from cnnbench.parts import Parts, augmentation_of, batches_of, build_parts, load_dataset
+from cnnbench.parts import Parts, augmentation_of, batches_of, build_parts, load_dataset, threads_of
 from cnnbench.record import (
     Picture,
     draw_in_turn,
@@ -28,7 +28,7 @@ from cnnbench.record import (
     record_skipped,
 )
 from cnnbench.reproducibility import environment, set_deterministic
-from cnnbench.results import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder, go_on
+from cnnbench.results import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder, go_on, read_threads, write_json
 from cnnbench.resume import fingerprint
 from cnnbench.text import printable_lines
 from cnnbench.trackers import Trackers, trackers
@@ -80,8 +80,12 @@ def run_job(
         if resume:
             run.go_on(to_dict(config), overrides)
         else:
-            run.start(to_dict(config), overrides, environment())
+            run.start(to_dict(config), overrides)
         parts = build_parts(config)
+        # Their number decides the last bits of a result: a run keeps its own, wherever it goes on.
+        torch.set_num_threads(read_threads(path) or threads_of(config, parts.complexity))
+        if not resume:
+            write_json(path / "env.json", environment())
         log.info("%s", parts.dataset.described())
         log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
         record_skipped(run, parts.dataset)

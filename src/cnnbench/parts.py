@@ -10,10 +10,13 @@ from cnnbench.analysis import Summary, summarize
 from cnnbench.config import AugmentConfig, Config
 from cnnbench.data import Augmentation, Batches, Dataset, DatasetInfo, Split, load_source, prepare
 from cnnbench.models import build_model, output_shape
+from cnnbench.processors import most_threads
 from cnnbench.trackers import check_trackers
 from cnnbench.training.device import autocast, resolve_device
 from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
 from cnnbench.training.tasks import task_of
+
+MACS_A_THREAD = 100_000_000  # of a batch's forward pass; benchmarks/LOG.md has what threads bring to each network
 
 
 @dataclass
@@ -64,6 +67,18 @@ def build_parts(config: Config, *, shapes_only: bool = False) -> Parts:
         options=config.scheduler.options,
     )
     return Parts(device, dataset, model, complexity, optimizer, schedule)
+
+
+def threads_of(config: Config, complexity: Summary) -> int:
+    """How many threads torch computes a run with: `trainer.threads`, or what the size of a batch's work is worth.
+
+    A function of network, batch size and processors, never of how busy they are. Threads wait actively for one
+    another: on small networks a second one gains little, and loses tenfold as soon as another process is busy.
+    """
+    if isinstance(config.trainer.threads, int):
+        return config.trainer.threads
+    work = complexity.macs * config.trainer.batch_size
+    return max(1, min(most_threads(), work // MACS_A_THREAD))
 
 
 def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:

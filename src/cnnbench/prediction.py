@@ -60,6 +60,7 @@ class Predictor:
         self.device = resolve_device(device or "auto")
         # As training did before it measured the test images: on a GPU other algorithms give other bits.
         set_deterministic(trained.config.trainer.deterministic)
+        trained.use_threads()
         self.model = trained.model_on(self.device)
         self.model.eval()
         if not task_of(self.model).has_classes:

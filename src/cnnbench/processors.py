@@ -1,17 +1,39 @@
-"""How many processors there are to count on."""
+"""How many processors, and threads of torch, there are to count on."""
 
 import os
 
 _most: int | None = None
+_most_threads: int | None = None
 
 
 def cores() -> int:
     """How many processors this process may use."""
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return here if _most is None else min(here, _most)
+    return _allowed() if _most is None else min(_allowed(), _most)
+
+
+def most_threads() -> int:
+    """How many threads one run may compute with: the processors it may use, or fewer where it, or the variable
+    OMP_NUM_THREADS, was told so.
+
+    It does not depend on how many runs share the processors, for the number of threads decides the bits of a run.
+    """
+    if _most_threads is not None:
+        return _most_threads
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(_allowed(), int(asked)) if asked.isdecimal() and int(asked) > 0 else _allowed()
 
 
 def limit_cores(most: int | None) -> None:
     """Let this process count on no more than this, for others use the rest; None for all."""
     global _most
     _most = most
+
+
+def limit_threads(most: int | None) -> None:
+    """Let a run in this process compute with no more threads than this; None for no limit of one's own."""
+    global _most_threads
+    _most_threads = most
+
+
+def _allowed() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -30,6 +30,7 @@ from cnnbench.run_checks import STATUS, SUMMARY
 from cnnbench.run_checks import read_confusion as read_confusion
 from cnnbench.run_checks import read_mistakes as read_mistakes
 from cnnbench.run_checks import read_predictions as read_predictions
+from cnnbench.run_checks import read_threads as read_threads
 from cnnbench.whole_files import LOCK, TEMPORARY, locked, remove_temporary
 from cnnbench.written_files import csv_line as csv_line
 from cnnbench.written_files import csv_text as csv_text
@@ -151,11 +152,10 @@ class RunFolder:
         for folder in (self.path, self.checkpoints):
             remove_temporary(folder)
 
-    def start(self, config: Mapping[str, Any], overrides: Sequence[str], environment: Mapping[str, Any]) -> None:
-        """Write down what was asked and where it runs; the config last, for it is what makes the folder a run's."""
+    def start(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+        """Write down what was asked; the config last, for it is what makes the folder a run's."""
         self.checkpoints.mkdir(exist_ok=True)
         write_yaml(self.path / "overrides.yaml", list(overrides))
-        write_json(self.path / "env.json", environment)
         self.set_status(RUNNING)
         write_yaml(self.path / "config.yaml", dict(config))
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.plain_files import damaged, read_cells, read_csv, read_npz
+from cnnbench.plain_files import damaged, read_cells, read_csv, read_json, read_npz
 
 DENSE = 1_000  # classes up to which every cell of a confusion matrix is stored: 10,000 have a hundred million
 CELLS = ["true class", "predicted class", "count"]  # of a confusion matrix that is stored by its cells above 0
 COUNT, NUMBER = (int, type(None)), (float, int, type(None))
+MOST_THREADS = 1024
 LARGEST_KEPT = 256  # pixels of a side; what is kept of larger images is made smaller
 STATUS = dict.fromkeys(("state", "message", "started", "updated"), str)
 SUMMARY: dict[str, type | tuple[type, ...]] = {
@@ -100,6 +101,18 @@ def read_mistakes(folder: Path) -> dict[int, np.ndarray]:
     if min(images.shape[1:]) < 1 or (len(indices) and indices.min() < 0):
         damaged(path, "an image is empty, or an index negative")
     return dict(zip(indices.tolist(), images, strict=True))
+
+
+def read_threads(folder: Path) -> int | None:
+    """How many threads a run computes with, as `env.json` says: the last bits of its results depend on it.
+
+    None where it does not say.
+    """
+    try:
+        threads = read_json(folder / "env.json").get("torch_threads")
+    except (ValueError, OSError, AttributeError):
+        return None
+    return threads if type(threads) is int and 1 <= threads <= MOST_THREADS else None
 
 
 def _count(cell: str) -> int:

@@ -15,11 +15,12 @@ from cnnbench.data import DatasetInfo
 from cnnbench.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK
 from cnnbench.loaded import config_of
 from cnnbench.parts import model_for, placed
-from cnnbench.results import RunFolder
+from cnnbench.results import RunFolder, read_threads
 from cnnbench.training import checkpoint
 from cnnbench.training.device import autocast
 
 PREPARED = ("name", "in_channels", "image_size", "class_names", "mean", "std")
+LARGEST_POOL = 256  # threads that a stranger's run can ask for
 MOST_CHANNELS, LARGEST_SIDE, LARGEST_SIGNAL = 4096, 2**14, 2**24
 
 
@@ -52,6 +53,11 @@ class Trained:
         model = model_for(self.config, self.info)
         checkpoint.load_model(model, self.tensors)
         return placed(model, device, self.config)
+
+    def use_threads(self) -> None:
+        """Let torch compute with as many threads as the run did: with others, the last bits of a result change."""
+        if threads := read_threads(self.folder.path):
+            torch.set_num_threads(min(threads, LARGEST_POOL))
 
     def _refuse_larger_models(self) -> None:
         """A config may describe a model that no memory holds; that of this checkpoint has no more weights than it."""

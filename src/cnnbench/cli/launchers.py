@@ -64,8 +64,11 @@ def launcher_asked(overrides: Sequence[str]) -> str:
     return name
 
 
-def jobs_at_once(name: str, launcher: DictConfig) -> int:
+def jobs_at_once(name: str, launcher: DictConfig, threads: int = 1) -> int:
     """How many jobs a launcher runs side by side, as far as its config says.
+
+    Args:
+        threads: the most that one of the jobs computes with.
 
     Raises:
         ValueError: a number that joblib does not accept.
@@ -74,18 +77,21 @@ def jobs_at_once(name: str, launcher: DictConfig) -> int:
         n_jobs = launcher.n_jobs
         if not isinstance(n_jobs, int) or n_jobs == 0:
             raise ValueError(f"hydra.launcher.n_jobs={n_jobs}: accepted is a whole number from 1, or -1 for all cores")
-        return n_jobs if n_jobs > 0 else max(1, cores() + 1 + n_jobs)
+        return n_jobs if n_jobs > 0 else max(1, (cores() + 1 + n_jobs) // threads)
     if name == "ray":
         return int(launcher.ray.init.get("num_cpus") or cores())
     return int(launcher.get("array_parallelism") or cores()) if name != IN_PROCESS else 1
 
 
-def room_of(name: str, launcher: DictConfig) -> Room:
-    """What each job may use: all of the machine where it is alone on it, else what the launcher gives it."""
+def room_of(name: str, launcher: DictConfig, at_once: int = 1) -> Room:
+    """What each job may use: all of the machine where it is alone on it, else what the launcher gives it.
+
+    Beside others on this machine a job computes with as many threads as if it were alone: other bits otherwise.
+    """
     if name == IN_PROCESS:
         return Room()
     if name == "joblib":
-        return Room(threads=1, cores=max(1, cores() // jobs_at_once(name, launcher)))
+        return Room(cores=max(1, cores() // at_once))
     given = launcher.ray.remote.get("num_cpus") if name == "ray" else launcher.get("cpus_per_task")
     threads = max(1, int(given or 1))
     return Room(threads=threads, cores=threads)
@@ -114,18 +120,19 @@ def launch(
     Raises:
         KeyboardInterrupt, BaseException: what a signal asks for, once the jobs that ran have saved themselves.
     """
-    room = room_of(name, asked.hydra.hydra.launcher)
+    room = server.room
     # A Slurm job is held to what it was given, and goes on when the one who submitted it has gone.
     apart = name == "submitit_slurm"
     place = Place(socket.gethostname(), None if apart else server.address, None if apart else os.getpid())
     task = partial(run_job_of_launcher, place=place, room=room)
+    own = [f"hydra.launcher.n_jobs={progress.at_once}"] if name == "joblib" else []
     stop = sweep.path / STOP
     stop.unlink(missing_ok=True)
     try:
         with _shown(progress), _stopping(stop.touch) as stopped:
             left = list(jobs)
             while left:
-                broken = _launch(asked, sweep, left, task)
+                broken = _launch(asked, sweep, left, task, own)
                 not_begun = [job for job in left if progress.sweep.state(job) == ""]
                 if stopped() or not broken:
                     return
@@ -138,14 +145,19 @@ def launch(
 
 
 def _launch(
-    asked: compose.Request, sweep: SweepFolder, jobs: Sequence[Job], task: Callable[[DictConfig], Any]
+    asked: compose.Request, sweep: SweepFolder, jobs: Sequence[Job], task: Callable[[DictConfig], Any], own: list[str]
 ) -> Exception | None:
-    """Have Hydra's launcher call a task once for each job; returns what broke the launcher itself."""
+    """Have Hydra's launcher call a task once for each job; returns what broke the launcher itself.
+
+    Args:
+        own: overrides of Hydra that win over the command's.
+    """
     with compose.hydra_started():
         hydra = compose.loaded_hydra()
-        own = asked.hydra.hydra.overrides.hydra
+        said = asked.hydra.hydra.overrides.hydra
         overrides = [f"hydra.sweep.dir={_quoted(str(sweep.path))}"]
-        overrides += [o for o in own if not o.startswith(("hydra.sweep.dir=", "hydra.sweep.subdir="))]
+        overrides += [o for o in said if not o.startswith(("hydra.sweep.dir=", "hydra.sweep.subdir="))]
+        overrides += own
         config = hydra.compose_config("config", overrides, RunMode.MULTIRUN, from_shell=False)
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks()),

@@ -17,7 +17,7 @@ from cnnbench.report.writing import InTheWay, write_report
 from cnnbench.sweep.folder import SweepFolder, check_renaming, locked, set_aside
 from cnnbench.sweep.jobs import Job, find, is_sweep, plan
 from cnnbench.sweep.progress import Progress
-from cnnbench.sweep.supervisor import Lost, Room, Server, Supervisor
+from cnnbench.sweep.supervisor import Lost, Server, Supervisor
 
 log = logging.getLogger("cnnbench")
 
@@ -28,8 +28,8 @@ def server_for(overrides: Sequence[str]) -> Server:
     Raises:
         ValueError: a launcher that is unknown, or not installed.
     """
-    alone = launchers.launcher_asked(overrides) == launchers.IN_PROCESS
-    return Server(Room() if alone else Room(threads=1))
+    launchers.launcher_asked(overrides)
+    return Server()
 
 
 def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> None:
@@ -43,17 +43,14 @@ def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> Non
     """
     launcher = asked.hydra.hydra.launcher
     name = launchers.launcher_asked(overrides)
-    server.room = launchers.room_of(name, launcher)
-    at_once = launchers.jobs_at_once(name, launcher)
-    if name == "joblib" and at_once > cores():
-        log.info("hydra.launcher.n_jobs=%d: there are %d cores here, and jobs will wait for them", at_once, cores())
+    launchers.jobs_at_once(name, launcher)  # a wrong number is said before anything else is done
     jobs = plan((to_dict(job.config), job.overrides) for job in asked.jobs)
     if len(jobs) < len(asked.jobs):
         log.info("%d jobs were asked for, %d of them different: each is run once", len(asked.jobs), len(jobs))
     known = _begun(asked, jobs)
     new = known is None
     if new:
-        _check(jobs, server)
+        threads = _check(jobs, server)
         if is_sweep(asked.folder):
             log.info("the earlier sweep is now %s", shown(set_aside(asked.folder)))
         known = SweepFolder.create(asked.folder, jobs, argv=sys.argv).path
@@ -70,7 +67,17 @@ def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> Non
         if len(left) < len(jobs):
             log.info("going on: %d of %d jobs are finished", len(jobs) - len(left), len(jobs))
         if not new:
-            _check(left, server)
+            threads = _check(left, server)
+        at_once = launchers.jobs_at_once(name, launcher, threads)
+        server.room = launchers.room_of(name, launcher, at_once)
+        if name == "joblib" and at_once * threads > cores():
+            log.warning(
+                "hydra.launcher.n_jobs=%d: jobs compute with up to %d threads each, and there are %d cores: "
+                "they will wait for one another",
+                at_once,
+                threads,
+                cores(),
+            )
         _run(asked, sweep, left, overrides, server, name, at_once)
 
 
@@ -97,8 +104,11 @@ def _begun(asked: compose.Request, jobs: Sequence[Job]) -> Path | None:
     return asked.folder.resolve()
 
 
-def _check(jobs: Sequence[Job], server: Server) -> None:
+def _check(jobs: Sequence[Job], server: Server) -> int:
     """See to it that every job can run, and that the server has their data in memory; says what data they are.
+
+    Returns:
+        The most threads that one of them computes with.
 
     Raises:
         ValueError: one cannot run.
@@ -118,6 +128,7 @@ def _check(jobs: Sequence[Job], server: Server) -> None:
             raise ValueError(found["problem"])
     for line in dict.fromkeys(found["data"] for found in checked):
         log.info("%s", line)
+    return max(found["threads"] for found in checked)
 
 
 def _run(

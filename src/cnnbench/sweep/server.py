@@ -3,8 +3,8 @@
 `python -m cnnbench.sweep.server SOCKET` answers on a Unix socket, a line of JSON each way. The first line of a
 connection says what it is for:
 
-- `{"check": [CONFIG, …], "argv": …}`: whether the configs can run; the answer has for each what its `data` are, or a
-  `problem`. The data they name are in memory from then on.
+- `{"check": [CONFIG, …], "argv": …}`: whether the configs can run; the answer has for each what its `data` are and how many
+  `threads` compute it, or a `problem`. The data they name are in memory from then on.
 - `{"threads": N, "cores": N, "argv": …}`: a process for jobs, forked from this one, which takes over the connection. It
   says `{"pid": N}`, then answers each `{"folder", "config", "overrides", "resume"}` with `{"state", "message"}`.
   However it ends, the last line is `{"exit": STATUS}`, as `os.waitpid` has it.
@@ -85,7 +85,6 @@ class Server:
 
         self.listener = listener
         self.children: dict[int, socket.socket] = {}
-        self.threads = torch.get_num_threads()
         # A pool of threads does not survive a fork: the jobs get theirs once they are processes of their own.
         torch.set_num_threads(1)
         logging.getLogger("cnnbench").propagate = False
@@ -119,11 +118,9 @@ class Server:
         request = json.loads(stream.readline())
         if "check" in request:
             with connection:
-                _send(stream, {"checked": [_checked(config) for config in request["check"]]})
+                _send(stream, {"checked": [_check(config) for config in request["check"]]})
             return
         server = os.getpid()
-        request["alone"] = request["threads"] is None
-        request["threads"] = request["threads"] or self.threads
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
@@ -163,12 +160,14 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
 
-def _checked(config: dict[str, Any]) -> dict[str, str]:
+def _check(plain: dict[str, Any]) -> dict[str, Any]:
     from cnnbench.config import from_dict
-    from cnnbench.parts import build_parts
+    from cnnbench.parts import build_parts, threads_of
 
     try:
-        return {"data": build_parts(from_dict(config), shapes_only=True).dataset.described()}
+        config = from_dict(plain)
+        parts = build_parts(config, shapes_only=True)
+        return {"data": parts.dataset.described(), "threads": threads_of(config, parts.complexity)}
     except (ValueError, OSError) as error:
         return {"problem": str(error)}
 
@@ -185,15 +184,13 @@ def _begin_jobs(connection: socket.socket, stream: BufferedRWPair, request: dict
 
 def _do_jobs(stream: BufferedRWPair, request: dict[str, Any], server: int) -> None:
     end_with(server)
-    import torch
-
-    from cnnbench.processors import cores, limit_cores
+    from cnnbench.processors import cores, limit_cores, limit_threads
     from cnnbench.record import draw_in_turn
 
     draw = draw_in_turn
-    if request.get("alone") and CAN_FORK and cores() > 1:
+    if request["cores"] is None and CAN_FORK and cores() > 1:  # nobody else needs them
         draw = Painters(PICTURES, end_with).draw
-    torch.set_num_threads(request["threads"])
+    limit_threads(request["threads"])
     limit_cores(request["cores"])
     sys.argv = request["argv"]  # what the record of a run calls its command
     logging.getLogger("cnnbench").setLevel(logging.INFO)

@@ -26,7 +26,6 @@ from cnnbench.whole_files import InUse
 LOOKS = 0.2  # seconds between two looks at a job's time and at whether the sweep is to stop
 DUMPS = 0.5  # seconds for a hanging job to write down where it hangs
 GRACE = 30.0  # seconds for an interrupted job to save itself
-SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class Lost(Exception):
@@ -35,10 +34,10 @@ class Lost(Exception):
 
 @dataclass(frozen=True)
 class Room:
-    """What a job process may use of the machine; None leaves torch and the loaders their own choice.
+    """What a job process may use of the machine; None is all of it.
 
     Attributes:
-        threads: of torch and of BLAS.
+        threads: the most that a run computes with.
         cores: how many processors its loaders count on.
     """
 
@@ -76,9 +75,8 @@ class Server:
         remove_abandoned(Path(where))
         self._folder = tempfile.mkdtemp(prefix=PREFIX, dir=where)
         self.address = str(Path(self._folder) / "server")
-        one = SINGLE_THREADED if self.room.threads == 1 else {}
         # torch counts GPUs without starting CUDA, which would not survive the fork; OpenBLAS keeps no threads.
-        environment = os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "OPENBLAS_NUM_THREADS": "1", **one}
+        environment = os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", MODULE, self.address],
             stdin=subprocess.PIPE,
@@ -86,8 +84,8 @@ class Server:
             process_group=0,  # Ctrl-C on the terminal reaches the jobs once, through their supervisor
         )
 
-    def check(self, configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-        """What the `data` of each config are, or the `problem` for which it cannot run.
+    def check(self, configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """What the `data` of each config are and how many `threads` compute it, or the `problem` for which it cannot run.
 
         Raises:
             Lost: the server ended meanwhile.

@@ -35,7 +35,7 @@ class Worker:
     def __init__(self, *, one_thread: bool) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, os.getpid(), one_thread), name="cnnbench trial")
+        self.process = context.Process(target=_serve, args=(theirs, os.getpid()), name="cnnbench trial")
         with _born_deaf(), _environment(ONE_THREAD if one_thread else {}):
             self.process.start()
         theirs.close()
@@ -88,15 +88,11 @@ def dismiss(workers: list[Worker]) -> None:
             worker.pipe.close()
 
 
-def _serve(pipe: connection.Connection, parent: int, one_thread: bool) -> None:
+def _serve(pipe: connection.Connection, parent: int) -> None:
     """What the process does: a run for each request, until it is stopped."""
     interruption.listen()
     threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     try:
-        import torch
-
-        if one_thread:
-            torch.set_num_threads(1)
         while True:
             pipe.send(_run(pipe, *pipe.recv()))
     except (Terminated, EOFError, OSError):
