@@ -44,7 +44,7 @@ def made(path, *overrides):
 @pytest.fixture(scope="module")
 def server():
     with Server() as shared:
-        assert "data" in shared.check([jobs_of(*QUICK)[0].config])[0]
+        assert shared.check([jobs_of(*QUICK)[0].config])[0]["threads"] == 1
         yield shared
 
 
