@@ -119,7 +119,7 @@ def test_the_result_of_another_config_is_no_result_and_is_set_aside(tmp_path):
     (job,) = sweep.jobs
     run = sweep.path / "0"
     run.mkdir()
-    RunFolder(run).start(job.config, job.overrides, {})
+    RunFolder(run).start(job.config, job.overrides)
     RunFolder(run).write_summary({})
     RunFolder(run).set_status(FINISHED)
     assert sweep.finished(job)
@@ -343,7 +343,7 @@ def test_jobs_need_no_file_once_the_server_has_checked_them(supervising, server,
     asked = ["data=mnist", f"data.root={root}", "data.download=false", *QUICK]
     sweep = made(tmp_path / "sweep", *asked, "seed=0,1")
     checked = server.check([job.config for job in sweep.jobs])
-    assert [found["data"].partition(":")[0] for found in checked] == ["digits", "digits"]
+    assert [found["data"].partition(":")[0] for found in checked] == ["mnist", "mnist"]
     root.unlink()
     supervisor = supervising(sweep, server)
     assert [supervisor.run(job) for job in sweep.jobs] == [FINISHED, FINISHED]
@@ -372,7 +372,7 @@ def test_progress_counts_and_knows_the_best_so_far(tmp_path, capsys):
     for job, accuracy in zip(sweep.jobs[1:3], (0.5, 0.75), strict=True):
         (sweep.path / job.name).mkdir()
         run = RunFolder(sweep.path / job.name)
-        run.start(job.config, job.overrides, {})
+        run.start(job.config, job.overrides)
         progress.look(at_once=True)
         write_csv(run.metrics_file, [{"epoch": 1, "val/accuracy": accuracy}, {"epoch": 2, "val/accuracy": 0.1}])
         run.write_summary({"best_epoch": 1, "test/accuracy": 0.9})
