@@ -3,8 +3,8 @@
 `python -m cnnbench.sweep.server SOCKET` answers on a Unix socket, a line of JSON each way. The first line of a
 connection says what it is for:
 
-- `{"check": [CONFIG, …], "argv": …}`: whether the configs can run; the answer has for each what its `data` are and how many
-  `threads` compute it, or a `problem`. The data they name are in memory from then on.
+- `{"check": [CONFIG, …], "argv": …}`: whether the configs can run; the answer has for each its `data` and its number of
+  `threads`, or a `problem`. The data they name are in memory from then on.
 - `{"threads": N, "cores": N, "argv": …}`: a process for jobs, forked from this one, which takes over the connection. It
   says `{"pid": N}`, then answers each `{"folder", "config", "overrides", "resume"}` with `{"state", "message"}`.
   However it ends, the last line is `{"exit": STATUS}`, as `os.waitpid` has it.

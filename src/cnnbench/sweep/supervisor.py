@@ -85,7 +85,7 @@ class Server:
         )
 
     def check(self, configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """What the `data` of each config are and how many `threads` compute it, or the `problem` for which it cannot run.
+        """What the `data` of each config are and its number of `threads`, or the `problem` for which it cannot run.
 
         Raises:
             Lost: the server ended meanwhile.
