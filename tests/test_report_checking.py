@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from cnnbench import registry, results
+from cnnbench.cli.report import show_study
+from cnnbench.cli.tables import show_run
 from cnnbench.report.study import read_study
 from cnnbench.report.tables import run_rows
 from cnnbench.report.writing import write_report
-from cnnbench.results import RunFolder
 from run_builders import write_run
 from run_copies import trained_pair
 
@@ -155,16 +156,36 @@ def test_a_reconstruction_is_checked_by_its_losses(tmp_path):
     assert "contradicts reconstruction.npz, by which test/loss is 0.25" in study.runs[1].message
 
 
-def test_a_metric_that_a_run_does_not_have_yet_follows_from_its_predictions(tmp_path):
-    write_run(tmp_path / "runs/0", 0, 900)
+@pytest.fixture
+def error_rate():
+    """A metric of one's own, registered for a test."""
 
-    @registry.register("metric", "wrong_share")
-    def wrong_share(confusion: np.ndarray) -> float:
+    @registry.register("metric", "error_rate", title="errors", percent=True, digits=1, higher_is_better=False)
+    def error_rate(confusion: np.ndarray) -> float:
         return 1 - float(np.trace(confusion) / confusion.sum())
 
-    try:
-        (run,) = read_study([tmp_path]).runs
-        assert run.summary["test/wrong_share"] == pytest.approx(0.1)
-        assert "test/wrong_share" not in RunFolder(run.path).summary()
-    finally:
-        del registry._builders["metric"]["wrong_share"]
+    yield
+    del registry._builders["metric"]["error_rate"], registry._facts["metric", "error_rate"]
+
+
+def test_a_metric_of_ones_own_is_in_every_table(error_rate, tmp_path, capsys):
+    for seed, right in enumerate((900, 880, 875)):
+        run = write_run(tmp_path / f"runs/{seed}", seed, right)
+    change(run.path / "summary.json")
+    summary = {key: value for key, value in run.summary().items() if key != "test/error_rate"}
+    run.write_summary(summary)  # made before there was this metric
+    write_report([tmp_path / "runs"], tmp_path / "out", latex=True)
+    texts = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
+    assert "error_rate_mean,error_rate_std,error_rate_low,error_rate_high" in texts["groups.csv"]
+    assert texts["results.csv"].count(",0.125,") == 1
+    assert "| 11.5 ± 1.3 | [8.2, 14.8] |" in texts["report.md"]
+    assert "errors \\%" in texts["report.tex"]
+    html = " ".join(texts["report.html"].split())
+    assert html.count('<b>errors</b> <span class="unit">%</span>') == 2, "of groups, and of runs"
+    assert 'data-kind="number"><button class="sort" type="button"><b>errors</b>' in html, "the lowest first"
+    for shown in ("11.5 ± 1.3", "12.5"):
+        assert shown in html
+    show_run(summary | {"test/error_rate": 0.125})
+    assert "12.5%" in next(line for line in capsys.readouterr().out.splitlines() if "test errors" in line)
+    show_study(read_study([tmp_path / "runs"]))
+    assert "errors %" in capsys.readouterr().out

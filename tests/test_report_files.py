@@ -181,7 +181,7 @@ def test_the_files_of_a_report_are_all_new_or_all_old(sweep, tmp_path, monkeypat
         (["sweep", "--target", "98"], "accepted is an accuracy above 0 and up to 1"),
         (["sweep", "other"], "different test sets"),
         (["sweep", "--out", "sweep/sweep.yaml"], "(File exists): name another folder by --out DIR"),
-        ([], "Missing argument 'DIR...'"),
+        ([], "Missing argument 'DIR"),
     ],
     ids=str,
 )

@@ -23,10 +23,14 @@ from omegaconf.errors import OmegaConfBaseException
 T = TypeVar("T", bound=Callable[..., Any])
 
 _builders: dict[str, dict[str, Callable[..., Any]]] = {}
+_facts: dict[tuple[str, str], dict[str, Any]] = {}
 
 
-def register(kind: str, name: str) -> Callable[[T], T]:
+def register(kind: str, name: str, **facts: Any) -> Callable[[T], T]:
     """Give a class or function its name in a config; the part itself is returned unchanged.
+
+    Args:
+        facts: what else there is to say of the part, such as how a metric is shown in tables.
 
     Raises:
         ValueError: the kind already has another part of that name.
@@ -37,6 +41,7 @@ def register(kind: str, name: str) -> Callable[[T], T]:
         if name in parts:
             raise ValueError(f"{kind} {name!r} is registered twice: {parts[name]!r} and {builder!r}")
         parts[name] = builder
+        _facts[kind, name] = facts
         return builder
 
     return add
@@ -51,6 +56,11 @@ def discover(package: ModuleType) -> None:
 def names(kind: str) -> list[str]:
     """The registered names of one kind, sorted."""
     return sorted(_builders.get(kind, {}))
+
+
+def facts(kind: str, name: str) -> dict[str, Any]:
+    """What a part was registered with besides its name."""
+    return _facts.get((kind, name), {})
 
 
 def get(kind: str, name: str) -> Callable[..., Any]:

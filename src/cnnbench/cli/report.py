@@ -17,7 +17,7 @@ LESS_NEEDED = (
     "field",
     "depth",
     "F1 macro",
-    "F1 [95 %]",
+    "F1 macro [95 %]",
     "images/s",
     "seconds",
     "published F1",

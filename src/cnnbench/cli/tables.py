@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cnnbench.metrics import shown_metrics
 from cnnbench.results import FINISHED
 from cnnbench.text import for_table, printable
 
@@ -25,8 +26,11 @@ def show_run(summary: Mapping[str, Any]) -> None:
     table.add_column("result")
     table.add_column("value", justify="right")
     values = {
-        "test accuracy": _shown(known, "test/accuracy", ".2%"),
-        "test F1 macro": _shown(known, "test/f1_macro", ".4f"),
+        **{
+            f"test {metric.title}": metric.text(known[key]) if key in known else "unknown"
+            for metric in shown_metrics()
+            if (key := f"test/{metric.name}") in summary  # a network without classes has none
+        },
         "test loss": _shown(known, "test/loss", ".4f"),
         "test images": _shown(known, "test_images", ","),
         "parameters": _shown(known, "parameters", ","),
@@ -36,8 +40,6 @@ def show_run(summary: Mapping[str, Any]) -> None:
         "speed": f"{_shown(known, 'images_per_second', ',.0f')} images/s",
         "device": _shown(known, "device"),
     }
-    if "test/accuracy" not in summary:  # it has no classes
-        del values["test accuracy"], values["test F1 macro"]
     if "test/loss" not in summary:  # a trial of a search: it has not been tested
         del values["test loss"], values["test images"]
     for name, value in values.items():

@@ -5,11 +5,54 @@ A score over nothing (precision of a class never predicted, recall of an absent 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from cnnbench import registry
 from cnnbench.registry import register
+
+FIRST = ("accuracy", "f1_macro")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a metric stands in tables; what `register` is given besides its name.
+
+    Attributes:
+        title: its words; a metric that gives none has its name.
+        percent: whether it is shown times 100.
+        digits: behind the point.
+        share: whether it lies between 0 and 1, which its intervals then do not leave.
+        higher_is_better: which end a table sorts first.
+    """
+
+    name: str
+    title: str
+    percent: bool = False
+    digits: int = 4
+    share: bool = False
+    higher_is_better: bool = True
+
+    @property
+    def factor(self) -> int:
+        """What a value is multiplied with where it is shown."""
+        return 100 if self.percent else 1
+
+    def text(self, value: float) -> str:
+        """A value as it is shown, such as `98.79%`."""
+        return f"{value:.{self.digits}{'%' if self.percent else 'f'}}"
+
+    @property
+    def heading(self) -> str:
+        """Of its column."""
+        return f"{self.title} %" if self.percent else self.title
+
+
+def shown_metrics() -> list[Shown]:
+    """Every registered metric as tables show it: accuracy and F1 first."""
+    names = sorted(registry.names("metric"), key=lambda name: (name not in FIRST, name))
+    return [Shown(name, **{"title": name.replace("_", " "), **registry.facts("metric", name)}) for name in names]
 
 
 def scores(confusion: np.ndarray) -> dict[str, float]:
@@ -17,13 +60,13 @@ def scores(confusion: np.ndarray) -> dict[str, float]:
     return {name: registry.build("metric", name, confusion=confusion) for name in registry.names("metric")}
 
 
-@register("metric", "accuracy")
+@register("metric", "accuracy", title="accuracy", percent=True, digits=2, share=True)
 def accuracy(confusion: np.ndarray) -> float:
     """The share of images whose class was predicted."""
     return float(_ratio(confusion.trace(), confusion.sum()))
 
 
-@register("metric", "f1_macro")
+@register("metric", "f1_macro", title="F1 macro", share=True)
 def f1_macro(confusion: np.ndarray) -> float:
     """The mean of the classes' F1 scores, over the classes that are among the labels or the predictions.
 

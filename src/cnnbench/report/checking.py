@@ -116,11 +116,8 @@ def _check_classes(path: Path, summary: dict[str, Any]) -> str:
         images = int(confusion.sum())
     else:
         labels, predictions = arrays["labels"].astype(np.int64), arrays["predictions"].astype(np.int64)
-        images, classes = (
-            len(labels),
-            int(arrays["num_classes"] if "num_classes" in arrays else arrays["probabilities"].shape[-1]),
-        )
-        confusion = confusion_of(labels, predictions, classes)
+        images, columns = len(labels), arrays["probabilities"].shape[-1]
+        confusion = confusion_of(labels, predictions, int(arrays.get("num_classes", np.array(columns))))
         hashed = hashlib.sha256(labels.tobytes()).hexdigest()
         if summary["test_labels_sha256"] != hashed:
             _contradiction(path, "test_labels_sha256", hashed, source)
@@ -152,14 +149,12 @@ def _check_per_class(path: Path, confusion: Any, names: Sequence[str] | None) ->
         return
     rows, expected = results.read_csv(file), per_class(confusion, names)
     try:
-        written = [(row["class"], *(float(row[key]) for key in SCORES)) for row in rows]
+        written = np.array([[float(row[key]) for key in SCORES] for row in rows]).reshape(len(rows), len(SCORES))
     except (KeyError, ValueError):
         raise ValueError(f"{file} is damaged: it has not the scores of each class") from None
-    for row, one in zip(expected, written, strict=False):
-        if row["class"] != one[0] or not np.allclose([*row.values()][1:], one[1:], rtol=0, atol=EXACT):  # type: ignore[arg-type]
-            raise ValueError(f"{file} has other scores of class {row['class']!r} than follow from the predictions")
-    if len(written) != len(expected):
-        raise ValueError(f"{file} has {len(written)} classes, and the confusion matrix {len(expected)}")
+    followed = np.array([[row[key] for key in SCORES] for row in expected], dtype=float)
+    if [row.get("class") for row in rows] != [*names] or not np.allclose(written, followed, rtol=0, atol=EXACT):
+        raise ValueError(f"{file} has other classes or scores than follow from the predictions")
 
 
 def _check_probabilities(path: Path, summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cnnbench.metrics import shown_metrics
 from cnnbench.report.checking import is_number
 from cnnbench.report.runs import DAMAGED, Run, names_of
 from cnnbench.report.statistics import Estimate, estimate
@@ -25,7 +26,8 @@ class Group:
     Attributes:
         label: what sets the group apart from the others, such as `model=lenet5 model.width=2`.
         settings: every key that differs between groups, with this group's value; None where it has none.
-        accuracy, f1_macro, loss, seconds, images_per_second: by seed; the first two empty where there are no classes.
+        scores: by metric, by seed; empty where there are no classes.
+        loss, seconds, images_per_second: by seed.
         epochs_to_target: by seed, the first epoch that reached the target; None where none did. Empty without a target.
         target_metric: what had to reach it: val/accuracy, or train/accuracy where there is no validation split.
         reference: published accuracy and f1_macro, where an experiment gives them.
@@ -38,8 +40,7 @@ class Group:
     macs: int | None = None
     receptive_field: int | None = None
     depth: int | None = None
-    accuracy: dict[int, float] = field(default_factory=dict)
-    f1_macro: dict[int, float] = field(default_factory=dict)
+    scores: dict[str, dict[int, float]] = field(default_factory=dict)
     loss: dict[int, float] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
     images_per_second: dict[int, float] = field(default_factory=dict)
@@ -58,14 +59,18 @@ class Group:
         return sorted(run.seed for run in self.runs if run.seed is not None)
 
     @property
-    def accuracy_estimate(self) -> Estimate | None:
-        """Mean accuracy; None without classes."""
-        return estimated(self.accuracy)
+    def accuracy(self) -> dict[int, float]:
+        """By seed; empty without classes."""
+        return self.scores.get("accuracy", {})
 
     @property
-    def f1_estimate(self) -> Estimate | None:
-        """Mean macro F1; None without classes."""
-        return estimated(self.f1_macro)
+    def accuracy_estimate(self) -> Estimate | None:
+        """Mean accuracy; None without classes."""
+        return self.estimate_of("accuracy")
+
+    def estimate_of(self, metric: str) -> Estimate | None:
+        """The mean of a metric; None without classes."""
+        return estimated(self.scores.get(metric, {}))
 
     @property
     def reached(self) -> int:
@@ -236,8 +241,7 @@ def _fill(group: Group, target: float | None) -> list[str]:
                 f"{group.label}: its runs do not agree on {key} ({', '.join(map(str, dict.fromkeys(values)))})."
             )
     named = {
-        "test/accuracy": group.accuracy,
-        "test/f1_macro": group.f1_macro,
+        **{f"test/{metric.name}": group.scores.setdefault(metric.name, {}) for metric in shown_metrics()},
         "test/loss": group.loss,
         "train_seconds": group.seconds,
         "images_per_second": group.images_per_second,
@@ -245,7 +249,7 @@ def _fill(group: Group, target: float | None) -> list[str]:
     for run in group.runs:
         assert run.seed is not None
         for key, figures in named.items():
-            if run.summary.get(key) is not None:
+            if run.summary.get(key) is not None and is_number(run.summary[key]):
                 figures[run.seed] = run.summary[key]
     if target is not None:
         notes += _find_target(group, target)

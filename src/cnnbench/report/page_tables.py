@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from cnnbench.metrics import Shown, shown_metrics
 from cnnbench.report.comparing import Comparison, p_text
 from cnnbench.report.groups import Group, flat, shown
 from cnnbench.report.runs import Run
@@ -95,7 +96,7 @@ def groups_table(study: Study) -> Table:
         Column("accuracy", "%", high_first=True),
         *([Column("difference", "points", high_first=True), Column("verdict", number=False)] if against else []),
         Column("n", "seeds", high_first=True),
-        Column("F1", "macro", high_first=True),
+        *_score_columns(),
         *([Column("published", "%, F1", high_first=True)] if published else []),
         *([Column("target", f"epochs to {study.target:.4g}")] if study.target is not None else []),
         Column("parameters"),
@@ -114,7 +115,7 @@ def groups_table(study: Study) -> Table:
             _estimate(group.accuracy_estimate, 100, 2),
             *(_compared(comparison, verdict) if against else []),
             Cell(str(group.n), sort=group.n),
-            _estimate(group.f1_estimate, 1, 4),
+            *(_estimate(group.estimate_of(m.name), m.factor, m.digits, share=m.share) for m in _further()),
             *([_published(group)] if published else []),
             *([_target(group)] if study.target is not None else []),
             *(_number(getattr(group, key), ",d") for key in ("parameters", "macs", "receptive_field", "depth")),
@@ -125,10 +126,19 @@ def groups_table(study: Study) -> Table:
     return Table("groups-table", "Groups", "Verdict", columns, rows)
 
 
-def _estimate(estimate: Estimate | None, factor: float, digits: int) -> Cell:
+def _further() -> list[Shown]:
+    """The metrics besides accuracy."""
+    return [metric for metric in shown_metrics() if metric.name != "accuracy"]
+
+
+def _score_columns() -> list[Column]:
+    return [Column(m.title, "%" if m.percent else "", high_first=m.higher_is_better) for m in _further()]
+
+
+def _estimate(estimate: Estimate | None, factor: float, digits: int, *, share: bool = True) -> Cell:
     if estimate is None:
         return Cell("–")
-    return Cell(spread(estimate, factor, digits), interval(estimate, factor, digits), estimate.mean)
+    return Cell(spread(estimate, factor, digits), interval(estimate, factor, digits, share=share), estimate.mean)
 
 
 def _published(group: Group) -> Cell:
@@ -179,7 +189,7 @@ def runs_table(study: Study) -> tuple[Table, list[Environment], list[tuple[str, 
         Column("seed"),
         Column("state", number=False),
         Column("accuracy", "%", high_first=True),
-        Column("F1", "macro", high_first=True),
+        *_score_columns(),
         Column("loss"),
         Column("best", "epoch"),
         Column("training", "s"),
@@ -218,7 +228,7 @@ def _run_cells(run: Run) -> list[Cell]:
         _number(run.seed, "d"),
         Cell(legible(run.state, 40), uncounted, run.state, pill),
         _number(summary.get("test/accuracy"), ".2f", 100),
-        _number(summary.get("test/f1_macro"), ".4f"),
+        *(_number(summary.get(f"test/{m.name}"), f".{m.digits}f", m.factor) for m in _further()),
         _number(summary.get("test/loss"), ".4g"),
         _number(summary.get("best_epoch"), "g"),
         _number(summary.get("train_seconds"), ",.1f"),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cnnbench.metrics import shown_metrics
 from cnnbench.report.comparing import FIXED_BEFOREHAND, PAIRED, Comparison, p_text
 from cnnbench.report.groups import Group, shown, shown_key
 from cnnbench.report.statistics import Estimate
@@ -55,10 +56,7 @@ def headline(study: Study) -> Table:
     columns: dict[str, list[str]] = {
         "group": [group.label for group in study.groups],
         "n": [str(group.n) for group in study.groups],
-        "accuracy %": [spread(group.accuracy_estimate, 100, 2) for group in study.groups],
-        f"accuracy {INTERVAL}": [interval(group.accuracy_estimate, 100, 2) for group in study.groups],
-        "F1 macro": [spread(group.f1_estimate, 1, 4) for group in study.groups],
-        f"F1 {INTERVAL}": [interval(group.f1_estimate, 1, 4) for group in study.groups],
+        **_score_columns(study),
         "loss": [average(group.loss, ".4f") if not group.accuracy else "" for group in study.groups],
         "parameters": [_whole(group.parameters) for group in study.groups],
         "MACs": [_whole(group.macs) for group in study.groups],
@@ -72,6 +70,16 @@ def headline(study: Study) -> Table:
     }
     kept = {name: cells for name, cells in columns.items() if any(cells) or name == "group"}
     return Table(list(kept), [list(row) for row in zip(*kept.values(), strict=True)])
+
+
+def _score_columns(study: Study) -> dict[str, list[str]]:
+    columns = {}
+    for metric in shown_metrics():
+        figures = [group.estimate_of(metric.name) for group in study.groups]
+        of = metric.factor, metric.digits
+        columns[metric.heading] = [spread(one, *of) for one in figures]
+        columns[f"{metric.title} {INTERVAL}"] = [interval(one, *of, share=metric.share) for one in figures]
+    return columns
 
 
 def comparisons(study: Study) -> Table:
@@ -193,8 +201,9 @@ def _group_row(group: Group, study: Study, comparison: Comparison | None) -> dic
         "receptive_field": group.receptive_field,
         "depth": group.depth,
     }
-    for name, values in (("accuracy", group.accuracy_estimate), ("f1_macro", group.f1_estimate)):
-        low, high = values.share_bounds if values else (None, None)
+    for metric in shown_metrics():
+        name, values = metric.name, group.estimate_of(metric.name)
+        low, high = bounds(values, share=metric.share)
         row |= {f"{name}_mean": values.mean if values else None, f"{name}_std": values.std if values else None}
         row |= {f"{name}_low": low, f"{name}_high": high}
     for name, figures in (
@@ -231,9 +240,16 @@ def spread(values: Estimate | None, factor: float, digits: int) -> str:
     return f"{values.mean * factor:.{digits}f}{std}"
 
 
-def interval(values: Estimate | None, factor: float, digits: int) -> str:
-    """Such as `[98.63, 98.94]`, never beyond what a share can be."""
-    low, high = values.share_bounds if values else (None, None)
+def bounds(values: Estimate | None, *, share: bool) -> tuple[float, float] | tuple[None, None]:
+    """The interval of a mean; that of a share never goes beyond what a share can be."""
+    if values is None or values.low is None or values.high is None:
+        return None, None
+    return values.share_bounds if share else (values.low, values.high)
+
+
+def interval(values: Estimate | None, factor: float, digits: int, *, share: bool = True) -> str:
+    """Such as `[98.63, 98.94]`."""
+    low, high = bounds(values, share=share)
     if low is None or high is None:
         return ""
     return f"[{low * factor:.{digits}f}, {high * factor:.{digits}f}]"
