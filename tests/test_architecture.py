@@ -14,7 +14,7 @@ BASE = {"registry", "reproducibility", "results", "text", "regular_files", "plai
 BASE |= {"written_files", "whole_files", "interruption"}
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
-    "__main__": {"cli"},
+    "__main__": {"cli", "interruption"},
     "registry": set(),
     "reproducibility": {"__init__"},
     "text": set(),
@@ -39,9 +39,10 @@ ALLOWED: dict[str, set[str]] = {
     "record": BASE | {"data", "metrics", "training", "report"},
     "parts": BASE | {"processors", "config", "data", "models", "training", "trackers", "analysis"},
     "resume": {"config", "key_types", "registry", "training"},
+    "lifetime": BASE | {"config", "exhaustion", "training"},
     "exhaustion": {"config", "results"},
     "loaded": BASE | {"config", "data", "processors"},
-    "job": BASE | {"config", "data", "training", "trackers", "parts", "record", "resume", "exhaustion"},
+    "job": BASE | {"config", "data", "training", "trackers", "parts", "record", "resume", "lifetime"},
     "tuning": BASE | {"config", "data", "training", "job", "registry", "typed", "interruption", "whole_files"},
     "trained": BASE | {"loaded", "config", "data", "training", "parts"},
     "evaluation": BASE | {"config", "data", "training", "record", "parts", "trained"},
@@ -63,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": BASE
     | {"__init__", "config", "data", "models", "metrics", "training", "analysis", "report"}
     | {"loaded", "parts", "job", "evaluation", "prediction", "resume", "tuning", "typed", "sweep", "processors"}
-    | {"key_types"},
+    | {"key_types", "lifetime"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

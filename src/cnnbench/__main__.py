@@ -1,6 +1,17 @@
 """`python -m cnnbench` is the same as the console script `cnnbench`."""
 
-from cnnbench.cli import main
+from typing import NoReturn
+
+from cnnbench import interruption
+
+
+def main() -> NoReturn:
+    """Run the command line; what it imports takes a moment, in which Ctrl-C leaves no traceback."""
+    interruption.quit_at_once()
+    from cnnbench.cli import main as command
+
+    command()
+
 
 if __name__ == "__main__":
     main()

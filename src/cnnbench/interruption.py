@@ -1,5 +1,6 @@
-"""Ctrl-C, SIGTERM and SIGUSR1: finish what is under way, keep it, then end.
+"""Ctrl-C, SIGTERM, SIGHUP and SIGUSR1: finish what is under way, keep it, then end.
 
+SIGHUP, which a terminal sends when it is closed, is as SIGTERM, unless it was ignored from the beginning, as by nohup.
 Where nothing is worth keeping, SIGINT and SIGTERM raise at once. Within `deferred` they are only noted: training asks
 `requested` after every step, saves, and calls `check`, which raises. A second SIGINT raises at once everywhere.
 SIGUSR1 asks for a checkpoint, and training goes on.
@@ -9,14 +10,15 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 SAVE = getattr(signal, "SIGUSR1", None)  # not on Windows
+STOPS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class Terminated(BaseException):
-    """The process was asked to end by SIGTERM."""
+    """The process was asked to end by SIGTERM or SIGHUP."""
 
 
 class _State:
@@ -36,10 +38,23 @@ def listen() -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     _state.stop, _state.interrupts, _state.save = None, 0, False
-    signal.signal(signal.SIGINT, _on_stop)
-    signal.signal(signal.SIGTERM, _on_stop)
+    for number in STOPS:
+        if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _on_stop)
     if SAVE is not None:
         signal.signal(SAVE, _on_save)
+
+
+def quit_at_once() -> None:
+    """From here on, Ctrl-C ends the process at once and without words: nothing has begun, or all is over."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
+
+
+def leave_to_others() -> None:
+    """Ignore from here on what may be sent to a whole group of processes: another one sees to it."""
+    for number in (*STOPS, *([] if SAVE is None else [SAVE])):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
@@ -67,7 +82,7 @@ def check() -> None:
     """End now, if that was asked for.
 
     Raises:
-        KeyboardInterrupt, Terminated: by SIGINT, by SIGTERM.
+        KeyboardInterrupt, Terminated: by SIGINT, by another signal.
     """
     if _state.stop is not None:
         number, _state.stop = _state.stop, None
@@ -81,16 +96,17 @@ def _on_stop(number: int, _: FrameType | None) -> None:
         os._exit(128 + signal.SIGINT)  # something holds on to the exception of the second
     if not _state.deferring or _state.interrupts == 2:
         check()
-    # Written without Python's streams: the handler may run while one of them is being used.
-    os.write(2, f"{_name(number)}: finishing this step and saving it; Ctrl-C again quits at once\n".encode())
+    _tell(f"{signal.Signals(number).name}: finishing this step and saving it; Ctrl-C again quits at once")
 
 
 def _on_save(_: int, __: FrameType | None) -> None:
     if _state.deferring:
         _state.save = True
     else:
-        os.write(2, b"SIGUSR1: nothing is being trained, so there is nothing to save\n")
+        _tell("SIGUSR1: nothing is being trained, so there is nothing to save")
 
 
-def _name(number: int) -> str:
-    return signal.Signals(number).name
+def _tell(text: str) -> None:
+    """Written without Python's streams: the handler may run while one of them is being used."""
+    with suppress(OSError):  # the terminal may have been closed
+        os.write(2, f"{text}\n".encode())

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from cnnbench import interruption
 from cnnbench.config import Config, to_dict
 from cnnbench.data import Dataset, balanced_weights
 from cnnbench.data.polarity import SAMPLE, polarity_of
-from cnnbench.exhaustion import explained
+from cnnbench.lifetime import lifetime
 from cnnbench.parts import Parts, augmentation_of, batches_of, build_parts, load_dataset, threads_of
 from cnnbench.record import (
     Picture,
@@ -28,13 +28,12 @@ from cnnbench.record import (
     record_skipped,
 )
 from cnnbench.reproducibility import environment, set_deterministic
-from cnnbench.results import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder, go_on, read_threads, write_json
+from cnnbench.results import RunFolder, read_threads, write_json
 from cnnbench.resume import fingerprint
-from cnnbench.text import printable_lines
 from cnnbench.trackers import Trackers, trackers
 from cnnbench.training.loop import Evaluation
 from cnnbench.training.tasks import task_of
-from cnnbench.training.trainer import Outcome, Pruned, fit
+from cnnbench.training.trainer import Outcome, fit
 from cnnbench.whole_files import InUse
 
 log = logging.getLogger("cnnbench")
@@ -65,21 +64,20 @@ def run_job(
 
     Raises:
         InUse: another process works in the folder, or has put a run there.
+        CannotGoOn: a run cannot go on as it was asked to; nothing has been written.
         Exception: whatever stopped the run; `status.json` and `train.log` say it too.
     """
     run = RunFolder(path)
-    notes: list[str] = []
     set_deterministic(config.trainer.deterministic)
     with ExitStack() as entered:
         with interruption.deferred():  # a signal between the lock and the status would leave that of an earlier process
             entered.enter_context(run.locked())
             if not resume and (path / "config.yaml").exists():
                 raise InUse(f"{path} holds a run already")
-            entered.enter_context(_logged_to(run.log))
-            entered.enter_context(_status_of(run, config, notes))
-        if resume:
-            run.go_on(to_dict(config), overrides)
-        else:
+            life = entered.enter_context(lifetime(run, config))
+            if not resume:
+                life.begin()
+        if not resume:
             run.start(to_dict(config), overrides)
         parts = build_parts(config)
         # Their number decides the last bits of a result: a run keeps its own, wherever it goes on.
@@ -88,14 +86,24 @@ def run_job(
             write_json(path / "env.json", environment())
         log.info("%s", parts.dataset.described())
         log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
-        record_skipped(run, parts.dataset)
-        kept = trackers(config.logger.options, run.path, to_dict(config), resume=resume, problems=notes)
-        with kept as logger:
-            outcome = train_parts(config, run, parts, resume=resume, test=test, on_epoch=on_epoch, logger=logger)
-            summary = _summary(config, parts, outcome)
-            draw(_record(config, run, parts, outcome))
-            run.write_summary(summary)
-            logger.finish(summary)
+        logger = Trackers([])
+
+        def begin() -> Trackers:
+            nonlocal logger
+            if resume:
+                with interruption.deferred():
+                    life.begin()
+                life.go_on(to_dict(config), overrides)
+            record_skipped(run, parts.dataset)
+            kept = trackers(config.logger.options, run.path, to_dict(config), resume=resume, problems=life.notes)
+            logger = entered.enter_context(kept)
+            return logger
+
+        outcome = train_parts(config, run, parts, resume=resume, test=test, on_epoch=on_epoch, begin=begin)
+        summary = _summary(config, parts, outcome)
+        draw(_record(config, run, parts, outcome))
+        run.write_summary(summary)
+        logger.finish(summary)
     return summary
 
 
@@ -117,7 +125,7 @@ def train_parts(
     resume: bool = False,
     test: bool = True,
     on_epoch: OnEpoch | None = None,
-    logger: Trackers | None = None,
+    begin: Callable[[], Trackers] = lambda: Trackers([]),
 ) -> Outcome:
     """Train and test what `build_parts` made, in a run folder that has been started."""
     trainer, dataset = config.trainer, parts.dataset
@@ -139,7 +147,7 @@ def train_parts(
             "data": _data_record(dataset),
             "split": {"train_labels_sha256": _sha256(dataset.train.labels)},
         },
-        logger=logger or Trackers([]),
+        begin=begin,
         precision=trainer.precision,
         compile=trainer.compile,
         label_smoothing=trainer.label_smoothing,
@@ -222,60 +230,3 @@ def _test_set(dataset: Dataset) -> str:
 
 def _sha256(labels: Tensor) -> str:
     return hashlib.sha256(labels.numpy().tobytes()).hexdigest()
-
-
-class _LogFile(logging.FileHandler):
-    """A run's log; on a full disk its lines are lost, which the terminal shows too, and the run decides what else."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Nothing: the error that stops the run is the one to tell."""
-
-
-class _Printable(logging.Formatter):
-    """Names of classes and files may hold what a terminal would obey, and logs are looked at there."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable_lines(super().format(record))
-
-
-@contextmanager
-def _logged_to(path: Path) -> Iterator[None]:
-    handler = _LogFile(path, encoding="utf-8")
-    handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        with suppress(OSError):
-            handler.close()
-
-
-@contextmanager
-def _status_of(run: RunFolder, config: Config, notes: Sequence[str]) -> Iterator[None]:
-    try:
-        yield
-    except Pruned as error:
-        run.set_status(PRUNED, str(error))
-        raise
-    except Exception as error:
-        log.exception("the run failed")
-        told = explained(error, run.path, config)
-        _say(run, FAILED, "; ".join([f"{type(told).__name__}: {told}", *notes]))
-        raise told from error
-    except BaseException as error:
-        begun = (run.path / "config.yaml").exists()
-        error.args = (f"go on with: {go_on('train', run.path)}" if begun else "the same command begins it again",)
-        log.info("interrupted by %s", type(error).__name__)
-        _say(run, INTERRUPTED, f"{type(error).__name__}: {error}")
-        raise
-    with interruption.deferred():  # a signal in the midst would leave it said to be running
-        run.set_status(FINISHED, "; ".join(notes))
-
-
-def _say(run: RunFolder, state: str, message: str) -> None:
-    """Set the status, if that can be done: what stopped the run may stop this too, and is the error to tell."""
-    try:
-        run.set_status(state, message)
-    except OSError as error:
-        log.error("status.json could not say so: %s", error)

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections.abc import Collection
 
 from cnnbench.text import shown_name
@@ -69,14 +70,33 @@ def check_regular(file: str | os.PathLike[str], max_bytes: int) -> int:
 
 def _check_kind(found: os.stat_result, max_bytes: int) -> None:
     if not stat.S_ISREG(found.st_mode):
-        kind = next((words for test, words in _KINDS if test(found.st_mode)), "not a regular file")
-        raise Refused(kind)
+        raise Refused(_kind(found.st_mode))
     if found.st_size > max_bytes:
         raise Refused(f"{found.st_size:,} bytes: accepted are up to {max_bytes:,}")
 
 
-def refuse_links(folder: str | os.PathLike[str], *, except_in: Collection[str] = ()) -> None:
-    """Look for symbolic links below a folder: through one, reading and writing would leave the folder.
+def open_to_append(path: str | os.PathLike[str]) -> int:
+    """A descriptor of a regular file, new or not, that is written to at its end; nothing else is waited for.
+
+    Raises:
+        ValueError: there is something else of that name.
+        OSError: it cannot be opened.
+    """
+    try:
+        if os.path.lexists(path):
+            _check_kind(os.stat(path, follow_symlinks=False), sys.maxsize)
+        flags = (_OPEN_FLAGS & ~os.O_RDONLY) | os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        descriptor = os.open(path, flags, 0o666)
+        _check_kind(os.fstat(descriptor), sys.maxsize)
+    except Refused as error:
+        raise ValueError(f"{shown_name(path)} is {error}") from None
+    return descriptor
+
+
+def refuse_irregular(folder: str | os.PathLike[str], *, except_in: Collection[str] = ()) -> None:
+    """Look below a folder for what is neither a file nor a folder.
+
+    Through a symbolic link, reading and writing would leave the folder; a FIFO would be waited for.
 
     Args:
         except_in: names of folders whose own links are let be, for nothing is read or written there.
@@ -87,9 +107,17 @@ def refuse_links(folder: str | os.PathLike[str], *, except_in: Collection[str] =
     for inside, folders, files in os.walk(os.fspath(folder)):
         for name in sorted((*folders, *files)):
             path = os.path.join(inside, name)
-            if os.path.islink(path):
+            try:
+                mode = os.lstat(path).st_mode
+            except OSError:  # gone meanwhile, such as a temporary file
+                continue
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 raise ValueError(
-                    f"{shown_name(path)} is a symbolic link: a run folder is read and written only as plain files. "
-                    "Put what it leads to in its place"
+                    f"{shown_name(path)} is {_kind(mode)}: a run folder is read and written only as plain files. "
+                    f"{'Put what it leads to in its place' if stat.S_ISLNK(mode) else 'Remove it'}"
                 )
         folders[:] = [name for name in folders if name not in except_in]
+
+
+def _kind(mode: int) -> str:
+    return next((words for test, words in _KINDS if test(mode)), "not a regular file")

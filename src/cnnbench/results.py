@@ -24,7 +24,7 @@ from cnnbench.plain_files import (
 from cnnbench.plain_files import read_csv as read_csv
 from cnnbench.plain_files import read_npz as read_npz
 from cnnbench.plain_files import read_yaml as read_yaml
-from cnnbench.regular_files import refuse_links
+from cnnbench.regular_files import refuse_irregular
 from cnnbench.run_checks import DENSE as DENSE
 from cnnbench.run_checks import STATUS, SUMMARY
 from cnnbench.run_checks import read_confusion as read_confusion
@@ -91,14 +91,14 @@ class RunFolder:
 
         Raises:
             ValueError: it is missing or holds no `config.yaml`, and the message says what a run folder looks like; or
-                it holds a symbolic link.
+                it holds a symbolic link, a FIFO or the like.
         """
         run = cls(path)
         if not (run.path / "config.yaml").is_file():
             inner = [child.name for child in sorted(run.path.iterdir()) if (child / "config.yaml").is_file()]
             hint = f" It is a sweep: name one of its runs, such as {run.path / inner[0]}." if inner else ""
             raise ValueError(f"{str(path)!r} is not a run folder: it has no config.yaml.{hint}")
-        refuse_links(run.path, except_in=[WANDB])
+        refuse_irregular(run.path, except_in=[WANDB])
         return run
 
     @classmethod

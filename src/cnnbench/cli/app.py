@@ -1,7 +1,5 @@
 """The commands and their options. Each imports what it needs when it runs, so that help and completion are instant."""
 
-import codecs
-import io
 import os
 import sys
 from pathlib import Path
@@ -11,13 +9,14 @@ import typer
 from typer.completion import completion_init
 
 import cnnbench
+from cnnbench import interruption
 from cnnbench.cli.choices import LISTED, complete_data, complete_override, complete_tuning, list_choices, one_of
 from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import WRONG, exit_codes, leave
 from cnnbench.cli.order import command_first
+from cnnbench.cli.streams import have_streams
 from cnnbench.cli.usage import UsageError, answer
 
-REPLACED = "cnnbench.replaced"  # how what an encoding lacks is written
 OVERRIDES_HELP = "Hydra overrides such as model=mlp trainer.epochs=5; `cnnbench list models` shows names."
 TUNE_HELP = "tune=SPACE, tune.trials=N, tune.workers=N and the like, and overrides of every trial as for train."
 
@@ -39,7 +38,7 @@ Overrides = Annotated[
 
 def main() -> NoReturn:
     """Run the command line; flags may stand anywhere."""
-    _have_streams()
+    have_streams()
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -56,30 +55,9 @@ def main() -> NoReturn:
         code = app(prog_name="cnnbench", standalone_mode=False)
     except UsageError as error:
         leave(f"error: {answer(error, sys.argv[1:])}", WRONG)
+    finally:
+        interruption.quit_at_once()  # what is left is Python's own end
     raise SystemExit(code or 0)
-
-
-def _have_streams() -> None:
-    """Standard streams that were closed lead nowhere, and characters that the encoding lacks become question marks."""
-    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
-            os.set_inheritable(opened, True)
-            setattr(sys, name, os.fdopen(opened, "r" if descriptor == 0 else "w", encoding="utf-8"))
-    codecs.register_error(REPLACED, _replaced)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors=REPLACED)
-
-
-def _replaced(error: UnicodeError) -> tuple[bytes, int]:
-    """The bytes of a file's name that is not UTF-8 stay what they are; other characters become `?`."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    codes = map(ord, error.object[error.start : error.end])
-    return bytes(code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else ord("?") for code in codes), error.end
 
 
 def _without_return(argument: str) -> str:

@@ -1,11 +1,13 @@
 """From exceptions to exit codes and one readable line.
 
-0 done · 1 a run failed · 2 the command was wrong · 130 interrupted, resumable · 143 terminated, resumable.
+0 done · 1 a run failed · 2 the command was wrong · 130 interrupted, resumable · 143 terminated (by SIGTERM, or because
+the terminal was closed), resumable.
 """
 
 import contextlib
 import sys
 import traceback
+from collections import namedtuple
 from types import TracebackType
 from typing import NoReturn
 
@@ -43,9 +45,6 @@ class exit_codes:
             leave(f"interrupted{_shown(error)}", INTERRUPTED)
         if isinstance(error, Terminated):
             leave(f"terminated{_shown(error)}", TERMINATED)
-        if isinstance(error, BrokenPipeError):
-            sys.stderr.close()
-            raise SystemExit(FAILED)
         if isinstance(error, ValueError | OSError):
             leave(f"error: {error}", WRONG)
         if isinstance(error, RunFailed):
@@ -57,6 +56,9 @@ def leave(message: str, code: int) -> NoReturn:
     """End the program with a line on standard error, if that can be written, and a code."""
     with contextlib.suppress(OSError, ValueError):
         print(printable_lines(message), file=sys.stderr)
+    # `python -m` kills itself by SIGINT in the end where a KeyboardInterrupt has passed text that was being evaluated,
+    # such as that of a dataclass; unless another text is evaluated after it, as it is for a named tuple.
+    namedtuple("Nothing", ())
     raise SystemExit(code)
 
 

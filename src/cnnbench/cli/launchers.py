@@ -27,6 +27,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from cnnbench.cli import compose
+from cnnbench.interruption import STOPS, leave_to_others
 from cnnbench.processors import cores
 from cnnbench.registry import unknown
 from cnnbench.results import FAILED
@@ -195,7 +196,7 @@ def run_job_of_launcher(composed: DictConfig, *, place: Place, room: Room) -> st
         # The sweep says when to stop, through a file. What ends it may be sent to all that it has started.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if os.getppid() == parent:  # of another machine, the number would say nothing
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            leave_to_others()
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
         server = Server(room, address=place.address if here else None)
         atexit.register(server.close)
@@ -242,7 +243,7 @@ def _shown(progress: Progress) -> Iterator[None]:
 
 @contextmanager
 def _stopping(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Within it, the first SIGINT or SIGTERM calls `stop`, and is raised at the end; a second one raises at once.
+    """Within it, the first signal that ends a process calls `stop`, and is raised at the end; a second raises at once.
 
     A launcher that is interrupted kills its workers, and jobs could not save themselves.
     """
@@ -259,8 +260,9 @@ def _stopping(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         signal.signal(number, before[signal.Signals(number)])
         signal.raise_signal(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, note)
+    for number in STOPS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # of nohup
+            before[number] = signal.signal(number, note)
     try:
         yield lambda: bool(seen)
     finally:

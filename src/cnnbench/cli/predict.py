@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from cnnbench import results, whole_files
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.inputs import image_files
+from cnnbench.cli.streams import nobody_reads
 from cnnbench.data.polarity import LIGHT_ON_DARK
 from cnnbench.prediction import Prediction, Predictor
 from cnnbench.registry import unknown
@@ -186,7 +187,13 @@ def predict(
     if isinstance(rows, Csv) and out is None and sys.stdout.isatty():
         rows.show()
     with closing(batches), _opened(out) as file:
-        write(file, rows, batches, tally.add)
+        try:
+            write(file, rows, batches, tally.add)
+        except OSError as error:
+            if out is not None:
+                raise
+            nobody_reads(error, sys.stdout.fileno())
+            tally.good = max(tally.good, 1)  # who read has seen enough
     tally.warn(predictor.polarity, invert=invert)
     tally.close()
 

@@ -66,10 +66,11 @@ def _train_one(config: Config, path: Path, overrides: Sequence[str]) -> None:
 
 def _run(config: Config, folder: Path, overrides: Sequence[str], *, resume: bool = False) -> dict[str, Any]:
     from cnnbench.job import run_job
+    from cnnbench.lifetime import CannotGoOn
 
     try:
         return run_job(config, folder, overrides, resume=resume)
-    except InUse:
+    except (InUse, CannotGoOn):
         raise
     except Exception as error:
         raise RunFailed(f"{type(error).__name__}: {error} (the log: {shown(folder) / 'train.log'})") from error
@@ -86,11 +87,20 @@ def _resume(overrides: Sequence[str]) -> None:
         raise ValueError(f"resume={named[1]}: a command goes on with one run, and resume={named[0]} names another")
     run = RunFolder.existing(named[0])
     config = resumed(to_dict(config_of(run)), others)
-    finished = run.status().get("state") == FINISHED
+    finished = run.known_status().get("state") == FINISHED
     if finished and config.trainer.epochs == run.config()["trainer"]["epochs"]:
         print(f"{printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)
         tables.show_run(run.summary())
     else:
-        before = [text for text in run.overrides() if text not in others]
+        before = [text for text in _typed_before(run) if text not in others]
         tables.show_run(_run(config, run.path, [*before, *others], resume=True))
     print(for_output(run.path))
+
+
+def _typed_before(run: RunFolder) -> list[str]:
+    """What the user typed when the run began, if that can still be read: it is only a record."""
+    try:
+        return run.overrides()
+    except (ValueError, OSError):
+        log.warning("%s is missing or damaged: going on without it", printable(str(run.path / "overrides.yaml")))
+        return []

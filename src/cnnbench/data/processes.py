@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
+from cnnbench import interruption
+from cnnbench.interruption import STOPS
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 JOBS_AHEAD = 3  # of each process: enough that none waits, few enough that results do not pile up
@@ -26,7 +29,7 @@ def in_processes(
 ) -> Generator[Result, None, None]:
     """`map(task, jobs)` with the work done by processes; close it where it is not read to its end.
 
-    The processes leave Ctrl-C and SIGTERM to this one, and end with it, however it ends.
+    The processes leave signals to this one, and end with it, however it ends.
 
     Args:
         task: goes to each process once; a long one looks at `stopping` now and then.
@@ -69,12 +72,11 @@ def stopping() -> bool:
 
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait: raised among what Python does around a fork, they would be printed and forgotten."""
+    """Signals that end a process wait: raised within what Python does around a fork, they would be lost."""
     held: list[int] = []
-    signals = (signal.SIGINT, signal.SIGTERM)
     # Only the main thread runs handlers, or may change them; those that C installed cannot be put back.
-    mine = threading.current_thread() is threading.main_thread() and None not in map(signal.getsignal, signals)
-    before = {number: signal.signal(number, lambda got, _: held.append(got)) for number in signals if mine}
+    mine = threading.current_thread() is threading.main_thread() and None not in map(signal.getsignal, STOPS)
+    before = {number: signal.signal(number, lambda got, _: held.append(got)) for number in STOPS if mine}
     try:
         yield
     finally:
@@ -91,11 +93,8 @@ _stop: Any = None
 def _begin(task: Any, stop: Any, parent: int) -> None:
     global _task, _stop
     _task, _stop = task, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # One that dies with a queue's lock in its hand would leave the others, and the parent, waiting for it.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if hasattr(signal, "SIGUSR1"):
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    interruption.leave_to_others()
     threading.Thread(target=end_with, args=(parent, stopping), daemon=True).start()
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench import results, whole_files
-from cnnbench.regular_files import refuse_links
+from cnnbench.regular_files import open_to_append, refuse_irregular
 from cnnbench.results import BEFORE_CONFIG, FINISHED, WANDB, RunFolder
 from cnnbench.sweep.jobs import JOBS, NAME, Job, begun, config_hash, hash_in, held_in, is_sweep, request_hash, sweeps_in
 from cnnbench.whole_files import InUse, remove_temporary
@@ -85,7 +85,7 @@ class SweepFolder:
         self.path = path
         if not is_sweep(path):
             raise ValueError(f"{str(path)!r} is not a sweep: it has no {JOBS}")
-        refuse_links(path, except_in=[WANDB])
+        refuse_irregular(path, except_in=[WANDB])
         written = results.read_json(path / JOBS)
         try:
             self.jobs = [_job(**job) for job in written["jobs"]]
@@ -118,7 +118,7 @@ class SweepFolder:
     @classmethod
     def mended(cls, path: Path, jobs: Sequence[Job], *, argv: Sequence[str]) -> "SweepFolder":
         """The sweep in a folder; a list of its jobs that cannot be read is made anew from the runs that are there."""
-        refuse_links(path, except_in=[WANDB])
+        refuse_irregular(path, except_in=[WANDB])
         try:
             return cls(path)
         except ValueError as error:
@@ -201,7 +201,7 @@ class SweepFolder:
         run.set_status(state, message)
         with contextlib.suppress(InUse), run.locked():
             pass  # which removes what was half-written
-        with open(run.log, "a", encoding="utf-8") as log:
+        with open(open_to_append(run.log), "a", encoding="utf-8") as log:
             log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} the sweep says: {state}: {message}\n")
         return state
 

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench import interruption
+from cnnbench.regular_files import open_to_append
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING
 from cnnbench.sweep.painters import PICTURES, Painters
 from cnnbench.whole_files import InUse, NoneReadable
@@ -56,9 +57,9 @@ def main() -> None:
     """Serve on the socket that the first argument names, or with `--jobs FD` do the jobs of one connection."""
     os.dup2(2, 1)  # what libraries print is no result
     # What is sent to all processes of a sweep is for the jobs, which handle it, and for who watches over them.
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    interruption.leave_to_others()
+    if DUMP is not None:
+        signal.signal(DUMP, signal.SIG_IGN)
     if sys.argv[1] == "--jobs":
         connection = socket.socket(fileno=int(sys.argv[2]))
         stream = connection.makefile("rwb")
@@ -239,7 +240,7 @@ def _do(job: dict[str, Any], draw: Callable[[Sequence["Picture"]], None]) -> dic
 def _errors_into(path: Path) -> Iterator[None]:
     """What is written on standard error, also by a crash, goes to a file."""
     kept = os.dup(2)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    log = open_to_append(path)
     try:
         os.dup2(log, 2)
         yield

@@ -9,7 +9,7 @@ place in one step, so a reader finds the old one or the new one.
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +94,15 @@ def _record(content: bytes) -> dict[str, Any] | None:
     return record if found.hexdigest().encode() == digest else None
 
 
-def load_newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def load_newest(
+    folder: Path, *, accept: Callable[[Mapping[str, Any]], None] = lambda _: None
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The last checkpoint or, where that is damaged, the one before it, loudly; None where there never was one.
 
     The one before it then also takes the last one's place.
+
+    Args:
+        accept: raises ValueError for a record that is not to be gone on from; nothing has been changed by then.
 
     Raises:
         NoneReadable: there are checkpoints, and none can be read.
@@ -111,6 +116,7 @@ def load_newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
             problems.append(str(error))
             log.error("DAMAGED CHECKPOINT: %s", error)
             continue
+        accept(loaded[1])
         if name != LAST:
             log.error("going on from %s, the checkpoint before the last", path_of(folder, name))
             # Else the next save would make the damaged one the previous one.

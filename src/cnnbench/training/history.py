@@ -54,7 +54,7 @@ class History:
         self._digest.update(self._unwritten)
 
     def write(self) -> None:
-        """Put the last epoch's row into `metrics.csv`; doing it twice changes nothing.
+        """Put the last epoch's row, or what `restore` has mended, into `metrics.csv`; doing it twice changes nothing.
 
         Raises:
             OSError: it cannot be written.
@@ -76,12 +76,9 @@ class History:
         }
 
     def restore(self, record: Mapping[str, Any]) -> None:
-        """Go back to where a checkpoint was written, with `metrics.csv`.
+        """Go back to where a checkpoint was written; `write` then puts `metrics.csv` there too.
 
         A file that is damaged or lost does not stop the run: it is said, and the rows that can be read are kept.
-
-        Raises:
-            OSError: the file cannot be written.
         """
         self.epochs, self.seconds = record["epoch"], record["train_seconds"]
         self.best, self.best_value = record["best"]
@@ -103,8 +100,7 @@ class History:
                 )
         self.rows = read_metrics(content, self.run.metrics_file)
         self._size, self._digest = len(content), hashlib.sha256(content)
-        if content != found:
-            self._replace(content)
+        self._unwritten = content if content != found else b""
 
     def _readable(self, content: bytes) -> list[dict[str, Any]]:
         """The rows of a damaged file that can be told to be of epochs before the last."""

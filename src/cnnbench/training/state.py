@@ -79,19 +79,16 @@ class State:
     def restore(self) -> None:
         """Put the run's last checkpoint, or the one before where that is damaged, into model, optimizer and all else.
 
+        Nothing is written, but that one which is damaged is replaced.
+
         Raises:
             ValueError: no checkpoint can be read, or it is of another run.
         """
-        loaded = checkpoint.load_newest(self.run.checkpoints)
+        loaded = checkpoint.load_newest(self.run.checkpoints, accept=self._check_same_run)
         if loaded is None:
             log.info("no checkpoint yet: starting from the beginning")
             return
         tensors, record = loaded
-        _check_same_run(record, self.record)
-        if "row" not in record:
-            raise ValueError(
-                "the checkpoint is of an earlier version of cnnbench: its run can be used, not gone on with"
-            )
         checkpoint.load_model(self.model, tensors)
         checkpoint.load_optimizer(self.step.optimizer, self.model, tensors)
         if self.step.average:
@@ -104,8 +101,12 @@ class State:
             self.progress.correct.copy_(_same_shape(tensors, "epoch.correct", self.progress.correct))
         _restore_rng(tensors, self.device)
         log.info("resumed after epoch %d, step %d of the next", self.history.epochs, self.progress.steps)
+
+    def complete(self) -> None:
+        """Write what the last checkpoint's epoch may lack, where the process that saved it was killed just then."""
         if self.history.epochs and not self.progress.steps:
             self.finish_epoch()  # the run may have been killed before it had done so
+        self.history.write()
 
     def load_best(self) -> int:
         """Put the best epoch's weights into the model; returns the epoch, counted from 1.
@@ -130,6 +131,22 @@ class State:
                 return wanted
         raise ValueError(f"the weights of the best epoch, {wanted}, are lost: {problems[0]}")
 
+    def _check_same_run(self, found: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint of another run.
+
+        Raises:
+            ValueError: naming the first part in which they differ.
+        """
+        for part, value in json.loads(json.dumps(self.record)).items():
+            there = found.get(part)
+            if there != value:
+                keys = sorted(key for key in value if not isinstance(there, dict) or there.get(key) != value[key])
+                raise ValueError(f"the checkpoint is of another run: {part} differs in {', '.join(map(str, keys))}")
+        if "row" not in found:
+            raise ValueError(
+                "the checkpoint is of an earlier version of cnnbench: its run can be used, not gone on with"
+            )
+
     def _position(self) -> dict[str, Any]:
         return {
             **self.record,
@@ -152,19 +169,6 @@ def _restore_rng(tensors: Mapping[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(tensors["rng.cpu"])
     if device.type == "cuda" and "rng.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["rng.cuda"], device)
-
-
-def _check_same_run(found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint of another run.
-
-    Raises:
-        ValueError: naming the first part in which they differ.
-    """
-    for part, value in json.loads(json.dumps(own)).items():
-        there = found.get(part)
-        if there != value:
-            keys = sorted(key for key in value if not isinstance(there, dict) or there.get(key) != value[key])
-            raise ValueError(f"the checkpoint is of another run: {part} differs in {', '.join(map(str, keys))}")
 
 
 def _same_shape(tensors: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:

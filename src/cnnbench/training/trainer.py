@@ -64,7 +64,7 @@ def fit(
     seed: int,
     epochs: int,
     record: Mapping[str, Any],
-    logger: Trackers,
+    begin: Callable[[], Trackers],
     precision: str = "fp32",
     compile: bool = False,
     label_smoothing: float = 0.0,
@@ -94,6 +94,7 @@ def fit(
         ema: decay of a moving average of the weights, which is then what is validated, kept as the best, and tested.
         checkpoint_minutes: also save when this long has passed within an epoch.
         keep: checkpoints of past epochs that stay beside last and best.
+        begin: called once all has been checked and before anything is written; returns where the epochs go besides.
         resume: go on from the run's last checkpoint, wherever in an epoch it was written.
         on_epoch: called with each finished epoch's row once it is saved, and first with those of the epochs that a
             resumed run has behind it; what it raises ends the run.
@@ -126,6 +127,8 @@ def fit(
     measure = partial(evaluate, task=task, num_classes=num_classes, autocast=context, between=save_if_asked)
     if resume:
         state.restore()
+    logger = begin()
+    state.complete()
     if on_epoch:
         for row in history.rows:
             on_epoch(row)

@@ -1,7 +1,7 @@
 """Processes that train, a trial at a time; whoever holds the study talks to them through pipes.
 
-They are spawned, so that none inherits threads or a CUDA context. They leave Ctrl-C to their parent, stop politely at
-SIGTERM, and end with their parent, however it ends.
+They are spawned, so that none inherits threads or a CUDA context. They leave Ctrl-C and a closed terminal to their
+parent, stop politely at SIGTERM, and end with their parent, however it ends.
 """
 
 import multiprocessing
@@ -17,7 +17,7 @@ from typing import Any
 from cnnbench import interruption
 from cnnbench.config import Config
 from cnnbench.data.processes import end_with
-from cnnbench.interruption import Terminated
+from cnnbench.interruption import STOPS, Terminated
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder, go_on
 
 PATIENCE = 20.0  # seconds that a process has to stop before it is killed
@@ -128,9 +128,9 @@ def _run(pipe: connection.Connection, config: Config, folder: Path, overrides: l
 
 @contextmanager
 def _born_deaf() -> Iterator[None]:
-    """A process started here has Ctrl-C blocked from its first instruction; one that comes now waits for us."""
+    """A process started here has all but SIGTERM blocked from its first instruction; what comes now waits for us."""
     resource_tracker.ensure_running()  # it unblocks Ctrl-C when it starts one
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*STOPS} - {signal.SIGTERM})
     try:
         yield
     finally:

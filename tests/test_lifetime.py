@@ -1,0 +1,141 @@
+"""Nothing is written before all has been checked: a wrong command leaves a run as it was, to the byte."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnbench import results
+from cnnbench.cli.compose import single
+from cnnbench.cli.train import train
+from cnnbench.job import run_job
+from cnnbench.lifetime import CannotGoOn
+from cnnbench.results import RunFolder
+from cnnbench.training import checkpoint
+
+TINY = ["data=image_folder", "data.cache=null", "model=mlp"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def photographs(folder: Path, classes: str, count: int = 12) -> None:
+    for label, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = np.random.default_rng([label, number]).integers(0, 255, (8, 8), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder with photographs, some that do not fit, and a finished run `run` on the first."""
+    folder = tmp_path_factory.mktemp("finished")
+    photographs(folder / "d", "ab")
+    photographs(folder / "other", "ax")
+    photographs(folder / "broken", "ab", 3)
+    for path in (folder / "broken").rglob("*.png"):
+        path.write_bytes(b"no image")
+    config = single([*TINY, f"data.path={folder / 'd'}", "trainer.epochs=1"])
+    run_job(config, results.create_folder(folder / "run"), ["x=y"])
+    return folder
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "data.path=nowhere",
+        "data.path=other",
+        "data.path=broken",
+        "data.path=null",
+        "data.workers=-3",
+        "data.workers=many",
+        "data.memory_limit=lots",
+        "trainer.device=cuda:99",
+        "trainer.device=tpu",
+        "trainer.keep=-1",
+        "trainer.epochs=0",
+        "logger=nowhere",
+        "preview=true",
+    ],
+)
+@pytest.mark.parametrize("state", ["finished", "interrupted"])
+def test_a_wrong_command_leaves_a_run_as_it_was(wrong, state, finished, tmp_path, monkeypatch):
+    shutil.copytree(finished / "run", tmp_path / "run")
+    RunFolder(tmp_path / "run").set_status(state)
+    monkeypatch.chdir(finished)
+    before = contents(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"accepted|Accepted|does not exist|cannot be read|differs in|converted"):
+        train([f"resume={tmp_path / 'run'}", "trainer.epochs=2", wrong], multirun=False)
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_damaged_checkpoint_of_another_run_or_a_new_run_in_its_folder_change_nothing(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(finished)
+    path = tmp_path / "run"
+    shutil.copytree(finished / "run", path)
+    before = contents(path)
+    with pytest.raises(ValueError, match="holds a run already"):
+        train([f"hydra.run.dir={path}", "trainer.epochs=1"], multirun=False)
+    assert contents(path) == before
+    shutil.copy(path / "checkpoints/best.safetensors", path / "checkpoints/previous.safetensors")
+    (path / "checkpoints/last.safetensors").write_bytes(b"damaged")
+    before = contents(path)
+    with pytest.raises(CannotGoOn, match="differs in class_names"):
+        train([f"resume={path}", "trainer.epochs=2", "data.path=other"], multirun=False)
+    assert contents(path) == before
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_run_that_ends_before_it_has_saved_anything_is_as_it_was(error, finished, tmp_path):
+    def end(_):
+        raise error
+
+    path = tmp_path / "run"
+    shutil.copytree(finished / "run", path)
+    before = contents(path)
+
+    config = single([*TINY, f"data.path={finished / 'd'}", "trainer.epochs=2"])
+
+    with pytest.raises(error):
+        run_job(config, path, ["trainer.epochs=2"], resume=True, on_epoch=end)
+    after = contents(path)
+    assert after.pop("train.log").startswith(before.pop("train.log"))
+    assert after == before
+    (path / "status.json").write_text(json.dumps({"state": "running"}))  # as a killed run has it
+    with pytest.raises(error):
+        run_job(config, path, ["trainer.epochs=2"], resume=True, on_epoch=end)
+    assert RunFolder(path).status()["state"] in ("failed", "interrupted")
+    assert contents(path)["config.yaml"] == before["config.yaml"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"- 5\n"])
+def test_small_files_that_are_lost_stop_no_resume(content, finished, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(finished)
+    path = tmp_path / "run"
+    shutil.copytree(finished / "run", path)
+    for name in ("overrides.yaml", "status.json", "env.json", "metrics.csv"):
+        (path / name).unlink()
+        if content is not None:
+            (path / name).write_bytes(content)
+    train([f"resume={path}", "trainer.epochs=2"], multirun=False)
+    run = RunFolder(path)
+    assert run.status()["state"] == "finished"
+    assert run.overrides() == ["trainer.epochs=2"]
+    assert len(run.metrics()) == run.summary()["epochs"] == 2
+    assert checkpoint.load(run.checkpoints, "last")[1]["epoch"] == 2
+
+
+@pytest.mark.parametrize("name", ["train.log", "metrics.csv", "status.json", "checkpoints/last.safetensors"])
+def test_what_is_no_regular_file_is_refused_at_once(name, finished, tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    shutil.copytree(finished / "run", path)
+    (path / name).unlink()
+    os.mkfifo(path / name)
+    with pytest.raises(ValueError, match=f"{name} is a FIFO, not a file.*Remove it"):
+        train([f"resume={path}", "trainer.epochs=2"], multirun=False)
