@@ -25,11 +25,15 @@ def have_streams() -> None:
         if type(stream) is io.TextIOWrapper:  # no test's own
             errors = REPLACED if stream.errors == "strict" else stream.errors
             buffered = stream.line_buffering
-            setattr(sys, name, _Unread(stream.buffer, stream.encoding, errors, line_buffering=buffered))
+            unread = _Unread(stream.buffer, stream.encoding, errors, line_buffering=buffered)
+            unread.kept = stream
+            setattr(sys, name, unread)
 
 
 class _Unread(io.TextIOWrapper):
     """A stream whose reader may go away: from then on what is written leads nowhere, and that is no failure."""
+
+    kept: io.TextIOWrapper  # that it replaces, which would close their buffer with its own end
 
     def write(self, text: str) -> int:
         try:
