@@ -13,6 +13,7 @@ from cnnbench.regular_files import open_to_append
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, RunFolder, go_on, write_bytes
 from cnnbench.text import printable_lines
 from cnnbench.training.trainer import Pruned
+from cnnbench.whole_files import NoneReadable
 
 log = logging.getLogger("cnnbench")
 MOST_WAITING = 10_000  # messages
@@ -113,6 +114,8 @@ def lifetime(run: RunFolder, config: Config) -> Iterator[Lifetime]:
     except Exception as error:
         told = explained(error, run.path, config)
         if not life.begun:
+            if isinstance(error, NoneReadable):
+                raise
             raise CannotGoOn(str(told) or type(told).__name__) from error
         log.exception("the run failed")
         life.say(FAILED, "; ".join([f"{type(told).__name__}: {told}", *life.notes]))

@@ -14,7 +14,7 @@ from cnnbench.config import Config, to_dict
 from cnnbench.key_types import text_of
 from cnnbench.results import FINISHED, RunFolder
 from cnnbench.text import for_output, printable
-from cnnbench.whole_files import InUse
+from cnnbench.whole_files import InUse, NoneReadable
 
 log = logging.getLogger("cnnbench")
 
@@ -70,7 +70,7 @@ def _run(config: Config, folder: Path, overrides: Sequence[str], *, resume: bool
 
     try:
         return run_job(config, folder, overrides, resume=resume)
-    except (InUse, CannotGoOn):
+    except (InUse, NoneReadable, CannotGoOn):
         raise
     except Exception as error:
         raise RunFailed(f"{type(error).__name__}: {error} (the log: {shown(folder) / 'train.log'})") from error
