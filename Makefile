@@ -1,6 +1,6 @@
-# make demo · make test · make check · make bench · make fuzz · make corrupt · make chaos · make kill · make mutants;
-# each makes the environment it needs in .venv, once.
-.PHONY: demo test check bench reproduce fuzz corrupt chaos kill mutants clean
+# make demo · make test · make check · make cases · make bench · make fuzz · make corrupt · make chaos · make kill ·
+# make mutants; each makes the environment it needs in .venv, once.
+.PHONY: demo test check cases bench reproduce fuzz corrupt chaos kill mutants clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -22,6 +22,19 @@ check: $(VENV)/.developing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Scripts from outside of the checkout that show faults of the command: exit 0 right, anything else wrong.
+CASES ?= ../shared/cases
+cases: $(VENV)/.developing
+	@if [ ! -d "$(CASES)" ]; then echo "No cases here: $(CASES) is not a folder."; exit 0; fi; \
+	right=0; all=0; \
+	for case in "$(CASES)"/[!_]*.sh; do \
+		all=$$((all + 1)); verdict=WRONG; \
+		if said=$$(CB="$(CURDIR)/$(BIN)/cnnbench" bash "$$case" 2>&1); then verdict=right; right=$$((right + 1)); fi; \
+		if [ "$$verdict" = right ]; then said=$$(echo "$$said" | tail -n 1); fi; \
+		printf '%-6s %s: %s\n' "$$verdict" "$$(basename "$$case" .sh)" "$$said"; \
+	done; \
+	echo "$$right of $$all cases right"; [ "$$right" = "$$all" ]
 
 bench: $(VENV)/.developing
 	$(BIN)/python benchmarks/epoch_time.py --rounds 5

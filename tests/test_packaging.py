@@ -1,18 +1,22 @@
 """The wheel that the sdist builds, installed elsewhere, and the README's commands."""
 
+import dataclasses
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 
 import matplotlib
 import pytest
 from PIL import Image
 
+from cnnbench.cli.choices import groups, keys
 from cnnbench.cli.compose import request
 from cnnbench.data import load_source
 from cnnbench.results import RunFolder
+from cnnbench.tuning.settings import TuneSettings
 from conftest import ROOT
 
 
@@ -53,10 +57,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands(page):
+    blocks = re.findall(r"```(?:bash|sh|console)\n(.*?)```", page.read_text(), re.DOTALL)
     return [
         line.partition("  #")[0].strip()
-        for block in re.findall(r"```(?:bash|sh|console)\n(.*?)```", page.read_text(), re.DOTALL)
-        for line in block.splitlines()
+        for block in blocks
+        for line in re.sub(r"\\\n\s*", "", block).splitlines()
         if line and not line.startswith("#")
     ]
 
@@ -72,9 +77,70 @@ def test_the_readme_opens_with_the_two_commands():
     assert COMMANDS[:2] == ["make demo", "make test"]
 
 
-@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("make ")])
-def test_every_make_command_of_the_readme_has_its_target(line):
-    subprocess.run(["make", "-n", *shlex.split(line)[1:]], cwd=ROOT, check=True, capture_output=True)
+OTHER = [line for line in dict.fromkeys([*COMMANDS, *FURTHER]) if not line.startswith("cnnbench ")]
+
+
+@pytest.mark.parametrize("line", OTHER)
+def test_every_other_command_of_the_pages_names_what_there_is(line, tmp_path):
+    words = shlex.split(line)
+    if words[0] == "make":
+        subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
+    elif words[:1] == ["pip"] or words[:3] == ["python", "-m", "pip"]:
+        extras = {extra for names in re.findall(r"\[(.*?)\]", line) for extra in names.split(",")}
+        assert extras <= set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+        options = [word for word in words if word.startswith("--")]
+        help_ = subprocess.run(
+            [sys.executable, "-m", "pip", words[words.index("pip") + 1], "--help"], check=True, capture_output=True
+        )
+        assert all(option in help_.stdout.decode() for option in options)
+    else:
+        assert line in ("python -m venv .venv", "source .venv/bin/activate")
+        make = [sys.executable, "-m", "venv", "--without-pip", ".venv"]
+        subprocess.run(make, cwd=tmp_path, check=True)
+        subprocess.run(["bash", "-ec", "source .venv/bin/activate"], cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_command_of_a_page_stands_where_no_test_finds_it(page):
+    text = page.read_text()
+    plain = re.findall(r"```\n(.*?)```", re.sub(r"```\w+\n.*?```", "", text, flags=re.DOTALL), re.DOTALL)
+    lines = [*re.findall(r"^(?: {4}|\t)(.*)", text, re.MULTILINE), *"\n".join(plain).splitlines()]
+    assert not [line for line in lines if re.match(r"(cnnbench|python|pip|make|source) ", line)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_keys_that_a_page_names_exist(page):
+    known = {
+        "key",
+        "group",
+        *keys(),
+        *groups(),
+        *(f"tune.{field.name}" for field in dataclasses.fields(TuneSettings)),
+        "tune",
+    }
+    named = set(re.findall(r"`(?:\+)?([a-z][a-z_.0-9]+)=[^`]*`", page.read_text()))
+    assert {key for key in named if not key.startswith("hydra.")} <= known
+
+
+def test_make_cases_runs_every_case_and_fails_where_one_does(tmp_path):
+    def cases():
+        make = ["make", "--silent", "--assume-old=.venv/.developing", "cases", f"CASES={tmp_path / 'c'}"]
+        return subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert "No cases here" in cases().stdout
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/_common.sh").write_text("exit 7")
+    (tmp_path / "c/first.sh").write_text('echo noise; echo "ok: $CB"')
+    done = cases()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"right  first: ok: {ROOT}/.venv/bin/cnnbench\n1 of 1 cases right\n"
+    (tmp_path / "c/second.sh").write_text("echo FAULT: wrong; exit 1")
+    (tmp_path / "c/third.sh").write_text("echo nothing to tell; exit 2")
+    done = cases()
+    assert done.returncode != 0
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        ["right", "first:"], ["WRONG", "second:"], ["WRONG", "third:"], ["1", "of"],
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +174,7 @@ def test_every_cnnbench_command_of_the_readme_works(line, finished, request):
     # Training is shortened: the whole of it takes minutes, and the recorded runs are in benchmarks/.
     # The user's cache stays as it is, and matplotlib finds its list of fonts all the same.
     environment = os.environ | {"XDG_CACHE_HOME": str(finished / "cache"), "MPLCONFIGDIR": matplotlib.get_cachedir()}
+    environment["HOME"] = str(finished)
     arguments = shlex.split(line)[1:]
     if arguments[0] == "tune":
         arguments += ["trainer.epochs=1", "data.train_limit=200", "tune.trials=2"]
