@@ -314,11 +314,12 @@ def test_the_true_class_of_a_mixed_image_is_the_one_it_has_most_of():
         """Predicts the class that an image has most of."""
 
         task = CLASSIFICATION
-        average = None
+        average, accumulate = None, 1
         optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
 
-        def __call__(self, images, labels):
-            return torch.zeros(()), labels
+        def __call__(self, batches, count):
+            ((_, labels),) = batches
+            return torch.zeros(()), labels, labels
 
     random = torch.Generator().manual_seed(0)
     part = Split(

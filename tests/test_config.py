@@ -49,6 +49,7 @@ def test_a_config_survives_the_way_to_plain_data_and_back():
         ("optimizer.weight_decay", -1, "optimizer.weight_decay=-1.0: accepted is a number from 0"),
         ("scheduler.warmup_epochs", 21, "scheduler.warmup_epochs=21.0: accepted is a number from 0 to trainer.epochs"),
         ("trainer.epochs", 0, "trainer.epochs=0: accepted is a whole number from 1"),
+        ("trainer.accumulate", 0, "trainer.accumulate=0: accepted is a whole number from 1"),
         ("trainer.batch_size", 0, "trainer.batch_size=0: accepted is a whole number from 1"),
         ("trainer.eval_batch_size", 0, "trainer.eval_batch_size=0: accepted is a whole number from 1"),
         ("trainer.device", "gpu", "trainer.device=gpu: accepted is auto, cpu, cuda, cuda:N or mps"),

@@ -29,9 +29,10 @@ from cnnbench.training.loop import Diverged, Progress, Stepper
 from conftest import assert_same_tensors, without_times
 
 TINY = ["trainer.epochs=3", "data.train_limit=200", "trainer.batch_size=24", "model=mlp"]
+HALVES = ["trainer.batch_size=12", "trainer.accumulate=2"]
 FEATURES = [
     [],
-    ["model=lenet5", "model.dropout=0.5", "augment.mixup=0.4", "augment.rotate=10", "scheduler=one_cycle"],
+    ["model=lenet5", "model.dropout=0.5", "augment.mixup=0.4", "augment.rotate=10", "scheduler=one_cycle", *HALVES],
     ["model=resnet_mini", "model.width=0.25", "trainer.ema=0.9", "trainer.precision=bf16", "optimizer=sgd"],
     ["trainer.ema=0.99", "trainer.patience=1", "optimizer.lr=0.05", "trainer.epochs=6", "trainer.keep=2"],
     ["optimizer=adamw", "optimizer.weight_decay=0.1", "trainer.clip_norm=1", "data.sampler=balanced"],
@@ -171,7 +172,7 @@ def test_the_scale_of_fp16_is_kept_and_restored(tmp_path):
     folder = RunFolder(tmp_path)
     first, second = state(), state()
     for _ in range(3):
-        first.step(torch.ones(1, 2), torch.zeros(1, dtype=torch.int64))
+        first.step([(torch.ones(1, 2), torch.zeros(1, dtype=torch.int64))], 1)
     assert first.step.scaler.get_scale() == 16
     first.save()
     second.restore()

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from cnnbench.results import RunFolder, read_predictions, read_threads
 from cnnbench.resume import fingerprint
 from cnnbench.training import checkpoint
 from cnnbench.training.history import History
-from cnnbench.training.loop import Diverged, evaluate
+from cnnbench.training.loop import Diverged, Stepper, evaluate
 from cnnbench.training.tasks import CLASSIFICATION, RECONSTRUCTION, training_loss
 from cnnbench.training.trainer import Pruned
 from conftest import assert_same_tensors, without_times
@@ -189,6 +190,32 @@ def test_an_infinite_loss_stops_the_run_and_names_epoch_and_step(size, tmp_path)
     assert status["state"] == "failed"
     assert "the loss became" in status["message"]
     assert not (tmp_path / "a/summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model=lenet5", "optimizer.momentum=0.9", "trainer.ema=0.9"),
+        ("data.class_weights=balanced", "trainer.label_smoothing=0.1", "trainer.clip_norm=0.5", "scheduler=one_cycle"),
+        ("augment.mixup=0.4", "data.class_weights=balanced", "data.sampler=balanced"),
+        ("model=conv_autoencoder", "model.norm=none"),
+    ],
+    ids=["plain", "weighted", "mixed", "reconstruction"],
+)
+def test_accumulated_batches_make_the_step_of_the_batch_that_they_are_together(overrides, tmp_path):
+    # 270 images: three steps of 80, and one of 20 and 10.
+    given = ("optimizer=sgd", "optimizer.lr=0.1", *overrides)
+    run(tmp_path / "large", "trainer.batch_size=80", *given)
+    run(tmp_path / "parts", "trainer.batch_size=20", "trainer.accumulate=4", *given)
+    large, parts = (load_file(tmp_path / name / "checkpoints/last.safetensors") for name in ("large", "parts"))
+    assert large.keys() == parts.keys()
+    for key, value in large.items():
+        torch.testing.assert_close(parts[key], value, rtol=0, atol=1e-5, msg=key)
+    rows = [RunFolder(tmp_path / name).metrics() for name in ("large", "parts")]
+    assert [row["step"] for row in rows[1]] == [4, 8]
+    for one, other in zip(*rows, strict=True):
+        assert other["lr"] == one["lr"]
+        assert other["train/loss"] == pytest.approx(one["train/loss"], abs=1e-5)
 
 
 ONE_STEP = ("optimizer=sgd", "trainer.batch_size=2000", "trainer.epochs=3")
@@ -449,3 +476,26 @@ def test_a_last_batch_of_one_is_refused_where_a_norm_needs_more():
     build_parts(single([*overrides, *small, "trainer.batch_size=63"]), shapes_only=True)
     with pytest.raises(ValueError, match=r"trainer\.batch_size=64 leaves a batch of one of the 65 training images"):
         build_parts(single([*overrides, *small]), shapes_only=True)
+
+
+def test_scaled_gradients_are_summed_before_they_are_unscaled_and_clipped():
+    images, labels = torch.randn(7, 3), torch.tensor([0, 1, 1, 0, 1, 0, 0])
+    found = []
+    for parts in ([7], [3, 3, 1]):
+        model = torch.nn.Linear(3, 2)
+        torch.nn.init.ones_(model.weight)
+        optimizer = torch.optim.SGD(model.parameters(), 1.0)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        weights = torch.tensor([1.0, 3.0])
+        settings = CLASSIFICATION, model, [*model.parameters()], optimizer, nullcontext, scaler
+        step = Stepper(*settings, label_smoothing=0.0, clip_norm=0.1, class_weights=weights)
+        torch.nn.init.zeros_(model.bias)
+        loss, outputs, truths = step(zip(images.split(parts), labels.split(parts), strict=True), 7)
+        assert torch.equal(truths, labels)
+        assert outputs.shape == (7, 2)
+        expected = torch.nn.functional.cross_entropy(outputs, labels, weights)
+        torch.testing.assert_close(loss, expected)
+        moved = torch.cat([(1 - model.weight).flatten(), -model.bias]).norm()
+        assert moved.item() == pytest.approx(0.1, rel=1e-4), "as far as trainer.clip_norm lets it"
+        found.append(model.weight.detach().clone())
+    torch.testing.assert_close(*found)

@@ -94,6 +94,7 @@ class TrainerConfig:
 
     epochs: int = 20
     batch_size: int = 64
+    accumulate: int = 1  # batches that make a step together: the step of batch_size · accumulate images in less memory
     eval_batch_size: int = 1000
     device: str = "auto"  # auto, cpu, cuda, cuda:N, mps
     precision: str = "fp32"

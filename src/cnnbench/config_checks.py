@@ -66,7 +66,9 @@ def validate(config: "Config") -> None:
         0 <= config.scheduler.warmup_epochs <= trainer.epochs,
         "a number from 0 to trainer.epochs",
     )
-    _require("trainer.epochs", trainer.epochs, trainer.epochs >= 1, "a whole number from 1")
+    # So many rows of metrics.csv can be read again.
+    _require("trainer.epochs", trainer.epochs, 1 <= trainer.epochs <= 100_000, "a whole number from 1 to 100,000")
+    _require("trainer.accumulate", trainer.accumulate, trainer.accumulate >= 1, "a whole number from 1")
     _validate_checkpoints(trainer)
     seeds = config.sweep.seeds
     _require("sweep.seeds", seeds, seeds is None or seeds >= 1, "null or a whole number from 1")

@@ -23,7 +23,8 @@ def explained(error: Exception, folder: Path, config: Config) -> Exception:
         return OutOfMemory(
             f"not enough memory for trainer.batch_size={trainer.batch_size} (training) and "
             f"trainer.eval_batch_size={trainer.eval_batch_size} (evaluation): lower them, "
-            f"model.width={config.model.width:g} or data.image_size{f' ({said})' if said else ''}"
+            f"model.width={config.model.width:g} or data.image_size; "
+            f"trainer.accumulate=N makes one step of N small batches{f' ({said})' if said else ''}"
         )
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         where = f"{error.filename}: " if error.filename else ""

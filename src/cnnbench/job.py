@@ -158,6 +158,7 @@ def train_parts(
         ema=trainer.ema,
         checkpoint_minutes=trainer.checkpoint_minutes,
         keep=trainer.keep,
+        accumulate=trainer.accumulate,
         resume=resume,
         on_epoch=on_epoch,
     )

@@ -62,7 +62,7 @@ def build_parts(config: Config, *, shapes_only: bool = False) -> Parts:
     schedule = build_schedule(
         config.scheduler.name,
         epochs=config.trainer.epochs,
-        steps_per_epoch=-(-len(dataset.train) // config.trainer.batch_size),
+        steps_per_epoch=-(-len(dataset.train) // (config.trainer.batch_size * config.trainer.accumulate)),
         warmup_epochs=config.scheduler.warmup_epochs,
         options=config.scheduler.options,
     )

@@ -1,9 +1,10 @@
 """One step, one epoch, one evaluation. Nothing in a step waits for the device or branches on a value in it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -85,11 +86,11 @@ class Progress:
     seconds: float = 0.0
 
     @classmethod
-    def start(cls, batches: Batches, task: Task) -> "Progress":
-        """Of an epoch that has not begun."""
+    def start(cls, batches: Batches, task: Task, accumulate: int = 1) -> "Progress":
+        """Of an epoch that has not begun; a step takes `accumulate` batches."""
         device = batches.device
         correct = torch.zeros((), dtype=torch.int64, device=device) if task.has_classes else None
-        return cls(0, torch.zeros(len(batches), device=device), correct)
+        return cls(0, torch.zeros(-(-len(batches) // accumulate), device=device), correct)
 
 
 class Diverged(RuntimeError):
@@ -108,6 +109,7 @@ class Stepper:
         autocast: a fresh context for the forward pass of each step; does nothing for fp32.
         scaler: scales the loss for fp16; passes everything through for the others.
         average: of the weights, taken in after each step; None where none is wanted.
+        accumulate: how many batches a step takes, one after the other; the last step of an epoch may take fewer.
     """
 
     task: Task
@@ -120,20 +122,48 @@ class Stepper:
     clip_norm: float | None
     class_weights: Tensor | None = None
     average: WeightAverage | None = None
+    accumulate: int = 1
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Move the weights along one batch; returns the batch's mean loss () and the network's outputs, detached."""
-        with self.autocast():
-            outputs = self.forward(images)
-            loss = training_loss(self.task, outputs, images, labels, self.label_smoothing, self.class_weights)
+    def __call__(self, batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Move the weights once, along the mean over some batches that have `count` images together.
+
+        Several batches need the memory of one, and make the step that one batch of all their images would, but for
+        layers that look at a whole batch (batch norms).
+
+        Returns:
+            The mean loss (), and of all images the network's outputs and the labels; detached.
+        """
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        losses, weights, answers, truths = [], [], [], []
+        for images, labels in batches:
+            with self.autocast():
+                outputs = self.forward(images)
+                loss = training_loss(self.task, outputs, images, labels, self.label_smoothing, self.class_weights)
+            if len(labels) < count:  # its part of the mean over all
+                weights.append(self._weight(labels) / count)
+                loss = loss * weights[-1]
+            self.scaler.scale(loss).backward()
+            losses.append(loss.detach())
+            answers.append(split_outputs(outputs)[0].detach())
+            truths.append(labels)
+        if not weights:
+            return self._move(losses[0]), answers[0], truths[0]
+        total = torch.as_tensor(sum(weights), device=losses[0].device)
+        torch._foreach_div_([value.grad for value in self.parameters if value.grad is not None], total)
+        return self._move(sum(losses) / total), torch.cat(answers), torch.cat(truths)
+
+    def _weight(self, labels: Tensor) -> Tensor | int:
+        """What a batch counts beside others: its images or, as in the mean of its loss, their classes' weights."""
+        return len(labels) if self.class_weights is None or labels.dim() > 1 else self.class_weights[labels].sum()
+
+    def _move(self, loss: Tensor) -> Tensor:
+        """Let the optimizer use the gradients that there are; returns the loss they are of."""
         if self.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return loss.detach(), split_outputs(outputs)[0].detach()
+        return loss
 
 
 def train_one_epoch(
@@ -164,15 +194,16 @@ def train_one_epoch(
         Diverged: a loss is infinite or not a number; the message names epoch and step, both counted from 1.
     """
     device = batches.device
-    sizes = torch.full((len(batches),), batches.batch_size, device=device)
-    sizes[-1] = len(batches.labels) - batches.batch_size * (len(batches) - 1)
-    first = epoch * len(batches)
+    steps, size = len(progress.losses), batches.batch_size * step.accumulate
+    sizes = [size] * (steps - 1) + [len(batches.labels) - size * (steps - 1)]
+    first = epoch * steps
     clock = time.perf_counter() - progress.seconds
-    for number, (images, labels) in enumerate(batches.epoch(epoch, progress.steps), progress.steps):
+    served = batches.epoch(epoch, progress.steps * step.accumulate)
+    for number in range(progress.steps, steps):
         seed_model_noise(key(seed, "step", epoch, number), device)
         for group in step.optimizer.param_groups:
             group["lr"] = lr * schedule(first + number)
-        loss, outputs = step(images, labels)
+        loss, outputs, labels = step(islice(served, step.accumulate), sizes[number])
         if step.average is not None:
             step.average.update(first + number)
         progress.losses[number] = loss
@@ -184,10 +215,11 @@ def train_one_epoch(
         look = number % LOOK_EVERY == 0
         if look:
             stop_if_diverged(progress.losses[: number + 1], epoch)
-        advance(len(labels), loss.item() if look else None)
+        advance(sizes[number], loss.item() if look else None)
+    next(served, None)  # nothing is left, and what serves it ends
     stop_if_diverged(progress.losses, epoch)
     progress.seconds = max(progress.seconds, time.perf_counter() - clock)
-    trained = {"loss": float((progress.losses.double() * sizes).sum() / sizes.sum())}
+    trained = {"loss": float((progress.losses.double().cpu() * torch.tensor(sizes)).sum() / sum(sizes))}
     if progress.correct is not None:
         trained["accuracy"] = int(progress.correct) / len(batches.labels)
     return trained

@@ -75,6 +75,7 @@ def fit(
     ema: float | None = None,
     checkpoint_minutes: float | None = None,
     keep: int = 0,
+    accumulate: int = 1,
     resume: bool = False,
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Outcome:
@@ -95,6 +96,7 @@ def fit(
         checkpoint_minutes: also save when this long has passed within an epoch.
         keep: checkpoints of past epochs that stay beside last and best.
         begin: called once all has been checked and before anything is written; returns where the epochs go besides.
+        accumulate: batches of `train` that a step takes.
         resume: go on from the run's last checkpoint, wherever in an epoch it was written.
         on_epoch: called with each finished epoch's row once it is saved, and first with those of the epochs that a
             resumed run has behind it; what it raises ends the run.
@@ -119,8 +121,9 @@ def fit(
         clip_norm=clip_norm,
         class_weights=None if class_weights is None else torch.tensor(class_weights, device=device),
         average=None if ema is None else WeightAverage(model, ema),
+        accumulate=accumulate,
     )
-    start = partial(Progress.start, train, task)
+    start = partial(Progress.start, train, task, accumulate)
     history = History(run, monitor or task.monitor)
     state = State(run, model, step, device, record, keep, history, start())
     save_if_asked = _saver(state, checkpoint_minutes)
@@ -132,7 +135,7 @@ def fit(
     if on_epoch:
         for row in history.rows:
             on_epoch(row)
-    done = history.epochs * len(train.labels) + state.progress.steps * train.batch_size
+    done = history.epochs * len(train.labels) + state.progress.steps * train.batch_size * accumulate
     # disable=None: a bar on a terminal, silence elsewhere.
     with (
         interruption.deferred(),
@@ -156,7 +159,8 @@ def fit(
             )
             of = f"validation images after epoch {epoch + 1}"
             validated = None if val is None else measure(state.tested, val, of=of)
-            row = _row(epoch, len(train), lr * schedule((epoch + 1) * len(train) - 1), trained, validated)
+            steps = (epoch + 1) * len(state.progress.losses)
+            row = {"epoch": epoch + 1, "step": steps, "lr": lr * schedule(steps - 1), **_scores(trained, validated)}
             row |= _speed(state.progress.seconds, len(train.labels))
             history.add(row)
             state.progress = start()
@@ -193,15 +197,10 @@ def _saver(state: State, minutes: float | None) -> Callable[[], None]:
     return save_if_asked
 
 
-def _row(
-    epoch: int, steps_per_epoch: int, lr: float, trained: Mapping[str, float], validated: Evaluation | None
-) -> dict[str, Any]:
+def _scores(trained: Mapping[str, float], validated: Evaluation | None) -> dict[str, float | None]:
     metrics = registry.names("metric") if "accuracy" in trained else []
     val = validated.scores() if validated else {}
     return {
-        "epoch": epoch + 1,
-        "step": (epoch + 1) * steps_per_epoch,
-        "lr": lr,
         **{f"train/{name}": value for name, value in trained.items()},
         **{f"val/{name}": val.get(name) for name in ("loss", *metrics)},
     }
