@@ -14,6 +14,7 @@ from cnnbench.config import to_dict
 from cnnbench.report import runs as report_runs
 from cnnbench.report.comparing import p_text
 from cnnbench.report.study import read_study
+from cnnbench.report.tables import run_rows
 from run_builders import labels_of, write_run
 
 
@@ -277,6 +278,27 @@ def test_of_two_runs_with_the_same_config_and_seed_the_latest_counts(tmp_path):
     assert [(run.name, run.counted) for run in study.runs] == [("a", False), ("b", True), ("c", False)]
     assert study.groups[0].accuracy == {0: 0.91}
     assert "3 finished runs of the same config, with different results" in note(study, "seed 0")
+
+
+def test_runs_of_several_people_count_apart_by_name_or_tag(tmp_path):
+    for number, (name, tags) in enumerate((("anna", ["a", "b"]), ("ben", ["a", "b"]), ("ben", []))):
+        for seed in range(2):
+            write_run(tmp_path / f"{number}{seed}", seed, 900 + number, name=name, tags=tags)
+    study = read_study([tmp_path])
+    assert [group.n for group in study.groups] == [2]
+    said = note(study, "seed 0")
+    assert "(00, 10, 20). They count as one, by the latest: " in said
+    assert said.endswith(" Their names differ (anna, ben): --by name counts them apart.")
+    study = read_study([tmp_path], by="name", baseline="name=ben")
+    assert [(group.label, group.n) for group in study.groups] == [("name=anna", 2), ("name=ben", 2)]
+    assert study.comparisons[0].a == "name=anna"
+    assert note(study, "seed 1").endswith("Their tags differ (a, b, none): --by tag counts them apart.")
+    study = read_study([tmp_path], by="tag")
+    assert labels(study) == ["tag=a, b", "tag="]
+    rows = run_rows(study)
+    assert [(row["name"], row["tags"]) for row in rows[::2]] == [("anna", "a, b"), ("ben", "a, b"), ("ben", "")]
+    with pytest.raises(ValueError, match="--by student: accepted are name and tag"):
+        read_study([tmp_path], by="student")
 
 
 def test_runs_that_are_not_finished_are_listed_and_not_counted(two_groups):

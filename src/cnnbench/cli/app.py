@@ -238,6 +238,10 @@ def report(
     target: Annotated[
         float | None, typer.Option(help="Show how many epochs it took to reach this accuracy, such as 0.98.")
     ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="name|tag", help="Count runs apart that differ in their name, or in their tags, alone."),
+    ] = None,
     latex: Annotated[bool, typer.Option("--latex", help="Also write report.tex, tables for a paper.")] = False,
 ) -> None:
     """Compare runs: results.csv, groups.csv, report.md and report.html, with spread, intervals and tests.
@@ -248,7 +252,7 @@ def report(
     with exit_codes():
         from cnnbench.cli.report import report as command
 
-        command(folders, out=out, baseline=baseline, target=target, latex=latex)
+        command(folders, out=out, baseline=baseline, target=target, latex=latex, by=by)
 
 
 @app.command()

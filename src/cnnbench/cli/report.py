@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table as Shown
@@ -27,12 +28,14 @@ LESS_NEEDED = (
 MOST_ROWS = 40
 
 
-def report(
-    folders: Sequence[Path], *, out: Path | None, baseline: str | None, target: float | None, latex: bool
-) -> None:
-    """Compare runs and sweeps; prints the tables and, last, the folder of the report."""
+def report(folders: Sequence[Path], *, out: Path | None, **options: Any) -> None:
+    """Compare runs and sweeps; prints the tables and, last, the folder of the report.
+
+    Args:
+        options: as in `write_report`.
+    """
     place = out or default_out(folders)
-    study = write_report(folders, place, baseline=baseline, target=target, latex=latex)
+    study = write_report(folders, place, **options)
     show_study(study)
     print(for_output(place))
 

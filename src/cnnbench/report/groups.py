@@ -90,8 +90,13 @@ def estimated(values: Mapping[int, float]) -> Estimate | None:
     return estimate(list(values.values())) if values else None
 
 
-def group_runs(runs: Sequence[Run], target: float | None) -> tuple[list[Group], list[str], list[str], list[str]]:
+def group_runs(
+    runs: Sequence[Run], target: float | None, by: str | None = None
+) -> tuple[list[Group], list[str], list[str], list[str]]:
     """Put readable runs into groups; sets their `group` and `counted`.
+
+    Args:
+        by: `name` or `tag`: runs with another one are in another group, however alike they are.
 
     Returns:
         The groups with a finished run, in the order of their first run; the axes: a smallest set of keys that tells all
@@ -101,11 +106,11 @@ def group_runs(runs: Sequence[Run], target: float | None) -> tuple[list[Group], 
     members: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in runs:
         if run.state != DAMAGED:
-            run.settings = flat(run.config)
+            run.settings = flat(run.config) | ({} if by is None else {by: run.label if by == "name" else run.tags})
             members[_identity(run.settings)].append(run)
     settings = [several[0].settings for several in members.values()]
     differing = _differing(settings)
-    axes = _separating(settings, differing)
+    axes = _separating(settings, differing, by)
     groups = []
     for values, several in zip(settings, members.values(), strict=True):
         label = _label(axes, values)
@@ -188,11 +193,11 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted(differing, key=lambda key: (sections.index(key.partition(".")[0]), order[key]))
 
 
-def _separating(settings: Sequence[Mapping[str, Any]], differing: Sequence[str]) -> list[str]:
-    """Keys that split the groups, parts (`model.name`) before options; one that splits none further is left out."""
+def _separating(settings: Sequence[Mapping[str, Any]], differing: Sequence[str], by: str | None) -> list[str]:
+    """Keys that split the groups, `by` before parts (`model.name`) before options; one that splits none is left out."""
     classes = [0] * len(settings)
     chosen = set()
-    for key in sorted(differing, key=lambda key: not key.endswith(".name")):
+    for key in sorted(differing, key=lambda key: (key != by, not key.endswith(".name"))):
         seen: dict[tuple[int, str], int] = {}
         finer = [
             seen.setdefault((number, shown(values.get(key))), len(seen))
@@ -225,9 +230,20 @@ def _one_a_seed(runs: Iterable[Run], label: str) -> tuple[list[Run], list[str]]:
             alike = "all with the same result" if len(results) == 1 else "with different results"
             notes.append(
                 f"{label}, seed {seed}: {len(several)} finished runs of the same config, {alike} "
-                f"({names_of(several)}). They count as one, by the latest: {chosen.name}."
+                f"({names_of(several)}). They count as one, by the latest: {chosen.name}.{_apart(several)}"
             )
     return counted, notes
+
+
+def _apart(runs: Sequence[Run]) -> str:
+    """How runs that count as one would count apart, where they differ in name or tags."""
+    for by, words in (("name", [run.label for run in runs]), ("tag", [run.tags for run in runs])):
+        known = list(dict.fromkeys(words))
+        if len(known) > 1:
+            return (
+                f" Their {by}s differ ({', '.join(word or 'none' for word in known[:8])}): --by {by} counts them apart."
+            )
+    return ""
 
 
 def _fill(group: Group, target: float | None) -> list[str]:

@@ -193,6 +193,8 @@ def runs_table(study: Study) -> tuple[Table, list[Environment], list[tuple[str, 
         Column("loss"),
         Column("best", "epoch"),
         Column("training", "s"),
+        Column("name", number=False),
+        Column("tags", number=False),
     ]
     flats = [_flat(run) for run in study.runs]
     shared = set(flats[0].items()).intersection(*(set(one.items()) for one in flats[1:])) if flats else set()
@@ -232,6 +234,7 @@ def _run_cells(run: Run) -> list[Cell]:
         _number(summary.get("test/loss"), ".4g"),
         _number(summary.get("best_epoch"), "g"),
         _number(summary.get("train_seconds"), ",.1f"),
+        *(Cell(legible(text, 60), sort=text) for text in (run.label, run.tags)),
     ]
 
 

@@ -55,6 +55,17 @@ class Run:
         return RunFolder(self.path)
 
     @property
+    def label(self) -> str:
+        """The name in its config, which several runs may have."""
+        return str(self.config.get("name") or "")
+
+    @property
+    def tags(self) -> str:
+        """Its tags in a line, such as `anna, second try`; empty where it has none."""
+        tags = self.config.get("tags")
+        return ", ".join(map(str, tags)) if isinstance(tags, list) else ""
+
+    @property
     def has_classes(self) -> bool:
         """Whether its result is an accuracy; a run that reconstructs images has none."""
         return "test/accuracy" in self.summary

@@ -33,6 +33,7 @@ from cnnbench.results import FINISHED
 
 __all__ = ["Comparison", "Group", "McNemar", "Run", "Study", "read_study"]
 
+APART = ("name", "tag")  # what groups may be told apart by besides their settings
 MOST_SETS = 6  # test sets that a message names
 
 
@@ -68,7 +69,12 @@ class Study:
 
 
 def read_study(
-    folders: Sequence[Path], *, baseline: str | None = None, target: float | None = None, strict: bool = True
+    folders: Sequence[Path],
+    *,
+    baseline: str | None = None,
+    target: float | None = None,
+    strict: bool = True,
+    by: str | None = None,
 ) -> Study:
     """Read runs and sweeps, and compare what can be compared.
 
@@ -77,6 +83,7 @@ def read_study(
             experiment's, or else the first group.
         target: an accuracy, as a share.
         strict: refuse runs on different test sets; else such groups are not compared, and a note says so.
+        by: `name` or `tag`: runs with another one are in another group.
 
     Raises:
         ValueError: a folder without runs, a baseline that names no group or several, a target outside 0 to 1, or
@@ -84,8 +91,10 @@ def read_study(
     """
     if target is not None and not 0 < target <= 1:
         raise ValueError(f"--target {target}: accepted is an accuracy above 0 and up to 1, such as 0.98")
+    if by not in (None, *APART):
+        raise ValueError(f"--by {by}: accepted are {' and '.join(APART)}")
     runs = read_runs(folders)
-    groups, axes, follows, notes = group_runs(runs, target)
+    groups, axes, follows, notes = group_runs(runs, target, by)
     study = Study(runs, groups, axes, follows, None, target, _test_sets(groups))
     conflict = _conflict(runs)
     if conflict and strict:

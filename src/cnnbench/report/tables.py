@@ -13,6 +13,7 @@ from cnnbench.report.study import Study
 from cnnbench.text import for_markdown
 
 INTERVAL = "[95 %]"
+RUN_COLUMNS = ("run", "group", "state", "counted", "seed", "name", "tags")  # the first ones of results.csv
 NAMES = ("group", "against", "network", "of", "of the other")
 RULES = (
     "± is the standard deviation over seeds, [ ] the 95 % interval of the mean (Student's t). Differences are in "
@@ -177,10 +178,11 @@ def run_rows(study: Study) -> list[dict[str, Any]]:
     rows = []
     for run in study.runs:
         own = {"run": run.name, "group": run.group, "state": run.state, "counted": run.counted, "seed": run.seed}
+        own |= {"name": run.label, "tags": run.tags}
         settings = {shown_key(key): plain(run.settings.get(key)) for key in (*study.axes, *study.follows)}
         measured = {key: value for key, value in run.summary.items() if not isinstance(value, dict | list)}
         rows.append(measured | settings | own | {"message": run.message, "folder": str(run.path)})
-    order = dict.fromkeys(["run", "group", "state", "counted", "seed", *map(shown_key, (*study.axes, *study.follows))])
+    order = dict.fromkeys([*RUN_COLUMNS, *map(shown_key, (*study.axes, *study.follows))])
     return [order | row for row in rows]
 
 

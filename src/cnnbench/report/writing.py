@@ -41,6 +41,7 @@ def write_report(
     target: float | None = None,
     latex: bool = False,
     strict: bool = True,
+    by: str | None = None,
 ) -> Study:
     """Write `results.csv` (a row a run), `groups.csv`, `report.md`, `report.html` and, if asked, `report.tex`.
 
@@ -49,7 +50,7 @@ def write_report(
     Args:
         out: a folder, made if it is not there. A report of the same runs in it is replaced, and the study's `replaced`
             says so.
-        baseline, target, strict: as in `read_study`.
+        baseline, target, strict, by: as in `read_study`.
 
     Raises:
         InTheWay: `out` holds a report of other runs, or a file that is none of a report's but has its name.
@@ -58,9 +59,10 @@ def write_report(
     """
     from cnnbench.report.page import page  # what draws takes a second to import
 
-    study = read_study(folders, baseline=baseline, target=target, strict=strict)
+    study = read_study(folders, baseline=baseline, target=target, strict=strict, by=by)
     earlier = _earlier(out, study.runs)
-    command = _command(folders, out, baseline, target, latex)
+    options = {"--out": out, "--baseline": baseline, "--target": target and f"{target:g}", "--by": by}
+    command = _command(folders, options, latex)
     made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, cnnbench {cnnbench.__version__}."
     texts = {
         "results.csv": results.csv_text(run_rows(study)),
@@ -126,10 +128,7 @@ def _is_ours(path: Path) -> bool:
     return not content or (content.startswith(start) and inside in content)
 
 
-def _command(folders: Sequence[Path], out: Path, baseline: str | None, target: float | None, latex: bool) -> str:
+def _command(folders: Sequence[Path], options: Mapping[str, object], latex: bool) -> str:
     """The command that makes the same report, on one line."""
-    words = ["cnnbench", "report", *map(str, folders), "--out", str(out)]
-    words += ["--baseline", baseline] if baseline is not None else []
-    words += ["--target", f"{target:g}"] if target is not None else []
-    words += ["--latex"] if latex else []
-    return printable(shlex.join(words))
+    given = [str(word) for option in options.items() if option[1] is not None for word in option]
+    return printable(shlex.join(["cnnbench", "report", *map(str, folders), *given, *(["--latex"] if latex else [])]))
