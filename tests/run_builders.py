@@ -51,7 +51,8 @@ def write_run(
         if leaf:
             config.setdefault(section, {})[leaf] = value
     top = {key: value for key, value in changes.items() if "__" not in key}
-    run.start({"seed": seed, "name": "x", **config, **top}, [f"seed={seed}"], {"torch": "2", "cnnbench": "0.1.0"})
+    run.start({"seed": seed, "name": "x", **config, **top}, [f"seed={seed}"])
+    results.write_json(path / "env.json", {"torch": "2", "cnnbench": "0.1.0"})
     results.write_csv(
         path / "metrics.csv",
         [{"epoch": epoch, "train/accuracy": value} for epoch, value in enumerate(epochs, 1)],
