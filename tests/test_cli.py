@@ -430,3 +430,20 @@ def test_each_job_of_a_sweep_has_the_recipe_of_its_model(cnnbench, tmp_path):
 def test_a_model_without_a_recipe_says_so():
     with pytest.raises(ValueError, match="recipe=true, but model=mlp has no recipe in its yaml"):
         compose.single(["model=mlp", "recipe=true", "model.recipe=[]"])
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "made_for"),
+    [
+        ("lenet5", "image_folder", "digits,mnist,fashion_mnist,kmnist,emnist,qmnist,usps"),
+        ("mlp", "waves", "digits,mnist,fashion_mnist,kmnist,emnist,qmnist,usps"),
+        ("sequence_cnn", "csv_signals", "waves"),
+    ],
+)
+def test_a_recipe_is_refused_on_data_that_it_was_not_made_for(model, data, made_for):
+    with pytest.raises(
+        ValueError, match=rf"was made for data={made_for}; on data={data} it may do worse .* optimizer=adam"
+    ):
+        compose.single([f"model={model}", f"data={data}", "recipe=true"])
+    given = [f"model={model}", f"data={data}", "recipe=true", f"model.recipe_data=[{data}]"]
+    assert compose.single(given).optimizer.lr > 0.001, "whoever has found that it suits says so"

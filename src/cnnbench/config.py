@@ -13,6 +13,9 @@ from typing import Any
 from cnnbench.config_checks import validate
 from cnnbench.typed import refuse_interpolation, section, typed
 
+# What is near enough to MNIST, on which most recipes were found.
+SMALL_GREY = ("digits", "mnist", "fashion_mnist", "kmnist", "emnist", "qmnist", "usps")
+
 
 @dataclass
 class ModelConfig:
@@ -26,6 +29,7 @@ class ModelConfig:
     init: str = "default"  # how weights are drawn: default (torch's, and the course's), kaiming, xavier, normal
     init_std: float = 0.01  # of init=normal
     recipe: list[str] = field(default_factory=list)  # what recipe=true adds in front of the command's overrides
+    recipe_data: list[str] = field(default_factory=lambda: [*SMALL_GREY])  # the data that the recipe was made for
     options: dict[str, Any] = field(default_factory=dict)
 
 

@@ -24,6 +24,7 @@ from cnnbench import config as schema
 from cnnbench.cli.choices import config_dir, groups
 from cnnbench.cli.experiments import as_typed, each_of, own_experiments
 from cnnbench.cli.literal import literal, one_run, several_values, unreadable
+from cnnbench.cli.recipes import recipe_of
 from cnnbench.cli.unknown_keys import check_signs, explained
 from cnnbench.cli.usage import no_override
 from cnnbench.config import Config
@@ -254,12 +255,8 @@ def _overlap(key: str, other: str) -> bool:
 
 def _composed(overrides: Sequence[str], parsed: Sequence[Override]) -> tuple[list[str], DictConfig]:
     """A job's composed config, and the overrides that its recipe and its augmentation put in front of its own."""
-    added: list[str] = []
     composed = _compose(overrides, parsed)
-    if composed.get("recipe"):
-        added = [str(text) for text in composed.model.get("recipe") or []]
-        if not added:
-            raise ValueError(f"recipe=true, but model={composed.model.name} has no recipe in its yaml")
+    if added := recipe_of(composed):
         # In front, so that what the command says wins.
         composed = _compose([*added, *overrides], [*_parse(added), *parsed])
     exceptions = _exceptions(composed)

@@ -12,7 +12,7 @@ from cnnbench.report.runs import DAMAGED, Run, names_of
 from cnnbench.report.statistics import Estimate, estimate
 
 # What says where a run lies, how it is watched or how fast its images are read, but not what is trained.
-IGNORED = {"seed", "name", "tags", "resume", "recipe", "preview", "model.recipe"}
+IGNORED = {"seed", "name", "tags", "resume", "recipe", "preview", "model.recipe", "model.recipe_data"}
 IGNORED |= {f"data.{key}" for key in ("root", "download", "cache", "workers", "memory_limit", "on_bad_image")}
 IGNORED |= {f"trainer.{key}" for key in ("checkpoint_minutes", "keep", "timeout_minutes")}
 IGNORED_SECTIONS = {"logger", "comparison", "sweep", "tune", "hydra"}

@@ -26,7 +26,14 @@ FIELDS = {
 # What a study holds fixed: other values would change which images are trained on, measured or kept for the test.
 OPEN_GROUPS = ("model", "augment", "optimizer", "scheduler", "trainer")
 OPEN_KEYS = ("data.normalize", "data.class_weights", "data.sampler", "data.image_size")
-CLOSED_KEYS = ("trainer.monitor", "trainer.device", "augment.exceptions", "model.name", "model.recipe")
+CLOSED_KEYS = (
+    "trainer.monitor",
+    "trainer.device",
+    "augment.exceptions",
+    "model.name",
+    "model.recipe",
+    "model.recipe_data",
+)
 
 
 @dataclass(frozen=True)
