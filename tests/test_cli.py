@@ -154,7 +154,7 @@ def test_train_evaluate_and_resume_a_finished_run(cnnbench, tmp_path):
     measured = cnnbench("evaluate", last)
     assert measured.returncode == 0, measured.stderr
     assert measured.stdout.splitlines()[-1] == f"{last}/evaluations/digits_test"
-    assert f"accuracy   {run.summary()['test/accuracy']:.4f}" in measured.stdout
+    assert f"accuracy   {100 * run.summary()['test/accuracy']:.2f}%" in measured.stdout
 
     other = cnnbench("evaluate", last, "--data", "emnist")
     assert other.returncode == 2

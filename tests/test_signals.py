@@ -372,7 +372,7 @@ def test_train_evaluate_and_summarise_on_waves(cnnbench, tmp_path):
     assert 0 <= result["test/accuracy"] < 0.9
     measured = cnnbench("evaluate", str(run.path))
     assert measured.returncode == 0, measured.stderr
-    assert f"accuracy   {result['test/accuracy']:.4f}" in measured.stdout
+    assert f"accuracy   {100 * result['test/accuracy']:.2f}%" in measured.stdout
     described = cnnbench("summary", "model=mlp", "data=waves", "--json")
     assert described.returncode == 0, described.stderr
     assert json.loads(described.stdout)["parameters"] == result["parameters"] == 256 * 128 + 128 + 128 * 6 + 6
@@ -391,7 +391,7 @@ def test_train_on_ones_own_signals_whatever_their_labels_are_called(cnnbench, tm
     assert confusion.sum(1).tolist() == [10] * 4
     measured = cnnbench("evaluate", str(run.path))
     assert measured.returncode == 0, measured.stderr
-    assert f"accuracy   {run.summary()['test/accuracy']:.4f}" in measured.stdout
+    assert f"accuracy   {100 * run.summary()['test/accuracy']:.2f}%" in measured.stdout
 
 
 @pytest.mark.parametrize(

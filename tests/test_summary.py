@@ -12,7 +12,7 @@ SHAPE = {"channels": 1, "image_size": 28, "num_classes": 10}
 
 
 def printed(monkeypatch, capsys, width, overrides=(), compare=None, as_json=False, **shape):
-    monkeypatch.setattr(tables, "_console", lambda: Console(width=width))
+    monkeypatch.setattr(tables, "output", lambda: Console(width=width, highlight=False))
     summary(list(overrides), compare=compare, as_json=as_json, **{**SHAPE, **shape})
     return capsys.readouterr().out
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from cnnbench.cli import compose
+from cnnbench.metrics import text_of
 from cnnbench.text import for_output, printable
 
 
@@ -26,5 +27,5 @@ def evaluate(
         run, split=split, data=data, options=options, folder=path, root=root, device=device, batch_size=batch_size
     )
     for name, value in metrics.items():
-        print(f"{name:<10} {value:.4f}" if isinstance(value, float) else f"{name:<10} {printable(str(value))}")
+        print(f"{name:<10} {text_of(name, value) if isinstance(value, float) else printable(str(value))}")
     print(for_output(folder))

@@ -4,27 +4,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table as Shown
-
+from cnnbench.cli.layout import Column, laid_out, output, show_table, show_text
 from cnnbench.report.study import Study
 from cnnbench.report.tables import Table, comparisons, headline
 from cnnbench.report.writing import write_report
-from cnnbench.text import for_output, for_table, printable
+from cnnbench.text import for_output
 
-WIDE = 150  # columns of a terminal that shows all columns
-LESS_NEEDED = (
-    "MACs",
-    "field",
-    "depth",
-    "F1 macro",
-    "F1 macro [95 %]",
-    "images/s",
-    "seconds",
-    "published F1",
-    "effect",
-    "p, t",
-)
+LESS_NEEDED = {
+    "published F1": 2,
+    "images/s": 2,
+    "depth": 2,
+    "effect": 2,
+    "p, t": 2,
+    "seconds": 2,
+    "MACs": 1,
+    "field": 1,
+    "F1 macro": 1,
+    "F1 macro [95 %]": 1,
+}
+NAME, VERDICT = 20, 50  # columns of the terminal, at least
 MOST_ROWS = 40
 
 
@@ -46,27 +44,33 @@ def default_out(folders: Sequence[Path]) -> Path:
 
 
 def show_study(study: Study) -> None:
-    """Print the headline table, the comparisons and the notes; a narrow terminal gets fewer columns."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    _show(console, headline(study), "Comparison")
+    """Print the headline table, the comparisons and the notes; where a table has no room, sentences say the same."""
+    console = output()
+    table = headline(study)
+    left_out = show_table(console, "Comparison", _columns(table), table.rows[:MOST_ROWS])
+    more = len(table.rows) - MOST_ROWS
     if study.comparisons:
-        _show(console, comparisons(study), "Which is better (test accuracy)")
+        table, title = comparisons(study), "Which is better (test accuracy)"
+        more = max(more, len(table.rows) - MOST_ROWS)
+        if found := laid_out(console, title, _columns(table), table.rows[:MOST_ROWS]):
+            console.print(found[0])
+            left_out += found[1]
+        else:
+            show_text(console, title)
+            for one in study.comparisons[:MOST_ROWS]:
+                show_text(console, f"{one.a} against {one.b}: {one.words}", indent=2)
+    if more > 0:
+        show_text(console, f"{more} more are in report.md.")
+    if left_out:
+        show_text(console, "More columns are in report.md.")
     for note in (*study.notes, *filter(None, [study.replaced])):
-        console.print(for_table(note), highlight=False)
+        show_text(console, note)
 
 
-def _show(console: Console, table: Table, title: str) -> None:
-    left_out = set() if console.width >= WIDE else set(LESS_NEEDED)
-    kept = [column for column, name in enumerate(table.header) if name not in left_out]
-    shown = Shown(title=title, title_justify="left")
-    for column in kept:
-        shown.add_column(for_table(table.header[column]), justify="left" if table.is_left(column) else "right")
-    for row in table.rows[:MOST_ROWS]:
-        shown.add_row(*(for_table(row[column]) for column in kept))
-    console.print(shown)
-    if len(table.rows) > MOST_ROWS:
-        console.print(printable(f"{len(table.rows) - MOST_ROWS} more are in report.md."), highlight=False)
-    if len(kept) < len(table.header):
-        console.print("More columns are in report.md.", highlight=False)
+def _columns(table: Table) -> list[Column]:
+    return [
+        Column(
+            name, (VERDICT if name == "verdict" else NAME) if table.is_left(place) else None, LESS_NEEDED.get(name, 0)
+        )
+        for place, name in enumerate(table.header)
+    ]

@@ -4,13 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-from cnnbench.metrics import shown_metrics
+from cnnbench.cli.layout import Column, output, show_table, show_text
+from cnnbench.metrics import shown_metrics, text_of
 from cnnbench.results import FINISHED
-from cnnbench.text import for_table, printable
+from cnnbench.text import percent
 
 if TYPE_CHECKING:  # it brings torch, which a sweep's own process does without
     from cnnbench.analysis import Summary, Window
@@ -21,10 +18,7 @@ BEST_SHOWN = 5
 def show_run(summary: Mapping[str, Any]) -> None:
     """Print what a run came to."""
     known = {key: value for key, value in summary.items() if value is not None}  # a loss that is not finite is null
-    title = printable(f"{known.get('model')} on {known.get('data')}, seed {known.get('seed')}")
-    table = Table(title=for_table(title), title_justify="left", min_width=len(title))
-    table.add_column("result")
-    table.add_column("value", justify="right")
+    title = f"{known.get('model')} on {known.get('data')}, seed {known.get('seed')}"
     values = {
         **{
             f"test {metric.title}": metric.text(known[key]) if key in known else "unknown"
@@ -42,9 +36,7 @@ def show_run(summary: Mapping[str, Any]) -> None:
     }
     if "test/loss" not in summary:  # a trial of a search: it has not been tested
         del values["test loss"], values["test images"]
-    for name, value in values.items():
-        table.add_row(name, for_table(value))
-    _console().print(table, highlight=False)
+    show_table(output(), title, [Column("result", 20), Column("value")], list(values.items()))
 
 
 def _shown(known: Mapping[str, Any], key: str, form: str = "") -> str:
@@ -62,56 +54,57 @@ def show_trials(
     """
     states = Counter(str(row["state"]) for row in rows)
     counted = ", ".join(f"{count} {state}" for state, count in states.items())
-    table = Table(title=f"The best of {len(rows)} trials ({counted})", title_justify="left")
-    for name in ("trial", monitor, "epochs", "seconds"):
-        table.add_column(name, justify="right")
-    for key in keys:
-        table.add_column(for_table(key), justify="right", overflow="fold")
+    columns = [Column(name) for name in ("trial", monitor, "epochs", "seconds", *keys)]
+    cells = []
     finished = [row for row in rows if row["state"] == FINISHED]
     for row in sorted(finished, key=lambda row: row[monitor], reverse=maximize)[:BEST_SHOWN]:
         values = [f"{row[key]:.4g}" if isinstance(row[key], float) else str(row[key]) for key in keys]
-        shown = str(row["trial"]), f"{row[monitor]:.4f}", str(row["epochs"]), f"{row['seconds'] or 0:.1f}"
-        table.add_row(*shown, *map(for_table, values))
+        cells.append(
+            [str(row["trial"]), text_of(monitor, row[monitor]), str(row["epochs"]), f"{row['seconds'] or 0:.1f}"]
+        )
+        cells[-1] += values
     if shares:
-        table.add_section()
-        table.add_row("", "share", "", "", *(f"{shares[key]:.0%}" if key in shares else "" for key in keys))
-    console = _console()
-    console.print(table, highlight=False)
+        cells.append(["share", "", "", "", *(percent(shares[key], 0) if key in shares else "" for key in keys)])
+    console = output()
+    show_table(console, f"The best of {len(rows)} trials ({counted})", columns, cells)
     if shares:
-        console.print("share: of the variance between finished trials (fANOVA); unsure below some 20 of them.")
+        show_text(console, "share: of the variance between finished trials (fANOVA); unsure below some 20 of them.")
 
 
 def show_summary(title: str, batch_size: int, described: "Summary") -> None:
     """Print a model layer by layer and its totals; a narrow terminal gets fewer columns."""
-    console = _console()
-    wide = console.width >= 100
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for name in ("layer", "kind"):
-        table.add_column(name, overflow="fold")
-    left_out = set() if wide else {"window", "jump"}
-    for name in ("output", "window", "parameters", "MACs", "field", "jump"):
-        if name not in left_out:
-            table.add_column(name, justify="right", no_wrap=True)
-    for layer in described.layers:
-        cells = {
-            "output": times(layer.output_shape) or "not run",
-            "window": _window(layer.window),
-            "parameters": f"{layer.parameters:,}" if layer.parameters else "",
-            "MACs": f"{layer.macs:,}" if layer.macs else "",
-            "field": times(layer.receptive_field),
-            "jump": _compact(layer.jump),
-        }
-        table.add_row(
-            for_table(layer.name), layer.kind, *(text for name, text in cells.items() if name not in left_out)
-        )
-    console.print(table)
+    console = output()
+    columns = [
+        Column("layer", 28),
+        Column("kind", 9, spare=1),
+        Column("output"),
+        Column("window", spare=2),
+        Column("parameters"),
+        Column("MACs"),
+        Column("field", spare=1),
+        Column("jump", spare=2),
+    ]
+    rows = [
+        [
+            layer.name,
+            layer.kind,
+            times(layer.output_shape) or "not run",
+            _window(layer.window),
+            f"{layer.parameters:,}" if layer.parameters else "",
+            f"{layer.macs:,}" if layer.macs else "",
+            times(layer.receptive_field),
+            _compact(layer.jump),
+        ]
+        for layer in described.layers
+    ]
+    left_out = show_table(console, title, columns, rows, lines=False)
     for name, value in totals(described, batch_size).items():
-        console.print(f"{name:<20} {value}", highlight=False)
-    if wide:
-        note = "window: kernel, stride s, padding p, dilation d, groups g; what is 1, or padding 0, is left out."
+        show_text(console, f"{name:<20} {value}")
+    if left_out:
+        show_text(console, f"A wider terminal also shows {', '.join(left_out)}; --json has everything.")
     else:
-        note = "A terminal of 100 columns also shows window (kernel, stride …) and jump; --json has everything."
-    console.print(note, highlight=False)
+        note = "window: kernel, stride s, padding p, dilation d, groups g; what is 1, or padding 0, is left out."
+        show_text(console, note)
 
 
 def show_models(models: Sequence[tuple[str, int, "Summary"]]) -> None:
@@ -120,30 +113,28 @@ def show_models(models: Sequence[tuple[str, int, "Summary"]]) -> None:
     Args:
         models: label, batch size and summary of each.
     """
-    console = _console()
+    console = output()
     columns = [(label, totals(summary, batch_size)) for label, batch_size, summary in models]
     fitting = max(1, (console.width - 24) // 24)
     for first in range(0, len(columns), fitting):
-        table = Table("total", title="Comparison", title_justify="left", box=box.SIMPLE)
-        for label, _ in columns[first : first + fitting]:
-            table.add_column(for_table(label), justify="right", max_width=24, overflow="fold")
-        for name in columns[0][1]:
-            table.add_row(name, *(values[name] for _, values in columns[first : first + fitting]))
-        console.print(table)
+        some = columns[first : first + fitting]
+        rows = [[name, *(values[name] for _, values in some)] for name in columns[0][1]]
+        heads = [Column("total", 15), *(Column(label) for label, _ in some)]
+        show_table(console, "Comparison", heads, rows, lines=False)
 
 
 def totals(described: "Summary", batch_size: int) -> dict[str, str]:
     """A model's totals by name, ready to print."""
-    share = max(f / n for f, n in zip(described.receptive_field, described.input_shape[1:], strict=True))
+    share = percent(max(f / n for f, n in zip(described.receptive_field, described.input_shape[1:], strict=True)), 0)
     return {
         "parameters": f"{described.parameters:,}",
-        "  in dense layers": f"{described.dense_parameters:,} ({described.dense_share:.1%})",
+        "  in dense layers": f"{described.dense_parameters:,} ({percent(described.dense_share, 1)})",
         "weights": _megabytes(described.weight_bytes),
         "MACs, one image": f"{described.macs:,}",
         "FLOPs, one image": f"{described.flops:,}",
         "activations": f"{_megabytes(batch_size * described.activation_bytes)} (batch {batch_size})",
         "depth": f"{described.depth} layers with weights",
-        "receptive field": f"{times(described.receptive_field)} of {times(described.input_shape[1:])} ({share:.0%})",
+        "receptive field": f"{times(described.receptive_field)} of {times(described.input_shape[1:])} ({share})",
     }
 
 
@@ -168,9 +159,3 @@ def _window(window: "Window | None") -> str:
 
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.2f} MB"
-
-
-def _console() -> Console:
-    """Standard output: as wide as the terminal, or wide enough for whole tables where it is a file or a pipe."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)

@@ -18,6 +18,7 @@ from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.literal import literal, unreadable
 from cnnbench.cli.messages import log, show_messages, shown
 from cnnbench.config import Config, to_dict
+from cnnbench.metrics import text_of
 from cnnbench.parts import build_parts, load_dataset
 from cnnbench.registry import unknown
 from cnnbench.report.tuning import draw_search
@@ -244,7 +245,7 @@ def _show(asked: _Asked, study: Study) -> None:
     states = [row["state"] for row in rows]
     print(
         f"Trial {best['trial']} has the best {asked.monitor} of {states.count(FINISHED)} finished trials, "
-        f"{best[asked.monitor]:.4f}: chosen as the best of many, it looks better here than it is.\n"
+        f"{text_of(asked.monitor, best[asked.monitor])}: chosen as the best of many, it looks better here than it is.\n"
         f"Train it anew with {FRESH_SEEDS} other seeds and test each once:\n  {printable(_command(asked, params))}"
     )
     print(for_output(shown(asked.folder)))

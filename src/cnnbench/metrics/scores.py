@@ -11,6 +11,7 @@ import numpy as np
 
 from cnnbench import registry
 from cnnbench.registry import register
+from cnnbench.text import percent
 
 FIRST = ("accuracy", "f1_macro")
 
@@ -41,7 +42,7 @@ class Shown:
 
     def text(self, value: float) -> str:
         """A value as it is shown, such as `98.79%`."""
-        return f"{value:.{self.digits}{'%' if self.percent else 'f'}}"
+        return percent(value, self.digits) if self.percent else f"{value:.{self.digits}f}"
 
     @property
     def heading(self) -> str:
@@ -53,6 +54,12 @@ def shown_metrics() -> list[Shown]:
     """Every registered metric as tables show it: accuracy and F1 first."""
     names = sorted(registry.names("metric"), key=lambda name: (name not in FIRST, name))
     return [Shown(name, **{"title": name.replace("_", " "), **registry.facts("metric", name)}) for name in names]
+
+
+def text_of(key: str, value: float) -> str:
+    """The value of `accuracy`, `val/accuracy` or any other metric as it is shown, and of a loss."""
+    name = key.rpartition("/")[2]
+    return next((metric for metric in shown_metrics() if metric.name == name), Shown(name, name)).text(value)
 
 
 def scores(confusion: np.ndarray) -> dict[str, float]:

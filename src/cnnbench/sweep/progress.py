@@ -1,4 +1,4 @@
-"""How a sweep stands while it runs: a live table on a terminal, a line for each job that ends elsewhere."""
+"""How a sweep stands while it runs: live lines on a terminal, a line for each job that ends elsewhere."""
 
 import sys
 import threading
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
 from cnnbench.results import FAILED, FINISHED, RUNNING, RunFolder
 from cnnbench.sweep.folder import SweepFolder
 from cnnbench.sweep.jobs import Job
-from cnnbench.text import for_table, printable
+from cnnbench.text import percent, printable
 
 REFRESHES = 0.5  # seconds
 SHOWN = 8  # running jobs in the table
@@ -41,7 +41,7 @@ class Result:
         return self.score < other.score if self.monitor.endswith("loss") else self.score > other.score
 
     def __str__(self) -> str:
-        score = f"{self.score:.4f}" if self.monitor.endswith("loss") else f"{self.score:.2%}"
+        score = f"{self.score:.4f}" if self.monitor.endswith("loss") else percent(self.score)
         return f"{self.monitor} {score}"
 
 
@@ -101,7 +101,7 @@ class Progress:
             for job in list(self.waiting):
                 self._look_at(job)
             if self._live is not None:
-                self._live.update(self.table(), refresh=True)
+                self._live.update(Text(self.shown(), overflow="fold"), refresh=True)
         finally:
             self._lock.release()
 
@@ -167,17 +167,15 @@ class Progress:
         shown = [f"{axis}={given[axis]}" for axis in self.axes if axis in given]
         return " ".join(shown) or f"model={job.config['model']['name']} seed={job.config['seed']}"
 
-    def table(self) -> Group:
-        """The live table: counts, time left and the best so far; below it, the jobs that run."""
-        table = Table(title=f"Sweep of {self.total} jobs in {self.sweep.path.name}", title_justify="left")
-        for name in ("done", "running", "failed", "waiting", "time left", "best so far"):
-            table.add_column(name)
+    def shown(self) -> str:
+        """What a terminal shows: counts, time left and the best so far; below it, the jobs that run."""
         waiting = len(self.waiting) - len(self.running)
-        best = f"{self.best}  {self.label(self.best.job)}" if self.best else ""
-        counts = self.done, len(self.running), self.failed, waiting
-        table.add_row(*map(str, counts), self.time_left(), for_table(best))
+        counts = f"{self.done} done, {len(self.running)} running, {self.failed} failed, {waiting} waiting"
+        lines = [f"Sweep of {self.total} jobs in {self.sweep.path.name}: {counts}, {self.time_left()} left"]
+        if self.best:
+            lines.append(f"best so far: {self.best}, {self.label(self.best.job)}")
         running = [job for job in self.waiting if job.name in self.running]
-        return Group(table, *(for_table(self._line(job)) for job in running[:SHOWN]))
+        return "\n".join(map(printable, [*lines, *map(self._line, running[:SHOWN])]))
 
     def _line(self, job: Job) -> str:
         try:

@@ -12,6 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from cnnbench import interruption, registry
+from cnnbench.metrics import text_of
 from cnnbench.results import PRUNED, RunFolder
 from cnnbench.trackers import Trackers
 from cnnbench.training.device import autocast
@@ -215,5 +216,5 @@ def _line(row: Mapping[str, Any], epochs: int) -> str:
     for key, value in row.items():
         split, _, name = key.partition("/")
         if name and value is not None:
-            parts.append(f"{name} {value:.4f}" if split == "train" else f"{split} {name} {value:.4f}")
+            parts.append(f"{'' if split == 'train' else 'val '}{name} {text_of(key, value)}")
     return "  ".join([*parts, f"{row['seconds']:.2f} s"])

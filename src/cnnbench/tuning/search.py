@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from cnnbench.config import Config
 from cnnbench.results import FAILED, RUNNING, write_csv
+from cnnbench.text import percent
 from cnnbench.tuning.crew import Worker, dismiss, ready
 from cnnbench.tuning.space import Value
 from cnnbench.tuning.study import Study, Trial
@@ -59,6 +60,9 @@ class Search:
                 self._write()
         if (ended := self._count_ended()) < self.trials:
             log.info("%d of %d trials have ended, and no further one was started in time", ended, self.trials)
+
+    def _shown(self, value: float) -> str:
+        return percent(value) if self.study.monitor.endswith("accuracy") else f"{value:.4f}"
 
     def _count_ended(self) -> int:
         return sum(row["state"] != RUNNING for row in self.study.rows())
@@ -118,11 +122,13 @@ class Search:
         study.finish(begun.trial, state, message, begun.seconds)
         row, best = study.rows()[number], study.best()
         value = row[study.monitor]
-        came_to = "" if value is None else f", {study.monitor} {value:.4f} in {row['epochs']} epochs"
-        known = f"  (best: {best[study.monitor]:.4f}, trial {best['trial']})" if best else ""
+        came_to = "" if value is None else f", {study.monitor} {_shown(study.monitor, value)} in {row['epochs']} epochs"
+        known = f"  (best: {_shown(study.monitor, best[study.monitor])}, trial {best['trial']})" if best else ""
         log.info("trial %d %s%s%s%s", number, row["state"], came_to, f": {message}" if message else "", known)
         if best:
-            self.bar.set_postfix_str(f"best {best[study.monitor]:.4f} (trial {best['trial']})", refresh=False)
+            self.bar.set_postfix_str(
+                f"best {_shown(study.monitor, best[study.monitor])} (trial {best['trial']})", refresh=False
+            )
         self.bar.update()
         self._write()
 
