@@ -71,6 +71,7 @@ def test_curves_show_training_and_validation():
     np.testing.assert_allclose(loss.lines[1].get_ydata(), [2, 1, 2 / 3])
     assert [line.get_label() for line in accuracy.lines] == ["train"]
     assert loss.get_xlabel() == "epoch"
+    assert (accuracy.get_ylabel(), list(accuracy.lines[0].get_ydata())) == ("accuracy (%)", [50, 50, 50])
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["train", "validation"]
 

@@ -120,3 +120,15 @@ def test_names_that_differ_are_shown_differently_and_short(whole, longest):
 )
 def test_a_share_reads_all_or_nothing_only_where_it_is(share, digits, text):
     assert percent(share, digits) == text
+
+
+def test_an_accuracy_reads_in_percent_wherever_it_is_shown():
+    from cnnbench.metrics import text_of
+    from cnnbench.report.statistics import estimate
+    from cnnbench.report.tables import interval, spread
+
+    told = [text_of(key, 0.99998) for key in ("accuracy", "val/accuracy", "test/f1_macro", "train/loss")]
+    assert told == ["99.998%", "99.998%", "1.0000", "1.0000"]
+    almost = estimate([0.99998, 0.99999])
+    assert spread(almost, 100, 2).startswith("99.998")
+    assert interval(almost, 100, 2) == "[99.99, 100.00]", "an interval may end at 100"

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cnnbench.report.names import Names, cells, for_figure
 from cnnbench.results import RunFolder, read_confusion, read_predictions
@@ -102,7 +102,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     drawn = axes.pcolormesh(edges, edges, shares, cmap="Blues", vmin=0, vmax=1)  # half the time of an image
     axes.invert_yaxis()
     bar = figure.add_axes(((left + side - 0.3) / width, bottom / height, 0.2 / width, (side - 0.5) / height))
-    figure.colorbar(drawn, cax=bar, ticks=[0, 0.5, 1], label="share of the true class")
+    figure.colorbar(drawn, cax=bar, ticks=[0, 0.5, 1], format=PercentFormatter(1), label="of the true class")
     axes.set_xticks(range(count), names.shown, rotation=0 if across else 90, fontsize=small, fontfamily=names.fonts)
     axes.set_yticks(range(count), names.shown, fontsize=small, fontfamily=names.fonts)
     for true, row in enumerate(confusion if numbers else []):
@@ -150,7 +150,7 @@ def confusions(confusion: Any, class_names: Sequence[str]) -> Figure:
 def curves(rows: Sequence[dict[str, float | None]]) -> Figure:
     """Loss and, where there are classes, accuracy against epochs, for training and validation."""
     classes = any("accuracy" in key for key in rows[0])
-    drawn = {"loss": "nats", "accuracy": "share"} if classes else {"loss": "mean squared error"}
+    drawn = {"loss": "nats", "accuracy": "%"} if classes else {"loss": "mean squared error"}
     figure = Figure(figsize=(5 * len(drawn), 4))
     figure.subplots_adjust(left=0.7 / (5 * len(drawn)), right=1 - 0.2 / (5 * len(drawn)), bottom=0.13, top=0.91)
     places = figure.subplots(1, len(drawn), squeeze=False)[0]
@@ -168,7 +168,8 @@ def curves(rows: Sequence[dict[str, float | None]]) -> Figure:
 
 
 def _curve(axes: Axes, rows: Sequence[dict[str, float | None]], key: str, label: str, colour: str, marker: str) -> None:
-    points = [(row["epoch"], row[key]) for row in rows if row.get(key) is not None]
+    factor = 100 if key.endswith("accuracy") else 1
+    points = [(row["epoch"], factor * value) for row in rows if (value := row.get(key)) is not None]
     if points:
         axes.plot(*zip(*points, strict=True), label=label, color=colour, marker=marker, markeredgecolor="white")
 

@@ -14,7 +14,7 @@ from cnnbench.report.runs import Run
 from cnnbench.report.statistics import Estimate
 from cnnbench.report.study import Study
 from cnnbench.report.svg import as_interval, as_points, legible, legible_lines
-from cnnbench.report.tables import interval, spread
+from cnnbench.report.tables import figure, interval, spread
 
 MOST_SETTINGS = 80  # in a drawer; more of them come from a config that nobody wrote by hand
 
@@ -229,8 +229,7 @@ def _run_cells(run: Run) -> list[Cell]:
         Cell(legible(run.group), sort=run.group),
         _number(run.seed, "d"),
         Cell(legible(run.state, 40), uncounted, run.state, pill),
-        _number(summary.get("test/accuracy"), ".2f", 100),
-        *(_number(summary.get(f"test/{m.name}"), f".{m.digits}f", m.factor) for m in _further()),
+        *(_metric(summary.get(f"test/{m.name}"), m) for m in shown_metrics()),
         _number(summary.get("test/loss"), ".4g"),
         _number(summary.get("best_epoch"), "g"),
         _number(summary.get("train_seconds"), ",.1f"),
@@ -267,7 +266,10 @@ def _mean(values: Any, form: str) -> Cell:
     return _number(fmean(values) if values else None, form)
 
 
-def _number(value: Any, form: str, factor: float = 1) -> Cell:
-    if not isinstance(value, int | float):
-        return Cell("–")
-    return Cell(format(value if factor == 1 else value * factor, form), sort=value)
+def _number(value: Any, form: str) -> Cell:
+    return Cell(format(value, form), sort=value) if isinstance(value, int | float) else Cell("–")
+
+
+def _metric(value: Any, metric: Shown) -> Cell:
+    known = isinstance(value, int | float)
+    return Cell(figure(value, metric.factor, metric.digits), sort=value) if known else Cell("–")

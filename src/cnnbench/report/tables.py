@@ -10,7 +10,7 @@ from cnnbench.report.comparing import FIXED_BEFOREHAND, PAIRED, Comparison, p_te
 from cnnbench.report.groups import Group, shown, shown_key
 from cnnbench.report.statistics import Estimate
 from cnnbench.report.study import Study
-from cnnbench.text import for_markdown
+from cnnbench.text import for_markdown, percent
 
 INTERVAL = "[95 %]"
 RUN_COLUMNS = ("run", "group", "state", "counted", "seed", "name", "tags")  # the first ones of results.csv
@@ -239,7 +239,12 @@ def spread(values: Estimate | None, factor: float, digits: int) -> str:
     if values is None:
         return ""
     std = f" ± {values.std * factor:.{digits}f}" if values.std is not None else ""
-    return f"{values.mean * factor:.{digits}f}{std}"
+    return f"{figure(values.mean, factor, digits)}{std}"
+
+
+def figure(value: float, factor: float, digits: int) -> str:
+    """A value as tables show it; 100 is a percentage, of which 100.00 means all."""
+    return percent(value, digits, sign="") if factor == 100 else f"{value * factor:.{digits}f}"
 
 
 def bounds(values: Estimate | None, *, share: bool) -> tuple[float, float] | tuple[None, None]:
@@ -254,7 +259,7 @@ def interval(values: Estimate | None, factor: float, digits: int, *, share: bool
     low, high = bounds(values, share=share)
     if low is None or high is None:
         return ""
-    return f"[{low * factor:.{digits}f}, {high * factor:.{digits}f}]"
+    return f"[{figure(low, factor, digits)}, {figure(high, factor, digits)}]"
 
 
 def average(values: Mapping[int, float], form: str) -> str:

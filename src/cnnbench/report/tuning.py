@@ -7,9 +7,10 @@ from typing import Any
 
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cnnbench.results import FAILED, FINISHED, PRUNED
+from cnnbench.text import percent
 
 STYLES = {FINISHED: ("#0072b2", "o", 1.0), PRUNED: ("#d55e00", "X", 0.8)}  # Okabe and Ito, and shapes besides
 
@@ -35,13 +36,16 @@ def history(rows: Sequence[Mapping[str, Any]], monitor: str, maximize: bool) -> 
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
+    factor, unit = (100, " (%)") if monitor.endswith("accuracy") else (1, "")
     for state, (colour, marker, size) in STYLES.items():
-        points = [(row["trial"], row[monitor]) for row in rows if row["state"] == state and row[monitor] is not None]
+        points = [
+            (row["trial"], factor * row[monitor]) for row in rows if row["state"] == state and row[monitor] is not None
+        ]
         if points:
             x, y = zip(*points, strict=True)
             label = f"{state} ({len(points)})"
             sns.scatterplot(x=x, y=y, ax=axes, label=label, color=colour, marker=marker, s=60 * size)
-    finished = [(row["trial"], row[monitor]) for row in rows if row["state"] == FINISHED]
+    finished = [(row["trial"], factor * row[monitor]) for row in rows if row["state"] == FINISHED]
     if finished:
         numbers, values = zip(*finished, strict=True)
         best = list(accumulate(values, max if maximize else min))
@@ -50,7 +54,7 @@ def history(rows: Sequence[Mapping[str, Any]], monitor: str, maximize: bool) -> 
     failed = sum(row["state"] == FAILED for row in rows)
     axes.set(
         xlabel="trial",
-        ylabel=f"{monitor}, best epoch",
+        ylabel=f"{monitor}, best epoch{unit}",
         title=f"{len(rows)} trials" + (f", {failed} of them failed (not shown)" if failed else ""),
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -66,11 +70,12 @@ def importance(importances: Mapping[str, float], monitor: str, finished: int) ->
     axes = figure.subplots()
     colour = STYLES[FINISHED][0]
     bars = sns.barplot(x=list(importances.values()), y=list(importances), ax=axes, color=colour, orient="h")
-    axes.bar_label(bars.containers[0], fmt="{:.0%}", padding=3)
+    axes.bar_label(bars.containers[0], labels=[percent(share, 0) for share in importances.values()], padding=3)
     axes.set(
-        xlim=(0, 1.1 * max(importances.values())),
-        xlabel=f"share of the variance of {monitor} (fANOVA)",
+        xlim=(0, 1.15 * max(importances.values())),
+        xlabel=f"of the variance of {monitor} (fANOVA)",
         ylabel="",
         title=f"What mattered, by {finished} finished trials" + (": too few to rely on" if finished < 20 else ""),
     )
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
     return figure

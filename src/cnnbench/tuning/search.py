@@ -122,13 +122,11 @@ class Search:
         study.finish(begun.trial, state, message, begun.seconds)
         row, best = study.rows()[number], study.best()
         value = row[study.monitor]
-        came_to = "" if value is None else f", {study.monitor} {_shown(study.monitor, value)} in {row['epochs']} epochs"
-        known = f"  (best: {_shown(study.monitor, best[study.monitor])}, trial {best['trial']})" if best else ""
+        came_to = "" if value is None else f", {study.monitor} {self._shown(value)} in {row['epochs']} epochs"
+        known = f"  (best: {self._shown(best[study.monitor])}, trial {best['trial']})" if best else ""
         log.info("trial %d %s%s%s%s", number, row["state"], came_to, f": {message}" if message else "", known)
         if best:
-            self.bar.set_postfix_str(
-                f"best {_shown(study.monitor, best[study.monitor])} (trial {best['trial']})", refresh=False
-            )
+            self.bar.set_postfix_str(f"best {self._shown(best[study.monitor])} (trial {best['trial']})", refresh=False)
         self.bar.update()
         self._write()
 
