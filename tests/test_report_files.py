@@ -119,6 +119,22 @@ def test_a_sweeps_report_goes_into_the_sweep_and_others_into_report(sweep, tmp_p
     assert [row["run"] for row in read_csv(sweep / "results.csv")] == before
 
 
+def test_the_words_that_occur_are_explained_and_no_others(sweep, tmp_path):
+    write_report([sweep], tmp_path / "out")
+    text, html = ((tmp_path / "out" / name).read_text() for name in ("report.md", "report.html"))
+    said = text.partition("## Words")[2]
+    for word in ("sign-flip test", "Holm’s correction", "McNemar’s test", "MACs", "field", "p"):
+        assert f"- **{word}**: " in said, word
+    assert "nats" not in text
+    assert "<dt>nats</dt><dd>The unit of the loss" in html, "the page draws the loss"
+    assert "<dt>Hedges’ g</dt>" not in html
+    assert "d_z" not in text, "nothing varies"
+    write_run(tmp_path / "one", 0)
+    text = markdown(read_study([tmp_path / "one"]), "command", "now")
+    assert "McNemar" not in text
+    assert "- **MACs**: " in text
+
+
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 

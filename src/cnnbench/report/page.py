@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 import cnnbench
 from cnnbench import results
 from cnnbench.report import page_tables, study_charts
 from cnnbench.report.comparing import BETTER, WORSE, Comparison
+from cnnbench.report.glossary import explained
 from cnnbench.report.pairs import pairs
 from cnnbench.report.study import Study
 from cnnbench.report.svg import legible
@@ -32,7 +33,9 @@ SECTIONS = {
     "pairs": "Mistakes",
     "runs": "Runs",
     "about": "Environment",
+    "words": "Words",
 }
+WORDS_HERE = "<!-- the words that occur, explained -->"  # no name can be this: they are escaped
 
 
 def write_page(study: Study, out: Path) -> Path:
@@ -62,7 +65,9 @@ def page(study: Study) -> str:
         "style": Markup(style),
         "version": cnnbench.__version__,
     }
-    return environment.from_string(template).render(context)
+    html = environment.from_string(template).render(context)
+    words = "".join(f"<dt>{escape(word)}</dt><dd>{escape(sentence)}</dd>" for word, sentence in explained(html))
+    return html.replace(WORDS_HERE, words)
 
 
 def _context(study: Study) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from cnnbench.metrics import shown_metrics
 from cnnbench.report.comparing import FIXED_BEFOREHAND, PAIRED, Comparison, p_text
+from cnnbench.report.glossary import explained
 from cnnbench.report.groups import Group, shown, shown_key
 from cnnbench.report.statistics import Estimate
 from cnnbench.report.study import Study
@@ -161,6 +162,9 @@ def markdown(study: Study, command: str, made: str) -> str:
         parts += ["## Two networks on the same images", ABOUT_MCNEMAR, _set(networks(study))]
     if study.notes:
         parts += ["## Notes", "\n".join(f"- {for_markdown(note)}" for note in study.notes)]
+    words = explained("\n".join(parts))
+    if words:
+        parts += ["## Words", "\n".join(f"- **{for_markdown(word)}**: {sentence}" for word, sentence in words)]
     parts += ["## How this was made", f"    {command}", made]
     return "\n\n".join(parts) + "\n"
 
