@@ -1,5 +1,6 @@
 """A sweep from its command to its table: found again or begun, checked, run, compared."""
 
+import contextlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from cnnbench.cli.report import show_study
 from cnnbench.config import to_dict
 from cnnbench.interruption import Terminated
 from cnnbench.processors import cores
+from cnnbench.report.study import Study
 from cnnbench.report.writing import InTheWay, write_report
 from cnnbench.sweep.folder import SweepFolder, check_renaming, locked, set_aside
 from cnnbench.sweep.jobs import Job, find, is_sweep, plan
@@ -158,10 +160,12 @@ def _run(
                 launchers.launch(launcher, asked, sweep, jobs, server, progress)
             else:
                 _one_by_one(sweep, jobs, server, progress)
-    except (KeyboardInterrupt, Terminated):
-        _show(sweep)
+    except (KeyboardInterrupt, Terminated) as error:
         left = len(sweep.unfinished())
-        log.info("%d of %d jobs are left: the same command goes on with them", left, len(sweep.jobs))
+        error.args = (f"{left} of {len(sweep.jobs)} jobs are left: the same command goes on with them",)
+        with contextlib.suppress(KeyboardInterrupt, Terminated):  # again: the report can wait
+            _write(sweep)
+        print(shown(sweep.path), flush=True)
         raise
     _show(sweep)
     if moved := sorted(sweep.aside() - aside):
@@ -188,8 +192,14 @@ def _one_by_one(sweep: SweepFolder, jobs: Sequence[Job], server: Server, progres
 
 def _show(sweep: SweepFolder) -> None:
     """Write the report of what there is by now, print its tables and the folder."""
+    if study := _write(sweep):
+        show_study(study)
+    print(shown(sweep.path), flush=True)
+
+
+def _write(sweep: SweepFolder) -> Study | None:
     try:
-        show_study(write_report([sweep.path], sweep.path, strict=False))
+        return write_report([sweep.path], sweep.path, strict=False)
     except InTheWay as error:  # the runs are none the worse for it
         log.warning("%s", error)
-    print(shown(sweep.path), flush=True)
+        return None
