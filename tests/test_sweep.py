@@ -22,10 +22,11 @@ from cnnbench.config import to_dict
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder, write_csv
 from cnnbench.sweep import jobs as sweeps
 from cnnbench.sweep.folder import ASIDE, SweepFolder, locked, set_aside
+from cnnbench.sweep.job_processes import JobProcess, Room, Server
 from cnnbench.sweep.jobs import config_hash, plan, request_hash
 from cnnbench.sweep.progress import Progress
 from cnnbench.sweep.server import MODULE
-from cnnbench.sweep.supervisor import JobProcess, Room, Server, Supervisor
+from cnnbench.sweep.supervisor import Supervisor
 
 QUICK = ["model=mlp", "trainer.epochs=2", "data.train_limit=200"]
 LONG = ["model=mlp", "trainer.epochs=100000", "data.train_limit=200"]

@@ -32,9 +32,10 @@ from cnnbench.processors import cores
 from cnnbench.registry import unknown
 from cnnbench.results import FAILED
 from cnnbench.sweep.folder import SweepFolder
+from cnnbench.sweep.job_processes import Room, Server
 from cnnbench.sweep.jobs import Job
 from cnnbench.sweep.progress import REFRESHES, Progress
-from cnnbench.sweep.supervisor import Room, Server, Supervisor
+from cnnbench.sweep.supervisor import Supervisor
 
 IN_PROCESS = "basic"  # Hydra's name for one job after the other
 # Each launcher's package, and the extra of cnnbench that brings it.
@@ -217,7 +218,7 @@ def _watch(parent: int | None) -> None:
 def _end_without(parent: int | None) -> None:
     """End this process, if the one that it works for has ended."""
     try:
-        if parent is not None:
+        if parent is not None and os.name != "nt":  # there, 0 is no question but Ctrl-C
             os.kill(parent, 0)
     except OSError:
         os._exit(1)

@@ -17,9 +17,10 @@ from cnnbench.processors import cores
 from cnnbench.report.study import Study
 from cnnbench.report.writing import InTheWay, write_report
 from cnnbench.sweep.folder import SweepFolder, check_renaming, locked, set_aside
+from cnnbench.sweep.job_processes import Lost, Server
 from cnnbench.sweep.jobs import Job, find, is_sweep, plan
 from cnnbench.sweep.progress import Progress
-from cnnbench.sweep.supervisor import Lost, Server, Supervisor
+from cnnbench.sweep.supervisor import Supervisor
 
 log = logging.getLogger("cnnbench")
 

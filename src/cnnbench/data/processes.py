@@ -44,7 +44,8 @@ def in_processes(
         yield from map(task, jobs)
         return
     # Forked where that is safe enough for torch's own loader: a spawned process would import torch for two seconds.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    forks = sys.platform == "linux" and hasattr(os, "fork")
+    context = multiprocessing.get_context("fork" if forks else "spawn")
     stop = context.RawValue("b", False)
     remaining = iter(jobs)
     pool = ProcessPoolExecutor(workers, context, _begin, (task, stop, os.getpid()))

@@ -7,9 +7,10 @@ connection says what it is for:
   `threads`, or a `problem`. The data they name are in memory from then on.
 - `{"threads": N, "cores": N, "argv": …}`: a process for jobs, forked from this one, which takes over the connection. It
   says `{"pid": N}`, then answers each `{"folder", "config", "overrides", "resume"}` with `{"state", "message"}`.
-  However it ends, the last line is `{"exit": STATUS}`, as `os.waitpid` has it.
+  However it ends, the last line is `{"exit": CODE}`, of a signal the negative of its number.
 
 The server ends with the process that started it, and the jobs end with the server or with whoever asked for them.
+Where nothing can be forked, a process started with `--connect PORT` answers on its one connection, and then does jobs.
 """
 
 import contextlib
@@ -37,13 +38,16 @@ from typing import TYPE_CHECKING, Any
 from cnnbench import interruption
 from cnnbench.regular_files import open_to_append
 from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING
+from cnnbench.sweep.fresh import connected
 from cnnbench.sweep.painters import PICTURES, Painters
 from cnnbench.whole_files import InUse, NoneReadable
 
 if TYPE_CHECKING:
     from cnnbench.record import Picture
 
-CAN_FORK = sys.platform == "linux"  # elsewhere a fork of a process that has used torch may not live
+CAN_FORK = sys.platform == "linux" and hasattr(
+    os, "fork"
+)  # elsewhere a fork of a process that has used torch may not live
 PR_SET_PDEATHSIG = 1
 EXPENDABLE = 500  # of 1000: what the kernel ends first when memory runs out is a job, not who watches over it
 UNREADABLE = "unreadable"  # the state of a job whose checkpoints are all damaged
@@ -64,6 +68,9 @@ def main() -> None:
         connection = socket.socket(fileno=int(sys.argv[2]))
         stream = connection.makefile("rwb")
         _do_jobs(stream, json.loads(sys.argv[3]), os.getppid())
+    if sys.argv[1] == "--connect":
+        _answer_alone(connected(sys.argv[2]))
+        return
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(sys.argv[1])
     listener.listen(128)
@@ -141,7 +148,21 @@ class Server:
             if ended:
                 del self.children[pid]
                 with connection, contextlib.suppress(OSError):
-                    connection.sendall(b"\n" + json.dumps({"exit": status}).encode() + b"\n")
+                    code = os.waitstatus_to_exitcode(status)
+                    connection.sendall(b"\n" + json.dumps({"exit": code}).encode() + b"\n")
+
+
+def _answer_alone(connection: socket.socket) -> None:
+    """Answer checks, then do the jobs, in this process."""
+    stream = connection.makefile("rwb")
+    logging.getLogger("cnnbench").propagate = False
+    import cnnbench.job  # noqa: F401 - two seconds in which the sweep is composed
+
+    while line := stream.readline():
+        request = json.loads(line)
+        if "check" not in request:
+            _do_jobs(stream, request, os.getppid())
+        _send(stream, {"checked": [_check(config) for config in request["check"]]})
 
 
 def remove_abandoned(where: Path) -> None:
@@ -208,8 +229,13 @@ def _do_jobs(stream: BufferedRWPair, request: dict[str, Any], server: int) -> No
 
 
 def _receive(stream: BufferedRWPair, inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
-    for line in stream:
-        inbox.put(json.loads(line))
+    with contextlib.suppress(ConnectionError):
+        for line in stream:
+            message = json.loads(line)
+            if "interrupt" in message:  # as Ctrl-C, where no signal can be sent
+                signal.raise_signal(signal.SIGINT)
+            else:
+                inbox.put(message)
     os._exit(1)  # nobody waits for the result any more
 
 

@@ -91,6 +91,8 @@ def dismiss(workers: list[Worker]) -> None:
 def _serve(pipe: connection.Connection, parent: int) -> None:
     """What the process does: a run for each request, until it is stopped."""
     interruption.listen()
+    if not hasattr(signal, "pthread_sigmask"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     try:
         while True:
@@ -129,6 +131,9 @@ def _run(pipe: connection.Connection, config: Config, folder: Path, overrides: l
 @contextmanager
 def _born_deaf() -> Iterator[None]:
     """A process started here has all but SIGTERM blocked from its first instruction; what comes now waits for us."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows, where the process sees to it itself
+        yield
+        return
     resource_tracker.ensure_running()  # it unblocks Ctrl-C when it starts one
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*STOPS} - {signal.SIGTERM})
     try:
