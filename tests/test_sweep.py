@@ -596,3 +596,58 @@ def test_a_jobs_record_names_the_command_of_the_sweep(supervising, server, tmp_p
     assert supervising(sweep, server).run(dataclasses.replace(sweep.jobs[0])) == FINISHED
     assert results.read_json(sweep.path / "0/env.json")["command"] == ["cnnbench", "train"]
     assert config_hash(RunFolder(sweep.path / "0").config()) == sweep.jobs[0].hash
+
+
+# Some of what Windows lacks, taken from every Python process that finds this on its path.
+WITHOUT_FORK = """
+import os, signal, subprocess
+lacking = {
+    os: ("fork", "forkpty", "killpg", "O_DIRECTORY", "O_NOFOLLOW"),
+    signal: ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD", "pthread_sigmask", "set_wakeup_fd"),
+}
+for module, names in lacking.items():
+    for name in names:
+        vars(module).pop(name, None)
+"""
+
+
+@pytest.fixture
+def without_fork(tmp_path):
+    """A folder for PYTHONPATH."""
+    (tmp_path / "windows").mkdir()
+    (tmp_path / "windows/sitecustomize.py").write_text(WITHOUT_FORK)
+    return str(tmp_path / "windows")
+
+
+def test_without_fork_a_sweep_survives_a_killed_job_an_interrupt_and_goes_on_to_the_same_bits(
+    without_fork, tmp_path, supervising, server
+):
+    overrides = [*QUICK, "trainer.epochs=30", "seed=0,1"]
+    command = [sys.executable, "-m", "cnnbench", "train", "-m", *overrides, "hydra.sweep.dir=sweep"]
+    environment = os.environ | {"PYTHONPATH": without_fork}
+    lost = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    sweep, killed = tmp_path / "sweep", set()
+    deadline = time.monotonic() + 200
+    while len(killed) < 2:
+        assert time.monotonic() < deadline, "no checkpoint appeared"
+        for number in {"0", "1"} - killed:
+            if (sweep / number / "checkpoints/last.safetensors").exists():
+                killed.add(number)
+                if number == "0":
+                    os.kill(RunFolder(sweep / "0").status()["pid"], signal.SIGKILL)
+                else:
+                    lost.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    errors = lost.communicate(timeout=100)[1]
+    assert lost.returncode == 130, errors
+    assert "2 of 2 jobs are left" in errors
+    states = [RunFolder(sweep / number).status() for number in "01"]
+    assert [status["state"] for status in states] == [FAILED, INTERRUPTED]
+    assert "ended by SIGKILL" in states[0]["message"]
+    assert "killed" not in states[1]["message"], "it has saved itself"
+    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert all("resumed" in (sweep / number / "train.log").read_text() for number in "01")
+    forked = made(tmp_path / "forked", *overrides)
+    assert supervising(forked, server).run(forked.jobs[1]) == FINISHED
+    assert (forked.path / "1/predictions.npz").read_bytes() == (sweep / "1/predictions.npz").read_bytes()
