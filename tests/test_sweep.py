@@ -430,7 +430,8 @@ def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench,
     assert process.returncode == 130, errors
     told = errors.splitlines()[-1]
     assert told == "interrupted: 2 of 3 jobs are left: the same command goes on with them"
-    assert [line for line in errors.splitlines()[:-1] if not line.startswith(("digits: ", "3 jobs in ", "job 0: "))] == []
+    before = ("digits: ", "3 jobs in ", "job 0: ")
+    assert [line for line in errors.splitlines()[:-1] if not line.startswith(before)] == []
     assert len(printed.splitlines()) == 1, "the folder, and no table"
     sweep = tmp_path / printed.splitlines()[-1]
     states = {row["run"]: row["state"] for row in results.read_csv(sweep / "results.csv")}
