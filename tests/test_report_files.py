@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench import results
+from cnnbench.report.glossary import explained
 from cnnbench.report.latex import escaped, latex
 from cnnbench.report.study import read_study
 from cnnbench.report.tables import Table, comparisons, group_rows, headline, markdown, run_rows
@@ -126,7 +127,8 @@ def test_the_words_that_occur_are_explained_and_no_others(sweep, tmp_path):
     for word in ("sign-flip test", "Holm’s correction", "McNemar’s test", "MACs", "field", "p"):
         assert f"- **{word}**: " in said, word
     assert "nats" not in text
-    assert "<dt>nats</dt><dd>The unit of the loss" in html, "the page draws the loss"
+    assert "<dt>sign-flip test</dt><dd>Were two groups equal" in html
+    assert [word for word, _ in explained("training loss, nats")] == ["nats"]
     assert "<dt>Hedges’ g</dt>" not in html
     assert "d_z" not in text, "nothing varies"
     write_run(tmp_path / "one", 0)
