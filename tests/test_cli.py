@@ -69,6 +69,8 @@ WRONG = [
     (["--config-name", "x"], "experiment=NAME chooses a config"),
     (["model=resnet18"], "torchvision has it: model=torchvision model.arch=resnet18"),
     (["model=LeNet5"], "Did you mean 'lenet5'?"),
+    (["data.path=photos"], "It is a key of data=csv_signals and data=image_folder"),
+    (["resume="], "resume=: accepted is the folder of a run"),
     (["data=cifar-10"], "Did you mean 'cifar10'?"),
     (["dataset=mnist"], "Did you mean 'data'?"),
     (["epochs=5"], "Did you mean 'trainer.epochs'?"),

@@ -122,6 +122,19 @@ def test_the_keys_that_a_page_names_exist(page):
     assert {key for key in named if not key.startswith("hydra.")} <= known
 
 
+def test_the_readmes_table_of_groups_is_complete():
+    text = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) ?\|$", text.partition("## Every key")[2], re.MULTILINE)
+    for group, names, some in rows:
+        named = set(re.findall(r"`(\w+)`", names))
+        if group == "model":
+            named |= set(re.findall(r"^\| `(\w+)` \|", text.partition("## Every key")[0], re.MULTILINE))
+        assert not named or named == set(groups()[group]), group
+        for key in re.findall(r"`([\w.]+)`", some):
+            assert {key, f"{group}.{key}"} & set(keys()), f"{group}.{key}"
+    assert {group for group, _, _ in rows} == groups().keys() | {"sweep"}
+
+
 def test_make_cases_runs_every_case_and_fails_where_one_does(tmp_path):
     def cases():
         make = ["make", "--silent", "--assume-old=.venv/.developing", "cases", f"CASES={tmp_path / 'c'}"]

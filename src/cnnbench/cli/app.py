@@ -229,7 +229,7 @@ def report(
         list[Path], typer.Argument(metavar="DIR", help="Runs, sweeps, or folders of them, finished or not.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Where to write it, instead of into the sweep or, of several, ./report.")
+        Path | None, typer.Option(help="Where to write it, instead of into the sweep or, of anything else, ./report.")
     ] = None,
     baseline: Annotated[
         str | None,

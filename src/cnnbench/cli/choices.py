@@ -58,6 +58,12 @@ def keys() -> list[str]:
     return [*top, *(key for key in dict.fromkeys(found) if key not in nested and not key.endswith(".name"))]
 
 
+def parts_with(group: str, key: str) -> list[str]:
+    """The parts of a group whose YAML file has a key."""
+    files = sorted((config_dir() / group).glob("*.yaml"))
+    return [path.stem for path in files if ("", key) in _KEY.findall(path.read_text(encoding="utf-8"))]
+
+
 def list_choices(what: str) -> list[tuple[str, str]]:
     """Name and one-line description of each choice: the first comment of its YAML file.
 

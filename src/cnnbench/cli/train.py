@@ -85,6 +85,8 @@ def _resume(overrides: Sequence[str]) -> None:
     others = [text for text in overrides if not text.lstrip("+").startswith("resume=")]
     if len(named) > 1:
         raise ValueError(f"resume={named[1]}: a command goes on with one run, and resume={named[0]} names another")
+    if not named[0]:
+        raise ValueError("resume=: accepted is the folder of a run")
     run = RunFolder.existing(named[0])
     config = resumed(to_dict(config_of(run)), others)
     finished = run.known_status().get("state") == FINISHED

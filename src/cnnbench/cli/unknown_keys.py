@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench.cli.choices import groups
+from cnnbench.cli.choices import groups, parts_with
 from cnnbench.cli.usage import meant, torchvision_has
 from cnnbench.config import default_dict
 from cnnbench.registry import nearest, unknown
@@ -97,7 +97,9 @@ def _unknown_key(key: str, keys: list[str], group_names: list[str]) -> str:
     section, dot, leaf = key.partition(".")
     if dot and section in group_names:
         inside = [k.partition(".")[2] for k in keys if k.startswith(f"{section}.")]
-        return unknown(f"key in {section}", leaf, inside)
+        theirs = parts_with(section, leaf)
+        hint = f". It is a key of {' and '.join(f'{section}={name}' for name in theirs[:3])}" if theirs else ""
+        return f"{unknown(f'key in {section}', leaf, inside)}{hint}"
     full = next((k for k in keys if "." in k and k.rpartition(".")[2] == key), None) or (None if dot else meant(key))
     if full:
         return f"unknown key {key!r}. Did you mean {full!r}?"
