@@ -155,6 +155,7 @@ OURS = {
     "a study": ["study.yaml", "study.journal", "trial_0/augmented.png"],
     "a report": ["report.md", "report.html", "results.csv", "groups.csv"],
     "a preview": ["augmented.png"],
+    "a measurement": ["metrics.json", "predictions.npz", "mistakes.png"],
 }
 
 
@@ -170,7 +171,13 @@ def test_what_this_program_wrote_is_no_class_and_no_image(what, where, tmp_path)
 
 def test_outputs_with_a_database_and_a_picture_of_ones_own_is_no_class_but_a_class_may_have_the_name(tmp_path):
     images(tmp_path, "a", "b")
-    touch(tmp_path, "outputs/mlflow.db", "outputs/my.png", "cache/0123.pixels")
+    touch(
+        tmp_path,
+        "outputs/mlflow.db",
+        "outputs/mlflow.artifacts/1/artifacts/curves.png",
+        "outputs/my.png",
+        "cache/0123.pixels",
+    )
     touch(tmp_path / "outputs/x/run", *OURS["a run"])
     assert list_folder(str(tmp_path)).class_names == ("a", "b")
     shutil.rmtree(tmp_path / "outputs")

@@ -12,20 +12,23 @@ IMAGE_ENDINGS = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".avif", ".heic", ".heif"),
 )
-# Of Windows, macOS, and network drives of Synology and QNAP; MLflow keeps its runs in mlruns.
+# Of Windows, macOS, and network drives of Synology and QNAP; MLflow keeps its runs in
+# mlruns, and our pictures of them in mlflow.artifacts.
 _LITTER = re.compile(
     r"\..*|e?h?thumbs(_vista)?\.db(:.*)?|desktop\.ini|picasa\.ini|icon\r|.*:zone\.identifier|.*\.pixels|__macosx"
     r"|__pycache__|ipynb_checkpoints|@eadir|@__thumb|@recycle|#recycle|#snapshot|\$recycle\.bin|recycler"
-    r"|system volume information|lost\+found|network trash folder|temporary items|mlruns",
+    r"|system volume information|lost\+found|network trash folder|temporary items|mlruns|mlartifacts|.*\.artifacts",
     re.IGNORECASE | re.DOTALL,
 )
-# Files that together make a folder one of ours: a run, one that has just begun, a sweep, a study, a report.
+# Files that together make a folder one of ours: a run, one that has just begun, a sweep, a study, a report, a measurement.
 _OURS = (
     {"config.yaml", "overrides.yaml"},
     {"train.log", ".lock"},
     {"jobs.json", "sweep.yaml"},
-    {"study.yaml", "study.journal"},
+    {"study.yaml"},
     {"report.md", "results.csv", "groups.csv"},
+    {"metrics.json", "predictions.npz"},
+    {"metrics.json", "reconstructions.png"},
 )
 _PREVIEW = {"augmented.png"}
 
@@ -37,7 +40,8 @@ def is_litter(name: str) -> bool:
 
 def is_ours(names: Collection[str]) -> bool:
     """Whether a folder that holds these names was written by this program."""
-    return any(files <= {*names} for files in _OURS) or {*names} == _PREVIEW
+    found = {*names}
+    return any(files <= found for files in _OURS) or found == _PREVIEW
 
 
 def has_image_ending(name: str) -> bool:
