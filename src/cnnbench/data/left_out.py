@@ -20,7 +20,7 @@ _LITTER = re.compile(
     r"|system volume information|lost\+found|network trash folder|temporary items|mlruns|mlartifacts|.*\.artifacts",
     re.IGNORECASE | re.DOTALL,
 )
-# Files that together make a folder one of ours: a run, one that has just begun, a sweep, a study, a report, a measurement.
+# Files that together make a folder one of ours: a run, one that has just begun, a sweep, a study, a report, figures.
 _OURS = (
     {"config.yaml", "overrides.yaml"},
     {"train.log", ".lock"},
