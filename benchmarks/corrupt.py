@@ -55,7 +55,7 @@ def targets(folder: Path) -> list[Target]:
     pixels = np.random.default_rng(0).integers(0, 256, (1000, 1, 28, 28), dtype=np.uint8)
     for start in range(0, 1000, 100):
         part = pixels[start : start + 100]
-        writer.add(Block(start, part, _digest(part), {}, 100))
+        writer.add(Block(start, part, _digest(part), {}, 100, bytes(1600)))
     writer.finish("key")
     writer.close()
     return [*found, Target("cache", path, partial(open_store, path, "key"))]

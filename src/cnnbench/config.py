@@ -41,7 +41,8 @@ class DataConfig:
     root: str = "data"  # where datasets are stored; configs/config.yaml sets it to $CNNBENCH_DATA if that is set
     download: bool = True  # fetch a torchvision dataset that is not there; never anything else
     val_fraction: float = 0.1  # of the training images, stratified; 0 = none; not where the data has its own split
-    test_fraction: float = 0.2  # of all images, stratified; only where the data has no test split
+    test_fraction: float = 0.2  # of each class; only where the data have no test split
+    split_seed: int = 0  # which images those are, the same for every seed; only where the data have no test split
     train_limit: int | None = None  # at most this many training images, stratified
     image_size: int | None = None  # resize to a square of this many pixels; null = as they are
     normalize: str = "half"

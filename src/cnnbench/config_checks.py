@@ -41,6 +41,7 @@ def validate(config: "Config") -> None:
     _require("data.val_fraction", data.val_fraction, 0 <= data.val_fraction < 1, accepted)
     accepted = "a number above 0 and below 1"
     _require("data.test_fraction", data.test_fraction, 0 < data.test_fraction < 1, accepted)
+    _require("data.split_seed", data.split_seed, 0 <= data.split_seed < 2**63, "a whole number from 0")
     limited = data.train_limit is None or data.train_limit >= 1
     _require("data.train_limit", data.train_limit, limited, "null or a whole number from 1")
     _require(

@@ -1,7 +1,6 @@
 """One run from its config to its finished folder."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from torch import Tensor
 from cnnbench import interruption
 from cnnbench.config import Config, to_dict
 from cnnbench.data import Dataset, balanced_weights
+from cnnbench.data.contents import digest
 from cnnbench.data.polarity import SAMPLE, polarity_of
 from cnnbench.lifetime import lifetime
 from cnnbench.parts import Parts, augmentation_of, batches_of, build_parts, load_dataset, threads_of
@@ -79,7 +79,7 @@ def run_job(
                 life.begin()
         if not resume:
             run.start(to_dict(config), overrides)
-        parts = build_parts(config)
+        parts = build_parts(config, test=test)
         # Their number decides the last bits of a result: a run keeps its own, wherever it goes on.
         torch.set_num_threads(read_threads(path) or threads_of(config, parts.complexity))
         if not resume:
@@ -95,6 +95,8 @@ def run_job(
                     life.begin()
                 life.go_on(to_dict(config), overrides)
             record_skipped(run, parts.dataset)
+            for note in parts.dataset.notes:
+                log.warning("%s", note)
             kept = trackers(config.logger.options, run.path, to_dict(config), resume=resume, problems=life.notes)
             logger = entered.enter_context(kept)
             return logger
@@ -209,6 +211,7 @@ def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
         "train_seconds": round(outcome.train_seconds, 3),
         "images_per_second": round(images / outcome.train_seconds, 1),
         "device": str(parts.device),
+        "train_set_sha256": dataset.pool,
         "train_images": len(dataset.train),
         "val_images": len(dataset.val) if dataset.val else 0,
     }
@@ -219,14 +222,8 @@ def _tested(test: Evaluation, dataset: Dataset) -> dict[str, Any]:
         **{f"test/{name}": value for name, value in test.scores().items()},
         "test_images": len(dataset.test),
         "test_labels_sha256": _sha256(dataset.test.labels),
-        "test_set_sha256": _test_set(dataset),
+        "test_set_sha256": digest(dataset.info, dataset.test),
     }
-
-
-def _test_set(dataset: Dataset) -> str:
-    """A hash of what says which images a run was tested on; two runs of which it is the same can be compared."""
-    said = [dataset.info.name, dataset.info.class_names, dataset.origin, _sha256(dataset.test.labels)]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def _sha256(labels: Tensor) -> str:

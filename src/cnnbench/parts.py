@@ -31,11 +31,12 @@ class Parts:
     schedule: Schedule
 
 
-def build_parts(config: Config, *, shapes_only: bool = False) -> Parts:
+def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True) -> Parts:
     """Load the data and build model, optimizer and schedule.
 
     Args:
         shapes_only: allocate no weights; enough to find out that a config cannot work.
+        test: as in `load_dataset`.
 
     Raises:
         ValueError: anything in the config that does not exist here or does not fit together.
@@ -43,7 +44,7 @@ def build_parts(config: Config, *, shapes_only: bool = False) -> Parts:
     device = resolve_device(config.trainer.device)
     autocast(device, config.trainer.precision)
     check_trackers(config.logger.options)
-    dataset = load_dataset(config)
+    dataset = load_dataset(config, test=test)
     model = model_for(config, dataset.info, "meta" if shapes_only else "cpu")
     _check_task(config, model, dataset.info)
     augmentation_of(config, dataset.info, device)
@@ -113,23 +114,27 @@ def _check_batches(config: Config, model: nn.Module, dataset: Dataset) -> None:
             ) from None
 
 
-def load_dataset(config: Config, *, test_on_all: bool = False) -> Dataset:
+def load_dataset(config: Config, *, test_on_all: bool = False, test: bool = True) -> Dataset:
     """The config's data, split and measured.
 
     Args:
         test_on_all: the test split of data that has none is all of it, for a model that has not seen it.
+        test: whether the test images may be read; without, the test split is empty.
 
     Raises:
         ValueError: unknown or missing data, or nothing left to train on.
     """
     data = config.data
-    settings = data_settings(config)
+    settings = data_settings(config) | {"with_test": test}
+    if test_on_all:
+        settings["test_fraction"] = None
     source = load_source(data.name, root=data.root, download=data.download, options=data.options, settings=settings)
     if test_on_all and source.test is None:
         source = replace(source, test=source.train)
     return prepare(
         source,
         seed=config.seed,
+        split_seed=data.split_seed,
         test_fraction=data.test_fraction,
         val_fraction=data.val_fraction,
         train_limit=data.train_limit,
@@ -140,7 +145,8 @@ def load_dataset(config: Config, *, test_on_all: bool = False) -> Dataset:
 
 def data_settings(config: Config) -> dict[str, Any]:
     """What the config says for any dataset, and a dataset may ask to be given."""
-    return {"image_size": config.data.image_size, "test_fraction": config.data.test_fraction}
+    data = config.data
+    return {"image_size": data.image_size, "test_fraction": data.test_fraction, "split_seed": data.split_seed}
 
 
 def model_for(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Module:

@@ -14,7 +14,8 @@ MOST_THREADS = 1024
 LARGEST_KEPT = 256  # pixels of a side; what is kept of larger images is made smaller
 STATUS = dict.fromkeys(("state", "message", "started", "updated"), str)
 SUMMARY: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("model", "data", "task", "device", "test_labels_sha256", "test_set_sha256"), str),
+    **dict.fromkeys(("model", "data", "task", "device"), str),
+    **dict.fromkeys(("test_labels_sha256", "test_set_sha256", "train_set_sha256"), str),
     **dict.fromkeys(("seed", "parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"), COUNT),
     **dict.fromkeys(("train_images", "val_images", "test_images"), COUNT),
     **dict.fromkeys(("test/loss", "test/accuracy", "test/f1_macro", "train_seconds", "images_per_second"), NUMBER),

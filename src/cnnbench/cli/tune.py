@@ -115,7 +115,7 @@ def _checked(settings: TuneSettings, overrides: list[str], folder: Path) -> _Ask
 
 def _monitor(config: Config) -> str:
     """What chooses among trials; building the parts also finds out whether the config can be trained."""
-    parts = build_parts(config, shapes_only=True)
+    parts = build_parts(config, shapes_only=True, test=False)
     if parts.dataset.val is None:
         raise ValueError(
             f"data.val_fraction={config.data.val_fraction}: a search chooses on the validation split, never on the "
@@ -193,7 +193,7 @@ def _search(asked: _Asked) -> None:
     def composed(params: dict[str, Value]) -> tuple[Config, list[str]]:
         overrides = [*asked.overrides, *(override(key, value) for key, value in params.items())]
         config = compose.single(overrides)
-        build_parts(config, shapes_only=True)
+        build_parts(config, shapes_only=True, test=False)
         return config, overrides
 
     log.info("up to %d trials in %s, chosen by %s", settings.trials, shown(asked.folder), asked.monitor)

@@ -1,7 +1,6 @@
 """One's own signals from a CSV file: a row a signal, its values and, last, its label."""
 
 import csv
-import hashlib
 import os
 import stat
 from array import array
@@ -15,10 +14,12 @@ import torch
 from torch import Tensor
 
 from cnnbench.data.dataset import DatasetInfo, Source, Split
-from cnnbench.data.preparation import stratified_split
+from cnnbench.data.hashing import hashes_of
+from cnnbench.data.preparation import cut_test
 from cnnbench.registry import register
-from cnnbench.reproducibility import generator
+from cnnbench.text import shown_name
 
+FEWEST_NUMBERED = 5  # rows; fewer may count up by chance
 SHOWN_ROWS = 5  # bad rows that an error describes
 NAMES_HINT = " (if it holds column names: data.header=true)"
 
@@ -28,12 +29,14 @@ class _Table:
     """The rows read so far.
 
     Attributes:
+        header: the names of the columns, if the file gives them.
         columns: values of the first row, its label among them; every row must have as many.
         values: float32, all signals one after the other; a list of Python numbers would take eight times the memory.
         problems: what is wrong with the first bad rows.
         bad_rows: how many there are.
     """
 
+    header: list[str] = field(default_factory=list)
     columns: int = 0
     values: "array[float]" = field(default_factory=lambda: array("f"))
     labels: list[str] = field(default_factory=list)
@@ -42,7 +45,9 @@ class _Table:
 
 
 @register("data", "csv_signals")
-def csv_signals(root: str, download: bool, path: str | None, header: bool, test_fraction: float) -> Source:
+def csv_signals(
+    root: str, download: bool, path: str | None, header: bool, test_fraction: float | None, split_seed: int = 0
+) -> Source:
     """Signals of one channel from a UTF-8 file of comma-separated values; the last value of a row is its label.
 
     The classes are the different labels in order; in that of their numbers, if all are whole numbers.
@@ -50,12 +55,13 @@ def csv_signals(root: str, download: bool, path: str | None, header: bool, test_
     Args:
         root, download: not used; `path` says it all.
         header: whether the first row holds column names.
-        test_fraction: share of each class in the test split; the same rows whatever the run's seed.
+        test_fraction: share of each class in the test split; the same rows whatever the run's seed; None cuts none.
+        split_seed: which share.
 
     Raises:
         ValueError: no such file, rows that are not a signal and its label, or too few rows of a class.
     """
-    if not 0 < test_fraction < 1:
+    if test_fraction is not None and not 0 < test_fraction < 1:
         raise ValueError(f"data.test_fraction={test_fraction}: accepted is a number above 0 and below 1")
     file = _regular_file(path)
     table = _read(file, header)
@@ -68,16 +74,34 @@ def csv_signals(root: str, download: bool, path: str | None, header: bool, test_
         )
     number = {name: index for index, name in enumerate(names)}
     labels = torch.tensor([number[label] for label in table.labels])
-    test, train = stratified_split(labels, round(test_fraction * len(labels)), generator(0, "csv_signals/test"))
+    hashes = torch.from_numpy(hashes_of(signals.numpy()))
+    contents = (row.tobytes() for row in hashes.numpy().astype("<i8"))
+    info = DatasetInfo("csv_signals", in_channels=1, image_size=signals.shape[-1], class_names=names, dimensions=1)
+    rows = Split(signals, labels, None, torch.stack((hashes, hashes, torch.arange(len(labels))), 1))
+    notes = _index_columns(file, table, signals)
+    if test_fraction is None:
+        return Source(info, rows, None, notes=notes)
+    test, train = cut_test(labels, contents, test_fraction, split_seed)
     if problem := _one_sided(names, labels, labels[test]):
         alone = not header and table.labels.count(table.labels[0]) == 1
         raise ValueError(
             f"data.path={str(file)!r}, data.test_fraction={test_fraction}: {problem}. Accepted are more rows of a "
             f"class, or another fraction{'; the first row is alone in its class' + NAMES_HINT if alone else ''}"
         )
-    info = DatasetInfo("csv_signals", in_channels=1, image_size=signals.shape[-1], class_names=names, dimensions=1)
-    origin = hashlib.sha256(signals[test].numpy().tobytes()).hexdigest()
-    return Source(info, Split(signals[train], labels[train]), Split(signals[test], labels[test]), origin=origin)
+    return Source(info, rows[train], rows[test], notes=notes)
+
+
+def _index_columns(file: Path, table: _Table, signals: Tensor) -> tuple[str, ...]:
+    """A note on the columns that only number the rows: whoever sorted them by class gives the label away."""
+    steps = signals[1:, 0] - signals[:-1, 0]
+    counting = torch.nonzero((steps == 1).all(0) & (signals[0, 0] % 1 == 0)).flatten().tolist()
+    if len(signals) < FEWEST_NUMBERED or not counting:
+        return ()
+    names = [f"{column + 1}{f' ({_clipped(table.header[column])})' if table.header else ''}" for column in counting]
+    return (
+        f"{shown_name(file)}: column {', '.join(names[:SHOWN_ROWS])} only numbers the rows, and is taken as a part of "
+        "the signals: leave it out of the file",
+    )
 
 
 def _regular_file(path: str | None) -> Path:
@@ -105,7 +129,7 @@ def _read(file: Path, header: bool) -> _Table:
         with open(file, encoding="utf-8-sig", newline="") as text:
             rows = _rows(text)
             if header:
-                next(rows, None)
+                _, table.header = next(rows, (0, []))
             for line, row in rows:
                 hint = "" if header or table.columns else NAMES_HINT
                 table.columns = table.columns or len(row)

@@ -6,15 +6,18 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cnnbench import registry
+from cnnbench.data.hashing import hashes_of
 
 CHUNK_VALUES = 2**20  # pixels, or samples of signals, that are looked at together: few enough to copy as float64
+FILE, VALUES, PLACE = range(3)  # columns of a split's marks
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,13 @@ class DatasetInfo:
         return len(self.class_names)
 
 
+class Names(Protocol):
+    """What the images are called."""
+
+    def __getitem__(self, place: int) -> str:
+        """The name of the image at a place."""
+
+
 class Files(Protocol):
     """Images that stay in their files and are decoded whenever they are asked for."""
 
@@ -64,17 +74,21 @@ class Split:
         labels: int64, (n,).
         rows: int64, (n,): which of the stored images these are; None for all of them. Several splits share one
             store, so that cutting them apart copies nothing.
+        marks: int64, (n, 3): of each image a hash of its file and one of its values as they are stored, equal where
+            there is no file, and its place in the source, as `Source.paths` counts.
     """
 
     stored: Tensor | Files
     labels: Tensor
     rows: Tensor | None = None
+    marks: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, indices: Tensor) -> "Split":
-        return Split(self.stored, self.labels[indices], self.stored_rows(indices))
+        marks = None if self.marks is None else self.marks[indices]
+        return Split(self.stored, self.labels[indices], self.stored_rows(indices), marks)
 
     @property
     def images(self) -> Tensor:
@@ -106,7 +120,15 @@ class Split:
         """The same split on another device; files stay where they are."""
         if not isinstance(self.stored, Tensor) or self.stored.device == device:
             return self
-        return Split(self.images.to(device), self.labels.to(device))
+        return Split(self.images.to(device), self.labels.to(device), marks=self.marks)
+
+
+def marked(split: Split) -> Split:
+    """The split with marks; of one that has none, all values are looked at."""
+    if split.marks is not None:
+        return split
+    hashes = torch.from_numpy(np.concatenate([hashes_of(chunk.numpy()) for chunk in split.chunks()]))
+    return replace(split, marks=torch.stack((hashes, hashes, torch.arange(len(hashes))), 1))
 
 
 @dataclass(frozen=True)
@@ -114,10 +136,11 @@ class Source:
     """A dataset as its publisher gives it, nothing cut or scaled.
 
     Attributes:
-        test, val: None where the publisher gives none; `prepare` then cuts them from the training images.
+        test, val: None where the publisher gives none; `prepare` then cuts them from the training images. A test split
+            that was not to be read has no images.
         skipped: what could not be read and was left out, each as its path and the reason.
-        origin: tells its test images from those of others of the same name, wherever they lie and whatever size they
-            are given; empty where the name says it all.
+        paths: the file of each image, by its place; None where images have none.
+        notes: what a reader of the results must know of the data.
     """
 
     info: DatasetInfo
@@ -125,7 +148,13 @@ class Source:
     test: Split | None
     val: Split | None = None
     skipped: tuple[tuple[str, str], ...] = ()
-    origin: str = ""
+    paths: Names | None = None
+    notes: tuple[str, ...] = ()
+
+    def marked(self) -> "Source":
+        """The same, with marks on every split."""
+        test, val = (None if split is None else marked(split) for split in (self.test, self.val))
+        return replace(self, train=marked(self.train), test=test, val=val)
 
 
 @dataclass(frozen=True)
@@ -135,7 +164,9 @@ class Dataset:
     Attributes:
         val: None where the source has none and `val_fraction` is 0.
         mean, std: per channel, for pixels scaled to 0…1; what `normalize` subtracts and divides by.
-        skipped, origin: as in `Source`.
+        pool: a hash of the images and labels that training and validation are taken from, whatever a seed takes.
+        skipped, paths: as in `Source`.
+        notes: those of the source, and what cutting it has shown.
         source_shape: of an image or signal before it was resized.
     """
 
@@ -145,8 +176,10 @@ class Dataset:
     test: Split
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    pool: str = ""
     skipped: tuple[tuple[str, str], ...] = ()
-    origin: str = ""
+    paths: Names | None = None
+    notes: tuple[str, ...] = ()
     source_shape: tuple[int, ...] = ()
 
     def described(self) -> str:
@@ -219,7 +252,8 @@ def data_shape(
 @functools.lru_cache(maxsize=8)
 def _load_source(name: str, root: str, download: bool, arguments: str, _: tuple[int, int] | None) -> Source:
     options, settings = json.loads(arguments)
-    return registry.build("data", name, root=root, download=download, options=options, **settings)
+    source: Source = registry.build("data", name, root=root, download=download, options=options, **settings)
+    return source.marked()
 
 
 def _version(path: object) -> tuple[int, int] | None:

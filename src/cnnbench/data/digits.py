@@ -18,16 +18,17 @@ TEST_IMAGES = 360
 
 
 @register("data", "digits")
-def digits(root: str, download: bool) -> Source:
+def digits(root: str, download: bool, split_seed: int = 0) -> Source:
     """1,437 training and 360 test images. The cut is stratified and the same for every seed.
 
     Args:
         root, download: not used; the images are part of scikit-learn.
+        split_seed: which images are tested on.
     """
     grey, target = _read()
     images = torch.from_numpy(np.rint(grey * (255 / 16)).astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(target)
-    test, train = stratified_split(labels, TEST_IMAGES, torch.Generator().manual_seed(1797))
+    test, train = stratified_split(labels, TEST_IMAGES, torch.Generator().manual_seed(1797 + split_seed))
     info = DatasetInfo("digits", in_channels=1, image_size=8, class_names=tuple("0123456789"))
     return Source(info, Split(images[train], labels[train]), Split(images[test], labels[test]))
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnbench.data.hashing import short_hash
 from cnnbench.data.images import MAX_BYTES, BadImage, Decoding, OtherSize, decode_bytes, decode_image, probe
 from cnnbench.data.pixel_store import Block
 from cnnbench.data.processes import in_processes, stopping
@@ -65,12 +66,14 @@ class Reader:
         size = self.how.image_size
         pixels = np.zeros((stop - start, self.how.channels, size, size), np.uint8)
         bad: dict[int, str] = {}
+        files = [bytes(8)] * len(pixels)
         for row in range(start, stop):
             if stopping():
                 break
             path = self.paths[row]
             try:
                 content = read_regular(path, MAX_BYTES)
+                files[row - start] = short_hash(content)
                 pixels[row - start] = decode_bytes(content, self.how, path, as_it_is=self.one_size)
             except OtherSize as error:
                 return f"{error.name!r} has {error.reason}, others {size} × {size}"
@@ -79,7 +82,8 @@ class Reader:
             except Refused as error:
                 bad[row] = str(error)
         kept = pixels if self.keep else pixels[:0]
-        return Block(start, kept, hashlib.sha256(kept.data).hexdigest(), bad, stop - start)
+        hashes = b"".join(file + short_hash(image.data) for file, image in zip(files, pixels, strict=True))
+        return Block(start, kept, hashlib.sha256(kept.data).hexdigest(), bad, stop - start, hashes)
 
     def images(self, rows: Sequence[int]) -> np.ndarray | str:
         """The images in some rows, uint8 (n, C, H, W); a string says which cannot be read."""

@@ -4,7 +4,6 @@ Layouts and order: listing.py, listing_csv.py. What a file must be: images.py. W
 pixel_store.py. A set that is larger than `data.memory_limit` stays in its files, and batches are decoded from them.
 """
 
-import contextlib
 import functools
 import hashlib
 import logging
@@ -19,17 +18,18 @@ import PIL
 import torch
 from tqdm import tqdm
 
-from cnnbench.data.dataset import DatasetInfo, Files, Source, Split
+from cnnbench.data.dataset import DatasetInfo, Source, Split
+from cnnbench.data.hashing import as_numbers
 from cnnbench.data.image_files import ImageFiles, Paths, Reader, WrongSize, probed, read_blocks
-from cnnbench.data.images import MAX_BYTES, Decoding
-from cnnbench.data.listing import Listing, list_folder
+from cnnbench.data.images import Decoding
+from cnnbench.data.listing import Listing, list_folder, move_to_test
 from cnnbench.data.listing_csv import list_csv
 from cnnbench.data.memory import parse_bytes, total_memory
 from cnnbench.data.pixel_store import Damaged, Stored, Writer, open_store
+from cnnbench.data.preparation import cut_test, refuse_untested
 from cnnbench.data.signatures import FORMATS
 from cnnbench.processors import cores
 from cnnbench.registry import register, unknown
-from cnnbench.regular_files import Refused, read_regular
 from cnnbench.text import shown_name
 
 log = logging.getLogger("cnnbench")
@@ -37,7 +37,6 @@ log = logging.getLogger("cnnbench")
 FORMAT = 2  # of what the cache holds; to be raised when the same files would decode to other pixels
 PROBED = 100  # files that are looked at to find out channels and size
 SHOWN = 20  # bad files that an error lists
-READ_FOR_ORIGIN = 16  # files, for those of one size may be as long as one another: bitmaps, say
 ON_BAD_IMAGE = ("fail", "skip")
 
 
@@ -55,6 +54,9 @@ def image_folder(
     memory_limit: str | None,
     workers: int | None,
     image_size: int | None = None,
+    test_fraction: float | None = None,
+    split_seed: int = 0,
+    with_test: bool = True,
 ) -> Source:
     """Images from files of one's own, decoded once at their final size.
 
@@ -69,6 +71,9 @@ def image_folder(
             the memory.
         workers: processes that decode; None is one for each core, 0 decodes in this one.
         image_size: None is that of all images, if it is square and the same.
+        test_fraction: the share of each class that is tested on, where the files have no test split; None cuts none.
+        split_seed: which share.
+        with_test: whether the files of the test split are opened; without, the source's test split is empty.
 
     Raises:
         ValueError: an option out of its range, a layout that is none, images that cannot be read or differ in size.
@@ -78,24 +83,53 @@ def image_folder(
     if workers is not None and workers < 0:
         raise ValueError(f"data.workers={workers}: accepted is null or a whole number from 0")
     limit = total_memory() // 3 if memory_limit is None else parse_bytes("data.memory_limit", memory_limit)
-    listing = _listing(path)
-    paths = Paths(listing.root, listing.paths)
-    how = _decoding(paths, channels, image_size, resize, background)
-    shape = (len(paths), how.channels, how.image_size, how.image_size)
-    fits = shape[0] * shape[1] * shape[2] * shape[3] <= limit
+    listing, cut = _listing(path), None
+    if test_fraction is not None and "test" not in listing.splits:
+        cut = test_fraction, split_seed
+        listing = _cut(listing, test_fraction, split_seed)
+    count, training = len(listing.paths), _training(listing)
+    how = _decoding(_paths(listing, training), channels, image_size, resize, background)
     workers = cores() if workers is None else workers
-    reader = Reader(paths, how, one_size=image_size is None, keep=fits)
-    sizes = listing.versions[:, 0]
-    stored = _stored(_Wanted(_key(listing, reader), reader, sizes, _cache_file(cache, listing, reader), workers))
-    skipped = [(listing.paths[row], reason) for row, reason in sorted(stored.bad.items())]
+    fits = count * how.channels * how.image_size**2 <= limit
+    splits: dict[str, Split] = {}
+    bad: dict[int, str] = {}
+    # Apart, so that who may not look at the test images opens none of their files.
+    for rows in (training, range(training.stop, count) if with_test else range(0)):
+        if rows:
+            reader = Reader(_paths(listing, rows), how, one_size=image_size is None, keep=fits)
+            where = _cache_file(cache, listing, reader, (cut, rows.start > 0))
+            versions = listing.versions[rows.start : rows.stop]
+            stored = _stored(_Wanted(_key(versions, reader), reader, versions[:, 0], where, workers))
+            bad |= {rows.start + row: reason for row, reason in stored.bad.items()}
+            splits |= _splits(listing, rows, stored, None if fits else ImageFiles(reader, workers))
+    skipped = sorted((listing.paths[row], reason) for row, reason in bad.items())
     if skipped and on_bad_image == "fail":
         raise ValueError(_bad_images(listing, skipped))
-    images = torch.from_numpy(stored.pixels) if fits else ImageFiles(reader, workers)
-    splits = {split: _split(listing, rows, images, stored.bad) for split, rows in listing.splits.items()}
-    _refuse_empty(listing, splits)
+    if "test" in listing.splits and not with_test:
+        splits["test"] = splits["train"][torch.arange(0)]
+    _refuse_empty(listing, splits, with_test=with_test)
     info = DatasetInfo("image_folder", how.channels, how.image_size, listing.class_names)
     left_out = tuple((shown_name(file), reason) for file, reason in skipped)
-    return Source(info, splits["train"], splits.get("test"), splits.get("val"), left_out, _origin(listing, paths))
+    paths = _paths(listing, range(count))
+    return Source(info, splits["train"], splits.get("test"), splits.get("val"), left_out, paths)
+
+
+def _cut(listing: Listing, fraction: float, split_seed: int) -> Listing:
+    """The listing with a test split, by the names of the files alone: none has to be opened."""
+    labels = torch.tensor(listing.labels)[listing.splits["train"].start : listing.splits["train"].stop]
+    names = (os.fsencode(listing.paths[row]) for row in listing.splits["train"])
+    tested, rest = cut_test(labels, names, fraction, split_seed)
+    refuse_untested(listing.class_names, labels[rest], labels[tested])
+    return move_to_test(listing, tested.tolist())
+
+
+def _training(listing: Listing) -> range:
+    """The rows that come before those of the test split."""
+    return range(listing.splits["test"].start if "test" in listing.splits else len(listing.paths))
+
+
+def _paths(listing: Listing, rows: range) -> Paths:
+    return Paths(listing.root, listing.paths[rows.start : rows.stop])
 
 
 def _listing(path: str | None) -> Listing:
@@ -163,9 +197,9 @@ class _Wanted:
     workers: int = field(compare=False)
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def _stored(wanted: _Wanted) -> Stored:
-    """The decoded images: from the cache, or decoded now; the last two sets are kept."""
+    """The decoded images: from the cache, or decoded now; the last two sets are kept, their test images apart."""
     count = len(wanted.sizes)
     if wanted.cache is not None:
         try:
@@ -173,7 +207,7 @@ def _stored(wanted: _Wanted) -> Stored:
         except Damaged as damage:
             log.warning("the decoded images in %s are damaged: %s. Decoding them again", wanted.cache, damage)
         else:
-            if found is not None:
+            if found is not None and len(found.hashes) == 16 * count:
                 log.info("%d images: decoded before, in %s", count, wanted.cache)
                 return found
     size = wanted.reader.how.image_size
@@ -195,59 +229,62 @@ def _stored(wanted: _Wanted) -> Stored:
         writer.close()
 
 
-def _key(listing: Listing, reader: Reader) -> str:
+def _key(versions: np.ndarray, reader: Reader) -> str:
     """Changes with the decoder, with what is asked of it, and with any file's name, size, times or inode."""
-    asked = f"{FORMAT} {PIL.__version__} {FORMATS} {reader.how} {reader.one_size} {reader.keep} {len(listing.paths)}"
+    asked = f"{FORMAT} {PIL.__version__} {FORMATS} {reader.how} {reader.one_size} {reader.keep} {len(versions)}"
     digest = hashlib.sha256(asked.encode())
     digest.update(reader.paths.content)
     digest.update(reader.paths.ends.tobytes())
-    digest.update(listing.versions.tobytes())
+    digest.update(versions.tobytes())
     return digest.hexdigest()
 
 
-def _origin(listing: Listing, paths: Paths) -> str:
-    """Names and sizes of the files that are tested on, or of all where those are cut from them; and some, whole.
+def _cache_file(cache: str | None, listing: Listing, reader: Reader, part: tuple[object, ...]) -> Path | None:
+    """Where a set of images is kept: one file for each part of a folder and way of decoding, replaced when they change.
 
-    Neither where the folder lies nor what the images decode to, which may depend on the version of a library.
+    Args:
+        part: how the test split is cut, and whether this is it.
     """
-    rows = listing.splits.get("test", range(len(listing.paths)))
-    files = [(os.path.basename(listing.paths[row]), int(listing.versions[row, 0])) for row in rows]
-    digest = hashlib.sha256(repr(files).encode(errors="surrogateescape"))
-    for row in rows[:: -(-len(rows) // READ_FOR_ORIGIN)]:
-        with contextlib.suppress(Refused):  # no image, then, and left out of the test
-            digest.update(hashlib.sha256(read_regular(paths[row], MAX_BYTES)).digest())
-    return digest.hexdigest()
-
-
-def _cache_file(cache: str | None, listing: Listing, reader: Reader) -> Path | None:
-    """Where a set of images is kept: one file for each folder and way of decoding, replaced when the files change."""
     if cache is None:
         return None
     folder = Path(cache).expanduser()
     if cache == "auto":
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         folder = Path(home) / "cnnbench"
-    asked = f"{reader.how} {reader.one_size} {reader.keep}"
+    asked = f"{reader.how} {reader.one_size} {reader.keep} {part}"
     identity = hashlib.sha256(asked.encode() + os.fsencode(os.path.realpath(listing.path))).hexdigest()
     return folder / f"{identity[:24]}.pixels"
 
 
-def _split(listing: Listing, rows: range, images: torch.Tensor | Files, bad: dict[int, str]) -> Split:
-    good = torch.from_numpy(np.setdiff1d(np.arange(rows.start, rows.stop), [*bad]))
-    labels = torch.tensor(listing.labels)[good]
-    if isinstance(images, torch.Tensor) and len(good) == len(rows):
-        return Split(images[rows.start : rows.stop], labels)
-    return Split(images, labels, good)
+def _splits(listing: Listing, part: range, stored: Stored, files: ImageFiles | None) -> dict[str, Split]:
+    """The splits that lie in a part of the listing: in memory, or in files."""
+    images = torch.from_numpy(stored.pixels) if files is None else files
+    hashes = torch.from_numpy(as_numbers(stored.hashes)).view(-1, 2)
+    labels = torch.tensor(listing.labels)
+    bad = part.start + np.array([*stored.bad], np.int64)
+    found = {}
+    for name, rows in listing.splits.items():
+        if rows.start < part.start or rows.stop > part.stop:
+            continue
+        places = torch.from_numpy(np.setdiff1d(np.arange(rows.start, rows.stop), bad))
+        good = places - part.start
+        marks = torch.cat((hashes[good], places[:, None]), 1)
+        if isinstance(images, torch.Tensor) and len(good) == len(rows):
+            whole = images[rows.start - part.start : rows.stop - part.start]
+            found[name] = Split(whole, labels[places], marks=marks)
+        else:
+            found[name] = Split(images, labels[places], good, marks)
+    return found
 
 
-def _refuse_empty(listing: Listing, splits: dict[str, Split]) -> None:
+def _refuse_empty(listing: Listing, splits: dict[str, Split], *, with_test: bool) -> None:
     """A class may have lost all of its images to `skip`."""
     counts = splits["train"].labels.bincount(minlength=len(listing.class_names))
     for name, count in zip(listing.class_names, counts.tolist(), strict=True):
         if count == 0:
             raise ValueError(f"data.path={shown_name(listing.path)!r}: no image of class {name!r} can be read")
     for split, images in splits.items():
-        if not len(images):
+        if not len(images) and (with_test or split != "test"):
             raise ValueError(f"data.path={shown_name(listing.path)!r}: no image of {split} can be read")
 
 

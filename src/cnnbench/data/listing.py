@@ -10,7 +10,7 @@ and a folder that is reached twice counts once. Which folders are splits: `split
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 import numpy as np
@@ -159,6 +159,22 @@ def listed(listing: Listing, files: Mapping[str, Sequence[File]], what: str) -> 
         except (OSError, ValueError):  # the decoder will say what is wrong
             continue
     return listing
+
+
+def move_to_test(listing: Listing, tested: Sequence[int]) -> Listing:
+    """The listing with some of its training images, given by their rows in ascending order, as its test split."""
+    val, chosen = listing.splits.get("val", range(0)), set(tested)
+    train = [row for row in listing.splits["train"] if row not in chosen]
+    order = [*train, *val, *tested]
+    ends = np.cumsum([0, len(train), len(val), len(tested)]).tolist()
+    splits = {name: range(*ends[at : at + 2]) for at, name in enumerate(("train", "val", "test"))}
+    return replace(
+        listing,
+        paths=[listing.paths[row] for row in order],
+        labels=[listing.labels[row] for row in order],
+        versions=listing.versions[order],
+        splits={name: rows for name, rows in splits.items() if rows},
+    )
 
 
 def class_name(folder: str) -> str:

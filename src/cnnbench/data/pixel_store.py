@@ -40,6 +40,7 @@ class Block(NamedTuple):
         digest: the pixels' SHA-256.
         bad: why an image cannot be used, by its row.
         files: how many were looked at; without any that are kept, more than there are pixels.
+        hashes: of each file looked at, the short hash of the file and that of its pixels, 16 bytes together.
     """
 
     start: int
@@ -47,6 +48,7 @@ class Block(NamedTuple):
     digest: str
     bad: dict[int, str]
     files: int
+    hashes: bytes
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,12 @@ class Stored:
     Attributes:
         pixels: uint8, (N, C, H, W).
         bad: why an image cannot be used, by its row.
+        hashes: as in `Block`, of all files.
     """
 
     pixels: np.ndarray
     bad: dict[int, str]
+    hashes: bytes
 
 
 class Damaged(Exception):
@@ -81,7 +85,7 @@ def open_store(path: Path, key: str) -> Stored | None:
         raise Damaged(error.strerror or str(error)) from None
     if described.get("key") != key:
         return None
-    shape, blocks, bad = _checked(described)
+    shape, blocks, bad, hashes = _checked(described)
     if end != math.prod(shape):
         raise Damaged("it has another length")
     # Copy on write: torch wants memory that it may write to, and the file stays as it is.
@@ -90,7 +94,7 @@ def open_store(path: Path, key: str) -> Stored | None:
         matches = threads.map(lambda block: _digest(pixels[block[0] : block[1]]) == block[2], blocks)
         if not all(matches):
             raise Damaged("a checksum of its pixels is wrong")
-    return Stored(pixels, bad)
+    return Stored(pixels, bad, hashes)
 
 
 def _described(read: Any, seek: Any) -> tuple[dict[str, Any], int]:
@@ -117,19 +121,20 @@ def _described(read: Any, seek: Any) -> tuple[dict[str, Any], int]:
     return described, start
 
 
-def _checked(described: dict[str, Any]) -> tuple[tuple[int, ...], list[tuple[int, int, str]], dict[int, str]]:
-    """Shape, blocks and bad rows, if each row belongs to a block: one that does not would have no checksum."""
+def _checked(described: dict[str, Any]) -> tuple[tuple[int, ...], list[tuple[int, int, str]], dict[int, str], bytes]:
+    """Shape, blocks, bad rows and hashes, if each row belongs to a block: one that does not would have no checksum."""
     try:
         shape = tuple(operator.index(side) for side in described["shape"])
         blocks = sorted((operator.index(a), operator.index(b), str(digest)) for a, b, digest in described["blocks"])
         bad = {operator.index(row): str(reason) for row, reason in described["bad"]}
+        hashes = bytes.fromhex(described["hashes"])
     except (KeyError, TypeError, ValueError):
         raise Damaged("its description lacks something") from None
     ends = [0, *(stop for _, stop, _ in blocks)]
     joined = all(start == end for (start, _, _), end in zip(blocks, ends, strict=False))
     if len(shape) != 4 or min(shape) < 0 or (shape[0] and not (joined and ends[-1] == shape[0])):
         raise Damaged("its checksums are not those of its images")
-    return shape, blocks, bad
+    return shape, blocks, bad, hashes
 
 
 def _digest(pixels: np.ndarray) -> str:
@@ -150,6 +155,7 @@ class Writer:
         self.shape = tuple(shape)
         self.path = path
         self.blocks: list[tuple[int, int, str]] = []
+        self.hashes: dict[int, bytes] = {}
         self.bad: dict[int, str] = {}
         self.temporary: Path | None = None
         self.pixels: np.ndarray | None = None
@@ -175,6 +181,7 @@ class Writer:
         """Store some images."""
         stop = block.start + len(block.pixels)
         self.bad |= block.bad
+        self.hashes[block.start] = block.hashes
         if self.pixels is None:
             try:
                 self._write(block.pixels, block.start * int(np.prod(self.shape[1:])))
@@ -186,11 +193,12 @@ class Writer:
 
     def finish(self, key: str) -> Stored:
         """Put the file into place and map it."""
+        hashes = b"".join(several for _, several in sorted(self.hashes.items()))
         if self.pixels is None:
             assert self.path is not None
             assert self.temporary is not None
             try:
-                self._describe(key)
+                self._describe(key, hashes)
                 os.fsync(self.descriptor)
                 pixels: np.ndarray = np.empty(self.shape, np.uint8)
                 if pixels.size:
@@ -198,11 +206,11 @@ class Writer:
                 os.replace(self.temporary, self.path)
                 self.temporary = None
                 self.close()
-                return Stored(pixels, self.bad)
+                return Stored(pixels, self.bad, hashes)
             except OSError as error:
                 self._to_memory(error)
         assert self.pixels is not None
-        return Stored(self.pixels, self.bad)
+        return Stored(self.pixels, self.bad, hashes)
 
     def close(self) -> None:
         """Remove what was not finished."""
@@ -213,8 +221,9 @@ class Writer:
             self.temporary.unlink(missing_ok=True)
             self.temporary = None
 
-    def _describe(self, key: str) -> None:
-        text = json.dumps({"key": key, "shape": self.shape, "blocks": self.blocks, "bad": [*self.bad.items()]}).encode()
+    def _describe(self, key: str, hashes: bytes) -> None:
+        known = {"shape": self.shape, "blocks": self.blocks, "bad": [*self.bad.items()], "hashes": hashes.hex()}
+        text = json.dumps({"key": key, **known}).encode()
         tail = hashlib.sha256(text).digest() + len(text).to_bytes(8, "little") + MAGIC
         self._write(np.frombuffer(text + tail, np.uint8), int(np.prod(self.shape)))
 

@@ -1,6 +1,7 @@
 """From a source to what a run trains, validates and tests on: cut, resized, measured."""
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,14 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split
+from cnnbench.data.contents import digest, doubled
+from cnnbench.data.dataset import FILE, Dataset, DatasetInfo, Source, Split
 from cnnbench.reproducibility import generator
+from cnnbench.text import shown_name
+
+SHOWN = 5  # classes that a note names
 
 
 def prepare(
     source: Source,
     *,
     seed: int,
+    split_seed: int = 0,
     test_fraction: float = 0.0,
     val_fraction: float = 0.0,
     train_limit: int | None = None,
@@ -26,58 +32,93 @@ def prepare(
 
     A source without a test split has it cut first, from all of its images. Then the limit, and the validation split
     is cut from what it leaves, so that `train_limit=100` means 100 labelled images in all; a source's own validation
-    split stays whole. Each class keeps its share. The test split is only ever resized.
+    split stays whole. Each class keeps its share, and at least one training image. The test split is only ever resized.
 
     Args:
+        seed: chooses what the limit leaves, and the validation split.
+        split_seed: chooses the test split, for every seed the same.
         test_fraction, val_fraction: for a source that has no such split.
         normalization: `half` (mean and std 0.5; only for pixels), `dataset` (measured on the training split) or `none`.
 
     Raises:
         ValueError: nothing would be left to train, to validate or to test on.
     """
-    train, val, test = source.train, source.val, source.test
+    source = source.marked()
+    info, train, val, test = source.info, source.train, source.val, source.test
     if test is None:
-        test, train = _cut(train, "test", test_fraction, seed)
-        _refuse_one_sided(source.info.class_names, train.labels, test.labels, test_fraction)
+        assert train.marks is not None
+        contents = [row.tobytes() for row in train.marks[:, FILE].numpy().astype("<i8")]
+        tested, rest = cut_test(train.labels, contents, test_fraction, split_seed)
+        test, train = train[tested], train[rest]
+        refuse_untested(info.class_names, train.labels, test.labels)
+    pool = digest(info, train, val)
+    notes = [*source.notes]
     if train_limit is not None and train_limit < len(train):
-        kept, _ = stratified_split(train.labels, train_limit, generator(seed, "train_limit"))
+        classes = len(train.labels.unique())
+        random = generator(seed, "train_limit")
+        kept, _ = stratified_split(train.labels, train_limit, random, keep=train_limit >= classes)
+        notes += _untrained(f"data.train_limit={train_limit}", info.class_names, train.labels, train.labels[kept])
         train = train[kept]
     if val is None and val_fraction > 0:
-        val, train = _cut(train, "val", val_fraction, seed)
-    size = image_size or source.info.image_size
-    if source.info.dimensions == 1:
-        _check_signal_settings(source.info, size, normalization)
+        val, train = _cut_val(train, val_fraction, seed)
+        notes += _unvalidated(info.class_names, train.labels, val.labels)
+    notes += doubled(info, {"train": train} | ({"val": val} if val else {}) | {"test": test}, source.paths)
+    size = image_size or info.image_size
+    if info.dimensions == 1:
+        _check_signal_settings(info, size, normalization)
     else:
         train, test = resize(train, size), resize(test, size)
         val = None if val is None else resize(val, size)
     mean, std = normalization_constants(normalization, train.shape[0], train.chunks())
-    info = replace(source.info, image_size=size)
-    return Dataset(
-        info, train, val, test, mean, std, source.skipped, source.origin, source_shape=source.info.input_shape
-    )
+    info, given = replace(info, image_size=size), info.input_shape
+    return Dataset(info, train, val, test, mean, std, pool, source.skipped, source.paths, tuple(notes), given)
 
 
-def _cut(split: Split, name: str, fraction: float, seed: int) -> tuple[Split, Split]:
-    """A stratified share of the images, and the rest of them."""
+def _cut_val(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """A stratified share of the images, and the rest of them, in which no class is missing."""
     count = round(fraction * len(split))
     if not 0 < count < len(split):
         raise ValueError(
-            f"data.{name}_fraction={fraction} of {len(split)} training images is {count}: "
+            f"data.val_fraction={fraction} of {len(split)} training images is {count}: "
             "accepted is a fraction that leaves images on both sides"
         )
-    chosen, rest = stratified_split(split.labels, count, generator(seed, f"{name}_split"))
+    chosen, rest = stratified_split(split.labels, count, generator(seed, "val_split"), leave=True)
+    if not len(chosen):
+        raise ValueError(
+            f"data.val_fraction={fraction}: each class has one training image, and a class whose only image is "
+            "validated on is not learned. Accepted are 0, or more images"
+        )
     return split[chosen], split[rest]
 
 
-def _refuse_one_sided(names: tuple[str, ...], train: Tensor, test: Tensor, fraction: float) -> None:
-    left, cut = (labels.bincount(minlength=len(names)) for labels in (train, test))
-    for name, trained, tested in zip(names, left.tolist(), cut.tolist(), strict=True):
-        if not trained or not tested:
-            raise ValueError(
-                f"data.test_fraction={fraction}: class {name!r} has {trained + tested} image(s), and none is left to "
-                f"{'test' if trained else 'train'} on. Accepted are more images of a class, another fraction, or a "
-                "test split of your own"
-            )
+def refuse_untested(names: tuple[str, ...], train: Tensor, test: Tensor) -> None:
+    """Refuse a test split that was cut where a class has a single image."""
+    single = [names[label] for label in train.unique().tolist() if label not in set(test.unique().tolist())]
+    if single:
+        raise ValueError(
+            f"{_classes(single)} one image each, and none is left to test on. Accepted are more images of a class, or "
+            "a test split of your own"
+        )
+
+
+def _untrained(cause: str, names: tuple[str, ...], before: Tensor, after: Tensor) -> list[str]:
+    lost = sorted({*before.unique().tolist()} - {*after.unique().tolist()})
+    return [f"{cause}: {_classes([names[label] for label in lost])} no training image"] if lost else []
+
+
+def _unvalidated(names: tuple[str, ...], train: Tensor, val: Tensor) -> list[str]:
+    """A note on the classes of which the validation split has no image because training needs the only one."""
+    trained, validated = (labels.bincount(minlength=len(names)) for labels in (train, val))
+    single = torch.nonzero((trained == 1) & (validated == 0)).flatten().tolist()
+    if not single:
+        return []
+    return [f"{_classes([names[label] for label in single])} one training image each, and none to validate on"]
+
+
+def _classes(names: Sequence[str]) -> str:
+    few = ", ".join(repr(shown_name(name)) for name in names[:SHOWN])
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"class{'es' if len(names) > 1 else ''} {few}{more} {'have' if len(names) > 1 else 'has'}"
 
 
 def _check_signal_settings(info: DatasetInfo, size: int, normalization: str) -> None:
@@ -92,8 +133,14 @@ def _check_signal_settings(info: DatasetInfo, size: int, normalization: str) -> 
         )
 
 
-def stratified_split(labels: Tensor, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+def stratified_split(
+    labels: Tensor, count: int, random: torch.Generator, *, keep: bool = False, leave: bool = False
+) -> tuple[Tensor, Tensor]:
     """Choose `count` indices at random so that each class keeps its share, by the largest remainders.
+
+    Args:
+        keep: choose at least one of each class; then `count` must not be below the number of classes.
+        leave: leave at least one of each class; fewer than `count` are chosen where that takes it.
 
     Returns:
         The chosen indices and all others, both ascending.
@@ -101,28 +148,62 @@ def stratified_split(labels: Tensor, count: int, random: torch.Generator) -> tup
     order = torch.randperm(len(labels), generator=random)
     classes, counts = torch.unique(labels, return_counts=True)
     share = counts.double() * count / len(labels)
-    quota = share.floor().long()
-    missing = count - int(quota.sum())
     # Ties between equal remainders are broken at random, or the first classes would always win.
     tie_break = torch.rand(len(classes), generator=random, dtype=torch.float64) * 1e-6
-    quota[torch.argsort(share.floor() - share + tie_break)[:missing]] += 1
-    # Class after class, in the random order; of each class the first ones are chosen.
+    by_remainder = torch.argsort(share.floor() - share + tie_break)
+    lowest, highest = torch.full_like(counts, keep), counts - int(leave)
+    quota = torch.minimum(torch.maximum(share.floor().long(), lowest), highest)
+    while missing := count - int(quota.sum()):
+        ranked = by_remainder if missing > 0 else by_remainder.flip(0)
+        able = ranked[(quota < highest if missing > 0 else quota > lowest)[ranked]][: abs(missing)]
+        if not len(able):
+            break
+        quota[able] += 1 if missing > 0 else -1
+    chosen = _first_of_each(order, labels, quota)
+    return torch.nonzero(chosen).flatten(), torch.nonzero(~chosen).flatten()
+
+
+def _first_of_each(order: Tensor, labels: Tensor, quota: Tensor) -> Tensor:
+    """Which images are chosen, bool (N,): of each class, ascending, as many as its quota says, first in the order."""
+    _, counts = torch.unique(labels, return_counts=True)
     by_class = order[labels[order].argsort(stable=True)]
     place = torch.arange(len(labels)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     chosen[by_class[place < quota.repeat_interleave(counts)]] = True
-    return torch.nonzero(chosen).flatten(), torch.nonzero(~chosen).flatten()
+    return chosen
+
+
+def cut_test(labels: Tensor, contents: Iterable[bytes], fraction: float, split_seed: int) -> tuple[Tensor, Tensor]:
+    """The test split of data that have none: a function of the data and of `data.split_seed`, of no run's seed.
+
+    Of each class, the images with the lowest hashes: an image more or less moves at most one other of its class, and
+    neither the order of the images nor another class matters. A class of two or more has images on both sides.
+
+    Args:
+        contents: what tells each image from the others, such as its path.
+
+    Returns:
+        The indices that are tested on and all others, both ascending.
+    """
+    salt = f"{split_seed}/test_split/".encode()
+    ranks = torch.tensor(
+        [int.from_bytes(hashlib.sha256(salt + content).digest()[:8], "little") >> 1 for content in contents]
+    )
+    _, counts = torch.unique(labels, return_counts=True)
+    quota = torch.minimum((fraction * counts).round().clamp_min(1), counts - 1)
+    tested = _first_of_each(torch.argsort(ranks, stable=True), labels, quota)
+    return torch.nonzero(tested).flatten(), torch.nonzero(~tested).flatten()
 
 
 def resize(split: Split, size: int) -> Split:
     """The split with square images of `size` pixels (bilinear, antialiased), still uint8."""
-    if split.shape[-2:] == (size, size):
+    if split.shape[-2:] == (size, size) or not len(split):
         return split
     chunks = [
         F.interpolate(chunk.float(), (size, size), mode="bilinear", antialias=True).round_().clamp_(0, 255).byte()
         for chunk in split.chunks()
     ]
-    return Split(torch.cat(chunks), split.labels)
+    return Split(torch.cat(chunks), split.labels, marks=split.marks)
 
 
 def normalization_constants(

@@ -8,6 +8,7 @@ import hashlib
 import io
 import string
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -69,25 +70,25 @@ for _name, _shape in SHAPES.items():
 
 
 @register("data", "mnist")
-def mnist(root: str, download: bool) -> Source:
+def mnist(root: str, download: bool, with_test: bool = True) -> Source:
     """MNIST: 60,000 + 10,000 handwritten digits, 28×28 grey (LeCun, Cortes and Burges, 1998)."""
-    return _idx("mnist", "MNIST", root, download, DIGITS)
+    return _idx("mnist", "MNIST", root, download, DIGITS, with_test=with_test)
 
 
 @register("data", "fashion_mnist")
-def fashion_mnist(root: str, download: bool) -> Source:
+def fashion_mnist(root: str, download: bool, with_test: bool = True) -> Source:
     """Fashion-MNIST: 60,000 + 10,000 articles of clothing, 28×28 grey (arXiv:1708.07747)."""
-    return _idx("fashion_mnist", "FashionMNIST", root, download, FASHION)
+    return _idx("fashion_mnist", "FashionMNIST", root, download, FASHION, with_test=with_test)
 
 
 @register("data", "kmnist")
-def kmnist(root: str, download: bool) -> Source:
+def kmnist(root: str, download: bool, with_test: bool = True) -> Source:
     """Kuzushiji-MNIST: 60,000 + 10,000 cursive hiragana, 28×28 grey (arXiv:1812.01718)."""
-    return _idx("kmnist", "KMNIST", root, download, KMNIST)
+    return _idx("kmnist", "KMNIST", root, download, KMNIST, with_test=with_test)
 
 
 @register("data", "emnist")
-def emnist(root: str, download: bool, split: str) -> Source:
+def emnist(root: str, download: bool, split: str, with_test: bool = True) -> Source:
     """EMNIST: handwritten letters and digits, 28×28 grey (arXiv:1702.05373).
 
     Args:
@@ -97,8 +98,8 @@ def emnist(root: str, download: bool, split: str) -> Source:
     files = [f"emnist-{split}-{part}-{kind}" for part in ("train", "test") for kind in IDX_KINDS]
     # They lie on their side, and `letters` counts from 1.
     first = 1 if split == "letters" else 0
-    names = EMNIST_NAMES[split]
-    return _idx("emnist", "EMNIST", root, download, names, files=files, first_label=first, turned=True)
+    names, how = EMNIST_NAMES[split], partial(_idx, files=files, first_label=first, turned=True)
+    return how("emnist", "EMNIST", root, download, names, with_test=with_test)
 
 
 @register("data_shape", "emnist")
@@ -114,25 +115,25 @@ def emnist_shape(split: str) -> tuple[tuple[int, ...], int]:
 
 
 @register("data", "qmnist")
-def qmnist(root: str, download: bool) -> Source:
+def qmnist(root: str, download: bool, with_test: bool = True) -> Source:
     """QMNIST: MNIST's 60,000 training digits rebuilt, and 60,000 test digits (arXiv:1905.10498)."""
     files = [f"qmnist-{part}-{kind}" for part in ("train", "test") for kind in ("images-idx3-ubyte", "labels-idx2-int")]
-    return _idx("qmnist", "QMNIST", root, download, DIGITS, files=files)
+    return _idx("qmnist", "QMNIST", root, download, DIGITS, files=files, with_test=with_test)
 
 
 @register("data", "usps")
-def usps(root: str, download: bool) -> Source:
+def usps(root: str, download: bool, with_test: bool = True) -> Source:
     """USPS: 7,291 + 2,007 digits from envelopes, 16×16 grey (Hull, 1994)."""
-    paths = _files("usps", "USPS", "USPS", root, download, ("usps.bz2", "usps.t.bz2"))
+    paths = _files("usps", "USPS", "USPS", root, download, ("usps.bz2", "usps.t.bz2"))[: 1 + with_test]
     return _source("usps", DIGITS, [_usps(path) for path in paths], paths)
 
 
 @register("data", "svhn")
-def svhn(root: str, download: bool) -> Source:
+def svhn(root: str, download: bool, with_test: bool = True) -> Source:
     """SVHN: 73,257 + 26,032 house numbers in colour, 32×32 (Netzer et al., 2011)."""
     from scipy.io import loadmat
 
-    paths = _files("svhn", "SVHN", "SVHN", root, download, ("train_32x32.mat", "test_32x32.mat"))
+    paths = _files("svhn", "SVHN", "SVHN", root, download, ("train_32x32.mat", "test_32x32.mat"))[: 1 + with_test]
     parts = []
     for path in paths:
         # Only the publisher's own file gets so far.
@@ -143,17 +144,19 @@ def svhn(root: str, download: bool) -> Source:
 
 
 @register("data", "cifar10")
-def cifar10(root: str, download: bool) -> Source:
+def cifar10(root: str, download: bool, with_test: bool = True) -> Source:
     """CIFAR-10: 50,000 + 10,000 colour photographs in 10 classes, 32×32 (Krizhevsky, 2009)."""
     files = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
-    return _cifar("cifar10", "CIFAR10", "cifar-10-batches-py", root, download, files, "labels", "label_names")
+    return _cifar(
+        "cifar10", "CIFAR10", "cifar-10-batches-py", root, download, files, ("labels", "label_names"), with_test
+    )
 
 
 @register("data", "cifar100")
-def cifar100(root: str, download: bool) -> Source:
+def cifar100(root: str, download: bool, with_test: bool = True) -> Source:
     """CIFAR-100: 50,000 + 10,000 colour photographs in 100 classes, 32×32 (Krizhevsky, 2009)."""
-    files, names = ("train", "test", "meta"), "fine_label_names"
-    return _cifar("cifar100", "CIFAR100", "cifar-100-python", root, download, files, "fine_labels", names)
+    files, keys = ("train", "test", "meta"), ("fine_labels", "fine_label_names")
+    return _cifar("cifar100", "CIFAR100", "cifar-100-python", root, download, files, keys, with_test)
 
 
 def _idx(
@@ -166,15 +169,17 @@ def _idx(
     files: Sequence[str] = MNIST_FILES,
     first_label: int = 0,
     turned: bool = False,
+    with_test: bool = True,
 ) -> Source:
     """A set of four IDX files: training images and labels, test images and labels.
 
     Args:
         turned: whether rows and columns are exchanged.
+        with_test: whether the last two are opened.
     """
     paths = _files(name, class_name, f"{class_name}/raw", root, download, files)
     parts = []
-    for images_file, labels_file in (paths[:2], paths[2:]):
+    for images_file, labels_file in (paths[:2], paths[2:])[: 1 + with_test]:
         images, labels = read_idx(images_file), read_idx(labels_file)
         if images.dtype != np.uint8 or images.ndim != 3:
             raise ValueError(f"data={name}: {shown_name(images_file)} holds no grey images of bytes")
@@ -182,7 +187,7 @@ def _idx(
             labels = labels[:, 0]
         images = np.ascontiguousarray(images.transpose(0, 2, 1)) if turned else images
         parts.append((images[:, None], labels.astype(np.int64) - first_label))
-    return _source(name, names, parts, paths[::2])
+    return _source(name, names, parts, paths[: 2 * len(parts) : 2])
 
 
 def _cifar(
@@ -192,12 +197,15 @@ def _cifar(
     root: str,
     download: bool,
     files: Sequence[str],
-    labels_key: str,
-    names_key: str,
+    keys: tuple[str, str],
+    with_test: bool,
 ) -> Source:
     """Batches of training images, one of test images, and the names of the classes."""
     paths = _files(name, class_name, folder, root, download, files)
     batches = []
+    labels_key, names_key = keys
+    if not with_test:
+        del paths[-2]
     for path in paths:
         content = _known(path)
         try:
@@ -208,8 +216,9 @@ def _cifar(
                 batches.append((images_of(found), np.array(numbers_of(found, labels_key), np.int64)))
         except (Refused, OverflowError) as error:
             raise ValueError(f"data={name}: {shown_name(path)} is refused: {error}") from None
-    train = [np.concatenate(part) for part in zip(*batches[:-1], strict=True)]
-    return _source(name, tuple(map(printable, names)), [(train[0], train[1]), batches[-1]], [paths[0], paths[-2]])
+    train = [np.concatenate(part) for part in zip(*batches[: -1 if with_test else None], strict=True)]
+    parts = [(train[0], train[1]), batches[-1]][: 1 + with_test]
+    return _source(name, tuple(map(printable, names)), parts, [paths[0], paths[-2]][: 1 + with_test])
 
 
 def _usps(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -252,7 +261,7 @@ def _source(
     """Training and test images with labels that fit: as many, of this set's size, each the number of a class.
 
     Args:
-        parts: images (N, C, H, W) and labels (N,) of each split.
+        parts: images (N, C, H, W) and labels (N,) of each split; without those of the test it is left empty.
         paths: the file of each, for messages.
     """
     shape = SHAPES["mnist" if name == "emnist" else name][0]
@@ -269,7 +278,7 @@ def _source(
             raise ValueError(f"data={name}: {shown_name(path)} is damaged: it has {wrong}")
         splits.append(Split(torch.from_numpy(images), torch.from_numpy(labels)))
     info = DatasetInfo(name, shape[0], shape[-1], class_names)
-    return Source(info, splits[0], splits[1])
+    return Source(info, splits[0], splits[1] if len(splits) > 1 else splits[0][torch.arange(0)])
 
 
 def _files(name: str, class_name: str, where: str, root: str, download: bool, wanted: Sequence[str]) -> list[Path]:

@@ -35,14 +35,17 @@ P, ST, T = (list(BUMPS).index(name) for name in ("P", "ST", "T"))
 
 
 @register("data", "waves")
-def waves(root: str, download: bool, length: int, samples: int, noise: list[float], waves_seed: int) -> Source:
-    """Signals of one channel; a sixth of each class is the test split. A function of the four options alone.
+def waves(
+    root: str, download: bool, length: int, samples: int, noise: list[float], waves_seed: int, split_seed: int = 0
+) -> Source:
+    """Signals of one channel; a sixth of each class is the test split. A function of its options alone.
 
     Args:
         root, download: not used; the signals are computed.
         length: values in a signal.
         samples: signals in all; no class has over one more than another.
         noise: lowest and highest standard deviation of the Gaussian noise; each signal draws its own between them.
+        split_seed: which signals are tested on.
 
     Raises:
         ValueError: an option out of its range.
@@ -59,10 +62,10 @@ def waves(root: str, download: bool, length: int, samples: int, noise: list[floa
     random = generator(waves_seed, "waves/noise")
     deviations = _uniform((noise[0], noise[1]), samples, random).unsqueeze(-1)
     signals += deviations * torch.randn(signals.shape, generator=random)
-    test, train = stratified_split(labels, round(TEST_SHARE * samples), generator(waves_seed, "waves/test"))
+    random = generator(waves_seed, "waves/test", *([split_seed] if split_seed else []))
+    test, train = stratified_split(labels, round(TEST_SHARE * samples), random)
     info = DatasetInfo("waves", in_channels=1, image_size=length, class_names=tuple(CLASSES), dimensions=1)
-    origin = f"length={length} samples={samples} noise={[*map(float, noise)]} waves_seed={waves_seed}"
-    return Source(info, Split(signals[train], labels[train]), Split(signals[test], labels[test]), origin=origin)
+    return Source(info, Split(signals[train], labels[train]), Split(signals[test], labels[test]))
 
 
 @register("data_shape", "waves")

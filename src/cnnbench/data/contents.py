@@ -1,0 +1,85 @@
+"""What a dataset holds: a hash of whole splits, and what is in two places at once."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from cnnbench.data.dataset import FILE, PLACE, VALUES, DatasetInfo, Names, Split
+from cnnbench.text import shown_name
+
+NAMED = 3  # images or classes that a note names
+
+
+def digest(info: DatasetInfo, *splits: Split | None, column: int = FILE) -> str:
+    """The SHA-256 of some splits' images and labels in their order, with the names of the classes.
+
+    Args:
+        column: `FILE` for what lies on the disk, whatever size it is given; `VALUES` for what the network is shown.
+    """
+    found = hashlib.sha256(json.dumps(info.class_names).encode())
+    for split in splits:
+        if split is not None:
+            assert split.marks is not None
+            found.update(split.marks[:, column].numpy().astype("<i8").tobytes())
+            found.update(split.labels.numpy().astype("<i8").tobytes())
+    return found.hexdigest()
+
+
+def doubled(info: DatasetInfo, splits: Mapping[str, Split], paths: Names | None) -> list[str]:
+    """A sentence for each way in which equal images lie where they should not: in two splits, or under two labels.
+
+    Args:
+        splits: by their names, `train` first.
+    """
+    marks = np.concatenate([split.marks.numpy() for split in splits.values() if split.marks is not None])
+    kinds, kind = np.unique(marks[:, VALUES], return_inverse=True)
+    if len(kinds) == len(marks):
+        return []
+    labels = np.concatenate([split.labels.numpy() for split in splits.values()])
+    where = np.repeat(np.arange(len(splits)), [len(split) for split in splits.values()])
+    what, found = ("images" if info.dimensions == 2 else "signals"), list(splits)
+
+    def named(row: int) -> str:
+        if paths is not None:
+            return repr(shown_name(paths[marks[row, PLACE]]))
+        return f"number {marks[row, PLACE] + 1} of {found[where[row]]}"
+
+    notes = []
+    for late in range(len(found) - 1, 0, -1):
+        for early in range(late):
+            first = np.full(len(kinds), -1)
+            rows = np.flatnonzero(where == early)[::-1]
+            first[kind[rows]] = rows
+            leaked = [row for row in np.flatnonzero(where == late).tolist() if first[kind[row]] >= 0]
+            if leaked:
+                shown = [f"{named(row)} is the same as {named(first[kind[row]])}" for row in leaked[:NAMED]]
+                total = len(splits[found[late]])
+                notes.append(
+                    f"{len(leaked)} of {total} {found[late]} {what} are also in {found[early]}, so figures on "
+                    f"{found[late]} are too good: {listed(shown, len(leaked))}"
+                )
+    notes += _two_labels(info, kind, labels, named, what)
+    return notes
+
+
+def _two_labels(
+    info: DatasetInfo, kind: np.ndarray, labels: np.ndarray, named: Callable[[int], str], what: str
+) -> list[str]:
+    pairs, firsts = np.unique(np.stack((kind, labels), 1), axis=0, return_index=True)
+    several, start, count = np.unique(pairs[:, 0], return_index=True, return_counts=True)
+    several, start = several[count > 1], start[count > 1]
+    if not len(several):
+        return []
+    shown = [
+        " and ".join(f"{named(row)} is {shown_name(info.class_names[labels[row]])!r}" for row in firsts[at : at + 2])
+        for at in start[:NAMED]
+    ]
+    return [f"{len(several)} {what} have more than one label each: {listed(shown, len(several))}"]
+
+
+def listed(shown: Sequence[str], total: int) -> str:
+    """The first few of some things, and how many more there are."""
+    more = f"; and {total - NAMED} more" if total > NAMED else ""
+    return "; ".join(shown[:NAMED]) + more
