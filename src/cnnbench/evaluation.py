@@ -1,22 +1,32 @@
 """A finished run's best weights, measured on any split of its own or another dataset."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from cnnbench import registry, results
 from cnnbench.config import Config
-from cnnbench.data import DatasetInfo, data_shape
+from cnnbench.data import Dataset, DatasetInfo, Split, data_shape
+from cnnbench.data.contents import digest
 from cnnbench.parts import batches_of, data_settings, load_dataset
 from cnnbench.record import draw_in_turn, record_evaluation
+from cnnbench.run_data import NOT_ITS_DATA, Known, difference, read_data, seen, still_there
 from cnnbench.text import printable, shown_name
 from cnnbench.trained import load_trained
 from cnnbench.training.device import resolve_device
 from cnnbench.training.loop import evaluate
 from cnnbench.training.tasks import task_of
+
+Found = tuple[Dataset, Split, list[str]]  # what is measured, its split, and what a reader must know of it
+SHOWN = 5  # classes that a note names
 
 
 def evaluate_run(
@@ -29,6 +39,7 @@ def evaluate_run(
     root: str | None = None,
     device: str | None = None,
     batch_size: int | None = None,
+    out: Path | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Measure a run's best weights on a split, and write the figures beside the run.
 
@@ -39,12 +50,13 @@ def evaluate_run(
         folder: what its `path` is instead: another folder of images, or another CSV file. One that has no test split
             is measured whole.
         root: where datasets are, if not where the run found them.
+        out: where the figures go, instead of a folder in the run's `evaluations` that holds no other result.
 
     Returns:
-        The folder written to and the metrics.
+        The folder written to and the metrics, with `notes` on what a reader must know of them.
 
     Raises:
-        ValueError: not a finished run, no such split, or other classes.
+        ValueError: not a finished run, no such split, other classes, none of the run's images, or nowhere to write.
     """
     trained = load_trained(path)
     config, info = trained.config, trained.info
@@ -56,13 +68,11 @@ def evaluate_run(
     config.data.normalize = "none"  # the run's own constants will do
     config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size
     _check_shape(config, info)
-    if is_other and split == "test":
-        config.data.val_fraction, config.data.train_limit = 0.0, None
-    dataset = load_dataset(config, test_on_all=is_other)
-    _check_classes(name, dataset.info.class_names, info.class_names)
-    chosen = {"train": dataset.train, "val": dataset.val, "test": dataset.test}.get(split)
-    if chosen is None:
-        raise ValueError(f"--split {split}: the run has no such split. Accepted: train, test and, if cut, val")
+    known = read_data(trained.folder.path)
+    if is_other:
+        dataset, chosen, notes = _other(config, split, known, info)
+    else:
+        dataset, chosen, notes = _own(config, split, known, info)
     trained.use_threads()
     target = resolve_device(device or "auto")
     model = trained.model_on(target)
@@ -77,15 +87,119 @@ def evaluate_run(
         autocast=trained.autocast_on(target),
         keep_predictions=True,
     )
-    place = "" if folder is None else re.sub(r"[^\w.-]+", "_", Path(folder).absolute().name) + "_"
-    written = trained.folder.path / "evaluations" / f"{name}_{place}{split}"
-    written.mkdir(parents=True, exist_ok=True)
     where = {} if folder is None else {"path": shown_name(folder)}
     metrics = {"data": name, **where, "split": split, "images": len(chosen), **measured.scores()}
+    if "f1_macro" in metrics and measured.confusion is not None:
+        metrics["f1_macro"] = _f1_of_those_present(measured.confusion)
+    metrics |= {"images_sha256": digest(dataset.info, chosen), "notes": notes}
+    place = "" if folder is None else re.sub(r"[^\w.-]+", "_", Path(folder).absolute().name) + "_"
+    evaluations = trained.folder.path / "evaluations"
     serve = partial(batches_of, dataset=dataset, config=config, device=target)
-    draw_in_turn(record_evaluation(written, measured, chosen, dataset, model=model, serve=serve))
-    results.write_json(written / "metrics.json", metrics)
+    try:
+        written = _new_folder(evaluations, f"{name}_{place}{split}", metrics) if out is None else _checked(out, metrics)
+        written.mkdir(parents=True, exist_ok=True)
+        draw_in_turn(record_evaluation(written, measured, chosen, dataset, model=model, serve=serve))
+        results.write_json(written / "metrics.json", metrics)
+    except OSError as error:
+        place = str(evaluations if out is None else out)
+        raise ValueError(
+            f"{shown_name(place)} cannot be written ({error.strerror}): --out DIR names another folder for the result"
+        ) from None
     return written, metrics
+
+
+def _f1_of_those_present(confusion: np.ndarray) -> float:
+    """The mean F1 score of the classes that have images; one without may be predicted, but has no score of its own."""
+    true, predicted = confusion.sum(1), confusion.sum(0)
+    present = true > 0
+    return float((2 * np.diagonal(confusion)[present] / (true + predicted)[present]).mean())
+
+
+def _own(config: Config, split: str, known: Mapping[str, Known], info: DatasetInfo) -> Found:
+    """A split of the run's own data: what of it is as it was."""
+    dataset = load_dataset(config)
+    _check_classes(config.data.name, dataset.info.class_names, info.class_names)
+    chosen = _split(dataset, split)
+    if not known:
+        return dataset, chosen, ["the run's folder does not say what its data were: they may have changed"]
+    said = difference(known, dataset)
+    if not said or split not in known:
+        return dataset, chosen, []
+    said = f"{NOT_ITS_DATA}: {said}"
+    if known[split].is_same(dataset.info, chosen):
+        return dataset, chosen, [f"{said}. Its {split} images are as they were"]
+    total, named = known[split].images, "--path DIR" if "path" in config.data.options else f"--data {config.data.name}"
+    if known[split].hashes is not None:
+        dataset = load_dataset(_uncut(config), test_on_all=True)
+        candidates = dataset.train if split == "val" and dataset.val is None else _split(dataset, split)
+        chosen = candidates[still_there(known, split, candidates)]
+        if len(chosen):
+            return dataset, chosen, [f"{said}. Measured are those {len(chosen)} of its {total} {split} images alone"]
+    raise ValueError(f"{said}. None of its {total} {split} images can be found here; {named} measures it on others")
+
+
+def _other(config: Config, split: str, known: Mapping[str, Known], info: DatasetInfo) -> Found:
+    """A split of other data, without the images that the run has seen."""
+    classes = list(info.class_names)
+    dataset = load_dataset(_uncut(config) if split == "test" else config, test_on_all=True, classes=classes)
+    _check_classes(config.data.name, dataset.info.class_names, info.class_names)
+    chosen, notes = _split(dataset, split), []
+    if split == "test" and split in known and not known[split].is_same(dataset.info, chosen):
+        used, tested = (seen(known, names, chosen) for names in (("train", "val"), ("test",)))
+        counts = int((tested & ~used).sum()), int(used.sum()), int((~tested & ~used).sum())
+        if any(counts[:2]):
+            said = (
+                f"{NOT_ITS_DATA}: of {len(chosen)} images it was tested on {counts[0]}, it was trained or validated on "
+                f"{counts[1]}, which are left out, and {counts[2]} are new to it"
+            )
+            chosen, notes = chosen[torch.nonzero(~used).flatten()], [said]
+            if not len(chosen):
+                raise ValueError(said)
+        elif config.data.name == info.name and known[split].hashes is None:
+            notes = [f"{NOT_ITS_DATA}: {difference({split: known[split]}, dataset)}"]
+    supports = chosen.labels.bincount(minlength=info.num_classes).tolist()
+    if absent := [name for name, support in zip(info.class_names, supports, strict=True) if not support]:
+        shown = ", ".join(repr(shown_name(one)) for one in absent[:SHOWN])
+        more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
+        others = info.num_classes - len(absent)
+        notes.append(
+            f"no images of {shown}{more}: the figures are over the other {others} of {info.num_classes} classes"
+        )
+    return dataset, chosen, notes
+
+
+def _uncut(config: Config) -> Config:
+    return replace(config, data=replace(config.data, val_fraction=0.0, train_limit=None))
+
+
+def _split(dataset: Dataset, name: str) -> Split:
+    found: Split | None = {"train": dataset.train, "val": dataset.val, "test": dataset.test}.get(name)
+    if found is None or not len(found):
+        raise ValueError(f"--split {name}: the run has no such split. Accepted: train, test and, if cut, val")
+    return found
+
+
+def _new_folder(folder: Path, name: str, metrics: Mapping[str, Any]) -> Path:
+    """A folder of that name, or one with a number behind it where that holds the result of another measurement."""
+    for number in count(1):
+        place = folder / (name if number == 1 else f"{name}_{number}")
+        if not (place / "metrics.json").exists() or _holds(place, metrics):
+            return place
+    raise AssertionError("numbers do not end")
+
+
+def _checked(out: Path, metrics: Mapping[str, Any]) -> Path:
+    if out.is_dir() and any(out.iterdir()) and not _holds(out, metrics):
+        raise ValueError(f"--out {shown_name(str(out))} holds something else: accepted is a new or an empty folder")
+    return out
+
+
+def _holds(place: Path, metrics: Mapping[str, Any]) -> bool:
+    """Whether the result of this very measurement is there already."""
+    try:
+        return bool(results.read_json(place / "metrics.json") == json.loads(json.dumps(metrics)))
+    except (ValueError, OSError):
+        return False
 
 
 def _point_at(
@@ -104,13 +218,14 @@ def _point_at(
         data.options["path"] = folder
     if "channels" in data.options:
         data.options["channels"] = info.in_channels
-    return not own or folder is not None
+    return name is not None or folder is not None
 
 
 def _check_shape(config: Config, info: DatasetInfo) -> None:
     """Refuse what cannot fit before anything is fetched."""
     data = config.data
-    shape, classes = data_shape(data.name, root=data.root, options=data.options, settings=data_settings(config))
+    settings = data_settings(config) | {"classes": list(info.class_names), "test_fraction": None}
+    shape, classes = data_shape(data.name, root=data.root, options=data.options, settings=settings)
     fits = (len(shape), shape[0]) == (len(info.input_shape), info.in_channels)
     if not fits or (data.name in registry.names("data_shape") and classes != info.num_classes):
         raise ValueError(

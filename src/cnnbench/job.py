@@ -30,6 +30,7 @@ from cnnbench.record import (
 from cnnbench.reproducibility import environment, set_deterministic
 from cnnbench.results import RunFolder, read_threads, write_json
 from cnnbench.resume import fingerprint
+from cnnbench.run_data import keep_data
 from cnnbench.trackers import Trackers, trackers
 from cnnbench.training.loop import Evaluation
 from cnnbench.training.tasks import task_of
@@ -147,7 +148,7 @@ def train_parts(
         record={
             "config": fingerprint(config),
             "data": _data_record(dataset),
-            "split": {"train_labels_sha256": _sha256(dataset.train.labels)},
+            "split": keep_data(run, dataset, each="path" in config.data.options),
         },
         begin=begin,
         precision=trainer.precision,

@@ -114,18 +114,21 @@ def _check_batches(config: Config, model: nn.Module, dataset: Dataset) -> None:
             ) from None
 
 
-def load_dataset(config: Config, *, test_on_all: bool = False, test: bool = True) -> Dataset:
+def load_dataset(
+    config: Config, *, test_on_all: bool = False, test: bool = True, classes: list[str] | None = None
+) -> Dataset:
     """The config's data, split and measured.
 
     Args:
         test_on_all: the test split of data that has none is all of it, for a model that has not seen it.
         test: whether the test images may be read; without, the test split is empty.
+        classes: those of a run that is to be measured on one's own images or signals, which may lack some.
 
     Raises:
         ValueError: unknown or missing data, or nothing left to train on.
     """
     data = config.data
-    settings = data_settings(config) | {"with_test": test}
+    settings = data_settings(config) | {"with_test": test, "classes": classes}
     if test_on_all:
         settings["test_fraction"] = None
     source = load_source(data.name, root=data.root, download=data.download, options=data.options, settings=settings)

@@ -141,12 +141,13 @@ def evaluate(
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images a batch.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the result here, and not into the run's folder.")] = None,
 ) -> None:
     """Measure the best weights of a finished run; the figures are written beside it."""
     with exit_codes():
         from cnnbench.cli.evaluate import evaluate as command
 
-        command(run, split=split, data=data, path=path, root=root, device=device, batch_size=batch_size)
+        command(run, split=split, data=data, path=path, root=root, device=device, batch_size=batch_size, out=out)
 
 
 @app.command()

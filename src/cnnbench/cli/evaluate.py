@@ -1,6 +1,7 @@
 """`cnnbench evaluate`."""
 
 import os
+import sys
 from pathlib import Path
 
 from cnnbench.cli import compose
@@ -17,6 +18,7 @@ def evaluate(
     root: str | None,
     device: str | None,
     batch_size: int | None,
+    out: Path | None = None,
 ) -> None:
     """Measure a run on a split and print the metrics and the folder they were written to."""
     from cnnbench.evaluation import evaluate_run
@@ -24,8 +26,19 @@ def evaluate(
     path, root = (os.path.expanduser(text) if text else text for text in (path, root))
     options = compose.single([f"data={data}"]).data.options if data else None
     folder, metrics = evaluate_run(
-        run, split=split, data=data, options=options, folder=path, root=root, device=device, batch_size=batch_size
+        run,
+        split=split,
+        data=data,
+        options=options,
+        folder=path,
+        root=root,
+        device=device,
+        batch_size=batch_size,
+        out=out,
     )
+    del metrics["images_sha256"]
+    for note in metrics.pop("notes"):
+        print(f"warning: {printable(note)}", file=sys.stderr)
     for name, value in metrics.items():
         print(f"{name:<10} {text_of(name, value) if isinstance(value, float) else printable(str(value))}")
     print(for_output(folder))

@@ -4,7 +4,7 @@ import csv
 import os
 import stat
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -46,7 +46,13 @@ class _Table:
 
 @register("data", "csv_signals")
 def csv_signals(
-    root: str, download: bool, path: str | None, header: bool, test_fraction: float | None, split_seed: int = 0
+    root: str,
+    download: bool,
+    path: str | None,
+    header: bool,
+    test_fraction: float | None,
+    split_seed: int = 0,
+    classes: list[str] | None = None,
 ) -> Source:
     """Signals of one channel from a UTF-8 file of comma-separated values; the last value of a row is its label.
 
@@ -57,6 +63,7 @@ def csv_signals(
         header: whether the first row holds column names.
         test_fraction: share of each class in the test split; the same rows whatever the run's seed; None cuts none.
         split_seed: which share.
+        classes: those of a run that is to be measured on the signals, which may lack some.
 
     Raises:
         ValueError: no such file, rows that are not a signal and its label, or too few rows of a class.
@@ -66,7 +73,7 @@ def csv_signals(
     file = _regular_file(path)
     table = _read(file, header)
     signals = torch.from_numpy(np.frombuffer(table.values, dtype=np.float32)).view(len(table.labels), 1, -1)
-    names = _in_order(set(table.labels))
+    names = _in_order(set(table.labels)) if classes is None else _known_names(file, table.labels, classes)
     if len(names) < 2:
         raise ValueError(
             f"data.path={str(file)!r} has one class, {_clipped(names[0])}: accepted are at least 2, named in the "
@@ -202,6 +209,13 @@ def _first_bad_cell(row: list[str]) -> str:
         if not np.isfinite(value):
             return f", column {column}: {_clipped(cell)} is not a finite number of 32 bits"
     raise AssertionError("the row has such a cell")
+
+
+def _known_names(file: Path, labels: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
+    if more := sorted({*labels} - {*classes}):
+        shown = ", ".join(map(_clipped, more[:SHOWN_ROWS]))
+        raise ValueError(f"data.path={str(file)!r} does not fit the run: it has {shown}, which the run has not")
+    return tuple(classes)
 
 
 def _in_order(labels: set[str]) -> tuple[str, ...]:

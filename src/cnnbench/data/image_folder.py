@@ -22,12 +22,12 @@ from cnnbench.data.dataset import DatasetInfo, Source, Split
 from cnnbench.data.hashing import as_numbers
 from cnnbench.data.image_files import ImageFiles, Paths, Reader, WrongSize, probed, read_blocks
 from cnnbench.data.images import Decoding
-from cnnbench.data.listing import Listing, list_folder, move_to_test
+from cnnbench.data.listing import Listing, list_folder
 from cnnbench.data.listing_csv import list_csv
 from cnnbench.data.memory import parse_bytes, total_memory
 from cnnbench.data.pixel_store import Damaged, Stored, Writer, open_store
-from cnnbench.data.preparation import cut_test, refuse_untested
 from cnnbench.data.signatures import FORMATS
+from cnnbench.data.test_cut import with_test as with_test_cut
 from cnnbench.processors import cores
 from cnnbench.registry import register, unknown
 from cnnbench.text import shown_name
@@ -57,6 +57,7 @@ def image_folder(
     test_fraction: float | None = None,
     split_seed: int = 0,
     with_test: bool = True,
+    classes: list[str] | None = None,
 ) -> Source:
     """Images from files of one's own, decoded once at their final size.
 
@@ -74,6 +75,7 @@ def image_folder(
         test_fraction: the share of each class that is tested on, where the files have no test split; None cuts none.
         split_seed: which share.
         with_test: whether the files of the test split are opened; without, the source's test split is empty.
+        classes: those of a run that is to be measured on the images, which may lack some, and a split to train on.
 
     Raises:
         ValueError: an option out of its range, a layout that is none, images that cannot be read or differ in size.
@@ -83,12 +85,12 @@ def image_folder(
     if workers is not None and workers < 0:
         raise ValueError(f"data.workers={workers}: accepted is null or a whole number from 0")
     limit = total_memory() // 3 if memory_limit is None else parse_bytes("data.memory_limit", memory_limit)
-    listing, cut = _listing(path), None
+    listing, cut = _listing(path, classes), None
     if test_fraction is not None and "test" not in listing.splits:
         cut = test_fraction, split_seed
-        listing = _cut(listing, test_fraction, split_seed)
+        listing = with_test_cut(listing, test_fraction, split_seed)
     count, training = len(listing.paths), _training(listing)
-    how = _decoding(_paths(listing, training), channels, image_size, resize, background)
+    how = _decoding(_paths(listing, training or range(count)), channels, image_size, resize, background)
     workers = cores() if workers is None else workers
     fits = count * how.channels * how.image_size**2 <= limit
     splits: dict[str, Split] = {}
@@ -105,22 +107,14 @@ def image_folder(
     skipped = sorted((listing.paths[row], reason) for row, reason in bad.items())
     if skipped and on_bad_image == "fail":
         raise ValueError(_bad_images(listing, skipped))
-    if "test" in listing.splits and not with_test:
-        splits["test"] = splits["train"][torch.arange(0)]
-    _refuse_empty(listing, splits, with_test=with_test)
+    _refuse_empty(listing, splits, classes)
+    some = next(iter(splits.values()))
+    for split in ("train", "test") if "test" in listing.splits else ():
+        splits.setdefault(split, some[torch.arange(0)])
     info = DatasetInfo("image_folder", how.channels, how.image_size, listing.class_names)
     left_out = tuple((shown_name(file), reason) for file, reason in skipped)
     paths = _paths(listing, range(count))
     return Source(info, splits["train"], splits.get("test"), splits.get("val"), left_out, paths)
-
-
-def _cut(listing: Listing, fraction: float, split_seed: int) -> Listing:
-    """The listing with a test split, by the names of the files alone: none has to be opened."""
-    labels = torch.tensor(listing.labels)[listing.splits["train"].start : listing.splits["train"].stop]
-    names = (os.fsencode(listing.paths[row]) for row in listing.splits["train"])
-    tested, rest = cut_test(labels, names, fraction, split_seed)
-    refuse_untested(listing.class_names, labels[rest], labels[tested])
-    return move_to_test(listing, tested.tolist())
 
 
 def _training(listing: Listing) -> range:
@@ -132,7 +126,7 @@ def _paths(listing: Listing, rows: range) -> Paths:
     return Paths(listing.root, listing.paths[rows.start : rows.stop])
 
 
-def _listing(path: str | None) -> Listing:
+def _listing(path: str | None, classes: Sequence[str] | None) -> Listing:
     if not path:
         raise ValueError(
             f"data.path={'null' if path is None else repr(path)}: accepted is a folder that holds a folder of images "
@@ -143,7 +137,7 @@ def _listing(path: str | None) -> Listing:
     if not is_table and not os.path.isdir(where):
         kind = "is neither a folder nor a file" if os.path.exists(where) else "does not exist"
         raise ValueError(f"data.path={shown_name(path)!r} {kind}: looked for {shown_name(os.path.abspath(where))!r}")
-    listing = list_csv(where) if is_table else list_folder(where)
+    listing = list_csv(where, classes) if is_table else list_folder(where, classes)
     if listing.ignored:
         named = ", ".join(shown_name(name) for name in listing.ignored[:5])
         _say_once(INFO, f"{shown_name(path)}: {len(listing.ignored)} entries outside any class are ignored: {named}")
@@ -277,14 +271,14 @@ def _splits(listing: Listing, part: range, stored: Stored, files: ImageFiles | N
     return found
 
 
-def _refuse_empty(listing: Listing, splits: dict[str, Split], *, with_test: bool) -> None:
+def _refuse_empty(listing: Listing, splits: dict[str, Split], classes: Sequence[str] | None) -> None:
     """A class may have lost all of its images to `skip`."""
-    counts = splits["train"].labels.bincount(minlength=len(listing.class_names))
-    for name, count in zip(listing.class_names, counts.tolist(), strict=True):
+    counts = splits["train"].labels.bincount(minlength=len(listing.class_names)) if classes is None else torch.ones(1)
+    for name, count in zip(listing.class_names, counts.tolist(), strict=False):
         if count == 0:
             raise ValueError(f"data.path={shown_name(listing.path)!r}: no image of class {name!r} can be read")
     for split, images in splits.items():
-        if not len(images) and (with_test or split != "test"):
+        if not len(images):
             raise ValueError(f"data.path={shown_name(listing.path)!r}: no image of {split} can be read")
 
 

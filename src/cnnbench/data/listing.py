@@ -9,8 +9,8 @@ and a folder that is reached twice counts once. Which folders are splits: `split
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 import numpy as np
@@ -36,6 +36,7 @@ class Listing:
         splits: for each split, which paths are its own; `train` is always there.
         versions: int64, (N, 4): size, times (ns) of the last change of the content and of anything, inode; zeros where
             there is no such file.
+        wanted: the classes of a run that is to be measured on the images: some may be missing, and a split to train on.
         ignored: what lies beside the classes and splits, and is none of them.
         remarks: what a user should know of how they were read.
     """
@@ -47,21 +48,22 @@ class Listing:
     labels: list[int] = field(default_factory=list)
     splits: dict[str, range] = field(default_factory=dict)
     versions: np.ndarray = field(default_factory=lambda: np.empty((0, 4), np.int64))
+    wanted: Sequence[str] | None = None
     ignored: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
 
-def list_folder(root: str) -> Listing:
+def list_folder(root: str, classes: Sequence[str] | None = None) -> Listing:
     """The files of `DIR/train/<class>/…` with its val and test, or of `DIR/<class>/…`.
 
     Raises:
         ValueError: no classes, an empty one, one that train lacks, or splits that cannot be told apart.
     """
-    listing = Listing(root, root)
+    listing = Listing(root, root, wanted=classes)
     where = f"data.path={shown_name(root)!r}"
     folders = _folders(root, "", listing)
     splits = _splits(root, folders, listing)
-    if not splits and len(folders) == 1:
+    if not splits and len(folders) == 1 and classes is None:
         raise ValueError(
             f"{where} has one class folder, {shown_name(folders[0])!r}: accepted are at least 2."
             f" If it holds them: data.path={shown_name(os.path.join(root, folders[0]))}"
@@ -98,7 +100,8 @@ def _splits(root: str, folders: Sequence[str], listing: Listing) -> dict[str, st
     def has_images(folder: str) -> bool:
         return any(map(has_image_ending, files_below(os.path.join(root, folder), _refuse_folder)))
 
-    chosen = split_folders(f"data.path={shown_name(root)!r}", folders, is_flat=is_flat, has_images=has_images)
+    where, whole = f"data.path={shown_name(root)!r}", listing.wanted is None
+    chosen = split_folders(where, folders, is_flat=is_flat, has_images=has_images, needs_train=whole)
     if chosen:
         listing.ignored += [name for name in folders if name not in chosen.values()]
     for split, folder in [*chosen.items()]:
@@ -129,15 +132,17 @@ def listed(listing: Listing, files: Mapping[str, Sequence[File]], what: str) -> 
     """
     name = f"data.path={shown_name(listing.path)!r}"
     classes = {split: {label for _, label in files.get(split, ())} for split in ("train", "val", "test")}
-    if not classes["train"]:
+    if not classes["train"] and listing.wanted is None:
         raise ValueError(f"{name} holds no images to train on: it has no {what}")
-    for split in ("val", "test"):
+    if listing.wanted is not None:
+        _check_wanted(name, listing.wanted, set().union(*classes.values()), what)
+    for split in ("val", "test") if listing.wanted is None else ():
         if lacking := sorted(classes[split] - classes["train"]):
             hint = alike_hint(lacking, classes["train"])
             raise ValueError(
                 f"{name}: {_named(lacking)} in {split}, but not in train: accepted are train's classes{hint}"
             )
-    listing.class_names = tuple(sorted(classes["train"]))
+    listing.class_names = tuple(sorted(classes["train"]) if listing.wanted is None else listing.wanted)
     if len(listing.class_names) < 2:
         raise ValueError(f"{name} has one class, {listing.class_names[0]!r}: accepted are at least 2 {what}")
     if alike := look_alike(listing.class_names):
@@ -161,20 +166,17 @@ def listed(listing: Listing, files: Mapping[str, Sequence[File]], what: str) -> 
     return listing
 
 
-def move_to_test(listing: Listing, tested: Sequence[int]) -> Listing:
-    """The listing with some of its training images, given by their rows in ascending order, as its test split."""
-    val, chosen = listing.splits.get("val", range(0)), set(tested)
-    train = [row for row in listing.splits["train"] if row not in chosen]
-    order = [*train, *val, *tested]
-    ends = np.cumsum([0, len(train), len(val), len(tested)]).tolist()
-    splits = {name: range(*ends[at : at + 2]) for at, name in enumerate(("train", "val", "test"))}
-    return replace(
-        listing,
-        paths=[listing.paths[row] for row in order],
-        labels=[listing.labels[row] for row in order],
-        versions=listing.versions[order],
-        splits={name: rows for name, rows in splits.items() if rows},
-    )
+def _check_wanted(name: str, wanted: Sequence[str], found: Set[str], what: str) -> None:
+    """Refuse images of classes that a run has not, or none at all."""
+    if not found:
+        raise ValueError(f"{name} holds no images: it has no {what}")
+    if more := sorted(found - {*wanted}):
+        fewer = [one for one in wanted if one not in found]
+        lacking = f" and not {', '.join(map(shown_name, fewer[:SHOWN]))}, which it was trained on" if fewer else ""
+        shown = ", ".join(map(shown_name, more[:SHOWN]))
+        raise ValueError(
+            f"{name} does not fit the run: it has {shown}, which the run has not{lacking}{alike_hint(more, wanted)}"
+        )
 
 
 def class_name(folder: str) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from cnnbench.data.csv_rows import read_rows
@@ -14,7 +14,7 @@ from cnnbench.text import shown_name
 SHOWN_ROWS = 5  # bad rows that an error describes
 
 
-def list_csv(file: str) -> Listing:
+def list_csv(file: str, classes: Sequence[str] | None = None) -> Listing:
     """The files that a CSV file in UTF-8 names, in the order of its rows; its first row names the columns.
 
     A path starts from the CSV's own folder. It may lead out of it, or be absolute: whoever gives the CSV chooses the
@@ -45,7 +45,7 @@ def list_csv(file: str) -> Listing:
         raise ValueError(f"{name}, {len(problems)} rows are wrong: {'; '.join(problems[:SHOWN_ROWS])}{more}")
     forms = common_forms(label for inside in files.values() for _, label in inside)
     files = {split: [(path, forms[label]) for path, label in inside] for split, inside in files.items()}
-    found = listed(Listing(file, root), files, "labels")
+    found = listed(Listing(file, root, wanted=classes), files, "labels")
     if not found.versions.any():
         _refuse_missing(name, found)
     return found

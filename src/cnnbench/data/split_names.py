@@ -36,7 +36,12 @@ def _parts(token: str) -> Sequence[str]:
 
 
 def split_folders(
-    where: str, folders: Sequence[str], *, is_flat: Callable[[str], bool], has_images: Callable[[str], bool]
+    where: str,
+    folders: Sequence[str],
+    *,
+    is_flat: Callable[[str], bool],
+    has_images: Callable[[str], bool],
+    needs_train: bool = True,
 ) -> dict[str, str]:
     """Which folder is which split; empty where all of them are classes.
 
@@ -47,6 +52,7 @@ def split_folders(
         where: how an error names the dataset.
         is_flat: whether a folder holds files and no folders.
         has_images: whether there are images in a folder or below.
+        needs_train: whether splits without one to train on are refused.
 
     Raises:
         ValueError: the folders can be read in two ways, or a split has two folders.
@@ -65,13 +71,14 @@ def split_folders(
         if len(several) > 1:
             raise ValueError(f"{where} has {_joined(several)}: accepted is one of them")
     chosen = {split: group[split][0] for split in WORDS if split in group}
-    if "train" not in chosen:
+    if "train" not in chosen and needs_train:
         _refuse(where, [*chosen.values()], f"has a folder {next(iter(chosen.values()))!r} but none called 'train'")
     others = [folder for folder in folders if folder not in chosen.values()]
-    if is_flat(chosen["train"]):
+    if "train" in chosen and is_flat(chosen["train"]):
         _refuse(where, [*chosen.values()], f"has no class folders in {chosen['train']!r}")
     if len(chosen) == 1 and (beside := [folder for folder in others if has_images(folder)]):
-        _refuse(where, [chosen["train"]], f"has {_joined(beside)} beside {chosen['train']!r}")
+        only = next(iter(chosen.values()))
+        _refuse(where, [only], f"has {_joined(beside)} beside {only!r}")
     if doubtful := [folder for folder in others if folder in named and named[folder][0] not in chosen]:
         _refuse(where, doubtful, f"has {_joined(doubtful)} beside {_joined([*chosen.values()])}")
     return chosen
