@@ -161,10 +161,7 @@ def _other(config: Config, split: str, known: Mapping[str, Known], info: Dataset
     if absent := [name for name, support in zip(info.class_names, supports, strict=True) if not support]:
         shown = ", ".join(repr(shown_name(one)) for one in absent[:SHOWN])
         more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
-        others = info.num_classes - len(absent)
-        notes.append(
-            f"no images of {shown}{more}: the figures are over the other {others} of {info.num_classes} classes"
-        )
+        notes.append(f"no images of {shown}{more}: the figures are over the classes that have some")
     return dataset, chosen, notes
 
 
