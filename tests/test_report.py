@@ -527,3 +527,13 @@ def test_what_is_large_is_read_on_demand(two_groups):
     assert (names, confusion.sum(), np.trace(confusion)) == (["0", "1", "2", "3"], 1000, 900)
     assert run.per_class()[0]["class"] == "0"
     assert np.array_equal(run.predictions()["labels"], labels_of(1000))
+
+
+def test_runs_that_found_other_data_under_one_name_are_named(tmp_path):
+    for seed, hashed in enumerate("aab"):
+        run = write_run(tmp_path / f"run{seed}", seed)
+        results.write_json(run.path / "summary.json", run.summary() | {"train_set_sha256": hashed * 64})
+    found = note(read_study([tmp_path]), "trained on different data under one name")
+    assert "aaaaaaaaaaaa: run0, run1; bbbbbbbbbbbb: run2" in found
+    results.write_json(run.path / "summary.json", run.summary() | {"train_set_sha256": "a" * 64})
+    assert not [text for text in read_study([tmp_path]).notes if "different data" in text]

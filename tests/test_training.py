@@ -335,8 +335,8 @@ class _OutOfBounds:
 
 
 def test_a_run_that_does_not_test_never_looks_at_the_test_split(tmp_path, monkeypatch):
-    def parts_without_test(config):
-        parts = build_parts(config)
+    def parts_without_test(config, **options):
+        parts = build_parts(config, **options)
         parts.dataset = dataclasses.replace(parts.dataset, test=_OutOfBounds(parts.dataset.test))
         return parts
 

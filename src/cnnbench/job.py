@@ -148,7 +148,7 @@ def train_parts(
         record={
             "config": fingerprint(config),
             "data": _data_record(dataset),
-            "split": keep_data(run, dataset, each="path" in config.data.options),
+            "split": keep_data(run, dataset, each="path" in config.data.options, test=test),
         },
         begin=begin,
         precision=trainer.precision,

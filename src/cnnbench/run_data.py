@@ -48,11 +48,12 @@ class Known:
         return self.files_sha256 == digest(info, split) or self.values_sha256 == digest(info, split, column=VALUES)
 
 
-def keep_data(run: RunFolder, dataset: Dataset, *, each: bool) -> dict[str, str]:
+def keep_data(run: RunFolder, dataset: Dataset, *, each: bool, test: bool = True) -> dict[str, str]:
     """Write down what a run is about to be trained on, or compare it with what its checkpoints were trained on.
 
     Args:
         each: keep a hash of each image.
+        test: whether the test split is any of the run's.
 
     Returns:
         The hash of each split, for the checkpoints to say.
@@ -60,26 +61,18 @@ def keep_data(run: RunFolder, dataset: Dataset, *, each: bool) -> dict[str, str]
     Raises:
         ValueError: the data are not those that the run began with; the message says what differs.
     """
-    known = check_data(run, dataset)
-    if known is None:
-        splits = {name: split for name in SPLITS if (split := getattr(dataset, name)) is not None and len(split)}
-        each = each and sum(map(len, splits.values())) <= MOST_HASHES
-        described = {name: _described(dataset.info, split, each) for name, split in splits.items()}
+    begun = any(run.checkpoints.glob("*.safetensors"))
+    if begun and (known := read_data(run.path)):
+        if said := difference(known, dataset):
+            raise ValueError(f"{NOT_ITS_DATA}: {said}. A run goes on with the images, labels and splits it began with")
+        return {name: split.files_sha256 for name, split in known.items()}
+    splits = {"train": dataset.train} | ({"val": dataset.val} if dataset.val else {})
+    splits |= {"test": dataset.test} if test else {}
+    each = each and sum(map(len, splits.values())) <= MOST_HASHES
+    described = {name: _described(dataset.info, split, each) for name, split in splits.items()}
+    if not begun:
         write_json(run.path / NAME, {"splits": described})
-        return {name: values["files_sha256"] for name, values in described.items()}
-    return {name: split.files_sha256 for name, split in known.items()}
-
-
-def check_data(run: RunFolder, dataset: Dataset) -> dict[str, Known] | None:
-    """What is known of the data of a run that has checkpoints, if these are the same; None where nothing is.
-
-    Raises:
-        ValueError: they are not; the message says what differs.
-    """
-    known = read_data(run.path) if any(run.checkpoints.glob("*.safetensors")) else {}
-    if said := difference(known, dataset):
-        raise ValueError(f"{NOT_ITS_DATA}: {said}. A run goes on with the images, labels and splits it began with")
-    return known or None
+    return {name: values["files_sha256"] for name, values in described.items()}
 
 
 def _described(info: DatasetInfo, split: Split, each: bool) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def _check(jobs: Sequence[Job], server: Server) -> int:
     for found in checked:
         if "problem" in found:
             raise ValueError(found["problem"])
-    for line in dict.fromkeys(found["data"] for found in checked):
+    for line in dict.fromkeys(line for found in checked for line in found["data"]):
         log.info("%s", line)
     return max(found["threads"] for found in checked)
 

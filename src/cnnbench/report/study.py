@@ -111,6 +111,7 @@ def read_study(
         *unstarted(folders, runs),
         *notes,
         *_confounded(study),
+        *_other_data(groups),
         *([conflict] if conflict else []),
         *_without(groups),
     ]
@@ -221,6 +222,25 @@ def _confounded(study: Study) -> list[str]:
         return []
     more = f" and {len(also) - 12} more" if len(also) > 12 else ""
     return [f"The groups also differ in {', '.join(also[:12])}{more}: a difference may come from any of these."]
+
+
+def _other_data(groups: Sequence[Group]) -> list[str]:
+    """A sentence for runs whose configs name the same data, and found others there: grown, or changed."""
+    found: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    for group in groups:
+        for run in group.runs:
+            named = {key: value for key, value in run.settings.items() if key.startswith("data.")}
+            if hashed := run.summary.get("train_set_sha256"):
+                found[repr(sorted(named.items()))][str(hashed)].append(run)
+    notes = []
+    for sets in (sets for sets in found.values() if len(sets) > 1):
+        labels = dict.fromkeys(run.group for several in sets.values() for run in several)
+        several = "; ".join(f"{hashed[:12]}: {names_of(runs)}" for hashed, runs in list(sets.items())[:MOST_SETS])
+        notes.append(
+            f"{', '.join([*labels][:8])}: trained on different data under one name, so that a difference may come from "
+            f"them. Training images by SHA-256: {several}."
+        )
+    return notes
 
 
 def _without(groups: Sequence[Group]) -> list[str]:

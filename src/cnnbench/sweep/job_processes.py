@@ -87,7 +87,7 @@ class Server:
         return self._fresh[-1]
 
     def check(self, configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """What the `data` of each config are and its number of `threads`, or the `problem` for which it cannot run.
+        """Lines on the `data` of each config and its number of `threads`, or the `problem` for which it cannot run.
 
         Raises:
             Lost: the server ended meanwhile.
