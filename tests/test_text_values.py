@@ -1,8 +1,10 @@
 """Paths and names on the command line are what their user wrote, whatever Hydra, YAML or a comma would make of it."""
 
 import os
+import signal
 
 import pytest
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +39,10 @@ ODD += [
 def empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    return tmp_path
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield tmp_path
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def read(text, **options):
@@ -143,3 +148,22 @@ def test_a_resumed_run_takes_text_as_it_stands():
 def test_what_is_no_text_is_answered_with_the_form_that_works(overrides, message):
     with pytest.raises(ValueError, match=message):
         compose.request(overrides)
+
+
+def test_line_ends_of_windows_and_a_home_behind_an_option_are_taken_off(empty_folder, monkeypatch, capsys):
+    from cnnbench.cli import main
+
+    for arguments in (["--version\r"], ["list\r", "spaces\r"], ["config\r", "trainer.epochs=5\r", "data.root=d\r"]):
+        monkeypatch.setattr("sys.argv", ["cnnbench", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out.partition("perceptron")[2].partition("\n")[2])
+    assert (printed["trainer"]["epochs"], printed["data"]["root"]) == (5, "d")
+    (empty_folder / "d\r").mkdir()
+    assert read("data.root=d\r") == "d\r"
+    monkeypatch.setenv("CNNBENCH_DATA", "~/data")
+    monkeypatch.setattr("sys.argv", ["cnnbench", "report", "nowhere", "--out=~/here"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["CNNBENCH_DATA"] == str(empty_folder / "home/data")

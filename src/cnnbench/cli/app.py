@@ -43,7 +43,9 @@ def main() -> NoReturn:
         os.getcwd()
     except FileNotFoundError:
         leave("error: the current folder does not exist any more: change to another one", WRONG)
-    arguments = sys.argv[1:] = [_without_return(argument) for argument in sys.argv[1:]]
+    arguments = sys.argv[1:] = [_as_meant(argument) for argument in sys.argv[1:]]
+    if os.environ.get("CNNBENCH_DATA", "").startswith("~"):  # quoted, so that no shell has expanded it
+        os.environ["CNNBENCH_DATA"] = os.path.expanduser(os.environ["CNNBENCH_DATA"])
     if "--debug" in arguments:
         exit_codes.debug = True
         sys.argv[1:] = [argument for argument in arguments if argument != "--debug"]
@@ -60,10 +62,16 @@ def main() -> NoReturn:
     raise SystemExit(code or 0)
 
 
-def _without_return(argument: str) -> str:
-    """The argument without the line end of a script from Windows, unless that belongs to a name that exists."""
-    named = os.path.lexists(argument) or os.path.lexists(argument.partition("=")[2])
-    return argument if named else argument.removesuffix("\r")
+def _as_meant(argument: str) -> str:
+    """The argument without the line end of a script from Windows, and `--out=~/x` with the home folder.
+
+    What belongs to a name that exists stays.
+    """
+    if os.path.lexists(argument) or os.path.lexists(argument.partition("=")[2]):
+        return argument
+    argument = argument.removesuffix("\r")
+    option, equals, value = argument.partition("=")
+    return f"{option}={os.path.expanduser(value)}" if equals and option.startswith("--") else argument
 
 
 def _version(wanted: bool) -> None:
@@ -263,7 +271,7 @@ def config(
         bool, typer.Option("--multirun", "-m", help="The config of each job of a sweep, one after the other.")
     ] = False,
 ) -> None:
-    """Print the config that the overrides make, as YAML, checked as far as it can be without the data."""
+    """Print the config that the overrides make, as YAML; what only data and parts can tell is checked by train."""
     with exit_codes():
         from cnnbench.cli.config import show
 

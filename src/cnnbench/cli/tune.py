@@ -15,7 +15,7 @@ from cnnbench import results
 from cnnbench.cli import compose, tables
 from cnnbench.cli.choices import spaces
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.literal import literal, unreadable
+from cnnbench.cli.literal import literal, several_values, unreadable
 from cnnbench.cli.messages import log, show_messages, shown
 from cnnbench.config import Config, to_dict
 from cnnbench.metrics import text_of
@@ -67,6 +67,9 @@ def tune(overrides: Sequence[str]) -> None:
         raise ValueError(INSTALL)
     overrides = literal(overrides)
     ours = [o for o in map(_parsed, overrides) if o.key_or_group in ("tune", "resume") or o.key_or_group[:5] == "tune."]
+    for o in ours:
+        if o.is_sweep_override():
+            raise ValueError(f"{several_values(o)}: accepted is one")
     theirs = [text for text in overrides if text not in {o.input_line for o in ours}]
     given = {o.key_or_group: o.value() for o in ours}
     if "resume" in given:

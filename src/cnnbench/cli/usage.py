@@ -84,6 +84,13 @@ def answer(error: Any, arguments: Sequence[str]) -> str:
     if extra and "=" in extra[1]:
         key, _, value = extra[1].split()[0].partition("=")
         return f"{command} takes options, not KEY=VALUE: --{key.rpartition('.')[2].replace('_', '-')} {value} ({help_})"
+    invalid = re.search(r"Invalid value for '(--[\w-]+)': Input should be (.*?)(, unable.*)?$", message)
+    if invalid:
+        value = _value_of(invalid[1], arguments)
+        accepted = invalid[2].replace("a valid integer", "a whole number").replace("a valid number", "a number")
+        accepted = accepted.replace("greater than or equal to", "a whole number from")
+        hint = f", such as {value.replace(',', '.')}" if re.fullmatch(r"\d+,\d+", value) else ""
+        return f"{invalid[1]}={value}: accepted is {accepted}{hint}"
     wrong = re.search(r"No such command '(.*?)'", message)
     if wrong and "=" in wrong[1]:
         return f"a command stands first: cnnbench train {shlex.join(arguments)}"
@@ -142,7 +149,12 @@ def _instead_of(option: str, arguments: Sequence[str]) -> str | None:
     key = meant(option)
     if key is None:
         return None
+    value = _value_of(option, arguments)
+    return f"keys are written without dashes: {shlex.quote(f'{key}={value}') if value != '…' else f'{key}=…'}"
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str:
+    """What the command line gives an option, behind `=` or as the next word."""
     given = next((text for text in arguments if text.partition("=")[0] == option), option)
     rest = list(arguments[arguments.index(given) + 1 :]) if given in arguments else []
-    value = given.partition("=")[2] or (rest[0] if rest and not rest[0].startswith("-") and "=" not in rest[0] else "…")
-    return f"keys are written without dashes: {shlex.quote(f'{key}={value}') if value != '…' else f'{key}=…'}"
+    return given.partition("=")[2] or (rest[0] if rest and not rest[0].startswith("-") and "=" not in rest[0] else "…")
