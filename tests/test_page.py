@@ -417,5 +417,5 @@ def test_what_stands_in_a_target_column_and_who_has_no_validation_is_said(tmp_pa
             rows = [{"epoch": e, "val/accuracy": 0.3 * e, "val/loss": 1 / e, "train/loss": 1 / e} for e in (1, 2, 3)]
             results.write_csv(run.path / "metrics.csv", rows)
     html = write_page(read_study([tmp_path], target=0.55), tmp_path).read_text()
-    assert "val/accuracy (or, without a validation split, train/accuracy) ≥ 0.55" in html
+    assert "val/accuracy (or, without a validation split, train/accuracy) ≥ 55 %" in html
     assert "Without a validation split, and so with training curves alone: lenet5." in html

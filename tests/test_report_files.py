@@ -269,7 +269,7 @@ def test_columns_without_a_figure_are_left_out(tmp_path):
     write_run(tmp_path / "0", 0)
     header = headline(read_study([tmp_path])).header
     assert "accuracy [95 %]" not in header, "one seed has no interval"
-    assert not {"loss", "published F1", "epochs to 0"} & set(header)
+    assert not {"loss", "published F1", "epochs to 0 %"} & set(header)
 
 
 def test_a_study_of_no_finished_run_has_empty_tables(tmp_path):

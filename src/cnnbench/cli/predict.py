@@ -19,7 +19,7 @@ from cnnbench.cli.streams import nobody_reads
 from cnnbench.data.polarity import LIGHT_ON_DARK
 from cnnbench.prediction import Prediction, Predictor
 from cnnbench.registry import unknown
-from cnnbench.text import shown_name
+from cnnbench.text import percent, shown_name
 
 COLUMNS = ("class", "probability")
 SHOWN_ENDINGS = 5  # of files that were left out
@@ -41,7 +41,7 @@ class Table:
         cells = []
         for number, share in zip(prediction.classes, prediction.probabilities, strict=True):
             name = self.names[number]
-            cells.append(f"{name}{' ' * (self.width - cell_len(name))}  {share:>11.2%}  ")
+            cells.append(f"{name}{' ' * (self.width - cell_len(name))}  {percent(share):>11}  ")
         return f"{''.join(cells)}{shown_name(prediction.file)}\n"
 
 

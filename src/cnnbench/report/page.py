@@ -166,7 +166,9 @@ def _groups_note(study: Study) -> str:
         metrics = sorted({group.target_metric for group in study.groups if group.target_metric}, reverse=True)
         metric = " (or, without a validation split, ".join(metrics) + ")" * (len(metrics) - 1) or "accuracy"
         said.append(
-            f"Target: the first epoch with {metric} ≥ {study.target:g}, median over seeds, and how many reached it."
+            f"Target: the first epoch with {metric} ≥ {100 * study.target:.4g} %, median over seeds, "
+            "and how many reached it."
+            "reached it."
         )
     return " ".join(said)
 

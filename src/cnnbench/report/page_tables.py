@@ -98,7 +98,7 @@ def groups_table(study: Study) -> Table:
         Column("n", "seeds", high_first=True),
         *_score_columns(),
         *([Column("published", "%, F1", high_first=True)] if published else []),
-        *([Column("target", f"epochs to {study.target:.4g}")] if study.target is not None else []),
+        *([Column("target", f"epochs to {100 * study.target:.4g} %")] if study.target is not None else []),
         Column("parameters"),
         Column("MACs"),
         Column("field", "pixels"),

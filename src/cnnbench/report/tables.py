@@ -66,7 +66,7 @@ def headline(study: Study) -> Table:
         "depth": [_whole(group.depth) for group in study.groups],
         "seconds": [average(group.seconds, ".1f") for group in study.groups],
         "images/s": [average(group.images_per_second, ",.0f") for group in study.groups],
-        f"epochs to {study.target or 0:.4g}": [_epochs(group) for group in study.groups],
+        f"epochs to {100 * (study.target or 0):.4g} %": [_epochs(group) for group in study.groups],
         "published accuracy %": [_known(group.reference, "accuracy", 100, 2) for group in study.groups],
         "published F1": [_known(group.reference, "f1_macro", 1, 4) for group in study.groups],
     }
