@@ -213,6 +213,8 @@ def _point_at(
                 f"--path {folder}: {data.name} has no path; accepted is --data image_folder --path {folder}"
             )
         data.options["path"] = folder
+        if "test_path" in data.options:
+            data.options["test_path"] = None
     if "channels" in data.options:
         data.options["channels"] = info.in_channels
     return name is not None or folder is not None

@@ -20,6 +20,7 @@ HARMLESS = (
     "trainer.timeout_minutes",
     "data.root",
     "data.path",
+    "data.test_path",
     "data.download",
     "data.workers",
     "data.memory_limit",

@@ -1,18 +1,19 @@
 """The rows of a CSV file of anybody's: any usual delimiter and line end, with or without a byte order mark."""
 
 import csv
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TextIO
 
 DELIMITERS = (",", "\t", ";", " ")
+_DECIMAL_COMMA = re.compile(r"^(\s*[+-]?\d*),(\d+(?:[eE][+-]?\d+)?\s*)$", re.ASCII)
 _LOOKED_AT = 3  # lines that tell the delimiter
 
 
 def read_rows(file: str, name: str) -> Iterator[tuple[int, list[str]]]:
     """Every row that is not blank, with the line it begins on; a quoted cell may go over several lines.
 
-    Where commas do not separate the cells, numbers may have a decimal comma.
+    Between semicolons, numbers may have a decimal comma, as Excel writes them where that is the custom.
 
     Args:
         name: how an error names the file.
@@ -38,33 +39,32 @@ def read_rows(file: str, name: str) -> Iterator[tuple[int, list[str]]]:
         raise ValueError(f"{name} cannot be read ({error.strerror})") from None
 
 
-def number_in(cell: str) -> float:
-    """A number, whose decimals may stand after a comma.
-
-    Raises:
-        ValueError: it is none.
-    """
-    return float(cell.replace(",", ".", 1))
-
-
 def _likelihood(lines: list[str], delimiter: str) -> tuple[int, int]:
-    """How many lines are numbers and a label when they are cut this way, and else how many cells there are."""
-    rows = [next(csv.reader([_cut(line, delimiter)], delimiter=delimiter)) for line in lines]
-    signals = sum(len(row) > 1 and sum(not _is_number(cell) for cell in row) < 2 for row in rows)
+    """How many lines are numbers and a label when cut this way, and how many cells are numbers, or are there."""
+    try:
+        rows = [next(_rows([line], delimiter, strict=False), (0, [""]))[1] for line in lines]
+    except csv.Error:
+        return 0, 0
+    numbers = [sum(map(_is_number, row)) for row in rows]
+    signals = sum(len(row) > 1 and count >= len(row) - 1 for row, count in zip(rows, numbers, strict=True))
+    if signals:
+        return signals, sum(numbers)
     # Blanks are common in text, and separate nothing but numbers.
-    return signals, 0 if signals or delimiter == " " else sum(map(len, rows))
+    return 0, 0 if delimiter == " " else sum(map(len, rows))
 
 
 def _is_number(cell: str) -> bool:
     try:
-        number_in(cell)
+        float(cell)
     except ValueError:
         return False
     return True
 
 
-def _rows(text: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader((_cut(line, delimiter) for line in text), delimiter=delimiter, strict=True)
+def _rows(text: Iterable[str], delimiter: str, *, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
+    # Between numbers there may be several blanks.
+    lines = (" ".join(line.split()) for line in text) if delimiter == " " else text
+    reader = csv.reader(lines, delimiter=delimiter, strict=strict)
     while True:
         line = reader.line_num + 1
         try:
@@ -74,9 +74,4 @@ def _rows(text: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         if row is None:
             return
         if len(row) > 1 or any(cell.strip() for cell in row):
-            yield line, row
-
-
-def _cut(line: str, delimiter: str) -> str:
-    """Between numbers there may be several blanks."""
-    return " ".join(line.split()) if delimiter == " " else line
+            yield line, [_DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in row] if delimiter == ";" else row

@@ -225,7 +225,9 @@ def load_source(
     if name in registry.names("data_kept"):
         return registry.build("data", name, root=root, download=download, options=given, **wanted)
     arguments = json.dumps([given, wanted], sort_keys=True)
-    return _load_source(name, root, download, arguments, _version(given.get("path")))
+    return _load_source(
+        name, root, download, arguments, (_version(given.get("path")), _version(given.get("test_path")))
+    )
 
 
 def data_shape(
@@ -250,7 +252,7 @@ def data_shape(
 
 
 @functools.lru_cache(maxsize=8)
-def _load_source(name: str, root: str, download: bool, arguments: str, _: tuple[int, int] | None) -> Source:
+def _load_source(name: str, root: str, download: bool, arguments: str, _: object) -> Source:
     options, settings = json.loads(arguments)
     source: Source = registry.build("data", name, root=root, download=download, options=options, **settings)
     return source.marked()

@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from logging import INFO, WARNING
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +113,8 @@ def image_folder(
     info = DatasetInfo("image_folder", how.channels, how.image_size, listing.class_names)
     left_out = tuple((shown_name(file), reason) for file, reason in skipped)
     paths = _paths(listing, range(count))
-    return Source(info, splits["train"], splits.get("test"), splits.get("val"), left_out, paths)
+    notes = tuple(f"{shown_name(listing.path)}: {remark}" for remark in listing.remarks)
+    return Source(info, splits["train"], splits.get("test"), splits.get("val"), left_out, paths, notes)
 
 
 def _training(listing: Listing) -> range:
@@ -140,16 +140,14 @@ def _listing(path: str | None, classes: Sequence[str] | None) -> Listing:
     listing = list_csv(where, classes) if is_table else list_folder(where, classes)
     if listing.ignored:
         named = ", ".join(shown_name(name) for name in listing.ignored[:5])
-        _say_once(INFO, f"{shown_name(path)}: {len(listing.ignored)} entries outside any class are ignored: {named}")
-    for remark in listing.remarks:
-        _say_once(WARNING, f"{shown_name(path)}: {remark}")
+        _say_once(f"{shown_name(path)}: {len(listing.ignored)} entries outside any class are ignored: {named}")
     return listing
 
 
 @functools.lru_cache(maxsize=32)
-def _say_once(level: int, text: str) -> None:
+def _say_once(text: str) -> None:
     """A run looks at its folder more than once."""
-    log.log(level, text)
+    log.info(text)
 
 
 def _decoding(

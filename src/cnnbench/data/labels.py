@@ -45,6 +45,17 @@ def look_alike(names: Iterable[str]) -> list[list[str]]:
     return [sorted(group) for group in groups.values() if len(group) > 1]
 
 
+def alike_note(names: Iterable[str]) -> str:
+    """A warning about names that look alike; empty where none do."""
+    alike = look_alike(names)
+    if not alike:
+        return ""
+    return (
+        f"{shown_alike(alike)} are classes of their own, though they differ in spelling alone: if they are one, write "
+        "them the same way"
+    )
+
+
 def alike_hint(names: Collection[str], known: Collection[str]) -> str:
     """For an error about unknown names: which of them look like known ones; empty where none does."""
     pairs = [pair for pair in look_alike([*names, *known]) if {*pair} & {*names} and {*pair} & {*known}]

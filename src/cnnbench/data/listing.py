@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from cnnbench.data.labels import alike_hint, look_alike, normal_form, shown_alike
+from cnnbench.data.labels import alike_hint, alike_note, normal_form
 from cnnbench.data.left_out import files_below, has_image_ending, holds_only_ours, is_litter, leads_to_folder
 from cnnbench.data.split_names import split_folders, split_of
 from cnnbench.text import shown_name
@@ -145,11 +145,8 @@ def listed(listing: Listing, files: Mapping[str, Sequence[File]], what: str) -> 
     listing.class_names = tuple(sorted(classes["train"]) if listing.wanted is None else listing.wanted)
     if len(listing.class_names) < 2:
         raise ValueError(f"{name} has one class, {listing.class_names[0]!r}: accepted are at least 2 {what}")
-    if alike := look_alike(listing.class_names):
-        listing.remarks.append(
-            f"{shown_alike(alike)} are classes of their own, though they differ in spelling alone: if they are one, "
-            "write them the same way"
-        )
+    if note := alike_note(listing.class_names):
+        listing.remarks.append(note)
     number = {name: index for index, name in enumerate(listing.class_names)}
     for split in (split for split, inside in classes.items() if inside):
         start = len(listing.paths)
