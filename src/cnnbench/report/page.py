@@ -168,7 +168,6 @@ def _groups_note(study: Study) -> str:
         said.append(
             f"Target: the first epoch with {metric} ≥ {100 * study.target:.4g} %, median over seeds, "
             "and how many reached it."
-            "reached it."
         )
     return " ".join(said)
 
