@@ -6,15 +6,20 @@ from cnnbench.results import RunFolder
 
 
 def config_of(run: RunFolder) -> Config:
-    """A run's config, unable to write outside of the run's folder or to take all processes.
-
-    Datasets are looked for where it says, and not fetched; decoded images are kept in the user's own cache folder, or
-    nowhere, as it says; and no more processes decode than there are cores. None of it changes a result.
+    """A run's config, as `restrained`.
 
     Raises:
         ValueError: `config.yaml` has changed since it was written, or is no config.
     """
-    config = from_dict(run.config())
+    return restrained(from_dict(run.config()))
+
+
+def restrained(config: Config) -> Config:
+    """A config, unable to write outside of the run's folder or to take all processes.
+
+    Datasets are looked for where it says, and not fetched; decoded images are kept in the user's own cache folder, or
+    nowhere, as it says; and no more processes decode than there are cores. None of it changes a result.
+    """
     config.data.download = False
     options = config.data.options
     if options.get("cache") is not None:

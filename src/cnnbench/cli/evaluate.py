@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from cnnbench.cli import compose
+from cnnbench.cli.latest import folder_named
 from cnnbench.metrics import text_of
 from cnnbench.text import for_output, printable
 
@@ -23,6 +24,7 @@ def evaluate(
     """Measure a run on a split and print the metrics and the folder they were written to."""
     from cnnbench.evaluation import evaluate_run
 
+    run = folder_named(run, run=True)
     path, root = (os.path.expanduser(text) if text else text for text in (path, root))
     options = compose.single([f"data={data}"]).data.options if data else None
     folder, metrics = evaluate_run(

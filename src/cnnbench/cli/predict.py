@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from cnnbench import results, whole_files
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.inputs import image_files
+from cnnbench.cli.latest import folder_named
 from cnnbench.cli.streams import nobody_reads
 from cnnbench.data.polarity import LIGHT_ON_DARK
 from cnnbench.prediction import Prediction, Predictor
@@ -181,7 +182,7 @@ def predict(
     if first is None:
         tally.close()
         return
-    predictor = Predictor(run, device=device, batch_size=batch_size)
+    predictor = Predictor(folder_named(run, run=True), device=device, batch_size=batch_size)
     batches = predictor.predict(chain([first], files), top=top, invert=invert)
     rows = FORMATS[form](predictor.class_names, top)
     if isinstance(rows, Csv) and out is None and sys.stdout.isatty():

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cnnbench.cli.latest import folder_named
 from cnnbench.cli.layout import Column, laid_out, output, show_table, show_text
 from cnnbench.report.study import Study
 from cnnbench.report.tables import Table, comparisons, headline
@@ -32,6 +33,7 @@ def report(folders: Sequence[Path], *, out: Path | None, **options: Any) -> None
     Args:
         options: as in `write_report`.
     """
+    folders = [folder_named(folder) for folder in folders]
     place = out or default_out(folders)
     study = write_report(folders, place, **options)
     show_study(study)

@@ -2,23 +2,28 @@
 
 import contextlib
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+from omegaconf import OmegaConf
 
 from cnnbench import results
 from cnnbench.cli import compose, launchers
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.messages import shown
 from cnnbench.cli.report import show_study
-from cnnbench.config import to_dict
+from cnnbench.config import from_dict, to_dict
 from cnnbench.interruption import Terminated
+from cnnbench.loaded import restrained
 from cnnbench.processors import cores
-from cnnbench.report.study import Study
+from cnnbench.report.study import LOOKING_AGAIN, Study
 from cnnbench.report.writing import InTheWay, write_report
 from cnnbench.sweep.folder import SweepFolder, check_renaming, locked, set_aside
 from cnnbench.sweep.job_processes import Lost, Server
-from cnnbench.sweep.jobs import Job, find, is_sweep, plan
+from cnnbench.sweep.jobs import SWEEP, Job, find, is_sweep, plan, seen_with_other_seeds
 from cnnbench.sweep.progress import Progress
 from cnnbench.sweep.supervisor import Supervisor
 
@@ -53,6 +58,8 @@ def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> Non
     known = _begun(asked, jobs)
     new = known is None
     if new:
+        if earlier := seen_with_other_seeds(asked.folder.parent, jobs):
+            log.warning("%s has these with other seeds. %s", shown(earlier.resolve()), LOOKING_AGAIN)
         threads = _check(jobs, server)
         if is_sweep(asked.folder):
             log.info("the earlier sweep is now %s", shown(set_aside(asked.folder)))
@@ -82,6 +89,30 @@ def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> Non
                 cores(),
             )
         _run(asked, sweep, left, overrides, server, name, at_once)
+
+
+def go_on(path: Path, server: Server) -> None:
+    """Go on with what a sweep has not finished, from its folder alone, one job after the other.
+
+    Raises:
+        ValueError: `jobs.json` is damaged, or a job cannot run.
+        RunFailed: a job failed; the others have been run.
+    """
+    with locked(path):
+        sweep = SweepFolder(path)
+        known = results.read_yaml(path / SWEEP) if (path / SWEEP).is_file() else {}
+        left = [replace(job, config=to_dict(restrained(from_dict(job.config)))) for job in sweep.unfinished()]
+        if not left:
+            log.info("all %d jobs are finished: nothing to resume", len(sweep.jobs))
+            _show(sweep)
+            return
+        log.info("going on: %d of %d jobs are finished", len(sweep.jobs) - len(left), len(sweep.jobs))
+        if any("hydra/launcher=" in text for text in sweep.argv):
+            log.info("one after the other; as it was begun: %s", shlex.join(["cnnbench", *sweep.argv[1:]]))
+        _check(left, server)
+        axes, overrides = ([str(text) for text in known.get(key) or []] for key in ("axes", "overrides"))
+        asked = compose.Request([], path, axes, True, OmegaConf.create())
+        _run(asked, sweep, left, overrides, server, launchers.IN_PROCESS, 1)
 
 
 def _begun(asked: compose.Request, jobs: Sequence[Job]) -> Path | None:

@@ -8,11 +8,13 @@ from typing import Any
 
 from cnnbench.cli import compose, sweep, tables
 from cnnbench.cli.errors import RunFailed
+from cnnbench.cli.latest import folder_named, to_go_on_with
 from cnnbench.cli.literal import one_run
 from cnnbench.cli.messages import show_messages, shown
 from cnnbench.config import Config, to_dict
 from cnnbench.key_types import text_of
 from cnnbench.results import FINISHED, RunFolder
+from cnnbench.sweep.jobs import is_sweep
 from cnnbench.text import for_output, printable
 from cnnbench.whole_files import InUse, NoneReadable
 
@@ -87,7 +89,15 @@ def _resume(overrides: Sequence[str]) -> None:
         raise ValueError(f"resume={named[1]}: a command goes on with one run, and resume={named[0]} names another")
     if not named[0]:
         raise ValueError("resume=: accepted is the folder of a run")
-    run = RunFolder.existing(named[0])
+    place = to_go_on_with(folder_named(named[0]))
+    if place is None:
+        print(f"all runs in {printable(named[0])} are finished: nothing to resume", file=sys.stderr)
+        print(for_output(named[0]))
+        return
+    if is_sweep(place):
+        _go_on_with_sweep(place, others)
+        return
+    run = RunFolder.existing(place)
     config = resumed(to_dict(config_of(run)), others)
     finished = run.known_status().get("state") == FINISHED
     if finished and config.trainer.epochs == run.config()["trainer"]["epochs"]:
@@ -97,6 +107,13 @@ def _resume(overrides: Sequence[str]) -> None:
         before = [text for text in _typed_before(run) if text not in others]
         tables.show_run(_run(config, run.path, [*before, *others], resume=True))
     print(for_output(run.path))
+
+
+def _go_on_with_sweep(place: Path, others: Sequence[str]) -> None:
+    if others:
+        raise ValueError(f"{others[0]}: a sweep goes on as it was begun; beside resume=SWEEP nothing else is accepted")
+    with sweep.server_for([]) as server:
+        sweep.go_on(place.resolve(), server)
 
 
 def _typed_before(run: RunFolder) -> list[str]:

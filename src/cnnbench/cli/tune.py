@@ -15,6 +15,7 @@ from cnnbench import results
 from cnnbench.cli import compose, tables
 from cnnbench.cli.choices import spaces
 from cnnbench.cli.errors import RunFailed
+from cnnbench.cli.latest import folder_named
 from cnnbench.cli.literal import literal, several_values, unreadable
 from cnnbench.cli.messages import log, show_messages, shown
 from cnnbench.config import Config, to_dict
@@ -145,7 +146,7 @@ def _record(asked: _Asked) -> dict[str, Any]:
 
 
 def _resumed(given: dict[str, Any], theirs: Sequence[str]) -> _Asked:
-    folder = Path(str(given.pop("resume"))).resolve()
+    folder = folder_named(str(given.pop("resume")), study=True).resolve()
     accepted = [f"tune.{key}" for key in ON_RESUME]
     for key in [*given, *theirs]:
         if key not in accepted:

@@ -28,13 +28,17 @@ from cnnbench.report.checking import is_number
 from cnnbench.report.comparing import Comparison, baseline_of, compare_groups
 from cnnbench.report.groups import Group, group_runs, matches, shown, shown_key
 from cnnbench.report.networks import McNemar, mcnemar_tests
-from cnnbench.report.runs import Run, names_of, read_runs, unstarted
+from cnnbench.report.runs import SWEEP, Run, names_of, read_runs, unstarted
 from cnnbench.results import FINISHED
 
-__all__ = ["Comparison", "Group", "McNemar", "Run", "Study", "read_study"]
+__all__ = ["LOOKING_AGAIN", "Comparison", "Group", "McNemar", "Run", "Study", "read_study"]
 
 APART = ("name", "tag")  # what groups may be told apart by besides their settings
 MOST_SETS = 6  # test sets that a message names
+LOOKING_AGAIN = (
+    "Adding seeds until there is a verdict makes about 15 % of equal networks look different, not 5 %: decide how many "
+    "seeds before you look (docs/reports.md)"
+)
 
 
 @dataclass
@@ -112,10 +116,20 @@ def read_study(
         *notes,
         *_confounded(study),
         *_other_data(groups),
+        *_looked_at_again(groups),
         *([conflict] if conflict else []),
         *_without(groups),
     ]
     return study
+
+
+def _looked_at_again(groups: Sequence[Group]) -> list[str]:
+    """A sentence where the seeds of a group come from several sweeps, of which the first may have been looked at."""
+    for group in groups:
+        sweeps = {run.path.parent for run in group.runs if (run.path.parent / SWEEP).is_file()}
+        if len(sweeps) > 1:
+            return [f"The seeds of {group.label} come from {len(sweeps)} sweeps. {LOOKING_AGAIN}."]
+    return []
 
 
 def _test_sets(groups: Sequence[Group]) -> dict[str, list[str]]:

@@ -90,6 +90,28 @@ def find(parent: Path, jobs: Sequence[Job], *, name: str | None = None) -> Path 
     return max(found, key=begun, default=None)
 
 
+def seen_with_other_seeds(parent: Path, jobs: Sequence[Job]) -> Path | None:
+    """The latest sweep in a folder that has results of the same configs, but lacks some of their seeds."""
+    wanted = _seeds(job.config for job in jobs)
+    found = []
+    for path in sweeps_in(parent):
+        if not (path / "results.csv").is_file():
+            continue
+        with contextlib.suppress(ValueError, OSError, LookupError, TypeError, AttributeError):
+            theirs = _seeds(job["config"] for job in results.read_json(path / JOBS)["jobs"])
+            if any(seeds - theirs[alike] for alike, seeds in wanted.items() if theirs.get(alike)):
+                found.append(path)
+    return max(found, key=begun, default=None)
+
+
+def _seeds(configs: Iterable[Mapping[str, Any]]) -> dict[str, set[int]]:
+    """Of configs that differ in their seeds alone, the seeds."""
+    found: dict[str, set[int]] = {}
+    for config in configs:
+        found.setdefault(config_hash({**config, "seed": 0}), set()).add(config["seed"])
+    return found
+
+
 def sweeps_in(parent: Path) -> list[Path]:
     """The sweeps directly inside a folder."""
     return sorted({path.parent for file in (JOBS, SWEEP) for path in parent.glob(f"*/{file}")})
