@@ -23,8 +23,10 @@ def read_rows(file: str, name: str) -> Iterator[tuple[int, list[str]]]:
     """
     try:
         with open(file, "rb") as raw:
-            head = raw.read(4096)
-        if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head:
+            head = raw.read(64)
+        if head[:2] in (b"\xff\xfe", b"\xfe\xff") or any(
+            half.count(0) > len(half) // 2 for half in (head[::2], head[1::2])
+        ):
             raise ValueError(f"{name} is UTF-16, or no text: accepted is a CSV file in UTF-8 (in Excel: CSV UTF-8)")
         with open(file, encoding="utf-8-sig", newline="") as text:
             lines = list(islice((line for line in text if line.strip()), _LOOKED_AT))

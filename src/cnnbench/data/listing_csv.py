@@ -71,7 +71,7 @@ def _finder(root: str) -> Callable[[str], str]:
         try:
             for entry in os.listdir(os.path.join(root, folder)):
                 names.setdefault(normal_form(entry).casefold(), []).append(entry)
-        except OSError:
+        except (OSError, ValueError):  # a null byte in the path
             pass
         return names
 
