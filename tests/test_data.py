@@ -114,10 +114,10 @@ def test_a_fraction_that_leaves_nothing_is_refused(digits, fraction, limit):
 def test_resizing_keeps_uint8_and_a_constant_image(digits):
     split = Split(torch.full((3, 3, 10, 10), 77, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
     for size in (5, 28):
-        images = resize(split, size).images
+        images = resize(split, size, size).images
         assert images.shape == (3, 3, size, size)
         assert (images == 77).all()
-    assert resize(digits.test, 8) is digits.test
+    assert resize(digits.test, 8, 8) is digits.test
 
 
 def test_measured_constants_equal_numpys(digits):

@@ -272,9 +272,18 @@ def test_a_size_that_the_first_look_does_not_see_is_found_all_the_same(tmp_path)
         load(tmp_path, workers=2)
 
 
-def test_images_that_are_not_square_ask_for_a_size(tmp_path):
+def test_images_that_are_not_square_keep_their_size_or_get_one(tmp_path):
     write_folder(tmp_path, count=2, size=(8, 6))
-    with pytest.raises(ValueError, match=r"the images are not square: '.*' has 8 × 6 pixels. Accepted is a whole"):
+    kept = load(tmp_path)
+    assert (kept.info.image_size, kept.train.shape) == ((6, 8), (kept.info.in_channels, 6, 8))
+    with Image.open(tmp_path / "cat" / sorted(path.name for path in (tmp_path / "cat").iterdir())[0]) as image:
+        pixels = np.asarray(image.convert("RGB" if kept.info.in_channels == 3 else "L"))
+    assert np.array_equal(kept.train.images[0].permute(1, 2, 0).squeeze().numpy(), pixels)
+    for resize in ("stretch", "pad", "crop"):
+        assert load(tmp_path, image_size=[5, 12], resize=resize).train.shape[1:] == (5, 12)
+        assert load(tmp_path, image_size=[7, 7], resize=resize).info.image_size == 7
+    draw(tmp_path / "cat/000b.png", (6, 8))
+    with pytest.raises(ValueError, match=r"'.*000b.png' (has|.*) .*Accepted is a whole number of pixels, or \[HEIGHT"):
         load(tmp_path)
 
 

@@ -362,3 +362,23 @@ def test_output_shape_leaves_a_model_as_it_was():
     assert model.training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in SIGNALS])
+def test_every_image_model_takes_images_that_are_not_square(name):
+    images = torch.randn(2, 1, 28, 40)
+    outputs = build(name, image_size=(28, 40)).eval()(images)
+    assert outputs.shape == (images.shape if name in RECONSTRUCTS else (2, 10))
+    square = build(name, image_size=28).state_dict()
+    again = build(name, image_size=(28, 28)).state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in square.items())
+
+
+def test_a_size_that_a_model_cannot_take_is_said():
+    with pytest.raises(ValueError, match=r"data of 1×28×4 are too small for this network: .*1×28"):
+        build("lenet5", image_size=(28, 4))
+    with pytest.raises(ValueError, match=r"model.arch=vit_b_16 takes square images, such as data.image_size=64"):
+        build("torchvision", image_size=(32, 64), options={"arch": "vit_b_16"})
+    extended = build("lenet5_1998", image_size=(28, 40))
+    assert extended.eval()(torch.zeros(1, 1, 28, 40)).shape == (1, 10)
+    assert extended[0][0].padding == (0, 0, 2, 2), "the side of 40 pixels is long enough"

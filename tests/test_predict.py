@@ -233,7 +233,7 @@ def test_an_image_of_another_size_is_within_one_grey_level_of_trainings(here, tm
     """Training enlarges 8×8 to 28×28 with torch, predict with Pillow; both are bilinear and antialiased."""
     small = load_source("digits", root="", download=False).test
     export(small.images[:50], tmp_path / "small")
-    trained = resize(small, 28).images[:50].int()
+    trained = resize(small, 28, 28).images[:50].int()
     decoding = Predictor(here / "RUN").decoding
     found = np.stack([decode_image(path, decoding) for path in sorted((tmp_path / "small").iterdir())])
     assert (torch.from_numpy(found).int() - trained).abs().max() <= 1

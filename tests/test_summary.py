@@ -8,7 +8,7 @@ from rich.console import Console
 from cnnbench.cli import tables
 from cnnbench.cli.summary import describe, models_to_compare, summary
 
-SHAPE = {"channels": 1, "image_size": 28, "num_classes": 10}
+SHAPE = {"channels": 1, "image_size": "28", "num_classes": 10}
 
 
 def printed(monkeypatch, capsys, width, overrides=(), compare=None, as_json=False, **shape):
@@ -53,7 +53,7 @@ def test_a_window_is_written_short(monkeypatch, capsys):
 
 
 def test_json_holds_all_of_it(monkeypatch, capsys):
-    described = json.loads(printed(monkeypatch, capsys, 80, ["model=mlp"], as_json=True, image_size=8))
+    described = json.loads(printed(monkeypatch, capsys, 80, ["model=mlp"], as_json=True, image_size="8"))
     assert (described["model"], described["in_channels"], described["image_size"]) == ("mlp", 1, 8)
     assert (described["num_classes"], described["batch_size"], described["dense_share"]) == (10, 64, 1)
     assert described["batch_activation_bytes"] == 64 * described["activation_bytes"]
@@ -70,7 +70,9 @@ def test_models_stand_side_by_side(monkeypatch, capsys):
     text = printed(monkeypatch, capsys, 120, compare="lenet5,lenet5 model.width=2, mlp", overrides=["model.depth=2"])
     rows = {line[:18].strip(): line[18:].split() for line in text.splitlines()}
     assert rows["total"] == ["lenet5", "lenet5", "model.width=2", "mlp"]
-    width_2 = describe(["model=lenet5", "model.width=2", "model.depth=2"], **SHAPE).summary
+    width_2 = describe(
+        ["model=lenet5", "model.width=2", "model.depth=2"], channels=1, image_size=(28, 28), num_classes=10
+    ).summary
     assert rows["parameters"] == ["73,408", f"{width_2.parameters:,}", f"{101_770 + 128 * 129:,}"]
     several = json.loads(printed(monkeypatch, capsys, 80, compare="lenet5,mlp", as_json=True))
     assert [(one["label"], one["parameters"]) for one in several] == [("lenet5", 44_426), ("mlp", 101_770)]

@@ -44,7 +44,7 @@ class DataConfig:
     test_fraction: float = 0.2  # of each class; only where the data have no test split
     split_seed: int = 0  # which images those are, the same for every seed; only where the data have no test split
     train_limit: int | None = None  # at most this many training images, stratified
-    image_size: int | None = None  # resize to a square of this many pixels; null = as they are
+    image_size: Any = None  # resize to so many pixels, N for a square or [HEIGHT, WIDTH]; null = as they are
     normalize: str = "half"
     class_weights: str = "none"  # balanced: in the training loss a class counts n / (K · n_c)
     sampler: str = "uniform"  # balanced: each class is drawn equally often, with replacement

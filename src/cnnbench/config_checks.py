@@ -44,12 +44,10 @@ def validate(config: "Config") -> None:
     _require("data.split_seed", data.split_seed, 0 <= data.split_seed < 2**63, "a whole number from 0")
     limited = data.train_limit is None or data.train_limit >= 1
     _require("data.train_limit", data.train_limit, limited, "null or a whole number from 1")
-    _require(
-        "data.image_size",
-        data.image_size,
-        data.image_size is None or 1 <= data.image_size <= 1024,
-        "null or a whole number from 1 to 1024",
-    )
+    sides = data.image_size if isinstance(data.image_size, list | tuple) else [data.image_size] * 2
+    fits = len(sides) == 2 and all(type(side) is int and 1 <= side <= 1024 for side in sides)
+    accepted = "null, a whole number from 1 to 1024, or [HEIGHT, WIDTH] of such numbers"
+    _require("data.image_size", data.image_size, data.image_size is None or fits, accepted)
     _choice("data.normalize", data.normalize, NORMALIZATIONS)
     _choice("data.class_weights", data.class_weights, CLASS_WEIGHTS)
     _choice("data.sampler", data.sampler, SAMPLERS)

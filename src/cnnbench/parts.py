@@ -161,7 +161,7 @@ def model_for(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Modu
     return build_model(
         config.model.name,
         in_channels=info.in_channels,
-        image_size=info.image_size,
+        image_size=info.size,
         num_classes=info.num_classes,
         dimensions=info.dimensions,
         width=config.model.width,
@@ -198,9 +198,9 @@ def augmentation_of(config: Config, info: DatasetInfo, device: torch.device) -> 
             f"{changed[0]} (augment={name}) changes images, and data={config.data.name} are signals: "
             "accepted is augment=none"
         )
-    if config.augment.crop >= info.image_size:
+    if config.augment.crop >= min(info.size):
         raise ValueError(
-            f"augment.crop={config.augment.crop}: accepted is less than the {info.image_size} pixels of the images"
+            f"augment.crop={config.augment.crop}: accepted is less than the {min(info.size)} pixels of the images"
         )
     return Augmentation(seed=config.seed, num_classes=info.num_classes, device=device, **knobs)
 

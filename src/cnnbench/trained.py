@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.config import Config
-from cnnbench.data import DatasetInfo
+from cnnbench.data import DatasetInfo, image_size_of
 from cnnbench.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK
 from cnnbench.loaded import config_of
 from cnnbench.parts import model_for, placed
@@ -112,11 +112,12 @@ def _data_of(data: Any) -> tuple[DatasetInfo, tuple[float, ...], tuple[float, ..
         raise ValueError(f"{unsaid}: {error}") from None
     dimensions = data.get("dimensions", 2)
     largest = LARGEST_SIGNAL if dimensions == 1 else LARGEST_SIDE
+    sides = size if isinstance(size, list) and len(size) == 2 == dimensions else [size]
     checks = {
         "dimensions": dimensions in (1, 2),
         "name": isinstance(name, str),
         "in_channels": type(channels) is int and 1 <= channels <= MOST_CHANNELS,
-        "image_size": type(size) is int and 1 <= size <= largest,
+        "image_size": all(type(side) is int and 1 <= side <= largest for side in sides),
         "class_names": isinstance(names, list) and all(isinstance(one, str) for one in names),
         "mean": _are_numbers(mean, channels),
         "std": _are_numbers(std, channels) and min(std) > 0,
@@ -126,7 +127,7 @@ def _data_of(data: Any) -> tuple[DatasetInfo, tuple[float, ...], tuple[float, ..
             raise ValueError(f"{unsaid}: {key}={str(data.get(key))[:60]!r}")
     polarity = data.get("polarity")
     known = polarity in (LIGHT_ON_DARK, DARK_ON_LIGHT)
-    info = DatasetInfo(name, channels, size, tuple(names), dimensions)
+    info = DatasetInfo(name, channels, image_size_of(*sides) if len(sides) == 2 else size, tuple(names), dimensions)
     return info, tuple(mean), tuple(std), polarity if known else None
 
 

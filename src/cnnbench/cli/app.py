@@ -211,7 +211,9 @@ def summary(
         typer.Option(help="Models side by side, each with its own overrides: 'lenet5,lenet5 model.width=2,mlp'."),
     ] = None,
     channels: Annotated[int | None, typer.Option(min=1, help="Input channels, instead of the data's.")] = None,
-    image_size: Annotated[int | None, typer.Option(min=1, help="Height and width, instead of the data's.")] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="Height and width, instead of the data's: 32, or 32x48.", metavar="N|HxW")
+    ] = None,
     num_classes: Annotated[int | None, typer.Option(min=1, help="Classes, instead of the data's.")] = None,
 ) -> None:
     """Show a model layer by layer: output shape, window, parameters, multiply-accumulates, receptive field.

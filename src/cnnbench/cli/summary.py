@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from cnnbench.analysis import Summary, summarize
 from cnnbench.cli import compose, tables
-from cnnbench.data import DatasetInfo, data_shape
+from cnnbench.data import DatasetInfo, data_shape, image_size_of
 from cnnbench.parts import data_settings, model_for
 
 BRACKETS = {"(": ")", "[": "]", "{": "}"}
@@ -49,7 +50,7 @@ def summary(
     compare: str | None,
     as_json: bool,
     channels: int | None,
-    image_size: int | None,
+    image_size: str | None,
     num_classes: int | None,
 ) -> None:
     """Print a model's layers and totals, or several models' totals, for the data's shape or for the shape given.
@@ -57,7 +58,8 @@ def summary(
     Args:
         compare: models, as `models_to_compare` reads them.
     """
-    given = {"channels": channels, "image_size": image_size, "num_classes": num_classes}
+    sides = None if image_size is None else read_size(image_size)
+    given: dict[str, Any] = {"channels": channels, "image_size": sides, "num_classes": num_classes}
     if compare is not None:
         several = [describe([*overrides, *one], label, **given) for label, one in models_to_compare(compare)]
         if as_json:
@@ -79,7 +81,7 @@ def describe(
     label: str | None = None,
     *,
     channels: int | None = None,
-    image_size: int | None = None,
+    image_size: Sequence[int] | None = None,
     num_classes: int | None = None,
 ) -> Described:
     """Build one model's shapes and describe them; the data are not looked at where the shape is given.
@@ -89,18 +91,35 @@ def describe(
     """
     config = compose.single(overrides)
     if channels and image_size and num_classes:
-        shape: tuple[int, ...] = (channels, image_size, image_size)
+        shape: tuple[int, ...] = (channels, *image_size)
         classes = num_classes
     else:
         shape, classes = data_shape(
             config.data.name, root=config.data.root, options=config.data.options, settings=data_settings(config)
         )
     in_channels = channels or shape[0]
-    size = image_size or config.data.image_size or shape[1]
+    asked = config.data.image_size
+    sides = image_size or ([asked] * 2 if isinstance(asked, int) else asked) or shape[1:]
+    size = image_size_of(*sides) if len(shape) == 3 else sides[0]
     names = tuple(map(str, range(num_classes or classes)))
     info = DatasetInfo(config.data.name, in_channels, size, names, len(shape) - 1)
     summary = summarize(model_for(config, info, "meta"), info.input_shape)
     return Described(label or config.model.name, config.model.name, info, config.trainer.batch_size, summary)
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Height and width from 32, 32x48 or 32,48.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    found = re.fullmatch(r"\[?(\d{1,5})(?:\s*[x×,]\s*(\d{1,5}))?\]?", text.strip())
+    sides = [int(side) for side in found.groups(found[1])] if found else [0]
+    if min(sides) < 1:
+        raise ValueError(
+            f"--image-size {text}: accepted is a number of pixels, such as 32, or HEIGHTxWIDTH, such as 32x48"
+        )
+    return sides[0], sides[1]
 
 
 def models_to_compare(text: str) -> list[tuple[str, list[str]]]:

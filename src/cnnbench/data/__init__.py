@@ -3,7 +3,7 @@
 import cnnbench.data as _package
 from cnnbench import registry
 from cnnbench.data.augmentation import Augmentation
-from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, data_shape, load_source
+from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, data_shape, image_size_of, load_source
 from cnnbench.data.loader import Batches, normalize
 from cnnbench.data.preparation import prepare
 from cnnbench.data.sampling import balanced_weights
@@ -20,6 +20,7 @@ __all__ = [
     "Split",
     "balanced_weights",
     "data_shape",
+    "image_size_of",
     "load_source",
     "normalize",
     "prepare",

@@ -27,26 +27,36 @@ class DatasetInfo:
     Attributes:
         name: the dataset's name in a config.
         in_channels: 1 for greyscale, 3 for colour; how many values a sample of a signal has.
-        image_size: height and width in pixels; the samples of a signal.
+        image_size: height and width in pixels, as one number where they are equal; the samples of a signal.
         class_names: a name for each label, in the order of the labels.
         dimensions: 2 for images (C, H, W), 1 for signals (C, L).
     """
 
     name: str
     in_channels: int
-    image_size: int
+    image_size: int | tuple[int, int]
     class_names: tuple[str, ...]
     dimensions: int = 2
 
     @property
+    def size(self) -> tuple[int, ...]:
+        """(H, W) of an image, (L,) of a signal."""
+        return (self.image_size,) * self.dimensions if isinstance(self.image_size, int) else tuple(self.image_size)
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one image (C, H, W), or of one signal (C, L)."""
-        return (self.in_channels, *(self.image_size,) * self.dimensions)
+        return (self.in_channels, *self.size)
 
     @property
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+
+def image_size_of(height: int, width: int) -> int | tuple[int, int]:
+    """A size as `DatasetInfo` has it."""
+    return height if height == width else (height, width)
 
 
 class Names(Protocol):
@@ -188,7 +198,7 @@ class Dataset:
         splits = ", ".join(f"{count:,} {name}" if count else f"no {name}" for name, count in counts.items())
         channels = _counted(self.info.in_channels, "channel")
         if self.info.dimensions == 1:
-            size = f"signals of {_counted(self.info.image_size, 'sample')}"
+            size = f"signals of {_counted(self.info.size[0], 'sample')}"
         else:
             size, source = ("×".join(map(str, shape[1:])) for shape in (self.info.input_shape, self.source_shape))
             size = f"images of {size}" if source in ("", size) else f"images of {source}, resized to {size}"

@@ -1,5 +1,6 @@
 """Image files decoded ahead of whoever needs them: by processes, in the order asked for, and never many at once."""
 
+import math
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
@@ -61,7 +62,7 @@ def decode_all(
 
 
 def _in_chunks(files: Iterator[str], how: Decoding, workers: int) -> Iterator[np.ndarray | BadImage]:
-    bytes_each = how.channels * how.image_size**2
+    bytes_each = math.prod(how.shape)
     largest = max(1, min(CHUNK_FILES, BYTES_AHEAD // (CHUNKS_AHEAD * workers * bytes_each)))
     size = min(FEW_FILES // workers + 1, largest)
     jobs = iter(lambda: list(islice(files, size)), [])
@@ -78,7 +79,7 @@ def _decode_chunk(how: Decoding, files: list[str]) -> Chunk:
     found = [_decoded(file, how) for file in files if not stopping()]
     images = [each for each in found if isinstance(each, np.ndarray)]
     # One array, for each has to be wrapped up and unwrapped on its way.
-    together = np.stack(images) if images else np.empty((0, how.channels, how.image_size, how.image_size), np.uint8)
+    together = np.stack(images) if images else np.empty((0, *how.shape), np.uint8)
     bad = {place: each for place, each in enumerate(found) if isinstance(each, BadImage)}
     return Chunk(together, bad, time.perf_counter() - started)
 

@@ -1,6 +1,7 @@
 """Image files read by several processes: all of them once, or again and again in the order that training asks for."""
 
 import hashlib
+import math
 import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -63,8 +64,7 @@ class Reader:
     def block(self, rows: tuple[int, int]) -> Block | str:
         """Decode the files from one row up to another; a string says which has another size."""
         start, stop = rows
-        size = self.how.image_size
-        pixels = np.zeros((stop - start, self.how.channels, size, size), np.uint8)
+        pixels = np.zeros((stop - start, *self.how.shape), np.uint8)
         bad: dict[int, str] = {}
         files = [bytes(8)] * len(pixels)
         for row in range(start, stop):
@@ -76,7 +76,7 @@ class Reader:
                 files[row - start] = short_hash(content)
                 pixels[row - start] = decode_bytes(content, self.how, path, as_it_is=self.one_size)
             except OtherSize as error:
-                return f"{error.name!r} has {error.reason}, others {size} × {size}"
+                return f"{error.name!r} has {error.reason}, others {self.how.shape[2]} × {self.how.shape[1]}"
             except BadImage as error:
                 bad[row] = error.reason
             except Refused as error:
@@ -87,8 +87,7 @@ class Reader:
 
     def images(self, rows: Sequence[int]) -> np.ndarray | str:
         """The images in some rows, uint8 (n, C, H, W); a string says which cannot be read."""
-        size = self.how.image_size
-        pixels = np.empty((len(rows), self.how.channels, size, size), np.uint8)
+        pixels = np.empty((len(rows), *self.how.shape), np.uint8)
         for place, row in enumerate(rows):
             if stopping():
                 break
@@ -131,7 +130,7 @@ def _blocks(sizes: np.ndarray, largest: int) -> Iterator[tuple[int, int]]:
 
 
 def _bytes(how: Decoding) -> int:
-    return how.channels * how.image_size**2
+    return math.prod(how.shape)
 
 
 class ImageFiles:
@@ -142,8 +141,7 @@ class ImageFiles:
     """
 
     def __init__(self, reader: Reader, workers: int) -> None:
-        size = reader.how.image_size
-        self.shape: tuple[int, ...] = (len(reader.paths), reader.how.channels, size, size)
+        self.shape: tuple[int, ...] = (len(reader.paths), *reader.how.shape)
         self.reader = reader
         self.workers = workers
 

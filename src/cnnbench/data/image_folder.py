@@ -7,6 +7,7 @@ pixel_store.py. A set that is larger than `data.memory_limit` stays in its files
 import functools
 import hashlib
 import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import PIL
 import torch
 from tqdm import tqdm
 
-from cnnbench.data.dataset import DatasetInfo, Source, Split
+from cnnbench.data.dataset import DatasetInfo, Source, Split, image_size_of
 from cnnbench.data.hashing import as_numbers
 from cnnbench.data.image_files import ImageFiles, Paths, Reader, WrongSize, probed, read_blocks
 from cnnbench.data.images import Decoding
@@ -52,7 +53,7 @@ def image_folder(
     cache: str | None,
     memory_limit: str | None,
     workers: int | None,
-    image_size: int | None = None,
+    image_size: int | Sequence[int] | None = None,
     test_fraction: float | None = None,
     split_seed: int = 0,
     with_test: bool = True,
@@ -70,7 +71,7 @@ def image_folder(
         memory_limit: decoded images that are larger together are decoded anew for each batch; None is a third of
             the memory.
         workers: processes that decode; None is one for each core, 0 decodes in this one.
-        image_size: None is that of all images, if it is square and the same.
+        image_size: height and width, or one number for both; None is that of all images, if it is the same.
         test_fraction: the share of each class that is tested on, where the files have no test split; None cuts none.
         split_seed: which share.
         with_test: whether the files of the test split are opened; without, the source's test split is empty.
@@ -89,9 +90,10 @@ def image_folder(
         cut = test_fraction, split_seed
         listing = with_test_cut(listing, test_fraction, split_seed)
     count, training = len(listing.paths), _training(listing)
-    how = _decoding(_paths(listing, training or range(count)), channels, image_size, resize, background)
+    size = image_size if image_size is None or isinstance(image_size, int) else image_size_of(*image_size)
+    how = _decoding(_paths(listing, training or range(count)), channels, size, resize, background)
     workers = cores() if workers is None else workers
-    fits = count * how.channels * how.image_size**2 <= limit
+    fits = count * math.prod(how.shape) <= limit
     splits: dict[str, Split] = {}
     bad: dict[int, str] = {}
     # Apart, so that who may not look at the test images opens none of their files.
@@ -151,7 +153,7 @@ def _say_once(text: str) -> None:
 
 
 def _decoding(
-    paths: Paths, channels: int | None, image_size: int | None, resize: str, background: Sequence[int]
+    paths: Paths, channels: int | None, image_size: int | tuple[int, int] | None, resize: str, background: Sequence[int]
 ) -> Decoding:
     """How files are decoded, as far as the user has not said it by a look at some of them."""
     colour = (background[0], background[1], background[2]) if len(background) == 3 else tuple(background)
@@ -168,14 +170,13 @@ def _decoding(
         for other, (_, w, h) in found:
             if (w, h) != (width, height):
                 raise ValueError(_ask_for_size(f"{name!r} has {width} × {height} pixels, {other!r} {w} × {h}"))
-        if width != height:
-            raise ValueError(_ask_for_size(f"the images are not square: {name!r} has {width} × {height} pixels"))
-        image_size = width
+        image_size = image_size_of(height, width)
     return Decoding(channels, image_size, resize, checked.background)
 
 
 def _ask_for_size(problem: str) -> str:
-    return f"data.image_size=null, but {problem}. Accepted is a whole number of pixels, and data.resize says how"
+    accepted = "Accepted is a whole number of pixels, or [HEIGHT, WIDTH], and data.resize says how"
+    return f"data.image_size=null, but {problem}. {accepted}"
 
 
 @dataclass(frozen=True)
@@ -202,8 +203,7 @@ def _stored(wanted: _Wanted) -> Stored:
             if found is not None and len(found.hashes) == 16 * count:
                 log.info("%d images: decoded before, in %s", count, wanted.cache)
                 return found
-    size = wanted.reader.how.image_size
-    shape = (count if wanted.reader.keep else 0, wanted.reader.how.channels, size, size)
+    shape = (count if wanted.reader.keep else 0, *wanted.reader.how.shape)
     writer = Writer(wanted.cache, shape)
     blocks = read_blocks(wanted.reader, wanted.sizes, wanted.workers)
     try:

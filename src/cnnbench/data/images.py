@@ -94,9 +94,9 @@ class Decoding:
 
     Attributes:
         channels: 1 for greyscale, 3 for colour.
-        image_size: height and width of the result, in pixels.
-        resize: `stretch` to the square, `pad` (the whole image, background around it) or `crop` (its largest central
-            square); bilinear, antialiased.
+        image_size: height and width of the result in pixels, or one number for both.
+        resize: `stretch` to the size, `pad` (the whole image, background around it) or `crop` (its largest central
+            part of the same form); bilinear, antialiased.
         background: red, green, blue under transparency and around padded images.
 
     Raises:
@@ -104,19 +104,26 @@ class Decoding:
     """
 
     channels: int
-    image_size: int
+    image_size: int | tuple[int, int]
     resize: str = "stretch"
     background: tuple[int, int, int] = (255, 255, 255)
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
             raise ValueError(f"data.channels={self.channels!r}: accepted is 1 (greyscale) or 3 (colour)")
-        if not 1 <= self.image_size <= MAX_SIDE:
+        if not 1 <= min(self.shape[1:]) <= max(self.shape[1:]) <= MAX_SIDE:
             raise ValueError(f"data.image_size={self.image_size!r}: accepted is 1 to {MAX_SIDE}")
         if self.resize not in RESIZES:
             raise ValueError(f"data.resize={self.resize!r}: accepted is {', '.join(RESIZES)}")
         if len(self.background) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in self.background):
             raise ValueError(f"data.background={self.background!r}: accepted is three integers of 0 to 255")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        size = self.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.channels, height, width
 
 
 class BadImage(ValueError):
@@ -141,7 +148,7 @@ class OtherSize(BadImage):
 
 
 def decode_image(file: str | bytes | os.PathLike, how: Decoding) -> np.ndarray:
-    """The pixels of a file: uint8, (channels, image_size, image_size).
+    """The pixels of a file: uint8, (C, H, W), of the shape that `how` says.
 
     Raises:
         BadImage: it is no image, is damaged, too large, or cannot be read; the message names the file.
@@ -162,7 +169,7 @@ def decode_bytes(
     kind = BadImage
     try:
         image = _flattened(_loaded(*_open(content)), how)
-        if not as_it_is or image.size == (how.image_size, how.image_size):
+        if not as_it_is or image.size == how.shape[:0:-1]:
             return _planes(_fitted(image, how))
         kind, reason = OtherSize, f"{image.width} × {image.height} pixels"
     except Exception as error:  # a damaged file raises nearly anything from inside Pillow
@@ -254,29 +261,29 @@ def _flattened(image: Image.Image, how: Decoding) -> Image.Image:
 
 
 def _fitted(image: Image.Image, how: Decoding) -> Image.Image:
-    """A square of the wanted size."""
-    size = how.image_size
+    """The image in the wanted size."""
+    _, tall, wide = how.shape
     width, height = image.size
-    if width == height == size:
+    if (width, height) == (wide, tall):
         return image
-    if how.resize == "pad" and width != height:
-        longest = max(width, height)
-        inner = (_share(width, longest, size), _share(height, longest, size))
-        canvas = Image.new("RGB", (size, size), how.background).convert(image.mode)
+    is_wider = width * tall > height * wide  # than the form that is wanted
+    if how.resize == "pad" and width * tall != height * wide:
+        inner = (wide, _share(height, width, wide)) if is_wider else (_share(width, height, tall), tall)
+        canvas = Image.new("RGB", (wide, tall), how.background).convert(image.mode)
         part = image if inner == image.size else image.resize(inner, Image.Resampling.BILINEAR)
-        canvas.paste(part, ((size - inner[0]) // 2, (size - inner[1]) // 2))
+        canvas.paste(part, ((wide - inner[0]) // 2, (tall - inner[1]) // 2))
         return canvas
     if how.resize == "crop":
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        image = image.crop((left, top, left + side, top + side))
-        if side == size:
+        across, down = (_share(wide, tall, height), height) if is_wider else (width, _share(tall, wide, width))
+        left, top = (width - across) // 2, (height - down) // 2
+        image = image.crop((left, top, left + across, top + down))
+        if image.size == (wide, tall):
             return image
-    return image.resize((size, size), Image.Resampling.BILINEAR)
+    return image.resize((wide, tall), Image.Resampling.BILINEAR)
 
 
 def _share(side: int, longest: int, size: int) -> int:
-    """A side scaled so that the longest one becomes `size`, rounded."""
+    """A side scaled as one of `longest` is that becomes `size`, rounded."""
     return max(1, (2 * side * size + longest) // (2 * longest))
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnnbench.data.contents import digest, doubled
-from cnnbench.data.dataset import FILE, Dataset, DatasetInfo, Source, Split
+from cnnbench.data.dataset import FILE, Dataset, DatasetInfo, Source, Split, image_size_of
 from cnnbench.reproducibility import generator
 from cnnbench.text import shown_name
 
@@ -25,7 +25,7 @@ def prepare(
     test_fraction: float = 0.0,
     val_fraction: float = 0.0,
     train_limit: int | None = None,
-    image_size: int | None = None,
+    image_size: int | Sequence[int] | None = None,
     normalization: str = "half",
 ) -> Dataset:
     """Cut, split and measure a source.
@@ -63,14 +63,15 @@ def prepare(
         val, train = _cut_val(train, val_fraction, seed)
         notes += _unvalidated(info.class_names, train.labels, val.labels)
     notes += doubled(info, {"train": train} | ({"val": val} if val else {}) | {"test": test}, source.paths)
-    size = image_size or info.image_size
+    given = info.input_shape
     if info.dimensions == 1:
-        _check_signal_settings(info, size, normalization)
-    else:
-        train, test = resize(train, size), resize(test, size)
-        val = None if val is None else resize(val, size)
+        _check_signal_settings(info, image_size, normalization)
+    elif image_size is not None:
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        train, test = resize(train, height, width), resize(test, height, width)
+        val = None if val is None else resize(val, height, width)
+        info = replace(info, image_size=image_size_of(height, width))
     mean, std = normalization_constants(normalization, train.shape[0], train.chunks())
-    info, given = replace(info, image_size=size), info.input_shape
     return Dataset(info, train, val, test, mean, std, pool, source.skipped, source.paths, tuple(notes), given)
 
 
@@ -121,8 +122,8 @@ def _classes(names: Sequence[str]) -> str:
     return f"class{'es' if len(names) > 1 else ''} {few}{more} {'have' if len(names) > 1 else 'has'}"
 
 
-def _check_signal_settings(info: DatasetInfo, size: int, normalization: str) -> None:
-    if size != info.image_size:
+def _check_signal_settings(info: DatasetInfo, size: int | Sequence[int] | None, normalization: str) -> None:
+    if size not in (None, info.image_size):
         raise ValueError(
             f"data.image_size={size} resizes images, but {info.name} holds signals of {info.image_size} samples: "
             "accepted is null"
@@ -195,12 +196,12 @@ def cut_test(labels: Tensor, contents: Iterable[bytes], fraction: float, split_s
     return torch.nonzero(tested).flatten(), torch.nonzero(~tested).flatten()
 
 
-def resize(split: Split, size: int) -> Split:
-    """The split with square images of `size` pixels (bilinear, antialiased), still uint8."""
-    if split.shape[-2:] == (size, size) or not len(split):
+def resize(split: Split, height: int, width: int) -> Split:
+    """The split with images of this size (bilinear, antialiased), still uint8."""
+    if split.shape[-2:] == (height, width) or not len(split):
         return split
     chunks = [
-        F.interpolate(chunk.float(), (size, size), mode="bilinear", antialias=True).round_().clamp_(0, 255).byte()
+        F.interpolate(chunk.float(), (height, width), mode="bilinear", antialias=True).round_().clamp_(0, 255).byte()
         for chunk in split.chunks()
     ]
     return Split(torch.cat(chunks), split.labels, marks=split.marks)

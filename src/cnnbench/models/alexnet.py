@@ -6,6 +6,7 @@ with dropout. Strides, kernels and filters are cut to what 28 to 64 pixels can b
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 
 from torch import nn
@@ -17,7 +18,7 @@ from cnnbench.registry import register
 @register("model", "alexnet_mini")
 def alexnet_mini(
     in_channels: int,
-    image_size: int,
+    image_size: Sequence[int],
     num_classes: int,
     width: float,
     depth: int,
@@ -29,7 +30,7 @@ def alexnet_mini(
 ) -> nn.Sequential:
     """conv 24@5×5, norm, pool, conv 48@5×5, norm, pool, conv 64, 64, 48@3×3, pool, 256, 256, classes.
 
-    Shapes: images (N, C, H, W) with H = W to logits (N, num_classes).
+    Shapes: images (N, C, H, W) to logits (N, num_classes).
 
     Args:
         width: multiplies filters and units.
@@ -58,7 +59,7 @@ def alexnet_mini(
     )
     return classifier(
         nn.Sequential(features),
-        (in_channels, image_size, image_size),
+        (in_channels, *image_size),
         num_classes,
         head=head,
         hidden=(scaled(256, width), scaled(256, width)),

@@ -5,6 +5,7 @@ Springenberg, Dosovitskiy, Brox and Riedmiller, "Striving for Simplicity: The Al
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 
 from torch import nn
@@ -17,7 +18,7 @@ from cnnbench.registry import register
 @register("model", "all_conv")
 def all_conv(
     in_channels: int,
-    image_size: int,
+    image_size: Sequence[int],
     num_classes: int,
     width: float,
     depth: int,
@@ -30,7 +31,7 @@ def all_conv(
 ) -> nn.Sequential:
     """Two convolutions and a shrinking one a stage, then 3×3, 1×1 and 1×1 to the classes, averaged over the image.
 
-    Shapes: images (N, C, H, W) with H = W to logits (N, num_classes).
+    Shapes: images (N, C, H, W) to logits (N, num_classes).
 
     Args:
         channels: filters of each stage.
@@ -57,7 +58,7 @@ def all_conv(
     layers["mix"] = block(entering, entering, 3)
     layers["mix1x1"] = block(entering, entering, 1)
     layers["classes"] = nn.Conv2d(entering, num_classes, 1)
-    output_shape(nn.Sequential(layers), (in_channels, image_size, image_size))
+    output_shape(nn.Sequential(layers), (in_channels, *image_size))
     layers["mean"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
     return nn.Sequential(layers)

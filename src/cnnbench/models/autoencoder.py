@@ -6,6 +6,7 @@ looked at.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class ConvAutoencoder(nn.Module):
 @register("model", "conv_autoencoder")
 def conv_autoencoder(
     in_channels: int,
-    image_size: int,
+    image_size: Sequence[int],
     num_classes: int,
     width: float,
     depth: int,
@@ -68,11 +69,11 @@ def conv_autoencoder(
     filters = [scaled(count, width) for count in channels]
     code = scaled(code_channels, width)
     encoder: OrderedDict[str, nn.Module] = OrderedDict()
-    sizes = [image_size]
+    sizes = [tuple(image_size)]
     entering = in_channels
     for number, leaving in enumerate(filters, 1):
         down = nn.Conv2d(entering, leaving, 4, stride=2, padding=1, bias=needs_bias(norm))
-        sizes.append(output_shape(down, (entering, sizes[-1], sizes[-1]))[-1])
+        sizes.append(output_shape(down, (entering, *sizes[-1]))[1:])
         encoder[f"down{number}"] = _stage(down, leaving, depth, block, norm, activation)
         entering = leaving
     encoder["code"] = nn.Conv2d(entering, code, 1)
@@ -81,10 +82,10 @@ def conv_autoencoder(
     decoder: OrderedDict[str, nn.Module] = OrderedDict(grow=block(code, entering, 1))
     for number, leaving in reversed(list(enumerate([in_channels, *filters[:-1]], 1))):
         # Halving rounds down: the row that was lost comes back.
-        lost = sizes[number - 1] - 2 * sizes[number]
+        height, width = (side - 2 * half for side, half in zip(sizes[number - 1], sizes[number], strict=True))
         last = number == 1
         bias = last or needs_bias(norm)
-        up = nn.ConvTranspose2d(entering, leaving, 4, stride=2, padding=1, output_padding=lost, bias=bias)
+        up = nn.ConvTranspose2d(entering, leaving, 4, stride=2, padding=1, output_padding=(height, width), bias=bias)
         decoder[f"up{number}"] = up if last else _stage(up, leaving, depth, block, norm, activation)
         entering = leaving
     return ConvAutoencoder(nn.Sequential(encoder), nn.Sequential(decoder))

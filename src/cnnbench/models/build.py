@@ -1,7 +1,7 @@
 """From a model's name and the shape of the data to a network with weights that depend on the seed alone."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ def build_model(
     name: str,
     *,
     in_channels: int,
-    image_size: int,
+    image_size: int | Sequence[int],
     num_classes: int,
     dimensions: int = 2,
     width: float = 1.0,
@@ -29,10 +29,11 @@ def build_model(
     seed: int = 0,
     device: str = "cpu",
 ) -> nn.Module:
-    """Build a registered network that maps images (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build a registered network that maps images (N, in_channels, H, W) to logits (N, num_classes).
 
     Args:
-        dimensions: 2 for images; 1 for signals (N, in_channels, image_size), which only families whose signature
+        image_size: (H, W), or one number for both; of signals their samples.
+        dimensions: 2 for images; 1 for signals (N, in_channels, L), which only families whose signature
             has `dimensions` take.
         width: multiplies every hidden channel and unit count.
         depth: multiplies the layers of every stage.
@@ -54,7 +55,7 @@ def build_model(
             name,
             options=options,
             in_channels=in_channels,
-            image_size=image_size,
+            image_size=(image_size,) * dimensions if isinstance(image_size, int) else tuple(image_size),
             num_classes=num_classes,
             width=width,
             depth=depth,

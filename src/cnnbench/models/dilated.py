@@ -6,6 +6,7 @@ factor, so that no pixel between the taps is left out (gridding).
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 from itertools import cycle, islice
 
@@ -21,7 +22,7 @@ HYBRID = (1, 2, 5)
 @register("model", "dilated_cnn")
 def dilated_cnn(
     in_channels: int,
-    image_size: int,
+    image_size: Sequence[int],
     num_classes: int,
     width: float,
     depth: int,
@@ -37,7 +38,7 @@ def dilated_cnn(
 ) -> nn.Sequential:
     """A plain convolution, then one for each dilation, all at the resolution of the images.
 
-    Shapes: images (N, C, H, W) with H = W to logits (N, num_classes).
+    Shapes: images (N, C, H, W) to logits (N, num_classes).
 
     Args:
         filters: of every convolution.
@@ -61,7 +62,7 @@ def dilated_cnn(
         )
     return classifier(
         nn.Sequential(layers),
-        (in_channels, image_size, image_size),
+        (in_channels, *image_size),
         num_classes,
         head=head,
         activation=activation,

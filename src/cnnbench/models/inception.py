@@ -5,6 +5,7 @@ the 5×5 and 1×3 + 3×1 in place of a 3×3 are from "Rethinking the Inception A
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -61,7 +62,7 @@ def module_channels(leaving: int) -> int:
 @register("model", "inception_mini")
 def inception_mini(
     in_channels: int,
-    image_size: int,
+    image_size: Sequence[int],
     num_classes: int,
     width: float,
     depth: int,
@@ -77,7 +78,7 @@ def inception_mini(
 ) -> nn.Sequential:
     """A 3×3 stem, then stages of modules with a pooling before each.
 
-    Shapes: images (N, C, H, W) with H = W to logits (N, num_classes).
+    Shapes: images (N, C, H, W) to logits (N, num_classes).
 
     Args:
         stages: for each stage the channels of its modules.
@@ -107,7 +108,7 @@ def inception_mini(
         layers[f"stage{number}"] = nn.Sequential(*stage)
     return classifier(
         nn.Sequential(layers),
-        (in_channels, image_size, image_size),
+        (in_channels, *image_size),
         num_classes,
         head=head,
         activation=activation,

@@ -5,6 +5,7 @@ the usual modern reading: every feature map sees all maps before it, and the las
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 
 from torch import nn
@@ -17,7 +18,7 @@ from cnnbench.registry import register
 @register("model", "lenet5")
 def lenet5(
     in_channels: int,
-    image_size: int,
+    image_size: Sequence[int],
     num_classes: int,
     width: float,
     depth: int,
@@ -35,7 +36,7 @@ def lenet5(
 
     On 28×28 grey and 10 classes the course's form has 44,426 parameters, the 1998 form (on 32×32) 61,706.
 
-    Shapes: images (N, C, H, W) with H = W to logits (N, num_classes).
+    Shapes: images (N, C, H, W) to logits (N, num_classes).
 
     Args:
         width: multiplies the 6 and 16 filters and the 120 and 84 units.
@@ -43,7 +44,7 @@ def lenet5(
             their own size after each hidden dense layer.
         dropout: after each hidden dense layer.
         padding: of the first convolution of each stage.
-        extend_to: images of fewer pixels are extended to this size by repeating their border; the paper centres 28×28
+        extend_to: sides of fewer pixels are extended to this many by repeating the border; the paper centres 28×28
             digits in 32×32.
 
     Raises:
@@ -52,16 +53,16 @@ def lenet5(
     block = partial(conv_block, activation=activation, norm=norm, conv=conv)
     filters = scaled(6, width), scaled(16, width)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    if image_size < extend_to:
-        missing = extend_to - image_size
-        before, after = missing // 2, missing - missing // 2
-        layers["extension"] = nn.ReplicationPad2d((before, after, before, after))
+    missing = [max(0, extend_to - side) for side in image_size]
+    if any(missing):
+        (top, bottom), (left, right) = ((side // 2, side - side // 2) for side in missing)
+        layers["extension"] = nn.ReplicationPad2d((left, right, top, bottom))
     for number, (entering, leaving) in enumerate(((in_channels, filters[0]), filters), 1):
         layers[f"stage{number}"] = conv_stack(entering, leaving, kernel_size, depth=depth, block=block, padding=padding)
         layers[f"pool{number}"] = pool_layer(pool, leaving, block=block)
     return classifier(
         nn.Sequential(layers),
-        (in_channels, image_size, image_size),
+        (in_channels, *image_size),
         num_classes,
         head=head,
         hidden=(scaled(120, width), scaled(84, width)),

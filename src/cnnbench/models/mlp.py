@@ -1,5 +1,8 @@
 """The course's multilayer perceptron: pixels → 128 units → classes."""
 
+import math
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from cnnbench.models.layers import dense_stack, scaled
@@ -13,14 +16,15 @@ class MLP(nn.Module):
     Shapes: images (N, C, H, W), or signals (N, C, L), to logits (N, num_classes).
 
     Args:
-        dimensions: 2 for images of image_size × image_size, 1 for signals of image_size samples.
+        image_size: (H, W) of images, (L,) of signals.
+        dimensions: how many numbers image_size has.
         dropout: after each hidden layer.
     """
 
     def __init__(
         self,
         in_channels: int,
-        image_size: int,
+        image_size: Sequence[int],
         num_classes: int,
         width: float,
         depth: int,
@@ -32,7 +36,7 @@ class MLP(nn.Module):
         units = scaled(128, width)
         self.flatten = nn.Flatten()
         self.hidden = dense_stack(
-            in_channels * image_size**dimensions, units, depth=depth, activation=activation, dropout=dropout
+            in_channels * math.prod(image_size), units, depth=depth, activation=activation, dropout=dropout
         )
         self.head = nn.Linear(units, num_classes)
 

@@ -4,6 +4,7 @@ Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile V
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 
 from torch import nn
@@ -16,7 +17,7 @@ from cnnbench.registry import register
 @register("model", "mobilenet_mini")
 def mobilenet_mini(
     in_channels: int,
-    image_size: int,
+    image_size: Sequence[int],
     num_classes: int,
     width: float,
     depth: int,
@@ -31,7 +32,7 @@ def mobilenet_mini(
 ) -> nn.Sequential:
     """A 3×3 stem, then stages of separable convolutions; the first of each stage halves the resolution.
 
-    Shapes: images (N, C, H, W) with H = W to logits (N, num_classes).
+    Shapes: images (N, C, H, W) to logits (N, num_classes).
 
     Args:
         stem: filters of the first convolution, which is a full one.
@@ -56,7 +57,7 @@ def mobilenet_mini(
         layers[f"stage{number}"] = nn.Sequential(*stage)
     return classifier(
         nn.Sequential(layers),
-        (in_channels, image_size, image_size),
+        (in_channels, *image_size),
         num_classes,
         head=head,
         activation=activation,

@@ -6,6 +6,7 @@ option A), so that `residual=false` is a plain network of exactly as many. The p
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 
 import torch.nn.functional as F
@@ -86,7 +87,7 @@ def _preactivated_body(convolutions: list[tuple[int, int, int, int]], norm: str,
 @register("model", "resnet_mini")
 def resnet_mini(
     in_channels: int,
-    image_size: int,
+    image_size: Sequence[int],
     num_classes: int,
     width: float,
     depth: int,
@@ -102,7 +103,7 @@ def resnet_mini(
 ) -> nn.Sequential:
     """A stem and a stage for each of `channels`, of `blocks` blocks each.
 
-    Shapes: images (N, C, H, W) with H = W to logits (N, num_classes).
+    Shapes: images (N, C, H, W) to logits (N, num_classes).
 
     Args:
         channels: filters of each stage; a bottleneck's output has four times as many.
@@ -149,7 +150,7 @@ def resnet_mini(
         layers["activation"] = activation_layer(activation)
     return classifier(
         nn.Sequential(layers),
-        (in_channels, image_size, image_size),
+        (in_channels, *image_size),
         num_classes,
         head=head,
         activation=activation,

@@ -6,6 +6,7 @@ reads the class from the last sample, which has seen all before it; the mean ove
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class LastSample(nn.Module):
 @register("model", "sequence_cnn")
 def sequence_cnn(
     in_channels: int,
-    image_size: int,
+    image_size: Sequence[int],
     num_classes: int,
     width: float,
     depth: int,
@@ -49,7 +50,7 @@ def sequence_cnn(
     Shapes: signals (N, C, L) to logits (N, num_classes).
 
     Args:
-        image_size: L, the samples of a signal.
+        image_size: (L,), the samples of a signal.
         filters: of every convolution.
         dilations: the rate of each block; 1, 2, 4 … with a kernel of k samples sees 2·(k − 1)·(sum of them) + 1.
         width: multiplies the filters.
@@ -84,7 +85,7 @@ def sequence_cnn(
         layers["last"] = LastSample()
     return classifier(
         nn.Sequential(layers),
-        (in_channels, image_size),
+        (in_channels, *image_size),
         num_classes,
         head="global_average",
         dropout=dropout,

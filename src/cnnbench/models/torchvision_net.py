@@ -1,6 +1,6 @@
 """Any of torchvision's image classifiers, untrained, fitted to the data's channels, size and classes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ INIT_WEIGHTS = {"googlenet": True, "inception_v3": True}
 @register("model", "torchvision")
 def torchvision_net(
     in_channels: int,
-    image_size: int,
+    image_size: Sequence[int],
     num_classes: int,
     width: float,
     depth: int,
@@ -69,9 +69,9 @@ def torchvision_net(
     if in_channels != 3:
         _replace_first_channels(model, in_channels)
     try:
-        output_shape(model, (in_channels, image_size, image_size))
+        output_shape(model, (in_channels, *image_size))
     except Exception as error:
-        images = f"images of {image_size}×{image_size} pixels and {in_channels} channel(s)"
+        images = f"images of {image_size[0]}×{image_size[1]} pixels and {in_channels} channel(s)"
         raise ValueError(f"model.arch={arch} cannot take {images}: {error}") from None
     return model
 
@@ -96,11 +96,13 @@ class _WeightsOn(TorchFunctionMode):
         return func(*args, **options)
 
 
-def _arguments_for(arch: str, image_size: int) -> dict[str, Any]:
+def _arguments_for(arch: str, image_size: Sequence[int]) -> dict[str, Any]:
     if arch.startswith("vit_"):
-        return {"image_size": image_size}
+        if image_size[0] != image_size[1]:
+            raise ValueError(f"model.arch={arch} takes square images, such as data.image_size={max(image_size)}")
+        return {"image_size": image_size[0]}
     if arch.startswith("maxvit"):
-        return {"input_size": (image_size, image_size)}
+        return {"input_size": tuple(image_size)}
     return {"init_weights": INIT_WEIGHTS[arch]} if arch in INIT_WEIGHTS else {}
 
 

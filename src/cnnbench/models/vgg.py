@@ -6,6 +6,7 @@ place of k×k, is `asymmetric_cnn` (Szegedy et al., arXiv:1512.00567, section 3.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 
 from torch import nn
@@ -19,7 +20,7 @@ from cnnbench.registry import register
 @register("model", "vgg_mini")
 def vgg_mini(
     in_channels: int,
-    image_size: int,
+    image_size: Sequence[int],
     num_classes: int,
     width: float,
     depth: int,
@@ -37,7 +38,7 @@ def vgg_mini(
 ) -> nn.Sequential:
     """Stages of equal convolutions, a pooling after each.
 
-    Shapes: images (N, C, H, W) with H = W to logits (N, num_classes).
+    Shapes: images (N, C, H, W) to logits (N, num_classes).
 
     Args:
         stages: for each stage the filters of its convolutions; `[[64], [128], [256, 256]]` and so on is VGG-11's way.
@@ -63,7 +64,7 @@ def vgg_mini(
         layers[f"pool{number}"] = pool_layer(pool, channels, block=block)
     return classifier(
         nn.Sequential(layers),
-        (in_channels, image_size, image_size),
+        (in_channels, *image_size),
         num_classes,
         head=head,
         hidden=[scaled(units, width) for units in hidden],

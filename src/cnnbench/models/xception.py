@@ -6,6 +6,7 @@ Nothing stands between the depthwise and the pointwise half (the paper's section
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 
 from torch import nn
@@ -29,7 +30,7 @@ def separable(entering: int, leaving: int, *, norm: str) -> nn.Sequential:
 @register("model", "xception_mini")
 def xception_mini(
     in_channels: int,
-    image_size: int,
+    image_size: Sequence[int],
     num_classes: int,
     width: float,
     depth: int,
@@ -44,7 +45,7 @@ def xception_mini(
 ) -> nn.Sequential:
     """A stem, entry blocks that halve the resolution, middle blocks, and a separable convolution at the end.
 
-    Shapes: images (N, C, H, W) with H = W to logits (N, num_classes).
+    Shapes: images (N, C, H, W) to logits (N, num_classes).
 
     Args:
         stem: filters of the first convolution, which is a full one.
@@ -86,7 +87,7 @@ def xception_mini(
     )
     return classifier(
         nn.Sequential(layers),
-        (in_channels, image_size, image_size),
+        (in_channels, *image_size),
         num_classes,
         head=head,
         activation=activation,

@@ -219,8 +219,8 @@ def reconstructions(images: np.ndarray, made: np.ndarray, losses: np.ndarray) ->
     ):
         strip = np.concatenate([_side_by_side(images[part]), _side_by_side(made[part])], axis=0)
         axes.imshow(strip.squeeze(-1) if strip.shape[-1] == 1 else strip, cmap="gray", vmin=0, vmax=255)
-        size = images.shape[-1]
-        axes.set(xticks=[size * (place + 0.5) - 0.5 for place in range(half)], yticks=[size * 0.5, size * 1.5])
+        height, width = images.shape[-2:]
+        axes.set(xticks=[width * (place + 0.5) - 0.5 for place in range(half)], yticks=[height * 0.5, height * 1.5])
         axes.set_xticklabels([f"{loss:.3f}" for loss in losses[part]])
         axes.set_yticklabels(["image", "made of it"])
         axes.set(title=name, xlabel="mean squared error, of normalised pixels")
@@ -265,6 +265,11 @@ def _side_by_side(images: np.ndarray) -> np.ndarray:
 def _draw_image(axes: Axes, image: np.ndarray, extent: tuple[float, float, float, float]) -> None:
     pixels = image.transpose(1, 2, 0)
     pixels = pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels
+    # Inside its square, in its own form.
+    left, right, bottom, top = extent
+    height, width = (side / max(pixels.shape[:2]) / 2 for side in pixels.shape[:2])
+    x, across, y, down = (left + right) / 2, (right - left) * width, (bottom + top) / 2, (bottom - top) * height
+    extent = extent if height == width else (x - across, x + across, y + down, y - down)
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=extent)
 
 
