@@ -374,3 +374,25 @@ def test_a_column_that_numbers_the_rows_is_named(tmp_path):
         options = {"path": str(path), "header": header}
         source = load_source("csv_signals", root="", download=False, options=options, settings={"test_fraction": 0.2})
         assert [f"column {name} only numbers the rows" in note for note in source.notes] == [True]
+
+
+def test_signals_of_another_file_are_measured_and_the_runs_own_test_file_stays_closed_in_a_search(tmp_path):
+    def written(name, seed, count=12):
+        values = np.random.default_rng(seed).integers(0, 9, (count, 8))
+        rows = [",".join(map(str, [*row, "ab"[place % 2]])) for place, row in enumerate(values)]
+        (tmp_path / name).write_text("\n".join(rows))
+        return tmp_path / name
+
+    train, test, new = written("train.csv", 0), written("test.csv", 1), written("new.csv", 2, 7)
+    config = single(["data=csv_signals", f"data.path={train}", f"data.test_path={test}", *SHORT[:2]])
+    (tmp_path / "run").mkdir()
+    run_job(config, tmp_path / "run", [])
+    assert evaluate_run(tmp_path / "run")[1]["images"] == 12
+    new.write_text(f"{new.read_text()}\n{train.read_text()}")
+    _, metrics = evaluate_run(tmp_path / "run", folder=str(new))
+    assert metrics["images"] == 7
+    assert "it was trained or validated on 12, which are left out, and 7 are new" in metrics["notes"][0]
+    test.write_text("nothing that could be read")
+    assert len(load_dataset(config, test=False).test) == 0
+    with pytest.raises(ValueError, match=r"test\.csv"):
+        load_dataset(config)

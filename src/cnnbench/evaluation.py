@@ -214,6 +214,8 @@ def _point_at(
             )
         data.options["path"] = folder
         if "test_path" in data.options:
+            data.options["test_path"] = None  # the run's own
+        if "test_path" in data.options:
             data.options["test_path"] = None
     if "channels" in data.options:
         data.options["channels"] = info.in_channels

@@ -30,6 +30,7 @@ def csv_signals(
     label: str = "last",
     test_path: str | None = None,
     split_seed: int = 0,
+    with_test: bool = True,
     classes: list[str] | None = None,
 ) -> Source:
     """Signals of one channel from UTF-8 files, a row a signal: its values and its label.
@@ -43,6 +44,7 @@ def csv_signals(
         label: which value of a row is the label: `first`, `last`, or the one in the column of this name.
         test_path: a file of the same form that is tested on, instead of a share of `path`.
         split_seed: which share.
+        with_test: whether the file of `test_path` is opened; without, the source's test split is empty.
         classes: those of a run that is to be measured on the signals, which may lack some.
 
     Raises:
@@ -52,7 +54,7 @@ def csv_signals(
         raise ValueError(f"data.test_fraction={test_fraction}: accepted is a number above 0 and below 1")
     file = _regular_file("data.path", path)
     table = read_table(str(file), f"data.path={str(file)!r}", header=header, label=label)
-    own = _read_test(test_path, table, header=header, label=label)
+    own = _read_test(test_path if with_test else None, table, header=header, label=label)
     forms = common_forms([*table.labels, *(own.labels if own else ()), *(classes or ())])
     names = _in_order({forms[text] for text in table.labels})
     if classes is not None:
@@ -75,6 +77,8 @@ def csv_signals(
             f"which data.path has not{_first_hint(table, label)}",
         )
         return Source(info, rows, _split(own, names, forms, first=len(rows)), notes=notes)
+    if test_path is not None:
+        return Source(info, rows, rows[torch.arange(0)], notes=notes)
     notes += _test_beside(file)
     if test_fraction is None:
         return Source(info, rows, None, notes=notes)
