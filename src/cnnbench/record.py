@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # it brings matplotlib, which only drawing needs
 
 log = logging.getLogger("cnnbench")
 PREVIEWED = 10, 7  # images, at most one of a class, and epochs
+CAPTION = 11  # characters of a class's name in it
 NUMBERS_SAID = 20  # classes whose names are told, where pictures show numbers
 Picture = partial[None]  # draws one when it is called; what it needs is in it, so that another process can do it
 KEPT_MISTAKES, KEPT_BYTES, KEPT_SIDE = 256, 2**19, 64  # images, all of them together, pixels of the longer side
@@ -151,7 +152,7 @@ def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | No
     """
     from cnnbench.report import figures
 
-    train, names = dataset.train, _names(dataset.info.class_names)
+    train, names = dataset.train, _names(dataset.info.class_names, CAPTION)
     most, epochs = PREVIEWED
     chosen = torch.stack([(train.labels == label).nonzero()[0, 0] for label in train.labels.unique()[:most]])
     followed = torch.cat((chosen, chosen[:1])) if augmentation and augmentation.mixes else chosen
@@ -179,17 +180,17 @@ def _shares(label: Tensor, names: Sequence[str]) -> str:
     return "\n".join(f"{name} {percent(share, 0)}" for share, name in sorted(shares, reverse=True))
 
 
-def _names(class_names: Sequence[str]) -> "Names":
+def _names(class_names: Sequence[str], longest: int = 16) -> "Names":
     """Class names as pictures show them; says which of them are numbers there."""
     from cnnbench.report.names import for_figure
 
-    names = for_figure(class_names)
+    names = for_figure(class_names, longest)
     if names.numbered:
         told = ", ".join(f"#{k} {class_names[k]}" for k in names.numbered[:NUMBERS_SAID])
         log.warning(
-            "no font here has the letters of %d class names; pictures show their numbers instead: %s%s. "
+            "no font here has the letters of %d of %d class names; pictures show numbers instead: %s%s. "
             "To see the names, install a font that has them, such as one of the Noto fonts",
-            len(names.numbered), told, ", …" if len(names.numbered) > NUMBERS_SAID else "",
+            len(names.numbered), len(class_names), told, ", …" if len(names.numbered) > NUMBERS_SAID else "",
         )  # fmt: skip
     return names
 

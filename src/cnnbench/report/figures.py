@@ -251,7 +251,8 @@ def augmented(title: str, images: np.ndarray, names: Names, variants: np.ndarray
         for column, (image, text) in enumerate(zip(shown, texts, strict=True)):
             x, y = column + gap * (column > 0), row * (1 + caption)
             _draw_image(axes, image, (x + 0.03, x + 0.97, y + 0.97, y + 0.03))
-            axes.text(x + 0.5, y + 0.99, text, ha="center", va="top", fontsize=7.5, fontfamily=names.fonts)
+            size = min(7.5, 112 / max(1, *map(cells, text.split("\n"))))  # a longer line would meet the next
+            axes.text(x + 0.5, y + 0.99, text, ha="center", va="top", fontsize=size, fontfamily=names.fonts)
             if row == 0:
                 axes.text(x + 0.5, -0.02, f"epoch {column}" if column else "image", ha="center", fontsize=9)
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")

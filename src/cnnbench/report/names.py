@@ -58,7 +58,7 @@ def for_figure(names: Sequence[str], longest: int = LONGEST) -> Names:
     for k in numbered:
         shown[k] = f"#{k}"
     fonts = [*rcParams["font.family"], *dict.fromkeys(written.values())]
-    return Names([_ended(name).replace("$", r"\$") for name in shown], fonts, numbered)
+    return Names([_isolated(name).replace("$", r"\$") for name in shown], fonts, numbered)
 
 
 def apart(names: Sequence[str], longest: int = LONGEST) -> list[str]:
@@ -77,9 +77,9 @@ def apart(names: Sequence[str], longest: int = LONGEST) -> list[str]:
     return shown
 
 
-def _ended(name: str) -> str:
-    """A name with a mark behind it, if it runs from right to left: figures after it would else go before it."""
-    return f"{name}\u200e" if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name) else name
+def _isolated(name: str) -> str:
+    """A name between marks, if it runs from right to left: what stands before and after it would else change places."""
+    return f"\u200e{name}\u200e" if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name) else name
 
 
 def _line(name: str) -> str:
