@@ -139,3 +139,22 @@ def test_what_is_no_regular_file_is_refused_at_once(name, finished, tmp_path, mo
     os.mkfifo(path / name)
     with pytest.raises(ValueError, match=f"{name} is a FIFO, not a file.*Remove it"):
         train([f"resume={path}", "trainer.epochs=2"], multirun=False)
+
+
+@pytest.mark.parametrize(
+    ("mask", "file", "folder"), [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755), (0o002, 0o664, 0o775)]
+)
+def test_files_have_the_modes_that_the_umask_leaves(mask, file, folder, finished, tmp_path):
+    before = os.umask(mask)
+    try:
+        run_job(
+            single([*TINY, f"data.path={finished / 'd'}", "trainer.epochs=1"]),
+            results.create_folder(tmp_path / "x/run"),
+            [],
+        )
+    finally:
+        os.umask(before)
+    modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in (tmp_path / "x").rglob("*")}
+    assert {name: oct(mode) for name, mode in modes.items() if mode not in (file, folder)} == {}
+    assert modes["x/run/checkpoints/last.safetensors"] == modes["x/run/train.log"] == modes["x/run/.lock"] == file
+    assert modes["x/run"] == modes["x/run/checkpoints"] == folder
