@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -12,8 +13,12 @@ from PIL import Image
 from cnnbench import results
 from cnnbench.cli.compose import single
 from cnnbench.cli.train import train
+from cnnbench.evaluation import evaluate_run
 from cnnbench.job import run_job
 from cnnbench.lifetime import CannotGoOn
+from cnnbench.loaded import config_of
+from cnnbench.parts import load_dataset
+from cnnbench.prediction import Predictor
 from cnnbench.results import RunFolder
 from cnnbench.training import checkpoint
 
@@ -158,3 +163,63 @@ def test_files_have_the_modes_that_the_umask_leaves(mask, file, folder, finished
     assert {name: oct(mode) for name, mode in modes.items() if mode not in (file, folder)} == {}
     assert modes["x/run/checkpoints/last.safetensors"] == modes["x/run/train.log"] == modes["x/run/.lock"] == file
     assert modes["x/run"] == modes["x/run/checkpoints"] == folder
+
+
+def changed(source: Path, path: Path, *, image_size: int | None = None, **keys: object) -> Path:
+    """A copy of a run as a stranger could send it: other values in its config, another image size in its checkpoint."""
+    shutil.copytree(source, path)
+    plain = RunFolder(path).config()
+    for key, value in keys.items():
+        section, _, name = key.partition("__")
+        plain[section][name] = value
+    results.write_yaml(path / "config.yaml", plain)
+    if image_size:
+        tensors, record = checkpoint.load(path / "checkpoints", "best")
+        record["data"]["image_size"] = image_size
+        checkpoint.save(path / "checkpoints", "best", tensors=tensors, record=record)
+    return path
+
+
+@pytest.fixture(scope="module")
+def convolutional(tmp_path_factory, finished) -> Path:
+    """A run whose weights fit images of any size."""
+    path = tmp_path_factory.mktemp("convolutional") / "run"
+    overrides = ["data=image_folder", "data.cache=null", "model=all_conv", "model.width=0.1", "trainer.epochs=1"]
+    run_job(single([*overrides, "data.image_size=32", f"data.path={finished / 'd'}"]), results.create_folder(path), [])
+    return path
+
+
+def test_a_run_that_asks_for_more_memory_than_there_is_is_refused_before_it_takes_it(
+    convolutional, finished, tmp_path, monkeypatch
+):
+    total = 2**31
+    monkeypatch.setattr("cnnbench.data.memory.total_memory", lambda: total)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    huge = changed(convolutional, tmp_path / "huge", image_size=2**14)
+    image = sorted((finished / "d/a").iterdir())[0]
+    for use in (lambda: evaluate_run(huge), lambda: next(Predictor(huge).predict([str(image)] * 3))):
+        with pytest.raises(ValueError, match=r"image_size=16384.* takes .* GB or more: accepted is up to half of"):
+            use()
+    wide = changed(convolutional, tmp_path / "wide", model__width=1000.0)
+    with pytest.raises(CannotGoOn, match=r"model.width=1000 and model.depth=1 takes .* accepted is up to half"):
+        train([f"resume={wide}", "trainer.epochs=2"], multirun=False)
+    with pytest.raises(ValueError, match=r"the checkpoint does not fit the model"):
+        evaluate_run(wide)
+    many = single(["data=waves", "data.samples=1000000", "data.length=256", "model=mlp"])
+    with pytest.raises(ValueError, match=r"data.samples=1000000 with data.length=256 takes 4.1 GB or more"):
+        load_dataset(many)
+    resized = single(["data.image_size=1024"])
+    with pytest.raises(ValueError, match=r"data.image_size=1024 of [\d,]+ images with 1 channel"):
+        load_dataset(resized)
+    total = 2**18  # for 17 small images are all that there are
+    large = changed(convolutional, tmp_path / "large", trainer__batch_size=10**6)
+    with pytest.raises(CannotGoOn, match=r"trainer.batch_size=1000000 of images with 32 pixels a side takes"):
+        train([f"resume={large}", "trainer.epochs=2"], multirun=False)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 300_000, "kilobytes"
+
+
+def test_a_strangers_limit_of_memory_counts_only_below_ones_own(finished, tmp_path):
+    own = changed(finished / "run", tmp_path / "own", data__memory_limit="1MB")
+    strange = changed(finished / "run", tmp_path / "strange", data__memory_limit="900TB")
+    limits = [config_of(RunFolder(path)).data.options["memory_limit"] for path in (own, strange)]
+    assert limits == ["1MB", None]

@@ -59,6 +59,7 @@ def evaluate_run(
         ValueError: not a finished run, no such split, other classes, none of the run's images, or nowhere to write.
     """
     trained = load_trained(path)
+    trained.refuse_beyond_memory(1)
     config, info = trained.config, trained.info
     is_other = _point_at(config, info, data, options, folder)
     name = config.data.name
@@ -73,6 +74,7 @@ def evaluate_run(
         dataset, chosen, notes = _other(config, split, known, info)
     else:
         dataset, chosen, notes = _own(config, split, known, info)
+    trained.refuse_beyond_memory(min(config.trainer.eval_batch_size, len(chosen)))
     trained.use_threads()
     target = resolve_device(device or "auto")
     model = trained.model_on(target)

@@ -38,5 +38,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     # The CPU allocator raises a plain RuntimeError.
-    words = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+    words = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)

@@ -80,7 +80,7 @@ def run_job(
                 life.begin()
         if not resume:
             run.start(to_dict(config), overrides)
-        parts = build_parts(config, test=test)
+        parts = build_parts(config, test=test, within_memory=resume)
         # Their number decides the last bits of a result: a run keeps its own, wherever it goes on.
         torch.set_num_threads(read_threads(path) or threads_of(config, parts.complexity))
         if not resume:

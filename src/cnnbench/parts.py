@@ -1,5 +1,6 @@
 """What a config asks for, built and checked: data, model, optimizer, schedule, batches."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 from cnnbench.analysis import Summary, summarize
 from cnnbench.config import AugmentConfig, Config
 from cnnbench.data import Augmentation, Batches, Dataset, DatasetInfo, Split, load_source, prepare
+from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.models import build_model, output_shape
 from cnnbench.processors import most_threads
 from cnnbench.trackers import check_trackers
@@ -31,12 +33,13 @@ class Parts:
     schedule: Schedule
 
 
-def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True) -> Parts:
+def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True, within_memory: bool = False) -> Parts:
     """Load the data and build model, optimizer and schedule.
 
     Args:
         shapes_only: allocate no weights; enough to find out that a config cannot work.
         test: as in `load_dataset`.
+        within_memory: refuse what is larger than half of the memory, for the config may be a stranger's.
 
     Raises:
         ValueError: anything in the config that does not exist here or does not fit together.
@@ -45,6 +48,8 @@ def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True)
     autocast(device, config.trainer.precision)
     check_trackers(config.logger.options)
     dataset = load_dataset(config, test=test)
+    if within_memory:
+        _refuse_large_models(config, dataset)
     model = model_for(config, dataset.info, "meta" if shapes_only else "cpu")
     _check_task(config, model, dataset.info)
     augmentation_of(config, dataset.info, device)
@@ -80,6 +85,30 @@ def threads_of(config: Config, complexity: Summary) -> int:
         return config.trainer.threads
     work = complexity.macs * config.trainer.batch_size
     return max(1, min(most_threads(), work // MACS_A_THREAD))
+
+
+def _refuse_large_models(config: Config, dataset: Dataset) -> None:
+    """Refuse a config that no memory here could train."""
+    model, trainer = config.model, config.trainer
+    weights: float = math.inf
+    what = f"model={model.name} with model.width={model.width:g} and model.depth={model.depth}"
+    try:
+        described = model_for(config, dataset.info, "meta")
+        weights = sum(value.numel() * value.element_size() for value in described.parameters())
+    except (RuntimeError, OverflowError):  # sizes beyond 64 bits
+        pass
+    refuse_beyond_memory(2 * weights, what)  # each has a gradient
+    images = min(trainer.batch_size, len(dataset.train))
+    if config.trainer.device in ("auto", "cpu"):
+        what = f"trainer.batch_size={trainer.batch_size} with image_size={dataset.info.image_size}"
+        refuse_beyond_memory(images * bytes_an_image(config, dataset.info), what)
+
+
+def bytes_an_image(config: Config, info: DatasetInfo) -> int:
+    """The least that an image takes in a pass through a config's model: the largest layer's output, in float32."""
+    described = summarize(model_for(config, info, "meta"), info.input_shape)
+    shapes = [info.input_shape, *(layer.output_shape for layer in described.layers if layer.output_shape)]
+    return 4 * max(map(math.prod, shapes))
 
 
 def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from cnnbench.config import Config
 from cnnbench.data import DatasetInfo, image_size_of
+from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK
 from cnnbench.loaded import config_of
-from cnnbench.parts import model_for, placed
+from cnnbench.parts import bytes_an_image, model_for, placed
 from cnnbench.results import RunFolder, read_threads
 from cnnbench.training import checkpoint
 from cnnbench.training.device import autocast
@@ -53,6 +54,20 @@ class Trained:
         model = model_for(self.config, self.info)
         checkpoint.load_model(model, self.tensors)
         return placed(model, device, self.config)
+
+    def refuse_beyond_memory(self, images: int) -> None:
+        """Refuse images that no memory here could take through the model.
+
+        Args:
+            images: at a time.
+
+        Raises:
+            ValueError: they take more than half of the memory.
+        """
+        self._refuse_larger_models()
+        each, size = bytes_an_image(self.config, self.info), self.info.image_size
+        refuse_beyond_memory(each, f"image_size={size}, which the run's checkpoint says,")
+        refuse_beyond_memory(images * each, f"a batch of {images:,} images of image_size={size} (--batch-size)")
 
     def use_threads(self) -> None:
         """Let torch compute with as many threads as the run did: with others, the last bits of a result change."""

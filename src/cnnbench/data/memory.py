@@ -4,6 +4,11 @@ import os
 import re
 from pathlib import Path
 
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None  # type: ignore[assignment]
+
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -22,9 +27,28 @@ def parse_bytes(key: str, text: str) -> int:
 
 
 def total_memory() -> int:
-    """The bytes of memory this process may use: the machine's, or its container's if that is less."""
+    """The bytes of memory this process may use: the machine's, or its container's or its own limit if that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if resource is not None and (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+        total = min(total, limit)
     try:
         return min(total, int(CGROUP_LIMIT.read_text()))
     except (OSError, ValueError):  # no such limit
         return total
+
+
+def refuse_beyond_memory(needed: float, what: str) -> None:
+    """Refuse what takes more than half of the memory, before it takes it.
+
+    Args:
+        needed: bytes, at least.
+        what: begins the message, and names the key at fault.
+
+    Raises:
+        ValueError: it does.
+    """
+    most = total_memory() // 2
+    if needed > most:
+        raise ValueError(
+            f"{what} takes {needed / 1e9:,.1f} GB or more: accepted is up to half of the memory, {most / 1e9:,.1f} GB"
+        )

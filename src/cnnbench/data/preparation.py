@@ -11,10 +11,13 @@ from torch import Tensor
 
 from cnnbench.data.contents import digest, doubled
 from cnnbench.data.dataset import FILE, Dataset, DatasetInfo, Source, Split, image_size_of
+from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.reproducibility import generator
 from cnnbench.text import shown_name
 
 SHOWN = 5  # classes that a note names
+
+LARGEST_CHUNK = 2**24  # pixels that are made at a time
 
 
 def prepare(
@@ -200,9 +203,15 @@ def resize(split: Split, height: int, width: int) -> Split:
     """The split with images of this size (bilinear, antialiased), still uint8."""
     if split.shape[-2:] == (height, width) or not len(split):
         return split
+    channels = split.shape[0]
+    size = height if height == width else f"[{height},{width}]"
+    what = f"data.image_size={size} of {len(split):,} images with {channels} channel(s)"
+    refuse_beyond_memory(len(split) * channels * height * width, what)
+    several = max(1, LARGEST_CHUNK // (channels * height * width))
     chunks = [
         F.interpolate(chunk.float(), (height, width), mode="bilinear", antialias=True).round_().clamp_(0, 255).byte()
-        for chunk in split.chunks()
+        for larger in split.chunks()
+        for chunk in larger.split(several)
     ]
     return Split(torch.cat(chunks), split.labels, marks=split.marks)
 

@@ -1,5 +1,6 @@
 """Work done by several processes, its results in order; they end with whoever asked for it."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 from cnnbench import interruption
 from cnnbench.interruption import STOPS
 
+log = logging.getLogger("cnnbench")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 JOBS_AHEAD = 3  # of each process: enough that none waits, few enough that results do not pile up
@@ -46,9 +48,14 @@ def in_processes(
     # Forked where that is safe enough for torch's own loader: a spawned process would import torch for two seconds.
     forks = sys.platform == "linux" and hasattr(os, "fork")
     context = multiprocessing.get_context("fork" if forks else "spawn")
-    stop = context.RawValue("b", False)
+    try:
+        stop = context.RawValue("b", False)
+        pool = ProcessPoolExecutor(workers, context, _begin, (task, stop, os.getpid()))
+    except OSError as error:  # what processes share lies in /dev/shm, which may be full, or not to be written
+        log.warning("no processes can be started to decode (%s): decoding goes on without, as data.workers=0", error)
+        yield from map(task, jobs)
+        return
     remaining = iter(jobs)
-    pool = ProcessPoolExecutor(workers, context, _begin, (task, stop, os.getpid()))
     try:
         with _signals_held_back():
             # The first of these forks every process.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cnnbench.data.dataset import DatasetInfo, Source, Split
+from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.data.preparation import stratified_split
 from cnnbench.registry import register
 from cnnbench.reproducibility import generator
@@ -51,6 +52,8 @@ def waves(
         ValueError: an option out of its range.
     """
     waves_shape(length, samples, noise, waves_seed)
+    # The signals, their noise, the two multiplied, and the splits.
+    refuse_beyond_memory(16 * samples * length, f"data.samples={samples} with data.length={length}")
     labels = torch.arange(samples) % len(CLASSES)
     signals = torch.empty(samples, 1, length)
     for label, (name, pattern) in enumerate(CLASSES.items()):

@@ -212,7 +212,8 @@ def _do_jobs(stream: BufferedRWPair, request: dict[str, Any], server: int) -> No
 
     draw = draw_in_turn
     if request["cores"] is None and CAN_FORK and cores() > 1:  # nobody else needs them
-        draw = Painters(PICTURES, end_with).draw
+        with contextlib.suppress(OSError):  # without a /dev/shm to write to, the job draws by itself
+            draw = Painters(PICTURES, end_with).draw
     limit_threads(request["threads"])
     limit_cores(request["cores"])
     sys.argv = request["argv"]  # what the record of a run calls its command
