@@ -283,6 +283,21 @@ def test_a_run_is_not_lost_where_nothing_can_be_said(streams, tmp_path):
     assert "epoch 1/1" in (tmp_path / "run/train.log").read_text()
 
 
+def test_a_reader_that_goes_away_is_no_failure(tmp_path):
+    done = shell(f"cnnbench train {' '.join(QUICK)} hydra.run.dir=run | true; echo ${{PIPESTATUS[0]}}", tmp_path)
+    assert done.stdout == "0\n"
+    assert "error" not in done.stderr
+    assert "Broken" not in done.stderr
+    assert RunFolder(tmp_path / "run").status()["state"] == "finished"
+
+
+def test_too_little_address_space_says_what_helps(tmp_path):
+    done = shell("ulimit -v 2000000; cnnbench evaluate run", tmp_path)
+    assert done.returncode == 1
+    assert "error: there is not enough memory" in done.stderr
+    assert done.stderr.count("ulimit -v unlimited lifts the limit") == 2  # before, too, where C++ may say nothing
+
+
 def test_a_table_is_printed_in_any_encoding(tmp_path):
     done = shell(f"PYTHONIOENCODING=ascii cnnbench train {' '.join(QUICK)} -m seed=0,1 hydra.sweep.dir=sweep", tmp_path)
     assert done.returncode == 0, done.stderr

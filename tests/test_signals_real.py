@@ -1,13 +1,16 @@
-"""SIGINT, SIGTERM and SIGUSR1, to a whole process group, while a run starts, saves, measures, draws, and decodes."""
+"""SIGINT, SIGTERM, SIGHUP and SIGUSR1, to a whole process group, while a run starts, saves, measures, draws, and decodes."""
 
 import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
 from faulted_runs import FINAL, SAVE, TINY, Case, Tally, images
 from faults import Fault
 from run_checks import damaged, differences, temporary
 
+from cnnbench import interruption
 from cnnbench.results import RunFolder
 
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -99,3 +102,32 @@ def test_a_signal_before_there_is_a_run_is_told_and_the_same_command_starts_it(c
     assert "resume=" not in ended.err
     assert faults.run(*command, cwd=tmp_path).code == 0
     assert differences(case.folder / "whole", run) == []
+
+
+def test_a_closed_terminal_ends_a_run_as_sigterm_does(case, faults, tmp_path):
+    hangup = Fault(6, "group", signal.SIGHUP, SAVE)
+    ended = faults.run("train", *case.overrides, "hydra.run.dir=run", cwd=tmp_path, fault=hangup)
+    assert_left_in_order(ended, tmp_path / "run", signal.SIGTERM)
+    assert RunFolder(tmp_path / "run").status()["state"] == "interrupted"
+    assert faults.run("train", "resume=run", cwd=tmp_path).code == 0
+    assert differences(case.folder / "whole", tmp_path / "run") == []
+
+
+def test_a_hangup_that_was_ignored_stays_so():
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]  # as nohup does it
+    try:
+        interruption.listen()
+        assert [signal.getsignal(number) is signal.SIG_IGN for number in numbers] == [False, False, True, False]
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def test_ctrl_c_within_text_that_is_evaluated_ends_with_130(tmp_path):
+    # As while a dataclass is made: `python -m` then kills itself by SIGINT, whatever code it was to end with.
+    (tmp_path / "module.py").write_text(
+        "from cnnbench.cli.errors import exit_codes\nwith exit_codes():\n    exec('raise KeyboardInterrupt')\n"
+    )
+    ended = subprocess.run([sys.executable, "-m", "module"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "interrupted\n")

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -159,6 +160,17 @@ def test_a_process_that_dies_is_an_error_and_not_a_wait():
     with pytest.raises(RuntimeError, match=r"a process that decodes images died.* fewer data.workers help"):
         list(in_processes(square_or_die, range(100), 2))
     assert children() == []
+
+
+def test_without_a_shared_memory_to_write_to_images_are_decoded_all_the_same():
+    code = "from cnnbench.data.processes import in_processes; print(list(in_processes(abs, [-1, 2], 2)))"
+    mount = "mount -t tmpfs -o ro tmpfs /dev/shm && exec "
+    command = ["unshare", "--mount", "sh", "-c", mount + shlex.join([sys.executable, "-c", code])]
+    if os.geteuid() or subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs to be root and to mount")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "[1, 2]\n", done.stderr
+    assert "decoding goes on without, as data.workers=0" in done.stderr
 
 
 def wait_until_told(_):
