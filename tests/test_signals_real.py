@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM, SIGHUP and SIGUSR1, to a whole process group, while a run starts, saves, measures, draws, and decodes."""
+"""SIGINT, SIGTERM, SIGHUP and SIGUSR1, to a process group, while a run starts, saves, measures, draws, and decodes."""
 
 import shutil
 import signal
