@@ -1,7 +1,6 @@
 """The config of a run folder, for whoever did not write it: what it names outside of the folder is only read."""
 
 from cnnbench.config import Config, from_dict
-from cnnbench.data.memory import parse_bytes, total_memory
 from cnnbench.processors import cores
 from cnnbench.results import RunFolder
 
@@ -27,8 +26,11 @@ def restrained(config: Config) -> Config:
     if options.get("cache") is not None:
         options["cache"] = "auto"
     limit = options.get("memory_limit")
-    if isinstance(limit, str) and parse_bytes("data.memory_limit", limit) > total_memory() // 3:
-        options["memory_limit"] = None
+    if isinstance(limit, str):
+        from cnnbench.data.memory import parse_bytes, total_memory  # which brings torch, and few runs have the key
+
+        if parse_bytes("data.memory_limit", limit) > total_memory() // 3:
+            options["memory_limit"] = None
     workers = options.get("workers")
     if isinstance(workers, int) and workers > cores():
         options["workers"] = cores()
