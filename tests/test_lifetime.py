@@ -213,7 +213,7 @@ def test_a_run_that_asks_for_more_memory_than_there_is_is_refused_before_it_take
         load_dataset(resized)
     total = 2**18  # for 17 small images are all that there are
     large = changed(convolutional, tmp_path / "large", trainer__batch_size=10**6)
-    with pytest.raises(CannotGoOn, match=r"trainer.batch_size=1000000 of images with 32 pixels a side takes"):
+    with pytest.raises(CannotGoOn, match=r"trainer.batch_size=1000000 with image_size=32 takes"):
         train([f"resume={large}", "trainer.epochs=2"], multirun=False)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 300_000, "kilobytes"
 
