@@ -80,6 +80,7 @@ def test_quotes_and_null_and_home_mean_what_they_do_in_a_shell(empty_folder):
     assert read(r"data.path='it\'s'") == "it's"
     assert read("data.path=null") is None
     assert read("name=null") == "null"
+    assert read("tags=null") is None, "which is refused"
     assert read("data.path=~/photos") == str(empty_folder / "home/photos")
     assert read("data.path=${oc.env:HOME}/x") == "${oc.env:HOME}/x", "still the value of another key"
     for name in ("~x", "'quoted'", "~"):

@@ -86,7 +86,7 @@ def _literal(text: str, sweeping: bool) -> str:
     kind = _kind(key)
     sweeping = sweeping and not key.startswith(("hydra.", "tune", "sweep."))
     if kind == TEXTS:
-        if not value or (sweeping and _OF_LISTS.fullmatch(value)):
+        if value in ("", "null") or (sweeping and _OF_LISTS.fullmatch(value)):
             return text
         return _same(text, texts_of(value)) or f"{start}=[{','.join(map(_quoted, texts_of(value)))}]"
     if kind not in (TEXT, OPTIONAL_TEXT):
