@@ -240,10 +240,16 @@ def _check_shape(config: Config, info: DatasetInfo) -> None:
 def _check_classes(name: str, found: Sequence[str], trained: Sequence[str]) -> None:
     if tuple(found) == tuple(trained):
         return
-    more, fewer = ([one for one in a if one not in b] for a, b in ((found, trained), (trained, found)))
-    problems = [f"{', '.join(map(printable, more))}, which the run has not"] if more else []
-    problems += [f"not {', '.join(map(printable, fewer))}, which it was trained on"] if fewer else []
+    known, here = set(trained), set(found)
+    more, fewer = [one for one in found if one not in known], [one for one in trained if one not in here]
+    problems = [f"{_few(more)}, which the run has not"] if more else []
+    problems += [f"not {_few(fewer)}, which it was trained on"] if fewer else []
     raise ValueError(f"{name} does not fit the run: it has {' and '.join(problems) or 'the classes in another order'}")
+
+
+def _few(names: Sequence[str]) -> str:
+    """Names in a sentence, the first ten of them."""
+    return ", ".join(map(printable, names[:10])) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
 
 
 def _kind(shape: tuple[int, ...]) -> str:

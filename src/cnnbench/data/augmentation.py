@@ -201,7 +201,7 @@ class Augmentation:
         left, right = _span(drawn["cutmix x"], side, width)
         # The box may be cut off by the border: what counts is what is seen.
         share = (weight * (1 - (bottom - top) * (right - left) / (height * width)))[:, None]
-        classes = torch.eye(self.num_classes, device=labels.device)[labels]
+        classes = F.one_hot(labels, self.num_classes).float()
         weight = _per_image(weight)
         rows, columns = box(top, bottom, left, right, height, width)
         first, second = pixels[:-1], pixels[1:]
