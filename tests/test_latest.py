@@ -59,6 +59,9 @@ def test_latest_is_what_was_written_last_in_utc_whatever_its_name(here):
     running = run_at(here / "outputs/b/x", "2026-10-24T00:00:00+00:00", RUNNING)
     (running / "metrics.csv").write_text("")
     assert folder_named("latest").samefile(running), "it is being written just now"
+    (here / "outputs/mlflow.artifacts/1/artifacts").mkdir(parents=True)
+    (here / "outputs/mlflow.artifacts/1/artifacts/config.yaml").write_text("")
+    assert folder_named("latest").samefile(running), "a tracker's copy is no run"
     assert str(folder_named("other")) == "other"
     (here / "latest").mkdir()
     assert str(folder_named("latest")) == "latest", "what exists is taken literally"

@@ -59,7 +59,7 @@ def to_go_on_with(folder: Path) -> Path | None:
 
 def _runs_below(folder: Path) -> Iterator[Path]:
     for inside, folders, files in os.walk(folder):
-        if "config.yaml" in files:
+        if "config.yaml" in files and ("status.json" in files or "checkpoints" in folders):  # MLflow has copies
             yield Path(inside)
             folders.clear()
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != ASIDE)
