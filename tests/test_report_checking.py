@@ -1,5 +1,6 @@
 """A run whose figures do not follow from what lies beside them is named, and costs none of the others."""
 
+import hashlib
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 from cnnbench import registry, results
 from cnnbench.cli.report import show_study
 from cnnbench.cli.tables import show_run
+from cnnbench.plain_files import SEAL
 from cnnbench.report.study import read_study
 from cnnbench.report.tables import run_rows
 from cnnbench.report.writing import write_report
@@ -35,7 +37,7 @@ def change(path, **figures):
 
 def test_real_runs_agree_with_themselves(runs):
     study = read_study([runs])
-    assert [(run.state, run.unchecked) for run in study.runs] == [("finished", "")] * 2
+    assert [(run.state, run.unchecked) for run in study.runs] == [("finished", [])] * 2
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,9 @@ def test_real_runs_agree_with_themselves(runs):
         ({"best_epoch": 0}, "metrics.csv"),
         ({"train_seconds": 0.001}, "metrics.csv"),
         ({"images_per_second": 1e6}, "metrics.csv"),
+        ({"train_images": 1292}, "data.json"),
+        ({"val_images": 1}, "data.json"),
+        ({"test_set_sha256": "0" * 64}, "data.json"),
     ],
     ids=str,
 )
@@ -140,7 +145,9 @@ def test_without_predictions_the_confusion_matrix_tells_and_without_both_nothing
     (run.path / "predictions.npz").unlink()
     study = read_study([tmp_path])
     assert study.groups[0].accuracy == {0: 0.9}
-    assert any("checked by confusion_matrix.csv alone" in text for text in study.notes)
+    assert any(
+        "checked against confusion_matrix.csv alone (predictions.npz is missing)" in text for text in study.notes
+    )
     (run.path / "confusion_matrix.csv").unlink()
     (found,) = read_study([tmp_path]).runs
     assert "neither predictions.npz nor confusion_matrix.csv" in found.message
@@ -154,6 +161,53 @@ def test_a_reconstruction_is_checked_by_its_losses(tmp_path):
     study = read_study([tmp_path])
     assert [run.state for run in study.runs] == ["finished", "damaged"]
     assert "contradicts reconstruction.npz, by which test/loss is 0.25" in study.runs[1].message
+
+
+GONE = ("test/accuracy", "test/f1_macro", "test_set_sha256", "test/loss", "test_images", "test_labels_sha256")
+
+
+@pytest.mark.parametrize(("first", "state"), [(2, "finished"), (3, "finished"), (6, "damaged")])
+def test_a_bad_seed_is_not_hidden_by_figures_taken_out_of_its_summary(first, state, runs):
+    path = runs / "1/summary.json"
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in summary.items() if key not in GONE[:first]}))
+    study = read_study([runs])
+    run = study.runs[1]
+    assert run.state == state
+    assert state == "damaged" or run.summary["test/accuracy"] == summary["test/accuracy"]
+
+
+def test_a_run_without_an_accuracy_among_others_is_named(runs):
+    for name in ("predictions.npz", "confusion_matrix.csv"):
+        (runs / "1" / name).unlink()
+    path = runs / "1/summary.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k not in GONE[:2]}))
+    config = results.read_yaml(runs / "0/config.yaml") | {"seed": 1}
+    results.write_yaml(runs / "1/config.yaml", config)
+    change(path, seed=1, model=config["model"]["name"])
+    (runs / "1/checkpoints/best.safetensors").unlink()
+    assert "Without an accuracy, and so not compared: 1." in read_study([runs]).notes
+
+
+def test_what_a_missing_file_would_tell_is_said_not_to_be_checked(runs):
+    (runs / "1/metrics.csv").unlink()
+    for number in range(2):
+        (runs / str(number) / "checkpoints/best.safetensors").unlink()
+    notes = read_study([runs]).notes
+    assert "1: the epochs and times are not checked (metrics.csv is missing)." in notes
+    assert "0, 1: the parameters are not checked (checkpoints/best.safetensors is missing)." in notes
+
+
+@pytest.mark.parametrize(
+    "change_config", [{"trainer": {"monitor": [1]}}, {"x": "0x" + "f" * 5000}], ids=["list", "hex"]
+)
+def test_an_odd_config_costs_its_run_alone(change_config, runs):
+    path = runs / "1/config.yaml"
+    results.write_yaml(path, results.read_yaml(path) | change_config)
+    if "x" in change_config:
+        text = path.read_bytes().replace(b"'", b"").rpartition(SEAL.encode())[0]
+        path.write_bytes(text + f"{SEAL}{hashlib.sha256(text).hexdigest()}\n".encode())
+    assert read_study([runs], strict=False).runs[0].state == "finished"
 
 
 @pytest.fixture

@@ -103,6 +103,15 @@ _PlainLoader.yaml_implicit_resolvers = {
 }
 
 
+def _whole_number(loader: _PlainLoader, node: Any) -> int:
+    value = loader.construct_yaml_int(node)
+    str(value)  # hexadecimal ones may have more digits than Python writes: a ValueError here, not later
+    return value
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _whole_number)
+
+
 class _PlainDumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         """Write a value that stands in two places twice."""

@@ -28,6 +28,7 @@ AMOUNTS = ("train_seconds", "images_per_second", "test/loss")
 MOST = 10**15  # of anything that is counted or timed
 LARGEST_FLOAT = 3.5e38  # losses are float32
 LARGEST_HEADER = 2**24
+OF_CLASSES = ("predictions.npz", "confusion_matrix.csv")
 UNTRAINED = ("running_mean", "running_var", "num_batches_tracked")  # what weights hold besides parameters
 EXACT = 1e-9  # figures are written with all their digits
 LEAST_SHOWN = 1e-37  # a probability below this has lost digits, or is 0
@@ -70,30 +71,30 @@ def checked(summary: dict[str, Any], path: Path) -> dict[str, Any]:
     return summary
 
 
-def check_figures(folder: RunFolder, config: Mapping[str, Any], summary: dict[str, Any]) -> str:
+def check_figures(folder: RunFolder, config: Mapping[str, Any], summary: dict[str, Any]) -> list[str]:
     """Compare a summary with the other files of its run; metrics that it lacks are added to it.
 
     Returns:
-        What could not be looked at, in a sentence; empty where all could.
+        What could not be checked, and why, a phrase each.
 
     Raises:
         ValueError: files contradict each other, or one is damaged; the message names them and the figures.
     """
-    path, said = folder.path, ""
+    path, unchecked = folder.path, []
     for key, part in (("seed", config), ("model", config.get("model")), ("data", config.get("data"))):
         value = part.get("seed" if key == "seed" else "name") if isinstance(part, Mapping) else None
         if value is not None and key in summary and summary[key] != value:
             _contradiction(path, key, value, "config.yaml")
-    if "test/accuracy" in summary:
-        said = _check_classes(path, summary)
+    if "test/accuracy" in summary or any((path / name).is_file() for name in OF_CLASSES):
+        unchecked += _check_classes(path, summary)
     elif (path / "reconstruction.npz").is_file():
         losses = results.read_npz(path / "reconstruction.npz").get("losses", np.zeros(0))
         if losses.shape != (summary.get("test_images", len(losses)),) or losses.dtype.kind != "f":
             raise ValueError(f"{path / 'reconstruction.npz'} is damaged: it has not a loss for each test image")
         _compare_loss(path, summary, losses.astype(np.float64), "reconstruction.npz")
-    _check_epochs(folder, config, summary)
-    _check_parameters(path, summary)
-    return said
+    _check_data(path, summary)
+    unchecked += _check_epochs(folder, config, summary)
+    return unchecked + _check_parameters(path, summary)
 
 
 def _contradiction(path: Path, key: str, found: Any, source: str) -> None:
@@ -101,14 +102,16 @@ def _contradiction(path: Path, key: str, found: Any, source: str) -> None:
     raise ValueError(f"{path / 'summary.json'} contradicts {source}, by which {key} is {found!r}")
 
 
-def _check_classes(path: Path, summary: dict[str, Any]) -> str:
+def _check_classes(path: Path, summary: dict[str, Any]) -> list[str]:
     """Recompute what follows from the predictions or, where those cannot be read, from the confusion matrix."""
-    source, said = "predictions.npz", ""
+    source, unchecked = "predictions.npz", []
     names: Sequence[str] | None
     try:
         arrays = results.read_predictions(path)
     except (ValueError, OSError) as error:
-        source, said = "confusion_matrix.csv", f"its accuracy is checked by confusion_matrix.csv alone ({error})"
+        why = "predictions.npz is missing" if isinstance(error, FileNotFoundError) else str(error)
+        source = "confusion_matrix.csv"
+        unchecked = [f"the accuracy is checked against confusion_matrix.csv alone ({why})"]
         try:
             names, confusion = results.read_confusion(path)
         except OSError:
@@ -127,10 +130,10 @@ def _check_classes(path: Path, summary: dict[str, Any]) -> str:
         _contradiction(path, "test_images", images, source)
     for name, value in scores(confusion).items():
         told = summary.setdefault(f"test/{name}", value)
-        if told is not None and not math.isclose(told, value, rel_tol=EXACT, abs_tol=EXACT):
+        if not is_number(told) or not math.isclose(told, value, rel_tol=EXACT, abs_tol=EXACT):
             _contradiction(path, f"test/{name}", value, source)
     _check_per_class(path, confusion, names)
-    return said
+    return unchecked
 
 
 def _check_confusion(path: Path, confusion: Any) -> Sequence[str] | None:
@@ -188,11 +191,26 @@ def _compare_loss(
         _contradiction(path, "test/loss", found, source)
 
 
-def _check_epochs(folder: RunFolder, config: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+def _check_data(path: Path, summary: dict[str, Any]) -> None:
+    """Whether `data.json` has the splits of the summary; it tells the hash of a test set that the summary lacks."""
+    file = path / "data.json"
+    if not file.is_file():
+        return  # a run of an earlier version
+    splits = results.check_kinds(file, results.read_json(file), {"splits": dict}).get("splits", {})
+    for name in ("train", "val", "test"):
+        known = results.check_kinds(file, splits.get(name, {"images": 0}), {"images": int, "files_sha256": str})
+        images, hashed = known.get("images", 0), known.get("files_sha256")
+        if summary.get(f"{name}_images", images) != images:
+            _contradiction(path, f"{name}_images", images, file.name)
+        if name == "test" and hashed is not None and summary.setdefault("test_set_sha256", hashed) != hashed:
+            _contradiction(path, "test_set_sha256", hashed, file.name)
+
+
+def _check_epochs(folder: RunFolder, config: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
     """Whether `metrics.csv` has the epochs of the summary, one after the other, in figures that can be."""
     file = folder.path / "metrics.csv"
     if not file.is_file():
-        return
+        return ["the epochs and times are not checked (metrics.csv is missing)"]
     rows = folder.metrics()
     for row in rows:
         for key, value in row.items():
@@ -221,6 +239,7 @@ def _check_epochs(folder: RunFolder, config: Mapping[str, Any], summary: Mapping
             and abs(rate - len(rows) * images / found) > 0.1 + 0.001 * rate / found
         ):
             _contradiction(folder.path, "images_per_second", round(len(rows) * images / found, 1), "metrics.csv")
+    return []
 
 
 def _best_epoch(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any], has_classes: bool) -> int | None:
@@ -228,7 +247,7 @@ def _best_epoch(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any], ha
     trainer = config.get("trainer")
     monitor = trainer.get("monitor") if isinstance(trainer, Mapping) else None
     monitor = monitor or ("val/accuracy" if has_classes else "val/loss")
-    values = [row.get(monitor) for row in rows]
+    values = [row.get(str(monitor)) for row in rows]
     if not rows or all(value is None for value in values):
         return len(rows) or None
     if not all(map(is_number, values)):
@@ -237,11 +256,13 @@ def _best_epoch(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any], ha
     return 1 + max(range(len(rows)), key=lambda i: sign * values[i])  # type: ignore[operator]
 
 
-def _check_parameters(path: Path, summary: Mapping[str, Any]) -> None:
+def _check_parameters(path: Path, summary: Mapping[str, Any]) -> list[str]:
     """Whether the weights have as many numbers as the summary says; of the file only the header is read."""
     file = path / "checkpoints" / "best.safetensors"
-    if not file.is_file() or summary.get("parameters") is None:
-        return
+    if summary.get("parameters") is None:
+        return []
+    if not file.is_file():
+        return ["the parameters are not checked (checkpoints/best.safetensors is missing)"]
     try:
         with file.open("rb") as opened:
             (length,) = struct.unpack("<Q", opened.read(8))
@@ -249,6 +270,7 @@ def _check_parameters(path: Path, summary: Mapping[str, Any]) -> None:
         shapes = {name: one["shape"] for name, one in header.items() if name.startswith("model.")}
         found = sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(UNTRAINED))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error):
-        return  # `evaluate` and `predict` say what is wrong with weights
+        return []  # `evaluate` and `predict` say what is wrong with weights
     if shapes and summary["parameters"] != found:
         _contradiction(path, "parameters", found, "the weights")
+    return []

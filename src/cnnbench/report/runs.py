@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnbench import results
-from cnnbench.report.checking import check_figures, checked
+from cnnbench.report.checking import OF_CLASSES, check_figures, checked
 from cnnbench.results import FINISHED, RunFolder
 
 DEEPEST = 4  # levels below a named folder where runs are looked for: outputs/<name>/<date>/<job>
@@ -31,7 +31,7 @@ class Run:
         settings: the keys of its config that say what was trained, flat, such as `model.width`.
         group: the label of its group.
         counted: whether it is the one run that its group counts for this seed.
-        unchecked: what of its figures could not be checked, in a sentence.
+        unchecked: what of its figures could not be checked, and why, a phrase each.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class Run:
     settings: dict[str, Any] = field(default_factory=dict)
     group: str = ""
     counted: bool = False
-    unchecked: str = ""
+    unchecked: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> RunFolder:
@@ -184,7 +184,10 @@ def _read(path: Path, name: str) -> Run:
         run.environment = _environment(path / "env.json")
         if run.state == FINISHED:
             summary = folder.summary()
-            if any(key.startswith("test") for key in summary) or "best_epoch" not in summary:
+            tested = any((path / name).is_file() for name in OF_CLASSES) or any(
+                key.startswith("test") for key in summary
+            )
+            if tested or "best_epoch" not in summary:
                 run.summary = checked(summary, path / "summary.json")
                 run.unchecked = check_figures(folder, run.config, run.summary)
             else:

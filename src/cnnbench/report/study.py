@@ -259,7 +259,14 @@ def _other_data(groups: Sequence[Group]) -> list[str]:
 
 def _without(groups: Sequence[Group]) -> list[str]:
     """What is not to be had of some groups."""
-    notes = [f"{run.name}: {run.unchecked}." for group in groups for run in group.runs if run.unchecked][:8]
+    unchecked: dict[str, list[Run]] = defaultdict(list)
+    for run in (run for group in groups for run in group.runs):
+        for said in run.unchecked:
+            unchecked[said].append(run)
+    notes = [f"{names_of(runs)}: {said}." for said, runs in [*unchecked.items()][:8]]
+    partly = [run for group in groups if group.accuracy for run in group.runs if not run.has_classes]
+    if partly:
+        notes.append(f"Without an accuracy, and so not compared: {names_of(partly)}.")
     silent = [group.label for group in groups if not group.accuracy]
     if silent:
         notes.append(f"Without classes there is no accuracy to compare: {', '.join(silent[:8])}.")
