@@ -53,7 +53,7 @@ WRONG = [
     (["model=conv_autoencoder", "trainer.monitor=val/accuracy"], "accepted for reconstruction is null or val/loss"),
     (["model=conv_autoencoder", "trainer.label_smoothing=0.1"], "reconstruction has no labels, accepted is 0"),
     (["model=sequence_cnn"], "model=sequence_cnn takes signals, and the data are images: accepted is data=waves"),
-    (["sweep.seeds=2", "seed=3"], "sweep.seeds=2 and seed=3 both name seeds: accepted is one of them"),
+    (["sweep.seeds=2", "seed=3"], "sweep.seeds=2 and seed=3 both name seeds: leave one of them out"),
     (["sweep.seeds=0"], "sweep.seeds=0: accepted is null or a whole number from 1"),
     (["-m", "sweep.seeds=1,2"], "sweep.seeds=1,2 names several values: accepted is one, for the whole sweep"),
     (["sweep.restart=true"], "sweep.restart=true is for sweeps: add -m or sweep.seeds=N"),

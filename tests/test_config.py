@@ -25,6 +25,11 @@ def test_a_config_survives_the_way_to_plain_data_and_back():
     assert from_dict(to_dict(config)) == config
 
 
+@pytest.mark.parametrize("name", ["ensaio de João (1)", "O'Neil, nº 2 – #3", "a & b", "~x", "日本語", "x" * 200])
+def test_a_name_may_be_anything_that_a_folder_can_be_called(name):
+    assert from_dict(changed("name", name)).name == name
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -32,6 +37,13 @@ def test_a_config_survives_the_way_to_plain_data_and_back():
         ("seed", "one", "seed=one: accepted is a whole number"),
         ("name", "../x", r"name=\.\./x: accepted is letters"),
         ("name", ".hidden", "name=.hidden: accepted is letters"),
+        ("name", "..", r"name=\.\.: accepted is letters"),
+        ("name", "", "name=: accepted is letters"),
+        ("name", "a\n", "accepted is letters"),
+        ("name", "a ", "name=a : accepted is letters"),
+        ("name", "a\\b", "accepted is letters"),
+        ("name", "${seed}", "accepted is letters"),
+        ("name", "é" * 101, "up to 200 bytes"),
         ("tags", "a", "tags=a: accepted is a list, each text"),
         ("model", "mlp", "model='mlp': accepted is a group of keys"),
         ("model.width", 0, "model.width=0.0: accepted is a number above 0"),

@@ -13,6 +13,7 @@ NORMALIZATIONS = ("half", "dataset", "none")
 PRECISIONS = ("fp32", "bf16", "fp16")
 CLASS_WEIGHTS = ("none", "balanced")
 SAMPLERS = ("uniform", "balanced")
+NOT_IN_NAMES = '/\\:*?"<>|$'  # which separate folders, or which Windows or a config would read as something else
 MONITORS = ("val/loss", "val/accuracy", "val/f1_macro")
 # The largest values of augment's keys. Shear beyond 60 degrees and crops beyond the image leave nothing to see.
 AUGMENT_LIMITS = dict.fromkeys(("flip", "shift", "erase", "brightness", "contrast"), 1)
@@ -31,7 +32,8 @@ def validate(config: "Config") -> None:
         "name",
         config.name,
         _is_folder_name(config.name),
-        "letters, digits and . _ - + =, not starting with a dot",
+        f"letters, digits, blanks and signs other than {' '.join(NOT_IN_NAMES)}; no dot or blank first or last, and up "
+        "to 200 bytes",
     )
     _require("model.width", model.width, 0 < model.width <= 1000, "a number above 0, up to 1000")
     _require("model.depth", model.depth, 1 <= model.depth <= 100, "a whole number from 1 to 100")
@@ -148,4 +150,5 @@ def _choice(key: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _is_folder_name(name: str) -> bool:
-    return re.fullmatch(r"(?!\.)[\w.+=-]{1,100}", name) is not None
+    clean = name.isprintable() and not set(name) & set(NOT_IN_NAMES)
+    return clean and 0 < len(name.encode()) <= 200 and name == name.strip() and name == name.strip(".")

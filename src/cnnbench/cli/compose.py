@@ -157,7 +157,7 @@ def _sweep_asked(base: DictConfig, parsed: Sequence[Override]) -> schema.SweepCo
     asked = schema.from_dict({"sweep": plain}).sweep
     given = [o.input_line for o in parsed if o.key_or_group == "seed"]
     if asked.seeds is not None and given:
-        raise ValueError(f"sweep.seeds={asked.seeds} and {given[0]} both name seeds: accepted is one of them")
+        raise ValueError(f"sweep.seeds={asked.seeds} and {given[0]} both name seeds: leave one of them out")
     return asked
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import yaml
 
 from cnnbench.cli import compose
-from cnnbench.cli.literal import one_run
 from cnnbench.config import to_dict
 from cnnbench.text import printable
 
@@ -18,8 +17,7 @@ def show(overrides: Sequence[str], *, multirun: bool) -> None:
     """
     if any(text.lstrip("+").startswith("resume=") for text in overrides):
         raise ValueError("resume=RUN goes on with a run's own config: it is in RUN/config.yaml")
-    with one_run([] if multirun else overrides):
-        asked = compose.request(overrides, multirun=multirun)
+    asked = compose.request(overrides, multirun=multirun)
     for number, job in enumerate(asked.jobs):
         if asked.is_sweep:
             print(f"--- # job {number}: {printable(' '.join(job.overrides))}")

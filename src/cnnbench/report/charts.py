@@ -166,7 +166,7 @@ def curve_chart(name: str, metric: str, unit: str, curves: Sequence[Curve], *, f
         for curve in curves:
             alpha = 0.18 if len(curves) < 5 else 0.1
             tips[curve.gid] = _draw_curve(axes, curve, unit, factor, alpha if curve.split == splits[0] else None)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set(xlabel="epoch", ylabel=f"{metric} ({unit})")
         _add_legend(
             figure, axes, dict(zip(groups, apart(list(groups.values()), longest), strict=True)), splits, columns

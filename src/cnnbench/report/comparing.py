@@ -10,10 +10,6 @@ from cnnbench.report.runs import Run
 from cnnbench.report.statistics import LEVEL
 
 PAIRS_UP_TO = 3  # so many groups are all compared with each other, which takes no seed more than a baseline does
-CUT_BY_SEED = (
-    "image_folder",
-    "csv_signals",
-)  # equal labels do not mean equal images where the seed draws the test split
 PAIRED, WELCH = "paired", "welch"
 BETTER, WORSE, NOT_SHOWN, NO_TEST = "better", "worse", "no difference shown", "no test"
 TOO_FEW = "too few seeds"

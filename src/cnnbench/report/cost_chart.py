@@ -37,6 +37,9 @@ BESIDE = [
 ]
 
 
+MOST_NAMED = 12
+
+
 @dataclass(frozen=True)
 class Point:
     """What a group costs and reaches.
@@ -117,7 +120,9 @@ def _draw(cost: str, points: Sequence[Point], front: Sequence[Point]) -> tuple[F
         axes.scatter(*_places(baseline), marker="o", s=95, facecolor="none", edgecolor=INK, linewidth=0.9, zorder=2)
         _cost_axis(axes, [point.cost for point in points])
         axes.set(xlabel=cost, ylabel="test accuracy (%)", ylim=limits)
-        _label_points(figure, axes, [*front, *(point for point in baseline if point not in front)], points, front)
+        # Names that matter most come first, for one that finds no room is left out.
+        rest = sorted((point for point in points if point not in front), key=lambda point: not point.baseline)
+        _label_points(figure, axes, [*front, *rest[: max(MOST_NAMED - len(front), len(baseline))]], points, front)
     return figure, tips
 
 

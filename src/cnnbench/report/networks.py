@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnnbench.report import statistics
-from cnnbench.report.comparing import CUT_BY_SEED, NOT_SHOWN, Comparison
+from cnnbench.report.comparing import NOT_SHOWN, Comparison
 from cnnbench.report.groups import Group
 from cnnbench.report.runs import Run
 from cnnbench.report.statistics import LEVEL
@@ -85,8 +85,6 @@ def _answers(run: Run) -> tuple[np.ndarray, np.ndarray]:
 def _mcnemar(a: Run, b: Run, of_a: tuple[np.ndarray, np.ndarray], of_b: tuple[np.ndarray, np.ndarray]) -> McNemar:
     if not np.array_equal(of_a[0], of_b[0]):
         raise ValueError("they were not tested on the same images")
-    if a.seed != b.seed and {a.summary.get("data"), b.summary.get("data")} & set(CUT_BY_SEED):
-        raise ValueError("their seeds differ, and with them the images that are cut off for the test")
     right_a, right_b = of_a[1] == of_a[0], of_b[1] == of_b[0]
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     p = statistics.mcnemar(only_a, only_b)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cnnbench.report.class_charts import SHOWN_CLASSES, busiest, confusion_chart, confusion_difference, f1_chart
-from cnnbench.report.comparing import CUT_BY_SEED, p_text
+from cnnbench.report.comparing import p_text
 from cnnbench.report.groups import Group
 from cnnbench.report.mistakes import Strip, strips
 from cnnbench.report.networks import FEWER_RIGHT, MORE_RIGHT
@@ -78,11 +78,6 @@ def _chosen(study: Study) -> list[list[Side]]:
     return found
 
 
-def _of_seed(group: Group, seeds: Sequence[int]) -> Run:
-    """The group's run of the first seed named, else its first run."""
-    return next((run for run in group.runs if run.seed in seeds), group.runs[0])
-
-
 def _pair(study: Study, name: str, sides: Sequence[Side]) -> Pair:
     classes, confusions, f1s = _counts(sides)
     chosen = busiest(confusions, SHOWN_CLASSES)
@@ -98,7 +93,7 @@ def _pair(study: Study, name: str, sides: Sequence[Side]) -> Pair:
     pair = Pair(name, f"{legible(first.label, 80)} and {legible(second.label, 80)}", matrices)
     pair.f1 = f1_chart(f"{name}-f1", (first.label, second.label), classes, (f1s[0], f1s[1]))
     seeds = [side.network.seed for side in sides]
-    if seeds[0] != seeds[1] and any(side.network.summary.get("data") in CUT_BY_SEED for side in sides):
+    if first.network.test_set != second.network.test_set:
         return pair  # equal labels, other images
     labels = (first.label, second.label)
     runs = first.network, second.network
