@@ -7,7 +7,6 @@ import numpy as np
 
 from cnnbench.report.class_charts import SHOWN_CLASSES, busiest, confusion_chart, confusion_difference, f1_chart
 from cnnbench.report.comparing import p_text
-from cnnbench.report.groups import Group
 from cnnbench.report.mistakes import Strip, strips
 from cnnbench.report.networks import FEWER_RIGHT, MORE_RIGHT
 from cnnbench.report.runs import Run
