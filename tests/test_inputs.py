@@ -40,6 +40,18 @@ def test_patterns_that_the_shell_left_alone_are_expanded(here):
     assert named("[c].png") == ["[c].png"], "a file of that name comes first"
 
 
+def test_a_pattern_leaves_out_what_this_program_wrote_and_litter(here):
+    for path in ("outputs/x/1/config.yaml", "outputs/x/1/overrides.yaml", "outputs/x/1/curves.png", "a/Thumbs.db"):
+        (here / path).parent.mkdir(parents=True, exist_ok=True)
+        (here / path).touch()
+    for pattern in ("**/*.png", "**", "*/*", "*/*/*/*", "*/*/*"):
+        assert not [name for name in named(pattern, "b.png") if "outputs" in name or "Thumbs" in name], pattern
+    assert named("outputs/x/1/c*.png") == ["outputs/x/1/curves.png"], "whoever names the folder means it"
+    (here / "a/deep/__MACOSX").mkdir()
+    (here / "a/deep/__MACOSX/2.png").touch()
+    assert named("**/[12].png") == ["a/2.png", "a/deep/er/1.png"]
+
+
 def test_an_argument_that_is_not_there_stays_as_long_as_another_is(here):
     assert named("nope.png", "b.png", "*.gif") == ["nope.png", "b.png", "*.gif"]
     with pytest.raises(ValueError, match=r"'nope.png' is not there: accepted are files, folders, patterns"):

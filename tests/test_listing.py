@@ -261,6 +261,22 @@ def test_numbers_for_labels_are_one_class_however_they_are_written(tmp_path):
     assert found.remarks[0].startswith("'Cat' and 'cat' are classes of their own")
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("1.png,,train", "line 3: label is empty"),
+        ("1.png,\u200b,train", "line 3: label is empty"),
+        (f"1.png,{'x' * 1001},train", "line 3: label has 1,001 characters, accepted are up to 1,000"),
+        ("1.png,a,", "line 3: split='', accepted is train, val, test$"),
+        (f"1.png,{'x' * 200_000},train", r"line 3: a value is too long: is a quote missing\?"),
+    ],
+)
+def test_a_row_of_a_table_that_is_wrong_is_named(row, message, tmp_path):
+    touch(tmp_path, "1.png")
+    with pytest.raises(ValueError, match=message):
+        list_csv(str(table(tmp_path, f"path,label,split\n1.png,b,train\n{row}\n")))
+
+
 def test_files_that_are_there_from_the_current_folder_say_where_paths_start(tmp_path, monkeypatch):
     touch(tmp_path, "data/1.png", "data/2.png")
     monkeypatch.chdir(tmp_path)

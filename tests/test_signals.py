@@ -294,8 +294,16 @@ BAD_FILES = {
     "a label alone": (b"a\nb\n", r"2 of 2 rows are wrong: line 1 has one value.* separated by commas"),
     "semicolons in one row": (b"1;2;a\n1,2,b\n", r"line 1 has one value: accepted .* separated by commas, semicolons"),
     "no label": (b"1,2,a\n1,2, \n", r"line 2, column 3: the label is empty$"),
+    "a label of invisible characters": ("1,2,a\n1,2,\u200b\n".encode(), r"column 3: the label is empty$"),
+    "a text for a label": (
+        b"1,2,a\n1,2," + b"x" * 1001 + b"\n",
+        r"line 2, column 3: the label has 1,001 characters, accepted are up to 1,000$",
+    ),
     "a quote that is never closed": (b'1,2,a\n1,2,"b\n1,2,a\n', r"line 2: unexpected end of data"),
-    "a label without end": (b"1,2,a\n1,2," + b"x" * 200_000 + b"\n", r"line 2: field larger than field limit"),
+    "a label without end": (
+        b"1,2,a\n1,2," + b"x" * 200_000 + b"\n",
+        r"line 2: a value is too long: is a quote missing\?",
+    ),
     "labels first, one value last": (
         b"1,2.5,a\n2,2.5,a\n" * 9,
         r"one class, 'a'.*first value of a row: data.label=first",

@@ -374,6 +374,13 @@ def test_a_column_that_numbers_the_rows_is_named(tmp_path):
         options = {"path": str(path), "header": header}
         source = load_source("csv_signals", root="", download=False, options=options, settings={"test_fraction": 0.2})
         assert [f"column {name} only numbers the rows" in note for note in source.notes] == [True]
+    path = tmp_path / "mixed.csv"
+    path.write_text("\n".join(sorted(rows, key=lambda row: row[::-1])[::-1]))
+    source = load_source(
+        "csv_signals", root="", download=False, options=options | {"path": str(path)}, settings={"test_fraction": 0.2}
+    )
+    assert "column 1 only numbers the rows" in source.notes[0]
+    assert "index=False" in source.notes[0]
 
 
 def test_signals_of_another_file_are_measured_and_the_runs_own_test_file_stays_closed_in_a_search(tmp_path):
@@ -396,3 +403,59 @@ def test_signals_of_another_file_are_measured_and_the_runs_own_test_file_stays_c
     assert len(load_dataset(config, test=False).test) == 0
     with pytest.raises(ValueError, match=r"test\.csv"):
         load_dataset(config)
+
+
+def test_evaluate_measures_what_is_left_of_a_runs_own_data(copied):
+    run, photos = copied
+    shutil.rmtree(photos / "owl")
+    (photos / "dog/bad.png").write_text("no image")
+    _, metrics = evaluate_run(run)
+    assert metrics["images"] == 4
+    difference, absent, bad = metrics["notes"]
+    assert "of its 30 images 10 are gone" in difference
+    assert "Measured are those 4 of its 6 test images alone" in difference
+    assert absent == "no images of 'owl': the figures are over the classes that have some"
+    assert bad.startswith("1 file cannot be read as images and are left out; the first is dog/bad.png: not a PNG")
+    for file in sorted((photos / "dog").glob("*.png"))[1:]:  # a single image, so that no test split can be cut
+        file.unlink()
+    _, metrics = evaluate_run(run)
+    assert metrics["images"] in (2, 3)
+    assert "not the data of this run: class 'dog' has one image each" in metrics["notes"][0]
+    shutil.rmtree(photos)
+    with pytest.raises(ValueError, match=r"the run's own, is not there: --path names where it lies now"):
+        evaluate_run(run)
+    photos.mkdir()
+
+
+def test_other_splits_of_a_moved_folder_are_the_runs_or_say_what_they_hold(copied, tmp_path):
+    run, photos = copied
+    shutil.copytree(photos, tmp_path / "moved")
+    for split in ("train", "val"):
+        _, own = evaluate_run(run, split=split)
+        _, moved = evaluate_run(run, split=split, folder=str(tmp_path / "moved"))
+        assert (moved["images_sha256"], moved["notes"]) == (own["images_sha256"], [])
+    draw_set(tmp_path / "moved", 2, start=400)
+    _, grown = evaluate_run(run, split="train", folder=str(tmp_path / "moved"))
+    assert grown["notes"][0].startswith(f"not the data of this run: of {grown['images']} images it was trained on ")
+    (tmp_path / "split").mkdir()
+    for part in ("train", "val"):
+        shutil.copytree(photos, tmp_path / "split" / part)
+    _, val = evaluate_run(run, split="val", folder=str(tmp_path / "split"))
+    known = read_data(run)
+    assert val["images"] == 30 - known["train"].images
+    assert f"it was trained on {known['train'].images}, which are left out, and 6 are others" in val["notes"][0]
+
+
+def test_a_run_of_a_search_is_tested_on_nothing_that_it_has_seen(copied, tmp_path):
+    _, photos = copied
+    trained(tmp_path / "trial", photos, test=False)
+    assert evaluate_run(tmp_path / "trial")[1]["notes"] == []
+    draw_set(photos, 15, start=100)
+    _, metrics = evaluate_run(tmp_path / "trial")
+    assert "not the data of this run: of its 24 images " in metrics["notes"][0]
+    assert "it was trained or validated on" in metrics["notes"][0]
+    known = read_data(tmp_path / "trial")
+    hashes = {*known["train"].hashes.tolist(), *known["val"].hashes.tolist()}
+    dataset = load_dataset(single(["data=image_folder", f"data.path={photos}", *SHORT]))
+    unseen = [value for value in dataset.test.marks[:, 1].tolist() if value not in hashes]
+    assert metrics["images"] == len(unseen)

@@ -1,6 +1,7 @@
 """A finished run's best weights, measured on any split of its own or another dataset."""
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ from cnnbench.training.tasks import task_of
 
 Found = tuple[Dataset, Split, list[str]]  # what is measured, its split, and what a reader must know of it
 SHOWN = 5  # classes that a note names
+LEARNED = ("train", "val", "test")  # the more a run has learned from a split's images, the earlier
 
 
 def evaluate_run(
@@ -74,6 +76,9 @@ def evaluate_run(
         dataset, chosen, notes = _other(config, split, known, info)
     else:
         dataset, chosen, notes = _own(config, split, known, info)
+    if split not in known or not known[split].is_same(dataset.info, chosen):
+        notes += _absent(info, chosen)
+    notes += _skipped(dataset)
     trained.refuse_beyond_memory(min(config.trainer.eval_batch_size, len(chosen)))
     trained.use_threads()
     target = resolve_device(device or "auto")
@@ -119,20 +124,30 @@ def _f1_of_those_present(confusion: np.ndarray) -> float:
 
 def _own(config: Config, split: str, known: Mapping[str, Known], info: DatasetInfo) -> Found:
     """A split of the run's own data: what of it is as it was."""
-    dataset = load_dataset(config)
-    _check_classes(config.data.name, dataset.info.class_names, info.class_names)
-    chosen = _split(dataset, split)
-    if not known:
-        return dataset, chosen, ["the run's folder does not say what its data were: they may have changed"]
-    said = difference(known, dataset)
-    if not said or split not in known:
-        return dataset, chosen, []
+    classes, kept = list(info.class_names), split in known and known[split].hashes is not None
+    chosen = None
+    try:
+        dataset = load_dataset(config, classes=classes)
+        said = difference(known, dataset)
+    except ValueError as error:  # what is left cannot be cut as it was
+        if not kept:
+            raise
+        said = str(error)
+    else:
+        _check_classes(config.data.name, dataset.info.class_names, info.class_names)
+        chosen = _split(dataset, split)
+        if not known:
+            return dataset, chosen, ["the run's folder does not say what its data were: they may have changed"]
+        if not said:
+            return dataset, chosen, []
     said = f"{NOT_ITS_DATA}: {said}"
-    if known[split].is_same(dataset.info, chosen):
+    if chosen is not None and split not in known:
+        return dataset, *_unseen(split, chosen, known, said)
+    if chosen is not None and known[split].is_same(dataset.info, chosen):
         return dataset, chosen, [f"{said}. Its {split} images are as they were"]
     total, named = known[split].images, "--path DIR" if "path" in config.data.options else f"--data {config.data.name}"
-    if known[split].hashes is not None:
-        dataset = load_dataset(_uncut(config), test_on_all=True)
+    if kept:
+        dataset = load_dataset(_uncut(config), test_on_all=True, classes=classes)
         candidates = dataset.train if split == "val" and dataset.val is None else _split(dataset, split)
         chosen = candidates[still_there(known, split, candidates)]
         if len(chosen):
@@ -142,29 +157,53 @@ def _own(config: Config, split: str, known: Mapping[str, Known], info: DatasetIn
 
 def _other(config: Config, split: str, known: Mapping[str, Known], info: DatasetInfo) -> Found:
     """A split of other data, without the images that the run has seen."""
-    classes = list(info.class_names)
-    dataset = load_dataset(_uncut(config) if split == "test" else config, test_on_all=True, classes=classes)
+    whole = split == "test"
+    dataset = load_dataset(_uncut(config) if whole else config, test_on_all=whole, classes=list(info.class_names))
     _check_classes(config.data.name, dataset.info.class_names, info.class_names)
-    chosen, notes = _split(dataset, split), []
-    if split == "test" and split in known and not known[split].is_same(dataset.info, chosen):
-        used, tested = (seen(known, names, chosen) for names in (("train", "val"), ("test",)))
-        counts = int((tested & ~used).sum()), int(used.sum()), int((~tested & ~used).sum())
-        if any(counts[:2]):
-            said = (
-                f"{NOT_ITS_DATA}: of {len(chosen)} images it was tested on {counts[0]}, it was trained or validated on "
-                f"{counts[1]}, which are left out, and {counts[2]} are new to it"
-            )
-            chosen, notes = chosen[torch.nonzero(~used).flatten()], [said]
-            if not len(chosen):
-                raise ValueError(said)
-        elif config.data.name == info.name and known[split].hashes is None:
-            notes = [f"{NOT_ITS_DATA}: {difference({split: known[split]}, dataset)}"]
+    chosen = _split(dataset, split)
+    if split not in known or known[split].is_same(dataset.info, chosen):
+        return dataset, chosen, []
+    if config.data.name == info.name and known[split].hashes is None:
+        return dataset, chosen, [f"{NOT_ITS_DATA}: {difference({split: known[split]}, dataset)}"]
+    return dataset, *_unseen(split, chosen, known)
+
+
+def _unseen(split: str, chosen: Split, known: Mapping[str, Known], said: str = "") -> tuple[Split, list[str]]:
+    """Images without those that a run has learned from more than their split may be; and a note on what they are."""
+    earlier = tuple(LEARNED[: LEARNED.index(split)])
+    used, own = seen(known, earlier, chosen), seen(known, (split,), chosen)
+    counts = int((own & ~used).sum()), int(used.sum()), int((~own & ~used).sum())
+    if not any(counts[:2]):
+        return chosen, [said] if said else []
+    verbs = {"train": "trained", "val": "validated", "test": "tested"}
+    left_out = f"it was {' or '.join(verbs[name] for name in earlier)} on {counts[1]}, which are left out, "
+    said = (
+        f"{said or NOT_ITS_DATA}: of {len(chosen)} images it was {verbs[split]} on {counts[0]}, "
+        f"{left_out if earlier else ''}and {counts[2]} are {'new to it' if split == 'test' else 'others'}"
+    )
+    if not counts[0] + counts[2]:
+        raise ValueError(said)
+    return chosen[torch.nonzero(~used).flatten()], [said]
+
+
+def _absent(info: DatasetInfo, chosen: Split) -> list[str]:
+    """A note on the classes without an image."""
     supports = chosen.labels.bincount(minlength=info.num_classes).tolist()
-    if absent := [name for name, support in zip(info.class_names, supports, strict=True) if not support]:
-        shown = ", ".join(repr(shown_name(one)) for one in absent[:SHOWN])
-        more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
-        notes.append(f"no images of {shown}{more}: the figures are over the classes that have some")
-    return dataset, chosen, notes
+    absent = [name for name, support in zip(info.class_names, supports, strict=True) if not support]
+    if not absent:
+        return []
+    shown = ", ".join(repr(shown_name(one)) for one in absent[:SHOWN])
+    more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
+    return [f"no images of {shown}{more}: the figures are over the classes that have some"]
+
+
+def _skipped(dataset: Dataset) -> list[str]:
+    """A note on the files that cannot be read."""
+    if not dataset.skipped:
+        return []
+    file, reason = dataset.skipped[0]
+    count = len(dataset.skipped)
+    return [f"{count} file{'s' * (count > 1)} cannot be read as images and are left out; the first is {file}: {reason}"]
 
 
 def _uncut(config: Config) -> Config:
@@ -207,6 +246,11 @@ def _point_at(
     """Make a run's config name the data it is measured on; returns whether they are not its own."""
     data = config.data
     own = (name or data.name) == data.name
+    where = None if name or folder else data.options.get("path")
+    if where is not None and not os.path.exists(os.path.expanduser(where)):
+        raise ValueError(
+            f"data.path={shown_name(where)!r}, the run's own, is not there: --path names where it lies now"
+        )
     if not own:
         data.name, data.options = str(name), dict(options or {})
     if folder is not None:
@@ -217,8 +261,8 @@ def _point_at(
         data.options["path"] = folder
         if "test_path" in data.options:
             data.options["test_path"] = None  # the run's own
-        if "test_path" in data.options:
-            data.options["test_path"] = None
+    if "on_bad_image" in data.options:
+        data.options["on_bad_image"] = "skip"  # and a note says so
     if "channels" in data.options:
         data.options["channels"] = info.in_channels
     return name is not None or folder is not None

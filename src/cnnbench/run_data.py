@@ -168,7 +168,7 @@ def still_there(known: Mapping[str, Known], name: str, split: Split) -> Tensor:
 
 def seen(known: Mapping[str, Known], names: tuple[str, ...], split: Split) -> Tensor:
     """Which images a run had in some of its splits, bool (N,)."""
-    values = np.concatenate([_hashes(known, name) for name in names]).astype(np.int64)
+    values = np.array([value for name in names for value in _hashes(known, name)], np.int64)
     return torch.from_numpy(np.isin(values_of(split), values))
 
 

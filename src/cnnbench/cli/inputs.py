@@ -3,9 +3,9 @@
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 
-from cnnbench.data.left_out import Complain, files_below, has_image_ending
+from cnnbench.data.left_out import Complain, files_below, has_image_ending, is_litter, is_ours
 from cnnbench.data.signatures import looks_like_image
 
 LeaveOut = Callable[[str], None]
@@ -17,8 +17,9 @@ def image_files(
     """Every file that the arguments name, in their order.
 
     A folder stands for all images in it and below, by name, as `files_below` finds them; a symlink to a folder is
-    followed once. A pattern (`*`, `?`, `[…]`, `**`) that the shell has left alone is expanded, `-` is a list of files
-    and folders on standard input, and an argument that is neither there nor a pattern that matches stays as it is.
+    followed once. A pattern (`*`, `?`, `[…]`, `**`) that the shell has left alone is expanded, but for
+    what a folder leaves out too. `-` is a list of files and folders on standard input, and an argument that is neither
+    there nor a pattern that matches stays as it is.
 
     Args:
         null: the paths on standard input end with a null byte, not with a line feed.
@@ -51,7 +52,25 @@ def _files(expanded: list[tuple[str, list[str]]], null: bool, below: Callable[[s
 def _matches(argument: str) -> list[str]:
     if argument == "-" or os.path.lexists(argument):
         return [argument]
-    return sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []
+    if not glob.has_magic(argument):
+        return []
+    named = [glob.has_magic(part) for part in argument.split("/")].index(True)  # parts that are as they stand
+
+    @cache
+    def is_wanted(parts: tuple[str, ...]) -> bool:
+        if len(parts) <= named:
+            return True
+        return not is_litter(parts[-1]) and not is_ours(_inside("/".join(parts))) and is_wanted(parts[:-1])
+
+    return sorted(match for match in glob.glob(argument, recursive=True) if is_wanted((*match.split("/"),)))
+
+
+def _inside(path: str) -> list[str]:
+    """The names in a folder; none where it is a file, or cannot be read."""
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
 
 
 def _listed(end: bytes) -> Iterator[str]:

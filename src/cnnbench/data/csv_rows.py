@@ -72,7 +72,8 @@ def _rows(text: Iterable[str], delimiter: str, *, strict: bool = True) -> Iterat
         try:
             row = next(reader, None)
         except csv.Error as error:
-            raise csv.Error(f"line {line}: {error}") from None
+            problem = "a value is too long: is a quote missing?" if "field limit" in str(error) else error
+            raise csv.Error(f"line {line}: {problem}") from None
         if row is None:
             return
         if len(row) > 1 or any(cell.strip() for cell in row):

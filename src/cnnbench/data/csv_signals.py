@@ -17,7 +17,7 @@ from cnnbench.data.signal_rows import NAMES_HINT, SHOWN_ROWS, Table, clipped, re
 from cnnbench.registry import register
 from cnnbench.text import shown_name
 
-FEWEST_NUMBERED = 5  # rows; fewer may count up by chance
+FEWEST_NUMBERED, FEWEST_MIXED = 5, 20  # rows; fewer may count up, or be all numbers of a range, by chance
 
 
 @register("data", "csv_signals")
@@ -134,15 +134,18 @@ def _test_beside(file: Path) -> tuple[str, ...]:
 
 def _index_columns(file: Path, table: Table, signals: Tensor) -> tuple[str, ...]:
     """A note on the columns that only number the rows: whoever sorted them by class gives the label away."""
-    steps = signals[1:, 0] - signals[:-1, 0]
-    counting = torch.nonzero((steps == 1).all(0) & (signals[0, 0] % 1 == 0)).flatten().tolist()
-    if len(signals) < FEWEST_NUMBERED or not counting:
+    if len(signals) < FEWEST_NUMBERED:
+        return ()
+    whole = torch.nonzero((signals[:, 0] % 1 == 0).all(0)).flatten()
+    values = signals[:, 0, whole].sort(0).values if len(signals) >= FEWEST_MIXED else signals[:, 0, whole]
+    counting = whole[(values.diff(dim=0) == 1).all(0)].tolist()
+    if not counting:
         return ()
     counting = [column + (column >= table.label_at) for column in counting]
     names = [f"{column + 1}{f' ({clipped(table.header[column])})' if table.header else ''}" for column in counting]
     return (
         f"{shown_name(file)}: column {', '.join(names[:SHOWN_ROWS])} only numbers the rows, and is taken as a part of "
-        "the signals: leave it out of the file",
+        "the signals: write the file without it (in pandas: to_csv(..., index=False))",
     )
 
 

@@ -4,6 +4,7 @@ Layouts and order: listing.py, listing_csv.py. What a file must be: images.py. W
 pixel_store.py. A set that is larger than `data.memory_limit` stays in its files, and batches are decoded from them.
 """
 
+import errno
 import functools
 import hashlib
 import logging
@@ -283,7 +284,11 @@ def _refuse_empty(listing: Listing, splits: dict[str, Split], classes: Sequence[
 def _bad_images(listing: Listing, bad: Sequence[tuple[str, str]]) -> str:
     lines = [f"\n  {shown_name(file)}: {reason}" for file, reason in bad[:SHOWN]]
     more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    absent = sum(reason == os.strerror(errno.ENOENT) for _, reason in bad)
+    hint = ""
+    if absent and listing.path != listing.root:
+        hint = f" ({absent} not there: paths start from {shown_name(listing.root)!r}, the CSV file's own folder)"
     return (
-        f"data.path={shown_name(listing.path)!r}: {len(bad)} of {len(listing.paths)} files cannot be read as images; "
-        f"data.on_bad_image=skip leaves them out{''.join(lines)}{more}"
+        f"data.path={shown_name(listing.path)!r}: {len(bad)} of {len(listing.paths)} files cannot be read as images"
+        f"{hint}; data.on_bad_image=skip leaves them out{''.join(lines)}{more}"
     )

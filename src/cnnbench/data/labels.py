@@ -12,6 +12,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORE
 _LARGEST = 2**53  # above it, a float is no longer the whole number that was written
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
 SHOWN = 5
+LONGEST = 1_000  # characters: a run writes the name of each class into several tables
 
 
 def normal_form(label: str) -> str:
@@ -20,6 +21,14 @@ def normal_form(label: str) -> str:
     while text != (text := text.strip().strip(_INVISIBLE)):
         pass
     return text
+
+
+def label_problem(label: str) -> str | None:
+    """What is wrong with a label of a table, if anything."""
+    form = normal_form(label)
+    if len(form) > LONGEST:
+        return f"has {len(form):,} characters, accepted are up to {LONGEST:,}"
+    return None if form else "is empty"
 
 
 def common_forms(labels: Iterable[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from cnnbench.data.csv_rows import read_rows
-from cnnbench.data.labels import common_forms, normal_form
+from cnnbench.data.labels import common_forms, label_problem, normal_form
 from cnnbench.data.listing import File, Listing, listed
 from cnnbench.data.split_names import WORDS, split_of
 from cnnbench.text import shown_name
@@ -53,12 +53,13 @@ def list_csv(file: str, classes: Sequence[str] | None = None) -> Listing:
 
 def _problem(row: dict[str, str]) -> str | None:
     """What is wrong with a row, if anything."""
-    for column in ("path", "label"):
-        if not row.get(column, "").strip():
-            return f"{column} is empty"
+    if not row.get("path", "").strip():
+        return "path is empty"
+    if problem := label_problem(row.get("label", "")):
+        return f"label {problem}"
     found = split_of(row["split"]) if "split" in row else ("train", ())
     if found is None or found[1]:
-        return f"split={row['split']!r}, accepted is {', '.join(word for words in WORDS.values() for word in words)}"
+        return f"split={row['split']!r}, accepted is {', '.join(WORDS)}"
     return None
 
 

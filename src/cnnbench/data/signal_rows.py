@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cnnbench.data.csv_rows import read_rows
+from cnnbench.data.labels import label_problem
 
 SHOWN_ROWS = 5  # bad rows that an error describes
 NAMES_HINT = " (if it holds column names: data.header=true)"
@@ -106,8 +107,8 @@ def _take_values(table: Table, row: list[str]) -> str | None:
     if len(row) != table.columns:
         return f" has {len(row)} values, expected {table.columns} as in the first row"
     at = table.label_at
-    if not row[at].strip():
-        return f", column {at + 1}: the label is empty"
+    if problem := label_problem(row[at]):
+        return f", column {at + 1}: the label {problem}"
     try:
         signal = array("f", map(float, row[:at] + row[at + 1 :]))
     except ValueError:
