@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cnnbench import results
+from cnnbench import results, written_files
 from cnnbench.metrics import confusion_of, per_class
 from cnnbench.results import RunFolder
 
@@ -154,8 +154,8 @@ def test_a_status_keeps_its_start(tmp_path):
 
 
 def test_the_config_is_written_last_for_it_makes_the_folder_a_run(tmp_path, monkeypatch):
-    order, real = [], results.write_bytes
-    monkeypatch.setattr(results, "write_bytes", lambda path, content: (order.append(path.name), real(path, content)))
+    order, real = [], written_files.write_bytes
+    monkeypatch.setattr(written_files, "write_bytes", lambda path, content: (order.append(path.name), real(path, content)))
     results.RunFolder(tmp_path).start({"seed": 0}, ["seed=0"])
     assert order[-1] == "config.yaml"
     assert sorted(order) == ["config.yaml", "env.json", "overrides.yaml", "status.json"]
