@@ -158,4 +158,4 @@ def test_the_config_is_written_last_for_it_makes_the_folder_a_run(tmp_path, monk
     monkeypatch.setattr(written_files, "write_bytes", lambda path, content: (order.append(path.name), real(path, content)))
     results.RunFolder(tmp_path).start({"seed": 0}, ["seed=0"])
     assert order[-1] == "config.yaml"
-    assert sorted(order) == ["config.yaml", "env.json", "overrides.yaml", "status.json"]
+    assert sorted(order) == ["config.yaml", "overrides.yaml", "status.json"]
