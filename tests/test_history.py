@@ -28,6 +28,7 @@ def grown(folder, epochs):
 def restored(folder, record):
     history = History(RunFolder(folder), "val/accuracy")
     history.restore(record)
+    history.write()  # what was found wrong is mended then, once a resume has been checked
     return history
 
 

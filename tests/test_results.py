@@ -154,8 +154,8 @@ def test_a_status_keeps_its_start(tmp_path):
 
 
 def test_the_config_is_written_last_for_it_makes_the_folder_a_run(tmp_path, monkeypatch):
-    order, real = [], written_files.write_bytes
-    monkeypatch.setattr(written_files, "write_bytes", lambda path, content: (order.append(path.name), real(path, content)))
+    order, write = [], written_files.write_bytes
+    monkeypatch.setattr(written_files, "write_bytes", lambda path, bytes: (order.append(path.name), write(path, bytes)))
     results.RunFolder(tmp_path).start({"seed": 0}, ["seed=0"])
     assert order[-1] == "config.yaml"
     assert sorted(order) == ["config.yaml", "overrides.yaml", "status.json"]

@@ -1,5 +1,6 @@
 """Interrupted anywhere and resumed, a run equals one that never was: to the bit, with every feature it can have."""
 
+import math
 import random
 import re
 import signal
@@ -130,7 +131,7 @@ def test_the_noise_of_a_model_that_draws_between_steps_goes_on_where_it_was(tmp_
             return self.layer(nn.functional.dropout(images.flatten(1), 0.5, training=True))
 
     def noisy(in_channels, image_size, num_classes, width, depth, activation, dropout):
-        return Noisy(in_channels * image_size**2)
+        return Noisy(in_channels * math.prod(image_size))
 
     name = "noisy_in_evaluation"
     monkeypatch.setitem(registry._builders["model"], name, noisy)
@@ -430,9 +431,10 @@ def test_every_step_has_the_batch_and_the_learning_rate_of_its_place_in_the_run(
     overrides = ["scheduler=one_cycle", "trainer.epochs=3"]
     seen, take = [], Stepper.__call__
 
-    def noted(step, images, labels):
+    def noted(step, served, count):
+        ((images, labels),) = served
         seen.append((step.optimizer.param_groups[0]["lr"], labels.tolist()))
-        return take(step, images, labels)
+        return take(step, [(images, labels)], count)
 
     monkeypatch.setattr(Stepper, "__call__", noted)
     run(tmp_path / "a", *overrides)

@@ -71,7 +71,7 @@ def test_usr1_to_every_process_never_stops_a_run(part, case, faults, tmp_path):
 
 def test_a_signal_in_the_last_look_at_the_test_images_ends_it_there(faults, tmp_path):
     # One image at a time takes seconds, of which the signal waits for a part.
-    slow = ["model=vgg_mini", "trainer.epochs=1", "data.train_limit=10", "trainer.eval_batch_size=1", "model.width=2"]
+    slow = ["model=vgg_mini", "trainer.epochs=1", "data.train_limit=20", "trainer.eval_batch_size=1", "model.width=2"]
     run = tmp_path / "run"
     metrics = Fault(1, "later", 200 * 100 + signal.SIGTERM, ".metrics.csv")
     ended = faults.run("train", *slow, "hydra.run.dir=run", cwd=tmp_path, fault=metrics)

@@ -302,7 +302,8 @@ def test_compiled_and_plain_runs_agree(tmp_path):
 def test_the_run_folder_holds_what_the_design_says(tmp_path):
     summary = run(tmp_path / "a", "tags=[course,first]")
     expected = """config.yaml overrides.yaml env.json status.json train.log metrics.csv summary.json
-        confusion_matrix.csv per_class.csv predictions.npz mistakes.npz confusion_matrix.png curves.png mistakes.png
+        data.json confusion_matrix.csv per_class.csv predictions.npz mistakes.npz
+        confusion_matrix.png curves.png mistakes.png
         checkpoints/best.safetensors checkpoints/last.safetensors checkpoints/previous.safetensors .lock"""
     files = {str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*") if path.is_file()}
     assert files == set(expected.split())

@@ -119,7 +119,7 @@ def _f1_of_those_present(confusion: np.ndarray) -> float:
     """The mean F1 score of the classes that have images; one without may be predicted, but has no score of its own."""
     true, predicted = confusion.sum(1), confusion.sum(0)
     present = true > 0
-    return float((2 * np.diagonal(confusion)[present] / (true + predicted)[present]).mean())
+    return float((2 * confusion.diagonal()[present] / (true + predicted)[present]).mean())
 
 
 def _own(config: Config, split: str, known: Mapping[str, Known], info: DatasetInfo) -> Found:
