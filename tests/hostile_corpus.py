@@ -322,6 +322,66 @@ NPZ = {
     "empty": b"",
     "says_two_gigabytes": saved(**GOOD).replace(struct.pack("<I", 144), struct.pack("<I", 2**31)),
 }
+TOP = {**GOOD, "top_classes": np.array([[0, 1], [1, 0]]), "num_classes": np.array(5)}
+NPZ |= {
+    "no_number_of_classes": saved(**{key: value for key, value in TOP.items() if key != "num_classes"}),
+    "number_of_classes_of_text": saved(**{**TOP, "num_classes": np.array("5")}),
+    "many_numbers_of_classes": saved(**{**TOP, "num_classes": np.array([5])}),
+    "a_trillion_classes": saved(**{**TOP, "num_classes": np.array(10**12)}),
+    "a_trillion_probabilities_of_no_image": npz(
+        {
+            **{f"{name}.npy": npy("(0,)") for name in ("labels", "predictions")},
+            "probabilities.npy": npy("(0, 1000000000000)", "'<f4'"),
+        }
+    ),
+    "negative_number_of_classes": saved(**{**TOP, "num_classes": np.array(-5)}),
+    "top_beyond_classes": saved(**{**TOP, "top_classes": np.array([[0, 1], [1, 5]])}),
+    "top_of_other_shape": saved(**{**TOP, "top_classes": np.array([0, 1])}),
+    "top_of_numbers_with_decimals": saved(**{**TOP, "top_classes": np.array([[0.0, 1.0], [1.0, 0.0]])}),
+}
+HASHES = {"images": 2, "files_sha256": "a", "values_sha256": "b"}
+DATA = {
+    **{
+        name: content
+        for name, content in JSON.items()
+        if name in ("list", "text", "deep", "not_utf8", "empty", "pickle")
+    },
+    **{
+        name: json.dumps({"splits": splits}).encode()
+        for name, splits in {
+            "splits_of_a_list": [1],
+            "splits_of_null": None,
+            "split_of_text": {"test": "all"},
+            "no_images": {"test": {"files_sha256": "a", "values_sha256": "b"}},
+            "images_of_text": {"test": {**HASHES, "images": "2"}},
+            "truth_for_images": {"val": {**HASHES, "images": True}},
+            "no_sha": {"train": {"images": 2}},
+            "sha_of_a_list": {"train": {**HASHES, "files_sha256": ["a"]}},
+            "hashes_of_numbers": {"test": {**HASHES, "hashes": [1, 2]}},
+            "hashes_of_no_hex": {"test": {**HASHES, "hashes": "x" * 32}},
+            "half_a_hash": {"test": {**HASHES, "hashes": "0" * 24}},
+            "a_hash_too_few": {"test": {**HASHES, "hashes": "0" * 16}},
+            "hashes_of_a_megabyte": {"test": {**HASHES, "hashes": "0" * 2**20}},
+            "images_of_an_exabyte": {"test": {**HASHES, "images": 10**18, "hashes": "0" * 16}},
+        }.items()
+    },
+}
+CELLS = {
+    name: f"true class,predicted class,count\n{rows}".encode()
+    for name, rows in {
+        "good": "0,1,1\n4,4,2\n",
+        "class_beyond": "0,1,1\n5,0,1\n",
+        "negative_class": "-1,0,1\n",
+        "names_for_numbers": "a,b,1\n",
+        "class_of_64_bits": f"{10**18 - 1},0,1\n",
+        "huge_count": "0,0," + "9" * 5000 + "\n",
+        "negative_count": "0,0,-1\n",
+        "rows_of_two_cells": "0,1\n1,0\n0,1\n",
+        "a_row_too_short": "0,1,1\n0,1\n",
+        "a_field_of_a_megabyte": "0,1," + "1" * 2**20 + "\n",
+        "null_bytes": "\0" * 1000,
+    }.items()
+}
 CSV = {
     "no_counts": b"true,a,b\na,1,x\nb,1,2\n",
     "negative": b"true,a,b\na,1,-2\nb,1,2\n",

@@ -25,6 +25,7 @@ from cnnbench.loaded import config_of
 from cnnbench.parts import build_parts
 from cnnbench.regular_files import Refused
 from cnnbench.results import RunFolder, read_confusion, read_predictions
+from cnnbench.run_data import read_data
 from cnnbench.trained import load_trained
 
 # What nothing that is read may bring about, whatever the arguments.
@@ -99,6 +100,7 @@ LOADERS = {
     "summary": lambda folder: RunFolder(folder).summary(),
     "npz": read_predictions,
     "confusion": read_confusion,
+    "data": read_data,
     "metrics": lambda folder: RunFolder(folder).metrics(),
     "mnist": lambda folder: load_source("mnist", root=str(folder), download=False),
     "cifar10": lambda folder: load_source("cifar10", root=str(folder), download=False),

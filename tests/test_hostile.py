@@ -78,6 +78,15 @@ RECORDS = {  # of a checkpoint whose hash is right
     "truth_for_channels": lambda data: {**data, "in_channels": True},
     "image_of_a_gigapixel": lambda data: {**data, "image_size": 10**9},
     "negative_image": lambda data: {**data, "image_size": -8},
+    "sides_of_text": lambda data: {**data, "image_size": ["8", 8]},
+    "sides_of_truth": lambda data: {**data, "image_size": [True, True]},
+    "sides_of_nothing": lambda data: {**data, "image_size": [0, 8]},
+    "sides_of_lists": lambda data: {**data, "image_size": [[8], [8]]},
+    "side_of_a_gigapixel": lambda data: {**data, "image_size": [8, 10**9]},
+    "one_side": lambda data: {**data, "image_size": [8]},
+    "three_sides": lambda data: {**data, "image_size": [8, 8, 8]},
+    "other_sides": lambda data: {**data, "image_size": [8, 16]},
+    "two_sides_of_a_signal": lambda data: {**data, "image_size": [8, 8], "dimensions": 1},
     "image_of_text": lambda data: {**data, "image_size": "8"},
     "classes_of_numbers": lambda data: {**data, "class_names": [1, 2]},
     "a_class_for_each_letter": lambda data: {**data, "class_names": "0123456789"},
@@ -196,6 +205,11 @@ def built(tmp_path_factory):
     built.files("summary", corpus.JSON, "summary.json")
     built.files("npz", corpus.NPZ, "predictions.npz")
     built.files("confusion", corpus.CSV, "confusion_matrix.csv")
+    for name, content in corpus.CELLS.items():
+        folder = built.folder("confusion", name if name == "good" else f"cells_{name}")
+        (folder / "confusion_matrix.csv").write_bytes(content)
+        (folder / "per_class.csv").write_text("class,f1\n" + "a,1\n" * 5)
+    built.files("data", corpus.DATA, "data.json")
     built.files("archive", {f"tar_{name}": content for name, content in corpus.TARS.items()})
     built.files("archive", {f"zip_{name}": content for name, content in corpus.ZIPS.items()})
     for name, content in corpus.PACKED.items():

@@ -11,6 +11,7 @@ DENSE = 1_000  # classes up to which every cell of a confusion matrix is stored:
 CELLS = ["true class", "predicted class", "count"]  # of a confusion matrix that is stored by its cells above 0
 COUNT, NUMBER = (int, type(None)), (float, int, type(None))
 MOST_THREADS = 1024
+MOST_CLASSES = 2**20  # as many counts as a stranger's file can ask for
 LARGEST_KEPT = 256  # pixels of a side; what is kept of larger images is made smaller
 STATUS = dict.fromkeys(("state", "message", "started", "updated"), str)
 SUMMARY: dict[str, type | tuple[type, ...]] = {
@@ -42,6 +43,8 @@ def read_predictions(folder: Path) -> dict[str, np.ndarray]:
         if top.shape != probabilities.shape or number.shape != () or number.dtype.kind not in "iu":
             damaged(path, "it lacks the number of classes, or a class for each probability")
         classes = int(number)
+    if classes > MOST_CLASSES:
+        damaged(path, f"it has {classes:,} classes: accepted are up to {MOST_CLASSES:,}")
     for values in (labels, predictions, *([] if top is None else [top])):
         if values.dtype.kind not in "iu" or (values.size and not 0 <= values.min() <= values.max() < classes):
             damaged(path, f"labels and predictions are not whole numbers below its {classes} classes")
@@ -72,6 +75,8 @@ def read_confusion(folder: Path) -> tuple[list[str], Any]:
 def _sparse(path: Path, rows: list[list[str]], classes: int) -> Any:
     from scipy.sparse import coo_array  # a fifth of a second, and few runs have so many classes
 
+    if any(len(row) != len(CELLS) for row in rows):
+        damaged(path, f"a row does not have {', '.join(CELLS)}")
     try:
         cells = np.array([[_count(cell) for cell in row] for row in rows], dtype=np.int64).reshape(-1, len(CELLS))
         true, predicted, counts = cells.T
