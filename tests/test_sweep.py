@@ -202,7 +202,7 @@ def test_the_latest_sweep_is_the_one_begun_last_whatever_its_name_and_the_clock(
     monkeypatch.setattr(sweeps, "datetime", SetBack)
     SweepFolder.create(tmp_path / "2020-01-01", jobs, argv=[])
     assert sweeps.find(tmp_path, jobs) == tmp_path / "2020-01-01"
-    SweepFolder(tmp_path / "2026-10-31_22-00-00").adopt(jobs, argv=[])
+    SweepFolder(tmp_path / "2026-10-31_22-00-00").write()
     assert sweeps.find(tmp_path, jobs) == tmp_path / "2020-01-01", "it is still the one begun last"
 
 
@@ -218,10 +218,30 @@ def test_a_sweep_is_found_by_its_jobs_and_the_latest_is_taken(tmp_path):
 def test_what_a_job_may_change_between_two_calls_is_taken_from_the_later_one(tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
     sweep.adopt(jobs_of(*QUICK, "seed=1,0", "trainer.timeout_minutes=3"), argv=["cnnbench", "again"])
+    sweep.write()
     again = SweepFolder(sweep.path)
     assert [(job.name, job.config["seed"]) for job in again.jobs] == [("0", 0), ("1", 1)]
     assert again.jobs[0].config["trainer"]["timeout_minutes"] == 3
     assert again.argv == ["cnnbench", "again"]
+
+
+def test_a_command_that_cannot_be_done_leaves_a_sweep_as_it_was(tmp_path, monkeypatch, capsys):
+    asked = ["data=mnist", "data.download=false", "seed=0,1"]
+    sweep = made(tmp_path / "sweep", *asked)
+    before = (sweep.path / sweeps.JOBS).read_bytes()
+    changed = ["data.root=nowhere", "trainer.timeout_minutes=3", "hydra.sweep.dir=sweep"]
+    assert entered(monkeypatch, tmp_path, "-m", *asked, *changed) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert (sweep.path / sweeps.JOBS).read_bytes() == before
+    assert {path.name for path in sweep.path.iterdir()} <= {sweeps.JOBS, ".lock"}
+
+
+def test_a_job_that_lost_its_summary_is_not_taken_for_finished(tmp_path):
+    sweep = made(tmp_path / "sweep", *QUICK)
+    (sweep.path / "0").mkdir()
+    RunFolder(sweep.path / "0").set_status(FINISHED)
+    assert sweep.settle(sweep.jobs[0], FAILED, "other data") == FAILED
+    assert RunFolder(sweep.path / "0").status()["message"] == "other data"
 
 
 class Sabotage:

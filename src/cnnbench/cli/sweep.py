@@ -78,6 +78,7 @@ def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> Non
             log.info("going on: %d of %d jobs are finished", len(jobs) - len(left), len(jobs))
         if not new:
             threads = _check(left, server)
+        sweep.write()  # now that all of it can run
         at_once = launchers.jobs_at_once(name, launcher, threads)
         server.room = launchers.room_of(name, launcher, at_once)
         if name == "joblib" and at_once * threads > cores():

@@ -137,7 +137,10 @@ class SweepFolder:
         asked = {job.hash: job for job in jobs}
         self.jobs = [replace(asked[job.hash], name=job.name) for job in self.jobs]
         self.argv = list(argv)
-        _write_jobs(self.path, self.jobs, argv, self._begun)
+
+    def write(self) -> None:
+        """Write its jobs down: others, such as a launcher's workers, know them from its folder alone."""
+        _write_jobs(self.path, self.jobs, self.argv, self._begun)
 
     def finished(self, job: Job) -> bool:
         """Whether the job's result is there, and is this job's."""
@@ -192,9 +195,10 @@ class SweepFolder:
         """
         folder = self.path / job.name
         run = RunFolder(folder)
-        known = run.known_status()
-        if known.get("state") in (state, FINISHED):
-            return str(known["state"])
+        if self.finished(job):
+            return FINISHED
+        if run.known_status().get("state") == state:
+            return state
         if not (folder / "config.yaml").is_file():
             results.write_yaml(folder / "config.yaml", job.config)
             results.write_yaml(folder / "overrides.yaml", job.overrides)
