@@ -1,17 +1,21 @@
 """Nothing is written before all has been checked: a wrong command leaves a run as it was, to the byte."""
 
 import json
+import logging
 import os
 import resource
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tqdm import tqdm
 
 from cnnbench import results
 from cnnbench.cli.compose import single
+from cnnbench.cli.messages import show_messages
 from cnnbench.cli.train import train
 from cnnbench.evaluation import evaluate_run
 from cnnbench.job import run_job
@@ -223,3 +227,14 @@ def test_a_strangers_limit_of_memory_counts_only_below_ones_own(finished, tmp_pa
     strange = changed(finished / "run", tmp_path / "strange", data__memory_limit="900TB")
     limits = [config_of(RunFolder(path)).data.options["memory_limit"] for path in (own, strange)]
     assert limits == ["1MB", None]
+
+
+def test_a_message_waits_for_no_lock_of_a_progress_bar(monkeypatch, capsys):
+    monkeypatch.setattr(logging.getLogger("cnnbench"), "handlers", [])
+    show_messages()
+    with tqdm.get_lock():
+        said = threading.Thread(target=logging.getLogger("cnnbench").info, args=("hello",), daemon=True)
+        said.start()
+        said.join(5)
+        assert not said.is_alive()
+    assert capsys.readouterr().err == "hello\n"

@@ -4,6 +4,7 @@ import csv
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -117,6 +118,8 @@ def test_a_sweeps_report_goes_into_the_sweep_and_others_into_report(sweep, tmp_p
     assert (tmp_path / "report/groups.csv").is_file()
     before = [row["run"] for row in read_csv(sweep / "results.csv")]
     assert run_main(monkeypatch, "report", "sweep") == 0, "a report in the sweep is not in the way of the next"
+    shutil.copytree(sweep, tmp_path / "copy")
+    assert run_main(monkeypatch, "report", "copy") == 0, "nor is that of the sweep of which this one is a copy"
     assert [row["run"] for row in read_csv(sweep / "results.csv")] == before
 
 

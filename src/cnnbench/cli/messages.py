@@ -19,7 +19,8 @@ class _AboveTheBar(logging.Handler):
         with contextlib.suppress(OSError, ValueError):  # a full disk, a reader that has gone: the run goes on
             text = record.getMessage()
             mark = "warning: " if record.levelno == logging.WARNING and not text.startswith("WARNING") else ""
-            tqdm.write(printable_lines(mark + text), file=sys.stderr)
+            # tqdm, interrupted while it takes its lock, raises an error of its own in place of the interruption.
+            tqdm.write(printable_lines(mark + text), file=sys.stderr, nolock=True)
 
 
 def show_messages() -> None:

@@ -113,8 +113,9 @@ def _earlier(out: Path, runs: Sequence[Run]) -> list[str]:
         raise InTheWay(f"{shown_name(out / strange[0])} is no file of a report, {way_out}")
     now, names = {run.path for run in runs}, {run.path.name for run in runs}
     before = [Path(row["folder"]) for row in rows if row.get("folder")]
-    # A run that is no more where it was may have been moved together with its sweep.
-    others = [path for path in before if path not in now and (path.exists() or path.name not in names)]
+    # A run that is no more where it was may have been moved together with its sweep, and one that is may be its copy's.
+    own = all(path.parent == out.resolve() for path in now)
+    others = [path for path in before if path not in now and ((path.exists() and not own) or path.name not in names)]
     if others:
         raise InTheWay(f"{shown_name(out)} holds a report of other runs, such as {shown_name(others[0])}, {way_out}")
     inside = all(path.is_relative_to(out.resolve()) for path in now)
