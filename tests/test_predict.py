@@ -88,7 +88,7 @@ def test_the_test_images_give_the_runs_own_predictions_to_the_bit_and_negatives_
     assert as_they_are.returncode == 0
     assert as_they_are.stderr == (
         "warning: 4 of 5 images are dark on light, and the run was trained on light on dark: "
-        "--invert turns them round. The first is negative/00000.png\n"
+        "--invert inverts them. The first is negative/00000.png\n"
     )
 
 

@@ -286,11 +286,11 @@ def test_runs_of_several_people_count_apart_by_name_or_tag(tmp_path):
     assert [group.n for group in study.groups] == [2]
     said = note(study, "seed 0")
     assert "(00, 10, 20). They count as one, by the latest: " in said
-    assert said.endswith(" Their names differ (anna, ben): --by name counts them apart.")
+    assert said.endswith(" Their names differ (anna, ben): --by name makes separate groups of them.")
     study = read_study([tmp_path], by="name", baseline="name=ben")
     assert [(group.label, group.n) for group in study.groups] == [("name=anna", 2), ("name=ben", 2)]
     assert study.comparisons[0].a == "name=anna"
-    assert note(study, "seed 1").endswith("Their tags differ (a, b, none): --by tag counts them apart.")
+    assert note(study, "seed 1").endswith("Their tags differ (a, b, none): --by tag makes separate groups of them.")
     study = read_study([tmp_path], by="tag")
     assert labels(study) == ["tag=a, b", "tag="]
     rows = run_rows(study)

@@ -251,7 +251,9 @@ def report(
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option(metavar="name|tag", help="Count runs apart that differ in their name, or in their tags, alone."),
+        typer.Option(
+            metavar="name|tag", help="Make separate groups of runs that differ only in their name, or in their tags."
+        ),
     ] = None,
     latex: Annotated[bool, typer.Option("--latex", help="Also write report.tex, tables for a paper.")] = False,
 ) -> None:

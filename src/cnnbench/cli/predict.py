@@ -126,7 +126,7 @@ class Tally:
             return
         light, dark = "light on dark", "dark on light"
         trained, found = (light, dark) if polarity == LIGHT_ON_DARK else (dark, light)
-        remedy = "without --invert they would not be" if invert else "--invert turns them round"
+        remedy = "without --invert they would not be" if invert else "--invert inverts them"
         print(
             f"warning: {self.reversed} of {self.good} images are {found}, and the run was trained on {trained}: "
             f"{remedy}. The first is {shown_name(self.first_reversed)}",

@@ -4,33 +4,37 @@ import re
 
 # Each word by what it looks like in a text.
 WORDS = {
-    "95 % interval": (r"95 %", "A range reckoned so that it holds the true mean in 95 of 100 such studies."),
+    "95 % interval": (r"95 %", "A range computed so that it holds the true mean in 95 of 100 such studies."),
     "baseline": (r"\bbaseline\b", "The group that the others are compared with."),
     "Cohen’s d_z": (
         r"d_z",
-        "The mean of the differences over the seeds, divided by their standard deviation: how large it is beside its "
-        "own scatter.",
+        "The mean of the differences over the seeds, divided by their standard deviation: how large it is compared "
+        "with its own scatter.",
     ),
     "F1 macro": (
         r"\bF1\b",
-        "The mean over the classes of F1, which is high only where most images of a class are found and most that are "
-        "given its name are of it.",
+        "The mean of F1 over the classes. F1 is high only where most images of a class are recognised and most images "
+        "given its name do belong to it.",
     ),
     "field": (
         r"\bfield\b",
-        "The receptive field: how many pixels across is the part of an image that one value of the last feature map "
-        "sees.",
+        "The receptive field: how wide, in pixels, the part of an image is that one value of the last feature map "
+        "depends on.",
     ),
     "Hedges’ g": (r"Hedges", "The difference of two means, divided by the spread within the two groups."),
     "Holm’s correction": (
         r"\bHolm\b",
-        "It enlarges the p-values where several comparisons are made, so that the chance of any false verdict among "
+        "It raises the p-values where several comparisons are made, so that the chance of any false verdict among "
         "them stays below 5 %.",
     ),
-    "MACs": (r"\bMACs\b", "Multiplications, each with an addition, that a network makes for one image: what it costs."),
+    "MACs": (
+        r"\bMACs\b",
+        "The multiplications, each with an addition, that a network performs for one image: its cost.",
+    ),
     "McNemar’s test": (
         r"\bMcNemar\b",
-        "It asks whether the images that only one of two networks gets right are shared out as evenly as by a coin.",
+        "It takes the images that only one of two networks gets right, and tests whether tossing a coin could have "
+        "shared them out like this.",
     ),
     "nats": (
         r"\bnats\b",
@@ -39,17 +43,17 @@ WORDS = {
     ),
     "p": (
         r"\bp(-value|,| [=<&]| is)",
-        "How often chance alone would make a difference at least so large, were there none.",
+        "How often chance alone would give a difference at least this large if the groups were equal.",
     ),
     "paired t-test": (
         r"\bpaired t",
-        "It asks the same as the sign-flip test, and assumes that the differences are normally distributed.",
+        "It answers the same question as the sign-flip test, but assumes differences that are normally distributed.",
     ),
-    "Pareto front": (r"\bPareto\b", "The groups than which no other is both more accurate and cheaper."),
+    "Pareto front": (r"\bPareto\b", "The groups for which no other is both more accurate and cheaper."),
     "sign-flip test": (
         r"\bsign-flip\b",
-        "Were two groups equal, the difference of each seed could as well have the other sign: of all choices of "
-        "signs, the test counts those whose mean is as far from 0.",
+        "If two groups were equal, the difference of each seed could just as well have the other sign. Of all choices "
+        "of signs, the test counts those whose mean is at least as far from 0.",
     ),
     "standard deviation": (r"\bstandard deviation\b", "How far single seeds lie from their mean, typically."),
     "Welch’s t-test": (

@@ -240,9 +240,8 @@ def _apart(runs: Sequence[Run]) -> str:
     for by, words in (("name", [run.label for run in runs]), ("tag", [run.tags for run in runs])):
         known = list(dict.fromkeys(words))
         if len(known) > 1:
-            return (
-                f" Their {by}s differ ({', '.join(word or 'none' for word in known[:8])}): --by {by} counts them apart."
-            )
+            shown_words = ", ".join(word or "none" for word in known[:8])
+            return f" Their {by}s differ ({shown_words}): --by {by} makes separate groups of them."
     return ""
 
 

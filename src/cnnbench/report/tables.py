@@ -23,7 +23,7 @@ RULES = (
     "assumes no shape of the differences, which few seeds could not show; the paired t-test stands beside it. Groups "
     "that do not are compared by Welch's t-test, which decides with as many seeds of each as pairs would need.",
     "Better and worse need p < 0.05 after Holm's correction over the comparisons above. No difference shown does not "
-    "mean that there is none. With too few seeds for a verdict, what they show is told instead, and how many it needs. "
+    "mean that there is none. With too few seeds for a verdict, the table says what they show and how many are needed. "
     f"{FIXED_BEFOREHAND}",
 )
 ABOUT_MCNEMAR = (

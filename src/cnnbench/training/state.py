@@ -144,7 +144,7 @@ class State:
                 raise ValueError(f"the checkpoint is of another run: {part} differs in {', '.join(map(str, keys))}")
         if "row" not in found:
             raise ValueError(
-                "the checkpoint is of an earlier version of cnnbench: its run can be used, not gone on with"
+                "the checkpoint is of an earlier version of cnnbench: its run can be used, but not resumed"
             )
 
     def _position(self) -> dict[str, Any]:
