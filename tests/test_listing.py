@@ -111,6 +111,20 @@ def test_folders_that_can_be_read_in_two_ways_are_refused_with_both(folders, mes
         assert "another name, or all class folders together in one called train" in str(caught.value)
 
 
+def test_class_folders_that_hold_the_same_folders_are_doubted(tmp_path):
+    images(tmp_path, *(f"{part}/{name}" for part in ("entrenamiento", "prueba") for name in ("cat", "dog")))
+    (remark,) = list_folder(str(tmp_path)).remarks
+    assert "the same folders (cat, dog) in each of its folders: entrenamiento, prueba are taken for classes" in remark
+    (tmp_path / "entrenamiento").rename(tmp_path / "01_train")
+    (tmp_path / "prueba").rename(tmp_path / "02_test")
+    with pytest.raises(ValueError, match=r"has the same folders \(cat, dog\).*: 01_train and 02_test may be splits or"):
+        list_folder(str(tmp_path))
+    (tmp_path / "02_test/dog").rename(tmp_path / "02_test/dogs")
+    assert list_folder(str(tmp_path)).remarks == []
+    images(tmp_path, "02_test/dog", "02_test")
+    assert list_folder(str(tmp_path)).class_names == ("01_train", "02_test")
+
+
 def test_the_ways_out_of_a_class_called_train_work(tmp_path):
     images(tmp_path / "renamed", "car", "plane", "trains")
     images(tmp_path / "moved/train", "car", "plane", "train")

@@ -399,6 +399,15 @@ def test_signals_of_another_file_are_measured_and_the_runs_own_test_file_stays_c
     _, metrics = evaluate_run(tmp_path / "run", folder=str(new))
     assert metrics["images"] == 7
     assert "it was trained or validated on 12, which are left out, and 7 are new" in metrics["notes"][0]
+    config = single(["data=csv_signals", f"data.path={train}", *SHORT[:2]])
+    (tmp_path / "cut").mkdir()
+    run_job(config, tmp_path / "cut", [])
+    train.write_text("\n".join(row for row in train.read_text().splitlines() if row.endswith("a")))
+    _, metrics = evaluate_run(tmp_path / "cut")
+    assert metrics["images"] == 1
+    assert "cannot be split as it was: data.val_fraction=0.1 of 5 training images is 0" in metrics["notes"][0]
+    written("train.csv", 0)
+    config = single(["data=csv_signals", f"data.path={train}", f"data.test_path={test}", *SHORT[:2]])
     test.write_text("nothing that could be read")
     assert len(load_dataset(config, test=False).test) == 0
     with pytest.raises(ValueError, match=r"test\.csv"):
@@ -420,7 +429,9 @@ def test_evaluate_measures_what_is_left_of_a_runs_own_data(copied):
         file.unlink()
     _, metrics = evaluate_run(run)
     assert metrics["images"] in (2, 3)
-    assert "not the data of this run: class 'dog' has one image each" in metrics["notes"][0]
+    assert (
+        "not the data of this run: what is left cannot be split as it was: class 'dog' has one" in metrics["notes"][0]
+    )
     shutil.rmtree(photos)
     with pytest.raises(ValueError, match=r"the run's own, is not there: --path names where it lies now"):
         evaluate_run(run)

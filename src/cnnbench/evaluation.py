@@ -132,7 +132,7 @@ def _own(config: Config, split: str, known: Mapping[str, Known], info: DatasetIn
     except ValueError as error:  # what is left cannot be cut as it was
         if not kept:
             raise
-        said = str(error)
+        said = f"what is left cannot be split as it was: {error}"
     else:
         _check_classes(config.data.name, dataset.info.class_names, info.class_names)
         chosen = _split(dataset, split)

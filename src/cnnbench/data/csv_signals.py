@@ -189,7 +189,8 @@ def _in_order(labels: set[str]) -> tuple[str, ...]:
 def _one_sided(names: tuple[str, ...], labels: Tensor, tested: Tensor) -> str | None:
     """What is wrong with a split that leaves a class without a row to train on, or to test on."""
     totals, inside = (some.bincount(minlength=len(names)) for some in (labels, tested))
-    lacking = torch.nonzero((inside == 0) | (inside == totals)).flatten().tolist()
+    one_sided = (inside == 0) | (inside == totals)
+    lacking = torch.nonzero(one_sided & (totals > 0)).flatten().tolist()
     if not lacking:
         return None
     rows, side = int(totals[lacking[0]]), "test" if inside[lacking[0]] == 0 else "training"

@@ -17,7 +17,7 @@ import numpy as np
 
 from cnnbench.data.labels import alike_hint, alike_note, normal_form
 from cnnbench.data.left_out import files_below, has_image_ending, holds_only_ours, is_litter, leads_to_folder
-from cnnbench.data.split_names import split_folders, split_of
+from cnnbench.data.split_names import refuse, split_folders, split_of
 from cnnbench.text import shown_name
 
 SHOWN = 5  # names that an error lists
@@ -104,6 +104,8 @@ def _splits(root: str, folders: Sequence[str], listing: Listing) -> dict[str, st
     chosen = split_folders(where, folders, is_flat=is_flat, has_images=has_images, needs_train=whole)
     if chosen:
         listing.ignored += [name for name in folders if name not in chosen.values()]
+    elif whole:
+        _doubt_classes(where, folders, listing)
     for split, folder in [*chosen.items()]:
         if is_flat(folder):
             listing.remarks.append(f"{folder!r} holds no class folders: it is not used for {split}")
@@ -114,6 +116,23 @@ def _splits(root: str, folders: Sequence[str], listing: Listing) -> dict[str, st
             folder = f"{folder}/{inner[0]}"
         chosen[split] = folder
     return chosen
+
+
+def _doubt_classes(where: str, folders: Sequence[str], listing: Listing) -> None:
+    """Note class folders that hold nothing but the same folders, as splits do; refuse those named like splits."""
+    shared: set[str] | None = None
+    for folder in folders:
+        beside = Listing(listing.path, listing.root)
+        inner = {*_folders(listing.root, folder, beside)}
+        shared = inner if shared is None else shared & inner
+        if len(shared) < 2 or any(map(has_image_ending, beside.ignored)):
+            return
+    if shared and len(folders) > 1:
+        found = f"the same folders ({', '.join(map(shown_name, sorted(shared)[:SHOWN]))}) in each of its folders"
+        if any(word in folder.casefold() for folder in folders for word in ("train", "test", "valid")):
+            refuse(where, folders, f"has {found}")
+        named = ", ".join(shown_name(folder) for folder in folders[:SHOWN])
+        listing.remarks.append(f"it has {found}: {named} are taken for classes; splits are called train, val and test")
 
 
 def _same_split(folder: str, split: str) -> bool:

@@ -66,25 +66,30 @@ def split_folders(
         return {}
     group = evident[0]
     if len(evident) > 1:
-        _refuse(where, [folder for one in evident for found in one.values() for folder in found])
+        refuse(where, [folder for one in evident for found in one.values() for folder in found])
     for several in group.values():
         if len(several) > 1:
             raise ValueError(f"{where} has {_joined(several)}: accepted is one of them")
     chosen = {split: group[split][0] for split in WORDS if split in group}
     if "train" not in chosen and needs_train:
-        _refuse(where, [*chosen.values()], f"has a folder {next(iter(chosen.values()))!r} but none called 'train'")
+        refuse(where, [*chosen.values()], f"has a folder {next(iter(chosen.values()))!r} but none called 'train'")
     others = [folder for folder in folders if folder not in chosen.values()]
     if "train" in chosen and is_flat(chosen["train"]):
-        _refuse(where, [*chosen.values()], f"has no class folders in {chosen['train']!r}")
+        refuse(where, [*chosen.values()], f"has no class folders in {chosen['train']!r}")
     if len(chosen) == 1 and (beside := [folder for folder in others if has_images(folder)]):
         only = next(iter(chosen.values()))
-        _refuse(where, [only], f"has {_joined(beside)} beside {only!r}")
+        refuse(where, [only], f"has {_joined(beside)} beside {only!r}")
     if doubtful := [folder for folder in others if folder in named and named[folder][0] not in chosen]:
-        _refuse(where, doubtful, f"has {_joined(doubtful)} beside {_joined([*chosen.values()])}")
+        refuse(where, doubtful, f"has {_joined(doubtful)} beside {_joined([*chosen.values()])}")
     return chosen
 
 
-def _refuse(where: str, folders: Sequence[str], found: str | None = None) -> None:
+def refuse(where: str, folders: Sequence[str], found: str | None = None) -> None:
+    """Say that folders can be read in two ways, and how each is written.
+
+    Raises:
+        ValueError: always.
+    """
     names, one = _joined(folders), len(folders) == 1
     raise ValueError(
         f"{where} {found or f'has {names}'}: {names} may be {'a split or a class' if one else 'splits or classes'}. "
