@@ -74,6 +74,13 @@ def test_results_of_runs_and_searches_are_whole_at_every_width(printed, width):
         assert words in text
 
 
+@pytest.mark.parametrize("width", range(70, 130, 7))
+def test_several_columns_of_long_words_share_the_room(width, printed):
+    columns, row = [Column("x", 20), Column("y", 20), Column("verdict", 20)], ["A" * 41, "B" * 53, "C" * 167]
+    text = printed(width, lambda: show_table(layout.output(), "T", columns, [row]))
+    assert [text.count(letter) for letter in "ABC"] == [41, 53, 167]
+
+
 def test_columns_go_by_how_much_they_are_needed_before_a_table_becomes_paragraphs(printed):
     columns = [Column("name", 8), Column("figure"), Column("spare", spare=1), Column("sparest", spare=2)]
     rows = [["a name", "1.25", "2.5", "7"]]

@@ -98,7 +98,8 @@ def test_fewer_than_six_seeds_show_nothing_however_large_the_difference(n, tmp_p
     write_group(tmp_path / "s", range(900, 900 + n))
     (found,) = read_study([tmp_path]).comparisons
     assert found.verdict == "too few seeds"
-    assert found.words == f"ahead in all {n} seeds, +80.00 points; a verdict needs 6 seeds: add sweep.seeds=6"
+    many = "both" if n == 2 else f"all {n}"
+    assert found.words == f"ahead in {many} seeds, +80.00 points; a verdict needs 6 seeds: add sweep.seeds=6"
 
 
 def test_too_few_seeds_say_what_they_have_seen(tmp_path):
@@ -112,8 +113,8 @@ def test_too_few_seeds_say_what_they_have_seen(tmp_path):
         "ahead in all 3 seeds, +2.00 points [1.50, 2.50]; a verdict needs 7 seeds with 3 comparisons: add sweep.seeds=7"
     )
     assert first.low == pytest.approx(0.02 - stats.t.ppf(0.975, 2) * 0.002 / 3**0.5)
-    assert second.words.startswith("ahead in 1 of 3 seeds, +0.43 points [")
-    assert third.words.startswith("behind in 2 of 3 seeds, -1.57 points [")
+    assert second.words.startswith("ahead on average, in 1 of 3 seeds, +0.43 points [")
+    assert third.words.startswith("behind on average, in 2 of 3 seeds, -1.57 points [")
     assert {c.verdict for c in study.comparisons} == {"too few seeds"}
     assert "14.6 %" in note(study, "Fix the number of seeds before you look")
 
@@ -292,7 +293,7 @@ def test_runs_of_several_people_count_apart_by_name_or_tag(tmp_path):
     assert study.comparisons[0].a == "name=anna"
     assert note(study, "seed 1").endswith("Their tags differ (a, b, none): --by tag makes separate groups of them.")
     study = read_study([tmp_path], by="tag")
-    assert labels(study) == ["tag=a, b", "tag="]
+    assert labels(study) == ["tag=a, b", "tag=unset"]
     rows = run_rows(study)
     assert [(row["name"], row["tags"]) for row in rows[::2]] == [("anna", "a, b"), ("ben", "a, b"), ("ben", "")]
     with pytest.raises(ValueError, match="--by student: accepted are name and tag"):
@@ -535,3 +536,11 @@ def test_runs_that_found_other_data_under_one_name_are_named(tmp_path):
     assert "aaaaaaaaaaaa: run0, run1; bbbbbbbbbbbb: run2" in found
     results.write_json(run.path / "summary.json", run.summary() | {"train_set_sha256": "a" * 64})
     assert not [text for text in read_study([tmp_path]).notes if "different data" in text]
+
+
+def test_seeds_added_to_a_sweep_by_single_runs_are_told(tmp_path):
+    for seed in range(6):
+        write_run(tmp_path / ("sweep" if seed < 4 else "later") / str(seed), seed, 900 + seed)
+    (tmp_path / "sweep/sweep.yaml").write_text("axes: []\n")
+    assert "come from a sweep and single runs. Adding" in note(read_study([tmp_path]), "come from")
+    assert not any("come from" in text for text in read_study([tmp_path / "sweep"]).notes)

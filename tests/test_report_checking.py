@@ -67,7 +67,7 @@ def test_an_edited_figure_is_not_believed(figures, source, runs):
     study = read_study([runs])
     (key,) = figures
     assert [run.state for run in study.runs] == ["finished", "damaged"]
-    said = f"contradicts {source}, by which {key.replace('__', '/')} is "
+    said = f"contradicts {source}, according to which {key.replace('__', '/')} is "
     assert any(said in text for text in study.notes), study.notes
     assert "0.9987" not in str(run_rows(study)), "the figure that is not believed stands nowhere"
 
@@ -90,13 +90,13 @@ def test_no_figure_of_one_run_costs_the_others(key, value, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("3,0.9", "3,1e308", "train/accuracy=1e+308 cannot be"),
-        ("3,0.9", "3,-1e308", "cannot be"),
-        ("3,0.9", "3,1.5", "cannot be"),
-        ("3,0.9", "3,high", "train/accuracy='high' cannot be"),
+        ("3,0.9", "3,1e308", "train/accuracy=1e+308 is impossible"),
+        ("3,0.9", "3,-1e308", "is impossible"),
+        ("3,0.9", "3,1.5", "is impossible"),
+        ("3,0.9", "3,high", "train/accuracy='high' is impossible"),
         ("3,0.9", "2,0.9", "do not follow one after the other"),
         ("3,0.9", "3000000000000000000000,0.9", "do not follow one after the other"),
-        ("3,0.9\n", "", "contradicts metrics.csv, by which epochs is 2"),
+        ("3,0.9\n", "", "contradicts metrics.csv, according to which epochs is 2"),
         ("epoch,", "era,", "do not follow one after the other"),
     ],
 )
@@ -160,7 +160,7 @@ def test_a_reconstruction_is_checked_by_its_losses(tmp_path):
         change(run.path / "summary.json", test__loss=loss)
     study = read_study([tmp_path])
     assert [run.state for run in study.runs] == ["finished", "damaged"]
-    assert "contradicts reconstruction.npz, by which test/loss is 0.25" in study.runs[1].message
+    assert "contradicts reconstruction.npz, according to which test/loss is 0.25" in study.runs[1].message
 
 
 GONE = ("test/accuracy", "test/f1_macro", "test_set_sha256", "test/loss", "test_images", "test_labels_sha256")
@@ -193,9 +193,29 @@ def test_what_a_missing_file_would_tell_is_said_not_to_be_checked(runs):
     (runs / "1/metrics.csv").unlink()
     for number in range(2):
         (runs / str(number) / "checkpoints/best.safetensors").unlink()
+    (runs / "1/checkpoints/best.safetensors").write_bytes(b"x")
     notes = read_study([runs]).notes
+    assert "1: the parameters are not checked (checkpoints/best.safetensors is damaged)." in notes
     assert "1: the epochs and times are not checked (metrics.csv is missing)." in notes
-    assert "0, 1: the parameters are not checked (checkpoints/best.safetensors is missing)." in notes
+    assert "0: the parameters are not checked (checkpoints/best.safetensors is missing)." in notes
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"num_classes": np.arange(3)}, "alone"),
+        ({"num_classes": np.array(10**12), "top_classes": np.zeros((1000, 4), int)}, "from 4 to 10,000,000"),
+        ({"probabilities": np.full((1000, 4), np.nan, np.float32)}, "according to which test/loss is None"),
+    ],
+    ids=["number", "memory", "nan"],
+)
+def test_odd_arrays_cost_their_run_alone(arrays, words, tmp_path):
+    for seed in range(2):
+        run = write_run(tmp_path / f"runs/{seed}", seed, 900)
+    results.write_npz(run.path / "predictions.npz", **results.read_npz(run.path / "predictions.npz") | arrays)
+    study = read_study([tmp_path])
+    assert study.runs[0].state == "finished"
+    assert words in study.runs[1].message + "".join(study.runs[1].unchecked)
 
 
 @pytest.mark.parametrize(

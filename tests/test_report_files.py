@@ -130,7 +130,7 @@ def test_the_words_that_occur_are_explained_and_no_others(sweep, tmp_path):
     for word in ("sign-flip test", "Holm’s correction", "McNemar’s test", "MACs", "field", "p"):
         assert f"- **{word}**: " in said, word
     assert "nats" not in text
-    assert "<dt>sign-flip test</dt><dd>Were two groups equal" in html
+    assert "<dt>sign-flip test</dt><dd>If two groups were equal" in html
     assert [word for word, _ in explained("training loss, nats")] == ["nats"]
     assert "<dt>Hedges’ g</dt>" not in html
     assert "d_z" not in text, "nothing varies"
@@ -168,6 +168,21 @@ def test_a_report_replaces_none_but_an_earlier_one_of_the_same_runs(sweep, tmp_p
         assert f"report/{name}" in capsys.readouterr().err
         assert (tmp_path / "report" / name).read_text() == "mine"
         (tmp_path / "report" / name).write_bytes(second[name])
+
+
+def test_the_only_report_of_runs_that_are_gone_is_not_replaced_by_one_of_others(tmp_path):
+    for number in range(2):
+        write_run(tmp_path / f"old/{number}", number, 900)
+    write_report([tmp_path / "old"], tmp_path / "out")
+    (tmp_path / "old").rename(tmp_path / "moved")
+    write_report([tmp_path / "moved"], tmp_path / "out")
+    shutil.rmtree(tmp_path / "moved")
+    for number in range(2):
+        write_run(tmp_path / f"new/{number}", number + 1, 950)
+    before = contents(tmp_path / "out")
+    with pytest.raises(ValueError, match="holds a report of other runs"):
+        write_report([tmp_path / "new"], tmp_path / "out")
+    assert contents(tmp_path / "out") == before
 
 
 def test_the_files_of_a_report_are_all_new_or_all_old(sweep, tmp_path, monkeypatch):

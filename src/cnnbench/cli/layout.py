@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rich import box
 from rich.cells import cell_len
@@ -46,17 +47,19 @@ def laid_out(
     """
     for most in sorted({column.spare for column in columns}, reverse=True):
         kept = [place for place, column in enumerate(columns) if column.spare <= most]
-        widths = [_width(columns[place], [row[place] for row in rows]) for place in kept]
-        if sum(widths) + (3 if lines else 1) * len(kept) + 1 > console.width:
+        widths, longest = zip(*(_widths(columns[place], [row[place] for row in rows]) for place in kept), strict=True)
+        room = console.width - sum(widths) - (3 if lines else 1) * len(kept) - 1
+        if room < 0:
             continue
+        growing = sum(full > width for full, width in zip(longest, widths, strict=True))
         look = box.HEAVY_HEAD if lines else box.SIMPLE
         table = Table(title=for_table(title), title_justify="left", box=look, padding=(0, 1) if lines else (0, 1, 0, 0))
-        for place, width in zip(kept, widths, strict=True):
-            column = columns[place]
-            words = column.words is not None
-            table.add_column(
-                for_table(column.name), justify="left" if words else "right", overflow="fold", min_width=width
-            )
+        for place, width, full in zip(kept, widths, longest, strict=True):
+            column, more = columns[place], min(full - width, room // max(growing, 1))
+            justify: Literal["left", "right"] = "right" if column.words is None else "left"
+            # Rich shares out the room itself, but by more than there is where columns have a least width.
+            table.add_column(for_table(column.name), justify=justify, overflow="fold", width=width + more)
+            room, growing = room - more, growing - (full > width)
         table.min_width = min(cell_len(printable(title)), console.width)
         for row in rows:
             table.add_row(*(for_table(row[place]) for place in kept))
@@ -86,8 +89,9 @@ def show_text(console: Console, text: str, *, indent: int = 0) -> None:
     console.print(Padding(Text(printable(text), overflow="fold"), (0, 0, 0, indent), expand=False))
 
 
-def _width(column: Column, cells: Sequence[str]) -> int:
-    """The least width in which nothing is cut; a heading breaks at its blanks."""
+def _widths(column: Column, cells: Sequence[str]) -> tuple[int, int]:
+    """The least width in which nothing is cut, a heading broken at its blanks, and that in which nothing is broken."""
     heading = max(map(cell_len, column.name.split()), default=0)
     longest = max([heading, *(cell_len(printable(cell)) for cell in cells)])
-    return longest if column.words is None else min(longest, max(column.words, heading))
+    least = longest if column.words is None else min(longest, max(column.words, heading))
+    return least, max(longest, cell_len(column.name))

@@ -184,7 +184,7 @@ def curve_chart(name: str, metric: str, unit: str, curves: Sequence[Curve], *, f
     ]
     summary = "After the last epoch: " + "; ".join(f"{row[0]}, {row[1]}: {row[3]} {unit}" for row in rows)
     note = "Lines: mean over the seeds; bands: from the lowest seed to the highest" + (
-        f", of {splits[0]} alone." if len(splits) > 1 else "."
+        f", for {splits[0]} only." if len(splits) > 1 else "."
     )
     header = ("group", "split", "last epoch", f"mean ({unit})", "seeds", "n")
     return chart(figure, name, metric.capitalize(), summary, note, header, rows, tips)

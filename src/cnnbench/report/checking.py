@@ -59,13 +59,13 @@ def checked(summary: dict[str, Any], path: Path) -> dict[str, Any]:
         if key in COUNTS and (not isinstance(value, int) or not 0 <= value <= MOST):
             raise ValueError(f"{path} is damaged: {key}={value!r} is not a whole number from 0 to {MOST:.0e}")
         if not 0 <= value <= (LARGEST_FLOAT if key == "test/loss" else MOST):
-            raise ValueError(f"{path} is damaged: {key}={value!r} cannot be")
+            raise ValueError(f"{path} is damaged: {key}={value!r} is impossible")
     shares = [key for key in ("test/accuracy", "test/f1_macro") if key in summary]
     for key in shares:
         if not is_number(summary[key]) or not 0 <= summary[key] <= 1:
             raise ValueError(f"{path} is damaged: {key}={summary[key]!r} is not a share from 0 to 1")
     if len(shares) == 1:
-        raise ValueError(f"{path} is damaged: it has {shares[0]} alone, accuracy and F1 come together")
+        raise ValueError(f"{path} is damaged: it has {shares[0]} alone; accuracy and F1 belong together")
     if not isinstance(summary.get("test_labels_sha256"), str):
         raise ValueError(f"{path} is damaged: test_labels_sha256 is missing")
     return summary
@@ -90,7 +90,7 @@ def check_figures(folder: RunFolder, config: Mapping[str, Any], summary: dict[st
     elif (path / "reconstruction.npz").is_file():
         losses = results.read_npz(path / "reconstruction.npz").get("losses", np.zeros(0))
         if losses.shape != (summary.get("test_images", len(losses)),) or losses.dtype.kind != "f":
-            raise ValueError(f"{path / 'reconstruction.npz'} is damaged: it has not a loss for each test image")
+            raise ValueError(f"{path / 'reconstruction.npz'} is damaged: it lacks a loss for each test image")
         _compare_loss(path, summary, losses.astype(np.float64), "reconstruction.npz")
     _check_data(path, summary)
     unchecked += _check_epochs(folder, config, summary)
@@ -99,7 +99,7 @@ def check_figures(folder: RunFolder, config: Mapping[str, Any], summary: dict[st
 
 def _contradiction(path: Path, key: str, found: Any, source: str) -> None:
     # The figure that is not believed stands nowhere in a report, not even here.
-    raise ValueError(f"{path / 'summary.json'} contradicts {source}, by which {key} is {found!r}")
+    raise ValueError(f"{path / 'summary.json'} contradicts {source}, according to which {key} is {found!r}")
 
 
 def _check_classes(path: Path, summary: dict[str, Any]) -> list[str]:
@@ -142,7 +142,7 @@ def _check_confusion(path: Path, confusion: Any) -> Sequence[str] | None:
         return None
     names, written = results.read_confusion(path)
     if written.shape != confusion.shape or (written != confusion).sum():
-        raise ValueError(f"{path / 'confusion_matrix.csv'} has other counts than predictions.npz")
+        raise ValueError(f"{path / 'confusion_matrix.csv'} has other counts than predictions.npz gives")
     return names
 
 
@@ -154,17 +154,21 @@ def _check_per_class(path: Path, confusion: Any, names: Sequence[str] | None) ->
     try:
         written = np.array([[float(row[key]) for key in SCORES] for row in rows]).reshape(len(rows), len(SCORES))
     except (KeyError, ValueError):
-        raise ValueError(f"{file} is damaged: it has not the scores of each class") from None
+        raise ValueError(f"{file} is damaged: it lacks the scores of each class") from None
     followed = np.array([[row[key] for key in SCORES] for row in expected], dtype=float)
     if [row.get("class") for row in rows] != [*names] or not np.allclose(written, followed, rtol=0, atol=EXACT):
-        raise ValueError(f"{file} has other classes or scores than follow from the predictions")
+        raise ValueError(f"{file} has classes or scores that do not follow from the predictions")
 
 
 def _check_probabilities(path: Path, summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Whether the loss and the predictions follow from the probabilities."""
     probabilities, images = arrays["probabilities"], np.arange(len(arrays["labels"]))
-    if not len(images) or not np.isfinite(probabilities).all():
-        return  # of a network that gives no numbers
+    if not len(images):
+        return
+    if not np.isfinite(probabilities).all():  # of a network that gives no numbers
+        if summary.get("test/loss") is not None:
+            _contradiction(path, "test/loss", None, "predictions.npz")
+        return
     top = arrays.get("top_classes")
     if top is None:
         said = probabilities[images, arrays["predictions"]]
@@ -218,7 +222,7 @@ def _check_epochs(folder: RunFolder, config: Mapping[str, Any], summary: Mapping
             if value is None or (isinstance(value, float) and not math.isfinite(value)):
                 continue  # a loss may have been infinite
             if not is_number(value) or abs(value) > LARGEST_FLOAT or (share and not 0 <= value <= 1):
-                raise ValueError(f"{file} is damaged: {key}={value!r} cannot be")
+                raise ValueError(f"{file} is damaged: {key}={value!r} is impossible")
     if [row.get("epoch") for row in rows] != [*range(1, len(rows) + 1)]:
         raise ValueError(f"{file} is damaged: its epochs do not follow one after the other")
     if summary.get("epochs", len(rows)) != len(rows):
@@ -270,7 +274,9 @@ def _check_parameters(path: Path, summary: Mapping[str, Any]) -> list[str]:
         shapes = {name: one["shape"] for name, one in header.items() if name.startswith("model.")}
         found = sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(UNTRAINED))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error):
-        return []  # `evaluate` and `predict` say what is wrong with weights
-    if shapes and summary["parameters"] != found:
+        shapes, found = {}, 0  # `evaluate` and `predict` say what is wrong with weights
+    if not shapes:
+        return ["the parameters are not checked (checkpoints/best.safetensors is damaged)"]
+    if summary["parameters"] != found:
         _contradiction(path, "parameters", found, "the weights")
     return []

@@ -68,7 +68,7 @@ def confusion_chart(name: str, title: str, confusion: np.ndarray, classes: Seque
         f"; most often, {rows[0][0]} is taken for {rows[0][1]}, {rows[0][2]} times" if rows else ""
     )
     figure = _matrix(shares, names, (0,), 1.0, 0.005, lambda share: percent(share, 0, sign=""))
-    note = f"In % of the true class; {right:,} of {total:,} correct. The table has the commonest mistakes."
+    note = f"In % of the true class; {right:,} of {total:,} correct. The table lists the most frequent mistakes."
     if len(chosen) < len(classes):
         note += f" Shown are the {len(chosen)} of {len(classes)} classes with the most mistakes."
     header = ("true", "predicted", "images", "of the true class")

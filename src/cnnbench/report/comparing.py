@@ -14,8 +14,8 @@ PAIRED, WELCH = "paired", "welch"
 BETTER, WORSE, NOT_SHOWN, NO_TEST = "better", "worse", "no difference shown", "no test"
 TOO_FEW = "too few seeds"
 FIXED_BEFOREHAND = (
-    "Fix the number of seeds before you look at any result: whoever adds seeds one by one until a verdict appears, "
-    "from six up to sixteen, finds a false one between equal groups in 14.6 % of cases instead of 5 %."
+    "Fix the number of seeds before you look at any result. Adding seeds one by one until a verdict appears, from six "
+    "up to sixteen, gives a false verdict between equal groups in 14.6 % of cases instead of 5 %."
 )
 
 
@@ -186,7 +186,8 @@ def _seen_so_far(comparison: Comparison, family: int) -> str:
     else:
         behind = n - comparison.ahead - comparison.level
         count = {"ahead": comparison.ahead, "behind": behind, "level": comparison.level}[side]
-        seen = f"{side} in {f'all {n}' if count == n else f'{count} of {n}'} seeds, {points}"
+        often = f"{side} in {'both' if n == 2 else f'all {n}'} seeds"
+        seen = f"{often if count == n else f'{side} on average, in {count} of {n} seeds'}, {points}"
     many = f" with {family} comparisons" if family > 1 else ""
     each = " of each" if comparison.kind == WELCH else ""
     needed = comparison.seeds_needed

@@ -80,7 +80,7 @@ def cost_chart(name: str, cost: str, points: Sequence[Point]) -> Chart:
     figure, tips = _draw(cost, points, front)
     words = "; ".join(f"{point.label}: {point.cost:,.0f} {cost}, {as_percent(point.mean)}" for point in front)
     note = (
-        f"Orange diamonds and the dotted line: the Pareto front, the groups that none equals with as few {cost}. "
+        f"Orange diamonds and the dotted line: the Pareto front, the groups that no other matches with as few {cost}. "
         "Bars: 95 % interval of the mean; small dots: each seed; the ring: the baseline."
     )
     if any(_ends_cut(point, _accuracy_limits(points)) for point in points):

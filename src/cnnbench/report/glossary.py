@@ -4,61 +4,66 @@ import re
 
 # Each word by what it looks like in a text.
 WORDS = {
-    "95 % interval": (r"95 %", "A range computed so that it holds the true mean in 95 of 100 such studies."),
+    "95 % interval": (r"95 %", "A range computed so that it contains the true mean in 95 of 100 such studies."),
     "baseline": (r"\bbaseline\b", "The group that the others are compared with."),
     "Cohen’s d_z": (
         r"d_z",
-        "The mean of the differences over the seeds, divided by their standard deviation: how large it is compared "
-        "with its own scatter.",
+        "The mean difference over the seeds, divided by the standard deviation of those differences: how large the "
+        "difference is relative to its scatter.",
     ),
     "F1 macro": (
         r"\bF1\b",
-        "The mean of F1 over the classes. F1 is high only where most images of a class are recognised and most images "
-        "given its name do belong to it.",
+        "The mean of F1 over the classes. F1 is high only if most images of a class are found and most images that "
+        "are predicted as this class belong to it.",
     ),
     "field": (
         r"\bfield\b",
-        "The receptive field: how wide, in pixels, the part of an image is that one value of the last feature map "
+        "The receptive field: the width, in pixels, of the part of an image that one value of the last feature map "
         "depends on.",
     ),
-    "Hedges’ g": (r"Hedges", "The difference of two means, divided by the spread within the two groups."),
+    "Hedges’ g": (
+        r"Hedges",
+        "The difference of two means, divided by the pooled standard deviation of the groups and corrected for small "
+        "samples.",
+    ),
     "Holm’s correction": (
         r"\bHolm\b",
-        "It raises the p-values where several comparisons are made, so that the chance of any false verdict among "
+        "It raises the p-values where several comparisons are made, so that the chance of even one false verdict among "
         "them stays below 5 %.",
     ),
     "MACs": (
         r"\bMACs\b",
-        "The multiplications, each with an addition, that a network performs for one image: its cost.",
+        "Multiply–accumulate operations, one multiplication and one addition each, that a network performs for one "
+        "image: its computational cost.",
     ),
     "McNemar’s test": (
         r"\bMcNemar\b",
-        "It takes the images that only one of two networks gets right, and tests whether tossing a coin could have "
-        "shared them out like this.",
+        "It tests whether the images that only one of two networks gets right are split between them as evenly as coin "
+        "tosses would be.",
     ),
     "nats": (
         r"\bnats\b",
-        "The unit of the loss, −ln of the probability that the true class is given: 0 is perfect, and guessing among "
-        "ten classes has ln 10 = 2.30.",
+        "The unit of the loss, which is −ln of the probability given to the true class: 0 is perfect, and guessing "
+        "among ten classes gives ln 10 = 2.30.",
     ),
     "p": (
         r"\bp(-value|,| [=<&]| is)",
-        "How often chance alone would give a difference at least this large if the groups were equal.",
+        "The probability of a difference at least this large by chance alone, if there were no real difference.",
     ),
     "paired t-test": (
         r"\bpaired t",
-        "It answers the same question as the sign-flip test, but assumes differences that are normally distributed.",
+        "It asks the same question as the sign-flip test, but assumes that the differences are normally distributed.",
     ),
-    "Pareto front": (r"\bPareto\b", "The groups for which no other is both more accurate and cheaper."),
+    "Pareto front": (r"\bPareto\b", "The groups for which no other group is both more accurate and cheaper."),
     "sign-flip test": (
         r"\bsign-flip\b",
-        "If two groups were equal, the difference of each seed could just as well have the other sign. Of all choices "
-        "of signs, the test counts those whose mean is at least as far from 0.",
+        "If two groups were equal, the difference of each seed could just as well have the opposite sign: p is the "
+        "share of all choices of signs whose mean is at least as far from 0 as the one observed.",
     ),
-    "standard deviation": (r"\bstandard deviation\b", "How far single seeds lie from their mean, typically."),
+    "standard deviation": (r"\bstandard deviation\b", "How far single seeds typically lie from their mean."),
     "Welch’s t-test": (
         r"\bWelch\b",
-        "It compares the means of two groups whose runs are not pairs, and whose spreads may differ.",
+        "It compares the means of two groups whose runs are not paired and whose spreads may differ.",
     ),
 }
 

@@ -106,7 +106,9 @@ def group_runs(
     members: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in runs:
         if run.state != DAMAGED:
-            run.settings = flat(run.config) | ({} if by is None else {by: run.label if by == "name" else run.tags})
+            run.settings = flat(run.config) | (
+                {} if by is None else {by: (run.label if by == "name" else run.tags) or None}
+            )
             members[_identity(run.settings)].append(run)
     settings = [several[0].settings for several in members.values()]
     differing = _differing(settings)

@@ -144,6 +144,6 @@ def _mcnemar(study: Study, sides: Sequence[Side]) -> str:
             p = p if p.startswith("<") else f"= {p}"
             return (
                 f"On {test.only_a:,} images only {a} is right, on {test.only_b:,} only {b}: {said} (McNemar’s exact "
-                f"test, p {p} after Holm). This is about these two networks, and says nothing of the groups."
+                f"test, p {p} after Holm). This is about these two networks, and says nothing about the groups."
             )
     return ""

@@ -192,7 +192,7 @@ def _read(path: Path, name: str) -> Run:
                 run.unchecked = check_figures(folder, run.config, run.summary)
             else:
                 run.state = UNTESTED
-    except (ValueError, OSError, RecursionError, MemoryError, ArithmeticError) as error:
+    except (ValueError, OSError, RecursionError, MemoryError, ArithmeticError, TypeError, LookupError) as error:
         # A folder that vanished, or a file that is missing or holds something else: one run less, not a report less.
         run.state, run.message = DAMAGED, " ".join(str(error).split()) or type(error).__name__
         run.summary = {}

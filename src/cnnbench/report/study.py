@@ -34,6 +34,7 @@ from cnnbench.results import FINISHED
 __all__ = ["LOOKING_AGAIN", "Comparison", "Group", "McNemar", "Run", "Study", "read_study"]
 
 APART = ("name", "tag")  # what groups may be told apart by besides their settings
+LONGEST_MESSAGE = 1000  # characters of what a run said
 MOST_SETS = 6  # test sets that a message names
 LOOKING_AGAIN = (
     "Adding seeds until there is a verdict makes about 15 % of equal networks look different, not 5 %: decide how many "
@@ -124,11 +125,13 @@ def read_study(
 
 
 def _looked_at_again(groups: Sequence[Group]) -> list[str]:
-    """A sentence where the seeds of a group come from several sweeps, of which the first may have been looked at."""
+    """A sentence where a group has other seeds than those of one sweep, which may have been looked at before."""
     for group in groups:
-        sweeps = {run.path.parent for run in group.runs if (run.path.parent / SWEEP).is_file()}
-        if len(sweeps) > 1:
-            return [f"The seeds of {group.label} come from {len(sweeps)} sweeps. {LOOKING_AGAIN}."]
+        folders = {run.path.parent for run in group.runs}
+        sweeps = [folder for folder in folders if (folder / SWEEP).is_file()]
+        if sweeps and len(folders) > 1:
+            more = "a sweep and single runs" if len(sweeps) == 1 else f"{len(sweeps)} sweeps"
+            return [f"The seeds of {group.label} come from {more}. {LOOKING_AGAIN}."]
     return []
 
 
@@ -204,10 +207,10 @@ def _departures(run: Run, protocol: object) -> str:
 def _states(runs: Sequence[Run]) -> list[str]:
     """A sentence for each state but finished, with the first runs in it."""
     words = {
-        "running": "still running, or stopped without a word, and not counted",
+        "running": "still running, or ended abruptly, and not counted",
         "failed": "failed, and not counted",
         "interrupted": "interrupted, and not counted (`cnnbench train resume=RUN` goes on)",
-        "untested": "trials of a search, which the validation split alone has measured, and not counted",
+        "untested": "trials of a search, measured on the validation split alone, and not counted",
         "pruned": "trials of a search that were stopped early, and not counted",
         "damaged": "damaged, and not counted",
     }
@@ -218,7 +221,7 @@ def _states(runs: Sequence[Run]) -> list[str]:
     notes = []
     for state, several in by_state.items():
         said = words.get(state, f"in the state {state!r}, and not counted")
-        why = "; ".join(f"{run.name}: {run.message}" for run in several[:3] if run.message)
+        why = "; ".join(f"{run.name}: {run.message[:LONGEST_MESSAGE]}" for run in several[:3] if run.message)
         notes.append(f"{len(several)} of {len(runs)} runs {said}: {names_of(several)}.{f' {why}.' if why else ''}")
     return notes
 
@@ -251,8 +254,8 @@ def _other_data(groups: Sequence[Group]) -> list[str]:
         labels = dict.fromkeys(run.group for several in sets.values() for run in several)
         several = "; ".join(f"{hashed[:12]}: {names_of(runs)}" for hashed, runs in list(sets.items())[:MOST_SETS])
         notes.append(
-            f"{', '.join([*labels][:8])}: trained on different data under one name, so that a difference may come from "
-            f"them. Training images by SHA-256: {several}."
+            f"{', '.join([*labels][:8])}: trained on different data under one name, so a difference may come from the "
+            f"data. Training images by SHA-256: {several}."
         )
     return notes
 

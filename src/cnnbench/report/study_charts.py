@@ -78,7 +78,7 @@ def cost_charts(study: Study) -> tuple[list[Chart], str]:
         fronts = {"parameters and by MACs": fronts["MACs"]}
     said = [f"By {name}, the Pareto front is: {front}." for name, front in fronts.items()]
     if fronts:
-        said.append("It is one of means: whether two groups on it differ, only their comparison says.")
+        said.append("The front is one of means: only the comparison of two groups says whether they differ.")
     if alike:
         whose = "The only group has" if len(measured(study)) == 1 else "All groups have"
         said.append(f"{whose} {' and '.join(alike.values())}, so there is no cost to weigh accuracy against.")

@@ -19,17 +19,18 @@ NAMES = ("group", "against", "network", "of", "of the other")
 RULES = (
     "± is the standard deviation over seeds, [ ] the 95 % interval of the mean (Student's t). Differences are in "
     "percentage points of test accuracy; their intervals are not corrected for the number of comparisons.",
-    "Groups that share two seeds or more are compared seed by seed. There the exact sign-flip test decides, because it "
-    "assumes no shape of the differences, which few seeds could not show; the paired t-test stands beside it. Groups "
-    "that do not are compared by Welch's t-test, which decides with as many seeds of each as pairs would need.",
+    "Groups that share two seeds or more are compared seed by seed. The exact sign-flip test decides, because it "
+    "assumes nothing about the distribution of the differences, which a few seeds could not reveal; the paired t-test "
+    "is shown beside it. Other groups are compared by Welch's t-test, which gives a verdict only with as many seeds in "
+    "each group as pairs would need.",
     "Better and worse need p < 0.05 after Holm's correction over the comparisons above. No difference shown does not "
     "mean that there is none. With too few seeds for a verdict, the table says what they show and how many are needed. "
     f"{FIXED_BEFOREHAND}",
 )
 ABOUT_MCNEMAR = (
-    "Another question than which group is better: do two trained networks, one of each group, differ on these very "
-    "test images? The exact McNemar test answers it, corrected by Holm's method over this table. It says nothing of "
-    "how either would do with another seed, and so nothing of the groups."
+    "This is a different question from which group is better: do two trained networks, one from each group, differ on "
+    "these particular test images? The exact McNemar test answers it, with Holm's correction over this table. It says "
+    "nothing about how either network would do with another seed, and so nothing about the groups."
 )
 
 

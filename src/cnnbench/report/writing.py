@@ -53,7 +53,7 @@ def write_report(
         baseline, target, strict, by: as in `read_study`.
 
     Raises:
-        InTheWay: `out` holds a report of other runs, or a file that is none of a report's but has its name.
+        InTheWay: `out` holds a report of other runs, or a file of such a name that is not a report's.
         ValueError: as `read_study`, before anything is written.
         OSError: the files cannot be written.
     """
@@ -108,14 +108,17 @@ def _earlier(out: Path, runs: Sequence[Run]) -> list[str]:
         strange = [name for name in found if not _is_ours(out / name)]
         rows = results.read_csv(out / "results.csv") if "results.csv" in found and not strange else []
     except (ValueError, OSError) as error:
-        raise InTheWay(f"{error}: it is no file of a report, {way_out}") from None
+        raise InTheWay(f"{error}: it is not a file of a report, {way_out}") from None
     if strange:
-        raise InTheWay(f"{shown_name(out / strange[0])} is no file of a report, {way_out}")
+        raise InTheWay(f"{shown_name(out / strange[0])} is not a file of a report, {way_out}")
     now, names = {run.path for run in runs}, {run.path.name for run in runs}
-    before = [Path(row["folder"]) for row in rows if row.get("folder")]
-    # A run that is no more where it was may have been moved together with its sweep, and one that is may be its copy's.
+    before = {Path(row["folder"]): row.get("train_seconds", "") for row in rows if row.get("folder")}
+    # A run that is no more where it was may have been moved together with its sweep, which its time tells; and one that
+    # is may be its copy's.
     own = all(path.parent == out.resolve() for path in now)
-    others = [path for path in before if path not in now and ((path.exists() and not own) or path.name not in names)]
+    same = {(run.path.name, took) for run in runs for took in ("", str(run.summary.get("train_seconds", "")))}
+    moved = {path for path, took in before.items() if not path.exists() and (path.name, took) in same}
+    others = [path for path in before if path not in now | moved and not (own and path.name in names)]
     if others:
         raise InTheWay(f"{shown_name(out)} holds a report of other runs, such as {shown_name(others[0])}, {way_out}")
     inside = all(path.is_relative_to(out.resolve()) for path in now)
