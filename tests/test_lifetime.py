@@ -17,6 +17,7 @@ from cnnbench import results
 from cnnbench.cli.compose import single
 from cnnbench.cli.messages import show_messages
 from cnnbench.cli.train import train
+from cnnbench.data.memory import data_of_a_run, refuse_beyond_memory
 from cnnbench.evaluation import evaluate_run
 from cnnbench.job import run_job
 from cnnbench.lifetime import CannotGoOn
@@ -220,6 +221,24 @@ def test_a_run_that_asks_for_more_memory_than_there_is_is_refused_before_it_take
     with pytest.raises(CannotGoOn, match=r"trainer.batch_size=1000000 with image_size=32 takes"):
         train([f"resume={large}", "trainer.epochs=2"], multirun=False)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 300_000, "kilobytes"
+
+
+def test_the_data_that_a_run_asks_for_have_a_limit_that_their_owner_can_raise(tmp_path, monkeypatch):
+    monkeypatch.setattr("cnnbench.data.memory.total_memory", lambda: 2**36)
+    monkeypatch.setenv("CNNBENCH_MEMORY", "500KB")
+    run_job(single(["data=waves", "data.length=64", "data.samples=60", "model=mlp", "trainer.epochs=1"]), tmp_path, [])
+    assert evaluate_run(tmp_path)[1]["images"] == 10
+    many = changed(tmp_path, tmp_path.with_name("many"), data__samples=10**6, data__length=256)
+    for most, said in (("", "4.0"), ("3GB", "3.0")):
+        monkeypatch.setenv("CNNBENCH_MEMORY", most)
+        said = f"data.samples=1000000 with data.length=256 takes 4.1 GB or more: .* CNNBENCH_MEMORY=SIZE .* {said} GB"
+        with pytest.raises(ValueError, match=said):
+            evaluate_run(many)
+        with pytest.raises(CannotGoOn, match=said):
+            train([f"resume={many}", "trainer.epochs=2"], multirun=False)
+    with data_of_a_run():
+        monkeypatch.setenv("CNNBENCH_MEMORY", "5GB")
+        refuse_beyond_memory(4.1e9, "data.samples")
 
 
 def test_a_strangers_limit_of_memory_counts_only_below_ones_own(finished, tmp_path):

@@ -17,6 +17,7 @@ from cnnbench import registry, results
 from cnnbench.config import Config
 from cnnbench.data import Dataset, DatasetInfo, Split, data_shape
 from cnnbench.data.contents import digest
+from cnnbench.data.memory import data_of_a_run
 from cnnbench.parts import batches_of, data_settings, load_dataset
 from cnnbench.record import draw_in_turn, record_evaluation
 from cnnbench.run_data import NOT_ITS_DATA, Known, difference, read_data, seen, still_there
@@ -72,10 +73,7 @@ def evaluate_run(
     config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size
     _check_shape(config, info)
     known = read_data(trained.folder.path)
-    if is_other:
-        dataset, chosen, notes = _other(config, split, known, info)
-    else:
-        dataset, chosen, notes = _own(config, split, known, info)
+    dataset, chosen, notes = (_other if is_other else _own)(config, split, known, info)
     if split not in known or not known[split].is_same(dataset.info, chosen):
         notes += _absent(info, chosen)
     notes += _skipped(dataset)
@@ -122,10 +120,10 @@ def _f1_of_those_present(confusion: np.ndarray) -> float:
     return float((2 * confusion.diagonal()[present] / (true + predicted)[present]).mean())
 
 
+@data_of_a_run()
 def _own(config: Config, split: str, known: Mapping[str, Known], info: DatasetInfo) -> Found:
     """A split of the run's own data: what of it is as it was."""
-    classes, kept = list(info.class_names), split in known and known[split].hashes is not None
-    chosen = None
+    classes, kept, chosen = list(info.class_names), split in known and known[split].hashes is not None, None
     try:
         dataset = load_dataset(config, classes=classes)
         said = difference(known, dataset)

@@ -1,6 +1,7 @@
 """What a config asks for, built and checked: data, model, optimizer, schedule, batches."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 from cnnbench.analysis import Summary, summarize
 from cnnbench.config import AugmentConfig, Config
 from cnnbench.data import Augmentation, Batches, Dataset, DatasetInfo, Split, load_source, prepare
-from cnnbench.data.memory import refuse_beyond_memory
+from cnnbench.data.memory import data_of_a_run, refuse_beyond_memory
 from cnnbench.models import build_model, output_shape
 from cnnbench.processors import most_threads
 from cnnbench.trackers import check_trackers
@@ -39,7 +40,8 @@ def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True,
     Args:
         shapes_only: allocate no weights; enough to find out that a config cannot work.
         test: as in `load_dataset`.
-        within_memory: refuse what is larger than half of the memory, for the config may be a stranger's.
+        within_memory: refuse data beyond `data_of_a_run` and a model beyond half of the memory, for the config may be a
+            stranger's.
 
     Raises:
         ValueError: anything in the config that does not exist here or does not fit together.
@@ -47,7 +49,8 @@ def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True,
     device = resolve_device(config.trainer.device)
     autocast(device, config.trainer.precision)
     check_trackers(config.logger.options)
-    dataset = load_dataset(config, test=test)
+    with data_of_a_run() if within_memory else nullcontext():
+        dataset = load_dataset(config, test=test)
     if within_memory:
         _refuse_large_models(config, dataset)
     model = model_for(config, dataset.info, "meta" if shapes_only else "cpu")
