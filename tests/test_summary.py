@@ -1,6 +1,7 @@
 """`cnnbench summary` as a user meets it: tables of every width, JSON, several models side by side."""
 
 import json
+import re
 
 import pytest
 from rich.console import Console
@@ -84,6 +85,12 @@ def test_models_that_do_not_fit_side_by_side_follow_below(monkeypatch, capsys):
     assert [line.split()[1:] for line in text.splitlines() if line.strip().startswith("parameters")] == [
         ["44,426", "101,770"], ["61,706", "305,290"], ["134,794"],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [30, 40, 41, 62])
+def test_figures_are_whole_at_any_width(monkeypatch, capsys, width):
+    text = printed(monkeypatch, capsys, width, compare="lenet5,mlp")
+    assert {"44,426", "101,770"} <= set(re.findall(r"[\d,]*\d", text))
 
 
 def test_commas_and_spaces_inside_brackets_and_quotes_part_nothing():
