@@ -54,7 +54,12 @@ __attribute__((constructor)) static void from_environment(void) {
 static int counts(int directory, const char *path, char *full) {
     if (!armed || getpid() != armed)
         return 0;
-    if (path[0] == '/') {
+    int open_folder, end = 0;
+    if (sscanf(path, "/proc/self/fd/%d%n", &open_folder, &end) == 1) {
+        if (open_folder < 0 || open_folder >= FILES || !paths[open_folder])
+            return 0;
+        snprintf(full, PATH_MAX, "%.2000s%.2000s", paths[open_folder], path + end);
+    } else if (path[0] == '/') {
         snprintf(full, PATH_MAX, "%s", path);
     } else if (directory != AT_FDCWD) {
         if (directory < 0 || directory >= FILES || !paths[directory])

@@ -25,7 +25,9 @@ from cnnbench.loaded import config_of
 from cnnbench.parts import load_dataset
 from cnnbench.prediction import Predictor
 from cnnbench.results import RunFolder
+from cnnbench.run_data import read_data
 from cnnbench.training import checkpoint
+from cnnbench.whole_files import opened_folder, replacing
 
 TINY = ["data=image_folder", "data.cache=null", "model=mlp"]
 
@@ -257,3 +259,37 @@ def test_a_message_waits_for_no_lock_of_a_progress_bar(monkeypatch, capsys):
         said.join(5)
         assert not said.is_alive()
     assert capsys.readouterr().err == "hello\n"
+
+
+@pytest.mark.parametrize("folder", ["checkpoints", "evaluations"])
+def test_a_link_put_in_a_folders_place_meanwhile_is_not_followed(finished, folder, tmp_path, monkeypatch):
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    shutil.copytree(finished / "run", run)
+    shutil.copytree(run / "checkpoints", outside)
+    for name in ("epoch_0001.safetensors", ".mine.tmp"):
+        (outside / name).write_text("mine")
+    before = contents(outside)
+
+    def swap(*_: object) -> None:
+        if (run / folder).exists():
+            (run / folder).rename(run / "aside")
+        (run / folder).symlink_to(outside)
+
+    if folder == "checkpoints":
+        config = single([*TINY, f"data.path={finished / 'd'}", "trainer.epochs=3", "trainer.keep=1"])
+        with pytest.raises(OSError, match=r"checkpoints is a symbolic link now"):
+            run_job(config, run, [], resume=True, on_epoch=lambda row: swap() if row["epoch"] == 2 else None)
+        with pytest.raises(ValueError, match=r"checkpoints is a symbolic link now"):
+            checkpoint.load(run / "checkpoints", "best")
+    else:
+        monkeypatch.setattr("cnnbench.evaluation.read_data", lambda path: (swap(), read_data(path))[1])
+        with pytest.raises(ValueError, match=r"evaluations cannot be written .*symbolic link"):
+            evaluate_run(run)
+    assert contents(outside) == before
+
+
+def test_errors_within_an_opened_folder_name_the_folder(tmp_path):
+    (tmp_path / "taken").mkdir()
+    told = pytest.raises(OSError, match=rf"^\[Errno 21\] {tmp_path}/taken could not be written")
+    with told, opened_folder(tmp_path) as inside, replacing(inside / "taken"):
+        pass

@@ -26,6 +26,7 @@ from cnnbench.trained import load_trained
 from cnnbench.training.device import resolve_device
 from cnnbench.training.loop import evaluate
 from cnnbench.training.tasks import task_of
+from cnnbench.whole_files import opened_folder
 
 Found = tuple[Dataset, Split, list[str]]  # what is measured, its split, and what a reader must know of it
 SHOWN = 5  # classes that a note names
@@ -100,11 +101,20 @@ def evaluate_run(
     place = "" if folder is None else re.sub(r"[^\w.-]+", "_", Path(folder).absolute().name) + "_"
     evaluations = trained.folder.path / "evaluations"
     serve = partial(batches_of, dataset=dataset, config=config, device=target)
-    try:
-        written = _new_folder(evaluations, f"{name}_{place}{split}", metrics) if out is None else _checked(out, metrics)
+
+    def write(written: Path) -> None:
         written.mkdir(parents=True, exist_ok=True)
         draw_in_turn(record_evaluation(written, measured, chosen, dataset, model=model, serve=serve))
         results.write_json(written / "metrics.json", metrics)
+
+    try:
+        if out is None:
+            evaluations.mkdir(exist_ok=True)
+            with opened_folder(evaluations) as inside:
+                write(made := _new_folder(inside, f"{name}_{place}{split}", metrics))
+            written = evaluations / made.name
+        else:
+            write(written := _checked(out, metrics))
     except OSError as error:
         place = str(evaluations if out is None else out)
         raise ValueError(

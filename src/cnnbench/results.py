@@ -31,7 +31,7 @@ from cnnbench.run_checks import read_confusion as read_confusion
 from cnnbench.run_checks import read_mistakes as read_mistakes
 from cnnbench.run_checks import read_predictions as read_predictions
 from cnnbench.run_checks import read_threads as read_threads
-from cnnbench.whole_files import LOCK, TEMPORARY, locked, remove_temporary
+from cnnbench.whole_files import LOCK, TEMPORARY, locked, opened_folder, remove_temporary
 from cnnbench.written_files import csv_line as csv_line
 from cnnbench.written_files import csv_text as csv_text
 from cnnbench.written_files import write_bytes as write_bytes
@@ -149,8 +149,10 @@ class RunFolder:
                     self._remove_temporary()  # a signal may have come before who made one could know of it
 
     def _remove_temporary(self) -> None:
-        for folder in (self.path, self.checkpoints):
-            remove_temporary(folder)
+        remove_temporary(self.path)
+        if self.checkpoints.is_dir():
+            with opened_folder(self.checkpoints) as inside:
+                remove_temporary(inside)
 
     def start(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
         """Write down what was asked; the config last, for it is what makes the folder a run's."""

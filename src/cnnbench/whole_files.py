@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 TEMPORARY = ".tmp"  # how the hidden names of files end that are not whole yet
 # What the systems without hard links answer: FAT, some network and container file systems.
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
+OPEN_FILES = Path("/proc/self/fd")
 LOCK = ".lock"
 WAITS = 3.0  # seconds for a lock: processes that decode images outlive a killed run for a second
 
@@ -24,6 +25,37 @@ class InUse(ValueError):
 
 class NoneReadable(ValueError):
     """Of the files that should hold something, each is damaged."""
+
+
+@contextmanager
+def opened_folder(folder: Path) -> Iterator[Path]:
+    """A folder under a name that stays its own, whatever is put in its place meanwhile; never one that a link leads to.
+
+    Raises:
+        OSError: there is a symbolic link in its place, or no folder; also what is raised within, with its own name.
+    """
+    if not OPEN_FILES.is_dir():  # only Linux has such names
+        if folder.is_symlink():
+            raise OSError(errno.ELOOP, f"{folder} is a symbolic link now")
+        yield folder
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        why = "is a symbolic link now" if folder.is_symlink() else f"cannot be opened: {error.strerror}"
+        raise OSError(error.errno, f"{folder} {why}") from error
+    inside = OPEN_FILES / str(descriptor)
+    try:
+        yield inside
+    except (OSError, ValueError) as error:
+        error.args = tuple(
+            str(one).replace(str(inside), str(folder)) if isinstance(one, str) else one for one in error.args
+        )
+        if isinstance(error, OSError) and error.strerror:
+            error.strerror = error.strerror.replace(str(inside), str(folder))
+        raise
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cnnbench.plain_files import read_bytes
-from cnnbench.whole_files import NoneReadable, link, replacing
+from cnnbench.whole_files import NoneReadable, link, opened_folder, replacing
 
 log = logging.getLogger("cnnbench")
 BEST, LAST, PREVIOUS = "best", "last", "previous"
@@ -50,7 +50,7 @@ def save(folder: Path, name: str, *, tensors: Mapping[str, Tensor], record: Mapp
     content = safetensors.torch.save(stored, metadata={ENTRY: text})
     at = content.index(ZEROS)
     digest = hashlib.sha256(content).hexdigest().encode()
-    with replacing(path_of(folder, name)) as file:
+    with opened_folder(folder) as inside, replacing(path_of(inside, name)) as file:
         for part in (memoryview(content)[:at], digest, memoryview(content)[at + len(ZEROS) :]):
             file.write(part)
 
@@ -63,7 +63,8 @@ def load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     path = path_of(folder, name)
     try:
-        content = read_bytes(path, LARGEST)
+        with opened_folder(folder) as inside:
+            content = read_bytes(path_of(inside, name), LARGEST)
     except OSError as error:
         raise ValueError(f"no checkpoint {name!r} in {str(folder)!r}: {error.strerror}") from None
     record = _record(content)
@@ -120,7 +121,7 @@ def load_newest(
         if name != LAST:
             log.error("going on from %s, the checkpoint before the last", path_of(folder, name))
             # Else the next save would make the damaged one the previous one.
-            link(path_of(folder, name), path_of(folder, LAST), move=False)
+            _link(folder, name, LAST, move=False)
         return loaded
     if problems:
         raise NoneReadable(f"no checkpoint can be read: {'; '.join(problems)}")
@@ -133,16 +134,22 @@ def keep_previous(folder: Path) -> None:
     A hard link, so that both stand without a copy; where links do not exist, `last` becomes `previous`.
     """
     if path_of(folder, LAST).exists():
-        link(path_of(folder, LAST), path_of(folder, PREVIOUS))
+        _link(folder, LAST, PREVIOUS)
+
+
+def _link(folder: Path, name: str, other: str, *, move: bool = True) -> None:
+    with opened_folder(folder) as inside:
+        link(path_of(inside, name), path_of(inside, other), move=move)
 
 
 def keep_epoch(folder: Path, epoch: int, keep: int) -> None:
     """Let the last checkpoint also be that of its epoch, and remove those of all but the latest `keep` epochs."""
     if keep:
-        link(path_of(folder, LAST), path_of(folder, f"epoch_{epoch:04d}"), move=False)
-    kept = [path for path in folder.glob("epoch_*.safetensors") if path.stem[len("epoch_") :].isdecimal()]
-    for path in sorted(kept, key=lambda path: int(path.stem[len("epoch_") :]))[: -keep or None]:
-        path.unlink()
+        _link(folder, LAST, f"epoch_{epoch:04d}", move=False)
+    with opened_folder(folder) as inside:
+        kept = [path for path in inside.glob("epoch_*.safetensors") if path.stem[len("epoch_") :].isdecimal()]
+        for path in sorted(kept, key=lambda path: int(path.stem[len("epoch_") :]))[: -keep or None]:
+            path.unlink()
 
 
 def plain_name(name: str) -> str:
