@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,15 +47,15 @@ def opened_folder(folder: Path) -> Iterator[Path]:
     inside = OPEN_FILES / str(descriptor)
     try:
         yield inside
-    except (OSError, ValueError) as error:
-        error.args = tuple(
-            str(one).replace(str(inside), str(folder)) if isinstance(one, str) else one for one in error.args
-        )
-        if isinstance(error, OSError) and error.strerror:
-            error.strerror = error.strerror.replace(str(inside), str(folder))
+    except (OSError, ValueError) as error:  # its words name the folder, as users know it
+        error.args = tuple(one.replace(str(inside), str(folder)) if isinstance(one, str) else one for one in error.args)
+        for name in ("strerror", "filename", "filename2"):
+            if isinstance(said := getattr(error, name, None), str):
+                setattr(error, name, said.replace(str(inside), str(folder)))
         raise
     finally:
-        os.close(descriptor)
+        with suppress(OSError):  # what was written is on the disk by now
+            os.close(descriptor)
 
 
 @contextmanager
