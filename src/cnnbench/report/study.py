@@ -155,7 +155,10 @@ def _conflict(runs: Sequence[Run]) -> str | None:
         return None
     sets = [f"{hashed[:12]} ({_of(several[0])}): {names_of(several)}" for hashed, several in by_hash.items()]
     more = f" and {len(sets) - MOST_SETS} more" if len(sets) > MOST_SETS else ""
-    return f"Runs on different test sets are not compared. Test sets by SHA-256: {'; '.join(sets[:MOST_SETS])}{more}."
+    return (
+        f"Runs on different test sets are not compared. Test sets by SHA-256: {'; '.join(sets[:MOST_SETS])}{more}. "
+        "Report the runs of each test set by themselves."
+    )
 
 
 def _of(run: Run) -> str:
@@ -210,8 +213,8 @@ def _states(runs: Sequence[Run]) -> list[str]:
         "running": "still running, or ended abruptly, and not counted",
         "failed": "failed, and not counted",
         "interrupted": "interrupted, and not counted (`cnnbench train resume=RUN` goes on)",
-        "untested": "trials of a search, measured on the validation split alone, and not counted",
-        "pruned": "trials of a search that were stopped early, and not counted",
+        "untested": "measured on the validation split alone, as trials of a search, and not counted",
+        "pruned": "stopped early by their search, and not counted",
         "damaged": "damaged, and not counted",
     }
     by_state: dict[str, list[Run]] = defaultdict(list)
