@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	$(BIN)/cnnbench train name=demo trainer.epochs=40 scheduler=one_cycle optimizer.lr=0.004
 
 test: $(VENV)/.developing
-	$(PYTEST) -n 2 $(TESTS)
+	$(PYTEST) -n 2 --dist worksteal $(TESTS)
 
 check: $(VENV)/.developing
 	$(BIN)/ruff check .
