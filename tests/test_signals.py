@@ -369,7 +369,7 @@ def test_the_label_may_stand_first_or_in_a_column_by_its_name(good, tmp_path):
     middle = written(tmp_path / "middle.csv", middle)
     assert rows_of(loaded(middle, header=True, label="kind")) == expected
     (note,) = loaded(middle, header=True, label="kind").notes
-    assert note.startswith(f"{middle}: column 1 ('t0') only numbers the rows")
+    assert note.startswith(f"{middle}: columns 1 ('t0'), 4 ('t2') only number the rows")
     with pytest.raises(
         ValueError, match=r"data.label='sort': accepted is first, last, or one column of .*'t0', ' ?kind"
     ):

@@ -363,7 +363,7 @@ def test_jobs_need_no_file_once_the_server_has_checked_them(supervising, server,
     asked = ["data=mnist", f"data.root={root}", "data.download=false", *QUICK]
     sweep = made(tmp_path / "sweep", *asked, "seed=0,1")
     checked = server.check([job.config for job in sweep.jobs])
-    assert [found["data"].partition(":")[0] for found in checked] == ["mnist", "mnist"]
+    assert [found["data"][0].partition(":")[0] for found in checked] == ["mnist", "mnist"]
     root.unlink()
     supervisor = supervising(sweep, server)
     assert [supervisor.run(job) for job in sweep.jobs] == [FINISHED, FINISHED]

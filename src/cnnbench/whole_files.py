@@ -34,7 +34,7 @@ def opened_folder(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: there is a symbolic link in its place, or no folder; also what is raised within, with its own name.
     """
-    if not OPEN_FILES.is_dir():  # only Linux has such names
+    if not (OPEN_FILES.is_dir() and hasattr(os, "O_DIRECTORY")):  # only Linux has such names
         if folder.is_symlink():
             raise OSError(errno.ELOOP, f"{folder} is a symbolic link now")
         yield folder

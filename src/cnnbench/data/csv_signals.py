@@ -143,9 +143,13 @@ def _index_columns(file: Path, table: Table, signals: Tensor) -> tuple[str, ...]
         return ()
     counting = [column + (column >= table.label_at) for column in counting]
     names = [f"{column + 1}{f' ({clipped(table.header[column])})' if table.header else ''}" for column in counting]
+    several = len(names) > 1
+    said = (
+        f"column{'s' if several else ''} {', '.join(names[:SHOWN_ROWS])} only number{'' if several else 's'} the rows"
+    )
     return (
-        f"{shown_name(file)}: column {', '.join(names[:SHOWN_ROWS])} only numbers the rows, and is taken as a part of "
-        "the signals: write the file without it (in pandas: to_csv(..., index=False))",
+        f"{shown_name(file)}: {said}, and {'are' if several else 'is'} taken as a part of the signals: write the file "
+        f"without {'them' if several else 'it'} (in pandas: to_csv(..., index=False))",
     )
 
 
