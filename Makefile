@@ -43,20 +43,20 @@ reproduce: $(VENV)/.developing
 	$(BIN)/python benchmarks/fast_recipe.py
 
 fuzz: $(VENV)/.developing
-	$(BIN)/python benchmarks/fuzz_images.py
+	$(BIN)/python tests/faults/fuzz_images.py
 
 corrupt: $(VENV)/.developing
-	$(BIN)/python benchmarks/corrupt.py
+	$(BIN)/python tests/faults/corrupt.py
 
 chaos: $(VENV)/.developing
-	$(BIN)/python benchmarks/sweep_chaos.py
+	$(BIN)/python tests/faults/sweep_chaos.py
 
 kill: $(VENV)/.developing
-	$(BIN)/python benchmarks/kill_matrix.py
-	$(BIN)/python benchmarks/io_errors.py
+	$(BIN)/python tests/faults/kill_matrix.py
+	$(BIN)/python tests/faults/io_errors.py
 
 mutants: $(VENV)/.developing
-	$(BIN)/python benchmarks/mutants.py
+	$(BIN)/python tests/faults/mutants.py
 
 clean:
 	rm -rf $(VENV) build dist

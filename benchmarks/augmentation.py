@@ -29,10 +29,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode, v2
 
 from cnnbench.cli.compose import single
-from cnnbench.config import Config
+from cnnbench.config.schema import Config
 from cnnbench.data import Split
-from cnnbench.job import batches_of, build_parts, load_dataset, train_parts
-from cnnbench.results import RunFolder, create_folder
+from cnnbench.experiment.run import batches_of, build_parts, load_dataset, train_parts
+from cnnbench.runs.folder import RunFolder, create_folder
 
 Clock = Callable[[], float]
 

@@ -21,10 +21,10 @@ import torch
 from epoch_time import print_ratio
 
 from cnnbench.cli.compose import single
-from cnnbench.config import Config
-from cnnbench.job import train_parts
-from cnnbench.parts import build_parts
-from cnnbench.results import RunFolder, create_folder
+from cnnbench.config.schema import Config
+from cnnbench.experiment.build import build_parts
+from cnnbench.experiment.run import train_parts
+from cnnbench.runs.folder import RunFolder, create_folder
 from cnnbench.training.state import State
 
 

@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from course_way import loaders, train_epoch
 
 from cnnbench.cli.compose import single
-from cnnbench.config import Config
+from cnnbench.config.schema import Config
 from cnnbench.data import normalize
-from cnnbench.job import train_parts
-from cnnbench.parts import build_parts
-from cnnbench.results import RunFolder, create_folder
+from cnnbench.experiment.build import build_parts
+from cnnbench.experiment.run import train_parts
+from cnnbench.runs.folder import RunFolder, create_folder
 
 
 def course_way(config: Config) -> float:

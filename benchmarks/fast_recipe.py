@@ -21,9 +21,9 @@ from course_way import accuracy, loaders, train_epoch
 
 from cnnbench.cli.compose import single
 from cnnbench.data.dataset import _load_source
-from cnnbench.job import train_parts
-from cnnbench.parts import build_parts
-from cnnbench.results import RunFolder, create_folder
+from cnnbench.experiment.build import build_parts
+from cnnbench.experiment.run import train_parts
+from cnnbench.runs.folder import RunFolder, create_folder
 
 GRID: dict[str, list[object]] = {
     "optimizer.lr": [0.005, 0.0065, 0.008, 0.01],

@@ -27,8 +27,8 @@ from cnnbench.cli.compose import single
 from cnnbench.cli.inputs import image_files
 from cnnbench.cli.predict import Csv, Tally, write
 from cnnbench.data import load_source
-from cnnbench.job import run_job
-from cnnbench.prediction import Predictor
+from cnnbench.experiment.predict import Predictor
+from cnnbench.experiment.run import run_job
 
 
 def decode(file: str) -> np.ndarray:

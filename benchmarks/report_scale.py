@@ -18,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnbench import results
 from cnnbench.cli.compose import single
-from cnnbench.job import run_job
+from cnnbench.experiment.run import run_job
 from cnnbench.metrics import per_class, scores
-from cnnbench.results import RunFolder
+from cnnbench.runs.contents import read_confusion, read_predictions, write_evaluation
+from cnnbench.runs.folder import FINISHED, RunFolder, create_folder
+from cnnbench.storage.writing import write_yaml
 
 SEEDS = 6
 COPIED = ["config.yaml", "overrides.yaml", "summary.json", "predictions.npz", "status.json"]
@@ -32,23 +33,21 @@ COPIED += ["confusion_matrix.csv", "per_class.csv"]
 def make(template: Path, sweep: Path, count: int) -> None:
     """A sweep of `count` runs, six seeds of each width."""
     config, summary = RunFolder(template).config(), RunFolder(template).summary()
-    arrays, (classes, _) = results.read_predictions(template), results.read_confusion(template)
+    arrays, (classes, _) = read_predictions(template), read_confusion(template)
     sweep.mkdir()
-    results.write_yaml(sweep / "sweep.yaml", {"axes": ["model.width", "seed"]})
+    write_yaml(sweep / "sweep.yaml", {"axes": ["model.width", "seed"]})
     for number in range(count):
         random = np.random.default_rng(number)
         width, seed = 1 + (number // SEEDS) / 8, number % SEEDS
         folder = sweep / str(number)
         folder.mkdir()
-        run = RunFolder(results.create_folder(folder))
-        results.write_yaml(
-            folder / "config.yaml", {**config, "seed": seed, "model": {**config["model"], "width": width}}
-        )
-        results.write_yaml(folder / "overrides.yaml", [f"model.width={width}", f"seed={seed}"])
+        run = RunFolder(create_folder(folder))
+        write_yaml(folder / "config.yaml", {**config, "seed": seed, "model": {**config["model"], "width": width}})
+        write_yaml(folder / "overrides.yaml", [f"model.width={width}", f"seed={seed}"])
         wrong = random.random(len(arrays["labels"])) < 0.01 + 0.01 * random.random()
         predictions = np.where(wrong, (arrays["labels"] + 1) % 10, arrays["labels"])
         confusion = np.bincount(arrays["labels"] * 10 + predictions, minlength=100).reshape(10, 10)
-        results.write_evaluation(
+        write_evaluation(
             folder,
             class_names=classes,
             confusion=confusion,
@@ -59,7 +58,7 @@ def make(template: Path, sweep: Path, count: int) -> None:
         )
         summary = {key: value for key, value in summary.items() if key != "test/loss"}
         run.write_summary(summary | {"seed": seed, **{f"test/{k}": value for k, value in scores(confusion).items()}})
-        run.set_status(results.FINISHED)
+        run.set_status(FINISHED)
         for path in template.rglob("*"):
             copy = folder / path.relative_to(template)
             if path.is_dir():
@@ -95,7 +94,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, nargs="+", default=[200, 2000])
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        template = results.create_folder(Path(place) / "template")
+        template = create_folder(Path(place) / "template")
         quick = ["data=mnist", "data.download=false", "trainer.epochs=1", "trainer.batch_size=512", "name=scale"]
         run_job(single([*quick, f"data.root={os.environ['CNNBENCH_DATA']}"]), template, quick)
         for count in asked.runs:

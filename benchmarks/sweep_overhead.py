@@ -17,7 +17,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from cnnbench.results import RunFolder
+from cnnbench.runs.folder import RunFolder
 
 
 def measured(folder: Path, jobs: int, more: list[str]) -> tuple[float, float, float]:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from faults import NoCompiler, Server
 from hypothesis import HealthCheck, settings
 
-from cnnbench.results import RunFolder
+from cnnbench.runs.folder import RunFolder
 from cnnbench.training import checkpoint
+from faults import NoCompiler, Server
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two test workers on two cores; processes started by tests inherit it
 torch.set_num_threads(1)

@@ -22,11 +22,14 @@ FORBIDDEN_ATTRIBUTES = {"extractall", "extract", "instantiate", "unsafe_load", "
 FORBIDDEN_KEYWORDS = {("weights_only", False), ("allow_pickle", True), ("shell", True)}
 # What a file may do all the same, and why.
 ALLOWED = {
-    ("src/cnnbench/data/cifar_files.py", "pickle.Unpickler"),  # the restricted reader itself: it gives no class back
+    (
+        "src/cnnbench/data/files/cifar_files.py",
+        "pickle.Unpickler",
+    ),  # the restricted reader: gives no class back
     ("src/cnnbench/sweep/server.py", "os.execv"),  # Python itself once more, with arguments of its own
-    ("tests/hostile_runner.py", "pickle.loads"),  # to show that what it watches with sees what pickle does
-    ("tests/test_hostile.py", "os.system"),  # named in what torch.save writes, never called
-    ("tests/test_images.py", "pickle.loads"),  # of what it has pickled itself, as processes do
+    ("tests/faults/hostile_runner.py", "pickle.loads"),  # to show that what it watches with sees what pickle does
+    ("tests/storage/test_hostile.py", "os.system"),  # named in what torch.save writes, never called
+    ("tests/data/test_images.py", "pickle.loads"),  # of what it has pickled itself, as processes do
 }
 
 

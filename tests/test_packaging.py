@@ -15,7 +15,7 @@ from PIL import Image
 from cnnbench.cli.choices import groups, keys
 from cnnbench.cli.compose import request
 from cnnbench.data import load_source
-from cnnbench.results import RunFolder
+from cnnbench.runs.folder import RunFolder
 from cnnbench.tuning.settings import TuneSettings
 from conftest import ROOT
 

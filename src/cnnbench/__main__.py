@@ -2,12 +2,12 @@
 
 from typing import NoReturn
 
-from cnnbench import interruption
+from cnnbench.processes import signals
 
 
 def main() -> NoReturn:
     """Run the command line; what it imports takes a moment, in which Ctrl-C leaves no traceback."""
-    interruption.quit_at_once()
+    signals.quit_at_once()
     from cnnbench.cli import main as command
 
     command()

@@ -9,13 +9,13 @@ import typer
 from typer.completion import completion_init
 
 import cnnbench
-from cnnbench import interruption
 from cnnbench.cli.choices import LISTED, complete_data, complete_override, complete_tuning, list_choices, one_of
 from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import WRONG, exit_codes, leave
 from cnnbench.cli.order import command_first
 from cnnbench.cli.streams import have_streams
 from cnnbench.cli.usage import UsageError, answer
+from cnnbench.processes import signals
 
 OVERRIDES_HELP = "Hydra overrides such as model=mlp trainer.epochs=5; `cnnbench list models` shows names."
 TUNE_HELP = "tune=SPACE, tune.trials=N, tune.workers=N and the like, and overrides of every trial as for train."
@@ -58,7 +58,7 @@ def main() -> NoReturn:
     except UsageError as error:
         leave(f"error: {answer(error, sys.argv[1:])}", WRONG)
     finally:
-        interruption.quit_at_once()  # what is left is Python's own end
+        signals.quit_at_once()  # what is left is Python's own end
     raise SystemExit(code or 0)
 
 

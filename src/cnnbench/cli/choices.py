@@ -43,7 +43,7 @@ def groups() -> dict[str, list[str]]:
 
 def keys() -> list[str]:
     """Every key of a config: those of `config.py`, and those that a part's YAML file adds."""
-    from cnnbench.config import default_dict
+    from cnnbench.config.schema import default_dict
 
     own = default_dict()
     top = [key for key, value in own.items() if not isinstance(value, dict)]

@@ -20,16 +20,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench import config as schema
 from cnnbench.cli.choices import config_dir, groups
 from cnnbench.cli.experiments import as_typed, each_of, own_experiments
 from cnnbench.cli.literal import literal, one_run, several_values, unreadable
 from cnnbench.cli.recipes import recipe_of
 from cnnbench.cli.unknown_keys import check_signs, explained
 from cnnbench.cli.usage import no_override
-from cnnbench.config import Config
+from cnnbench.config import schema as schema
+from cnnbench.config.schema import Config
 from cnnbench.registry import unknown
-from cnnbench.text import shown_name
+from cnnbench.storage.text import shown_name
 
 OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 ConfigStore.instance().store(name="defaults", node=schema.default_dict(), provider="cnnbench")

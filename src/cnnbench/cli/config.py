@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import yaml
 
 from cnnbench.cli import compose
-from cnnbench.config import to_dict
-from cnnbench.text import printable
+from cnnbench.config.schema import to_dict
+from cnnbench.storage.text import printable
 
 
 def show(overrides: Sequence[str], *, multirun: bool) -> None:

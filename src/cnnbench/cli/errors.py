@@ -11,9 +11,9 @@ from collections import namedtuple
 from types import TracebackType
 from typing import NoReturn
 
-from cnnbench import interruption
-from cnnbench.interruption import Terminated
-from cnnbench.text import printable_lines
+from cnnbench.processes import signals
+from cnnbench.processes.signals import Terminated
+from cnnbench.storage.text import printable_lines
 
 try:
     import resource
@@ -38,7 +38,7 @@ class exit_codes:
     debug = False
 
     def __enter__(self) -> None:
-        interruption.listen()
+        signals.listen()
         if (limit := _address_space()) is not None and limit < MAPPED:
             _say(f"warning: {_too_little(limit)}")  # now: C++ may end the process without a word
 

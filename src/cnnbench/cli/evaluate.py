@@ -7,7 +7,7 @@ from pathlib import Path
 from cnnbench.cli import compose
 from cnnbench.cli.latest import folder_named
 from cnnbench.metrics import text_of
-from cnnbench.text import for_output, printable
+from cnnbench.storage.text import for_output, printable
 
 
 def evaluate(
@@ -22,7 +22,7 @@ def evaluate(
     out: Path | None = None,
 ) -> None:
     """Measure a run on a split and print the metrics and the folder they were written to."""
-    from cnnbench.evaluation import evaluate_run
+    from cnnbench.experiment.evaluate import evaluate_run
 
     run = folder_named(run, run=True)
     path, root = (os.path.expanduser(text) if text else text for text in (path, root))

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cnnbench.key_types import parted, text_of
-from cnnbench.text import shown_name
+from cnnbench.config.key_types import parted, text_of
+from cnnbench.storage.text import shown_name
 
 KEY = "experiment="
 

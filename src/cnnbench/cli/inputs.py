@@ -5,8 +5,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 
-from cnnbench.data.left_out import Complain, files_below, has_image_ending, is_litter, is_ours
-from cnnbench.data.signatures import looks_like_image
+from cnnbench.data.files.left_out import Complain, files_below, has_image_ending, is_litter, is_ours
+from cnnbench.data.files.signatures import looks_like_image
 
 LeaveOut = Callable[[str], None]
 

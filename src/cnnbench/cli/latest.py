@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cnnbench.results import FINISHED, RUNNING, RunFolder
+from cnnbench.runs.folder import FINISHED, RUNNING, RunFolder
+from cnnbench.storage.text import shown_name
 from cnnbench.sweep.folder import ASIDE, SweepFolder
 from cnnbench.sweep.jobs import is_sweep
-from cnnbench.text import shown_name
 
 LATEST, OUTPUTS, STUDY = "latest", Path("outputs"), "study.yaml"
 MOST_NAMED = 8

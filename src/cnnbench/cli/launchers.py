@@ -27,10 +27,10 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from cnnbench.cli import compose
-from cnnbench.interruption import STOPS, leave_to_others
-from cnnbench.processors import cores
+from cnnbench.processes.cores import cores
+from cnnbench.processes.signals import STOPS, leave_to_others
 from cnnbench.registry import unknown
-from cnnbench.results import FAILED
+from cnnbench.runs.folder import FAILED
 from cnnbench.sweep.folder import SweepFolder
 from cnnbench.sweep.job_processes import Room, Server
 from cnnbench.sweep.jobs import Job

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cnnbench.text import for_table, printable
+from cnnbench.storage.text import for_table, printable
 
 MOST_SPARE = 2  # columns that paragraphs leave out
 PIPED = 200  # columns where standard output is a file or a pipe

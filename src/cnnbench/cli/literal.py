@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from cnnbench.key_types import OPTIONAL_TEXT, TEXT, TEXTS, kind_of, parted, text_of, texts_of
+from cnnbench.config.key_types import OPTIONAL_TEXT, TEXT, TEXTS, kind_of, parted, text_of, texts_of
 from cnnbench.tuning.settings import TuneSettings
 
 _OVERRIDE = re.compile(r"(\+{0,2}([\w./@-]+))=(.*)", re.DOTALL | re.ASCII)

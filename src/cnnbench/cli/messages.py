@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cnnbench.text import printable_lines
+from cnnbench.storage.text import printable_lines
 
 log = logging.getLogger("cnnbench")
 

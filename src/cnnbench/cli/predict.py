@@ -12,15 +12,16 @@ from typing import BinaryIO
 
 from rich.cells import cell_len
 
-from cnnbench import results, whole_files
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.inputs import image_files
 from cnnbench.cli.latest import folder_named
 from cnnbench.cli.streams import nobody_reads
 from cnnbench.data.polarity import LIGHT_ON_DARK
-from cnnbench.prediction import Prediction, Predictor
+from cnnbench.experiment.predict import Prediction, Predictor
 from cnnbench.registry import unknown
-from cnnbench.text import percent, shown_name
+from cnnbench.storage import atomic
+from cnnbench.storage.text import percent, shown_name
+from cnnbench.storage.writing import csv_line
 
 COLUMNS = ("class", "probability")
 SHOWN_ENDINGS = 5  # of files that were left out
@@ -54,14 +55,14 @@ class Csv:
         self.names = [_text(name) for name in class_names]
         self.top = top
         numbered = [name if place == 1 else f"{name}_{place}" for place in range(1, top + 1) for name in COLUMNS]
-        self.head = results.csv_line(["file", *numbered, "error"])
+        self.head = csv_line(["file", *numbered, "error"])
         self.foot = ""
 
     def row(self, prediction: Prediction) -> str:
         """Probabilities in full: read as a float32, they are the model's to the bit."""
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
         cells = [cell for number, share in pairs for cell in (self.names[number], share)] or [""] * (2 * self.top)
-        return results.csv_line([self.text(prediction.file), *cells, self.text(prediction.error or "")])
+        return csv_line([self.text(prediction.file), *cells, self.text(prediction.error or "")])
 
     def show(self) -> None:
         """From now on a terminal is written to, not a program: as `ls` does it, names are printable there."""
@@ -216,7 +217,7 @@ def _opened(out: Path | None) -> Iterator[BinaryIO]:
     if out is None:
         yield sys.stdout.buffer
     else:
-        with whole_files.replacing(out) as file:
+        with atomic.replacing(out) as file:
             yield file
 
 

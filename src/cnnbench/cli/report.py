@@ -9,7 +9,7 @@ from cnnbench.cli.layout import Column, laid_out, output, show_table, show_text
 from cnnbench.report.study import Study
 from cnnbench.report.tables import Table, comparisons, headline
 from cnnbench.report.writing import write_report
-from cnnbench.text import for_output
+from cnnbench.storage.text import for_output
 
 LESS_NEEDED = {
     "published F1": 2,

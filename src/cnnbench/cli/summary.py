@@ -9,7 +9,7 @@ from typing import Any
 from cnnbench.analysis import Summary, summarize
 from cnnbench.cli import compose, tables
 from cnnbench.data import DatasetInfo, data_shape, image_size_of
-from cnnbench.parts import data_settings, model_for
+from cnnbench.experiment.build import data_settings, model_for
 
 BRACKETS = {"(": ")", "[": "]", "{": "}"}
 

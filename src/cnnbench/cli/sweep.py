@@ -10,17 +10,19 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from cnnbench import results
 from cnnbench.cli import compose, launchers
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.messages import shown
 from cnnbench.cli.report import show_study
-from cnnbench.config import from_dict, to_dict
-from cnnbench.interruption import Terminated
-from cnnbench.loaded import restrained
-from cnnbench.processors import cores
+from cnnbench.config.schema import from_dict, to_dict
+from cnnbench.processes.cores import cores
+from cnnbench.processes.signals import Terminated
 from cnnbench.report.study import LOOKING_AGAIN, Study
 from cnnbench.report.writing import InTheWay, write_report
+from cnnbench.runs.folder import RUNNING
+from cnnbench.runs.reopening import restrained
+from cnnbench.storage.reading import read_yaml
+from cnnbench.storage.writing import write_yaml
 from cnnbench.sweep.folder import SweepFolder, check_renaming, locked, set_aside
 from cnnbench.sweep.job_processes import Lost, Server
 from cnnbench.sweep.jobs import SWEEP, Job, find, is_sweep, plan, seen_with_other_seeds
@@ -101,7 +103,7 @@ def go_on(path: Path, server: Server) -> None:
     """
     with locked(path):
         sweep = SweepFolder(path)
-        known = results.read_yaml(path / SWEEP) if (path / SWEEP).is_file() else {}
+        known = read_yaml(path / SWEEP) if (path / SWEEP).is_file() else {}
         left = [replace(job, config=to_dict(restrained(from_dict(job.config)))) for job in sweep.unfinished()]
         if not left:
             log.info("all %d jobs are finished: nothing to resume", len(sweep.jobs))
@@ -175,7 +177,7 @@ def _run(
     launcher: str,
     at_once: int,
 ) -> None:
-    results.write_yaml(
+    write_yaml(
         sweep.path / "sweep.yaml",
         {
             "overrides": list(overrides),
@@ -204,7 +206,7 @@ def _run(
     if moved := sorted(sweep.aside() - aside):
         log.warning("what lay in the place of a job and was not its own is now %s", ", ".join(moved))
     lost = sweep.unfinished()
-    if elsewhere := [job for job in lost if sweep.state(job) == results.RUNNING]:
+    if elsewhere := [job for job in lost if sweep.state(job) == RUNNING]:
         names = ", ".join(job.name for job in elsewhere)
         log.warning("in use by another process, and left alone: %s", names)
     if lost:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.cli.layout import Column, output, show_table, show_text
 from cnnbench.metrics import shown_metrics, text_of
-from cnnbench.results import FINISHED
-from cnnbench.text import percent
+from cnnbench.runs.folder import FINISHED
+from cnnbench.storage.text import percent
 
 if TYPE_CHECKING:  # it brings torch, which a sweep's own process does without
     from cnnbench.analysis import Summary, Window

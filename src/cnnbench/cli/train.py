@@ -11,12 +11,12 @@ from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.latest import folder_named, to_go_on_with
 from cnnbench.cli.literal import one_run
 from cnnbench.cli.messages import show_messages, shown
-from cnnbench.config import Config, to_dict
-from cnnbench.key_types import text_of
-from cnnbench.results import FINISHED, RunFolder
+from cnnbench.config.key_types import text_of
+from cnnbench.config.schema import Config, to_dict
+from cnnbench.runs.folder import FINISHED, RunFolder
+from cnnbench.storage.atomic import InUse, NoneReadable
+from cnnbench.storage.text import for_output, printable
 from cnnbench.sweep.jobs import is_sweep
-from cnnbench.text import for_output, printable
-from cnnbench.whole_files import InUse, NoneReadable
 
 log = logging.getLogger("cnnbench")
 
@@ -47,8 +47,8 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
 
 def _train_one(config: Config, path: Path, overrides: Sequence[str]) -> None:
     # Imported here: a sweep's own process needs no torch.
-    from cnnbench.job import preview
-    from cnnbench.parts import build_parts
+    from cnnbench.experiment.build import build_parts
+    from cnnbench.experiment.run import preview
 
     if config.trainer.timeout_minutes is not None:
         raise ValueError(
@@ -67,8 +67,8 @@ def _train_one(config: Config, path: Path, overrides: Sequence[str]) -> None:
 
 
 def _run(config: Config, folder: Path, overrides: Sequence[str], *, resume: bool = False) -> dict[str, Any]:
-    from cnnbench.job import run_job
-    from cnnbench.lifetime import CannotGoOn
+    from cnnbench.experiment.lifetime import CannotGoOn
+    from cnnbench.experiment.run import run_job
 
     try:
         return run_job(config, folder, overrides, resume=resume)
@@ -79,8 +79,8 @@ def _run(config: Config, folder: Path, overrides: Sequence[str], *, resume: bool
 
 
 def _resume(overrides: Sequence[str]) -> None:
-    from cnnbench.loaded import config_of
-    from cnnbench.resume import resumed
+    from cnnbench.experiment.resume import resumed
+    from cnnbench.runs.reopening import config_of
 
     given = [text.lstrip("+").partition("=")[2] for text in overrides if text.lstrip("+").startswith("resume=")]
     named = [text_of(text) for text in given]

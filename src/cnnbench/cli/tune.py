@@ -11,27 +11,28 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from cnnbench import results
 from cnnbench.cli import compose, tables
 from cnnbench.cli.choices import spaces
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.latest import folder_named
 from cnnbench.cli.literal import literal, several_values, unreadable
 from cnnbench.cli.messages import log, show_messages, shown
-from cnnbench.config import Config, to_dict
+from cnnbench.config.conversion import refuse_interpolation
+from cnnbench.config.schema import Config, to_dict
+from cnnbench.experiment.build import build_parts, load_dataset
 from cnnbench.metrics import text_of
-from cnnbench.parts import build_parts, load_dataset
 from cnnbench.registry import unknown
-from cnnbench.report.tuning import draw_search
-from cnnbench.results import FINISHED
-from cnnbench.text import for_output, printable
+from cnnbench.runs.folder import FINISHED, create_folder
+from cnnbench.storage.atomic import locked
+from cnnbench.storage.reading import read_yaml
+from cnnbench.storage.text import for_output, printable
+from cnnbench.storage.writing import write_yaml
 from cnnbench.training.tasks import task_of
+from cnnbench.tuning.figures import draw_search
 from cnnbench.tuning.search import Search
 from cnnbench.tuning.settings import TuneSettings, settings_of
 from cnnbench.tuning.space import Space, Value, override, space_of
 from cnnbench.tuning.study import INSTALL, Study
-from cnnbench.typed import refuse_interpolation
-from cnnbench.whole_files import locked
 
 DEFAULT_SPACE = "lenet5"
 ON_RESUME = ("trials", "workers", "timeout")  # what a study can go on with otherwise
@@ -77,9 +78,9 @@ def tune(overrides: Sequence[str]) -> None:
         asked = _resumed(given, theirs)
     else:
         asked = _asked(given, theirs)
-        results.create_folder(asked.folder)
+        create_folder(asked.folder)
         asked.folder = asked.folder.resolve()
-        results.write_yaml(asked.folder / "study.yaml", _record(asked))
+        write_yaml(asked.folder / "study.yaml", _record(asked))
     with locked(asked.folder):
         _search(asked)
 
@@ -135,7 +136,7 @@ def _space_file(name: str) -> dict[str, Any]:
         raise ValueError(f"{unknown('tune', name, spaces())}, or the path of a .yaml file")
     if not path.is_file():
         raise ValueError(f"tune={name}: there is no such file")
-    plain = results.read_yaml(path)
+    plain = read_yaml(path)
     if not isinstance(plain, dict):
         raise ValueError(f"tune={name}: accepted is a YAML file with the keys space and, if you like, overrides")
     return plain
@@ -153,7 +154,7 @@ def _resumed(given: dict[str, Any], theirs: Sequence[str]) -> _Asked:
             raise ValueError(f"{key}: beside resume=STUDY accepted are {', '.join(accepted)}")
     if not (folder / "study.yaml").is_file():
         raise ValueError(f"{str(folder)!r} is not the folder of a search: it has no study.yaml")
-    record = results.read_yaml(folder / "study.yaml")
+    record = read_yaml(folder / "study.yaml")
     if not isinstance(record, dict) or not isinstance(record.get("tune"), dict):
         raise ValueError(f"{folder / 'study.yaml'} is damaged: it lacks tune")
     overrides = record.get("overrides")
@@ -217,7 +218,7 @@ def _write_best(asked: _Asked, study: Study) -> None:
     draw_search(asked.folder, rows, asked.monitor, study.maximize, study.importances())
     if best:
         params = {key: best[key] for key in asked.space}
-        results.write_yaml(
+        write_yaml(
             asked.folder / "best.yaml",
             {
                 "trial": best["trial"],

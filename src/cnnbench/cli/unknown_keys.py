@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.cli.choices import groups, parts_with
 from cnnbench.cli.usage import meant, torchvision_has
-from cnnbench.config import default_dict
+from cnnbench.config.schema import default_dict
 from cnnbench.registry import nearest, unknown
 
 NOTHING = {"augment": "none", "experiment": "null", "logger": "none", "scheduler": "constant"}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from cnnbench.data.dataset import FILE, PLACE, VALUES, DatasetInfo, Names, Split
-from cnnbench.text import shown_name
+from cnnbench.storage.text import shown_name
 
 NAMED = 3  # images or classes that a note names
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cnnbench import registry
-from cnnbench.data.hashing import hashes_of
+from cnnbench.data.files.hashing import hashes_of
 
 CHUNK_VALUES = 2**20  # pixels, or samples of signals, that are looked at together: few enough to copy as float64
 FILE, VALUES, PLACE = range(3)  # columns of a split's marks

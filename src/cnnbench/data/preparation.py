@@ -13,7 +13,7 @@ from cnnbench.data.contents import digest, doubled
 from cnnbench.data.dataset import FILE, Dataset, DatasetInfo, Source, Split, image_size_of
 from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.reproducibility import generator
-from cnnbench.text import shown_name
+from cnnbench.storage.text import shown_name
 
 SHOWN = 5  # classes that a note names
 

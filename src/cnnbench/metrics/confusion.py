@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnbench.run_checks import DENSE
-
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
+
+DENSE = 1_000  # classes up to which every cell of a confusion matrix is stored: 10,000 have a hundred million
 
 
 def confusion_of(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> "np.ndarray | csr_array":

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnbench import registry
 from cnnbench.registry import register
-from cnnbench.text import percent
+from cnnbench.storage.text import percent
 
 FIRST = ("accuracy", "f1_macro")
 

@@ -12,8 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cnnbench.report.names import apart
-from cnnbench.report.svg import (
+from cnnbench.report.svg import (  # fmt: skip
     INK,
     LABEL,
     MARKERS,
@@ -30,8 +29,9 @@ from cnnbench.report.svg import (
     drawing,
     ink_on,
     legible,
-)  # fmt: skip
-from cnnbench.text import percent
+)
+from cnnbench.runs.class_names import apart
+from cnnbench.storage.text import percent
 
 MARKS = 40  # epochs of a curve that have a hover value
 LINE = 1.4  # points, the width of a curve

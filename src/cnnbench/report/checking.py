@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench import results
 from cnnbench.metrics import confusion_of, per_class, scores
-from cnnbench.results import RunFolder
+from cnnbench.runs.contents import read_confusion, read_predictions
+from cnnbench.runs.folder import RunFolder
+from cnnbench.storage.reading import check_kinds, read_csv, read_json, read_npz
 
 COUNTS = (
     *("parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"),
@@ -88,7 +89,7 @@ def check_figures(folder: RunFolder, config: Mapping[str, Any], summary: dict[st
     if "test/accuracy" in summary or any((path / name).is_file() for name in OF_CLASSES):
         unchecked += _check_classes(path, summary)
     elif (path / "reconstruction.npz").is_file():
-        losses = results.read_npz(path / "reconstruction.npz").get("losses", np.zeros(0))
+        losses = read_npz(path / "reconstruction.npz").get("losses", np.zeros(0))
         if losses.shape != (summary.get("test_images", len(losses)),) or losses.dtype.kind != "f":
             raise ValueError(f"{path / 'reconstruction.npz'} is damaged: it lacks a loss for each test image")
         _compare_loss(path, summary, losses.astype(np.float64), "reconstruction.npz")
@@ -107,13 +108,13 @@ def _check_classes(path: Path, summary: dict[str, Any]) -> list[str]:
     source, unchecked = "predictions.npz", []
     names: Sequence[str] | None
     try:
-        arrays = results.read_predictions(path)
+        arrays = read_predictions(path)
     except (ValueError, OSError) as error:
         why = "predictions.npz is missing" if isinstance(error, FileNotFoundError) else str(error)
         source = "confusion_matrix.csv"
         unchecked = [f"the accuracy is checked against confusion_matrix.csv alone ({why})"]
         try:
-            names, confusion = results.read_confusion(path)
+            names, confusion = read_confusion(path)
         except OSError:
             raise ValueError(f"{path} has neither predictions.npz nor confusion_matrix.csv to check by") from None
         images = int(confusion.sum())
@@ -140,7 +141,7 @@ def _check_confusion(path: Path, confusion: Any) -> Sequence[str] | None:
     """The class names of the file of the confusion matrix, which must be this one; None where it is not read."""
     if not (path / "confusion_matrix.csv").is_file():
         return None
-    names, written = results.read_confusion(path)
+    names, written = read_confusion(path)
     if written.shape != confusion.shape or (written != confusion).sum():
         raise ValueError(f"{path / 'confusion_matrix.csv'} has other counts than predictions.npz gives")
     return names
@@ -150,7 +151,7 @@ def _check_per_class(path: Path, confusion: Any, names: Sequence[str] | None) ->
     file = path / "per_class.csv"
     if names is None or not file.is_file():
         return
-    rows, expected = results.read_csv(file), per_class(confusion, names)
+    rows, expected = read_csv(file), per_class(confusion, names)
     try:
         written = np.array([[float(row[key]) for key in SCORES] for row in rows]).reshape(len(rows), len(SCORES))
     except (KeyError, ValueError):
@@ -200,9 +201,9 @@ def _check_data(path: Path, summary: dict[str, Any]) -> None:
     file = path / "data.json"
     if not file.is_file():
         return  # a run of an earlier version
-    splits = results.check_kinds(file, results.read_json(file), {"splits": dict}).get("splits", {})
+    splits = check_kinds(file, read_json(file), {"splits": dict}).get("splits", {})
     for name in ("train", "val", "test"):
-        known = results.check_kinds(file, splits.get(name, {"images": 0}), {"images": int, "files_sha256": str})
+        known = check_kinds(file, splits.get(name, {"images": 0}), {"images": int, "files_sha256": str})
         images, hashed = known.get("images", 0), known.get("files_sha256")
         if summary.get(f"{name}_images", images) != images:
             _contradiction(path, f"{name}_images", images, file.name)

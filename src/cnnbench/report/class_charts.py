@@ -7,7 +7,6 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from cnnbench.report.charts import readable
-from cnnbench.report.names import apart, cells
 from cnnbench.report.svg import (
     GRID,
     INK,
@@ -22,7 +21,8 @@ from cnnbench.report.svg import (
     drawing,
     legible,
 )
-from cnnbench.text import percent
+from cnnbench.runs.class_names import apart, cells
+from cnnbench.storage.text import percent
 
 SHOWN_CLASSES = 20  # of a matrix: its cells are counted in squares
 SCORED_CLASSES = 30  # of the F1 chart

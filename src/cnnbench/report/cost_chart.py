@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from cnnbench.report.svg import (
+from cnnbench.report.svg import (  # fmt: skip
     INK,
     LABEL,
     MUTED,
@@ -24,7 +24,7 @@ from cnnbench.report.svg import (
     chart,
     drawing,
     legible,
-)  # fmt: skip
+)
 
 # Where a name may stand: points to the right and up, and how it is aligned there.
 BESIDE = [

@@ -4,7 +4,7 @@ import re
 
 from cnnbench.report.study import Study
 from cnnbench.report.tables import Table, comparisons, headline
-from cnnbench.text import printable
+from cnnbench.storage.text import printable
 
 SPECIAL = {
     "\\": r"\textbackslash{}",

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from cnnbench.report.class_charts import signal_strip
-from cnnbench.report.names import apart
 from cnnbench.report.runs import Run
 from cnnbench.report.svg import Chart, as_percent, legible
-from cnnbench.results import read_mistakes
+from cnnbench.runs.class_names import apart
+from cnnbench.runs.contents import read_mistakes
 
 SHOWN, SHOWN_SIGNALS = 12, 8  # in a strip
 SMALL = 40  # pixels of a side up to which a picture is kept to the bit

@@ -12,14 +12,14 @@ import jinja2
 from markupsafe import Markup, escape
 
 import cnnbench
-from cnnbench import results
 from cnnbench.report import page_tables, study_charts
 from cnnbench.report.comparing import BETTER, WORSE, Comparison
 from cnnbench.report.glossary import explained
 from cnnbench.report.pairs import pairs
 from cnnbench.report.study import Study
 from cnnbench.report.svg import legible
-from cnnbench.results import FINISHED
+from cnnbench.runs.folder import FINISHED
+from cnnbench.storage.writing import write_text
 
 NAME = "report.html"
 TESTED = (BETTER, WORSE)  # verdicts that a test gave
@@ -45,7 +45,7 @@ def write_page(study: Study, out: Path) -> Path:
         out: an existing folder.
     """
     path = out / NAME
-    results.write_text(path, page(study))
+    write_text(path, page(study))
     return path
 
 

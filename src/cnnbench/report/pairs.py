@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cnnbench.metrics.confusion import DENSE
 from cnnbench.report.class_charts import SHOWN_CLASSES, busiest, confusion_chart, confusion_difference, f1_chart
 from cnnbench.report.comparing import p_text
 from cnnbench.report.mistakes import Strip, strips
@@ -13,7 +14,6 @@ from cnnbench.report.runs import Run
 from cnnbench.report.study import Study
 from cnnbench.report.study_charts import ranked
 from cnnbench.report.svg import Chart, legible
-from cnnbench.results import DENSE
 
 MOST_PAIRS = 5
 

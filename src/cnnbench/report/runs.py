@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench import results
 from cnnbench.report.checking import OF_CLASSES, check_figures, checked
-from cnnbench.results import FINISHED, RunFolder
+from cnnbench.runs.contents import read_confusion, read_predictions
+from cnnbench.runs.folder import FINISHED, RunFolder
+from cnnbench.storage.reading import check_kinds, read_csv, read_json, read_yaml
 
 DEEPEST = 4  # levels below a named folder where runs are looked for: outputs/<name>/<date>/<job>
 SWEEP = "sweep.yaml"
@@ -82,15 +83,15 @@ class Run:
 
     def confusion(self) -> tuple[list[str], np.ndarray]:
         """Class names and counts, (K, K), rows true, columns predicted."""
-        return results.read_confusion(self.path)
+        return read_confusion(self.path)
 
     def per_class(self) -> list[dict[str, str]]:
         """The rows of `per_class.csv`."""
-        return results.read_csv(self.path / "per_class.csv")
+        return read_csv(self.path / "per_class.csv")
 
     def predictions(self) -> dict[str, np.ndarray]:
         """labels (N,), predictions (N,) and probabilities (N, K) of the test images, in dataset order."""
-        return results.read_predictions(self.path)
+        return read_predictions(self.path)
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -159,7 +160,7 @@ def unstarted(folders: Sequence[Path], runs: Sequence[Run]) -> list[str]:
         if not any(sweep.is_relative_to(folder) for folder in named):
             continue  # only some of its runs were asked for
         try:
-            asked = results.read_yaml(sweep / SWEEP) if (sweep / SWEEP).is_file() else {}
+            asked = read_yaml(sweep / SWEEP) if (sweep / SWEEP).is_file() else {}
         except (ValueError, OSError) as error:
             notes.append(f"{error}: how many jobs the sweep has is not known.")
             continue
@@ -208,7 +209,7 @@ def _seed(config: Mapping[str, Any], path: Path) -> int:
 
 def _environment(path: Path) -> dict[str, Any]:
     """What `env.json` holds, which a report can do without."""
-    return results.check_kinds(path, results.read_json(path), {}) if path.is_file() else {}
+    return check_kinds(path, read_json(path), {}) if path.is_file() else {}
 
 
 def names_of(runs: Iterable[Run], most: int = 8) -> str:

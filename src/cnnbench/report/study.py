@@ -29,7 +29,7 @@ from cnnbench.report.comparing import Comparison, baseline_of, compare_groups
 from cnnbench.report.groups import Group, group_runs, matches, shown, shown_key
 from cnnbench.report.networks import McNemar, mcnemar_tests
 from cnnbench.report.runs import SWEEP, Run, names_of, read_runs, unstarted
-from cnnbench.results import FINISHED
+from cnnbench.runs.folder import FINISHED
 
 __all__ = ["LOOKING_AGAIN", "Comparison", "Group", "McNemar", "Run", "Study", "read_study"]
 

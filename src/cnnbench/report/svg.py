@@ -19,8 +19,8 @@ from markupsafe import Markup
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 
-from cnnbench.report.names import shorten
-from cnnbench.text import percent, printable, printable_lines
+from cnnbench.runs.class_names import shorten
+from cnnbench.storage.text import percent, printable, printable_lines
 
 INK, MUTED, GRID, PAPER = "#010203", "#616263", "#e1e2e3", "#f1f2f3"
 # Okabe and Ito's colours, as the stylesheet has them; markers differ as well, for those who see none.

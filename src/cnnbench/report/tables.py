@@ -11,7 +11,7 @@ from cnnbench.report.glossary import explained
 from cnnbench.report.groups import Group, shown, shown_key
 from cnnbench.report.statistics import Estimate
 from cnnbench.report.study import Study
-from cnnbench.text import for_markdown, percent
+from cnnbench.storage.text import for_markdown, percent
 
 INTERVAL = "[95 %]"
 RUN_COLUMNS = ("run", "group", "state", "counted", "seed", "name", "tags")  # the first ones of results.csv

@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import cnnbench
-from cnnbench import results
-from cnnbench.interruption import deferred
-from cnnbench.plain_files import read_bytes
+from cnnbench.processes.signals import deferred
 from cnnbench.report.latex import latex as as_latex
 from cnnbench.report.runs import Run
 from cnnbench.report.study import Study, read_study
 from cnnbench.report.tables import group_rows, markdown, run_rows
-from cnnbench.text import printable, shown_name
-from cnnbench.whole_files import replacing
+from cnnbench.storage.atomic import replacing
+from cnnbench.storage.reading import read_bytes, read_csv
+from cnnbench.storage.text import printable, shown_name
+from cnnbench.storage.writing import csv_text
 
 # Each file of a report by its beginning, and by what is in it too, which tell it from a file of somebody else's.
 MARKS = {
@@ -65,8 +65,8 @@ def write_report(
     command = _command(folders, options, latex)
     made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, cnnbench {cnnbench.__version__}."
     texts = {
-        "results.csv": results.csv_text(run_rows(study)),
-        "groups.csv": results.csv_text(group_rows(study)),
+        "results.csv": csv_text(run_rows(study)),
+        "groups.csv": csv_text(group_rows(study)),
         "report.md": markdown(study, command, made),
         **({"report.tex": as_latex(study)} if latex else {}),
         "report.html": page(study),
@@ -106,7 +106,7 @@ def _earlier(out: Path, runs: Sequence[Run]) -> list[str]:
     way_out = "and is not overwritten: name another folder by --out DIR"
     try:
         strange = [name for name in found if not _is_ours(out / name)]
-        rows = results.read_csv(out / "results.csv") if "results.csv" in found and not strange else []
+        rows = read_csv(out / "results.csv") if "results.csv" in found and not strange else []
     except (ValueError, OSError) as error:
         raise InTheWay(f"{error}: it is not a file of a report, {way_out}") from None
     if strange:

@@ -18,11 +18,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from cnnbench import results, whole_files
-from cnnbench.regular_files import open_to_append, refuse_irregular
-from cnnbench.results import BEFORE_CONFIG, FINISHED, WANDB, RunFolder
+from cnnbench.runs.folder import BEFORE_CONFIG, FINISHED, WANDB, RunFolder, create_folder
+from cnnbench.storage import atomic
+from cnnbench.storage.atomic import InUse, remove_temporary
+from cnnbench.storage.reading import read_json
+from cnnbench.storage.regular import open_to_append, refuse_irregular
+from cnnbench.storage.writing import write_json, write_yaml
 from cnnbench.sweep.jobs import JOBS, NAME, Job, begun, config_hash, hash_in, held_in, is_sweep, request_hash, sweeps_in
-from cnnbench.whole_files import InUse, remove_temporary
 
 log = logging.getLogger("cnnbench")
 ASIDE = "set_aside"
@@ -40,7 +42,7 @@ def locked(path: Path, *, hint: str = "") -> Iterator[None]:
         InUse: one does.
     """
     try:
-        with whole_files.locked(path):
+        with atomic.locked(path):
             yield
     except InUse as error:
         raise InUse(f"{error}{hint}") from None
@@ -86,7 +88,7 @@ class SweepFolder:
         if not is_sweep(path):
             raise ValueError(f"{str(path)!r} is not a sweep: it has no {JOBS}")
         refuse_irregular(path, except_in=[WANDB])
-        written = results.read_json(path / JOBS)
+        written = read_json(path / JOBS)
         try:
             self.jobs = [_job(**job) for job in written["jobs"]]
             self.argv = [str(text) for text in written["command"]]
@@ -109,7 +111,7 @@ class SweepFolder:
         """
         if path.is_dir():
             remove_temporary(path)  # of a process that was killed just here
-        path = results.create_folder(path)
+        path = create_folder(path)
         # A clock that was set back does not make it older than those beside it.
         beside = [begun(other) + timedelta(microseconds=1) for other in sweeps_in(path.parent)]
         _write_jobs(path, jobs, argv, max([datetime.now(UTC), *beside]).isoformat())
@@ -200,8 +202,8 @@ class SweepFolder:
         if run.known_status().get("state") == state:
             return state
         if not (folder / "config.yaml").is_file():
-            results.write_yaml(folder / "config.yaml", job.config)
-            results.write_yaml(folder / "overrides.yaml", job.overrides)
+            write_yaml(folder / "config.yaml", job.config)
+            write_yaml(folder / "overrides.yaml", job.overrides)
         run.set_status(state, message)
         with contextlib.suppress(InUse), run.locked():
             pass  # which removes what was half-written
@@ -226,7 +228,7 @@ def _job(name: str, hash: str, overrides: list[str], config: dict[str, Any]) -> 
 
 def _write_jobs(path: Path, jobs: Sequence[Job], argv: Sequence[str], begun: str) -> None:
     written = {"request": request_hash(jobs), "begun": begun, "command": list(argv), "jobs": [asdict(j) for j in jobs]}
-    results.write_json(path / JOBS, written)
+    write_json(path / JOBS, written)
 
 
 def _place_aside(path: Path, name: str) -> Path:
@@ -238,7 +240,7 @@ def _place_aside(path: Path, name: str) -> Path:
 
 def _is_of_no_use(folder: Path) -> bool:
     """Whether a folder holds nothing but what a job writes before its first checkpoint."""
-    found = {path.name for path in folder.iterdir() if not path.name.endswith(whole_files.TEMPORARY)}
+    found = {path.name for path in folder.iterdir() if not path.name.endswith(atomic.TEMPORARY)}
     checkpoints = folder / "checkpoints"
     return found <= BEFORE_A_CHECKPOINT and not (checkpoints.exists() and any(checkpoints.iterdir()))
 
@@ -247,7 +249,7 @@ def _clear(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name not in ("train.log", whole_files.LOCK):
+        elif path.name not in ("train.log", atomic.LOCK):
             path.unlink()
 
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cnnbench import results
-from cnnbench.results import RunFolder
+from cnnbench.runs.folder import RunFolder
+from cnnbench.storage.reading import read_json
 
 JOBS, SWEEP = "jobs.json", "sweep.yaml"
 NAME = "[0-9]{1,9}"  # of a job's folder
@@ -98,7 +98,7 @@ def seen_with_other_seeds(parent: Path, jobs: Sequence[Job]) -> Path | None:
         if not (path / "results.csv").is_file():
             continue
         with contextlib.suppress(ValueError, OSError, LookupError, TypeError, AttributeError):
-            theirs = _seeds(job["config"] for job in results.read_json(path / JOBS)["jobs"])
+            theirs = _seeds(job["config"] for job in read_json(path / JOBS)["jobs"])
             if any(seeds - theirs[alike] for alike, seeds in wanted.items() if theirs.get(alike)):
                 found.append(path)
     return max(found, key=begun, default=None)
@@ -128,7 +128,7 @@ def begun(path: Path) -> datetime:
     Of an earlier version's, or where `jobs.json` is damaged, when that file was written.
     """
     with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
-        said = datetime.fromisoformat(results.read_json(path / JOBS)["begun"])
+        said = datetime.fromisoformat(read_json(path / JOBS)["begun"])
         return said if said.tzinfo else said.replace(tzinfo=UTC)
     files = [file for name in (JOBS, SWEEP) if (file := path / name).exists()]
     return datetime.fromtimestamp(max((file.stat().st_mtime for file in files), default=0.0), UTC)
@@ -149,5 +149,5 @@ def held_in(path: Path) -> dict[str, str]:
 
 
 def _request_in(path: Path) -> str:
-    written = results.read_json(path / JOBS)
+    written = read_json(path / JOBS)
     return written["request"] if written["jobs"] else ""

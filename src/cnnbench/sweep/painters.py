@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cnnbench.record import Picture
+    from cnnbench.experiment.record import Picture
 
 PICTURES = 3  # of a run; on two cores, too, a process for each: they take turns, and none waits for a long one to end
 

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from cnnbench.results import FAILED, FINISHED, RUNNING, RunFolder
+from cnnbench.runs.folder import FAILED, FINISHED, RUNNING, RunFolder
+from cnnbench.storage.text import percent, printable
 from cnnbench.sweep.folder import SweepFolder
 from cnnbench.sweep.jobs import Job
-from cnnbench.text import percent, printable
 
 REFRESHES = 0.5  # seconds
 SHOWN = 8  # running jobs in the table

@@ -35,15 +35,15 @@ from io import BufferedRWPair
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench import interruption
-from cnnbench.regular_files import open_to_append
-from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING
+from cnnbench.processes import signals
+from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
+from cnnbench.storage.atomic import InUse, NoneReadable
+from cnnbench.storage.regular import open_to_append
 from cnnbench.sweep.fresh import connected
 from cnnbench.sweep.painters import PICTURES, Painters
-from cnnbench.whole_files import InUse, NoneReadable
 
 if TYPE_CHECKING:
-    from cnnbench.record import Picture
+    from cnnbench.experiment.record import Picture
 
 CAN_FORK = sys.platform == "linux" and hasattr(
     os, "fork"
@@ -61,7 +61,7 @@ def main() -> None:
     """Serve on the socket that the first argument names, or with `--jobs FD` do the jobs of one connection."""
     os.dup2(2, 1)  # what libraries print is no result
     # What is sent to all processes of a sweep is for the jobs, which handle it, and for who watches over them.
-    interruption.leave_to_others()
+    signals.leave_to_others()
     if DUMP is not None:
         signal.signal(DUMP, signal.SIG_IGN)
     if sys.argv[1] == "--jobs":
@@ -88,8 +88,8 @@ class Server:
     def __init__(self, listener: socket.socket) -> None:
         import torch
 
-        import cnnbench.job
-        import cnnbench.report.figures  # noqa: F401
+        import cnnbench.experiment.run
+        import cnnbench.runs.figures  # noqa: F401
 
         self.listener = listener
         self.children: dict[int, socket.socket] = {}
@@ -156,7 +156,7 @@ def _answer_alone(connection: socket.socket) -> None:
     """Answer checks, then do the jobs, in this process."""
     stream = connection.makefile("rwb")
     logging.getLogger("cnnbench").propagate = False
-    import cnnbench.job  # noqa: F401 - two seconds in which the sweep is composed
+    import cnnbench.experiment.run  # noqa: F401 - two seconds in which the sweep is composed
 
     while line := stream.readline():
         request = json.loads(line)
@@ -183,8 +183,8 @@ def end_with(parent: int) -> None:
 
 
 def _check(plain: dict[str, Any]) -> dict[str, Any]:
-    from cnnbench.config import from_dict
-    from cnnbench.parts import build_parts, threads_of
+    from cnnbench.config.schema import from_dict
+    from cnnbench.experiment.build import build_parts, threads_of
 
     try:
         config = from_dict(plain)
@@ -207,8 +207,8 @@ def _begin_jobs(connection: socket.socket, stream: BufferedRWPair, request: dict
 
 def _do_jobs(stream: BufferedRWPair, request: dict[str, Any], server: int) -> None:
     end_with(server)
-    from cnnbench.processors import cores, limit_cores, limit_threads
-    from cnnbench.record import draw_in_turn
+    from cnnbench.experiment.record import draw_in_turn
+    from cnnbench.processes.cores import cores, limit_cores, limit_threads
 
     draw = draw_in_turn
     if request["cores"] is None and CAN_FORK and cores() > 1:  # nobody else needs them
@@ -242,13 +242,13 @@ def _receive(stream: BufferedRWPair, inbox: queue.SimpleQueue[dict[str, Any]]) -
 
 
 def _do(job: dict[str, Any], draw: Callable[[Sequence["Picture"]], None]) -> dict[str, str]:
-    from cnnbench.config import from_dict
-    from cnnbench.job import run_job
+    from cnnbench.config.schema import from_dict
+    from cnnbench.experiment.run import run_job
 
     folder = Path(job["folder"])
     try:
         with _errors_into(folder / "train.log"):
-            interruption.listen()
+            signals.listen()
             try:
                 run_job(from_dict(job["config"]), folder, job["overrides"], resume=job["resume"], draw=draw)
             finally:

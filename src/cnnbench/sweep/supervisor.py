@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cnnbench.results import FAILED, FINISHED, INTERRUPTED, RUNNING
+from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
+from cnnbench.storage.atomic import InUse
 from cnnbench.sweep.folder import SweepFolder
 from cnnbench.sweep.job_processes import JobProcess, Server
 from cnnbench.sweep.jobs import Job
 from cnnbench.sweep.server import DUMP, UNREADABLE
-from cnnbench.whole_files import InUse
 
 LOOKS = 0.2  # seconds between two looks at a job's time and at whether the sweep is to stop
 DUMPS = 0.5  # seconds for a hanging job to write down where it hangs

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cnnbench import registry
-from cnnbench.results import FAILED, FINISHED, INTERRUPTED, read_csv, read_json, write_json
+from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED
+from cnnbench.storage.reading import read_csv, read_json
+from cnnbench.storage.writing import write_json
 
 log = logging.getLogger("cnnbench")
 GIVES_UP = 3  # failures in a row

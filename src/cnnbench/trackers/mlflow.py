@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.registry import register
-from cnnbench.results import FAILED, FINISHED
+from cnnbench.runs.folder import FAILED, FINISHED
+from cnnbench.storage.atomic import TEMPORARY, locked
 from cnnbench.trackers import Tracked, numbers, remember, require
-from cnnbench.whole_files import TEMPORARY, locked
 
 SQLITE = "sqlite:///"
 STATES = {FINISHED: "FINISHED", FAILED: "FAILED"}  # else KILLED: a run that can be resumed, or was pruned

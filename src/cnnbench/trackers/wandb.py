@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.registry import register, unknown
-from cnnbench.results import FINISHED, WANDB
+from cnnbench.runs.folder import FINISHED, WANDB
 from cnnbench.trackers import Tracked, numbers, remember, require
 
 MODES = ("offline", "online")

@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from cnnbench.plain_files import read_bytes
-from cnnbench.whole_files import NoneReadable, link, opened_folder, replacing
+from cnnbench.storage.atomic import NoneReadable, link, opened_folder, replacing
+from cnnbench.storage.reading import read_bytes
 
 log = logging.getLogger("cnnbench")
 BEST, LAST, PREVIOUS = "best", "last", "previous"

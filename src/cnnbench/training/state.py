@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnbench.results import RunFolder
+from cnnbench.runs.folder import RunFolder
+from cnnbench.runs.history import History
 from cnnbench.training import checkpoint
-from cnnbench.training.history import History
 from cnnbench.training.loop import HELPS, Diverged, Progress, Stepper, stop_if_diverged
 
 log = logging.getLogger("cnnbench")

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from cnnbench import interruption, registry
+from cnnbench import registry
 from cnnbench.metrics import text_of
-from cnnbench.results import PRUNED, RunFolder
+from cnnbench.processes import signals
+from cnnbench.runs.folder import PRUNED, RunFolder
+from cnnbench.runs.history import History
 from cnnbench.trackers import Trackers
 from cnnbench.training.device import autocast
 from cnnbench.training.ema import WeightAverage
-from cnnbench.training.history import History
 from cnnbench.training.loop import Batches, Evaluation, Progress, Stepper, evaluate, train_one_epoch
 from cnnbench.training.optim import Schedule
 from cnnbench.training.state import State
@@ -139,7 +140,7 @@ def fit(
     done = history.epochs * len(train.labels) + state.progress.steps * train.batch_size * accumulate
     # disable=None: a bar on a terminal, silence elsewhere.
     with (
-        interruption.deferred(),
+        signals.deferred(),
         tqdm(total=epochs * len(train.labels), initial=done, unit="img", unit_scale=True, disable=None) as bar,
     ):
 
@@ -171,12 +172,12 @@ def fit(
             log.info("%s", _line(row, epochs))
             if on_epoch:
                 on_epoch(row)
-            interruption.check()
+            signals.check()
         best = state.load_best()
         # The model holds the best weights now, so nothing is saved any more.
         tested = None
         if test is not None:
-            tested = measure(model, test, keep_predictions=True, between=interruption.check, of="test images")
+            tested = measure(model, test, keep_predictions=True, between=signals.check, of="test images")
     return Outcome(history.rows, history.epochs, best, tested, history.seconds)
 
 
@@ -187,13 +188,13 @@ def _saver(state: State, minutes: float | None) -> Callable[[], None]:
     def save_if_asked() -> None:
         nonlocal saved
         due = minutes is not None and time.monotonic() - saved > 60 * minutes
-        if not due and not interruption.requested():
+        if not due and not signals.requested():
             return
         state.save()
         saved = time.monotonic()
         log.info("saved after epoch %d, step %d of the next", state.history.epochs, state.progress.steps)
-        interruption.saved()
-        interruption.check()
+        signals.saved()
+        signals.check()
 
     return save_if_asked
 

@@ -14,11 +14,11 @@ from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any
 
-from cnnbench import interruption
-from cnnbench.config import Config
-from cnnbench.data.processes import end_with
-from cnnbench.interruption import STOPS, Terminated
-from cnnbench.results import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder, go_on
+from cnnbench.config.schema import Config
+from cnnbench.processes import signals
+from cnnbench.processes.pool import end_with
+from cnnbench.processes.signals import STOPS, Terminated
+from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder, go_on
 
 PATIENCE = 20.0  # seconds that a process has to stop before it is killed
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -90,7 +90,7 @@ def dismiss(workers: list[Worker]) -> None:
 
 def _serve(pipe: connection.Connection, parent: int) -> None:
     """What the process does: a run for each request, until it is stopped."""
-    interruption.listen()
+    signals.listen()
     if not hasattr(signal, "pthread_sigmask"):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with, args=(parent,), daemon=True).start()
@@ -102,14 +102,14 @@ def _serve(pipe: connection.Connection, parent: int) -> None:
 
 
 def _run(pipe: connection.Connection, config: Config, folder: Path, overrides: list[str], resume: bool) -> Message:
-    from cnnbench.job import run_job
+    from cnnbench.experiment.run import run_job
     from cnnbench.training.trainer import Pruned
 
     def judged(row: Mapping[str, Any]) -> None:
         try:
             pipe.send(("epoch", dict(row)))
             while not pipe.poll(0.1):
-                interruption.check()
+                signals.check()
             stop = pipe.recv()
         except (EOFError, OSError):  # nobody is there any more; the run is none the worse for it
             raise Terminated from None

@@ -9,9 +9,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cnnbench.config import Config
-from cnnbench.results import FAILED, RUNNING, write_csv
-from cnnbench.text import percent
+from cnnbench.config.schema import Config
+from cnnbench.runs.folder import FAILED, RUNNING
+from cnnbench.storage.text import percent
+from cnnbench.storage.writing import write_csv
 from cnnbench.tuning.crew import Worker, dismiss, ready
 from cnnbench.tuning.space import Value
 from cnnbench.tuning.study import Study, Trial

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cnnbench.config.conversion import refuse_interpolation, section
 from cnnbench.registry import unknown
-from cnnbench.typed import refuse_interpolation, section
 
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("median", "hyperband", "none")

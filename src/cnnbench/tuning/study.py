@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.reproducibility import key
-from cnnbench.results import FAILED, FINISHED, PRUNED, RUNNING
+from cnnbench.runs.folder import FAILED, FINISHED, PRUNED, RUNNING
 from cnnbench.tuning.settings import TuneSettings
 from cnnbench.tuning.space import Space, Value, rounded
 

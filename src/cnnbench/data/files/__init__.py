@@ -1,0 +1,1 @@
+"""Files of images and signals: found, decoded and kept."""

@@ -1,0 +1,315 @@
+"""One image file, whatever somebody put into the folder, as pixels; or one sentence that says why not.
+
+| the file holds | what comes of it |
+| --- | --- |
+| greyscale, colour | converted to `channels`; grey is ITU-R 601 luma; pixels that already fit are not touched |
+| 1, 2 or 4 bits a pixel | spread over 0…255 |
+| 16 bits a value (PNG, TIFF, PNM of any maxval) | scaled, value / 257 rounded (`deep_pixels.py`) |
+| 16-bit CMYK, 16-bit colour premultiplied by alpha | the high byte of each value |
+| 32-bit integers, signed 16-bit, floating point | refused: nothing says which value is white |
+| uncompressed 16-bit TIFF in separate planes | refused: Pillow would take its bytes for pixels |
+| palette, CMYK (also Adobe's inverted), YCbCr, LAB | converted to colour first; embedded ICC profiles are not applied |
+| transparency: alpha, palette or one colour of it | composited on `background` |
+| EXIF orientation | applied; an EXIF block that cannot be read counts as upright |
+| several frames or pages (GIF, APNG, WebP, AVIF, TIFF, MPO) | the first one |
+| texts and profiles of any length in a PNG | left out, but for the orientation in them (`png_chunks.py`) |
+| HEIC | read where the package pillow-heif is installed |
+| a pointer of Git LFS, HEIC without its package | refused with what to do (`signatures.py`) |
+| the wrong ending, or none | no matter: the content decides |
+| empty, truncated, damaged, unknown content | refused; only PNG has checksums, elsewhere wrong pixels may pass |
+| a PNG with valid checksums and too few rows | the missing ones are black |
+| more than `MAX_PIXELS`, `MAX_SIDE`, `MAX_BYTES`, `MAX_SCANNED` | refused before anything is decoded |
+| a folder, FIFO, socket, device, symlink loop | refused without being opened |
+"""
+
+import contextlib
+import ctypes
+import io
+import logging
+import os
+import re
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+# Imported here, because Pillow would otherwise import plugins on first use, in whichever thread that is.
+from PIL import (  # noqa: F401
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from cnnbench.data.files.deep_pixels import eight_bits
+from cnnbench.data.files.png_chunks import checked
+from cnnbench.data.files.signatures import FORMATS, refuse_other
+from cnnbench.storage.regular import Refused, read_regular
+from cnnbench.storage.text import printable, shown_name
+
+RESIZES = ("stretch", "pad", "crop")
+
+MAX_PIXELS = 50_000_000
+MAX_SIDE = 65_535  # JPEG's own; resizing a longer line would need memory that its few pixels do not suggest
+MAX_BYTES = 8 * MAX_PIXELS  # the largest image accepted, stored as it is with four values of 16 bits a pixel
+MAX_SCANNED = 40 * MAX_PIXELS  # pixels times scans of a progressive JPEG; a scan may be a few bytes and take 0.1 s
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+_ORIENTED_BY = ("exif", "xmp", "Raw profile type exif", "XML:com.adobe.xmp")
+_QUIET = ("ignore", None, Warning, re.compile(r"PIL(\.|$)"), 0)
+
+
+def _keep_quiet() -> None:
+    """What decoders print of a damaged file is for programmers, and does not name the file."""
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    with contextlib.suppress(AttributeError, OSError):  # a Pillow built another way stays talkative
+        libtiff = ctypes.CDLL(Image.core.__file__)  # looks in what Pillow's own library is linked to
+        # libtiff writes to the process's standard error from C; to redirect that for a while is not safe in threads.
+        libtiff.TIFFSetErrorHandler(None)
+        libtiff.TIFFSetWarningHandler(None)
+
+
+_keep_quiet()
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a file becomes pixels.
+
+    Attributes:
+        channels: 1 for greyscale, 3 for colour.
+        image_size: height and width of the result in pixels, or one number for both.
+        resize: `stretch` to the size, `pad` (the whole image, background around it) or `crop` (its largest central
+            part of the same form); bilinear, antialiased.
+        background: red, green, blue under transparency and around padded images.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    channels: int
+    image_size: int | tuple[int, int]
+    resize: str = "stretch"
+    background: tuple[int, int, int] = (255, 255, 255)
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise ValueError(f"data.channels={self.channels!r}: accepted is 1 (greyscale) or 3 (colour)")
+        if not 1 <= min(self.shape[1:]) <= max(self.shape[1:]) <= MAX_SIDE:
+            raise ValueError(f"data.image_size={self.image_size!r}: accepted is 1 to {MAX_SIDE}")
+        if self.resize not in RESIZES:
+            raise ValueError(f"data.resize={self.resize!r}: accepted is {', '.join(RESIZES)}")
+        if len(self.background) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in self.background):
+            raise ValueError(f"data.background={self.background!r}: accepted is three integers of 0 to 255")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        size = self.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.channels, height, width
+
+
+class BadImage(ValueError):
+    """A file that is not an image we accept.
+
+    Attributes:
+        name: the file's, safe to print.
+        reason: why, in a few words.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+class OtherSize(BadImage):
+    """An image that is not of the wanted size, where nothing says how to make it so."""
+
+
+def decode_image(file: str | bytes | os.PathLike, how: Decoding) -> np.ndarray:
+    """The pixels of a file: uint8, (C, H, W), of the shape that `how` says.
+
+    Raises:
+        BadImage: it is no image, is damaged, too large, or cannot be read; the message names the file.
+    """
+    try:
+        content = read_regular(file, MAX_BYTES)
+    except Refused as refused:
+        reason = str(refused)
+    else:
+        return decode_bytes(content, how, file)
+    raise BadImage(shown_name(file), reason)
+
+
+def decode_bytes(
+    content: bytes, how: Decoding, name: str | bytes | os.PathLike, *, as_it_is: bool = False
+) -> np.ndarray:
+    """The same from a file's content, called `name`; `as_it_is` raises OtherSize instead of resizing."""
+    kind = BadImage
+    try:
+        image = _flattened(_loaded(*_open(content)), how)
+        if not as_it_is or image.size == how.shape[:0:-1]:
+            return _planes(_fitted(image, how))
+        kind, reason = OtherSize, f"{image.width} × {image.height} pixels"
+    except Exception as error:  # a damaged file raises nearly anything from inside Pillow
+        reason = _reason(error)
+    # Raised out here, so that the error does not keep the decoder's frames and their pixels alive.
+    raise kind(shown_name(name), reason)
+
+
+def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
+    """Channels (1 where every colour it can hold is grey, else 3), width and height of an upright image.
+
+    Only the header is decoded, and what follows it goes unchecked; a PNG that is not square and mentions an
+    orientation is decoded, because it may stand at the end.
+
+    Raises:
+        BadImage: as `decode_image`.
+    """
+    try:
+        content = read_regular(file, MAX_BYTES)
+        image, _ = _open(content)
+        channels = _channels(image)
+        width, height = image.size
+        late = image.format == "PNG" and width != height and re.search(rb"eXIf|profile type exif|adobe\.xmp", content)
+        if late:
+            image.load()
+        if _orientation(image) >= 5:
+            width, height = height, width
+        return channels, width, height
+    except Exception as error:
+        reason = _reason(error)
+    raise BadImage(shown_name(file), reason)
+
+
+def _open(content: bytes) -> tuple[ImageFile.ImageFile, bytes]:
+    """The image by its header, of a size that is safe to decode; and the content that it was opened from."""
+    if not content:
+        raise Refused("empty: zero bytes")
+    refuse_other(content)
+    if not warnings.filters or warnings.filters[0] != _QUIET:
+        # catch_warnings would not be safe in threads; Pillow's advice is to programmers, and the outcome is ours.
+        warnings.filterwarnings("ignore", category=Warning, module=_QUIET[3].pattern)
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        content = checked(content)
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
+    width, height = image.size
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise Refused(f"{width} × {height} pixels: accepted are up to {MAX_PIXELS:,}, and {MAX_SIDE:,} a side")
+    if image.mode == "P" and image.palette is None:
+        raise Refused("damaged: palette colours without a palette")
+    if image.format != "PNG" and "progressive" in image.info:
+        scans = content.count(b"\xff\xda")
+        if scans * width * height > MAX_SCANNED:
+            raise Refused(
+                f"{scans:,} progressive scans of {width * height:,} pixels: accepted are {MAX_SCANNED:,} in all"
+            )
+    return image, content
+
+
+def _loaded(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
+    """The first frame, upright, with 8 bits a value."""
+    eight = eight_bits(image, content)
+    if eight is image:
+        image.load()
+    method = _TRANSPOSE.get(_orientation(image))
+    return eight if method is None else eight.transpose(method)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's, 1 to 8; 1 where there is none. Pillow turns a TIFF itself, and gives its size upright."""
+    if image.format == "TIFF" or not any(key in image.info for key in _ORIENTED_BY):
+        return 1
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # EXIF is no reason to lose a picture
+        return 1
+    return orientation if orientation in _TRANSPOSE else 1
+
+
+def _flattened(image: Image.Image, how: Decoding) -> Image.Image:
+    """Mode L or RGB, as many channels as are wanted, without transparency."""
+    mode = "RGB" if how.channels == 3 else "L"
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.new("RGB", image.size, how.background)
+        image.paste(layer, mask=layer.getchannel("A"))
+    elif image.mode not in ("1", "L", "RGB"):
+        image = image.convert("RGB")
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _fitted(image: Image.Image, how: Decoding) -> Image.Image:
+    """The image in the wanted size."""
+    _, tall, wide = how.shape
+    width, height = image.size
+    if (width, height) == (wide, tall):
+        return image
+    is_wider = width * tall > height * wide  # than the form that is wanted
+    if how.resize == "pad" and width * tall != height * wide:
+        inner = (wide, _share(height, width, wide)) if is_wider else (_share(width, height, tall), tall)
+        canvas = Image.new("RGB", (wide, tall), how.background).convert(image.mode)
+        part = image if inner == image.size else image.resize(inner, Image.Resampling.BILINEAR)
+        canvas.paste(part, ((wide - inner[0]) // 2, (tall - inner[1]) // 2))
+        return canvas
+    if how.resize == "crop":
+        across, down = (_share(wide, tall, height), height) if is_wider else (width, _share(tall, wide, width))
+        left, top = (width - across) // 2, (height - down) // 2
+        image = image.crop((left, top, left + across, top + down))
+        if image.size == (wide, tall):
+            return image
+    return image.resize((wide, tall), Image.Resampling.BILINEAR)
+
+
+def _share(side: int, longest: int, size: int) -> int:
+    """A side scaled as one of `longest` is that becomes `size`, rounded."""
+    return max(1, (2 * side * size + longest) // (2 * longest))
+
+
+def _planes(image: Image.Image) -> np.ndarray:
+    """uint8, (C, H, W), contiguous and writable."""
+    pixels = np.array(image)
+    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _channels(image: Image.Image) -> int:
+    if image.mode == "P" and image.palette is not None:
+        colours = np.frombuffer(bytes(image.convert("P").getpalette("RGB") or b""), np.uint8).reshape(-1, 3)
+        return 1 if (colours == colours[:, :1]).all() else 3
+    return 1 if image.mode[0] in "1LIF" and image.mode != "LAB" else 3
+
+
+def _reason(error: Exception) -> str:
+    """One short line; Pillow's words may quote the file."""
+    if isinstance(error, UnidentifiedImageError):
+        return f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image, or its header is damaged"
+    if isinstance(error, Image.DecompressionBombError):  # Pillow's own bound is higher, and comes first
+        return f"more than {MAX_PIXELS:,} pixels"
+    if isinstance(error, MemoryError):
+        return "decoding it takes more memory than there is"
+    words = printable(str(error)).strip() or type(error).__name__
+    words = words if len(words) <= 160 else words[:159] + "…"
+    if isinstance(error, Refused):
+        return words
+    return words if "truncated" in words else f"damaged: {words}"

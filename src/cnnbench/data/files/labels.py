@@ -1,0 +1,85 @@
+"""Labels that people and programs spell differently, in one form; and those that only look like one another."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+
+from cnnbench.storage.text import shown_name
+
+_DECIMAL = re.compile(r"[+-]?\d+\.\d*(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_LARGEST = 2**53  # above it, a float is no longer the whole number that was written
+_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
+SHOWN = 5
+LONGEST = 1_000  # characters: a run writes the name of each class into several tables
+
+
+def normal_form(label: str) -> str:
+    """The label without blanks around it, its accents composed as keyboards write them (NFC)."""
+    text = unicodedata.normalize("NFC", label)
+    while text != (text := text.strip().strip(_INVISIBLE)):
+        pass
+    return text
+
+
+def label_problem(label: str) -> str | None:
+    """What is wrong with a label of a table, if anything."""
+    form = normal_form(label)
+    if len(form) > LONGEST:
+        return f"has {len(form):,} characters, accepted are up to {LONGEST:,}"
+    return None if form else "is empty"
+
+
+def common_forms(labels: Iterable[str]) -> dict[str, str]:
+    """What each label of a table is called: its normal form; a whole number without decimals, if all are whole.
+
+    Programs write the class 1 as `1`, `1.0` or `1.000000000000000000e+00`, sometimes in one column.
+    """
+    forms = {label: normal_form(label) for label in {*labels}}
+    if not all(_is_whole(form) for form in forms.values()):
+        return forms
+    return {label: str(int(float(form))) if _DECIMAL.fullmatch(form) else form for label, form in forms.items()}
+
+
+def _is_whole(text: str) -> bool:
+    return bool(_NUMBER.fullmatch(text)) and float(text).is_integer() and abs(float(text)) < _LARGEST
+
+
+def look_alike(names: Iterable[str]) -> list[list[str]]:
+    """Different names that are one but for case, blanks, hyphens, accents' encoding, or the way a number is written."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[_key(name)].append(name)
+    return [sorted(group) for group in groups.values() if len(group) > 1]
+
+
+def alike_note(names: Iterable[str]) -> str:
+    """A warning about names that look alike; empty where none do."""
+    alike = look_alike(names)
+    if not alike:
+        return ""
+    return (
+        f"{shown_alike(alike)} are classes of their own, though they differ in spelling alone: if they are one, write "
+        "them the same way"
+    )
+
+
+def alike_hint(names: Collection[str], known: Collection[str]) -> str:
+    """For an error about unknown names: which of them look like known ones; empty where none does."""
+    pairs = [pair for pair in look_alike([*names, *known]) if {*pair} & {*names} and {*pair} & {*known}]
+    return f" ({shown_alike(pairs)} differ in spelling alone: write them the same way)" if pairs else ""
+
+
+def shown_alike(groups: Collection[Collection[str]]) -> str:
+    """Groups of names as an error or a warning shows them."""
+    shown = "; ".join(" and ".join(repr(shown_name(name)) for name in group) for group in [*groups][:SHOWN])
+    return shown + (f"; and {len(groups) - SHOWN} more" if len(groups) > SHOWN else "")
+
+
+def _key(name: str) -> str:
+    text = normal_form(name)
+    if _NUMBER.fullmatch(text):
+        return repr(float(text))
+    text = "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if unicodedata.category(c) != "Cf")
+    return " ".join(re.split(r"[\s_-]+", text)).strip()

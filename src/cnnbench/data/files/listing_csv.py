@@ -1,0 +1,106 @@
+"""Image files named by the rows of a CSV file: `path,label`, and `split` if it has that column."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from cnnbench.data.files.csv_rows import read_rows
+from cnnbench.data.files.labels import common_forms, label_problem, normal_form
+from cnnbench.data.files.listing import File, Listing, listed
+from cnnbench.data.files.split_names import WORDS, split_of
+from cnnbench.storage.text import shown_name
+
+SHOWN_ROWS = 5  # bad rows that an error describes
+
+
+def list_csv(file: str, classes: Sequence[str] | None = None) -> Listing:
+    """The files that a CSV file in UTF-8 names, in the order of its rows; its first row names the columns.
+
+    A path starts from the CSV's own folder. It may lead out of it, or be absolute: whoever gives the CSV chooses the
+    files, and all that is done with them is to decode them as images. Where there is no such file, the path is read as
+    Windows would: with backslashes, and in any case.
+
+    Raises:
+        ValueError: no such columns, rows that lack a value, no file that is there, or as `listed`.
+    """
+    name = f"data.path={shown_name(file)!r}"
+    root = os.path.dirname(os.path.abspath(file))
+    files: dict[str, list[File]] = {}
+    problems: list[str] = []
+    rows = read_rows(file, name)
+    columns = [cell.strip().casefold() for cell in next(rows, (0, []))[1]]
+    if missing := [column for column in ("path", "label") if column not in columns]:
+        raise ValueError(f"{name} has no column {missing[0]!r}: accepted is a first row of path,label[,split]")
+    find = _finder(root)
+    for line, cells in rows:
+        row = dict(zip(columns, cells, strict=False))
+        if problem := "has more values than the first row" if len(cells) > len(columns) else _problem(row):
+            problems.append(f"line {line}: {problem}")
+        else:
+            split, _ = split_of(row.get("split", "")) or ("train", ())
+            files.setdefault(split, []).append((find(row["path"]), row["label"]))
+    if problems:
+        more = f"; and {len(problems) - SHOWN_ROWS} more" if len(problems) > SHOWN_ROWS else ""
+        raise ValueError(f"{name}, {len(problems)} rows are wrong: {'; '.join(problems[:SHOWN_ROWS])}{more}")
+    forms = common_forms(label for inside in files.values() for _, label in inside)
+    files = {split: [(path, forms[label]) for path, label in inside] for split, inside in files.items()}
+    found = listed(Listing(file, root, wanted=classes), files, "labels")
+    if not found.versions.any():
+        _refuse_missing(name, found)
+    return found
+
+
+def _problem(row: dict[str, str]) -> str | None:
+    """What is wrong with a row, if anything."""
+    if not row.get("path", "").strip():
+        return "path is empty"
+    if problem := label_problem(row.get("label", "")):
+        return f"label {problem}"
+    found = split_of(row["split"]) if "split" in row else ("train", ())
+    if found is None or found[1]:
+        return f"split={row['split']!r}, accepted is {', '.join(WORDS)}"
+    return None
+
+
+def _finder(root: str) -> Callable[[str], str]:
+    """What makes a path as it is written one that is there, if there is one and no more."""
+
+    @lru_cache(maxsize=64)
+    def named(folder: str) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        try:
+            for entry in os.listdir(os.path.join(root, folder)):
+                names.setdefault(normal_form(entry).casefold(), []).append(entry)
+        except (OSError, ValueError):  # a null byte in the path
+            pass
+        return names
+
+    def find(path: str) -> str:
+        for other in (path, path.strip(), path.strip().replace("\\", "/")):
+            if os.path.lexists(os.path.join(root, other)):
+                return other
+        found = "/" if other.startswith("/") else ""
+        for part in other.split("/"):
+            nearest = named(found).get(normal_form(part).casefold(), [])
+            if part not in ("", ".", "..") and not os.path.lexists(os.path.join(root, found, part)):
+                if len(nearest) != 1:
+                    return path
+                part = nearest[0]
+            found = os.path.join(found, part)
+        return found
+
+    return find
+
+
+def _refuse_missing(name: str, listing: Listing) -> None:
+    first = listing.paths[0]
+    hint = "Paths start from the CSV file's own folder"
+    if os.path.lexists(first):
+        hint += ", and this one is there from the current folder: move the CSV file there, or change its paths"
+    elif re.match(r"[A-Za-z]:[\\/]|\\\\", first):
+        hint += ", and this one names a drive of Windows: make it relative"
+    raise ValueError(
+        f"{name}: none of its {len(listing.paths)} files is there. The first is "
+        f"{shown_name(os.path.join(listing.root, first))!r}. {hint}"
+    )

@@ -1,0 +1,132 @@
+"""The rows of a table of signals: the values of each and its label, which is the first, the last, or has a name."""
+
+from array import array
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cnnbench.data.files.csv_rows import read_rows
+from cnnbench.data.files.labels import label_problem
+
+SHOWN_ROWS = 5  # bad rows that an error describes
+NAMES_HINT = " (if it holds column names: data.header=true)"
+LABEL_NAMES = ("label", "labels", "class", "target", "y")  # what a header calls the label
+
+
+@dataclass
+class Table:
+    """The rows read so far.
+
+    Attributes:
+        header: the names of the columns, if the file gives them.
+        columns: values of the first row, its label among them; every row must have as many.
+        label_at: which of them is the label.
+        values: float32, all signals one after the other; a list of Python numbers would take eight times the memory.
+        problems: what is wrong with the first bad rows.
+        bad_rows: how many there are.
+    """
+
+    header: list[str] = field(default_factory=list)
+    columns: int = 0
+    label_at: int = -1
+    values: "array[float]" = field(default_factory=lambda: array("f"))
+    labels: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    bad_rows: int = 0
+
+
+def read_table(file: str, name: str, *, header: bool, label: str, columns: int = 0) -> Table:
+    """All signals of a file.
+
+    Args:
+        name: how an error names the file.
+        header: whether the first row holds column names.
+        label: `first`, `last`, or the name of its column.
+        columns: how many values a row must have; 0 is as many as the first.
+
+    Raises:
+        ValueError: it is no such file, or rows are not a signal and its label.
+    """
+    table = Table(columns=columns)
+    rows = read_rows(file, name)
+    if header:
+        _, table.header = next(rows, (0, []))
+    found = _label_at(table.header, label, name)
+    for line, row in rows:
+        hint = "" if header or table.columns else NAMES_HINT
+        table.columns = table.columns or len(row)
+        table.label_at = found % max(1, table.columns)
+        _add(table, line, row, hint)
+    if table.bad_rows:
+        more = f"; and {table.bad_rows - SHOWN_ROWS} more" if table.bad_rows > SHOWN_ROWS else ""
+        total = table.bad_rows + len(table.labels)
+        raise ValueError(f"{name}, {table.bad_rows} of {total} rows are wrong: {'; '.join(table.problems)}{more}")
+    if not table.labels:
+        raise ValueError(f"{name} has no rows{' below its header' if header else ''}: accepted is a row a signal")
+    return table
+
+
+def clipped(text: str) -> str:
+    """A value as an error shows it."""
+    return repr(text if len(text) <= 40 else text[:39] + "…")
+
+
+def _label_at(header: list[str], label: str, name: str) -> int:
+    """Which value of a row is the label, from the end where it is negative."""
+    names = [cell.strip() for cell in header]
+    if label not in ("first", "last"):
+        if names.count(label) == 1:
+            return names.index(label)
+        known = f"{', '.join(map(clipped, names[:SHOWN_ROWS]))} …" if names else "a column's name with data.header=true"
+        raise ValueError(f"data.label={label!r}: accepted is first, last, or one column of {name}: {known}")
+    at = 0 if label == "first" else -1
+    called = [column for column, cell in enumerate(names) if cell.casefold() in LABEL_NAMES]
+    if called and names[at].casefold() not in LABEL_NAMES:
+        raise ValueError(
+            f"data.label={label}, but {name} calls column {called[0] + 1} {names[called[0]]!r}: accepted is "
+            f"data.label={names[called[0]]}, or data.label={clipped(names[at])} to take that one"
+        )
+    return at
+
+
+def _add(table: Table, line: int, row: list[str], hint: str) -> None:
+    """Take a row into the table, or what is wrong with it."""
+    problem = _take_values(table, row)
+    if problem is None:
+        table.labels.append(row[table.label_at])
+        return
+    table.bad_rows += 1
+    if len(table.problems) < SHOWN_ROWS:
+        table.problems.append(f"line {line}{problem}{hint}")
+
+
+def _take_values(table: Table, row: list[str]) -> str | None:
+    """Append a row's signal to the table, or say what is wrong with the row and append nothing."""
+    if len(row) < 2:
+        return " has one value: accepted are a signal's values and its label, separated by commas, semicolons or tabs"
+    if len(row) != table.columns:
+        return f" has {len(row)} values, expected {table.columns} as in the first row"
+    at = table.label_at
+    if problem := label_problem(row[at]):
+        return f", column {at + 1}: the label {problem}"
+    try:
+        signal = array("f", map(float, row[:at] + row[at + 1 :]))
+    except ValueError:
+        return _first_bad_cell(row, at)
+    if not np.isfinite(np.frombuffer(signal, dtype=np.float32)).all():
+        return _first_bad_cell(row, at)
+    table.values.extend(signal)
+    return None
+
+
+def _first_bad_cell(row: list[str], label_at: int) -> str:
+    for column, cell in enumerate(row):
+        if column == label_at:
+            continue
+        try:
+            (value,) = array("f", [float(cell)])
+        except ValueError:
+            return f", column {column + 1}: {clipped(cell)} is not a number"
+        if not np.isfinite(value):
+            return f", column {column + 1}: {clipped(cell)} is not a finite number of 32 bits"
+    raise AssertionError("the row has such a cell")

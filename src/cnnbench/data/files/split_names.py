@@ -1,0 +1,103 @@
+"""Which folders, or which words in a table, name the splits of a dataset, in the spellings that people use."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from cnnbench.storage.text import shown_name
+
+WORDS = {
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validation", "validate", "dev", "eval", "evaluation"),
+    "test": ("test", "testing", "tst"),
+}
+# What says nothing: train_set, TestImages, validation-data.
+_FILLERS = {"set", "sets", "dataset", "data", "images", "image", "imgs", "img", "photos", "pictures", "folder", "split"}
+_SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
+_JOINED = re.compile(rf"({'|'.join(sorted(_SPLIT_OF, key=len, reverse=True))})({'|'.join(sorted(_FILLERS))})")
+_TOKEN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+|[^\W\da-zA-Z_]+")
+FORM = "train/<class>/… with val/<class>/… and test/<class>/… beside it"
+
+Named = tuple[str, tuple[str, ...]]  # a split, and what else is in the name: ('train', ('seg',)) of seg_train
+
+
+def split_of(name: str) -> Named | None:
+    """The split that a name speaks of, in any case; None where it speaks of none, or of several."""
+    tokens = [part for token in _TOKEN.findall(name) for part in _parts(token.casefold())]
+    splits = [_SPLIT_OF[token] for token in tokens if token in _SPLIT_OF]
+    if len(splits) != 1:
+        return None
+    return splits[0], tuple(token for token in tokens if token not in _SPLIT_OF and token not in _FILLERS)
+
+
+def _parts(token: str) -> Sequence[str]:
+    joined = _JOINED.fullmatch(token)
+    return joined.groups() if joined else (token,)
+
+
+def split_folders(
+    where: str,
+    folders: Sequence[str],
+    *,
+    is_flat: Callable[[str], bool],
+    has_images: Callable[[str], bool],
+    needs_train: bool = True,
+) -> dict[str, str]:
+    """Which folder is which split; empty where all of them are classes.
+
+    They are splits if they have one name but for the split's own word (`Train` and `Test`, `seg_train` and `seg_test`),
+    and hold folders. Whatever might as well be a class is refused.
+
+    Args:
+        where: how an error names the dataset.
+        is_flat: whether a folder holds files and no folders.
+        has_images: whether there are images in a folder or below.
+        needs_train: whether splits without one to train on are refused.
+
+    Raises:
+        ValueError: the folders can be read in two ways, or a split has two folders.
+    """
+    named = {folder: found for folder in folders if (found := split_of(folder))}
+    groups: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for folder, (split, rest) in named.items():
+        groups[rest][split].append(folder)
+    evident = [group for rest, group in groups.items() if not rest or len(group) > 1]
+    if not evident:
+        return {}
+    group = evident[0]
+    if len(evident) > 1:
+        refuse(where, [folder for one in evident for found in one.values() for folder in found])
+    for several in group.values():
+        if len(several) > 1:
+            raise ValueError(f"{where} has {_joined(several)}: accepted is one of them")
+    chosen = {split: group[split][0] for split in WORDS if split in group}
+    if "train" not in chosen and needs_train:
+        refuse(where, [*chosen.values()], f"has a folder {next(iter(chosen.values()))!r} but none called 'train'")
+    others = [folder for folder in folders if folder not in chosen.values()]
+    if "train" in chosen and is_flat(chosen["train"]):
+        refuse(where, [*chosen.values()], f"has no class folders in {chosen['train']!r}")
+    if len(chosen) == 1 and (beside := [folder for folder in others if has_images(folder)]):
+        only = next(iter(chosen.values()))
+        refuse(where, [only], f"has {_joined(beside)} beside {only!r}")
+    if doubtful := [folder for folder in others if folder in named and named[folder][0] not in chosen]:
+        refuse(where, doubtful, f"has {_joined(doubtful)} beside {_joined([*chosen.values()])}")
+    return chosen
+
+
+def refuse(where: str, folders: Sequence[str], found: str | None = None) -> None:
+    """Say that folders can be read in two ways, and how each is written.
+
+    Raises:
+        ValueError: always.
+    """
+    names, one = _joined(folders), len(folders) == 1
+    raise ValueError(
+        f"{where} {found or f'has {names}'}: {names} may be {'a split or a class' if one else 'splits or classes'}. "
+        f"Accepted for splits is {FORM}, and no other folder; for {'a class' if one else 'classes'}, another name, or "
+        "all class folders together in one called train"
+    )
+
+
+def _joined(names: Sequence[str]) -> str:
+    shown = [shown_name(name) for name in names[:5]] + ([f"{len(names) - 5} more"] if len(names) > 5 else [])
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)

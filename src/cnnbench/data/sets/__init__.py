@@ -1,0 +1,1 @@
+"""Where images and signals come from: one file a source."""

@@ -1,0 +1,254 @@
+"""What a config asks for, built and checked: data, model, optimizer, schedule, batches."""
+
+import math
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnbench.analysis import Summary, summarize
+from cnnbench.config.schema import AugmentConfig, Config
+from cnnbench.data import Augmentation, Batches, Dataset, DatasetInfo, Split, load_source, prepare
+from cnnbench.data.memory import data_of_a_run, refuse_beyond_memory
+from cnnbench.models import build_model, output_shape
+from cnnbench.processes.cores import most_threads
+from cnnbench.trackers import check_trackers
+from cnnbench.training.device import autocast, resolve_device
+from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
+from cnnbench.training.tasks import task_of
+
+MACS_A_THREAD = 100_000_000  # of a batch's forward pass; benchmarks/LOG.md has what threads bring to each network
+
+
+@dataclass
+class Parts:
+    """Everything a run needs, built and checked."""
+
+    device: torch.device
+    dataset: Dataset
+    model: nn.Module
+    complexity: Summary
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+
+
+def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True, within_memory: bool = False) -> Parts:
+    """Load the data and build model, optimizer and schedule.
+
+    Args:
+        shapes_only: allocate no weights; enough to find out that a config cannot work.
+        test: as in `load_dataset`.
+        within_memory: refuse data beyond `data_of_a_run` and a model beyond half of the memory, for the config may be a
+            stranger's.
+
+    Raises:
+        ValueError: anything in the config that does not exist here or does not fit together.
+    """
+    device = resolve_device(config.trainer.device)
+    autocast(device, config.trainer.precision)
+    check_trackers(config.logger.options)
+    with data_of_a_run() if within_memory else nullcontext():
+        dataset = load_dataset(config, test=test)
+    if within_memory:
+        _refuse_large_models(config, dataset)
+    model = model_for(config, dataset.info, "meta" if shapes_only else "cpu")
+    _check_task(config, model, dataset.info)
+    augmentation_of(config, dataset.info, device)
+    complexity = summarize(model, dataset.info.input_shape)
+    _check_batches(config, model, dataset)
+    if not shapes_only:
+        model = placed(model, device, config)
+    optimizer = build_optimizer(
+        config.optimizer.name,
+        model,
+        lr=config.optimizer.lr,
+        weight_decay=config.optimizer.weight_decay,
+        decay_bias_and_norm=config.optimizer.decay_bias_and_norm,
+        options=config.optimizer.options,
+    )
+    schedule = build_schedule(
+        config.scheduler.name,
+        epochs=config.trainer.epochs,
+        steps_per_epoch=-(-len(dataset.train) // (config.trainer.batch_size * config.trainer.accumulate)),
+        warmup_epochs=config.scheduler.warmup_epochs,
+        options=config.scheduler.options,
+    )
+    return Parts(device, dataset, model, complexity, optimizer, schedule)
+
+
+def threads_of(config: Config, complexity: Summary) -> int:
+    """How many threads torch computes a run with: `trainer.threads`, or what the size of a batch's work is worth.
+
+    A function of network, batch size and processors, never of how busy they are. Threads wait actively for one
+    another: on small networks a second one gains little, and loses tenfold as soon as another process is busy.
+    """
+    if isinstance(config.trainer.threads, int):
+        return config.trainer.threads
+    work = complexity.macs * config.trainer.batch_size
+    return max(1, min(most_threads(), work // MACS_A_THREAD))
+
+
+def _refuse_large_models(config: Config, dataset: Dataset) -> None:
+    """Refuse a config that no memory here could train."""
+    model, trainer = config.model, config.trainer
+    weights: float = math.inf
+    what = f"model={model.name} with model.width={model.width:g} and model.depth={model.depth}"
+    try:
+        described = model_for(config, dataset.info, "meta")
+        weights = sum(value.numel() * value.element_size() for value in described.parameters())
+    except (RuntimeError, OverflowError):  # sizes beyond 64 bits
+        pass
+    refuse_beyond_memory(2 * weights, what)  # each has a gradient
+    images = min(trainer.batch_size, len(dataset.train))
+    if config.trainer.device in ("auto", "cpu"):
+        what = f"trainer.batch_size={trainer.batch_size} with image_size={dataset.info.image_size}"
+        refuse_beyond_memory(images * bytes_an_image(config, dataset.info), what)
+
+
+def bytes_an_image(config: Config, info: DatasetInfo) -> int:
+    """The least that an image takes in a pass through a config's model: the largest layer's output, in float32."""
+    described = summarize(model_for(config, info, "meta"), info.input_shape)
+    shapes = [info.input_shape, *(layer.output_shape for layer in described.layers if layer.output_shape)]
+    return 4 * max(map(math.prod, shapes))
+
+
+def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
+    """Refuse settings of classification where there are no classes."""
+    task, trainer = task_of(model), config.trainer
+    if task.has_classes:
+        return
+    if trainer.monitor not in (None, task.monitor):
+        raise ValueError(f"trainer.monitor={trainer.monitor}: accepted for {task.name} is null or {task.monitor}")
+    if config.data.class_weights != "none":
+        raise ValueError(f"data.class_weights={config.data.class_weights}: {task.name} has no labels, accepted is none")
+    if trainer.label_smoothing > 0:
+        raise ValueError(f"trainer.label_smoothing={trainer.label_smoothing}: {task.name} has no labels, accepted is 0")
+    for name in ("mixup", "cutmix"):
+        if value := getattr(config.augment, name):
+            raise ValueError(f"augment.{name}={value}: {task.name} has no labels to mix, accepted is 0")
+    if info.dimensions != 2:
+        raise ValueError(f"model={config.model.name} takes images, and data={info.name} are signals")
+
+
+def _check_batches(config: Config, model: nn.Module, dataset: Dataset) -> None:
+    """Refuse what training alone cannot do: heads that do not fit, or norms over a last batch of one image."""
+    output_shape(model, dataset.info.input_shape, training_batch=2)
+    images, batch_size = len(dataset.train), config.trainer.batch_size
+    if images % batch_size == 1 or batch_size == 1:
+        try:
+            output_shape(model, dataset.info.input_shape, training_batch=1)
+        except ValueError as error:
+            raise ValueError(
+                f"trainer.batch_size={batch_size} leaves a batch of one of the {images} training images, and a norm "
+                f"over a single value has nothing to measure: {error}"
+            ) from None
+
+
+def load_dataset(
+    config: Config, *, test_on_all: bool = False, test: bool = True, classes: list[str] | None = None
+) -> Dataset:
+    """The config's data, split and measured.
+
+    Args:
+        test_on_all: the test split of data that has none is all of it, for a model that has not seen it.
+        test: whether the test images may be read; without, the test split is empty.
+        classes: those of a run that is to be measured on one's own images or signals, which may lack some.
+
+    Raises:
+        ValueError: unknown or missing data, or nothing left to train on.
+    """
+    data = config.data
+    settings = data_settings(config) | {"with_test": test, "classes": classes}
+    if test_on_all:
+        settings["test_fraction"] = None
+    source = load_source(data.name, root=data.root, download=data.download, options=data.options, settings=settings)
+    if test_on_all and source.test is None:
+        source = replace(source, test=source.train)
+    return prepare(
+        source,
+        seed=config.seed,
+        split_seed=data.split_seed,
+        test_fraction=data.test_fraction,
+        val_fraction=data.val_fraction,
+        train_limit=data.train_limit,
+        image_size=data.image_size,
+        normalization=data.normalize,
+    )
+
+
+def data_settings(config: Config) -> dict[str, Any]:
+    """What the config says for any dataset, and a dataset may ask to be given."""
+    data = config.data
+    return {"image_size": data.image_size, "test_fraction": data.test_fraction, "split_seed": data.split_seed}
+
+
+def model_for(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Module:
+    """The config's model, fitted to the data's channels, size and classes.
+
+    Raises:
+        ValueError: an unknown model or option, or data it cannot take.
+    """
+    return build_model(
+        config.model.name,
+        in_channels=info.in_channels,
+        image_size=info.size,
+        num_classes=info.num_classes,
+        dimensions=info.dimensions,
+        width=config.model.width,
+        depth=config.model.depth,
+        activation=config.model.activation,
+        dropout=config.model.dropout,
+        init=config.model.init,
+        init_std=config.model.init_std,
+        options=config.model.options,
+        seed=config.seed,
+        device=device,
+    )
+
+
+def placed(model: nn.Module, device: torch.device, config: Config) -> nn.Module:
+    """The model on a device, in the config's memory format."""
+    memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
+    return model.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+
+
+def augmentation_of(config: Config, info: DatasetInfo, device: torch.device) -> Augmentation | None:
+    """What training does to its images; None where no key of `augment` asks for anything.
+
+    Raises:
+        ValueError: the data are signals, or a crop is as large as the images.
+    """
+    knobs = asdict(config.augment)
+    name = knobs.pop("name")
+    if config.augment == replace(AugmentConfig(), name=name):
+        return None
+    if info.dimensions != 2:
+        changed = [f"augment.{key}={value}" for key, value in knobs.items() if value != getattr(AugmentConfig(), key)]
+        raise ValueError(
+            f"{changed[0]} (augment={name}) changes images, and data={config.data.name} are signals: "
+            "accepted is augment=none"
+        )
+    if config.augment.crop >= min(info.size):
+        raise ValueError(
+            f"augment.crop={config.augment.crop}: accepted is less than the {min(info.size)} pixels of the images"
+        )
+    return Augmentation(seed=config.seed, num_classes=info.num_classes, device=device, **knobs)
+
+
+def batches_of(
+    split: Split, *, dataset: Dataset, config: Config, device: torch.device, shuffle: bool = False
+) -> Batches:
+    """A split's batches on a device: shuffled and augmented of the training size, or ordered of the evaluation size."""
+    return Batches(
+        split.to(device),
+        config.trainer.batch_size if shuffle else config.trainer.eval_batch_size,
+        mean=dataset.mean,
+        std=dataset.std,
+        shuffle_seed=config.seed if shuffle else None,
+        sampler=config.data.sampler,
+        channels_last=config.trainer.channels_last,
+        device=device,
+        augmentation=augmentation_of(config, dataset.info, device) if shuffle else None,
+    )

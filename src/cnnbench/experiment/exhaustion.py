@@ -1,0 +1,42 @@
+"""When memory or space runs out: which error it was, and what helps."""
+
+import errno
+from pathlib import Path
+
+import torch
+
+from cnnbench.config.schema import Config
+from cnnbench.runs.folder import go_on
+
+NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+class OutOfMemory(RuntimeError):
+    """There was not enough memory for the batches asked for."""
+
+
+def explained(error: Exception, folder: Path, config: Config) -> Exception:
+    """The error itself, or one that says what to lower, or to free, and how to go on."""
+    if is_out_of_memory(error):
+        trainer = config.trainer
+        said = str(error).strip().partition("\n")[0][:200]
+        return OutOfMemory(
+            f"not enough memory for trainer.batch_size={trainer.batch_size} (training) and "
+            f"trainer.eval_batch_size={trainer.eval_batch_size} (evaluation): lower them, "
+            f"model.width={config.model.width:g} or data.image_size; "
+            f"trainer.accumulate=N makes one step of N small batches{f' ({said})' if said else ''}"
+        )
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        where = f"{error.filename}: " if error.filename else ""
+        help_ = f"What was saved before is intact: free some space, then go on with: {go_on('train', folder)}"
+        return OSError(error.errno, f"{where}{error.strerror}. {help_}")
+    return error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on the host or on a device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # The CPU allocator raises a plain RuntimeError.
+    words = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)

@@ -1,0 +1,157 @@
+"""A finished run's best weights asked about image files, prepared as training prepared its own."""
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import tee
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnnbench.data import Batches, Split
+from cnnbench.data.files.decoding import decode_all
+from cnnbench.data.files.images import BadImage, Decoding
+from cnnbench.data.polarity import is_reversed
+from cnnbench.experiment.trained import Trained, load_trained
+from cnnbench.reproducibility import set_deterministic
+from cnnbench.training.device import resolve_device
+from cnnbench.training.tasks import task_of
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model makes of one file.
+
+    Attributes:
+        classes, probabilities: the likeliest first; empty where there is an error.
+        is_reversed: it is dark on light and the training images light on dark, or the other way round.
+        error: why the file is no image.
+    """
+
+    file: str
+    classes: Sequence[int] = ()
+    probabilities: Sequence[float] = ()
+    is_reversed: bool = False
+    error: str | None = None
+
+
+class Predictor:
+    """A run's model, ready for image files.
+
+    Args:
+        run: the run's folder.
+        device: auto, cpu, cuda, cuda:N or mps; None is auto.
+        batch_size: None is the run's own for evaluation. The last bits of a probability may depend on it.
+
+    Attributes:
+        class_names: a name for each class.
+        polarity: of the training images, if nearly all have the same; see `cnnbench.data.polarity`.
+
+    Raises:
+        ValueError: not a finished run, one of signals, or one without classes.
+    """
+
+    def __init__(self, run: Path, *, device: str | None = None, batch_size: int | None = None) -> None:
+        trained = load_trained(run)
+        trained.refuse_beyond_memory(1)
+        if trained.info.dimensions != 2:
+            raise ValueError(f"{str(run)!r} was trained on signals ({trained.info.name}): predict takes images")
+        self.device = resolve_device(device or "auto")
+        # As training did before it measured the test images: on a GPU other algorithms give other bits.
+        set_deterministic(trained.config.trainer.deterministic)
+        trained.use_threads()
+        self.model = trained.model_on(self.device)
+        self.model.eval()
+        if not task_of(self.model).has_classes:
+            raise ValueError(
+                f"{str(run)!r} is a {task_of(self.model).name} run ({trained.config.model.name}): "
+                "it has no classes to predict"
+            )
+        self.autocast = trained.autocast_on(self.device)
+        self.batch_size = batch_size or trained.config.trainer.eval_batch_size
+        self.class_names = trained.info.class_names
+        self.polarity = trained.polarity
+        self.decoding = _decoding(trained)
+        self._trained = trained
+
+    def predict(
+        self, files: Iterable[str], *, top: int = 1, invert: bool = False, workers: int | None = None
+    ) -> Generator[list[Prediction], None, None]:
+        """Predict files in their order, a batch at a time; it holds a few batches, however many files there are.
+
+        Args:
+            files: may be endless.
+            top: how many classes are told of each.
+            invert: take the negative of each image.
+            workers: as for `decode_all`.
+
+        Raises:
+            ValueError: `top` is more than there are classes.
+        """
+        if not 1 <= top <= len(self.class_names):
+            raise ValueError(f"--top {top}: accepted is 1 to {len(self.class_names)}, the run's number of classes")
+        return self._batches(files, top, invert, workers)
+
+    def _batches(
+        self, files: Iterable[str], top: int, invert: bool, workers: int | None
+    ) -> Generator[list[Prediction], None, None]:
+        names, sources = tee(files)
+        rows: list[tuple[str, str | None]] = []
+        images: list[np.ndarray] = []
+        with closing(decode_all(sources, self.decoding, workers=workers)) as decoded:
+            for file, found in zip(names, decoded, strict=True):
+                rows.append((file, found.reason if isinstance(found, BadImage) else None))
+                if not isinstance(found, BadImage):
+                    images.append(found)
+                # However many files are bad, their errors do not wait for ever.
+                if len(images) == self.batch_size or len(rows) == 10 * self.batch_size:
+                    yield self._predictions(rows, images, top, invert)
+                    rows, images = [], []
+        if rows:
+            yield self._predictions(rows, images, top, invert)
+
+    def _predictions(
+        self, rows: list[tuple[str, str | None]], images: list[np.ndarray], top: int, invert: bool
+    ) -> list[Prediction]:
+        """One for each file and its error; the images are those of the files without one."""
+        self._trained.refuse_beyond_memory(len(images))
+        answers = self._classified(np.stack(images), top, invert) if images else iter(())
+        return [
+            Prediction(file, *next(answers)) if error is None else Prediction(file, error=error) for file, error in rows
+        ]
+
+    def _classified(self, pixels: np.ndarray, top: int, invert: bool) -> Iterator[tuple[list[int], list[float], bool]]:
+        """Classes, probabilities, and whether it is reversed, of each of some images: uint8, (N, C, H, W)."""
+        pixels = 255 - pixels if invert else pixels
+        turned = is_reversed(pixels, self.polarity).tolist() if self.polarity else [False] * len(pixels)
+        logits, probabilities = self._forward(torch.from_numpy(pixels))
+        # By the logits: two probabilities may round to the same number. Equal ones in order, as argmax takes the first.
+        classes = np.argsort(-logits, axis=1, kind="stable")[:, :top]
+        return zip(classes.tolist(), np.take_along_axis(probabilities, classes, 1).tolist(), turned, strict=True)
+
+    @torch.no_grad()
+    def _forward(self, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and probabilities of one batch, float32, (N, K) each."""
+        batches = Batches(
+            Split(images, torch.zeros(len(images), dtype=torch.int64)).to(self.device),
+            self.batch_size,
+            mean=self._trained.mean,
+            std=self._trained.std,
+            channels_last=self._trained.config.trainer.channels_last,
+        )
+        ((batch, _),) = batches.epoch()
+        with self.autocast():
+            logits = self.model(batch)
+        logits = logits.float()
+        return logits.cpu().numpy(), logits.softmax(1).cpu().numpy()
+
+
+def _decoding(trained: Trained) -> Decoding:
+    """How the run's images were read: an image folder says it in its options, elsewhere there was nothing to say."""
+    options = trained.config.data.options
+    given = {key: options[key] for key in ("resize", "background") if options.get(key) is not None}
+    if "background" in given:
+        given["background"] = tuple(given["background"])
+    return Decoding(trained.info.in_channels, trained.info.image_size, **given)

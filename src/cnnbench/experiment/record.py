@@ -1,0 +1,211 @@
+"""What a measured split leaves in a folder: figures as files, and pictures."""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cnnbench.data import Augmentation, Batches, Dataset, Split
+from cnnbench.metrics import per_class
+from cnnbench.reproducibility import generator
+from cnnbench.runs.contents import write_evaluation
+from cnnbench.runs.folder import RunFolder
+from cnnbench.storage.text import percent
+from cnnbench.storage.writing import write_csv, write_npz
+from cnnbench.training.loop import Evaluation
+
+if TYPE_CHECKING:  # it brings matplotlib, which only drawing needs
+    from cnnbench.runs.class_names import Names
+
+log = logging.getLogger("cnnbench")
+PREVIEWED = 10, 7  # images, at most one of a class, and epochs
+CAPTION = 11  # characters of a class's name in it
+NUMBERS_SAID = 20  # classes whose names are told, where pictures show numbers
+Picture = partial[None]  # draws one when it is called; what it needs is in it, so that another process can do it
+KEPT_MISTAKES, KEPT_BYTES, KEPT_SIDE = 256, 2**19, 64  # images, all of them together, pixels of the longer side
+
+
+def record_evaluation(
+    folder: Path,
+    evaluation: Evaluation,
+    split: Split,
+    dataset: Dataset,
+    *,
+    model: nn.Module,
+    serve: Callable[[Split], Batches],
+) -> list[Picture]:
+    """Write an evaluation that kept its predictions.
+
+    With classes: confusion matrix, scores of each class, predictions. Without: the loss of each image.
+
+    Args:
+        split: what was measured, in its order.
+        serve: makes a split's batches.
+
+    Returns:
+        What is to be drawn: the confusion matrix, or some images beside what the model made of them.
+    """
+    # Drawing takes a second to import, and only what has been measured needs it.
+    from cnnbench.runs import figures
+
+    assert evaluation.losses is not None
+    if evaluation.confusion is None:
+        write_npz(folder / "reconstruction.npz", losses=evaluation.losses)
+        shown = figures.chosen_for_reconstruction(evaluation.losses)
+        few = split[torch.from_numpy(shown)]
+        made = _pixels(_outputs(model, serve(few)), dataset)
+        images = few.images.numpy(), made.numpy()
+        return [partial(figures.draw_reconstructions, folder, *images, evaluation.losses[shown])]
+    assert evaluation.labels is not None
+    assert evaluation.predictions is not None
+    assert evaluation.probabilities is not None
+    write_evaluation(
+        folder,
+        class_names=dataset.info.class_names,
+        confusion=evaluation.confusion,
+        per_class=per_class(evaluation.confusion, dataset.info.class_names),
+        labels=evaluation.labels,
+        predictions=evaluation.predictions,
+        probabilities=evaluation.probabilities,
+        top_classes=evaluation.top_classes,
+    )
+    _names(dataset.info.class_names)
+    return [partial(figures.draw_confusion, folder)]
+
+
+def record_run(run: RunFolder, evaluation: Evaluation | None, split: Split) -> list[Picture]:
+    """Keep some mistakes of a training run, where there are tested classes.
+
+    Returns:
+        What is to be drawn: its curves, and its worst mistakes.
+    """
+    from cnnbench.runs import figures
+
+    pictures = [partial(figures.draw_curves, run)]
+    if evaluation is not None and evaluation.confusion is not None:
+        assert evaluation.labels is not None
+        assert evaluation.predictions is not None
+        assert evaluation.probabilities is not None
+        keep_mistakes(run.path, evaluation.labels, evaluation.predictions, split)
+        worst = figures.worst_mistakes(evaluation.labels, evaluation.predictions, evaluation.probabilities)
+        shown = split[torch.from_numpy(worst)].images if len(worst) else torch.zeros(0, *split.shape)
+        pictures.append(partial(figures.draw_mistakes, run.path, shown.numpy()))
+    return pictures
+
+
+def draw_in_turn(pictures: Sequence[Picture]) -> None:
+    """Draw one after the other."""
+    for picture in pictures:
+        picture()
+
+
+def keep_mistakes(folder: Path, labels: np.ndarray, predictions: np.ndarray, split: Split) -> None:
+    """Write `mistakes.npz`: some wrongly named images, so that a report can show them without the dataset.
+
+    Two runs on one test split keep the same ones of the mistakes that both make: a permutation that depends on the
+    split's size alone says which come first. There are at most `KEPT_MISTAKES`, in `KEPT_BYTES`; images whose longer
+    side is beyond `KEPT_SIDE` pixels are made smaller.
+
+    Args:
+        labels, predictions: (N,) in the order of the split.
+
+    The file's arrays are `indices` (M,), in the split, and `images`, uint8 (M, C, H, W), or float32 (M, C, L) signals.
+    """
+    order = torch.randperm(len(labels), generator=generator(0, "mistakes", len(labels)))
+    wrong = order[torch.from_numpy(labels != predictions)[order]]
+    factor = min(1.0, KEPT_SIDE / max(split.shape[1:])) if len(split.shape) == 3 else 1.0
+    size = [max(1, round(side * factor)) for side in split.shape[1:]]
+    bytes_each = split.shape[0] * math.prod(size) * (1 if len(size) == 2 else 4)
+    indices = wrong[: min(KEPT_MISTAKES, KEPT_BYTES // bytes_each)]
+    # Sorted: files are read in the order they lie in.
+    indices = indices.sort().values
+    images = split[indices].images if len(indices) else torch.zeros(0, *split.shape)
+    if factor < 1:
+        images = functional.interpolate(images.float(), size, mode="area").round().byte()
+    elif len(size) == 2:
+        images = images.byte()
+    write_npz(folder / "mistakes.npz", indices=indices.numpy(), images=images.cpu().numpy())
+
+
+def record_skipped(run: RunFolder, dataset: Dataset) -> None:
+    """Write `skipped.csv`, if there are files that could not be read and were left out."""
+    if dataset.skipped:
+        rows = [{"path": path, "reason": reason} for path, reason in dataset.skipped]
+        write_csv(run.path / "skipped.csv", rows)
+        log.info("%d files were skipped: skipped.csv says which and why", len(rows))
+
+
+def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | None, title: str) -> Path:
+    """Draw the first training image of each class beside what the first epochs make of it.
+
+    Where images are mixed, each is mixed with the next one drawn: in training its partner changes with the order.
+
+    Returns:
+        The picture's path.
+    """
+    from cnnbench.runs import figures
+
+    train, names = dataset.train, _names(dataset.info.class_names, CAPTION)
+    most, epochs = PREVIEWED
+    chosen = torch.stack([(train.labels == label).nonzero()[0, 0] for label in train.labels.unique()[:most]])
+    followed = torch.cat((chosen, chosen[:1])) if augmentation and augmentation.mixes else chosen
+    shown = train[followed]
+    variants, captions = [], []
+    for epoch in range(epochs):
+        images, labels = shown.images, shown.labels
+        if augmentation:
+            images, labels = augmentation(images, labels, followed, epoch)
+        variants.append(images.round().byte())
+        captions.append([_shares(label, names.shown) if label.dim() else "" for label in labels])
+    return figures.draw_augmented(
+        folder,
+        title,
+        train[chosen].images.numpy(),
+        replace(names, shown=[names.shown[label] for label in train.labels[chosen]]),
+        torch.stack(variants, 1).numpy(),
+        np.array(captions).T,
+    )
+
+
+def _shares(label: Tensor, names: Sequence[str]) -> str:
+    """Which classes an image has been mixed of, a line each, most first, such as `7 80%`."""
+    shares = [(share, names[k]) for k, share in enumerate(label.tolist()) if share >= 0.005]
+    return "\n".join(f"{name} {percent(share, 0)}" for share, name in sorted(shares, reverse=True))
+
+
+def _names(class_names: Sequence[str], longest: int = 16) -> "Names":
+    """Class names as pictures show them; says which of them are numbers there."""
+    from cnnbench.runs.class_names import for_figure
+
+    names = for_figure(class_names, longest)
+    if names.numbered:
+        told = ", ".join(f"#{k} {class_names[k]}" for k in names.numbered[:NUMBERS_SAID])
+        log.warning(
+            "no font here has the letters of %d of %d class names; pictures show numbers instead: %s%s. "
+            "To see the names, install a font that has them, such as one of the Noto fonts",
+            len(names.numbered), len(class_names), told, ", …" if len(names.numbered) > NUMBERS_SAID else "",
+        )  # fmt: skip
+    return names
+
+
+@torch.no_grad()
+def _outputs(model: nn.Module, batches: Batches) -> Tensor:
+    was_training = model.training
+    model.train(False)
+    try:
+        return torch.cat([model(images).float().cpu() for images, _ in batches.epoch()])
+    finally:
+        model.train(was_training)
+
+
+def _pixels(normalised: Tensor, dataset: Dataset) -> Tensor:
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (dataset.mean, dataset.std))
+    return ((normalised * std + mean) * 255).round().clamp(0, 255).byte()

@@ -1,0 +1,164 @@
+"""The files of a run's results: how they are written, and what they must hold before anybody relies on them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnbench.metrics.confusion import DENSE
+from cnnbench.storage.reading import damaged, read_cells, read_csv, read_json, read_npz
+from cnnbench.storage.writing import csv_line, write_csv, write_npz, write_text
+
+CELLS = ["true class", "predicted class", "count"]  # of a confusion matrix that is stored by its cells above 0
+COUNT, NUMBER = (int, type(None)), (float, int, type(None))
+MOST_THREADS = 1024
+MOST_CLASSES = 2**20  # as many counts as a stranger's file can ask for
+LARGEST_KEPT = 256  # pixels of a side; what is kept of larger images is made smaller
+STATUS = dict.fromkeys(("state", "message", "started", "updated"), str)
+SUMMARY: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("model", "data", "task", "device"), str),
+    **dict.fromkeys(("test_labels_sha256", "test_set_sha256", "train_set_sha256"), str),
+    **dict.fromkeys(("seed", "parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"), COUNT),
+    **dict.fromkeys(("train_images", "val_images", "test_images"), COUNT),
+    **dict.fromkeys(("test/loss", "test/accuracy", "test/f1_macro", "train_seconds", "images_per_second"), NUMBER),
+}
+
+
+def read_predictions(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of `predictions.npz`.
+
+    Raises:
+        ValueError: it is damaged, would need pickle, or its arrays do not belong together.
+    """
+    path = folder / "predictions.npz"
+    arrays = read_npz(path)
+    labels, predictions, probabilities = (arrays.get(key) for key in ("labels", "predictions", "probabilities"))
+    if labels is None or predictions is None or probabilities is None:
+        damaged(path, "it lacks labels, predictions or probabilities")
+    count = labels.size
+    if labels.shape != (count,) or predictions.shape != (count,) or probabilities.shape[:-1] != (count,):
+        damaged(path, "labels, predictions and probabilities do not have a row for each image")
+    classes, top, number = probabilities.shape[-1], arrays.get("top_classes"), arrays.get("num_classes")
+    if top is not None or number is not None:  # of many classes, the likeliest alone
+        if top is None or top.shape != probabilities.shape or number is None or number.shape != ():
+            damaged(path, "it lacks the number of classes, or a class for each probability")
+        if number.dtype.kind not in "iu" or number < classes:
+            damaged(path, f"num_classes={number} is not a whole number from {classes}")
+        classes = int(number)
+    if classes > MOST_CLASSES:
+        damaged(path, f"it has {classes:,} classes: accepted are up to {MOST_CLASSES:,}")
+    for values in (labels, predictions, *([] if top is None else [top])):
+        if values.dtype.kind not in "iu" or (values.size and not 0 <= values.min() <= values.max() < classes):
+            damaged(path, f"labels and predictions are not whole numbers below its {classes} classes")
+    if probabilities.dtype.kind != "f":
+        damaged(path, "probabilities are no numbers")
+    return arrays
+
+
+def write_evaluation(
+    folder: Path,
+    *,
+    class_names: Sequence[str],
+    confusion: Any,
+    per_class: Sequence[Mapping[str, Any]],
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    probabilities: np.ndarray,
+    top_classes: np.ndarray | None = None,
+) -> None:
+    """Write what is known of a model on one split: `confusion_matrix.csv`, `per_class.csv`, `predictions.npz`.
+
+    Args:
+        confusion: (K, K) counts, rows true, columns predicted. If it is sparse, the file has a row for each cell above
+            0: the numbers of both classes, counted from 0 in the order of `per_class.csv`, and the count.
+        labels, predictions: (N,) in dataset order.
+        probabilities: (N, K), or if there are `top_classes`, those of these classes.
+    """
+    rows: Iterable[Iterable[Any]]
+    if isinstance(confusion, np.ndarray):
+        # Cells, not a mapping: a class may be called "true" like the first column.
+        header = ["true", *class_names]
+        rows = ([name, *counts] for name, counts in zip(class_names, confusion.tolist(), strict=True))
+    else:
+        cells = confusion.tocoo()
+        header, rows = CELLS, zip(*(part.tolist() for part in (cells.row, cells.col, cells.data)), strict=True)
+    write_text(folder / "confusion_matrix.csv", "".join(map(csv_line, [header, *rows])))
+    write_csv(folder / "per_class.csv", per_class)
+    top = {} if top_classes is None else {"top_classes": top_classes, "num_classes": np.array(len(class_names))}
+    arrays = {"labels": labels, "predictions": predictions, "probabilities": probabilities, **top}
+    write_npz(folder / "predictions.npz", **arrays)
+
+
+def read_confusion(folder: Path) -> tuple[list[str], Any]:
+    """Class names and the (K, K) counts of `confusion_matrix.csv`; beyond `DENSE` classes, a `scipy.sparse.csr_array`.
+
+    Raises:
+        ValueError: it is no square table of counts, and no list of its cells.
+    """
+    path = folder / "confusion_matrix.csv"
+    header, *rows = read_cells(path) or [[]]
+    if header == CELLS:
+        names = [row.get("class", "") for row in read_csv(folder / "per_class.csv")]
+        return names, _sparse(path, rows, len(names))
+    if [row[:1] for row in rows] != [[name] for name in header[1:]] or {len(row) for row in rows} != {len(header)}:
+        damaged(path, "it does not have the same classes as rows and columns")
+    try:
+        return header[1:], np.array([[_count(cell) for cell in row[1:]] for row in rows], dtype=np.int64)
+    except ValueError as error:
+        damaged(path, error)
+
+
+def _sparse(path: Path, rows: list[list[str]], classes: int) -> Any:
+    from scipy.sparse import coo_array  # a fifth of a second, and few runs have so many classes
+
+    if any(len(row) != len(CELLS) for row in rows):
+        damaged(path, f"a row does not have {', '.join(CELLS)}")
+    try:
+        cells = np.array([[_count(cell) for cell in row] for row in rows], dtype=np.int64).reshape(-1, len(CELLS))
+        true, predicted, counts = cells.T
+        matrix = coo_array((counts, (true, predicted)), shape=(classes, classes)).tocsr()
+        return matrix.toarray() if classes <= DENSE else matrix
+    except ValueError as error:
+        damaged(path, error)
+
+
+def read_mistakes(folder: Path) -> dict[int, np.ndarray]:
+    """Images, uint8 (C, H, W), or signals, float32 (C, L), of `mistakes.npz` by their index in the test split.
+
+    Empty where there is no such file: runs of earlier versions kept none.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = folder / "mistakes.npz"
+    if not path.is_file():
+        return {}
+    arrays = read_npz(path)
+    indices, images = arrays.get("indices"), arrays.get("images")
+    if indices is None or images is None or indices.dtype.kind not in "iu" or indices.shape != images.shape[:1]:
+        damaged(path, "it lacks images, or an index for each")
+    pictures = images.dtype == np.uint8 and images.ndim == 4 and max(images.shape[2:]) <= LARGEST_KEPT
+    if not pictures and not (images.dtype == np.float32 and images.ndim == 3 and np.isfinite(images).all()):
+        damaged(path, f"{images.dtype} of shape {images.shape} are no images or signals that a run keeps")
+    if min(images.shape[1:]) < 1 or (len(indices) and indices.min() < 0):
+        damaged(path, "an image is empty, or an index negative")
+    return dict(zip(indices.tolist(), images, strict=True))
+
+
+def read_threads(folder: Path) -> int | None:
+    """How many threads a run computes with, as `env.json` says: the last bits of its results depend on it.
+
+    None where it does not say.
+    """
+    try:
+        threads = read_json(folder / "env.json").get("torch_threads")
+    except (ValueError, OSError, AttributeError):
+        return None
+    return threads if type(threads) is int and 1 <= threads <= MOST_THREADS else None
+
+
+def _count(cell: str) -> int:
+    if not (cell.isascii() and cell.isdigit() and len(cell) < 19):
+        raise ValueError(f"{cell[:40]!r} is no count")
+    return int(cell)

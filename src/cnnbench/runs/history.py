@@ -1,0 +1,117 @@
+"""The epochs that a run has finished: in `metrics.csv`, a row each, and what the run itself needs of them.
+
+A row is added to the file and never rewritten, so that the cost of an epoch does not grow with those behind it. A
+checkpoint holds the last row, and the length and SHA-256 of the file with it: enough to see whether the file is as this
+run left it, and to put the row there that a kill may have kept from it.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from cnnbench.runs.folder import RunFolder, read_metrics
+from cnnbench.storage.atomic import append, replacing
+from cnnbench.storage.writing import csv_text
+
+log = logging.getLogger("cnnbench")
+
+
+class History:
+    """The finished epochs of a run.
+
+    Args:
+        monitor: what chooses the best epoch.
+
+    Attributes:
+        rows: of the epochs, as in `metrics.csv`. Nothing is decided by them: a damaged file may have lost some.
+        epochs: how many there are.
+        best: the first epoch with the best monitor, or without a validation split the last one; counted from 1.
+        seconds: spent in training passes.
+    """
+
+    def __init__(self, run: RunFolder, monitor: str) -> None:
+        self.run, self.monitor = run, monitor
+        self.rows: list[dict[str, Any]] = []
+        self.epochs, self.seconds = 0, 0.0
+        self.best, self.best_value = 0, None
+        self._unwritten, self._size, self._digest = b"", 0, hashlib.sha256()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Count an epoch that has ended; `write` puts it into the file."""
+        self.epochs += 1
+        self.seconds += row["seconds"]
+        value, known = row[self.monitor], self.best_value
+        lower = self.monitor == "val/loss"
+        if value is None or known is None or (value < known if lower else value > known):
+            self.best, self.best_value = self.epochs, value
+        self.rows.append(row)
+        if len(self.rows) > 1 and self.rows[-2].keys() == row.keys():
+            text = csv_text([row], header=False)
+        else:  # the first row, or one with other metrics than those before
+            text, self._size, self._digest = csv_text(self.rows), 0, hashlib.sha256()
+        self._unwritten = text.encode()
+        self._size += len(self._unwritten)
+        self._digest.update(self._unwritten)
+
+    def write(self) -> None:
+        """Put the last epoch's row, or what `restore` has mended, into `metrics.csv`; doing it twice changes nothing.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._size > len(self._unwritten) > 0:
+            append(self.run.metrics_file, self._unwritten)
+        elif self._unwritten:
+            self._replace(self._unwritten)
+        self._unwritten = b""
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        return {
+            "epoch": self.epochs,
+            "train_seconds": self.seconds,
+            "best": [self.best, self.best_value],
+            "row": self.rows[-1] if self.rows else None,
+            "metrics": [self._size, self._digest.hexdigest()],
+        }
+
+    def restore(self, record: Mapping[str, Any]) -> None:
+        """Go back to where a checkpoint was written; `write` then puts `metrics.csv` there too.
+
+        A file that is damaged or lost does not stop the run: it is said, and the rows that can be read are kept.
+        """
+        self.epochs, self.seconds = record["epoch"], record["train_seconds"]
+        self.best, self.best_value = record["best"]
+        if not self.epochs:
+            return
+        row, (size, digest) = record["row"], record["metrics"]
+        try:
+            found = self.run.read_metrics_file()
+        except (OSError, ValueError):
+            found = b""
+        last = csv_text([row], header=False).encode()
+        content = found[: size - len(last)] + last
+        if hashlib.sha256(content).hexdigest() != digest:
+            content = csv_text([*self._readable(found), row]).encode()
+            if hashlib.sha256(content).hexdigest() != digest:
+                log.error(
+                    "%s is not as this run left it: the rows that can be read are kept, and may be wrong",
+                    self.run.metrics_file,
+                )
+        self.rows = read_metrics(content, self.run.metrics_file)
+        self._size, self._digest = len(content), hashlib.sha256(content)
+        self._unwritten = content if content != found else b""
+
+    def _readable(self, content: bytes) -> list[dict[str, Any]]:
+        """The rows of a damaged file that can be told to be of epochs before the last."""
+        try:
+            rows = read_metrics(content, self.run.metrics_file)
+        except ValueError:
+            return []
+        before = range(1, self.epochs)
+        return [row for row in rows if isinstance(row.get("epoch"), int) and row["epoch"] in before]
+
+    def _replace(self, content: bytes) -> None:
+        with replacing(self.run.metrics_file) as file:
+            file.write(content)

@@ -1,0 +1,81 @@
+"""The pictures of a search: what its trials came to, and which keys mattered."""
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from cnnbench.runs.folder import FAILED, FINISHED, PRUNED
+from cnnbench.storage.text import percent
+
+STYLES = {FINISHED: ("#0072b2", "o", 1.0), PRUNED: ("#d55e00", "X", 0.8)}  # Okabe and Ito, and shapes besides
+
+
+def draw_search(
+    folder: Path, rows: Sequence[Mapping[str, Any]], monitor: str, maximize: bool, importances: Mapping[str, float]
+) -> None:
+    """Draw `history.png` and, where there is anything to tell, `importance.png`; an older one of it goes."""
+    history(rows, monitor, maximize).savefig(folder / "history.png", dpi=100)
+    path = folder / "importance.png"
+    if importances:
+        finished = sum(row["state"] == FINISHED for row in rows)
+        importance(importances, monitor, finished).savefig(path, dpi=100)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def history(rows: Sequence[Mapping[str, Any]], monitor: str, maximize: bool) -> Figure:
+    """Each trial's best epoch in the order of trials, and the best finished one so far as steps.
+
+    Args:
+        rows: as in `trials.csv`.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    factor, unit = (100, " (%)") if monitor.endswith("accuracy") else (1, "")
+    for state, (colour, marker, size) in STYLES.items():
+        points = [
+            (row["trial"], factor * row[monitor]) for row in rows if row["state"] == state and row[monitor] is not None
+        ]
+        if points:
+            x, y = zip(*points, strict=True)
+            label = f"{state} ({len(points)})"
+            sns.scatterplot(x=x, y=y, ax=axes, label=label, color=colour, marker=marker, s=60 * size)
+    finished = [(row["trial"], factor * row[monitor]) for row in rows if row["state"] == FINISHED]
+    if finished:
+        numbers, values = zip(*finished, strict=True)
+        best = list(accumulate(values, max if maximize else min))
+        end = rows[-1]["trial"]
+        axes.step([*numbers, end], [*best, best[-1]], where="post", color="0.3", linewidth=1.2, label="best so far")
+    failed = sum(row["state"] == FAILED for row in rows)
+    axes.set(
+        xlabel="trial",
+        ylabel=f"{monitor}, best epoch{unit}",
+        title=f"{len(rows)} trials" + (f", {failed} of them failed (not shown)" if failed else ""),
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
+    return figure
+
+
+def importance(importances: Mapping[str, float], monitor: str, finished: int) -> Figure:
+    """A bar for each key: the share of the variance between finished trials that it accounts for."""
+    figure = Figure(figsize=(8, 1.4 + 0.4 * len(importances)), layout="constrained")
+    axes = figure.subplots()
+    colour = STYLES[FINISHED][0]
+    bars = sns.barplot(x=list(importances.values()), y=list(importances), ax=axes, color=colour, orient="h")
+    axes.bar_label(bars.containers[0], labels=[percent(share, 0) for share in importances.values()], padding=3)
+    axes.set(
+        xlim=(0, 1.15 * max(importances.values())),
+        xlabel=f"of the variance of {monitor} (fANOVA)",
+        ylabel="",
+        title=f"What mattered, by {finished} finished trials" + (": too few to rely on" if finished < 20 else ""),
+    )
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    return figure

@@ -1,0 +1,110 @@
+import contextlib
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnbench.config.schema import Config, DataConfig, default_dict, from_dict, to_dict
+
+
+def changed(key: str, value: object) -> dict:
+    plain = default_dict()
+    section, _, name = key.rpartition(".")
+    (plain[section] if section else plain)[name] = value
+    return plain
+
+
+def test_the_default_dict_makes_the_default_config():
+    assert from_dict(default_dict()) == Config()
+
+
+def test_a_config_survives_the_way_to_plain_data_and_back():
+    config = from_dict(changed("optimizer.momentum", 0.5))
+    assert config.optimizer.options == {"momentum": 0.5}
+    assert from_dict(to_dict(config)) == config
+
+
+@pytest.mark.parametrize("name", ["ensaio de João (1)", "O'Neil, nº 2 – #3", "a & b", "~x", "日本語", "x" * 200])
+def test_a_name_may_be_anything_that_a_folder_can_be_called(name):
+    assert from_dict(changed("name", name)).name == name
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("seed", -1, "seed=-1: accepted is a whole number from 0"),
+        ("seed", "one", "seed=one: accepted is a whole number"),
+        ("name", "../x", r"name=\.\./x: accepted is letters"),
+        ("name", ".hidden", "name=.hidden: accepted is letters"),
+        ("name", "..", r"name=\.\.: accepted is letters"),
+        ("name", "", "name=: accepted is letters"),
+        ("name", "a\n", "accepted is letters"),
+        ("name", "a ", "name=a : accepted is letters"),
+        ("name", "a\\b", "accepted is letters"),
+        ("name", "a$b", "accepted is letters"),
+        ("name", "é" * 101, "up to 200 bytes"),
+        ("tags", "a", "tags=a: accepted is a list, each text"),
+        ("model", "mlp", "model='mlp': accepted is a group of keys"),
+        ("model.width", 0, "model.width=0.0: accepted is a number above 0"),
+        ("model.width", float("nan"), "model.width=nan: accepted is a number above 0"),
+        ("model.width", float("inf"), "model.width=inf: accepted is a number above 0"),
+        ("model.depth", 0, "model.depth=0: accepted is a whole number from 1"),
+        ("model.depth", 1.5, "model.depth=1.5: accepted is a whole number"),
+        ("model.dropout", 1, "model.dropout=1.0: accepted is a number from 0"),
+        ("data.val_fraction", 1, "data.val_fraction=1.0: accepted is a number from 0"),
+        ("data.train_limit", 0, "data.train_limit=0: accepted is null or a whole number from 1"),
+        ("data.image_size", 0, "data.image_size=0: accepted is null, a whole number from 1 to 1024"),
+        ("data.normalize", "mean", "data.normalize=mean: accepted is half, dataset, none"),
+        ("data.download", "maybe", "data.download=maybe: accepted is true or false"),
+        ("optimizer.lr", 0, "optimizer.lr=0.0: accepted is a number above 0"),
+        ("optimizer.weight_decay", -1, "optimizer.weight_decay=-1.0: accepted is a number from 0"),
+        ("scheduler.warmup_epochs", 21, "scheduler.warmup_epochs=21.0: accepted is a number from 0 to trainer.epochs"),
+        ("trainer.epochs", 0, "trainer.epochs=0: accepted is a whole number from 1"),
+        ("trainer.accumulate", 0, "trainer.accumulate=0: accepted is a whole number from 1"),
+        ("trainer.batch_size", 0, "trainer.batch_size=0: accepted is a whole number from 1"),
+        ("trainer.eval_batch_size", 0, "trainer.eval_batch_size=0: accepted is a whole number from 1"),
+        ("trainer.device", "gpu", "trainer.device=gpu: accepted is auto, cpu, cuda, cuda:N or mps"),
+        ("trainer.precision", "fp8", "trainer.precision=fp8: accepted is fp32, bf16, fp16"),
+        ("trainer.label_smoothing", 1, "trainer.label_smoothing=1.0: accepted is a number from 0"),
+        ("trainer.clip_norm", 0, "trainer.clip_norm=0.0: accepted is null or a number above 0"),
+        ("trainer.monitor", "val/acuracy", "trainer.monitor=val/acuracy: accepted is .* Did you mean val/accuracy"),
+        ("trainer.patience", 0, "trainer.patience=0: accepted is null or a whole number from 1"),
+        ("trainer.epoch", 3, "unknown key in trainer 'epoch'. Did you mean 'epochs'"),
+        ("colour", "red", "unknown key 'colour'"),
+        ("data.root", "${oc.env:HOME}", "data.root='.*': interpolations are not accepted here"),
+        ("tags", ["${now:}"], "tags='.*': interpolations are not accepted here"),
+    ],
+)
+def test_a_value_that_is_not_accepted_is_named(key, value, message):
+    with pytest.raises(ValueError, match=message):
+        from_dict(changed(key, value))
+
+
+def test_early_stopping_without_validation_is_refused():
+    plain = changed("trainer.patience", 3)
+    plain["data"]["val_fraction"] = 0
+    with pytest.raises(ValueError, match="never looks at the test set"):
+        from_dict(plain)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([f.name for f in dataclasses.fields(DataConfig)][:-1]),
+        st.one_of(
+            st.none(),
+            st.booleans(),
+            st.integers(),
+            st.floats(),
+            st.text(),
+            st.lists(st.integers()),
+            st.dictionaries(st.text(), st.text()),
+        ),
+    )
+)
+def test_any_values_are_accepted_or_refused_with_a_message(values):
+    plain = default_dict()
+    plain["data"].update(values)
+    with contextlib.suppress(ValueError):
+        config = from_dict(plain)
+        assert from_dict(to_dict(config)) == config

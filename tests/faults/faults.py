@@ -1,0 +1,293 @@
+"""Faults on purpose: cnnbench's commands, killed or failing at a call of your choice, a second each.
+
+`faults.c`, preloaded into a process, counts the calls by which it changes a folder (open, write, fsync, close, chmod,
+rename, link, unlink, mkdir) and at one of them raises a signal or fails with an errno. A start of the command costs
+seconds of imports, so a `Server` is a process that has made them: for each command it forks a child, which runs
+`cnnbench.cli.main()` as the console script does, and is killed, or fails, or ends.
+
+    with Server() as server:
+        ended = server.run("train", "hydra.run.dir=run", cwd=folder, fault=Fault(30, "signal", signal.SIGKILL))
+"""
+
+import ctypes
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).with_name("faults.c")
+
+
+class NoCompiler(RuntimeError):
+    """There is no C compiler, so no fault can be preloaded."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong, and at which call.
+
+    Attributes:
+        at: the call, counted from 1; 0 for none.
+        action: `signal` before the call (`group`: to the whole process group, `later`: some time after), `error`,
+            `errors` (from that call on, except in closing and removing), `short` (half of a write is done).
+        value: the signal, for `later` and 100 times the milliseconds; or the errno.
+        begin: counting begins with the first call, but for removals, on a path that holds this text.
+    """
+
+    at: int = 0
+    action: str = ""
+    value: int = 0
+    begin: str = ""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that changed the folder, or was to.
+
+    Attributes:
+        number: counted from 1; 0 before counting began.
+        errno: that it was made to fail with; 0 where it was done.
+        path: of the file; of a rename or a link, the new name.
+    """
+
+    number: int
+    name: str
+    errno: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended.
+
+    Attributes:
+        code: its exit code; the signal that killed it, negative.
+        calls: in the watched folder, that the command came to.
+        left: processes it had started and left behind.
+    """
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+    calls: list[Call]
+    left: list[int]
+
+
+def library(folder: Path) -> Path:
+    """Compile `faults.c` into a folder.
+
+    Raises:
+        NoCompiler: there is none.
+    """
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        raise NoCompiler("faults.c needs a C compiler (cc, gcc or clang), and there is none on the path")
+    made = folder / "faults.so"
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", made, SOURCE, "-ldl", "-lrt"], check=True)
+    return made
+
+
+def environment(made: Path, folder: Path, fault: Fault, log: Path) -> dict[str, str]:
+    """The variables that put a fault into any process that is started with them."""
+    return {
+        "LD_PRELOAD": str(made),
+        "FAULTS_FOLDER": str(folder),
+        "FAULTS_AT": str(fault.at),
+        "FAULTS_ACTION": fault.action,
+        "FAULTS_VALUE": str(fault.value),
+        "FAULTS_FROM": fault.begin,
+        "FAULTS_LOG": str(log),
+    }
+
+
+def read_calls(log: Path) -> list[Call]:
+    """What the library wrote down."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    cells = [line.split(" ", 3) for line in lines]
+    return [Call(int(number), name, int(error), Path(path)) for number, name, error, path in cells]
+
+
+class Server:
+    """A process that has imported what training imports, and forks a child for each command.
+
+    Args:
+        source: of the cnnbench to run; None is the one that this Python imports.
+
+    Raises:
+        NoCompiler: the library cannot be built.
+    """
+
+    def __init__(self, source: Path | None = None) -> None:
+        self.scratch = Path(tempfile.mkdtemp(prefix="faults-"))
+        self.library = library(self.scratch)
+        own = {"LD_PRELOAD": str(self.library), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        path = {"PYTHONPATH": f"{source}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"} if source else {}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, self.scratch],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | own | path,
+        )
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()
+        shutil.rmtree(self.scratch)
+
+    def run(
+        self,
+        *arguments: str,
+        cwd: Path,
+        fault: Fault | None = None,
+        watch: Path | None = None,
+        killed_after: float | None = None,
+        powerless: bool = False,
+        limits: Mapping[str, int] | None = None,
+    ) -> Ended:
+        """Run a command to its end.
+
+        Args:
+            arguments: those of `cnnbench`.
+            watch: the folder whose changes are counted; None for `cwd`.
+            killed_after: SIGKILL after so many seconds.
+            powerless: root's process may no longer do what permissions forbid, like any other.
+            limits: of the process, by the end of their names in `resource`, such as FSIZE; AS is on top of what the
+                server has.
+        """
+        asked = {
+            "arguments": arguments,
+            "cwd": str(cwd),
+            "watch": str(watch or cwd),
+            "fault": asdict(fault or Fault()),
+            "killed_after": killed_after,
+            "powerless": powerless,
+            "limits": dict(limits or {}),
+        }
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(asked), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the server of faults ended with {self.process.wait()}")
+        told = json.loads(line)
+        out, err = ((self.scratch / name).read_text(errors="replace") for name in ("out", "err"))
+        return Ended(told["code"], out, err, told["seconds"], read_calls(self.scratch / "calls"), told["left"])
+
+
+def _serve(scratch: Path) -> None:
+    # All that a command would import, or each child would do it again.
+    import matplotlib.backends.backend_agg
+    import matplotlib.pyplot  # noqa: F401
+    import scipy.stats  # noqa: F401
+    import sklearn.datasets  # noqa: F401
+    import torch
+    import torch._dynamo
+
+    import cnnbench.cli.train
+    import cnnbench.data.sets.image_folder
+    import cnnbench.runs.figures  # noqa: F401
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for who asks, and ends this by closing its input
+    preloaded = ctypes.CDLL(None)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        (scratch / "calls").unlink(missing_ok=True)
+        began = time.monotonic()
+        child = os.fork()
+        if not child:
+            _become(asked, scratch, preloaded)
+        status = _wait(child, asked["killed_after"])
+        seconds = time.monotonic() - began
+        told = {"code": os.waitstatus_to_exitcode(status), "seconds": seconds, "left": _left_in(child)}
+        print(json.dumps(told), flush=True)
+
+
+def _become(asked: dict[str, Any], scratch: Path, preloaded: ctypes.CDLL) -> None:
+    """In the child: the command, with its own session, streams and fault."""
+    from cnnbench.cli import main
+
+    os.setsid()
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(scratch / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
+    os.chdir(asked["cwd"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name, most in asked["limits"].items():
+        own = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if name == "AS" else 0
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most + own, most + own))
+    if asked["powerless"]:
+        _give_up_capabilities(preloaded)
+    sys.argv = ["cnnbench", *asked["arguments"]]
+    fault = Fault(**asked["fault"])
+    watch, action, begin, log = map(os.fsencode, (asked["watch"], fault.action, fault.begin, scratch / "calls"))
+    preloaded.faults_arm(watch, ctypes.c_long(fault.at), action, ctypes.c_long(fault.value), begin, log)
+    code: object = 1
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
+
+
+def _give_up_capabilities(libc: ctypes.CDLL) -> None:
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # the layout's version, and this process
+    if libc.capset(header, (ctypes.c_uint32 * 6)()):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def _wait(child: int, killed_after: float | None) -> int:
+    if killed_after is not None:
+        deadline = time.monotonic() + killed_after
+        while time.monotonic() < deadline:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return status
+            time.sleep(0.002)
+        os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
+
+
+def _left_in(session: int, patience: float = 5.0) -> list[int]:
+    """The processes of a session that still run when its first one has been gone for a while."""
+    deadline = time.monotonic() + patience
+    while left := [process for process in _processes() if _session_of(process) == session]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    return left
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _session_of(process: int) -> int | None:
+    try:
+        # After the name, which stands in brackets and may hold anything: state, parent, group, session.
+        state, _, _, session = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[:4]
+    except OSError:
+        return None
+    return None if state == "Z" else int(session)
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]))
+    os._exit(0)  # there is nothing to tidy up, and torch takes seconds to do so

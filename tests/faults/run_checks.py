@@ -1,0 +1,87 @@
+"""What must hold of a run folder at any moment, and when two runs are the same: for the proofs of reliability."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cnnbench.runs.contents import read_predictions
+from cnnbench.runs.folder import RunFolder
+from cnnbench.storage.reading import read_csv, read_json, read_yaml
+from cnnbench.training import checkpoint
+
+TIMES = {"seconds", "images_per_second", "train_seconds"}
+SAME_BYTES = ("confusion_matrix.csv", "per_class.csv", "skipped.csv")
+
+
+def damaged(folder: Path) -> list[str]:
+    """What is wrong with the files that have their final names; half-written ones are hidden and count for nothing."""
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".yaml": read_yaml,
+        ".json": read_json,
+        ".csv": read_csv,
+        ".npz": lambda path: read_predictions(path.parent),
+        ".png": lambda path: Image.open(path).load(),
+        ".safetensors": lambda path: checkpoint.load(path.parent, path.stem),
+    }
+    found = []
+    for path in sorted(folder.rglob("[!.]*.*")):
+        if path.suffix not in readers:
+            continue
+        try:
+            if readers[path.suffix](path) in ({}, [], ""):
+                found.append(f"{path.name}: empty")
+        except Exception as error:
+            found.append(f"{path.name}: {type(error).__name__}: {error}")
+    return found
+
+
+def temporary(folder: Path) -> list[str]:
+    """Names of the files that are not whole yet."""
+    return sorted(path.name for path in folder.rglob(".*.tmp"))
+
+
+def differences(first: Path, second: Path) -> list[str]:
+    """In what two finished runs of one config differ, besides their times; nothing where they are equal to the bit."""
+    names = [sorted(str(path.relative_to(each)) for path in each.rglob("*")) for each in (first, second)]
+    if names[0] != names[1]:
+        return [f"files: {' '.join(sorted(set(names[0]) ^ set(names[1])))}"]
+    found = []
+    for path in sorted((first / "checkpoints").iterdir()):
+        if not _same_checkpoint(path, second / "checkpoints" / path.name):
+            found.append(path.name)
+    runs = [RunFolder(path) for path in (first, second)]
+    configs = [run.config() for run in runs]
+    if configs[0] | {"data": configs[1]["data"]} != configs[1]:  # whose root is where the command was given
+        found.append("config.yaml")
+    if runs[0].status()["state"] != runs[1].status()["state"]:
+        found.append("state")
+    if [_timeless(row) for row in runs[0].metrics()] != [_timeless(row) for row in runs[1].metrics()]:
+        found.append("metrics.csv")
+    if _timeless(runs[0].summary()) != _timeless(runs[1].summary()):
+        found.append("summary.json")
+    arrays = [read_predictions(path) for path in (first, second)]
+    if arrays[0].keys() != arrays[1].keys() or any(not np.array_equal(arrays[0][k], arrays[1][k]) for k in arrays[0]):
+        found.append("predictions.npz")
+    for name in SAME_BYTES:
+        if (first / name).exists() and (first / name).read_bytes() != (second / name).read_bytes():
+            found.append(name)
+    return found
+
+
+def _same_checkpoint(path: Path, other: Path) -> bool:
+    # `previous` is what the last save found, and a resumed run may have saved at other moments.
+    if path.stem == checkpoint.PREVIOUS:
+        return not damaged(other.parent)
+    (left, one), (right, two) = (checkpoint.load(each.parent, each.stem) for each in (path, other))
+    rows = [_timeless(record.pop("row") or {}) for record in (one, two)]
+    one["metrics"] = two["metrics"] = None  # length and hash of a file that has times in it
+    same = left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
+    return same and rows[0] == rows[1] and _timeless(one) == _timeless(two)
+
+
+def _timeless(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in TIMES}

@@ -1,0 +1,213 @@
+"""A sweep of which a tenth of the jobs fail, are killed or hang, and whose parent is killed: nothing lost or doubled.
+
+    python tests/faults/sweep_chaos.py --jobs 60 --kills 3
+
+trains tiny digits jobs undisturbed, then the same jobs in a sweep of which a tenth is made to fail:
+
+- a third of these diverge (`optimizer.lr=1e20`), and must fail each time, with a traceback in their own log;
+- a third are killed with SIGKILL while they run, as the kernel does when memory runs out;
+- a third are stopped with SIGSTOP, and must be ended by `trainer.timeout_minutes`.
+
+Its parent is killed with SIGKILL at random moments and the same command given again, until only those are left that
+must fail. Then: one finished folder for each config, its weights and predictions to the bit as undisturbed,
+no finished job run twice, the table complete, and after each kill no process left.
+"""
+
+import argparse
+import json
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from cnnbench.runs.folder import RunFolder
+from cnnbench.storage.reading import read_csv
+from cnnbench.sweep.folder import SweepFolder
+from cnnbench.sweep.jobs import config_hash
+
+DIVERGES = "1e20"
+MARK = "CNNBENCH_CHAOS"  # in the environment of every process of the sweep
+MOST = 12  # calls of the command
+RESULT = "predictions.npz", "confusion_matrix.csv", "per_class.csv"
+
+
+def command(rates: Sequence[str], folder: Path, minutes: float, more: Sequence[str]) -> list[str]:
+    """Two jobs for each learning rate."""
+    return [
+        *(sys.executable, "-m", "cnnbench", "train", "-m", "model=mlp", "optimizer=sgd", "data.train_limit=300"),
+        *("trainer.epochs=10", f"trainer.timeout_minutes={minutes}", "seed=0,1"),
+        *(f"optimizer.lr={','.join(rates)}", f"hydra.sweep.dir={folder}", *more),
+    ]
+
+
+@dataclass
+class Chaos:
+    """A sweep that is disturbed while it runs.
+
+    Attributes:
+        killed, stopped: the jobs that get SIGKILL and SIGSTOP, once each; those that have are taken out.
+        finished: when the result of each finished job was written.
+    """
+
+    folder: Path
+    argv: list[str]
+    killed: set[str]
+    stopped: set[str]
+    random: random.Random
+    finished: dict[str, int] = field(default_factory=dict)
+    calls: int = 0
+
+    def call(self, kill_after: int | None) -> int:
+        """Give the command once, disturb its jobs, and kill it once that many more jobs are finished; its exit code."""
+        self.calls += 1
+        mark = secrets.token_hex(8)
+        before = len(self._results())
+        process = subprocess.Popen(
+            self.argv, env=os.environ | {MARK: mark}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None:
+            time.sleep(0.02)
+            self._disturb()
+            if kill_after is not None and len(self._results()) - before >= kill_after:
+                time.sleep(self.random.uniform(0, 0.5))
+                process.kill()
+                process.wait()
+        self._check_processes(mark)
+        self._check_results()
+        return process.returncode
+
+    def _results(self) -> list[Path]:
+        return list(self.folder.glob("*/summary.json"))
+
+    def _disturb(self) -> None:
+        for victims, number in ((self.killed, signal.SIGKILL), (self.stopped, signal.SIGSTOP)):
+            for job in list(victims):
+                with suppress(OSError, ValueError, KeyError):
+                    status = json.loads((self.folder / job / "status.json").read_text())
+                    if status["state"] == "running" and (self.folder / job / "metrics.csv").exists():
+                        os.kill(status["pid"], number)
+                        victims.remove(job)
+
+    def _check_processes(self, mark: str) -> None:
+        deadline = time.monotonic() + 5
+        while left := [pid for pid in _pids() if mark.encode() in _environment(pid)]:
+            assert time.monotonic() < deadline, f"processes {left} outlive the sweep"
+            time.sleep(0.05)
+
+    def _check_results(self) -> None:
+        """What was finished is as it was."""
+        now = {path.parent.name: path.stat().st_mtime_ns for path in self._results()}
+        for job, written in self.finished.items():
+            assert now.get(job) == written, f"job {job} was finished, and has been lost or run again"
+        done = (job for job in now if RunFolder(self.folder / job).status()["state"] == "finished")
+        self.finished = {job: now[job] for job in done}
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return b""
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def check(folder: Path, reference: Path, diverging: int) -> None:
+    """Every config once, its result that of the undisturbed sweep to the bit, and the table complete."""
+    sweep = SweepFolder(folder)
+    known = {config_hash(RunFolder(path.parent).config()): path.parent for path in reference.glob("*/config.yaml")}
+    found: dict[str, Path] = {}
+    for path in folder.glob("*/config.yaml"):
+        digest = config_hash(RunFolder(path.parent).config())
+        assert digest not in found, f"{path.parent} is the config of {found.get(digest)} again"
+        found[digest] = path.parent
+    assert found.keys() == {job.hash for job in sweep.jobs}
+    failed = []
+    for job in sweep.jobs:
+        run = RunFolder(found[job.hash])
+        assert run.path.name == job.name, "a result under a wrong name"
+        if job.config["optimizer"]["lr"] == float(DIVERGES):
+            assert run.status()["state"] == "failed"
+            assert "Traceback" in run.log.read_text()
+            failed.append(job.name)
+            continue
+        assert run.status()["state"] == "finished"
+        for name in RESULT:
+            assert (run.path / name).read_bytes() == (known[job.hash] / name).read_bytes(), f"{run.path / name} differs"
+        weights, others = (load_file(at / "checkpoints/best.safetensors") for at in (run.path, known[job.hash]))
+        assert weights.keys() == others.keys()
+        assert all(np.array_equal(weights[key], others[key]) for key in weights), f"the weights of {run.path} differ"
+        assert _scores(run) == _scores(RunFolder(known[job.hash]))
+    assert len(failed) == diverging
+    states = {row["run"]: row["state"] for row in read_csv(folder / "results.csv")}
+    assert states == {job.name: "failed" if job.name in failed else "finished" for job in sweep.jobs}
+
+
+def _scores(run: RunFolder) -> dict[str, Any]:
+    return {key: value for key, value in run.summary().items() if "second" not in key}
+
+
+def disturbed(
+    jobs: int, kills: int, where: Path, *, seed: int = 0, minutes: float = 0.1, more: Sequence[str] = ()
+) -> str:
+    """Run the whole of it; returns what happened.
+
+    Args:
+        jobs: an even number; a tenth of them is made to fail, at least three.
+        more: further overrides, such as a launcher.
+    """
+    randomly = random.Random(seed)
+    rates = [f"{0.02 + 0.002 * number:.3f}" for number in range(jobs // 2 - 1)]
+    reference, folder = where / "reference", where / "disturbed"
+    subprocess.run(command(rates, reference, 10, more), check=True, capture_output=True)
+    each = max(1, round(jobs / 30))
+    # Jobs are numbered as the axes are given: the seed first, and for each all rates; the last diverges.
+    good = [name for name in map(str, range(jobs)) if int(name) % (len(rates) + 1) != len(rates)]
+    victims = randomly.sample(good, 2 * each)
+    chaos = Chaos(
+        folder, command([*rates, DIVERGES], folder, minutes, more), set(victims[:each]), set(victims[each:]), randomly
+    )
+    for _ in range(kills):
+        code = chaos.call(randomly.randint(1, max(1, jobs // (2 * kills))))
+        assert code == -signal.SIGKILL, f"it ended with {code} before it could be killed"
+    while (code := chaos.call(None)) != 1 or len(chaos.finished) < jobs - 2 or chaos.killed or chaos.stopped:
+        assert code == 1, f"exit code {code}"
+        assert chaos.calls < MOST, f"{len(chaos.finished)} of {jobs} finished after {MOST} calls"
+    check(folder, reference, 2)
+    return (
+        f"{jobs} jobs: 2 diverged, {each} killed, {each} hung, the parent killed {kills} times; {chaos.calls} calls of "
+        f"the command; {len(chaos.finished)} finished, each once and as in the undisturbed sweep to the bit"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=60)
+    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("overrides", nargs="*", help="further overrides, such as hydra/launcher=joblib")
+    options = parser.parse_args()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as where:
+        print(disturbed(options.jobs, options.kills, Path(where), seed=options.seed, more=options.overrides))
+    print(f"{time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

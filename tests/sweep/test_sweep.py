@@ -1,0 +1,673 @@
+"""A sweep: which job lies where, what becomes of jobs that die, hang or are interrupted, and how it goes on."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sweep_chaos import disturbed
+
+from cnnbench.cli import compose, main
+from cnnbench.config.schema import to_dict
+from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
+from cnnbench.storage.reading import read_csv, read_json
+from cnnbench.storage.writing import write_csv, write_yaml
+from cnnbench.sweep import jobs as sweeps
+from cnnbench.sweep.folder import ASIDE, SweepFolder, locked, set_aside
+from cnnbench.sweep.job_processes import JobProcess, Room, Server
+from cnnbench.sweep.jobs import config_hash, plan, request_hash
+from cnnbench.sweep.progress import Progress
+from cnnbench.sweep.server import MODULE
+from cnnbench.sweep.supervisor import Supervisor
+
+QUICK = ["model=mlp", "trainer.epochs=2", "data.train_limit=200"]
+LONG = ["model=mlp", "trainer.epochs=100000", "data.train_limit=200"]
+
+
+def jobs_of(*overrides):
+    asked = compose.request(overrides, multirun=True)
+    return plan((to_dict(job.config), job.overrides) for job in asked.jobs)
+
+
+def made(path, *overrides):
+    return SweepFolder.create(path, jobs_of(*overrides), argv=["cnnbench"])
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Server() as shared:
+        assert shared.check([jobs_of(*QUICK)[0].config])[0]["threads"] == 1
+        yield shared
+
+
+@pytest.fixture
+def supervising():
+    """Makes supervisors, whose processes end with the test."""
+    made = []
+
+    def make(sweep, server, **given):
+        made.append(Supervisor(sweep, server, argv=["cnnbench", "train"], **given))
+        return made[-1]
+
+    yield make
+    for supervisor in made:
+        supervisor.close()
+
+
+def test_a_hash_stands_for_what_a_run_is_and_not_for_how_it_is_asked_for():
+    (job,) = jobs_of(*QUICK)
+    (slower,) = jobs_of(*QUICK, "trainer.timeout_minutes=5", "data.root=elsewhere", "comparison.baseline=x")
+    (other,) = jobs_of(*QUICK, "seed=1")
+    assert job.hash == slower.hash != other.hash
+    assert "sweep" not in job.config
+
+
+@given(st.permutations(range(4)))
+def test_the_same_jobs_in_another_order_are_the_same_request(order):
+    jobs = [sweeps.Job(str(number), f"hash{number}", [], {}) for number in range(4)]
+    assert request_hash(jobs) == request_hash([jobs[number] for number in order])
+    assert request_hash(jobs) != request_hash(jobs[:3])
+
+
+def test_jobs_that_are_the_same_config_are_one_job():
+    assert [job.config["model"]["width"] for job in jobs_of("model.width=1,1.0,2")] == [1.0, 2.0]
+
+
+def test_jobs_composed_together_are_those_composed_alone():
+    axes = ["model=lenet5_1998,lenet5", "model.width=0.5,2", "recipe=true", "augment=standard"]
+    jobs = compose.request(axes, multirun=True).jobs
+    assert len(jobs) == 4
+    for job in jobs:
+        assert job.config == compose.single(job.overrides)
+
+
+@pytest.mark.parametrize(
+    ("left", "goes_on"),
+    [
+        ([], False),
+        (["config.yaml"], False),
+        (["config.yaml", "status.json", "metrics.csv"], False),
+        (["config.yaml", "checkpoints/last.safetensors"], True),
+    ],
+)
+def test_what_a_killed_job_leaves_is_gone_on_with_or_cleared(left, goes_on, tmp_path):
+    sweep = made(tmp_path / "sweep", *QUICK)
+    (job,) = sweep.jobs
+    run = sweep.path / "0"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "train.log").write_text("what happened before\n")
+    for name in left:
+        (run / name).write_text("{}")
+    if "config.yaml" in left:
+        write_yaml(run / "config.yaml", job.config)
+    assert sweep.prepare(job) == goes_on
+    assert (run / "train.log").read_text() == "what happened before\n"
+    names = {path.name for path in run.iterdir()} - {".lock", "train.log"}
+    assert names == ({"config.yaml", "checkpoints"} if goes_on else set())
+
+
+def test_the_result_of_another_config_is_no_result_and_is_set_aside(tmp_path):
+    sweep = made(tmp_path / "sweep", *QUICK)
+    (job,) = sweep.jobs
+    run = sweep.path / "0"
+    run.mkdir()
+    RunFolder(run).start(job.config, job.overrides)
+    RunFolder(run).write_summary({})
+    RunFolder(run).set_status(FINISHED)
+    assert sweep.finished(job)
+    write_yaml(run / "config.yaml", {**job.config, "seed": 7})
+    assert sweep.unfinished() == [job]
+    assert not sweep.prepare(job)
+    assert {path.name for path in run.iterdir()} <= {".lock"}
+    (aside,) = (sweep.path / ASIDE).iterdir()
+    assert RunFolder(aside).config()["seed"] == 7
+
+
+@pytest.mark.parametrize(
+    "left",
+    [["config.yaml", "summary.json"], ["notes.txt"], ["config.yaml", "checkpoints/notes"], ["wandb/run.log"]],
+)
+def test_what_may_be_of_use_to_somebody_is_set_aside_and_never_removed(left, tmp_path):
+    sweep = made(tmp_path / "sweep", *QUICK)
+    (job,) = sweep.jobs
+    run = sweep.path / "0"
+    for name in left:
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("mine")
+    if "config.yaml" in left:
+        write_yaml(run / "config.yaml", job.config)
+    assert not sweep.prepare(job)
+    assert {path.name for path in run.iterdir()} == set()
+    (aside,) = sweep.aside()
+    assert (sweep.path / aside / left[-1]).read_text() == "mine"
+
+
+def test_a_file_in_the_place_of_a_job_is_set_aside(tmp_path):
+    sweep = made(tmp_path / "sweep", *QUICK)
+    (sweep.path / "0").write_text("mine")
+    assert not sweep.prepare(sweep.jobs[0])
+    assert [(sweep.path / aside).read_text() for aside in sweep.aside()] == ["mine"]
+
+
+def test_damaged_files_of_one_job_cost_no_other_and_sound_checkpoints_are_gone_on_with(supervising, server, tmp_path):
+    overrides = [*QUICK, "seed=0,1,2,3,4"]
+    sweep = made(tmp_path / "sweep", *overrides)
+    supervisor = supervising(sweep, server)
+    for job in sweep.jobs[:4]:
+        assert supervisor.run(job) == FINISHED
+    (sweep.path / "0/status.json").write_text("")
+    (sweep.path / "0/overrides.yaml").write_text("")
+    (sweep.path / "1/status.json").write_text('{"state": "finished"')
+    for path in (sweep.path / "1/checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-9])
+    (sweep.path / "2/config.yaml").write_text("")
+    (sweep.path / "3/overrides.yaml").unlink()
+    (sweep.path / sweeps.JOBS).write_text("")
+    assert sweeps.find(tmp_path, jobs_of(*overrides)) == sweep.path
+
+    again = SweepFolder.mended(sweep.path, jobs_of(*overrides), argv=["cnnbench"])
+    names = {job.config["seed"]: job.name for job in again.jobs}
+    assert names == {0: "0", 1: "1", 2: "4", 3: "3", 4: "5"}, "whose config is damaged is not known any more"
+    assert [job.config["seed"] for job in again.unfinished()] == [0, 1, 2, 4]
+    supervisor.sweep = again
+    assert [supervisor.run(job) for job in again.unfinished()] == [FINISHED] * 4
+    assert again.unfinished() == []
+    assert "resumed" in (sweep.path / "0/train.log").read_text()
+    assert "resumed" not in (sweep.path / "1/train.log").read_text()
+    aside = {path.partition("/")[2].partition("_")[0]: sweep.path / path for path in again.aside()}
+    assert aside.keys() == {"1", "jobs.json"}
+    assert (aside["1"] / "predictions.npz").read_bytes() == (sweep.path / "1/predictions.npz").read_bytes()
+    assert (sweep.path / "2/summary.json").exists()
+
+
+def test_the_latest_sweep_is_the_one_begun_last_whatever_its_name_and_the_clock(tmp_path, monkeypatch):
+    jobs = jobs_of(*QUICK)
+    for name in ("2026-11-01_01-50-00", "2026-11-01_01-10-00", "2026-10-31_22-00-00"):  # one clock, another zone
+        SweepFolder.create(tmp_path / name, jobs, argv=[])
+        assert sweeps.find(tmp_path, jobs) == tmp_path / name
+
+    class SetBack(sweeps.datetime):
+        @classmethod
+        def now(cls, zone):
+            return cls(2020, 1, 1, tzinfo=zone)
+
+    monkeypatch.setattr(sweeps, "datetime", SetBack)
+    SweepFolder.create(tmp_path / "2020-01-01", jobs, argv=[])
+    assert sweeps.find(tmp_path, jobs) == tmp_path / "2020-01-01"
+    SweepFolder(tmp_path / "2026-10-31_22-00-00").write()
+    assert sweeps.find(tmp_path, jobs) == tmp_path / "2020-01-01", "it is still the one begun last"
+
+
+def test_a_sweep_is_found_by_its_jobs_and_the_latest_is_taken(tmp_path):
+    for name, seeds in (("2026-01-01", "0,1"), ("2026-01-02", "1,0"), ("2026-01-03", "0,1,2")):
+        made(tmp_path / name, *QUICK, f"seed={seeds}")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / sweeps.JOBS).write_text("{")
+    assert sweeps.find(tmp_path, jobs_of(*QUICK, "seed=0,1")) == tmp_path / "2026-01-02"
+    assert sweeps.find(tmp_path, jobs_of(*QUICK, "seed=5")) is None
+
+
+def test_what_a_job_may_change_between_two_calls_is_taken_from_the_later_one(tmp_path):
+    sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
+    sweep.adopt(jobs_of(*QUICK, "seed=1,0", "trainer.timeout_minutes=3"), argv=["cnnbench", "again"])
+    sweep.write()
+    again = SweepFolder(sweep.path)
+    assert [(job.name, job.config["seed"]) for job in again.jobs] == [("0", 0), ("1", 1)]
+    assert again.jobs[0].config["trainer"]["timeout_minutes"] == 3
+    assert again.argv == ["cnnbench", "again"]
+
+
+def test_a_command_that_cannot_be_done_leaves_a_sweep_as_it_was(tmp_path, monkeypatch, capsys):
+    asked = ["data=mnist", "data.download=false", "seed=0,1"]
+    sweep = made(tmp_path / "sweep", *asked)
+    before = (sweep.path / sweeps.JOBS).read_bytes()
+    changed = ["data.root=nowhere", "trainer.timeout_minutes=3", "hydra.sweep.dir=sweep"]
+    assert entered(monkeypatch, tmp_path, "-m", *asked, *changed) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert (sweep.path / sweeps.JOBS).read_bytes() == before
+    assert {path.name for path in sweep.path.iterdir()} <= {sweeps.JOBS, ".lock"}
+
+
+def test_a_job_that_lost_its_summary_is_not_taken_for_finished(tmp_path):
+    sweep = made(tmp_path / "sweep", *QUICK)
+    (sweep.path / "0").mkdir()
+    RunFolder(sweep.path / "0").set_status(FINISHED)
+    assert sweep.settle(sweep.jobs[0], FAILED, "other data") == FAILED
+    assert RunFolder(sweep.path / "0").status()["message"] == "other data"
+
+
+class Sabotage:
+    """Does something to the process of a job, once the job has finished an epoch."""
+
+    def __init__(self, sweep, do):
+        self.sweep, self.do, self.pid = sweep, do, None
+
+    def __call__(self):
+        for run in map(RunFolder, self.sweep.path.glob("[0-9]*")):
+            if self.pid is None and run.status().get("state") == RUNNING and (run.path / "metrics.csv").exists():
+                self.pid = run.status()["pid"]
+                self.do(self.pid)
+
+
+def is_gone(pid):
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_killed_job_has_failed_the_next_one_is_run_and_it_goes_on_from_its_checkpoint(supervising, server, tmp_path):
+    overrides = [*QUICK, "trainer.epochs=25", "seed=0,1"]
+    sweep = made(tmp_path / "sweep", *overrides)
+    first, second = sweep.jobs
+    sabotage = Sabotage(sweep, lambda pid: os.kill(pid, signal.SIGKILL))
+    supervisor = supervising(sweep, server, tick=sabotage)
+    assert [supervisor.run(job) for job in (first, second)] == [FAILED, FINISHED]
+    status = RunFolder(sweep.path / "0").status()
+    assert "ended by SIGKILL: killed by somebody, or by the system because memory ran out" in status["message"]
+    assert "the sweep says: failed: its process was ended by SIGKILL" in (sweep.path / "0/train.log").read_text()
+    assert sweep.unfinished() == [first]
+
+    assert supervisor.run(first) == FINISHED
+    assert "resumed" in (sweep.path / "0/train.log").read_text()
+    whole = made(tmp_path / "whole", *overrides)
+    assert supervising(whole, server).run(whole.jobs[0]) == FINISHED
+    predictions = [path / "0/predictions.npz" for path in (sweep.path, whole.path)]
+    assert predictions[0].read_bytes() == predictions[1].read_bytes()
+
+
+def test_a_job_that_hangs_is_ended_and_its_log_says_where_it_hung(supervising, server, tmp_path):
+    sweep = made(tmp_path / "sweep", *LONG, "trainer.timeout_minutes=0.05")
+    supervisor = supervising(sweep, server)
+    assert supervisor.run(sweep.jobs[0]) == FAILED
+    assert "it was not done after trainer.timeout_minutes=0.05" in RunFolder(sweep.path / "0").status()["message"]
+    log = (sweep.path / "0/train.log").read_text()
+    assert "Current thread" in log
+    assert "run_job" in log
+
+
+def test_a_stopped_process_is_ended_too(supervising, server, tmp_path):
+    sweep = made(tmp_path / "sweep", *LONG, "trainer.timeout_minutes=0.02")
+    stopped = []
+
+    def stop():
+        stopped.append(supervisor._process.pid)
+        os.kill(stopped[0], signal.SIGSTOP)
+
+    supervisor = supervising(sweep, server, tick=stop)
+    assert supervisor.run(sweep.jobs[0]) == FAILED
+    assert "it was not done after" in RunFolder(sweep.path / "0").status()["message"]
+    assert is_gone(stopped[0])
+
+
+def test_an_error_in_a_job_is_in_its_own_folder_with_its_traceback(supervising, server, tmp_path):
+    sweep = made(tmp_path / "sweep", *QUICK, "optimizer=sgd", "optimizer.lr=1e20")
+    assert supervising(sweep, server).run(sweep.jobs[0]) == FAILED
+    assert RunFolder(sweep.path / "0").status()["message"].startswith("Diverged: the loss became")
+    assert "Traceback" in (sweep.path / "0/train.log").read_text()
+
+
+def test_a_crash_in_native_code_leaves_its_traceback_in_the_jobs_log(supervising, server, tmp_path):
+    sweep = made(tmp_path / "sweep", *LONG)
+    sabotage = Sabotage(sweep, lambda pid: os.kill(pid, signal.SIGSEGV))
+    assert supervising(sweep, server, tick=sabotage).run(sweep.jobs[0]) == FAILED
+    assert "ended by SIGSEGV" in RunFolder(sweep.path / "0").status()["message"]
+    assert "Fatal Python error: Segmentation fault" in (sweep.path / "0/train.log").read_text()
+
+
+def test_a_sweep_that_stops_lets_its_job_save_itself(supervising, server, tmp_path):
+    sweep = made(tmp_path / "sweep", *LONG, "seed=0,1")
+    stops = Sabotage(sweep, lambda _: None)
+    supervisor = supervising(sweep, server, tick=stops, stops=lambda: stops.pid is not None)
+    assert [supervisor.run(job) for job in sweep.jobs] == [INTERRUPTED, INTERRUPTED]
+    assert list((sweep.path / "0/checkpoints").glob("last.*"))
+    assert not (sweep.path / "1").exists(), "nothing is begun any more"
+
+
+def test_a_job_in_a_folder_that_somebody_works_in_is_left_alone(supervising, server, tmp_path):
+    sweep = made(tmp_path / "sweep", *QUICK)
+    (sweep.path / "0").mkdir()
+    with RunFolder(sweep.path / "0").locked():
+        assert supervising(sweep, server).run(sweep.jobs[0]) == RUNNING
+        assert not (sweep.path / "0/status.json").exists()
+
+
+def test_when_the_server_dies_its_jobs_end_and_another_takes_its_place(supervising, tmp_path):
+    with Server() as server:
+        sweep = made(tmp_path / "sweep", *LONG)
+        sabotage = Sabotage(sweep, lambda pid: os.kill(server._process.pid, signal.SIGKILL))
+        supervisor = supervising(sweep, server, tick=sabotage)
+        assert supervisor.run(sweep.jobs[0]) == FAILED
+        assert is_gone(sabotage.pid)
+        assert "ended together with the one it was forked from" in RunFolder(sweep.path / "0").status()["message"]
+        (quick,) = made(tmp_path / "other", *QUICK).jobs
+        supervisor.sweep = SweepFolder(tmp_path / "other")
+        assert supervisor.run(quick) == FINISHED
+
+
+def test_jobs_need_no_file_once_the_server_has_checked_them(supervising, server, tmp_path, mnist_root):
+    root = tmp_path / "root"
+    root.symlink_to(mnist_root)
+    asked = ["data=mnist", f"data.root={root}", "data.download=false", *QUICK]
+    sweep = made(tmp_path / "sweep", *asked, "seed=0,1")
+    checked = server.check([job.config for job in sweep.jobs])
+    assert [found["data"][0].partition(":")[0] for found in checked] == ["mnist", "mnist"]
+    root.unlink()
+    supervisor = supervising(sweep, server)
+    assert [supervisor.run(job) for job in sweep.jobs] == [FINISHED, FINISHED]
+
+
+def test_the_server_says_what_is_wrong_with_each_config(server):
+    right, wrong = jobs_of("model=lenet5", "data.image_size=28,8")
+    checked = server.check([right.config, wrong.config])
+    assert "problem" not in checked[0]
+    assert "too small for this network" in checked[1]["problem"]
+
+
+def test_half_a_line_of_a_process_that_was_killed_is_not_read():
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b'{"pid": 1}\n{"state": "fini\n{"exit": 9}\n')
+    process = JobProcess(ours, {})
+    assert process.receive(1) == {"exit": 9}
+    theirs.close()
+    assert process.receive(1) == {"exit": None}
+    ours.close()
+
+
+def test_progress_counts_and_knows_the_best_so_far(tmp_path, capsys):
+    sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1,2,3")
+    progress = Progress(sweep, sweep.jobs[1:], before=1, axes=["seed"])
+    for job, accuracy in zip(sweep.jobs[1:3], (0.5, 0.75), strict=True):
+        (sweep.path / job.name).mkdir()
+        run = RunFolder(sweep.path / job.name)
+        run.start(job.config, job.overrides)
+        progress.look(at_once=True)
+        write_csv(run.metrics_file, [{"epoch": 1, "val/accuracy": accuracy}, {"epoch": 2, "val/accuracy": 0.1}])
+        run.write_summary({"best_epoch": 1, "test/accuracy": 0.9})
+        run.set_status(FINISHED, "logger mlflow failed (OSError: no)" if job.name == "2" else "")
+        progress.look(at_once=True)
+    (sweep.path / "3").mkdir()
+    sweep.settle(sweep.jobs[3], FAILED, "it broke")
+    progress.look(at_once=True)
+    assert (progress.done, progress.failed, len(progress.waiting)) == (3, 1, 0)
+    assert (progress.best.score, progress.label(progress.best.job)) == (0.75, "seed=2")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("job 1: seed=1: val/accuracy 50.00% (2 of 4 finished, 0 failed, 0:")
+    assert lines[-2] == "job 2: seed=2: logger mlflow failed (OSError: no)"
+    assert lines[-1] == "job 3: seed=3: failed: it broke (3 of 4 finished, 1 failed)"
+    counts, best = progress.shown().splitlines()
+    assert "Sweep of 4 jobs in" in counts
+    assert "3 done, 0 running, 1 failed, 0 waiting" in counts
+    assert best == "best so far: val/accuracy 75.00%, seed=2"
+
+
+def entered(monkeypatch, tmp_path, *arguments):
+    """Exit code of a command that is run in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["cnnbench", "train", *arguments])
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return ended.value.code
+
+
+def test_two_calls_of_a_command_do_not_share_a_folder(tmp_path, monkeypatch, capsys):
+    sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
+    arguments = [*QUICK, "-m", "seed=0,1", "hydra.sweep.dir=sweep"]
+    with locked(sweep.path):
+        assert entered(monkeypatch, tmp_path, *arguments) == 2
+    assert "is in use by another process" in capsys.readouterr().err
+    assert entered(monkeypatch, tmp_path, *arguments, "model.width=2") == 2
+    assert "sweep holds another sweep: name another folder" in capsys.readouterr().err
+
+
+def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench, tmp_path):
+    arguments = ["train", *QUICK, "trainer.epochs=80", "sweep.seeds=3"]
+    command = [sys.executable, "-m", "cnnbench", *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("outputs/*/*/1/checkpoints/last.*")):
+            assert time.monotonic() < deadline, "no checkpoint appeared"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    told = errors.splitlines()[-1]
+    assert told == "interrupted: 2 of 3 jobs are left: the same command goes on with them"
+    before = ("digits: ", "3 jobs in ", "job 0: ")
+    assert [line for line in errors.splitlines()[:-1] if not line.startswith(before)] == []
+    assert len(printed.splitlines()) == 1, "the folder, and no table"
+    sweep = tmp_path / printed.splitlines()[-1]
+    states = {row["run"]: row["state"] for row in read_csv(sweep / "results.csv")}
+    assert states == {"0": "finished", "1": "interrupted"}, "the table is written all the same"
+    first = (sweep / "0/summary.json").stat().st_mtime_ns
+
+    done = cnnbench(*arguments)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, printed.splitlines()[-1]), done.stderr
+    assert "going on: 1 of 3 jobs are finished" in done.stderr
+    assert [RunFolder(sweep / str(number)).summary()["seed"] for number in range(3)] == [0, 1, 2]
+    assert (sweep / "0/summary.json").stat().st_mtime_ns == first
+
+    finished = cnnbench(*arguments)
+    assert finished.returncode == 0
+    assert "all 3 jobs are finished; sweep.restart=true runs them afresh" in finished.stderr
+    assert finished.stdout.splitlines()[-1] == printed.splitlines()[-1]
+
+
+def test_a_restart_in_a_folder_of_ones_choice_renames_what_is_there(tmp_path):
+    made(tmp_path / "sweep", *QUICK)
+    assert set_aside(tmp_path / "sweep") == tmp_path / "sweep_before_1"
+    made(tmp_path / "sweep", *QUICK)
+    assert set_aside(tmp_path / "sweep") == tmp_path / "sweep_before_2"
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize("inside", [".", "0"])
+def test_a_restart_does_not_take_the_current_folder_away(inside, tmp_path, monkeypatch, capsys):
+    sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
+    (sweep.path / "0").mkdir()
+    place = ".." if inside == "0" else "."
+    arguments = [*QUICK, "-m", "seed=0,1", f"hydra.sweep.dir={place}", "sweep.restart=true"]
+    assert entered(monkeypatch, sweep.path / inside, *arguments) == 2
+    assert "that is the current one" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
+    assert SweepFolder(sweep.path).jobs == sweep.jobs
+
+
+def test_a_sweep_that_is_being_run_is_not_renamed(tmp_path, monkeypatch, capsys):
+    sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
+    arguments = [*QUICK, "-m", "seed=0,1", "hydra.sweep.dir=sweep", "sweep.restart=true"]
+    with locked(sweep.path):
+        assert entered(monkeypatch, tmp_path, *arguments) == 2
+    assert "is in use by another process" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
+
+
+def swap(written, *names):
+    for job, name in zip(written["jobs"], names, strict=False):
+        job["name"] = name
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda written: swap(written, "../victim"), "a job is called '../victim'"),
+        (lambda written: swap(written, "/tmp/victim"), "a job is called '/tmp/victim'"),
+        (lambda written: swap(written, 0), "damaged"),
+        (lambda written: swap(written, "1", "1"), "does not hold the jobs that were asked for"),
+        (lambda written: written["jobs"].pop(), "does not hold the jobs that were asked for"),
+        (lambda written: written["jobs"][0]["config"].update(seed=7), "not the one that its hash was made of"),
+        (lambda written: written["jobs"][0].update(hash="0" * 64), "not the one that its hash was made of"),
+        (lambda written: written["jobs"][0].update(config=[]), "damaged"),
+        (lambda written: written.pop("command"), "it lacks 'command'"),
+        (lambda written: written["jobs"][0].pop("overrides"), "overrides"),
+    ],
+)
+def test_a_list_of_jobs_that_is_damaged_or_leads_elsewhere_is_refused(change, why, tmp_path):
+    path = made(tmp_path / "sweep", *QUICK, "seed=0,1").path
+    written = json.loads((path / sweeps.JOBS).read_text())
+    change(written)
+    (path / sweeps.JOBS).write_text(json.dumps(written))
+    with pytest.raises(ValueError, match=re.escape(why)):
+        SweepFolder(path)
+
+
+def test_a_link_in_the_place_of_a_job_is_refused(tmp_path, monkeypatch, capsys):
+    sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim/diary.txt").write_text("precious")
+    (sweep.path / "0").symlink_to("../victim")
+    assert entered(monkeypatch, tmp_path, *QUICK, "-m", "seed=0,1", "hydra.sweep.dir=sweep") == 2
+    assert "0 is a symbolic link" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "victim").iterdir()] == ["diary.txt"]
+
+
+def test_signals_to_all_processes_of_a_sweep_save_its_job_and_end_nothing(tmp_path):
+    command = [sys.executable, "-m", "cnnbench", "train", *QUICK, "trainer.epochs=300", "-m", "seed=0,1"]
+    command.append("hydra.sweep.dir=sweep")
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "sweep/0/checkpoints/last.safetensors").exists():
+            assert time.monotonic() < deadline, "no checkpoint appeared"
+            time.sleep(0.02)
+        job = json.loads((tmp_path / "sweep/0/status.json").read_text())["pid"]
+        server = int(Path(f"/proc/{job}/stat").read_text().rpartition(")")[2].split()[1])
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            os.kill(server, number)
+        os.kill(job, signal.SIGUSR1)
+        while "saved after epoch" not in (tmp_path / "sweep/0/train.log").read_text():
+            assert time.monotonic() < deadline, "SIGUSR1 saves"
+            time.sleep(0.02)
+        assert RunFolder(tmp_path / "sweep/0").status()["state"] in (RUNNING, FINISHED)
+        process.kill()
+        process.wait()
+    while not is_gone(server):
+        assert time.monotonic() < deadline, "the server ends with the sweep"
+        time.sleep(0.02)
+
+
+def test_what_a_killed_sweep_left_in_the_temporary_folder_goes_with_the_next_one(tmp_path, monkeypatch):
+    with tempfile.TemporaryDirectory(dir="/tmp") as place, Server() as living, Server() as killed, Server() as later:
+        monkeypatch.setattr(tempfile, "tempdir", place)
+        for one in (living, killed):
+            one.start()
+            while not Path(one.address).exists():
+                time.sleep(0.02)
+        os.killpg(killed._process.pid, signal.SIGKILL)
+        killed._process.wait()
+        other = Path(place, "cnnbench-somebodys")
+        other.mkdir()
+        for folder in Path(place).iterdir():
+            os.utime(folder, (0, 0))
+        later.start()
+        left = {path.name for path in Path(place).iterdir() if path.name.startswith("cnnbench-")}
+        assert left == {Path(living.address).parent.name, other.name, Path(later.address).parent.name}
+
+
+def test_nothing_is_lost_or_doubled_when_jobs_and_the_sweep_itself_are_killed(tmp_path):
+    assert "4 finished, each once and as in the undisturbed sweep" in disturbed(6, 1, tmp_path, minutes=0.05)
+
+
+def test_job_processes_of_a_parallel_sweep_have_a_thread_each(supervising, tmp_path):
+    with Server(Room(threads=1, cores=1)) as server:
+        sweep = made(tmp_path / "sweep", *QUICK)
+        assert supervising(sweep, server).run(sweep.jobs[0]) == FINISHED
+        assert read_json(sweep.path / "0/env.json")["torch_threads"] == 1
+
+
+def test_where_a_fork_would_not_live_a_fresh_process_does_the_jobs(tmp_path):
+    sweep = made(tmp_path / "sweep", *QUICK)
+    (sweep.path / "0").mkdir()
+    (job,) = sweep.jobs
+    ours, theirs = socket.socketpair()
+    request = json.dumps({"threads": 1, "cores": None, "argv": ["cnnbench"]})
+    command = [sys.executable, "-m", MODULE, "--jobs", str(theirs.fileno()), request]
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as process, ours, ours.makefile("rwb") as stream:
+        theirs.close()
+        assert json.loads(stream.readline()) == {"pid": process.pid}
+        asked = {"folder": str(sweep.path / "0"), "config": job.config, "overrides": [], "resume": False}
+        stream.write(json.dumps(asked).encode() + b"\n")
+        stream.flush()
+        assert json.loads(stream.readline()) == {"state": FINISHED, "message": ""}
+        ours.shutdown(socket.SHUT_RDWR)
+        assert process.wait(30) == 1, "it ends with who listens to it"
+
+
+def test_a_jobs_record_names_the_command_of_the_sweep(supervising, server, tmp_path):
+    sweep = made(tmp_path / "sweep", *QUICK)
+    assert supervising(sweep, server).run(dataclasses.replace(sweep.jobs[0])) == FINISHED
+    assert read_json(sweep.path / "0/env.json")["command"] == ["cnnbench", "train"]
+    assert config_hash(RunFolder(sweep.path / "0").config()) == sweep.jobs[0].hash
+
+
+# Some of what Windows lacks, taken from every Python process that finds this on its path.
+WITHOUT_FORK = """
+import os, signal, subprocess
+lacking = {
+    os: ("fork", "forkpty", "killpg", "O_DIRECTORY", "O_NOFOLLOW"),
+    signal: ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD", "pthread_sigmask", "set_wakeup_fd"),
+}
+for module, names in lacking.items():
+    for name in names:
+        vars(module).pop(name, None)
+"""
+
+
+@pytest.fixture
+def without_fork(tmp_path):
+    """A folder for PYTHONPATH."""
+    (tmp_path / "windows").mkdir()
+    (tmp_path / "windows/sitecustomize.py").write_text(WITHOUT_FORK)
+    return str(tmp_path / "windows")
+
+
+def test_without_fork_a_sweep_survives_a_killed_job_an_interrupt_and_goes_on_to_the_same_bits(
+    without_fork, tmp_path, supervising, server
+):
+    overrides = [*QUICK, "trainer.epochs=30", "seed=0,1"]
+    command = [sys.executable, "-m", "cnnbench", "train", "-m", *overrides, "hydra.sweep.dir=sweep"]
+    environment = os.environ | {"PYTHONPATH": without_fork}
+    lost = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    sweep, killed = tmp_path / "sweep", set()
+    deadline = time.monotonic() + 200
+    while len(killed) < 2:
+        assert time.monotonic() < deadline, "no checkpoint appeared"
+        for number in {"0", "1"} - killed:
+            if (sweep / number / "checkpoints/last.safetensors").exists():
+                killed.add(number)
+                if number == "0":
+                    os.kill(RunFolder(sweep / "0").status()["pid"], signal.SIGKILL)
+                else:
+                    lost.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    errors = lost.communicate(timeout=100)[1]
+    assert lost.returncode == 130, errors
+    assert "2 of 2 jobs are left" in errors
+    states = [RunFolder(sweep / number).status() for number in "01"]
+    assert [status["state"] for status in states] == [FAILED, INTERRUPTED]
+    assert "ended by SIGKILL" in states[0]["message"]
+    assert "killed" not in states[1]["message"], "it has saved itself"
+    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert all("resumed" in (sweep / number / "train.log").read_text() for number in "01")
+    forked = made(tmp_path / "forked", *overrides)
+    assert supervising(forked, server).run(forked.jobs[1]) == FINISHED
+    assert (forked.path / "1/predictions.npz").read_bytes() == (sweep / "1/predictions.npz").read_bytes()
