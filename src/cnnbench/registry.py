@@ -10,6 +10,7 @@ and is found because `discover` imports every module of its package. Adding a pa
 
 import dataclasses
 import difflib
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -78,24 +79,40 @@ def get(kind: str, name: str) -> Callable[..., Any]:
 def build(kind: str, name: str, *, options: Mapping[str, Any] | None = None, **arguments: Any) -> Any:
     """Call the part called `name` with `arguments` from the program and `options` from a user's config.
 
-    Args:
-        options: keyword arguments a user wrote; each must be a parameter of the part and fit its annotation.
+    A part that has options declares them in a class and takes them as one parameter: `options: VggOptions`.
 
     Raises:
         ValueError: unknown name or option, an option of the wrong type or a missing one, or what the part
             itself refuses.
     """
     builder = get(kind, name)
-    checked = check_options(kind, name, options or {}, given=arguments)
-    return builder(**arguments, **checked)
+    return builder(**arguments, **check_options(kind, name, options or {}, given=arguments))
 
 
 def check_options(kind: str, name: str, options: Mapping[str, Any], *, given: Iterable[str] = ()) -> dict[str, Any]:
-    """The options of a part, converted to the types of its signature.
+    """The options of a part, checked: as its parameter `options`, or as keyword arguments of one that declares none.
 
     Raises:
         ValueError: an option the part does not have, lacks, or cannot convert; named as `kind.option`.
     """
+    declared = options_class(kind, name)
+    if declared is not None:
+        section = kind.partition("_")[0]  # data_shape takes the options of data
+        return {"options": declared.read(options, f"{section}.{name}" if section == "logger" else section)}
+    return _check_parameters(kind, name, options, given)
+
+
+def options_class(kind: str, name: str) -> Any:
+    """The class in which a part declares its options (`config.keys.Options`); None where it has none."""
+    return _annotations(get(kind, name)).get("options")
+
+
+@functools.cache
+def _annotations(builder: Callable[..., Any]) -> dict[str, Any]:
+    return get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)
+
+
+def _check_parameters(kind: str, name: str, options: Mapping[str, Any], given: Iterable[str]) -> dict[str, Any]:
     builder = get(kind, name)
     parameters = inspect.signature(builder).parameters
     free = [key for key in parameters if key not in set(given)]
@@ -107,7 +124,7 @@ def check_options(kind: str, name: str, options: Mapping[str, Any], *, given: It
             raise ValueError(f"{kind} {name!r} needs the option {kind}.{key}")
     if not options:
         return {}  # a millisecond less: metrics are built anew after each epoch
-    hints = get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)
+    hints = _annotations(builder)
     schema = dataclasses.make_dataclass("Options", [(key, hints.get(key, Any)) for key in options])
     try:
         typed = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(dict(options)))

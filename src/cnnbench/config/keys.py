@@ -1,0 +1,206 @@
+"""How a key is declared: its type and default, what it accepts, one sentence of meaning, and its role.
+
+    class Trainer(Section):
+        epochs: int = key("Passes over the training images", 20, ge=1, le=100_000)
+
+Everything that is said or asked about a key is derived from this one line. It needs neither torch nor numpy.
+"""
+
+import math
+import types
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_core.core_schema import ValidationInfo
+
+from cnnbench.registry import nearest, unknown
+
+Role = Literal["result", "place", "speed", "record", "control"]
+"""What a key is to a run.
+
+`result` changes the weights or the figures, so another value makes another run; `place` says where data lie, `speed`
+how fast, `record` what the run is called and who watches it, `control` what the command does around it.
+"""
+
+Count = Annotated[int, Field(ge=1)]
+
+
+def key(
+    meaning: str,
+    default: Any = ...,
+    *,
+    role: Role = "result",
+    may_change: bool = False,
+    length: int | None = None,
+    accepted: str | None = None,
+    **bounds: float,
+) -> Any:
+    """Declare a key of a `Section`.
+
+    Args:
+        meaning: one sentence for `cnnbench list keys` and the documentation, without a full stop.
+        default: left out for a part's own options, whose defaults stand in its YAML file.
+        may_change: a `result` key that a resumed run may set: it checks itself that it stays the same run.
+        length: of a list.
+        accepted: what is accepted, in words; only where type and bounds do not say it.
+        bounds: `ge`, `gt`, `le`, `lt`.
+    """
+    facts = {"role": role, "may_change": may_change, "accepted": accepted}
+    extra = {name: value for name, value in facts.items() if value}
+    return Field(default, description=meaning, json_schema_extra=extra, min_length=length, max_length=length, **bounds)  # type: ignore[call-overload]
+
+
+class Section(BaseModel):
+    """Keys that stand together, such as `trainer.…`."""
+
+    model_config = ConfigDict(
+        extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True, validate_default=False, protected_namespaces=()
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python takes `true` for 1; a config does not."""
+        kinds = set(_flat_types(cls.model_fields[str(info.field_name)].annotation))
+        if not kinds & {bool, Any, dict} and _holds_bool(value):
+            raise ValueError("a truth value")
+        return value
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], place: str) -> Self:
+        """Check plain data.
+
+        Args:
+            place: what stands before a key in messages, such as `trainer`; empty at the top.
+
+        Raises:
+            ValueError: names the key, its value, what is accepted, and for a name the nearest one.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ValueError(_explain(cls, error.errors(include_url=False)[0], place, values)) from None
+
+
+class Options(Section):
+    """The options of a part, such as `model.stages` of `model=vgg_mini`."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+def role_of(field: FieldInfo) -> Role:
+    """What a key is to a run."""
+    return _facts(field)["role"]
+
+
+def may_change(field: FieldInfo) -> bool:
+    """Whether a run may go on with another value of a key that its result depends on."""
+    return bool(_facts(field).get("may_change"))
+
+
+def accepted(field: FieldInfo) -> str:
+    """What a key accepts, in words."""
+    return _facts(field).get("accepted") or _describe(field.annotation, field.metadata)
+
+
+def choices(field: FieldInfo) -> list[str]:
+    """The words that a key accepts, where they are few: for completion and for the nearest one."""
+    found = []
+    for kind in _flat_types(field.annotation):
+        found += ["null"] if kind is type(None) else ["true", "false"] if kind is bool else []
+        found += [as_typed(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
+    return found
+
+
+def takes_text(field: FieldInfo) -> bool:
+    """Whether every value of a key is text, so that it is taken as it is written."""
+    kinds = [kind for kind in _flat_types(field.annotation) if kind is not type(None)]
+    words = [get_args(kind) if get_origin(kind) is Literal else (kind,) for kind in kinds]
+    return all(word is str or isinstance(word, str) for several in words for word in several)
+
+
+def as_typed(value: Any) -> str:
+    """A value as one would type it: `2` for 2.0, `true`, `null`, `[0.9,0.99]`."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(as_typed, value))}]"
+    return str(value)
+
+
+def _facts(field: FieldInfo) -> dict[str, Any]:
+    assert isinstance(field.json_schema_extra, dict), "a key is declared by key(…)"
+    return field.json_schema_extra
+
+
+def _flat_types(annotation: Any) -> Iterator[Any]:
+    """The types of a union, of a list those of its items; `Annotated` is looked through."""
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        for kind in get_args(annotation):
+            yield from _flat_types(kind)
+    elif origin in (Annotated, list):
+        yield from _flat_types(get_args(annotation)[0])
+    else:
+        yield dict if origin is dict else annotation
+
+
+def _holds_bool(value: Any) -> bool:
+    return any(map(_holds_bool, value)) if isinstance(value, list | tuple) else isinstance(value, bool)
+
+
+def _describe(annotation: Any, metadata: Any = ()) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        own = [inner for one in arguments[1:] for inner in (one.metadata if isinstance(one, FieldInfo) else [one])]
+        return _describe(arguments[0], [*own, *metadata])
+    if origin in (Union, types.UnionType):
+        ordered = sorted(arguments, key=lambda kind: kind is not type(None))
+        return " or ".join(_describe(kind, metadata) for kind in ordered)
+    if origin is Literal:
+        return ", ".join(as_typed(value) for value in arguments)
+    if origin is list:
+        length = next((f" of {one.min_length}" for one in metadata if hasattr(one, "min_length")), "")
+        bounds = [one for one in metadata if not hasattr(one, "min_length") and not hasattr(one, "max_length")]
+        return f"a list{length}, each {_describe(arguments[0], bounds)}"
+    if annotation in (int, float):
+        return f"a {'whole ' if annotation is int else ''}number{_range(metadata)}"
+    return {bool: "true or false", str: "text", type(None): "null"}.get(annotation, "keys with values")
+
+
+def _range(metadata: Any) -> str:
+    bounds = {}
+    for one in metadata:
+        for name in ("ge", "gt", "le", "lt"):
+            if (value := getattr(one, name, None)) is not None:
+                whole = math.isfinite(value) and value == int(value)
+                bounds[name] = f"{int(value):,}" if whole else as_typed(value)
+    if bounds.keys() == {"ge", "le"}:
+        return f" from {bounds['ge']} to {bounds['le']}"
+    words = {"ge": "from", "gt": "above", "le": "up to", "lt": "below"}
+    return " and".join(f" {words[name]} {bound}" for name, bound in bounds.items())
+
+
+def _explain(section: type[BaseModel], error: ErrorDetails, place: str, values: Any) -> str:
+    """The first thing that is wrong, as a sentence."""
+    if not error["loc"]:
+        return str(error["ctx"]["error"]) if "ctx" in error else error["msg"]
+    name, prefix = str(error["loc"][0]), f"{place}." if place else ""
+    field = section.model_fields.get(name)
+    if field is None:
+        return unknown(f"key in {place}" if place else "key", name, section.model_fields)
+    inner = field.annotation
+    if isinstance(inner, type) and issubclass(inner, BaseModel):
+        if isinstance(values[name], Mapping):
+            return _explain(inner, {**error, "loc": error["loc"][1:]}, f"{prefix}{name}", values[name])
+        return f"{name}={values[name]!r}: accepted is a group of keys, or in a command {name}=NAME"
+    if error["type"] == "missing":
+        return f"{prefix}{name} is missing: accepted is {accepted(field)}"
+    value = as_typed(values[name])
+    near = nearest(value, choices(field)) if isinstance(values[name], str) else None
+    return f"{prefix}{name}={value}: accepted is {accepted(field)}{f'. Did you mean {near}?' if near else ''}"
