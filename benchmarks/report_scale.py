@@ -23,7 +23,7 @@ from cnnbench.experiment.run import run_job
 from cnnbench.metrics import per_class, scores
 from cnnbench.runs.contents import read_confusion, read_predictions, write_evaluation
 from cnnbench.runs.folder import FINISHED, RunFolder, create_folder
-from cnnbench.storage.writing import write_yaml
+from cnnbench.storage.plain_data import write_yaml
 
 SEEDS = 6
 COPIED = ["config.yaml", "overrides.yaml", "summary.json", "predictions.npz", "status.json"]
@@ -32,7 +32,7 @@ COPIED += ["confusion_matrix.csv", "per_class.csv"]
 
 def make(template: Path, sweep: Path, count: int) -> None:
     """A sweep of `count` runs, six seeds of each width."""
-    config, summary = RunFolder(template).config(), RunFolder(template).summary()
+    config, summary = RunFolder(template).read_config(), RunFolder(template).read_summary()
     arrays, (classes, _) = read_predictions(template), read_confusion(template)
     sweep.mkdir()
     write_yaml(sweep / "sweep.yaml", {"axes": ["model.width", "seed"]})

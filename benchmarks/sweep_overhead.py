@@ -30,7 +30,7 @@ def measured(folder: Path, jobs: int, more: list[str]) -> tuple[float, float, fl
     assert len(runs) == jobs
     begun = min((run.path / "config.yaml").stat().st_mtime for run in runs)
     ended = max((run.path / "status.json").stat().st_mtime for run in runs)
-    return seconds, ended - begun, sum(run.summary()["train_seconds"] for run in runs)
+    return seconds, ended - begun, sum(run.read_summary()["train_seconds"] for run in runs)
 
 
 def main() -> None:

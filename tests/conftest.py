@@ -72,7 +72,7 @@ def faults() -> Iterator[Server]:
 def without_times(path: Path) -> list[dict[str, object]]:
     """A run's metrics without what differs between two runs of the same command."""
     times = ("seconds", "images_per_second")
-    return [{key: value for key, value in row.items() if key not in times} for row in RunFolder(path).metrics()]
+    return [{key: value for key, value in row.items() if key not in times} for row in RunFolder(path).read_metrics()]
 
 
 def assert_same_tensors(first: Path, second: Path, name: str = "last") -> None:

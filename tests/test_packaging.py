@@ -50,7 +50,7 @@ def test_the_wheel_trains_in_any_directory(installed, tmp_path):
     assert where.stdout.strip() == str(installed / "cnnbench/__init__.py")
     command = [str(installed / "bin/cnnbench"), "train", "trainer.epochs=1", "data.train_limit=100"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
-    assert RunFolder(tmp_path / done.stdout.splitlines()[-1]).status()["state"] == "finished"
+    assert RunFolder(tmp_path / done.stdout.splitlines()[-1]).read_status()["state"] == "finished"
 
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

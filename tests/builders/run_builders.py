@@ -9,7 +9,8 @@ import numpy as np
 from cnnbench.metrics import per_class, scores
 from cnnbench.runs.contents import write_evaluation
 from cnnbench.runs.folder import FINISHED, RunFolder
-from cnnbench.storage.writing import write_csv, write_json
+from cnnbench.storage.csv_tables import write_csv
+from cnnbench.storage.plain_data import write_json
 
 CLASSES = ("0", "1", "2", "3")
 BASIS: dict[str, Any] = {

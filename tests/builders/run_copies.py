@@ -15,8 +15,9 @@ from cnnbench.report.page import write_page
 from cnnbench.report.study import Study, read_study
 from cnnbench.runs.contents import read_confusion, read_predictions, write_evaluation
 from cnnbench.runs.folder import FINISHED, RunFolder, create_folder
-from cnnbench.storage.reading import read_csv, sealed_yaml
-from cnnbench.storage.writing import csv_line, write_csv, write_json, write_text
+from cnnbench.storage.atomic import write_text
+from cnnbench.storage.csv_tables import format_csv_row, read_csv, write_csv
+from cnnbench.storage.plain_data import format_sealed_yaml, write_json
 
 
 def trained_pair(folder: Path) -> Path:
@@ -56,16 +57,16 @@ def copied(
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.png", "checkpoints"))
     run = RunFolder(target)
-    config = run.config()
+    config = run.read_config()
     change(config)
-    (target / "config.yaml").write_bytes(sealed_yaml(config))
-    (target / "overrides.yaml").write_bytes(sealed_yaml(list(overrides)))
+    (target / "config.yaml").write_bytes(format_sealed_yaml(config))
+    (target / "overrides.yaml").write_bytes(format_sealed_yaml(list(overrides)))
     if environment is not None:
         write_json(target / "env.json", environment)
     status = json.loads((target / "status.json").read_text())
     write_json(target / "status.json", status | {"state": state, "message": message})
     if state == FINISHED:
-        run.write_summary(run.summary() | {"seed": config["seed"]} | (summary or {}))
+        run.write_summary(run.read_summary() | {"seed": config["seed"]} | (summary or {}))
     else:
         (target / "summary.json").unlink()
     return run
@@ -114,7 +115,7 @@ def measured_anew(run: RunFolder, accuracy: float, rng: np.random.Generator) -> 
         predictions=predictions, probabilities=even,
     )  # fmt: skip
     measured = {f"test/{name}": value for name, value in scores(confusion).items()}
-    run.write_summary(run.summary() | measured | {"test/loss": float(np.log(len(classes)))})
+    run.write_summary(run.read_summary() | measured | {"test/loss": float(np.log(len(classes)))})
 
 
 NAMES = [
@@ -160,4 +161,4 @@ def rename_classes(run: RunFolder, names: Sequence[str]) -> None:
     )
     _, counts = read_confusion(run.path)
     rows = [["true", *names], *([name, *row] for name, row in zip(names, counts.tolist(), strict=True))]
-    write_text(run.path / "confusion_matrix.csv", "".join(map(csv_line, rows)))
+    write_text(run.path / "confusion_matrix.csv", "".join(map(format_csv_row, rows)))

@@ -20,7 +20,7 @@ import yaml
 from cnnbench import __version__
 from cnnbench.cli import choices, compose
 from cnnbench.config.schema import from_dict
-from cnnbench.runs.folder import RunFolder, go_on
+from cnnbench.runs.folder import RunFolder, format_resume_command
 from conftest import assert_same_tensors
 
 QUICK = ["trainer.epochs=1", "data.train_limit=200"]
@@ -152,14 +152,14 @@ def test_train_evaluate_and_resume_a_finished_run(cnnbench, tmp_path):
     last = done.stdout.splitlines()[-1]
     assert last.startswith("outputs/mlp_digits/")
     run = RunFolder(tmp_path / last)
-    assert run.status()["state"] == "finished"
-    assert run.overrides()[-1] == "tags=[a,b]"
-    assert f"{run.summary()['test/accuracy']:.2%}" in done.stdout
+    assert run.read_status()["state"] == "finished"
+    assert run.read_overrides()[-1] == "tags=[a,b]"
+    assert f"{run.read_summary()['test/accuracy']:.2%}" in done.stdout
 
     measured = cnnbench("evaluate", last)
     assert measured.returncode == 0, measured.stderr
     assert measured.stdout.splitlines()[-1] == f"{last}/evaluations/digits_test"
-    assert f"accuracy   {100 * run.summary()['test/accuracy']:.2f}%" in measured.stdout
+    assert f"accuracy   {100 * run.read_summary()['test/accuracy']:.2f}%" in measured.stdout
 
     other = cnnbench("evaluate", last, "--data", "emnist")
     assert other.returncode == 2
@@ -181,7 +181,7 @@ def test_a_sweep_makes_a_folder_a_job_and_a_table(cnnbench, tmp_path):
     assert "model=lenet5" in done.stdout
     assert "a verdict needs 6 seeds" in done.stdout
     assert "sweep.seeds=6" in done.stdout
-    summaries = [RunFolder(sweep / str(i)).summary() for i in range(4)]
+    summaries = [RunFolder(sweep / str(i)).read_summary() for i in range(4)]
     assert [(s["model"], s["seed"]) for s in summaries] == [("mlp", 0), ("mlp", 1), ("lenet5", 0), ("lenet5", 1)]
 
 
@@ -198,7 +198,7 @@ def test_one_failed_job_leaves_the_others_and_ends_with_1(cnnbench, tmp_path):
     assert done.stderr.count("digits: 10 classes") == 1, "once for the data, not for every job"
     assert "Traceback" not in done.stderr
     sweep = tmp_path / done.stdout.splitlines()[-1]
-    assert [RunFolder(sweep / str(i)).status()["state"] for i in range(2)] == ["finished", "failed"]
+    assert [RunFolder(sweep / str(i)).read_status()["state"] for i in range(2)] == ["finished", "failed"]
     assert "1 of 2 runs failed, and not counted: 1." in done.stdout
     assert "Traceback" in (sweep / "1/train.log").read_text()
 
@@ -229,7 +229,7 @@ def test_an_interrupted_run_says_so_and_resumes(number, code, word, cnnbench, tm
     assert process.returncode == code
     assert word in errors
     assert "Traceback" not in errors
-    assert RunFolder(tmp_path / "run").status()["state"] == "interrupted"
+    assert RunFolder(tmp_path / "run").read_status()["state"] == "interrupted"
     resumed = cnnbench("train", "resume=run")
     assert resumed.returncode == 0, resumed.stderr
     assert cnnbench("train", *overrides[:2], "hydra.run.dir=whole").returncode == 0
@@ -280,7 +280,7 @@ def shell(command, cwd):
 def test_a_run_is_not_lost_where_nothing_can_be_said(streams, tmp_path):
     done = shell(f"cnnbench train {' '.join(QUICK)} hydra.run.dir=run {streams}", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert RunFolder(tmp_path / "run").status()["state"] == "finished"
+    assert RunFolder(tmp_path / "run").read_status()["state"] == "finished"
     assert "epoch 1/1" in (tmp_path / "run/train.log").read_text()
 
 
@@ -289,7 +289,7 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path):
     assert done.stdout == "0\n"
     assert "error" not in done.stderr
     assert "Broken" not in done.stderr
-    assert RunFolder(tmp_path / "run").status()["state"] == "finished"
+    assert RunFolder(tmp_path / "run").read_status()["state"] == "finished"
 
 
 def test_too_little_address_space_says_what_helps(tmp_path):
@@ -319,9 +319,9 @@ def test_a_folder_that_cannot_be_written_down_and_one_that_is_gone_are_refused(t
 
 def test_what_is_said_to_go_on_can_be_given_to_a_shell(tmp_path):
     folder = tmp_path / "a 'b' $(touch c)"
-    assert go_on("train", folder).startswith("cnnbench train ")
-    assert shlex.split(go_on("train", folder)) == ["cnnbench", "train", f"resume={folder}"]
-    assert go_on("train", tmp_path / "plain") == f"cnnbench train resume={tmp_path / 'plain'}"
+    assert format_resume_command("train", folder).startswith("cnnbench train ")
+    assert shlex.split(format_resume_command("train", folder)) == ["cnnbench", "train", f"resume={folder}"]
+    assert format_resume_command("train", tmp_path / "plain") == f"cnnbench train resume={tmp_path / 'plain'}"
 
 
 def test_two_runs_of_one_second_get_folders_of_their_own(tmp_path):
@@ -445,7 +445,7 @@ def test_each_job_of_a_sweep_has_the_recipe_of_its_model(cnnbench, tmp_path):
     sweep = tmp_path / done.stdout.splitlines()[-1]
     for number, name in enumerate(("mlp", "lenet5_1998")):
         config = compose.single([f"model={name}", "recipe=true", *QUICK])
-        assert from_dict(RunFolder(sweep / str(number)).config()).optimizer == config.optimizer
+        assert from_dict(RunFolder(sweep / str(number)).read_config()).optimizer == config.optimizer
 
 
 def test_a_model_without_a_recipe_says_so():

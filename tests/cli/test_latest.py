@@ -11,7 +11,7 @@ from cnnbench.cli.latest import folder_named, to_go_on_with
 from cnnbench.config.schema import to_dict
 from cnnbench.report.study import read_study
 from cnnbench.runs.folder import FINISHED, INTERRUPTED, RUNNING, RunFolder
-from cnnbench.storage.reading import read_json
+from cnnbench.storage.plain_data import read_json
 from cnnbench.sweep.folder import SweepFolder
 from cnnbench.sweep.jobs import plan, seen_with_other_seeds
 

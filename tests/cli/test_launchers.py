@@ -15,7 +15,8 @@ from cnnbench.cli import choices, launchers
 from cnnbench.processes.cores import cores, limit_cores
 from cnnbench.runs.contents import read_threads
 from cnnbench.runs.folder import RunFolder
-from cnnbench.storage.reading import read_csv, read_json
+from cnnbench.storage.csv_tables import read_csv
+from cnnbench.storage.plain_data import read_json
 from cnnbench.training import checkpoint
 
 JOBS = ["train", "-m", "model=mlp", "trainer.epochs=2", "data.train_limit=200", "seed=0,1"]
@@ -39,7 +40,7 @@ def test_a_sweep_by_a_launcher_is_the_sweep_with_one_thread_a_job(launcher, pack
     assert done.stdout.splitlines()[-1] == "sweep"
     assert states(tmp_path / "sweep") == ["finished", "finished"]
     runs = [RunFolder(tmp_path / "sweep" / str(number)) for number in range(2)]
-    assert [run.summary()["seed"] for run in runs] == [0, 1]
+    assert [run.read_summary()["seed"] for run in runs] == [0, 1]
     assert {read_json(run.path / "env.json")["torch_threads"] for run in runs} == {1}
     assert "2 of 2 finished" in done.stderr
 

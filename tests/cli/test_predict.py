@@ -28,7 +28,7 @@ from cnnbench.experiment.run import load_dataset
 from cnnbench.experiment.trained import load_trained
 from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import RunFolder
-from cnnbench.storage.writing import write_yaml
+from cnnbench.storage.plain_data import write_yaml
 from cnnbench.training import checkpoint
 
 COUNT = 360
@@ -244,7 +244,7 @@ def test_an_image_of_another_size_is_within_one_grey_level_of_trainings(here, tm
 def test_an_image_folders_own_options_decide_how_files_are_read(here, tmp_path):
     shutil.copytree(here / "RUN", tmp_path / "RUN")
     assert Predictor(tmp_path / "RUN").decoding == Decoding(1, 28, "stretch", (255, 255, 255))
-    config = RunFolder(tmp_path / "RUN").config()
+    config = RunFolder(tmp_path / "RUN").read_config()
     config["data"] |= {"resize": "pad", "background": [0, 10, 20]}
     write_yaml(tmp_path / "RUN/config.yaml", config)
     assert Predictor(tmp_path / "RUN").decoding == Decoding(1, 28, "pad", (0, 10, 20))

@@ -23,7 +23,7 @@ from cnnbench.experiment.build import augmentation_of, batches_of, build_parts, 
 from cnnbench.experiment.run import run_job
 from cnnbench.reproducibility import generator, key
 from cnnbench.runs.folder import RunFolder, create_folder
-from cnnbench.storage.reading import read_yaml
+from cnnbench.storage.plain_data import read_yaml
 from cnnbench.training.loop import Progress, train_one_epoch
 from cnnbench.training.tasks import CLASSIFICATION
 from conftest import assert_same_tensors
@@ -303,10 +303,10 @@ def test_a_resumed_augmented_run_equals_an_uninterrupted_one(tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         run_job(config, folders[1], [])
     monkeypatch.undo()
-    assert len(RunFolder(tmp_path / "parts").metrics()) == 1
+    assert len(RunFolder(tmp_path / "parts").read_metrics()) == 1
     run_job(config, tmp_path / "parts", [], resume=True)
     assert_same_tensors(*folders)
-    rows = RunFolder(tmp_path / "whole").metrics()
+    rows = RunFolder(tmp_path / "whole").read_metrics()
     assert 0.05 < rows[-1]["train/accuracy"] < 1
 
 

@@ -669,8 +669,8 @@ def test_training_on_a_folder_and_evaluating_on_another(train, cnnbench, tmp_pat
     done = train("trainer.epochs=5")
     assert done.returncode == 0, done.stderr
     run = RunFolder(tmp_path / done.stdout.splitlines()[-1])
-    assert run.summary()["test_images"] == 6
-    assert run.summary()["test/accuracy"] == 1
+    assert run.read_summary()["test_images"] == 6
+    assert run.read_summary()["test/accuracy"] == 1
     assert read_confusion(run.path)[0] == ["dark", "light"]
     assert not (run.path / "skipped.csv").exists()
     assert len(list((tmp_path / "home").iterdir())) == 2  # the test images lie apart

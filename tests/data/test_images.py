@@ -29,9 +29,9 @@ from cnnbench.data.files.images import (
     decode_bytes,
     decode_image,
     probe,
-    shown_name,
 )
 from cnnbench.data.files.signatures import FORMATS
+from cnnbench.storage.text import format_path
 from conftest import ROOT
 
 HOW = Decoding(3, SIZE, background=BACKGROUND)
@@ -179,7 +179,7 @@ def test_any_name_is_read_and_shown_safely(name, tmp_path):
     os.truncate(file, 50)
     with pytest.raises(BadImage, match=r"truncated|damaged") as caught:
         decode_image(file, HOW)
-    assert str(caught.value).startswith(os.path.join(shown_name(tmp_path), NAMES[name]) + ": ")
+    assert str(caught.value).startswith(os.path.join(format_path(tmp_path), NAMES[name]) + ": ")
     assert str(caught.value).isprintable()
 
 
@@ -187,7 +187,7 @@ def test_any_name_is_read_and_shown_safely(name, tmp_path):
 def test_a_shown_name_is_always_printable(name):
     if isinstance(name, str):
         name = re.sub("[\ud800-\udfff]", "", name)
-    assert shown_name(name).isprintable()
+    assert format_path(name).isprintable()
 
 
 def loop(folder):

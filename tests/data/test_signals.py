@@ -465,7 +465,7 @@ def test_train_evaluate_and_summarise_on_waves(cnnbench, tmp_path):
     done = cnnbench("train", "model=mlp", "data=waves", "data.samples=600", "trainer.epochs=1")
     assert done.returncode == 0, done.stderr
     run = RunFolder(tmp_path / done.stdout.splitlines()[-1])
-    result = run.summary()
+    result = run.read_summary()
     assert (result["data"], result["train_images"], result["val_images"]) == ("waves", 450, 50)
     assert (run.path / "mistakes.png").stat().st_size > 10_000
     assert 0 <= result["test/accuracy"] < 0.9
@@ -484,13 +484,13 @@ def test_train_on_ones_own_signals_whatever_their_labels_are_called(cnnbench, tm
     done = cnnbench("train", "model=mlp", "data=csv_signals", "data.path=own.csv", "trainer.epochs=1")
     assert done.returncode == 0, done.stderr
     run = RunFolder(tmp_path / done.stdout.splitlines()[-1])
-    assert run.summary()["test_images"] == 40
+    assert run.read_summary()["test_images"] == 40
     found, confusion = read_confusion(run.path)
     assert found == sorted(names)
     assert confusion.sum(1).tolist() == [10] * 4
     measured = cnnbench("evaluate", str(run.path))
     assert measured.returncode == 0, measured.stderr
-    assert f"accuracy   {100 * run.summary()['test/accuracy']:.2f}%" in measured.stdout
+    assert f"accuracy   {100 * run.read_summary()['test/accuracy']:.2f}%" in measured.stdout
 
 
 @pytest.mark.parametrize(

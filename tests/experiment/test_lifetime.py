@@ -24,9 +24,9 @@ from cnnbench.experiment.lifetime import CannotGoOn
 from cnnbench.experiment.predict import Predictor
 from cnnbench.experiment.run import run_job
 from cnnbench.runs.folder import RunFolder, create_folder
-from cnnbench.runs.reopening import config_of
-from cnnbench.storage.atomic import opened_folder, replacing
-from cnnbench.storage.writing import write_yaml
+from cnnbench.runs.reopening import load_config
+from cnnbench.storage.atomic import open_folder, write_atomically
+from cnnbench.storage.plain_data import write_yaml
 from cnnbench.training import checkpoint
 
 TINY = ["data=image_folder", "data.cache=null", "model=mlp"]
@@ -122,7 +122,7 @@ def test_a_run_that_ends_before_it_has_saved_anything_is_as_it_was(error, finish
     (path / "status.json").write_text(json.dumps({"state": "running"}))  # as a killed run has it
     with pytest.raises(error):
         run_job(config, path, ["trainer.epochs=2"], resume=True, on_epoch=end)
-    assert RunFolder(path).status()["state"] in ("failed", "interrupted")
+    assert RunFolder(path).read_status()["state"] in ("failed", "interrupted")
     assert contents(path)["config.yaml"] == before["config.yaml"]
 
 
@@ -137,9 +137,9 @@ def test_small_files_that_are_lost_stop_no_resume(content, finished, tmp_path, m
             (path / name).write_bytes(content)
     train([f"resume={path}", "trainer.epochs=2"], multirun=False)
     run = RunFolder(path)
-    assert run.status()["state"] == "finished"
-    assert run.overrides() == ["trainer.epochs=2"]
-    assert len(run.metrics()) == run.summary()["epochs"] == 2
+    assert run.read_status()["state"] == "finished"
+    assert run.read_overrides() == ["trainer.epochs=2"]
+    assert len(run.read_metrics()) == run.read_summary()["epochs"] == 2
     assert checkpoint.load(run.checkpoints, "last")[1]["epoch"] == 2
 
 
@@ -175,7 +175,7 @@ def test_files_have_the_modes_that_the_umask_leaves(mask, file, folder, finished
 def changed(source: Path, path: Path, *, image_size: int | None = None, **keys: object) -> Path:
     """A copy of a run as a stranger could send it: other values in its config, another image size in its checkpoint."""
     shutil.copytree(source, path)
-    plain = RunFolder(path).config()
+    plain = RunFolder(path).read_config()
     for key, value in keys.items():
         section, _, name = key.partition("__")
         plain[section][name] = value
@@ -246,7 +246,7 @@ def test_the_data_that_a_run_asks_for_have_a_limit_that_their_owner_can_raise(tm
 def test_a_strangers_limit_of_memory_counts_only_below_ones_own(finished, tmp_path):
     own = changed(finished / "run", tmp_path / "own", data__memory_limit="1MB")
     strange = changed(finished / "run", tmp_path / "strange", data__memory_limit="900TB")
-    limits = [config_of(RunFolder(path)).data.options["memory_limit"] for path in (own, strange)]
+    limits = [load_config(RunFolder(path)).data.options["memory_limit"] for path in (own, strange)]
     assert limits == ["1MB", None]
 
 
@@ -291,5 +291,5 @@ def test_a_link_put_in_a_folders_place_meanwhile_is_not_followed(finished, folde
 def test_errors_within_an_opened_folder_name_the_folder(tmp_path):
     (tmp_path / "taken").mkdir()
     told = pytest.raises(OSError, match=rf"^\[Errno 21\] {tmp_path}/taken could not be written")
-    with told, opened_folder(tmp_path) as inside, replacing(inside / "taken"):
+    with told, open_folder(tmp_path) as inside, write_atomically(inside / "taken"):
         pass

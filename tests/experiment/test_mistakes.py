@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cnnbench.data import Split
 from cnnbench.experiment.record import KEPT_BYTES, KEPT_MISTAKES, KEPT_SIDE, keep_mistakes
 from cnnbench.runs.contents import read_mistakes
-from cnnbench.storage.writing import write_npz
+from cnnbench.storage.arrays import write_npz
 
 
 def kept(folder, images, wrong):

@@ -79,7 +79,7 @@ def assert_same_run(first, second):
     assert without_times(first) == without_times(second)
     left, right = read_predictions(first), read_predictions(second)
     assert all(np.array_equal(left[key], right[key]) for key in left)
-    one, other = (RunFolder(path).summary() for path in (first, second))
+    one, other = (RunFolder(path).read_summary() for path in (first, second))
     times = {"train_seconds", "images_per_second"}
     assert {key: one[key] for key in one.keys() - times} == {key: other[key] for key in other.keys() - times}
 
@@ -88,7 +88,7 @@ def assert_same_run(first, second):
 def test_a_run_interrupted_again_and_again_equals_one_that_never_was(overrides, tmp_path, monkeypatch, signals):
     run(tmp_path / "whole", *overrides)
     place, stops, cut = random.Random(str(overrides)), 0, tmp_path / "cut"
-    while not cut.exists() or RunFolder(cut).status()["state"] != "finished":
+    while not cut.exists() or RunFolder(cut).read_status()["state"] != "finished":
         assert stops < 60, "it comes no further"
         with monkeypatch.context() as patch:
             Interrupted(patch, at=place.randint(1, 9))
@@ -96,8 +96,8 @@ def test_a_run_interrupted_again_and_again_equals_one_that_never_was(overrides, 
                 run(cut, *overrides, resume=cut.exists())
             except Terminated:
                 stops += 1
-                assert RunFolder(cut).status()["state"] == "interrupted"
-                assert f"train resume={cut}" in RunFolder(cut).status()["message"]
+                assert RunFolder(cut).read_status()["state"] == "interrupted"
+                assert f"train resume={cut}" in RunFolder(cut).read_status()["message"]
     assert stops >= 3
     assert_same_run(tmp_path / "whole", cut)
     kept = [sorted(path.name for path in (tmp_path / name / "checkpoints").iterdir()) for name in ("whole", "cut")]
@@ -269,7 +269,7 @@ def test_the_time_of_an_epoch_is_that_of_all_its_parts(tmp_path, monkeypatch, si
     assert 0 < record["seconds"] < 1000
     checkpoint.save(folder, "last", tensors=tensors, record=record | {"seconds": 1000.0})
     run(tmp_path / "cut", resume=True)
-    assert [row["seconds"] > 1000 for row in RunFolder(tmp_path / "cut").metrics()] == [True, False, False]
+    assert [row["seconds"] > 1000 for row in RunFolder(tmp_path / "cut").read_metrics()] == [True, False, False]
 
 
 def test_weights_that_diverged_never_take_the_place_of_good_ones(tmp_path):
@@ -293,9 +293,9 @@ def test_more_epochs_equal_a_run_that_was_to_have_them(tmp_path):
     run(tmp_path / "long", "trainer.epochs=5")
     run(tmp_path / "more")
     folder = RunFolder(tmp_path / "more")
-    config = resumed(folder.config(), ["trainer.epochs=5"])
+    config = resumed(folder.read_config(), ["trainer.epochs=5"])
     run_job(config, folder.path, ["trainer.epochs=5"], resume=True)
-    assert folder.config()["trainer"]["epochs"] == 5
+    assert folder.read_config()["trainer"]["epochs"] == 5
     assert_same_run(tmp_path / "long", tmp_path / "more")
 
 
@@ -389,7 +389,7 @@ def test_usr1_saves_in_the_middle_of_an_epoch_and_the_run_goes_on(tmp_path):
         _, errors = process.communicate()
     assert process.returncode == 0
     assert "saved after epoch" in errors
-    assert RunFolder(tmp_path / "run").status()["state"] == "finished"
+    assert RunFolder(tmp_path / "run").read_status()["state"] == "finished"
 
 
 def test_a_second_interrupt_quits_at_once_and_leaves_nothing_half_written(tmp_path):
@@ -416,7 +416,7 @@ def test_two_processes_never_train_in_one_folder_and_a_killed_one_leaves_no_lock
         assert second.returncode == 2
         assert "is in use by another process" in second.stderr
         process.kill()
-    assert RunFolder(tmp_path / "run").status()["state"] == "running"
+    assert RunFolder(tmp_path / "run").read_status()["state"] == "running"
     half = tmp_path / "run/checkpoints/.last.safetensors.abc.tmp"
     half.write_bytes(b"half")
     with started(tmp_path, "resume=run", name="") as process:
@@ -426,7 +426,7 @@ def test_two_processes_never_train_in_one_folder_and_a_killed_one_leaves_no_lock
         process.terminate()
         process.communicate()
     assert process.returncode == 143
-    assert RunFolder(tmp_path / "run").status()["state"] == "interrupted"
+    assert RunFolder(tmp_path / "run").read_status()["state"] == "interrupted"
 
 
 def test_every_step_has_the_batch_and_the_learning_rate_of_its_place_in_the_run(tmp_path, monkeypatch):

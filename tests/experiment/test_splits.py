@@ -233,7 +233,7 @@ def test_evaluate_measures_what_was_test_and_says_what_differs(copied):
     folder, own = evaluate_run(run)
     assert (own["images"], own["notes"]) == (6, [])
     assert evaluate_run(run) == (folder, own)  # the same measurement takes the place of itself
-    assert own["accuracy"] == RunFolder(run).summary()["test/accuracy"]
+    assert own["accuracy"] == RunFolder(run).read_summary()["test/accuracy"]
     # However the split would be cut anew, the same images are measured.
     draw_set(photos, 15, start=100)
     other, grown = evaluate_run(run)

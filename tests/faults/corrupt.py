@@ -44,7 +44,7 @@ def targets(folder: Path) -> list[Target]:
     """A run of LeNet-5 on digits and a cache of 1,000 images, in a folder."""
     run = RunFolder(create_folder(folder / "run"))
     run_job(single(["trainer.epochs=2", "name=corrupt", "data.train_limit=300"]), run.path, [])
-    found = [Target("config", run.path / "config.yaml", run.config)]
+    found = [Target("config", run.path / "config.yaml", run.read_config)]
     for name in ("best", "last"):
         for path in sorted(run.checkpoints.glob(f"{name}.*")):
             found.append(Target(path.name, path, partial(checkpoint.load, run.checkpoints, name)))

@@ -26,7 +26,7 @@ from cnnbench.experiment.data_record import read_data
 from cnnbench.experiment.trained import load_trained
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import RunFolder
-from cnnbench.runs.reopening import config_of
+from cnnbench.runs.reopening import load_config
 from cnnbench.storage.regular import Refused
 
 # What nothing that is read may bring about, whatever the arguments.
@@ -84,25 +84,25 @@ def store(folder: Path) -> None:
 
 
 def config(folder: Path) -> None:
-    build_parts(config_of(RunFolder.existing(folder)), shapes_only=True)
+    build_parts(load_config(RunFolder.existing(folder)), shapes_only=True)
     load_trained(folder).model_on(torch.device("cpu"))
 
 
 def run(folder: Path) -> None:
     load_trained(folder).model_on(torch.device("cpu"))
-    RunFolder(folder).summary()
+    RunFolder(folder).read_summary()
 
 
 LOADERS = {
     "pickle": cifar,
     "config": config,
     "run": run,
-    "status": lambda folder: RunFolder(folder).status(),
-    "summary": lambda folder: RunFolder(folder).summary(),
+    "status": lambda folder: RunFolder(folder).read_status(),
+    "summary": lambda folder: RunFolder(folder).read_summary(),
     "npz": read_predictions,
     "confusion": read_confusion,
     "data": read_data,
-    "metrics": lambda folder: RunFolder(folder).metrics(),
+    "metrics": lambda folder: RunFolder(folder).read_metrics(),
     "mnist": lambda folder: load_source("mnist", root=str(folder), download=False),
     "cifar10": lambda folder: load_source("cifar10", root=str(folder), download=False),
     "archive": lambda folder: unpack(folder / "file", folder / "out"),

@@ -10,7 +10,8 @@ from PIL import Image
 
 from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import RunFolder
-from cnnbench.storage.reading import read_csv, read_json, read_yaml
+from cnnbench.storage.csv_tables import read_csv
+from cnnbench.storage.plain_data import read_json, read_yaml
 from cnnbench.training import checkpoint
 
 TIMES = {"seconds", "images_per_second", "train_seconds"}
@@ -54,14 +55,14 @@ def differences(first: Path, second: Path) -> list[str]:
         if not _same_checkpoint(path, second / "checkpoints" / path.name):
             found.append(path.name)
     runs = [RunFolder(path) for path in (first, second)]
-    configs = [run.config() for run in runs]
+    configs = [run.read_config() for run in runs]
     if configs[0] | {"data": configs[1]["data"]} != configs[1]:  # whose root is where the command was given
         found.append("config.yaml")
-    if runs[0].status()["state"] != runs[1].status()["state"]:
+    if runs[0].read_status()["state"] != runs[1].read_status()["state"]:
         found.append("state")
-    if [_timeless(row) for row in runs[0].metrics()] != [_timeless(row) for row in runs[1].metrics()]:
+    if [_timeless(row) for row in runs[0].read_metrics()] != [_timeless(row) for row in runs[1].read_metrics()]:
         found.append("metrics.csv")
-    if _timeless(runs[0].summary()) != _timeless(runs[1].summary()):
+    if _timeless(runs[0].read_summary()) != _timeless(runs[1].read_summary()):
         found.append("summary.json")
     arrays = [read_predictions(path) for path in (first, second)]
     if arrays[0].keys() != arrays[1].keys() or any(not np.array_equal(arrays[0][k], arrays[1][k]) for k in arrays[0]):

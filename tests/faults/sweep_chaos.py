@@ -33,7 +33,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from cnnbench.runs.folder import RunFolder
-from cnnbench.storage.reading import read_csv
+from cnnbench.storage.csv_tables import read_csv
 from cnnbench.sweep.folder import SweepFolder
 from cnnbench.sweep.jobs import config_hash
 
@@ -111,7 +111,7 @@ class Chaos:
         now = {path.parent.name: path.stat().st_mtime_ns for path in self._results()}
         for job, written in self.finished.items():
             assert now.get(job) == written, f"job {job} was finished, and has been lost or run again"
-        done = (job for job in now if RunFolder(self.folder / job).status()["state"] == "finished")
+        done = (job for job in now if RunFolder(self.folder / job).read_status()["state"] == "finished")
         self.finished = {job: now[job] for job in done}
 
 
@@ -131,10 +131,10 @@ def _environment(pid: int) -> bytes:
 def check(folder: Path, reference: Path, diverging: int) -> None:
     """Every config once, its result that of the undisturbed sweep to the bit, and the table complete."""
     sweep = SweepFolder(folder)
-    known = {config_hash(RunFolder(path.parent).config()): path.parent for path in reference.glob("*/config.yaml")}
+    known = {config_hash(RunFolder(path.parent).read_config()): path.parent for path in reference.glob("*/config.yaml")}
     found: dict[str, Path] = {}
     for path in folder.glob("*/config.yaml"):
-        digest = config_hash(RunFolder(path.parent).config())
+        digest = config_hash(RunFolder(path.parent).read_config())
         assert digest not in found, f"{path.parent} is the config of {found.get(digest)} again"
         found[digest] = path.parent
     assert found.keys() == {job.hash for job in sweep.jobs}
@@ -143,11 +143,11 @@ def check(folder: Path, reference: Path, diverging: int) -> None:
         run = RunFolder(found[job.hash])
         assert run.path.name == job.name, "a result under a wrong name"
         if job.config["optimizer"]["lr"] == float(DIVERGES):
-            assert run.status()["state"] == "failed"
+            assert run.read_status()["state"] == "failed"
             assert "Traceback" in run.log.read_text()
             failed.append(job.name)
             continue
-        assert run.status()["state"] == "finished"
+        assert run.read_status()["state"] == "finished"
         for name in RESULT:
             assert (run.path / name).read_bytes() == (known[job.hash] / name).read_bytes(), f"{run.path / name} differs"
         weights, others = (load_file(at / "checkpoints/best.safetensors") for at in (run.path, known[job.hash]))
@@ -160,7 +160,7 @@ def check(folder: Path, reference: Path, diverging: int) -> None:
 
 
 def _scores(run: RunFolder) -> dict[str, Any]:
-    return {key: value for key, value in run.summary().items() if "second" not in key}
+    return {key: value for key, value in run.read_summary().items() if "second" not in key}
 
 
 def disturbed(

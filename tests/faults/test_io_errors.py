@@ -151,7 +151,7 @@ def test_checkpoints_that_may_not_be_written_any_more_fail_the_run_and_stay(case
     (run / "checkpoints").chmod(READ | stat.S_IWUSR)
     assert refused.code == 1
     assert "could not be written: Permission denied" in refused.err
-    assert RunFolder(run).status()["state"] == "failed"
+    assert RunFolder(run).read_status()["state"] == "failed"
     assert faults.run("train", "resume=run", cwd=tmp_path, powerless=True).code == 0
     assert differences(case.folder / "whole", run) == []
 
@@ -189,5 +189,5 @@ def test_too_little_memory_says_what_to_lower(greedy, faults, tmp_path):
     assert "not enough memory for trainer.batch_size=" in ended.err
     assert "lower them, model.width=" in ended.err
     assert "Traceback" not in ended.err
-    assert RunFolder(tmp_path / "run").status()["state"] == "failed"
+    assert RunFolder(tmp_path / "run").read_status()["state"] == "failed"
     assert temporary(tmp_path) == []

@@ -89,7 +89,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(case, faults, tmp
             assert "no checkpoint yet: starting from the beginning" in resumed.err
         assert differences(case.folder / "whole", run) == []
         assert checkpoint.load(run / "checkpoints", "last")[1]["epoch"] == 30
-        assert RunFolder(run).status()["state"] == "finished"
+        assert RunFolder(run).read_status()["state"] == "finished"
 
 
 def test_what_belongs_to_the_last_epoch_is_written_after_a_kill_between_its_files(case, faults, tmp_path):

@@ -47,12 +47,12 @@ def test_a_signal_at_any_call_leaves_a_whole_folder_that_resumes_to_the_bit(case
         arguments = [f"resume={run}"] if turn else [*case.overrides, f"hydra.run.dir={run}"]
         ended = faults.run("train", *arguments, cwd=case.folder, watch=run, fault=Fault(at, "group", number, begin))
         assert_left_in_order(ended, run, number)
-        assert RunFolder(run).status()["state"] == "interrupted", (at, begin)
-        assert f"train resume={run}" in RunFolder(run).status()["message"]
+        assert RunFolder(run).read_status()["state"] == "interrupted", (at, begin)
+        assert f"train resume={run}" in RunFolder(run).read_status()["message"]
     last = Fault(len(results) - 7, "group", signal.SIGTERM, FINAL)
     ended = faults.run("train", f"resume={run}", cwd=case.folder, watch=run, fault=last)
     assert_left_in_order(ended, run, signal.SIGTERM)
-    assert RunFolder(run).status()["state"] == "finished", "a signal in the last moment comes too late"
+    assert RunFolder(run).read_status()["state"] == "finished", "a signal in the last moment comes too late"
     assert faults.run("train", f"resume={run}", cwd=case.folder).code == 0
     assert differences(case.folder / "whole", run) == []
 
@@ -78,7 +78,7 @@ def test_a_signal_in_the_last_look_at_the_test_images_ends_it_there(faults, tmp_
     assert_left_in_order(ended, run, signal.SIGTERM)
     assert "epoch 1/1" in ended.err
     assert not (run / "confusion_matrix.csv").exists()
-    assert RunFolder(run).status()["state"] == "interrupted"
+    assert RunFolder(run).read_status()["state"] == "interrupted"
 
 
 @pytest.mark.parametrize("number", CODES)
@@ -89,7 +89,7 @@ def test_a_signal_to_evaluate_leaves_the_run_as_it_was(number, case, faults, tmp
     ended = faults.run("evaluate", str(run), cwd=tmp_path, watch=run, fault=fault)
     assert_left_in_order(ended, run, number)
     assert differences(case.folder / "whole", run)[0].startswith("files: evaluations")
-    assert RunFolder(run).status()["state"] == "finished"
+    assert RunFolder(run).read_status()["state"] == "finished"
 
 
 def test_a_signal_before_there_is_a_run_is_told_and_the_same_command_starts_it(case, faults, tmp_path):
@@ -97,7 +97,7 @@ def test_a_signal_before_there_is_a_run_is_told_and_the_same_command_starts_it(c
     command = ["train", *case.overrides, f"hydra.run.dir={run}"]
     ended = faults.run(*command, cwd=tmp_path, watch=run, fault=Fault(1, "group", signal.SIGTERM, ".lock"))
     assert_left_in_order(ended, run, signal.SIGTERM)
-    assert RunFolder(run).status()["state"] == "interrupted"
+    assert RunFolder(run).read_status()["state"] == "interrupted"
     assert "the same command begins it again" in ended.err
     assert "resume=" not in ended.err
     assert faults.run(*command, cwd=tmp_path).code == 0
@@ -108,7 +108,7 @@ def test_a_closed_terminal_ends_a_run_as_sigterm_does(case, faults, tmp_path):
     hangup = Fault(6, "group", signal.SIGHUP, SAVE)
     ended = faults.run("train", *case.overrides, "hydra.run.dir=run", cwd=tmp_path, fault=hangup)
     assert_left_in_order(ended, tmp_path / "run", signal.SIGTERM)
-    assert RunFolder(tmp_path / "run").status()["state"] == "interrupted"
+    assert RunFolder(tmp_path / "run").read_status()["state"] == "interrupted"
     assert faults.run("train", "resume=run", cwd=tmp_path).code == 0
     assert differences(case.folder / "whole", tmp_path / "run") == []
 

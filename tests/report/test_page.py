@@ -26,7 +26,8 @@ from cnnbench.report.study import read_study
 from cnnbench.report.study_charts import cost_charts, learning_curves
 from cnnbench.report.svg import CELLS, LEVELS, PAPERS, _style, cell_colours, ink_on, legible, legible_lines, to_svg
 from cnnbench.runs.contents import read_mistakes
-from cnnbench.storage.writing import write_csv, write_npz
+from cnnbench.storage.arrays import write_npz
+from cnnbench.storage.csv_tables import write_csv
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +198,9 @@ def test_kept_signals_are_drawn_as_lines(pair, tmp_path):
 
 def test_runs_without_classes_and_runs_that_all_failed_have_a_page(pair, tmp_path):
     run = copied(pair / "0", tmp_path / "autoencoder/0")
-    run.write_summary({key: v for key, v in run.summary().items() if key not in ("test/accuracy", "test/f1_macro")})
+    run.write_summary(
+        {key: v for key, v in run.read_summary().items() if key not in ("test/accuracy", "test/f1_macro")}
+    )
     assert "nothing is compared" in page(read_study([tmp_path / "autoencoder"]))
     copied(pair / "0", tmp_path / "failed/0", state="failed", message="no memory")
     html = page(read_study([tmp_path / "failed"]))
@@ -404,7 +407,7 @@ def test_training_and_validation_are_in_one_chart_for_each_metric(tmp_path):
             for e in (1, 2)
         ]
         write_csv(run.path / "metrics.csv", rows)
-        run.write_summary(run.summary() | {"epochs": 2, "best_epoch": 1})
+        run.write_summary(run.read_summary() | {"epochs": 2, "best_epoch": 1})
     accuracy, loss = learning_curves(read_study([tmp_path]))[0]
     assert [(row[1], row[3]) for row in accuracy.rows] == [("validation", "99.998"), ("training", "100.00")]
     assert [(row[1], row[3]) for row in loss.rows] == [("validation", "1"), ("training", "0.5")]

@@ -15,7 +15,7 @@ from cnnbench.report import runs as report_runs
 from cnnbench.report.comparing import p_text
 from cnnbench.report.study import read_study
 from cnnbench.report.tables import run_rows
-from cnnbench.storage.writing import write_json, write_yaml
+from cnnbench.storage.plain_data import write_json, write_yaml
 
 
 def write_group(folder, rights, *, first=0, **changes):
@@ -240,7 +240,7 @@ def test_different_test_sets_are_refused_and_named(tmp_path):
 def test_equal_labels_of_other_images_are_another_test_set(tmp_path):
     for number, hashed in enumerate(("c" * 64, "d" * 64)):
         run = write_run(tmp_path / str(number), 0, 900 + number, model__name=("mlp", "lenet5")[number])
-        run.write_summary(run.summary() | {"test_set_sha256": hashed})
+        run.write_summary(run.read_summary() | {"test_set_sha256": hashed})
     with pytest.raises(ValueError, match=r"different test sets.*cccccccccccc.*dddddddddddd"):
         read_study([tmp_path], strict=True)
     study = read_study([tmp_path], strict=False)
@@ -437,7 +437,7 @@ def test_an_experiment_follows_the_protocol_of_its_published_figures(experiment,
         run = write_run(tmp_path / str(number), 0)
         write_yaml(run.path / "config.yaml", to_dict(job.config))
         change = {"model": "lenet5", "data": "mnist"}
-        run.write_summary(run.summary() | change)
+        run.write_summary(run.read_summary() | change)
     references = {run.name: run.group for run in read_study([tmp_path]).runs}
     published = {group.runs[0].name: group.reference for group in read_study([tmp_path]).groups}
     assert published == {"0": {"accuracy": 0.9871, "f1_macro": 0.987}, "1": {}, "2": {}, "3": {}}, references
@@ -521,7 +521,7 @@ def test_folders_without_runs_are_refused(tmp_path):
 
 def test_what_is_large_is_read_on_demand(two_groups):
     run = read_study([two_groups]).runs[0]
-    assert [row["epoch"] for row in run.metrics()] == [1, 2, 3]
+    assert [row["epoch"] for row in run.read_metrics()] == [1, 2, 3]
     names, confusion = run.confusion()
     assert (names, confusion.sum(), np.trace(confusion)) == (["0", "1", "2", "3"], 1000, 900)
     assert run.per_class()[0]["class"] == "0"
@@ -531,10 +531,10 @@ def test_what_is_large_is_read_on_demand(two_groups):
 def test_runs_that_found_other_data_under_one_name_are_named(tmp_path):
     for seed, hashed in enumerate("aab"):
         run = write_run(tmp_path / f"run{seed}", seed)
-        write_json(run.path / "summary.json", run.summary() | {"train_set_sha256": hashed * 64})
+        write_json(run.path / "summary.json", run.read_summary() | {"train_set_sha256": hashed * 64})
     found = note(read_study([tmp_path]), "trained on different data under one name")
     assert "aaaaaaaaaaaa: run0, run1; bbbbbbbbbbbb: run2" in found
-    write_json(run.path / "summary.json", run.summary() | {"train_set_sha256": "a" * 64})
+    write_json(run.path / "summary.json", run.read_summary() | {"train_set_sha256": "a" * 64})
     assert not [text for text in read_study([tmp_path]).notes if "different data" in text]
 
 

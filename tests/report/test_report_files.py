@@ -18,7 +18,7 @@ from cnnbench.report.latex import escaped, latex
 from cnnbench.report.study import read_study
 from cnnbench.report.tables import Table, comparisons, group_rows, headline, markdown, run_rows
 from cnnbench.report.writing import write_report
-from cnnbench.storage.writing import write_yaml
+from cnnbench.storage.plain_data import write_yaml
 
 HOSTILE = '=cmd|"/c calc"<script>alert(1)</script>\x1b[31m\n&%$#_{}~^\\'
 

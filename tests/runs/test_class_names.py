@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matplotlib import font_manager
 
 from cnnbench.runs import class_names
-from cnnbench.storage.text import percent
+from cnnbench.storage.text import format_percent
 
 
 def square():
@@ -119,7 +119,7 @@ def test_names_that_differ_are_shown_differently_and_short(whole, longest):
     ],
 )
 def test_a_share_reads_all_or_nothing_only_where_it_is(share, digits, text):
-    assert percent(share, digits) == text
+    assert format_percent(share, digits) == text
 
 
 def test_an_accuracy_reads_in_percent_wherever_it_is_shown():

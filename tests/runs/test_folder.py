@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from cnnbench.metrics import confusion_of, per_class
 from cnnbench.runs.contents import read_confusion, read_predictions, write_evaluation
 from cnnbench.runs.folder import RunFolder, create_folder
-from cnnbench.storage import writing
-from cnnbench.storage.reading import read_csv, read_json
-from cnnbench.storage.writing import write_json, write_npz, write_yaml
+from cnnbench.storage.arrays import write_npz
+from cnnbench.storage.csv_tables import read_csv
+from cnnbench.storage.plain_data import read_json, write_json, write_yaml
 
 
 def test_a_folder_that_holds_something_is_not_taken(tmp_path):
@@ -122,7 +122,7 @@ def test_arrays_of_objects_are_neither_written_nor_read(tmp_path):
 def test_damaged_or_hostile_yaml_is_refused(text, tmp_path):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"config.yaml is damaged"):
-        RunFolder.existing(tmp_path).config()
+        RunFolder.existing(tmp_path).read_config()
 
 
 def test_what_is_not_a_run_folder_is_named(tmp_path):
@@ -136,18 +136,18 @@ def test_what_is_not_a_run_folder_is_named(tmp_path):
         RunFolder.existing(tmp_path)
     write_yaml(tmp_path / "0/config.yaml", [1])
     with pytest.raises(ValueError, match="holds no keys"):
-        RunFolder.existing(tmp_path / "0").config()
+        RunFolder.existing(tmp_path / "0").read_config()
     with pytest.raises(ValueError, match="not finished"):
-        RunFolder(tmp_path / "0").summary()
+        RunFolder(tmp_path / "0").read_summary()
 
 
 def test_a_status_keeps_its_start(tmp_path):
     run = RunFolder(tmp_path)
-    assert run.status() == {}
+    assert run.read_status() == {}
     run.set_status("running")
-    started = run.status()["started"]
+    started = run.read_status()["started"]
     run.set_status("failed", "why")
-    assert run.status() | {"updated": ""} == {
+    assert run.read_status() | {"updated": ""} == {
         "state": "failed",
         "message": "why",
         "started": started,
@@ -157,8 +157,8 @@ def test_a_status_keeps_its_start(tmp_path):
 
 
 def test_the_config_is_written_last_for_it_makes_the_folder_a_run(tmp_path, monkeypatch):
-    order, write = [], writing.write_bytes
-    monkeypatch.setattr(writing, "write_bytes", lambda path, bytes: (order.append(path.name), write(path, bytes)))
+    order, replace = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda source, path: (order.append(path.name), replace(source, path)))
     RunFolder(tmp_path).start({"seed": 0}, ["seed=0"])
     assert order[-1] == "config.yaml"
     assert sorted(order) == ["config.yaml", "overrides.yaml", "status.json"]

@@ -42,7 +42,7 @@ def test_an_epoch_costs_no_more_for_those_behind_it(tmp_path):
     history.write()
     assert file.stat().st_ino == inode, "it is added to, not written anew"
     assert file.read_bytes()[: len(before)] == before
-    assert RunFolder(tmp_path).metrics() == history.rows
+    assert RunFolder(tmp_path).read_metrics() == history.rows
     assert [(r["epoch"], r["val/accuracy"]) for r in history.rows[:2]] == [(1, 1 / 7), (2, 2 / 7)]
 
 
@@ -137,4 +137,4 @@ def test_a_damaged_file_is_said_and_stops_no_run(damage, kept, tmp_path, caplog)
         assert [r["epoch"] for r in found.rows] == kept
     found.add(row(6, 0.0))
     found.write()
-    assert RunFolder(tmp_path).metrics() == found.rows
+    assert RunFolder(tmp_path).read_metrics() == found.rows

@@ -23,9 +23,9 @@ from cnnbench.cli.compose import single
 from cnnbench.experiment.run import run_job
 from cnnbench.runs.figures import confusion_matrix
 from cnnbench.runs.folder import RunFolder, create_folder
-from cnnbench.storage import text
-from cnnbench.storage.reading import read_csv
-from cnnbench.storage.writing import write_csv, write_yaml
+from cnnbench.storage import csv_tables, text
+from cnnbench.storage.csv_tables import read_csv, write_csv
+from cnnbench.storage.plain_data import write_yaml
 from cnnbench.training import checkpoint
 from conftest import ROOT
 
@@ -141,7 +141,7 @@ def add_runs(built: Built) -> None:
     for name, content in corpus.YAML.items():
         replace(built.run("config", f"yaml_{name}") / "config.yaml", sealed(content))
     replace(built.run("config", "not_sealed") / "config.yaml", b"seed: 1\n")
-    known = RunFolder(built.good).config
+    known = RunFolder(built.good).read_config
     for name, change in {**corpus.CONFIGS, **corpus.HARMLESS_CONFIGS}.items():
         write_yaml(built.run("config", name) / "config.yaml", change(known()))
     for name, content in CHECKPOINTS.items():
@@ -265,7 +265,7 @@ def test_every_hostile_file_is_refused_by_a_clear_message(built, outcomes):
     assert not {case: one["message"] for case, one in each.items() if not one["expected"]}
     for case, one in each.items():
         if one["error"]:
-            assert text.printable_lines(one["message"]) == one["message"] or case[0] == "config", case
+            assert text.make_lines_printable(one["message"]) == one["message"] or case[0] == "config", case
             assert one["message"].strip(), case
             assert "Traceback" not in one["message"]
             assert len(one["message"]) < 5000, case
@@ -300,28 +300,28 @@ PRINTED = [pytest.param(name, id=key) for key, name in corpus.NAMES.items()]
 
 @pytest.mark.parametrize("name", PRINTED)
 def test_a_hostile_name_is_only_text_on_a_terminal(name):
-    assert text.printable(name).isprintable()
+    assert text.make_printable(name).isprintable()
     table = Table("name")
-    table.add_row(text.for_table(name))
+    table.add_row(text.escape_for_table(name))
     console = Console(file=io.StringIO(), width=20_000, force_terminal=True, color_system=None)
     console.print(table, highlight=False)
     shown = console.file.getvalue()
-    assert text.printable(name).strip() in shown
+    assert text.make_printable(name).strip() in shown
     assert "\x1b" not in shown.replace("\x1b[1m", "").replace("\x1b[0m", "")  # the header is bold
 
 
 @pytest.mark.parametrize("name", PRINTED)
 def test_a_hostile_name_is_only_text_in_markdown(name):
     parser = MarkdownIt("gfm-like", {"html": True, "linkify": False})
-    in_a_table = f"| a | b |\n| --- | --- |\n| {text.for_markdown(name)} | end |\n"
-    for source, columns in ((in_a_table, 4), (f"- {text.for_markdown(name)}\n", 1)):
+    in_a_table = f"| a | b |\n| --- | --- |\n| {text.escape_for_markdown(name)} | end |\n"
+    for source, columns in ((in_a_table, 4), (f"- {text.escape_for_markdown(name)}\n", 1)):
         inline = [token for token in parser.parse(source) if token.type == "inline"]
         kinds = {child.type for token in inline for child in token.children}
         assert kinds <= {"text", "text_special"}, source
         assert len(inline) == (columns if name.strip() or columns == 4 else len(inline))
         cell = inline[columns - 2 if columns > 1 else 0] if inline else None
         if cell is not None:
-            assert "".join(child.content for child in cell.children) == text.printable(name).strip()
+            assert "".join(child.content for child in cell.children) == text.make_printable(name).strip()
 
 
 @pytest.mark.parametrize("name", PRINTED)
@@ -330,7 +330,7 @@ def test_a_hostile_name_is_no_formula_in_a_csv_and_comes_back_exactly(name, tmp_
     write_csv(tmp_path / "a.csv", [{"name": name, name + "x": -1.5}])
     with open(tmp_path / "a.csv", encoding="utf-8", newline="") as file:
         cells = [cell for row in csv.reader(file) for cell in row]
-    assert not [cell for cell in cells if cell.startswith(text.FORMULA) and cell != "-1.5"]
+    assert not [cell for cell in cells if cell.startswith(csv_tables.FORMULA) and cell != "-1.5"]
     assert read_csv(tmp_path / "a.csv") == [{"name": name, name + "x": "-1.5"}]
 
 

@@ -30,8 +30,8 @@ from cnnbench.cli import main
 from cnnbench.data import load_source
 from cnnbench.data.files.archives import decompress, unpack
 from cnnbench.data.files.idx import read_idx
-from cnnbench.storage import text
-from cnnbench.storage.reading import parse_yaml, read_sealed_yaml, sealed_yaml
+from cnnbench.storage import csv_tables
+from cnnbench.storage.plain_data import format_sealed_yaml, parse_yaml, read_sealed_yaml
 
 
 @given(st.data())
@@ -176,27 +176,27 @@ PLAIN = st.recursive(
 @given(PLAIN)
 def test_what_is_sealed_is_read_as_it_was(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("sealed") / "a.yaml"
-    path.write_bytes(sealed_yaml(value))
+    path.write_bytes(format_sealed_yaml(value))
     assert read_sealed_yaml(path) == value
     assert parse_yaml(path.read_text()) == value
 
 
 @given(st.text(), st.sampled_from(["", "=", "'", "-", "+1", "'='"]))
 def test_a_csv_cell_comes_back_whatever_it_holds(value, start):
-    cell = text.for_csv(start + value)
-    assert text.from_csv(cell) == start + value
-    assert not cell.startswith(text.FORMULA) or text.for_csv(cell) == cell
+    cell = csv_tables.escape_formula(start + value)
+    assert csv_tables.unescape_formula(cell) == start + value
+    assert not cell.startswith(csv_tables.FORMULA) or csv_tables.escape_formula(cell) == cell
 
 
 def test_numbers_are_not_marked_in_a_csv():
-    assert [text.for_csv(value) for value in (-1.5, 3, None, True, "-1.5", "+2", "1e-3")] == [
+    assert [csv_tables.escape_formula(value) for value in (-1.5, 3, None, True, "-1.5", "+2", "1e-3")] == [
         -1.5, 3, None, True, "-1.5", "+2", "1e-3",
     ]  # fmt: skip
 
 
 def test_an_edited_config_says_how_to_keep_the_edit(tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_bytes(sealed_yaml({"seed": 1}))
+    path.write_bytes(format_sealed_yaml({"seed": 1}))
     path.write_text(path.read_text().replace("seed: 1", "seed: 2"))
     with pytest.raises(ValueError, match="has changed since it was written") as caught:
         read_sealed_yaml(path)
@@ -227,7 +227,7 @@ def test_hostile_class_and_file_names_do_nothing_from_training_to_prediction(tmp
     for shown in (printed.out, printed.err, (run / "train.log").read_text()):
         assert shown.replace("\n", "").isprintable(), shown
     with open("p.csv", newline="") as file:
-        rows = [[text.from_csv(cell) for cell in row] for row in csv.reader(file)]
+        rows = [[csv_tables.unescape_formula(cell) for cell in row] for row in csv.reader(file)]
     assert {row[1] for row in rows[1:]} <= set(classes)
     assert all(Path(row[0]).is_file() for row in rows[1:])
     evaluated = json.loads(next(run.rglob("metrics.json")).read_text())
@@ -245,7 +245,7 @@ def test_evaluating_a_strangers_run_writes_only_inside_of_it(tmp_path, monkeypat
     from cnnbench.cli.compose import single
     from cnnbench.experiment.run import run_job
     from cnnbench.runs.folder import RunFolder, create_folder
-    from cnnbench.storage.writing import write_yaml
+    from cnnbench.storage.plain_data import write_yaml
 
     monkeypatch.chdir(tmp_path)
     home = tmp_path / "home"
@@ -261,13 +261,13 @@ def test_evaluating_a_strangers_run_writes_only_inside_of_it(tmp_path, monkeypat
     wanted = ["data=image_folder", "data.path=photos", "model=mlp", "trainer.epochs=1", "data.val_fraction=0"]
     run_job(single(wanted), run.path, [])
     shutil.rmtree(home)
-    config = run.config()
+    config = run.read_config()
     config["data"] |= {"cache": str(tmp_path / "victim"), "workers": 10_000, "root": str(tmp_path / "victim")}
     write_yaml(run.path / "config.yaml", config)
     command(monkeypatch, "evaluate", str(run.path))
     assert not (tmp_path / "victim").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "RUN", "home"}  # home: the user's own cache
-    config["data"] = {**RunFolder(run.path).config()["data"], "name": "mnist", "download": True}
+    config["data"] = {**RunFolder(run.path).read_config()["data"], "name": "mnist", "download": True}
     for key in ("path", "channels", "resize", "background", "on_bad_image", "cache", "memory_limit", "workers"):
         config["data"].pop(key, None)
     write_yaml(run.path / "config.yaml", config)

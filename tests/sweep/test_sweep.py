@@ -20,8 +20,8 @@ from sweep_chaos import disturbed
 from cnnbench.cli import compose, main
 from cnnbench.config.schema import to_dict
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
-from cnnbench.storage.reading import read_csv, read_json
-from cnnbench.storage.writing import write_csv, write_yaml
+from cnnbench.storage.csv_tables import read_csv, write_csv
+from cnnbench.storage.plain_data import read_json, write_yaml
 from cnnbench.sweep import jobs as sweeps
 from cnnbench.sweep.folder import ASIDE, SweepFolder, locked, set_aside
 from cnnbench.sweep.job_processes import JobProcess, Room, Server
@@ -130,7 +130,7 @@ def test_the_result_of_another_config_is_no_result_and_is_set_aside(tmp_path):
     assert not sweep.prepare(job)
     assert {path.name for path in run.iterdir()} <= {".lock"}
     (aside,) = (sweep.path / ASIDE).iterdir()
-    assert RunFolder(aside).config()["seed"] == 7
+    assert RunFolder(aside).read_config()["seed"] == 7
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_job_that_lost_its_summary_is_not_taken_for_finished(tmp_path):
     (sweep.path / "0").mkdir()
     RunFolder(sweep.path / "0").set_status(FINISHED)
     assert sweep.settle(sweep.jobs[0], FAILED, "other data") == FAILED
-    assert RunFolder(sweep.path / "0").status()["message"] == "other data"
+    assert RunFolder(sweep.path / "0").read_status()["message"] == "other data"
 
 
 class Sabotage:
@@ -254,8 +254,8 @@ class Sabotage:
 
     def __call__(self):
         for run in map(RunFolder, self.sweep.path.glob("[0-9]*")):
-            if self.pid is None and run.status().get("state") == RUNNING and (run.path / "metrics.csv").exists():
-                self.pid = run.status()["pid"]
+            if self.pid is None and run.read_status().get("state") == RUNNING and (run.path / "metrics.csv").exists():
+                self.pid = run.read_status()["pid"]
                 self.do(self.pid)
 
 
@@ -277,7 +277,7 @@ def test_a_killed_job_has_failed_the_next_one_is_run_and_it_goes_on_from_its_che
     sabotage = Sabotage(sweep, lambda pid: os.kill(pid, signal.SIGKILL))
     supervisor = supervising(sweep, server, tick=sabotage)
     assert [supervisor.run(job) for job in (first, second)] == [FAILED, FINISHED]
-    status = RunFolder(sweep.path / "0").status()
+    status = RunFolder(sweep.path / "0").read_status()
     assert "ended by SIGKILL: killed by somebody, or by the system because memory ran out" in status["message"]
     assert "the sweep says: failed: its process was ended by SIGKILL" in (sweep.path / "0/train.log").read_text()
     assert sweep.unfinished() == [first]
@@ -294,7 +294,7 @@ def test_a_job_that_hangs_is_ended_and_its_log_says_where_it_hung(supervising, s
     sweep = made(tmp_path / "sweep", *LONG, "trainer.timeout_minutes=0.05")
     supervisor = supervising(sweep, server)
     assert supervisor.run(sweep.jobs[0]) == FAILED
-    assert "it was not done after trainer.timeout_minutes=0.05" in RunFolder(sweep.path / "0").status()["message"]
+    assert "it was not done after trainer.timeout_minutes=0.05" in RunFolder(sweep.path / "0").read_status()["message"]
     log = (sweep.path / "0/train.log").read_text()
     assert "Current thread" in log
     assert "run_job" in log
@@ -310,14 +310,14 @@ def test_a_stopped_process_is_ended_too(supervising, server, tmp_path):
 
     supervisor = supervising(sweep, server, tick=stop)
     assert supervisor.run(sweep.jobs[0]) == FAILED
-    assert "it was not done after" in RunFolder(sweep.path / "0").status()["message"]
+    assert "it was not done after" in RunFolder(sweep.path / "0").read_status()["message"]
     assert is_gone(stopped[0])
 
 
 def test_an_error_in_a_job_is_in_its_own_folder_with_its_traceback(supervising, server, tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK, "optimizer=sgd", "optimizer.lr=1e20")
     assert supervising(sweep, server).run(sweep.jobs[0]) == FAILED
-    assert RunFolder(sweep.path / "0").status()["message"].startswith("Diverged: the loss became")
+    assert RunFolder(sweep.path / "0").read_status()["message"].startswith("Diverged: the loss became")
     assert "Traceback" in (sweep.path / "0/train.log").read_text()
 
 
@@ -325,7 +325,7 @@ def test_a_crash_in_native_code_leaves_its_traceback_in_the_jobs_log(supervising
     sweep = made(tmp_path / "sweep", *LONG)
     sabotage = Sabotage(sweep, lambda pid: os.kill(pid, signal.SIGSEGV))
     assert supervising(sweep, server, tick=sabotage).run(sweep.jobs[0]) == FAILED
-    assert "ended by SIGSEGV" in RunFolder(sweep.path / "0").status()["message"]
+    assert "ended by SIGSEGV" in RunFolder(sweep.path / "0").read_status()["message"]
     assert "Fatal Python error: Segmentation fault" in (sweep.path / "0/train.log").read_text()
 
 
@@ -341,7 +341,7 @@ def test_a_sweep_that_stops_lets_its_job_save_itself(supervising, server, tmp_pa
 def test_a_job_in_a_folder_that_somebody_works_in_is_left_alone(supervising, server, tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK)
     (sweep.path / "0").mkdir()
-    with RunFolder(sweep.path / "0").locked():
+    with RunFolder(sweep.path / "0").lock():
         assert supervising(sweep, server).run(sweep.jobs[0]) == RUNNING
         assert not (sweep.path / "0/status.json").exists()
 
@@ -353,7 +353,7 @@ def test_when_the_server_dies_its_jobs_end_and_another_takes_its_place(supervisi
         supervisor = supervising(sweep, server, tick=sabotage)
         assert supervisor.run(sweep.jobs[0]) == FAILED
         assert is_gone(sabotage.pid)
-        assert "ended together with the one it was forked from" in RunFolder(sweep.path / "0").status()["message"]
+        assert "ended together with the one it was forked from" in RunFolder(sweep.path / "0").read_status()["message"]
         (quick,) = made(tmp_path / "other", *QUICK).jobs
         supervisor.sweep = SweepFolder(tmp_path / "other")
         assert supervisor.run(quick) == FINISHED
@@ -463,7 +463,7 @@ def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench,
     done = cnnbench(*arguments)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, printed.splitlines()[-1]), done.stderr
     assert "going on: 1 of 3 jobs are finished" in done.stderr
-    assert [RunFolder(sweep / str(number)).summary()["seed"] for number in range(3)] == [0, 1, 2]
+    assert [RunFolder(sweep / str(number)).read_summary()["seed"] for number in range(3)] == [0, 1, 2]
     assert (sweep / "0/summary.json").stat().st_mtime_ns == first
 
     finished = cnnbench(*arguments)
@@ -556,7 +556,7 @@ def test_signals_to_all_processes_of_a_sweep_save_its_job_and_end_nothing(tmp_pa
         while "saved after epoch" not in (tmp_path / "sweep/0/train.log").read_text():
             assert time.monotonic() < deadline, "SIGUSR1 saves"
             time.sleep(0.02)
-        assert RunFolder(tmp_path / "sweep/0").status()["state"] in (RUNNING, FINISHED)
+        assert RunFolder(tmp_path / "sweep/0").read_status()["state"] in (RUNNING, FINISHED)
         process.kill()
         process.wait()
     while not is_gone(server):
@@ -615,7 +615,7 @@ def test_a_jobs_record_names_the_command_of_the_sweep(supervising, server, tmp_p
     sweep = made(tmp_path / "sweep", *QUICK)
     assert supervising(sweep, server).run(dataclasses.replace(sweep.jobs[0])) == FINISHED
     assert read_json(sweep.path / "0/env.json")["command"] == ["cnnbench", "train"]
-    assert config_hash(RunFolder(sweep.path / "0").config()) == sweep.jobs[0].hash
+    assert config_hash(RunFolder(sweep.path / "0").read_config()) == sweep.jobs[0].hash
 
 
 # Some of what Windows lacks, taken from every Python process that finds this on its path.
@@ -654,14 +654,14 @@ def test_without_fork_a_sweep_survives_a_killed_job_an_interrupt_and_goes_on_to_
             if (sweep / number / "checkpoints/last.safetensors").exists():
                 killed.add(number)
                 if number == "0":
-                    os.kill(RunFolder(sweep / "0").status()["pid"], signal.SIGKILL)
+                    os.kill(RunFolder(sweep / "0").read_status()["pid"], signal.SIGKILL)
                 else:
                     lost.send_signal(signal.SIGINT)
         time.sleep(0.02)
     errors = lost.communicate(timeout=100)[1]
     assert lost.returncode == 130, errors
     assert "2 of 2 jobs are left" in errors
-    states = [RunFolder(sweep / number).status() for number in "01"]
+    states = [RunFolder(sweep / number).read_status() for number in "01"]
     assert [status["state"] for status in states] == [FAILED, INTERRUPTED]
     assert "ended by SIGKILL" in states[0]["message"]
     assert "killed" not in states[1]["message"], "it has saved itself"

@@ -14,7 +14,7 @@ from cnnbench.config.schema import to_dict
 from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.run import run_job
 from cnnbench.runs.folder import RunFolder
-from cnnbench.storage.reading import read_csv
+from cnnbench.storage.csv_tables import read_csv
 from cnnbench.trackers import Tracked, Trackers, _Guarded, flat, remember, trackers
 
 SMALL = ["trainer.epochs=2", "data.train_limit=200", "model=mlp"]
@@ -75,7 +75,7 @@ def test_tensorboard_has_metrics_figures_config_and_tables(tracked):
 
     events = EventAccumulator(str(tracked.path / "tensorboard"))
     events.Reload()
-    rows, summary = tracked.metrics(), tracked.summary()
+    rows, summary = tracked.read_metrics(), tracked.read_summary()
     for name in ("train/loss", "val/accuracy", "val/f1_macro", "lr"):
         assert [event.step for event in events.Scalars(name)] == [1, 2]
         assert [event.value for event in events.Scalars(name)] == pytest.approx([row[name] for row in rows])
@@ -94,13 +94,13 @@ def test_mlflow_has_one_run_with_metrics_figures_config_and_tables(tracked):
     client = MlflowClient(f"sqlite:///{tracked.path.parents[1]}/mlflow.db")
     (run,) = client.search_runs([client.get_experiment_by_name("cnnbench").experiment_id])
     assert (run.info.run_name, run.info.status) == ("experiment_7/first", "FINISHED")
-    for row in tracked.metrics():
+    for row in tracked.read_metrics():
         for name in ("train/loss", "val/f1_macro"):
             history = {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
             assert history[row["epoch"]] == pytest.approx(row[name])
     assert len(client.get_metric_history(run.info.run_id, "val/loss")) == 2
-    assert run.data.metrics["test/accuracy"] == tracked.summary()["test/accuracy"]
-    assert run.data.params == {key: str(value) for key, value in flat(tracked.config()).items()}
+    assert run.data.metrics["test/accuracy"] == tracked.read_summary()["test/accuracy"]
+    assert run.data.params == {key: str(value) for key, value in flat(tracked.read_config()).items()}
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert files == {f"{name}.png" for name in FIGURES} | {"config.yaml", "summary.json", "per_class.json"}
     folder = tracked.path.parents[1] / "mlflow.artifacts" / run.info.run_id / "artifacts"
@@ -138,7 +138,7 @@ def test_wandb_has_metrics_figures_config_and_tables_and_ran_offline(tracked):
     for record in records:
         row = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
         logged.setdefault(row.get("_step"), {}).update(row)
-    for row in tracked.metrics():
+    for row in tracked.read_metrics():
         assert logged[row["epoch"]]["val/accuracy"] == pytest.approx(row["val/accuracy"])
     names = {key.partition("/")[0] for key in logged[2]}
     assert names >= FIGURES | {"summary", "per_class"}
@@ -194,7 +194,7 @@ def test_a_tracker_that_cannot_be_opened_does_not_stop_the_run(tmp_path, monkeyp
     with caplog.at_level("WARNING", logger="cnnbench"):
         run_job(config, tmp_path / "run", [])
     assert "WARNING: logger mlflow failed (" in caplog.text
-    status = RunFolder(tmp_path / "run").status()
+    status = RunFolder(tmp_path / "run").read_status()
     assert status["state"] == "finished"
     assert status["message"].startswith("logger mlflow failed ("), "which a sweep's terminal shows"
 

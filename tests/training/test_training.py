@@ -127,9 +127,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(overrides, tmp_path, monkeypa
     with pytest.raises(Stopped):
         run(tmp_path / "cut", *overrides)
     monkeypatch.undo()
-    assert RunFolder(tmp_path / "cut").status()["state"] == "interrupted"
+    assert RunFolder(tmp_path / "cut").read_status()["state"] == "interrupted"
     run(tmp_path / "cut", *overrides, resume=True)
-    assert RunFolder(tmp_path / "cut").status()["state"] == "finished"
+    assert RunFolder(tmp_path / "cut").read_status()["state"] == "finished"
     for name in ("best", "last"):
         assert_same_tensors(tmp_path / "whole", tmp_path / "cut", name)
     assert without_times(tmp_path / "whole") == without_times(tmp_path / "cut")
@@ -147,7 +147,7 @@ def test_a_run_stopped_before_its_first_checkpoint_resumes_from_the_beginning(tm
 
 def test_the_best_epoch_is_chosen_on_validation_and_tested_once(tmp_path, monkeypatch):
     summary = run(tmp_path / "a", "trainer.epochs=6", "optimizer.lr=0.01")
-    rows = RunFolder(tmp_path / "a").metrics()
+    rows = RunFolder(tmp_path / "a").read_metrics()
     accuracies = [row["val/accuracy"] for row in rows]
     assert summary["best_epoch"] == 1 + accuracies.index(max(accuracies))
     assert record_of(tmp_path / "a")["epoch"] == summary["best_epoch"]
@@ -160,7 +160,7 @@ def test_the_best_epoch_is_chosen_on_validation_and_tested_once(tmp_path, monkey
 
 def test_a_loss_is_monitored_downwards(tmp_path):
     summary = run(tmp_path / "a", "trainer.monitor=val/loss", "trainer.epochs=6", "optimizer.lr=0.05")
-    losses = [row["val/loss"] for row in RunFolder(tmp_path / "a").metrics()]
+    losses = [row["val/loss"] for row in RunFolder(tmp_path / "a").read_metrics()]
     assert summary["best_epoch"] == 1 + losses.index(min(losses))
 
 
@@ -169,7 +169,7 @@ def test_without_validation_the_last_epoch_is_the_result(tmp_path):
     assert summary["best_epoch"] == 3
     assert summary["val_images"] == 0
     assert_weights_equal(tmp_path / "a")
-    assert {row["val/accuracy"] for row in RunFolder(tmp_path / "a").metrics()} == {None}
+    assert {row["val/accuracy"] for row in RunFolder(tmp_path / "a").read_metrics()} == {None}
 
 
 def assert_weights_equal(folder):
@@ -187,7 +187,7 @@ def test_early_stopping_waits_for_its_patience(tmp_path):
 def test_an_infinite_loss_stops_the_run_and_names_epoch_and_step(size, tmp_path):
     with pytest.raises(Diverged, match=r"the loss became (nan|inf) at epoch \d+, step \d+"):
         run(tmp_path / "a", "optimizer=sgd", "optimizer.lr=1e20", f"trainer.batch_size={size}")
-    status = RunFolder(tmp_path / "a").status()
+    status = RunFolder(tmp_path / "a").read_status()
     assert status["state"] == "failed"
     assert "the loss became" in status["message"]
     assert not (tmp_path / "a/summary.json").exists()
@@ -212,7 +212,7 @@ def test_accumulated_batches_make_the_step_of_the_batch_that_they_are_together(o
     assert large.keys() == parts.keys()
     for key, value in large.items():
         torch.testing.assert_close(parts[key], value, rtol=0, atol=1e-5, msg=key)
-    rows = [RunFolder(tmp_path / name).metrics() for name in ("large", "parts")]
+    rows = [RunFolder(tmp_path / name).read_metrics() for name in ("large", "parts")]
     assert [row["step"] for row in rows[1]] == [4, 8]
     for one, other in zip(*rows, strict=True):
         assert other["lr"] == one["lr"]
@@ -235,7 +235,7 @@ ONE_STEP = ("optimizer=sgd", "trainer.batch_size=2000", "trainer.epochs=3")
 def test_what_is_no_number_outside_of_training_ends_the_run_too(overrides, said, tmp_path):
     with pytest.raises(Diverged, match=said):
         run(tmp_path / "a", *ONE_STEP, *overrides)
-    assert RunFolder(tmp_path / "a").status()["state"] == "failed"
+    assert RunFolder(tmp_path / "a").read_status()["state"] == "failed"
     assert not (tmp_path / "a/summary.json").exists()
 
 
@@ -271,7 +271,7 @@ def test_an_epoch_equals_a_loop_written_by_hand(tmp_path):
     weights = load_file(tmp_path / "a/checkpoints/last.safetensors")
     for name, value in model.state_dict().items():
         torch.testing.assert_close(weights[f"model.{name}"], value, rtol=1e-4, atol=1e-6)
-    row = RunFolder(tmp_path / "a").metrics()[0]
+    row = RunFolder(tmp_path / "a").read_metrics()[0]
     assert row["train/loss"] == pytest.approx(total / len(dataset.train), rel=1e-5)
     assert row["train/accuracy"] == hits / len(dataset.train)
 
@@ -309,8 +309,8 @@ def test_the_run_folder_holds_what_the_design_says(tmp_path):
     files = {str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*") if path.is_file()}
     assert files == set(expected.split())
     folder = RunFolder(tmp_path / "a")
-    assert from_dict(folder.config()) == from_dict(to_dict(single([*SMALL, "tags=[course,first]"])))
-    rows = folder.metrics()
+    assert from_dict(folder.read_config()) == from_dict(to_dict(single([*SMALL, "tags=[course,first]"])))
+    rows = folder.read_metrics()
     assert list(rows[0])[:5] == ["epoch", "step", "lr", "train/loss", "train/accuracy"]
     assert {"val/loss", "val/accuracy", "val/f1_macro", "seconds", "images_per_second"} <= set(rows[0])
     stored = read_predictions(folder.path)
@@ -363,7 +363,7 @@ def test_what_a_hook_raises_ends_the_run_and_a_resumed_run_tells_it_what_lies_be
 
     with pytest.raises(Pruned):
         run_job(single(SMALL), tmp_path / "a", [], on_epoch=stop)
-    assert RunFolder(tmp_path / "a").status()["state"] == "pruned"
+    assert RunFolder(tmp_path / "a").read_status()["state"] == "pruned"
     seen = []
     run_job(single(SMALL), tmp_path / "a", [], resume=True, on_epoch=lambda row: seen.append(row["epoch"]))
     assert seen == [1, 2]
@@ -405,7 +405,7 @@ def test_an_autoencoder_learns_to_reconstruct_and_leaves_its_own_files(tmp_path)
     summary = run(tmp_path / "a", *AUTOENCODER, "trainer.epochs=4")
     assert summary["task"] == "reconstruction"
     assert not {"test/accuracy", "test/f1_macro"} & set(summary)
-    rows = RunFolder(tmp_path / "a").metrics()
+    rows = RunFolder(tmp_path / "a").read_metrics()
     assert not any("accuracy" in key or "f1" in key for key in rows[0])
     assert rows[-1]["val/loss"] < 0.7 * rows[0]["val/loss"]
     assert summary["best_epoch"] == 1 + min(range(4), key=lambda i: rows[i]["val/loss"])

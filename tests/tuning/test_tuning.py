@@ -19,8 +19,8 @@ from cnnbench.cli import choices, compose
 from cnnbench.cli import tune as command
 from cnnbench.cli.errors import RunFailed
 from cnnbench.runs.folder import RunFolder
-from cnnbench.storage.reading import read_csv, read_yaml
-from cnnbench.storage.writing import write_yaml
+from cnnbench.storage.csv_tables import read_csv
+from cnnbench.storage.plain_data import read_yaml, write_yaml
 from cnnbench.tuning.figures import draw_search
 from cnnbench.tuning.settings import TuneSettings, settings_of
 from cnnbench.tuning.space import override, space_of
@@ -319,7 +319,7 @@ def test_a_search_that_is_stopped_then_killed_goes_on_to_the_same_trials_and_fai
     assert stopped.returncode == 130, errors
     assert "go on with: cnnbench tune resume=broken" in errors
     assert "Traceback" not in errors
-    assert RunFolder(here / "broken" / first).status()["state"] == "interrupted"
+    assert RunFolder(here / "broken" / first).read_status()["state"] == "interrupted"
     assert read_csv(here / "broken/trials.csv")[int(first)]["state"] == "running"
     assert processes_of(stopped.pid) == []
 
@@ -341,7 +341,7 @@ def test_a_search_that_is_stopped_then_killed_goes_on_to_the_same_trials_and_fai
 def check_outputs(folder, best, printed):
     """The best trial, its command, and pictures, of a study of four trials."""
     assert printed.splitlines()[-1] == "whole"
-    rows = RunFolder(folder / best["folder"]).metrics()
+    rows = RunFolder(folder / best["folder"]).read_metrics()
     assert max(row["val/accuracy"] for row in rows) == float(best["val/accuracy"])
     told = read_yaml(folder / "best.yaml")
     assert (told["trial"], told["of_trials"]) == (int(best["trial"]), 4)
@@ -351,7 +351,7 @@ def check_outputs(folder, best, printed):
     assert words[:3] == ["cnnbench", "train", "-m"]
     jobs = compose.request(words[3:], multirun=True).jobs
     assert [job.config.seed for job in jobs] == [1, 2, 3, 4, 5, 6], "seeds that the search has not seen"
-    trained = RunFolder(folder / best["folder"]).config()
+    trained = RunFolder(folder / best["folder"]).read_config()
     assert jobs[0].config.optimizer.lr == trained["optimizer"]["lr"] == float(best["optimizer.lr"])
     assert (folder / "history.png").is_file()
     for number in range(4):

@@ -29,7 +29,7 @@ from cnnbench.cli.usage import no_override
 from cnnbench.config import schema as schema
 from cnnbench.config.schema import Config
 from cnnbench.registry import unknown
-from cnnbench.storage.text import shown_name
+from cnnbench.storage.text import format_path
 
 OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 ConfigStore.instance().store(name="defaults", node=schema.default_dict(), provider="cnnbench")
@@ -144,7 +144,7 @@ def _folder(said: str) -> Path:
     try:
         whole.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{shown_name(whole)}: what a run writes down is UTF-8, and this path is not") from None
+        raise ValueError(f"{format_path(whole)}: what a run writes down is UTF-8, and this path is not") from None
     return Path(said)
 
 

@@ -6,7 +6,7 @@ import yaml
 
 from cnnbench.cli import compose
 from cnnbench.config.schema import to_dict
-from cnnbench.storage.text import printable
+from cnnbench.storage.text import make_printable
 
 
 def show(overrides: Sequence[str], *, multirun: bool) -> None:
@@ -20,5 +20,5 @@ def show(overrides: Sequence[str], *, multirun: bool) -> None:
     asked = compose.request(overrides, multirun=multirun)
     for number, job in enumerate(asked.jobs):
         if asked.is_sweep:
-            print(f"--- # job {number}: {printable(' '.join(job.overrides))}")
+            print(f"--- # job {number}: {make_printable(' '.join(job.overrides))}")
         print(yaml.safe_dump(to_dict(job.config), sort_keys=False, allow_unicode=True), end="")

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from cnnbench.processes import signals
 from cnnbench.processes.signals import Terminated
-from cnnbench.storage.text import printable_lines
+from cnnbench.storage.text import make_lines_printable
 
 try:
     import resource
@@ -75,7 +75,7 @@ def leave(message: str, code: int) -> NoReturn:
 
 def _say(message: str) -> None:
     with contextlib.suppress(OSError, ValueError):
-        print(printable_lines(message), file=sys.stderr)
+        print(make_lines_printable(message), file=sys.stderr)
 
 
 def _address_space() -> int | None:

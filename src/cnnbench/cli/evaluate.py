@@ -7,7 +7,7 @@ from pathlib import Path
 from cnnbench.cli import compose
 from cnnbench.cli.latest import folder_named
 from cnnbench.metrics import text_of
-from cnnbench.storage.text import for_output, printable
+from cnnbench.storage.text import format_output_path, make_printable
 
 
 def evaluate(
@@ -40,7 +40,7 @@ def evaluate(
     )
     del metrics["images_sha256"]
     for note in metrics.pop("notes"):
-        print(f"warning: {printable(note)}", file=sys.stderr)
+        print(f"warning: {make_printable(note)}", file=sys.stderr)
     for name, value in metrics.items():
-        print(f"{name:<10} {text_of(name, value) if isinstance(value, float) else printable(str(value))}")
-    print(for_output(folder))
+        print(f"{name:<10} {text_of(name, value) if isinstance(value, float) else make_printable(str(value))}")
+    print(format_output_path(folder))

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from cnnbench.config.key_types import parted, text_of
-from cnnbench.storage.text import shown_name
+from cnnbench.storage.text import format_path
 
 KEY = "experiment="
 
@@ -72,12 +72,12 @@ def _name(value: str, named: dict[str, str]) -> str:
         content = path.read_bytes()
         config = OmegaConf.create(content.decode("utf-8-sig")) if content.strip() else OmegaConf.create({})
     except OSError as error:
-        raise ValueError(f"{KEY}{shown_name(value)}: the file cannot be read: {error.strerror}") from None
+        raise ValueError(f"{KEY}{format_path(value)}: the file cannot be read: {error.strerror}") from None
     except (YAMLError, OmegaConfBaseException, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{KEY}{shown_name(value)} is no YAML file of an experiment: {reason}") from None
+        raise ValueError(f"{KEY}{format_path(value)} is no YAML file of an experiment: {reason}") from None
     if not isinstance(config, DictConfig):
-        raise ValueError(f"{KEY}{shown_name(value)} is no YAML file of an experiment: it holds no keys")
+        raise ValueError(f"{KEY}{format_path(value)} is no YAML file of an experiment: it holds no keys")
     name = f"own_{hashlib.sha256(content).hexdigest()[:16]}"
     ConfigStore.instance().store(group="experiment", name=name, node=config, package="_global_", provider="cnnbench")
     named[name] = value

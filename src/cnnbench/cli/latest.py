@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cnnbench.runs.folder import FINISHED, RUNNING, RunFolder
-from cnnbench.storage.text import shown_name
+from cnnbench.storage.text import format_path
 from cnnbench.sweep.folder import ASIDE, SweepFolder
 from cnnbench.sweep.jobs import is_sweep
 
@@ -54,7 +54,7 @@ def to_go_on_with(folder: Path) -> Path | None:
     commands = [f"  cnnbench train {shlex.quote(f'resume={path}')}" for path in left[:MOST_NAMED]]
     more = [f"  and {len(left) - MOST_NAMED} more"] if len(left) > MOST_NAMED else []
     lines = "\n".join([*commands, *more])
-    raise ValueError(f"{shown_name(folder)} holds {len(left)} that are not finished. Go on with one by:\n{lines}")
+    raise ValueError(f"{format_path(folder)} holds {len(left)} that are not finished. Go on with one by:\n{lines}")
 
 
 def _runs_below(folder: Path) -> Iterator[Path]:
@@ -76,12 +76,12 @@ def _is_finished(path: Path) -> bool:
             return not SweepFolder(path).unfinished()
         except ValueError:
             return False  # which is said when it is named
-    return RunFolder(path).known_status().get("state") == FINISHED
+    return RunFolder(path).find_status().get("state") == FINISHED
 
 
 def _written(run: Path) -> tuple[datetime, float]:
     """When a run last wrote how it stands, in UTC; while it runs, when it last wrote anything."""
-    status = RunFolder(run).known_status()
+    status = RunFolder(run).find_status()
     written = max((path.stat().st_mtime for path in run.glob("*.*") if path.is_file()), default=0.0)
     try:
         said = datetime.fromisoformat(status["updated"])

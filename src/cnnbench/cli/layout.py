@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cnnbench.storage.text import for_table, printable
+from cnnbench.storage.text import escape_for_table, make_printable
 
 MOST_SPARE = 2  # columns that paragraphs leave out
 PIPED = 200  # columns where standard output is a file or a pipe
@@ -53,16 +53,18 @@ def laid_out(
             continue
         growing = sum(full > width for full, width in zip(longest, widths, strict=True))
         look = box.HEAVY_HEAD if lines else box.SIMPLE
-        table = Table(title=for_table(title), title_justify="left", box=look, padding=(0, 1) if lines else (0, 1, 0, 0))
+        table = Table(
+            title=escape_for_table(title), title_justify="left", box=look, padding=(0, 1) if lines else (0, 1, 0, 0)
+        )
         for place, width, full in zip(kept, widths, longest, strict=True):
             column, more = columns[place], min(full - width, room // max(growing, 1))
             justify: Literal["left", "right"] = "right" if column.words is None else "left"
             # Rich shares out the room itself, but by more than there is where columns have a least width.
-            table.add_column(for_table(column.name), justify=justify, overflow="fold", width=width + more)
+            table.add_column(escape_for_table(column.name), justify=justify, overflow="fold", width=width + more)
             room, growing = room - more, growing - (full > width)
-        table.min_width = min(cell_len(printable(title)), console.width)
+        table.min_width = min(cell_len(make_printable(title)), console.width)
         for row in rows:
-            table.add_row(*(for_table(row[place]) for place in kept))
+            table.add_row(*(escape_for_table(row[place]) for place in kept))
         return table, [column.name for column in columns if column.spare > most]
     return None
 
@@ -86,12 +88,12 @@ def show_table(
 
 def show_text(console: Console, text: str, *, indent: int = 0) -> None:
     """Print text that may hold anybody's names, in as many lines as it takes."""
-    console.print(Padding(Text(printable(text), overflow="fold"), (0, 0, 0, indent), expand=False))
+    console.print(Padding(Text(make_printable(text), overflow="fold"), (0, 0, 0, indent), expand=False))
 
 
 def _widths(column: Column, cells: Sequence[str]) -> tuple[int, int]:
     """The least width in which nothing is cut, a heading broken at its blanks, and that in which nothing is broken."""
     heading = max(map(cell_len, column.name.split()), default=0)
-    longest = max([heading, *(cell_len(printable(cell)) for cell in cells)])
+    longest = max([heading, *(cell_len(make_printable(cell)) for cell in cells)])
     least = longest if column.words is None else min(longest, max(column.words, heading))
     return least, max(longest, cell_len(column.name))

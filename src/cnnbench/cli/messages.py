@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cnnbench.storage.text import printable_lines
+from cnnbench.storage.text import make_lines_printable
 
 log = logging.getLogger("cnnbench")
 
@@ -20,7 +20,7 @@ class _AboveTheBar(logging.Handler):
             text = record.getMessage()
             mark = "warning: " if record.levelno == logging.WARNING and not text.startswith("WARNING") else ""
             # tqdm, interrupted while it takes its lock, raises an error of its own in place of the interruption.
-            tqdm.write(printable_lines(mark + text), file=sys.stderr, nolock=True)
+            tqdm.write(make_lines_printable(mark + text), file=sys.stderr, nolock=True)
 
 
 def show_messages() -> None:

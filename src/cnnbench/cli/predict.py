@@ -20,8 +20,8 @@ from cnnbench.data.polarity import LIGHT_ON_DARK
 from cnnbench.experiment.predict import Prediction, Predictor
 from cnnbench.registry import unknown
 from cnnbench.storage import atomic
-from cnnbench.storage.text import percent, shown_name
-from cnnbench.storage.writing import csv_line
+from cnnbench.storage.csv_tables import format_csv_row
+from cnnbench.storage.text import format_path, format_percent
 
 COLUMNS = ("class", "probability")
 SHOWN_ENDINGS = 5  # of files that were left out
@@ -31,7 +31,7 @@ class Table:
     """A line for each image, the file last: its width is the only one that is not known beforehand."""
 
     def __init__(self, class_names: Sequence[str], top: int) -> None:
-        self.names = [shown_name(name) for name in class_names]
+        self.names = [format_path(name) for name in class_names]
         self.width = max(map(cell_len, (*self.names, COLUMNS[0])))
         self.head = f"{COLUMNS[0]}{' ' * (self.width - 5)}  {COLUMNS[1]}  " * top + "file\n"
         self.foot = ""
@@ -43,8 +43,8 @@ class Table:
         cells = []
         for number, share in zip(prediction.classes, prediction.probabilities, strict=True):
             name = self.names[number]
-            cells.append(f"{name}{' ' * (self.width - cell_len(name))}  {percent(share):>11}  ")
-        return f"{''.join(cells)}{shown_name(prediction.file)}\n"
+            cells.append(f"{name}{' ' * (self.width - cell_len(name))}  {format_percent(share):>11}  ")
+        return f"{''.join(cells)}{format_path(prediction.file)}\n"
 
 
 class Csv:
@@ -55,19 +55,19 @@ class Csv:
         self.names = [_text(name) for name in class_names]
         self.top = top
         numbered = [name if place == 1 else f"{name}_{place}" for place in range(1, top + 1) for name in COLUMNS]
-        self.head = csv_line(["file", *numbered, "error"])
+        self.head = format_csv_row(["file", *numbered, "error"])
         self.foot = ""
 
     def row(self, prediction: Prediction) -> str:
         """Probabilities in full: read as a float32, they are the model's to the bit."""
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
         cells = [cell for number, share in pairs for cell in (self.names[number], share)] or [""] * (2 * self.top)
-        return csv_line([self.text(prediction.file), *cells, self.text(prediction.error or "")])
+        return format_csv_row([self.text(prediction.file), *cells, self.text(prediction.error or "")])
 
     def show(self) -> None:
         """From now on a terminal is written to, not a program: as `ls` does it, names are printable there."""
-        self.text = shown_name
-        self.names = [shown_name(name) for name in self.names]
+        self.text = format_path
+        self.names = [format_path(name) for name in self.names]
 
 
 class Json:
@@ -105,11 +105,11 @@ class Tally:
     def failure(self, file: str, reason: str) -> None:
         """Say at once what is wrong with a file."""
         self.failed += 1
-        print(f"error: {shown_name(file)}: {reason}", file=sys.stderr)
+        print(f"error: {format_path(file)}: {reason}", file=sys.stderr)
 
     def leave_out(self, file: str) -> None:
         """Count a file that lies in a folder and is no image, by its ending."""
-        self.left_out[shown_name(os.path.splitext(file)[1].lower()) or "without ending"] += 1
+        self.left_out[format_path(os.path.splitext(file)[1].lower()) or "without ending"] += 1
 
     def add(self, prediction: Prediction) -> None:
         """Count a prediction."""
@@ -130,7 +130,7 @@ class Tally:
         remedy = "without --invert they would not be" if invert else "--invert inverts them"
         print(
             f"warning: {self.reversed} of {self.good} images are {found}, and the run was trained on {trained}: "
-            f"{remedy}. The first is {shown_name(self.first_reversed)}",
+            f"{remedy}. The first is {format_path(self.first_reversed)}",
             file=sys.stderr,
         )
 
@@ -217,7 +217,7 @@ def _opened(out: Path | None) -> Iterator[BinaryIO]:
     if out is None:
         yield sys.stdout.buffer
     else:
-        with atomic.replacing(out) as file:
+        with atomic.write_atomically(out) as file:
             yield file
 
 

@@ -9,7 +9,7 @@ from cnnbench.cli.layout import Column, laid_out, output, show_table, show_text
 from cnnbench.report.study import Study
 from cnnbench.report.tables import Table, comparisons, headline
 from cnnbench.report.writing import write_report
-from cnnbench.storage.text import for_output
+from cnnbench.storage.text import format_output_path
 
 LESS_NEEDED = {
     "published F1": 2,
@@ -37,7 +37,7 @@ def report(folders: Sequence[Path], *, out: Path | None, **options: Any) -> None
     place = out or default_out(folders)
     study = write_report(folders, place, **options)
     show_study(study)
-    print(for_output(place))
+    print(format_output_path(place))
 
 
 def default_out(folders: Sequence[Path]) -> Path:

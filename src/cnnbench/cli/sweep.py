@@ -20,9 +20,8 @@ from cnnbench.processes.signals import Terminated
 from cnnbench.report.study import LOOKING_AGAIN, Study
 from cnnbench.report.writing import InTheWay, write_report
 from cnnbench.runs.folder import RUNNING
-from cnnbench.runs.reopening import restrained
-from cnnbench.storage.reading import read_yaml
-from cnnbench.storage.writing import write_yaml
+from cnnbench.runs.reopening import restrict_config
+from cnnbench.storage.plain_data import read_yaml, write_yaml
 from cnnbench.sweep.folder import SweepFolder, check_renaming, locked, set_aside
 from cnnbench.sweep.job_processes import Lost, Server
 from cnnbench.sweep.jobs import SWEEP, Job, find, is_sweep, plan, seen_with_other_seeds
@@ -104,7 +103,7 @@ def go_on(path: Path, server: Server) -> None:
     with locked(path):
         sweep = SweepFolder(path)
         known = read_yaml(path / SWEEP) if (path / SWEEP).is_file() else {}
-        left = [replace(job, config=to_dict(restrained(from_dict(job.config)))) for job in sweep.unfinished()]
+        left = [replace(job, config=to_dict(restrict_config(from_dict(job.config)))) for job in sweep.unfinished()]
         if not left:
             log.info("all %d jobs are finished: nothing to resume", len(sweep.jobs))
             _show(sweep)

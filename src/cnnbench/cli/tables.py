@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.cli.layout import Column, output, show_table, show_text
 from cnnbench.metrics import shown_metrics, text_of
 from cnnbench.runs.folder import FINISHED
-from cnnbench.storage.text import percent
+from cnnbench.storage.text import format_percent
 
 if TYPE_CHECKING:  # it brings torch, which a sweep's own process does without
     from cnnbench.analysis import Summary, Window
@@ -64,7 +64,7 @@ def show_trials(
         )
         cells[-1] += values
     if shares:
-        cells.append(["share", "", "", "", *(percent(shares[key], 0) if key in shares else "" for key in keys)])
+        cells.append(["share", "", "", "", *(format_percent(shares[key], 0) if key in shares else "" for key in keys)])
     console = output()
     show_table(console, f"The best of {len(rows)} trials ({counted})", columns, cells)
     if shares:
@@ -125,10 +125,12 @@ def show_models(models: Sequence[tuple[str, int, "Summary"]]) -> None:
 
 def totals(described: "Summary", batch_size: int) -> dict[str, str]:
     """A model's totals by name, ready to print."""
-    share = percent(max(f / n for f, n in zip(described.receptive_field, described.input_shape[1:], strict=True)), 0)
+    share = format_percent(
+        max(f / n for f, n in zip(described.receptive_field, described.input_shape[1:], strict=True)), 0
+    )
     return {
         "parameters": f"{described.parameters:,}",
-        "  in dense layers": f"{described.dense_parameters:,} ({percent(described.dense_share, 1)})",
+        "  in dense layers": f"{described.dense_parameters:,} ({format_percent(described.dense_share, 1)})",
         "weights": _megabytes(described.weight_bytes),
         "MACs, one image": f"{described.macs:,}",
         "FLOPs, one image": f"{described.flops:,}",

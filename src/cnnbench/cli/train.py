@@ -15,7 +15,7 @@ from cnnbench.config.key_types import text_of
 from cnnbench.config.schema import Config, to_dict
 from cnnbench.runs.folder import FINISHED, RunFolder
 from cnnbench.storage.atomic import InUse, NoneReadable
-from cnnbench.storage.text import for_output, printable
+from cnnbench.storage.text import format_output_path, make_printable
 from cnnbench.sweep.jobs import is_sweep
 
 log = logging.getLogger("cnnbench")
@@ -80,7 +80,7 @@ def _run(config: Config, folder: Path, overrides: Sequence[str], *, resume: bool
 
 def _resume(overrides: Sequence[str]) -> None:
     from cnnbench.experiment.resume import resumed
-    from cnnbench.runs.reopening import config_of
+    from cnnbench.runs.reopening import load_config
 
     given = [text.lstrip("+").partition("=")[2] for text in overrides if text.lstrip("+").startswith("resume=")]
     named = [text_of(text) for text in given]
@@ -91,22 +91,22 @@ def _resume(overrides: Sequence[str]) -> None:
         raise ValueError("resume=: accepted is the folder of a run")
     place = to_go_on_with(folder_named(named[0]))
     if place is None:
-        print(f"all runs in {printable(named[0])} are finished: nothing to resume", file=sys.stderr)
-        print(for_output(named[0]))
+        print(f"all runs in {make_printable(named[0])} are finished: nothing to resume", file=sys.stderr)
+        print(format_output_path(named[0]))
         return
     if is_sweep(place):
         _go_on_with_sweep(place, others)
         return
     run = RunFolder.existing(place)
-    config = resumed(to_dict(config_of(run)), others)
-    finished = run.known_status().get("state") == FINISHED
-    if finished and config.trainer.epochs == run.config()["trainer"]["epochs"]:
-        print(f"{printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)
-        tables.show_run(run.summary())
+    config = resumed(to_dict(load_config(run)), others)
+    finished = run.find_status().get("state") == FINISHED
+    if finished and config.trainer.epochs == run.read_config()["trainer"]["epochs"]:
+        print(f"{make_printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)
+        tables.show_run(run.read_summary())
     else:
         before = [text for text in _typed_before(run) if text not in others]
         tables.show_run(_run(config, run.path, [*before, *others], resume=True))
-    print(for_output(run.path))
+    print(format_output_path(run.path))
 
 
 def _go_on_with_sweep(place: Path, others: Sequence[str]) -> None:
@@ -119,7 +119,7 @@ def _go_on_with_sweep(place: Path, others: Sequence[str]) -> None:
 def _typed_before(run: RunFolder) -> list[str]:
     """What the user typed when the run began, if that can still be read: it is only a record."""
     try:
-        return run.overrides()
+        return run.read_overrides()
     except (ValueError, OSError):
-        log.warning("%s is missing or damaged: going on without it", printable(str(run.path / "overrides.yaml")))
+        log.warning("%s is missing or damaged: going on without it", make_printable(str(run.path / "overrides.yaml")))
         return []

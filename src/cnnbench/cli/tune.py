@@ -23,10 +23,9 @@ from cnnbench.experiment.build import build_parts, load_dataset
 from cnnbench.metrics import text_of
 from cnnbench.registry import unknown
 from cnnbench.runs.folder import FINISHED, create_folder
-from cnnbench.storage.atomic import locked
-from cnnbench.storage.reading import read_yaml
-from cnnbench.storage.text import for_output, printable
-from cnnbench.storage.writing import write_yaml
+from cnnbench.storage.atomic import lock_folder
+from cnnbench.storage.plain_data import read_yaml, write_yaml
+from cnnbench.storage.text import format_output_path, make_printable
 from cnnbench.training.tasks import task_of
 from cnnbench.tuning.figures import draw_search
 from cnnbench.tuning.search import Search
@@ -81,7 +80,7 @@ def tune(overrides: Sequence[str]) -> None:
         create_folder(asked.folder)
         asked.folder = asked.folder.resolve()
         write_yaml(asked.folder / "study.yaml", _record(asked))
-    with locked(asked.folder):
+    with lock_folder(asked.folder):
         _search(asked)
 
 
@@ -243,7 +242,7 @@ def _command(asked: _Asked, params: dict[str, Value]) -> str:
 def _show(asked: _Asked, study: Study) -> None:
     rows, best = study.rows(), study.best()
     if best is None:
-        print(for_output(shown(asked.folder)))
+        print(format_output_path(shown(asked.folder)))
         raise RunFailed(f"none of {len(rows)} trials finished: {shown(asked.folder) / 'trials.csv'} says why")
     tables.show_trials(rows, list(asked.space), asked.monitor, study.maximize, study.importances())
     params = {key: best[key] for key in asked.space}
@@ -251,6 +250,6 @@ def _show(asked: _Asked, study: Study) -> None:
     print(
         f"Trial {best['trial']} has the best {asked.monitor} of {states.count(FINISHED)} finished trials, "
         f"{text_of(asked.monitor, best[asked.monitor])}: chosen as the best of many, it looks better here than it is.\n"
-        f"Train it anew with {FRESH_SEEDS} other seeds and test each once:\n  {printable(_command(asked, params))}"
+        f"Train it anew with {FRESH_SEEDS} other seeds and test each once:\n  {make_printable(_command(asked, params))}"
     )
-    print(for_output(shown(asked.folder)))
+    print(format_output_path(shown(asked.folder)))

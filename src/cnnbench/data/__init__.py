@@ -7,7 +7,6 @@ from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, data_shap
 from cnnbench.data.loader import Batches, normalize
 from cnnbench.data.preparation import prepare
 from cnnbench.data.sampling import balanced_weights
-from cnnbench.storage.text import shown_name
 
 registry.discover(_sets)
 
@@ -24,5 +23,4 @@ __all__ = [
     "load_source",
     "normalize",
     "prepare",
-    "shown_name",
 ]

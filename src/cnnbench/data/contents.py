@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from cnnbench.data.dataset import FILE, PLACE, VALUES, DatasetInfo, Names, Split
-from cnnbench.storage.text import shown_name
+from cnnbench.storage.text import format_path
 
 NAMED = 3  # images or classes that a note names
 
@@ -43,7 +43,7 @@ def doubled(info: DatasetInfo, splits: Mapping[str, Split], paths: Names | None)
 
     def named(row: int) -> str:
         if paths is not None:
-            return repr(shown_name(paths[marks[row, PLACE]]))
+            return repr(format_path(paths[marks[row, PLACE]]))
         return f"number {marks[row, PLACE] + 1} of {found[where[row]]}"
 
     notes = []
@@ -73,7 +73,7 @@ def _two_labels(
     if not len(several):
         return []
     shown = [
-        " and ".join(f"{named(row)} is {shown_name(info.class_names[labels[row]])!r}" for row in firsts[at : at + 2])
+        " and ".join(f"{named(row)} is {format_path(info.class_names[labels[row]])!r}" for row in firsts[at : at + 2])
         for at in start[:NAMED]
     ]
     return [f"{len(several)} {what} have more than one label each: {listed(shown, len(several))}"]

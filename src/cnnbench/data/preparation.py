@@ -13,7 +13,7 @@ from cnnbench.data.contents import digest, doubled
 from cnnbench.data.dataset import FILE, Dataset, DatasetInfo, Source, Split, image_size_of
 from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.reproducibility import generator
-from cnnbench.storage.text import shown_name
+from cnnbench.storage.text import format_path
 
 SHOWN = 5  # classes that a note names
 
@@ -120,7 +120,7 @@ def _unvalidated(names: tuple[str, ...], train: Tensor, val: Tensor) -> list[str
 
 
 def _classes(names: Sequence[str]) -> str:
-    few = ", ".join(repr(shown_name(name)) for name in names[:SHOWN])
+    few = ", ".join(repr(format_path(name)) for name in names[:SHOWN])
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"class{'es' if len(names) > 1 else ''} {few}{more} {'have' if len(names) > 1 else 'has'}"
 

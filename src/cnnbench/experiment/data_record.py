@@ -20,8 +20,8 @@ from cnnbench.data.contents import digest
 from cnnbench.data.dataset import VALUES
 from cnnbench.data.files.hashing import as_numbers
 from cnnbench.runs.folder import RunFolder
-from cnnbench.storage.reading import check_kinds, damaged, read_json
-from cnnbench.storage.writing import write_json
+from cnnbench.storage.plain_data import check_kinds, read_json, write_json
+from cnnbench.storage.regular import refuse_damaged
 
 NAME = "data.json"
 SPLITS = ("train", "val", "test")
@@ -111,9 +111,9 @@ def _known(path: Path, values: Any) -> Known:
         hashes = as_numbers(bytes.fromhex(values["hashes"])) if "hashes" in values else None
         known = Known(values["images"], values["files_sha256"], values["values_sha256"], hashes)
     except (KeyError, ValueError) as error:
-        damaged(path, f"it does not say what a split holds: {error}")
+        refuse_damaged(path, f"it does not say what a split holds: {error}")
     if hashes is not None and len(hashes) != known.images:
-        damaged(path, "it does not have a hash for each image")
+        refuse_damaged(path, "it does not have a hash for each image")
     return known
 
 

@@ -22,10 +22,9 @@ from cnnbench.experiment.build import batches_of, data_settings, load_dataset
 from cnnbench.experiment.data_record import NOT_ITS_DATA, Known, difference, read_data, seen, still_there
 from cnnbench.experiment.record import draw_in_turn, record_evaluation
 from cnnbench.experiment.trained import load_trained
-from cnnbench.storage.atomic import opened_folder
-from cnnbench.storage.reading import read_json
-from cnnbench.storage.text import printable, shown_name
-from cnnbench.storage.writing import write_json
+from cnnbench.storage.atomic import open_folder
+from cnnbench.storage.plain_data import read_json, write_json
+from cnnbench.storage.text import format_path, make_printable
 from cnnbench.training.device import resolve_device
 from cnnbench.training.loop import evaluate
 from cnnbench.training.tasks import task_of
@@ -95,7 +94,7 @@ def evaluate_run(
         autocast=trained.autocast_on(target),
         keep_predictions=True,
     )
-    where = {} if folder is None else {"path": shown_name(folder)}
+    where = {} if folder is None else {"path": format_path(folder)}
     metrics = {"data": name, **where, "split": split, "images": len(chosen), **measured.scores()}
     if "f1_macro" in metrics and measured.confusion is not None:
         metrics["f1_macro"] = _f1_of_those_present(measured.confusion)
@@ -112,7 +111,7 @@ def evaluate_run(
     try:
         if out is None:
             evaluations.mkdir(exist_ok=True)
-            with opened_folder(evaluations) as inside:
+            with open_folder(evaluations) as inside:
                 write(made := _new_folder(inside, f"{name}_{place}{split}", metrics))
             written = evaluations / made.name
         else:
@@ -120,7 +119,7 @@ def evaluate_run(
     except OSError as error:
         place = str(evaluations if out is None else out)
         raise ValueError(
-            f"{shown_name(place)} cannot be written ({error.strerror}): --out DIR names another folder for the result"
+            f"{format_path(place)} cannot be written ({error.strerror}): --out DIR names another folder for the result"
         ) from None
     return written, metrics
 
@@ -202,7 +201,7 @@ def _absent(info: DatasetInfo, chosen: Split) -> list[str]:
     absent = [name for name, support in zip(info.class_names, supports, strict=True) if not support]
     if not absent:
         return []
-    shown = ", ".join(repr(shown_name(one)) for one in absent[:SHOWN])
+    shown = ", ".join(repr(format_path(one)) for one in absent[:SHOWN])
     more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
     return [f"no images of {shown}{more}: the figures are over the classes that have some"]
 
@@ -238,7 +237,7 @@ def _new_folder(folder: Path, name: str, metrics: Mapping[str, Any]) -> Path:
 
 def _checked(out: Path, metrics: Mapping[str, Any]) -> Path:
     if out.is_dir() and any(out.iterdir()) and not _holds(out, metrics):
-        raise ValueError(f"--out {shown_name(str(out))} holds something else: accepted is a new or an empty folder")
+        raise ValueError(f"--out {format_path(str(out))} holds something else: accepted is a new or an empty folder")
     return out
 
 
@@ -259,7 +258,7 @@ def _point_at(
     where = None if name or folder else data.options.get("path")
     if where is not None and not os.path.exists(os.path.expanduser(where)):
         raise ValueError(
-            f"data.path={shown_name(where)!r}, the run's own, is not there: --path names where it lies now"
+            f"data.path={format_path(where)!r}, the run's own, is not there: --path names where it lies now"
         )
     if not own:
         data.name, data.options = str(name), dict(options or {})
@@ -303,7 +302,7 @@ def _check_classes(name: str, found: Sequence[str], trained: Sequence[str]) -> N
 
 def _few(names: Sequence[str]) -> str:
     """Names in a sentence, the first ten of them."""
-    return ", ".join(map(printable, names[:10])) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
+    return ", ".join(map(make_printable, names[:10])) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
 
 
 def _kind(shape: tuple[int, ...]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from cnnbench.config.schema import Config
-from cnnbench.runs.folder import go_on
+from cnnbench.runs.folder import format_resume_command
 
 NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
@@ -28,7 +28,8 @@ def explained(error: Exception, folder: Path, config: Config) -> Exception:
         )
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         where = f"{error.filename}: " if error.filename else ""
-        help_ = f"What was saved before is intact: free some space, then go on with: {go_on('train', folder)}"
+        command = format_resume_command("train", folder)
+        help_ = f"What was saved before is intact: free some space, then resume with: {command}"
         return OSError(error.errno, f"{where}{error.strerror}. {help_}")
     return error
 

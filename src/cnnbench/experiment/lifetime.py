@@ -9,11 +9,10 @@ from typing import Any
 from cnnbench.config.schema import Config
 from cnnbench.experiment.exhaustion import explained
 from cnnbench.processes import signals
-from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, RunFolder, go_on
-from cnnbench.storage.atomic import NoneReadable
+from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, RunFolder, format_resume_command
+from cnnbench.storage.atomic import NoneReadable, write_bytes
 from cnnbench.storage.regular import open_to_append
-from cnnbench.storage.text import printable_lines
-from cnnbench.storage.writing import write_bytes
+from cnnbench.storage.text import make_lines_printable
 from cnnbench.training.trainer import Pruned
 
 log = logging.getLogger("cnnbench")
@@ -55,18 +54,18 @@ class Lifetime:
         self._waiting.setTarget(self._file)
         self._waiting.flush()
 
-    def go_on(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    def resume(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
         """Write down that the run goes on.
 
         Where it then ends before it has saved anything, config and overrides are put back as they were, and the status
         of a run that was finished too.
         """
         names = ["config.yaml", "overrides.yaml"]
-        if self.run.known_status().get("state") == FINISHED:
+        if self.run.find_status().get("state") == FINISHED:
             names.append("status.json")
         self._kept = {name: path.read_bytes() for name in names if (path := self.run.path / name).is_file()}
         self._checkpoint = self._last_checkpoint()
-        self.run.go_on(config, overrides)
+        self.run.resume(config, overrides)
 
     def say(self, state: str, message: str) -> None:
         """Set the status, if that can be done: what stopped the run may stop this too, and is the error to tell."""
@@ -74,7 +73,7 @@ class Lifetime:
             if self._last_checkpoint() == self._checkpoint:
                 for name, content in self._kept.items():
                     write_bytes(self.run.path / name, content)
-            if self.run.known_status().get("state") != FINISHED:
+            if self.run.find_status().get("state") != FINISHED:
                 self.run.set_status(state, message)
         except OSError as error:
             log.error("status.json could not say so: %s", error)
@@ -123,9 +122,11 @@ def lifetime(run: RunFolder, config: Config) -> Iterator[Lifetime]:
         raise told from error
     except BaseException as error:
         begun = (run.path / "config.yaml").exists()
-        error.args = (f"go on with: {go_on('train', run.path)}" if begun else "the same command begins it again",)
+        error.args = (
+            f"go on with: {format_resume_command('train', run.path)}" if begun else "the same command begins it again",
+        )
         log.info("interrupted by %s", type(error).__name__)
-        if life.begun or run.known_status().get("state") == RUNNING:  # which a killed process left
+        if life.begun or run.find_status().get("state") == RUNNING:  # which a killed process left
             life.say(INTERRUPTED, f"{type(error).__name__}: {error}")
         raise
     else:
@@ -153,4 +154,4 @@ class _Printable(logging.Formatter):
     """Names of classes and files may hold what a terminal would obey, and logs are looked at there."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable_lines(super().format(record))
+        return make_lines_printable(super().format(record))

@@ -18,8 +18,9 @@ from cnnbench.metrics import per_class
 from cnnbench.reproducibility import generator
 from cnnbench.runs.contents import write_evaluation
 from cnnbench.runs.folder import RunFolder
-from cnnbench.storage.text import percent
-from cnnbench.storage.writing import write_csv, write_npz
+from cnnbench.storage.arrays import write_npz
+from cnnbench.storage.csv_tables import write_csv
+from cnnbench.storage.text import format_percent
 from cnnbench.training.loop import Evaluation
 
 if TYPE_CHECKING:  # it brings matplotlib, which only drawing needs
@@ -178,7 +179,7 @@ def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | No
 def _shares(label: Tensor, names: Sequence[str]) -> str:
     """Which classes an image has been mixed of, a line each, most first, such as `7 80%`."""
     shares = [(share, names[k]) for k, share in enumerate(label.tolist()) if share >= 0.005]
-    return "\n".join(f"{name} {percent(share, 0)}" for share, name in sorted(shares, reverse=True))
+    return "\n".join(f"{name} {format_percent(share, 0)}" for share, name in sorted(shares, reverse=True))
 
 
 def _names(class_names: Sequence[str], longest: int = 16) -> "Names":

@@ -33,7 +33,7 @@ from cnnbench.reproducibility import environment, set_deterministic
 from cnnbench.runs.contents import read_threads
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.atomic import InUse
-from cnnbench.storage.writing import write_json
+from cnnbench.storage.plain_data import write_json
 from cnnbench.trackers import Trackers, trackers
 from cnnbench.training.loop import Evaluation
 from cnnbench.training.tasks import task_of
@@ -74,7 +74,7 @@ def run_job(
     set_deterministic(config.trainer.deterministic)
     with ExitStack() as entered:
         with signals.deferred():  # a signal between the lock and the status would leave that of an earlier process
-            entered.enter_context(run.locked())
+            entered.enter_context(run.lock())
             if not resume and (path / "config.yaml").exists():
                 raise InUse(f"{path} holds a run already")
             life = entered.enter_context(lifetime(run, config))
@@ -96,7 +96,7 @@ def run_job(
             if resume:
                 with signals.deferred():
                     life.begin()
-                life.go_on(to_dict(config), overrides)
+                life.resume(to_dict(config), overrides)
             record_skipped(run, parts.dataset)
             for note in parts.dataset.notes:
                 log.warning("%s", note)

@@ -17,7 +17,7 @@ from cnnbench.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK
 from cnnbench.experiment.build import bytes_an_image, model_for, placed
 from cnnbench.runs.contents import read_threads
 from cnnbench.runs.folder import RunFolder
-from cnnbench.runs.reopening import config_of
+from cnnbench.runs.reopening import load_config
 from cnnbench.training import checkpoint
 from cnnbench.training.device import autocast
 
@@ -109,7 +109,7 @@ def load_trained(path: Path) -> Trained:
         ValueError: not a run folder, no weights yet, or a damaged file.
     """
     run = RunFolder.existing(path)
-    config = config_of(run)
+    config = load_config(run)
     tensors, record = checkpoint.load(run.checkpoints, "best")
     info, mean, std, polarity = _data_of(record.get("data"))
     return Trained(run, config, tensors, info, mean, std, polarity)

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnbench import registry
 from cnnbench.registry import register
-from cnnbench.storage.text import percent
+from cnnbench.storage.text import format_percent
 
 FIRST = ("accuracy", "f1_macro")
 
@@ -42,7 +42,7 @@ class Shown:
 
     def text(self, value: float) -> str:
         """A value as it is shown, such as `98.79%`."""
-        return percent(value, self.digits) if self.percent else f"{value:.{self.digits}f}"
+        return format_percent(value, self.digits) if self.percent else f"{value:.{self.digits}f}"
 
     @property
     def heading(self) -> str:

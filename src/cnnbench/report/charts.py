@@ -31,7 +31,7 @@ from cnnbench.report.svg import (  # fmt: skip
     legible,
 )
 from cnnbench.runs.class_names import apart
-from cnnbench.storage.text import percent
+from cnnbench.storage.text import format_percent
 
 MARKS = 40  # epochs of a curve that have a hover value
 LINE = 1.4  # points, the width of a curve
@@ -201,7 +201,7 @@ def _add_legend(figure: Figure, axes: Axes, groups: Mapping[int, str], splits: S
 
 
 def _written(value: float, unit: str) -> str:
-    return percent(value / 100, sign="") if unit == "%" else f"{value:.4g}"
+    return format_percent(value / 100, sign="") if unit == "%" else f"{value:.4g}"
 
 
 def _draw_curve(axes: Axes, curve: Curve, unit: str, factor: float, alpha: float | None) -> list[str]:

@@ -18,7 +18,9 @@ import numpy as np
 from cnnbench.metrics import confusion_of, per_class, scores
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import RunFolder
-from cnnbench.storage.reading import check_kinds, read_csv, read_json, read_npz
+from cnnbench.storage.arrays import read_npz
+from cnnbench.storage.csv_tables import read_csv
+from cnnbench.storage.plain_data import check_kinds, read_json
 
 COUNTS = (
     *("parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"),
@@ -216,7 +218,7 @@ def _check_epochs(folder: RunFolder, config: Mapping[str, Any], summary: Mapping
     file = folder.path / "metrics.csv"
     if not file.is_file():
         return ["the epochs and times are not checked (metrics.csv is missing)"]
-    rows = folder.metrics()
+    rows = folder.read_metrics()
     for row in rows:
         for key, value in row.items():
             share = key.partition("/")[2] in ("accuracy", "f1_macro")

@@ -22,7 +22,7 @@ from cnnbench.report.svg import (
     legible,
 )
 from cnnbench.runs.class_names import apart, cells
-from cnnbench.storage.text import percent
+from cnnbench.storage.text import format_percent
 
 SHOWN_CLASSES = 20  # of a matrix: its cells are counted in squares
 SCORED_CLASSES = 30  # of the F1 chart
@@ -67,7 +67,7 @@ def confusion_chart(name: str, title: str, confusion: np.ndarray, classes: Seque
     summary = f"{right:,} of {total:,} predictions are correct" + (
         f"; most often, {rows[0][0]} is taken for {rows[0][1]}, {rows[0][2]} times" if rows else ""
     )
-    figure = _matrix(shares, names, (0,), 1.0, 0.005, lambda share: percent(share, 0, sign=""))
+    figure = _matrix(shares, names, (0,), 1.0, 0.005, lambda share: format_percent(share, 0, sign=""))
     note = f"In % of the true class; {right:,} of {total:,} correct. The table lists the most frequent mistakes."
     if len(chosen) < len(classes):
         note += f" Shown are the {len(chosen)} of {len(classes)} classes with the most mistakes."

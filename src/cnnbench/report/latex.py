@@ -4,7 +4,7 @@ import re
 
 from cnnbench.report.study import Study
 from cnnbench.report.tables import Table, comparisons, headline
-from cnnbench.storage.text import printable
+from cnnbench.storage.text import make_printable
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -37,7 +37,7 @@ def latex(study: Study) -> str:
 
 def escaped(text: str) -> str:
     """Text that LaTeX sets as it is, negative numbers with a minus."""
-    minus = re.sub(r"(?<!\w)-(?=\d)", "−", printable(text))
+    minus = re.sub(r"(?<!\w)-(?=\d)", "−", make_printable(text))
     text = "".join(SPECIAL.get(character, character) for character in minus)
     return re.sub("-(?=-)", "-{}", text)  # two would be set as a dash
 

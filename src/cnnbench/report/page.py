@@ -19,7 +19,7 @@ from cnnbench.report.pairs import pairs
 from cnnbench.report.study import Study
 from cnnbench.report.svg import legible
 from cnnbench.runs.folder import FINISHED
-from cnnbench.storage.writing import write_text
+from cnnbench.storage.atomic import write_text
 
 NAME = "report.html"
 TESTED = (BETTER, WORSE)  # verdicts that a test gave

@@ -12,7 +12,8 @@ import numpy as np
 from cnnbench.report.checking import OF_CLASSES, check_figures, checked
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import FINISHED, RunFolder
-from cnnbench.storage.reading import check_kinds, read_csv, read_json, read_yaml
+from cnnbench.storage.csv_tables import read_csv
+from cnnbench.storage.plain_data import check_kinds, read_json, read_yaml
 
 DEEPEST = 4  # levels below a named folder where runs are looked for: outputs/<name>/<date>/<job>
 SWEEP = "sweep.yaml"
@@ -79,7 +80,7 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of `metrics.csv`, one an epoch; none before the first epoch has ended."""
-        return self.folder.metrics() if (self.path / "metrics.csv").is_file() else []
+        return self.folder.read_metrics() if (self.path / "metrics.csv").is_file() else []
 
     def confusion(self) -> tuple[list[str], np.ndarray]:
         """Class names and counts, (K, K), rows true, columns predicted."""
@@ -176,15 +177,15 @@ def _read(path: Path, name: str) -> Run:
     run = Run(path, name)
     try:
         folder = RunFolder.existing(path)
-        run.config = folder.config()
-        status = folder.status()
+        run.config = folder.read_config()
+        status = folder.read_status()
         run.state, run.message = str(status.get("state", UNKNOWN)), str(status.get("message") or "")
         run.updated = str(status.get("updated", ""))
         run.seed = _seed(run.config, path)
-        run.overrides = folder.overrides() if (path / "overrides.yaml").is_file() else []
+        run.overrides = folder.read_overrides() if (path / "overrides.yaml").is_file() else []
         run.environment = _environment(path / "env.json")
         if run.state == FINISHED:
-            summary = folder.summary()
+            summary = folder.read_summary()
             tested = any((path / name).is_file() for name in OF_CLASSES) or any(
                 key.startswith("test") for key in summary
             )

@@ -20,7 +20,7 @@ from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 
 from cnnbench.runs.class_names import shorten
-from cnnbench.storage.text import percent, printable, printable_lines
+from cnnbench.storage.text import format_percent, make_lines_printable, make_printable
 
 INK, MUTED, GRID, PAPER = "#010203", "#616263", "#e1e2e3", "#f1f2f3"
 # Okabe and Ito's colours, as the stylesheet has them; markers differ as well, for those who see none.
@@ -75,17 +75,17 @@ ATTRIBUTES_WITH_NUMBERS = ("d", "x", "y", "width", "height", "transform", "point
 
 def legible(text: object, longest: int = 200) -> str:
     """A name on one line, with nothing in it that hides or reorders what stands around it; shortened, if too long."""
-    return shorten(printable(" ".join(str(text).split())), longest)
+    return shorten(make_printable(" ".join(str(text).split())), longest)
 
 
 def legible_lines(text: object, longest: int = 2000) -> str:
     """A message or command likewise, its lines and spaces as they are."""
-    return shorten(printable_lines(str(text)), longest)
+    return shorten(make_lines_printable(str(text)), longest)
 
 
 def as_percent(share: float, digits: int = 2) -> str:
     """A share as text: `98.71 %`."""
-    return percent(share, digits, sign=" %")
+    return format_percent(share, digits, sign=" %")
 
 
 def cell_colours(kinds: Sequence[int]) -> ListedColormap:

@@ -11,7 +11,7 @@ from cnnbench.report.glossary import explained
 from cnnbench.report.groups import Group, shown, shown_key
 from cnnbench.report.statistics import Estimate
 from cnnbench.report.study import Study
-from cnnbench.storage.text import for_markdown, percent
+from cnnbench.storage.text import escape_for_markdown, format_percent
 
 INTERVAL = "[95 %]"
 RUN_COLUMNS = ("run", "group", "state", "counted", "seed", "name", "tags")  # the first ones of results.csv
@@ -155,17 +155,17 @@ def markdown(study: Study, command: str, made: str) -> str:
     counted = sum(group.n for group in study.groups)
     runs, groups = _several(len(study.runs), "run"), _several(len(study.groups), "group")
     said = f"{runs}, of which {counted} count, in {groups}."
-    baseline = f" Compared with {for_markdown(study.baseline)}." if study.comparisons and study.baseline else ""
+    baseline = f" Compared with {escape_for_markdown(study.baseline)}." if study.comparisons and study.baseline else ""
     parts = ["# Comparison", said + _tested(study) + baseline, _set(headline(study))]
     if study.comparisons:
         parts += ["## Which is better", _set(comparisons(study)), *RULES]
     if study.mcnemar:
         parts += ["## Two networks on the same images", ABOUT_MCNEMAR, _set(networks(study))]
     if study.notes:
-        parts += ["## Notes", "\n".join(f"- {for_markdown(note)}" for note in study.notes)]
+        parts += ["## Notes", "\n".join(f"- {escape_for_markdown(note)}" for note in study.notes)]
     words = explained("\n".join(parts))
     if words:
-        parts += ["## Words", "\n".join(f"- **{for_markdown(word)}**: {sentence}" for word, sentence in words)]
+        parts += ["## Words", "\n".join(f"- **{escape_for_markdown(word)}**: {sentence}" for word, sentence in words)]
     parts += ["## How this was made", f"    {command}", made]
     return "\n\n".join(parts) + "\n"
 
@@ -175,7 +175,7 @@ def _tested(study: Study) -> str:
     if len(study.test_sets) != 1:
         return ""
     summary = study.groups[0].runs[0].summary
-    return f" Tested on {summary.get('test_images')} images of {for_markdown(summary.get('data'))}."
+    return f" Tested on {summary.get('test_images')} images of {escape_for_markdown(summary.get('data'))}."
 
 
 def run_rows(study: Study) -> list[dict[str, Any]]:
@@ -249,7 +249,7 @@ def spread(values: Estimate | None, factor: float, digits: int) -> str:
 
 def figure(value: float, factor: float, digits: int) -> str:
     """A value as tables show it; 100 is a percentage, of which 100.00 means all."""
-    return percent(value, digits, sign="") if factor == 100 else f"{value * factor:.{digits}f}"
+    return format_percent(value, digits, sign="") if factor == 100 else f"{value * factor:.{digits}f}"
 
 
 def bounds(values: Estimate | None, *, share: bool) -> tuple[float, float] | tuple[None, None]:
@@ -312,4 +312,4 @@ def _set(table: Table) -> str:
 
 
 def _cell(table: Table, column: int, text: str) -> str:
-    return for_markdown(text) if table.is_name(column) else text.replace("<", "&lt;")
+    return escape_for_markdown(text) if table.is_name(column) else text.replace("<", "&lt;")

@@ -13,10 +13,10 @@ from cnnbench.report.latex import latex as as_latex
 from cnnbench.report.runs import Run
 from cnnbench.report.study import Study, read_study
 from cnnbench.report.tables import group_rows, markdown, run_rows
-from cnnbench.storage.atomic import replacing
-from cnnbench.storage.reading import read_bytes, read_csv
-from cnnbench.storage.text import printable, shown_name
-from cnnbench.storage.writing import csv_text
+from cnnbench.storage.atomic import write_atomically
+from cnnbench.storage.csv_tables import format_csv, read_csv
+from cnnbench.storage.regular import read_bytes
+from cnnbench.storage.text import format_path, make_printable
 
 # Each file of a report by its beginning, and by what is in it too, which tell it from a file of somebody else's.
 MARKS = {
@@ -65,8 +65,8 @@ def write_report(
     command = _command(folders, options, latex)
     made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, cnnbench {cnnbench.__version__}."
     texts = {
-        "results.csv": csv_text(run_rows(study)),
-        "groups.csv": csv_text(group_rows(study)),
+        "results.csv": format_csv(run_rows(study)),
+        "groups.csv": format_csv(group_rows(study)),
         "report.md": markdown(study, command, made),
         **({"report.tex": as_latex(study)} if latex else {}),
         "report.html": page(study),
@@ -79,17 +79,17 @@ def write_report(
                 (out / name).unlink(missing_ok=True)  # a table of the report that is no more
     except OSError as error:
         raise OSError(
-            f"the report cannot be written into {shown_name(out)} ({error.strerror}): name another folder by --out DIR"
+            f"the report cannot be written into {format_path(out)} ({error.strerror}): name another folder by --out DIR"
         ) from error
     if earlier:
-        study.replaced = f"{shown_name(out)} held an earlier report of these runs, which this one replaces."
+        study.replaced = f"{format_path(out)} held an earlier report of these runs, which this one replaces."
     return study
 
 
 def _write_together(folder: Path, texts: Mapping[str, str]) -> None:
     """Replace files of a folder, none of them before all are on the disk."""
     with deferred(), ExitStack() as entered:
-        files = [entered.enter_context(replacing(folder / name)) for name in texts]
+        files = [entered.enter_context(write_atomically(folder / name)) for name in texts]
         for file, text in zip(files, texts.values(), strict=True):
             file.write(text.encode())
             file.flush()
@@ -110,7 +110,7 @@ def _earlier(out: Path, runs: Sequence[Run]) -> list[str]:
     except (ValueError, OSError) as error:
         raise InTheWay(f"{error}: it is not a file of a report, {way_out}") from None
     if strange:
-        raise InTheWay(f"{shown_name(out / strange[0])} is not a file of a report, {way_out}")
+        raise InTheWay(f"{format_path(out / strange[0])} is not a file of a report, {way_out}")
     now, names = {run.path for run in runs}, {run.path.name for run in runs}
     before = {Path(row["folder"]): row.get("train_seconds", "") for row in rows if row.get("folder")}
     # A run that is no more where it was may have been moved together with its sweep, which its time tells; and one that
@@ -120,10 +120,10 @@ def _earlier(out: Path, runs: Sequence[Run]) -> list[str]:
     moved = {path for path, took in before.items() if not path.exists() and (path.name, took) in same}
     others = [path for path in before if path not in now | moved and not (own and path.name in names)]
     if others:
-        raise InTheWay(f"{shown_name(out)} holds a report of other runs, such as {shown_name(others[0])}, {way_out}")
+        raise InTheWay(f"{format_path(out)} holds a report of other runs, such as {format_path(others[0])}, {way_out}")
     inside = all(path.is_relative_to(out.resolve()) for path in now)
     if found and "results.csv" not in found and not inside:
-        raise InTheWay(f"{shown_name(out)} holds a report without its results.csv, {way_out}")
+        raise InTheWay(f"{format_path(out)} holds a report without its results.csv, {way_out}")
     return found
 
 
@@ -135,4 +135,6 @@ def _is_ours(path: Path) -> bool:
 def _command(folders: Sequence[Path], options: Mapping[str, object], latex: bool) -> str:
     """The command that makes the same report, on one line."""
     given = [str(word) for option in options.items() if option[1] is not None for word in option]
-    return printable(shlex.join(["cnnbench", "report", *map(str, folders), *given, *(["--latex"] if latex else [])]))
+    return make_printable(
+        shlex.join(["cnnbench", "report", *map(str, folders), *given, *(["--latex"] if latex else [])])
+    )

@@ -9,7 +9,7 @@ from functools import cache
 
 from matplotlib import font_manager, ft2font, rcParams
 
-from cnnbench.storage.text import printable
+from cnnbench.storage.text import make_printable
 
 LONGEST = 16  # characters of a name in a picture
 HEAD = 4  # characters that a name keeps in front of where it differs from others
@@ -84,7 +84,7 @@ def _isolated(name: str) -> str:
 
 def _line(name: str) -> str:
     """A name on one line; a letter and its accent are one, as fonts have them."""
-    return printable(" ".join(unicodedata.normalize("NFC", name).translate(_VARIATIONS).split()))
+    return make_printable(" ".join(unicodedata.normalize("NFC", name).translate(_VARIATIONS).split()))
 
 
 def shorten(name: str, longest: int) -> str:

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from cnnbench.metrics.confusion import DENSE
-from cnnbench.storage.reading import damaged, read_cells, read_csv, read_json, read_npz
-from cnnbench.storage.writing import csv_line, write_csv, write_npz, write_text
+from cnnbench.storage.arrays import read_npz, write_npz
+from cnnbench.storage.atomic import write_text
+from cnnbench.storage.csv_tables import format_csv_row, read_csv, read_csv_cells, write_csv
+from cnnbench.storage.plain_data import read_json
+from cnnbench.storage.regular import refuse_damaged
 
 CELLS = ["true class", "predicted class", "count"]  # of a confusion matrix that is stored by its cells above 0
 COUNT, NUMBER = (int, type(None)), (float, int, type(None))
@@ -29,30 +32,30 @@ def read_predictions(folder: Path) -> dict[str, np.ndarray]:
     """The arrays of `predictions.npz`.
 
     Raises:
-        ValueError: it is damaged, would need pickle, or its arrays do not belong together.
+        ValueError: it is refuse_damaged, would need pickle, or its arrays do not belong together.
     """
     path = folder / "predictions.npz"
     arrays = read_npz(path)
     labels, predictions, probabilities = (arrays.get(key) for key in ("labels", "predictions", "probabilities"))
     if labels is None or predictions is None or probabilities is None:
-        damaged(path, "it lacks labels, predictions or probabilities")
+        refuse_damaged(path, "it lacks labels, predictions or probabilities")
     count = labels.size
     if labels.shape != (count,) or predictions.shape != (count,) or probabilities.shape[:-1] != (count,):
-        damaged(path, "labels, predictions and probabilities do not have a row for each image")
+        refuse_damaged(path, "labels, predictions and probabilities do not have a row for each image")
     classes, top, number = probabilities.shape[-1], arrays.get("top_classes"), arrays.get("num_classes")
     if top is not None or number is not None:  # of many classes, the likeliest alone
         if top is None or top.shape != probabilities.shape or number is None or number.shape != ():
-            damaged(path, "it lacks the number of classes, or a class for each probability")
+            refuse_damaged(path, "it lacks the number of classes, or a class for each probability")
         if number.dtype.kind not in "iu" or number < classes:
-            damaged(path, f"num_classes={number} is not a whole number from {classes}")
+            refuse_damaged(path, f"num_classes={number} is not a whole number from {classes}")
         classes = int(number)
     if classes > MOST_CLASSES:
-        damaged(path, f"it has {classes:,} classes: accepted are up to {MOST_CLASSES:,}")
+        refuse_damaged(path, f"it has {classes:,} classes: accepted are up to {MOST_CLASSES:,}")
     for values in (labels, predictions, *([] if top is None else [top])):
         if values.dtype.kind not in "iu" or (values.size and not 0 <= values.min() <= values.max() < classes):
-            damaged(path, f"labels and predictions are not whole numbers below its {classes} classes")
+            refuse_damaged(path, f"labels and predictions are not whole numbers below its {classes} classes")
     if probabilities.dtype.kind != "f":
-        damaged(path, "probabilities are no numbers")
+        refuse_damaged(path, "probabilities are no numbers")
     return arrays
 
 
@@ -83,7 +86,7 @@ def write_evaluation(
     else:
         cells = confusion.tocoo()
         header, rows = CELLS, zip(*(part.tolist() for part in (cells.row, cells.col, cells.data)), strict=True)
-    write_text(folder / "confusion_matrix.csv", "".join(map(csv_line, [header, *rows])))
+    write_text(folder / "confusion_matrix.csv", "".join(map(format_csv_row, [header, *rows])))
     write_csv(folder / "per_class.csv", per_class)
     top = {} if top_classes is None else {"top_classes": top_classes, "num_classes": np.array(len(class_names))}
     arrays = {"labels": labels, "predictions": predictions, "probabilities": probabilities, **top}
@@ -97,30 +100,30 @@ def read_confusion(folder: Path) -> tuple[list[str], Any]:
         ValueError: it is no square table of counts, and no list of its cells.
     """
     path = folder / "confusion_matrix.csv"
-    header, *rows = read_cells(path) or [[]]
+    header, *rows = read_csv_cells(path) or [[]]
     if header == CELLS:
         names = [row.get("class", "") for row in read_csv(folder / "per_class.csv")]
         return names, _sparse(path, rows, len(names))
     if [row[:1] for row in rows] != [[name] for name in header[1:]] or {len(row) for row in rows} != {len(header)}:
-        damaged(path, "it does not have the same classes as rows and columns")
+        refuse_damaged(path, "it does not have the same classes as rows and columns")
     try:
         return header[1:], np.array([[_count(cell) for cell in row[1:]] for row in rows], dtype=np.int64)
     except ValueError as error:
-        damaged(path, error)
+        refuse_damaged(path, error)
 
 
 def _sparse(path: Path, rows: list[list[str]], classes: int) -> Any:
     from scipy.sparse import coo_array  # a fifth of a second, and few runs have so many classes
 
     if any(len(row) != len(CELLS) for row in rows):
-        damaged(path, f"a row does not have {', '.join(CELLS)}")
+        refuse_damaged(path, f"a row does not have {', '.join(CELLS)}")
     try:
         cells = np.array([[_count(cell) for cell in row] for row in rows], dtype=np.int64).reshape(-1, len(CELLS))
         true, predicted, counts = cells.T
         matrix = coo_array((counts, (true, predicted)), shape=(classes, classes)).tocsr()
         return matrix.toarray() if classes <= DENSE else matrix
     except ValueError as error:
-        damaged(path, error)
+        refuse_damaged(path, error)
 
 
 def read_mistakes(folder: Path) -> dict[int, np.ndarray]:
@@ -137,12 +140,12 @@ def read_mistakes(folder: Path) -> dict[int, np.ndarray]:
     arrays = read_npz(path)
     indices, images = arrays.get("indices"), arrays.get("images")
     if indices is None or images is None or indices.dtype.kind not in "iu" or indices.shape != images.shape[:1]:
-        damaged(path, "it lacks images, or an index for each")
+        refuse_damaged(path, "it lacks images, or an index for each")
     pictures = images.dtype == np.uint8 and images.ndim == 4 and max(images.shape[2:]) <= LARGEST_KEPT
     if not pictures and not (images.dtype == np.float32 and images.ndim == 3 and np.isfinite(images).all()):
-        damaged(path, f"{images.dtype} of shape {images.shape} are no images or signals that a run keeps")
+        refuse_damaged(path, f"{images.dtype} of shape {images.shape} are no images or signals that a run keeps")
     if min(images.shape[1:]) < 1 or (len(indices) and indices.min() < 0):
-        damaged(path, "an image is empty, or an index negative")
+        refuse_damaged(path, "an image is empty, or an index negative")
     return dict(zip(indices.tolist(), images, strict=True))
 
 

@@ -16,8 +16,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from cnnbench.runs.class_names import Names, cells, for_figure
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import RunFolder
-from cnnbench.storage.atomic import replacing
-from cnnbench.storage.text import percent
+from cnnbench.storage.atomic import write_atomically
+from cnnbench.storage.text import format_percent
 
 CELLS_WITH_NUMBERS = 20  # beyond this many classes a cell is too small for its count
 MATRIX_CLASSES = 100  # beyond this many neither its cells nor its names can be told apart
@@ -29,7 +29,7 @@ TRAIN_COLOUR, VAL_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito: told apart by 
 
 def draw_curves(run: RunFolder) -> None:
     """Draw the curves of a run's `metrics.csv`."""
-    _save(curves(run.metrics()), run.path / "curves.png")
+    _save(curves(run.read_metrics()), run.path / "curves.png")
 
 
 def worst_mistakes(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -115,7 +115,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     total = int(confusion.sum())
     axes.set(xlabel="\n".join(["predicted class", *names.key()]), ylabel="true class")
     # At a given height: to look for one takes as long as to draw the cells. The font fits the narrowest figure.
-    title = f"Confusion matrix, {total:,} images, {percent(np.trace(confusion) / max(total, 1))} correct"
+    title = f"Confusion matrix, {total:,} images, {format_percent(np.trace(confusion) / max(total, 1))} correct"
     axes.set_title(title, y=1.0, fontsize=11)
     return figure
 
@@ -140,8 +140,9 @@ def confusions(confusion: Any, class_names: Sequence[str]) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     total = int(confusion.sum())
     axes.set(xlabel="\n".join(["images", *names.key()]), ylabel="true class → predicted class")
+    correct = format_percent(confusion.trace() / max(total, 1))
     axes.set_title(
-        f"{total:,} images of {len(class_names):,} classes, {percent(confusion.trace() / max(total, 1))} correct\n"
+        f"{total:,} images of {len(class_names):,} classes, {correct} correct\n"
         f"The {len(first)} most frequent of {len(wrong):,} confusions",
         fontsize=11,
     )
@@ -201,7 +202,7 @@ def mistakes(images: np.ndarray, predicted: Mapping[str, np.ndarray], class_name
     for place, index in enumerate(worst):
         x, y = place % columns, place // columns * (1 + caption)
         draw(axes, images[place], (x + 0.08, x + 0.92, y + 0.92 + caption, y + 0.08 + caption))
-        said = f"{names.shown[predictions[index]]} ({percent(probabilities[index].max(), 0)})"
+        said = f"{names.shown[predictions[index]]} ({format_percent(probabilities[index].max(), 0)})"
         text = f"true {names.shown[labels[index]]}\nsaid {said}"
         size = min(9.0, 175 / max(map(cells, text.split("\n"))))  # a longer line would run into its neighbours
         axes.text(x + 0.5, y + caption + 0.04, text, ha="center", va="bottom", fontsize=size, fontfamily=names.fonts)
@@ -290,5 +291,5 @@ def _save(figure: Figure, path: Path) -> None:
     # In place of what is there, not through it: that may be a link to anywhere.
     # The least compression takes a third of the time, and a tenth more space; letters that are not fitted to the pixels
     # take an eighth off the whole.
-    with replacing(path) as file, rc_context({"text.hinting": "none"}):
+    with write_atomically(path) as file, rc_context({"text.hinting": "none"}):
         figure.savefig(file, dpi=100, format="png", pil_kwargs={"compress_level": 1})

@@ -16,21 +16,10 @@ from cnnbench.runs.contents import (
     STATUS,
     SUMMARY,
 )
-from cnnbench.storage.atomic import LOCK, TEMPORARY, locked, opened_folder, remove_temporary
-from cnnbench.storage.reading import (
-    LARGEST_CSV,
-    check_kinds,
-    csv_rows,
-    damaged,
-    read_bytes,
-    read_json,
-    read_sealed_yaml,
-)
-from cnnbench.storage.regular import refuse_irregular
-from cnnbench.storage.writing import (
-    write_json,
-    write_yaml,
-)
+from cnnbench.storage.atomic import LOCK, TEMPORARY, lock_folder, open_folder, remove_temporary
+from cnnbench.storage.csv_tables import LARGEST_CSV, parse_csv
+from cnnbench.storage.plain_data import check_kinds, read_json, read_sealed_yaml, write_json, write_yaml
+from cnnbench.storage.regular import read_bytes, refuse_damaged, refuse_irregular
 
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 # What a run's folder holds before its config, which makes it a run's.
@@ -39,7 +28,7 @@ WANDB = "wandb"  # W&B's own folder, which holds links to its logs, and in which
 PRUNED = "pruned"  # stopped by a search that saw better ones
 
 
-def go_on(command: str, folder: Path) -> str:
+def format_resume_command(command: str, folder: Path) -> str:
     """What a shell is to be given to go on with a run, or with a study."""
     return f"cnnbench {command} {shlex.quote(f'resume={folder}')}"
 
@@ -103,7 +92,8 @@ class RunFolder:
             return cls(path.resolve())
         if (path / "config.yaml").is_file():
             raise ValueError(
-                f"{path} holds a run already: name another folder, or go on with it by: {go_on('train', path)}"
+                f"{path} holds a run already: name another folder, "
+                f"or resume the run with: {format_resume_command('train', path)}"
             )
         return cls(create_folder(path))
 
@@ -124,13 +114,13 @@ class RunFolder:
         return self.path / "train.log"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Within it, no other process trains in this folder; what a killed one left half-written is removed.
 
         Raises:
             InUse: another process does.
         """
-        with locked(self.path):
+        with lock_folder(self.path):
             self._remove_temporary()
             try:
                 yield
@@ -141,7 +131,7 @@ class RunFolder:
     def _remove_temporary(self) -> None:
         remove_temporary(self.path)
         if self.checkpoints.is_dir():
-            with opened_folder(self.checkpoints) as inside:
+            with open_folder(self.checkpoints) as inside:
                 remove_temporary(inside)
 
     def start(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
@@ -151,15 +141,15 @@ class RunFolder:
         self.set_status(RUNNING)
         write_yaml(self.path / "config.yaml", dict(config))
 
-    def go_on(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    def resume(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
         """Write down that the run goes on, and what has changed since it began."""
         self.checkpoints.mkdir(exist_ok=True)
-        if self.config() != config:
+        if self.read_config() != config:
             write_yaml(self.path / "config.yaml", dict(config))
         write_yaml(self.path / "overrides.yaml", list(overrides))
         self.set_status(RUNNING)
 
-    def config(self) -> dict[str, Any]:
+    def read_config(self) -> dict[str, Any]:
         """The resolved config, as plain data.
 
         Raises:
@@ -168,7 +158,7 @@ class RunFolder:
         path = self.path / "config.yaml"
         return check_kinds(path, read_sealed_yaml(path), {})
 
-    def overrides(self) -> list[str]:
+    def read_overrides(self) -> list[str]:
         """What the user typed.
 
         Raises:
@@ -177,12 +167,12 @@ class RunFolder:
         path = self.path / "overrides.yaml"
         values = read_sealed_yaml(path)
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            damaged(path, "it is no list of text")
+            refuse_damaged(path, "it is no list of text")
         return values
 
     def set_status(self, state: str, message: str = "") -> None:
         """Say how the run stands: running, finished, failed, interrupted or pruned."""
-        known = self.known_status()
+        known = self.find_status()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         started = known.get("started", now)
         write_json(
@@ -190,15 +180,15 @@ class RunFolder:
             {"state": state, "message": message, "started": started, "updated": now, "pid": os.getpid()},
         )
 
-    def status(self) -> dict[str, Any]:
+    def read_status(self) -> dict[str, Any]:
         """The last status, or an empty dict before there is one."""
         path = self.path / "status.json"
         return check_kinds(path, read_json(path), STATUS) if path.is_file() else {}
 
-    def known_status(self) -> dict[str, Any]:
+    def find_status(self) -> dict[str, Any]:
         """The last status, or an empty dict where there is none that can be read."""
         try:
-            return self.status()
+            return self.read_status()
         except ValueError:
             return {}
 
@@ -216,7 +206,7 @@ class RunFolder:
         """
         return read_bytes(self.metrics_file, LARGEST_CSV)
 
-    def metrics(self) -> list[dict[str, Any]]:
+    def read_metrics(self) -> list[dict[str, Any]]:
         """The rows of `metrics.csv` as numbers; an empty cell is None, and a last row that is half-written left out."""
         return read_metrics(self.read_metrics_file(), self.metrics_file)
 
@@ -224,7 +214,7 @@ class RunFolder:
         """Write `summary.json`, the run's result."""
         write_json(self.path / "summary.json", summary)
 
-    def summary(self) -> dict[str, Any]:
+    def read_summary(self) -> dict[str, Any]:
         """The run's result.
 
         Raises:
@@ -232,7 +222,7 @@ class RunFolder:
         """
         path = self.path / "summary.json"
         if not path.is_file():
-            state = self.status().get("state", "unknown")
+            state = self.read_status().get("state", "unknown")
             raise ValueError(f"{str(self.path)!r} has no summary.json: the run is not finished (its state: {state})")
         return check_kinds(path, read_json(path), SUMMARY)
 
@@ -243,7 +233,7 @@ def read_metrics(content: bytes, path: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: it is no CSV file; the message names `path`.
     """
-    rows = csv_rows(content[: content.rfind(b"\n") + 1], path)
+    rows = parse_csv(content[: content.rfind(b"\n") + 1], path)
     return [{key: _number(value) for key, value in row.items()} for row in rows]
 
 

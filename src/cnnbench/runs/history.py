@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnbench.runs.folder import RunFolder, read_metrics
-from cnnbench.storage.atomic import append, replacing
-from cnnbench.storage.writing import csv_text
+from cnnbench.storage.atomic import append, write_atomically
+from cnnbench.storage.csv_tables import format_csv
 
 log = logging.getLogger("cnnbench")
 
@@ -47,9 +47,9 @@ class History:
             self.best, self.best_value = self.epochs, value
         self.rows.append(row)
         if len(self.rows) > 1 and self.rows[-2].keys() == row.keys():
-            text = csv_text([row], header=False)
+            text = format_csv([row], header=False)
         else:  # the first row, or one with other metrics than those before
-            text, self._size, self._digest = csv_text(self.rows), 0, hashlib.sha256()
+            text, self._size, self._digest = format_csv(self.rows), 0, hashlib.sha256()
         self._unwritten = text.encode()
         self._size += len(self._unwritten)
         self._digest.update(self._unwritten)
@@ -90,10 +90,10 @@ class History:
             found = self.run.read_metrics_file()
         except (OSError, ValueError):
             found = b""
-        last = csv_text([row], header=False).encode()
+        last = format_csv([row], header=False).encode()
         content = found[: size - len(last)] + last
         if hashlib.sha256(content).hexdigest() != digest:
-            content = csv_text([*self._readable(found), row]).encode()
+            content = format_csv([*self._readable(found), row]).encode()
             if hashlib.sha256(content).hexdigest() != digest:
                 log.error(
                     "%s is not as this run left it: the rows that can be read are kept, and may be wrong",
@@ -113,5 +113,5 @@ class History:
         return [row for row in rows if isinstance(row.get("epoch"), int) and row["epoch"] in before]
 
     def _replace(self, content: bytes) -> None:
-        with replacing(self.run.metrics_file) as file:
+        with write_atomically(self.run.metrics_file) as file:
             file.write(content)

@@ -5,16 +5,16 @@ from cnnbench.processes.cores import cores
 from cnnbench.runs.folder import RunFolder
 
 
-def config_of(run: RunFolder) -> Config:
-    """A run's config, as `restrained`.
+def load_config(run: RunFolder) -> Config:
+    """A run's config, as `restrict_config`.
 
     Raises:
         ValueError: `config.yaml` has changed since it was written, or is no config.
     """
-    return restrained(from_dict(run.config()))
+    return restrict_config(from_dict(run.read_config()))
 
 
-def restrained(config: Config) -> Config:
+def restrict_config(config: Config) -> Config:
     """A config, unable to write outside of the run's folder or to take all processes.
 
     Datasets are looked for where it says, and not fetched; decoded images are kept in the user's own cache folder, or

@@ -1,1 +1,1 @@
-"""Files that are written whole or not at all, and files of anybody, read within bounds."""
+"""Files: atomic writes and locks, readers that trust no file, and names that are safe to print."""

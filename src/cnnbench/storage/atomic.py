@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders that one process at a time writes into."""
+"""Files that are either complete or absent, and folders that one process at a time writes to."""
 
 import errno
 import os
@@ -11,12 +11,12 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-TEMPORARY = ".tmp"  # how the hidden names of files end that are not whole yet
-# What the systems without hard links answer: FAT, some network and container file systems.
+TEMPORARY = ".tmp"  # suffix of the hidden files that are not complete yet
+# Errors of file systems without hard links: FAT, some network and container file systems.
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
 OPEN_FILES = Path("/proc/self/fd")
 LOCK = ".lock"
-WAITS = 3.0  # seconds for a lock: processes that decode images outlive a killed run for a second
+LOCK_TIMEOUT = 3.0  # seconds; workers that decode images outlive a killed run by up to a second
 
 
 class InUse(ValueError):
@@ -24,17 +24,17 @@ class InUse(ValueError):
 
 
 class NoneReadable(ValueError):
-    """Of the files that should hold something, each is damaged."""
+    """Every file that could hold the wanted content is damaged."""
 
 
 @contextmanager
-def opened_folder(folder: Path) -> Iterator[Path]:
-    """A folder under a name that stays its own, whatever is put in its place meanwhile; never one that a link leads to.
+def open_folder(folder: Path) -> Iterator[Path]:
+    """A path that keeps leading to this folder, even if something else takes its place; links are not followed.
 
     Raises:
-        OSError: there is a symbolic link in its place, or no folder; also what is raised within, with its own name.
+        OSError: a symbolic link or no folder. Errors raised inside name the folder by its own path.
     """
-    if not (OPEN_FILES.is_dir() and hasattr(os, "O_DIRECTORY")):  # only Linux has such names
+    if not (OPEN_FILES.is_dir() and hasattr(os, "O_DIRECTORY")):  # only Linux names open files
         if folder.is_symlink():
             raise OSError(errno.ELOOP, f"{folder} is a symbolic link now")
         yield folder
@@ -47,22 +47,23 @@ def opened_folder(folder: Path) -> Iterator[Path]:
     inside = OPEN_FILES / str(descriptor)
     try:
         yield inside
-    except (OSError, ValueError) as error:  # its words name the folder, as users know it
+    except (OSError, ValueError) as error:
+        # Users know the folder by its own path, not by that of the open descriptor.
         error.args = tuple(one.replace(str(inside), str(folder)) if isinstance(one, str) else one for one in error.args)
         for name in ("strerror", "filename", "filename2"):
-            if isinstance(said := getattr(error, name, None), str):
-                setattr(error, name, said.replace(str(inside), str(folder)))
+            if isinstance(value := getattr(error, name, None), str):
+                setattr(error, name, value.replace(str(inside), str(folder)))
         raise
     finally:
-        with suppress(OSError):  # what was written is on the disk by now
+        with suppress(OSError):  # everything written is on the disk already
             os.close(descriptor)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` as one step, once all of it is on the disk.
+def write_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which replaces `path` in one step once all of it is on the disk.
 
-    It lies in the same folder under a hidden name; where writing fails, it is gone and `path` is as it was.
+    Until then it has a hidden name in the same folder. If writing fails, it is removed and `path` keeps its content.
 
     Raises:
         OSError: it cannot be written; the message names `path`.
@@ -70,7 +71,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(temporary, flags, 0o666)  # less what the umask takes away
+        descriptor = os.open(temporary, flags, 0o666)  # less the umask, as for any new file
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
@@ -85,13 +86,24 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise OSError(error.errno, f"{path} could not be written: {error.strerror}") from error
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file in one step."""
+    with write_atomically(path) as file:
+        file.write(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
 def append(path: Path, content: bytes) -> None:
-    """Add to the end of a file, and wait until it is on the disk; a process that is killed may have added a part of it.
+    """Add to the end of a file and wait until it is on the disk; if the process is killed, a part may be there.
 
     Raises:
-        OSError: it cannot be written, or is no file; the message names `path`.
+        OSError: it cannot be written or is not a regular file; the message names `path`.
     """
-    # Neither through a link nor into a FIFO that has taken the file's place.
+    # The file may have been replaced by a link or a FIFO: neither is written to.
     flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         with open(path, "ab", opener=lambda name, _: os.open(name, flags | getattr(os, "O_BINARY", 0))) as file:
@@ -103,8 +115,8 @@ def append(path: Path, content: bytes) -> None:
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Names of files are on the disk only once their folder is."""
-    if os.name == "nt":  # it has no such call
+    """Put a folder on the disk: only then are the names of its files there."""
+    if os.name == "nt":  # has no such call
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -114,10 +126,10 @@ def _fsync_folder(folder: Path) -> None:
 
 
 def link(path: Path, other: Path, *, move: bool = True) -> None:
-    """Let `other` be the same file as `path`, in one step.
+    """Make `other` the same file as `path`, in one step.
 
     Args:
-        move: where the file system has no hard links, rename instead; otherwise copy.
+        move: on a file system without hard links, rename `path`; otherwise copy it.
     """
     temporary = other.with_name(f".{other.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -138,24 +150,23 @@ def link(path: Path, other: Path, *, move: bool = True) -> None:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove what a process that was killed left half-written; only for who holds the folder's lock."""
+    """Remove what killed processes left incomplete; the caller must hold the folder's lock."""
     for path in folder.glob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
-def locked(folder: Path, *, name: str = LOCK, waits: float = WAITS) -> Iterator[None]:
-    """Within it, no other process has the folder locked.
-
-    The system lets go of the lock of a process that ends, however it ends: none is ever stale.
+def lock_folder(folder: Path, *, name: str = LOCK, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+    """Hold a lock on a folder; the system releases it when the process ends, so no lock is ever stale.
 
     Args:
-        name: of the lock's file; another name locks something else in the folder.
+        name: of the lock's file; different names are different locks.
+        timeout: how long to wait for it, in seconds.
 
     Raises:
-        InUse: another process has it.
+        InUse: another process holds it.
     """
-    lock = FileLock(folder / name, timeout=waits)
+    lock = FileLock(folder / name, timeout=timeout)
     try:
         lock.acquire()
     except Timeout:

@@ -1,11 +1,14 @@
-"""Files of a folder that anybody may have filled: read only if they are regular and not too large."""
+"""Bounded reads of files that anybody may have written: regular files only, never larger than the reader allows."""
 
+import errno
 import os
 import stat
 import sys
 from collections.abc import Collection
+from pathlib import Path
+from typing import NoReturn
 
-from cnnbench.storage.text import shown_name
+from cnnbench.storage.text import format_path, make_lines_printable
 
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link, not a file"),
@@ -15,37 +18,39 @@ _KINDS = (
     (stat.S_ISCHR, "a device, not a file"),
     (stat.S_ISBLK, "a device, not a file"),
 )
-# Without O_NONBLOCK, a FIFO that takes the file's place between stat and open would be waited for.
+# A FIFO may replace the file between stat and open; without O_NONBLOCK the open would then block.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOCTTY", 0)
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
 class Refused(Exception):
-    """A file that is not accepted; the text says why. Never seen outside: it becomes an error that names the file."""
+    """A file is not accepted; the text gives the reason. Callers turn it into an error that names the file."""
 
 
 def read_regular(
     file: str | bytes | os.PathLike, max_bytes: int, *, follow_links: bool = True, first: int | None = None
 ) -> bytes:
-    """A regular file's content; nothing else is opened, because opening alone may wait or have effects.
+    """The content of a regular file. Anything else is not even opened, because opening may block or have effects.
 
     Args:
-        follow_links: whether the file may be a symbolic link to one.
-        first: how many bytes are wanted; None is all of them.
+        follow_links: whether a symbolic link to a regular file is accepted.
+        first: how many bytes to read; None reads all.
 
     Raises:
-        Refused: it is something else, has more than `max_bytes`, or cannot be read.
+        Refused: not a regular file, more than `max_bytes`, or unreadable.
     """
     try:
         path = os.fspath(file)
         _check_kind(os.stat(path, follow_symlinks=follow_links), max_bytes)
-        descriptor = os.open(path, _OPEN_FLAGS | (0 if follow_links else getattr(os, "O_NOFOLLOW", 0)))
+        descriptor = os.open(path, _OPEN_FLAGS | (0 if follow_links else _NO_FOLLOW))
         try:
             found = os.fstat(descriptor)
             _check_kind(found, max_bytes)
             if first is not None:
                 return os.read(descriptor, first)
             parts = [os.read(descriptor, found.st_size + 1)]
-            while parts[-1] and sum(map(len, parts)) < found.st_size:  # one read gives 2 GB at most, or is interrupted
+            # One read returns at most 2 GB, and a signal may cut it short.
+            while parts[-1] and sum(map(len, parts)) < found.st_size:
                 parts.append(os.read(descriptor, found.st_size))
         finally:
             os.close(descriptor)
@@ -56,12 +61,32 @@ def read_regular(
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def check_regular(file: str | os.PathLike[str], max_bytes: int) -> int:
-    """The length of a file that may be opened.
+def read_bytes(path: Path, largest: int) -> bytes:
+    """The content of a file in a run folder; symbolic links are not followed.
 
     Raises:
-        Refused: it is not regular, or has more than `max_bytes`.
-        OSError: it is not there.
+        FileNotFoundError: there is no such file.
+        ValueError: not a regular file, or more than `largest` bytes.
+    """
+    try:
+        return read_regular(path, largest, follow_links=False)
+    except Refused as error:
+        if not path.is_symlink() and not path.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+        raise ValueError(f"{format_path(path)} cannot be read: {error}") from None
+
+
+def refuse_damaged(path: Path, reason: object) -> NoReturn:
+    """Raise the `ValueError` of a file whose content is not acceptable."""
+    raise ValueError(f"{format_path(path)} is damaged: {make_lines_printable(str(reason))}") from None
+
+
+def check_regular(file: str | os.PathLike[str], max_bytes: int) -> int:
+    """The size of a file that is safe to open.
+
+    Raises:
+        Refused: not a regular file, or more than `max_bytes`.
+        OSError: there is no such file.
     """
     found = os.stat(file)
     _check_kind(found, max_bytes)
@@ -70,54 +95,55 @@ def check_regular(file: str | os.PathLike[str], max_bytes: int) -> int:
 
 def _check_kind(found: os.stat_result, max_bytes: int) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise Refused(_kind(found.st_mode))
+        raise Refused(_describe_kind(found.st_mode))
     if found.st_size > max_bytes:
         raise Refused(f"{found.st_size:,} bytes: accepted are up to {max_bytes:,}")
 
 
+def _describe_kind(mode: int) -> str:
+    return next((words for test, words in _KINDS if test(mode)), "not a regular file")
+
+
 def open_to_append(path: str | os.PathLike[str]) -> int:
-    """A descriptor of a regular file, new or not, that is written to at its end; nothing else is waited for.
+    """A descriptor that appends to a regular file, which is created if needed.
 
     Raises:
-        ValueError: there is something else of that name.
+        ValueError: the path is something else, such as a link or a FIFO.
         OSError: it cannot be opened.
     """
     try:
         if os.path.lexists(path):
             _check_kind(os.stat(path, follow_symlinks=False), sys.maxsize)
-        flags = (_OPEN_FLAGS & ~os.O_RDONLY) | os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        flags = (_OPEN_FLAGS & ~os.O_RDONLY) | os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_FOLLOW
         descriptor = os.open(path, flags, 0o666)
         _check_kind(os.fstat(descriptor), sys.maxsize)
     except Refused as error:
-        raise ValueError(f"{shown_name(path)} is {error}") from None
+        raise ValueError(f"{format_path(path)} is {error}") from None
     return descriptor
 
 
 def refuse_irregular(folder: str | os.PathLike[str], *, except_in: Collection[str] = ()) -> None:
-    """Look below a folder for what is neither a file nor a folder.
+    """Refuse a folder that holds, at any depth, anything but files and folders.
 
-    Through a symbolic link, reading and writing would leave the folder; a FIFO would be waited for.
+    A symbolic link would lead reads and writes out of the folder; a FIFO would block them.
 
     Args:
-        except_in: names of folders whose own links are let be, for nothing is read or written there.
+        except_in: names of folders whose content is ignored, because nothing is read or written there.
 
     Raises:
-        ValueError: naming the first.
+        ValueError: naming the first offender.
     """
     for inside, folders, files in os.walk(os.fspath(folder)):
         for name in sorted((*folders, *files)):
             path = os.path.join(inside, name)
             try:
                 mode = os.lstat(path).st_mode
-            except OSError:  # gone meanwhile, such as a temporary file
+            except OSError:  # removed meanwhile, such as a temporary file
                 continue
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                help_ = "Replace it by what it points to" if stat.S_ISLNK(mode) else "Remove it"
                 raise ValueError(
-                    f"{shown_name(path)} is {_kind(mode)}: a run folder is read and written only as plain files. "
-                    f"{'Put what it leads to in its place' if stat.S_ISLNK(mode) else 'Remove it'}"
+                    f"{format_path(path)} is {_describe_kind(mode)}: "
+                    f"a run folder is read and written only as plain files. {help_}"
                 )
         folders[:] = [name for name in folders if name not in except_in]
-
-
-def _kind(mode: int) -> str:
-    return next((words for test, words in _KINDS if test(mode)), "not a regular file")

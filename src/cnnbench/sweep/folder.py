@@ -21,9 +21,8 @@ from typing import Any
 from cnnbench.runs.folder import BEFORE_CONFIG, FINISHED, WANDB, RunFolder, create_folder
 from cnnbench.storage import atomic
 from cnnbench.storage.atomic import InUse, remove_temporary
-from cnnbench.storage.reading import read_json
+from cnnbench.storage.plain_data import read_json, write_json, write_yaml
 from cnnbench.storage.regular import open_to_append, refuse_irregular
-from cnnbench.storage.writing import write_json, write_yaml
 from cnnbench.sweep.jobs import JOBS, NAME, Job, begun, config_hash, hash_in, held_in, is_sweep, request_hash, sweeps_in
 
 log = logging.getLogger("cnnbench")
@@ -42,7 +41,7 @@ def locked(path: Path, *, hint: str = "") -> Iterator[None]:
         InUse: one does.
     """
     try:
-        with atomic.locked(path):
+        with atomic.lock_folder(path):
             yield
     except InUse as error:
         raise InUse(f"{error}{hint}") from None
@@ -149,7 +148,7 @@ class SweepFolder:
         folder = self.path / job.name
         if not (folder / "summary.json").is_file():
             return False
-        return RunFolder(folder).known_status().get("state") == FINISHED and _holds(folder, job)
+        return RunFolder(folder).find_status().get("state") == FINISHED and _holds(folder, job)
 
     def unfinished(self) -> list[Job]:
         """The jobs that have no result yet, those that failed among them."""
@@ -168,7 +167,7 @@ class SweepFolder:
         if os.path.lexists(folder) and not folder.is_dir():
             self.put_aside(job)
         folder.mkdir(exist_ok=True)
-        with RunFolder(folder).locked():
+        with RunFolder(folder).lock():
             is_run = (folder / "config.yaml").is_file()
             own = is_run and _holds(folder, job)
             if own and any((folder / "checkpoints").glob("*.safetensors")):
@@ -199,13 +198,13 @@ class SweepFolder:
         run = RunFolder(folder)
         if self.finished(job):
             return FINISHED
-        if run.known_status().get("state") == state:
+        if run.find_status().get("state") == state:
             return state
         if not (folder / "config.yaml").is_file():
             write_yaml(folder / "config.yaml", job.config)
             write_yaml(folder / "overrides.yaml", job.overrides)
         run.set_status(state, message)
-        with contextlib.suppress(InUse), run.locked():
+        with contextlib.suppress(InUse), run.lock():
             pass  # which removes what was half-written
         with open(open_to_append(run.log), "a", encoding="utf-8") as log:
             log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} the sweep says: {state}: {message}\n")
@@ -214,7 +213,7 @@ class SweepFolder:
     def state(self, job: Job) -> str:
         """What the job's `status.json` says; empty before it has one."""
         folder = self.path / job.name
-        return str(RunFolder(folder).known_status().get("state", "")) if folder.is_dir() else ""
+        return str(RunFolder(folder).find_status().get("state", "")) if folder.is_dir() else ""
 
 
 def _job(name: str, hash: str, overrides: list[str], config: dict[str, Any]) -> Job:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.runs.folder import RunFolder
-from cnnbench.storage.reading import read_json
+from cnnbench.storage.plain_data import read_json
 
 JOBS, SWEEP = "jobs.json", "sweep.yaml"
 NAME = "[0-9]{1,9}"  # of a job's folder
@@ -137,7 +137,7 @@ def begun(path: Path) -> datetime:
 def hash_in(folder: Path) -> str | None:
     """The hash of the config in a run's folder; None where it cannot be read."""
     try:
-        return config_hash(RunFolder(folder).config())
+        return config_hash(RunFolder(folder).read_config())
     except (ValueError, OSError, KeyError, AttributeError, TypeError):  # whatever a damaged file may hold
         return None
 

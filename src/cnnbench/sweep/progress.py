@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from cnnbench.runs.folder import FAILED, FINISHED, RUNNING, RunFolder
-from cnnbench.storage.text import percent, printable
+from cnnbench.storage.text import format_percent, make_printable
 from cnnbench.sweep.folder import SweepFolder
 from cnnbench.sweep.jobs import Job
 
@@ -41,7 +41,7 @@ class Result:
         return self.score < other.score if self.monitor.endswith("loss") else self.score > other.score
 
     def __str__(self) -> str:
-        score = f"{self.score:.4f}" if self.monitor.endswith("loss") else percent(self.score)
+        score = f"{self.score:.4f}" if self.monitor.endswith("loss") else format_percent(self.score)
         return f"{self.monitor} {score}"
 
 
@@ -122,7 +122,7 @@ class Progress:
 
     def _note(self, job: Job, state: str) -> None:
         run = RunFolder(self.sweep.path / job.name)
-        message = run.known_status().get("message", "")
+        message = run.find_status().get("message", "")
         if state == FAILED:
             self.failed += 1
             came_to = f"failed: {message}"
@@ -147,7 +147,7 @@ class Progress:
         return str(result)
 
     def _say(self, line: str, *, loud: bool) -> None:
-        line = printable(line)
+        line = make_printable(line)
         if self._live is None:
             print(line, file=sys.stderr, flush=True)
         elif loud:
@@ -175,7 +175,7 @@ class Progress:
         if self.best:
             lines.append(f"best so far: {self.best}, {self.label(self.best.job)}")
         running = [job for job in self.waiting if job.name in self.running]
-        return "\n".join(map(printable, [*lines, *map(self._line, running[:SHOWN])]))
+        return "\n".join(map(make_printable, [*lines, *map(self._line, running[:SHOWN])]))
 
     def _line(self, job: Job) -> str:
         try:
@@ -188,7 +188,7 @@ class Progress:
 
 
 def _result(run: RunFolder, job: Job) -> Result:
-    summary, rows = run.summary(), run.metrics()
+    summary, rows = run.read_summary(), run.read_metrics()
     best: dict[str, Any] = next((row for row in rows if row["epoch"] == summary["best_epoch"]), {})
     names = ("val/accuracy", "val/loss") if "test/accuracy" in summary else ("val/loss",)
     name = next((name for name in names if best.get(name) is not None), None)

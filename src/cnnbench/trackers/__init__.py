@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from cnnbench import registry
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED
-from cnnbench.storage.reading import read_csv, read_json
-from cnnbench.storage.writing import write_json
+from cnnbench.storage.csv_tables import read_csv
+from cnnbench.storage.plain_data import read_json, write_json
 
 log = logging.getLogger("cnnbench")
 GIVES_UP = 3  # failures in a row

@@ -15,7 +15,7 @@ from typing import Any
 
 from cnnbench.registry import register
 from cnnbench.runs.folder import FAILED, FINISHED
-from cnnbench.storage.atomic import TEMPORARY, locked
+from cnnbench.storage.atomic import TEMPORARY, lock_folder
 from cnnbench.trackers import Tracked, numbers, remember, require
 
 SQLITE = "sqlite:///"
@@ -104,7 +104,7 @@ def _turn(tracking_uri: str) -> AbstractContextManager[None]:
     if file is None or not file.name:
         return nullcontext()
     file.parent.mkdir(parents=True, exist_ok=True)
-    return locked(file.parent, name=f".{file.name}.lock", waits=WAITS)
+    return lock_folder(file.parent, name=f".{file.name}.lock", timeout=WAITS)
 
 
 def _create(tracking_uri: str, experiment: str) -> None:

@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from cnnbench.storage.atomic import NoneReadable, link, opened_folder, replacing
-from cnnbench.storage.reading import read_bytes
+from cnnbench.storage.atomic import NoneReadable, link, open_folder, write_atomically
+from cnnbench.storage.regular import read_bytes
 
 log = logging.getLogger("cnnbench")
 BEST, LAST, PREVIOUS = "best", "last", "previous"
@@ -50,7 +50,7 @@ def save(folder: Path, name: str, *, tensors: Mapping[str, Tensor], record: Mapp
     content = safetensors.torch.save(stored, metadata={ENTRY: text})
     at = content.index(ZEROS)
     digest = hashlib.sha256(content).hexdigest().encode()
-    with opened_folder(folder) as inside, replacing(path_of(inside, name)) as file:
+    with open_folder(folder) as inside, write_atomically(path_of(inside, name)) as file:
         for part in (memoryview(content)[:at], digest, memoryview(content)[at + len(ZEROS) :]):
             file.write(part)
 
@@ -63,7 +63,7 @@ def load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     path = path_of(folder, name)
     try:
-        with opened_folder(folder) as inside:
+        with open_folder(folder) as inside:
             content = read_bytes(path_of(inside, name), LARGEST)
     except OSError as error:
         raise ValueError(f"no checkpoint {name!r} in {str(folder)!r}: {error.strerror}") from None
@@ -138,7 +138,7 @@ def keep_previous(folder: Path) -> None:
 
 
 def _link(folder: Path, name: str, other: str, *, move: bool = True) -> None:
-    with opened_folder(folder) as inside:
+    with open_folder(folder) as inside:
         link(path_of(inside, name), path_of(inside, other), move=move)
 
 
@@ -146,7 +146,7 @@ def keep_epoch(folder: Path, epoch: int, keep: int) -> None:
     """Let the last checkpoint also be that of its epoch, and remove those of all but the latest `keep` epochs."""
     if keep:
         _link(folder, LAST, f"epoch_{epoch:04d}", move=False)
-    with opened_folder(folder) as inside:
+    with open_folder(folder) as inside:
         kept = [path for path in inside.glob("epoch_*.safetensors") if path.stem[len("epoch_") :].isdecimal()]
         for path in sorted(kept, key=lambda path: int(path.stem[len("epoch_") :]))[: -keep or None]:
             path.unlink()

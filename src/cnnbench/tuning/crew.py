@@ -18,7 +18,7 @@ from cnnbench.config.schema import Config
 from cnnbench.processes import signals
 from cnnbench.processes.pool import end_with
 from cnnbench.processes.signals import STOPS, Terminated
-from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder, go_on
+from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder, format_resume_command
 
 PATIENCE = 20.0  # seconds that a process has to stop before it is killed
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -123,9 +123,9 @@ def _run(pipe: connection.Connection, config: Config, folder: Path, overrides: l
     except Exception as error:
         return FAILED, f"{type(error).__name__}: {error}"
     except BaseException:
-        RunFolder(folder).set_status(INTERRUPTED, f"go on with: {go_on('tune', folder.parent)}")
+        RunFolder(folder).set_status(INTERRUPTED, f"go on with: {format_resume_command('tune', folder.parent)}")
         raise
-    return FINISHED, RunFolder(folder).status()["message"]
+    return FINISHED, RunFolder(folder).read_status()["message"]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cnnbench.runs.folder import FAILED, FINISHED, PRUNED
-from cnnbench.storage.text import percent
+from cnnbench.storage.text import format_percent
 
 STYLES = {FINISHED: ("#0072b2", "o", 1.0), PRUNED: ("#d55e00", "X", 0.8)}  # Okabe and Ito, and shapes besides
 
@@ -70,7 +70,7 @@ def importance(importances: Mapping[str, float], monitor: str, finished: int) ->
     axes = figure.subplots()
     colour = STYLES[FINISHED][0]
     bars = sns.barplot(x=list(importances.values()), y=list(importances), ax=axes, color=colour, orient="h")
-    axes.bar_label(bars.containers[0], labels=[percent(share, 0) for share in importances.values()], padding=3)
+    axes.bar_label(bars.containers[0], labels=[format_percent(share, 0) for share in importances.values()], padding=3)
     axes.set(
         xlim=(0, 1.15 * max(importances.values())),
         xlabel=f"of the variance of {monitor} (fANOVA)",

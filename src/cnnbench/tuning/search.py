@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from cnnbench.config.schema import Config
 from cnnbench.runs.folder import FAILED, RUNNING
-from cnnbench.storage.text import percent
-from cnnbench.storage.writing import write_csv
+from cnnbench.storage.csv_tables import write_csv
+from cnnbench.storage.text import format_percent
 from cnnbench.tuning.crew import Worker, dismiss, ready
 from cnnbench.tuning.space import Value
 from cnnbench.tuning.study import Study, Trial
@@ -63,7 +63,7 @@ class Search:
             log.info("%d of %d trials have ended, and no further one was started in time", ended, self.trials)
 
     def _shown(self, value: float) -> str:
-        return percent(value) if self.study.monitor.endswith("accuracy") else f"{value:.4f}"
+        return format_percent(value) if self.study.monitor.endswith("accuracy") else f"{value:.4f}"
 
     def _count_ended(self) -> int:
         return sum(row["state"] != RUNNING for row in self.study.rows())

@@ -18,9 +18,9 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from cnnbench.storage.atomic import replacing
+from cnnbench.storage.atomic import write_atomically
 from cnnbench.storage.regular import Refused, check_regular
-from cnnbench.storage.text import shown_name
+from cnnbench.storage.text import format_path
 
 LARGEST = 4 * 2**30  # bytes of all files of an archive
 MOST_FILES = 100  # EMNIST has 24
@@ -65,15 +65,15 @@ def unpack(archive: Path, folder: Path, *, only: Collection[str] | None = None, 
                     continue
                 path = _place(folder, parts)
                 if path in made:
-                    raise Refused(f"it has {shown_name(name)!r} twice")
-                with replacing(path) as target:
+                    raise Refused(f"it has {format_path(name)!r} twice")
+                with write_atomically(path) as target:
                     for chunk in content:
                         target.write(chunk)
                 made.append(path)
     except FAULTS as error:
         for path in made:
             path.unlink(missing_ok=True)
-        raise ValueError(f"{shown_name(archive)} is not unpacked: {error or type(error).__name__}") from None
+        raise ValueError(f"{format_path(archive)} is not unpacked: {error or type(error).__name__}") from None
     return made
 
 
@@ -85,11 +85,11 @@ def decompress(source: Path, target: Path, *, largest: int = LARGEST) -> None:
     """
     try:
         limit = min(largest, MOST_RATIO * check_regular(source, largest) + CHUNK)
-        with OPENERS[source.suffix](source) as packed, replacing(target) as file:
+        with OPENERS[source.suffix](source) as packed, write_atomically(target) as file:
             for chunk in _chunks(_Bounded(packed, limit), limit + 1):
                 file.write(chunk)
     except FAULTS as error:
-        raise ValueError(f"{shown_name(source)} is not unpacked: {error or type(error).__name__}") from None
+        raise ValueError(f"{format_path(source)} is not unpacked: {error or type(error).__name__}") from None
 
 
 def decompressed(source: Path, *, largest: int) -> bytes:
@@ -103,7 +103,7 @@ def decompressed(source: Path, *, largest: int) -> bytes:
         with OPENERS[source.suffix](source) as packed:
             return b"".join(_chunks(_Bounded(packed, largest), largest + 1))
     except FAULTS as error:
-        raise ValueError(f"{shown_name(source)} is not unpacked: {error or type(error).__name__}") from None
+        raise ValueError(f"{format_path(source)} is not unpacked: {error or type(error).__name__}") from None
 
 
 class _Bounded:
@@ -148,7 +148,7 @@ def _tarred(archive: Path, limit: int) -> Iterator[tuple[str, Iterator[bytes]]]:
             if member.isdir():
                 continue  # folders are made for their files
             if member.type not in PLAIN_TYPES or member.sparse is not None or member.size < 0:
-                raise Refused(f"it holds {shown_name(member.name)!r}, which is no plain file")
+                raise Refused(f"it holds {format_path(member.name)!r}, which is no plain file")
             source.seek(member.offset_data)
             yield member.name, _exactly(source, member.size)
 
@@ -163,7 +163,7 @@ def _zipped(file: IO[bytes], limit: int) -> Iterator[tuple[str, Iterator[bytes]]
             if member.is_dir():
                 continue
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG) or member.flag_bits & 1:
-                raise Refused(f"it holds {shown_name(member.filename)!r}, which is no plain file")
+                raise Refused(f"it holds {format_path(member.filename)!r}, which is no plain file")
             total += member.file_size
             if total > limit:
                 raise Refused(f"it unpacks to more than {limit:,} bytes")
@@ -203,7 +203,7 @@ def _parts(name: str) -> list[str]:
     parts = [part for part in name.split("/") if part != "."]
     bad = not parts or any(part in ("", "..") or "\\" in part or "\0" in part or ":" in part for part in parts)
     if bad or max(len(os.fsencode(part)) for part in parts) > 255 or len(parts) > 20:
-        raise Refused(f"it holds {shown_name(name)!r}, which does not stay in its folder")
+        raise Refused(f"it holds {format_path(name)!r}, which does not stay in its folder")
     return parts
 
 
@@ -213,6 +213,6 @@ def _place(folder: Path, parts: list[str]) -> Path:
     for part in parts[:-1]:
         folder = folder / part
         if folder.is_symlink():
-            raise Refused(f"{shown_name(folder)} is a symbolic link")
+            raise Refused(f"{format_path(folder)} is a symbolic link")
         folder.mkdir(exist_ok=True)
     return folder / parts[-1]

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from cnnbench.storage.regular import Refused, check_regular
-from cnnbench.storage.text import shown_name
+from cnnbench.storage.text import format_path
 
 TYPES: dict[int, np.dtype[Any]] = {0x08: np.dtype(np.uint8), 0x0C: np.dtype(">i4")}
 LARGEST = 2**30  # bytes of values; the largest known, EMNIST's byclass, has half of it
@@ -40,7 +40,7 @@ def read_idx(path: Path) -> np.ndarray:
             with gzip.GzipFile(fileobj=raw) as file:
                 return _values(file, None)  # type: ignore[arg-type]
     except (Refused, OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{shown_name(path)} is no whole IDX file: {error}") from None
+        raise ValueError(f"{format_path(path)} is no whole IDX file: {error}") from None
 
 
 def _values(file: BinaryIO, length: int | None) -> np.ndarray:

@@ -15,7 +15,7 @@ from cnnbench.data.files.images import MAX_BYTES, BadImage, Decoding, OtherSize,
 from cnnbench.data.files.pixel_store import Block
 from cnnbench.processes.pool import in_processes, stopping
 from cnnbench.storage.regular import Refused, read_regular
-from cnnbench.storage.text import shown_name
+from cnnbench.storage.text import format_path
 
 BLOCK_FILES, BLOCK_BYTES = 256, 2**20  # files handed over together, and how large they may be as files
 UNIT_BYTES = 2**22  # of decoded images handed over together
@@ -175,12 +175,12 @@ def probed(paths: Paths, most: int) -> list[tuple[str, tuple[int, int, int]]]:
     found = []
     for row in spread:
         try:
-            found.append((shown_name(paths[row]), probe(paths[row])))
+            found.append((format_path(paths[row]), probe(paths[row])))
         except BadImage:
             continue
     for row in range(len(paths)) if not found else ():
         try:
-            return [(shown_name(paths[row]), probe(paths[row]))]
+            return [(format_path(paths[row]), probe(paths[row]))]
         except BadImage:
             continue
     return found

@@ -52,7 +52,7 @@ from cnnbench.data.files.deep_pixels import eight_bits
 from cnnbench.data.files.png_chunks import checked
 from cnnbench.data.files.signatures import FORMATS, refuse_other
 from cnnbench.storage.regular import Refused, read_regular
-from cnnbench.storage.text import printable, shown_name
+from cnnbench.storage.text import format_path, make_printable
 
 RESIZES = ("stretch", "pad", "crop")
 
@@ -159,7 +159,7 @@ def decode_image(file: str | bytes | os.PathLike, how: Decoding) -> np.ndarray:
         reason = str(refused)
     else:
         return decode_bytes(content, how, file)
-    raise BadImage(shown_name(file), reason)
+    raise BadImage(format_path(file), reason)
 
 
 def decode_bytes(
@@ -175,7 +175,7 @@ def decode_bytes(
     except Exception as error:  # a damaged file raises nearly anything from inside Pillow
         reason = _reason(error)
     # Raised out here, so that the error does not keep the decoder's frames and their pixels alive.
-    raise kind(shown_name(name), reason)
+    raise kind(format_path(name), reason)
 
 
 def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
@@ -200,7 +200,7 @@ def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
         return channels, width, height
     except Exception as error:
         reason = _reason(error)
-    raise BadImage(shown_name(file), reason)
+    raise BadImage(format_path(file), reason)
 
 
 def _open(content: bytes) -> tuple[ImageFile.ImageFile, bytes]:
@@ -308,7 +308,7 @@ def _reason(error: Exception) -> str:
         return f"more than {MAX_PIXELS:,} pixels"
     if isinstance(error, MemoryError):
         return "decoding it takes more memory than there is"
-    words = printable(str(error)).strip() or type(error).__name__
+    words = make_printable(str(error)).strip() or type(error).__name__
     words = words if len(words) <= 160 else words[:159] + "…"
     if isinstance(error, Refused):
         return words

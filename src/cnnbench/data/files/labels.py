@@ -5,7 +5,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 
-from cnnbench.storage.text import shown_name
+from cnnbench.storage.text import format_path
 
 _DECIMAL = re.compile(r"[+-]?\d+\.\d*(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -73,7 +73,7 @@ def alike_hint(names: Collection[str], known: Collection[str]) -> str:
 
 def shown_alike(groups: Collection[Collection[str]]) -> str:
     """Groups of names as an error or a warning shows them."""
-    shown = "; ".join(" and ".join(repr(shown_name(name)) for name in group) for group in [*groups][:SHOWN])
+    shown = "; ".join(" and ".join(repr(format_path(name)) for name in group) for group in [*groups][:SHOWN])
     return shown + (f"; and {len(groups) - SHOWN} more" if len(groups) > SHOWN else "")
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from cnnbench.data.files.labels import alike_hint, alike_note, normal_form
 from cnnbench.data.files.left_out import files_below, has_image_ending, holds_only_ours, is_litter, leads_to_folder
 from cnnbench.data.files.split_names import refuse, split_folders, split_of
-from cnnbench.storage.text import shown_name
+from cnnbench.storage.text import format_path
 
 SHOWN = 5  # names that an error lists
 File = tuple[str, str]  # path and class
@@ -60,13 +60,13 @@ def list_folder(root: str, classes: Sequence[str] | None = None) -> Listing:
         ValueError: no classes, an empty one, one that train lacks, or splits that cannot be told apart.
     """
     listing = Listing(root, root, wanted=classes)
-    where = f"data.path={shown_name(root)!r}"
+    where = f"data.path={format_path(root)!r}"
     folders = _folders(root, "", listing)
     splits = _splits(root, folders, listing)
     if not splits and len(folders) == 1 and classes is None:
         raise ValueError(
-            f"{where} has one class folder, {shown_name(folders[0])!r}: accepted are at least 2."
-            f" If it holds them: data.path={shown_name(os.path.join(root, folders[0]))}"
+            f"{where} has one class folder, {format_path(folders[0])!r}: accepted are at least 2."
+            f" If it holds them: data.path={format_path(os.path.join(root, folders[0]))}"
         )
     files: dict[str, list[File]] = {}
     for split, part in splits.items() if splits else [("train", "")]:
@@ -76,7 +76,7 @@ def list_folder(root: str, classes: Sequence[str] | None = None) -> Listing:
         for folder in _folders(root, part, listing) if part else folders:
             place, name = f"{part}/{folder}" if part else folder, class_name(folder)
             if (other := names.setdefault(name, place)) != place:
-                both = f"{shown_name(other)!r} and {shown_name(place)!r}"
+                both = f"{format_path(other)!r} and {format_path(place)!r}"
                 raise ValueError(
                     f"{where}: two class folders are both called {name!r}: {both}; accepted is one of them"
                 )
@@ -84,7 +84,7 @@ def list_folder(root: str, classes: Sequence[str] | None = None) -> Listing:
             paths = (f"{place}/{path}" for path in files_below(os.path.join(root, place), _refuse_folder))
             inside += ((os.fsencode(path[len(place) :]), name, path) for path in paths)
             if len(inside) == before:
-                raise ValueError(f"{where}: class folder {shown_name(place)!r} holds no images")
+                raise ValueError(f"{where}: class folder {format_path(place)!r} holds no images")
         inside.sort()
         files[split] = [(path, name) for _, name, path in inside]
     return listed(listing, files, "class folders")
@@ -100,7 +100,7 @@ def _splits(root: str, folders: Sequence[str], listing: Listing) -> dict[str, st
     def has_images(folder: str) -> bool:
         return any(map(has_image_ending, files_below(os.path.join(root, folder), _refuse_folder)))
 
-    where, whole = f"data.path={shown_name(root)!r}", listing.wanted is None
+    where, whole = f"data.path={format_path(root)!r}", listing.wanted is None
     chosen = split_folders(where, folders, is_flat=is_flat, has_images=has_images, needs_train=whole)
     if chosen:
         listing.ignored += [name for name in folders if name not in chosen.values()]
@@ -128,10 +128,10 @@ def _doubt_classes(where: str, folders: Sequence[str], listing: Listing) -> None
         if len(shared) < 2 or any(map(has_image_ending, beside.ignored)):
             return
     if shared and len(folders) > 1:
-        found = f"the same folders ({', '.join(map(shown_name, sorted(shared)[:SHOWN]))}) in each of its folders"
+        found = f"the same folders ({', '.join(map(format_path, sorted(shared)[:SHOWN]))}) in each of its folders"
         if any(word in folder.casefold() for folder in folders for word in ("train", "test", "valid")):
             refuse(where, folders, f"has {found}")
-        named = ", ".join(shown_name(folder) for folder in folders[:SHOWN])
+        named = ", ".join(format_path(folder) for folder in folders[:SHOWN])
         listing.remarks.append(f"it has {found}: {named} are taken for classes; splits are called train, val and test")
 
 
@@ -149,7 +149,7 @@ def listed(listing: Listing, files: Mapping[str, Sequence[File]], what: str) -> 
     Raises:
         ValueError: no classes, one alone, or one that train lacks.
     """
-    name = f"data.path={shown_name(listing.path)!r}"
+    name = f"data.path={format_path(listing.path)!r}"
     classes = {split: {label for _, label in files.get(split, ())} for split in ("train", "val", "test")}
     if not classes["train"] and listing.wanted is None:
         raise ValueError(f"{name} holds no images to train on: it has no {what}")
@@ -188,8 +188,8 @@ def _check_wanted(name: str, wanted: Sequence[str], found: Set[str], what: str) 
         raise ValueError(f"{name} holds no images: it has no {what}")
     if more := sorted(found - {*wanted}):
         fewer = [one for one in wanted if one not in found]
-        lacking = f" and not {', '.join(map(shown_name, fewer[:SHOWN]))}, which it was trained on" if fewer else ""
-        shown = ", ".join(map(shown_name, more[:SHOWN]))
+        lacking = f" and not {', '.join(map(format_path, fewer[:SHOWN]))}, which it was trained on" if fewer else ""
+        shown = ", ".join(map(format_path, more[:SHOWN]))
         raise ValueError(
             f"{name} does not fit the run: it has {shown}, which the run has not{lacking}{alike_hint(more, wanted)}"
         )
@@ -224,10 +224,10 @@ def _folders(root: str, part: str, listing: Listing) -> list[str]:
 
 
 def _refuse_folder(where: str, reason: str) -> NoReturn:
-    raise ValueError(f"data.path: {shown_name(where)!r} cannot be read ({reason})")
+    raise ValueError(f"data.path: {format_path(where)!r} cannot be read ({reason})")
 
 
 def _named(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(shown_name(name)) for name in names[:SHOWN])
+    shown = ", ".join(repr(format_path(name)) for name in names[:SHOWN])
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"class{'es' if len(names) > 1 else ''} {shown}{more} {'are' if len(names) > 1 else 'is'}"

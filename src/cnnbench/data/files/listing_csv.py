@@ -9,7 +9,7 @@ from cnnbench.data.files.csv_rows import read_rows
 from cnnbench.data.files.labels import common_forms, label_problem, normal_form
 from cnnbench.data.files.listing import File, Listing, listed
 from cnnbench.data.files.split_names import WORDS, split_of
-from cnnbench.storage.text import shown_name
+from cnnbench.storage.text import format_path
 
 SHOWN_ROWS = 5  # bad rows that an error describes
 
@@ -24,7 +24,7 @@ def list_csv(file: str, classes: Sequence[str] | None = None) -> Listing:
     Raises:
         ValueError: no such columns, rows that lack a value, no file that is there, or as `listed`.
     """
-    name = f"data.path={shown_name(file)!r}"
+    name = f"data.path={format_path(file)!r}"
     root = os.path.dirname(os.path.abspath(file))
     files: dict[str, list[File]] = {}
     problems: list[str] = []
@@ -102,5 +102,5 @@ def _refuse_missing(name: str, listing: Listing) -> None:
         hint += ", and this one names a drive of Windows: make it relative"
     raise ValueError(
         f"{name}: none of its {len(listing.paths)} files is there. The first is "
-        f"{shown_name(os.path.join(listing.root, first))!r}. {hint}"
+        f"{format_path(os.path.join(listing.root, first))!r}. {hint}"
     )

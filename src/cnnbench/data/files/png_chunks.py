@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator
 
 from cnnbench.storage.regular import Refused
-from cnnbench.storage.text import printable
+from cnnbench.storage.text import make_printable
 
 MAX_TEXT = 2**20  # bytes of a text that are looked at; Pillow refuses an image that has a longer one
 MOST_KEPT = 4  # texts that are kept
@@ -46,7 +46,7 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
         if len(content) < end:
             raise Refused("truncated")
         if zlib.crc32(memoryview(content)[position + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
-            raise Refused(f"damaged: wrong checksum in its {printable(kind.decode('latin-1'))} chunk")
+            raise Refused(f"damaged: wrong checksum in its {make_printable(kind.decode('latin-1'))} chunk")
         yield kind, position, end
         position = end
 

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from cnnbench.storage.text import shown_name
+from cnnbench.storage.text import format_path
 
 WORDS = {
     "train": ("train", "training", "trn"),
@@ -99,5 +99,5 @@ def refuse(where: str, folders: Sequence[str], found: str | None = None) -> None
 
 
 def _joined(names: Sequence[str]) -> str:
-    shown = [shown_name(name) for name in names[:5]] + ([f"{len(names) - 5} more"] if len(names) > 5 else [])
+    shown = [format_path(name) for name in names[:5]] + ([f"{len(names) - 5} more"] if len(names) > 5 else [])
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)

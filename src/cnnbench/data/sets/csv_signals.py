@@ -15,7 +15,7 @@ from cnnbench.data.files.labels import alike_hint, alike_note, common_forms
 from cnnbench.data.files.signal_rows import NAMES_HINT, SHOWN_ROWS, Table, clipped, read_table
 from cnnbench.data.preparation import cut_test
 from cnnbench.registry import register
-from cnnbench.storage.text import shown_name
+from cnnbench.storage.text import format_path
 
 FEWEST_NUMBERED, FEWEST_MIXED = 5, 20  # rows; fewer may count up, or be all numbers of a range, by chance
 
@@ -120,7 +120,7 @@ def _first_hint(table: Table, label: str) -> str:
 
 def _alike(file: Path, names: Sequence[str]) -> tuple[str, ...]:
     note = alike_note(names)
-    return (f"{shown_name(file)}: {note}",) if note else ()
+    return (f"{format_path(file)}: {note}",) if note else ()
 
 
 def _test_beside(file: Path) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ def _test_beside(file: Path) -> tuple[str, ...]:
     for train, test in (("TRAIN", "TEST"), ("train", "test"), ("Train", "Test")):
         other = file.with_name(file.name.replace(train, test))
         if other != file and other.is_file():
-            return (f"{shown_name(other)} is not used: data.test_path={shown_name(other)} tests on it",)
+            return (f"{format_path(other)} is not used: data.test_path={format_path(other)} tests on it",)
     return ()
 
 
@@ -148,7 +148,7 @@ def _index_columns(file: Path, table: Table, signals: Tensor) -> tuple[str, ...]
         f"column{'s' if several else ''} {', '.join(names[:SHOWN_ROWS])} only number{'' if several else 's'} the rows"
     )
     return (
-        f"{shown_name(file)}: {said}, and {'are' if several else 'is'} taken as a part of the signals: write the file "
+        f"{format_path(file)}: {said}, and {'are' if several else 'is'} taken as a part of the signals: write the file "
         f"without {'them' if several else 'it'} (in pandas: to_csv(..., index=False))",
     )
 

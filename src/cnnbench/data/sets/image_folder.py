@@ -31,7 +31,7 @@ from cnnbench.data.memory import parse_bytes, total_memory
 from cnnbench.data.sets.test_cut import with_test as with_test_cut
 from cnnbench.processes.cores import cores
 from cnnbench.registry import register, unknown
-from cnnbench.storage.text import shown_name
+from cnnbench.storage.text import format_path
 
 log = logging.getLogger("cnnbench")
 
@@ -114,9 +114,9 @@ def image_folder(
     for split in ("train", "test") if "test" in listing.splits else ():
         splits.setdefault(split, some[torch.arange(0)])
     info = DatasetInfo("image_folder", how.channels, how.image_size, listing.class_names)
-    left_out = tuple((shown_name(file), reason) for file, reason in skipped)
+    left_out = tuple((format_path(file), reason) for file, reason in skipped)
     paths = _paths(listing, range(count))
-    notes = tuple(f"{shown_name(listing.path)}: {remark}" for remark in listing.remarks)
+    notes = tuple(f"{format_path(listing.path)}: {remark}" for remark in listing.remarks)
     return Source(info, splits["train"], splits.get("test"), splits.get("val"), left_out, paths, notes)
 
 
@@ -139,11 +139,11 @@ def _listing(path: str | None, classes: Sequence[str] | None) -> Listing:
     is_table = os.path.isfile(where)
     if not is_table and not os.path.isdir(where):
         kind = "is neither a folder nor a file" if os.path.exists(where) else "does not exist"
-        raise ValueError(f"data.path={shown_name(path)!r} {kind}: looked for {shown_name(os.path.abspath(where))!r}")
+        raise ValueError(f"data.path={format_path(path)!r} {kind}: looked for {format_path(os.path.abspath(where))!r}")
     listing = list_csv(where, classes) if is_table else list_folder(where, classes)
     if listing.ignored:
-        named = ", ".join(shown_name(name) for name in listing.ignored[:5])
-        _say_once(f"{shown_name(path)}: {len(listing.ignored)} entries outside any class are ignored: {named}")
+        named = ", ".join(format_path(name) for name in listing.ignored[:5])
+        _say_once(f"{format_path(path)}: {len(listing.ignored)} entries outside any class are ignored: {named}")
     return listing
 
 
@@ -163,7 +163,7 @@ def _decoding(
         return checked
     found = probed(paths, PROBED)
     if not found:
-        found = [(shown_name(paths[0]), (1, 1, 1))]  # nothing can be read, and the decoder will say why
+        found = [(format_path(paths[0]), (1, 1, 1))]  # nothing can be read, and the decoder will say why
     if channels is None:
         channels = max(shape[0] for _, shape in found)
     if image_size is None:
@@ -275,20 +275,20 @@ def _refuse_empty(listing: Listing, splits: dict[str, Split], classes: Sequence[
     counts = splits["train"].labels.bincount(minlength=len(listing.class_names)) if classes is None else torch.ones(1)
     for name, count in zip(listing.class_names, counts.tolist(), strict=False):
         if count == 0:
-            raise ValueError(f"data.path={shown_name(listing.path)!r}: no image of class {name!r} can be read")
+            raise ValueError(f"data.path={format_path(listing.path)!r}: no image of class {name!r} can be read")
     for split, images in splits.items():
         if not len(images):
-            raise ValueError(f"data.path={shown_name(listing.path)!r}: no image of {split} can be read")
+            raise ValueError(f"data.path={format_path(listing.path)!r}: no image of {split} can be read")
 
 
 def _bad_images(listing: Listing, bad: Sequence[tuple[str, str]]) -> str:
-    lines = [f"\n  {shown_name(file)}: {reason}" for file, reason in bad[:SHOWN]]
+    lines = [f"\n  {format_path(file)}: {reason}" for file, reason in bad[:SHOWN]]
     more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
     absent = sum(reason == os.strerror(errno.ENOENT) for _, reason in bad)
     hint = ""
     if absent and listing.path != listing.root:
-        hint = f" ({absent} not there: paths start from {shown_name(listing.root)!r}, the CSV file's own folder)"
+        hint = f" ({absent} not there: paths start from {format_path(listing.root)!r}, the CSV file's own folder)"
     return (
-        f"data.path={shown_name(listing.path)!r}: {len(bad)} of {len(listing.paths)} files cannot be read as images"
+        f"data.path={format_path(listing.path)!r}: {len(bad)} of {len(listing.paths)} files cannot be read as images"
         f"{hint}; data.on_bad_image=skip leaves them out{''.join(lines)}{more}"
     )

@@ -21,7 +21,7 @@ from cnnbench.data.files.downloads import fetch
 from cnnbench.data.files.idx import find_idx, read_idx
 from cnnbench.registry import register, unknown
 from cnnbench.storage.regular import Refused, read_regular
-from cnnbench.storage.text import printable, shown_name
+from cnnbench.storage.text import format_path, make_printable
 
 IDX_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
 MNIST_FILES = tuple(f"{part}-{kind}" for part in ("train", "t10k") for kind in IDX_KINDS)
@@ -182,7 +182,7 @@ def _idx(
     for images_file, labels_file in (paths[:2], paths[2:])[: 1 + with_test]:
         images, labels = read_idx(images_file), read_idx(labels_file)
         if images.dtype != np.uint8 or images.ndim != 3:
-            raise ValueError(f"data={name}: {shown_name(images_file)} holds no grey images of bytes")
+            raise ValueError(f"data={name}: {format_path(images_file)} holds no grey images of bytes")
         if labels.ndim == 2 and labels.shape[1]:  # QMNIST's: the digit, then who wrote it and when
             labels = labels[:, 0]
         images = np.ascontiguousarray(images.transpose(0, 2, 1)) if turned else images
@@ -215,10 +215,10 @@ def _cifar(
             else:
                 batches.append((images_of(found), np.array(numbers_of(found, labels_key), np.int64)))
         except (Refused, OverflowError) as error:
-            raise ValueError(f"data={name}: {shown_name(path)} is refused: {error}") from None
+            raise ValueError(f"data={name}: {format_path(path)} is refused: {error}") from None
     train = [np.concatenate(part) for part in zip(*batches[: -1 if with_test else None], strict=True)]
     parts = [(train[0], train[1]), batches[-1]][: 1 + with_test]
-    return _source(name, tuple(map(printable, names)), parts, [paths[0], paths[-2]][: 1 + with_test])
+    return _source(name, tuple(map(make_printable, names)), parts, [paths[0], paths[-2]][: 1 + with_test])
 
 
 def _usps(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -233,7 +233,7 @@ def _usps(path: Path) -> tuple[np.ndarray, np.ndarray]:
         pixels = ((values + 1) / 2 * 255).astype(np.uint8).reshape(-1, 1, 16, 16)
         return pixels, np.array([int(row[0]) - 1 for row in rows], np.int64)
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"data=usps: {shown_name(path)} is refused: {printable(str(error))}") from None
+        raise ValueError(f"data=usps: {format_path(path)} is refused: {make_printable(str(error))}") from None
 
 
 def _known(path: Path) -> bytes:
@@ -245,11 +245,11 @@ def _known(path: Path) -> bytes:
     try:
         content = read_regular(path, LARGEST_FILE)
     except Refused as error:
-        raise ValueError(f"{shown_name(path)} cannot be read: {error}") from None
+        raise ValueError(f"{format_path(path)} cannot be read: {error}") from None
     expected = CHECKSUMS[f"{path.parent.name}/{path.name}"]
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != expected:
         raise ValueError(
-            f"{shown_name(path)} is damaged, or not its publisher's: its MD5 is not {expected}. "
+            f"{format_path(path)} is damaged, or not its publisher's: its MD5 is not {expected}. "
             "Remove it to have it fetched anew"
         )
     return content
@@ -275,7 +275,7 @@ def _source(
         elif not 0 <= labels.min() <= labels.max() < len(class_names):
             wrong = f"labels from {labels.min()} to {labels.max()}, expected 0 to {len(class_names) - 1}"
         if wrong:
-            raise ValueError(f"data={name}: {shown_name(path)} is damaged: it has {wrong}")
+            raise ValueError(f"data={name}: {format_path(path)} is damaged: it has {wrong}")
         splits.append(Split(torch.from_numpy(images), torch.from_numpy(labels)))
     info = DatasetInfo(name, shape[0], shape[-1], class_names)
     return Source(info, splits[0], splits[1] if len(splits) > 1 else splits[0][torch.arange(0)])

@@ -1,0 +1,68 @@
+"""Numpy arrays in npz files, without pickle and within bounds."""
+
+import io
+import math
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cnnbench.storage.atomic import write_bytes
+from cnnbench.storage.regular import read_bytes, refuse_damaged
+
+LARGEST_ARRAYS = 2**30  # bytes of all arrays of a file together
+MOST_ARRAYS = 100
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays atomically, compressed; arrays of Python objects are refused, because reading them needs pickle."""
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise ValueError(f"array {name!r} holds Python objects")
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    write_bytes(path, content.getvalue())
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file.
+
+    Raises:
+        ValueError: not an npz file, an array that needs pickle, or more than `LARGEST_ARRAYS` bytes of arrays.
+    """
+    content = read_bytes(path, LARGEST_ARRAYS)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return dict(_read_members(archive))
+    # What zipfile, zlib and numpy's header parser raise for damaged bytes.
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, MemoryError, SyntaxError) as error:
+        refuse_damaged(path, error)
+    except (ValueError, LookupError, TypeError, ArithmeticError, tokenize.TokenError, struct.error) as error:
+        refuse_damaged(path, error)
+
+
+def _read_members(archive: zipfile.ZipFile) -> Iterator[tuple[str, np.ndarray]]:
+    members = archive.infolist()
+    if len(members) > MOST_ARRAYS:
+        raise ValueError(f"it has {len(members)} arrays: accepted are up to {MOST_ARRAYS}")
+    if (size := sum(member.file_size for member in members)) > LARGEST_ARRAYS:
+        raise ValueError(f"its arrays have {size:,} bytes: accepted are up to {LARGEST_ARRAYS:,}")
+    for member in members:
+        with archive.open(member) as file:
+            # The header's shape must match the member's size before it decides how much memory is allocated.
+            version = np.lib.format.read_magic(file)
+            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            if version not in read_header:
+                raise ValueError(f"{member.filename} is of version {version}: accepted are 1.0 and 2.0")
+            shape, fortran, kind = read_header[version](file)
+            if kind.hasobject or kind.names:
+                raise ValueError(f"{member.filename} holds objects, which only pickle could read (allow_pickle)")
+            count = math.prod(shape)
+            if min(shape, default=0) < 0 or count * kind.itemsize != member.file_size - file.tell():
+                raise ValueError(f"{member.filename} does not have the size that its header states")
+            values = np.frombuffer(bytearray(file.read()), kind, count)
+            yield member.filename.removesuffix(".npy"), values.reshape(shape, order="F" if fortran else "C")
