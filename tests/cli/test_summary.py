@@ -13,7 +13,7 @@ SHAPE = {"channels": 1, "image_size": "28", "num_classes": 10}
 
 
 def printed(monkeypatch, capsys, width, overrides=(), compare=None, as_json=False, **shape):
-    monkeypatch.setattr(tables, "output", lambda: Console(width=width, highlight=False))
+    monkeypatch.setattr(tables, "make_console", lambda: Console(width=width, highlight=False))
     summary(list(overrides), compare=compare, as_json=as_json, **{**SHAPE, **shape})
     return capsys.readouterr().out
 
@@ -48,9 +48,9 @@ def test_a_window_is_written_short(monkeypatch, capsys):
     from cnnbench.analysis import Window
 
     pair = lambda value: (value, value)  # noqa: E731
-    assert tables._window(None) == ""
-    assert tables._window(Window(pair(3), pair(1), pair(0), pair(1))) == "3"
-    assert tables._window(Window((1, 7), (1, 2), (0, 3), pair(2), 32)) == "1×7 s1×2 p0×3 d2 g32"
+    assert tables._format_window(None) == ""
+    assert tables._format_window(Window(pair(3), pair(1), pair(0), pair(1))) == "3"
+    assert tables._format_window(Window((1, 7), (1, 2), (0, 3), pair(2), 32)) == "1×7 s1×2 p0×3 d2 g32"
 
 
 def test_json_holds_all_of_it(monkeypatch, capsys):

@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from cnnbench.cli.compose import single
-from cnnbench.cli.messages import show_messages
+from cnnbench.cli.streams import show_log
 from cnnbench.cli.train import train
 from cnnbench.data.memory import data_of_a_run, refuse_beyond_memory
 from cnnbench.experiment.build import load_dataset
@@ -252,7 +252,7 @@ def test_a_strangers_limit_of_memory_counts_only_below_ones_own(finished, tmp_pa
 
 def test_a_message_waits_for_no_lock_of_a_progress_bar(monkeypatch, capsys):
     monkeypatch.setattr(logging.getLogger("cnnbench"), "handlers", [])
-    show_messages()
+    show_log()
     with tqdm.get_lock():
         said = threading.Thread(target=logging.getLogger("cnnbench").info, args=("hello",), daemon=True)
         said.start()

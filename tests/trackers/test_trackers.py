@@ -179,7 +179,7 @@ def test_a_failing_tracker_is_warned_of_and_sent_again_what_it_missed(failing, r
             all_of_them.log({"epoch": epoch})
         all_of_them.finish({"epochs": 4})
         assert len(caplog.records) == warnings
-        assert "WARNING: logger unsteady failed (OSError: database is locked)" in caplog.text
+        assert "logger unsteady failed (OSError: database is locked)" in caplog.text
         all_of_them.close("finished")
     assert "cannot say goodbye" in caplog.text
     assert unsteady.rows == received
@@ -193,7 +193,7 @@ def test_a_tracker_that_cannot_be_opened_does_not_stop_the_run(tmp_path, monkeyp
     config = compose.single([*SMALL, "logger=mlflow", "logger.mlflow.tracking_uri=sqlite:///file/mlflow.db"])
     with caplog.at_level("WARNING", logger="cnnbench"):
         run_job(config, tmp_path / "run", [])
-    assert "WARNING: logger mlflow failed (" in caplog.text
+    assert "logger mlflow failed (" in caplog.text
     status = RunFolder(tmp_path / "run").read_status()
     assert status["state"] == "finished"
     assert status["message"].startswith("logger mlflow failed ("), "which a sweep's terminal shows"
@@ -261,7 +261,7 @@ def test_an_id_that_is_no_name_is_not_handed_to_a_tracker(tmp_path, monkeypatch)
 AT_ONCE = """
 import os, signal, sys
 from pathlib import Path
-from cnnbench.config import from_dict, to_dict
+from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.trackers import mlflow as module, trackers
 from mlflow import MlflowClient
 

@@ -13,7 +13,7 @@ from cnnbench.cli.choices import LISTED, complete_data, complete_override, compl
 from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import WRONG, exit_codes, leave
 from cnnbench.cli.order import command_first
-from cnnbench.cli.streams import have_streams
+from cnnbench.cli.streams import prepare_streams
 from cnnbench.cli.usage import UsageError, answer
 from cnnbench.processes import signals
 
@@ -38,7 +38,7 @@ Overrides = Annotated[
 
 def main() -> NoReturn:
     """Run the command line; flags may stand anywhere."""
-    have_streams()
+    prepare_streams()
     try:
         os.getcwd()
     except FileNotFoundError:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from cnnbench.cli import compose
-from cnnbench.cli.latest import folder_named
+from cnnbench.cli.run_folders import find_folder
 from cnnbench.metrics import text_of
 from cnnbench.storage.text import format_output_path, make_printable
 
@@ -24,7 +24,7 @@ def evaluate(
     """Measure a run on a split and print the metrics and the folder they were written to."""
     from cnnbench.experiment.evaluate import evaluate_run
 
-    run = folder_named(run, run=True)
+    run = find_folder(run, run=True)
     path, root = (os.path.expanduser(text) if text else text for text in (path, root))
     options = compose.single([f"data={data}"]).data.options if data else None
     folder, metrics = evaluate_run(

@@ -14,8 +14,8 @@ from rich.cells import cell_len
 
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.inputs import image_files
-from cnnbench.cli.latest import folder_named
-from cnnbench.cli.streams import nobody_reads
+from cnnbench.cli.run_folders import find_folder
+from cnnbench.cli.streams import discard_if_reader_gone
 from cnnbench.data.polarity import LIGHT_ON_DARK
 from cnnbench.experiment.predict import Prediction, Predictor
 from cnnbench.registry import unknown
@@ -183,7 +183,7 @@ def predict(
     if first is None:
         tally.close()
         return
-    predictor = Predictor(folder_named(run, run=True), device=device, batch_size=batch_size)
+    predictor = Predictor(find_folder(run, run=True), device=device, batch_size=batch_size)
     batches = predictor.predict(chain([first], files), top=top, invert=invert)
     rows = FORMATS[form](predictor.class_names, top)
     if isinstance(rows, Csv) and out is None and sys.stdout.isatty():
@@ -194,7 +194,7 @@ def predict(
         except OSError as error:
             if out is not None:
                 raise
-            nobody_reads(error, sys.stdout.fileno())
+            discard_if_reader_gone(error, sys.stdout.fileno())
             tally.good = max(tally.good, 1)  # who read has seen enough
     tally.warn(predictor.polarity, invert=invert)
     tally.close()

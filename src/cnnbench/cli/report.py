@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnbench.cli.latest import folder_named
-from cnnbench.cli.layout import Column, laid_out, output, show_table, show_text
+from cnnbench.cli.run_folders import find_folder
+from cnnbench.cli.tables import Column, build_table, make_console, show_table, show_text
 from cnnbench.report.study import Study
 from cnnbench.report.tables import Table, comparisons, headline
 from cnnbench.report.writing import write_report
@@ -33,7 +33,7 @@ def report(folders: Sequence[Path], *, out: Path | None, **options: Any) -> None
     Args:
         options: as in `write_report`.
     """
-    folders = [folder_named(folder) for folder in folders]
+    folders = [find_folder(folder) for folder in folders]
     place = out or default_out(folders)
     study = write_report(folders, place, **options)
     show_study(study)
@@ -47,14 +47,14 @@ def default_out(folders: Sequence[Path]) -> Path:
 
 def show_study(study: Study) -> None:
     """Print the headline table, the comparisons and the notes; where a table has no room, sentences say the same."""
-    console = output()
+    console = make_console()
     table = headline(study)
     left_out = show_table(console, "Comparison", _columns(table), table.rows[:MOST_ROWS])
     more = len(table.rows) - MOST_ROWS
     if study.comparisons:
         table, title = comparisons(study), "Which is better (test accuracy)"
         more = max(more, len(table.rows) - MOST_ROWS)
-        if found := laid_out(console, title, _columns(table), table.rows[:MOST_ROWS]):
+        if found := build_table(console, title, _columns(table), table.rows[:MOST_ROWS]):
             console.print(found[0])
             left_out += found[1]
         else:

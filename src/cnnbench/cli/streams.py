@@ -1,71 +1,98 @@
-"""Standard streams that stop nothing: closed ones, encodings that lack a character, readers that have gone."""
+"""Standard streams and the log messages on them.
+
+A closed stream, an encoding that lacks a character or a reader that has gone never stops a command.
+"""
 
 import codecs
+import contextlib
 import errno
 import io
+import logging
 import os
 import sys
 
-REPLACED = "cnnbench.replaced"  # how what an encoding lacks is written
-GONE = (errno.EPIPE, errno.EIO)  # the reader of a pipe has ended; the terminal has been closed
+from cnnbench.storage.text import make_lines_printable
+
+log = logging.getLogger("cnnbench")
+ERROR_HANDLER = "cnnbench.replace"
+READER_GONE = (errno.EPIPE, errno.EIO)  # the other end of a pipe was closed; the terminal was closed
 
 
-def have_streams() -> None:
-    """Standard streams that were closed lead nowhere, and characters that the encoding lacks become question marks."""
+def prepare_streams() -> None:
+    """Open closed standard streams on the null device, and write `?` for characters that an encoding lacks."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+            opened = os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this descriptor
             os.set_inheritable(opened, True)
             setattr(sys, name, os.fdopen(opened, "r" if descriptor == 0 else "w", encoding="utf-8"))
-    codecs.register_error(REPLACED, _replaced)
+    codecs.register_error(ERROR_HANDLER, _replace)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if type(stream) is io.TextIOWrapper:  # no test's own
-            errors = REPLACED if stream.errors == "strict" else stream.errors
+        if type(stream) is io.TextIOWrapper:  # tests install streams of other types
+            errors = ERROR_HANDLER if stream.errors == "strict" else stream.errors
             buffered = stream.line_buffering
-            unread = _Unread(stream.buffer, stream.encoding, errors, line_buffering=buffered)
-            unread.kept = stream
-            setattr(sys, name, unread)
+            robust = _RobustStream(stream.buffer, stream.encoding, errors, line_buffering=buffered)
+            robust.replaced = stream
+            setattr(sys, name, robust)
 
 
-class _Unread(io.TextIOWrapper):
-    """A stream whose reader may go away: from then on what is written leads nowhere, and that is no failure."""
+class _RobustStream(io.TextIOWrapper):
+    """A stream that discards what is written once its reader has gone, instead of failing."""
 
-    kept: io.TextIOWrapper  # that it replaces, which would close their buffer with its own end
+    replaced: io.TextIOWrapper  # kept, because it would close the shared buffer when it is collected
 
     def write(self, text: str) -> int:
         try:
             return super().write(text)
         except OSError as error:
-            nobody_reads(error, self.fileno())
+            discard_if_reader_gone(error, self.fileno())
             return len(text)
 
     def flush(self) -> None:
         try:
             super().flush()
         except OSError as error:
-            nobody_reads(error, self.fileno())
+            discard_if_reader_gone(error, self.fileno())
             super().flush()
 
 
-def nobody_reads(error: OSError, descriptor: int) -> None:
-    """Let a descriptor lead nowhere, if what it led to has gone.
+def discard_if_reader_gone(error: OSError, descriptor: int) -> None:
+    """Point a descriptor to the null device, if the error says that its reader has gone.
 
     Raises:
-        OSError: the error, if it says something else.
+        OSError: any other error.
     """
-    if error.errno not in GONE:
+    if error.errno not in READER_GONE:
         raise error
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
 
 
-def _replaced(error: UnicodeError) -> tuple[bytes, int]:
-    """The bytes of a file's name that is not UTF-8 stay what they are; other characters become `?`."""
+def _replace(error: UnicodeError) -> tuple[bytes, int]:
+    """Keep the bytes of a file name that is not UTF-8; other characters become `?`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     codes = map(ord, error.object[error.start : error.end])
     return bytes(code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else ord("?") for code in codes), error.end
+
+
+class _LogHandler(logging.Handler):
+    """Writes messages to standard error, above a progress bar if there is one; tracebacks stay in the log file."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm  # not at the top: help and completion do without it
+
+        prefix = "warning: " if record.levelno == logging.WARNING else ""
+        with contextlib.suppress(OSError, ValueError):  # a full disk or a closed stream does not stop the run
+            # Without `nolock`, an interruption while tqdm takes its lock would surface as an error of tqdm's own.
+            tqdm.write(make_lines_printable(prefix + record.getMessage()), file=sys.stderr, nolock=True)
+
+
+def show_log() -> None:
+    """Show log messages on standard error from now on."""
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.handlers = [_LogHandler()]

@@ -71,7 +71,7 @@ def summary(
     if as_json:
         print(json.dumps(described.plain(), indent=2))
     else:
-        size = tables.times(described.info.input_shape[1:])
+        size = tables.format_sizes(described.info.input_shape[1:])
         title = f"{described.label} for {size}×{described.info.in_channels}, {described.info.num_classes} classes"
         tables.show_summary(title, described.batch_size, described.summary)
 

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from cnnbench.cli import compose, launchers
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.messages import shown
 from cnnbench.cli.report import show_study
+from cnnbench.cli.run_folders import shorten
 from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.processes.cores import cores
 from cnnbench.processes.signals import Terminated
@@ -60,10 +60,10 @@ def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> Non
     new = known is None
     if new:
         if earlier := seen_with_other_seeds(asked.folder.parent, jobs):
-            log.warning("%s has these with other seeds. %s", shown(earlier.resolve()), LOOKING_AGAIN)
+            log.warning("%s has these with other seeds. %s", shorten(earlier.resolve()), LOOKING_AGAIN)
         threads = _check(jobs, server)
         if is_sweep(asked.folder):
-            log.info("the earlier sweep is now %s", shown(set_aside(asked.folder)))
+            log.info("the earlier sweep is now %s", shorten(set_aside(asked.folder)))
         known = SweepFolder.create(asked.folder, jobs, argv=sys.argv).path
     assert known is not None
     hint = ", or start another sweep with sweep.restart=true" if asked.new_folder else ""
@@ -184,7 +184,7 @@ def _run(
             "jobs": [job.overrides for job in sweep.jobs],
         },
     )
-    log.info("%d %s in %s", len(jobs), "job" if len(jobs) == 1 else "jobs", shown(sweep.path))
+    log.info("%d %s in %s", len(jobs), "job" if len(jobs) == 1 else "jobs", shorten(sweep.path))
     aside = sweep.aside()
     before = len(sweep.jobs) - len(jobs)
     progress = Progress(sweep, jobs, before=before, axes=asked.axes, at_once=min(at_once, len(jobs)))
@@ -199,7 +199,7 @@ def _run(
         error.args = (f"{left} of {len(sweep.jobs)} jobs are left: the same command goes on with them",)
         with contextlib.suppress(KeyboardInterrupt, Terminated):  # again: the report can wait
             _write(sweep)
-        print(shown(sweep.path), flush=True)
+        print(shorten(sweep.path), flush=True)
         raise
     _show(sweep)
     if moved := sorted(sweep.aside() - aside):
@@ -212,7 +212,7 @@ def _run(
         names = ", ".join(job.name for job in lost)
         raise RunFailed(
             f"{len(lost)} of {len(sweep.jobs)} runs failed ({names}): why is in their status.json and train.log, and "
-            f"in {shown(sweep.path) / 'results.csv'}; the same command tries them again"
+            f"in {shorten(sweep.path) / 'results.csv'}; the same command tries them again"
         )
 
 
@@ -228,7 +228,7 @@ def _show(sweep: SweepFolder) -> None:
     """Write the report of what there is by now, print its tables and the folder."""
     if study := _write(sweep):
         show_study(study)
-    print(shown(sweep.path), flush=True)
+    print(shorten(sweep.path), flush=True)
 
 
 def _write(sweep: SweepFolder) -> Study | None:

@@ -1,120 +1,212 @@
-"""Tables on the terminal."""
+"""Tables on the terminal: laid out to fit its width, and filled with runs, trials and models."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from cnnbench.cli.layout import Column, output, show_table, show_text
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
 from cnnbench.metrics import shown_metrics, text_of
 from cnnbench.runs.folder import FINISHED
-from cnnbench.storage.text import format_percent
+from cnnbench.storage.text import escape_for_table, format_percent, make_printable
 
-if TYPE_CHECKING:  # it brings torch, which a sweep's own process does without
+if TYPE_CHECKING:  # analysis imports torch, which the process of a sweep's command does without
     from cnnbench.analysis import Summary, Window
 
-BEST_SHOWN = 5
+WIDTH_OF_A_FILE = 200  # columns where standard output is a file or a pipe
+LEAST_NEEDED = 2  # columns this optional are missing where a table becomes paragraphs
+BEST_TRIALS = 5
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        text_width: the least width of a column of text, which may wrap; None for figures, which never do.
+        optional: columns with the highest number are dropped first where the terminal is narrow; 0 is never dropped.
+    """
+
+    name: str
+    text_width: int | None = None
+    optional: int = 0
+
+
+def make_console() -> Console:
+    """Standard output, as wide as the terminal; wide enough for whole tables where it is a file or a pipe."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(width=WIDTH_OF_A_FILE, highlight=False)
+
+
+def build_table(
+    console: Console, title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, lines: bool = True
+) -> tuple[Table, list[str]] | None:
+    """Return a table of the columns that fit and the names of those that do not; None where even the fewest do not fit.
+
+    Args:
+        lines: draw a frame around the cells.
+    """
+    for most in sorted({column.optional for column in columns}, reverse=True):
+        kept = [place for place, column in enumerate(columns) if column.optional <= most]
+        widths, longest = zip(*(_measure(columns[place], [row[place] for row in rows]) for place in kept), strict=True)
+        room = console.width - sum(widths) - (3 if lines else 1) * len(kept) - 1
+        if room < 0:
+            continue
+        growing = sum(full > width for full, width in zip(longest, widths, strict=True))
+        style = box.HEAVY_HEAD if lines else box.SIMPLE
+        padding = (0, 1) if lines else (0, 1, 0, 0)
+        table = Table(title=escape_for_table(title), title_justify="left", box=style, padding=padding)
+        for place, width, full in zip(kept, widths, longest, strict=True):
+            column, extra = columns[place], min(full - width, room // max(growing, 1))
+            justify: Literal["left", "right"] = "right" if column.text_width is None else "left"
+            # Rich could share out the room, but it gives away more than there is where columns have a minimum width.
+            table.add_column(escape_for_table(column.name), justify=justify, overflow="fold", width=width + extra)
+            room, growing = room - extra, growing - (full > width)
+        table.min_width = min(cell_len(make_printable(title)), console.width)
+        for row in rows:
+            table.add_row(*(escape_for_table(row[place]) for place in kept))
+        return table, [column.name for column in columns if column.optional > most]
+    return None
+
+
+def show_table(
+    console: Console, title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, lines: bool = True
+) -> list[str]:
+    """Print a table, or a paragraph for each row where it does not fit; return the names of the omitted columns."""
+    built = build_table(console, title, columns, rows, lines=lines)
+    if built is not None:
+        console.print(built[0])
+        return built[1]
+    show_text(console, title)
+    for row in rows:
+        show_text(console, f"{columns[0].name} {row[0]}" if row[0].isdecimal() else row[0])
+        cells = zip(columns[1:], row[1:], strict=True)
+        kept = (f"{column.name}: {cell}" for column, cell in cells if cell and column.optional < LEAST_NEEDED)
+        show_text(console, ", ".join(kept), indent=2)
+    return [column.name for column in columns if column.optional >= LEAST_NEEDED]
+
+
+def show_text(console: Console, text: str, *, indent: int = 0) -> None:
+    """Print text that may contain names from anywhere, wrapped to the terminal."""
+    console.print(Padding(Text(make_printable(text), overflow="fold"), (0, 0, 0, indent), expand=False))
+
+
+def _measure(column: Column, cells: Sequence[str]) -> tuple[int, int]:
+    """Return the least width that cuts nothing (headings break at blanks), and the width that breaks nothing."""
+    heading = max(map(cell_len, column.name.split()), default=0)
+    longest = max([heading, *(cell_len(make_printable(cell)) for cell in cells)])
+    least = longest if column.text_width is None else min(longest, max(column.text_width, heading))
+    return least, max(longest, cell_len(column.name))
 
 
 def show_run(summary: Mapping[str, Any]) -> None:
-    """Print what a run came to."""
-    known = {key: value for key, value in summary.items() if value is not None}  # a loss that is not finite is null
-    title = f"{known.get('model')} on {known.get('data')}, seed {known.get('seed')}"
+    """Print the results of a run, from its `summary.json`."""
+    known = {key: value for key, value in summary.items() if value is not None}  # null: a loss that is not finite
+
+    def show(key: str, form: str = "") -> str:
+        return format(known[key], form) if key in known else "unknown"
+
     values = {
-        **{
-            f"test {metric.title}": metric.text(known[key]) if key in known else "unknown"
-            for metric in shown_metrics()
-            if (key := f"test/{metric.name}") in summary  # a network without classes has none
-        },
-        "test loss": _shown(known, "test/loss", ".4f"),
-        "test images": _shown(known, "test_images", ","),
-        "parameters": _shown(known, "parameters", ","),
-        "MACs": _shown(known, "macs", ","),
-        "best epoch": f"{_shown(known, 'best_epoch')} of {_shown(known, 'epochs')}",
-        "training": f"{_shown(known, 'train_seconds', '.1f')} s",
-        "speed": f"{_shown(known, 'images_per_second', ',.0f')} images/s",
-        "device": _shown(known, "device"),
+        f"test {metric.title}": metric.text(known[key]) if key in known else "unknown"
+        for metric in shown_metrics()
+        if (key := f"test/{metric.name}") in summary  # a network without classes has none
     }
-    if "test/loss" not in summary:  # a trial of a search: it has not been tested
-        del values["test loss"], values["test images"]
-    show_table(output(), title, [Column("result", 20), Column("value")], list(values.items()))
-
-
-def _shown(known: Mapping[str, Any], key: str, form: str = "") -> str:
-    return format(known[key], form) if key in known else "unknown"
+    if "test/loss" in summary:  # a trial of a search has not been tested
+        values |= {"test loss": show("test/loss", ".4f"), "test images": show("test_images", ",")}
+    values |= {
+        "parameters": show("parameters", ","),
+        "MACs": show("macs", ","),
+        "best epoch": f"{show('best_epoch')} of {show('epochs')}",
+        "training": f"{show('train_seconds', '.1f')} s",
+        "speed": f"{show('images_per_second', ',.0f')} images/s",
+        "device": show("device"),
+    }
+    title = f"{known.get('model')} on {known.get('data')}, seed {known.get('seed')}"
+    show_table(make_console(), title, [Column("result", 20), Column("value")], list(values.items()))
 
 
 def show_trials(
     rows: Sequence[Mapping[str, Any]], keys: Sequence[str], monitor: str, maximize: bool, shares: Mapping[str, float]
 ) -> None:
-    """Print the best trials of a search, and how many of its trials came to what.
+    """Print the best trials of a search, and how many trials ended in each state.
 
     Args:
         rows: as in `trials.csv`.
-        shares: how much of the variance each key accounts for; empty where that is not known.
+        shares: the share of the variance that each key accounts for; empty where it is unknown.
     """
     states = Counter(str(row["state"]) for row in rows)
-    counted = ", ".join(f"{count} {state}" for state, count in states.items())
+    counts = ", ".join(f"{count} {state}" for state, count in states.items())
     columns = [Column(name) for name in ("trial", monitor, "epochs", "seconds", *keys)]
-    cells = []
     finished = [row for row in rows if row["state"] == FINISHED]
-    for row in sorted(finished, key=lambda row: row[monitor], reverse=maximize)[:BEST_SHOWN]:
-        values = [f"{row[key]:.4g}" if isinstance(row[key], float) else str(row[key]) for key in keys]
-        cells.append(
-            [str(row["trial"]), text_of(monitor, row[monitor]), str(row["epochs"]), f"{row['seconds'] or 0:.1f}"]
-        )
-        cells[-1] += values
+    best = sorted(finished, key=lambda row: row[monitor], reverse=maximize)[:BEST_TRIALS]
+    cells = [
+        [
+            str(row["trial"]),
+            text_of(monitor, row[monitor]),
+            str(row["epochs"]),
+            f"{row['seconds'] or 0:.1f}",
+            *(f"{row[key]:.4g}" if isinstance(row[key], float) else str(row[key]) for key in keys),
+        ]
+        for row in best
+    ]
     if shares:
         cells.append(["share", "", "", "", *(format_percent(shares[key], 0) if key in shares else "" for key in keys)])
-    console = output()
-    show_table(console, f"The best of {len(rows)} trials ({counted})", columns, cells)
+    console = make_console()
+    show_table(console, f"The best of {len(rows)} trials ({counts})", columns, cells)
     if shares:
-        show_text(console, "share: of the variance between finished trials (fANOVA); unsure below some 20 of them.")
+        show_text(console, "share: of the variance between finished trials (fANOVA); unreliable below about 20 trials.")
 
 
-def show_summary(title: str, batch_size: int, described: "Summary") -> None:
-    """Print a model layer by layer and its totals; a narrow terminal gets fewer columns."""
-    console = output()
+def show_summary(title: str, batch_size: int, summary: "Summary") -> None:
+    """Print a model layer by layer, and its totals; a narrow terminal gets fewer columns."""
+    console = make_console()
     columns = [
         Column("layer", 28),
-        Column("kind", 9, spare=1),
+        Column("kind", 9, optional=1),
         Column("output"),
-        Column("window", spare=2),
+        Column("window", optional=2),
         Column("parameters"),
         Column("MACs"),
-        Column("field", spare=1),
-        Column("jump", spare=2),
+        Column("field", optional=1),
+        Column("jump", optional=2),
     ]
     rows = [
         [
             layer.name,
             layer.kind,
-            times(layer.output_shape) or "not run",
-            _window(layer.window),
+            format_sizes(layer.output_shape) or "not run",
+            _format_window(layer.window),
             f"{layer.parameters:,}" if layer.parameters else "",
             f"{layer.macs:,}" if layer.macs else "",
-            times(layer.receptive_field),
-            _compact(layer.jump),
+            format_sizes(layer.receptive_field),
+            _format_compactly(layer.jump),
         ]
-        for layer in described.layers
+        for layer in summary.layers
     ]
-    left_out = show_table(console, title, columns, rows, lines=False)
-    for name, value in totals(described, batch_size).items():
+    omitted = show_table(console, title, columns, rows, lines=False)
+    for name, value in _totals(summary, batch_size).items():
         show_text(console, f"{name:<20} {value}")
-    if left_out:
-        show_text(console, f"A wider terminal also shows {', '.join(left_out)}; --json has everything.")
+    if omitted:
+        show_text(console, f"A wider terminal also shows {', '.join(omitted)}; --json has everything.")
     else:
-        note = "window: kernel, stride s, padding p, dilation d, groups g; what is 1, or padding 0, is left out."
+        note = "window: kernel, stride s, padding p, dilation d, groups g; defaults (1, padding 0) are omitted."
         show_text(console, note)
 
 
 def show_models(models: Sequence[tuple[str, int, "Summary"]]) -> None:
-    """Print the totals of several models, a column each; those that do not fit side by side follow below.
+    """Print the totals of several models, a column each; models that do not fit side by side follow below.
 
     Args:
         models: label, batch size and summary of each.
     """
-    console = output()
-    columns = [(label, totals(summary, batch_size)) for label, batch_size, summary in models]
+    console = make_console()
+    columns = [(label, _totals(summary, batch_size)) for label, batch_size, summary in models]
     fitting = max(1, (console.width - 24) // 24)
     for first in range(0, len(columns), fitting):
         some = columns[first : first + fitting]
@@ -123,41 +215,39 @@ def show_models(models: Sequence[tuple[str, int, "Summary"]]) -> None:
         show_table(console, "Comparison", heads, rows, lines=False)
 
 
-def totals(described: "Summary", batch_size: int) -> dict[str, str]:
-    """A model's totals by name, ready to print."""
-    share = format_percent(
-        max(f / n for f, n in zip(described.receptive_field, described.input_shape[1:], strict=True)), 0
-    )
+def _totals(summary: "Summary", batch_size: int) -> dict[str, str]:
+    field, sides = summary.receptive_field, summary.input_shape[1:]
+    share = format_percent(max(f / n for f, n in zip(field, sides, strict=True)), 0)
     return {
-        "parameters": f"{described.parameters:,}",
-        "  in dense layers": f"{described.dense_parameters:,} ({format_percent(described.dense_share, 1)})",
-        "weights": _megabytes(described.weight_bytes),
-        "MACs, one image": f"{described.macs:,}",
-        "FLOPs, one image": f"{described.flops:,}",
-        "activations": f"{_megabytes(batch_size * described.activation_bytes)} (batch {batch_size})",
-        "depth": f"{described.depth} layers with weights",
-        "receptive field": f"{times(described.receptive_field)} of {times(described.input_shape[1:])} ({share})",
+        "parameters": f"{summary.parameters:,}",
+        "  in dense layers": f"{summary.dense_parameters:,} ({format_percent(summary.dense_share, 1)})",
+        "weights": _format_megabytes(summary.weight_bytes),
+        "MACs, one image": f"{summary.macs:,}",
+        "FLOPs, one image": f"{summary.flops:,}",
+        "activations": f"{_format_megabytes(batch_size * summary.activation_bytes)} (batch {batch_size})",
+        "depth": f"{summary.depth} layers with weights",
+        "receptive field": f"{format_sizes(field)} of {format_sizes(sides)} ({share})",
     }
 
 
-def times(sizes: Sequence[float]) -> str:
-    """Sizes along several axes."""
+def format_sizes(sizes: Sequence[float]) -> str:
+    """Format sizes along several axes, such as `3×28×28`."""
     return "×".join(f"{size:g}" for size in sizes)
 
 
-def _compact(sizes: Sequence[float]) -> str:
-    return times(sizes[:1] if len(set(sizes)) == 1 else sizes)
+def _format_compactly(sizes: Sequence[float]) -> str:
+    return format_sizes(sizes[:1] if len(set(sizes)) == 1 else sizes)
 
 
-def _window(window: "Window | None") -> str:
-    """Such as `3 s2 p1 g32` for a 3×3 convolution of stride 2, padding 1 and 32 groups."""
+def _format_window(window: "Window | None") -> str:
+    """Return such as `3 s2 p1 g32` for a 3×3 convolution of stride 2, padding 1 and 32 groups."""
     if window is None:
         return ""
     options = [("s", window.stride, 1), ("p", window.padding, 0), ("d", window.dilation, 1)]
-    named = [f"{letter}{_compact(sizes)}" for letter, sizes, usual in options if set(sizes) != {usual}]
+    named = [f"{letter}{_format_compactly(sizes)}" for letter, sizes, usual in options if set(sizes) != {usual}]
     groups = [f"g{window.groups}"] if window.groups > 1 else []
-    return " ".join([_compact(window.kernel), *named, *groups])
+    return " ".join([_format_compactly(window.kernel), *named, *groups])
 
 
-def _megabytes(count: int) -> str:
+def _format_megabytes(count: int) -> str:
     return f"{count / 1e6:,.2f} MB"

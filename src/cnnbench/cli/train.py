@@ -8,9 +8,9 @@ from typing import Any
 
 from cnnbench.cli import compose, sweep, tables
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.latest import folder_named, to_go_on_with
 from cnnbench.cli.literal import one_run
-from cnnbench.cli.messages import show_messages, shown
+from cnnbench.cli.run_folders import find_folder, find_unfinished, shorten
+from cnnbench.cli.streams import show_log
 from cnnbench.config.key_types import text_of
 from cnnbench.config.schema import Config, to_dict
 from cnnbench.runs.folder import FINISHED, RunFolder
@@ -28,7 +28,7 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
         ValueError: the command is wrong; nothing has been written.
         RunFailed: a run started and did not finish.
     """
-    show_messages()
+    show_log()
     if any(text.lstrip("+").startswith("resume=") for text in overrides):
         _resume(overrides)
         return
@@ -60,10 +60,10 @@ def _train_one(config: Config, path: Path, overrides: Sequence[str]) -> None:
         raise ValueError(f"preview=true draws images, and data={info.name} are signals")
     folder = RunFolder.create(path).path
     if config.preview:
-        print(shown(preview(config, folder)))
+        print(shorten(preview(config, folder)))
         return
     tables.show_run(_run(config, folder, overrides))
-    print(shown(folder))
+    print(shorten(folder))
 
 
 def _run(config: Config, folder: Path, overrides: Sequence[str], *, resume: bool = False) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _run(config: Config, folder: Path, overrides: Sequence[str], *, resume: bool
     except (InUse, NoneReadable, CannotGoOn):
         raise
     except Exception as error:
-        raise RunFailed(f"{type(error).__name__}: {error} (the log: {shown(folder) / 'train.log'})") from error
+        raise RunFailed(f"{type(error).__name__}: {error} (the log: {shorten(folder) / 'train.log'})") from error
 
 
 def _resume(overrides: Sequence[str]) -> None:
@@ -89,7 +89,7 @@ def _resume(overrides: Sequence[str]) -> None:
         raise ValueError(f"resume={named[1]}: a command goes on with one run, and resume={named[0]} names another")
     if not named[0]:
         raise ValueError("resume=: accepted is the folder of a run")
-    place = to_go_on_with(folder_named(named[0]))
+    place = find_unfinished(find_folder(named[0]))
     if place is None:
         print(f"all runs in {make_printable(named[0])} are finished: nothing to resume", file=sys.stderr)
         print(format_output_path(named[0]))

@@ -14,9 +14,9 @@ from hydra.errors import HydraException
 from cnnbench.cli import compose, tables
 from cnnbench.cli.choices import spaces
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.latest import folder_named
 from cnnbench.cli.literal import literal, several_values, unreadable
-from cnnbench.cli.messages import log, show_messages, shown
+from cnnbench.cli.run_folders import find_folder, shorten
+from cnnbench.cli.streams import log, show_log
 from cnnbench.config.conversion import refuse_interpolation
 from cnnbench.config.schema import Config, to_dict
 from cnnbench.experiment.build import build_parts, load_dataset
@@ -63,7 +63,7 @@ def tune(overrides: Sequence[str]) -> None:
         ValueError: the command is wrong; nothing has been written.
         RunFailed: no trial finished.
     """
-    show_messages()
+    show_log()
     if importlib.util.find_spec("optuna") is None:
         raise ValueError(INSTALL)
     overrides = literal(overrides)
@@ -146,7 +146,7 @@ def _record(asked: _Asked) -> dict[str, Any]:
 
 
 def _resumed(given: dict[str, Any], theirs: Sequence[str]) -> _Asked:
-    folder = folder_named(str(given.pop("resume")), study=True).resolve()
+    folder = find_folder(str(given.pop("resume")), study=True).resolve()
     accepted = [f"tune.{key}" for key in ON_RESUME]
     for key in [*given, *theirs]:
         if key not in accepted:
@@ -200,12 +200,12 @@ def _search(asked: _Asked) -> None:
         build_parts(config, shapes_only=True, test=False)
         return config, overrides
 
-    log.info("up to %d trials in %s, chosen by %s", settings.trials, shown(asked.folder), asked.monitor)
+    log.info("up to %d trials in %s, chosen by %s", settings.trials, shorten(asked.folder), asked.monitor)
     search = Search(study, composed, trials=settings.trials, workers=settings.workers, timeout=settings.timeout)
     try:
         search.run()
     except BaseException:
-        log.info("go on with: cnnbench tune resume=%s", shlex.quote(str(shown(asked.folder))))
+        log.info("go on with: cnnbench tune resume=%s", shlex.quote(str(shorten(asked.folder))))
         raise
     finally:
         _write_best(asked, study)
@@ -242,8 +242,8 @@ def _command(asked: _Asked, params: dict[str, Value]) -> str:
 def _show(asked: _Asked, study: Study) -> None:
     rows, best = study.rows(), study.best()
     if best is None:
-        print(format_output_path(shown(asked.folder)))
-        raise RunFailed(f"none of {len(rows)} trials finished: {shown(asked.folder) / 'trials.csv'} says why")
+        print(format_output_path(shorten(asked.folder)))
+        raise RunFailed(f"none of {len(rows)} trials finished: {shorten(asked.folder) / 'trials.csv'} says why")
     tables.show_trials(rows, list(asked.space), asked.monitor, study.maximize, study.importances())
     params = {key: best[key] for key in asked.space}
     states = [row["state"] for row in rows]
@@ -252,4 +252,4 @@ def _show(asked: _Asked, study: Study) -> None:
         f"{text_of(asked.monitor, best[asked.monitor])}: chosen as the best of many, it looks better here than it is.\n"
         f"Train it anew with {FRESH_SEEDS} other seeds and test each once:\n  {make_printable(_command(asked, params))}"
     )
-    print(format_output_path(shown(asked.folder)))
+    print(format_output_path(shorten(asked.folder)))

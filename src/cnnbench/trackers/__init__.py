@@ -222,7 +222,7 @@ def warn(tracker: str, error: BaseException, then: str) -> str:
     """Say loudly that a tracker failed; returns what was said."""
     reason = next((line for line in str(error).splitlines() if line.strip()), "")
     said = f"logger {tracker} failed ({type(error).__name__}: {reason}): {then}"
-    log.warning("WARNING: %s", said)
+    log.warning("%s", said)
     return said
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cnnbench.cli import compose, main
-from cnnbench.cli.latest import folder_named, to_go_on_with
+from cnnbench.cli.run_folders import find_folder, find_unfinished
 from cnnbench.config.schema import to_dict
 from cnnbench.report.study import read_study
 from cnnbench.runs.folder import FINISHED, INTERRUPTED, RUNNING, RunFolder
@@ -49,49 +49,49 @@ def entered(monkeypatch, *arguments):
 
 def test_latest_is_what_was_written_last_in_utc_whatever_its_name(here):
     with pytest.raises(ValueError, match="there is no run below outputs/"):
-        folder_named("latest")
+        find_folder("latest")
     run_at(here / "outputs/a/2026-10-25_02-50-00_aaaaaa", "2026-10-25T00:50:00+00:00")
     last = run_at(here / "outputs/a/2026-10-25_02-10-00_bbbbbb", "2026-10-25T01:10:00+00:00")
-    assert folder_named("latest").samefile(last)
+    assert find_folder("latest").samefile(last)
     (last / "status.json").write_text("")
     os.utime(last / "status.json", (0, 0))
-    assert not folder_named("latest").samefile(last), "without a status, its files say when"
+    assert not find_folder("latest").samefile(last), "without a status, its files say when"
     running = run_at(here / "outputs/b/x", "2026-10-24T00:00:00+00:00", RUNNING)
     (running / "metrics.csv").write_text("")
-    assert folder_named("latest").samefile(running), "it is being written just now"
+    assert find_folder("latest").samefile(running), "it is being written just now"
     (here / "outputs/mlflow.artifacts/1/artifacts").mkdir(parents=True)
     (here / "outputs/mlflow.artifacts/1/artifacts/config.yaml").write_text("")
-    assert folder_named("latest").samefile(running), "a tracker's copy is no run"
-    assert str(folder_named("other")) == "other"
+    assert find_folder("latest").samefile(running), "a tracker's copy is no run"
+    assert str(find_folder("other")) == "other"
     (here / "latest").mkdir()
-    assert str(folder_named("latest")) == "latest", "what exists is taken literally"
+    assert str(find_folder("latest")) == "latest", "what exists is taken literally"
 
 
 def test_the_latest_of_a_sweep_is_the_sweep_and_of_a_study_the_study(here):
     sweep = SweepFolder.create(here / "outputs/sweep/s", jobs_of(*QUICK, "seed=0,1"), argv=[])
     run = run_at(sweep.path / "1", "2030-01-01T00:00:00+00:00")
-    assert folder_named("latest").samefile(sweep.path)
-    assert folder_named("latest", run=True).samefile(run)
+    assert find_folder("latest").samefile(sweep.path)
+    assert find_folder("latest", run=True).samefile(run)
     run_at(here / "outputs/tune/t/0", "2031-01-01T00:00:00+00:00")
     (here / "outputs/tune/t/study.yaml").write_text("")
-    assert folder_named("latest").samefile(sweep.path)
-    assert folder_named("latest", study=True).samefile(here / "outputs/tune/t")
+    assert find_folder("latest").samefile(sweep.path)
+    assert find_folder("latest", study=True).samefile(here / "outputs/tune/t")
 
 
 def test_of_several_runs_the_one_that_is_not_finished_is_gone_on_with(here, monkeypatch, capsys):
     run_at(here / "runs/a", "2026-01-01T00:00:00+00:00")
-    assert to_go_on_with(here / "runs") is None
+    assert find_unfinished(here / "runs") is None
     assert entered(monkeypatch, "train", "resume=runs") == 0
     assert "all runs in runs are finished: nothing to resume" in capsys.readouterr().err
     left = run_at(here / "runs/b c", "2026-01-02T00:00:00+00:00", INTERRUPTED)
-    assert to_go_on_with(here / "runs") == left
+    assert find_unfinished(here / "runs") == left
     run_at(here / "runs/d", "2026-01-03T00:00:00+00:00", INTERRUPTED)
     assert entered(monkeypatch, "train", "resume=runs") == 2
     told = capsys.readouterr().err
-    assert "runs holds 2 that are not finished. Go on with one by:" in told
+    assert "runs holds 2 unfinished runs. Resume one with:" in told
     assert "cnnbench train 'resume=runs/b c'\n  cnnbench train resume=runs/d" in told
     (here / "empty").mkdir()
-    assert to_go_on_with(here / "empty") == here / "empty"
+    assert find_unfinished(here / "empty") == here / "empty"
 
 
 def test_a_sweep_goes_on_from_its_folder_and_more_seeds_after_a_look_are_warned_of(here, cnnbench):

@@ -5,9 +5,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from run_builders import write_run
 
-from cnnbench.cli import layout, report, tables
-from cnnbench.cli.layout import Column, show_table
+from cnnbench.cli import report, tables
 from cnnbench.cli.summary import summary
+from cnnbench.cli.tables import Column, show_table
 from cnnbench.report.study import read_study
 
 LONG = "convolutional_network_with_a_very_long_name"
@@ -29,8 +29,8 @@ def printed(monkeypatch, capsys):
 
     def show(width, function, *arguments, **options):
         console = Console(width=width, force_terminal=True, color_system=None, highlight=False)
-        for place in (layout, report, tables):
-            monkeypatch.setattr(place, "output", lambda: console)
+        for place in (report, tables):
+            monkeypatch.setattr(place, "make_console", lambda: console)
         function(*arguments, **options)
         text = capsys.readouterr().out
         assert max(map(cell_len, text.splitlines())) <= width
@@ -77,15 +77,16 @@ def test_results_of_runs_and_searches_are_whole_at_every_width(printed, width):
 @pytest.mark.parametrize("width", range(70, 130, 7))
 def test_several_columns_of_long_words_share_the_room(width, printed):
     columns, row = [Column("x", 20), Column("y", 20), Column("verdict", 20)], ["A" * 41, "B" * 53, "C" * 167]
-    text = printed(width, lambda: show_table(layout.output(), "T", columns, [row]))
+    text = printed(width, lambda: show_table(tables.make_console(), "T", columns, [row]))
     assert [text.count(letter) for letter in "ABC"] == [41, 53, 167]
 
 
 def test_columns_go_by_how_much_they_are_needed_before_a_table_becomes_paragraphs(printed):
-    columns = [Column("name", 8), Column("figure"), Column("spare", spare=1), Column("sparest", spare=2)]
+    columns = [Column("name", 8), Column("figure"), Column("spare", optional=1), Column("sparest", optional=2)]
     rows = [["a name", "1.25", "2.5", "7"]]
     shown = [
-        printed(width, lambda: print(show_table(layout.output(), "T", columns, rows))) for width in (60, 35, 25, 12)
+        printed(width, lambda: print(show_table(tables.make_console(), "T", columns, rows)))
+        for width in (60, 35, 25, 12)
     ]
     assert [text[text.rindex("[") :] for text in shown] == ["[]", "['sparest']", "['spare','sparest']", "['sparest']"]
     assert shown[-1].startswith("Tanamefigure:1.25,spare:2.5")

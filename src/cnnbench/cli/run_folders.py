@@ -1,0 +1,100 @@
+"""The run folder that a command means: what `latest` is, and what to resume in a folder of several runs."""
+
+import os
+import shlex
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cnnbench.runs.folder import FINISHED, RUNNING, RunFolder
+from cnnbench.storage.text import format_path
+from cnnbench.sweep.folder import ASIDE, SweepFolder
+from cnnbench.sweep.jobs import is_sweep
+
+LATEST, OUTPUTS, STUDY = "latest", Path("outputs"), "study.yaml"
+MOST_COMMANDS = 8  # in an error that lists what could be resumed
+
+
+def find_folder(name: Path | str, *, run: bool = False, study: bool = False) -> Path:
+    """Return the folder that a command names; `latest` is the run or sweep below `outputs` that was written last.
+
+    Args:
+        run: find a run, even where it belongs to a sweep.
+        study: find a study of `cnnbench tune`; otherwise studies are skipped.
+
+    Raises:
+        ValueError: `latest`, and there is none.
+    """
+    if str(name) != LATEST or os.path.lexists(LATEST):
+        return Path(name)
+    found = [path for path in _find_runs(OUTPUTS) if (path.parent / STUDY).is_file() == study]
+    if not found:
+        what = "study" if study else "run"
+        raise ValueError(f"{LATEST}: there is no {what} below {OUTPUTS}/ in the current folder; name its folder")
+    last = max(found, key=_last_written)
+    return last if run else last.parent if study else _sweep_of(last)
+
+
+def find_unfinished(folder: Path) -> Path | None:
+    """Return the run or sweep in a folder that is not finished; None where all are finished.
+
+    A run, a sweep and a folder without runs are returned unchanged: opening them says what is wrong with them.
+
+    Raises:
+        ValueError: several are unfinished; the message has a command for each.
+    """
+    if (folder / "config.yaml").is_file() or is_sweep(folder) or not folder.is_dir():
+        return folder
+    found = dict.fromkeys(_sweep_of(path) for path in _find_runs(folder) if not (path.parent / STUDY).is_file())
+    unfinished = [path for path in found if not _is_finished(path)]
+    if not found or len(unfinished) == 1:
+        return unfinished[0] if unfinished else folder
+    if not unfinished:
+        return None
+    commands = [f"  cnnbench train {shlex.quote(f'resume={path}')}" for path in unfinished[:MOST_COMMANDS]]
+    if len(unfinished) > MOST_COMMANDS:
+        commands.append(f"  and {len(unfinished) - MOST_COMMANDS} more")
+    lines = "\n".join(commands)
+    raise ValueError(f"{format_path(folder)} holds {len(unfinished)} unfinished runs. Resume one with:\n{lines}")
+
+
+def shorten(folder: Path) -> Path:
+    """Return a folder relative to the current one, if it lies below it."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+def _find_runs(folder: Path) -> Iterator[Path]:
+    for inside, folders, files in os.walk(folder):
+        # The config alone is not enough: MLflow keeps copies of it among its artifacts.
+        if "config.yaml" in files and ("status.json" in files or "checkpoints" in folders):
+            yield Path(inside)
+            folders.clear()
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != ASIDE)
+
+
+def _sweep_of(run: Path) -> Path:
+    return run.parent if is_sweep(run.parent) else run
+
+
+def _is_finished(path: Path) -> bool:
+    if is_sweep(path):
+        try:
+            return not SweepFolder(path).unfinished()
+        except ValueError:
+            return False  # damaged: resuming it says how
+    return RunFolder(path).find_status().get("state") == FINISHED
+
+
+def _last_written(run: Path) -> tuple[datetime, float]:
+    """Return when the status was last written, in UTC; while a run goes on, when any of its files was."""
+    status = RunFolder(run).find_status()
+    modified = max((path.stat().st_mtime for path in run.glob("*.*") if path.is_file()), default=0.0)
+    try:
+        updated = datetime.fromisoformat(status["updated"])
+    except (KeyError, ValueError, TypeError):
+        return datetime.fromtimestamp(modified, UTC), modified
+    updated = updated if updated.tzinfo else updated.replace(tzinfo=UTC)
+    if status["state"] == RUNNING:
+        updated = max(updated, datetime.fromtimestamp(modified, UTC))
+    return updated, modified
