@@ -81,7 +81,7 @@ def test_nothing_is_unpacked_through_a_link_that_is_there(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out/a").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "archive").write_bytes(tar(("a/b", {"content": b"x"})))
-    with pytest.raises(ValueError, match="is a symbolic link"):
+    with pytest.raises(ValueError, match="does not stay in its folder"):
         unpack(tmp_path / "archive", tmp_path / "out")
     assert [*(tmp_path / "elsewhere").iterdir()] == []
 
