@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 import sys
+from typing import ClassVar
 
 import pytest
 
@@ -13,9 +14,10 @@ from cnnbench.cli import compose
 from cnnbench.config.schema import to_dict
 from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.run import run_job
+from cnnbench.registry import register
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.csv_tables import read_csv
-from cnnbench.trackers import Tracked, Trackers, _Guarded, flat, remember, trackers
+from cnnbench.trackers import TrackedRun, Trackers, flatten, open_trackers, store_id
 
 SMALL = ["trainer.epochs=2", "data.train_limit=200", "model=mlp"]
 FIGURES = {"curves", "confusion_matrix", "mistakes"}
@@ -65,7 +67,7 @@ def test_wandb_follows_no_link_that_was_there_before_it(tmp_path, tracked):
         (run / "wandb" / name).unlink(missing_ok=True)
         (run / "wandb" / name).symlink_to(outside)
     config = compose.single(["logger=wandb", "trainer.epochs=3", *SMALL])
-    with trackers(config.logger.options, run, to_dict(config), resume=True) as logger:
+    with open_trackers(config.logger.options, run, to_dict(config), resume=True, problems=[]) as logger:
         logger.log({"epoch": 3, "train/loss": 0.5})
     assert outside.read_text() == "mine"
 
@@ -100,7 +102,7 @@ def test_mlflow_has_one_run_with_metrics_figures_config_and_tables(tracked):
             assert history[row["epoch"]] == pytest.approx(row[name])
     assert len(client.get_metric_history(run.info.run_id, "val/loss")) == 2
     assert run.data.metrics["test/accuracy"] == tracked.read_summary()["test/accuracy"]
-    assert run.data.params == {key: str(value) for key, value in flat(tracked.read_config()).items()}
+    assert run.data.params == {key: str(value) for key, value in flatten(tracked.read_config()).items()}
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert files == {f"{name}.png" for name in FIGURES} | {"config.yaml", "summary.json", "per_class.json"}
     folder = tracked.path.parents[1] / "mlflow.artifacts" / run.info.run_id / "artifacts"
@@ -173,7 +175,7 @@ class Unsteady:
 )
 def test_a_failing_tracker_is_warned_of_and_sent_again_what_it_missed(failing, received, warnings, caplog):
     unsteady = Unsteady(failing)
-    all_of_them = Trackers([_Guarded("unsteady", unsteady)])
+    all_of_them = Trackers({"unsteady": unsteady})
     with caplog.at_level("WARNING", logger="cnnbench"):
         for epoch in (1, 2, 3, 4):
             all_of_them.log({"epoch": epoch})
@@ -219,11 +221,14 @@ def test_a_logger_without_its_package_says_how_to_get_it_before_anything_starts(
         (["logger=tensorbord"], "unknown logger 'tensorbord'. Did you mean 'tensorboard'? Valid: mlflow, none"),
         (["logger=[mlflow,tensorbord]"], "unknown logger 'tensorbord'. Did you mean 'tensorboard'?"),
         (["logger=mlflow,tensorbord"], "unknown logger 'tensorbord'. Did you mean 'tensorboard'?"),
-        (["logger=wandb", "logger.wandb.mode=onlin"], "unknown logger.wandb.mode 'onlin'. Did you mean 'online'?"),
-        (["logger=wandb", "logger.wandb.project=''"], "logger.wandb.project='': accepted is a text"),
+        (
+            ["logger=wandb", "logger.wandb.mode=onlin"],
+            "accepted is offline, online. Did you mean online?",
+        ),
+        (["logger=wandb", "logger.wandb.project=''"], "logger.wandb.project=: accepted is text that is not blank"),
         (["logger=mlflow", "logger.mlflow.tracking_uri=runs.db"], "accepted is sqlite:///FILE or http://HOST:PORT"),
         (["logger.mlflow.experiment=x"], "unknown key in logger"),
-        (["logger=wandb", "+logger.wandb.entity=x"], "unknown logger.wandb option 'entity'"),
+        (["logger=wandb", "+logger.wandb.entity=x"], "unknown key in logger.wandb 'entity'"),
         (["+logger.comet={}"], "unknown logger 'comet'"),
         (["+logger.mlflow=3"], "logger.mlflow=3: accepted is a group of keys"),
     ],
@@ -244,17 +249,29 @@ def test_several_loggers_are_a_list_and_not_a_sweep(several):
     assert compose.single(["logger=none"]).logger.options == {}
 
 
-def test_an_id_that_is_no_name_is_not_handed_to_a_tracker(tmp_path, monkeypatch):
-    given = []
-    monkeypatch.setattr("cnnbench.trackers._build", lambda name, options: lambda run: given.append(run.id))
+@register("logger", "recorder")
+class Recorder(Unsteady):
+    """A tracker of somebody's own, which keeps the identity that it was given."""
+
+    ids: ClassVar = []
+
+    def __init__(self, run):
+        super().__init__([])
+        self.ids.append(run.id)
+
+    def close(self, state):
+        pass
+
+
+def test_an_id_that_is_no_name_is_not_handed_to_a_tracker(tmp_path):
     for identity in ("abc123", "../../etc", 7, "a" * 100):
-        (tmp_path / "trackers.json").write_text(json.dumps({"mlflow": identity}))
-        with trackers({"mlflow": {}}, tmp_path, {"name": "x"}, resume=True):
+        (tmp_path / "trackers.json").write_text(json.dumps({"recorder": identity}))
+        with open_trackers({"recorder": {}}, tmp_path, {"name": "x"}, resume=True, problems=[]):
             pass
-    assert given == ["abc123", None, None, None]
-    remember(tmp_path, "wandb", "1")
+    assert Recorder.ids == ["abc123", None, None, None]
+    store_id(tmp_path, "wandb", "1")
     assert json.loads((tmp_path / "trackers.json").read_text()) == {"wandb": "1"}
-    assert Tracked(tmp_path, "x", {}, None).pictures == []
+    assert TrackedRun(tmp_path, "x", {}, None).pictures == []
 
 
 # Three runs that MLflow follows, each in a process of its own; the first is killed while it creates the database.
@@ -262,7 +279,7 @@ AT_ONCE = """
 import os, signal, sys
 from pathlib import Path
 from cnnbench.config.schema import from_dict, to_dict
-from cnnbench.trackers import mlflow as module, trackers
+from cnnbench.trackers import mlflow as module, open_trackers
 from mlflow import MlflowClient
 
 options = {"mlflow": {"tracking_uri": "sqlite:///outputs/mlflow.db", "experiment": "cnnbench"}}
@@ -271,9 +288,9 @@ def follow(number):
     run = Path(f"run{number}")
     run.mkdir()
     if number == 0:
-        module._experiment = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        module._find_experiment = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     problems = []
-    with trackers(options, run, to_dict(from_dict({})), problems=problems) as logger:
+    with open_trackers(options, run, to_dict(from_dict({})), problems=problems) as logger:
         for epoch in (1, 2, 3):
             logger.log({"epoch": epoch, "train/loss": 0.5})
     os._exit(len(problems))

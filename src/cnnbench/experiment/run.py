@@ -34,7 +34,7 @@ from cnnbench.runs.contents import read_threads
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.atomic import InUse
 from cnnbench.storage.plain_data import write_json
-from cnnbench.trackers import Trackers, trackers
+from cnnbench.trackers import Trackers, open_trackers
 from cnnbench.training.loop import Evaluation
 from cnnbench.training.tasks import task_of
 from cnnbench.training.trainer import Outcome, fit
@@ -89,7 +89,7 @@ def run_job(
             write_json(path / "env.json", environment())
         log.info("%s", parts.dataset.described())
         log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
-        logger = Trackers([])
+        logger = Trackers()
 
         def begin() -> Trackers:
             nonlocal logger
@@ -100,8 +100,9 @@ def run_job(
             record_skipped(run, parts.dataset)
             for note in parts.dataset.notes:
                 log.warning("%s", note)
-            kept = trackers(config.logger.options, run.path, to_dict(config), resume=resume, problems=life.notes)
-            logger = entered.enter_context(kept)
+            options = config.logger.options
+            opened = open_trackers(options, run.path, to_dict(config), resume=resume, problems=life.notes)
+            logger = entered.enter_context(opened)
             return logger
 
         outcome = train_parts(config, run, parts, resume=resume, test=test, on_epoch=on_epoch, begin=begin)
@@ -130,7 +131,7 @@ def train_parts(
     resume: bool = False,
     test: bool = True,
     on_epoch: OnEpoch | None = None,
-    begin: Callable[[], Trackers] = lambda: Trackers([]),
+    begin: Callable[[], Trackers] = lambda: Trackers(),
 ) -> Outcome:
     """Train and test what `build_parts` made, in a run folder that has been started."""
     trainer, dataset = config.trainer, parts.dataset

@@ -1,86 +1,80 @@
 """Weights & Biases: by default offline, in the run folder; `wandb sync RUN/wandb/offline-*` sends it later."""
 
 import os
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from cnnbench.registry import register, unknown
+from pydantic import Field
+
+from cnnbench.config.keys import Options, key
+from cnnbench.registry import register
 from cnnbench.runs.folder import FINISHED, WANDB
-from cnnbench.trackers import Tracked, numbers, remember, require
-
-MODES = ("offline", "online")
+from cnnbench.trackers import TrackedRun, select_numbers, store_id
 
 
+class WandBOptions(Options):
+    """What `configs/logger/wandb.yaml` sets."""
+
+    mode: Literal["offline", "online"] = key(
+        "`offline` writes to the run folder and needs neither network nor account; `online` needs both", role="record"
+    )
+    project: Annotated[str, Field(pattern=r"\S")] = key(
+        "The W&B project", role="record", accepted="text that is not blank"
+    )
+
+
+@register("logger", "wandb", package="wandb")
 class _WandB:
-    def __init__(self, run: Tracked, *, mode: str, project: str) -> None:
+    def __init__(self, run: TrackedRun, options: WandBOptions) -> None:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would report its own errors over the network
         import wandb
 
         self.run, self.wandb = run, wandb
-        _unlink_links(run.folder / WANDB)
+        _remove_links(run.folder / WANDB)
         settings = wandb.Settings(
             silent=True,
             console="off",
+            symlink=False,
             disable_git=True,
             save_code=False,
             x_disable_stats=True,
             x_save_requirements=False,
-            symlink=False,
         )
         self.handle = wandb.init(
-            project=project,
+            project=options.project,
             name=run.name,
             id=run.id,
-            resume="allow" if run.id and mode == "online" else None,
+            resume="allow" if run.id and options.mode == "online" else None,
             dir=str(run.folder),
             config=run.config,
-            mode=mode,  # type: ignore[arg-type]
+            mode=options.mode,
             settings=settings,
         )
         self.epoch = 0
-        remember(run.folder, "wandb", self.handle.id)
+        store_id(run.folder, "wandb", self.handle.id)
 
     def log(self, row: Mapping[str, Any]) -> None:
         self.epoch = int(row["epoch"])
-        self.handle.log(numbers(row), step=self.epoch)
+        self.handle.log(select_numbers(row), step=self.epoch)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         table, rows = self.wandb.Table, self.run.per_class
-        cells = [[key, str(value)] for key, value in summary.items()]
-        shown: dict[str, Any] = {"summary": table(columns=["key", "value"], data=cells)}
-        shown |= {path.stem: self.wandb.Image(str(path)) for path in self.run.pictures}
+        cells = [[name, str(value)] for name, value in summary.items()]
+        media: dict[str, Any] = {"summary": table(columns=["key", "value"], data=cells)}
+        media |= {path.stem: self.wandb.Image(str(path)) for path in self.run.pictures}
         if rows:
-            shown["per_class"] = table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
-        self.handle.log(shown, step=self.epoch)
-        self.handle.summary.update(numbers(summary))
+            media["per_class"] = table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
+        self.handle.log(media, step=self.epoch)
+        self.handle.summary.update(select_numbers(summary))
 
     def close(self, state: str) -> None:
         self.handle.finish(exit_code=0 if state == FINISHED else 1)
-        self.wandb.teardown()  # ends its process
+        self.wandb.teardown()
 
 
-def _unlink_links(folder: Path) -> None:
-    """W&B shall write into no file that somebody's link in the run folder leads to."""
+def _remove_links(folder: Path) -> None:
+    """Remove symbolic links, so that W&B writes to no file outside the run folder that one may lead to."""
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.is_symlink():
             path.unlink()
-
-
-@register("logger", "wandb")
-def wandb(mode: str, project: str) -> Callable[[Tracked], _WandB]:
-    """A run of a W&B project.
-
-    Args:
-        mode: `offline` writes to the run folder and needs neither network nor account; `online` needs both.
-
-    Raises:
-        ValueError: the package is not installed, or an unknown mode.
-    """
-    if mode not in MODES:
-        raise ValueError(unknown("logger.wandb.mode", mode, MODES))
-    if not project.strip():
-        raise ValueError(f"logger.wandb.project={project!r}: accepted is a text that is not empty")
-    require("wandb")
-    return partial(_WandB, mode=mode, project=project)
