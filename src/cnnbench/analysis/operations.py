@@ -1,6 +1,7 @@
-"""What a call of a tensor function costs and what its outputs see, by a rule for each function that needs one.
+"""The effect of one call of a torch function: what it costs, and which part of the image its outputs see.
 
-A function without a rule is taken for elementwise, or for a reshape where it keeps the number of elements.
+`rule` gives a function its own rule. A function without one counts as elementwise, or as a reshape where the number of
+elements stays the same.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,12 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
-from cnnbench.analysis.receptive_field import Field, merged
+from cnnbench.analysis.receptive_field import Field, merge_fields
 
 
 @dataclass(frozen=True)
 class Window:
-    """How a convolution or pooling is set, with an entry for each axis; `padding` is what stands before the first."""
+    """The settings of a convolution or pooling, one entry per axis; `padding` is what precedes the first position."""
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
@@ -25,11 +26,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Effect:
-    """What a call came to.
+    """The result of a rule.
 
     Attributes:
-        field: what its outputs see.
-        macs: multiply-accumulates; bias additions and activations are not counted.
+        field: what the outputs see.
+        macs: multiply-accumulates, without bias additions and activations.
         window: of a convolution or pooling.
     """
 
@@ -38,55 +39,58 @@ class Effect:
     window: Window | None = None
 
 
-Rule = Callable[[Field, Mapping[str, Any], Tensor], Effect]
-RULES: dict[Callable[..., Any], tuple[str, Rule]] = {}
+@dataclass(frozen=True)
+class Call:
+    """One call of a torch function: its first argument, its (first) output and what all its inputs see together."""
+
+    field: Field
+    input: Any
+    output: Tensor
+
+
+Rule = Callable[..., Effect]
+RULES: dict[Callable[..., Any], Rule] = {}
+
+
+def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
+    """Register the rule of some functions: it takes a `Call`, then the function's other arguments as torch has them."""
+
+    def add(effect: Rule) -> Rule:
+        RULES.update(dict.fromkeys(functions, effect))
+        return effect
+
+    return add
 
 
 def effect_of(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], output: Tensor) -> Effect:
-    """The effect of calling a tensor function, told from its arguments and its (first) output."""
-    inputs = [(tensor, field) for tensor in tensors((args, kwargs)) if (field := field_of(tensor))]
-    if func in RULES:
-        names, effect = RULES[func]
-        before = merged([field for _, field in inputs]) if inputs else Field((), ())
-        return effect(before, _named(names.split(), args, kwargs), output)
-    reshaped = [field.reshaped(tensor.shape, output.shape) for tensor, field in inputs]
-    return Effect(merged(reshaped) if reshaped else Field((), ()))
+    """The effect of calling a torch function with these arguments and this (first) output."""
+    inputs = [(tensor, field) for tensor in find_tensors((args, kwargs)) if (field := field_of(tensor))]
+    if func not in RULES:
+        return Effect(merge_fields([field.reshape(tensor.shape, output.shape) for tensor, field in inputs]))
+    field = merge_fields([field for _, field in inputs])
+    if args:
+        return RULES[func](Call(field, args[0], output), *args[1:], **kwargs)
+    first = "query" if "query" in kwargs else "input"  # torch's names of a first parameter
+    others = {name: value for name, value in kwargs.items() if name != first}
+    return RULES[func](Call(field, kwargs[first], output), **others)
 
 
 def field_of(tensor: Tensor) -> Field | None:
-    """What a tensor's elements see of the input; None for one that does not depend on it, such as a weight."""
+    """What a tensor's elements see; None for one that does not depend on the image, such as a weight."""
     return getattr(tensor, "_cnnbench_field", None)
 
 
-def remember(tensor: Tensor, field: Field) -> None:
+def set_field(tensor: Tensor, field: Field) -> None:
     """Attach a field to a tensor."""
     tensor._cnnbench_field = field  # type: ignore[attr-defined]
 
 
-def tensors(arguments: Any) -> list[Tensor]:
+def find_tensors(arguments: Any) -> list[Tensor]:
     """The tensors anywhere in nested lists, tuples and dicts."""
     if isinstance(arguments, Tensor):
         return [arguments]
     if isinstance(arguments, Mapping):
         arguments = list(arguments.values())
     if isinstance(arguments, list | tuple):
-        return [tensor for inner in arguments for tensor in tensors(inner)]
+        return [tensor for inner in arguments for tensor in find_tensors(inner)]
     return []
-
-
-def rule(names: str, *functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
-    """Make what follows the rule of `functions`, whose positional parameters are `names`; `*rest` takes all others."""
-
-    def add(effect: Rule) -> Rule:
-        RULES.update({function: (names, effect) for function in functions})
-        return effect
-
-    return add
-
-
-def _named(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    given = dict(zip(names, args, strict=False))
-    if names[-1].startswith("*"):
-        rest = args[len(names) - 1 :]
-        given[names[-1][1:]] = rest[0] if len(rest) == 1 and isinstance(rest[0], list | tuple) else rest
-    return {**given, **kwargs}

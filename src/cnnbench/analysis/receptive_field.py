@@ -1,11 +1,13 @@
 """The receptive field, carried along with every tensor of a forward pass.
 
-Along each axis of the input it is known where the field of every output starts and ends: a layer whose output o reads
-some positions of the layer before sees from the first start to the last end among them. A convolution of stride s
-reads s positions further on for the next output, so that a start, an end and the distance between neighbours (the
-jump) say everything; after upsampling, neighbours may share a position, and a whole period of outputs is kept.
-Where branches meet, the field is the union. See Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional
-Neural Networks", Distill, 2019, whose start, end and jump these are.
+For each axis of the image we know the first and the last position that each output sees (its start and end). A layer
+whose output reads some positions of the layer before sees from the smallest start to the largest end among them. Behind
+a convolution of stride s the next output sees s positions further on, so one start, one end and the distance between
+neighbours (the jump) describe all outputs. After upsampling, neighbours may see the same positions; we then keep the
+starts and ends of a whole period of outputs. Where branches meet, the field is their union.
+
+Start, end and jump are those of Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks",
+Distill, 2019.
 """
 
 import math
@@ -13,12 +15,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-GONE = 0  # in `Field.dims`: a single position is left of the axis, and no dimension; there is nothing to mix
+GONE = 0  # in `Field.dims`: the axis has one position left and no dimension, so that nothing can mix along it
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Which positions of its input a layer reads along one axis.
+    """Which positions a layer reads along one axis of its input.
 
     Attributes:
         positions: those that output o reads.
@@ -32,15 +34,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Axis:
-    """What a layer's outputs see along one axis of the input.
+    """What a layer's outputs see along one axis of the image.
 
     Attributes:
-        length: of the input.
-        starts, ends: first and last position seen by the outputs of one period, from output 0 on; padding lies below
-            0 and from `length` on. An output that sees nothing, in the gaps of a transposed convolution, has inf and
-            −inf.
+        length: of the image along this axis.
+        starts, ends: first and last position seen by each output of one period, from output 0 on. Padding lies below 0
+            and from `length` on. An output that sees nothing, in a gap of a transposed convolution, has inf and −inf.
         shift: how much further on the outputs of the next period see.
-        whole: every output sees the whole input.
+        whole: every output sees the whole axis.
     """
 
     length: int
@@ -51,20 +52,20 @@ class Axis:
 
     @property
     def size(self) -> int:
-        """Positions that one output sees: those of the output that sees the most."""
+        """Positions seen by the output that sees the most."""
         if self.whole:
             return self.length
         return int(max(end - start + 1 for start, end in zip(self.starts, self.ends, strict=True)))
 
     @property
     def jump(self) -> float:
-        """Distance between neighbouring outputs in the input; an int where it is whole."""
+        """Distance in the image between neighbouring outputs; an int where it is whole."""
         jump = Fraction(self.shift, len(self.starts))
         return int(jump) if jump.denominator == 1 else float(jump)
 
     @property
-    def collapsed(self) -> bool:
-        """Whether there is one output only, and it sees everything."""
+    def is_collapsed(self) -> bool:
+        """Whether there is only one output, which sees the whole axis."""
         return self.whole and self.shift == self.length
 
     def span(self, output: int) -> tuple[float, float]:
@@ -74,53 +75,53 @@ class Axis:
 
     def read(self, reading: Reading) -> "Axis":
         """The axis behind a layer that reads this one."""
-        if self.collapsed:
+        if self.is_collapsed:
             return self
         period = len(self.starts)
         repeats = period // math.gcd(period, reading.inputs)
-        seen = [[self.span(i) for i in reading.positions(o)] for o in range(reading.outputs * repeats)]
+        spans = [[self.span(i) for i in reading.positions(o)] for o in range(reading.outputs * repeats)]
         return replace(
             self,
-            starts=tuple(min((start for start, _ in spans), default=math.inf) for spans in seen),
-            ends=tuple(max((end for _, end in spans), default=-math.inf) for spans in seen),
+            starts=tuple(min((start for start, _ in read), default=math.inf) for read in spans),
+            ends=tuple(max((end for _, end in read), default=-math.inf) for read in spans),
             shift=self.shift * (reading.inputs * repeats // period),
         )
 
-    def everything(self) -> "Axis":
+    def collapse(self) -> "Axis":
         """The axis behind a layer of which one output reads all positions."""
         return Axis(self.length, (0,), (self.length - 1,), self.length, True)
 
 
 @dataclass(frozen=True)
 class Field:
-    """What the outputs in a tensor see of the input.
+    """What the elements of a tensor see of the image.
 
     Attributes:
-        axes: along height and width, or along a signal's length.
-        dims: the dimension of the tensor along which each axis lies, counted from the last, −1; None where it is
-            spread over several dimensions, and 0 (`GONE`) where it has none left.
+        axes: height and width, or a signal's length.
+        dims: the dimension of the tensor along which each axis lies, counted from the last, −1. None where an axis is
+            spread over several dimensions, `GONE` where it has none left.
         depth: layers with weights on the longest path to here.
         last_window: the axes behind the last convolution or pooling on each path to here; None where there is none.
     """
 
-    axes: tuple[Axis, ...]
-    dims: tuple[int | None, ...]
+    axes: tuple[Axis, ...] = ()
+    dims: tuple[int | None, ...] = ()
     depth: int = 0
     last_window: tuple[Axis, ...] | None = None
 
     @classmethod
-    def of_input(cls, sizes: Sequence[int]) -> "Field":
-        """The field of the input itself, (N, C, *sizes)."""
+    def of_image(cls, sizes: Sequence[int]) -> "Field":
+        """The field of the image or signal itself, (N, C, *sizes)."""
         return cls(tuple(Axis(n) for n in sizes), tuple(range(-len(sizes), 0)))
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Positions that one output sees, along each axis."""
+        """Positions that one element sees, along each axis."""
         return tuple(axis.size for axis in self.axes)
 
     @property
     def jump(self) -> tuple[float, ...]:
-        """Distance in the input between neighbouring outputs, along each axis."""
+        """Distance in the image between neighbouring elements, along each axis."""
         return tuple(axis.jump for axis in self.axes)
 
     def read(self, readings: Mapping[int, Reading]) -> "Field":
@@ -131,51 +132,51 @@ class Field:
         axes = []
         for axis, dim in zip(self.axes, self.dims, strict=True):
             if dim is None:
-                axes.append(axis.everything() if readings else axis)
+                axes.append(axis.collapse() if readings else axis)
             else:
                 axes.append(axis.read(readings[dim]) if dim in readings else axis)
         return replace(self, axes=tuple(axes))
 
-    def mixed(self, dims: Iterable[int]) -> "Field":
+    def mix(self, dims: Iterable[int]) -> "Field":
         """The field behind a layer whose outputs each read all positions along some dimensions of its input."""
         mixing = {*dims, None}
-        axes = [a.everything() if dim in mixing else a for a, dim in zip(self.axes, self.dims, strict=True)]
+        axes = [a.collapse() if dim in mixing else a for a, dim in zip(self.axes, self.dims, strict=True)]
         return replace(self, axes=tuple(axes))
 
-    def everything(self) -> "Field":
+    def mix_all(self) -> "Field":
         """The field behind a layer whose outputs read everything, such as attention."""
-        return replace(self, axes=tuple(axis.everything() for axis in self.axes))
+        return replace(self, axes=tuple(axis.collapse() for axis in self.axes))
 
-    def laid(self, dims: Iterable[int | None]) -> "Field":
+    def with_dims(self, dims: Iterable[int | None]) -> "Field":
         """The same field in a tensor with other dimensions."""
         return replace(self, dims=tuple(dims))
 
-    def windowed(self) -> "Field":
-        """The field behind a convolution or pooling; one that follows a look at everything is part of a head."""
-        return self if all(axis.collapsed for axis in self.axes) else replace(self, last_window=self.axes)
+    def end_window(self) -> "Field":
+        """The field behind a convolution or pooling; a window behind a look at everything belongs to a head."""
+        return self if all(axis.is_collapsed for axis in self.axes) else replace(self, last_window=self.axes)
 
-    def deeper(self, layers: int = 1) -> "Field":
-        """The field with layers with weights more behind it."""
+    def deepen(self, layers: int = 1) -> "Field":
+        """The field behind `layers` more layers with weights."""
         return replace(self, depth=self.depth + layers)
 
-    def reshaped(self, before: Sequence[int], after: Sequence[int]) -> "Field":
-        """The field in a tensor of shape `after` that comes from one of shape `before`, element for element.
+    def reshape(self, before: Sequence[int], after: Sequence[int]) -> "Field":
+        """The field in a tensor of shape `after` made of one of shape `before`, element for element.
 
-        An axis stays where a dimension has its size and as many elements behind it as before; broadcasting and
+        An axis stays where a dimension keeps its size and the number of elements behind it; broadcasting and
         concatenation leave it in its place.
         """
         if tuple(before) == tuple(after):
             return self
-        rearranged = math.prod(before) == math.prod(after)
+        same_elements = math.prod(before) == math.prod(after)
 
-        def moved(dim: int | None) -> int | None:
+        def place(dim: int | None) -> int | None:
             if dim is None or dim == GONE:
                 return dim
-            if rearranged:
+            if same_elements:
                 return _same_dimension(before, after, dim)
             return dim if -dim <= len(after) and before[dim] in (1, after[dim]) else None
 
-        return self.laid(moved(dim) for dim in self.dims)
+        return self.with_dims(place(dim) for dim in self.dims)
 
 
 def _same_dimension(before: Sequence[int], after: Sequence[int], dim: int) -> int | None:
@@ -186,22 +187,22 @@ def _same_dimension(before: Sequence[int], after: Sequence[int], dim: int) -> in
     return GONE if size == 1 else None
 
 
-def merged(fields: Sequence[Field]) -> Field:
-    """The field where branches meet: along each axis the union, and the greatest depth."""
-    if len(fields) == 1:
-        return fields[0]
-    axes = [_union(axes) for axes in zip(*(field.axes for field in fields), strict=True)]
+def merge_fields(fields: Sequence[Field]) -> Field:
+    """The field where branches meet: the union along each axis and the greatest depth. Nothing sees nothing."""
+    if len(fields) < 2:
+        return fields[0] if fields else Field()
     windows = [field.last_window for field in fields if field.last_window]
+    axes = list(zip(*(field.axes for field in fields), strict=True))
     # An axis that is collapsed in one branch is broadcast along the dimension where the others have it.
     dims = [
-        _agreed([field.dims[i] for field in fields if not field.axes[i].collapsed] or [f.dims[i] for f in fields])
+        _common_dim([f.dims[i] for f in fields if not f.axes[i].is_collapsed] or [f.dims[i] for f in fields])
         for i in range(len(axes))
     ]
     return Field(
-        axes=tuple(axes),
+        axes=tuple(map(_union, axes)),
         dims=tuple(dims),
         depth=max(field.depth for field in fields),
-        last_window=tuple(_union(axes) for axes in zip(*windows, strict=True)) if windows else None,
+        last_window=tuple(map(_union, zip(*windows, strict=True))) if windows else None,
     )
 
 
@@ -212,59 +213,13 @@ def _union(axes: Sequence[Axis]) -> Axis:
     spans = [[axis.span(output) for axis in axes] for output in range(period)]
     return Axis(
         finest.length,
-        tuple(min(start for start, _ in seen) for seen in spans),
-        tuple(max(end for _, end in seen) for seen in spans),
+        tuple(min(start for start, _ in met) for met in spans),
+        tuple(max(end for _, end in met) for met in spans),
         finest.shift * (period // len(finest.starts)),
         any(axis.whole for axis in axes),
     )
 
 
-def _agreed(dims: Sequence[int | None]) -> int | None:
+def _common_dim(dims: Sequence[int | None]) -> int | None:
     places = {dim for dim in dims if dim != GONE} or {GONE}
     return places.pop() if len(places) == 1 else None
-
-
-def window(kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Reading:
-    """How a convolution or pooling reads; `padding` is what stands before the first position."""
-    return Reading(lambda o: range(o * stride - padding, o * stride - padding + kernel * dilation, dilation), stride)
-
-
-def transposed_window(kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Reading:
-    """How a transposed convolution reads: position i goes to the outputs i · stride − padding + dilation · tap."""
-
-    def positions(output: int) -> list[int]:
-        reached = [output + padding - dilation * tap for tap in range(kernel)]
-        return [place // stride for place in reached if place % stride == 0]
-
-    return Reading(positions, 1, stride)
-
-
-def adaptive_window(inputs: int, outputs: int) -> Reading:
-    """How an adaptive pooling from `inputs` to `outputs` positions reads."""
-    ratio = Fraction(inputs, outputs)
-    return Reading(
-        lambda o: range(math.floor(o * ratio), math.ceil((o + 1) * ratio)), ratio.numerator, ratio.denominator
-    )
-
-
-def resizing(inputs: int, outputs: int, *, neighbours: int, centred: bool, align_corners: bool = False) -> Reading:
-    """How an interpolation from `inputs` to `outputs` positions reads.
-
-    Args:
-        neighbours: 0 for nearest; 1 on either side for linear, 2 for cubic.
-        centred: whether positions are compared by their middles.
-        align_corners: the first and last positions of both lie on each other.
-    """
-    corners = align_corners and inputs > 1 and outputs > 1
-    ratio = Fraction(inputs - 1, outputs - 1) if corners else Fraction(inputs, outputs)
-    offset = Fraction(1, 2) if centred and not corners else Fraction(0)
-
-    def positions(output: int) -> Iterable[int]:
-        if neighbours == 0:
-            return [math.floor((output + offset) * ratio)]
-        place = (output + offset) * ratio - offset
-        if place.denominator == 1:
-            return [int(place)]
-        return range(math.floor(place) - neighbours + 1, math.floor(place) + neighbours + 1)
-
-    return Reading(positions, ratio.numerator, ratio.denominator)
