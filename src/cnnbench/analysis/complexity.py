@@ -140,7 +140,6 @@ class _Watch(TorchFunctionMode):
 
     def __init__(self, unread: dict[int, tuple[str, int]]) -> None:
         # Here, because it imports triton, which takes a sixth of a second; training needs that anyway.
-        from torch.utils.flop_counter import FlopCounterMode
 
         super().__init__()
         self.unread = unread
