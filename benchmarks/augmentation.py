@@ -31,7 +31,7 @@ from torchvision.transforms import InterpolationMode, v2
 from cnnbench.cli.compose import single
 from cnnbench.config.schema import Config
 from cnnbench.data import Split
-from cnnbench.experiment.run import batches_of, build_parts, load_dataset, train_parts
+from cnnbench.experiment.run import batches_of, build_parts, load_dataset, prepare_training
 from cnnbench.runs.folder import RunFolder, create_folder
 
 Clock = Callable[[], float]
@@ -81,7 +81,7 @@ def epoch(config: Config, clock: Clock) -> float:
         run = RunFolder(create_folder(Path(folder) / "run"))
         run.start({}, [])
         started = clock()
-        train_parts(config, run, parts)
+        prepare_training(config, run, parts)[1]()
         return clock() - started
 
 

@@ -23,7 +23,7 @@ from epoch_time import print_ratio
 from cnnbench.cli.compose import single
 from cnnbench.config.schema import Config
 from cnnbench.experiment.build import build_parts
-from cnnbench.experiment.run import train_parts
+from cnnbench.experiment.run import prepare_training
 from cnnbench.runs.folder import RunFolder, create_folder
 from cnnbench.training.state import State
 
@@ -60,7 +60,7 @@ def train(config: Config) -> float:
         run = RunFolder(create_folder(Path(folder) / "run"))
         run.start({}, [])
         began = time.perf_counter()
-        train_parts(config, run, parts, test=False)
+        prepare_training(config, run, parts, test=False)[1]()
         return time.perf_counter() - began
 
 

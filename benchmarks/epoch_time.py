@@ -24,7 +24,7 @@ from cnnbench.cli.compose import single
 from cnnbench.config.schema import Config
 from cnnbench.data import normalize
 from cnnbench.experiment.build import build_parts
-from cnnbench.experiment.run import train_parts
+from cnnbench.experiment.run import prepare_training
 from cnnbench.runs.folder import RunFolder, create_folder
 
 
@@ -60,7 +60,7 @@ def cnnbench(config: Config) -> float:
         run = RunFolder(create_folder(Path(folder) / "run"))
         run.start({}, [])
         started = time.perf_counter()
-        train_parts(config, run, parts)
+        prepare_training(config, run, parts)[1]()
         return time.perf_counter() - started
 
 

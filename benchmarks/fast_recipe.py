@@ -22,7 +22,7 @@ from course_way import accuracy, loaders, train_epoch
 from cnnbench.cli.compose import single
 from cnnbench.data.dataset import _load_source
 from cnnbench.experiment.build import build_parts
-from cnnbench.experiment.run import train_parts
+from cnnbench.experiment.run import prepare_training
 from cnnbench.runs.folder import RunFolder, create_folder
 
 GRID: dict[str, list[object]] = {
@@ -43,7 +43,7 @@ def train(overrides: list[str]) -> tuple[float, float]:
         run = RunFolder(create_folder(Path(folder) / "run"))
         run.start({}, [])
         started = time.perf_counter()
-        outcome = train_parts(config, run, build_parts(config))
+        outcome = prepare_training(config, run, build_parts(config))[1]()
         seconds = time.perf_counter() - started
     assert outcome.test is not None
     return outcome.rows[-1]["val/accuracy"] or outcome.test.scores()["accuracy"], seconds

@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 
 from cnnbench.cli import choices, launchers
 from cnnbench.processes.cores import cores, limit_cores
-from cnnbench.runs.contents import read_threads
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.csv_tables import read_csv
 from cnnbench.storage.plain_data import read_json
@@ -125,7 +124,9 @@ def test_a_job_has_the_same_bits_alone_and_side_by_side(cnnbench, tmp_path):
     for name, launcher in (("alone", []), ("beside", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])):
         done = cnnbench(*sweep, *launcher, f"hydra.sweep.dir={name}", OMP_NUM_THREADS="2")
         assert done.returncode == 0, done.stderr
-        assert read_threads(tmp_path / name / "0") == min(2, cores()), "585 million multiply-accumulates a batch"
+        assert RunFolder(tmp_path / name / "0").read_threads() == min(2, cores()), (
+            "585 million multiply-accumulates a batch"
+        )
         weights.append(checkpoint.load(tmp_path / name / "0/checkpoints", "last")[0])
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
 

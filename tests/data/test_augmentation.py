@@ -291,7 +291,7 @@ def test_only_training_batches_are_augmented():
     assert images.shape == (64, 1, 28, 28)
 
 
-def test_a_resumed_augmented_run_equals_an_uninterrupted_one(tmp_path, monkeypatch):
+def test_a_resumed_augmented_run_equals_an_uninterrupted_one(tmp_path):
     config = compose.single([*QUICK, "augment=strong", "trainer.label_smoothing=0.1"])
     folders = [create_folder(tmp_path / name) for name in ("whole", "parts")]
     run_job(config, folders[0], [])
@@ -299,10 +299,8 @@ def test_a_resumed_augmented_run_equals_an_uninterrupted_one(tmp_path, monkeypat
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cnnbench.training.trainer._line", stop)  # after the first epoch's checkpoint
     with pytest.raises(KeyboardInterrupt):
-        run_job(config, folders[1], [])
-    monkeypatch.undo()
+        run_job(config, folders[1], [], on_epoch=stop)  # after the first epoch's checkpoint
     assert len(RunFolder(tmp_path / "parts").read_metrics()) == 1
     run_job(config, tmp_path / "parts", [], resume=True)
     assert_same_tensors(*folders)

@@ -19,7 +19,7 @@ from cnnbench.experiment.build import batches_of, build_parts, load_dataset, thr
 from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.resume import fingerprint
 from cnnbench.experiment.run import run_job
-from cnnbench.runs.contents import read_predictions, read_threads
+from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.history import History
 from cnnbench.training import checkpoint
@@ -31,10 +31,10 @@ from conftest import assert_same_tensors, without_times
 SMALL = ["trainer.epochs=2", "data.train_limit=300", "model=mlp"]
 
 
-def run(path, *overrides, resume=False):
+def run(path, *overrides, **options):
     config = single([*SMALL, *overrides])
     path.mkdir(exist_ok=True)
-    return run_job(config, path, list(overrides), resume=resume)
+    return run_job(config, path, list(overrides), **options)
 
 
 def record_of(path, name="best"):
@@ -86,7 +86,7 @@ def test_a_run_goes_on_and_is_measured_with_its_own_number_of_threads(tmp_path):
         run(tmp_path / "a", "trainer.threads=2")
         torch.set_num_threads(1)
         run_job(single([*SMALL, "trainer.threads=2", "trainer.epochs=3"]), tmp_path / "a", [], resume=True)
-        assert torch.get_num_threads() == read_threads(tmp_path / "a") == 2
+        assert torch.get_num_threads() == RunFolder(tmp_path / "a").read_threads() == 2
         torch.set_num_threads(1)
         evaluate_run(tmp_path / "a")
         assert torch.get_num_threads() == 2
@@ -433,13 +433,15 @@ def test_the_reconstruction_error_is_numpys(tmp_path):
     assert measured.predictions is None
 
 
-def test_a_reconstruction_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
+def test_a_reconstruction_run_resumes_to_the_same_bits(tmp_path):
     overrides = (*AUTOENCODER, "model.dropout=0.2", "trainer.epochs=3")
     run(tmp_path / "whole", *overrides)
-    monkeypatch.setattr("cnnbench.training.trainer._line", lambda *_: (_ for _ in ()).throw(Stopped))
+
+    def stop(row):
+        raise Stopped
+
     with pytest.raises(Stopped):
-        run(tmp_path / "cut", *overrides)
-    monkeypatch.undo()
+        run(tmp_path / "cut", *overrides, on_epoch=stop)
     run(tmp_path / "cut", *overrides, resume=True)
     assert_same_tensors(tmp_path / "whole", tmp_path / "cut")
 

@@ -1,4 +1,4 @@
-"""One run from its config to its finished folder."""
+"""One run, from its config to its finished folder."""
 
 import hashlib
 import logging
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from cnnbench.config.schema import Config, to_dict
 from cnnbench.data import Dataset, balanced_weights
@@ -18,7 +17,7 @@ from cnnbench.data.contents import digest
 from cnnbench.data.polarity import SAMPLE, polarity_of
 from cnnbench.experiment.build import Parts, augmentation_of, batches_of, build_parts, load_dataset, threads_of
 from cnnbench.experiment.data_record import keep_data
-from cnnbench.experiment.lifetime import lifetime
+from cnnbench.experiment.lifetime import Lifetime, lifetime
 from cnnbench.experiment.record import (
     Picture,
     draw_in_turn,
@@ -30,14 +29,14 @@ from cnnbench.experiment.record import (
 from cnnbench.experiment.resume import fingerprint
 from cnnbench.processes import signals
 from cnnbench.reproducibility import environment, set_deterministic
-from cnnbench.runs.contents import read_threads
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.atomic import InUse
 from cnnbench.storage.plain_data import write_json
-from cnnbench.trackers import Trackers, open_trackers
+from cnnbench.trackers import open_trackers
 from cnnbench.training.loop import Evaluation
+from cnnbench.training.state import State
 from cnnbench.training.tasks import task_of
-from cnnbench.training.trainer import Outcome, fit
+from cnnbench.training.trainer import Outcome, Settings, Splits, build_state, fit
 
 log = logging.getLogger("cnnbench")
 OnEpoch = Callable[[Mapping[str, Any]], None]
@@ -50,71 +49,129 @@ def run_job(
     *,
     resume: bool = False,
     test: bool = True,
-    on_epoch: OnEpoch | None = None,
+    on_epoch: OnEpoch = lambda row: None,
     draw: Callable[[Sequence[Picture]], None] = draw_in_turn,
 ) -> dict[str, Any]:
     """Train and test one config in its folder, and draw its pictures.
 
     Args:
-        path: a new folder, or with `resume` one that holds a run of the same config.
+        path: a new folder or, with `resume`, one that holds a run of the same config.
         overrides: what the user typed, for the record.
-        test: whether to measure the best weights on the test split; a search does not, and its summary has no `test`.
+        test: whether to measure the best weights on the test split. A search does not; its summary has no `test/…`.
         on_epoch: as in `fit`.
-        draw: draws all pictures of the run, in whatever order.
+        draw: draws all pictures of the run, in any order.
 
     Returns:
         The run's summary, as in `summary.json`.
 
     Raises:
         InUse: another process works in the folder, or has put a run there.
-        CannotGoOn: a run cannot go on as it was asked to; nothing has been written.
-        Exception: whatever stopped the run; `status.json` and `train.log` say it too.
+        CannotGoOn: the run cannot be resumed in this way; nothing has been written.
+        Exception: whatever stopped the run; `status.json` and `train.log` record it too.
     """
     run = RunFolder(path)
     set_deterministic(config.trainer.deterministic)
     with ExitStack() as entered:
-        with signals.deferred():  # a signal between the lock and the status would leave that of an earlier process
-            entered.enter_context(run.lock())
-            if not resume and (path / "config.yaml").exists():
-                raise InUse(f"{path} holds a run already")
-            life = entered.enter_context(lifetime(run, config))
-            if not resume:
-                life.begin()
-        if not resume:
-            run.start(to_dict(config), overrides)
+        life = _claim_folder(run, config, overrides, resume=resume, entered=entered)
         parts = build_parts(config, test=test, within_memory=resume)
-        # Their number decides the last bits of a result: a run keeps its own, wherever it goes on.
-        torch.set_num_threads(read_threads(path) or threads_of(config, parts.complexity))
+        dataset = parts.dataset
+        # The number of threads decides the last bits of a result: a run keeps its own wherever it is resumed.
+        torch.set_num_threads(run.read_threads() or threads_of(config, parts.complexity))
         if not resume:
             write_json(path / "env.json", environment())
-        log.info("%s", parts.dataset.described())
-        log.info("%s on %s, %s", config.model.name, parts.dataset.info.name, parts.device)
-        logger = Trackers()
+        log.info("%s", dataset.described())
+        log.info("%s on %s, %s", config.model.name, dataset.info.name, parts.device)
+        state, train = prepare_training(config, run, parts, test=test)
+        if resume:
+            state.restore()
+            with signals.deferred():
+                life.begin()
+            life.resume(to_dict(config), overrides)
+        record_skipped(run, dataset)
+        for note in dataset.notes:
+            log.warning("%s", note)
+        options = config.logger.options
+        opened = open_trackers(options, run.path, to_dict(config), resume=resume, problems=life.notes)
+        logger, known = entered.enter_context(opened), state.history.epochs
 
-        def begin() -> Trackers:
-            nonlocal logger
-            if resume:
-                with signals.deferred():
-                    life.begin()
-                life.resume(to_dict(config), overrides)
-            record_skipped(run, parts.dataset)
-            for note in parts.dataset.notes:
-                log.warning("%s", note)
-            options = config.logger.options
-            opened = open_trackers(options, run.path, to_dict(config), resume=resume, problems=life.notes)
-            logger = entered.enter_context(opened)
-            return logger
+        def report_epoch(row: Mapping[str, Any]) -> None:
+            if row["epoch"] > known:
+                logger.log(row)
+            on_epoch(row)
 
-        outcome = train_parts(config, run, parts, resume=resume, test=test, on_epoch=on_epoch, begin=begin)
-        summary = _summary(config, parts, outcome)
+        outcome = train(on_epoch=report_epoch)
+        summary = _summarize_run(config, parts, outcome)
         draw(_record(config, run, parts, outcome))
         run.write_summary(summary)
         logger.finish(summary)
     return summary
 
 
+def _claim_folder(
+    run: RunFolder, config: Config, overrides: Sequence[str], *, resume: bool, entered: ExitStack
+) -> Lifetime:
+    """Lock the folder until `entered` is left, and mark a new run as started."""
+    with signals.deferred():  # a signal between lock and status would leave an earlier process's status
+        entered.enter_context(run.lock())
+        if not resume and (run.path / "config.yaml").exists():
+            raise InUse(f"{run.path} holds a run already")
+        life = entered.enter_context(lifetime(run, config))
+        if not resume:
+            life.begin()
+    if not resume:
+        run.start(to_dict(config), overrides)
+    return life
+
+
+def prepare_training(
+    config: Config, run: RunFolder, parts: Parts, *, test: bool = True
+) -> tuple[State, Callable[..., Outcome]]:
+    """A run's state before its first step, and `fit`, which needs only `on_epoch` now."""
+    trainer, dataset = config.trainer, parts.dataset
+    serve = partial(batches_of, dataset=dataset, config=config, device=parts.device)
+    data = Splits(
+        train=serve(dataset.train, shuffle=True),
+        val=serve(dataset.val) if dataset.val else None,
+        test=serve(dataset.test) if test else None,
+    )
+    balanced = config.data.class_weights != "none"
+    settings = Settings(
+        epochs=trainer.epochs,
+        seed=config.seed,
+        lr=config.optimizer.lr,
+        num_classes=dataset.info.num_classes,
+        precision=trainer.precision,
+        compile=trainer.compile,
+        label_smoothing=trainer.label_smoothing,
+        clip_norm=trainer.clip_norm,
+        class_weights=balanced_weights(dataset.train.labels, dataset.info.num_classes) if balanced else None,
+        monitor=trainer.monitor,
+        patience=trainer.patience,
+        ema=trainer.ema,
+        accumulate=trainer.accumulate,
+        checkpoint_minutes=trainer.checkpoint_minutes,
+        keep=trainer.keep,
+    )
+    record = {
+        "config": fingerprint(config),
+        "data": _describe_preparation(dataset),
+        "split": keep_data(run, dataset, each="path" in config.data.options, test=test),
+    }
+    state = build_state(run, parts.model, data, settings, optimizer=parts.optimizer, record=record)
+    return state, partial(fit, state, data, settings, parts.schedule)
+
+
+def _describe_preparation(dataset: Dataset) -> dict[str, Any]:
+    """What a checkpoint records of the images, so that others can be prepared like them."""
+    polarity = None
+    if dataset.info.in_channels == 1:  # colour images have none, and may have to be decoded to find out
+        sample = torch.arange(0, len(dataset.train), -(-len(dataset.train) // SAMPLE))
+        polarity = polarity_of(dataset.train[sample].images)
+    return {**asdict(dataset.info), "mean": dataset.mean, "std": dataset.std, "polarity": polarity}
+
+
 def _record(config: Config, run: RunFolder, parts: Parts, outcome: Outcome) -> list[Picture]:
-    """Write what the test showed, if there was one; returns what is to be drawn."""
+    """Write the result of the test, if there was one; returns the pictures to draw."""
     test, dataset = outcome.test, parts.dataset
     pictures = []
     if test is not None:
@@ -123,77 +180,7 @@ def _record(config: Config, run: RunFolder, parts: Parts, outcome: Outcome) -> l
     return pictures + record_run(run, test, dataset.test)
 
 
-def train_parts(
-    config: Config,
-    run: RunFolder,
-    parts: Parts,
-    *,
-    resume: bool = False,
-    test: bool = True,
-    on_epoch: OnEpoch | None = None,
-    begin: Callable[[], Trackers] = lambda: Trackers(),
-) -> Outcome:
-    """Train and test what `build_parts` made, in a run folder that has been started."""
-    trainer, dataset = config.trainer, parts.dataset
-    batches = partial(batches_of, dataset=dataset, config=config, device=parts.device)
-    return fit(
-        run,
-        parts.model,
-        train=batches(dataset.train, shuffle=True),
-        val=batches(dataset.val) if dataset.val else None,
-        test=batches(dataset.test) if test else None,
-        optimizer=parts.optimizer,
-        lr=config.optimizer.lr,
-        schedule=parts.schedule,
-        num_classes=dataset.info.num_classes,
-        seed=config.seed,
-        epochs=trainer.epochs,
-        record={
-            "config": fingerprint(config),
-            "data": _data_record(dataset),
-            "split": keep_data(run, dataset, each="path" in config.data.options, test=test),
-        },
-        begin=begin,
-        precision=trainer.precision,
-        compile=trainer.compile,
-        label_smoothing=trainer.label_smoothing,
-        clip_norm=trainer.clip_norm,
-        class_weights=_class_weights(config, dataset),
-        monitor=trainer.monitor,
-        patience=trainer.patience,
-        ema=trainer.ema,
-        checkpoint_minutes=trainer.checkpoint_minutes,
-        keep=trainer.keep,
-        accumulate=trainer.accumulate,
-        resume=resume,
-        on_epoch=on_epoch,
-    )
-
-
-def _data_record(dataset: Dataset) -> dict[str, Any]:
-    """What a checkpoint says of the images, so that others can be prepared like them."""
-    polarity = None
-    if dataset.info.in_channels == 1:  # photographs in colour have none, and may have to be decoded for it
-        sample = torch.arange(0, len(dataset.train), -(-len(dataset.train) // SAMPLE))
-        polarity = polarity_of(dataset.train[sample].images)
-    return {**asdict(dataset.info), "mean": dataset.mean, "std": dataset.std, "polarity": polarity}
-
-
-def preview(config: Config, folder: Path) -> Path:
-    """Draw what `augment` makes of training images into `augmented.png` in a folder; returns its path."""
-    dataset = load_dataset(config)
-    log.info("%s", dataset.described())
-    title = f"augment={config.augment.name} on {dataset.info.name}: training images, and what each epoch makes of them"
-    return draw_preview(folder, dataset, augmentation_of(config, dataset.info, torch.device("cpu")), title)
-
-
-def _class_weights(config: Config, dataset: Dataset) -> tuple[float, ...] | None:
-    if config.data.class_weights == "none":
-        return None
-    return balanced_weights(dataset.train.labels, dataset.info.num_classes)
-
-
-def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
+def _summarize_run(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
     dataset, complexity = parts.dataset, parts.complexity
     images = outcome.epochs * len(dataset.train)
     return {
@@ -211,7 +198,7 @@ def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
         "depth": complexity.depth,
         "epochs": outcome.epochs,
         "best_epoch": outcome.best_epoch,
-        **(_tested(outcome.test, dataset) if outcome.test else {}),
+        **(_summarize_test(outcome.test, dataset) if outcome.test else {}),
         "train_seconds": round(outcome.train_seconds, 3),
         "images_per_second": round(images / outcome.train_seconds, 1),
         "device": str(parts.device),
@@ -221,14 +208,18 @@ def _summary(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _tested(test: Evaluation, dataset: Dataset) -> dict[str, Any]:
+def _summarize_test(test: Evaluation, dataset: Dataset) -> dict[str, Any]:
     return {
         **{f"test/{name}": value for name, value in test.scores().items()},
         "test_images": len(dataset.test),
-        "test_labels_sha256": _sha256(dataset.test.labels),
+        "test_labels_sha256": hashlib.sha256(dataset.test.labels.numpy().tobytes()).hexdigest(),
         "test_set_sha256": digest(dataset.info, dataset.test),
     }
 
 
-def _sha256(labels: Tensor) -> str:
-    return hashlib.sha256(labels.numpy().tobytes()).hexdigest()
+def preview(config: Config, folder: Path) -> Path:
+    """Draw what `augment` makes of training images into `augmented.png` in a folder; returns its path."""
+    dataset = load_dataset(config)
+    log.info("%s", dataset.described())
+    title = f"augment={config.augment.name} on {dataset.info.name}: training images, and what each epoch makes of them"
+    return draw_preview(folder, dataset, augmentation_of(config, dataset.info, torch.device("cpu")), title)

@@ -15,14 +15,12 @@ from cnnbench.data import DatasetInfo, image_size_of
 from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK
 from cnnbench.experiment.build import bytes_an_image, model_for, placed
-from cnnbench.runs.contents import read_threads
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.reopening import load_config
 from cnnbench.training import checkpoint
 from cnnbench.training.device import autocast
 
 PREPARED = ("name", "in_channels", "image_size", "class_names", "mean", "std")
-LARGEST_POOL = 256  # threads that a stranger's run can ask for
 MOST_CHANNELS, LARGEST_SIDE, LARGEST_SIGNAL = 4096, 2**14, 2**24
 
 
@@ -72,8 +70,8 @@ class Trained:
 
     def use_threads(self) -> None:
         """Let torch compute with as many threads as the run did: with others, the last bits of a result change."""
-        if threads := read_threads(self.folder.path):
-            torch.set_num_threads(min(threads, LARGEST_POOL))
+        if threads := self.folder.read_threads():
+            torch.set_num_threads(threads)
 
     def _refuse_larger_models(self) -> None:
         """A config may describe a model that no memory holds; that of this checkpoint has no more weights than it."""

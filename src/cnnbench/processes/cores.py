@@ -2,6 +2,7 @@
 
 import os
 
+MOST_THREADS = 1024  # that a run may ask torch for
 _most: int | None = None
 _most_threads: int | None = None
 

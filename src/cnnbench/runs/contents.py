@@ -1,4 +1,4 @@
-"""The files of a run's results: how they are written, and what they must hold before anybody relies on them."""
+"""The result files of a run: written, and checked before anybody relies on them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,22 +10,11 @@ from cnnbench.metrics.confusion import DENSE
 from cnnbench.storage.arrays import read_npz, write_npz
 from cnnbench.storage.atomic import write_text
 from cnnbench.storage.csv_tables import format_csv_row, read_csv, read_csv_cells, write_csv
-from cnnbench.storage.plain_data import read_json
 from cnnbench.storage.regular import refuse_damaged
 
-CELLS = ["true class", "predicted class", "count"]  # of a confusion matrix that is stored by its cells above 0
-COUNT, NUMBER = (int, type(None)), (float, int, type(None))
-MOST_THREADS = 1024
-MOST_CLASSES = 2**20  # as many counts as a stranger's file can ask for
-LARGEST_KEPT = 256  # pixels of a side; what is kept of larger images is made smaller
-STATUS = dict.fromkeys(("state", "message", "started", "updated"), str)
-SUMMARY: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("model", "data", "task", "device"), str),
-    **dict.fromkeys(("test_labels_sha256", "test_set_sha256", "train_set_sha256"), str),
-    **dict.fromkeys(("seed", "parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"), COUNT),
-    **dict.fromkeys(("train_images", "val_images", "test_images"), COUNT),
-    **dict.fromkeys(("test/loss", "test/accuracy", "test/f1_macro", "train_seconds", "images_per_second"), NUMBER),
-}
+CELLS = ["true class", "predicted class", "count"]  # header of a confusion matrix stored by its cells above 0
+MOST_CLASSES = 2**20  # bounds the counts that a file can ask for
+LARGEST_KEPT = 256  # pixels of a side; larger images are stored smaller
 
 
 def read_predictions(folder: Path) -> dict[str, np.ndarray]:
@@ -43,7 +32,7 @@ def read_predictions(folder: Path) -> dict[str, np.ndarray]:
     if labels.shape != (count,) or predictions.shape != (count,) or probabilities.shape[:-1] != (count,):
         refuse_damaged(path, "labels, predictions and probabilities do not have a row for each image")
     classes, top, number = probabilities.shape[-1], arrays.get("top_classes"), arrays.get("num_classes")
-    if top is not None or number is not None:  # of many classes, the likeliest alone
+    if top is not None or number is not None:  # many classes: only the likeliest are stored
         if top is None or top.shape != probabilities.shape or number is None or number.shape != ():
             refuse_damaged(path, "it lacks the number of classes, or a class for each probability")
         if number.dtype.kind not in "iu" or number < classes:
@@ -55,7 +44,7 @@ def read_predictions(folder: Path) -> dict[str, np.ndarray]:
         if values.dtype.kind not in "iu" or (values.size and not 0 <= values.min() <= values.max() < classes):
             refuse_damaged(path, f"labels and predictions are not whole numbers below its {classes} classes")
     if probabilities.dtype.kind != "f":
-        refuse_damaged(path, "probabilities are no numbers")
+        refuse_damaged(path, "probabilities are not floating-point numbers")
     return arrays
 
 
@@ -70,17 +59,18 @@ def write_evaluation(
     probabilities: np.ndarray,
     top_classes: np.ndarray | None = None,
 ) -> None:
-    """Write what is known of a model on one split: `confusion_matrix.csv`, `per_class.csv`, `predictions.npz`.
+    """Write a model's result on one split: `confusion_matrix.csv`, `per_class.csv`, `predictions.npz`.
 
     Args:
-        confusion: (K, K) counts, rows true, columns predicted. If it is sparse, the file has a row for each cell above
-            0: the numbers of both classes, counted from 0 in the order of `per_class.csv`, and the count.
+        confusion: (K, K) counts, rows true, columns predicted. A sparse one is stored by its cells above 0: the numbers
+            of both classes, counted from 0 in the order of `per_class.csv`, and the count.
         labels, predictions: (N,) in dataset order.
-        probabilities: (N, K), or if there are `top_classes`, those of these classes.
+        probabilities: (N, K), or (N, T) for the classes in `top_classes`.
+        top_classes: (N, T), the likeliest classes of each image; None if all have their probability.
     """
     rows: Iterable[Iterable[Any]]
     if isinstance(confusion, np.ndarray):
-        # Cells, not a mapping: a class may be called "true" like the first column.
+        # Lists, not mappings: a class may be called "true", like the first column.
         header = ["true", *class_names]
         rows = ([name, *counts] for name, counts in zip(class_names, confusion.tolist(), strict=True))
     else:
@@ -97,28 +87,28 @@ def read_confusion(folder: Path) -> tuple[list[str], Any]:
     """Class names and the (K, K) counts of `confusion_matrix.csv`; beyond `DENSE` classes, a `scipy.sparse.csr_array`.
 
     Raises:
-        ValueError: it is no square table of counts, and no list of its cells.
+        ValueError: neither a square table of counts nor a list of its cells.
     """
     path = folder / "confusion_matrix.csv"
     header, *rows = read_csv_cells(path) or [[]]
     if header == CELLS:
         names = [row.get("class", "") for row in read_csv(folder / "per_class.csv")]
-        return names, _sparse(path, rows, len(names))
+        return names, _parse_sparse(path, rows, len(names))
     if [row[:1] for row in rows] != [[name] for name in header[1:]] or {len(row) for row in rows} != {len(header)}:
         refuse_damaged(path, "it does not have the same classes as rows and columns")
     try:
-        return header[1:], np.array([[_count(cell) for cell in row[1:]] for row in rows], dtype=np.int64)
+        return header[1:], np.array([[_parse_count(cell) for cell in row[1:]] for row in rows], dtype=np.int64)
     except ValueError as error:
         refuse_damaged(path, error)
 
 
-def _sparse(path: Path, rows: list[list[str]], classes: int) -> Any:
-    from scipy.sparse import coo_array  # a fifth of a second, and few runs have so many classes
+def _parse_sparse(path: Path, rows: list[list[str]], classes: int) -> Any:
+    from scipy.sparse import coo_array  # takes 0.2 s, and few runs have so many classes
 
     if any(len(row) != len(CELLS) for row in rows):
         refuse_damaged(path, f"a row does not have {', '.join(CELLS)}")
     try:
-        cells = np.array([[_count(cell) for cell in row] for row in rows], dtype=np.int64).reshape(-1, len(CELLS))
+        cells = np.array([[_parse_count(cell) for cell in row] for row in rows], dtype=np.int64).reshape(-1, len(CELLS))
         true, predicted, counts = cells.T
         matrix = coo_array((counts, (true, predicted)), shape=(classes, classes)).tocsr()
         return matrix.toarray() if classes <= DENSE else matrix
@@ -129,7 +119,7 @@ def _sparse(path: Path, rows: list[list[str]], classes: int) -> Any:
 def read_mistakes(folder: Path) -> dict[int, np.ndarray]:
     """Images, uint8 (C, H, W), or signals, float32 (C, L), of `mistakes.npz` by their index in the test split.
 
-    Empty where there is no such file: runs of earlier versions kept none.
+    Empty if there is no such file.
 
     Raises:
         ValueError: it is damaged.
@@ -143,25 +133,13 @@ def read_mistakes(folder: Path) -> dict[int, np.ndarray]:
         refuse_damaged(path, "it lacks images, or an index for each")
     pictures = images.dtype == np.uint8 and images.ndim == 4 and max(images.shape[2:]) <= LARGEST_KEPT
     if not pictures and not (images.dtype == np.float32 and images.ndim == 3 and np.isfinite(images).all()):
-        refuse_damaged(path, f"{images.dtype} of shape {images.shape} are no images or signals that a run keeps")
+        refuse_damaged(path, f"{images.dtype} of shape {images.shape} are not images or signals that a run keeps")
     if min(images.shape[1:]) < 1 or (len(indices) and indices.min() < 0):
         refuse_damaged(path, "an image is empty, or an index negative")
     return dict(zip(indices.tolist(), images, strict=True))
 
 
-def read_threads(folder: Path) -> int | None:
-    """How many threads a run computes with, as `env.json` says: the last bits of its results depend on it.
-
-    None where it does not say.
-    """
-    try:
-        threads = read_json(folder / "env.json").get("torch_threads")
-    except (ValueError, OSError, AttributeError):
-        return None
-    return threads if type(threads) is int and 1 <= threads <= MOST_THREADS else None
-
-
-def _count(cell: str) -> int:
+def _parse_count(cell: str) -> int:
     if not (cell.isascii() and cell.isdigit() and len(cell) < 19):
-        raise ValueError(f"{cell[:40]!r} is no count")
+        raise ValueError(f"{cell[:40]!r} is not a count")
     return int(cell)

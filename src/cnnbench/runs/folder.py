@@ -1,7 +1,7 @@
-"""The run folder: which file holds what, written so that a reader never sees half of one.
+"""The run folder: which file holds what.
 
-Everything in it is plain data (YAML, JSON, CSV, npz without pickles), and this module needs no torch, so a report
-can be made where torch is not installed.
+Every file is plain data (YAML, JSON, CSV, npz without pickles) and complete at any time. This module needs no torch,
+so a report can be made where torch is not installed.
 """
 
 import os
@@ -12,32 +12,44 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cnnbench.runs.contents import (
-    STATUS,
-    SUMMARY,
-)
+from cnnbench.processes.cores import MOST_THREADS
 from cnnbench.storage.atomic import LOCK, TEMPORARY, lock_folder, open_folder, remove_temporary
 from cnnbench.storage.csv_tables import LARGEST_CSV, parse_csv
 from cnnbench.storage.plain_data import check_kinds, read_json, read_sealed_yaml, write_json, write_yaml
 from cnnbench.storage.regular import read_bytes, refuse_damaged, refuse_irregular
 
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
-# What a run's folder holds before its config, which makes it a run's.
+PRUNED = "pruned"  # stopped by a search, in favour of better runs
+# The files of a folder before its config.yaml, which makes it a run folder.
 BEFORE_CONFIG = {LOCK, "train.log", "checkpoints", "overrides.yaml", "env.json", "status.json"}
-WANDB = "wandb"  # W&B's own folder, which holds links to its logs, and in which nothing else is read or written
-PRUNED = "pruned"  # stopped by a search that saw better ones
+WANDB = "wandb"  # W&B's own folder: it holds links to its logs, and nothing else reads or writes there
+
+Kinds = dict[str, type | tuple[type, ...]]
+STATUS: Kinds = dict.fromkeys(("state", "message", "started", "updated"), str)
+SUMMARY: Kinds = {
+    **dict.fromkeys(("model", "data", "task", "device"), str),
+    **dict.fromkeys(("test_labels_sha256", "test_set_sha256", "train_set_sha256"), str),
+    **dict.fromkeys(
+        ("seed", "parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"), (int, type(None))
+    ),
+    **dict.fromkeys(("train_images", "val_images", "test_images"), (int, type(None))),
+    **dict.fromkeys(
+        ("test/loss", "test/accuracy", "test/f1_macro", "train_seconds", "images_per_second"),
+        (float, int, type(None)),
+    ),
+}
 
 
 def format_resume_command(command: str, folder: Path) -> str:
-    """What a shell is to be given to go on with a run, or with a study."""
+    """The shell command that resumes a run (`train`) or a study (`tune`)."""
     return f"cnnbench {command} {shlex.quote(f'resume={folder}')}"
 
 
 def create_folder(path: Path) -> Path:
-    """Make a new folder and its parents.
+    """Make a new folder and its parents; an empty one is accepted.
 
     Raises:
-        ValueError: it exists already and holds something: two runs never share a folder.
+        ValueError: it exists and is not empty: two runs never share a folder.
         OSError: it cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,9 +64,6 @@ def create_folder(path: Path) -> Path:
 class RunFolder:
     """One run's folder.
 
-    Args:
-        path: the folder.
-
     Raises:
         ValueError: the folder does not exist.
     """
@@ -63,14 +72,16 @@ class RunFolder:
         self.path = Path(path)
         if not self.path.is_dir():
             raise ValueError(f"{str(path)!r} is not a folder")
+        self.checkpoints = self.path / "checkpoints"
+        self.log = self.path / "train.log"
+        self.metrics_file = self.path / "metrics.csv"  # a row an epoch, appended when the epoch is saved
 
     @classmethod
     def existing(cls, path: Path | str) -> "RunFolder":
         """A folder that holds a run.
 
         Raises:
-            ValueError: it is missing or holds no `config.yaml`, and the message says what a run folder looks like; or
-                it holds a symbolic link, a FIFO or the like.
+            ValueError: there is no `config.yaml`, or a symbolic link, a FIFO or the like is in the folder.
         """
         run = cls(path)
         if not (run.path / "config.yaml").is_file():
@@ -82,43 +93,32 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path) -> "RunFolder":
-        """A new folder for a run, or one where a process was killed before there was a run to resume.
+        """A new folder for a run, or one whose process was killed before there was a run to resume.
 
         Raises:
-            ValueError: it exists already and holds something else; the message says how to go on with a run.
+            ValueError: it exists and holds something else; the message names the command that resumes a run.
             OSError: it cannot be made.
         """
-        if path.is_dir() and cls._begun_in_vain(path):
+        if path.is_dir() and cls._has_only_begun(path):
             return cls(path.resolve())
         if (path / "config.yaml").is_file():
             raise ValueError(
-                f"{path} holds a run already: name another folder, "
-                f"or resume the run with: {format_resume_command('train', path)}"
+                f"{path} holds a run already: name another folder, or resume it: {format_resume_command('train', path)}"
             )
         return cls(create_folder(path))
 
     @staticmethod
-    def _begun_in_vain(path: Path) -> bool:
+    def _has_only_begun(path: Path) -> bool:
         found = {inner.name for inner in path.iterdir() if not inner.name.endswith(TEMPORARY)}
         checkpoints = path / "checkpoints"
         return LOCK in found and found <= BEFORE_CONFIG and not (checkpoints.is_dir() and any(checkpoints.iterdir()))
 
-    @property
-    def checkpoints(self) -> Path:
-        """Where weights are kept."""
-        return self.path / "checkpoints"
-
-    @property
-    def log(self) -> Path:
-        """The run's log."""
-        return self.path / "train.log"
-
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Within it, no other process trains in this folder; what a killed one left half-written is removed.
+        """Keep other processes from training in this folder, and remove the incomplete files of killed ones.
 
         Raises:
-            InUse: another process does.
+            InUse: another process trains here.
         """
         with lock_folder(self.path):
             self._remove_temporary()
@@ -126,7 +126,8 @@ class RunFolder:
                 yield
             finally:
                 with suppress(OSError):
-                    self._remove_temporary()  # a signal may have come before who made one could know of it
+                    # A signal may have come before the writer of a temporary file knew its name.
+                    self._remove_temporary()
 
     def _remove_temporary(self) -> None:
         remove_temporary(self.path)
@@ -135,14 +136,14 @@ class RunFolder:
                 remove_temporary(inside)
 
     def start(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
-        """Write down what was asked; the config last, for it is what makes the folder a run's."""
+        """Write what a new run was asked for; the config last, because it makes the folder a run folder."""
         self.checkpoints.mkdir(exist_ok=True)
         write_yaml(self.path / "overrides.yaml", list(overrides))
         self.set_status(RUNNING)
         write_yaml(self.path / "config.yaml", dict(config))
 
     def resume(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
-        """Write down that the run goes on, and what has changed since it began."""
+        """Write that the run is resumed, and what has changed since it began."""
         self.checkpoints.mkdir(exist_ok=True)
         if self.read_config() != config:
             write_yaml(self.path / "config.yaml", dict(config))
@@ -153,7 +154,7 @@ class RunFolder:
         """The resolved config, as plain data.
 
         Raises:
-            ValueError: `config.yaml` has changed since it was written, or is no mapping.
+            ValueError: `config.yaml` has changed since it was written, or is not a mapping.
         """
         path = self.path / "config.yaml"
         return check_kinds(path, read_sealed_yaml(path), {})
@@ -162,53 +163,53 @@ class RunFolder:
         """What the user typed.
 
         Raises:
-            ValueError: `overrides.yaml` has changed since it was written, or is no list of text.
+            ValueError: `overrides.yaml` has changed since it was written, or is not a list of text.
         """
         path = self.path / "overrides.yaml"
         values = read_sealed_yaml(path)
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            refuse_damaged(path, "it is no list of text")
+            refuse_damaged(path, "it is not a list of text")
         return values
 
     def set_status(self, state: str, message: str = "") -> None:
-        """Say how the run stands: running, finished, failed, interrupted or pruned."""
-        known = self.find_status()
+        """Record the run's state: running, finished, failed, interrupted or pruned."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        started = known.get("started", now)
-        write_json(
-            self.path / "status.json",
-            {"state": state, "message": message, "started": started, "updated": now, "pid": os.getpid()},
-        )
+        started = self.find_status().get("started", now)
+        status = {"state": state, "message": message, "started": started, "updated": now, "pid": os.getpid()}
+        write_json(self.path / "status.json", status)
 
     def read_status(self) -> dict[str, Any]:
-        """The last status, or an empty dict before there is one."""
+        """The last status, or an empty dict before the first."""
         path = self.path / "status.json"
         return check_kinds(path, read_json(path), STATUS) if path.is_file() else {}
 
     def find_status(self) -> dict[str, Any]:
-        """The last status, or an empty dict where there is none that can be read."""
+        """The last status, or an empty dict if none can be read."""
         try:
             return self.read_status()
         except ValueError:
             return {}
 
-    @property
-    def metrics_file(self) -> Path:
-        """The history of a run: a row an epoch, added when the epoch is saved."""
-        return self.path / "metrics.csv"
+    def read_threads(self) -> int | None:
+        """How many threads the run computes with, which decides the last bits of its results; None if unknown."""
+        try:
+            threads = read_json(self.path / "env.json").get("torch_threads")
+        except (ValueError, OSError, AttributeError):
+            return None
+        return threads if type(threads) is int and 1 <= threads <= MOST_THREADS else None
 
     def read_metrics_file(self) -> bytes:
-        """The content of `metrics.csv`; without its header, it has as many line feeds as there are finished epochs.
+        """The content of `metrics.csv`; after its header, it has one line feed an epoch.
 
         Raises:
             FileNotFoundError: there is none yet.
-            ValueError: it is no regular file, or too large.
+            ValueError: not a regular file, or too large.
         """
         return read_bytes(self.metrics_file, LARGEST_CSV)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The rows of `metrics.csv` as numbers; an empty cell is None, and a last row that is half-written left out."""
-        return read_metrics(self.read_metrics_file(), self.metrics_file)
+        """The complete rows of `metrics.csv` as numbers; an empty cell is None."""
+        return parse_metrics(self.read_metrics_file(), self.metrics_file)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write `summary.json`, the run's result."""
@@ -227,17 +228,17 @@ class RunFolder:
         return check_kinds(path, read_json(path), SUMMARY)
 
 
-def read_metrics(content: bytes, path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.csv`, as `RunFolder.metrics` gives them.
+def parse_metrics(content: bytes, path: Path) -> list[dict[str, Any]]:
+    """What `RunFolder.read_metrics` returns, from the content of the file `path`; a partial last row is dropped.
 
     Raises:
-        ValueError: it is no CSV file; the message names `path`.
+        ValueError: not a CSV file.
     """
     rows = parse_csv(content[: content.rfind(b"\n") + 1], path)
-    return [{key: _number(value) for key, value in row.items()} for row in rows]
+    return [{key: _parse_number(value) for key, value in row.items()} for row in rows]
 
 
-def _number(text: str) -> float | int | str | None:
+def _parse_number(text: str) -> float | int | str | None:
     if text == "":
         return None
     for kind in (int, float):

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from cnnbench.runs.folder import RunFolder, read_metrics
+from cnnbench.runs.folder import RunFolder, parse_metrics
 from cnnbench.storage.atomic import append, write_atomically
 from cnnbench.storage.csv_tables import format_csv
 
@@ -99,14 +99,14 @@ class History:
                     "%s is not as this run left it: the rows that can be read are kept, and may be wrong",
                     self.run.metrics_file,
                 )
-        self.rows = read_metrics(content, self.run.metrics_file)
+        self.rows = parse_metrics(content, self.run.metrics_file)
         self._size, self._digest = len(content), hashlib.sha256(content)
         self._unwritten = content if content != found else b""
 
     def _readable(self, content: bytes) -> list[dict[str, Any]]:
         """The rows of a damaged file that can be told to be of epochs before the last."""
         try:
-            rows = read_metrics(content, self.run.metrics_file)
+            rows = parse_metrics(content, self.run.metrics_file)
         except ValueError:
             return []
         before = range(1, self.epochs)

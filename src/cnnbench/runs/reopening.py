@@ -1,4 +1,4 @@
-"""The config of a run folder, for whoever did not write it: what it names outside of the folder is only read."""
+"""The config of a run folder that somebody else may have written: what it names outside the folder is only read."""
 
 from cnnbench.config.schema import Config, from_dict
 from cnnbench.processes.cores import cores
@@ -6,20 +6,19 @@ from cnnbench.runs.folder import RunFolder
 
 
 def load_config(run: RunFolder) -> Config:
-    """A run's config, as `restrict_config`.
+    """A run's config, restricted by `restrict_config`.
 
     Raises:
-        ValueError: `config.yaml` has changed since it was written, or is no config.
+        ValueError: `config.yaml` has changed since it was written, or is not a config.
     """
     return restrict_config(from_dict(run.read_config()))
 
 
 def restrict_config(config: Config) -> Config:
-    """A config, unable to write outside of the run's folder or to take all processes.
+    """Keep a config from writing outside the run's folder and from taking the whole machine; results do not change.
 
-    Datasets are looked for where it says, and not fetched; decoded images are kept in the user's own cache folder, or
-    nowhere, as it says, and in memory up to the usual limit; no more processes decode than there are cores. None of it
-    changes a result.
+    Datasets are not downloaded. A cache of decoded images lies in the user's own cache folder, if anywhere. Memory and
+    worker processes are bounded by what the machine has.
     """
     config.data.download = False
     options = config.data.options
@@ -27,7 +26,7 @@ def restrict_config(config: Config) -> Config:
         options["cache"] = "auto"
     limit = options.get("memory_limit")
     if isinstance(limit, str):
-        from cnnbench.data.memory import parse_bytes, total_memory  # which brings torch, and few runs have the key
+        from cnnbench.data.memory import parse_bytes, total_memory  # imports torch, and few runs have the key
 
         if parse_bytes("data.memory_limit", limit) > total_memory() // 3:
             options["memory_limit"] = None

@@ -1,8 +1,8 @@
-"""`fit`: a run from its first step to the one look at the test set."""
+"""`fit`: a run from its first step to its only look at the test set."""
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +16,6 @@ from cnnbench.metrics import text_of
 from cnnbench.processes import signals
 from cnnbench.runs.folder import PRUNED, RunFolder
 from cnnbench.runs.history import History
-from cnnbench.trackers import Trackers
 from cnnbench.training.device import autocast
 from cnnbench.training.ema import WeightAverage
 from cnnbench.training.loop import Batches, Evaluation, Progress, Stepper, evaluate, train_one_epoch
@@ -28,20 +27,66 @@ log = logging.getLogger("cnnbench")
 
 
 class Pruned(Exception):
-    """Raised by an `on_epoch`: the run is not worth going on with."""
+    """Raised by an `on_epoch`: the run is not worth finishing."""
 
     state = PRUNED
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What training came to.
+class Splits:
+    """The batches of a run.
 
     Attributes:
-        rows: a row an epoch, as in `metrics.csv`.
-        epochs: how many there were.
-        best_epoch: whose weights were tested, counted from 1.
-        test: None where there was nothing to test on.
+        val: None for a run without a validation split.
+        test: None tests nothing, as in a search, which chooses by validation.
+    """
+
+    train: Batches
+    val: Batches | None
+    test: Batches | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run trains.
+
+    Attributes:
+        seed: with epoch and step it determines the order of the images and all noise.
+        lr: the base learning rate; the schedule multiplies it.
+        class_weights: the weight of each class in the training loss; None weighs all classes alike.
+        monitor: the metric that chooses the best epoch; None leaves it to the model's task.
+        patience: stop after this many epochs without a better monitor.
+        ema: decay of a moving average of the weights; the average is then validated, kept as the best, and tested.
+        accumulate: batches in a step.
+        checkpoint_minutes: also save when this long has passed within an epoch.
+        keep: how many checkpoints of past epochs stay beside the last and the best.
+    """
+
+    epochs: int
+    seed: int
+    lr: float
+    num_classes: int
+    precision: str = "fp32"
+    compile: bool = False
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    class_weights: tuple[float, ...] | None = None
+    monitor: str | None = None
+    patience: int | None = None
+    ema: float | None = None
+    accumulate: int = 1
+    checkpoint_minutes: float | None = None
+    keep: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of training.
+
+    Attributes:
+        rows: one row an epoch, as in `metrics.csv`.
+        best_epoch: the epoch whose weights were tested, counted from 1.
+        test: None if nothing was tested.
         train_seconds: time in training passes, without evaluations, checkpoints and figures.
     """
 
@@ -52,140 +97,153 @@ class Outcome:
     train_seconds: float
 
 
-def fit(
+def build_state(
     run: RunFolder,
     model: nn.Module,
+    data: Splits,
+    settings: Settings,
     *,
-    train: Batches,
-    val: Batches | None,
-    test: Batches | None,
     optimizer: torch.optim.Optimizer,
-    lr: float,
-    schedule: Schedule,
-    num_classes: int,
-    seed: int,
-    epochs: int,
     record: Mapping[str, Any],
-    begin: Callable[[], Trackers],
-    precision: str = "fp32",
-    compile: bool = False,
-    label_smoothing: float = 0.0,
-    clip_norm: float | None = None,
-    class_weights: Sequence[float] | None = None,
-    monitor: str | None = None,
-    patience: int | None = None,
-    ema: float | None = None,
-    checkpoint_minutes: float | None = None,
-    keep: int = 0,
-    accumulate: int = 1,
-    resume: bool = False,
-    on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
+) -> State:
+    """A run before its first step; `State.restore` takes it to its last checkpoint. Nothing is written.
+
+    Args:
+        model: on the device of the batches.
+        record: what every checkpoint holds besides its position, such as how images were prepared.
+    """
+    task, device = task_of(model), data.train.device
+    weights = settings.class_weights
+    step = Stepper(
+        task=task,
+        forward=torch.compile(model) if settings.compile else model,
+        parameters=list(model.parameters()),
+        optimizer=optimizer,
+        autocast=autocast(device, settings.precision),
+        scaler=torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16"),
+        label_smoothing=settings.label_smoothing,
+        clip_norm=settings.clip_norm,
+        class_weights=None if weights is None else torch.tensor(weights, device=device),
+        average=None if settings.ema is None else WeightAverage(model, settings.ema),
+        accumulate=settings.accumulate,
+    )
+    history = History(run, settings.monitor or task.monitor)
+    progress = Progress.start(data.train, task, settings.accumulate)
+    return State(run, model, step, device, record, settings.keep, history, progress)
+
+
+def fit(
+    state: State,
+    data: Splits,
+    settings: Settings,
+    schedule: Schedule,
+    *,
+    on_epoch: Callable[[Mapping[str, Any]], None] = lambda row: None,
 ) -> Outcome:
     """Train, keep the best and the last weights, then test the best ones once.
 
-    The best epoch is the first with the best `monitor` on the validation split. Without a validation split it is
-    the last epoch, whatever the others were.
+    The best epoch is the first with the best monitor on the validation split; without one it is the last epoch.
 
     Args:
-        model: already on the device of the batches; it ends with the weights that were tested.
-        test: None tests nothing, as a search does, which chooses by validation.
-        monitor: what chooses the best epoch; None leaves it to the model's task.
-        class_weights: what each class counts in the training loss; None where all count alike.
-        record: what every checkpoint says besides its position, such as how images were prepared; a run resumes
-            only from a checkpoint that says the same.
-        patience: stop after this many epochs without a better monitor.
-        ema: decay of a moving average of the weights, which is then what is validated, kept as the best, and tested.
-        checkpoint_minutes: also save when this long has passed within an epoch.
-        keep: checkpoints of past epochs that stay beside last and best.
-        begin: called once all has been checked and before anything is written; returns where the epochs go besides.
-        accumulate: batches of `train` that a step takes.
-        resume: go on from the run's last checkpoint, wherever in an epoch it was written.
-        on_epoch: called with each finished epoch's row once it is saved, and first with those of the epochs that a
-            resumed run has behind it; what it raises ends the run.
+        state: where training starts; its model ends with the weights that were tested.
+        schedule: the factor of the base learning rate at each step.
+        on_epoch: called with the rows of the epochs before `state`, then with each epoch's row once it is saved.
+            What it raises ends the run.
 
     Raises:
         Diverged: a loss, in training, validation or the test, or a weight became infinite or not a number.
-        KeyboardInterrupt, Terminated: by a signal, after the step under way was finished and saved.
-        ValueError: `resume`, and no checkpoint can be read, or it is of another run.
-        OSError: a checkpoint could not be written; those written before are intact.
+        KeyboardInterrupt, Terminated: by a signal, after the current step was finished and saved.
+        OSError: a checkpoint could not be written; earlier ones are intact.
     """
-    device = train.device
-    context = autocast(device, precision)
-    task = task_of(model)
-    step = Stepper(
-        task=task,
-        forward=torch.compile(model) if compile else model,
-        parameters=list(model.parameters()),
-        optimizer=optimizer,
-        autocast=context,
-        scaler=torch.amp.GradScaler(device.type, enabled=precision == "fp16"),
-        label_smoothing=label_smoothing,
-        clip_norm=clip_norm,
-        class_weights=None if class_weights is None else torch.tensor(class_weights, device=device),
-        average=None if ema is None else WeightAverage(model, ema),
-        accumulate=accumulate,
-    )
-    start = partial(Progress.start, train, task, accumulate)
-    history = History(run, monitor or task.monitor)
-    state = State(run, model, step, device, record, keep, history, start())
-    save_if_asked = _saver(state, checkpoint_minutes)
-    measure = partial(evaluate, task=task, num_classes=num_classes, autocast=context, between=save_if_asked)
-    if resume:
-        state.restore()
-    logger = begin()
+    history, images = state.history, len(data.train.labels)
     state.complete()
-    if on_epoch:
-        for row in history.rows:
-            on_epoch(row)
-    done = history.epochs * len(train.labels) + state.progress.steps * train.batch_size * accumulate
-    # disable=None: a bar on a terminal, silence elsewhere.
+    for row in history.rows:
+        on_epoch(row)
+    done = history.epochs * images + state.progress.steps * data.train.batch_size * settings.accumulate
+    save_if_requested = _make_saver(state, settings.checkpoint_minutes)
+    # disable=None: no bar unless standard error is a terminal.
     with (
         signals.deferred(),
-        tqdm(total=epochs * len(train.labels), initial=done, unit="img", unit_scale=True, disable=None) as bar,
+        tqdm(total=settings.epochs * images, initial=done, unit="img", unit_scale=True, disable=None) as bar,
     ):
 
-        def advance(images: int, loss: float | None) -> None:
-            bar.update(images)
+        def advance(count: int, loss: float | None) -> None:
+            bar.update(count)
             if loss is not None:
                 bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-            save_if_asked()
+            save_if_requested()
 
-        for epoch in range(history.epochs, epochs):
-            if patience is not None and epoch - history.best >= patience:
-                log.info("stopped early: no better %s in %d epochs", history.monitor, patience)
+        for epoch in range(history.epochs, settings.epochs):
+            if settings.patience is not None and epoch - history.best >= settings.patience:
+                log.info("stopped early: no better %s in %d epochs", history.monitor, settings.patience)
                 break
-            bar.set_description(f"epoch {epoch + 1}/{epochs}", refresh=False)
-            model.train()
-            trained = train_one_epoch(
-                step, train, state.progress, epoch=epoch, seed=seed, lr=lr, schedule=schedule, advance=advance
-            )
-            of = f"validation images after epoch {epoch + 1}"
-            validated = None if val is None else measure(state.tested, val, of=of)
-            steps = (epoch + 1) * len(state.progress.losses)
-            row = {"epoch": epoch + 1, "step": steps, "lr": lr * schedule(steps - 1), **_scores(trained, validated)}
-            row |= _speed(state.progress.seconds, len(train.labels))
+            bar.set_description(f"epoch {epoch + 1}/{settings.epochs}", refresh=False)
+            row = _run_epoch(state, data, settings, schedule, advance=advance, between=save_if_requested)
             history.add(row)
-            state.progress = start()
+            state.progress = Progress.start(data.train, state.step.task, settings.accumulate)
             state.save()
             state.finish_epoch()
-            logger.log(row)
-            log.info("%s", _line(row, epochs))
-            if on_epoch:
-                on_epoch(row)
+            log.info("%s", _describe(row, settings.epochs))
+            on_epoch(row)
             signals.check()
         best = state.load_best()
-        # The model holds the best weights now, so nothing is saved any more.
+        # The model holds the best weights now, so nothing is saved from here on.
         tested = None
-        if test is not None:
-            tested = measure(model, test, keep_predictions=True, between=signals.check, of="test images")
+        if data.test is not None:
+            measure = _make_measure(state, settings, between=signals.check)
+            tested = measure(state.model, data.test, keep_predictions=True, of="test images")
     return Outcome(history.rows, history.epochs, best, tested, history.seconds)
 
 
-def _saver(state: State, minutes: float | None) -> Callable[[], None]:
-    """What is called between any two steps: saves if a signal or the clock asks for it, and ends if a signal does."""
+def _run_epoch(
+    state: State,
+    data: Splits,
+    settings: Settings,
+    schedule: Schedule,
+    *,
+    advance: Callable[[int, float | None], None],
+    between: Callable[[], None],
+) -> dict[str, Any]:
+    """Train and validate one epoch, or the rest of it; returns its row of `metrics.csv`."""
+    epoch, lr = state.history.epochs, settings.lr
+    state.model.train()
+    trained = train_one_epoch(
+        state.step, data.train, state.progress, epoch=epoch, seed=settings.seed, lr=lr, schedule=schedule,
+        advance=advance,
+    )  # fmt: skip
+    validated = {}
+    if data.val is not None:
+        measure = _make_measure(state, settings, between=between)
+        validated = measure(state.tested, data.val, of=f"validation images after epoch {epoch + 1}").scores()
+    metrics = ["loss", *(registry.names("metric") if state.step.task.has_classes else [])]
+    steps, seconds = (epoch + 1) * len(state.progress.losses), state.progress.seconds
+    return {
+        "epoch": epoch + 1,
+        "step": steps,
+        "lr": lr * schedule(steps - 1),
+        **{f"train/{name}": value for name, value in trained.items()},
+        **{f"val/{name}": validated.get(name) for name in metrics},
+        "seconds": round(seconds, 4),
+        "images_per_second": round(len(data.train.labels) / seconds, 1),
+    }
+
+
+def _make_measure(state: State, settings: Settings, *, between: Callable[[], None]) -> Callable[..., Evaluation]:
+    """`evaluate` for this run."""
+    return partial(
+        evaluate,
+        task=state.step.task,
+        num_classes=settings.num_classes,
+        autocast=state.step.autocast,
+        between=between,
+    )
+
+
+def _make_saver(state: State, minutes: float | None) -> Callable[[], None]:
+    """A function to call between any two steps: it saves if a signal or the clock asks for it, and then obeys."""
     saved = time.monotonic()
 
-    def save_if_asked() -> None:
+    def save_if_requested() -> None:
         nonlocal saved
         due = minutes is not None and time.monotonic() - saved > 60 * minutes
         if not due and not signals.requested():
@@ -196,23 +254,11 @@ def _saver(state: State, minutes: float | None) -> Callable[[], None]:
         signals.saved()
         signals.check()
 
-    return save_if_asked
+    return save_if_requested
 
 
-def _scores(trained: Mapping[str, float], validated: Evaluation | None) -> dict[str, float | None]:
-    metrics = registry.names("metric") if "accuracy" in trained else []
-    val = validated.scores() if validated else {}
-    return {
-        **{f"train/{name}": value for name, value in trained.items()},
-        **{f"val/{name}": val.get(name) for name in ("loss", *metrics)},
-    }
-
-
-def _speed(seconds: float, images: int) -> dict[str, float]:
-    return {"seconds": round(seconds, 4), "images_per_second": round(images / seconds, 1)}
-
-
-def _line(row: Mapping[str, Any], epochs: int) -> str:
+def _describe(row: Mapping[str, Any], epochs: int) -> str:
+    """An epoch's row as a line of the log."""
     parts = [f"epoch {row['epoch']}/{epochs}"]
     for key, value in row.items():
         split, _, name = key.partition("/")
