@@ -63,10 +63,10 @@ def ways(folder: Path) -> dict[str, Callable[[], None]]:
 
     def cnnbench() -> None:
         tally = Tally()
-        named = image_files([str(folder / "images")], null=False, complain=tally.failure)
+        named = image_files([str(folder / "images")], null=False, complain=tally.fail)
         with closing(predictor.predict(named)) as batches, open(os.devnull, "wb") as file:
             write(file, Csv(predictor.class_names, 1), batches, tally.add)
-        assert tally.good == len(files)
+        assert tally.predicted == len(files)
 
     return {"bare, 1 process": one_process, f"bare, {cores} more processes": pool, "cnnbench": cnnbench}
 

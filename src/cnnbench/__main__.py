@@ -6,11 +6,11 @@ from cnnbench.processes import signals
 
 
 def main() -> NoReturn:
-    """Run the command line; what it imports takes a moment, in which Ctrl-C leaves no traceback."""
-    signals.quit_at_once()
-    from cnnbench.cli import main as command
+    """Run the command line."""
+    signals.quit_at_once()  # the import takes a moment, in which Ctrl-C should leave no traceback
+    from cnnbench.cli import main as run
 
-    command()
+    run()
 
 
 if __name__ == "__main__":

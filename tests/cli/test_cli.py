@@ -47,7 +47,7 @@ WRONG = [
     (["data=mnist", "data.download=false"], "data=mnist is not in"),
     (["scheduler=one_cycle", "scheduler.peak_at=2"], "scheduler.peak_at=2.0: accepted"),
     (["resume=nowhere"], "'nowhere' is not a folder"),
-    (["resume=nowhere", "resume=there"], "a command goes on with one run"),
+    (["resume=nowhere", "resume=there"], "a command resumes one run"),
     (["model=vgg_mini", "model.groups=3"], "groups=3 does not divide a convolution's 16 input and 16 output channels"),
     (["model=vgg_mini", "model.padding=valid"], "data of 1×28×28 are too small for this network: layer stage3.1.conv"),
     (["model=conv_autoencoder", "trainer.monitor=val/accuracy"], "accepted for reconstruction is null or val/loss"),
@@ -57,7 +57,7 @@ WRONG = [
     (["sweep.seeds=0"], "sweep.seeds=0: accepted is null or a whole number from 1"),
     (["-m", "sweep.seeds=1,2"], "sweep.seeds=1,2 names several values: accepted is one, for the whole sweep"),
     (["sweep.restart=true"], "sweep.restart=true is for sweeps: add -m or sweep.seeds=N"),
-    (["trainer.timeout_minutes=5"], "trainer.timeout_minutes=5 is for the jobs of a sweep"),
+    (["trainer.timeout_minutes=5"], "trainer.timeout_minutes=5 limits the jobs of a sweep"),
     (["-m", "hydra/launcher=jobib"], "unknown launcher 'jobib'. Did you mean 'joblib'? Valid: basic, joblib, ray"),
     (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: accepted is a whole number"),
     (["name=../elsewhere"], "name=../elsewhere: accepted is letters"),
@@ -295,7 +295,7 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path):
 def test_too_little_address_space_says_what_helps(tmp_path):
     done = shell("ulimit -v 2000000; cnnbench evaluate run", tmp_path)
     assert done.returncode == 1
-    assert "error: there is not enough memory" in done.stderr
+    assert "error: not enough memory" in done.stderr
     assert done.stderr.count("ulimit -v unlimited lifts the limit") == 2  # before, too, where C++ may say nothing
 
 
@@ -314,7 +314,7 @@ def test_a_folder_that_cannot_be_written_down_and_one_that_is_gone_are_refused(t
     assert list(tmp_path.iterdir()) == []
     done = shell(f"mkdir gone; cd gone; rmdir ../gone; cnnbench train {' '.join(QUICK)}", tmp_path)
     assert done.returncode == 2
-    assert "the current folder does not exist any more" in done.stderr
+    assert "the current folder no longer exists" in done.stderr
 
 
 def test_what_is_said_to_go_on_can_be_given_to_a_shell(tmp_path):

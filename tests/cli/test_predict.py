@@ -146,7 +146,7 @@ def test_a_table_for_a_list_on_standard_input(here):
     [
         (["RUN", "nowhere.png"], "'nowhere.png' is not there: accepted are files, folders, patterns"),
         (["RUN", "nothing*.png"], "'nothing*.png' matches nothing"),
-        (["RUN", "empty"], "no images: the folders or the list named hold none"),
+        (["RUN", "empty"], "there are no images in the folders or in the list"),
         (["RUN", "test", "--format", "cvs"], "unknown format 'cvs'. Did you mean 'csv'?"),
         (["RUN", "test", "--top", "11"], "--top 11: accepted is 1 to 10, the run's number of classes"),
         (["RUN", "test", "--top", "0"], "--top"),

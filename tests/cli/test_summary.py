@@ -7,14 +7,15 @@ import pytest
 from rich.console import Console
 
 from cnnbench.cli import tables
-from cnnbench.cli.summary import describe, models_to_compare, summary
+from cnnbench.cli.options import SummaryOptions
+from cnnbench.cli.summary import describe, parse_models, summary
 
 SHAPE = {"channels": 1, "image_size": "28", "num_classes": 10}
 
 
 def printed(monkeypatch, capsys, width, overrides=(), compare=None, as_json=False, **shape):
     monkeypatch.setattr(tables, "make_console", lambda: Console(width=width, highlight=False))
-    summary(list(overrides), compare=compare, as_json=as_json, **{**SHAPE, **shape})
+    summary(SummaryOptions(list(overrides), compare=compare, as_json=as_json, **{**SHAPE, **shape}))
     return capsys.readouterr().out
 
 
@@ -95,7 +96,7 @@ def test_figures_are_whole_at_any_width(monkeypatch, capsys, width):
 
 def test_commas_and_spaces_inside_brackets_and_quotes_part_nothing():
     text = "a model.args={b: 1, c: [2, 3]} x=1,b y='1, (2' ,c"
-    assert models_to_compare(text) == [
+    assert parse_models(text) == [
         ("a model.args={b: 1, c: [2, 3]} x=1", ["model=a", "model.args={b: 1, c: [2, 3]}", "x=1"]),
         ("b y='1, (2'", ["model=b", "y='1, (2'"]),
         ("c", ["model=c"]),
@@ -104,8 +105,8 @@ def test_commas_and_spaces_inside_brackets_and_quotes_part_nothing():
 
 @pytest.mark.parametrize("text", ["", "lenet5,,mlp", "model.width=2"])
 def test_a_comparison_needs_names(text):
-    with pytest.raises(ValueError, match=r"--compare: .* has no model's name. Accepted are names separated by commas"):
-        models_to_compare(text)
+    with pytest.raises(ValueError, match=r"--compare: .* has no model name. Accepted are names separated by commas"):
+        parse_models(text)
 
 
 def test_a_command_compares(cnnbench):

@@ -1,4 +1,4 @@
-"""From exceptions to exit codes and one readable line.
+"""How commands end: exit codes, and one readable line for each error.
 
 0 done · 1 a run failed · 2 the command was wrong · 130 interrupted, resumable · 143 terminated (by SIGTERM, or because
 the terminal was closed), resumable.
@@ -20,7 +20,7 @@ try:
 except ImportError:  # on Windows
     resource = None  # type: ignore[assignment]
 
-MAPPED = 4 * 10**9  # bytes of address space that PyTorch built for CUDA takes
+TORCH_BYTES = 4 * 10**9  # of address space that PyTorch maps when it was built for CUDA
 FAILED, WRONG, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
@@ -29,7 +29,7 @@ class RunFailed(Exception):
 
 
 class exit_codes:
-    """Within it, a user's mistake ends the program with one line and a code, and signals mean what `interruption` says.
+    """Within it, an error ends the program with one line and an exit code, and signals act as `signals` describes.
 
     Attributes:
         debug: show tracebacks.
@@ -39,58 +39,56 @@ class exit_codes:
 
     def __enter__(self) -> None:
         signals.listen()
-        if (limit := _address_space()) is not None and limit < MAPPED:
-            _say(f"warning: {_too_little(limit)}")  # now: C++ may end the process without a word
+        if (limit := _address_limit()) is not None and limit < TORCH_BYTES:
+            _print_error(f"warning: {_explain_limit(limit)}")  # at once, because C++ may end the process silently
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or isinstance(error, SystemExit) or kind is None or kind.__module__.startswith("typer"):
+        if error is None or isinstance(error, SystemExit) or type(error).__module__.startswith("typer"):
             return
         if self.debug:
             traceback.print_exception(error)
+        name, text = type(error).__name__, str(error)
         if isinstance(error, KeyboardInterrupt):
-            leave(f"interrupted{_shown(error)}", INTERRUPTED)
+            exit_with("interrupted" + (f": {text}" if text else ""), INTERRUPTED)
         if isinstance(error, Terminated):
-            leave(f"terminated{_shown(error)}", TERMINATED)
+            exit_with("terminated" + (f": {text}" if text else ""), TERMINATED)
         if isinstance(error, ValueError | OSError):
-            leave(f"error: {error}", WRONG)
+            exit_with(f"error: {text}", WRONG)
         if isinstance(error, RunFailed):
-            leave(f"error: {error}", FAILED)
-        if isinstance(error, MemoryError) or any(words in str(error) for words in ("bad_alloc", "map segment")):
-            limit = _address_space()
-            helps = "close other programs, or ask for less" if limit is None else _too_little(limit)
-            leave(f"error: there is not enough memory ({str(error) or kind.__name__}): {helps}", FAILED)
-        leave(f"error: {kind.__name__}: {error} (--debug shows where)", FAILED)
+            exit_with(f"error: {text}", FAILED)
+        # PyTorch and the dynamic linker report a lack of memory as other errors, which only their text tells apart.
+        if isinstance(error, MemoryError) or "bad_alloc" in text or "map segment" in text:
+            limit = _address_limit()
+            remedy = "close other programs, or ask for less" if limit is None else _explain_limit(limit)
+            exit_with(f"error: not enough memory ({text or name}): {remedy}", FAILED)
+        exit_with(f"error: {name}: {text} (--debug shows where)", FAILED)
 
 
-def leave(message: str, code: int) -> NoReturn:
-    """End the program with a line on standard error, if that can be written, and a code."""
-    _say(message)
-    # `python -m` kills itself by SIGINT in the end where a KeyboardInterrupt has passed text that was being evaluated,
-    # such as that of a dataclass; unless another text is evaluated after it, as it is for a named tuple.
+def exit_with(message: str, code: int) -> NoReturn:
+    """Print a line on standard error, if possible, and end the program."""
+    _print_error(message)
+    # Once a KeyboardInterrupt has passed through `exec`, as dataclasses use it, `python -m` kills itself with SIGINT
+    # at the end, whatever the exit code. It does not if `exec` runs again, as it does for a named tuple.
     namedtuple("Nothing", ())
     raise SystemExit(code)
 
 
-def _say(message: str) -> None:
-    with contextlib.suppress(OSError, ValueError):
+def _print_error(message: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # the stream may be closed
         print(make_lines_printable(message), file=sys.stderr)
 
 
-def _address_space() -> int | None:
-    """The bytes that this process may map, where there is a limit."""
+def _address_limit() -> int | None:
+    """Return the bytes of address space that this process may map; None without a limit."""
     if resource is None or (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) == resource.RLIM_INFINITY:
         return None
     return limit
 
 
-def _too_little(limit: int) -> str:
+def _explain_limit(limit: int) -> str:
     return (
-        f"this process may map {limit / 1e9:.1f} GB (ulimit -v), and PyTorch alone maps up to {MAPPED / 1e9:.0f} GB, "
-        "most of which it never touches: ulimit -v unlimited lifts the limit"
+        f"this process may map {limit / 1e9:.1f} GB (ulimit -v), and PyTorch alone maps up to {TORCH_BYTES / 1e9:.0f} "
+        "GB, most of which it never touches: ulimit -v unlimited lifts the limit"
     )
-
-
-def _shown(error: BaseException) -> str:
-    return f": {error}" if str(error) else ""

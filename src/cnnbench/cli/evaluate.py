@@ -1,42 +1,30 @@
-"""`cnnbench evaluate`."""
+"""`cnnbench evaluate`: the metrics of a finished run on a split of any dataset."""
 
 import os
 import sys
-from pathlib import Path
 
 from cnnbench.cli import compose
+from cnnbench.cli.options import EvaluateOptions
 from cnnbench.cli.run_folders import find_folder
 from cnnbench.metrics import text_of
 from cnnbench.storage.text import format_output_path, make_printable
 
 
-def evaluate(
-    run: Path,
-    *,
-    split: str,
-    data: str | None,
-    path: str | None,
-    root: str | None,
-    device: str | None,
-    batch_size: int | None,
-    out: Path | None = None,
-) -> None:
-    """Measure a run on a split and print the metrics and the folder they were written to."""
+def evaluate(options: EvaluateOptions) -> None:
+    """Measure a run on a split; prints the metrics and the folder that they were written to."""
     from cnnbench.experiment.evaluate import evaluate_run
 
-    run = find_folder(run, run=True)
-    path, root = (os.path.expanduser(text) if text else text for text in (path, root))
-    options = compose.single([f"data={data}"]).data.options if data else None
+    data_options = compose.single([f"data={options.data}"]).data.options if options.data else None
     folder, metrics = evaluate_run(
-        run,
-        split=split,
-        data=data,
-        options=options,
-        folder=path,
-        root=root,
-        device=device,
-        batch_size=batch_size,
-        out=out,
+        find_folder(options.run, run=True),
+        split=options.split,
+        data=options.data,
+        options=data_options,
+        folder=_expand(options.path),
+        root=_expand(options.root),
+        device=options.device,
+        batch_size=options.batch_size,
+        out=options.out,
     )
     del metrics["images_sha256"]
     for note in metrics.pop("notes"):
@@ -44,3 +32,7 @@ def evaluate(
     for name, value in metrics.items():
         print(f"{name:<10} {text_of(name, value) if isinstance(value, float) else make_printable(str(value))}")
     print(format_output_path(folder))
+
+
+def _expand(path: str | None) -> str | None:
+    return os.path.expanduser(path) if path else path

@@ -1,4 +1,4 @@
-"""`cnnbench summary`: what can be said of models before they are trained."""
+"""`cnnbench summary`: sizes and costs of models, before they are trained."""
 
 import dataclasses
 import json
@@ -8,15 +8,16 @@ from typing import Any
 
 from cnnbench.analysis import Summary, summarize
 from cnnbench.cli import compose, tables
+from cnnbench.cli.options import SummaryOptions
 from cnnbench.data import DatasetInfo, data_shape, image_size_of
 from cnnbench.experiment.build import data_settings, model_for
 
-BRACKETS = {"(": ")", "[": "]", "{": "}"}
+CLOSING = {"(": ")", "[": "]", "{": "}", "'": "'", '"': '"'}
 
 
 @dataclasses.dataclass
-class Described:
-    """A model of a command line and what it comes to.
+class DescribedModel:
+    """A model and its costs.
 
     Attributes:
         label: what the user called it.
@@ -29,8 +30,8 @@ class Described:
     batch_size: int
     summary: Summary
 
-    def plain(self) -> dict[str, Any]:
-        """All of it as plain data."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain data."""
         return {
             "model": self.model,
             "label": self.label,
@@ -44,36 +45,28 @@ class Described:
         }
 
 
-def summary(
-    overrides: Sequence[str],
-    *,
-    compare: str | None,
-    as_json: bool,
-    channels: int | None,
-    image_size: str | None,
-    num_classes: int | None,
-) -> None:
-    """Print a model's layers and totals, or several models' totals, for the data's shape or for the shape given.
-
-    Args:
-        compare: models, as `models_to_compare` reads them.
-    """
-    sides = None if image_size is None else read_size(image_size)
-    given: dict[str, Any] = {"channels": channels, "image_size": sides, "num_classes": num_classes}
-    if compare is not None:
-        several = [describe([*overrides, *one], label, **given) for label, one in models_to_compare(compare)]
-        if as_json:
-            print(json.dumps([one.plain() for one in several], indent=2))
-        else:
-            tables.show_models([(one.label, one.batch_size, one.summary) for one in several])
-        return
-    described = describe(overrides, None, **given)
-    if as_json:
-        print(json.dumps(described.plain(), indent=2))
+def summary(options: SummaryOptions) -> None:
+    """Print the layers and totals of a model, or the totals of several, for the data's shape or for a given one."""
+    overrides = options.overrides or []
+    shape: dict[str, Any] = {
+        "channels": options.channels,
+        "image_size": None if options.image_size is None else read_size(options.image_size),
+        "num_classes": options.num_classes,
+    }
+    if options.compare is None:
+        models = [describe(overrides, None, **shape)]
     else:
-        size = tables.format_sizes(described.info.input_shape[1:])
-        title = f"{described.label} for {size}×{described.info.in_channels}, {described.info.num_classes} classes"
-        tables.show_summary(title, described.batch_size, described.summary)
+        models = [describe([*overrides, *own], label, **shape) for label, own in parse_models(options.compare)]
+    if options.as_json:
+        plain = [model.to_dict() for model in models]
+        print(json.dumps(plain[0] if options.compare is None else plain, indent=2))
+    elif options.compare is not None:
+        tables.show_models([(model.label, model.batch_size, model.summary) for model in models])
+    else:
+        (model,) = models
+        size = tables.format_sizes((*model.info.input_shape[1:], model.info.in_channels))
+        title = f"{model.label} for {size}, {model.info.num_classes} classes"
+        tables.show_summary(title, model.batch_size, model.summary)
 
 
 def describe(
@@ -83,11 +76,11 @@ def describe(
     channels: int | None = None,
     image_size: Sequence[int] | None = None,
     num_classes: int | None = None,
-) -> Described:
-    """Build one model's shapes and describe them; the data are not looked at where the shape is given.
+) -> DescribedModel:
+    """Build a model without allocating it, and describe it; the data are not needed where the whole shape is given.
 
     Raises:
-        ValueError: an override, or a model for these data, that is not accepted.
+        ValueError: an override that is not accepted, or a model that does not fit the data.
     """
     config = compose.single(overrides)
     if channels and image_size and num_classes:
@@ -98,17 +91,17 @@ def describe(
             config.data.name, root=config.data.root, options=config.data.options, settings=data_settings(config)
         )
     in_channels = channels or shape[0]
-    asked = config.data.image_size
-    sides = image_size or ([asked] * 2 if isinstance(asked, int) else asked) or shape[1:]
+    configured = config.data.image_size
+    sides = image_size or ([configured] * 2 if isinstance(configured, int) else configured) or shape[1:]
     size = image_size_of(*sides) if len(shape) == 3 else sides[0]
     names = tuple(map(str, range(num_classes or classes)))
     info = DatasetInfo(config.data.name, in_channels, size, names, len(shape) - 1)
     summary = summarize(model_for(config, info, "meta"), info.input_shape)
-    return Described(label or config.model.name, config.model.name, info, config.trainer.batch_size, summary)
+    return DescribedModel(label or config.model.name, config.model.name, info, config.trainer.batch_size, summary)
 
 
 def read_size(text: str) -> tuple[int, int]:
-    """Height and width from 32, 32x48 or 32,48.
+    """Read height and width from 32, 32x48 or 32,48.
 
     Raises:
         ValueError: it is none of them.
@@ -122,34 +115,34 @@ def read_size(text: str) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def models_to_compare(text: str) -> list[tuple[str, list[str]]]:
-    """Labels and overrides of models such as "lenet5,lenet5 model.width=2,mlp".
+def parse_models(text: str) -> list[tuple[str, list[str]]]:
+    """Return labels and overrides of models such as "lenet5,lenet5 model.width=2,mlp".
 
-    Commas part the models, and spaces a model's name from its overrides; inside brackets and quotes they do not.
+    Commas separate models, and spaces a model's name from its overrides; inside brackets and quotes they do not.
 
     Raises:
-        ValueError: a model without a name.
+        ValueError: a model has no name.
     """
     models = []
     for item in _split(text, ","):
         words = [word for word in _split(item, " ") if word]
         if not words or "=" in words[0]:
             raise ValueError(
-                f"--compare: {item.strip()!r} in {text!r} has no model's name. Accepted are names separated by "
-                "commas, each with its own overrides behind it: 'lenet5,lenet5 model.width=2,mlp'"
+                f"--compare: {item.strip()!r} in {text!r} has no model name. Accepted are names separated by commas, "
+                "each followed by its own overrides: 'lenet5,lenet5 model.width=2,mlp'"
             )
         models.append((" ".join(words), [f"model={words[0]}", *words[1:]]))
     return models
 
 
 def _split(text: str, separator: str) -> list[str]:
-    parts, closing = [""], ""  # closing: the brackets and quotes that are still open, innermost last
+    parts, pending = [""], ""  # pending: the brackets and quotes that will close, innermost last
     for character in text:
-        if closing and character == closing[-1]:
-            closing = closing[:-1]
-        elif closing[-1:] not in ("'", '"') and character in "([{'\"":
-            closing += BRACKETS.get(character, character)
-        elif character == separator and not closing:
+        if pending and character == pending[-1]:
+            pending = pending[:-1]
+        elif pending[-1:] not in ("'", '"') and character in CLOSING:
+            pending += CLOSING[character]
+        elif character == separator and not pending:
             parts.append("")
             continue
         parts[-1] += character

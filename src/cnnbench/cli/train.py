@@ -22,38 +22,38 @@ log = logging.getLogger("cnnbench")
 
 
 def train(overrides: Sequence[str], *, multirun: bool) -> None:
-    """Do what the overrides ask; prints a table and, last, the folder, or of a preview the picture.
+    """Train, sweep or resume; prints a table and, last, the folder, or the picture of a preview.
 
     Raises:
         ValueError: the command is wrong; nothing has been written.
         RunFailed: a run started and did not finish.
     """
     show_log()
-    if any(text.lstrip("+").startswith("resume=") for text in overrides):
+    if any(map(_is_resume, overrides)):
         _resume(overrides)
         return
     with sweep.server_for(overrides) as server:
         if multirun or any(text.startswith("sweep.seeds=") for text in overrides):
-            server.start()  # torch is imported while Hydra composes the jobs
-        asked = compose.request(overrides, multirun=multirun)
-        if asked.is_sweep and any(job.config.preview for job in asked.jobs):
+            server.start()  # so that it imports torch while Hydra composes the jobs
+        request = compose.request(overrides, multirun=multirun)
+        if not request.is_sweep:
+            with one_run(overrides):
+                _train_one(request.jobs[0].config, request.folder, overrides)
+        elif any(job.config.preview for job in request.jobs):
             raise ValueError("preview=true draws the images of one run: -m and experiments of several are not accepted")
-        if asked.is_sweep:
-            sweep.run(asked, overrides, server)
-            return
-        with one_run(overrides):
-            _train_one(asked.jobs[0].config, asked.folder, overrides)
+        else:
+            sweep.run(request, overrides, server)
 
 
 def _train_one(config: Config, path: Path, overrides: Sequence[str]) -> None:
-    # Imported here: a sweep's own process needs no torch.
+    # Not at the top, because the process of a sweep's command needs no torch.
     from cnnbench.experiment.build import build_parts
     from cnnbench.experiment.run import preview
 
     if config.trainer.timeout_minutes is not None:
         raise ValueError(
-            f"trainer.timeout_minutes={config.trainer.timeout_minutes:g} is for the jobs of a sweep, which are watched "
-            "over: add -m, or leave it out"
+            f"trainer.timeout_minutes={config.trainer.timeout_minutes:g} limits the jobs of a sweep: add -m, or leave "
+            "it out"
         )
     info = build_parts(config, shapes_only=True).dataset.info
     if config.preview and info.dimensions != 2:
@@ -72,54 +72,56 @@ def _run(config: Config, folder: Path, overrides: Sequence[str], *, resume: bool
 
     try:
         return run_job(config, folder, overrides, resume=resume)
-    except (InUse, NoneReadable, CannotGoOn):
+    except (InUse, NoneReadable, CannotGoOn):  # nothing has been run
         raise
     except Exception as error:
         raise RunFailed(f"{type(error).__name__}: {error} (the log: {shorten(folder) / 'train.log'})") from error
 
 
+def _is_resume(override: str) -> bool:
+    return override.lstrip("+").startswith("resume=")
+
+
 def _resume(overrides: Sequence[str]) -> None:
+    names = [text_of(text.partition("=")[2]) for text in overrides if _is_resume(text)]
+    others = [text for text in overrides if not _is_resume(text)]
+    if len(names) > 1:
+        raise ValueError(f"resume={names[0]} and resume={names[1]}: a command resumes one run")
+    (name,) = names
+    if not name:
+        raise ValueError("resume=: accepted is the folder of a run")
+    folder = find_unfinished(find_folder(name))
+    if folder is None:
+        print(f"all runs in {make_printable(name)} are finished: nothing to resume", file=sys.stderr)
+        print(format_output_path(name))
+    elif is_sweep(folder):
+        if others:
+            raise ValueError(f"{others[0]}: a sweep is resumed as it was started; resume=SWEEP takes no other override")
+        with sweep.server_for([]) as server:
+            sweep.go_on(folder.resolve(), server)
+    else:
+        _resume_run(RunFolder.existing(folder), others)
+
+
+def _resume_run(run: RunFolder, overrides: Sequence[str]) -> None:
     from cnnbench.experiment.resume import resumed
     from cnnbench.runs.reopening import load_config
 
-    given = [text.lstrip("+").partition("=")[2] for text in overrides if text.lstrip("+").startswith("resume=")]
-    named = [text_of(text) for text in given]
-    others = [text for text in overrides if not text.lstrip("+").startswith("resume=")]
-    if len(named) > 1:
-        raise ValueError(f"resume={named[1]}: a command goes on with one run, and resume={named[0]} names another")
-    if not named[0]:
-        raise ValueError("resume=: accepted is the folder of a run")
-    place = find_unfinished(find_folder(named[0]))
-    if place is None:
-        print(f"all runs in {make_printable(named[0])} are finished: nothing to resume", file=sys.stderr)
-        print(format_output_path(named[0]))
-        return
-    if is_sweep(place):
-        _go_on_with_sweep(place, others)
-        return
-    run = RunFolder.existing(place)
-    config = resumed(to_dict(load_config(run)), others)
+    config = resumed(to_dict(load_config(run)), overrides)
     finished = run.find_status().get("state") == FINISHED
     if finished and config.trainer.epochs == run.read_config()["trainer"]["epochs"]:
         print(f"{make_printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)
         tables.show_run(run.read_summary())
     else:
-        before = [text for text in _typed_before(run) if text not in others]
-        tables.show_run(_run(config, run.path, [*before, *others], resume=True))
+        before = [text for text in _read_overrides(run) if text not in overrides]
+        tables.show_run(_run(config, run.path, [*before, *overrides], resume=True))
     print(format_output_path(run.path))
 
 
-def _go_on_with_sweep(place: Path, others: Sequence[str]) -> None:
-    if others:
-        raise ValueError(f"{others[0]}: a sweep goes on as it was begun; beside resume=SWEEP nothing else is accepted")
-    with sweep.server_for([]) as server:
-        sweep.go_on(place.resolve(), server)
-
-
-def _typed_before(run: RunFolder) -> list[str]:
-    """What the user typed when the run began, if that can still be read: it is only a record."""
+def _read_overrides(run: RunFolder) -> list[str]:
     try:
         return run.read_overrides()
-    except (ValueError, OSError):
-        log.warning("%s is missing or damaged: going on without it", make_printable(str(run.path / "overrides.yaml")))
+    except (ValueError, OSError):  # only a record of what was typed: the config is elsewhere
+        path = make_printable(str(run.path / "overrides.yaml"))
+        log.warning("%s is missing or damaged: continuing without it", path)
         return []

@@ -1,0 +1,86 @@
+"""Arguments and options of the commands that have many of them, each declared once with its help text."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnnbench.cli.choices import complete_data, complete_override, one_of
+
+OVERRIDES_HELP = "Overrides such as model=mlp trainer.epochs=5; `cnnbench list models` shows the models."
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help=OVERRIDES_HELP, autocompletion=complete_override, show_default=False),
+]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run, or `latest`.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Images per batch, instead of the run's own.")]
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What `cnnbench evaluate` takes."""
+
+    run: Run
+    split: Annotated[str, typer.Option(help="train, val or test.", autocompletion=one_of("train", "val", "test"))] = (
+        "test"
+    )
+    data: Annotated[
+        str | None, typer.Option(help="Another dataset with the same classes.", autocompletion=complete_data)
+    ] = None
+    path: Annotated[
+        str | None, typer.Option(help="Another image folder or file; with --data image_folder for any run.")
+    ] = None
+    root: Annotated[
+        str | None,
+        typer.Option(envvar="CNNBENCH_DATA", help="Where datasets are stored, if not where the run found them."),
+    ] = None
+    device: Device = None
+    batch_size: BatchSize = None
+    out: Annotated[Path | None, typer.Option(help="Write the results here instead of into the run folder.")] = None
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What `cnnbench predict` takes."""
+
+    run: Run
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH", help="Images, folders, patterns, or - for a list on standard input."),
+    ]
+    top: Annotated[int, typer.Option(min=1, help="How many classes to show for each image, the likeliest first.")] = 1
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="table, csv or json (an array with an object per line).",
+            autocompletion=one_of("table", "csv", "json"),
+        ),
+    ] = "table"
+    out: Annotated[Path | None, typer.Option(help="Write to this file, once all is done, instead of printing.")] = None
+    batch_size: BatchSize = None
+    device: Device = None
+    invert: Annotated[bool, typer.Option("--invert", help="Invert the images: dark on light to light on dark.")] = False
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="Paths on standard input end with a null byte, not with a line feed.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class SummaryOptions:
+    """What `cnnbench summary` takes."""
+
+    overrides: Overrides = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+    compare: Annotated[
+        str | None,
+        typer.Option(help="Models side by side, each with its own overrides: 'lenet5,lenet5 model.width=2,mlp'."),
+    ] = None
+    channels: Annotated[int | None, typer.Option(min=1, help="Input channels, instead of the data's.")] = None
+    image_size: Annotated[
+        str | None, typer.Option(help="Height and width, instead of the data's: 32, or 32x48.", metavar="N|HxW")
+    ] = None
+    num_classes: Annotated[int | None, typer.Option(min=1, help="Classes, instead of the data's.")] = None
