@@ -25,7 +25,7 @@ from PIL import Image
 
 from cnnbench.cli.compose import single
 from cnnbench.cli.inputs import image_files
-from cnnbench.cli.predict import Csv, Tally, write
+from cnnbench.cli.predict import Tally, lay_out_csv, write
 from cnnbench.data import load_source
 from cnnbench.experiment.predict import Predictor
 from cnnbench.experiment.run import run_job
@@ -65,7 +65,7 @@ def ways(folder: Path) -> dict[str, Callable[[], None]]:
         tally = Tally()
         named = image_files([str(folder / "images")], null=False, complain=tally.fail)
         with closing(predictor.predict(named)) as batches, open(os.devnull, "wb") as file:
-            write(file, Csv(predictor.class_names, 1), batches, tally.add)
+            write(file, lay_out_csv(predictor.class_names, 1), batches, tally.add)
         assert tally.predicted == len(files)
 
     return {"bare, 1 process": one_process, f"bare, {cores} more processes": pool, "cnnbench": cnnbench}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from rich.cells import cell_len
 
@@ -28,82 +28,68 @@ COLUMNS = ("class", "probability")
 MOST_ENDINGS = 5  # of skipped files, in a message
 
 
-class Format:
-    """How predictions are written: `head`, a row for each file, `foot`.
+class Layout(NamedTuple):
+    """How predictions are written: `head`, a row for each file, `foot`."""
 
-    Args:
-        top: how many classes a row has.
-        terminal: it is written to a terminal, where names must be printable; programs get them unchanged.
-    """
-
-    head = foot = ""
-
-    def __init__(self, class_names: Sequence[str], top: int, *, terminal: bool = False) -> None:
-        self.show: Callable[[str], str] = format_path if terminal else _to_unicode
-        self.names = [self.show(name) for name in class_names]
-        self.top = top
-
-    def row(self, prediction: Prediction) -> str:
-        """Format a prediction."""
-        raise NotImplementedError
+    head: str
+    row: Callable[[Prediction], str]
+    foot: str = ""
 
 
-class Table(Format):
-    """A line for each image, with the file last, because only its width is unknown beforehand."""
+def lay_out_table(class_names: Sequence[str], top: int, terminal: bool = False) -> Layout:
+    """Lines for people. The file comes last, because only its width is unknown beforehand."""
+    names = [format_path(name) for name in class_names]
+    width = max(map(cell_len, (*names, COLUMNS[0])))
 
-    def __init__(self, class_names: Sequence[str], top: int, *, terminal: bool = False) -> None:
-        super().__init__(class_names, top, terminal=True)  # it is for people, even in a file
-        self.width = max(map(cell_len, (*self.names, COLUMNS[0])))
-        self.head = f"{COLUMNS[0]}{' ' * (self.width - 5)}  {COLUMNS[1]}  " * top + "file\n"
-
-    def row(self, prediction: Prediction) -> str:
-        """Format a prediction; a file with an error has its line on standard error instead."""
-        if prediction.error is not None:
+    def row(prediction: Prediction) -> str:
+        if prediction.error is not None:  # its line is on standard error
             return ""
-        cells = []
-        for number, share in zip(prediction.classes, prediction.probabilities, strict=True):
-            name = self.names[number]
-            cells.append(f"{name}{' ' * (self.width - cell_len(name))}  {format_percent(share):>11}  ")
-        return f"{''.join(cells)}{self.show(prediction.file)}\n"
+        cells = [
+            f"{names[number]}{' ' * (width - cell_len(names[number]))}  {format_percent(share):>11}  "
+            for number, share in zip(prediction.classes, prediction.probabilities, strict=True)
+        ]
+        return f"{''.join(cells)}{format_path(prediction.file)}\n"
+
+    return Layout(f"{COLUMNS[0]}{' ' * (width - 5)}  {COLUMNS[1]}  " * top + "file\n", row)
 
 
-class Csv(Format):
-    """A row for each file. Names that a spreadsheet would take for a formula get an apostrophe in front."""
+def lay_out_csv(class_names: Sequence[str], top: int, terminal: bool = False) -> Layout:
+    """Rows for programs. Names that a spreadsheet would take for a formula get an apostrophe in front.
 
-    def __init__(self, class_names: Sequence[str], top: int, *, terminal: bool = False) -> None:
-        super().__init__(class_names, top, terminal=terminal)
-        numbered = [name if place == 1 else f"{name}_{place}" for place in range(1, top + 1) for name in COLUMNS]
-        self.head = format_csv_row(["file", *numbered, "error"])
+    Read as float32, the probabilities are the model's to the bit. On a terminal, names are printable instead of exact.
+    """
+    show = format_path if terminal else _to_unicode
+    names = [show(name) for name in class_names]
 
-    def row(self, prediction: Prediction) -> str:
-        """Format a prediction; read as float32, the probabilities are the model's to the bit."""
+    def row(prediction: Prediction) -> str:
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
-        cells = [cell for number, share in pairs for cell in (self.names[number], share)] or [""] * (2 * self.top)
-        return format_csv_row([self.show(prediction.file), *cells, self.show(prediction.error or "")])
+        cells = [cell for number, share in pairs for cell in (names[number], share)] or [""] * (2 * top)
+        return format_csv_row([show(prediction.file), *cells, show(prediction.error or "")])
+
+    numbered = [name if place == 1 else f"{name}_{place}" for place in range(1, top + 1) for name in COLUMNS]
+    return Layout(format_csv_row(["file", *numbered, "error"]), row)
 
 
-class Json(Format):
+def lay_out_json(class_names: Sequence[str], top: int, terminal: bool = False) -> Layout:
     """An array with an object for each file, on a line of its own; pure ASCII."""
+    names = [_to_unicode(name) for name in class_names]
+    separator = "\n"
 
-    head, foot = "[", "\n]\n"
-
-    def __init__(self, class_names: Sequence[str], top: int, *, terminal: bool = False) -> None:
-        super().__init__(class_names, top)
-        self.separator = "\n"
-
-    def row(self, prediction: Prediction) -> str:
-        """Format a prediction: `predictions`, the likeliest first, or `error`."""
-        value: dict[str, object] = {"file": self.show(prediction.file)}
+    def row(prediction: Prediction) -> str:
+        nonlocal separator
+        value: dict[str, object] = {"file": _to_unicode(prediction.file)}
         if prediction.error is None:
             pairs = zip(prediction.classes, prediction.probabilities, strict=True)
-            value["predictions"] = [{"class": self.names[number], "probability": share} for number, share in pairs]
+            value["predictions"] = [{"class": names[number], "probability": share} for number, share in pairs]
         else:
             value["error"] = prediction.error
-        separator, self.separator = self.separator, ",\n"
-        return separator + json.dumps(value)
+        text, separator = separator + json.dumps(value), ",\n"
+        return text
+
+    return Layout("[", row, "\n]\n")
 
 
-FORMATS: dict[str, type[Format]] = {"table": Table, "csv": Csv, "json": Json}
+FORMATS = {"table": lay_out_table, "csv": lay_out_csv, "json": lay_out_json}
 
 
 class Tally:
@@ -192,11 +178,10 @@ def predict(options: PredictOptions) -> None:
     run = find_folder(options.run, run=True)
     predictor = Predictor(run, device=options.device, batch_size=options.batch_size)
     batches = predictor.predict(chain([first], files), top=options.top, invert=options.invert)
-    terminal = out is None and sys.stdout.isatty()
-    rows = FORMATS[options.form](predictor.class_names, options.top, terminal=terminal)
+    layout = FORMATS[options.form](predictor.class_names, options.top, out is None and sys.stdout.isatty())
     with closing(batches), _open_output(out) as file:
         try:
-            write(file, rows, batches, tally.add)
+            write(file, layout, batches, tally.add)
         except OSError as error:
             if out is not None:
                 raise
@@ -207,16 +192,16 @@ def predict(options: PredictOptions) -> None:
 
 
 def write(
-    file: BinaryIO, rows: Format, batches: Iterable[list[Prediction]], count: Callable[[Prediction], None]
+    file: BinaryIO, layout: Layout, batches: Iterable[list[Prediction]], count: Callable[[Prediction], None]
 ) -> None:
     """Write the predictions of each batch as soon as they are there, and count them."""
-    file.write(rows.head.encode())
+    file.write(layout.head.encode())
     for batch in batches:
-        file.write("".join(map(rows.row, batch)).encode())
+        file.write("".join(map(layout.row, batch)).encode())
         file.flush()
         for prediction in batch:
             count(prediction)
-    file.write(rows.foot.encode())
+    file.write(layout.foot.encode())
     file.flush()
 
 

@@ -31,7 +31,7 @@ def find_folder(name: Path | str, *, run: bool = False, study: bool = False) -> 
     if not found:
         what = "study" if study else "run"
         raise ValueError(f"{LATEST}: there is no {what} below {OUTPUTS}/ in the current folder; name its folder")
-    last = max(found, key=_last_written)
+    last = max(found, key=_find_write_time)
     return last if run else last.parent if study else _sweep_of(last)
 
 
@@ -86,7 +86,7 @@ def _is_finished(path: Path) -> bool:
     return RunFolder(path).find_status().get("state") == FINISHED
 
 
-def _last_written(run: Path) -> tuple[datetime, float]:
+def _find_write_time(run: Path) -> tuple[datetime, float]:
     """Return when the status was last written, in UTC; while a run goes on, when any of its files was."""
     status = RunFolder(run).find_status()
     modified = max((path.stat().st_mtime for path in run.glob("*.*") if path.is_file()), default=0.0)
