@@ -15,7 +15,7 @@ from test_image_folder import draw, load, photos, write_folder
 
 from cnnbench.cli.compose import single
 from cnnbench.data import Batches, prepare
-from cnnbench.data.files.image_files import ImageFiles
+from cnnbench.data.files.decoding import ImageFiles
 from cnnbench.experiment.build import augmentation_of
 from cnnbench.processes.pool import in_processes, stopping
 
@@ -88,7 +88,7 @@ def test_the_default_limit_is_a_third_of_the_memory(folder, monkeypatch):
 
 
 def test_large_parts_are_cut_into_units(folder, monkeypatch):
-    monkeypatch.setattr("cnnbench.data.files.image_files.UNIT_BYTES", 500)
+    monkeypatch.setattr("cnnbench.data.files.decoding.BYTES_AHEAD", 500)
     _, memory = batches(load(folder, image_size=6))
     _, stream = batches(load(folder, image_size=6, memory_limit="1", workers=2))
     for (images, _), (streamed, _) in zip(memory.epoch(), stream.epoch(), strict=True):
@@ -103,7 +103,7 @@ def test_a_look_at_every_file_comes_first_and_is_remembered(tmp_path, caplog):
     for workers in (2, 0):
         with pytest.raises(ValueError, match="1 of 21 files cannot be read as images"):
             load(tmp_path / "set", workers=workers, **options)
-    assert "21 images: decoded before" in caplog.messages[-1]
+    assert "21 images were read from the cache" in caplog.messages[-1]
     assert load(tmp_path / "set", on_bad_image="skip", **options).train.images.shape == (20, 1, 6, 6)
     (file,) = (tmp_path / "cache").iterdir()
     assert file.stat().st_size < 1000
@@ -268,7 +268,7 @@ def test_decoding_that_is_interrupted_leaves_no_cache(sent, tmp_path):
     command = [sys.executable, "-m", "cnnbench", "train", "data=image_folder", "data.path=photos", "data.cache=home"]
     run = subprocess.Popen([*command, "data.image_size=500"], cwd=tmp_path, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("home/.*.part")) and time.monotonic() < deadline and run.poll() is None:
+    while not list(tmp_path.glob("home/.*.tmp")) and time.monotonic() < deadline and run.poll() is None:
         time.sleep(0.02)
     run.send_signal(sent)
     _, errors = run.communicate(timeout=60)

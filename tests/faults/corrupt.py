@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from cnnbench.cli.compose import single
-from cnnbench.data.files.pixel_store import Block, Damaged, Writer, _digest, open_store
+from cnnbench.data.files.decoding import Chunk
+from cnnbench.data.files.pixel_store import Damaged, open_store, write_store
 from cnnbench.experiment.run import run_job
 from cnnbench.runs.folder import RunFolder, create_folder
 from cnnbench.training import checkpoint
@@ -49,14 +50,9 @@ def targets(folder: Path) -> list[Target]:
         for path in sorted(run.checkpoints.glob(f"{name}.*")):
             found.append(Target(path.name, path, partial(checkpoint.load, run.checkpoints, name)))
     path = folder / "images.pixels"
-    writer = Writer(path, (1000, 1, 28, 28))
-    writer.start()
     pixels = np.random.default_rng(0).integers(0, 256, (1000, 1, 28, 28), dtype=np.uint8)
-    for start in range(0, 1000, 100):
-        part = pixels[start : start + 100]
-        writer.add(Block(start, part, _digest(part), {}, 100, bytes(1600)))
-    writer.finish("key")
-    writer.close()
+    chunks = (Chunk(part, {}, bytes(1600), 100, 1.0) for part in np.split(pixels, 10))
+    write_store(path, "key", (1000, 1, 28, 28), chunks)
     return [*found, Target("cache", path, partial(open_store, path, "key"))]
 
 

@@ -532,21 +532,25 @@ def pixels(described: Any, content: bytes = bytes(4), sha: bytes | None = None, 
 
     said = described if isinstance(described, bytes) else json.dumps(described).encode()
     size = len(said) if length is None else length
-    return content + said + (sha or hashlib.sha256(said).digest()) + size.to_bytes(8, "little") + b"cnnbPX01"
+    return content + said + struct.pack("<Q", size) + (sha or hashlib.sha256(said).digest())
 
 
+DESCRIBED = {"key": "k", "shape": [4, 1, 1, 1], "digests": [], "bad": {}, "hashes": ""}
 STORE = {
     "no_keys": pixels({}),
     "a_list": pixels([]),
     "deep": pixels(b"[" * 100_000),
     "not_json": pixels(b"{"),
-    "shape_of_a_terabyte": pixels({"key": "k", "shape": [2**40], "blocks": [], "bad": []}),
-    "negative_shape": pixels({"key": "k", "shape": [-2, -2, 1, 1], "blocks": [], "bad": []}),
-    "shape_of_text": pixels({"key": "k", "shape": "abcd", "blocks": [], "bad": []}),
-    "no_checksums": pixels({"key": "k", "shape": [4, 1, 1, 1], "blocks": [], "bad": []}),
-    "checksums_of_a_part": pixels({"key": "k", "shape": [4, 1, 1, 1], "blocks": [[0, 1, "x"]], "bad": []}),
-    "blocks_of_text": pixels({"key": "k", "shape": [4, 1, 1, 1], "blocks": ["abc"], "bad": []}),
-    "bad_is_a_number": pixels({"key": "k", "shape": [0, 1, 1, 1], "blocks": [], "bad": 1}, b""),
+    "shape_of_a_terabyte": pixels({**DESCRIBED, "shape": [2**40]}),
+    "sides_of_a_terabyte": pixels({**DESCRIBED, "shape": [2**40, 1, 1, 1], "digests": [[2**40, "x"]]}),
+    "negative_shape": pixels({**DESCRIBED, "shape": [-2, -2, 1, 1]}),
+    "shape_of_text": pixels({**DESCRIBED, "shape": "abcd"}),
+    "no_checksums": pixels(DESCRIBED),
+    "checksums_of_a_part": pixels({**DESCRIBED, "digests": [[1, "x"]]}),
+    "checksums_that_go_back": pixels({**DESCRIBED, "digests": [[6, "x"], [-2, "x"]]}),
+    "blocks_of_text": pixels({**DESCRIBED, "digests": ["abc"]}),
+    "bad_is_a_number": pixels({**DESCRIBED, "shape": [0, 1, 1, 1], "bad": 1}, b""),
+    "hashes_of_text": pixels({**DESCRIBED, "shape": [0, 1, 1, 1], "hashes": "xyz"}, b""),
     "longer_than_the_file": pixels({}, length=2**60),
     "wrong_hash": pixels({}, sha=bytes(32)),
     "pickle": CALLS["os_system"],

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cnnbench import registry
-from cnnbench.data.files.hashing import hashes_of
+from cnnbench.data.hashing import hashes_of
 
 CHUNK_VALUES = 2**20  # pixels, or samples of signals, that are looked at together: few enough to copy as float64
 FILE, VALUES, PLACE = range(3)  # columns of a split's marks
@@ -230,14 +230,13 @@ def load_source(
         ValueError: an unknown name or option, or the files are missing; the message says where they belong.
     """
     given = dict(options or {})
+    everything = {"root": root, "download": download, **(settings or {})}
     named = inspect.signature(registry.get("data", name)).parameters
-    wanted = {key: value for key, value in (settings or {}).items() if key in named and key not in given}
+    wanted = {key: value for key, value in everything.items() if key in named and key not in given}
     if name in registry.names("data_kept"):
-        return registry.build("data", name, root=root, download=download, options=given, **wanted)
+        return registry.build("data", name, options=given, **wanted)
     arguments = json.dumps([given, wanted], sort_keys=True)
-    return _load_source(
-        name, root, download, arguments, (_version(given.get("path")), _version(given.get("test_path")))
-    )
+    return _load_source(name, arguments, (_version(given.get("path")), _version(given.get("test_path"))))
 
 
 def data_shape(
@@ -262,9 +261,9 @@ def data_shape(
 
 
 @functools.lru_cache(maxsize=8)
-def _load_source(name: str, root: str, download: bool, arguments: str, _: object) -> Source:
+def _load_source(name: str, arguments: str, _: object) -> Source:
     options, settings = json.loads(arguments)
-    source: Source = registry.build("data", name, root=root, download=download, options=options, **settings)
+    source: Source = registry.build("data", name, options=options, **settings)
     return source.marked()
 
 

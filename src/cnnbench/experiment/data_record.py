@@ -18,7 +18,7 @@ from torch import Tensor
 from cnnbench.data import Dataset, DatasetInfo, Split
 from cnnbench.data.contents import digest
 from cnnbench.data.dataset import VALUES
-from cnnbench.data.files.hashing import as_numbers
+from cnnbench.data.hashing import as_numbers
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.plain_data import check_kinds, read_json, write_json
 from cnnbench.storage.regular import refuse_damaged

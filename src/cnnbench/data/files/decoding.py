@@ -1,20 +1,24 @@
-"""Image files decoded ahead of whoever needs them: by processes, in the order asked for, and never many at once."""
+"""Many image files decoded by processes: ahead of their use, in the order asked for, and never many at once."""
 
 import math
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from functools import partial
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from cnnbench.data.files.images import BadImage, Decoding, decode_image
+from cnnbench.data.files.images import BadImage, Decoding, decode_bytes, probe, read_file
+from cnnbench.data.hashing import short_hash
 from cnnbench.processes.cores import cores
 from cnnbench.processes.pool import in_processes, stopping
+from cnnbench.storage.text import format_path
 
-FEW_FILES = 16
+FEW_FILES = 16  # fewer are not worth a process
 CHUNK_FILES = 128  # handed over together at most: a message costs as much as decoding some small images
 CHUNK_SECONDS = 0.02  # of decoding; large photographs go one by one
 CHUNKS_AHEAD = 16  # of each process: enough to go on with while a batch is in the network
@@ -22,23 +26,61 @@ BYTES_AHEAD = 2**26  # of all of them together
 
 
 class Chunk(NamedTuple):
-    """What came of some files: the good ones' images, uint8 (N, C, H, W), and by their place why the others failed."""
+    """Some decoded files.
+
+    Attributes:
+        images: uint8, (N, C, H, W), zeros where a file is bad; none if the decoder drops them.
+        bad: why a file cannot be used, by its place.
+        hashes: of each file the short hash of its content and that of its pixels, if the decoder hashes.
+        files: how many there were.
+        seconds: what decoding them took.
+    """
 
     images: np.ndarray
     bad: dict[int, BadImage]
+    hashes: bytes
+    files: int
     seconds: float
 
-    def in_order(self) -> Iterator[np.ndarray | BadImage]:
-        """One by one, as the files were given."""
-        good = iter(self.images)
-        for place in range(len(self.images) + len(self.bad)):
-            yield self.bad[place] if place in self.bad else next(good)
+
+@dataclass(frozen=True)
+class Decoder:
+    """What each process does with the files it is given.
+
+    Attributes:
+        resizes: if not, an image whose own size is not `how.image_size` is bad (`OtherSize`).
+        hashes: whether files and pixels are hashed.
+        drops: hand no images over; the files are only looked at.
+    """
+
+    how: Decoding
+    resizes: bool = True
+    hashes: bool = False
+    drops: bool = False
+
+    def __call__(self, files: Sequence[str]) -> Chunk:
+        """Decode some files."""
+        started = time.perf_counter()
+        images = np.zeros((len(files), *self.how.shape), np.uint8)
+        bad: dict[int, BadImage] = {}
+        hashes = [bytes(16)] * len(files)
+        for place, file in enumerate(files):
+            if stopping():  # nobody will look at what is missing
+                break
+            try:
+                content = read_file(file)
+                images[place] = decode_bytes(content, self.how, file, resizes=self.resizes)
+            except BadImage as error:
+                bad[place] = error
+                continue
+            if self.hashes:
+                hashes[place] = short_hash(content) + short_hash(images[place].data)
+        images = images[:0] if self.drops else images
+        return Chunk(images, bad, b"".join(hashes), len(files), time.perf_counter() - started)
 
 
-def decode_all(
-    files: Iterable[str], how: Decoding, *, workers: int | None = None
-) -> Generator[np.ndarray | BadImage, None, None]:
-    """Each file's pixels as `decode_image` gives them, or why there are none.
+def decode_chunks(files: Iterable[str], decoder: Decoder, workers: int | None = None) -> Generator[Chunk, None, None]:
+    """Decode files in their order, some at a time.
 
     A few files are decoded right here. For more, as many processes as the machine has cores are forked: Pillow holds
     Python's lock for most of the time that a small image takes, so threads would not help. They end with the
@@ -53,39 +95,67 @@ def decode_all(
     """
     files = iter(files)
     first = list(islice(files, FEW_FILES))
-    workers = cores() if workers is None else workers
-    if len(first) < FEW_FILES or workers == 0:
-        for file in chain(first, files):
-            yield _decoded(file, how)
-    else:
-        yield from _in_chunks(chain(first, files), how, workers)
+    workers = 0 if len(first) < FEW_FILES else cores() if workers is None else workers
+    together = max(1, workers)
+    largest = max(1, min(CHUNK_FILES, BYTES_AHEAD // (CHUNKS_AHEAD * together * math.prod(decoder.how.shape))))
+    size = min(FEW_FILES // together + 1, largest)
+    files = chain(first, files)
+    with closing(
+        in_processes(decoder, iter(lambda: list(islice(files, size)), []), workers, ahead=CHUNKS_AHEAD)
+    ) as done:
+        for chunk in done:
+            size = max(1, min(largest, int(CHUNK_SECONDS * chunk.files / chunk.seconds)))
+            yield chunk
 
 
-def _in_chunks(files: Iterator[str], how: Decoding, workers: int) -> Iterator[np.ndarray | BadImage]:
-    bytes_each = math.prod(how.shape)
-    largest = max(1, min(CHUNK_FILES, BYTES_AHEAD // (CHUNKS_AHEAD * workers * bytes_each)))
-    size = min(FEW_FILES // workers + 1, largest)
-    jobs = iter(lambda: list(islice(files, size)), [])
-    with closing(in_processes(partial(_decode_chunk, how), jobs, workers, ahead=CHUNKS_AHEAD)) as chunks:
+def decode_all(
+    files: Iterable[str], how: Decoding, *, workers: int | None = None
+) -> Generator[np.ndarray | BadImage, None, None]:
+    """Each file's pixels as `decode_image` gives them, or why there are none; the rest is as in `decode_chunks`."""
+    with closing(decode_chunks(files, Decoder(how), workers)) as chunks:
         for chunk in chunks:
-            each = chunk.seconds / (len(chunk.images) + len(chunk.bad))
-            size = max(1, min(largest, int(CHUNK_SECONDS / each)))
-            yield from chunk.in_order()
+            for place, image in enumerate(chunk.images):
+                yield chunk.bad.get(place, image)
 
 
-def _decode_chunk(how: Decoding, files: list[str]) -> Chunk:
-    started = time.perf_counter()
-    # Told to stop, a worker hands over what it has: nobody will look at it.
-    found = [_decoded(file, how) for file in files if not stopping()]
-    images = [each for each in found if isinstance(each, np.ndarray)]
-    # One array, for each has to be wrapped up and unwrapped on its way.
-    together = np.stack(images) if images else np.empty((0, *how.shape), np.uint8)
-    bad = {place: each for place, each in enumerate(found) if isinstance(each, BadImage)}
-    return Chunk(together, bad, time.perf_counter() - started)
+class ImageFiles:
+    """Images that are decoded whenever they are asked for, as `cnnbench.data.dataset.Files` describes it.
+
+    Args:
+        paths: the file of each image.
+        workers: processes; 0 decodes here.
+    """
+
+    def __init__(self, paths: Sequence[str], how: Decoding, workers: int) -> None:
+        self.shape: tuple[int, ...] = (len(paths), *how.shape)
+        self.paths, self.how, self.workers = paths, how, workers
+
+    def stream(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The images in the rows of each part.
+
+        Raises:
+            ValueError: a file can no longer be read.
+        """
+        files = (self.paths[row] for part in parts for row in part.tolist())
+        with closing(decode_all(files, self.how, workers=self.workers)) as images:
+            for part in parts:
+                together = np.empty((len(part), *self.how.shape), np.uint8)
+                for place, image in zip(range(len(part)), images, strict=False):
+                    if isinstance(image, BadImage):
+                        raise ValueError(f"{image} (it could be read before: has it changed?)")
+                    together[place] = image
+                yield torch.from_numpy(together)
 
 
-def _decoded(file: str, how: Decoding) -> np.ndarray | BadImage:
-    try:
-        return decode_image(file, how)
-    except BadImage as bad:
-        return bad
+def probe_some(paths: Sequence[str], most: int) -> list[tuple[str, tuple[int, int, int]]]:
+    """Name, and channels, width and height, of up to `most` files spread evenly; else of the first that can be read."""
+    spread = np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int).tolist()
+    return list(_probe_readable(paths, spread)) or list(islice(_probe_readable(paths, range(len(paths))), 1))
+
+
+def _probe_readable(paths: Sequence[str], rows: Iterable[int]) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    for row in rows:
+        try:
+            yield format_path(paths[row]), probe(paths[row])
+        except BadImage:
+            continue

@@ -30,6 +30,7 @@ import os
 import re
 import warnings
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -54,7 +55,8 @@ from cnnbench.data.files.signatures import FORMATS, refuse_other
 from cnnbench.storage.regular import Refused, read_regular
 from cnnbench.storage.text import format_path, make_printable
 
-RESIZES = ("stretch", "pad", "crop")
+Resize = Literal["stretch", "pad", "crop"]
+RESIZES = get_args(Resize)
 
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535  # JPEG's own; resizing a longer line would need memory that its few pixels do not suggest
@@ -105,7 +107,7 @@ class Decoding:
 
     channels: int
     image_size: int | tuple[int, int]
-    resize: str = "stretch"
+    resize: Resize = "stretch"
     background: tuple[int, int, int] = (255, 255, 255)
 
     def __post_init__(self) -> None:
@@ -147,29 +149,33 @@ class OtherSize(BadImage):
     """An image that is not of the wanted size, where nothing says how to make it so."""
 
 
+def read_file(file: str | bytes | os.PathLike) -> bytes:
+    """The content of an image file.
+
+    Raises:
+        BadImage: it is no regular file, too large, or cannot be read; the message names it.
+    """
+    try:
+        return read_regular(file, MAX_BYTES)
+    except Refused as refused:
+        raise BadImage(format_path(file), str(refused)) from None
+
+
 def decode_image(file: str | bytes | os.PathLike, how: Decoding) -> np.ndarray:
     """The pixels of a file: uint8, (C, H, W), of the shape that `how` says.
 
     Raises:
         BadImage: it is no image, is damaged, too large, or cannot be read; the message names the file.
     """
-    try:
-        content = read_regular(file, MAX_BYTES)
-    except Refused as refused:
-        reason = str(refused)
-    else:
-        return decode_bytes(content, how, file)
-    raise BadImage(format_path(file), reason)
+    return decode_bytes(read_file(file), how, file)
 
 
-def decode_bytes(
-    content: bytes, how: Decoding, name: str | bytes | os.PathLike, *, as_it_is: bool = False
-) -> np.ndarray:
-    """The same from a file's content, called `name`; `as_it_is` raises OtherSize instead of resizing."""
+def decode_bytes(content: bytes, how: Decoding, name: str | bytes | os.PathLike, *, resizes: bool = True) -> np.ndarray:
+    """The same from a file's content, called `name`; if not `resizes`, another size than `how` says is `OtherSize`."""
     kind = BadImage
     try:
         image = _flattened(_loaded(*_open(content)), how)
-        if not as_it_is or image.size == how.shape[:0:-1]:
+        if resizes or image.size == how.shape[:0:-1]:
             return _planes(_fitted(image, how))
         kind, reason = OtherSize, f"{image.width} × {image.height} pixels"
     except Exception as error:  # a damaged file raises nearly anything from inside Pillow
@@ -187,8 +193,8 @@ def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
     Raises:
         BadImage: as `decode_image`.
     """
+    content = read_file(file)
     try:
-        content = read_regular(file, MAX_BYTES)
         image, _ = _open(content)
         channels = _channels(image)
         width, height = image.size

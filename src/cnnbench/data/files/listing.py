@@ -52,6 +52,23 @@ class Listing:
     ignored: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
+    def full_paths(self, rows: range) -> "Paths":
+        """The paths in some rows, from the root."""
+        return Paths(self.root, self.paths[rows.start : rows.stop])
+
+
+class Paths(Sequence[str]):
+    """Paths below a folder, without a copy of its name in each."""
+
+    def __init__(self, root: str, names: Sequence[str]) -> None:
+        self.root, self.names = root, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, row):  # type: ignore[no-untyped-def]
+        return os.path.join(self.root, self.names[row])
+
 
 def list_folder(root: str, classes: Sequence[str] | None = None) -> Listing:
     """The files of `DIR/train/<class>/…` with its val and test, or of `DIR/<class>/…`.

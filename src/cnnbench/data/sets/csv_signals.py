@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from cnnbench.data.dataset import DatasetInfo, Source, Split
-from cnnbench.data.files.hashing import hashes_of
 from cnnbench.data.files.labels import alike_hint, alike_note, common_forms
 from cnnbench.data.files.signal_rows import NAMES_HINT, SHOWN_ROWS, Table, clipped, read_table
+from cnnbench.data.hashing import hashes_of
 from cnnbench.data.preparation import cut_test
 from cnnbench.registry import register
 from cnnbench.storage.text import format_path
