@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnnbench.data.files.images import Decoding, decode_image
+from cnnbench.data.files.fitting import Decoding
+from cnnbench.data.files.images import decode_image
 
 # Mode, ending, width, height, size wanted, files.
 KINDS = (("RGB", "jpg", 32, 32, 32, 500), ("L", "png", 28, 28, 28, 500), ("RGB", "jpg", 640, 480, 224, 20))

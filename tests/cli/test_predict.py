@@ -21,7 +21,8 @@ from test_training import run
 from cnnbench.cli import main
 from cnnbench.cli.predict import FORMATS
 from cnnbench.data import load_source
-from cnnbench.data.files.images import Decoding, decode_image
+from cnnbench.data.files.fitting import Decoding
+from cnnbench.data.files.images import decode_image
 from cnnbench.data.preparation import resize
 from cnnbench.experiment.predict import Prediction, Predictor
 from cnnbench.experiment.run import load_dataset

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from cnnbench.data.files.decoding import CHUNK_FILES, CHUNKS_AHEAD, decode_all
-from cnnbench.data.files.images import BadImage, Decoding, decode_image
+from cnnbench.data.files.fitting import Decoding
+from cnnbench.data.files.images import BadImage, decode_image
 
 HOW = Decoding(1, 9)
 
@@ -71,7 +72,7 @@ def is_running(pid):
 def test_workers_end_when_their_parent_is_killed(files):
     code = (
         "import sys, time, multiprocessing\nfrom itertools import cycle\n"
-        "from cnnbench.data.files.decoding import decode_all\nfrom cnnbench.data.files.images import Decoding\n"
+        "from cnnbench.data.files.decoding import decode_all\nfrom cnnbench.data.files.fitting import Decoding\n"
         "decoded = decode_all(cycle(sys.argv[1:]), Decoding(1, 9), workers=2)\nnext(decoded)\n"
         "print(*(child.pid for child in multiprocessing.active_children()), flush=True)\ntime.sleep(60)\n"
     )

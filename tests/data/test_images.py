@@ -21,15 +21,8 @@ from image_corpus_more import CORPUS
 from PIL import Image, ImageFile
 
 from cnnbench.data.files.deep_pixels import _rounded, _scale
-from cnnbench.data.files.images import (
-    MAX_BYTES,
-    BadImage,
-    Decoding,
-    _open,
-    decode_bytes,
-    decode_image,
-    probe,
-)
+from cnnbench.data.files.fitting import Decoding
+from cnnbench.data.files.images import MAX_BYTES, BadImage, _open, decode_bytes, decode_image, probe
 from cnnbench.data.files.signatures import FORMATS
 from cnnbench.storage.text import format_path
 from conftest import ROOT

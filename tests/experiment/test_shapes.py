@@ -13,7 +13,8 @@ from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.data import DatasetInfo, Split, prepare
 from cnnbench.data.augmentation import Augmentation
 from cnnbench.data.dataset import load_source
-from cnnbench.data.files.images import Decoding, decode_image
+from cnnbench.data.files.fitting import Decoding
+from cnnbench.data.files.images import decode_image
 from cnnbench.data.preparation import resize
 from cnnbench.experiment.build import augmentation_of, load_dataset
 from cnnbench.experiment.evaluate import evaluate_run

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cnnbench.data.files.images import RESIZES, BadImage, Decoding, decode_bytes, decode_image, probe
+from cnnbench.data.files.fitting import Decoding
+from cnnbench.data.files.images import BadImage, decode_bytes, decode_image, probe
 
 SECONDS = 5.0
 MEGABYTES = 2_000  # a 16-bit colour image of 50 million pixels takes 1,500
@@ -131,7 +132,9 @@ def damaged(seed: int, index: int, files: list[bytes]) -> tuple[bytes, Decoding]
         _mutate(content, draw, files)
     if content[:4] == b"\x89PNG" and draw.random() < 0.8:
         content = bytearray(_checked(bytes(content)))
-    return bytes(content), Decoding(draw.choice((1, 3)), draw.choice((1, 24, 32, 224)), draw.choice(RESIZES))
+    return bytes(content), Decoding(
+        draw.choice((1, 3)), draw.choice((1, 24, 32, 224)), draw.choice(("stretch", "pad", "crop"))
+    )
 
 
 def _mutate(content: bytearray, draw: random.Random, files: list[bytes]) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from cnnbench.data import Batches, Split
 from cnnbench.data.files.decoding import decode_all
-from cnnbench.data.files.images import BadImage, Decoding
+from cnnbench.data.files.fitting import Decoding
+from cnnbench.data.files.images import BadImage
 from cnnbench.data.polarity import is_reversed
 from cnnbench.experiment.trained import Trained, load_trained
 from cnnbench.reproducibility import set_deterministic

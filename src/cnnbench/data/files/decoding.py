@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnbench.data.files.images import BadImage, Decoding, decode_bytes, probe, read_file
+from cnnbench.data.files.fitting import Decoding
+from cnnbench.data.files.images import BadImage, decode_bytes, probe, read_file
 from cnnbench.data.hashing import short_hash
 from cnnbench.processes.cores import cores
 from cnnbench.processes.pool import in_processes, stopping

@@ -29,8 +29,6 @@ import logging
 import os
 import re
 import warnings
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
@@ -50,16 +48,13 @@ from PIL import (  # noqa: F401
 )
 
 from cnnbench.data.files.deep_pixels import eight_bits
+from cnnbench.data.files.fitting import MAX_SIDE, Decoding, fit
 from cnnbench.data.files.png_chunks import checked
 from cnnbench.data.files.signatures import FORMATS, refuse_other
 from cnnbench.storage.regular import Refused, read_regular
 from cnnbench.storage.text import format_path, make_printable
 
-Resize = Literal["stretch", "pad", "crop"]
-RESIZES = get_args(Resize)
-
 MAX_PIXELS = 50_000_000
-MAX_SIDE = 65_535  # JPEG's own; resizing a longer line would need memory that its few pixels do not suggest
 MAX_BYTES = 8 * MAX_PIXELS  # the largest image accepted, stored as it is with four values of 16 bits a pixel
 MAX_SCANNED = 40 * MAX_PIXELS  # pixels times scans of a progressive JPEG; a scan may be a few bytes and take 0.1 s
 
@@ -88,44 +83,6 @@ def _keep_quiet() -> None:
 
 
 _keep_quiet()
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How a file becomes pixels.
-
-    Attributes:
-        channels: 1 for greyscale, 3 for colour.
-        image_size: height and width of the result in pixels, or one number for both.
-        resize: `stretch` to the size, `pad` (the whole image, background around it) or `crop` (its largest central
-            part of the same form); bilinear, antialiased.
-        background: red, green, blue under transparency and around padded images.
-
-    Raises:
-        ValueError: a value out of range.
-    """
-
-    channels: int
-    image_size: int | tuple[int, int]
-    resize: Resize = "stretch"
-    background: tuple[int, int, int] = (255, 255, 255)
-
-    def __post_init__(self) -> None:
-        if self.channels not in (1, 3):
-            raise ValueError(f"data.channels={self.channels!r}: accepted is 1 (greyscale) or 3 (colour)")
-        if not 1 <= min(self.shape[1:]) <= max(self.shape[1:]) <= MAX_SIDE:
-            raise ValueError(f"data.image_size={self.image_size!r}: accepted is 1 to {MAX_SIDE}")
-        if self.resize not in RESIZES:
-            raise ValueError(f"data.resize={self.resize!r}: accepted is {', '.join(RESIZES)}")
-        if len(self.background) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in self.background):
-            raise ValueError(f"data.background={self.background!r}: accepted is three integers of 0 to 255")
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an image."""
-        size = self.image_size
-        height, width = (size, size) if isinstance(size, int) else size
-        return self.channels, height, width
 
 
 class BadImage(ValueError):
@@ -176,7 +133,7 @@ def decode_bytes(content: bytes, how: Decoding, name: str | bytes | os.PathLike,
     try:
         image = _flattened(_loaded(*_open(content)), how)
         if resizes or image.size == how.shape[:0:-1]:
-            return _planes(_fitted(image, how))
+            return _planes(fit(image, how))
         kind, reason = OtherSize, f"{image.width} × {image.height} pixels"
     except Exception as error:  # a damaged file raises nearly anything from inside Pillow
         reason = _reason(error)
@@ -264,33 +221,6 @@ def _flattened(image: Image.Image, how: Decoding) -> Image.Image:
     elif image.mode not in ("1", "L", "RGB"):
         image = image.convert("RGB")
     return image if image.mode == mode else image.convert(mode)
-
-
-def _fitted(image: Image.Image, how: Decoding) -> Image.Image:
-    """The image in the wanted size."""
-    _, tall, wide = how.shape
-    width, height = image.size
-    if (width, height) == (wide, tall):
-        return image
-    is_wider = width * tall > height * wide  # than the form that is wanted
-    if how.resize == "pad" and width * tall != height * wide:
-        inner = (wide, _share(height, width, wide)) if is_wider else (_share(width, height, tall), tall)
-        canvas = Image.new("RGB", (wide, tall), how.background).convert(image.mode)
-        part = image if inner == image.size else image.resize(inner, Image.Resampling.BILINEAR)
-        canvas.paste(part, ((wide - inner[0]) // 2, (tall - inner[1]) // 2))
-        return canvas
-    if how.resize == "crop":
-        across, down = (_share(wide, tall, height), height) if is_wider else (width, _share(tall, wide, width))
-        left, top = (width - across) // 2, (height - down) // 2
-        image = image.crop((left, top, left + across, top + down))
-        if image.size == (wide, tall):
-            return image
-    return image.resize((wide, tall), Image.Resampling.BILINEAR)
-
-
-def _share(side: int, longest: int, size: int) -> int:
-    """A side scaled as one of `longest` is that becomes `size`, rounded."""
-    return max(1, (2 * side * size + longest) // (2 * longest))
 
 
 def _planes(image: Image.Image) -> np.ndarray:

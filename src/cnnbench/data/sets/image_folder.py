@@ -26,7 +26,8 @@ from tqdm import tqdm
 from cnnbench.config.keys import Options, key
 from cnnbench.data.dataset import DatasetInfo, Source, Split, image_size_of
 from cnnbench.data.files.decoding import Chunk, Decoder, ImageFiles, decode_chunks, probe_some
-from cnnbench.data.files.images import Decoding, OtherSize, Resize
+from cnnbench.data.files.fitting import Decoding, Resize
+from cnnbench.data.files.images import OtherSize
 from cnnbench.data.files.listing import Listing, list_folder
 from cnnbench.data.files.listing_csv import list_csv
 from cnnbench.data.files.pixel_store import Damaged, Stored, keep_in_memory, open_store, write_store
