@@ -1,6 +1,6 @@
-# make demo · make test · make check · make cases · make bench · make fuzz · make corrupt · make chaos · make kill ·
-# make mutants; each makes the environment it needs in .venv, once.
-.PHONY: demo test check cases bench reproduce fuzz corrupt chaos kill mutants clean
+# make demo · make test · make check · make cases · make bench · make cuda · make fuzz · make corrupt · make chaos ·
+# make kill · make mutants; each makes the environment it needs in .venv, once.
+.PHONY: demo test check cases bench cuda reproduce fuzz corrupt chaos kill mutants clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -35,6 +35,11 @@ cases: $(VENV)/.developing
 		printf '%-6s %s: %s\n' "$$verdict" "$$(basename "$$case" .sh)" "$$said"; \
 	done; \
 	echo "$$right of $$all cases right"; [ "$$right" = "$$all" ]
+
+# On a machine with an NVIDIA GPU: its tests, then its times.
+cuda: $(VENV)/.developing
+	$(PYTEST) -m cuda tests/test_cuda.py
+	$(BIN)/python benchmarks/cuda_time.py
 
 bench: $(VENV)/.developing
 	$(BIN)/python benchmarks/epoch_time.py --rounds 5

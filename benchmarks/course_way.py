@@ -12,18 +12,21 @@ from torchvision import datasets, transforms
 from tqdm import tqdm
 
 
-def loaders(root: str) -> tuple[DataLoader, DataLoader]:
-    """Shuffled training batches of 64 and test batches of 1000."""
+def loaders(root: str, batch_size: int = 64) -> tuple[DataLoader, DataLoader]:
+    """Shuffled training batches, and test batches of 1000."""
     scale = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
     train = datasets.MNIST(root, train=True, transform=scale)
     test = datasets.MNIST(root, train=False, transform=scale)
-    return DataLoader(train, batch_size=64, shuffle=True), DataLoader(test, batch_size=1000)
+    return DataLoader(train, batch_size=batch_size, shuffle=True), DataLoader(test, batch_size=1000)
 
 
-def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, batches: DataLoader) -> None:
+def train_epoch(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batches: DataLoader, device: torch.device | str = "cpu"
+) -> None:
     """One epoch with a progress bar."""
     with tqdm(batches, leave=False, disable=None) as bar:
         for images, labels in bar:
+            images, labels = images.to(device), labels.to(device)
             optimizer.zero_grad()
             loss = F.cross_entropy(model(images), labels)
             loss.backward()

@@ -20,6 +20,7 @@ from cnnbench.data.memory import data_of_a_run, refuse_beyond_memory
 from cnnbench.experiment.build import load_dataset
 from cnnbench.experiment.data_record import read_data
 from cnnbench.experiment.evaluate import evaluate_run
+from cnnbench.experiment.exhaustion import is_out_of_memory
 from cnnbench.experiment.lifetime import CannotGoOn
 from cnnbench.experiment.predict import Predictor
 from cnnbench.experiment.run import run_job
@@ -293,3 +294,9 @@ def test_errors_within_an_opened_folder_name_the_folder(tmp_path):
     told = pytest.raises(OSError, match=rf"^\[Errno 21\] {tmp_path}/taken could not be written")
     with told, open_folder(tmp_path) as inside, write_atomically(inside / "taken"):
         pass
+
+
+@pytest.mark.parametrize("said", ["CUDA error: out of memory", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"])
+def test_what_a_gpu_says_when_its_memory_runs_out_is_known(said):
+    assert is_out_of_memory(RuntimeError(said))
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))

@@ -394,7 +394,7 @@ def test_usr1_saves_in_the_middle_of_an_epoch_and_the_run_goes_on(tmp_path):
 
 def test_a_second_interrupt_quits_at_once_and_leaves_nothing_half_written(tmp_path):
     # One step of this takes many seconds: what ends it early is the second signal alone.
-    slow = ["model=vgg_mini", "data.image_size=48", "trainer.batch_size=1293", "model.width=2"]
+    slow = ["model=vgg_mini", "data.image_size=48", "trainer.batch_size=1293", "model.width=2", "trainer.device=cpu"]
     with started(tmp_path, *slow) as process:
         wait_for(tmp_path / "run/train.log", process)
         time.sleep(1)

@@ -146,7 +146,7 @@ def test_a_run_stopped_before_its_first_checkpoint_resumes_from_the_beginning(tm
 
 
 def test_the_best_epoch_is_chosen_on_validation_and_tested_once(tmp_path, monkeypatch):
-    summary = run(tmp_path / "a", "trainer.epochs=6", "optimizer.lr=0.01")
+    summary = run(tmp_path / "a", "trainer.epochs=6", "optimizer.lr=0.01", "trainer.device=cpu")
     rows = RunFolder(tmp_path / "a").read_metrics()
     accuracies = [row["val/accuracy"] for row in rows]
     assert summary["best_epoch"] == 1 + accuracies.index(max(accuracies))
@@ -205,7 +205,7 @@ def test_an_infinite_loss_stops_the_run_and_names_epoch_and_step(size, tmp_path)
 )
 def test_accumulated_batches_make_the_step_of_the_batch_that_they_are_together(overrides, tmp_path):
     # 270 images: three steps of 80, and one of 20 and 10.
-    given = ("optimizer=sgd", "optimizer.lr=0.1", *overrides)
+    given = ("trainer.device=cpu", "optimizer=sgd", "optimizer.lr=0.1", *overrides)  # where fp32 is fp32
     run(tmp_path / "large", "trainer.batch_size=80", *given)
     run(tmp_path / "parts", "trainer.batch_size=20", "trainer.accumulate=4", *given)
     large, parts = (load_file(tmp_path / name / "checkpoints/last.safetensors") for name in ("large", "parts"))
@@ -250,7 +250,10 @@ def test_the_named_step_is_the_first_that_is_not_finite(tmp_path):
 
 def test_an_epoch_equals_a_loop_written_by_hand(tmp_path):
     config = single(
-        [*SMALL, "trainer.epochs=1", "optimizer=sgd", "trainer.label_smoothing=0.1", "trainer.clip_norm=0.5"]
+        [
+            *(*SMALL, "trainer.epochs=1", "trainer.device=cpu", "optimizer=sgd"),
+            *("trainer.label_smoothing=0.1", "trainer.clip_norm=0.5"),
+        ]
     )
     dataset = load_dataset(config)
     model = copy.deepcopy(build_parts(config).model)
@@ -420,7 +423,7 @@ def test_an_autoencoder_learns_to_reconstruct_and_leaves_its_own_files(tmp_path)
 
 
 def test_the_reconstruction_error_is_numpys(tmp_path):
-    config = single([*SMALL, *AUTOENCODER])
+    config = single([*SMALL, *AUTOENCODER, "trainer.device=cpu"])
     parts = build_parts(config)
     batches = batches_of(parts.dataset.test, dataset=parts.dataset, config=config, device=parts.device)
     measured = evaluate(parts.model, batches, task=RECONSTRUCTION, num_classes=10, keep_predictions=True)

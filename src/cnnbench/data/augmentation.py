@@ -253,7 +253,8 @@ def read_from(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """
     x = torch.arange(width, device=maps.device) - (width - 1) / 2
     y = torch.arange(height, device=maps.device) - (height - 1) / 2
-    maps = maps * maps.new_tensor([2 / width, 2 / height]).view(1, 2, 1)
+    # Numbers, not a tensor of them: a GPU would be waited for while it is copied there.
+    maps = torch.stack((maps[:, 0] * (2 / width), maps[:, 1] * (2 / height)), 1)
     a, b, c = maps.unsqueeze(-2).unbind(-1)
     # x and y by themselves: half as large, an operation stays within one thread.
     across = torch.stack([a[:, axis] * x for axis in (0, 1)], 1)

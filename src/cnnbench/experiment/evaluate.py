@@ -22,6 +22,7 @@ from cnnbench.experiment.build import batches_of, data_settings, load_dataset
 from cnnbench.experiment.data_record import NOT_ITS_DATA, Known, difference, read_data, seen, still_there
 from cnnbench.experiment.record import draw_in_turn, record_evaluation
 from cnnbench.experiment.trained import load_trained
+from cnnbench.reproducibility import set_deterministic
 from cnnbench.storage.atomic import open_folder
 from cnnbench.storage.plain_data import read_json, write_json
 from cnnbench.storage.text import format_path, make_printable
@@ -82,6 +83,7 @@ def evaluate_run(
     trained.refuse_beyond_memory(min(config.trainer.eval_batch_size, len(chosen)))
     trained.use_threads()
     target = resolve_device(device or "auto")
+    set_deterministic(config.trainer.deterministic)  # as training did: on a GPU other algorithms give other bits
     model = trained.model_on(target)
     # Prepared as in training: the constants are those of the run, whatever another dataset's would be.
     dataset = replace(dataset, mean=trained.mean, std=trained.std)

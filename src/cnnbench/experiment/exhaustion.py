@@ -38,6 +38,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on the host or on a device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # The CPU allocator raises a plain RuntimeError.
-    words = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc")
+    # The CPU allocator raises a plain RuntimeError, and so do CUDA outside of torch's allocator and its libraries.
+    words = (
+        *("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc"),
+        *("CUDA error: out of memory", "STATUS_ALLOC_FAILED"),
+    )
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)

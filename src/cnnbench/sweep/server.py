@@ -29,6 +29,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedRWPair
@@ -95,6 +96,8 @@ class Server:
         self.children: dict[int, socket.socket] = {}
         # A pool of threads does not survive a fork: the jobs get theirs once they are processes of their own.
         torch.set_num_threads(1)
+        # From Python 3.12 on it is said of any thread, also of those that a GPU's driver keeps and no job needs.
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         logging.getLogger("cnnbench").propagate = False
         # What is here by now stays: looking through it for garbage would take a tenth of a second, every other job.
         gc.collect()

@@ -148,9 +148,9 @@ class Stepper:
             truths.append(labels)
         if not weights:
             return self._move(losses[0]), answers[0], truths[0]
-        total = torch.as_tensor(sum(weights), device=losses[0].device)
+        total = sum(weights)
         torch._foreach_div_([value.grad for value in self.parameters if value.grad is not None], total)
-        return self._move(sum(losses) / total), torch.cat(answers), torch.cat(truths)
+        return self._move(sum(losses[1:], losses[0]) / total), torch.cat(answers), torch.cat(truths)
 
     def _weight(self, labels: Tensor) -> Tensor | int:
         """What a batch counts beside others: its images or, as in the mean of its loss, their classes' weights."""

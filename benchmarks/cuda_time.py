@@ -1,0 +1,91 @@
+"""Time of one training epoch on MNIST on a GPU, and the memory it takes: the course's way, a bare loop, cnnbench.
+
+    CNNBENCH_DATA=DIR make cuda          # or: python benchmarks/cuda_time.py --rounds 3
+
+The ways are those of `epoch_time.py`, and take turns in the same manner. Course's way: DataLoader and PIL, one process;
+each batch is copied to the GPU, and the loss is read and shown at every step. Bare loop: normalised tensors on the GPU,
+nothing measured or shown. cnnbench: all of `fit` for an epoch, with the data's way to the GPU, metrics and both
+checkpoints; and of that the training pass, which is what a further epoch takes. Each time ends when the GPU has done
+all it was given. Memory is the most that PyTorch held in tensors at once, data included.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from epoch_time import bare_loop, course_way, whole_fit
+
+from cnnbench.cli.compose import single
+from cnnbench.config.schema import Config
+
+COURSE, BARE, OURS, PASS = "course's way", "bare loop", "cnnbench", "cnnbench, training pass"
+WAYS: dict[str, Callable[[Config], tuple[float, ...]]] = {
+    COURSE: lambda config: (course_way(config),),
+    BARE: lambda config: (bare_loop(config),),
+    OURS: whole_fit,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--models", nargs="+", default=["mlp", "lenet5"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[64, 512])
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("No NVIDIA GPU that PyTorch can use: nothing was measured")
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, commit {commit()}, {arguments.rounds} rounds")
+    print("| | batch | seconds an epoch | MB on the GPU | ÷ bare loop |\n| --- | ---: | ---: | ---: | ---: |")
+    for name in arguments.models:
+        for batch in arguments.batches:
+            compare(name, batch, arguments.rounds)
+
+
+def compare(name: str, batch: int, rounds: int) -> None:
+    """Measure the ways in turns, and print a line for each, with the most that it held on the GPU."""
+    config = single(
+        [
+            *(f"model={name}", f"trainer.batch_size={batch}", "trainer.device=cuda"),
+            *("data=mnist", "data.val_fraction=0", "trainer.epochs=1"),
+        ]
+    )
+    for kind in (BARE, OURS):
+        WAYS[kind](config)  # warm up
+    measured, memory = [], dict.fromkeys([*WAYS, PASS], 0)
+    for _ in range(rounds):
+        times = {}
+        for kind, way in WAYS.items():
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            times[kind], *training = way(config)
+            memory[kind] = max(memory[kind], torch.cuda.max_memory_allocated())
+        times[PASS], memory[PASS] = training[0], memory[OURS]  # the last way is ours
+        measured.append(times)
+    for kind, most in memory.items():
+        seconds, ratios = ([times[kind] / (times[BARE] if by else 1) for times in measured] for by in (False, True))
+        ratio = "" if kind == BARE else spread(ratios)
+        print(f"| {name}, {kind} | {batch} | {spread(seconds)} | {most / 1e6:.0f} | {ratio} |", flush=True)
+
+
+def spread(values: list[float]) -> str:
+    """The median, the least and the most."""
+    return f"{statistics.median(values):.3f} ({min(values):.3f}…{max(values):.3f})"
+
+
+def commit() -> str:
+    """Of the checkout; a question mark where that is no repository."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "?"
+
+
+if __name__ == "__main__":
+    main()
