@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
-from cnnbench.report.statistics import holm, mcnemar, paired, sign_flip, welch
+from cnnbench.report.statistics import compare_pairs, compare_samples, holm, mcnemar, sign_flip
 
 LEVEL = 0.05
 Draw = Callable[[np.random.Generator, int], np.ndarray]
@@ -50,7 +50,7 @@ def paired_rows(random: np.random.Generator, comparisons: int) -> None:
             flip, t = [], []
             for _ in range(comparisons):
                 shared = random.normal(0, 0.003, n)
-                found = paired(counted(draw(random, n) + shared), counted(draw(random, n) + shared))
+                found = compare_pairs(counted(draw(random, n) + shared), counted(draw(random, n) + shared))
                 flip.append(found.p_flip)
                 t.append(found.p_t)
             print(f"  n = {n:<9} {name:<18} {rate(flip)}  {100 * attainable(n):5.2f} %  {rate(t)}", flush=True)
@@ -65,7 +65,7 @@ def welch_rows(random: np.random.Generator, comparisons: int) -> None:
             for _ in range(comparisons):
                 first = draw(random, n)
                 second = centre + factor * (draw(random, m) - centre)
-                ps.append(welch(counted(first), counted(second)).p_t)
+                ps.append(compare_samples(counted(first), counted(second)).p_t)
             print(f"  n = {n} and {m:<3} spread × {factor} {name:<18} {rate(ps)}", flush=True)
 
 

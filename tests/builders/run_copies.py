@@ -11,8 +11,8 @@ import numpy as np
 from cnnbench.cli import compose
 from cnnbench.experiment.run import run_job
 from cnnbench.metrics import per_class, scores
-from cnnbench.report.page import write_page
-from cnnbench.report.study import Study, read_study
+from cnnbench.report.study import Study
+from cnnbench.report.writing import write_report
 from cnnbench.runs.contents import read_confusion, read_predictions, write_evaluation
 from cnnbench.runs.folder import FINISHED, RunFolder, create_folder
 from cnnbench.storage.atomic import write_text
@@ -38,8 +38,8 @@ def study_pages(folder: Path) -> tuple[dict[str, Path], dict[str, Study]]:
         "grid": grid(pair / "1", folder / "grid"),
         "hostile": hostile(pair / "1", folder / "hostile"),
     }
-    studies = {name: read_study([path]) for name, path in sweeps.items()}
-    return {name: write_page(study, sweeps[name]) for name, study in studies.items()}, studies
+    studies = {name: write_report([path], path) for name, path in sweeps.items()}
+    return {name: path / "report.html" for name, path in sweeps.items()}, studies
 
 
 def copied(

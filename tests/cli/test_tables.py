@@ -9,7 +9,7 @@ from cnnbench.cli import report, tables
 from cnnbench.cli.options import SummaryOptions
 from cnnbench.cli.summary import summary
 from cnnbench.cli.tables import Column, show_table
-from cnnbench.report.study import read_study
+from cnnbench.report.reading import read_study
 
 LONG = "convolutional_network_with_a_very_long_name"
 WIDE = "图像分类网络"

@@ -12,9 +12,9 @@ from statsmodels.stats.contingency_tables import mcnemar
 from cnnbench.cli import compose
 from cnnbench.config.schema import to_dict
 from cnnbench.report import runs as report_runs
-from cnnbench.report.comparing import p_text
-from cnnbench.report.study import read_study
-from cnnbench.report.tables import run_rows
+from cnnbench.report.csv_rows import list_runs
+from cnnbench.report.formatting import format_p
+from cnnbench.report.reading import DifferentTestSets, read_study
 from cnnbench.storage.plain_data import write_json, write_yaml
 
 
@@ -36,7 +36,7 @@ def labels(study):
 
 
 def note(study, words):
-    found = [text for text in study.notes if words in text]
+    found = [one.text for one in study.notes if words in one.text]
     assert len(found) == 1, study.notes
     return found[0]
 
@@ -50,8 +50,8 @@ def test_runs_that_differ_only_in_their_seed_are_a_group(two_groups):
     assert study.axes == ["model.name"]
     lenet5 = study.groups[1]
     assert (lenet5.parameters, lenet5.macs, lenet5.receptive_field, lenet5.depth) == (1234, 5678, 16, 5)
-    assert lenet5.seconds == {seed: 2.0 + seed for seed in range(6)}
-    assert lenet5.accuracy_estimate.mean == pytest.approx(0.95)
+    assert lenet5.by_seed("train_seconds") == {seed: 2.0 + seed for seed in range(6)}
+    assert lenet5.estimate_of("accuracy").mean == pytest.approx(0.95)
 
 
 def test_a_label_holds_the_fewest_keys_that_tell_groups_apart(tmp_path):
@@ -110,11 +110,12 @@ def test_too_few_seeds_say_what_they_have_seen(tmp_path):
     found = {(c.a, c.b): c for c in study.comparisons}
     first, second, third = found.values()
     assert first.words == (
-        "ahead in all 3 seeds, +2.00 points [1.50, 2.50]; a verdict needs 7 seeds with 3 comparisons: add sweep.seeds=7"
+        "ahead in all 3 seeds, +2.00 points [+1.50, +2.50]; a verdict needs 7 seeds with 3 comparisons: "
+        "add sweep.seeds=7"
     )
     assert first.low == pytest.approx(0.02 - stats.t.ppf(0.975, 2) * 0.002 / 3**0.5)
     assert second.words.startswith("ahead on average, in 1 of 3 seeds, +0.43 points [")
-    assert third.words.startswith("behind on average, in 2 of 3 seeds, -1.57 points [")
+    assert third.words.startswith("behind on average, in 2 of 3 seeds, −1.57 points [")
     assert {c.verdict for c in study.comparisons} == {"too few seeds"}
     assert "14.6 %" in note(study, "Fix the number of seeds before you look")
 
@@ -178,7 +179,7 @@ def test_three_groups_are_all_compared_and_more_only_with_the_first(tmp_path):
         if number == 2:
             assert pairs == [(names[1], names[0]), (names[2], names[0]), (names[2], names[1])]
     assert pairs == [(name, names[0]) for name in names[1:]]
-    assert "--baseline takes another" in note(read_study([tmp_path]), "No baseline was named")
+    assert "Use --baseline to choose another." in note(read_study([tmp_path]), "No baseline was named")
 
 
 def test_holm_makes_up_for_several_comparisons(tmp_path):
@@ -226,8 +227,12 @@ def test_two_seeds_share_the_test_images_of_ones_own_data(data, tmp_path):
 def test_different_test_sets_are_refused_and_named(tmp_path):
     write_group(tmp_path / "s", [900, 901], model__name="mlp")
     write_group(tmp_path / "t", [900, 901], test_set="b" * 64, data__name="mnist")
-    with pytest.raises(ValueError, match="different test sets") as refused:
+    with pytest.raises(DifferentTestSets, match="different test sets") as refused:
         read_study([tmp_path])
+    assert [[run.name for run in runs] for runs in refused.value.runs_by_set.values()] == [
+        ["s/0", "s/1"],
+        ["t/0", "t/1"],
+    ]
     assert "aaaaaaaaaaaa (digits, 1000 images): s/0, s/1; bbbbbbbbbbbb (mnist, 1000 images): t/0, t/1" in str(
         refused.value
     )
@@ -286,7 +291,7 @@ def test_runs_of_several_people_count_apart_by_name_or_tag(tmp_path):
     study = read_study([tmp_path])
     assert [group.n for group in study.groups] == [2]
     said = note(study, "seed 0")
-    assert "(00, 10, 20). They count as one, by the latest: " in said
+    assert "(00, 10, 20). They count as one, the latest: " in said
     assert said.endswith(" Their names differ (anna, ben): --by name makes separate groups of them.")
     study = read_study([tmp_path], by="name", baseline="name=ben")
     assert [(group.label, group.n) for group in study.groups] == [("name=anna", 2), ("name=ben", 2)]
@@ -294,7 +299,7 @@ def test_runs_of_several_people_count_apart_by_name_or_tag(tmp_path):
     assert note(study, "seed 1").endswith("Their tags differ (a, b, none): --by tag makes separate groups of them.")
     study = read_study([tmp_path], by="tag")
     assert labels(study) == ["tag=a, b", "tag=unset"]
-    rows = run_rows(study)
+    rows = list_runs(study)
     assert [(row["name"], row["tags"]) for row in rows[::2]] == [("anna", "a, b"), ("ben", "a, b"), ("ben", "")]
     with pytest.raises(ValueError, match="--by student: accepted are name and tag"):
         read_study([tmp_path], by="student")
@@ -309,16 +314,18 @@ def test_runs_that_are_not_finished_are_listed_and_not_counted(two_groups):
     study = read_study([two_groups])
     assert [group.n for group in study.groups] == [6, 6]
     assert [run.state for run in study.runs[12:]] == ["failed", "running", "interrupted"]
-    assert "20. 20: ValueError: the loss became nan." in note(study, "1 of 15 runs failed")
+    assert "20. 20: ValueError: the loss became nan." in note(study, "1 of 15 runs failed and is not counted")
     assert note(study, "2 of the 17 jobs of sweep have not started.")
-    assert not [text for text in read_study([two_groups / "3", two_groups / "4"]).notes if "have not started" in text]
+    assert not [
+        text for text in read_study([two_groups / "3", two_groups / "4"]).notes if "have not started" in text.text
+    ]
 
 
 def test_a_sweep_that_has_just_begun_is_an_empty_study(tmp_path):
     write_yaml(tmp_path / "sweep.yaml", {"jobs": [["seed=0"], ["seed=1"]]})
     study = read_study([tmp_path])
     assert (study.runs, study.groups, study.comparisons) == ([], [], [])
-    assert "2 of the 2 jobs" in study.notes[0]
+    assert "2 of the 2 jobs" in study.notes[0].text
 
 
 @pytest.mark.parametrize(
@@ -342,7 +349,7 @@ def test_a_damaged_run_is_named_and_the_others_are_compared(name, content, words
     path = two_groups / "2" / name
     path.unlink() if content is None else path.write_bytes(content)
     study = read_study([two_groups])
-    assert words in note(study, "1 of 12 runs damaged, and not counted: 2.")
+    assert words in note(study, "1 of 12 runs is damaged and is not counted: 2.")
     assert [group.n for group in study.groups] == [5, 6]
 
 
@@ -357,14 +364,14 @@ def test_damaged_predictions_cost_only_the_mcnemar_test(content, two_groups):
 
 
 def test_a_run_that_vanishes_while_it_is_read_is_one_run_less(two_groups, monkeypatch):
-    real = report_runs._read
+    real = report_runs._read_run
 
     def read(path, name):
         if name == "4":
             shutil.rmtree(path)
         return real(path, name)
 
-    monkeypatch.setattr(report_runs, "_read", read)
+    monkeypatch.setattr(report_runs, "_read_run", read)
     study = read_study([two_groups])
     assert (study.runs[4].state, [group.n for group in study.groups]) == ("damaged", [5, 6])
 
@@ -373,8 +380,8 @@ def test_runs_without_classes_are_listed_with_their_loss(tmp_path):
     write_group(tmp_path / "s", [900, 901])
     write_group(tmp_path / "s", [None, None], model__name="conv_autoencoder")
     study = read_study([tmp_path])
-    assert study.groups[1].loss == {0: 0.25, 1: 0.25}
-    assert study.groups[1].accuracy_estimate is None
+    assert study.groups[1].by_seed("test/loss") == {0: 0.25, 1: 0.25}
+    assert study.groups[1].estimate_of("accuracy") is None
     assert (study.comparisons, study.mcnemar) == ([], [])
     assert "model=conv_autoencoder" in note(study, "Without classes")
     write_group(tmp_path / "a", [800, 801], model__name="mlp")
@@ -407,7 +414,7 @@ def test_the_experiments_baseline_and_published_figures_are_used(tmp_path):
     study = read_study([tmp_path])
     assert study.baseline == "model=lenet5"
     assert [group.reference for group in study.groups] == [{"accuracy": 0.96}, {}]
-    assert not [text for text in study.notes if "published" in text]
+    assert not [text for text in study.notes if "published" in text.text]
 
 
 @pytest.mark.parametrize(
@@ -416,7 +423,7 @@ def test_the_experiments_baseline_and_published_figures_are_used(tmp_path):
         ({"trainer__epochs": 2}, "trainer.epochs=3 (not 2)"),
         ({"model__width": 2.0}, "model.width=1 (not 2)"),
         ({"trainer__patience": 4, "data__name": "mnist"}, "trainer.patience=unset (not 4), data=digits (not mnist)"),
-        ({"protocol": {}}, "a protocol that comparison.protocol does not tell"),
+        ({"protocol": {}}, "a protocol that comparison.protocol does not state"),
     ],
     ids=str,
 )
@@ -476,7 +483,7 @@ def test_epochs_to_a_target_are_a_median_over_all_seeds(tmp_path):
     ],
 )
 def test_a_p_value_is_written_on_its_side_of_the_level(p, text):
-    assert p_text(p) == text
+    assert format_p(p) == text
 
 
 @pytest.mark.parametrize("target", [0, -1, 98, float("nan")])
@@ -521,10 +528,9 @@ def test_folders_without_runs_are_refused(tmp_path):
 
 def test_what_is_large_is_read_on_demand(two_groups):
     run = read_study([two_groups]).runs[0]
-    assert [row["epoch"] for row in run.read_metrics()] == [1, 2, 3]
+    assert [row["epoch"] for row in run.epochs()] == [1, 2, 3]
     names, confusion = run.confusion()
     assert (names, confusion.sum(), np.trace(confusion)) == (["0", "1", "2", "3"], 1000, 900)
-    assert run.per_class()[0]["class"] == "0"
     assert np.array_equal(run.predictions()["labels"], labels_of(1000))
 
 
@@ -535,12 +541,13 @@ def test_runs_that_found_other_data_under_one_name_are_named(tmp_path):
     found = note(read_study([tmp_path]), "trained on different data under one name")
     assert "aaaaaaaaaaaa: run0, run1; bbbbbbbbbbbb: run2" in found
     write_json(run.path / "summary.json", run.read_summary() | {"train_set_sha256": "a" * 64})
-    assert not [text for text in read_study([tmp_path]).notes if "different data" in text]
+    assert not [text for text in read_study([tmp_path]).notes if "different data" in text.text]
 
 
 def test_seeds_added_to_a_sweep_by_single_runs_are_told(tmp_path):
     for seed in range(6):
         write_run(tmp_path / ("sweep" if seed < 4 else "later") / str(seed), seed, 900 + seed)
     (tmp_path / "sweep/sweep.yaml").write_text("axes: []\n")
-    assert "come from a sweep and single runs. Adding" in note(read_study([tmp_path]), "come from")
-    assert not any("come from" in text for text in read_study([tmp_path / "sweep"]).notes)
+    assert note(read_study([tmp_path]), "come from a sweep and single runs.")
+    assert "14.6 %" in note(read_study([tmp_path]), "Fix the number of seeds before you look")
+    assert {found.kind for found in read_study([tmp_path / "sweep"]).notes} == {"runs"}

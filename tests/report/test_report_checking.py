@@ -12,8 +12,8 @@ from run_copies import trained_pair
 from cnnbench import registry
 from cnnbench.cli.report import show_study
 from cnnbench.cli.tables import show_run
-from cnnbench.report.study import read_study
-from cnnbench.report.tables import run_rows
+from cnnbench.report.csv_rows import list_runs
+from cnnbench.report.reading import read_study
 from cnnbench.report.writing import write_report
 from cnnbench.runs.contents import read_predictions
 from cnnbench.storage.arrays import read_npz, write_npz
@@ -70,8 +70,8 @@ def test_an_edited_figure_is_not_believed(figures, source, runs):
     (key,) = figures
     assert [run.state for run in study.runs] == ["finished", "damaged"]
     said = f"contradicts {source}, according to which {key.replace('__', '/')} is "
-    assert any(said in text for text in study.notes), study.notes
-    assert "0.9987" not in str(run_rows(study)), "the figure that is not believed stands nowhere"
+    assert any(said in note.text for note in study.notes), study.notes
+    assert "0.9987" not in str(list_runs(study)), "the figure that is not believed stands nowhere"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_without_predictions_the_confusion_matrix_tells_and_without_both_nothing
     study = read_study([tmp_path])
     assert study.groups[0].accuracy == {0: 0.9}
     assert any(
-        "checked against confusion_matrix.csv alone (predictions.npz is missing)" in text for text in study.notes
+        "checked against confusion_matrix.csv alone (predictions.npz is missing)" in note.text for note in study.notes
     )
     (run.path / "confusion_matrix.csv").unlink()
     (found,) = read_study([tmp_path]).runs
@@ -188,7 +188,7 @@ def test_a_run_without_an_accuracy_among_others_is_named(runs):
     write_yaml(runs / "1/config.yaml", config)
     change(path, seed=1, model=config["model"]["name"])
     (runs / "1/checkpoints/best.safetensors").unlink()
-    assert "Without an accuracy, and so not compared: 1." in read_study([runs]).notes
+    assert "Without an accuracy, and so not compared: 1." in [note.text for note in read_study([runs]).notes]
 
 
 def test_what_a_missing_file_would_tell_is_said_not_to_be_checked(runs):
@@ -196,7 +196,7 @@ def test_what_a_missing_file_would_tell_is_said_not_to_be_checked(runs):
     for number in range(2):
         (runs / str(number) / "checkpoints/best.safetensors").unlink()
     (runs / "1/checkpoints/best.safetensors").write_bytes(b"x")
-    notes = read_study([runs]).notes
+    notes = [note.text for note in read_study([runs]).notes]
     assert "1: the parameters are not checked (checkpoints/best.safetensors is damaged)." in notes
     assert "1: the epochs and times are not checked (metrics.csv is missing)." in notes
     assert "0: the parameters are not checked (checkpoints/best.safetensors is missing)." in notes

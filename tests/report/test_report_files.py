@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run_builders import write_run
 
-from cnnbench.report.glossary import explained
-from cnnbench.report.latex import escaped, latex
-from cnnbench.report.study import read_study
-from cnnbench.report.tables import Table, comparisons, group_rows, headline, markdown, run_rows
-from cnnbench.report.writing import write_report
+from cnnbench.report.csv_rows import list_groups, list_runs
+from cnnbench.report.documents import find_terms, render_markdown
+from cnnbench.report.latex import escape_latex, format_latex
+from cnnbench.report.reading import read_study
+from cnnbench.report.tables import tabulate_comparisons, tabulate_groups
+from cnnbench.report.writing import FileInTheWay, write_report
 from cnnbench.storage.plain_data import write_yaml
 
 HOSTILE = '=cmd|"/c calc"<script>alert(1)</script>\x1b[31m\n&%$#_{}~^\\'
@@ -54,7 +55,7 @@ def test_files_hold_the_figures_of_the_study(sweep, tmp_path):
     assert [row["model"] for row in runs] == ["mlp"] * 6 + ["lenet5"] * 6 + ["mlp"]
     assert (runs[12]["state"], runs[12]["counted"], runs[12]["message"]) == ("failed", "False", "OSError: no space")
     mlp, lenet5 = read_csv(tmp_path / "out/groups.csv")
-    estimate = study.groups[1].accuracy_estimate
+    estimate = study.groups[1].estimate_of("accuracy")
     assert [float(lenet5[f"accuracy_{part}"]) for part in ("mean", "std", "low", "high")] == [
         estimate.mean,
         estimate.std,
@@ -67,7 +68,7 @@ def test_files_hold_the_figures_of_the_study(sweep, tmp_path):
     text = (tmp_path / "out/report.md").read_text()
     assert "| model=lenet5 | 6 | 94.85 ± 0.19 | [94.65, 95.05] |" in text
     assert "better (p = 0.031, n = 6)" in text
-    assert "1 of 13 runs failed" in text
+    assert "1 of 13 runs failed and is not counted" in text
     assert "13 runs, of which 12 count, in 2 groups. Tested on 1000 images of digits." in text
     assert f"cnnbench report {sweep} --out {tmp_path / 'out'} --target 0.9 --latex" in text
 
@@ -131,11 +132,11 @@ def test_the_words_that_occur_are_explained_and_no_others(sweep, tmp_path):
         assert f"- **{word}**: " in said, word
     assert "nats" not in text
     assert "<dt>sign-flip test</dt><dd>If two groups were equal" in html
-    assert [word for word, _ in explained("training loss, nats")] == ["nats"]
+    assert [word for word, _ in find_terms("training loss, nats")] == ["nats"]
     assert "<dt>Hedges’ g</dt>" not in html
     assert "d_z" not in text, "nothing varies"
     write_run(tmp_path / "one", 0)
-    text = markdown(read_study([tmp_path / "one"]), "command", "now")
+    text = render_markdown(read_study([tmp_path / "one"]), "command", "now")
     assert "McNemar" not in text
     assert "- **MACs**: " in text
 
@@ -180,8 +181,9 @@ def test_the_only_report_of_runs_that_are_gone_is_not_replaced_by_one_of_others(
     for number in range(2):
         write_run(tmp_path / f"new/{number}", number + 1, 950)
     before = contents(tmp_path / "out")
-    with pytest.raises(ValueError, match="holds a report of other runs"):
+    with pytest.raises(FileInTheWay, match="holds a report of other runs") as refused:
         write_report([tmp_path / "new"], tmp_path / "out")
+    assert refused.value.path == tmp_path / "out"
     assert contents(tmp_path / "out") == before
 
 
@@ -256,7 +258,7 @@ def test_hostile_names_do_nothing(tmp_path, capsys):
 
 @given(st.text(max_size=40))
 def test_every_special_character_of_latex_is_escaped(text):
-    rest = escaped(text)
+    rest = escape_latex(text)
     for command in (
         r"\textbackslash{}",
         r"\textasciitilde{}",
@@ -272,12 +274,12 @@ def test_every_special_character_of_latex_is_escaped(text):
 
 
 def test_latex_has_minus_signs_and_no_dashes_by_chance():
-    assert escaped("-0.15 [-0.36, +0.05]") == "$-$0.15 [$-$0.36, +0.05]"
-    assert escaped("n-1 --out a---b") == "n-1 -{}-out a-{}-{}-b"
+    assert escape_latex("-0.15 [-0.36, +0.05]") == "$-$0.15 [$-$0.36, +0.05]"
+    assert escape_latex("n-1 --out a---b") == "n-1 -{}-out a-{}-{}-b"
 
 
 def test_latex_has_as_many_cells_in_each_row_as_columns(sweep):
-    for body in re.findall(r"\\begin\{tabular\}\{(.*?)\}\n(.*?)\\end", latex(read_study([sweep])), re.DOTALL):
+    for body in re.findall(r"\\begin\{tabular\}\{(.*?)\}\n(.*?)\\end", format_latex(read_study([sweep])), re.DOTALL):
         rows = [line for line in body[1].splitlines() if line.endswith("\\\\")]
         assert len(rows) >= 2
         assert {line.count(" & ") + 1 for line in rows} == {len(body[0])}
@@ -285,7 +287,7 @@ def test_latex_has_as_many_cells_in_each_row_as_columns(sweep):
 
 def test_columns_without_a_figure_are_left_out(tmp_path):
     write_run(tmp_path / "0", 0)
-    header = headline(read_study([tmp_path])).header
+    header = [column.heading for column in tabulate_groups(read_study([tmp_path])).for_medium("text").columns]
     assert "accuracy [95 %]" not in header, "one seed has no interval"
     assert not {"loss", "published F1", "epochs to 0 %"} & set(header)
 
@@ -293,7 +295,8 @@ def test_columns_without_a_figure_are_left_out(tmp_path):
 def test_a_study_of_no_finished_run_has_empty_tables(tmp_path):
     write_run(tmp_path / "0", 0, state="running")
     study = read_study([tmp_path])
-    assert headline(study) == Table(["group"], [])
-    assert (comparisons(study).rows, group_rows(study)) == ([], [])
-    assert run_rows(study)[0]["state"] == "running"
-    assert "1 run, of which 0 count, in 0 groups." in markdown(study, "command", "now")
+    table = tabulate_groups(study).for_medium("text")
+    assert ([column.heading for column in table.columns], table.rows) == (["group"], [])
+    assert (tabulate_comparisons(study).rows, list_groups(study)) == ([], [])
+    assert list_runs(study)[0]["state"] == "running"
+    assert "1 run, of which 0 count, in 0 groups." in render_markdown(study, "command", "now")

@@ -12,7 +12,16 @@ from statsmodels.stats.meta_analysis import effectsize_smd
 from statsmodels.stats.multitest import multipletests
 
 from cnnbench.report import statistics
-from cnnbench.report.statistics import estimate, holm, least_p, mcnemar, paired, seeds_needed, sign_flip, welch
+from cnnbench.report.statistics import (
+    compare_pairs,
+    compare_samples,
+    count_seeds_needed,
+    estimate,
+    holm,
+    least_p,
+    mcnemar,
+    sign_flip,
+)
 
 CLOSE = {"rel": 0, "abs": 1e-9}
 SHARES = st.integers(0, 10_000).map(lambda right: right / 10_000)  # accuracies on 10,000 test images
@@ -34,7 +43,7 @@ def test_an_estimate_equals_scipys_t_interval(values):
 def test_paired_figures_equal_scipys(pairs):
     first, second = np.array(pairs).T
     differences = first - second
-    found = paired(first, second)
+    found = compare_pairs(first, second)
     assert found.mean == pytest.approx(differences.mean(), **CLOSE)
     assume(np.ptp(differences) > 1e-6)
     expected = stats.ttest_rel(first, second)
@@ -56,12 +65,12 @@ def test_the_sign_flip_test_equals_scipys_permutation_test(pairs):
         (first, second), mean_difference, permutation_type="samples", n_resamples=np.inf, vectorized=True
     )
     assert sign_flip(first - second) == pytest.approx(expected.pvalue, **CLOSE)
-    assert paired(first, second).p_flip == sign_flip(first - second)
+    assert compare_pairs(first, second).p_flip == sign_flip(first - second)
 
 
 @given(SAMPLES, SAMPLES)
 def test_welch_and_hedges_equal_scipy_and_statsmodels(first, second):
-    found = welch(first, second)
+    found = compare_samples(first, second)
     assume(len(set(first)) > 1 or len(set(second)) > 1)
     expected = stats.ttest_ind(first, second, equal_var=False)
     interval = expected.confidence_interval(0.95)
@@ -111,32 +120,32 @@ def test_what_the_numbers_do_not_allow_is_none():
     assert estimate([0.5]) == statistics.Estimate(1, 0.5, None, None, None)
     alike = estimate([0.1, 0.1, 0.1])
     assert (alike.mean, alike.std, alike.low, alike.high) == (pytest.approx(0.1), 0, None, None)
-    assert alike.share_bounds == (None, None)
+    assert alike.bounds() == (None, None)
     wide = estimate([0.6, 0.9])
-    assert (wide.low < 0, wide.high > 1, wide.share_bounds) == (True, True, (0.0, 1.0))
-    one = paired([0.75], [0.5])
+    assert (wide.low < 0, wide.high > 1, wide.bounds()) == (True, True, (0.0, 1.0))
+    one = compare_pairs([0.75], [0.5])
     assert (one.mean, one.low, one.high, one.p_t, one.effect) == (0.25, None, None, None, None)
     # 0.7 - 0.6 and 0.3 - 0.2 differ in their last bits: rounding is no spread.
-    equal = paired([0.7, 0.3, 0.9], [0.6, 0.2, 0.8])
+    equal = compare_pairs([0.7, 0.3, 0.9], [0.6, 0.2, 0.8])
     assert (equal.low, equal.high, equal.p_t, equal.effect) == (None, None, None, None)
     assert equal.p_flip == 0.25
     assert sign_flip([0.0, 0.0, 0.0]) == 1.0
-    assert welch([0.5], [0.1, 0.2]).p_t is None
-    assert welch([0.5, 0.5], [0.1, 0.1]).p_t is None
+    assert compare_samples([0.5], [0.1, 0.2]).p_t is None
+    assert compare_samples([0.5, 0.5], [0.1, 0.1]).p_t is None
     assert mcnemar(0, 0) == 1.0
 
 
 @pytest.mark.parametrize(("family", "needed"), [(1, 6), (2, 7), (3, 7), (6, 8), (11, 9), (100, 12)])
 def test_the_seeds_needed_are_the_fewest_that_can_reach_the_level(family, needed):
     others = [1.0] * (family - 1)
-    assert seeds_needed(others) == needed
+    assert count_seeds_needed(others) == needed
     assert multipletests([least_p(needed), *others], method="holm")[1][0] < 0.05
     assert multipletests([least_p(needed - 1), *others], method="holm")[1][0] >= 0.05
 
 
 def test_fewer_seeds_are_needed_beside_comparisons_that_are_clear():
-    assert seeds_needed([1e-9] * 10) == 6
-    assert seeds_needed([1.0] * 10) == 9
+    assert count_seeds_needed([1e-9] * 10) == 6
+    assert count_seeds_needed([1.0] * 10) == 9
 
 
 @pytest.mark.parametrize("n", range(2, 9))
@@ -151,9 +160,9 @@ def test_null_comparisons_reject_as_often_as_the_level_says():
     for _ in range(1_000):
         shared = random.normal(0.98, 0.004, 7)  # what a seed does to both
         first, second = (np.round(shared + random.normal(0, 0.002, 7), 4) for _ in range(2))
-        found = paired(first, second)
+        found = compare_pairs(first, second)
         t.append(found.p_t < 0.05)
         flip.append(found.p_flip < 0.05)
-        unpaired.append(welch(random.normal(0.98, 0.002, 6), random.normal(0.98, 0.006, 10)).p_t < 0.05)
+        unpaired.append(compare_samples(random.normal(0.98, 0.002, 6), random.normal(0.98, 0.006, 10)).p_t < 0.05)
     for rejected in (t, flip, unpaired):
         assert np.mean(rejected) == pytest.approx(0.05, abs=0.015)

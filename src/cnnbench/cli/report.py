@@ -7,23 +7,11 @@ from typing import Any
 from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.tables import Column, build_table, make_console, show_table, show_text
 from cnnbench.report.study import Study
-from cnnbench.report.tables import Table, comparisons, headline
+from cnnbench.report.tables import Table, tabulate_comparisons, tabulate_groups
 from cnnbench.report.writing import write_report
 from cnnbench.storage.text import format_output_path
 
-LESS_NEEDED = {
-    "published F1": 2,
-    "images/s": 2,
-    "depth": 2,
-    "effect": 2,
-    "p, t": 2,
-    "seconds": 2,
-    "MACs": 1,
-    "field": 1,
-    "F1 macro": 1,
-    "F1 macro [95 %]": 1,
-}
-NAME, VERDICT = 20, 50  # columns of the terminal, at least
+NAME, VERDICT = 20, 50  # least widths of columns on the terminal
 MOST_ROWS = 40
 
 
@@ -35,44 +23,42 @@ def report(folders: Sequence[Path], *, out: Path | None, **options: Any) -> None
     """
     folders = [find_folder(folder) for folder in folders]
     place = out or default_out(folders)
-    study = write_report(folders, place, **options)
-    show_study(study)
+    show_study(write_report(folders, place, **options))
     print(format_output_path(place))
 
 
 def default_out(folders: Sequence[Path]) -> Path:
-    """Into the sweep, if it is one that is asked about, as at its end; else `report` here."""
+    """The folder of a report: the sweep, if the report is of one sweep, or else `report` in the current folder."""
     return folders[0] if len(folders) == 1 and (folders[0] / "sweep.yaml").is_file() else Path("report")
 
 
 def show_study(study: Study) -> None:
-    """Print the headline table, the comparisons and the notes; where a table has no room, sentences say the same."""
+    """Print the groups, the comparisons and the notes; a table that does not fit becomes sentences."""
     console = make_console()
-    table = headline(study)
-    left_out = show_table(console, "Comparison", _columns(table), table.rows[:MOST_ROWS])
-    more = len(table.rows) - MOST_ROWS
+    table = tabulate_groups(study).for_medium("text")
+    left_out = show_table(console, "Comparison", _fit_columns(table), table.texts[:MOST_ROWS])
+    more = len(table.items) - MOST_ROWS
     if study.comparisons:
-        table, title = comparisons(study), "Which is better (test accuracy)"
-        more = max(more, len(table.rows) - MOST_ROWS)
-        if found := build_table(console, title, _columns(table), table.rows[:MOST_ROWS]):
+        table = tabulate_comparisons(study).for_medium("text")
+        more = max(more, len(table.items) - MOST_ROWS)
+        if found := build_table(console, table.title, _fit_columns(table), table.texts[:MOST_ROWS]):
             console.print(found[0])
             left_out += found[1]
         else:
-            show_text(console, title)
+            show_text(console, table.title)
             for one in study.comparisons[:MOST_ROWS]:
                 show_text(console, f"{one.a} against {one.b}: {one.words}", indent=2)
     if more > 0:
         show_text(console, f"{more} more are in report.md.")
     if left_out:
         show_text(console, "More columns are in report.md.")
-    for note in (*study.notes, *filter(None, [study.replaced])):
-        show_text(console, note)
+    for note in study.notes:
+        show_text(console, note.text)
 
 
-def _columns(table: Table) -> list[Column]:
+def _fit_columns(table: Table) -> list[Column]:
+    widths = {"number": None, "name": NAME, "words": NAME}
     return [
-        Column(
-            name, (VERDICT if name == "verdict" else NAME) if table.is_left(place) else None, LESS_NEEDED.get(name, 0)
-        )
-        for place, name in enumerate(table.header)
+        Column(column.heading, VERDICT if column.title == "verdict" else widths[column.kind], column.spare)
+        for column in table.columns
     ]

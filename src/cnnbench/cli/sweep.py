@@ -17,8 +17,9 @@ from cnnbench.cli.run_folders import shorten
 from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.processes.cores import cores
 from cnnbench.processes.signals import Terminated
-from cnnbench.report.study import LOOKING_AGAIN, Study
-from cnnbench.report.writing import InTheWay, write_report
+from cnnbench.report.comparing import FIX_SEEDS_FIRST
+from cnnbench.report.study import Study
+from cnnbench.report.writing import FileInTheWay, write_report
 from cnnbench.runs.folder import RUNNING
 from cnnbench.runs.reopening import restrict_config
 from cnnbench.storage.plain_data import read_yaml, write_yaml
@@ -60,7 +61,7 @@ def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> Non
     new = known is None
     if new:
         if earlier := seen_with_other_seeds(asked.folder.parent, jobs):
-            log.warning("%s has these with other seeds. %s", shorten(earlier.resolve()), LOOKING_AGAIN)
+            log.warning("%s has these with other seeds. %s", shorten(earlier.resolve()), FIX_SEEDS_FIRST)
         threads = _check(jobs, server)
         if is_sweep(asked.folder):
             log.info("the earlier sweep is now %s", shorten(set_aside(asked.folder)))
@@ -234,6 +235,6 @@ def _show(sweep: SweepFolder) -> None:
 def _write(sweep: SweepFolder) -> Study | None:
     try:
         return write_report([sweep.path], sweep.path, strict=False)
-    except InTheWay as error:  # the runs are none the worse for it
+    except FileInTheWay as error:  # the runs are none the worse for it
         log.warning("%s", error)
         return None

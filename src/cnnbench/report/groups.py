@@ -1,4 +1,4 @@
-"""Groups of runs that differ only in their seed, and the shortest words that tell the groups apart."""
+"""Groups of runs that differ only in their seed, and the shortest labels that tell the groups apart."""
 
 import statistics
 from collections import defaultdict
@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnnbench.metrics import shown_metrics
 from cnnbench.report.checking import is_number
-from cnnbench.report.runs import DAMAGED, Run, names_of
+from cnnbench.report.runs import DAMAGED, Run
 from cnnbench.report.statistics import Estimate, estimate
 
 # What says where a run lies, how it is watched or how fast its images are read, but not what is trained.
@@ -17,20 +16,21 @@ IGNORED |= {f"data.{key}" for key in ("root", "download", "cache", "workers", "m
 IGNORED |= {f"trainer.{key}" for key in ("checkpoint_minutes", "keep", "timeout_minutes")}
 IGNORED_SECTIONS = {"logger", "comparison", "sweep", "tune", "hydra"}
 UNSET = "unset"
+COSTS = ("parameters", "macs", "receptive_field", "depth")
 
 
 @dataclass
 class Group:
-    """Finished runs that differ only in their seed, one a seed.
+    """Finished runs that differ only in their seed, one per seed.
 
     Attributes:
         label: what sets the group apart from the others, such as `model=lenet5 model.width=2`.
-        settings: every key that differs between groups, with this group's value; None where it has none.
-        scores: by metric, by seed; empty where there are no classes.
-        loss, seconds, images_per_second: by seed.
-        epochs_to_target: by seed, the first epoch that reached the target; None where none did. Empty without a target.
-        target_metric: what had to reach it: val/accuracy, or train/accuracy where there is no validation split.
-        reference: published accuracy and f1_macro, where an experiment gives them.
+        settings: every key that differs between groups, with this group's value or None.
+        parameters, macs, receptive_field, depth: of its first run.
+        epochs_to_target: by seed, the first epoch that reached the target, or None. Empty without a target.
+        target_metric: what had to reach it: val/accuracy, or train/accuracy without a validation split.
+        reference: published accuracy and f1_macro, if an experiment gives them.
+        departures: how the runs depart from the protocol of published figures, which are then left out.
     """
 
     label: str
@@ -40,17 +40,14 @@ class Group:
     macs: int | None = None
     receptive_field: int | None = None
     depth: int | None = None
-    scores: dict[str, dict[int, float]] = field(default_factory=dict)
-    loss: dict[int, float] = field(default_factory=dict)
-    seconds: dict[int, float] = field(default_factory=dict)
-    images_per_second: dict[int, float] = field(default_factory=dict)
     epochs_to_target: dict[int, int | None] = field(default_factory=dict)
     target_metric: str = ""
     reference: dict[str, float] = field(default_factory=dict)
+    departures: str = ""
 
     @property
     def n(self) -> int:
-        """Seeds."""
+        """The number of seeds."""
         return len(self.runs)
 
     @property
@@ -58,73 +55,86 @@ class Group:
         """The seeds, ascending."""
         return sorted(run.seed for run in self.runs if run.seed is not None)
 
+    def by_seed(self, key: str) -> dict[int, float]:
+        """A figure of the runs' summaries, such as `test/loss`, by seed."""
+        figures = {run.seed: run.summary.get(key) for run in self.runs if run.seed is not None}
+        return {seed: value for seed, value in figures.items() if value is not None and is_number(value)}
+
     @property
     def accuracy(self) -> dict[int, float]:
-        """By seed; empty without classes."""
-        return self.scores.get("accuracy", {})
-
-    @property
-    def accuracy_estimate(self) -> Estimate | None:
-        """Mean accuracy; None without classes."""
-        return self.estimate_of("accuracy")
+        """Test accuracy by seed; empty without classes."""
+        return self.by_seed("test/accuracy")
 
     def estimate_of(self, metric: str) -> Estimate | None:
-        """The mean of a metric; None without classes."""
-        return estimated(self.scores.get(metric, {}))
+        """The mean of a metric on the test split; None without classes."""
+        values = self.by_seed(f"test/{metric}")
+        return estimate(list(values.values())) if values else None
+
+    @property
+    def mean_accuracy(self) -> float:
+        """The mean over the seeds, for a group that has accuracies."""
+        return sum(self.accuracy.values()) / len(self.accuracy)
 
     @property
     def reached(self) -> int:
-        """Seeds that reached the target."""
+        """The number of seeds that reached the target."""
         return sum(epoch is not None for epoch in self.epochs_to_target.values())
 
     @property
     def median_epochs_to_target(self) -> float | None:
-        """The median over all seeds, one that never got there counting as later than all; None if half never did."""
+        """The median over all seeds; one that never reached the target counts as later than all others."""
         epochs = [float("inf") if epoch is None else epoch for epoch in self.epochs_to_target.values()]
         median = statistics.median(epochs) if epochs else float("inf")
         return median if median < float("inf") else None
 
+    def matches(self, words: str) -> bool:
+        """Whether words such as `model=mlp` or `model.width=2 model.depth=1`, or its label, describe the group."""
+        if words == self.label:
+            return True
+        pairs = [word.partition("=") for word in words.split()]
+        return bool(pairs) and all(equals and self._has_setting(key, value) for key, equals, value in pairs)
 
-def estimated(values: Mapping[int, float]) -> Estimate | None:
-    """The estimate of figures by seed; None where there are none."""
-    return estimate(list(values.values())) if values else None
+    def _has_setting(self, key: str, text: str) -> bool:
+        settings, value = self.runs[0].settings, _normalize(text)
+        return any(format_setting(settings[full]) == value for full in (key, f"{key}.name") if full in settings)
 
 
 def group_runs(
     runs: Sequence[Run], target: float | None, by: str | None = None
-) -> tuple[list[Group], list[str], list[str], list[str]]:
-    """Put readable runs into groups; sets their `group` and `counted`.
+) -> tuple[list[Group], list[str], list[str]]:
+    """Put readable runs into groups; sets their `settings`, `group` and `counted`.
 
     Args:
-        by: `name` or `tag`: runs with another one are in another group, however alike they are.
+        by: `name` or `tag`: runs that differ in it are in different groups.
 
     Returns:
-        The groups with a finished run, in the order of their first run; the axes: a smallest set of keys that tells all
-        groups apart; the keys that differ along with them; and notes.
+        The groups with a finished run, in the order of their first run; the axes, a smallest set of keys that tells all
+        groups apart; and the keys that differ along with them.
     """
-    notes = []
     members: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in runs:
         if run.state != DAMAGED:
-            run.settings = flat(run.config) | (
-                {} if by is None else {by: (run.label if by == "name" else run.tags) or None}
-            )
-            members[_identity(run.settings)].append(run)
+            run.settings = flat(run.config)
+            if by is not None:
+                run.settings[by] = (run.label if by == "name" else run.tags) or None
+            members[tuple(sorted((key, format_setting(value)) for key, value in run.settings.items()))].append(run)
     settings = [several[0].settings for several in members.values()]
-    differing = _differing(settings)
-    axes = _separating(settings, differing, by)
+    differing = _find_differing(settings)
+    axes = _choose_axes(settings, differing, by)
     groups = []
     for values, several in zip(settings, members.values(), strict=True):
-        label = _label(axes, values)
+        label = _make_label(axes, values)
         for run in several:
             run.group = label
-        counted, said = _one_a_seed(several, label)
-        notes += said
+        counted = _choose_one_per_seed(several)
         if counted:
             group = Group(label, {key: values.get(key) for key in differing}, counted)
-            notes += _fill(group, target)
+            for key in COSTS:
+                setattr(group, key, counted[0].summary.get(key))
+            if target is not None:
+                _find_target(group, target)
             groups.append(group)
-    return groups, axes, [key for key in differing if key not in axes], notes
+    return groups, axes, [key for key in differing if key not in axes]
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,8 +156,8 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def shown(value: Any) -> str:
-    """A value as one would type it: `2` for 2.0, `true`, `[0.9,0.99]`."""
+def format_setting(value: Any) -> str:
+    """A value as a user would type it: `2` for 2.0, `true`, `[0.9,0.99]`."""
     if value is None:
         return UNSET
     if isinstance(value, bool):
@@ -155,142 +165,85 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.12g}"
     if isinstance(value, list):
-        return f"[{','.join(map(shown, value))}]"
+        return f"[{','.join(map(format_setting, value))}]"
     return str(value)
 
 
-def shown_key(key: str) -> str:
-    """`model` for `model.name`, as one would type it."""
+def short_key(key: str) -> str:
+    """A key as a user would type it: `model` for `model.name`."""
     return key.removesuffix(".name")
 
 
-def matches(group: Group, words: str) -> bool:
-    """Whether a group is what words such as `model=mlp` or `model.width=2 model.depth=1` say."""
-    if words == group.label:
-        return True
-    config = group.runs[0].settings
-    pairs = [word.partition("=") for word in words.split()]
-    return bool(pairs) and all(
-        equals and any(shown(config.get(full)) == _typed(value) for full in (key, f"{key}.name") if full in config)
-        for key, equals, value in pairs
-    )
-
-
-def _typed(text: str) -> str:
+def _normalize(text: str) -> str:
     try:
-        return shown(float(text))
+        return format_setting(float(text))
     except ValueError:
         return text
 
 
-def _identity(values: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(sorted((key, shown(value)) for key, value in values.items()))
-
-
-def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    keys = dict.fromkeys(key for values in settings for key in values)
-    order = {key: place for place, key in enumerate(keys)}
-    differing = [key for key in keys if len({shown(values.get(key)) for values in settings}) > 1]
+def _find_differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    keys = list(dict.fromkeys(key for values in settings for key in values))
+    differing = [key for key in keys if len({format_setting(values.get(key)) for values in settings}) > 1]
     sections = list(dict.fromkeys(key.partition(".")[0] for key in keys))
-    return sorted(differing, key=lambda key: (sections.index(key.partition(".")[0]), order[key]))
+    return sorted(differing, key=lambda key: sections.index(key.partition(".")[0]))
 
 
-def _separating(settings: Sequence[Mapping[str, Any]], differing: Sequence[str], by: str | None) -> list[str]:
-    """Keys that split the groups, `by` before parts (`model.name`) before options; one that splits none is left out."""
+def _choose_axes(settings: Sequence[Mapping[str, Any]], differing: Sequence[str], by: str | None) -> list[str]:
+    """Keys that split the groups: `by` first, then parts (`model.name`), then options; keys that split none are out."""
     classes = [0] * len(settings)
     chosen = set()
     for key in sorted(differing, key=lambda key: (key != by, not key.endswith(".name"))):
-        seen: dict[tuple[int, str], int] = {}
+        numbers: dict[tuple[int, str], int] = {}
         finer = [
-            seen.setdefault((number, shown(values.get(key))), len(seen))
+            numbers.setdefault((number, format_setting(values.get(key))), len(numbers))
             for number, values in zip(classes, settings, strict=True)
         ]
-        if len(seen) > len(set(classes)):
+        if len(numbers) > len(set(classes)):
             chosen.add(key)
             classes = finer
     return [key for key in differing if key in chosen]
 
 
-def _label(axes: Sequence[str], values: Mapping[str, Any]) -> str:
-    named = axes or [key for key in ("model.name", "data.name") if key in values] or ["seed"]
-    return " ".join(f"{shown_key(key)}={shown(values.get(key))}" for key in named)
+def _make_label(axes: Sequence[str], values: Mapping[str, Any]) -> str:
+    keys = axes or [key for key in ("model.name", "data.name") if key in values] or ["seed"]
+    return " ".join(f"{short_key(key)}={format_setting(values.get(key))}" for key in keys)
 
 
-def _one_a_seed(runs: Iterable[Run], label: str) -> tuple[list[Run], list[str]]:
-    """The runs to count: of several finished ones with the same config and seed, the latest."""
+def _choose_one_per_seed(runs: Iterable[Run]) -> list[Run]:
+    """The finished runs that count: the latest of several with the same config and seed."""
     by_seed: dict[int | None, list[Run]] = defaultdict(list)
     for run in runs:
         if run.summary:
             by_seed[run.seed].append(run)
-    counted, notes = [], []
-    for seed, several in by_seed.items():
-        chosen = max(several, key=lambda run: (run.updated, run.path))
-        chosen.counted = True
-        counted.append(chosen)
-        if len(several) > 1:
-            results = {run.summary.get("test/accuracy", run.summary.get("test/loss")) for run in several}
-            alike = "all with the same result" if len(results) == 1 else "with different results"
-            notes.append(
-                f"{label}, seed {seed}: {len(several)} finished runs of the same config, {alike} "
-                f"({names_of(several)}). They count as one, by the latest: {chosen.name}.{_apart(several)}"
-            )
-    return counted, notes
+    chosen = [max(several, key=lambda run: (run.updated, run.path)) for several in by_seed.values()]
+    for run in chosen:
+        run.counted = True
+    return chosen
 
 
-def _apart(runs: Sequence[Run]) -> str:
-    """How runs that count as one would count apart, where they differ in name or tags."""
-    for by, words in (("name", [run.label for run in runs]), ("tag", [run.tags for run in runs])):
-        known = list(dict.fromkeys(words))
-        if len(known) > 1:
-            shown_words = ", ".join(word or "none" for word in known[:8])
-            return f" Their {by}s differ ({shown_words}): --by {by} makes separate groups of them."
-    return ""
-
-
-def _fill(group: Group, target: float | None) -> list[str]:
-    """Take the figures over from the runs' summaries."""
-    notes = []
-    for key in ("parameters", "macs", "receptive_field", "depth"):
-        values = [run.summary.get(key) for run in group.runs]
-        setattr(group, key, values[0])
-        if len(set(values)) > 1:
-            notes.append(
-                f"{group.label}: its runs do not agree on {key} ({', '.join(map(str, dict.fromkeys(values)))})."
-            )
-    named = {
-        **{f"test/{metric.name}": group.scores.setdefault(metric.name, {}) for metric in shown_metrics()},
-        "test/loss": group.loss,
-        "train_seconds": group.seconds,
-        "images_per_second": group.images_per_second,
-    }
+def _find_target(group: Group, target: float) -> None:
+    """Find the first epoch of each run that reached the target."""
     for run in group.runs:
-        assert run.seed is not None
-        for key, figures in named.items():
-            if run.summary.get(key) is not None and is_number(run.summary[key]):
-                figures[run.seed] = run.summary[key]
-    if target is not None:
-        notes += _find_target(group, target)
-    return notes
-
-
-def _find_target(group: Group, target: float) -> list[str]:
-    """Look for the first epoch of each run that reached the target."""
-    notes = []
-    for run in (run for run in group.runs if run.has_classes):
-        try:
-            rows = run.metrics()
-        except (ValueError, OSError) as error:
-            notes.append(f"{run.name}: metrics.csv cannot be read ({error}).")
+        if not run.has_classes or run.seed is None:
             continue
+        rows = run.epochs()
         validated = any(row.get("val/accuracy") is not None for row in rows)
         group.target_metric = "val/accuracy" if validated else "train/accuracy"
-        reached = (
-            row["epoch"]
-            for row in rows
-            if is_number(row.get(group.target_metric))
-            and is_number(row.get("epoch"))
-            and row[group.target_metric] >= target
-        )
-        assert run.seed is not None
+        values = ((row["epoch"], row.get(group.target_metric)) for row in rows)
+        reached = (epoch for epoch, value in values if value is not None and is_number(value) and value >= target)
         group.epochs_to_target[run.seed] = next(reached, None)
-    return notes
+
+
+def short_names(groups: Sequence[Group], axes: Sequence[str]) -> dict[str, str]:
+    """What a chart writes for each group, by its label: `lenet5, width 2` for `model=lenet5 model.width=2`."""
+    ends = [key.rpartition(".")[2] for key in axes]
+
+    def write(group: Group) -> str:
+        parts = []
+        for key, end in zip(axes, ends, strict=True):
+            value = format_setting(group.settings.get(key))
+            name = end if ends.count(end) == 1 else short_key(key)
+            parts.append(value if end == "name" else f"{name} {value}")
+        return ", ".join(parts) or group.label
+
+    return {group.label: write(group) for group in groups}

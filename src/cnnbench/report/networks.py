@@ -1,29 +1,28 @@
-"""Networks against networks, image by image: another question than which group is better."""
+"""Single networks compared image by image, which is another question than which group is better."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cnnbench.report import statistics
 from cnnbench.report.comparing import NOT_SHOWN, Comparison
 from cnnbench.report.groups import Group
 from cnnbench.report.runs import Run
-from cnnbench.report.statistics import LEVEL
+from cnnbench.report.statistics import LEVEL, holm, mcnemar
 
 MORE_RIGHT, FEWER_RIGHT = "more of these images right", "fewer of these images right"
 
 
-@dataclass
+@dataclass(frozen=True)
 class McNemar:
-    """Two networks on the same test images.
+    """The exact McNemar test of two networks on the same test images.
 
     Attributes:
         a, b: the names of the runs; label_a, label_b: of their groups.
-        images: how many both were tested on.
+        images: test images of both.
         only_a, only_b: images that only one of them classifies correctly.
         p, p_holm: exact, and after Holm's correction over the McNemar tests of the study.
-        verdict: whether network `a` gets more of these images right, or fewer, than chance explains.
+        verdict: whether network `a` gets more or fewer of these images right than chance explains.
     """
 
     a: str
@@ -37,35 +36,43 @@ class McNemar:
     p_holm: float = 1.0
     verdict: str = NOT_SHOWN
 
+    @property
+    def is_significant(self) -> bool:
+        """Whether the verdict is about a difference."""
+        return self.verdict != NOT_SHOWN
 
-def mcnemar_tests(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> tuple[list[McNemar], list[str]]:
-    """Two networks for each comparison of groups: the runs of the lowest seed in common, or the first runs.
 
-    Of one group that has two runs, and nothing to be compared with, it is those two.
+def compare_networks(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> tuple[list[McNemar], list[str]]:
+    """Compare two networks for each comparison of groups; in a study of one group with two runs, those two.
+
+    Returns:
+        The tests, and a sentence for each pair whose predictions cannot be compared.
     """
-    by_label = {group.label: group for group in groups}
-    pairs = [_representatives(by_label[comparison.a], by_label[comparison.b]) for comparison in comparisons]
-    if not pairs and [len(group.accuracy) for group in groups] == [2]:
-        pairs = [(groups[0].runs[1], groups[0].runs[0])]
-    made, notes = [], []
-    kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # the baseline's, which every comparison needs
-    for a, b in pairs:
+    tests, problems = [], []
+    last: tuple[str, np.ndarray, np.ndarray] | None = None  # the baseline, which most comparisons need
+    for a, b in _choose_networks(groups, comparisons):
         if a.test_set != b.test_set:
-            continue  # the study has a note of that
+            continue  # another note says so
         try:
-            if b.name not in kept:
-                kept = {b.name: _answers(b)}
-            made.append(_mcnemar(a, b, _answers(a), kept[b.name]))
+            if last is None or last[0] != b.name:
+                last = (b.name, *_read_answers(b))
+            tests.append(_compare(a, b, *_read_answers(a), *last[1:]))
         except (ValueError, OSError, KeyError) as error:
-            notes.append(f"No McNemar test of {a.name} and {b.name}: {error}.")
-    for test, p in zip(made, statistics.holm([test.p for test in made]), strict=True):
-        test.p_holm = p
-        if p < LEVEL:
-            test.verdict = MORE_RIGHT if test.only_a > test.only_b else FEWER_RIGHT
-    return made, notes
+            problems.append(f"No McNemar test of {a.name} and {b.name}: {error}.")
+    corrected = holm([test.p for test in tests])
+    return [_judge(test, p) for test, p in zip(tests, corrected, strict=True)], problems
 
 
-def _representatives(a: Group, b: Group) -> tuple[Run, Run]:
+def _choose_networks(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> Iterator[tuple[Run, Run]]:
+    by_label = {group.label: group for group in groups}
+    for comparison in comparisons:
+        yield choose_representatives(by_label[comparison.a], by_label[comparison.b])
+    if not comparisons and [len(group.accuracy) for group in groups] == [2]:
+        yield groups[0].runs[1], groups[0].runs[0]
+
+
+def choose_representatives(a: Group, b: Group) -> tuple[Run, Run]:
+    """A run of each group: those of the lowest seed that both have, or else the first runs."""
     runs_a, runs_b = ({run.seed: run for run in group.runs if run.has_classes} for group in (a, b))
     shared = sorted(seed for seed in runs_a.keys() & runs_b.keys() if seed is not None)
     if shared:
@@ -73,19 +80,22 @@ def _representatives(a: Group, b: Group) -> tuple[Run, Run]:
     return next(iter(runs_a.values())), next(iter(runs_b.values()))
 
 
-def _answers(run: Run) -> tuple[np.ndarray, np.ndarray]:
+def _read_answers(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Labels and predictions of a run, (N,) each."""
     arrays = run.predictions()
-    labels, predictions = arrays["labels"], arrays["predictions"]
-    if labels.ndim != 1 or labels.shape != predictions.shape:
-        raise ValueError(f"{run.path / 'predictions.npz'} is damaged: labels and predictions do not go together")
-    return labels, predictions
+    return arrays["labels"], arrays["predictions"]
 
 
-def _mcnemar(a: Run, b: Run, of_a: tuple[np.ndarray, np.ndarray], of_b: tuple[np.ndarray, np.ndarray]) -> McNemar:
-    if not np.array_equal(of_a[0], of_b[0]):
+def _compare(
+    a: Run, b: Run, labels_a: np.ndarray, answers_a: np.ndarray, labels_b: np.ndarray, answers_b: np.ndarray
+) -> McNemar:
+    if not np.array_equal(labels_a, labels_b):
         raise ValueError("they were not tested on the same images")
-    right_a, right_b = of_a[1] == of_a[0], of_b[1] == of_b[0]
+    right_a, right_b = answers_a == labels_a, answers_b == labels_b
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    p = statistics.mcnemar(only_a, only_b)
-    return McNemar(a.name, b.name, a.group, b.group, len(right_a), only_a, only_b, p)
+    return McNemar(a.name, b.name, a.group, b.group, len(right_a), only_a, only_b, mcnemar(only_a, only_b))
+
+
+def _judge(test: McNemar, p_holm: float) -> McNemar:
+    verdict = NOT_SHOWN if p_holm >= LEVEL else MORE_RIGHT if test.only_a > test.only_b else FEWER_RIGHT
+    return replace(test, p_holm=p_holm, verdict=verdict)

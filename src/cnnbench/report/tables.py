@@ -1,315 +1,275 @@
-"""A study as tables of text, as rows of CSV files, and as `report.md`."""
+"""A study as tables, each described once for the terminal, Markdown, LaTeX and the page."""
 
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from cnnbench.metrics import shown_metrics
-from cnnbench.report.comparing import FIXED_BEFOREHAND, PAIRED, Comparison, p_text
-from cnnbench.report.glossary import explained
-from cnnbench.report.groups import Group, shown, shown_key
-from cnnbench.report.statistics import Estimate
+from cnnbench.metrics import Shown, shown_metrics
+from cnnbench.report.comparing import PAIRED, Comparison
+from cnnbench.report.formatting import (
+    format_figure,
+    format_interval,
+    format_mean_interval,
+    format_p,
+    format_p_equation,
+    format_points,
+    format_signed,
+    format_spread,
+)
+from cnnbench.report.groups import Group
+from cnnbench.report.networks import McNemar
+from cnnbench.report.runs import Run
 from cnnbench.report.study import Study
-from cnnbench.storage.text import escape_for_markdown, format_percent
 
-INTERVAL = "[95 %]"
-RUN_COLUMNS = ("run", "group", "state", "counted", "seed", "name", "tags")  # the first ones of results.csv
-NAMES = ("group", "against", "network", "of", "of the other")
-RULES = (
-    "± is the standard deviation over seeds, [ ] the 95 % interval of the mean (Student's t). Differences are in "
-    "percentage points of test accuracy; their intervals are not corrected for the number of comparisons.",
-    "Groups that share two seeds or more are compared seed by seed. The exact sign-flip test decides, because it "
-    "assumes nothing about the distribution of the differences, which a few seeds could not reveal; the paired t-test "
-    "is shown beside it. Other groups are compared by Welch's t-test, which gives a verdict only with as many seeds in "
-    "each group as pairs would need.",
-    "Better and worse need p < 0.05 after Holm's correction over the comparisons above. No difference shown does not "
-    "mean that there is none. With too few seeds for a verdict, the table says what they show and how many are needed. "
-    f"{FIXED_BEFOREHAND}",
-)
-ABOUT_MCNEMAR = (
-    "This is a different question from which group is better: do two trained networks, one from each group, differ on "
-    "these particular test images? The exact McNemar test answers it, with Holm's correction over this table. It says "
-    "nothing about how either network would do with another seed, and so nothing about the groups."
-)
+Medium = Literal["page", "text", "paper"]  # report.html; the terminal and report.md; report.tex
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell shows, a detail in small print, and the value it is sorted by; missing values sort last."""
+
+    text: str = ""
+    detail: str = ""
+    value: float | str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        cell: makes the cell of an item, such as a group.
+        kind: name (which anybody may have chosen), words (ours), status (words that have a colour), or number.
+        high_first: whether the highest number is the best, and first when a reader sorts.
+        detail: what the details of its cells are; in text they are a column of their own.
+        spare: on a narrow terminal, columns with the highest number are left out first; those with 0 never are.
+        media: where it is shown. On paper, details are left out: `groups.csv` has them.
+    """
+
+    title: str
+    cell: Callable[[Any], Cell]
+    unit: str = ""
+    kind: Literal["name", "words", "status", "number"] = "number"
+    high_first: bool = False
+    detail: str = ""
+    spare: int = 0
+    media: Collection[Medium] = ("page", "text", "paper")
+
+    @property
+    def heading(self) -> str:
+        """Title and unit on one line."""
+        return f"{self.title} {self.unit}".strip()
 
 
 @dataclass(frozen=True)
 class Table:
-    """Text to be set as a table, words to the left and figures to the right.
+    """Columns, and the items (groups, runs, comparisons) that each have a row."""
 
-    Attributes:
-        header: names of the columns.
-    """
+    name: str
+    title: str
+    columns: Sequence[Column]
+    items: Sequence[Any]
 
-    header: list[str]
-    rows: list[list[str]]
+    @property
+    def rows(self) -> list[list[Cell]]:
+        """A cell for each column, a list per item."""
+        return [[column.cell(item) for column in self.columns] for item in self.items]
 
-    def is_left(self, column: int) -> bool:
-        """Whether a column holds words."""
-        return self.header[column] in (*NAMES, "effect", "verdict", "it has")
-
-    def is_name(self, column: int) -> bool:
-        """Whether a column holds names that anybody may have chosen; all others hold our own words and figures."""
-        return self.header[column] in NAMES
-
-
-def headline(study: Study) -> Table:
-    """A row a group: what it reached, and what it costs. Columns that would be empty are left out."""
-    columns: dict[str, list[str]] = {
-        "group": [group.label for group in study.groups],
-        "n": [str(group.n) for group in study.groups],
-        **_score_columns(study),
-        "loss": [average(group.loss, ".4f") if not group.accuracy else "" for group in study.groups],
-        "parameters": [_whole(group.parameters) for group in study.groups],
-        "MACs": [_whole(group.macs) for group in study.groups],
-        "field": [_whole(group.receptive_field) for group in study.groups],
-        "depth": [_whole(group.depth) for group in study.groups],
-        "seconds": [average(group.seconds, ".1f") for group in study.groups],
-        "images/s": [average(group.images_per_second, ",.0f") for group in study.groups],
-        f"epochs to {100 * (study.target or 0):.4g} %": [_epochs(group) for group in study.groups],
-        "published accuracy %": [_known(group.reference, "accuracy", 100, 2) for group in study.groups],
-        "published F1": [_known(group.reference, "f1_macro", 1, 4) for group in study.groups],
-    }
-    kept = {name: cells for name, cells in columns.items() if any(cells) or name == "group"}
-    return Table(list(kept), [list(row) for row in zip(*kept.values(), strict=True)])
-
-
-def _score_columns(study: Study) -> dict[str, list[str]]:
-    columns = {}
-    for metric in shown_metrics():
-        figures = [group.estimate_of(metric.name) for group in study.groups]
-        of = metric.factor, metric.digits
-        columns[metric.heading] = [spread(one, *of) for one in figures]
-        columns[f"{metric.title} {INTERVAL}"] = [interval(one, *of, share=metric.share) for one in figures]
-    return columns
-
-
-def comparisons(study: Study) -> Table:
-    """A row a comparison of groups, with its verdict in words."""
-    header = [
-        "group",
-        "against",
-        f"difference, points {INTERVAL}",
-        "effect",
-        "p, sign-flip",
-        "p, t",
-        "p, Holm",
-        "verdict",
-    ]
-    rows = [
-        [
-            comparison.a,
-            comparison.b,
-            difference(comparison),
-            f"{comparison.effect_name} {comparison.effect:+.2f}" if comparison.effect is not None else "",
-            maybe_p(comparison.p_flip),
-            maybe_p(comparison.p_t) + ("" if comparison.kind == PAIRED or comparison.p_t is None else " (Welch)"),
-            maybe_p(comparison.p_holm),
-            comparison.words,
+    def for_medium(self, medium: Medium) -> "Table":
+        """The table as a medium shows it, without columns that would be empty."""
+        columns: list[Column] = []
+        for column in (column for column in self.columns if medium in column.media):
+            columns.append(column)
+            if medium == "text" and column.detail:
+                columns.append(_make_detail_column(column))
+        cells = [[column.cell(item) for item in self.items] for column in columns]
+        kept = [
+            column
+            for place, (column, some) in enumerate(zip(columns, cells, strict=True))
+            if place == 0 or any(cell.text for cell in some)
         ]
-        for comparison in study.comparisons
+        return replace(self, columns=kept)
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """The texts of the cells, a list per item."""
+        return [[cell.text for cell in row] for row in self.rows]
+
+
+def _make_detail_column(column: Column) -> Column:
+    title = f"{column.title} {column.detail}"
+    return Column(title, lambda item: Cell(column.cell(item).detail), spare=column.spare)
+
+
+def tabulate_groups(study: Study) -> Table:
+    """A row per group: what it reached, and what it costs."""
+    target = 100 * (study.target or 0)
+    columns = [
+        Column("group", lambda group: _name(group.label), kind="name"),
+        Column("n", lambda group: _number(group.n)),
+        *_tabulate_scores(),
+        *_tabulate_differences(study),
+        Column("loss", lambda group: Cell() if group.accuracy else _mean(group, "test/loss", ".4f")),
+        Column("parameters", lambda group: _number(group.parameters)),
+        Column("MACs", lambda group: _number(group.macs), spare=1),
+        Column("field", lambda group: _number(group.receptive_field), spare=1),
+        Column("depth", lambda group: _number(group.depth), spare=2, media=("page", "text")),
+        Column("seconds", lambda group: _mean(group, "train_seconds", ",.1f"), spare=2),
+        Column("images/s", lambda group: _mean(group, "images_per_second", ",.0f"), spare=2, high_first=True,
+               media=("page", "text")),
+        Column("epochs", _count_epochs, unit=f"to {target:.4g} %"),
+        Column("published", lambda group: _published(group, "accuracy", 100, 2), unit="accuracy %", high_first=True),
+        Column("published", lambda group: _published(group, "f1_macro", 1, 4), unit="F1", high_first=True, spare=2),
+    ]  # fmt: skip
+    return Table("groups-table", "Groups", columns, study.groups)
+
+
+def _tabulate_scores() -> list[Column]:
+    def make_column(metric: Shown) -> Column:
+        def make_cell(group: Group) -> Cell:
+            found = group.estimate_of(metric.name)
+            detail = format_mean_interval(found, metric)
+            return Cell(format_spread(found, metric), detail, found.mean if found else "")
+
+        return Column(
+            metric.title,
+            make_cell,
+            unit="%" if metric.percent else "",
+            high_first=metric.higher_is_better,
+            detail="[95 %]",
+            spare=int(metric.name == "f1_macro"),
+        )
+
+    return [make_column(metric) for metric in shown_metrics()]
+
+
+def _tabulate_differences(study: Study) -> list[Column]:
+    """The comparison with the baseline, which stands in a table of its own where there is text only."""
+    against = study.against_baseline
+
+    def make_difference(group: Group) -> Cell:
+        found = against.get(group.label)
+        if found is None:
+            return Cell()
+        return Cell(format_points(found.mean), format_interval(found.low, found.high, format_points), found.mean)
+
+    def make_verdict(group: Group) -> Cell:
+        if not against or group.label not in against:
+            verdict = "" if not against else "baseline" if group.label == study.baseline else "not compared"
+            return Cell(verdict, value=verdict)
+        found = against[group.label]
+        p = "" if found.p_holm is None else format_p_equation(found.p_holm)
+        return Cell(found.verdict, p, found.verdict)
+
+    page: tuple[Medium, ...] = ("page",)
+    return [
+        Column("difference", make_difference, unit="points", high_first=True, media=page),
+        Column("verdict", make_verdict, kind="status", media=page),
     ]
-    return Table(header, rows)
 
 
-def networks(study: Study) -> Table:
-    """A row a McNemar test."""
-    header = [
-        "network",
-        "of",
-        "against",
-        "of the other",
-        "images",
-        "only it right",
-        "only the other",
-        "p",
-        "p, Holm",
-        "it has",
+def tabulate_comparisons(study: Study) -> Table:
+    """A row per comparison of groups, with its verdict in words."""
+
+    def make_difference(one: Comparison) -> Cell:
+        return Cell(f"{format_points(one.mean)} {format_interval(one.low, one.high, format_points)}".strip())
+
+    def make_effect(one: Comparison) -> Cell:
+        return Cell("" if one.effect is None else f"{one.effect_name} {format_signed(one.effect)}")
+
+    def make_t(one: Comparison) -> Cell:
+        return Cell(format_p(one.p_t) + ("" if one.kind == PAIRED or one.p_t is None else " (Welch)"))
+
+    columns = [
+        Column("group", lambda one: Cell(one.a), kind="name"),
+        Column("against", lambda one: Cell(one.b), kind="name"),
+        Column("n", lambda one: Cell(one.size), spare=2),
+        Column("difference, points", make_difference, unit="[95 %]"),
+        Column("effect", make_effect, kind="words", spare=2),
+        Column("p, sign-flip", lambda one: Cell(format_p(one.p_flip))),
+        Column("p, t", make_t, spare=2, media=("page", "text")),
+        Column("p, Holm", lambda one: Cell(format_p(one.p_holm))),
+        Column("verdict", lambda one: Cell(one.words), kind="words"),
     ]
-    rows = [
-        [
-            test.a,
-            test.label_a,
-            test.b,
-            test.label_b,
-            f"{test.images:,}",
-            f"{test.only_a:,}",
-            f"{test.only_b:,}",
-            p_text(test.p),
-            p_text(test.p_holm),
-            test.verdict,
-        ]
-        for test in study.mcnemar
+    return Table("comparisons", "Which is better (test accuracy)", columns, study.comparisons)
+
+
+def tabulate_networks(study: Study) -> Table:
+    """A row per McNemar test."""
+
+    def show(title: str, write: Callable[[McNemar], str], kind: Literal["name", "words", "number"]) -> Column:
+        return Column(title, lambda test: Cell(write(test)), kind=kind)
+
+    columns = [
+        show("network", lambda test: test.a, "name"),
+        show("of", lambda test: test.label_a, "name"),
+        show("against", lambda test: test.b, "name"),
+        show("of the other", lambda test: test.label_b, "name"),
+        show("images", lambda test: f"{test.images:,}", "number"),
+        show("only it right", lambda test: f"{test.only_a:,}", "number"),
+        show("only the other", lambda test: f"{test.only_b:,}", "number"),
+        show("p", lambda test: format_p(test.p), "number"),
+        show("p, Holm", lambda test: format_p(test.p_holm), "number"),
+        show("it has", lambda test: test.verdict, "words"),
     ]
-    return Table(header, rows)
+    return Table("networks", "Two networks on the same images", columns, study.mcnemar)
 
 
-def markdown(study: Study, command: str, made: str) -> str:
-    """The whole of `report.md`.
+def tabulate_runs(study: Study) -> Table:
+    """A row per run, for the page; `results.csv` has all that is known of them."""
 
-    Args:
-        command: the one that makes this report.
-        made: when and by which versions.
-    """
-    counted = sum(group.n for group in study.groups)
-    runs, groups = _several(len(study.runs), "run"), _several(len(study.groups), "group")
-    said = f"{runs}, of which {counted} count, in {groups}."
-    baseline = f" Compared with {escape_for_markdown(study.baseline)}." if study.comparisons and study.baseline else ""
-    parts = ["# Comparison", said + _tested(study) + baseline, _set(headline(study))]
-    if study.comparisons:
-        parts += ["## Which is better", _set(comparisons(study)), *RULES]
-    if study.mcnemar:
-        parts += ["## Two networks on the same images", ABOUT_MCNEMAR, _set(networks(study))]
-    if study.notes:
-        parts += ["## Notes", "\n".join(f"- {escape_for_markdown(note)}" for note in study.notes)]
-    words = explained("\n".join(parts))
-    if words:
-        parts += ["## Words", "\n".join(f"- **{escape_for_markdown(word)}**: {sentence}" for word, sentence in words)]
-    parts += ["## How this was made", f"    {command}", made]
-    return "\n\n".join(parts) + "\n"
+    def show(title: str, key: str, form: str, unit: str = "") -> Column:
+        return Column(title, lambda run: _number(run.summary.get(key), form), unit)
 
+    def show_metric(metric: Shown) -> Column:
+        def make_cell(run: Run) -> Cell:
+            value = run.summary.get(f"test/{metric.name}")
+            return Cell() if value is None else Cell(format_figure(value, metric), value=value)
 
-def _tested(study: Study) -> str:
-    """On which images, where all groups share them."""
-    if len(study.test_sets) != 1:
-        return ""
-    summary = study.groups[0].runs[0].summary
-    return f" Tested on {summary.get('test_images')} images of {escape_for_markdown(summary.get('data'))}."
+        return Column(metric.title, make_cell, "%" if metric.percent else "", high_first=metric.higher_is_better)
 
+    def make_state(run: Run) -> Cell:
+        is_older = run.summary and not run.counted
+        return Cell(run.state, "not counted: a newer run has its config and seed" if is_older else "", run.state)
 
-def run_rows(study: Study) -> list[dict[str, Any]]:
-    """`results.csv`: a row a run, also of those that failed, with the keys in which the groups differ."""
-    rows = []
-    for run in study.runs:
-        own = {"run": run.name, "group": run.group, "state": run.state, "counted": run.counted, "seed": run.seed}
-        own |= {"name": run.label, "tags": run.tags}
-        settings = {shown_key(key): plain(run.settings.get(key)) for key in (*study.axes, *study.follows)}
-        measured = {key: value for key, value in run.summary.items() if not isinstance(value, dict | list)}
-        rows.append(measured | settings | own | {"message": run.message, "folder": str(run.path)})
-    order = dict.fromkeys([*RUN_COLUMNS, *map(shown_key, (*study.axes, *study.follows))])
-    return [order | row for row in rows]
+    columns = [
+        Column("run", lambda run: _name(run.name), kind="name"),
+        Column("group", lambda run: _name(run.group), kind="name"),
+        Column("seed", lambda run: _number(run.seed, "d")),
+        Column("state", make_state, kind="status"),
+        *map(show_metric, shown_metrics()),
+        show("loss", "test/loss", ".4g"),
+        show("best", "best_epoch", "g", "epoch"),
+        show("training", "train_seconds", ",.1f", "s"),
+        Column("name", lambda run: _name(run.label), kind="name"),
+        Column("tags", lambda run: _name(run.tags), kind="name"),
+    ]
+    return Table("runs-table", "Runs", columns, study.runs)
 
 
-def group_rows(study: Study) -> list[dict[str, Any]]:
-    """`groups.csv`: a row a group; the differences are from the baseline."""
-    against = {c.a: c for c in study.comparisons if c.b == study.baseline}
-    return [_group_row(group, study, against.get(group.label)) for group in study.groups]
+def _name(text: str) -> Cell:
+    return Cell(text, value=text)
 
 
-def _group_row(group: Group, study: Study, comparison: Comparison | None) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "group": group.label,
-        **{shown_key(key): plain(group.settings.get(key)) for key in study.axes},
-        "n": group.n,
-        "seeds": " ".join(map(str, group.seeds)),
-        "parameters": group.parameters,
-        "macs": group.macs,
-        "receptive_field": group.receptive_field,
-        "depth": group.depth,
-    }
-    for metric in shown_metrics():
-        name, values = metric.name, group.estimate_of(metric.name)
-        low, high = bounds(values, share=metric.share)
-        row |= {f"{name}_mean": values.mean if values else None, f"{name}_std": values.std if values else None}
-        row |= {f"{name}_low": low, f"{name}_high": high}
-    for name, figures in (
-        ("loss", group.loss),
-        ("seconds", group.seconds),
-        ("images_per_second", group.images_per_second),
-    ):
-        row[f"{name}_mean"] = statistics.fmean(figures.values()) if figures else None
-        row[f"{name}_std"] = statistics.stdev(figures.values()) if len(figures) > 1 else None
-    if study.target is not None:
-        row |= {
-            "target": study.target,
-            "target_metric": group.target_metric,
-            "target_reached_by": group.reached,
-            "epochs_to_target_median": group.median_epochs_to_target,
-        }
-    row["against"] = comparison.b if comparison else None
-    for part in ("kind", "n_a", "n_b", "mean", "low", "high", "effect", "effect_name", "p_t", "p_flip", "p", "p_holm"):
-        row[part if part[0] in "kp" else f"difference_{part}"] = getattr(comparison, part) if comparison else None
-    row |= {part: getattr(comparison, part) if comparison else None for part in ("verdict", "words")}
-    return row | {f"published_{name}": group.reference.get(name) for name in ("accuracy", "f1_macro")}
+def _number(value: Any, form: str = ",d") -> Cell:
+    return Cell(format(value, form), value=value) if isinstance(value, int | float) else Cell()
 
 
-def plain(value: Any) -> Any:
-    """A config's value as a cell: numbers and text as they are."""
-    return value if value is None or isinstance(value, int | float | str) else shown(value)
+def _mean(group: Group, key: str, form: str) -> Cell:
+    values = group.by_seed(key).values()
+    return _number(statistics.fmean(values) if values else None, form)
 
 
-def spread(values: Estimate | None, factor: float, digits: int) -> str:
-    """Such as `98.79 ± 0.15`."""
-    if values is None:
-        return ""
-    std = f" ± {values.std * factor:.{digits}f}" if values.std is not None else ""
-    return f"{figure(values.mean, factor, digits)}{std}"
-
-
-def figure(value: float, factor: float, digits: int) -> str:
-    """A value as tables show it; 100 is a percentage, of which 100.00 means all."""
-    return format_percent(value, digits, sign="") if factor == 100 else f"{value * factor:.{digits}f}"
-
-
-def bounds(values: Estimate | None, *, share: bool) -> tuple[float, float] | tuple[None, None]:
-    """The interval of a mean; that of a share never goes beyond what a share can be."""
-    if values is None or values.low is None or values.high is None:
-        return None, None
-    return values.share_bounds if share else (values.low, values.high)
-
-
-def interval(values: Estimate | None, factor: float, digits: int, *, share: bool = True) -> str:
-    """Such as `[98.63, 98.94]`."""
-    low, high = bounds(values, share=share)
-    if low is None or high is None:
-        return ""
-    return f"[{figure(low, factor, digits)}, {figure(high, factor, digits)}]"
-
-
-def average(values: Mapping[int, float], form: str) -> str:
-    """The mean of figures by seed."""
-    return format(statistics.fmean(values.values()), form) if values else ""
-
-
-def difference(comparison: Comparison) -> str:
-    """In percentage points, such as `+2.03 [+1.64, +2.42]`."""
-    bounds = ""
-    if comparison.low is not None and comparison.high is not None:
-        bounds = f" [{100 * comparison.low:+.2f}, {100 * comparison.high:+.2f}]"
-    return f"{100 * comparison.mean:+.2f}{bounds}"
-
-
-def maybe_p(p: float | None) -> str:
-    """A p-value, or nothing."""
-    return "" if p is None else p_text(p)
-
-
-def _epochs(group: Group) -> str:
-    """The median epoch and how many seeds got there, such as `2 (6 of 6)`."""
+def _count_epochs(group: Group) -> Cell:
+    """The median epoch that reached the target and how many seeds did, such as `2 (6 of 6)`."""
     if not group.epochs_to_target:
-        return ""
+        return Cell()
     median = group.median_epochs_to_target
-    return f"{'never' if median is None else f'{median:g}'} ({group.reached} of {len(group.epochs_to_target)})"
+    reached = f"({group.reached} of {len(group.epochs_to_target)})"
+    return Cell(f"never {reached}") if median is None else Cell(f"{median:g} {reached}", value=median)
 
 
-def _whole(value: int | None) -> str:
-    return "" if value is None else f"{value:,}"
-
-
-def _known(reference: Mapping[str, float], key: str, factor: float, digits: int) -> str:
-    return f"{reference[key] * factor:.{digits}f}" if key in reference else ""
-
-
-def _several(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _set(table: Table) -> str:
-    rule = ["---" if table.is_left(column) else "---:" for column in range(len(table.header))]
-    rows = [[_cell(table, column, text) for column, text in enumerate(row)] for row in table.rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (table.header, rule, *rows))
-
-
-def _cell(table: Table, column: int, text: str) -> str:
-    return escape_for_markdown(text) if table.is_name(column) else text.replace("<", "&lt;")
+def _published(group: Group, key: str, factor: float, digits: int) -> Cell:
+    value = group.reference.get(key)
+    return Cell() if value is None else Cell(f"{value * factor:.{digits}f}", value=value)

@@ -1,0 +1,68 @@
+"""The rows of `results.csv` and `groups.csv`: figures with all their digits, for programs."""
+
+import statistics
+from typing import Any
+
+from cnnbench.metrics import shown_metrics
+from cnnbench.report.comparing import Comparison
+from cnnbench.report.groups import Group, format_setting, short_key
+from cnnbench.report.study import Study
+
+RUN_COLUMNS = ("run", "group", "state", "counted", "seed", "name", "tags")  # the first ones of results.csv
+
+
+def list_runs(study: Study) -> list[dict[str, Any]]:
+    """The rows of `results.csv`: one per run, also of those that failed, with the keys in which the groups differ."""
+    keys = (*study.axes, *study.follows)
+    order = dict.fromkeys([*RUN_COLUMNS, *map(short_key, keys)])
+    rows = []
+    for run in study.runs:
+        measured = {key: value for key, value in run.summary.items() if not isinstance(value, dict | list)}
+        settings = {short_key(key): _to_plain(run.settings.get(key)) for key in keys}
+        values = (run.name, run.group, run.state, run.counted, run.seed, run.label, run.tags)
+        own = dict(zip(RUN_COLUMNS, values, strict=True))
+        rows.append(order | measured | settings | own | {"message": run.message, "folder": str(run.path)})
+    return rows
+
+
+def list_groups(study: Study) -> list[dict[str, Any]]:
+    """The rows of `groups.csv`: one per group; the differences are from the baseline."""
+    return [_list_group(group, study, study.against_baseline.get(group.label)) for group in study.groups]
+
+
+def _list_group(group: Group, study: Study, comparison: Comparison | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "group": group.label,
+        **{short_key(key): _to_plain(group.settings.get(key)) for key in study.axes},
+        "n": group.n,
+        "seeds": " ".join(map(str, group.seeds)),
+        "parameters": group.parameters,
+        "macs": group.macs,
+        "receptive_field": group.receptive_field,
+        "depth": group.depth,
+    }
+    for metric in shown_metrics():
+        found = group.estimate_of(metric.name)
+        figures = (found.mean, found.std, *found.bounds(share=metric.share)) if found else (None,) * 4
+        row |= dict(zip((f"{metric.name}_{part}" for part in ("mean", "std", "low", "high")), figures, strict=True))
+    for name, key in (("loss", "test/loss"), ("seconds", "train_seconds"), ("images_per_second", "images_per_second")):
+        values = group.by_seed(key).values()
+        row[f"{name}_mean"] = statistics.fmean(values) if values else None
+        row[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
+    if study.target is not None:
+        row |= {
+            "target": study.target,
+            "target_metric": group.target_metric,
+            "target_reached_by": group.reached,
+            "epochs_to_target_median": group.median_epochs_to_target,
+        }
+    row["against"] = comparison.b if comparison else None
+    for part in ("kind", "n_a", "n_b", "mean", "low", "high", "effect", "effect_name", "p_t", "p_flip", "p", "p_holm"):
+        row[part if part[0] in "kp" else f"difference_{part}"] = getattr(comparison, part) if comparison else None
+    row |= {part: getattr(comparison, part) if comparison else None for part in ("verdict", "words")}
+    return row | {f"published_{name}": group.reference.get(name) for name in ("accuracy", "f1_macro")}
+
+
+def _to_plain(value: Any) -> Any:
+    """A config's value as a cell of a CSV file: numbers and text as they are."""
+    return value if value is None or isinstance(value, int | float | str) else format_setting(value)

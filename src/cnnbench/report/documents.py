@@ -1,0 +1,63 @@
+"""A study as `report.md`, and what all documents of a report share: templates, and a glossary of the terms they use."""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+
+from cnnbench.report.comparing import FIX_SEEDS_FIRST
+from cnnbench.report.formatting import format_count
+from cnnbench.report.study import Study
+from cnnbench.report.tables import tabulate_comparisons, tabulate_groups, tabulate_networks
+from cnnbench.storage.plain_data import parse_yaml
+from cnnbench.storage.text import escape_for_markdown
+
+
+def read_template(name: str) -> str:
+    """The text of a file in `templates/`."""
+    return (files("cnnbench.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def render(
+    template: str, context: Mapping[str, Any], filters: Mapping[str, Callable[..., Any]], *, html: bool = False
+) -> str:
+    """Fill a template; in HTML, everything is escaped except what is `Markup`."""
+    environment = jinja2.Environment(
+        autoescape=html, undefined=jinja2.StrictUndefined, trim_blocks=html, keep_trailing_newline=True
+    )
+    environment.filters |= {"terms": find_terms, "count": format_count, **filters}
+    return environment.from_string(read_template(template)).render(context)
+
+
+@cache
+def _read_glossary() -> list[dict[str, str]]:
+    glossary: list[dict[str, str]] = parse_yaml(read_template("glossary.yaml"))
+    return glossary
+
+
+def find_terms(text: str) -> list[tuple[str, str]]:
+    """The terms of the glossary that occur in a text, each with its meaning, in alphabetical order."""
+    return [(entry["term"], entry["meaning"]) for entry in _read_glossary() if re.search(entry["pattern"], text)]
+
+
+def render_markdown(study: Study, command: str, made: str) -> str:
+    """The text of `report.md`.
+
+    Args:
+        command: the command that makes this report.
+        made: when it was made, and by which version.
+    """
+    context = {
+        "study": study,
+        "tested": study.groups[0].runs[0].summary if study.groups else {},
+        "groups": tabulate_groups(study).for_medium("text"),
+        "comparisons": tabulate_comparisons(study).for_medium("text"),
+        "networks": tabulate_networks(study).for_medium("text"),
+        "fix_seeds_first": FIX_SEEDS_FIRST,
+        "command": command,
+        "made": made,
+    }
+    return render("report.md.j2", context, {"name": escape_for_markdown})

@@ -1,0 +1,80 @@
+"""How a report writes names and figures: the same way in every format."""
+
+from collections.abc import Callable
+
+from cnnbench.metrics import Shown
+from cnnbench.report.statistics import LEVEL, Estimate
+from cnnbench.runs.class_names import shorten
+from cnnbench.storage.text import format_percent, make_lines_printable, make_printable
+
+
+def legible(text: object, longest: int = 200) -> str:
+    """A name on one line, shortened if needed, with nothing in it that hides or reorders the text around it."""
+    return shorten(make_printable(" ".join(str(text).split())), longest)
+
+
+def legible_lines(text: object, longest: int = 2000) -> str:
+    """The same for a message or a command, whose lines and spaces are kept."""
+    return shorten(make_lines_printable(str(text)), longest)
+
+
+def format_count(number: int, noun: str) -> str:
+    """Such as `1 run` or `2,000 runs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def format_share(share: float, digits: int = 2) -> str:
+    """Such as `98.71 %`."""
+    return format_percent(share, digits, sign=" %")
+
+
+def format_signed(value: float, digits: int = 2) -> str:
+    """Such as `+2.03` or `−0.15`, with a minus sign and not a hyphen."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def format_points(share: float) -> str:
+    """A difference of shares in percentage points."""
+    return format_signed(100 * share)
+
+
+def format_interval(low: float | None, high: float | None, write: Callable[[float], str] = format_share) -> str:
+    """Such as `[98.63 %, 98.94 %]`; empty if there is no interval."""
+    return "" if low is None or high is None else f"[{write(low)}, {write(high)}]"
+
+
+def format_p(p: float | None) -> str:
+    """A p-value with two significant digits, or more if rounding would carry it across 0.05; never 0."""
+    if p is None:
+        return ""
+    if p < 0.0001:
+        return "< 0.0001"
+    if p >= 0.1:
+        return f"{p:.2f}"
+    texts = (f"{p:.{digits}g}" for digits in range(2, 17))
+    return next((text for text in texts if (float(text) < LEVEL) == (p < LEVEL)), repr(p))
+
+
+def format_p_equation(p: float) -> str:
+    """Such as `p = 0.031` or `p < 0.0001`."""
+    text = format_p(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def format_figure(value: float, metric: Shown) -> str:
+    """A value of a metric without its unit; a percentage reads 100.00 only if it is exactly that."""
+    return format_percent(value, metric.digits, sign="") if metric.percent else f"{value:.{metric.digits}f}"
+
+
+def format_spread(estimate: Estimate | None, metric: Shown) -> str:
+    """Mean and standard deviation, such as `98.79 ± 0.15`."""
+    if estimate is None:
+        return ""
+    std = "" if estimate.std is None else f" ± {estimate.std * metric.factor:.{metric.digits}f}"
+    return format_figure(estimate.mean, metric) + std
+
+
+def format_mean_interval(estimate: Estimate | None, metric: Shown) -> str:
+    """The interval of a mean, such as `[98.63, 98.94]`."""
+    low, high = estimate.bounds(share=metric.share) if estimate else (None, None)
+    return format_interval(low, high, lambda value: format_figure(value, metric))

@@ -1,0 +1,199 @@
+"""The sentences that a reader must know besides the numbers: what was not counted, not checked, or not comparable."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cnnbench.report.comparing import FIX_SEEDS_FIRST, PAIRED, TOO_FEW
+from cnnbench.report.groups import COSTS, short_key
+from cnnbench.report.runs import SWEEP, Run, join_names, join_some
+from cnnbench.report.study import Note, Study
+from cnnbench.runs.folder import FINISHED
+from cnnbench.storage.plain_data import read_yaml
+
+LONGEST_MESSAGE = 1000  # characters of what a run said
+MOST_SETS = 6  # sets of training images that a note names
+STATES = {
+    "running": "{be} still running or ended abruptly",
+    "failed": "failed",
+    "interrupted": "{be} interrupted (`cnnbench train resume=RUN` continues)",
+    "untested": "{be} measured on the validation split only, as trials of a search,",
+    "pruned": "{be} stopped early by a search",
+    "damaged": "{be} damaged",
+}
+
+
+def collect_notes(study: Study, folders: Sequence[Path]) -> list[Note]:
+    """All notes on a study of these folders, those on its runs first."""
+    return [
+        *_note_unfinished(study),
+        *_note_unstarted(study, folders),
+        *_note_duplicates(study),
+        *_note_disagreements(study),
+        *_note_departures(study),
+        *_note_seeds(study),
+        *_note_other_keys(study),
+        *_note_training_data(study),
+        *_note_unchecked(study),
+        *_note_missing_accuracy(study),
+        *_note_environments(study),
+    ]
+
+
+def _note_unfinished(study: Study) -> Iterator[Note]:
+    by_state: dict[str, list[Run]] = defaultdict(list)
+    for run in study.runs:
+        if run.state != FINISHED:
+            by_state[run.state].append(run)
+    for state, runs in by_state.items():
+        be = "is" if len(runs) == 1 else "are"
+        words = STATES[state].format(be=be) if state in STATES else f"{be} in the state {state!r}"
+        said = f"{len(runs)} of {len(study.runs)} runs {words} and {be} not counted: {join_names(runs)}."
+        why = "; ".join(f"{run.name}: {run.message[:LONGEST_MESSAGE]}" for run in runs[:3] if run.message)
+        yield Note("unfinished", f"{said} {why}." if why else said)
+
+
+def _note_unstarted(study: Study, folders: Sequence[Path]) -> Iterator[Note]:
+    """Sweeps in or below the folders that have jobs without a folder; not those of which only some runs were named."""
+    started = Counter(run.path.parent for run in study.runs)
+    named = [folder.resolve() for folder in folders]
+    for sweep in dict.fromkeys([*named, *started]):
+        if not any(sweep.is_relative_to(folder) for folder in named):
+            continue
+        try:
+            content = read_yaml(sweep / SWEEP) if (sweep / SWEEP).is_file() else {}
+        except (ValueError, OSError) as error:
+            yield Note("unstarted", f"{error}: how many jobs the sweep has is not known.")
+            continue
+        jobs = content.get("jobs") if isinstance(content, dict) else None
+        if isinstance(jobs, list) and len(jobs) > started[sweep]:
+            missing = len(jobs) - started[sweep]
+            have = "has" if missing == 1 else "have"
+            yield Note("unstarted", f"{missing} of the {len(jobs)} jobs of {sweep.name} {have} not started.")
+
+
+def _note_duplicates(study: Study) -> Iterator[Note]:
+    """Finished runs with the same config and seed, of which the latest counts."""
+    by_seed: dict[tuple[str, int | None], list[Run]] = defaultdict(list)
+    for run in study.runs:
+        if run.summary:
+            by_seed[run.group, run.seed].append(run)
+    for (label, seed), runs in by_seed.items():
+        if len(runs) < 2:
+            continue
+        results = {run.summary.get("test/accuracy", run.summary.get("test/loss")) for run in runs}
+        alike = "all with the same result" if len(results) == 1 else "with different results"
+        latest = next(run.name for run in runs if run.counted)
+        yield Note(
+            "runs",
+            f"{label}, seed {seed}: {len(runs)} finished runs of the same config, {alike} ({join_names(runs)}). "
+            f"They count as one, the latest: {latest}.{_suggest_grouping(runs)}",
+        )
+
+
+def _suggest_grouping(runs: Sequence[Run]) -> str:
+    for by, words in (("name", [run.label for run in runs]), ("tag", [run.tags for run in runs])):
+        distinct = list(dict.fromkeys(words))
+        if len(distinct) > 1:
+            named = ", ".join(word or "none" for word in distinct[:8])
+            return f" Their {by}s differ ({named}): --by {by} makes separate groups of them."
+    return ""
+
+
+def _note_disagreements(study: Study) -> Iterator[Note]:
+    for group in study.groups:
+        for key in COSTS:
+            values = list(dict.fromkeys(str(run.summary.get(key)) for run in group.runs))
+            if len(values) > 1:
+                yield Note("groups", f"{group.label}: its runs do not agree on {key} ({', '.join(values)}).")
+
+
+def _note_departures(study: Study) -> Iterator[Note]:
+    for group in study.groups:
+        if group.departures:
+            said = f"No published figures of {group.label}: they were measured with {group.departures}."
+            yield Note("groups", said)
+
+
+def _note_seeds(study: Study) -> Iterator[Note]:
+    """Whether seeds are too few, may have been added after a look at the results, or are not all compared."""
+    mixed = ""
+    for group in study.groups:
+        folders = {run.path.parent for run in group.runs}
+        sweeps = sum((folder / SWEEP).is_file() for folder in folders)
+        if sweeps and len(folders) > 1:
+            mixed = "a sweep and single runs" if sweeps == 1 else f"{sweeps} sweeps"
+            yield Note("comparisons", f"The seeds of {group.label} come from {mixed}.")
+            break
+    if mixed or any(comparison.verdict == TOO_FEW for comparison in study.comparisons):
+        yield Note("seeds", FIX_SEEDS_FIRST)
+    counts = {group.label: len(group.accuracy) for group in study.groups}
+    for one in study.comparisons:
+        if one.kind == PAIRED and one.n_a < max(counts[one.a], counts[one.b]):
+            yield Note(
+                "comparisons",
+                f"{one.a} and {one.b} share {one.n_a} of their {counts[one.a]} and {counts[one.b]} seeds: only those "
+                "are compared.",
+            )
+
+
+def _note_other_keys(study: Study) -> Iterator[Note]:
+    """What else differs between the groups, apart from options that only one choice of an axis has."""
+    sections = {key.partition(".")[0] for key in study.axes if key.endswith(".name")}
+    own_options = {
+        key
+        for key in study.follows
+        if key.partition(".")[0] in sections and any(group.settings.get(key) is None for group in study.groups)
+    }
+    also = [short_key(key) for key in study.follows if key not in own_options]
+    if also and len(study.groups) > 1:
+        said = f"The groups also differ in {join_some(also, 12)}: a difference may come from any of these."
+        yield Note("groups", said)
+
+
+def _note_training_data(study: Study) -> Iterator[Note]:
+    """Runs whose configs name the same data but found different data there."""
+    by_data: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    for run in (run for group in study.groups for run in group.runs):
+        named = {key: value for key, value in run.settings.items() if key.startswith("data.")}
+        if hashed := run.summary.get("train_set_sha256"):
+            by_data[repr(sorted(named.items()))][str(hashed)].append(run)
+    for sets in (sets for sets in by_data.values() if len(sets) > 1):
+        labels = list(dict.fromkeys(run.group for runs in sets.values() for run in runs))
+        hashes = "; ".join(f"{hashed[:12]}: {join_names(runs)}" for hashed, runs in list(sets.items())[:MOST_SETS])
+        yield Note(
+            "data",
+            f"{', '.join(labels[:8])}: trained on different data under one name, so a difference may come from the "
+            f"data. Training images by SHA-256: {hashes}.",
+        )
+
+
+def _note_unchecked(study: Study) -> Iterator[Note]:
+    by_reason: dict[str, list[Run]] = defaultdict(list)
+    for run in (run for group in study.groups for run in group.runs):
+        for reason in run.unchecked:
+            by_reason[reason].append(run)
+    for reason, runs in list(by_reason.items())[:8]:
+        yield Note("runs", f"{join_names(runs)}: {reason}.")
+
+
+def _note_missing_accuracy(study: Study) -> Iterator[Note]:
+    without = [run for group in study.measured for run in group.runs if not run.has_classes]
+    if without:
+        yield Note("runs", f"Without an accuracy, and so not compared: {join_names(without)}.")
+    labels = [group.label for group in study.groups if not group.accuracy]
+    if labels:
+        yield Note("groups", f"Without classes there is no accuracy to compare: {', '.join(labels[:8])}.")
+    if any(len({run.test_set for run in group.runs}) > 1 for group in study.groups):
+        yield Note("data", "The test images were drawn by the seed: each seed has a test set of its own.")
+
+
+def _note_environments(study: Study) -> Iterator[Note]:
+    runs = [run for group in study.groups for run in group.runs]
+    for key, name in (("torch", "versions of torch"), ("cnnbench", "versions of cnnbench"), ("cpu", "processors")):
+        values = {str(run.environment[key]) for run in runs if run.environment.get(key)}
+        if len(values) > 1:
+            yield Note("runs", f"The runs come from {len(values)} {name} ({', '.join(sorted(values)[:4])}).")
+    devices = {str(run.summary["device"]) for run in runs if run.summary.get("device")}
+    if len(devices) > 1:
+        yield Note("runs", f"The runs were trained on {', '.join(sorted(devices))}: their times do not compare.")
