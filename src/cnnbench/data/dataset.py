@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cnnbench import registry
-from cnnbench.data.hashing import hashes_of
+from cnnbench.data.hashing import hash_rows
 
 CHUNK_VALUES = 2**20  # pixels, or samples of signals, that are looked at together: few enough to copy as float64
 FILE, VALUES, PLACE = range(3)  # columns of a split's marks
@@ -137,7 +137,7 @@ def marked(split: Split) -> Split:
     """The split with marks; of one that has none, all values are looked at."""
     if split.marks is not None:
         return split
-    hashes = torch.from_numpy(np.concatenate([hashes_of(chunk.numpy()) for chunk in split.chunks()]))
+    hashes = torch.from_numpy(np.concatenate([hash_rows(chunk.numpy()) for chunk in split.chunks()]))
     return replace(split, marks=torch.stack((hashes, hashes, torch.arange(len(hashes))), 1))
 
 

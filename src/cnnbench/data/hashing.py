@@ -10,7 +10,7 @@ def short_hash(content: bytes | memoryview) -> bytes:
     return hashlib.sha256(content).digest()[:8]
 
 
-def hashes_of(rows: np.ndarray) -> np.ndarray:
+def hash_rows(rows: np.ndarray) -> np.ndarray:
     """The short hash of each row's values, int64 (N,)."""
     if not len(rows):
         return np.empty(0, np.int64)

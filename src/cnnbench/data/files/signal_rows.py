@@ -56,7 +56,13 @@ def read_table(file: str, name: str, *, header: bool, label: str, columns: int =
         hint = "" if header or table.columns else NAMES_HINT
         table.columns = table.columns or len(row)
         table.label_at = found % max(1, table.columns)
-        _add(table, line, row, hint)
+        problem = _take_values(table, row)
+        if problem is None:
+            table.labels.append(row[table.label_at])
+            continue
+        table.bad_rows += 1
+        if len(table.problems) < SHOWN_ROWS:
+            table.problems.append(f"line {line}{problem}{hint}")
     if table.bad_rows:
         more = f"; and {table.bad_rows - SHOWN_ROWS} more" if table.bad_rows > SHOWN_ROWS else ""
         total = table.bad_rows + len(table.labels)
@@ -66,7 +72,7 @@ def read_table(file: str, name: str, *, header: bool, label: str, columns: int =
     return table
 
 
-def clipped(text: str) -> str:
+def clip(text: str) -> str:
     """A value as an error shows it."""
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
@@ -77,27 +83,16 @@ def _label_at(header: list[str], label: str, name: str) -> int:
     if label not in ("first", "last"):
         if names.count(label) == 1:
             return names.index(label)
-        known = f"{', '.join(map(clipped, names[:SHOWN_ROWS]))} …" if names else "a column's name with data.header=true"
+        known = f"{', '.join(map(clip, names[:SHOWN_ROWS]))} …" if names else "a column's name with data.header=true"
         raise ValueError(f"data.label={label!r}: accepted is first, last, or one column of {name}: {known}")
     at = 0 if label == "first" else -1
     called = [column for column, cell in enumerate(names) if cell.casefold() in LABEL_NAMES]
     if called and names[at].casefold() not in LABEL_NAMES:
         raise ValueError(
             f"data.label={label}, but {name} calls column {called[0] + 1} {names[called[0]]!r}: accepted is "
-            f"data.label={names[called[0]]}, or data.label={clipped(names[at])} to take that one"
+            f"data.label={names[called[0]]}, or data.label={clip(names[at])} to take that one"
         )
     return at
-
-
-def _add(table: Table, line: int, row: list[str], hint: str) -> None:
-    """Take a row into the table, or what is wrong with it."""
-    problem = _take_values(table, row)
-    if problem is None:
-        table.labels.append(row[table.label_at])
-        return
-    table.bad_rows += 1
-    if len(table.problems) < SHOWN_ROWS:
-        table.problems.append(f"line {line}{problem}{hint}")
 
 
 def _take_values(table: Table, row: list[str]) -> str | None:
@@ -126,7 +121,7 @@ def _first_bad_cell(row: list[str], label_at: int) -> str:
         try:
             (value,) = array("f", [float(cell)])
         except ValueError:
-            return f", column {column + 1}: {clipped(cell)} is not a number"
+            return f", column {column + 1}: {clip(cell)} is not a number"
         if not np.isfinite(value):
-            return f", column {column + 1}: {clipped(cell)} is not a finite number of 32 bits"
+            return f", column {column + 1}: {clip(cell)} is not a finite number of 32 bits"
     raise AssertionError("the row has such a cell")

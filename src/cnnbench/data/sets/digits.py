@@ -18,14 +18,13 @@ TEST_IMAGES = 360
 
 
 @register("data", "digits")
-def digits(root: str, download: bool, split_seed: int = 0) -> Source:
+def digits(split_seed: int = 0) -> Source:
     """1,437 training and 360 test images. The cut is stratified and the same for every seed.
 
     Args:
-        root, download: not used; the images are part of scikit-learn.
         split_seed: which images are tested on.
     """
-    grey, target = _read()
+    grey, target = _read_grey()
     images = torch.from_numpy(np.rint(grey * (255 / 16)).astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(target)
     test, train = stratified_split(labels, TEST_IMAGES, torch.Generator().manual_seed(1797 + split_seed))
@@ -33,7 +32,7 @@ def digits(root: str, download: bool, split_seed: int = 0) -> Source:
     return Source(info, Split(images[train], labels[train]), Split(images[test], labels[test]))
 
 
-def _read() -> tuple[np.ndarray, np.ndarray]:
+def _read_grey() -> tuple[np.ndarray, np.ndarray]:
     """Grey levels from 0 to 16, (N, 8, 8), and labels, int64 (N,), as `sklearn.datasets.load_digits` gives them."""
     # Importing scikit-learn takes a second, of a demo's ten; its file of digits takes a tenth of that.
     package = importlib.util.find_spec("sklearn")

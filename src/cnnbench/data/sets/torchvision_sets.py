@@ -11,16 +11,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
+from cnnbench.config.keys import Options, key
 from cnnbench.data.dataset import DatasetInfo, Source, Split
 from cnnbench.data.files.archives import read_up_to
 from cnnbench.data.files.cifar_files import LARGEST_FILE, naming, read_batch, read_names, read_published
 from cnnbench.data.files.downloads import download as download_files
 from cnnbench.data.files.idx import read_idx
-from cnnbench.registry import register, unknown
+from cnnbench.registry import register
 from cnnbench.storage.regular import Refused, check_regular
 from cnnbench.storage.text import format_path, make_printable
 
@@ -238,14 +240,18 @@ for _set in SETS:
     register("data_shape", _set.name)(lambda shape=_set.shape, classes=_classes: (shape, classes))
 
 
-@register("data", "emnist")
-def emnist(root: str, download: bool, split: str, with_test: bool = True) -> Source:
-    """EMNIST: handwritten letters and digits, 28×28 grey (arXiv:1702.05373).
+class EmnistOptions(Options):
+    """What `configs/data/emnist.yaml` sets."""
 
-    Args:
-        split: balanced (47 classes), byclass (62), bymerge (47), digits, letters (26) or mnist.
-    """
-    emnist_shape(split)
+    split: Literal["balanced", "byclass", "bymerge", "digits", "letters", "mnist"] = key(
+        "Which of its splits: balanced (47 classes), byclass (62), bymerge (47), digits, letters (26) or mnist"
+    )
+
+
+@register("data", "emnist")
+def emnist(options: EmnistOptions, root: str, download: bool, with_test: bool = True) -> Source:
+    """EMNIST: handwritten letters and digits, 28×28 grey (arXiv:1702.05373)."""
+    split = options.split
     splits = (f"emnist-{split}-train", f"emnist-{split}-test")
     # Its images lie on their side, and `letters` counts from 1.
     read = partial(_read_idx_pair, first_label=int(split == "letters"), transposed=True)
@@ -254,12 +260,6 @@ def emnist(root: str, download: bool, split: str, with_test: bool = True) -> Sou
 
 
 @register("data_shape", "emnist")
-def emnist_shape(split: str) -> tuple[tuple[int, ...], int]:
-    """The shape of an image and the number of classes of one of EMNIST's splits.
-
-    Raises:
-        ValueError: there is no such split.
-    """
-    if split not in EMNIST_CLASSES:
-        raise ValueError(unknown("data.split", split, EMNIST_CLASSES))
-    return (1, 28, 28), len(EMNIST_CLASSES[split])
+def emnist_shape(options: EmnistOptions) -> tuple[tuple[int, ...], int]:
+    """The shape of an image and the number of classes of one of EMNIST's splits."""
+    return (1, 28, 28), len(EMNIST_CLASSES[options.split])

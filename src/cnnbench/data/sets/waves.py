@@ -7,10 +7,13 @@ of the bumps P, Q, R, S, T is a Gaussian of that phase.
 
 import math
 from collections.abc import Callable
+from typing import Annotated, Self
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from cnnbench.config.keys import Options, as_typed, key
 from cnnbench.data.dataset import DatasetInfo, Source, Split
 from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.data.preparation import stratified_split
@@ -18,10 +21,8 @@ from cnnbench.registry import register
 from cnnbench.reproducibility import generator
 
 TEST_SHARE = 1 / 6
-LENGTHS, SAMPLES = (64, 16_384), (60, 1_000_000)  # below 64 the fastest wave and a beat's bumps have too few points
 CYCLES = (2.0, 8.0)  # of a wave in a signal
 BEATS = (2.5, 5.0)  # of a heart in a signal
-LARGEST_NOISE = 1000.0
 AMPLITUDE, BASELINE = (0.5, 1.5), (-0.5, 0.5)
 # Each bump of a beat: its place and width in radians, R standing at 0, and its height. ST lies flat in a healthy beat.
 BUMPS = {
@@ -35,57 +36,57 @@ BUMPS = {
 P, ST, T = (list(BUMPS).index(name) for name in ("P", "ST", "T"))
 
 
+class WavesOptions(Options):
+    """What `configs/data/waves.yaml` sets."""
+
+    # Below 64 values the fastest wave and a beat's bumps have too few points.
+    length: int = key("Values in a signal", ge=64, le=16_384)
+    samples: int = key(
+        "Signals in all, training and test; no class has over one more than another", ge=60, le=1_000_000
+    )
+    noise: list[Annotated[float, Field(ge=0, le=1000)]] = key(
+        "Lowest and highest standard deviation of the Gaussian noise; each signal draws its own between them", length=2
+    )
+    waves_seed: int = key("Makes the signals and the test split; the run's own seed has no part in them")
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.noise[0] > self.noise[1]:
+            raise ValueError(f"data.noise={as_typed(self.noise)}: accepted is [LOWEST,HIGHEST]")
+        return self
+
+
 @register("data", "waves")
-def waves(
-    root: str, download: bool, length: int, samples: int, noise: list[float], waves_seed: int, split_seed: int = 0
-) -> Source:
+def waves(options: WavesOptions, split_seed: int = 0) -> Source:
     """Signals of one channel; a sixth of each class is the test split. A function of its options alone.
 
     Args:
-        root, download: not used; the signals are computed.
-        length: values in a signal.
-        samples: signals in all; no class has over one more than another.
-        noise: lowest and highest standard deviation of the Gaussian noise; each signal draws its own between them.
         split_seed: which signals are tested on.
-
-    Raises:
-        ValueError: an option out of its range.
     """
-    waves_shape(length, samples, noise, waves_seed)
+    length, samples, seed = options.length, options.samples, options.waves_seed
     # The signals, their noise, the two multiplied, and the splits.
     refuse_beyond_memory(16 * samples * length, f"data.samples={samples} with data.length={length}")
     labels = torch.arange(samples) % len(CLASSES)
     signals = torch.empty(samples, 1, length)
     for label, (name, pattern) in enumerate(CLASSES.items()):
-        random = generator(waves_seed, f"waves/{name}")
+        random = generator(seed, f"waves/{name}")
         count = len(range(label, samples, len(CLASSES)))
         scale, offset = _uniform(AMPLITUDE, count, random), _uniform(BASELINE, count, random)
         signals[label :: len(CLASSES), 0] = scale * pattern(count, length, random) + offset
     # A stream of its own: the same signals can be had with another noise, or with none.
-    random = generator(waves_seed, "waves/noise")
-    deviations = _uniform((noise[0], noise[1]), samples, random).unsqueeze(-1)
+    random = generator(seed, "waves/noise")
+    deviations = _uniform((options.noise[0], options.noise[1]), samples, random).unsqueeze(-1)
     signals += deviations * torch.randn(signals.shape, generator=random)
-    random = generator(waves_seed, "waves/test", *([split_seed] if split_seed else []))
+    random = generator(seed, "waves/test", *([split_seed] if split_seed else []))
     test, train = stratified_split(labels, round(TEST_SHARE * samples), random)
     info = DatasetInfo("waves", in_channels=1, image_size=length, class_names=tuple(CLASSES), dimensions=1)
     return Source(info, Split(signals[train], labels[train]), Split(signals[test], labels[test]))
 
 
 @register("data_shape", "waves")
-def waves_shape(length: int, samples: int, noise: list[float], waves_seed: int) -> tuple[tuple[int, ...], int]:
-    """The shape of a signal and the number of classes.
-
-    Raises:
-        ValueError: an option out of its range.
-    """
-    for key, value, (lowest, highest) in (("length", length, LENGTHS), ("samples", samples, SAMPLES)):
-        if not lowest <= value <= highest:
-            raise ValueError(f"data.{key}={value}: accepted is a whole number from {lowest:,} to {highest:,}")
-    if len(noise) != 2 or not 0 <= noise[0] <= noise[1] <= LARGEST_NOISE:
-        raise ValueError(
-            f"data.noise={noise}: accepted is [LOWEST,HIGHEST], two standard deviations from 0 to {LARGEST_NOISE:g}"
-        )
-    return (1, length), len(CLASSES)
+def waves_shape(options: WavesOptions) -> tuple[tuple[int, ...], int]:
+    """The shape of a signal and the number of classes."""
+    return (1, options.length), len(CLASSES)
 
 
 def _uniform(bounds: tuple[float, float], count: int, random: torch.Generator) -> Tensor:
