@@ -44,9 +44,9 @@ def fonts(tmp_path, monkeypatch):
     for folders in ("X11FontDirectories", "OSXFontDirectories"):
         monkeypatch.setattr(font_manager, folders, [str(tmp_path)])
     monkeypatch.setattr(font_manager.fontManager, "ttflist", list(font_manager.fontManager.ttflist))
-    class_names._families.cache_clear()
+    class_names._find_families.cache_clear()
     yield tmp_path
-    class_names._families.cache_clear()
+    class_names._find_families.cache_clear()
 
 
 def test_another_installed_font_writes_what_the_usual_one_lacks(fonts):
@@ -54,11 +54,11 @@ def test_another_installed_font_writes_what_the_usual_one_lacks(fonts):
     write_font(fonts / "a-LastResort.ttf", "Last Resort", "猫狗鸟")
     write_font(fonts / "b.ttf", "Outlines Missing", "", empty="猫狗")
     write_font(fonts / "c.ttf", "One Cat", "猫")
-    found = class_names.for_figure(["猫", "Żółw", "狗", "$x$"])
+    found = class_names.fit_names(["猫", "Żółw", "狗", "$x$"])
     assert found.shown == ["猫", "Żółw", "#2", r"\$x\$"]
     assert found.numbered == [2]
     assert found.fonts[-1] == "One Cat"
-    assert "class k of per_class.csv" in found.key()[0]
+    assert "class k of per_class.csv" in found.explain_numbers()[0]
 
 
 def test_pictures_draw_such_names_without_a_warning(fonts, tmp_path):
@@ -68,19 +68,21 @@ def test_pictures_draw_such_names_without_a_warning(fonts, tmp_path):
 
     write_font(fonts / "cat.ttf", "One Cat", "猫")
     classes = ["猫", "狗", "كلب", "e\u0301te\u0301", "❤\ufe0f"]
-    shown = class_names.for_figure(classes).shown
+    shown = class_names.fit_names(classes).shown
     assert (shown[0], shown[1], shown[3], shown[4]) == ("猫", "#1", "été", "❤")
     predicted = {"labels": np.arange(5), "predictions": np.arange(5)[::-1], "probabilities": np.full((5, 5), 0.2)}
     confusion = np.eye(5, dtype=int)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figures._save(figures.confusion_matrix(confusion, classes), tmp_path / "c.png")
-        figures._save(figures.mistakes(np.zeros((4, 1, 8, 8), np.uint8), predicted, classes), tmp_path / "m.png")
+        figures.save_figure(figures.plot_confusion(confusion, classes), tmp_path / "c.png")
+        figures.save_figure(
+            figures.plot_mistakes(np.zeros((4, 1, 8, 8), np.uint8), predicted, classes), tmp_path / "m.png"
+        )
 
 
 def test_letters_that_join_are_numbers_where_matplotlib_does_not_join_them(fonts, monkeypatch):
     monkeypatch.setattr(class_names, "_SHAPED", False)
-    assert class_names.for_figure(["кот", "قطة", "חתול"]).shown == ["кот", "#1", "#2"]
+    assert class_names.fit_names(["кот", "قطة", "חתול"]).shown == ["кот", "#1", "#2"]
 
 
 @pytest.mark.parametrize(
@@ -94,12 +96,12 @@ def test_letters_that_join_are_numbers_where_matplotlib_does_not_join_them(fonts
     ],
 )
 def test_names_are_cut_in_the_middle_and_where_they_differ(whole, shown):
-    assert class_names.apart(whole) == shown
+    assert class_names.shorten_distinctly(whole) == shown
 
 
 @given(st.lists(st.text(alphabet="ab _\n", max_size=40), unique=True, max_size=40), st.integers(12, 20))
 def test_names_that_differ_are_shown_differently_and_short(whole, longest):
-    shown = class_names.apart(whole, longest)
+    shown = class_names.shorten_distinctly(whole, longest)
     assert len(set(shown)) == len(whole)
     assert max(map(len, shown), default=0) <= longest
 

@@ -18,7 +18,7 @@ def confusion(k):
 @pytest.mark.parametrize(("k", "numbers"), [(2, 4), (10, 100), (20, 400), (100, 0)])
 def test_the_confusion_matrix_labels_its_axes_and_writes_counts_where_they_fit(k, numbers, tmp_path):
     counts = confusion(k)
-    figure = figures.confusion_matrix(counts, [f"c{i}" for i in range(k)])
+    figure = figures.plot_confusion(counts, [f"c{i}" for i in range(k)])
     axes = figure.axes[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
     assert [text.get_text() for text in axes.texts] == [str(n) for n in counts.ravel() if n > 0][:numbers]
@@ -26,7 +26,7 @@ def test_the_confusion_matrix_labels_its_axes_and_writes_counts_where_they_fit(k
     assert axes.get_yaxis().get_inverted(), "the first class is at the top"
     np.testing.assert_allclose(axes.collections[0].get_array(), counts / counts.sum(1, keepdims=True))
     assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, k - 0.5), (k - 0.5, -0.5)), "no cell lies outside"
-    figures._save(figure, tmp_path / "x.png")
+    figures.save_figure(figure, tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as image:
         assert min(image.size) > 400
 
@@ -34,30 +34,30 @@ def test_the_confusion_matrix_labels_its_axes_and_writes_counts_where_they_fit(k
 def test_reconstructions_stand_below_their_images(tmp_path):
     rng = np.random.default_rng(0)
     losses = rng.random(20)
-    chosen = figures.chosen_for_reconstruction(losses)
+    chosen = figures.choose_reconstructions(losses)
     assert chosen[:8].tolist() == list(range(8))
     assert losses[chosen[8:]].tolist() == sorted(losses, reverse=True)[:8]
     for channels in (1, 3):
         images, made = rng.integers(0, 256, (2, 16, channels, 6, 6), dtype=np.uint8)
-        figure = figures.reconstructions(images, made, losses[chosen])
+        figure = figures.plot_reconstructions(images, made, losses[chosen])
         first, worst = (axes.images[0].get_array() for axes in figure.axes)
         assert np.array_equal(np.asarray(first)[:6, 6:12].reshape(6, 6, channels), images[1].transpose(1, 2, 0))
         assert np.array_equal(np.asarray(worst)[6:, :6].reshape(6, 6, channels), made[8].transpose(1, 2, 0))
         assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == [
             f"{x:.3f}" for x in losses[chosen[8:]]
         ]
-        figures._save(figure, tmp_path / "x.png")
+        figures.save_figure(figure, tmp_path / "x.png")
 
 
 def test_curves_without_classes_show_the_loss_alone():
-    figure = figures.curves([{"epoch": 1, "train/loss": 0.5, "val/loss": 0.6}])
+    figure = figures.plot_curves([{"epoch": 1, "train/loss": 0.5, "val/loss": 0.6}])
     assert [axes.get_ylabel() for axes in figure.axes] == ["loss (mean squared error)"]
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")  # the font lacks some scripts; the names still must not break anything
 def test_names_with_markup_are_shown_as_they_are(tmp_path):
     names = ["$x^$", "<b>", "a" * 60, "日本"]
-    figures._save(figures.confusion_matrix(confusion(4), names), tmp_path / "x.png")
+    figures.save_figure(figures.plot_confusion(confusion(4), names), tmp_path / "x.png")
 
 
 def test_curves_show_training_and_validation():
@@ -65,7 +65,7 @@ def test_curves_show_training_and_validation():
         {"epoch": e, "train/loss": 1 / e, "val/loss": 2 / e, "train/accuracy": 0.5, "val/accuracy": None}
         for e in (1, 2, 3)
     ]
-    figure = figures.curves(rows)
+    figure = figures.plot_curves(rows)
     loss, accuracy = figure.axes
     assert [line.get_label() for line in loss.lines] == ["train", "validation"]
     np.testing.assert_allclose(loss.lines[1].get_ydata(), [2, 1, 2 / 3])
@@ -77,7 +77,7 @@ def test_curves_show_training_and_validation():
 
 
 def test_a_run_of_one_epoch_has_no_parts_of_epochs():
-    (axes,) = figures.curves([{"epoch": 1, "train/loss": 0.5}]).axes
+    (axes,) = figures.plot_curves([{"epoch": 1, "train/loss": 0.5}]).axes
     assert [place for place in axes.get_xticks() if 0.5 < place < 1.5] == [1]
 
 
@@ -89,7 +89,7 @@ def test_mistakes_are_the_surest_wrong_predictions_in_order():
         "probabilities": probabilities,
     }
     images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1).repeat(5, 2).repeat(5, 3)
-    figure = figures.mistakes(images[figures.worst_mistakes(**predicted)], predicted, ["cat", "dog"])
+    figure = figures.plot_mistakes(images[figures.find_worst_mistakes(**predicted)], predicted, ["cat", "dog"])
     axes = figure.axes[0]
     assert [image.get_array()[0, 0] for image in axes.images] == [3, 1, 2]
     assert axes.texts[0].get_text() == "true cat\nsaid dog (99%)"
@@ -103,16 +103,16 @@ def test_no_mistakes_or_many_can_be_drawn(channels, tmp_path):
         probabilities = np.tile([0.9, 0.1] if wrong == 0 else [0.1, 0.9], (400, 1))
         predicted = {"labels": labels, "predictions": probabilities.argmax(1), "probabilities": probabilities}
         images = np.zeros((400, channels, 8, 8), dtype=np.uint8)
-        figure = figures.mistakes(images[figures.worst_mistakes(**predicted)], predicted, ["a", "b"])
+        figure = figures.plot_mistakes(images[figures.find_worst_mistakes(**predicted)], predicted, ["a", "b"])
         assert len(figure.axes[0].images) == min(wrong, 25)
-        figures._save(figure, tmp_path / f"{wrong}.png")
+        figures.save_figure(figure, tmp_path / f"{wrong}.png")
 
 
 def test_signals_are_drawn_as_lines_of_their_own_height_in_one_set_of_axes(tmp_path):
     signals = np.array([[[0, 1, 0, 5]], [[-9, 9, 9, 9]], [[7, 7, 7, 7]], [[-3e38, 0, 0, 3e38]]], dtype=np.float32)
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
     predicted = {"labels": np.zeros(4, int), "predictions": probabilities.argmax(1), "probabilities": probabilities}
-    figure = figures.mistakes(signals[figures.worst_mistakes(**predicted)], predicted, ["low\nand flat", "$"])
+    figure = figures.plot_mistakes(signals[figures.find_worst_mistakes(**predicted)], predicted, ["low\nand flat", "$"])
     (axes,) = figure.axes
     assert "3 of 3 among 4 test signals" in figure.get_suptitle()
     assert axes.texts[0].get_text() == "true low and flat\nsaid \\$ (80%)"
@@ -124,21 +124,21 @@ def test_signals_are_drawn_as_lines_of_their_own_height_in_one_set_of_axes(tmp_p
     np.testing.assert_allclose(heights[2], [bottom, top, top, top])
     for place, line in enumerate(axes.lines):
         np.testing.assert_allclose(line.get_xdata(), place + np.linspace(0.08, 0.92, 4))
-    figures._save(figure, tmp_path / "x.png")
+    figures.save_figure(figure, tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as image:
         assert min(image.size) > 200
 
 
 def test_each_channel_of_a_signal_has_its_line_and_colour():
     predicted = {"labels": np.zeros(2, int), "predictions": np.ones(2, int), "probabilities": np.ones((2, 2)) / 2}
-    (axes,) = figures.mistakes(np.random.default_rng(0).random((2, 3, 9)), predicted, ["a", "b"]).axes
+    (axes,) = figures.plot_mistakes(np.random.default_rng(0).random((2, 3, 9)), predicted, ["a", "b"]).axes
     assert [line.get_color() for line in axes.lines] == ["C0", "C1", "C2"] * 2
 
 
 def test_captions_of_long_names_stay_apart(tmp_path):
     predicted = {"labels": np.zeros(5, int), "predictions": np.ones(5, int), "probabilities": np.ones((5, 2))}
-    figure = figures.mistakes(np.zeros((5, 1, 9)), predicted, ["w" * 10, "ecg_anomaly_long"])
-    figures._save(figure, tmp_path / "x.png")
+    figure = figures.plot_mistakes(np.zeros((5, 1, 9)), predicted, ["w" * 10, "ecg_anomaly_long"])
+    figures.save_figure(figure, tmp_path / "x.png")
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
@@ -148,7 +148,7 @@ def test_of_many_classes_the_most_frequent_confusions_are_drawn(tmp_path):
     predictions = np.where(labels < 3, 9, labels)
     for count in (150, 5_000):  # of the second, the matrix is sparse
         found = confusion_of(np.append(labels, [7] * 5), np.append(predictions, [8] * 5), count)
-        figure = figures.confusions(found, [*names, *map(str, range(150, count))])
+        figure = figures.plot_confused_pairs(found, [*names, *map(str, range(150, count))])
         axes = figure.axes[0]
         written = [label.get_text() for label in axes.get_yticklabels()]
         assert written == ["class 7 → class 8", "class 0 → class 9", "class 1 → class 9", "class 2 → class 9"]

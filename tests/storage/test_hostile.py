@@ -21,7 +21,7 @@ from rich.table import Table
 
 from cnnbench.cli.compose import single
 from cnnbench.experiment.run import run_job
-from cnnbench.runs.figures import confusion_matrix
+from cnnbench.runs.figures import plot_confusion
 from cnnbench.runs.folder import RunFolder, create_folder
 from cnnbench.storage import csv_tables, text
 from cnnbench.storage.csv_tables import read_csv, write_csv
@@ -337,7 +337,7 @@ def test_a_hostile_name_is_no_formula_in_a_csv_and_comes_back_exactly(name, tmp_
 
 def test_hostile_names_are_only_text_in_a_figure():
     names = list(corpus.NAMES.values())
-    figure = confusion_matrix(np.eye(len(names), dtype=int), names)
+    figure = plot_confusion(np.eye(len(names), dtype=int), names)
     figure.canvas.draw()
     for label in figure.axes[0].get_xticklabels():
         shown, is_mathematical = label._preprocess_math(label.get_text())

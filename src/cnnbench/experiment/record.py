@@ -60,11 +60,12 @@ def record_evaluation(
     assert evaluation.losses is not None
     if evaluation.confusion is None:
         write_npz(folder / "reconstruction.npz", losses=evaluation.losses)
-        shown = figures.chosen_for_reconstruction(evaluation.losses)
+        shown = figures.choose_reconstructions(evaluation.losses)
         few = split[torch.from_numpy(shown)]
         made = _pixels(_outputs(model, serve(few)), dataset)
         images = few.images.numpy(), made.numpy()
-        return [partial(figures.draw_reconstructions, folder, *images, evaluation.losses[shown])]
+        path = folder / "reconstructions.png"
+        return [partial(figures.draw, path, figures.plot_reconstructions, *images, evaluation.losses[shown])]
     assert evaluation.labels is not None
     assert evaluation.predictions is not None
     assert evaluation.probabilities is not None
@@ -96,7 +97,7 @@ def record_run(run: RunFolder, evaluation: Evaluation | None, split: Split) -> l
         assert evaluation.predictions is not None
         assert evaluation.probabilities is not None
         keep_mistakes(run.path, evaluation.labels, evaluation.predictions, split)
-        worst = figures.worst_mistakes(evaluation.labels, evaluation.predictions, evaluation.probabilities)
+        worst = figures.find_worst_mistakes(evaluation.labels, evaluation.predictions, evaluation.probabilities)
         shown = split[torch.from_numpy(worst)].images if len(worst) else torch.zeros(0, *split.shape)
         pictures.append(partial(figures.draw_mistakes, run.path, shown.numpy()))
     return pictures
@@ -166,14 +167,17 @@ def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | No
             images, labels = augmentation(images, labels, followed, epoch)
         variants.append(images.round().byte())
         captions.append([_shares(label, names.shown) if label.dim() else "" for label in labels])
-    return figures.draw_augmented(
-        folder,
+    path = folder / "augmented.png"
+    figures.draw(
+        path,
+        figures.plot_augmented,
         title,
         train[chosen].images.numpy(),
         replace(names, shown=[names.shown[label] for label in train.labels[chosen]]),
         torch.stack(variants, 1).numpy(),
         np.array(captions).T,
     )
+    return path
 
 
 def _shares(label: Tensor, names: Sequence[str]) -> str:
@@ -184,9 +188,9 @@ def _shares(label: Tensor, names: Sequence[str]) -> str:
 
 def _names(class_names: Sequence[str], longest: int = 16) -> "Names":
     """Class names as pictures show them; says which of them are numbers there."""
-    from cnnbench.runs.class_names import for_figure
+    from cnnbench.runs.class_names import fit_names
 
-    names = for_figure(class_names, longest)
+    names = fit_names(class_names, longest)
     if names.numbered:
         told = ", ".join(f"#{k} {class_names[k]}" for k in names.numbered[:NUMBERS_SAID])
         log.warning(

@@ -30,7 +30,7 @@ from cnnbench.report.svg import (
     drawing,
     make_chart,
 )
-from cnnbench.runs.class_names import apart
+from cnnbench.runs.class_names import shorten_distinctly
 from cnnbench.storage.text import format_percent
 
 MOST_DIFFERENCES = 30
@@ -93,7 +93,7 @@ def _draw_differences(
                 x = [100 * comparisons[place].mean for place in places]
                 axes.scatter(x, places, marker=marker, s=34, color=colour, edgecolor=edge, zorder=3, gid=gid)
                 tips[gid] = [_describe(comparisons[place]) for place in places]
-        axes.set_yticks(range(len(comparisons)), apart([short[one.a] for one in comparisons], 44))
+        axes.set_yticks(range(len(comparisons)), shorten_distinctly([short[one.a] for one in comparisons], 44))
         axes.set_ylim(len(comparisons) - 0.5, -0.5)
         axes.set_xlim(limits)
         axes.grid(axis="y", visible=False)
@@ -201,7 +201,7 @@ def _chart_metric(metric: str, unit: str, curves: Sequence[Curve]) -> Chart:
             tips[curve.gid] = _draw_curve(axes, curve, unit, alpha if curve.split == splits[0] else None)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set(xlabel="epoch", ylabel=f"{metric} ({unit})")
-        names = dict(zip(groups, apart(list(groups.values()), longest), strict=True))
+        names = dict(zip(groups, shorten_distinctly(list(groups.values()), longest), strict=True))
         _add_legend(figure, axes, names, splits, columns)
     rows = [
         (
@@ -280,7 +280,7 @@ def _draw_f1(labels: tuple[str, str], classes: Sequence[str], scores: Sequence[n
         figure = Figure(figsize=(6.2, 0.9 + 0.2 * (2 // columns) + 0.21 * len(classes)))
         axes = figure.subplots()
         axes.hlines(rows, scores[0].mean(0), scores[1].mean(0), color=GRID, linewidth=3, zorder=1)
-        legend = apart(labels, longest)
+        legend = shorten_distinctly(labels, longest)
         for side, (label, part) in enumerate(zip(labels, scores, strict=True)):
             low, mean, high = part.min(0), part.mean(0), part.max(0)
             gid, colour, height = f"side{side}", SERIES[side], rows + (0.14, -0.14)[side]
@@ -293,7 +293,7 @@ def _draw_f1(labels: tuple[str, str], classes: Sequence[str], scores: Sequence[n
                 f"{label}\n{class_}: F1 {mean[k]:.4f}, seeds {low[k]:.4f} to {high[k]:.4f}, n = {len(part)}"
                 for k, class_ in enumerate(classes)
             ]
-        axes.set_yticks(rows, apart(classes, 22))
+        axes.set_yticks(rows, shorten_distinctly(classes, 22))
         axes.set_ylim(len(classes) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("F1 of the class")

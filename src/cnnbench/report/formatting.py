@@ -4,18 +4,18 @@ from collections.abc import Callable
 
 from cnnbench.metrics import Shown
 from cnnbench.report.statistics import LEVEL, Estimate
-from cnnbench.runs.class_names import shorten
+from cnnbench.runs.class_names import shorten_text
 from cnnbench.storage.text import format_percent, make_lines_printable, make_printable
 
 
 def legible(text: object, longest: int = 200) -> str:
     """A name on one line, shortened if needed, with nothing in it that hides or reorders the text around it."""
-    return shorten(make_printable(" ".join(str(text).split())), longest)
+    return shorten_text(make_printable(" ".join(str(text).split())), longest)
 
 
 def legible_lines(text: object, longest: int = 2000) -> str:
     """The same for a message or a command, whose lines and spaces are kept."""
-    return shorten(make_lines_printable(str(text)), longest)
+    return shorten_text(make_lines_printable(str(text)), longest)
 
 
 def format_count(number: int, noun: str) -> str:

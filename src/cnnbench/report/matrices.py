@@ -19,7 +19,7 @@ from cnnbench.report.formatting import format_share, format_signed, legible
 from cnnbench.report.groups import Group, format_setting, short_key
 from cnnbench.report.study import Study
 from cnnbench.report.svg import CELL, GRID, INK, PAPER, Chart, drawing, make_chart
-from cnnbench.runs.class_names import apart, cells
+from cnnbench.runs.class_names import count_cells, shorten_distinctly
 from cnnbench.storage.text import format_percent
 
 # Full colours of cells on light and on dark paper, as in the stylesheet.
@@ -82,7 +82,7 @@ def draw_matrix(
         text.set_in_layout(False)  # it lies inside its cell; asking each for its extent takes a third of the time
         if not text.get_text():
             text.remove()
-    axes.tick_params(axis="x", rotation=0 if max(map(cells, columns)) < 4 else 90, length=0)
+    axes.tick_params(axis="x", rotation=0 if max(map(count_cells, columns)) < 4 else 90, length=0)
     axes.tick_params(axis="y", rotation=0, length=0)
 
 
@@ -177,7 +177,7 @@ def _draw_classes(
         side = 1.2 + 0.3 * max(6, len(names))
         figure = Figure(figsize=(side, side))
         axes = figure.subplots()
-        short = apart(names, NAME)
+        short = shorten_distinctly(names, NAME)
         texts = np.array([[write(value) for value in row] for row in values])
         draw_matrix(
             axes, values, texts if len(names) <= NUMBERED_CLASSES else None, short, short,

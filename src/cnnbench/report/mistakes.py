@@ -12,7 +12,7 @@ from cnnbench.report.charts import chart_signals
 from cnnbench.report.formatting import format_share, legible
 from cnnbench.report.runs import Run
 from cnnbench.report.svg import Chart
-from cnnbench.runs.class_names import apart
+from cnnbench.runs.class_names import shorten_distinctly
 from cnnbench.runs.contents import read_mistakes
 
 SHOWN, SHOWN_SIGNALS = 12, 8  # in a strip
@@ -90,7 +90,7 @@ def make_strips(name: str, runs: tuple[Run, Run], labels: tuple[str, str], class
             return Strip(title, count, chart=chart, note=note)
         return Strip(title, count, list(map(make_picture, few)), note=note)
 
-    short = apart(classes, 18)
+    short = shorten_distinctly(classes, 18)
     first, second = (own != truth for own in answers)
     return [
         make_strip("both", "Both are wrong", first & second),

@@ -1,9 +1,9 @@
-"""The pictures of one run: confusion matrix, curves, worst mistakes.
+"""The pictures of one run: confusion matrix, curves, worst mistakes, reconstructions, augmented images.
 
-Figures are made without pyplot, so that nothing is left open and threads do not share a current figure.
+Figures are made without pyplot, so that no figure stays open and threads do not share a current one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +13,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from cnnbench.runs.class_names import Names, cells, for_figure
+from cnnbench.runs.class_names import Names, count_cells, fit_names
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.atomic import write_atomically
 from cnnbench.storage.text import format_percent
 
-CELLS_WITH_NUMBERS = 20  # beyond this many classes a cell is too small for its count
-MATRIX_CLASSES = 100  # beyond this many neither its cells nor its names can be told apart
-CONFUSIONS = 30  # that are drawn instead
-RECONSTRUCTIONS = 8  # images in each half of that picture
-MISTAKES = 25  # images in that picture
-TRAIN_COLOUR, VAL_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito: told apart by colour-blind readers
+CELLS_WITH_NUMBERS = 20  # with more classes, a cell is too small for its count
+MATRIX_CLASSES = 100  # with more, neither cells nor names can be told apart: bars are drawn instead
+CONFUSIONS = 30  # bars in that picture
+RECONSTRUCTIONS = 8  # images in each half of reconstructions.png
+MISTAKES = 25  # images in mistakes.png
+TRAIN, VALIDATION = "#0072b2", "#d55e00"  # Okabe and Ito: colour-blind readers can tell them apart
+Extent = tuple[float, float, float, float]  # left, right, bottom, top
 
 
-def draw_curves(run: RunFolder) -> None:
-    """Draw the curves of a run's `metrics.csv`."""
-    _save(curves(run.read_metrics()), run.path / "curves.png")
-
-
-def worst_mistakes(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The wrong predictions that the model was surest of, by index, surest first.
+def find_worst_mistakes(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The indices of the wrong predictions that the model was surest of, surest first.
 
     Args:
         labels, predictions: (N,).
@@ -43,85 +39,73 @@ def worst_mistakes(labels: np.ndarray, predictions: np.ndarray, probabilities: n
     return wrong[np.argsort(-probabilities[wrong].max(1, initial=0), kind="stable")][:MISTAKES]
 
 
-def draw_mistakes(folder: Path, images: np.ndarray) -> None:
-    """Draw the worst mistakes of a folder's `predictions.npz`.
-
-    Args:
-        images: images or signals, as in `mistakes`.
-    """
-    names, _ = read_confusion(folder)
-    _save(mistakes(images, read_predictions(folder), names), folder / "mistakes.png")
-
-
-def draw_confusion(folder: Path) -> None:
-    """Draw a folder's `confusion_matrix.csv`: as a heatmap or, of many classes, the most frequent confusions."""
-    names, confusion = read_confusion(folder)
-    draw = confusion_matrix if len(names) <= MATRIX_CLASSES else confusions
-    _save(draw(confusion, names), folder / "confusion_matrix.png")
-
-
-def chosen_for_reconstruction(losses: np.ndarray) -> np.ndarray:
-    """Which images are drawn, by index: the first ones, then those of the largest loss, worst first."""
+def choose_reconstructions(losses: np.ndarray) -> np.ndarray:
+    """The indices of the images to draw: the first ones, then those with the largest loss, worst first."""
     worst = np.argsort(-losses, kind="stable")[:RECONSTRUCTIONS]
     return np.concatenate([np.arange(min(RECONSTRUCTIONS, len(losses))), worst])
 
 
-def draw_reconstructions(folder: Path, images: np.ndarray, made: np.ndarray, losses: np.ndarray) -> None:
-    """Draw images beside what a model made of them.
-
-    Args:
-        images, made: uint8, (N, C, H, W), as `chosen_for_reconstruction` orders them.
-        losses: (N,).
-    """
-    _save(reconstructions(images, made, losses), folder / "reconstructions.png")
+def draw_curves(run: RunFolder) -> None:
+    """Draw `curves.png` from a run's `metrics.csv`."""
+    draw(run.path / "curves.png", plot_curves, run.read_metrics())
 
 
-def draw_augmented(
-    folder: Path, title: str, images: np.ndarray, names: Names, variants: np.ndarray, captions: np.ndarray
-) -> Path:
-    """Draw `augmented.png`, as `augmented` arranges it; returns its path."""
-    _save(augmented(title, images, names, variants, captions), folder / "augmented.png")
-    return folder / "augmented.png"
+def draw_mistakes(folder: Path, images: np.ndarray) -> None:
+    """Draw `mistakes.png` from a folder's `predictions.npz` and the images or signals of `plot_mistakes`."""
+    names, _ = read_confusion(folder)
+    draw(folder / "mistakes.png", plot_mistakes, images, read_predictions(folder), names)
 
 
-def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:
+def draw_confusion(folder: Path) -> None:
+    """Draw `confusion_matrix.png` from a folder's `confusion_matrix.csv`."""
+    names, confusion = read_confusion(folder)
+    plot = plot_confusion if len(names) <= MATRIX_CLASSES else plot_confused_pairs
+    draw(folder / "confusion_matrix.png", plot, confusion, names)
+
+
+def draw(path: Path, plot: Callable[..., Figure], *arguments: Any) -> None:
+    """Write what a function plots as a PNG."""
+    save_figure(plot(*arguments), path)
+
+
+def plot_confusion(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:
     """A heatmap of each row's shares, rows true, columns predicted, with counts above 0 written in up to 20 classes."""
-    count = len(class_names)
-    side = min(16.0, 3.0 + 0.36 * count)
-    names = for_figure(class_names)
-    numbers = count <= CELLS_WITH_NUMBERS
-    small = 10 if numbers else max(5.0, 10 - count / 20)
+    classes = len(class_names)
+    side = min(16.0, 3.0 + 0.36 * classes)
+    names = fit_names(class_names)
+    numbers = classes <= CELLS_WITH_NUMBERS
+    small = 10 if numbers else max(5.0, 10 - classes / 20)
     across = names.width < 4
-    # A layout that measures every text would take as long as all the rest: a letter is 0.6 of its size wide.
+    # A layout that measures every text would double the time. A letter is about 0.6 of its size wide.
     left = 0.55 + 0.6 * small / 72 * names.width
     bottom = (0.8 if across else left + 0.1) + 0.17 * bool(names.numbered)
     width, height = side + left + 0.7, side + bottom
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((left / width, bottom / height, (side - 0.5) / width, (side - 0.5) / height))
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    edges = np.arange(count + 1) - 0.5
+    edges = np.arange(classes + 1) - 0.5
     drawn = axes.pcolormesh(edges, edges, shares, cmap="Blues", vmin=0, vmax=1)  # half the time of an image
     axes.invert_yaxis()
     bar = figure.add_axes(((left + side - 0.3) / width, bottom / height, 0.2 / width, (side - 0.5) / height))
     figure.colorbar(drawn, cax=bar, ticks=[0, 0.5, 1], format=PercentFormatter(1), label="of the true class")
-    axes.set_xticks(range(count), names.shown, rotation=0 if across else 90, fontsize=small, fontfamily=names.fonts)
-    axes.set_yticks(range(count), names.shown, fontsize=small, fontfamily=names.fonts)
+    axes.set_xticks(range(classes), names.shown, rotation=0 if across else 90, fontsize=small, fontfamily=names.fonts)
+    axes.set_yticks(range(classes), names.shown, fontsize=small, fontfamily=names.fonts)
     for true, row in enumerate(confusion if numbers else []):
-        for predicted, counted in enumerate(row):
-            if counted == 0:
-                continue  # most cells of a good run: empty ones read as such, and take a third of the time
+        for predicted, count in enumerate(row):
+            if count == 0:
+                continue  # most cells of a good run; to write a 0 in each would take half as long again
             colour = "white" if shares[true, predicted] > 0.5 else "black"
-            axes.text(predicted, true, str(counted), ha="center", va="center", size=9, color=colour)
+            axes.text(predicted, true, str(count), ha="center", va="center", size=9, color=colour)
     total = int(confusion.sum())
-    axes.set(xlabel="\n".join(["predicted class", *names.key()]), ylabel="true class")
-    # At a given height: to look for one takes as long as to draw the cells. The font fits the narrowest figure.
+    axes.set(xlabel="\n".join(["predicted class", *names.explain_numbers()]), ylabel="true class")
+    # At a fixed height: matplotlib takes as long to find one as to draw the cells. The font fits the narrowest figure.
     title = f"Confusion matrix, {total:,} images, {format_percent(np.trace(confusion) / max(total, 1))} correct"
     axes.set_title(title, y=1.0, fontsize=11)
     return figure
 
 
-def confusions(confusion: Any, class_names: Sequence[str]) -> Figure:
-    """The most frequent confusions, as bars: of many classes, whose matrix would be too fine to read.
+def plot_confused_pairs(confusion: Any, class_names: Sequence[str]) -> Figure:
+    """The most frequent confusions as bars, for many classes, whose matrix would be too fine to read.
 
     Args:
         confusion: (K, K) counts, rows true, columns predicted; dense or sparse.
@@ -130,16 +114,16 @@ def confusions(confusion: Any, class_names: Sequence[str]) -> Figure:
     counts = np.asarray(confusion[true, predicted]).ravel()
     wrong = np.flatnonzero(true != predicted)
     first = wrong[np.argsort(-counts[wrong], kind="stable")][:CONFUSIONS]
-    names = for_figure(class_names)
+    names = fit_names(class_names)
     pairs = [f"{names.shown[t]} → {names.shown[p]}" for t, p in zip(true[first], predicted[first], strict=True)]
     figure = Figure(figsize=(8, 1.6 + 0.22 * len(first)), layout="constrained")
     axes = figure.subplots()
-    axes.barh(range(len(first)), counts[first], color=TRAIN_COLOUR)
+    axes.barh(range(len(first)), counts[first], color=TRAIN)
     axes.set_yticks(range(len(first)), pairs, fontsize=8, fontfamily=names.fonts)
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     total = int(confusion.sum())
-    axes.set(xlabel="\n".join(["images", *names.key()]), ylabel="true class → predicted class")
+    axes.set(xlabel="\n".join(["images", *names.explain_numbers()]), ylabel="true class → predicted class")
     correct = format_percent(confusion.trace() / max(total, 1))
     axes.set_title(
         f"{total:,} images of {len(class_names):,} classes, {correct} correct\n"
@@ -149,7 +133,7 @@ def confusions(confusion: Any, class_names: Sequence[str]) -> Figure:
     return figure
 
 
-def curves(rows: Sequence[dict[str, float | None]]) -> Figure:
+def plot_curves(rows: Sequence[dict[str, float | None]]) -> Figure:
     """Loss and, where there are classes, accuracy against epochs, for training and validation."""
     classes = any("accuracy" in key for key in rows[0])
     drawn = {"loss": "nats", "accuracy": "%"} if classes else {"loss": "mean squared error"}
@@ -157,80 +141,53 @@ def curves(rows: Sequence[dict[str, float | None]]) -> Figure:
     figure.subplots_adjust(left=0.7 / (5 * len(drawn)), right=1 - 0.2 / (5 * len(drawn)), bottom=0.13, top=0.91)
     places = figure.subplots(1, len(drawn), squeeze=False)[0]
     for axes, (metric, unit) in zip(places, drawn.items(), strict=True):
-        _curve(axes, rows, f"train/{metric}", "train", TRAIN_COLOUR, "o")
-        _curve(axes, rows, f"val/{metric}", "validation", VAL_COLOUR, "s")
+        for split, label, colour, marker in (("train", "train", TRAIN, "o"), ("val", "validation", VALIDATION, "s")):
+            values = [(row["epoch"], row.get(f"{split}/{metric}")) for row in rows]
+            points = [(epoch, (100 if unit == "%" else 1) * value) for epoch, value in values if value is not None]
+            if points:
+                x, y = zip(*points, strict=True)
+                axes.plot(x, y, label=label, color=colour, marker=marker, markeredgecolor="white")
         axes.set(xlabel="epoch", ylabel=f"{metric} ({unit})")
         axes.set_title(metric.capitalize(), y=1.0, loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.grid(alpha=0.3)
-    # One for all, above them: it never lies on a curve, and to place one inside each takes a sixth of the time.
+    # One legend above both: it never covers a curve, and placing one inside each takes a sixth of the time.
     figure.legend(*places[0].get_legend_handles_labels(), loc="upper right", ncols=2, frameon=False)
     return figure
 
 
-def _curve(axes: Axes, rows: Sequence[dict[str, float | None]], key: str, label: str, colour: str, marker: str) -> None:
-    factor = 100 if key.endswith("accuracy") else 1
-    points = [(row["epoch"], factor * value) for row in rows if (value := row.get(key)) is not None]
-    if points:
-        axes.plot(*zip(*points, strict=True), label=label, color=colour, marker=marker, markeredgecolor="white")
-
-
-def mistakes(images: np.ndarray, predicted: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
+def plot_mistakes(images: np.ndarray, predicted: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
     """The wrong predictions the model was surest of, each with its true class, its prediction and that probability.
 
     Args:
-        images: those of `worst_mistakes`, in its order; images are uint8, (M, C, H, W); signals are float32, (M, C, L),
-            and each fills its place in height.
+        images: those of `find_worst_mistakes`, in its order: images, uint8 (M, C, H, W), or signals, float32 (M, C, L),
+            each of which fills its place in height.
         predicted: `labels` (N,), `predictions` (N,) and `probabilities`, as in `predictions.npz`.
     """
     labels, predictions, probabilities = (predicted[key] for key in ("labels", "predictions", "probabilities"))
-    worst = worst_mistakes(labels, predictions, probabilities)
-    names = for_figure(class_names)
+    worst = find_worst_mistakes(labels, predictions, probabilities)
+    names = fit_names(class_names)
     kind, draw = ("images", _draw_image) if images.ndim == 4 else ("signals", _draw_signal)
     wrong = np.count_nonzero(labels != predictions)
-    title = [f"Worst mistakes: {len(worst)} of {wrong:,} among {len(labels):,} test {kind}", *names.key()]
+    title = [f"Worst mistakes: {len(worst)} of {wrong:,} among {len(labels):,} test {kind}", *names.explain_numbers()]
     columns, caption, inches = 5, 0.34, 1.55  # an image with its margins is one wide
     rows = -(-len(worst) // columns)
-    top = 0.1 + 0.2 * len(title)
     width, height = inches * columns, inches * (1 + caption) * rows
-    figure = Figure(figsize=(width + 0.3, height + top))
-    # One set of axes for the whole grid: one for each image would take ten times as long to draw.
-    axes = figure.add_axes((0.15 / (width + 0.3), 0.0, width / (width + 0.3), max(height, 0.01) / (height + top)))
-    axes.axis("off")
-    figure.suptitle("\n".join(title), y=1 - 0.1 / (height + top), va="top", fontsize=11)
+    figure, axes = _make_grid(width, height, "\n".join(title), top=0.1 + 0.2 * len(title), margin=0.15)
     for place, index in enumerate(worst):
         x, y = place % columns, place // columns * (1 + caption)
         draw(axes, images[place], (x + 0.08, x + 0.92, y + 0.92 + caption, y + 0.08 + caption))
-        said = f"{names.shown[predictions[index]]} ({format_percent(probabilities[index].max(), 0)})"
-        text = f"true {names.shown[labels[index]]}\nsaid {said}"
-        size = min(9.0, 175 / max(map(cells, text.split("\n"))))  # a longer line would run into its neighbours
+        answer = f"{names.shown[predictions[index]]} ({format_percent(probabilities[index].max(), 0)})"
+        text = f"true {names.shown[labels[index]]}\nsaid {answer}"
+        size = min(9.0, 175 / max(map(count_cells, text.split("\n"))))  # a longer line would run into its neighbours
         axes.text(x + 0.5, y + caption + 0.04, text, ha="center", va="bottom", fontsize=size, fontfamily=names.fonts)
-    # Last, for every imshow sets the limits to its own image.
+    # Last, because every imshow sets the limits to its own image.
     axes.set(xlim=(0, columns), ylim=(max(rows, 1) * (1 + caption), 0), aspect="equal")
     return figure
 
 
-def reconstructions(images: np.ndarray, made: np.ndarray, losses: np.ndarray) -> Figure:
-    """Pairs of an image and its reconstruction below it: the first test images, then the worst."""
-    half = len(images) // 2
-    figure = Figure(figsize=(1.2 * half + 1.2, 6.2), layout="constrained")
-    figure.suptitle("Reconstructions: test images and, below each, what the model made of it")
-    for axes, name, part in zip(
-        figure.subplots(2, 1), ("first images", "largest loss"), (slice(0, half), slice(half, None)), strict=True
-    ):
-        strip = np.concatenate([_side_by_side(images[part]), _side_by_side(made[part])], axis=0)
-        axes.imshow(strip.squeeze(-1) if strip.shape[-1] == 1 else strip, cmap="gray", vmin=0, vmax=255)
-        height, width = images.shape[-2:]
-        axes.set(xticks=[width * (place + 0.5) - 0.5 for place in range(half)], yticks=[height * 0.5, height * 1.5])
-        axes.set_xticklabels([f"{loss:.3f}" for loss in losses[part]])
-        axes.set_yticklabels(["image", "made of it"])
-        axes.set(title=name, xlabel="mean squared error, of normalised pixels")
-        axes.tick_params(length=0)
-    return figure
-
-
-def augmented(title: str, images: np.ndarray, names: Names, variants: np.ndarray, captions: np.ndarray) -> Figure:
+def plot_augmented(title: str, images: np.ndarray, names: Names, variants: np.ndarray, captions: np.ndarray) -> Figure:
     """A row for each image: the image with its class, then what each epoch makes of it.
 
     Args:
@@ -240,20 +197,16 @@ def augmented(title: str, images: np.ndarray, names: Names, variants: np.ndarray
     """
     rows, columns = variants.shape[:2]
     lines = max(text.count("\n") + 1 for text in captions.flat)
-    caption, gap, top = 0.08 + 0.14 * lines, 0.12, 0.75  # all in inches, as an image is one wide
+    caption, gap = 0.08 + 0.14 * lines, 0.12  # in inches, as an image is one wide
     width, height = columns + 1 + gap, (1 + caption) * rows
-    figure = Figure(figsize=(width, height + top))
-    axes = figure.add_axes((0, 0, 1, height / (height + top)))
-    axes.axis("off")
-    title = "\n".join([title, *names.key("of the messages")])
-    figure.text(0.5, 1 - 0.15 / (height + top), title, ha="center", va="top", fontsize=11)
+    title = "\n".join([title, *names.explain_numbers("of the messages")])
+    figure, axes = _make_grid(width, height, title, top=0.75)
     for row in range(rows):
-        shown = [images[row], *variants[row]]
         texts = [names.shown[row], *captions[row]]
-        for column, (image, text) in enumerate(zip(shown, texts, strict=True)):
+        for column, (image, text) in enumerate(zip([images[row], *variants[row]], texts, strict=True)):
             x, y = column + gap * (column > 0), row * (1 + caption)
             _draw_image(axes, image, (x + 0.03, x + 0.97, y + 0.97, y + 0.03))
-            size = min(7.5, 112 / max(1, *map(cells, text.split("\n"))))  # a longer line would meet the next
+            size = min(7.5, 112 / max(1, *map(count_cells, text.split("\n"))))  # a longer line would meet the next
             axes.text(x + 0.5, y + 0.99, text, ha="center", va="top", fontsize=size, fontfamily=names.fonts)
             if row == 0:
                 axes.text(x + 0.5, -0.02, f"epoch {column}" if column else "image", ha="center", fontsize=9)
@@ -261,14 +214,46 @@ def augmented(title: str, images: np.ndarray, names: Names, variants: np.ndarray
     return figure
 
 
-def _side_by_side(images: np.ndarray) -> np.ndarray:
-    return np.concatenate(list(images.transpose(0, 2, 3, 1)), axis=1)
+def _make_grid(width: float, height: float, title: str, *, top: float, margin: float = 0.0) -> tuple[Figure, Axes]:
+    """One set of axes for a whole grid of images, in inches: one for each would take ten times as long to draw."""
+    across = width + 2 * margin
+    figure = Figure(figsize=(across, height + top))
+    axes = figure.add_axes((margin / across, 0.0, width / across, max(height, 0.01) / (height + top)))
+    axes.axis("off")
+    figure.suptitle(title, y=1 - (0.1 if margin else 0.15) / (height + top), va="top", fontsize=11)
+    return figure, axes
 
 
-def _draw_image(axes: Axes, image: np.ndarray, extent: tuple[float, float, float, float]) -> None:
-    pixels = image.transpose(1, 2, 0)
-    pixels = pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels
-    # Inside its square, in its own form.
+def plot_reconstructions(images: np.ndarray, made: np.ndarray, losses: np.ndarray) -> Figure:
+    """Pairs of an image and its reconstruction below it: the first test images, then the worst.
+
+    Args:
+        images, made: uint8, (N, C, H, W), in the order of `choose_reconstructions`; losses: (N,).
+    """
+    half = len(images) // 2
+    figure = Figure(figsize=(1.2 * half + 1.2, 6.2), layout="constrained")
+    figure.suptitle("Reconstructions: test images and, below each, what the model made of it")
+    halves = {"first images": slice(0, half), "largest loss": slice(half, None)}
+    for axes, (name, part) in zip(figure.subplots(2, 1), halves.items(), strict=True):
+        rows = [np.concatenate(list(some[part].transpose(0, 2, 3, 1)), axis=1) for some in (images, made)]
+        axes.imshow(_drop_channel(np.concatenate(rows)), cmap="gray", vmin=0, vmax=255)
+        height, width = images.shape[-2:]
+        axes.set(xticks=[width * (place + 0.5) - 0.5 for place in range(half)], yticks=[height * 0.5, height * 1.5])
+        axes.set_xticklabels([f"{loss:.3f}" for loss in losses[part]])
+        axes.set_yticklabels(["image", "made of it"])
+        axes.set(title=name, xlabel="mean squared error, of normalised pixels")
+        axes.tick_params(length=0)
+    return figure
+
+
+def _drop_channel(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, C) as imshow takes it: (H, W) where there is one channel."""
+    return pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels
+
+
+def _draw_image(axes: Axes, image: np.ndarray, extent: Extent) -> None:
+    """Draw an image inside a square, in its own proportions."""
+    pixels = _drop_channel(image.transpose(1, 2, 0))
     left, right, bottom, top = extent
     height, width = (side / max(pixels.shape[:2]) / 2 for side in pixels.shape[:2])
     x, across, y, down = (left + right) / 2, (right - left) * width, (bottom + top) / 2, (bottom - top) * height
@@ -276,8 +261,8 @@ def _draw_image(axes: Axes, image: np.ndarray, extent: tuple[float, float, float
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=extent)
 
 
-def _draw_signal(axes: Axes, signal: np.ndarray, extent: tuple[float, float, float, float]) -> None:
-    """A line for each channel, inside (left, right, bottom, top)."""
+def _draw_signal(axes: Axes, signal: np.ndarray, extent: Extent) -> None:
+    """Draw a line for each channel."""
     left, right, bottom, top = extent
     signal = signal.astype(np.float64)  # the range of 32-bit numbers may not fit into 32 bits
     lowest, highest = signal.min(), signal.max()
@@ -287,9 +272,9 @@ def _draw_signal(axes: Axes, signal: np.ndarray, extent: tuple[float, float, flo
         axes.plot(*place, color=f"C{channel % 10}", linewidth=0.7)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    # In place of what is there, not through it: that may be a link to anywhere.
-    # The least compression takes a third of the time, and a tenth more space; letters that are not fitted to the pixels
-    # take an eighth off the whole.
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG in place of what is there, which may be a link to anywhere, and not through it."""
+    # The least compression takes a third of the time and a tenth more space. Letters that are not fitted to the pixels
+    # save an eighth of the whole time.
     with write_atomically(path) as file, rc_context({"text.hinting": "none"}):
         figure.savefig(file, dpi=100, format="png", pil_kwargs={"compress_level": 1})
