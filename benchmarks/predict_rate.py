@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 
 from cnnbench.cli.compose import single
-from cnnbench.cli.inputs import image_files
+from cnnbench.cli.inputs import find_images
 from cnnbench.cli.predict import Tally, lay_out_csv, write
 from cnnbench.data import load_source
 from cnnbench.experiment.predict import Predictor
@@ -63,7 +63,7 @@ def ways(folder: Path) -> dict[str, Callable[[], None]]:
 
     def cnnbench() -> None:
         tally = Tally()
-        named = image_files([str(folder / "images")], null=False, complain=tally.fail)
+        named = find_images([str(folder / "images")], null=False, complain=tally.fail)
         with closing(predictor.predict(named)) as batches, open(os.devnull, "wb") as file:
             write(file, lay_out_csv(predictor.class_names, 1), batches, tally.add)
         assert tally.predicted == len(files)

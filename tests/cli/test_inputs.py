@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cnnbench.cli.inputs import image_files
+from cnnbench.cli.inputs import find_images
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def here(tmp_path, monkeypatch):
 
 def named(*arguments, null=False):
     complaints = []
-    files = list(image_files(arguments, null=null, complain=lambda *complaint: complaints.append(complaint)))
+    files = list(find_images(arguments, null=null, complain=lambda *complaint: complaints.append(complaint)))
     assert complaints == []
     return files
 
@@ -139,7 +139,7 @@ def test_what_is_no_image_in_a_folder_is_left_out_and_what_is_named_stays(here):
         (here / "f" / name).write_bytes(content)
     os.mkfifo(here / "f/pipe.txt")
     left_out = []
-    files = image_files(["f", "f/notes.txt"], null=False, complain=pytest.fail, leave_out=left_out.append)
+    files = find_images(["f", "f/notes.txt"], null=False, complain=pytest.fail, leave_out=left_out.append)
     assert [*files] == ["f/heic", "f/jpeg", "f/pipe.txt", "f/png", "f/x.JPG", "f/notes.txt"]
     assert left_out == ["f/data.JSON", "f/empty", "f/movie.mp4", "f/notes.txt", "f/sub/readme"]
 
@@ -154,6 +154,6 @@ def test_a_folder_that_cannot_be_read_is_complained_of(here, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     complaints = []
-    files = list(image_files(["a"], null=False, complain=lambda *complaint: complaints.append(complaint)))
+    files = list(find_images(["a"], null=False, complain=lambda *complaint: complaints.append(complaint)))
     assert files == ["a/10.png", "a/2.png"]
     assert complaints == [("a/deep", "Permission denied")]

@@ -18,7 +18,7 @@ from cnnbench.cli import compose
 from cnnbench.cli.choices import config_dir, groups
 from cnnbench.config.schema import AugmentConfig, from_dict, to_dict
 from cnnbench.data import Augmentation, Batches, DatasetInfo, Split, normalize
-from cnnbench.data.augmentation import PURPOSES, box, draw, read_from
+from cnnbench.data.augmentation import PURPOSES, compute_grid, draw, mask_box
 from cnnbench.experiment.build import augmentation_of, batches_of, build_parts, load_dataset
 from cnnbench.experiment.run import run_job
 from cnnbench.reproducibility import generator, key
@@ -99,7 +99,7 @@ def test_numbers_are_uniform_and_independent_of_their_neighbours_purposes_and_ep
 def test_parameters_are_drawn_from_their_whole_range():
     change = augmentation(rotate=20, shear=10, scale=[0.8, 1.2], shift=0.1, crop=2, flip=0.3)
     drawn = draw(torch.arange(20_000), 5, 0)
-    (a, b, c), (d, e, f) = change._maps(drawn, 20, 20).double().permute(1, 2, 0).numpy()
+    (a, b, c), (d, e, f) = change._draw_maps(drawn, 20, 20).double().permute(1, 2, 0).numpy()
     mirrored = a < 0
     assert abs(mirrored.mean() - 0.3) < 0.01
     a, b, c = (np.where(mirrored, -x, x) for x in (a, b, c))
@@ -112,7 +112,7 @@ def test_parameters_are_drawn_from_their_whole_range():
     moved = np.linalg.solve(np.array([[a, b], [d, e]]).transpose(2, 0, 1), np.array([c, f]).T[..., None])[..., 0]
     for axis in moved.T:
         assert set(np.round(axis)) == set(range(-4, 5)), "a crop of up to 2 pixels and a shift of up to 2"
-    only = augmentation(crop=2)._maps(drawn, 20, 20)[:, 0, 2].long()
+    only = augmentation(crop=2)._draw_maps(drawn, 20, 20)[:, 0, 2].long()
     assert stats.chisquare(torch.bincount(only + 2, minlength=5)).pvalue > 0.01
 
 
@@ -134,8 +134,8 @@ def test_an_affine_map_is_torchvisions(angle, shear, scale, x, y, mirrored):
     off = dataclasses.asdict(AugmentConfig()) | {"flip": float(mirrored), "scale": [scale, scale]}
     del off["name"]
     change = Fixed(seed=0, num_classes=2, device=torch.device("cpu"), **off)
-    maps = change._maps(draw(torch.zeros(1, dtype=torch.int64), 0, 0), 15, 15)
-    grid = sum(read_from(maps, 15, 15)).permute(0, 2, 3, 1)
+    maps = change._draw_maps(draw(torch.zeros(1, dtype=torch.int64), 0, 0), 15, 15)
+    grid = sum(compute_grid(maps, 15, 15)).permute(0, 2, 3, 1)
     moved = torch.nn.functional.grid_sample(image, grid, align_corners=False)
     first = F.horizontal_flip(image) if mirrored else image
     expected = F.affine(first, angle, [x, y], scale, [shear, 0], interpolation=InterpolationMode.BILINEAR)
@@ -427,5 +427,5 @@ def test_a_preview_of_several_runs_or_of_signals_is_refused(arguments, message, 
 
 
 def test_a_box_holds_its_upper_left_ends_and_not_its_lower_right_ones():
-    rows, columns = box(*(torch.tensor([float(end)]) for end in (1, 3, 0, 2)), 4, 3)
+    rows, columns = mask_box(*(torch.tensor([float(end)]) for end in (1, 3, 0, 2)), 4, 3)
     assert (rows & columns)[0, 0].int().tolist() == [[0, 0, 0], [1, 1, 0], [1, 1, 0], [0, 0, 0]]

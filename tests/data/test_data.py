@@ -20,7 +20,7 @@ from cnnbench.cli.choices import groups
 from cnnbench.cli.compose import single
 from cnnbench.data import Batches, Split, data_shape, load_source, normalize, prepare
 from cnnbench.data.dataset import DatasetInfo, Source
-from cnnbench.data.preparation import normalization_constants, resize, stratified_split
+from cnnbench.data.preparation import measure_normalization, resize, split_by_class
 from cnnbench.reproducibility import generator
 
 
@@ -50,7 +50,7 @@ def test_digits_are_scikit_learns_with_a_fixed_stratified_test_split(digits):
 def test_a_stratified_split_is_exact_disjoint_and_keeps_every_share(labels, fraction, seed):
     labels = torch.tensor(labels)
     count = round(fraction * len(labels))
-    chosen, rest = stratified_split(labels, count, generator(seed, "test"))
+    chosen, rest = split_by_class(labels, count, generator(seed, "test"))
     assert len(chosen) == count
     assert torch.equal(torch.cat([chosen, rest]).sort().values, torch.arange(len(labels)))
     counts = torch.bincount(labels, minlength=6)
@@ -87,14 +87,14 @@ def test_train_limit_counts_all_labelled_images_and_the_test_split_is_whole(digi
 
 
 def test_what_was_found_is_told_in_a_line(digits):
-    assert prepare(digits, seed=0, val_fraction=0.1, image_size=28).described() == (
+    assert prepare(digits, seed=0, val_fraction=0.1, image_size=28).describe() == (
         "digits: 10 classes, 1,293 training, 144 validation, 360 test images of 8×8, resized to 28×28, 1 channel"
     )
-    whole = prepare(digits, seed=0).described()
+    whole = prepare(digits, seed=0).describe()
     assert whole == "digits: 10 classes, 1,437 training, no validation, 360 test images of 8×8, 1 channel"
     info = DatasetInfo("mine", in_channels=3, image_size=1, class_names=("a",), dimensions=1)
     signals = Split(torch.zeros(5, 3, 1), torch.zeros(5, dtype=torch.long))
-    told = prepare(Source(info, signals, signals), seed=0, normalization="none").described()
+    told = prepare(Source(info, signals, signals), seed=0, normalization="none").describe()
     assert told == "mine: 1 class, 5 training, no validation, 5 test signals of 1 sample, 3 channels"
 
 
@@ -121,12 +121,12 @@ def test_resizing_keeps_uint8_and_a_constant_image(digits):
 
 def test_measured_constants_equal_numpys(digits):
     images = torch.randint(0, 200, (50, 3, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    mean, std = normalization_constants("dataset", 3, images.split(7))
+    mean, std = measure_normalization("dataset", 3, images.split(7))
     scaled = images.numpy() / 255
     np.testing.assert_allclose(mean, scaled.mean((0, 2, 3)))
     np.testing.assert_allclose(std, scaled.std((0, 2, 3)))
-    assert normalization_constants("half", 3, images.split(7)) == ((0.5,) * 3, (0.5,) * 3)
-    assert normalization_constants("none", 3, images.split(7)) == ((0.0,) * 3, (1.0,) * 3)
+    assert measure_normalization("half", 3, images.split(7)) == ((0.5,) * 3, (0.5,) * 3)
+    assert measure_normalization("none", 3, images.split(7)) == ((0.0,) * 3, (1.0,) * 3)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -294,7 +294,7 @@ def test_mnist_itself(mnist_root):
     source = load_source("mnist", root=mnist_root, download=False)
     assert (len(source.train), len(source.test)) == (60_000, 10_000)
     assert source.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
-    mean, std = normalization_constants("dataset", 1, source.train.chunks())
+    mean, std = measure_normalization("dataset", 1, source.train.chunks())
     assert (round(mean[0], 4), round(std[0], 4)) == (0.1307, 0.3081)
 
 

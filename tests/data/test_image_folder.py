@@ -17,10 +17,10 @@ from PIL import Image
 
 from cnnbench.cli.compose import single
 from cnnbench.config.schema import from_dict, to_dict
-from cnnbench.data import Batches, Split, balanced_weights, load_source, prepare
+from cnnbench.data import Batches, Split, balance_weights, load_source, prepare
 from cnnbench.data.files.listing import list_folder
 from cnnbench.data.memory import parse_bytes
-from cnnbench.data.sampling import epoch_order
+from cnnbench.data.sampling import order_epoch
 from cnnbench.data.sets import image_folder as module
 from cnnbench.experiment.build import load_dataset
 from cnnbench.experiment.run import run_job
@@ -529,14 +529,14 @@ def test_bad_images_are_remembered_with_the_others(tmp_path, messages):
 
 def test_a_balanced_sampler_draws_every_class_equally_often_as_a_function_of_seed_and_epoch():
     labels = torch.tensor([0] * 900 + [1] * 90 + [3] * 10)[torch.randperm(1000)]
-    order = epoch_order(labels, "balanced", seed=1, epoch=2)
+    order = order_epoch(labels, "balanced", seed=1, epoch=2)
     assert len(order) == 1000
     counts = labels[order].bincount(minlength=4).tolist()
     assert counts[2] == 0
     assert all(280 < count < 390 for count in (counts[0], counts[1], counts[3]))
     assert len(torch.unique(order[labels[order] == 3])) == 10
-    assert torch.equal(order, epoch_order(labels, "balanced", 1, 2))
-    assert not torch.equal(order, epoch_order(labels, "balanced", 1, 3))
+    assert torch.equal(order, order_epoch(labels, "balanced", 1, 2))
+    assert not torch.equal(order, order_epoch(labels, "balanced", 1, 3))
     batches = Batches(
         Split(torch.zeros(1000, 1, 2, 2, dtype=torch.uint8), labels), 64, mean=[0], std=[1], shuffle_seed=1,
         sampler="balanced",
@@ -549,8 +549,8 @@ def test_balanced_weights_are_those_of_scikit_learn():
 
     labels = torch.tensor([0] * 7 + [1] * 2 + [2])
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy())
-    np.testing.assert_allclose(balanced_weights(labels, 3), expected)
-    assert balanced_weights(labels, 4)[3] == 0
+    np.testing.assert_allclose(balance_weights(labels, 3), expected)
+    assert balance_weights(labels, 4)[3] == 0
 
 
 def test_class_weights_weigh_the_training_loss():

@@ -20,7 +20,7 @@ from image_corpus import ALPHA, COLOUR, GREY, GREY16
 from image_corpus_more import CORPUS
 from PIL import Image, ImageFile
 
-from cnnbench.data.files.deep_pixels import _rounded, _scale
+from cnnbench.data.files.deep_pixels import _make_scale, _round_to_8_bits
 from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.files.images import MAX_BYTES, BadImage, _open, decode_bytes, decode_image, probe
 from cnnbench.data.files.signatures import FORMATS
@@ -81,9 +81,9 @@ def test_pixels_saved_without_loss_come_back_to_the_bit(kind, channels, data):
 def test_all_65536_values_of_16_bits_are_divided_by_257_and_rounded():
     values = np.arange(65536)
     expected = np.rint(values / 257)
-    np.testing.assert_array_equal(_scale(65535), expected)
+    np.testing.assert_array_equal(_make_scale(65535), expected)
     high, low = (values >> 8).astype(np.uint8)[:, None], (values & 255).astype(np.uint8)[:, None]
-    np.testing.assert_array_equal(_rounded(high, low)[:, 0], expected)
+    np.testing.assert_array_equal(_round_to_8_bits(high, low)[:, 0], expected)
 
 
 @given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=40)), st.integers(1, 40))

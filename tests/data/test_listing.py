@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cnnbench.data.files.labels import alike_hint, common_forms, look_alike, normal_form
-from cnnbench.data.files.left_out import files_below, is_litter
+from cnnbench.data.files.labels import group_alike, hint_at_alike, normalize_label, unify_labels
+from cnnbench.data.files.left_out import is_litter, walk_files
 from cnnbench.data.files.listing import list_folder
 from cnnbench.data.files.listing_csv import list_csv
-from cnnbench.data.files.split_names import split_of
+from cnnbench.data.files.split_names import parse_split
 
 
 def touch(root: Path, *paths: str) -> Path:
@@ -52,7 +52,7 @@ def counts(root: Path) -> dict[str, int]:
     ],
 )
 def test_the_split_that_a_name_speaks_of(name, expected):
-    assert split_of(name) == expected
+    assert parse_split(name) == expected
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_the_litter_of_systems_is_neither_image_nor_class(tmp_path):
         ["a/0.png", "b/0.png", "a/1.png", "b/1.png"],
         [],
     )
-    assert [*files_below(str(tmp_path), pytest.fail)] == ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]
+    assert [*walk_files(str(tmp_path), pytest.fail)] == ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]
     assert not any(map(is_litter, ["thumbs.png", "dB", "MACOSX", "desktop", "icon.png", "outputs"]))
 
 
@@ -180,7 +180,7 @@ def test_what_this_program_wrote_is_no_class_and_no_image(what, where, tmp_path)
     touch(tmp_path / where, *OURS[what])
     found = list_folder(str(tmp_path))
     assert (found.class_names, len(found.paths)) == (("a", "b"), 4)
-    assert len([*files_below(str(tmp_path), pytest.fail)]) == 4
+    assert len([*walk_files(str(tmp_path), pytest.fail)]) == 4
 
 
 def test_outputs_with_a_database_and_a_picture_of_ones_own_is_no_class_but_a_class_may_have_the_name(tmp_path):
@@ -203,20 +203,20 @@ CAFE = unicodedata.normalize("NFD", "café")
 
 
 def test_labels_have_one_form():
-    cafe = normal_form(CAFE)
+    cafe = normalize_label(CAFE)
     assert CAFE != cafe == "café"
-    assert [normal_form(text) for text in (" cat ", "cat\u200b", "\ufeffcat\xa0", "c at")] == ["cat"] * 3 + ["c at"]
+    assert [normalize_label(text) for text in (" cat ", "cat\u200b", "\ufeffcat\xa0", "c at")] == ["cat"] * 3 + ["c at"]
     numbers = {"0.000000000000000000e+00": "0", "1.0": "1", " 1": "1", "-2.": "-2", "01": "01", "1e3": "1e3"}
-    assert common_forms(numbers) == numbers
-    assert common_forms(["1.0", "1.5"]) == {"1.0": "1.0", "1.5": "1.5"}
-    assert common_forms(["1.0", "b"]) == {"1.0": "1.0", "b": "b"}
-    assert common_forms(["1.0e300", "9007199254740993.0", "1"])["1"] == "1"
+    assert unify_labels(numbers) == numbers
+    assert unify_labels(["1.0", "1.5"]) == {"1.0": "1.0", "1.5": "1.5"}
+    assert unify_labels(["1.0", "b"]) == {"1.0": "1.0", "b": "b"}
+    assert unify_labels(["1.0e300", "9007199254740993.0", "1"])["1"] == "1"
     pairs = [["Cat", "cat"], ["01", "1"], ["1.0", "1e0"], ["hot dog", "hot_dog"], [CAFE, cafe], ["a", "\uff41"]]
     for pair in pairs:
-        assert look_alike([*pair, "other", "2"]) == [sorted(pair)]
-    assert look_alike(["1", "11", "cat", "cats", "-1", "1.5", "nan", "inf"]) == []
-    assert "'Cat' and 'cat' differ in spelling alone" in alike_hint({"cat"}, {"Cat", "dog"})
-    assert alike_hint({"emu"}, {"Cat", "cat"}) == ""
+        assert group_alike([*pair, "other", "2"]) == [sorted(pair)]
+    assert group_alike(["1", "11", "cat", "cats", "-1", "1.5", "nan", "inf"]) == []
+    assert "'Cat' and 'cat' differ in spelling alone" in hint_at_alike({"cat"}, {"Cat", "dog"})
+    assert hint_at_alike({"emu"}, {"Cat", "cat"}) == ""
 
 
 def test_folders_of_one_name_are_one_class_between_splits_and_refused_within_one(tmp_path):

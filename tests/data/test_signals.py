@@ -21,7 +21,7 @@ from cnnbench import registry
 from cnnbench.cli.compose import single
 from cnnbench.data import data_shape, load_source, prepare
 from cnnbench.data.contents import digest
-from cnnbench.data.files.labels import common_forms, normal_form
+from cnnbench.data.files.labels import normalize_label, unify_labels
 from cnnbench.experiment.build import data_settings
 from cnnbench.runs.contents import read_confusion
 from cnnbench.runs.folder import RunFolder
@@ -198,7 +198,7 @@ def good(tmp_path):
 
 
 # In their normal form, and none a number with decimals, which has another.
-label_texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9).map(normal_form)
+label_texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9).map(normalize_label)
 label_texts = label_texts.filter(lambda text: text and "." not in text)
 
 
@@ -253,7 +253,7 @@ def test_classes_are_in_order_and_whole_numbers_in_that_of_numbers(labels, order
     source = loaded(written(tmp_path / "x.csv", rows))
     assert source.info.class_names == order
     assert source.train.labels.dtype == torch.int64
-    forms = common_forms(labels)
+    forms = unify_labels(labels)
     assert rows_of(source) == Counter((np.float32(i).tobytes(), forms[label]) for i, label in rows)
 
 
@@ -524,7 +524,7 @@ def test_a_wrong_command_about_signals_ends_with_2_and_writes_nothing(
 
 def test_signals_made_otherwise_are_another_test_set():
     def test_set(**changes):
-        source = made(**changes).marked()
+        source = made(**changes).with_marks()
         return digest(source.info, source.test)
 
     assert test_set(noise=[0.1, 0.2]) == test_set(noise=[0.1, 0.2])

@@ -83,7 +83,7 @@ def test_a_set_is_streamed_when_it_is_larger_than_the_limit(limit, streams, fold
 
 def test_the_default_limit_is_a_third_of_the_memory(folder, monkeypatch):
     for total, streams in ((3 * 9720, False), (3 * 9719, True)):
-        monkeypatch.setattr("cnnbench.data.sets.image_folder.total_memory", lambda total=total: total)
+        monkeypatch.setattr("cnnbench.data.sets.image_folder.measure_memory", lambda total=total: total)
         assert isinstance(load(folder, image_size=6).train.stored, ImageFiles) == streams
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from cnnbench.cli.compose import single
 from cnnbench.cli.streams import show_log
 from cnnbench.cli.train import train
-from cnnbench.data.memory import data_of_a_run, refuse_beyond_memory
+from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
 from cnnbench.experiment.build import load_dataset
 from cnnbench.experiment.data_record import read_data
 from cnnbench.experiment.evaluate import evaluate_run
@@ -201,7 +201,7 @@ def test_a_run_that_asks_for_more_memory_than_there_is_is_refused_before_it_take
     convolutional, finished, tmp_path, monkeypatch
 ):
     total = 2**31
-    monkeypatch.setattr("cnnbench.data.memory.total_memory", lambda: total)
+    monkeypatch.setattr("cnnbench.data.memory.measure_memory", lambda: total)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     huge = changed(convolutional, tmp_path / "huge", image_size=2**14)
     image = sorted((finished / "d/a").iterdir())[0]
@@ -227,7 +227,7 @@ def test_a_run_that_asks_for_more_memory_than_there_is_is_refused_before_it_take
 
 
 def test_the_data_that_a_run_asks_for_have_a_limit_that_their_owner_can_raise(tmp_path, monkeypatch):
-    monkeypatch.setattr("cnnbench.data.memory.total_memory", lambda: 2**36)
+    monkeypatch.setattr("cnnbench.data.memory.measure_memory", lambda: 2**36)
     monkeypatch.setenv("CNNBENCH_MEMORY", "500KB")
     run_job(single(["data=waves", "data.length=64", "data.samples=60", "model=mlp", "trainer.epochs=1"]), tmp_path, [])
     assert evaluate_run(tmp_path)[1]["images"] == 10
@@ -239,7 +239,7 @@ def test_the_data_that_a_run_asks_for_have_a_limit_that_their_owner_can_raise(tm
             evaluate_run(many)
         with pytest.raises(CannotGoOn, match=said):
             train([f"resume={many}", "trainer.epochs=2"], multirun=False)
-    with data_of_a_run():
+    with limit_data_of_run():
         monkeypatch.setenv("CNNBENCH_MEMORY", "5GB")
         refuse_beyond_memory(4.1e9, "data.samples")
 

@@ -110,9 +110,9 @@ def test_augmentation_keeps_a_form_that_is_not_square():
         assert made.shape[-2:] == (6, 11)
     # Half a turn is both mirrors at once, in any form.
     maps = torch.tensor([[[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]])
-    from cnnbench.data.augmentation import read_from
+    from cnnbench.data.augmentation import compute_grid
 
-    across, down = read_from(maps, 6, 11)
+    across, down = compute_grid(maps, 6, 11)
     grid = (across + down).permute(0, 2, 3, 1)
     turned = torch.nn.functional.grid_sample(images[:1].float(), grid, mode="nearest", align_corners=False)
     assert torch.equal(turned, images[:1].flip(2, 3).float())

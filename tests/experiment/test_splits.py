@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from cnnbench.cli.compose import single
 from cnnbench.data import load_source, prepare
-from cnnbench.data.preparation import cut_test, stratified_split
+from cnnbench.data.preparation import cut_test, split_by_class
 from cnnbench.experiment.build import load_dataset
 from cnnbench.experiment.data_record import read_data
 from cnnbench.experiment.evaluate import evaluate_run
@@ -91,11 +91,11 @@ def test_a_test_cut_has_each_class_on_both_sides_and_one_more_image_moves_at_mos
 def test_a_cut_may_keep_or_leave_one_of_each_class(labels, fraction, seed):
     labels, count = torch.tensor(labels), round(fraction * len(labels))
     classes = labels.unique()
-    chosen, rest = stratified_split(labels, count, generator(seed, "x"), leave=True)
+    chosen, rest = split_by_class(labels, count, generator(seed, "x"), leave=True)
     assert {*labels[rest].tolist()} == {*classes.tolist()}
     assert len(chosen) == min(count, len(labels) - len(classes))
     if count >= len(classes):
-        chosen, _ = stratified_split(labels, count, generator(seed, "x"), keep=True)
+        chosen, _ = split_by_class(labels, count, generator(seed, "x"), keep=True)
         assert {*labels[chosen].tolist()} == {*classes.tolist()}
         assert len(chosen) == count
 

@@ -5,18 +5,18 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 
-from cnnbench.data.files.left_out import Complain, files_below, has_image_ending, is_litter, is_ours
+from cnnbench.data.files.left_out import Complain, has_image_ending, is_litter, is_ours, walk_files
 from cnnbench.data.files.signatures import looks_like_image
 
 LeaveOut = Callable[[str], None]
 
 
-def image_files(
+def find_images(
     arguments: Sequence[str], *, null: bool, complain: Complain, leave_out: LeaveOut = lambda _: None
 ) -> Iterator[str]:
     """Every file that the arguments name, in their order.
 
-    A folder stands for all images in it and below, by name, as `files_below` finds them; a symlink to a folder is
+    A folder stands for all images in it and below, by name, as `walk_files` finds them; a symlink to a folder is
     followed once. A pattern (`*`, `?`, `[…]`, `**`) that the shell has left alone is expanded, but for
     what a folder leaves out too. `-` is a list of files and folders on standard input, and an argument that is neither
     there nor a pattern that matches stays as it is.
@@ -29,17 +29,17 @@ def image_files(
     Raises:
         ValueError: no argument is there; the message names the first.
     """
-    expanded = [(argument, _matches(argument)) for argument in arguments]
+    expanded = [(argument, _match(argument)) for argument in arguments]
     if not any(matches for _, matches in expanded):
         reason = "matches nothing" if glob.has_magic(arguments[0]) else "is not there"
         raise ValueError(f"{arguments[0]!r} {reason}: accepted are files, folders, patterns, and - for standard input")
-    return _files(expanded, null, partial(_below, complain=complain, leave_out=leave_out))
+    return _expand(expanded, null, partial(_find_below, complain=complain, leave_out=leave_out))
 
 
-def _files(expanded: list[tuple[str, list[str]]], null: bool, below: Callable[[str], Iterator[str]]) -> Iterator[str]:
+def _expand(expanded: list[tuple[str, list[str]]], null: bool, below: Callable[[str], Iterator[str]]) -> Iterator[str]:
     for argument, matches in expanded:
         if argument == "-":
-            for path in _listed(b"\0") if null else _lines(_listed(b"\n")):
+            for path in _read_paths(b"\0") if null else _clean_lines(_read_paths(b"\n")):
                 yield from below(path)
         elif "**" in argument and matches != [argument]:
             # It matches what is in a folder beside the folder itself.
@@ -49,7 +49,7 @@ def _files(expanded: list[tuple[str, list[str]]], null: bool, below: Callable[[s
                 yield from below(match)
 
 
-def _matches(argument: str) -> list[str]:
+def _match(argument: str) -> list[str]:
     if argument == "-" or os.path.lexists(argument):
         return [argument]
     if not glob.has_magic(argument):
@@ -57,15 +57,15 @@ def _matches(argument: str) -> list[str]:
     named = [glob.has_magic(part) for part in argument.split("/")].index(True)  # parts that are as they stand
 
     @cache
-    def is_wanted(parts: tuple[str, ...]) -> bool:
+    def counts(parts: tuple[str, ...]) -> bool:
         if len(parts) <= named:
             return True
-        return not is_litter(parts[-1]) and not is_ours(_inside("/".join(parts))) and is_wanted(parts[:-1])
+        return not is_litter(parts[-1]) and not is_ours(_list_names("/".join(parts))) and counts(parts[:-1])
 
-    return sorted(match for match in glob.glob(argument, recursive=True) if is_wanted((*match.split("/"),)))
+    return sorted(match for match in glob.glob(argument, recursive=True) if counts((*match.split("/"),)))
 
 
-def _inside(path: str) -> list[str]:
+def _list_names(path: str) -> list[str]:
     """The names in a folder; none where it is a file, or cannot be read."""
     try:
         return os.listdir(path)
@@ -73,7 +73,7 @@ def _inside(path: str) -> list[str]:
         return []
 
 
-def _listed(end: bytes) -> Iterator[str]:
+def _read_paths(end: bytes) -> Iterator[str]:
     """The paths on standard input, as they come."""
     rest = b""
     while part := os.read(0, 2**16):
@@ -83,7 +83,7 @@ def _listed(end: bytes) -> Iterator[str]:
         yield os.fsdecode(rest)
 
 
-def _lines(paths: Iterable[str]) -> Iterator[str]:
+def _clean_lines(paths: Iterable[str]) -> Iterator[str]:
     """The paths of a list as Windows may have written it: without a byte order mark and carriage returns."""
     for number, path in enumerate(paths):
         if number == 0 and ("\0" in path or path.startswith(("\udcff\udcfe", "\udcfe\udcff"))):
@@ -96,12 +96,12 @@ def _lines(paths: Iterable[str]) -> Iterator[str]:
             yield path if bare != path and os.path.lexists(path) else bare
 
 
-def _below(path: str, complain: Complain, leave_out: LeaveOut) -> Iterator[str]:
+def _find_below(path: str, complain: Complain, leave_out: LeaveOut) -> Iterator[str]:
     """The file itself, or all images in a folder and below."""
     if not os.path.isdir(path):
         yield path
         return
-    for file in (os.path.join(path, name) for name in files_below(path, complain)):
+    for file in (os.path.join(path, name) for name in walk_files(path, complain)):
         if has_image_ending(file) or looks_like_image(file):
             yield file
         else:

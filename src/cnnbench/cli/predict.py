@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 from rich.cells import cell_len
 
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.inputs import image_files
+from cnnbench.cli.inputs import find_images
 from cnnbench.cli.options import PredictOptions
 from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.streams import discard_if_reader_gone
@@ -167,7 +167,7 @@ def predict(options: PredictOptions) -> None:
     if out is not None and ((out.exists() and not out.is_file()) or not out.parent.is_dir()):
         raise ValueError(f"--out {out}: accepted is a file, new or to be replaced, in an existing folder")
     tally = Tally()
-    files = image_files(options.paths, null=options.null, complain=tally.fail, leave_out=tally.skip)
+    files = find_images(options.paths, null=options.null, complain=tally.fail, leave_out=tally.skip)
     if out is not None:  # an earlier command may have written into a folder that is read now
         own = os.path.abspath(out)
         files = (file for file in files if not file.endswith(out.name) or os.path.abspath(file) != own)

@@ -9,7 +9,7 @@ from typing import Any
 from cnnbench.analysis import Summary, summarize
 from cnnbench.cli import compose, tables
 from cnnbench.cli.options import SummaryOptions
-from cnnbench.data import DatasetInfo, data_shape, image_size_of
+from cnnbench.data import DatasetInfo, data_shape, to_image_size
 from cnnbench.experiment.build import data_settings, model_for
 
 CLOSING = {"(": ")", "[": "]", "{": "}", "'": "'", '"': '"'}
@@ -93,7 +93,7 @@ def describe(
     in_channels = channels or shape[0]
     configured = config.data.image_size
     sides = image_size or ([configured] * 2 if isinstance(configured, int) else configured) or shape[1:]
-    size = image_size_of(*sides) if len(shape) == 3 else sides[0]
+    size = to_image_size(*sides) if len(shape) == 3 else sides[0]
     names = tuple(map(str, range(num_classes or classes)))
     info = DatasetInfo(config.data.name, in_channels, size, names, len(shape) - 1)
     summary = summarize(model_for(config, info, "meta"), info.input_shape)

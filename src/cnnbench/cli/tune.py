@@ -105,7 +105,7 @@ def _checked(settings: TuneSettings, overrides: list[str], folder: Path) -> _Ask
     space = space_of(settings.space)
     config = compose.single(overrides)
     monitor = _monitor(config)
-    log.info("%s", load_dataset(config, test=False).described())
+    log.info("%s", load_dataset(config, test=False).describe())
     for key, entry in space.items():
         for value in entry.edges():
             try:

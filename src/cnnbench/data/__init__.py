@@ -3,10 +3,10 @@
 import cnnbench.data.sets as _sets
 from cnnbench import registry
 from cnnbench.data.augmentation import Augmentation
-from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, data_shape, image_size_of, load_source
+from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, data_shape, load_source, to_image_size
 from cnnbench.data.loader import Batches, normalize
 from cnnbench.data.preparation import prepare
-from cnnbench.data.sampling import balanced_weights
+from cnnbench.data.sampling import balance_weights
 
 registry.discover(_sets)
 
@@ -17,10 +17,10 @@ __all__ = [
     "DatasetInfo",
     "Source",
     "Split",
-    "balanced_weights",
+    "balance_weights",
     "data_shape",
-    "image_size_of",
     "load_source",
     "normalize",
     "prepare",
+    "to_image_size",
 ]

@@ -43,19 +43,19 @@ def draw(indices: Tensor, seed: int, epoch: int) -> Drawn:
         For each of `PURPOSES` float32 (N,), multiples of 2⁻²⁴.
     """
     # torch has no unsigned 64-bit arithmetic, but products wrap alike; only right shifts need the sign cut off.
-    mixed = indices * -0x61C8864680B583EB + _keys(seed, epoch, indices.device)
-    mixed = (mixed ^ _shifted(mixed, 30)) * -0x40A7B892E31B1A47
-    mixed = (mixed ^ _shifted(mixed, 27)) * -0x6B2FB644ECCEEE15
-    numbers = _shifted(mixed ^ _shifted(mixed, 31), 40).float() * 2**-24
+    mixed = indices * -0x61C8864680B583EB + _make_keys(seed, epoch, indices.device)
+    mixed = (mixed ^ _shift_right(mixed, 30)) * -0x40A7B892E31B1A47
+    mixed = (mixed ^ _shift_right(mixed, 27)) * -0x6B2FB644ECCEEE15
+    numbers = _shift_right(mixed ^ _shift_right(mixed, 31), 40).float() * 2**-24
     return dict(zip(PURPOSES, numbers, strict=True))
 
 
-def _shifted(values: Tensor, bits: int) -> Tensor:
+def _shift_right(values: Tensor, bits: int) -> Tensor:
     return (values >> bits) & (2 ** (64 - bits) - 1)
 
 
 @functools.lru_cache(maxsize=4)
-def _keys(seed: int, epoch: int, device: torch.device) -> Tensor:
+def _make_keys(seed: int, epoch: int, device: torch.device) -> Tensor:
     return torch.tensor([[key(seed, f"augment {purpose}", epoch)] for purpose in PURPOSES], device=device)
 
 
@@ -119,21 +119,21 @@ class Augmentation:
             Pixels 0…255, float32 (N, C, H, W), and the labels (N,) or, where `mixes`, float32 (N, K) shares of classes.
         """
         drawn = draw(indices, self.seed, epoch)
-        pixels = self._changed(images, drawn)
-        return self._mixed(pixels, labels, drawn) if self.mixes else (pixels, labels)
+        pixels = self._transform(images, drawn)
+        return self._mix(pixels, labels, drawn) if self.mixes else (pixels, labels)
 
-    def _changed(self, images: Tensor, drawn: Drawn) -> Tensor:
+    def _transform(self, images: Tensor, drawn: Drawn) -> Tensor:
         """Each image by itself, (N, C, H, W)."""
         affine = self.rotate or self.shift or self.shear or tuple(self.scale) != (1, 1)
         # Whole pixels need no interpolation, and stay exact.
         mode = "bilinear" if affine else "nearest"
         moves = affine or self.flip or self.crop
         height, width = images.shape[-2:]
-        across, down = read_from(self._maps(drawn, height, width), height, width) if moves else (None, None)
-        factor, offset = self._colours(drawn, images) if self.brightness or self.contrast else (None, None)
-        rows, columns = self._erased(drawn, height, width) if self.erase else (None, None)
+        across, down = compute_grid(self._draw_maps(drawn, height, width), height, width) if moves else (None, None)
+        factor, offset = self._draw_colours(drawn, images) if self.brightness or self.contrast else (None, None)
+        rows, columns = self._draw_boxes(drawn, height, width) if self.erase else (None, None)
         changed = torch.empty_like(images, dtype=torch.float32)
-        for part in _pieces(images):
+        for part in _cut_batch(images):
             pixels = images[part].float()
             if across is not None and down is not None:
                 grid = (across[part] + down[part]).permute(0, 2, 3, 1)
@@ -145,15 +145,15 @@ class Augmentation:
             changed[part] = pixels
         return changed
 
-    def _maps(self, drawn: Drawn, height: int, width: int) -> Tensor:
-        """Where each pixel comes from, as `read_from` takes it: a flip, then rotation, scale and shear, then a shift.
+    def _draw_maps(self, drawn: Drawn, height: int, width: int) -> Tensor:
+        """Where each pixel comes from, for `compute_grid`: a flip, then rotation, scale and shear, then a shift.
 
         The matrix is the inverse that torchvision's `affine` uses; angles turn clockwise.
         """
-        cosine, sine = self._looked_up(self._turns, drawn["rotate"]).unbind(-1)
-        slant = self._looked_up(self._slants, drawn["shear"])
+        cosine, sine = self._look_up(self._turns, drawn["rotate"]).unbind(-1)
+        slant = self._look_up(self._slants, drawn["shear"])
         size = self.scale[0] + drawn["scale"] * (self.scale[1] - self.scale[0])
-        x, y = self._offset(drawn, "x", width), self._offset(drawn, "y", height)
+        x, y = self._draw_offset(drawn, "x", width), self._draw_offset(drawn, "y", height)
         # A mirrored image is read from right to left.
         direction = 1 - 2 * (drawn["flip"] < self.flip).float()
         across = (cosine - sine * slant) / size * direction, (cosine * slant + sine) / size * direction
@@ -161,86 +161,86 @@ class Augmentation:
         rows = [torch.stack((a, b, a * x + b * y), -1) for a, b in (across, down)]
         return torch.stack(rows, -2)
 
-    def _offset(self, drawn: Drawn, axis: str, side: int) -> Tensor:
+    def _draw_offset(self, drawn: Drawn, axis: str, side: int) -> Tensor:
         cropped = (drawn[f"crop {axis}"] * (2 * self.crop + 1)).floor() - self.crop
         return cropped - (2 * drawn[f"shift {axis}"] - 1) * (self.shift * side)
 
-    def _colours(self, drawn: Drawn, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _draw_colours(self, drawn: Drawn, images: Tensor) -> tuple[Tensor, Tensor]:
         """What pixels are multiplied by, and what is added then; each (N, 1, 1, 1)."""
         brightness = 1 + (2 * drawn["brightness"] - 1) * self.brightness
         contrast = 1 + (2 * drawn["contrast"] - 1) * self.contrast
         # Whole numbers have the same sum in any order.
-        sums = torch.cat([images[part].flatten(1).sum(1, dtype=torch.int64) for part in _pieces(images)])
+        sums = torch.cat([images[part].flatten(1).sum(1, dtype=torch.int64) for part in _cut_batch(images)])
         mean = sums.float() / images[0].numel()
-        return _per_image(brightness * contrast), _per_image(brightness * mean * (1 - contrast))
+        return _broadcast(brightness * contrast), _broadcast(brightness * mean * (1 - contrast))
 
-    def _erased(self, drawn: Drawn, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    def _draw_boxes(self, drawn: Drawn, rows: int, columns: int) -> tuple[Tensor, Tensor]:
         """The box of each image that turns black, as `box` gives it; an empty one where none does."""
         low, high = self.erase_area
         area = (low + drawn["erase area"] * (high - low)) * (rows * columns)
         # As high as drawn, but never so low or high that a box of this area does not fit in.
-        height = (area * self._looked_up(self._ratios, drawn["erase ratio"])).sqrt()
+        height = (area * self._look_up(self._ratios, drawn["erase ratio"])).sqrt()
         height = torch.maximum(height, area / columns).clamp_max(rows).round().clamp_min(1)
         width = (area / height).round().clamp(1, columns)
         top = (drawn["erase y"] * (rows - height + 1)).floor()
         left = (drawn["erase x"] * (columns - width + 1)).floor()
         height = height * (drawn["erase"] < self.erase)
-        return box(top, top + height, left, left + width, rows, columns)
+        return mask_box(top, top + height, left, left + width, rows, columns)
 
-    def _mixed(self, pixels: Tensor, labels: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
+    def _mix(self, pixels: Tensor, labels: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
         """Each image but the last mixed with the one after it, and its shares of the classes (N, K)."""
         drawn = {purpose: numbers[:-1] for purpose, numbers in drawn.items()}
-        weight = self._looked_up(self._weights(self.mixup), drawn["mixup"])
-        kept = self._looked_up(self._weights(self.cutmix), drawn["cutmix"])
+        weight = self._look_up(self._get_weights(self.mixup), drawn["mixup"])
+        kept = self._look_up(self._get_weights(self.cutmix), drawn["cutmix"])
         if self.mixup and self.cutmix:
             cuts = drawn["mixup or cutmix"] < 0.5
             weight, kept = torch.where(cuts, 1.0, weight), torch.where(cuts, kept, 1.0)
         height, width = pixels.shape[-2:]
         side = (1 - kept).sqrt()
-        top, bottom = _span(drawn["cutmix y"], side, height)
-        left, right = _span(drawn["cutmix x"], side, width)
+        top, bottom = _place_span(drawn["cutmix y"], side, height)
+        left, right = _place_span(drawn["cutmix x"], side, width)
         # The box may be cut off by the border: what counts is what is seen.
         share = (weight * (1 - (bottom - top) * (right - left) / (height * width)))[:, None]
         classes = F.one_hot(labels, self.num_classes).float()
-        weight = _per_image(weight)
-        rows, columns = box(top, bottom, left, right, height, width)
+        weight = _broadcast(weight)
+        rows, columns = mask_box(top, bottom, left, right, height, width)
         first, second = pixels[:-1], pixels[1:]
         mixed = torch.empty_like(first)
-        for part in _pieces(mixed):
+        for part in _cut_batch(mixed):
             own = ~(rows[part] & columns[part]) * weight[part]
             mixed[part] = first[part] * own + second[part] * (1 - own)
         return mixed, share * classes[:-1] + (1 - share) * classes[1:]
 
-    def _looked_up(self, table: Tensor, drawn: Tensor) -> Tensor:
+    def _look_up(self, table: Tensor, drawn: Tensor) -> Tensor:
         return table.index_select(0, (drawn * STEPS).long())
 
     @cached_property
     def _turns(self) -> Tensor:
-        angles = np.radians(self.rotate) * (2 * _evenly() - 1)
-        return self._table(np.stack([np.cos(angles), np.sin(angles)], 1))
+        angles = np.radians(self.rotate) * (2 * _spread_evenly() - 1)
+        return self._make_table(np.stack([np.cos(angles), np.sin(angles)], 1))
 
     @cached_property
     def _slants(self) -> Tensor:
-        return self._table(np.tan(np.radians(self.shear) * (2 * _evenly() - 1)))
+        return self._make_table(np.tan(np.radians(self.shear) * (2 * _spread_evenly() - 1)))
 
     @cached_property
     def _ratios(self) -> Tensor:
-        return self._table(ERASED_RATIO ** (2 * _evenly() - 1))
+        return self._make_table(ERASED_RATIO ** (2 * _spread_evenly() - 1))
 
     @cached_property
     def _betas(self) -> dict[float, Tensor]:
         from scipy.special import betaincinv  # a fifth of a second, and only mixing needs it
 
-        return {a: self._table(betaincinv(a, a, _evenly())) for a in (self.mixup, self.cutmix) if a > 0}
+        return {a: self._make_table(betaincinv(a, a, _spread_evenly())) for a in (self.mixup, self.cutmix) if a > 0}
 
-    def _weights(self, alpha: float) -> Tensor:
+    def _get_weights(self, alpha: float) -> Tensor:
         return self._betas[alpha] if alpha > 0 else torch.ones(STEPS, device=self.device)
 
-    def _table(self, values: np.ndarray) -> Tensor:
+    def _make_table(self, values: np.ndarray) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.device)
 
 
-def read_from(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def compute_grid(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Where each pixel is read from, as `grid_sample` counts: from −1 to 1, an image's outer borders.
 
     Not by `affine_grid`: its matrix product is slower, and adds in an order that depends on the number of images.
@@ -262,7 +262,9 @@ def read_from(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     return across.unsqueeze(-2), down.unsqueeze(-1)
 
 
-def box(top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def mask_box(
+    top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, height: int, width: int
+) -> tuple[Tensor, Tensor]:
     """Which rows and which columns of each image a box covers, bool (N, 1, H, 1) and (N, 1, 1, W).
 
     Args:
@@ -270,11 +272,11 @@ def box(top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, height: int, w
     """
     y = torch.arange(height, device=top.device).view(-1, 1)
     x = torch.arange(width, device=top.device)
-    rows = (y >= _per_image(top)) & (y < _per_image(bottom))
-    return rows, (x >= _per_image(left)) & (x < _per_image(right))
+    rows = (y >= _broadcast(top)) & (y < _broadcast(bottom))
+    return rows, (x >= _broadcast(left)) & (x < _broadcast(right))
 
 
-def _pieces(images: Tensor) -> Iterator[slice]:
+def _cut_batch(images: Tensor) -> Iterator[slice]:
     """As many images at a time as one thread works on; other devices take all at once."""
     # grid_sample counts four numbers for each pixel.
     size = max(1, SPLIT_OVER_THREADS // (4 * images[0, 0].numel())) if images.device.type == "cpu" else len(images)
@@ -282,15 +284,15 @@ def _pieces(images: Tensor) -> Iterator[slice]:
         yield slice(start, start + size)
 
 
-def _span(drawn: Tensor, share: Tensor, side: int) -> tuple[Tensor, Tensor]:
+def _place_span(drawn: Tensor, share: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Both ends of a stretch about a place in the image that was drawn, as far as it lies inside, in pixels."""
     centre, half = drawn * side, share * (side / 2)
     return (centre - half).round().clamp(0, side), (centre + half).round().clamp(0, side)
 
 
-def _per_image(values: Tensor) -> Tensor:
+def _broadcast(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
 
 
-def _evenly() -> np.ndarray:
+def _spread_evenly() -> np.ndarray:
     return (np.arange(STEPS) + 0.5) / STEPS

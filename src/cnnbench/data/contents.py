@@ -27,7 +27,7 @@ def digest(info: DatasetInfo, *splits: Split | None, column: int = FILE) -> str:
     return found.hexdigest()
 
 
-def doubled(info: DatasetInfo, splits: Mapping[str, Split], paths: Names | None) -> list[str]:
+def find_duplicates(info: DatasetInfo, splits: Mapping[str, Split], paths: Names | None) -> list[str]:
     """A sentence for each way in which equal images lie where they should not: in two splits, or under two labels.
 
     Args:
@@ -41,7 +41,7 @@ def doubled(info: DatasetInfo, splits: Mapping[str, Split], paths: Names | None)
     where = np.repeat(np.arange(len(splits)), [len(split) for split in splits.values()])
     what, found = ("images" if info.dimensions == 2 else "signals"), list(splits)
 
-    def named(row: int) -> str:
+    def name_row(row: int) -> str:
         if paths is not None:
             return repr(format_path(paths[marks[row, PLACE]]))
         return f"number {marks[row, PLACE] + 1} of {found[where[row]]}"
@@ -54,32 +54,32 @@ def doubled(info: DatasetInfo, splits: Mapping[str, Split], paths: Names | None)
             first[kind[rows]] = rows
             leaked = [row for row in np.flatnonzero(where == late).tolist() if first[kind[row]] >= 0]
             if leaked:
-                shown = [f"{named(row)} is the same as {named(first[kind[row]])}" for row in leaked[:NAMED]]
+                shown = [f"{name_row(row)} is the same as {name_row(first[kind[row]])}" for row in leaked[:NAMED]]
                 total = len(splits[found[late]])
                 notes.append(
                     f"{len(leaked)} of {total} {found[late]} {what} are also in {found[early]}, so figures on "
-                    f"{found[late]} are too good: {listed(shown, len(leaked))}"
+                    f"{found[late]} are too good: {join_first(shown, len(leaked))}"
                 )
-    notes += _two_labels(info, kind, labels, named, what)
+    notes += _find_two_labels(info, kind, labels, name_row, what)
     return notes
 
 
-def _two_labels(
-    info: DatasetInfo, kind: np.ndarray, labels: np.ndarray, named: Callable[[int], str], what: str
+def _find_two_labels(
+    info: DatasetInfo, kind: np.ndarray, labels: np.ndarray, name_row: Callable[[int], str], what: str
 ) -> list[str]:
     pairs, firsts = np.unique(np.stack((kind, labels), 1), axis=0, return_index=True)
     several, start, count = np.unique(pairs[:, 0], return_index=True, return_counts=True)
     several, start = several[count > 1], start[count > 1]
     if not len(several):
         return []
+    names = [repr(format_path(name)) for name in info.class_names]
     shown = [
-        " and ".join(f"{named(row)} is {format_path(info.class_names[labels[row]])!r}" for row in firsts[at : at + 2])
-        for at in start[:NAMED]
+        " and ".join(f"{name_row(row)} is {names[labels[row]]}" for row in firsts[at : at + 2]) for at in start[:NAMED]
     ]
-    return [f"{len(several)} {what} have more than one label each: {listed(shown, len(several))}"]
+    return [f"{len(several)} {what} have more than one label each: {join_first(shown, len(several))}"]
 
 
-def listed(shown: Sequence[str], total: int) -> str:
+def join_first(shown: Sequence[str], total: int) -> str:
     """The first few of some things, and how many more there are."""
     more = f"; and {total - NAMED} more" if total > NAMED else ""
     return "; ".join(shown[:NAMED]) + more

@@ -54,7 +54,7 @@ class DatasetInfo:
         return len(self.class_names)
 
 
-def image_size_of(height: int, width: int) -> int | tuple[int, int]:
+def to_image_size(height: int, width: int) -> int | tuple[int, int]:
     """A size as `DatasetInfo` has it."""
     return height if height == width else (height, width)
 
@@ -133,7 +133,7 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device), marks=self.marks)
 
 
-def marked(split: Split) -> Split:
+def with_marks(split: Split) -> Split:
     """The split with marks; of one that has none, all values are looked at."""
     if split.marks is not None:
         return split
@@ -161,10 +161,10 @@ class Source:
     paths: Names | None = None
     notes: tuple[str, ...] = ()
 
-    def marked(self) -> "Source":
+    def with_marks(self) -> "Source":
         """The same, with marks on every split."""
-        test, val = (None if split is None else marked(split) for split in (self.test, self.val))
-        return replace(self, train=marked(self.train), test=test, val=val)
+        test, val = (None if split is None else with_marks(split) for split in (self.test, self.val))
+        return replace(self, train=with_marks(self.train), test=test, val=val)
 
 
 @dataclass(frozen=True)
@@ -192,20 +192,20 @@ class Dataset:
     notes: tuple[str, ...] = ()
     source_shape: tuple[int, ...] = ()
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """What was found, in a line: classes, images of each split, their size and channels."""
         counts = {"training": len(self.train), "validation": len(self.val or ()), "test": len(self.test)}
         splits = ", ".join(f"{count:,} {name}" if count else f"no {name}" for name, count in counts.items())
-        channels = _counted(self.info.in_channels, "channel")
+        channels = _count(self.info.in_channels, "channel")
         if self.info.dimensions == 1:
-            size = f"signals of {_counted(self.info.size[0], 'sample')}"
+            size = f"signals of {_count(self.info.size[0], 'sample')}"
         else:
             size, source = ("×".join(map(str, shape[1:])) for shape in (self.info.input_shape, self.source_shape))
             size = f"images of {size}" if source in ("", size) else f"images of {source}, resized to {size}"
-        return f"{self.info.name}: {_counted(self.info.num_classes, 'class')}, {splits} {size}, {channels}"
+        return f"{self.info.name}: {_count(self.info.num_classes, 'class')}, {splits} {size}, {channels}"
 
 
-def _counted(count: int, noun: str) -> str:
+def _count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
@@ -236,7 +236,7 @@ def load_source(
     if name in registry.names("data_kept"):
         return registry.build("data", name, options=given, **wanted)
     arguments = json.dumps([given, wanted], sort_keys=True)
-    return _load_source(name, arguments, (_version(given.get("path")), _version(given.get("test_path"))))
+    return _load_source(name, arguments, (_get_version(given.get("path")), _get_version(given.get("test_path"))))
 
 
 def data_shape(
@@ -264,10 +264,10 @@ def data_shape(
 def _load_source(name: str, arguments: str, _: object) -> Source:
     options, settings = json.loads(arguments)
     source: Source = registry.build("data", name, options=options, **settings)
-    return source.marked()
+    return source.with_marks()
 
 
-def _version(path: object) -> tuple[int, int] | None:
+def _get_version(path: object) -> tuple[int, int] | None:
     """When a file was last changed, and its size; None where there is none."""
     try:
         found = os.stat(os.path.expanduser(str(path)))

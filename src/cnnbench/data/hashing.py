@@ -17,9 +17,9 @@ def hash_rows(rows: np.ndarray) -> np.ndarray:
     content = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
     size = len(content) // len(rows)
     found = (short_hash(content[start : start + size]) for start in range(0, len(content), size))
-    return as_numbers(b"".join(found))
+    return to_numbers(b"".join(found))
 
 
-def as_numbers(hashes: bytes) -> np.ndarray:
+def to_numbers(hashes: bytes) -> np.ndarray:
     """Short hashes one after the other as int64 (N,)."""
     return np.frombuffer(hashes, "<i8").astype(np.int64)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cnnbench.data.augmentation import Augmentation
 from cnnbench.data.dataset import Split
-from cnnbench.data.sampling import epoch_order
+from cnnbench.data.sampling import order_epoch
 
 GATHERED_PIXELS = 2**19
 
@@ -21,16 +21,16 @@ def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         images: images or signals, as in `Split`.
         mean, std: float32, (C,), for pixels scaled to 0…1 or for signals as they are.
     """
-    return _scaled(images.to(torch.float32, copy=True), *_scale_and_shift(images.dim() - 2, mean, std))
+    return _scale(images.to(torch.float32, copy=True), *_compute_scale_and_shift(images.dim() - 2, mean, std))
 
 
-def _scale_and_shift(dimensions: int, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+def _compute_scale_and_shift(dimensions: int, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
     largest = 255 if dimensions == 2 else 1
     per_channel = (-1, *[1] * dimensions)
     return (1 / (largest * std)).view(per_channel), (mean / std).view(per_channel)
 
 
-def _scaled(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def _scale(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return images.mul_(scale).sub_(shift)
 
 
@@ -42,7 +42,7 @@ class Batches:
         batch_size: images a batch; the last batch of an epoch may be smaller.
         mean, std: per channel, as in `normalize`.
         shuffle_seed: the run's seed; None serves the split in its own order.
-        sampler: `uniform` or `balanced`, as in `epoch_order`; only with a seed.
+        sampler: `uniform` or `balanced`, as in `order_epoch`; only with a seed.
         channels_last: give images that memory format; signals have none.
         device: where batches are served; None is where the split is.
         augmentation: changes the images of every epoch; for training alone.
@@ -71,7 +71,7 @@ class Batches:
         dimensions = len(split.shape) - 1
         self.memory_format = torch.channels_last if channels_last and dimensions == 2 else torch.contiguous_format
         constants = (torch.tensor(values, dtype=torch.float32, device=device) for values in (mean, std))
-        self.scale, self.shift = _scale_and_shift(dimensions, *constants)
+        self.scale, self.shift = _compute_scale_and_shift(dimensions, *constants)
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
@@ -87,7 +87,7 @@ class Batches:
         # Several batches are gathered at once and served as views: a tenth of the calls, and still small enough
         # for the processor's cache.
         stretch = self.batch_size * max(1, GATHERED_PIXELS // (self.batch_size * math.prod(self.split.shape)))
-        order = self._order(number)
+        order = self._order_epoch(number)
         # An image is mixed with the next one, the last with the first.
         ahead = 1 if self.augmentation and self.augmentation.mixes else 0
         followed = torch.cat((order, order[:ahead]))
@@ -95,17 +95,17 @@ class Batches:
         # company, and a vector unit rounds the odd ones at an end differently.
         begun, left_out = divmod(start, stretch // self.batch_size)
         parts = [followed[at : at + stretch + ahead] for at in range(begun * stretch, len(order), stretch)]
-        for indices, images in zip(parts, self._gathered(parts), strict=True):
+        for indices, images in zip(parts, self._gather(parts), strict=True):
             labels = self.labels.index_select(0, indices)
             if self.augmentation:
                 images, labels = self.augmentation(images, labels, indices, number)
-            images = _scaled(images.to(torch.float32), self.scale, self.shift)
+            images = _scale(images.to(torch.float32), self.scale, self.shift)
             images = images.contiguous(memory_format=self.memory_format)
             batches = zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
             yield from islice(batches, left_out, None)
             left_out = 0
 
-    def _gathered(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+    def _gather(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
         """The images or signals with each part's indices, on the device, as they are stored."""
         stored = self.split.stored
         if isinstance(stored, Tensor):
@@ -116,10 +116,10 @@ class Batches:
         for images in stored.stream(rows):
             yield images.to(self.device, non_blocking=True)
 
-    def _order(self, epoch: int) -> Tensor:
+    def _order_epoch(self, epoch: int) -> Tensor:
         if self.shuffle_seed is None:
             order = torch.arange(len(self.labels))
         else:
             # Drawn on the CPU, so that every device sees the same order.
-            order = epoch_order(self.split.labels, self.sampler, self.shuffle_seed, epoch)
+            order = order_epoch(self.split.labels, self.sampler, self.shuffle_seed, epoch)
         return order.to(self.device)

@@ -31,7 +31,7 @@ def parse_bytes(key: str, text: str) -> int:
     return int(float(match[1]) * UNITS[match[2].upper()])
 
 
-def total_memory() -> int:
+def measure_memory() -> int:
     """The bytes of memory this process may use: the machine's, or its container's or its own limit if that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if resource is not None and (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
@@ -43,7 +43,7 @@ def total_memory() -> int:
 
 
 @contextmanager
-def data_of_a_run() -> Iterator[None]:
+def limit_data_of_run() -> Iterator[None]:
     """Within it, it is a run's folder that says what data to make, and it may be a stranger's: less is accepted."""
     token = _of_a_run.set(True)
     try:
@@ -60,9 +60,9 @@ def refuse_beyond_memory(needed: float, what: str) -> None:
         what: begins the message, and names the key at fault.
 
     Raises:
-        ValueError: it does; or within `data_of_a_run`, it takes more than `CNNBENCH_MEMORY` says.
+        ValueError: it does; or within `limit_data_of_run`, it takes more than `CNNBENCH_MEMORY` says.
     """
-    most, said = total_memory() // 2, "half of the memory"
+    most, said = measure_memory() // 2, "half of the memory"
     if _of_a_run.get():
         own = parse_bytes(VARIABLE, os.environ.get(VARIABLE) or str(MOST_OF_A_RUN))
         if own < most:

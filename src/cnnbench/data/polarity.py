@@ -9,7 +9,7 @@ LEAST_CONTRAST = 0.1  # of an image's own range; nearer to the middle, an image 
 SAMPLE = 2000
 
 
-def polarity_of(images: Tensor) -> str | None:
+def find_polarity(images: Tensor) -> str | None:
     """The polarity that nearly all of a training set's images share, from an even sample of them.
 
     Args:
@@ -20,14 +20,14 @@ def polarity_of(images: Tensor) -> str | None:
     """
     if images.dim() != 4 or images.shape[1] != 1:
         return None
-    contrasts = border_contrast(images[:: -(-len(images) // SAMPLE)].cpu().numpy())
+    contrasts = measure_contrast(images[:: -(-len(images) // SAMPLE)].cpu().numpy())
     for polarity, sign in ((LIGHT_ON_DARK, -1), (DARK_ON_LIGHT, 1)):
         if (sign * contrasts >= LEAST_CONTRAST).mean() >= CLEAR_SHARE:
             return polarity
     return None
 
 
-def is_reversed(images: np.ndarray, polarity: str) -> np.ndarray:
+def has_other_polarity(images: np.ndarray, polarity: str) -> np.ndarray:
     """Whether each image has the other polarity.
 
     Args:
@@ -38,10 +38,10 @@ def is_reversed(images: np.ndarray, polarity: str) -> np.ndarray:
         bool, (N,).
     """
     sign = 1 if polarity == LIGHT_ON_DARK else -1
-    return sign * border_contrast(images) >= LEAST_CONTRAST
+    return sign * measure_contrast(images) >= LEAST_CONTRAST
 
 
-def border_contrast(images: np.ndarray) -> np.ndarray:
+def measure_contrast(images: np.ndarray) -> np.ndarray:
     """Where the median of the outermost pixels lies between an image's darkest (−1) and its brightest value (1).
 
     The median and the image's own range make it the same for a faint pencil and a thick pen, and a stroke may touch

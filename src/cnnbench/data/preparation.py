@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnbench.data.contents import digest, doubled
-from cnnbench.data.dataset import FILE, Dataset, DatasetInfo, Source, Split, image_size_of
+from cnnbench.data.contents import digest, find_duplicates
+from cnnbench.data.dataset import FILE, Dataset, DatasetInfo, Source, Split, to_image_size
 from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.reproducibility import generator
 from cnnbench.storage.text import format_path
@@ -46,26 +46,28 @@ def prepare(
     Raises:
         ValueError: nothing would be left to train, to validate or to test on.
     """
-    source = source.marked()
+    source = source.with_marks()
     info, train, val, test = source.info, source.train, source.val, source.test
     if test is None:
         assert train.marks is not None
         contents = [row.tobytes() for row in train.marks[:, FILE].numpy().astype("<i8")]
         tested, rest = cut_test(train.labels, contents, test_fraction, split_seed)
         test, train = train[tested], train[rest]
-        refuse_untested(info.class_names, train.labels, test.labels)
+        refuse_single_images(info.class_names, train.labels, test.labels)
     pool = digest(info, train, val)
     notes = [*source.notes]
     if train_limit is not None and train_limit < len(train):
         classes = len(train.labels.unique())
         random = generator(seed, "train_limit")
-        kept, _ = stratified_split(train.labels, train_limit, random, keep=train_limit >= classes)
-        notes += _untrained(f"data.train_limit={train_limit}", info.class_names, train.labels, train.labels[kept])
+        kept, _ = split_by_class(train.labels, train_limit, random, keep=train_limit >= classes)
+        notes += _note_lost_classes(
+            f"data.train_limit={train_limit}", info.class_names, train.labels, train.labels[kept]
+        )
         train = train[kept]
     if val is None and val_fraction > 0:
         val, train = _cut_val(train, val_fraction, seed)
-        notes += _unvalidated(info.class_names, train.labels, val.labels)
-    notes += doubled(info, {"train": train} | ({"val": val} if val else {}) | {"test": test}, source.paths)
+        notes += _note_single_images(info.class_names, train.labels, val.labels)
+    notes += find_duplicates(info, {"train": train} | ({"val": val} if val else {}) | {"test": test}, source.paths)
     given = info.input_shape
     if info.dimensions == 1:
         _check_signal_settings(info, image_size, normalization)
@@ -73,8 +75,8 @@ def prepare(
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         train, test = resize(train, height, width), resize(test, height, width)
         val = None if val is None else resize(val, height, width)
-        info = replace(info, image_size=image_size_of(height, width))
-    mean, std = normalization_constants(normalization, train.shape[0], train.chunks())
+        info = replace(info, image_size=to_image_size(height, width))
+    mean, std = measure_normalization(normalization, train.shape[0], train.chunks())
     return Dataset(info, train, val, test, mean, std, pool, source.skipped, source.paths, tuple(notes), given)
 
 
@@ -86,7 +88,7 @@ def _cut_val(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
             f"data.val_fraction={fraction} of {len(split)} training images is {count}: "
             "accepted is a fraction that leaves images on both sides"
         )
-    chosen, rest = stratified_split(split.labels, count, generator(seed, "val_split"), leave=True)
+    chosen, rest = split_by_class(split.labels, count, generator(seed, "val_split"), leave=True)
     if not len(chosen):
         raise ValueError(
             f"data.val_fraction={fraction}: each class has one training image, and a class whose only image is "
@@ -95,31 +97,31 @@ def _cut_val(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     return split[chosen], split[rest]
 
 
-def refuse_untested(names: tuple[str, ...], train: Tensor, test: Tensor) -> None:
+def refuse_single_images(names: tuple[str, ...], train: Tensor, test: Tensor) -> None:
     """Refuse a test split that was cut where a class has a single image."""
     single = [names[label] for label in train.unique().tolist() if label not in set(test.unique().tolist())]
     if single:
         raise ValueError(
-            f"{_classes(single)} one image each, and none is left to test on. Accepted are more images of a class, or "
-            "a test split of your own"
+            f"{_name_classes(single)} one image each, and none is left to test on. Accepted are more images of a "
+            "class, or a test split of your own"
         )
 
 
-def _untrained(cause: str, names: tuple[str, ...], before: Tensor, after: Tensor) -> list[str]:
+def _note_lost_classes(cause: str, names: tuple[str, ...], before: Tensor, after: Tensor) -> list[str]:
     lost = sorted({*before.unique().tolist()} - {*after.unique().tolist()})
-    return [f"{cause}: {_classes([names[label] for label in lost])} no training image"] if lost else []
+    return [f"{cause}: {_name_classes([names[label] for label in lost])} no training image"] if lost else []
 
 
-def _unvalidated(names: tuple[str, ...], train: Tensor, val: Tensor) -> list[str]:
+def _note_single_images(names: tuple[str, ...], train: Tensor, val: Tensor) -> list[str]:
     """A note on the classes of which the validation split has no image because training needs the only one."""
     trained, validated = (labels.bincount(minlength=len(names)) for labels in (train, val))
     single = torch.nonzero((trained == 1) & (validated == 0)).flatten().tolist()
     if not single:
         return []
-    return [f"{_classes([names[label] for label in single])} one training image each, and none to validate on"]
+    return [f"{_name_classes([names[label] for label in single])} one training image each, and none to validate on"]
 
 
-def _classes(names: Sequence[str]) -> str:
+def _name_classes(names: Sequence[str]) -> str:
     few = ", ".join(repr(format_path(name)) for name in names[:SHOWN])
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"class{'es' if len(names) > 1 else ''} {few}{more} {'have' if len(names) > 1 else 'has'}"
@@ -137,7 +139,7 @@ def _check_signal_settings(info: DatasetInfo, size: int | Sequence[int] | None, 
         )
 
 
-def stratified_split(
+def split_by_class(
     labels: Tensor, count: int, random: torch.Generator, *, keep: bool = False, leave: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Choose `count` indices at random so that each class keeps its share, by the largest remainders.
@@ -163,11 +165,11 @@ def stratified_split(
         if not len(able):
             break
         quota[able] += 1 if missing > 0 else -1
-    chosen = _first_of_each(order, labels, quota)
+    chosen = _take_first_of_each(order, labels, quota)
     return torch.nonzero(chosen).flatten(), torch.nonzero(~chosen).flatten()
 
 
-def _first_of_each(order: Tensor, labels: Tensor, quota: Tensor) -> Tensor:
+def _take_first_of_each(order: Tensor, labels: Tensor, quota: Tensor) -> Tensor:
     """Which images are chosen, bool (N,): of each class, ascending, as many as its quota says, first in the order."""
     _, counts = torch.unique(labels, return_counts=True)
     by_class = order[labels[order].argsort(stable=True)]
@@ -195,7 +197,7 @@ def cut_test(labels: Tensor, contents: Iterable[bytes], fraction: float, split_s
     )
     _, counts = torch.unique(labels, return_counts=True)
     quota = torch.minimum((fraction * counts).round().clamp_min(1), counts - 1)
-    tested = _first_of_each(torch.argsort(ranks, stable=True), labels, quota)
+    tested = _take_first_of_each(torch.argsort(ranks, stable=True), labels, quota)
     return torch.nonzero(tested).flatten(), torch.nonzero(~tested).flatten()
 
 
@@ -216,7 +218,7 @@ def resize(split: Split, height: int, width: int) -> Split:
     return Split(torch.cat(chunks), split.labels, marks=split.marks)
 
 
-def normalization_constants(
+def measure_normalization(
     kind: str, channels: int, chunks: Iterable[Tensor]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel, for pixels scaled to 0…1 or for signals as they are.

@@ -6,7 +6,7 @@ from torch import Tensor
 from cnnbench.reproducibility import generator
 
 
-def epoch_order(labels: Tensor, sampler: str, seed: int, epoch: int) -> Tensor:
+def order_epoch(labels: Tensor, sampler: str, seed: int, epoch: int) -> Tensor:
     """The indices of an epoch's images, a function of (labels, sampler, seed, epoch), on the CPU.
 
     Args:
@@ -26,7 +26,7 @@ def epoch_order(labels: Tensor, sampler: str, seed: int, epoch: int) -> Tensor:
     return by_class[firsts[chosen] + places]
 
 
-def balanced_weights(labels: Tensor, num_classes: int) -> tuple[float, ...]:
+def balance_weights(labels: Tensor, num_classes: int) -> tuple[float, ...]:
     """A weight for each class, n / (K · n_c), so that all of them together count as if they were equally large.
 
     A class without images has weight 0, and K counts those that have some.

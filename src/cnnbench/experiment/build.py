@@ -11,7 +11,7 @@ from torch import nn
 from cnnbench.analysis import Summary, summarize
 from cnnbench.config.schema import AugmentConfig, Config
 from cnnbench.data import Augmentation, Batches, Dataset, DatasetInfo, Split, load_source, prepare
-from cnnbench.data.memory import data_of_a_run, refuse_beyond_memory
+from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
 from cnnbench.models import build_model, output_shape
 from cnnbench.processes.cores import most_threads
 from cnnbench.trackers import check_trackers
@@ -40,8 +40,8 @@ def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True,
     Args:
         shapes_only: allocate no weights; enough to find out that a config cannot work.
         test: as in `load_dataset`.
-        within_memory: refuse data beyond `data_of_a_run` and a model beyond half of the memory, for the config may be a
-            stranger's.
+        within_memory: refuse data beyond `limit_data_of_run` and a model beyond half of the memory: the config may be
+            a stranger's.
 
     Raises:
         ValueError: anything in the config that does not exist here or does not fit together.
@@ -49,7 +49,7 @@ def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True,
     device = resolve_device(config.trainer.device)
     autocast(device, config.trainer.precision)
     check_trackers(config.logger.options)
-    with data_of_a_run() if within_memory else nullcontext():
+    with limit_data_of_run() if within_memory else nullcontext():
         dataset = load_dataset(config, test=test)
     if within_memory:
         _refuse_large_models(config, dataset)

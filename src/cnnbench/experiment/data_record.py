@@ -18,7 +18,7 @@ from torch import Tensor
 from cnnbench.data import Dataset, DatasetInfo, Split
 from cnnbench.data.contents import digest
 from cnnbench.data.dataset import VALUES
-from cnnbench.data.hashing import as_numbers
+from cnnbench.data.hashing import to_numbers
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.plain_data import check_kinds, read_json, write_json
 from cnnbench.storage.regular import refuse_damaged
@@ -108,7 +108,7 @@ def _known(path: Path, values: Any) -> Known:
     kinds: dict[str, type | tuple[type, ...]] = {"images": int, "hashes": str}
     values = check_kinds(path, values, kinds | dict.fromkeys(("files_sha256", "values_sha256"), str))
     try:
-        hashes = as_numbers(bytes.fromhex(values["hashes"])) if "hashes" in values else None
+        hashes = to_numbers(bytes.fromhex(values["hashes"])) if "hashes" in values else None
         known = Known(values["images"], values["files_sha256"], values["values_sha256"], hashes)
     except (KeyError, ValueError) as error:
         refuse_damaged(path, f"it does not say what a split holds: {error}")

@@ -17,7 +17,7 @@ from cnnbench import registry
 from cnnbench.config.schema import Config
 from cnnbench.data import Dataset, DatasetInfo, Split, data_shape
 from cnnbench.data.contents import digest
-from cnnbench.data.memory import data_of_a_run
+from cnnbench.data.memory import limit_data_of_run
 from cnnbench.experiment.build import batches_of, data_settings, load_dataset
 from cnnbench.experiment.data_record import NOT_ITS_DATA, Known, difference, read_data, seen, still_there
 from cnnbench.experiment.record import draw_in_turn, record_evaluation
@@ -133,7 +133,7 @@ def _f1_of_those_present(confusion: np.ndarray) -> float:
     return float((2 * confusion.diagonal()[present] / (true + predicted)[present]).mean())
 
 
-@data_of_a_run()
+@limit_data_of_run()
 def _own(config: Config, split: str, known: Mapping[str, Known], info: DatasetInfo) -> Found:
     """A split of the run's own data: what of it is as it was."""
     classes, kept, chosen = list(info.class_names), split in known and known[split].hashes is not None, None

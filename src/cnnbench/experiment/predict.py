@@ -14,7 +14,7 @@ from cnnbench.data import Batches, Split
 from cnnbench.data.files.decoding import decode_all
 from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.files.images import BadImage
-from cnnbench.data.polarity import is_reversed
+from cnnbench.data.polarity import has_other_polarity
 from cnnbench.experiment.trained import Trained, load_trained
 from cnnbench.reproducibility import set_deterministic
 from cnnbench.training.device import resolve_device
@@ -126,7 +126,7 @@ class Predictor:
     def _classified(self, pixels: np.ndarray, top: int, invert: bool) -> Iterator[tuple[list[int], list[float], bool]]:
         """Classes, probabilities, and whether it is reversed, of each of some images: uint8, (N, C, H, W)."""
         pixels = 255 - pixels if invert else pixels
-        turned = is_reversed(pixels, self.polarity).tolist() if self.polarity else [False] * len(pixels)
+        turned = has_other_polarity(pixels, self.polarity).tolist() if self.polarity else [False] * len(pixels)
         logits, probabilities = self._forward(torch.from_numpy(pixels))
         # By the logits: two probabilities may round to the same number. Equal ones in order, as argmax takes the first.
         classes = np.argsort(-logits, axis=1, kind="stable")[:, :top]

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from cnnbench.config.schema import Config, to_dict
-from cnnbench.data import Dataset, balanced_weights
+from cnnbench.data import Dataset, balance_weights
 from cnnbench.data.contents import digest
-from cnnbench.data.polarity import SAMPLE, polarity_of
+from cnnbench.data.polarity import SAMPLE, find_polarity
 from cnnbench.experiment.build import Parts, augmentation_of, batches_of, build_parts, load_dataset, threads_of
 from cnnbench.experiment.data_record import keep_data
 from cnnbench.experiment.lifetime import Lifetime, lifetime
@@ -79,7 +79,7 @@ def run_job(
         torch.set_num_threads(run.read_threads() or threads_of(config, parts.complexity))
         if not resume:
             write_json(path / "env.json", environment())
-        log.info("%s", dataset.described())
+        log.info("%s", dataset.describe())
         log.info("%s on %s, %s", config.model.name, dataset.info.name, parts.device)
         state, train = prepare_training(config, run, parts, test=test)
         if resume:
@@ -144,7 +144,7 @@ def prepare_training(
         compile=trainer.compile,
         label_smoothing=trainer.label_smoothing,
         clip_norm=trainer.clip_norm,
-        class_weights=balanced_weights(dataset.train.labels, dataset.info.num_classes) if balanced else None,
+        class_weights=balance_weights(dataset.train.labels, dataset.info.num_classes) if balanced else None,
         monitor=trainer.monitor,
         patience=trainer.patience,
         ema=trainer.ema,
@@ -166,7 +166,7 @@ def _describe_preparation(dataset: Dataset) -> dict[str, Any]:
     polarity = None
     if dataset.info.in_channels == 1:  # colour images have none, and may have to be decoded to find out
         sample = torch.arange(0, len(dataset.train), -(-len(dataset.train) // SAMPLE))
-        polarity = polarity_of(dataset.train[sample].images)
+        polarity = find_polarity(dataset.train[sample].images)
     return {**asdict(dataset.info), "mean": dataset.mean, "std": dataset.std, "polarity": polarity}
 
 
@@ -220,6 +220,6 @@ def _summarize_test(test: Evaluation, dataset: Dataset) -> dict[str, Any]:
 def preview(config: Config, folder: Path) -> Path:
     """Draw what `augment` makes of training images into `augmented.png` in a folder; returns its path."""
     dataset = load_dataset(config)
-    log.info("%s", dataset.described())
+    log.info("%s", dataset.describe())
     title = f"augment={config.augment.name} on {dataset.info.name}: training images, and what each epoch makes of them"
     return draw_preview(folder, dataset, augmentation_of(config, dataset.info, torch.device("cpu")), title)

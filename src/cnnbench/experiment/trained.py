@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.config.schema import Config
-from cnnbench.data import DatasetInfo, image_size_of
+from cnnbench.data import DatasetInfo, to_image_size
 from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK
 from cnnbench.experiment.build import bytes_an_image, model_for, placed
@@ -32,7 +32,7 @@ class Trained:
         config: the run's own; whoever changes it changes what is built from it.
         tensors: the best checkpoint's.
         mean, std: per channel, for pixels scaled to 0…1.
-        polarity: of the training images, as `polarity_of` gives it; None also in runs from before it was recorded.
+        polarity: of the training images, as `find_polarity` gives it; None also in runs from before it was recorded.
     """
 
     folder: RunFolder
@@ -141,7 +141,7 @@ def _data_of(data: Any) -> tuple[DatasetInfo, tuple[float, ...], tuple[float, ..
             raise ValueError(f"{unsaid}: {key}={str(data.get(key))[:60]!r}")
     polarity = data.get("polarity")
     known = polarity in (LIGHT_ON_DARK, DARK_ON_LIGHT)
-    info = DatasetInfo(name, channels, image_size_of(*sides) if len(sides) == 2 else size, tuple(names), dimensions)
+    info = DatasetInfo(name, channels, to_image_size(*sides) if len(sides) == 2 else size, tuple(names), dimensions)
     return info, tuple(mean), tuple(std), polarity if known else None
 
 

@@ -26,9 +26,9 @@ def restrict_config(config: Config) -> Config:
         options["cache"] = "auto"
     limit = options.get("memory_limit")
     if isinstance(limit, str):
-        from cnnbench.data.memory import parse_bytes, total_memory  # imports torch, and few runs have the key
+        from cnnbench.data.memory import measure_memory, parse_bytes  # imports torch, and few runs have the key
 
-        if parse_bytes("data.memory_limit", limit) > total_memory() // 3:
+        if parse_bytes("data.memory_limit", limit) > measure_memory() // 3:
             options["memory_limit"] = None
     workers = options.get("workers")
     if isinstance(workers, int) and workers > cores():

@@ -192,7 +192,7 @@ def _check(plain: dict[str, Any]) -> dict[str, Any]:
     try:
         config = from_dict(plain)
         parts = build_parts(config, shapes_only=True)
-        said = [parts.dataset.described(), *(f"warning: {note}" for note in parts.dataset.notes)]
+        said = [parts.dataset.describe(), *(f"warning: {note}" for note in parts.dataset.notes)]
         return {"data": said, "threads": threads_of(config, parts.complexity)}
     except (ValueError, OSError) as error:
         return {"problem": str(error)}

@@ -47,15 +47,15 @@ def unpack(archive: Path, folder: Path, *, only: Collection[str] | None = None) 
     """
     made: list[Path] = []
     try:
-        limit = _limit(archive)
+        limit = _compute_limit(archive)
         folder.mkdir(parents=True, exist_ok=True)
         with open(archive, "rb") as file, tempfile.TemporaryFile(dir=folder) as plain:
-            members = _zip_members(file) if zipfile.is_zipfile(file) else _tar_members(file, plain, limit)
+            members = _iterate_zip(file) if zipfile.is_zipfile(file) else _iterate_tar(file, plain, limit)
             for name, size, content in members:
                 limit -= size
                 if limit < 0 or len(made) == MOST_FILES:
                     raise Refused("it unpacks to more bytes or files than are accepted")
-                path = _destination(folder, name)
+                path = _resolve(folder, name)
                 if only is not None and path.name not in only:
                     continue
                 if path in made:
@@ -79,7 +79,7 @@ def decompress(source: Path, target: Path) -> None:
         ValueError: it is damaged or too large; there is no target then.
     """
     try:
-        limit = _limit(source)
+        limit = _compute_limit(source)
         with OPENERS[source.suffix](source) as packed, write_atomically(target) as file:
             _copy_within(packed, file, limit)
     except FAULTS as error:
@@ -94,7 +94,7 @@ def read_up_to(file: IO[bytes], size: int) -> bytearray:
     return content
 
 
-def _limit(packed: Path) -> int:
+def _compute_limit(packed: Path) -> int:
     """The bytes that a file may unpack to."""
     return min(LARGEST, MOST_RATIO * check_regular(packed, LARGEST) + CHUNK)
 
@@ -113,7 +113,7 @@ def _copy_within(source: IO[bytes], target: IO[bytes], limit: int) -> None:
         raise Refused(f"it unpacks to more than {limit:,} bytes")
 
 
-def _tar_members(file: IO[bytes], plain: IO[bytes], limit: int) -> Iterator[tuple[str, int, IO[bytes]]]:
+def _iterate_tar(file: IO[bytes], plain: IO[bytes], limit: int) -> Iterator[tuple[str, int, IO[bytes]]]:
     """Name, size and content of each file. `plain` gets the archive without its compression.
 
     tarfile reads a header that claims a gigabyte in one go, so the whole archive is unpacked within the limit first.
@@ -133,7 +133,7 @@ def _tar_members(file: IO[bytes], plain: IO[bytes], limit: int) -> Iterator[tupl
             yield member.name, member.size, content
 
 
-def _zip_members(file: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]]]:
+def _iterate_zip(file: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]]]:
     """As `_tar_members`. Overlapping and encrypted members are refused by zipfile itself."""
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
@@ -144,7 +144,7 @@ def _zip_members(file: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]]]:
             yield member.filename, member.file_size, archive.open(member)
 
 
-def _destination(folder: Path, name: str) -> Path:
+def _resolve(folder: Path, name: str) -> Path:
     """Where a member goes.
 
     Raises:

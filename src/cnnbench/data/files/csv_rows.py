@@ -30,9 +30,9 @@ def read_rows(file: str, name: str) -> Iterator[tuple[int, list[str]]]:
             raise ValueError(f"{name} is UTF-16, or no text: accepted is a CSV file in UTF-8 (in Excel: CSV UTF-8)")
         with open(file, encoding="utf-8-sig", newline="") as text:
             lines = list(islice((line for line in text if line.strip()), _LOOKED_AT))
-            delimiter = max(DELIMITERS, key=lambda each: _likelihood(lines, each))
+            delimiter = max(DELIMITERS, key=lambda each: _rate(lines, each))
             text.seek(0)
-            yield from _rows(text, delimiter)
+            yield from _iterate_rows(text, delimiter)
     except UnicodeDecodeError:
         raise ValueError(f"{name} is not UTF-8 text: accepted is a CSV file in UTF-8 (in Excel: CSV UTF-8)") from None
     except csv.Error as error:
@@ -41,10 +41,10 @@ def read_rows(file: str, name: str) -> Iterator[tuple[int, list[str]]]:
         raise ValueError(f"{name} cannot be read ({error.strerror})") from None
 
 
-def _likelihood(lines: list[str], delimiter: str) -> tuple[int, int]:
+def _rate(lines: list[str], delimiter: str) -> tuple[int, int]:
     """How many lines are numbers and a label when cut this way, and how many cells are numbers, or are there."""
     try:
-        rows = [next(_rows([line], delimiter, strict=False), (0, [""]))[1] for line in lines]
+        rows = [next(_iterate_rows([line], delimiter, strict=False), (0, [""]))[1] for line in lines]
     except csv.Error:
         return 0, 0
     numbers = [sum(map(_is_number, row)) for row in rows]
@@ -63,7 +63,7 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _rows(text: Iterable[str], delimiter: str, *, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
+def _iterate_rows(text: Iterable[str], delimiter: str, *, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
     # Between numbers there may be several blanks.
     lines = (" ".join(line.split()) for line in text) if delimiter == " " else text
     reader = csv.reader(lines, delimiter=delimiter, strict=strict)

@@ -18,7 +18,7 @@ _SPREAD = {"1": 255, "L;2": 85, "L;4": 17}  # a PNG's grey of few bits, by Pillo
 _PHOTOMETRIC, _PLANAR, _BITS = 262, 284, 258
 
 
-def eight_bits(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
+def reduce_to_8_bits(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
     """The image itself where it has 8 bits a value or fewer, not yet loaded; else a copy with 8.
 
     Args:
@@ -32,14 +32,14 @@ def eight_bits(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
         return image
     decoder, _, offset, arguments = image.tile[0]
     if image.format == "PPM" and (decoder != "raw" or arguments == "I;16B"):
-        return _pnm(image, content, decoder, offset, arguments)
+        return _decode_pnm(image, content, decoder, offset, arguments)
     raw = arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""
     if image.mode.startswith("I;16"):
-        return _deep_grey(image, raw)
+        return _reduce_grey(image, raw)
     if image.mode in ("I", "F"):
         raise Refused("32-bit, signed or floating-point pixels have no agreed range: accepted are 8 and 16 bits")
     if ";16" in raw:
-        return _deep_colour(image, raw, content)
+        return _reduce_colour(image, raw, content)
     _check_planar(image)
     if image.format == "PNG" and raw in _SPREAD and isinstance(image.info.get("transparency"), int):
         # Pillow spreads the pixels over 0…255, but leaves the transparent grey as it is stored.
@@ -54,43 +54,43 @@ def _check_planar(image: ImageFile.ImageFile) -> None:
         raise Refused("16-bit colour in separate planes: accepted is interleaved")
 
 
-def _deep_grey(image: ImageFile.ImageFile, raw: str) -> Image.Image:
+def _reduce_grey(image: ImageFile.ImageFile, raw: str) -> Image.Image:
     values = np.asarray(image).astype(np.uint16)
     if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # white is zero
         values = 65535 - values
-    grey = _scale(4095 if raw == "I;12" else 65535)[values]
+    grey = _make_scale(4095 if raw == "I;12" else 65535)[values]
     transparent = image.info.get("transparency")
     if transparent is None:
         return Image.fromarray(grey)
     return Image.fromarray(np.stack([grey, np.where(values == transparent, 0, 255).astype(np.uint8)], axis=-1))
 
 
-def _scale(maxval: int) -> np.ndarray:
+def _make_scale(maxval: int) -> np.ndarray:
     """What each of 0…65535 is in 8 bits when maxval is white; above it, white."""
     return np.clip(np.rint(np.arange(65536) * 255 / maxval), 0, 255).astype(np.uint8)
 
 
-def _deep_colour(image: ImageFile.ImageFile, raw: str, content: bytes) -> Image.Image:
+def _reduce_colour(image: ImageFile.ImageFile, raw: str, content: bytes) -> Image.Image:
     """Decode twice, for the high and the low bytes: Pillow has no mode that holds 16-bit colours."""
     if raw == "LA;16B":
         # As RGBA, the four bytes of a pixel are those of grey and alpha.
-        bytes_of = np.asarray(_reading(image, "RGBA"))
-        grey, alpha = (_rounded(bytes_of[..., i], bytes_of[..., i + 1]) for i in (0, 2))
+        bytes_of = np.asarray(_reread(image, "RGBA"))
+        grey, alpha = (_round_to_8_bits(bytes_of[..., i], bytes_of[..., i + 1]) for i in (0, 2))
         return Image.fromarray(np.stack([grey, alpha], axis=-1))
     _check_planar(image)
     if raw.startswith(("RGBa", "CMYK")):  # premultiplied: Pillow divides by alpha as it reads
         return image
     transparent = image.info.get("transparency")
     other = Image.open(io.BytesIO(content), formats=(image.format or "",))
-    high, low = np.asarray(image), np.asarray(_reading(other, _swapped(raw)))
-    pixels = _rounded(high, low)
+    high, low = np.asarray(image), np.asarray(_reread(other, _swap_bytes(raw)))
+    pixels = _round_to_8_bits(high, low)
     if transparent is not None:
         opaque = ((high != np.array(transparent) >> 8) | (low != np.array(transparent) & 255)).any(-1, keepdims=True)
         pixels = np.concatenate([pixels, opaque.astype(np.uint8) * 255], axis=-1)
     return Image.fromarray(pixels)
 
 
-def _reading(image: ImageFile.ImageFile, raw: str) -> Image.Image:
+def _reread(image: ImageFile.ImageFile, raw: str) -> Image.Image:
     """The image, told that its pixels are stored otherwise."""
     image.tile = [
         tile._replace(args=raw if isinstance(tile.args, str) else (raw, *(tile.args or ())[1:])) for tile in image.tile
@@ -98,13 +98,13 @@ def _reading(image: ImageFile.ImageFile, raw: str) -> Image.Image:
     return image
 
 
-def _swapped(raw: str) -> str:
+def _swap_bytes(raw: str) -> str:
     """The raw mode with the other byte first: what Pillow then takes for the high byte is the low one."""
     native = "L" if sys.byteorder == "little" else "B"
     return raw[:-1] + {"L": "B", "B": "L"}[raw[-1].replace("N", native)]
 
 
-def _rounded(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+def _round_to_8_bits(high: np.ndarray, low: np.ndarray) -> np.ndarray:
     """(256 high + low) / 257, rounded, which is high + (low − high) / 257."""
     pixels = high.copy()
     for start in range(0, len(high), 64):  # some rows at a time, or the differences would be wider than the image
@@ -115,18 +115,20 @@ def _rounded(high: np.ndarray, low: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _pnm(image: ImageFile.ImageFile, content: bytes, decoder: str, offset: int, arguments: object) -> Image.Image:
+def _decode_pnm(
+    image: ImageFile.ImageFile, content: bytes, decoder: str, offset: int, arguments: object
+) -> Image.Image:
     """A PNM that is plain text, or has a maxval other than 255."""
     width, height = image.size
     shape = (height, width, 3) if image.mode == "RGB" else (height, width)
     count = int(np.prod(shape))
     if decoder == "ppm_plain" and image.mode == "1":
-        digits = np.frombuffer(_without_comments(content[offset:]).translate(None, _SPACE), np.uint8)[:count]
+        digits = np.frombuffer(_strip_comments(content[offset:]).translate(None, _SPACE), np.uint8)[:count]
         _check_values(digits, count, ord("1"), ord("0"))
         return Image.fromarray(np.where(digits == ord("0"), 255, 0).astype(np.uint8).reshape(shape))
     maxval = arguments[1] if isinstance(arguments, tuple) else 65535
     if decoder == "ppm_plain":
-        text = _without_comments(content[offset:])
+        text = _strip_comments(content[offset:])
         if text.translate(None, _SPACE + _DIGITS):
             raise Refused("damaged: a plain PNM holds something other than numbers")
         values = np.fromstring(text, np.int64, count, sep=" ") if text.strip(_SPACE) else np.empty(0, np.int64)
@@ -134,10 +136,10 @@ def _pnm(image: ImageFile.ImageFile, content: bytes, decoder: str, offset: int, 
         kind = np.dtype(">u2" if maxval > 255 else "u1")
         values = np.frombuffer(content, kind, min(count, (len(content) - offset) // kind.itemsize), offset)
     _check_values(values, count, maxval)
-    return Image.fromarray(_scale(maxval)[values].reshape(shape))
+    return Image.fromarray(_make_scale(maxval)[values].reshape(shape))
 
 
-def _without_comments(text: bytes) -> bytes:
+def _strip_comments(text: bytes) -> bytes:
     if b"#" not in text:
         return text
     return b"\n".join(line.partition(b"#")[0] for line in text.replace(b"\r", b"\n").split(b"\n"))

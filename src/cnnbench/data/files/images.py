@@ -47,9 +47,9 @@ from PIL import (  # noqa: F401
     WebPImagePlugin,
 )
 
-from cnnbench.data.files.deep_pixels import eight_bits
+from cnnbench.data.files.deep_pixels import reduce_to_8_bits
 from cnnbench.data.files.fitting import MAX_SIDE, Decoding, fit
-from cnnbench.data.files.png_chunks import checked
+from cnnbench.data.files.png_chunks import clean_png
 from cnnbench.data.files.signatures import FORMATS, refuse_other
 from cnnbench.storage.regular import Refused, read_regular
 from cnnbench.storage.text import format_path, make_printable
@@ -131,12 +131,12 @@ def decode_bytes(content: bytes, how: Decoding, name: str | bytes | os.PathLike,
     """The same from a file's content, called `name`; if not `resizes`, another size than `how` says is `OtherSize`."""
     kind = BadImage
     try:
-        image = _flattened(_loaded(*_open(content)), how)
+        image = _flatten(_load(*_open(content)), how)
         if resizes or image.size == how.shape[:0:-1]:
-            return _planes(fit(image, how))
+            return _to_planes(fit(image, how))
         kind, reason = OtherSize, f"{image.width} × {image.height} pixels"
     except Exception as error:  # a damaged file raises nearly anything from inside Pillow
-        reason = _reason(error)
+        reason = _explain(error)
     # Raised out here, so that the error does not keep the decoder's frames and their pixels alive.
     raise kind(format_path(name), reason)
 
@@ -153,16 +153,16 @@ def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
     content = read_file(file)
     try:
         image, _ = _open(content)
-        channels = _channels(image)
+        channels = _count_channels(image)
         width, height = image.size
         late = image.format == "PNG" and width != height and re.search(rb"eXIf|profile type exif|adobe\.xmp", content)
         if late:
             image.load()
-        if _orientation(image) >= 5:
+        if _read_orientation(image) >= 5:
             width, height = height, width
         return channels, width, height
     except Exception as error:
-        reason = _reason(error)
+        reason = _explain(error)
     raise BadImage(format_path(file), reason)
 
 
@@ -175,7 +175,7 @@ def _open(content: bytes) -> tuple[ImageFile.ImageFile, bytes]:
         # catch_warnings would not be safe in threads; Pillow's advice is to programmers, and the outcome is ours.
         warnings.filterwarnings("ignore", category=Warning, module=_QUIET[3].pattern)
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
-        content = checked(content)
+        content = clean_png(content)
     image = Image.open(io.BytesIO(content), formats=FORMATS)
     width, height = image.size
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
@@ -191,16 +191,16 @@ def _open(content: bytes) -> tuple[ImageFile.ImageFile, bytes]:
     return image, content
 
 
-def _loaded(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
+def _load(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
     """The first frame, upright, with 8 bits a value."""
-    eight = eight_bits(image, content)
+    eight = reduce_to_8_bits(image, content)
     if eight is image:
         image.load()
-    method = _TRANSPOSE.get(_orientation(image))
+    method = _TRANSPOSE.get(_read_orientation(image))
     return eight if method is None else eight.transpose(method)
 
 
-def _orientation(image: Image.Image) -> int:
+def _read_orientation(image: Image.Image) -> int:
     """EXIF's, 1 to 8; 1 where there is none. Pillow turns a TIFF itself, and gives its size upright."""
     if image.format == "TIFF" or not any(key in image.info for key in _ORIENTED_BY):
         return 1
@@ -211,7 +211,7 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in _TRANSPOSE else 1
 
 
-def _flattened(image: Image.Image, how: Decoding) -> Image.Image:
+def _flatten(image: Image.Image, how: Decoding) -> Image.Image:
     """Mode L or RGB, as many channels as are wanted, without transparency."""
     mode = "RGB" if how.channels == 3 else "L"
     if image.has_transparency_data:
@@ -223,20 +223,20 @@ def _flattened(image: Image.Image, how: Decoding) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _planes(image: Image.Image) -> np.ndarray:
+def _to_planes(image: Image.Image) -> np.ndarray:
     """uint8, (C, H, W), contiguous and writable."""
     pixels = np.array(image)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _channels(image: Image.Image) -> int:
+def _count_channels(image: Image.Image) -> int:
     if image.mode == "P" and image.palette is not None:
         colours = np.frombuffer(bytes(image.convert("P").getpalette("RGB") or b""), np.uint8).reshape(-1, 3)
         return 1 if (colours == colours[:, :1]).all() else 3
     return 1 if image.mode[0] in "1LIF" and image.mode != "LAB" else 3
 
 
-def _reason(error: Exception) -> str:
+def _explain(error: Exception) -> str:
     """One short line; Pillow's words may quote the file."""
     if isinstance(error, UnidentifiedImageError):
         return f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image, or its header is damaged"

@@ -15,7 +15,7 @@ SHOWN = 5
 LONGEST = 1_000  # characters: a run writes the name of each class into several tables
 
 
-def normal_form(label: str) -> str:
+def normalize_label(label: str) -> str:
     """The label without blanks around it, its accents composed as keyboards write them (NFC)."""
     text = unicodedata.normalize("NFC", label)
     while text != (text := text.strip().strip(_INVISIBLE)):
@@ -23,20 +23,20 @@ def normal_form(label: str) -> str:
     return text
 
 
-def label_problem(label: str) -> str | None:
+def find_label_problem(label: str) -> str | None:
     """What is wrong with a label of a table, if anything."""
-    form = normal_form(label)
+    form = normalize_label(label)
     if len(form) > LONGEST:
         return f"has {len(form):,} characters, accepted are up to {LONGEST:,}"
     return None if form else "is empty"
 
 
-def common_forms(labels: Iterable[str]) -> dict[str, str]:
+def unify_labels(labels: Iterable[str]) -> dict[str, str]:
     """What each label of a table is called: its normal form; a whole number without decimals, if all are whole.
 
     Programs write the class 1 as `1`, `1.0` or `1.000000000000000000e+00`, sometimes in one column.
     """
-    forms = {label: normal_form(label) for label in {*labels}}
+    forms = {label: normalize_label(label) for label in {*labels}}
     if not all(_is_whole(form) for form in forms.values()):
         return forms
     return {label: str(int(float(form))) if _DECIMAL.fullmatch(form) else form for label, form in forms.items()}
@@ -46,39 +46,39 @@ def _is_whole(text: str) -> bool:
     return bool(_NUMBER.fullmatch(text)) and float(text).is_integer() and abs(float(text)) < _LARGEST
 
 
-def look_alike(names: Iterable[str]) -> list[list[str]]:
+def group_alike(names: Iterable[str]) -> list[list[str]]:
     """Different names that are one but for case, blanks, hyphens, accents' encoding, or the way a number is written."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        groups[_key(name)].append(name)
+        groups[_make_key(name)].append(name)
     return [sorted(group) for group in groups.values() if len(group) > 1]
 
 
-def alike_note(names: Iterable[str]) -> str:
+def describe_alike(names: Iterable[str]) -> str:
     """A warning about names that look alike; empty where none do."""
-    alike = look_alike(names)
+    alike = group_alike(names)
     if not alike:
         return ""
     return (
-        f"{shown_alike(alike)} are classes of their own, though they differ in spelling alone: if they are one, write "
-        "them the same way"
+        f"{_format_groups(alike)} are classes of their own, though they differ in spelling alone: if they are one, "
+        "write them the same way"
     )
 
 
-def alike_hint(names: Collection[str], known: Collection[str]) -> str:
+def hint_at_alike(names: Collection[str], known: Collection[str]) -> str:
     """For an error about unknown names: which of them look like known ones; empty where none does."""
-    pairs = [pair for pair in look_alike([*names, *known]) if {*pair} & {*names} and {*pair} & {*known}]
-    return f" ({shown_alike(pairs)} differ in spelling alone: write them the same way)" if pairs else ""
+    pairs = [pair for pair in group_alike([*names, *known]) if {*pair} & {*names} and {*pair} & {*known}]
+    return f" ({_format_groups(pairs)} differ in spelling alone: write them the same way)" if pairs else ""
 
 
-def shown_alike(groups: Collection[Collection[str]]) -> str:
+def _format_groups(groups: Collection[Collection[str]]) -> str:
     """Groups of names as an error or a warning shows them."""
     shown = "; ".join(" and ".join(repr(format_path(name)) for name in group) for group in [*groups][:SHOWN])
     return shown + (f"; and {len(groups) - SHOWN} more" if len(groups) > SHOWN else "")
 
 
-def _key(name: str) -> str:
-    text = normal_form(name)
+def _make_key(name: str) -> str:
+    text = normalize_label(name)
     if _NUMBER.fullmatch(text):
         return repr(float(text))
     text = "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if unicodedata.category(c) != "Cf")

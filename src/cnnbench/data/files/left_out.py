@@ -49,7 +49,7 @@ def has_image_ending(name: str) -> bool:
     return name.lower().endswith(IMAGE_ENDINGS)
 
 
-def files_below(folder: str, complain: Complain, ours: list[str] | None = None) -> Iterator[str]:
+def walk_files(folder: str, complain: Complain, ours: list[str] | None = None) -> Iterator[str]:
     """The paths of all files in a folder and below, by name, those of a folder in its place.
 
     Left out are litter and folders that this program wrote. A link to a folder is followed; one that is reached twice
@@ -97,7 +97,7 @@ def holds_only_ours(folder: str) -> bool:
     if not is_outputs and any(map(has_image_ending, names)):
         return False
     ours: list[str] = []
-    has_images = any([has_image_ending(file) for file in files_below(folder, lambda *_: None, ours)])
+    has_images = any([has_image_ending(file) for file in walk_files(folder, lambda *_: None, ours)])
     if has_images:
         return is_outputs and bool(ours)
     return bool(ours) or is_outputs or any(name.endswith(CACHE) for name in names)

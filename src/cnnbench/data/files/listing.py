@@ -15,9 +15,9 @@ from typing import NoReturn
 
 import numpy as np
 
-from cnnbench.data.files.labels import alike_hint, alike_note, normal_form
-from cnnbench.data.files.left_out import files_below, has_image_ending, holds_only_ours, is_litter, leads_to_folder
-from cnnbench.data.files.split_names import refuse, split_folders, split_of
+from cnnbench.data.files.labels import describe_alike, hint_at_alike, normalize_label
+from cnnbench.data.files.left_out import has_image_ending, holds_only_ours, is_litter, leads_to_folder, walk_files
+from cnnbench.data.files.split_names import parse_split, refuse, split_folders
 from cnnbench.storage.text import format_path
 
 SHOWN = 5  # names that an error lists
@@ -78,8 +78,8 @@ def list_folder(root: str, classes: Sequence[str] | None = None) -> Listing:
     """
     listing = Listing(root, root, wanted=classes)
     where = f"data.path={format_path(root)!r}"
-    folders = _folders(root, "", listing)
-    splits = _splits(root, folders, listing)
+    folders = _list_folders(root, "", listing)
+    splits = _find_splits(root, folders, listing)
     if not splits and len(folders) == 1 and classes is None:
         raise ValueError(
             f"{where} has one class folder, {format_path(folders[0])!r}: accepted are at least 2."
@@ -90,32 +90,32 @@ def list_folder(root: str, classes: Sequence[str] | None = None) -> Listing:
         # Tuples that sort as the files shall.
         inside: list[tuple[bytes, str, str]] = []
         names: dict[str, str] = {}
-        for folder in _folders(root, part, listing) if part else folders:
-            place, name = f"{part}/{folder}" if part else folder, class_name(folder)
+        for folder in _list_folders(root, part, listing) if part else folders:
+            place, name = f"{part}/{folder}" if part else folder, name_class(folder)
             if (other := names.setdefault(name, place)) != place:
                 both = f"{format_path(other)!r} and {format_path(place)!r}"
                 raise ValueError(
                     f"{where}: two class folders are both called {name!r}: {both}; accepted is one of them"
                 )
             before = len(inside)
-            paths = (f"{place}/{path}" for path in files_below(os.path.join(root, place), _refuse_folder))
+            paths = (f"{place}/{path}" for path in walk_files(os.path.join(root, place), _refuse_folder))
             inside += ((os.fsencode(path[len(place) :]), name, path) for path in paths)
             if len(inside) == before:
                 raise ValueError(f"{where}: class folder {format_path(place)!r} holds no images")
         inside.sort()
         files[split] = [(path, name) for _, name, path in inside]
-    return listed(listing, files, "class folders")
+    return fill_listing(listing, files, "class folders")
 
 
-def _splits(root: str, folders: Sequence[str], listing: Listing) -> dict[str, str]:
+def _find_splits(root: str, folders: Sequence[str], listing: Listing) -> dict[str, str]:
     """The folder of each split that has class folders; empty where all of them are classes."""
 
     def is_flat(folder: str) -> bool:
         beside = Listing(root, root)
-        return not _folders(root, folder, beside) and bool(beside.ignored)
+        return not _list_folders(root, folder, beside) and bool(beside.ignored)
 
     def has_images(folder: str) -> bool:
-        return any(map(has_image_ending, files_below(os.path.join(root, folder), _refuse_folder)))
+        return any(map(has_image_ending, walk_files(os.path.join(root, folder), _refuse_folder)))
 
     where, whole = f"data.path={format_path(root)!r}", listing.wanted is None
     chosen = split_folders(where, folders, is_flat=is_flat, has_images=has_images, needs_train=whole)
@@ -129,7 +129,7 @@ def _splits(root: str, folders: Sequence[str], listing: Listing) -> dict[str, st
             listing.ignored.append(chosen.pop(split))
             continue
         # Some archives hold seg_train/seg_train/<class>.
-        while len(inner := _folders(root, folder, Listing(root, root))) == 1 and _same_split(inner[0], split):
+        while len(inner := _list_folders(root, folder, Listing(root, root))) == 1 and _is_split(inner[0], split):
             folder = f"{folder}/{inner[0]}"
         chosen[split] = folder
     return chosen
@@ -140,7 +140,7 @@ def _doubt_classes(where: str, folders: Sequence[str], listing: Listing) -> None
     shared: set[str] | None = None
     for folder in folders:
         beside = Listing(listing.path, listing.root)
-        inner = {*_folders(listing.root, folder, beside)}
+        inner = {*_list_folders(listing.root, folder, beside)}
         shared = inner if shared is None else shared & inner
         if len(shared) < 2 or any(map(has_image_ending, beside.ignored)):
             return
@@ -152,12 +152,12 @@ def _doubt_classes(where: str, folders: Sequence[str], listing: Listing) -> None
         listing.remarks.append(f"it has {found}: {named} are taken for classes; splits are called train, val and test")
 
 
-def _same_split(folder: str, split: str) -> bool:
-    found = split_of(folder)
+def _is_split(folder: str, split: str) -> bool:
+    found = parse_split(folder)
     return found is not None and found[0] == split
 
 
-def listed(listing: Listing, files: Mapping[str, Sequence[File]], what: str) -> Listing:
+def fill_listing(listing: Listing, files: Mapping[str, Sequence[File]], what: str) -> Listing:
     """Fill a listing with the files of each split, in their order.
 
     Args:
@@ -171,17 +171,17 @@ def listed(listing: Listing, files: Mapping[str, Sequence[File]], what: str) -> 
     if not classes["train"] and listing.wanted is None:
         raise ValueError(f"{name} holds no images to train on: it has no {what}")
     if listing.wanted is not None:
-        _check_wanted(name, listing.wanted, set().union(*classes.values()), what)
+        _refuse_unknown_classes(name, listing.wanted, set().union(*classes.values()), what)
     for split in ("val", "test") if listing.wanted is None else ():
         if lacking := sorted(classes[split] - classes["train"]):
-            hint = alike_hint(lacking, classes["train"])
+            hint = hint_at_alike(lacking, classes["train"])
             raise ValueError(
-                f"{name}: {_named(lacking)} in {split}, but not in train: accepted are train's classes{hint}"
+                f"{name}: {_name_classes(lacking)} in {split}, but not in train: accepted are train's classes{hint}"
             )
     listing.class_names = tuple(sorted(classes["train"]) if listing.wanted is None else listing.wanted)
     if len(listing.class_names) < 2:
         raise ValueError(f"{name} has one class, {listing.class_names[0]!r}: accepted are at least 2 {what}")
-    if note := alike_note(listing.class_names):
+    if note := describe_alike(listing.class_names):
         listing.remarks.append(note)
     number = {name: index for index, name in enumerate(listing.class_names)}
     for split in (split for split, inside in classes.items() if inside):
@@ -199,7 +199,7 @@ def listed(listing: Listing, files: Mapping[str, Sequence[File]], what: str) -> 
     return listing
 
 
-def _check_wanted(name: str, wanted: Sequence[str], found: Set[str], what: str) -> None:
+def _refuse_unknown_classes(name: str, wanted: Sequence[str], found: Set[str], what: str) -> None:
     """Refuse images of classes that a run has not, or none at all."""
     if not found:
         raise ValueError(f"{name} holds no images: it has no {what}")
@@ -208,20 +208,20 @@ def _check_wanted(name: str, wanted: Sequence[str], found: Set[str], what: str) 
         lacking = f" and not {', '.join(map(format_path, fewer[:SHOWN]))}, which it was trained on" if fewer else ""
         shown = ", ".join(map(format_path, more[:SHOWN]))
         raise ValueError(
-            f"{name} does not fit the run: it has {shown}, which the run has not{lacking}{alike_hint(more, wanted)}"
+            f"{name} does not fit the run: it has {shown}, which the run has not{lacking}{hint_at_alike(more, wanted)}"
         )
 
 
-def class_name(folder: str) -> str:
+def name_class(folder: str) -> str:
     r"""A folder's name as text in its normal form: bytes that are not UTF-8 become \xNN, and a backslash is doubled."""
     try:
         folder.encode()
     except UnicodeEncodeError:
         return os.fsencode(folder).replace(b"\\", rb"\\").decode("utf-8", "backslashreplace")
-    return normal_form(folder)
+    return normalize_label(folder)
 
 
-def _folders(root: str, part: str, listing: Listing) -> list[str]:
+def _list_folders(root: str, part: str, listing: Listing) -> list[str]:
     """The folders in one folder, sorted, without litter; what else is there is noted as ignored."""
     where = os.path.join(root, part) if part else root
     try:
@@ -244,7 +244,7 @@ def _refuse_folder(where: str, reason: str) -> NoReturn:
     raise ValueError(f"data.path: {format_path(where)!r} cannot be read ({reason})")
 
 
-def _named(names: Sequence[str]) -> str:
+def _name_classes(names: Sequence[str]) -> str:
     shown = ", ".join(repr(format_path(name)) for name in names[:SHOWN])
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"class{'es' if len(names) > 1 else ''} {shown}{more} {'are' if len(names) > 1 else 'is'}"

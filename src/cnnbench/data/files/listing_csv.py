@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from cnnbench.data.files.csv_rows import read_rows
-from cnnbench.data.files.labels import common_forms, label_problem, normal_form
-from cnnbench.data.files.listing import File, Listing, listed
-from cnnbench.data.files.split_names import WORDS, split_of
+from cnnbench.data.files.labels import find_label_problem, normalize_label, unify_labels
+from cnnbench.data.files.listing import File, Listing, fill_listing
+from cnnbench.data.files.split_names import WORDS, parse_split
 from cnnbench.storage.text import format_path
 
 SHOWN_ROWS = 5  # bad rows that an error describes
@@ -32,46 +32,46 @@ def list_csv(file: str, classes: Sequence[str] | None = None) -> Listing:
     columns = [cell.strip().casefold() for cell in next(rows, (0, []))[1]]
     if missing := [column for column in ("path", "label") if column not in columns]:
         raise ValueError(f"{name} has no column {missing[0]!r}: accepted is a first row of path,label[,split]")
-    find = _finder(root)
+    find = _make_finder(root)
     for line, cells in rows:
         row = dict(zip(columns, cells, strict=False))
-        if problem := "has more values than the first row" if len(cells) > len(columns) else _problem(row):
+        if problem := "has more values than the first row" if len(cells) > len(columns) else _find_problem(row):
             problems.append(f"line {line}: {problem}")
         else:
-            split, _ = split_of(row.get("split", "")) or ("train", ())
+            split, _ = parse_split(row.get("split", "")) or ("train", ())
             files.setdefault(split, []).append((find(row["path"]), row["label"]))
     if problems:
         more = f"; and {len(problems) - SHOWN_ROWS} more" if len(problems) > SHOWN_ROWS else ""
         raise ValueError(f"{name}, {len(problems)} rows are wrong: {'; '.join(problems[:SHOWN_ROWS])}{more}")
-    forms = common_forms(label for inside in files.values() for _, label in inside)
+    forms = unify_labels(label for inside in files.values() for _, label in inside)
     files = {split: [(path, forms[label]) for path, label in inside] for split, inside in files.items()}
-    found = listed(Listing(file, root, wanted=classes), files, "labels")
+    found = fill_listing(Listing(file, root, wanted=classes), files, "labels")
     if not found.versions.any():
         _refuse_missing(name, found)
     return found
 
 
-def _problem(row: dict[str, str]) -> str | None:
+def _find_problem(row: dict[str, str]) -> str | None:
     """What is wrong with a row, if anything."""
     if not row.get("path", "").strip():
         return "path is empty"
-    if problem := label_problem(row.get("label", "")):
+    if problem := find_label_problem(row.get("label", "")):
         return f"label {problem}"
-    found = split_of(row["split"]) if "split" in row else ("train", ())
+    found = parse_split(row["split"]) if "split" in row else ("train", ())
     if found is None or found[1]:
         return f"split={row['split']!r}, accepted is {', '.join(WORDS)}"
     return None
 
 
-def _finder(root: str) -> Callable[[str], str]:
+def _make_finder(root: str) -> Callable[[str], str]:
     """What makes a path as it is written one that is there, if there is one and no more."""
 
     @lru_cache(maxsize=64)
-    def named(folder: str) -> dict[str, list[str]]:
+    def index_names(folder: str) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {}
         try:
             for entry in os.listdir(os.path.join(root, folder)):
-                names.setdefault(normal_form(entry).casefold(), []).append(entry)
+                names.setdefault(normalize_label(entry).casefold(), []).append(entry)
         except (OSError, ValueError):  # a null byte in the path
             pass
         return names
@@ -82,7 +82,7 @@ def _finder(root: str) -> Callable[[str], str]:
                 return other
         found = "/" if other.startswith("/") else ""
         for part in other.split("/"):
-            nearest = named(found).get(normal_form(part).casefold(), [])
+            nearest = index_names(found).get(normalize_label(part).casefold(), [])
             if part not in ("", ".", "..") and not os.path.lexists(os.path.join(root, found, part)):
                 if len(nearest) != 1:
                     return path

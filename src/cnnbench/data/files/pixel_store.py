@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import BaseModel, NonNegativeInt
 
 from cnnbench.data.files.decoding import Chunk
-from cnnbench.data.hashing import as_numbers
+from cnnbench.data.hashing import to_numbers
 from cnnbench.processes.cores import cores
 from cnnbench.storage.atomic import TEMPORARY, write_atomically
 
@@ -81,7 +81,7 @@ def open_store(path: Path, key: str) -> Stored | None:
         raise Damaged("its description has a wrong checksum")
     try:
         found = _Description.model_validate_json(text)
-        hashes = as_numbers(bytes.fromhex(found.hashes)).reshape(-1, 2)
+        hashes = to_numbers(bytes.fromhex(found.hashes)).reshape(-1, 2)
     except ValueError:
         raise Damaged("its description is not valid") from None
     if found.key != key:
@@ -108,7 +108,7 @@ def write_store(path: Path, key: str, shape: Shape, chunks: Iterable[Chunk]) -> 
         OSError: it cannot be written; there is nothing of it then.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _remove_abandoned(path.parent)
+    _clean_up(path.parent)
     digests: list[tuple[int, str]] = []
     size = math.prod(shape)
     with write_atomically(path) as file:
@@ -134,7 +134,7 @@ def keep_in_memory(shape: Shape, chunks: Iterable[Chunk]) -> Stored:
         pixels[row : row + len(images)] = images
 
     bad, hashes = _gather(chunks, add)
-    return Stored(pixels, bad, as_numbers(hashes).reshape(-1, 2))
+    return Stored(pixels, bad, to_numbers(hashes).reshape(-1, 2))
 
 
 def _gather(chunks: Iterable[Chunk], add: Callable[[int, np.ndarray], None]) -> tuple[dict[int, str], bytes]:
@@ -153,7 +153,7 @@ def _digest(pixels: np.ndarray) -> str:
     return hashlib.sha256(pixels.data).hexdigest()
 
 
-def _remove_abandoned(folder: Path) -> None:
+def _clean_up(folder: Path) -> None:
     for path in folder.glob(f".*{TEMPORARY}"):
         with suppress(OSError):  # another process was quicker
             if time.time() - path.stat().st_mtime > ABANDONED:

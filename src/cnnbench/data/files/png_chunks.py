@@ -13,7 +13,7 @@ _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 _ORIENTED = (b"XML:com.adobe.xmp", b"Raw profile type exif")  # texts that may say which side is up
 
 
-def checked(content: bytes) -> bytes:
+def clean_png(content: bytes) -> bytes:
     """The file without texts and colour profiles, of which nothing is used but the orientation in them.
 
     All checksums are compared: Pillow skips those of the pixels, and would hand over what a flipped bit made.
@@ -24,18 +24,18 @@ def checked(content: bytes) -> bytes:
     view = memoryview(content)
     parts: list[memoryview | bytes] = []
     kept = start = 0
-    for kind, begin, end in _chunks(content):
+    for kind, begin, end in _iterate_chunks(content):
         if kind in _TEXTS:
             parts.append(view[start:begin])
             start = end
             keyword, _, rest = content[begin + 8 : end - 4].partition(b"\0")
             if keyword in _ORIENTED and kept < MOST_KEPT:
                 kept += 1
-                parts.append(_text_chunk(keyword, _unpacked(kind, rest)))
+                parts.append(_make_text_chunk(keyword, _unpack(kind, rest)))
     return b"".join([*parts, view[start:]]) if parts else content
 
 
-def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _iterate_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
     """The kind of each chunk, where it begins, and where it ends."""
     position, kind = 8, b""
     while kind != b"IEND":
@@ -51,7 +51,7 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
         position = end
 
 
-def _unpacked(kind: bytes, rest: bytes) -> bytes:
+def _unpack(kind: bytes, rest: bytes) -> bytes:
     """What follows a text's keyword, unpacked, up to its limit; nothing where it is damaged."""
     packed, text = kind == b"zTXt", rest[1:] if kind == b"zTXt" else rest
     if kind == b"iTXt":
@@ -63,7 +63,7 @@ def _unpacked(kind: bytes, rest: bytes) -> bytes:
         return b""
 
 
-def _text_chunk(keyword: bytes, text: bytes) -> bytes:
+def _make_text_chunk(keyword: bytes, text: bytes) -> bytes:
     """A text as Pillow reads it whatever its length; as XMP is read from iTXt alone, and EXIF from any."""
     body = b"iTXt" + keyword + b"\0\0\0\0\0" + text
     return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))

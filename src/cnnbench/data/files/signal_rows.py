@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cnnbench.data.files.csv_rows import read_rows
-from cnnbench.data.files.labels import label_problem
+from cnnbench.data.files.labels import find_label_problem
 
 SHOWN_ROWS = 5  # bad rows that an error describes
 NAMES_HINT = " (if it holds column names: data.header=true)"
@@ -51,7 +51,7 @@ def read_table(file: str, name: str, *, header: bool, label: str, columns: int =
     rows = read_rows(file, name)
     if header:
         _, table.header = next(rows, (0, []))
-    found = _label_at(table.header, label, name)
+    found = _find_label(table.header, label, name)
     for line, row in rows:
         hint = "" if header or table.columns else NAMES_HINT
         table.columns = table.columns or len(row)
@@ -77,7 +77,7 @@ def clip(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
-def _label_at(header: list[str], label: str, name: str) -> int:
+def _find_label(header: list[str], label: str, name: str) -> int:
     """Which value of a row is the label, from the end where it is negative."""
     names = [cell.strip() for cell in header]
     if label not in ("first", "last"):
@@ -102,19 +102,19 @@ def _take_values(table: Table, row: list[str]) -> str | None:
     if len(row) != table.columns:
         return f" has {len(row)} values, expected {table.columns} as in the first row"
     at = table.label_at
-    if problem := label_problem(row[at]):
+    if problem := find_label_problem(row[at]):
         return f", column {at + 1}: the label {problem}"
     try:
         signal = array("f", map(float, row[:at] + row[at + 1 :]))
     except ValueError:
-        return _first_bad_cell(row, at)
+        return _describe_bad_cell(row, at)
     if not np.isfinite(np.frombuffer(signal, dtype=np.float32)).all():
-        return _first_bad_cell(row, at)
+        return _describe_bad_cell(row, at)
     table.values.extend(signal)
     return None
 
 
-def _first_bad_cell(row: list[str], label_at: int) -> str:
+def _describe_bad_cell(row: list[str], label_at: int) -> str:
     for column, cell in enumerate(row):
         if column == label_at:
             continue

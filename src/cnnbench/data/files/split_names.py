@@ -21,16 +21,16 @@ FORM = "train/<class>/… with val/<class>/… and test/<class>/… beside it"
 Named = tuple[str, tuple[str, ...]]  # a split, and what else is in the name: ('train', ('seg',)) of seg_train
 
 
-def split_of(name: str) -> Named | None:
+def parse_split(name: str) -> Named | None:
     """The split that a name speaks of, in any case; None where it speaks of none, or of several."""
-    tokens = [part for token in _TOKEN.findall(name) for part in _parts(token.casefold())]
+    tokens = [part for token in _TOKEN.findall(name) for part in _divide(token.casefold())]
     splits = [_SPLIT_OF[token] for token in tokens if token in _SPLIT_OF]
     if len(splits) != 1:
         return None
     return splits[0], tuple(token for token in tokens if token not in _SPLIT_OF and token not in _FILLERS)
 
 
-def _parts(token: str) -> Sequence[str]:
+def _divide(token: str) -> Sequence[str]:
     joined = _JOINED.fullmatch(token)
     return joined.groups() if joined else (token,)
 
@@ -57,7 +57,7 @@ def split_folders(
     Raises:
         ValueError: the folders can be read in two ways, or a split has two folders.
     """
-    named = {folder: found for folder in folders if (found := split_of(folder))}
+    named = {folder: found for folder in folders if (found := parse_split(folder))}
     groups: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for folder, (split, rest) in named.items():
         groups[rest][split].append(folder)
@@ -69,7 +69,7 @@ def split_folders(
         refuse(where, [folder for one in evident for found in one.values() for folder in found])
     for several in group.values():
         if len(several) > 1:
-            raise ValueError(f"{where} has {_joined(several)}: accepted is one of them")
+            raise ValueError(f"{where} has {_join(several)}: accepted is one of them")
     chosen = {split: group[split][0] for split in WORDS if split in group}
     if "train" not in chosen and needs_train:
         refuse(where, [*chosen.values()], f"has a folder {next(iter(chosen.values()))!r} but none called 'train'")
@@ -78,9 +78,9 @@ def split_folders(
         refuse(where, [*chosen.values()], f"has no class folders in {chosen['train']!r}")
     if len(chosen) == 1 and (beside := [folder for folder in others if has_images(folder)]):
         only = next(iter(chosen.values()))
-        refuse(where, [only], f"has {_joined(beside)} beside {only!r}")
+        refuse(where, [only], f"has {_join(beside)} beside {only!r}")
     if doubtful := [folder for folder in others if folder in named and named[folder][0] not in chosen]:
-        refuse(where, doubtful, f"has {_joined(doubtful)} beside {_joined([*chosen.values()])}")
+        refuse(where, doubtful, f"has {_join(doubtful)} beside {_join([*chosen.values()])}")
     return chosen
 
 
@@ -90,7 +90,7 @@ def refuse(where: str, folders: Sequence[str], found: str | None = None) -> None
     Raises:
         ValueError: always.
     """
-    names, one = _joined(folders), len(folders) == 1
+    names, one = _join(folders), len(folders) == 1
     raise ValueError(
         f"{where} {found or f'has {names}'}: {names} may be {'a split or a class' if one else 'splits or classes'}. "
         f"Accepted for splits is {FORM}, and no other folder; for {'a class' if one else 'classes'}, another name, or "
@@ -98,6 +98,6 @@ def refuse(where: str, folders: Sequence[str], found: str | None = None) -> None
     )
 
 
-def _joined(names: Sequence[str]) -> str:
+def _join(names: Sequence[str]) -> str:
     shown = [format_path(name) for name in names[:5]] + ([f"{len(names) - 5} more"] if len(names) > 5 else [])
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)

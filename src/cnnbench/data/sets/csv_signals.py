@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cnnbench.config.keys import Options, key
 from cnnbench.data.dataset import DatasetInfo, Source, Split
-from cnnbench.data.files.labels import alike_hint, alike_note, common_forms
+from cnnbench.data.files.labels import describe_alike, hint_at_alike, unify_labels
 from cnnbench.data.files.signal_rows import NAMES_HINT, SHOWN_ROWS, Table, clip, read_table
 from cnnbench.data.hashing import hash_rows
 from cnnbench.data.preparation import cut_test
@@ -65,8 +65,8 @@ def csv_signals(
             test_file, f"data.test_path={test_file!r}", header=options.header, label=options.label,
             columns=table.columns,
         )  # fmt: skip
-    forms = common_forms([*table.labels, *(test_table.labels if test_table else ()), *(classes or ())])
-    hint = _first_hint(table, options.label)
+    forms = unify_labels([*table.labels, *(test_table.labels if test_table else ()), *(classes or ())])
+    hint = _hint_at_first_column(table, options.label)
     names = _sort_labels({forms[text] for text in table.labels})
     if classes is not None:
         _refuse_unknown(f"{where} does not fit the run", names, classes, "which the run lacks")
@@ -78,7 +78,7 @@ def csv_signals(
         )
     rows = _make_split(table, names, forms)
     info = DatasetInfo("csv_signals", in_channels=1, image_size=rows.shape[-1], class_names=names, dimensions=1)
-    notes = [*_note_index_columns(table, rows.images), *filter(None, [alike_note(names)])]
+    notes = [*_note_index_columns(table, rows.images), *filter(None, [describe_alike(names)])]
     notes = [f"{format_path(file)}: {note}" for note in notes]
     if test_path is not None:
         test = rows[torch.arange(0)]
@@ -93,7 +93,7 @@ def csv_signals(
     assert rows.marks is not None
     contents = (row.tobytes() for row in rows.marks[:, 1].numpy().astype("<i8"))
     tested, rest = cut_test(rows.labels, contents, test_fraction, split_seed)
-    if problem := _find_one_sided(names, rows.labels, rows.labels[tested]):
+    if problem := _find_lacking_side(names, rows.labels, rows.labels[tested]):
         alone = not options.header and table.labels.count(table.labels[0]) == 1
         raise ValueError(
             f"{where}, data.test_fraction={test_fraction}: {problem}. Accepted are more rows of a class, or another "
@@ -111,7 +111,7 @@ def _make_split(table: Table, names: Sequence[str], forms: Mapping[str, str], fi
     return Split(signals, labels, None, torch.stack((hashes, hashes, first + torch.arange(len(labels))), 1))
 
 
-def _first_hint(table: Table, label: str) -> str:
+def _hint_at_first_column(table: Table, label: str) -> str:
     """For an error about labels, where the first values of the rows would do as such."""
     first = table.values[:: table.columns - 1]
     fits = label == "last" and all(value.is_integer() for value in first) and 1 < len({*first}) <= len(first) // 2
@@ -166,7 +166,7 @@ def _existing_file(key: str, path: str | None) -> Path:
 def _refuse_unknown(where: str, found: Sequence[str], known: Sequence[str], why: str) -> None:
     if more := sorted({*found} - {*known}):
         shown = ", ".join(map(clip, more[:SHOWN_ROWS]))
-        raise ValueError(f"{where}: it has {shown}, {why}{alike_hint(more, known)}")
+        raise ValueError(f"{where}: it has {shown}, {why}{hint_at_alike(more, known)}")
 
 
 def _sort_labels(labels: set[str]) -> tuple[str, ...]:
@@ -180,7 +180,7 @@ def _sort_labels(labels: set[str]) -> tuple[str, ...]:
     return tuple(sorted(labels, key=lambda label: (values[label], label)))
 
 
-def _find_one_sided(names: tuple[str, ...], labels: Tensor, tested: Tensor) -> str | None:
+def _find_lacking_side(names: tuple[str, ...], labels: Tensor, tested: Tensor) -> str | None:
     """What is wrong with a split that leaves a class without a row to train on, or to test on."""
     totals, inside = (some.bincount(minlength=len(names)) for some in (labels, tested))
     one_sided = (inside == 0) | (inside == totals)

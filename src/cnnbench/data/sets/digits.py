@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from cnnbench.data.dataset import DatasetInfo, Source, Split
-from cnnbench.data.preparation import stratified_split
+from cnnbench.data.preparation import split_by_class
 from cnnbench.registry import register
 
 TEST_IMAGES = 360
@@ -27,7 +27,7 @@ def digits(split_seed: int = 0) -> Source:
     grey, target = _read_grey()
     images = torch.from_numpy(np.rint(grey * (255 / 16)).astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(target)
-    test, train = stratified_split(labels, TEST_IMAGES, torch.Generator().manual_seed(1797 + split_seed))
+    test, train = split_by_class(labels, TEST_IMAGES, torch.Generator().manual_seed(1797 + split_seed))
     info = DatasetInfo("digits", in_channels=1, image_size=8, class_names=tuple("0123456789"))
     return Source(info, Split(images[train], labels[train]), Split(images[test], labels[test]))
 

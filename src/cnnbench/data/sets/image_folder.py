@@ -24,7 +24,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from cnnbench.config.keys import Options, key
-from cnnbench.data.dataset import DatasetInfo, Source, Split, image_size_of
+from cnnbench.data.dataset import DatasetInfo, Source, Split, to_image_size
 from cnnbench.data.files.decoding import Chunk, Decoder, ImageFiles, decode_chunks, probe_some
 from cnnbench.data.files.fitting import Decoding, Resize
 from cnnbench.data.files.images import OtherSize
@@ -32,8 +32,8 @@ from cnnbench.data.files.listing import Listing, list_folder
 from cnnbench.data.files.listing_csv import list_csv
 from cnnbench.data.files.pixel_store import Damaged, Stored, keep_in_memory, open_store, write_store
 from cnnbench.data.files.signatures import FORMATS
-from cnnbench.data.memory import parse_bytes, total_memory
-from cnnbench.data.preparation import cut_test, refuse_untested
+from cnnbench.data.memory import measure_memory, parse_bytes
+from cnnbench.data.preparation import cut_test, refuse_single_images
 from cnnbench.processes.cores import cores
 from cnnbench.registry import register
 from cnnbench.storage.text import format_path
@@ -91,14 +91,14 @@ def image_folder(
         ValueError: a layout that is none, images that cannot be read or differ in size.
     """
     limit = options.memory_limit
-    most = total_memory() // 3 if limit is None else parse_bytes("data.memory_limit", limit)
+    most = measure_memory() // 3 if limit is None else parse_bytes("data.memory_limit", limit)
     listing, cut = _list(options.path, classes), None
     if test_fraction is not None and "test" not in listing.splits:
         cut = test_fraction, split_seed
         listing = _cut_test_split(listing, test_fraction, split_seed)
     count = len(listing.paths)
     training = range(listing.splits["test"].start if "test" in listing.splits else count)
-    size = image_size if image_size is None or isinstance(image_size, int) else image_size_of(*image_size)
+    size = image_size if image_size is None or isinstance(image_size, int) else to_image_size(*image_size)
     how = _choose_decoding(listing.full_paths(training or range(count)), options, size)
     streams = count * math.prod(how.shape) > most
     decoder = Decoder(how, resizes=image_size is not None, hashes=True, drops=streams)
@@ -162,7 +162,7 @@ def _cut_test_split(listing: Listing, fraction: float, split_seed: int) -> Listi
     train, val = listing.splits["train"], listing.splits.get("val", range(0))
     labels = torch.tensor(listing.labels)[train.start : train.stop]
     tested, rest = cut_test(labels, (os.fsencode(listing.paths[row]) for row in train), fraction, split_seed)
-    refuse_untested(listing.class_names, labels[rest], labels[tested])
+    refuse_single_images(listing.class_names, labels[rest], labels[tested])
     parts = {"train": rest.tolist(), "val": [*val], "test": tested.tolist()}
     order = [row for rows in parts.values() for row in rows]
     ends = np.cumsum([0, *map(len, parts.values())]).tolist()
@@ -188,7 +188,7 @@ def _choose_decoding(paths: Sequence[str], options: ImageFolderOptions, image_si
         if (w, h) != (width, height):
             raise ValueError(_ask_for_size(f"{name!r} has {width} × {height} pixels, {other!r} {w} × {h}"))
     channels = options.channels or max(shape[0] for _, shape in found)
-    return replace(how, channels=channels, image_size=image_size or image_size_of(height, width))
+    return replace(how, channels=channels, image_size=image_size or to_image_size(height, width))
 
 
 def _ask_for_size(problem: str) -> str:

@@ -58,7 +58,7 @@ CHECKSUMS = {
 }
 
 
-def _checksum(path: Path) -> str:
+def _get_checksum(path: Path) -> str:
     return CHECKSUMS[f"{path.parent.name}/{path.name}"]
 
 
@@ -96,13 +96,13 @@ def _read_svhn(paths: Sequence[Path]) -> Arrays:
     from scipy.io import loadmat
 
     # Only the publisher's own file gets as far as scipy.
-    found = loadmat(io.BytesIO(read_published(paths[0], _checksum(paths[0]))), variable_names=["X", "y"])
+    found = loadmat(io.BytesIO(read_published(paths[0], _get_checksum(paths[0]))), variable_names=["X", "y"])
     labels = found["y"].astype(np.int64).ravel()
     return np.ascontiguousarray(found["X"].transpose(3, 2, 0, 1)), np.where(labels == 10, 0, labels)
 
 
 def _read_cifar(paths: Sequence[Path], *, key: str) -> Arrays:
-    batches = [read_batch(path, _checksum(path), key) for path in paths]
+    batches = [read_batch(path, _get_checksum(path), key) for path in paths]
     images, labels = map(np.concatenate, zip(*batches, strict=True))
     return images, labels
 
@@ -139,7 +139,7 @@ class Published:
         try:
             if self.names is not None:
                 file, key = self.names
-                class_names = read_names(paths[file], _checksum(paths[file]), key)
+                class_names = read_names(paths[file], _get_checksum(paths[file]), key)
             for files in (self.train, self.test)[: 1 + with_test]:
                 images, labels = self.read([paths[file] for file in files])
                 self._check(images, labels, len(class_names), paths[files[0]])
@@ -198,7 +198,7 @@ def _find_files(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _mnist_like(
+def _make_mnist_like(
     name: str,
     class_name: str,
     class_names: tuple[str, ...] = DIGITS,
@@ -212,13 +212,13 @@ def _mnist_like(
 
 SETS = (
     # 60,000 + 10,000 handwritten digits (LeCun, Cortes and Burges, 1998)
-    _mnist_like("mnist", "MNIST"),
+    _make_mnist_like("mnist", "MNIST"),
     # 60,000 + 10,000 articles of clothing (arXiv:1708.07747)
-    _mnist_like("fashion_mnist", "FashionMNIST", FASHION),
+    _make_mnist_like("fashion_mnist", "FashionMNIST", FASHION),
     # 60,000 + 10,000 cursive hiragana (arXiv:1812.01718)
-    _mnist_like("kmnist", "KMNIST", HIRAGANA),
+    _make_mnist_like("kmnist", "KMNIST", HIRAGANA),
     # MNIST's 60,000 training digits rebuilt, and 60,000 test digits (arXiv:1905.10498)
-    _mnist_like("qmnist", "QMNIST", splits=("qmnist-train", "qmnist-test"), labels="labels-idx2-int"),
+    _make_mnist_like("qmnist", "QMNIST", splits=("qmnist-train", "qmnist-test"), labels="labels-idx2-int"),
     # 7,291 + 2,007 digits from envelopes (Hull, 1994)
     Published("usps", "USPS", "USPS", ("usps.bz2",), ("usps.t.bz2",), (1, 16, 16), _read_usps),
     # 73,257 + 26,032 house numbers (Netzer et al., 2011)
@@ -255,7 +255,7 @@ def emnist(options: EmnistOptions, root: str, download: bool, with_test: bool = 
     splits = (f"emnist-{split}-train", f"emnist-{split}-test")
     # Its images lie on their side, and `letters` counts from 1.
     read = partial(_read_idx_pair, first_label=int(split == "letters"), transposed=True)
-    published = replace(_mnist_like("emnist", "EMNIST", EMNIST_CLASSES[split], splits=splits), read=read)
+    published = replace(_make_mnist_like("emnist", "EMNIST", EMNIST_CLASSES[split], splits=splits), read=read)
     return published.load(root, download, with_test)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from cnnbench.config.keys import Options, as_typed, key
 from cnnbench.data.dataset import DatasetInfo, Source, Split
 from cnnbench.data.memory import refuse_beyond_memory
-from cnnbench.data.preparation import stratified_split
+from cnnbench.data.preparation import split_by_class
 from cnnbench.registry import register
 from cnnbench.reproducibility import generator
 
@@ -78,7 +78,7 @@ def waves(options: WavesOptions, split_seed: int = 0) -> Source:
     deviations = _uniform((options.noise[0], options.noise[1]), samples, random).unsqueeze(-1)
     signals += deviations * torch.randn(signals.shape, generator=random)
     random = generator(seed, "waves/test", *([split_seed] if split_seed else []))
-    test, train = stratified_split(labels, round(TEST_SHARE * samples), random)
+    test, train = split_by_class(labels, round(TEST_SHARE * samples), random)
     info = DatasetInfo("waves", in_channels=1, image_size=length, class_names=tuple(CLASSES), dimensions=1)
     return Source(info, Split(signals[train], labels[train]), Split(signals[test], labels[test]))
 
