@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from run_builders import write_run
 from run_copies import NAMES, copied
 
-from cnnbench.report.charts import chart_curves, chart_differences, chart_f1
+from cnnbench.report.charts import chart_curves, chart_differences
+from cnnbench.report.class_charts import chart_f1
 from cnnbench.report.comparing import NOT_SHOWN, PAIRED, Comparison
 from cnnbench.report.cost_chart import (
     Point,

@@ -15,8 +15,8 @@ from cnnbench.report import statistics
 from cnnbench.report.statistics import (
     compare_pairs,
     compare_samples,
-    count_seeds_needed,
     estimate,
+    find_least_seeds,
     holm,
     least_p,
     mcnemar,
@@ -138,14 +138,14 @@ def test_what_the_numbers_do_not_allow_is_none():
 @pytest.mark.parametrize(("family", "needed"), [(1, 6), (2, 7), (3, 7), (6, 8), (11, 9), (100, 12)])
 def test_the_seeds_needed_are_the_fewest_that_can_reach_the_level(family, needed):
     others = [1.0] * (family - 1)
-    assert count_seeds_needed(others) == needed
+    assert find_least_seeds(others) == needed
     assert multipletests([least_p(needed), *others], method="holm")[1][0] < 0.05
     assert multipletests([least_p(needed - 1), *others], method="holm")[1][0] >= 0.05
 
 
 def test_fewer_seeds_are_needed_beside_comparisons_that_are_clear():
-    assert count_seeds_needed([1e-9] * 10) == 6
-    assert count_seeds_needed([1.0] * 10) == 9
+    assert find_least_seeds([1e-9] * 10) == 6
+    assert find_least_seeds([1.0] * 10) == 9
 
 
 @pytest.mark.parametrize("n", range(2, 9))

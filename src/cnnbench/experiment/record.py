@@ -170,7 +170,7 @@ def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | No
     path = folder / "augmented.png"
     figures.draw(
         path,
-        figures.plot_augmented,
+        figures.plot_augmentation,
         title,
         train[chosen].images.numpy(),
         replace(names, shown=[names.shown[label] for label in train.labels[chosen]]),

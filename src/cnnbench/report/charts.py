@@ -1,4 +1,4 @@
-"""Charts of groups: differences from the baseline, learning curves, and F1 of each class; and of signals."""
+"""Charts of groups: differences from the baseline, and learning curves."""
 
 import math
 import statistics
@@ -13,11 +13,10 @@ from matplotlib.ticker import MaxNLocator
 
 from cnnbench.report.checking import is_number
 from cnnbench.report.comparing import TESTED, Comparison
-from cnnbench.report.formatting import format_interval, format_points, format_signed, legible
+from cnnbench.report.formatting import format_interval, format_points, legible
 from cnnbench.report.groups import Group, short_names
 from cnnbench.report.study import Study
 from cnnbench.report.svg import (
-    GRID,
     INK,
     LABEL,
     MARKERS,
@@ -34,8 +33,6 @@ from cnnbench.runs.class_names import shorten_distinctly
 from cnnbench.storage.text import format_percent
 
 MOST_DIFFERENCES = 30
-SCORED_CLASSES = 30  # of the F1 chart
-MOST_SAMPLES = 500  # of a signal, which is about as wide as a thumb
 MARKS = 40  # epochs of a curve that have a tooltip
 LINE = 1.4  # points, the width of a curve
 SPLITS = {"val": "validation", "train": "training"}
@@ -254,61 +251,3 @@ def _draw_curve(axes: Axes, curve: Curve, unit: str, alpha: float | None) -> lis
         f"seeds {_write(curve.low[i], unit)} to {_write(curve.high[i], unit)}, n = {curve.n[i]}"
         for i in few
     ]
-
-
-def chart_f1(name: str, labels: tuple[str, str], classes: Sequence[str], scores: Sequence[np.ndarray]) -> Chart:
-    """Chart F1 of each class for two groups; of many classes, those that differ most.
-
-    Args:
-        scores: two of (seeds, K).
-    """
-    first, second = (part.mean(0) for part in scores)
-    chosen = np.sort(np.argsort(-np.abs(second - first), kind="stable")[:SCORED_CLASSES])
-    figure, tips = _draw_f1(labels, [classes[k] for k in chosen], [part[:, chosen] for part in scores])
-    rows = [(classes[k], f"{first[k]:.4f}", f"{second[k]:.4f}", format_signed(second[k] - first[k], 4)) for k in chosen]
-    note = "Marks: mean over the seeds; thin lines: from the lowest seed to the highest."
-    if len(chosen) < len(classes):
-        note += f" The {len(chosen)} of {len(classes)} classes that differ most."
-    header = ("class", *(legible(label, 60) for label in labels), "difference")
-    return make_chart(figure, name, "F1 of each class", note, header, rows, tips)
-
-
-def _draw_f1(labels: tuple[str, str], classes: Sequence[str], scores: Sequence[np.ndarray]) -> tuple[Figure, Tips]:
-    tips, rows = {}, np.arange(len(classes))
-    with drawing():
-        columns, longest = (2, 40) if max(map(len, labels)) <= 40 else (1, 80)
-        figure = Figure(figsize=(6.2, 0.9 + 0.2 * (2 // columns) + 0.21 * len(classes)))
-        axes = figure.subplots()
-        axes.hlines(rows, scores[0].mean(0), scores[1].mean(0), color=GRID, linewidth=3, zorder=1)
-        legend = shorten_distinctly(labels, longest)
-        for side, (label, part) in enumerate(zip(labels, scores, strict=True)):
-            low, mean, high = part.min(0), part.mean(0), part.max(0)
-            gid, colour, height = f"side{side}", SERIES[side], rows + (0.14, -0.14)[side]
-            axes.hlines(height, low, high, color=colour, linewidth=1)
-            axes.scatter(
-                mean, height, marker=MARKERS[side], s=24, color=colour, edgecolor=PAPER, zorder=3, gid=gid,
-                label=legend[side],
-            )  # fmt: skip
-            tips[gid] = [
-                f"{label}\n{class_}: F1 {mean[k]:.4f}, seeds {low[k]:.4f} to {high[k]:.4f}, n = {len(part)}"
-                for k, class_ in enumerate(classes)
-            ]
-        axes.set_yticks(rows, shorten_distinctly(classes, 22))
-        axes.set_ylim(len(classes) - 0.4, -0.6)
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel("F1 of the class")
-        figure.legend(loc="outside upper left", ncols=columns)
-    return figure, tips
-
-
-def chart_signals(name: str, title: str, signals: Sequence[np.ndarray], captions: Sequence[str]) -> Chart:
-    """Chart signals, each (C, L), side by side: a line per channel, at most as many as there are colours."""
-    with drawing():
-        figure = Figure(figsize=(1.25 * len(signals), 1.2))
-        for axes, signal in zip(figure.subplots(1, len(signals), squeeze=False)[0], signals, strict=True):
-            step = -(-signal.shape[1] // MOST_SAMPLES)
-            for values, colour in zip(signal[:, ::step], SERIES, strict=False):
-                axes.plot(values, color=colour, linewidth=0.8)
-            axes.set_axis_off()
-    header, rows = ("signals, from the left",), [(caption,) for caption in captions]
-    return make_chart(figure, name, title, "Each signal has its own vertical scale.", header, rows, {})

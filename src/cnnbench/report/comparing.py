@@ -12,7 +12,7 @@ from cnnbench.report.statistics import (
     Difference,
     compare_pairs,
     compare_samples,
-    count_seeds_needed,
+    find_least_seeds,
     holm,
 )
 
@@ -175,7 +175,7 @@ def _judge(comparison: Comparison, values: Sequence[float], p_holm: float | None
     others = list(values)
     if comparison.p is not None:
         others.remove(comparison.p)
-    needed = count_seeds_needed(others)
+    needed = find_least_seeds(others)
     if min(comparison.n_a, comparison.n_b) < needed:
         verdict = TOO_FEW
     elif p_holm is None:

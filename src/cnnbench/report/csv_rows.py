@@ -46,7 +46,7 @@ def _list_group(group: Group, study: Study, comparison: Comparison | None) -> di
         figures = (found.mean, found.std, *found.bounds(share=metric.share)) if found else (None,) * 4
         row |= dict(zip((f"{metric.name}_{part}" for part in ("mean", "std", "low", "high")), figures, strict=True))
     for name, key in (("loss", "test/loss"), ("seconds", "train_seconds"), ("images_per_second", "images_per_second")):
-        values = group.by_seed(key).values()
+        values = group.figures_of(key).values()
         row[f"{name}_mean"] = statistics.fmean(values) if values else None
         row[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
     if study.target is not None:

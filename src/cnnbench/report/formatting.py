@@ -28,14 +28,14 @@ def format_share(share: float, digits: int = 2) -> str:
     return format_percent(share, digits, sign=" %")
 
 
-def format_signed(value: float, digits: int = 2) -> str:
+def format_change(value: float, digits: int = 2) -> str:
     """Such as `+2.03` or `−0.15`, with a minus sign and not a hyphen."""
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def format_points(share: float) -> str:
     """A difference of shares in percentage points."""
-    return format_signed(100 * share)
+    return format_change(100 * share)
 
 
 def format_interval(low: float | None, high: float | None, write: Callable[[float], str] = format_share) -> str:

@@ -55,7 +55,7 @@ class Group:
         """The seeds, ascending."""
         return sorted(run.seed for run in self.runs if run.seed is not None)
 
-    def by_seed(self, key: str) -> dict[int, float]:
+    def figures_of(self, key: str) -> dict[int, float]:
         """A figure of the runs' summaries, such as `test/loss`, by seed."""
         figures = {run.seed: run.summary.get(key) for run in self.runs if run.seed is not None}
         return {seed: value for seed, value in figures.items() if value is not None and is_number(value)}
@@ -63,11 +63,11 @@ class Group:
     @property
     def accuracy(self) -> dict[int, float]:
         """Test accuracy by seed; empty without classes."""
-        return self.by_seed("test/accuracy")
+        return self.figures_of("test/accuracy")
 
     def estimate_of(self, metric: str) -> Estimate | None:
         """The mean of a metric on the test split; None without classes."""
-        values = self.by_seed(f"test/{metric}")
+        values = self.figures_of(f"test/{metric}")
         return estimate(list(values.values())) if values else None
 
     @property
@@ -126,7 +126,7 @@ def group_runs(
         label = _make_label(axes, values)
         for run in several:
             run.group = label
-        counted = _choose_one_per_seed(several)
+        counted = _choose_latest(several)
         if counted:
             group = Group(label, {key: values.get(key) for key in differing}, counted)
             for key in COSTS:
@@ -209,7 +209,7 @@ def _make_label(axes: Sequence[str], values: Mapping[str, Any]) -> str:
     return " ".join(f"{short_key(key)}={format_setting(values.get(key))}" for key in keys)
 
 
-def _choose_one_per_seed(runs: Iterable[Run]) -> list[Run]:
+def _choose_latest(runs: Iterable[Run]) -> list[Run]:
     """The finished runs that count: the latest of several with the same config and seed."""
     by_seed: dict[int | None, list[Run]] = defaultdict(list)
     for run in runs:

@@ -15,7 +15,7 @@ from matplotlib.colors import ListedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from cnnbench.report.checking import is_number
-from cnnbench.report.formatting import format_share, format_signed, legible
+from cnnbench.report.formatting import format_change, format_share, legible
 from cnnbench.report.groups import Group, format_setting, short_key
 from cnnbench.report.study import Study
 from cnnbench.report.svg import CELL, GRID, INK, PAPER, Chart, drawing, make_chart
@@ -107,7 +107,7 @@ def chart_confusion(name: str, title: str, confusion: np.ndarray, classes: Seque
     note = f"In % of the true class; {right:,} of {total:,} correct. The table lists the most frequent mistakes."
     return make_chart(
         _draw_classes(shares, names, (0,), 1.0, _write_share),
-        name, title, note + _count_shown(chosen, classes),
+        name, title, note + _describe_choice(chosen, classes),
         ("true", "predicted", "images", "of the true class"),
         [
             (names[i], names[j], f"{counts[i, j]:,}", format_share(shares[i, j], 1))
@@ -132,12 +132,12 @@ def chart_confusion_difference(
         "the diagonal and orange beside it are in favour of the former."
     )
     return make_chart(
-        _draw_classes(points, names, (2, 1), reach, lambda v: format_signed(v, 1) if abs(v) >= 0.05 else ""),
-        name, "Their difference", note + _count_shown(chosen, classes),
+        _draw_classes(points, names, (2, 1), reach, lambda v: format_change(v, 1) if abs(v) >= 0.05 else ""),
+        name, "Their difference", note + _describe_choice(chosen, classes),
         ("true", "predicted", "points"),
-        [(names[i], names[j], format_signed(points[i, j], 1)) for i, j in _find_largest(np.abs(points))],
+        [(names[i], names[j], format_change(points[i, j], 1)) for i, j in _find_largest(np.abs(points))],
         {"cells": [
-            f"true {names[i]}, predicted {names[j]}: {format_signed(points[i, j], 1)} points"
+            f"true {names[i]}, predicted {names[j]}: {format_change(points[i, j], 1)} points"
             for i, j in np.ndindex(points.shape)
         ]},
     )  # fmt: skip
@@ -158,7 +158,7 @@ def _find_largest(values: np.ndarray) -> list[tuple[int, int]]:
     return [(int(i), int(j)) for i, j in zip(*np.unravel_index(places, values.shape), strict=True) if values[i, j] > 0]
 
 
-def _count_shown(chosen: np.ndarray, classes: Sequence[str]) -> str:
+def _describe_choice(chosen: np.ndarray, classes: Sequence[str]) -> str:
     if len(chosen) == len(classes):
         return ""
     return f" Shown are the {len(chosen)} of {len(classes)} classes with the most mistakes."

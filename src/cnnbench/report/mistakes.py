@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from cnnbench.report.charts import chart_signals
+from cnnbench.report.class_charts import chart_signals
 from cnnbench.report.formatting import format_share, legible
 from cnnbench.report.runs import Run
 from cnnbench.report.svg import Chart

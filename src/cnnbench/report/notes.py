@@ -26,21 +26,21 @@ STATES = {
 def collect_notes(study: Study, folders: Sequence[Path]) -> list[Note]:
     """All notes on a study of these folders, those on its runs first."""
     return [
-        *_note_unfinished(study),
-        *_note_unstarted(study, folders),
+        *_note_states(study),
+        *_note_missing_jobs(study, folders),
         *_note_duplicates(study),
         *_note_disagreements(study),
         *_note_departures(study),
         *_note_seeds(study),
         *_note_other_keys(study),
         *_note_training_data(study),
-        *_note_unchecked(study),
+        *_note_missing_checks(study),
         *_note_missing_accuracy(study),
         *_note_environments(study),
     ]
 
 
-def _note_unfinished(study: Study) -> Iterator[Note]:
+def _note_states(study: Study) -> Iterator[Note]:
     by_state: dict[str, list[Run]] = defaultdict(list)
     for run in study.runs:
         if run.state != FINISHED:
@@ -53,7 +53,7 @@ def _note_unfinished(study: Study) -> Iterator[Note]:
         yield Note("unfinished", f"{said} {why}." if why else said)
 
 
-def _note_unstarted(study: Study, folders: Sequence[Path]) -> Iterator[Note]:
+def _note_missing_jobs(study: Study, folders: Sequence[Path]) -> Iterator[Note]:
     """Sweeps in or below the folders that have jobs without a folder; not those of which only some runs were named."""
     started = Counter(run.path.parent for run in study.runs)
     named = [folder.resolve() for folder in folders]
@@ -168,7 +168,7 @@ def _note_training_data(study: Study) -> Iterator[Note]:
         )
 
 
-def _note_unchecked(study: Study) -> Iterator[Note]:
+def _note_missing_checks(study: Study) -> Iterator[Note]:
     by_reason: dict[str, list[Run]] = defaultdict(list)
     for run in (run for group in study.groups for run in group.runs):
         for reason in run.unchecked:

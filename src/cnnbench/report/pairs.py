@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cnnbench.metrics.confusion import DENSE
-from cnnbench.report.charts import chart_f1
+from cnnbench.report.class_charts import chart_f1
 from cnnbench.report.formatting import legible
 from cnnbench.report.matrices import chart_confusion, chart_confusion_difference, choose_classes
 from cnnbench.report.mistakes import Strip, make_strips

@@ -155,7 +155,7 @@ def least_p(n: int) -> float:
     return min(1.0, 2.0 / 2**n)
 
 
-def count_seeds_needed(others: Sequence[float] = ()) -> int:
+def find_least_seeds(others: Sequence[float] = ()) -> int:
     """The fewest pairs for which the sign-flip test can give p < 0.05 after Holm's correction.
 
     Args:

@@ -33,7 +33,6 @@ CELL = re.compile("fill:#5e([0-9a-f]{2})0([0-9])")
 VARIABLES |= {"#0a0b0c": "--cell-ink", "#f8f9fa": "--cell-paper"}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "cnnbench",
     "text.parse_math": False,  # a class may be called $x$
     "font.family": "DejaVu Sans",  # wider than what the page shows it in: nothing measured here overlaps there
     "font.size": 8,
@@ -84,7 +83,7 @@ def to_svg(figure: Figure, name: str, label: str, tips: Mapping[str, Sequence[st
     """An `<svg>` element for a page.
 
     Args:
-        name: unique on the page; every id begins with it.
+        name: unique on the page, which makes the ids of the drawing unique too.
         label: what a screen reader reads.
         tips: by the gid of an artist, the texts of its marks in drawing order. Each becomes a `<title>`.
 
@@ -93,14 +92,14 @@ def to_svg(figure: Figure, name: str, label: str, tips: Mapping[str, Sequence[st
     """
     content = io.StringIO()
     empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with drawing():
+    with drawing(), matplotlib.rc_context({"svg.hashsalt": name}):  # ids that differ from those of other charts
         figure.savefig(content, format="svg", metadata=empty)
     root = ElementTree.fromstring(content.getvalue())
     for element in root.iter():
         _clean(element)
     for gid, texts in tips.items():
         _add_titles(root, gid, texts)
-    _tidy(root, name)
+    _tidy(root)
     width, height = (float(side) for side in root.attrib["viewBox"].split()[2:])
     natural = f"{width * 1.6:.0f}"  # a point is 4/3 CSS pixels; where there is room, a fifth larger
     root.attrib = {
@@ -150,25 +149,18 @@ def _add_titles(root: ElementTree.Element, gid: str, texts: Sequence[str]) -> No
         ElementTree.SubElement(mark, "title").text = legible_lines(text, 500)
 
 
-def _tidy(root: ElementTree.Element, name: str) -> None:
-    """Remove empty groups, backgrounds and ids that nothing refers to; prefix the other ids with the chart's name."""
+def _tidy(root: ElementTree.Element) -> None:
+    """Remove empty groups, backgrounds, and ids that nothing refers to."""
     for parent in list(root.iter()):
         for child in list(parent):
-            unseen = child.tag == "path" and child.get("style") == "fill:none"
-            if child.tag in ("metadata", "style") or unseen or (child.tag in ("g", "defs") and not len(child)):
+            is_unseen = child.tag == "path" and child.get("style") == "fill:none"
+            if child.tag in ("metadata", "style") or is_unseen or (child.tag in ("g", "defs") and not len(child)):
                 parent.remove(child)
-    values = [value for element in root.iter() for value in element.attrib.values()]
-    used = {
-        found for value in values for found in re.findall(r"^#(.+)$|url\(#(.+?)\)", value) for found in found if found
-    }
+    values = (value for element in root.iter() for value in element.attrib.values())
+    used = {name for value in values for names in re.findall(r"^#(.+)$|url\(#(.+?)\)", value) for name in names}
     for element in root.iter():
         if element.get("id") not in used:
             element.attrib.pop("id", None)
-        for key, value in element.attrib.items():
-            if key == "id":
-                element.attrib[key] = f"{name}-{value}"
-            elif key in ("href", "clip-path"):
-                element.attrib[key] = value.replace("#", f"#{name}-", 1)
 
 
 @dataclass(frozen=True)
