@@ -185,7 +185,7 @@ def tabulate_comparisons(study: Study) -> Table:
     columns = [
         Column("group", lambda one: Cell(one.a), kind="name"),
         Column("against", lambda one: Cell(one.b), kind="name"),
-        Column("n", lambda one: Cell(one.size), spare=2),
+        Column("n", lambda one: Cell(one.size), spare=2, media=("text", "paper")),
         Column("difference, points", make_difference, unit="[95 %]"),
         Column("effect", make_effect, kind="words", spare=2),
         Column("p, sign-flip", lambda one: Cell(format_p(one.p_flip))),

@@ -187,7 +187,9 @@ def plot_mistakes(images: np.ndarray, predicted: Mapping[str, np.ndarray], class
     return figure
 
 
-def plot_augmentation(title: str, images: np.ndarray, names: Names, variants: np.ndarray, captions: np.ndarray) -> Figure:
+def plot_augmentation(
+    title: str, images: np.ndarray, names: Names, variants: np.ndarray, captions: np.ndarray
+) -> Figure:
     """A row for each image: the image with its class, then what each epoch makes of it.
 
     Args:
