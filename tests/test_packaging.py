@@ -1,6 +1,5 @@
 """The wheel that the sdist builds, installed elsewhere, and the README's commands."""
 
-import dataclasses
 import os
 import re
 import shlex
@@ -115,7 +114,7 @@ def test_the_keys_that_a_page_names_exist(page):
         "group",
         *keys(),
         *groups(),
-        *(f"tune.{field.name}" for field in dataclasses.fields(TuneSettings)),
+        *(f"tune.{name}" for name in TuneSettings.model_fields),
         "tune",
     }
     named = set(re.findall(r"`(?:\+)?([a-z][a-z_.0-9]+)=[^`]*`", page.read_text()))

@@ -98,7 +98,7 @@ def check_options(kind: str, name: str, options: Mapping[str, Any], *, given: It
     declared = options_class(kind, name)
     if declared is not None:
         section = kind.partition("_")[0]  # data_shape takes the options of data
-        return {"options": declared.read(options, f"{section}.{name}" if section == "logger" else section)}
+        return {"options": declared.from_plain(options, f"{section}.{name}" if section == "logger" else section)}
     return _check_parameters(kind, name, options, given)
 
 

@@ -39,9 +39,9 @@ def painted(value: float, options: Painted) -> float:
 
 
 def test_values_are_checked_and_converted():
-    options = Painted.read(GOOD | {"factor": "2e2", "limit": 3}, "model")
+    options = Painted.from_plain(GOOD | {"factor": "2e2", "limit": 3}, "model")
     assert (options.factor, options.limit, options.path, options.args) == (200.0, 3, None, {"a": True})
-    assert Painted.read(GOOD | {"path": 2024}, "model").path == "2024"
+    assert Painted.from_plain(GOOD | {"path": 2024}, "model").path == "2024"
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,14 @@ def test_values_are_checked_and_converted():
 )  # fmt: skip
 def test_a_value_that_is_not_accepted_is_named(name, value, message):
     with pytest.raises(ValueError, match=message):
-        Painted.read(GOOD | {name: value}, "model")
+        Painted.from_plain(GOOD | {name: value}, "model")
 
 
 def test_a_missing_option_and_a_check_across_keys_are_named():
     with pytest.raises(ValueError, match=r"^model\.norm is missing: accepted is none, batch, layer$"):
-        Painted.read({name: value for name, value in GOOD.items() if name != "norm"}, "model")
+        Painted.from_plain({name: value for name, value in GOOD.items() if name != "norm"}, "model")
     with pytest.raises(ValueError, match=r"^model\.on=true needs model\.factor up to 500, not 600$"):
-        Painted.read(GOOD | {"factor": 600}, "model")
+        Painted.from_plain(GOOD | {"factor": 600}, "model")
 
 
 def test_what_a_key_was_declared_as_can_be_asked():

@@ -1,6 +1,5 @@
 """What training does to its images: each operation against an independent truth, and what it may depend on."""
 
-import dataclasses
 import math
 from functools import partial
 
@@ -45,7 +44,7 @@ STRONG = {
 
 
 def augmentation(seed=0, **knobs):
-    off = dataclasses.asdict(AugmentConfig())
+    off = AugmentConfig().model_dump()
     del off["name"]
     assert knobs.keys() <= off.keys()
     return Augmentation(seed=seed, num_classes=10, device=torch.device("cpu"), **(off | knobs))
@@ -131,7 +130,7 @@ def test_an_affine_map_is_torchvisions(angle, shear, scale, x, y, mirrored):
         def _offset(self, drawn, axis, side):
             return torch.tensor([-float(x if axis == "x" else y)])
 
-    off = dataclasses.asdict(AugmentConfig()) | {"flip": float(mirrored), "scale": [scale, scale]}
+    off = AugmentConfig().model_dump() | {"flip": float(mirrored), "scale": [scale, scale]}
     del off["name"]
     change = Fixed(seed=0, num_classes=2, device=torch.device("cpu"), **off)
     maps = change._draw_maps(draw(torch.zeros(1, dtype=torch.int64), 0, 0), 15, 15)

@@ -1,13 +1,15 @@
-"""What a user can choose: names of parts and keys of the config, read from the YAML files alone."""
+"""What a user can choose: names of parts and keys of the config, without importing any part."""
 
-import dataclasses
-import re
+import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cnnbench.registry import unknown
 
-_KEY = re.compile(r"^(  )?([a-z]\w*):", re.MULTILINE)
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
 LISTED = {
     "models": "model",
     "data": "data",
@@ -41,27 +43,21 @@ def groups() -> dict[str, list[str]]:
     }
 
 
+@functools.cache
+def declarations() -> dict[str, list["FieldInfo"]]:
+    """How each key was declared, those of a search included; several parts may declare an option of the same name."""
+    from cnnbench.config.declared import all_keys, keys_of
+    from cnnbench.tuning.settings import TuneSettings
+
+    found: dict[str, list[FieldInfo]] = {}
+    for key in [*all_keys(), *keys_of(TuneSettings, "tune")]:
+        found.setdefault(key.name, []).append(key.field)
+    return found
+
+
 def keys() -> list[str]:
-    """Every key of a config: those of `config.py`, and those that a part's YAML file adds."""
-    from cnnbench.config.schema import default_dict
-
-    own = default_dict()
-    top = [key for key, value in own.items() if not isinstance(value, dict)]
-    found = [f"{section}.{key}" for section, inside in own.items() if isinstance(inside, dict) for key in inside]
-    for group in own.keys() & groups().keys():
-        for path in sorted((config_dir() / group).glob("*.yaml")):
-            parent = ""
-            for indent, key in _KEY.findall(path.read_text(encoding="utf-8")):
-                parent = parent if indent else f"{key}."
-                found.append(f"{group}.{parent}{key}" if indent else f"{group}.{key}")
-    nested = {key.rpartition(".")[0] for key in found}
-    return [*top, *(key for key in dict.fromkeys(found) if key not in nested and not key.endswith(".name"))]
-
-
-def parts_with(group: str, key: str) -> list[str]:
-    """The parts of a group whose YAML file has a key."""
-    files = sorted((config_dir() / group).glob("*.yaml"))
-    return [path.stem for path in files if ("", key) in _KEY.findall(path.read_text(encoding="utf-8"))]
+    """Every key of a run's config that is not the name of a part."""
+    return [key for key in declarations() if not key.startswith("tune.") and not key.endswith(".name")]
 
 
 def list_choices(what: str) -> list[tuple[str, str]]:
@@ -81,24 +77,29 @@ def _description(path: Path) -> str:
 
 
 def complete_override(incomplete: str) -> list[str]:
-    """What can follow on the command line: `model=` and the like, names after them, and keys of the config."""
-    choices = groups()
-    group, equals, value = incomplete.partition("=")
-    if equals:
-        before = incomplete[: len(incomplete) - len(value.rpartition(",")[2])]  # a sweep's values so far
-        found = [f"{before}{name}" for name in choices.get(group, [])]
-    else:
-        found = [*(f"{name}=" for name in choices), *(f"{key}=" for key in keys())]
-    return [choice for choice in found if choice.startswith(incomplete)]
+    """What can follow on the command line: groups and keys, and after `=` the names and words that they accept."""
+    return _complete(incomplete, groups(), keys())
 
 
 def complete_tuning(incomplete: str) -> list[str]:
     """As `complete_override`, and the keys of a search."""
-    from cnnbench.tuning.settings import TuneSettings
+    search = [key for key in declarations() if key.startswith("tune.")]
+    return _complete(incomplete, {"tune": [*spaces()]} | groups(), [*search, *keys()])
 
-    keys = [f"tune.{field.name}=" for field in dataclasses.fields(TuneSettings)]
-    ours = [f"tune={name}" for name in spaces()] if incomplete.startswith("tune=") else ["tune=", *keys]
-    return [*(choice for choice in ours if choice.startswith(incomplete)), *complete_override(incomplete)]
+
+def _complete(incomplete: str, parts: dict[str, list[str]], known: list[str]) -> list[str]:
+    key, equals, value = incomplete.partition("=")
+    if equals:
+        from cnnbench.config.keys import choices
+
+        before = incomplete[: len(incomplete) - len(value.rpartition(",")[2])]  # a sweep's values so far
+        words = parts.get(key) or dict.fromkeys(
+            word for field in declarations().get(key, []) for word in choices(field)
+        )
+        found = [f"{before}{word}" for word in words]
+    else:
+        found = [f"{name}=" for name in [*parts, *known]]
+    return [choice for choice in found if choice.startswith(incomplete)]
 
 
 def complete_data(incomplete: str) -> list[str]:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cnnbench.config.key_types import parted, text_of
+from cnnbench.config.text_values import split_values, unquote
 from cnnbench.storage.text import format_path
 
 KEY = "experiment="
@@ -32,7 +32,7 @@ def own_experiments(overrides: Sequence[str]) -> Iterator[tuple[list[str], dict[
     for text in overrides:
         start, found, value = text.partition(KEY)
         if found and start in ("", "+", "++"):
-            values = [value] if os.path.lexists(value) else parted(value)
+            values = [value] if os.path.lexists(value) else split_values(value)
             text = start + KEY + ",".join(_name(one, named) if _is_file(one) else one for one in values)
         known.append(text)
     try:
@@ -62,12 +62,12 @@ def as_typed(text: str, named: dict[str, str]) -> str:
 
 
 def _is_file(value: str) -> bool:
-    text = text_of(value)
+    text = unquote(value)
     return text.endswith((".yaml", ".yml")) or os.sep in text
 
 
 def _name(value: str, named: dict[str, str]) -> str:
-    path = Path(text_of(value))
+    path = Path(unquote(value))
     try:
         content = path.read_bytes()
         config = OmegaConf.create(content.decode("utf-8-sig")) if content.strip() else OmegaConf.create({})

@@ -5,16 +5,18 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Literal
 
-from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from cnnbench.config.key_types import OPTIONAL_TEXT, TEXT, TEXTS, kind_of, parted, text_of, texts_of
-from cnnbench.tuning.settings import TuneSettings
+from cnnbench.cli.choices import declarations
+from cnnbench.config.keys import is_list, may_be_null, takes_text
+from cnnbench.config.text_values import split_list, split_values, unquote
 
+Kind = Literal["text", "text or null", "list of text", "other"]
+TEXT_OF_COMMANDS = ("tune", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # text, yet no keys of a config
 _OVERRIDE = re.compile(r"(\+{0,2}([\w./@-]+))=(.*)", re.DOTALL | re.ASCII)
 _DECIMAL = re.compile(r"[+-]?\d+,\d+")
 # Hydra's own ways to name several values.
@@ -38,7 +40,7 @@ def literal(overrides: Sequence[str], *, sweeping: bool = False) -> list[str]:
 
 def is_text(key: str) -> bool:
     """Whether a key was declared as text."""
-    return _kind(key) in (TEXT, OPTIONAL_TEXT)
+    return kind_of(key).startswith("text")
 
 
 @contextmanager
@@ -71,40 +73,45 @@ def unreadable(text: str, error: str) -> str:
     return f"{text!r} cannot be read as KEY=VALUE: {error}. As text, in quotes: {quotes}"
 
 
-def _kind(key: str) -> Any:
-    for section, schema in (("hydra.", HydraConf), ("tune.", TuneSettings)):
-        if key.startswith(section):
-            return kind_of(key.removeprefix(section), schema)
-    return TEXT if key == "tune" else kind_of(key)
-
-
 def _literal(text: str, sweeping: bool) -> str:
     found = _OVERRIDE.fullmatch(text)
     if found is None:
         return text
     start, key, value = found.groups()
-    kind = _kind(key)
+    kind = kind_of(key)
     sweeping = sweeping and not key.startswith(("hydra.", "tune", "sweep."))
-    if kind == TEXTS:
+    if kind == "list of text":
         if value in ("", "null") or (sweeping and _OF_LISTS.fullmatch(value)):
             return text
-        return _same(text, texts_of(value)) or f"{start}=[{','.join(map(_quoted, texts_of(value)))}]"
-    if kind not in (TEXT, OPTIONAL_TEXT):
+        return _same(text, split_list(value)) or f"{start}=[{','.join(map(_quoted, split_list(value)))}]"
+    if kind == "other":
         # Of other kinds, what Hydra cannot read is for the key's own check to complain about.
         plain = _read(text) is None and value[:1] not in ("[", "{", "(", "'", '"')
         return f"{start}={_quoted(value)}" if plain else text
     if sweeping and "," in value and not os.path.lexists(value):
         if _SWEEPS.fullmatch(value):
             return text
-        return f"{start}={','.join(_word(start, part, kind) for part in parted(value))}"
+        return f"{start}={','.join(_word(start, part, kind) for part in split_values(value))}"
     return f"{start}={_word(start, value, kind)}"
 
 
-def _word(start: str, value: str, kind: Any) -> str:
+def kind_of(key: str) -> Kind:
+    """Whether a key was declared as text, so that its value is taken as it is written."""
+    if key in TEXT_OF_COMMANDS:
+        return "text"
+    fields = declarations().get(key, [])
+    if not fields or not all(map(takes_text, fields)):
+        return "other"
+    if is_list(fields[0]):
+        return "list of text"
+    return "text or null" if any(map(may_be_null, fields)) else "text"
+
+
+def _word(start: str, value: str, kind: Kind) -> str:
     """One value of a key of text, in Hydra's words."""
-    if (kind == OPTIONAL_TEXT and value == "null") or not value:
+    if (kind == "text or null" and value == "null") or not value:
         return value
-    text = text_of(value)
+    text = unquote(value)
     return text if _same(f"{start}={text}", text) else _quoted(text)
 
 

@@ -11,8 +11,8 @@ from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.literal import one_run
 from cnnbench.cli.run_folders import find_folder, find_unfinished, shorten
 from cnnbench.cli.streams import show_log
-from cnnbench.config.key_types import text_of
 from cnnbench.config.schema import Config, to_dict
+from cnnbench.config.text_values import unquote
 from cnnbench.runs.folder import FINISHED, RunFolder
 from cnnbench.storage.atomic import InUse, NoneReadable
 from cnnbench.storage.text import format_output_path, make_printable
@@ -83,7 +83,7 @@ def _is_resume(override: str) -> bool:
 
 
 def _resume(overrides: Sequence[str]) -> None:
-    names = [text_of(text.partition("=")[2]) for text in overrides if _is_resume(text)]
+    names = [unquote(text.partition("=")[2]) for text in overrides if _is_resume(text)]
     others = [text for text in overrides if not _is_resume(text)]
     if len(names) > 1:
         raise ValueError(f"resume={names[0]} and resume={names[1]}: a command resumes one run")

@@ -3,7 +3,7 @@
 import importlib.util
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.literal import literal, several_values, unreadable
 from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.cli.streams import log, show_log
-from cnnbench.config.conversion import refuse_interpolation
-from cnnbench.config.schema import Config, to_dict
+from cnnbench.config.schema import Config, refuse_interpolation, to_dict
 from cnnbench.experiment.build import build_parts, load_dataset
 from cnnbench.metrics import text_of
 from cnnbench.registry import unknown
@@ -142,7 +141,7 @@ def _space_file(name: str) -> dict[str, Any]:
 
 
 def _record(asked: _Asked) -> dict[str, Any]:
-    return {"overrides": asked.overrides, "tune": asdict(asked.settings), "config": to_dict(asked.config)}
+    return {"overrides": asked.overrides, "tune": asked.settings.model_dump(), "config": to_dict(asked.config)}
 
 
 def _resumed(given: dict[str, Any], theirs: Sequence[str]) -> _Asked:

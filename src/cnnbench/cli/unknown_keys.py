@@ -11,8 +11,10 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench.cli.choices import groups, parts_with
+from cnnbench.cli.choices import groups
 from cnnbench.cli.usage import meant, torchvision_has
+from cnnbench.config.declared import all_keys
+from cnnbench.config.keys import as_typed
 from cnnbench.config.schema import default_dict
 from cnnbench.registry import nearest, unknown
 
@@ -35,16 +37,11 @@ def check_signs(parsed: Sequence[Override]) -> None:
         if o.is_delete() and section in defaults:
             inside = defaults[section]
             known = name in inside if isinstance(inside, dict) else True
-            default = _written(inside[name] if isinstance(inside, dict) else inside) if known else "VALUE"
+            default = as_typed(inside[name] if isinstance(inside, dict) else inside) if known else "VALUE"
             form = f"{key}={default}{', its default' if known else ''}"
             raise ValueError(f"{text}: a key cannot be taken away; the form that works is {form}")
         if key in choices and (o.is_add() or o.is_force_add()):
             raise ValueError(f"{text}: a part is chosen without +: {text.lstrip('+')}")
-
-
-def _written(value: Any) -> str:
-    """A default as one would type it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def explained(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
@@ -97,7 +94,7 @@ def _unknown_key(key: str, keys: list[str], group_names: list[str]) -> str:
     section, dot, leaf = key.partition(".")
     if dot and section in group_names:
         inside = [k.partition(".")[2] for k in keys if k.startswith(f"{section}.")]
-        theirs = parts_with(section, leaf)
+        theirs = [part for declared in all_keys() if declared.name == key for part in declared.parts]
         hint = f". It is a key of {' and '.join(f'{section}={name}' for name in theirs[:3])}" if theirs else ""
         return f"{unknown(f'key in {section}', leaf, inside)}{hint}"
     full = next((k for k in keys if "." in k and k.rpartition(".")[2] == key), None) or (None if dot else meant(key))

@@ -70,7 +70,7 @@ class Section(BaseModel):
         return value
 
     @classmethod
-    def read(cls, values: Mapping[str, Any], place: str) -> Self:
+    def from_plain(cls, values: Mapping[str, Any], place: str) -> Self:
         """Check plain data.
 
         Args:
@@ -120,6 +120,16 @@ def takes_text(field: FieldInfo) -> bool:
     kinds = [kind for kind in _flat_types(field.annotation) if kind is not type(None)]
     words = [get_args(kind) if get_origin(kind) is Literal else (kind,) for kind in kinds]
     return all(word is str or isinstance(word, str) for several in words for word in several)
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Whether a key holds a list."""
+    return get_origin(field.annotation) is list
+
+
+def may_be_null(field: FieldInfo) -> bool:
+    """Whether a key accepts null."""
+    return type(None) in _flat_types(field.annotation)
 
 
 def as_typed(value: Any) -> str:

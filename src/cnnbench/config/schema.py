@@ -1,172 +1,252 @@
-"""The typed configuration: what every key means, its default (written here once) and what it accepts.
+"""Every key of a config: type, default (written here once), what it accepts, what it means, and its role.
 
-The YAML files in `configs/` choose names and differ from these defaults where a part needs it. A section with an
-`options` field also takes keys of its own part (`optimizer.momentum`, `scheduler.step_epochs` …), which the part's
-signature types and checks.
+The YAML files in `configs/` choose names and differ from these defaults where a part needs it. A `PartSection` also
+takes the options of its part (`optimizer.momentum`, `data.path` …), which the part declares where it is written.
 """
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-from cnnbench.config.checks import validate
-from cnnbench.config.conversion import refuse_interpolation, section, typed
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from cnnbench.config.keys import Section, as_typed, key, role_of
 
 # What is near enough to MNIST, on which most recipes were found.
 SMALL_GREY = ("digits", "mnist", "fashion_mnist", "kmnist", "emnist", "qmnist", "usps")
+NOT_IN_NAMES = '/\\:*?"<>|$'  # which separate folders, or which Windows or a config would read as something else
+LARGEST_SEED = 2**63 - 1
+
+Activation = Literal["relu", "leaky_relu", "gelu", "tanh", "sigmoid", "silu", "elu"]
+Initialisation = Literal["default", "kaiming", "xavier", "normal"]
+Pixels = Annotated[int, Field(ge=1, le=1024)]
+Sides = Annotated[list[Pixels], Field(min_length=2, max_length=2)]
 
 
-@dataclass
-class ModelConfig:
+def _check_folder_name(name: str) -> str:
+    clean = name.isprintable() and not set(name) & set(NOT_IN_NAMES)
+    if not clean or not 0 < len(name.encode()) <= 200 or name != name.strip() or name != name.strip("."):
+        raise ValueError("not the name of a folder")
+    return name
+
+
+def _check_order(values: list[float]) -> list[float]:
+    if values[0] > values[1]:
+        raise ValueError("not a range")
+    return values
+
+
+Name = Annotated[str, AfterValidator(_check_folder_name)]
+Factors = Annotated[list[Annotated[float, Field(gt=0, le=10)]], AfterValidator(_check_order)]
+Shares = Annotated[list[Annotated[float, Field(gt=0, le=1)]], AfterValidator(_check_order)]
+
+
+class PartSection(Section):
+    """A section that chooses a part by its name, and also holds the part's own options."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that the part declares, as they were written: the part checks them."""
+        assert self.model_extra is not None, "extra keys are allowed"
+        return self.model_extra
+
+
+class ModelConfig(PartSection):
     """Which network, and how large."""
 
-    name: str = "lenet5"
-    width: float = 1.0  # multiplies every hidden channel and unit count
-    depth: int = 1  # multiplies the layers of every stage
-    activation: str = "relu"
-    dropout: float = 0.0  # after every hidden dense layer; where a network has none, before its last layer
-    init: str = "default"  # how weights are drawn: default (torch's, and the course's), kaiming, xavier, normal
-    init_std: float = 0.01  # of init=normal
-    recipe: list[str] = field(default_factory=list)  # what recipe=true adds in front of the command's overrides
-    recipe_data: list[str] = field(default_factory=lambda: [*SMALL_GREY])  # the data that the recipe was made for
-    options: dict[str, Any] = field(default_factory=dict)
+    name: str = key("The network", "lenet5")
+    width: float = key("Multiplies every hidden channel and unit count", 1.0, gt=0, le=1000)
+    depth: int = key("Multiplies the layers of every stage", 1, ge=1, le=100)
+    activation: Activation = key("The nonlinearity between layers", "relu")
+    dropout: float = key(
+        "Share of units dropped after each hidden dense layer; without one, before the last layer", 0.0, ge=0, lt=1
+    )
+    init: Initialisation = key("How weights are drawn; default is torch's own way, and the course's", "default")
+    init_std: float = key("Standard deviation of init=normal", 0.01, gt=0)
+    recipe: list[str] = key("The overrides that recipe=true puts before the command's own", [], role="control")
+    recipe_data: list[str] = key("The datasets that the recipe was made for", [*SMALL_GREY], role="control")
 
 
-@dataclass
-class DataConfig:
+class DataConfig(PartSection):
     """Which images, how they are split and scaled."""
 
-    name: str = "digits"
-    root: str = "data"  # where datasets are stored; configs/config.yaml sets it to $CNNBENCH_DATA if that is set
-    download: bool = True  # fetch a torchvision dataset that is not there; never anything else
-    val_fraction: float = 0.1  # of the training images, stratified; 0 = none; not where the data has its own split
-    test_fraction: float = 0.2  # of each class; only where the data have no test split
-    split_seed: int = 0  # which images those are, the same for every seed; only where the data have no test split
-    train_limit: int | None = None  # at most this many training images, stratified
-    image_size: Any = None  # resize to so many pixels, N for a square or [HEIGHT, WIDTH]; null = as they are
-    normalize: str = "half"
-    class_weights: str = "none"  # balanced: in the training loss a class counts n / (K · n_c)
-    sampler: str = "uniform"  # balanced: each class is drawn equally often, with replacement
-    options: dict[str, Any] = field(default_factory=dict)
+    name: str = key("The dataset", "digits")
+    root: str = key("The folder where datasets are stored; $CNNBENCH_DATA if that is set", "data", role="place")
+    download: bool = key("Fetch a torchvision dataset that is not there", True, role="place")
+    val_fraction: float = key(
+        "Share of the training images held out for validation, stratified; unless the data have their own split",
+        0.1,
+        ge=0,
+        lt=1,
+    )
+    test_fraction: float = key("Share of each class to test on, where the data have no test split", 0.2, gt=0, lt=1)
+    split_seed: int = key("Chooses the images of test_fraction, whatever the run's seed", 0, ge=0, le=LARGEST_SEED)
+    train_limit: int | None = key("Train on at most this many images, stratified", None, ge=1)
+    image_size: Pixels | Sides | None = key(
+        "Resize images to N×N or [HEIGHT,WIDTH] pixels; null leaves them as they are",
+        None,
+        accepted="null, a whole number from 1 to 1024, or [HEIGHT,WIDTH] of such numbers",
+    )
+    normalize: Literal["half", "dataset", "none"] = key(
+        "Scale pixels to -1…1 (half), by the training images' mean and deviation (dataset), or to 0…1 (none)", "half"
+    )
+    class_weights: Literal["none", "balanced"] = key(
+        "balanced: in the training loss a class counts n / (K · n_c)", "none"
+    )
+    sampler: Literal["uniform", "balanced"] = key(
+        "balanced: draw each class equally often, with replacement", "uniform"
+    )
 
 
-@dataclass
-class AugmentConfig:
+class AugmentConfig(Section):
     """What training does to its images, each image by its own random parameters; nothing unless a key says so.
 
     A preset in `configs/augment/` sets these keys; what its `exceptions` say of a dataset comes before a command's own.
     """
 
-    name: str = "none"  # the preset these keys came from
-    flip: float = 0.0  # the share of images that are mirrored, left to right
-    crop: int = 0  # pixels of black margin of which a random crop is taken: a shift by so many pixels at most
-    rotate: float = 0.0  # degrees, at most, either way
-    shift: float = 0.0  # of the side, at most, either way
-    scale: list[float] = field(default_factory=lambda: [1.0, 1.0])  # the lowest and the highest factor of size
-    shear: float = 0.0  # degrees, at most, either way
-    erase: float = 0.0  # the share of images of which a box turns black
-    erase_area: list[float] = field(default_factory=lambda: [0.02, 0.2])  # the least and the most of the image
-    brightness: float = 0.0  # a factor of 1 ± this
-    contrast: float = 0.0  # a factor of 1 ± this, about the image's mean
-    mixup: float = 0.0  # alpha of the Beta distribution of an image's weight when it is mixed with another
-    cutmix: float = 0.0  # alpha of the Beta distribution of the area an image keeps around a box of another
+    name: str = key("The preset that these keys came from", "none")
+    flip: float = key("Share of images that are mirrored, left to right", 0.0, ge=0, le=1)
+    crop: int = key("Shift by up to so many whole pixels: a random crop with a black margin", 0, ge=0, le=1024)
+    rotate: float = key("Turn by up to so many degrees either way", 0.0, ge=0, le=180)
+    shift: float = key("Move by up to this share of the side either way", 0.0, ge=0, le=1)
+    scale: Factors = key(
+        "Smallest and largest factor of size", [1.0, 1.0], length=2, accepted="[LOW,HIGH] with 0 < LOW ≤ HIGH ≤ 10"
+    )
+    # Beyond 60 degrees nothing is left to see.
+    shear: float = key("Slant by up to so many degrees either way", 0.0, ge=0, le=60)
+    erase: float = key("Share of images of which a box turns black", 0.0, ge=0, le=1)
+    erase_area: Shares = key(
+        "Smallest and largest box, as a share of the image",
+        [0.02, 0.2],
+        length=2,
+        accepted="[LOW,HIGH] with 0 < LOW ≤ HIGH ≤ 1",
+    )
+    brightness: float = key("Multiply by a factor of 1 ± this", 0.0, ge=0, le=1)
+    contrast: float = key("Stretch by a factor of 1 ± this about the image's mean", 0.0, ge=0, le=1)
+    mixup: float = key("Alpha of the Beta distribution of an image's weight in a mixture of two", 0.0, ge=0, le=100)
+    cutmix: float = key("Alpha of the Beta distribution of the area kept around a box of another", 0.0, ge=0, le=100)
 
 
-@dataclass
-class OptimizerConfig:
+class OptimizerConfig(PartSection):
     """How weights move."""
 
-    name: str = "adam"
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    decay_bias_and_norm: bool = False  # whether weight decay also shrinks biases and normalisation weights
-    options: dict[str, Any] = field(default_factory=dict)
+    name: str = key("The optimizer", "adam")
+    lr: float = key("Learning rate", 1e-3, gt=0)
+    weight_decay: float = key("How strongly weights shrink towards zero", 0.0, ge=0)
+    decay_bias_and_norm: bool = key("Let weight decay also shrink biases and the weights of norms", False)
 
 
-@dataclass
-class SchedulerConfig:
+class SchedulerConfig(PartSection):
     """How the learning rate changes, batch by batch."""
 
-    name: str = "constant"
-    warmup_epochs: float = 0.0  # the learning rate rises linearly over this many epochs first
-    options: dict[str, Any] = field(default_factory=dict)
+    name: str = key("The schedule of the learning rate", "constant")
+    warmup_epochs: float = key("Epochs over which the learning rate first rises linearly", 0.0, ge=0)
 
 
-@dataclass
-class TrainerConfig:
+class TrainerConfig(Section):
     """How long, how, and on what the network trains."""
 
-    epochs: int = 20
-    batch_size: int = 64
-    accumulate: int = 1  # batches that make a step together: the step of batch_size · accumulate images in less memory
-    eval_batch_size: int = 1000
-    device: str = "auto"  # auto, cpu, cuda, cuda:N, mps
-    precision: str = "fp32"
-    threads: int | str = "auto"  # of torch; auto: one for each 100 million multiply-accumulates of a batch
-    deterministic: bool = True
-    compile: bool = False
-    channels_last: bool = True  # memory order of images and filters; on a CPU LeNet-5 trains 5 % faster with it
-    label_smoothing: float = 0.0
-    clip_norm: float | None = None  # largest L2 norm of all gradients together
-    monitor: str | None = (
-        None  # chooses the best epoch, on the validation split; null = accuracy, or loss without classes
+    # So many rows of metrics.csv can be read again. A longer run is the same run where its schedule says so.
+    epochs: int = key("Passes over the training images", 20, ge=1, le=100_000, may_change=True)
+    batch_size: int = key("Images a batch", 64, ge=1)
+    accumulate: int = key("Batches that make one step together: a larger batch in the same memory", 1, ge=1)
+    eval_batch_size: int = key("Images a batch of validation and test", 1000, ge=1)
+    # Another device, or compiled code, rounds differently, yet an interrupted run may have to go on elsewhere.
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$")] = key(
+        "Where to compute", "auto", may_change=True, accepted="auto, cpu, cuda, cuda:N or mps"
     )
-    patience: int | None = None  # stop after this many epochs without a better monitor
-    ema: float | None = None  # decay of a moving average of the weights; what is validated, tested and kept as best
-    checkpoint_minutes: float | None = None  # also save this often within an epoch; null = after each epoch alone
-    keep: int = 0  # checkpoints of past epochs that stay beside last and best
-    timeout_minutes: float | None = None  # in a sweep, a job that takes longer is stopped and counts as failed
+    precision: Literal["fp32", "bf16", "fp16"] = key("Number format of the forward pass", "fp32")
+    # How many share a sum decides its last bits.
+    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = key(
+        "Threads of torch; auto: one for each 100 million multiply-accumulates of a batch", "auto"
+    )
+    deterministic: bool = key("Use algorithms that give the same bits each time", True)
+    compile: bool = key("Compile the model with torch.compile", False, may_change=True)
+    channels_last: bool = key("Keep images and filters in channels-last memory order", True)
+    label_smoothing: float = key("Share of a label that is spread over all classes", 0.0, ge=0, lt=1)
+    clip_norm: float | None = key("Largest L2 norm of all gradients together", None, gt=0)
+    monitor: Literal["val/loss", "val/accuracy", "val/f1_macro"] | None = key(
+        "Chooses the best epoch; null: val/accuracy, or val/loss without classes", None
+    )
+    patience: int | None = key("Stop after this many epochs without a better monitor", None, ge=1)
+    ema: float | None = key(
+        "Decay of a moving average of the weights, which is then validated and tested", None, gt=0, lt=1
+    )
+    checkpoint_minutes: float | None = key(
+        "Also save this often within an epoch; null: after each epoch only", None, gt=0, role="control"
+    )
+    keep: int = key("Checkpoints of past epochs to keep beside last and best", 0, ge=0, role="control")
+    timeout_minutes: float | None = key(
+        "Stop a job of a sweep that takes longer; it counts as failed", None, gt=0, role="control"
+    )
 
 
-@dataclass
-class LoggerConfig:
+class LoggerConfig(PartSection):
     """Where a run goes besides its folder: the name of each tracker, with its own options."""
 
-    options: dict[str, Any] = field(default_factory=dict)
 
-
-@dataclass
-class ComparisonConfig:
+class ComparisonConfig(Section):
     """What the report of a sweep compares with."""
 
-    baseline: str | None = None  # the group others are compared with, such as model=mlp; null = the first
-    reference: dict[str, Any] = field(default_factory=dict)  # published figures: group → accuracy, f1_macro
-    protocol: dict[str, Any] = field(default_factory=dict)  # section → keys with the values they were measured under
+    baseline: str | None = key("The group others are compared with, such as model=mlp; null: the first", None)
+    reference: dict[str, Any] = key("Published figures: a group's accuracy and f1_macro", {})
+    protocol: dict[str, Any] = key("The settings that the published figures were measured under", {})
 
 
-@dataclass
-class SweepConfig:
-    """What a command asks of its sweep, rather than of the runs in it: no run's config.yaml holds it."""
+class SweepConfig(Section):
+    """What a command asks of its sweep, rather than of the runs in it."""
 
-    seeds: int | None = None  # every config is run with each of the seeds 0, 1, … below this
-    restart: bool = False  # start afresh, whatever an earlier call of the same command has finished
+    seeds: int | None = key("Run every config with each of the seeds 0, 1, … below this", None, ge=1)
+    restart: bool = key("Start afresh, whatever an earlier call of the same command has finished", False)
 
 
-@dataclass
-class Config:
-    """One run."""
+class Config(Section):
+    """One run. The role of a section holds for all of its keys, unless it is `result`: then each key has its own."""
 
-    seed: int = 0
-    name: str = "run"
-    tags: list[str] = field(default_factory=list)
-    resume: str | None = None
-    recipe: bool = False  # train as model.recipe says; what the command says goes before it
-    preview: bool = False  # draw what augment does to the training images, and stop
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
-    comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
+    seed: int = key(
+        "Decides the split, the weights, the order of batches and all other chance", 0, ge=0, le=LARGEST_SEED
+    )
+    name: Name = key(
+        "The folder of outputs/ that the run goes to",
+        "run",
+        role="record",
+        accepted=f"letters, digits, blanks and signs other than {' '.join(NOT_IN_NAMES)}; no dot or blank first or "
+        "last, and up to 200 bytes",
+    )
+    tags: list[str] = key("Words to find the run by", [], role="record")
+    resume: str | None = key("The folder of a run or sweep to go on with", None, role="control")
+    recipe: bool = key("Train as model.recipe says; the command's own overrides win", False, role="control")
+    preview: bool = key("Draw what augment does to training images, and stop", False, role="control")
+    model: ModelConfig = key("The network", ModelConfig())
+    data: DataConfig = key("The images", DataConfig())
+    augment: AugmentConfig = key("Random changes of the training images", AugmentConfig())
+    optimizer: OptimizerConfig = key("How weights move", OptimizerConfig())
+    scheduler: SchedulerConfig = key("How the learning rate changes", SchedulerConfig())
+    trainer: TrainerConfig = key("How long and on what to train", TrainerConfig())
+    logger: LoggerConfig = key("The trackers of the run, with their options", LoggerConfig(), role="record")
+    comparison: ComparisonConfig = key("What the sweep's report compares with", ComparisonConfig(), role="record")
+    sweep: SweepConfig = key("What to do with the jobs of a sweep", SweepConfig(), role="control")
+
+    @model_validator(mode="after")
+    def _check_sections_together(self) -> Self:
+        warmup, trainer = self.scheduler.warmup_epochs, self.trainer
+        if warmup > trainer.epochs:
+            raise ValueError(
+                f"scheduler.warmup_epochs={as_typed(warmup)}: accepted is a number from 0 to trainer.epochs="
+                f"{trainer.epochs}"
+            )
+        if trainer.patience is not None and self.data.val_fraction == 0:
+            raise ValueError(
+                f"trainer.patience={trainer.patience} needs a validation split, but data.val_fraction=0: "
+                "early stopping never looks at the test set"
+            )
+        return self
 
 
 def default_dict() -> dict[str, Any]:
     """Every key with its default, as plain data: what the YAML files are merged into."""
-    return _without_options(dataclasses.asdict(Config()))
+    return Config().model_dump()
 
 
 def from_dict(plain: Mapping[str, Any]) -> Config:
@@ -177,29 +257,26 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
             that comes from a file is data, and is never evaluated.
     """
     refuse_interpolation(plain, "")
-    kinds = {f.name: f.type for f in dataclasses.fields(Config)}
-    values: dict[str, Any] = {}
-    for name, value in plain.items():
-        kind = kinds.get(name)
-        if dataclasses.is_dataclass(kind):
-            if not isinstance(value, Mapping):
-                raise ValueError(f"{name}={value!r}: accepted is a group of keys, or in a command {name}=NAME")
-            values[name] = section(kind, name, value)  # type: ignore[arg-type]
-    top = {name: value for name, value in plain.items() if name not in values}
-    config = Config(**typed(kinds, "", top), **values)
-    validate(config)
-    return config
+    return Config.from_plain(plain, "")
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain data that `from_dict` turns into an equal config, but for `sweep`; options stand beside other keys."""
-    plain = _without_options(dataclasses.asdict(config))
-    del plain["sweep"]
-    return plain
+    """Plain data for `config.yaml`: all but what only the command was told (`resume`, `preview`, `sweep` …)."""
+    told = {name for name, field in Config.model_fields.items() if role_of(field) == "control"}
+    return config.model_dump(exclude=told)
 
 
-def _without_options(plain: dict[str, Any]) -> dict[str, Any]:
-    for values in plain.values():
-        if isinstance(values, dict) and "options" in values:
-            values.update(values.pop("options"))
-    return plain
+def refuse_interpolation(value: object, where: str) -> None:
+    """Look for `${…}` anywhere in plain data.
+
+    Raises:
+        ValueError: names the key that holds it.
+    """
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            refuse_interpolation(inner, f"{where}.{name}" if where else str(name))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            refuse_interpolation(inner, where)
+    elif isinstance(value, str) and "${" in value:
+        raise ValueError(f"{where}={value!r}: interpolations are not accepted here")

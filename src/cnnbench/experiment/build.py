@@ -2,7 +2,7 @@
 
 import math
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -220,9 +220,9 @@ def augmentation_of(config: Config, info: DatasetInfo, device: torch.device) -> 
     Raises:
         ValueError: the data are signals, or a crop is as large as the images.
     """
-    knobs = asdict(config.augment)
+    knobs = config.augment.model_dump()
     name = knobs.pop("name")
-    if config.augment == replace(AugmentConfig(), name=name):
+    if config.augment == AugmentConfig(name=name):
         return None
     if info.dimensions != 2:
         changed = [f"augment.{key}={value}" for key, value in knobs.items() if value != getattr(AugmentConfig(), key)]

@@ -71,7 +71,7 @@ def evaluate_run(
     name = config.data.name
     if root is not None:  # the user's own folder, and not the one a stranger's config names
         config.data.root, config.data.download = root, True
-    config.data.image_size = info.image_size if info.dimensions == 2 else None
+    config.data.image_size = [*info.size] if info.dimensions == 2 else None
     config.data.normalize = "none"  # the run's own constants will do
     config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size
     _check_shape(config, info)
@@ -218,7 +218,8 @@ def _skipped(dataset: Dataset) -> list[str]:
 
 
 def _uncut(config: Config) -> Config:
-    return replace(config, data=replace(config.data, val_fraction=0.0, train_limit=None))
+    data = config.data.model_copy(update={"val_fraction": 0.0, "train_limit": None})
+    return config.model_copy(update={"data": data})
 
 
 def _split(dataset: Dataset, name: str) -> Split:
@@ -263,7 +264,9 @@ def _point_at(
             f"data.path={format_path(where)!r}, the run's own, is not there: --path names where it lies now"
         )
     if not own:
-        data.name, data.options = str(name), dict(options or {})
+        data.name = str(name)
+        data.options.clear()
+        data.options.update(options or {})
     if folder is not None:
         if "path" not in data.options:
             raise ValueError(

@@ -3,42 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
-from cnnbench.config.key_types import OPTIONAL_TEXT, TEXT, kind_of, text_of
+from cnnbench.config.declared import keys_in, select
+from cnnbench.config.keys import may_change
 from cnnbench.config.schema import Config, from_dict, to_dict
+from cnnbench.config.text_values import read_value
 from cnnbench.registry import nearest
 from cnnbench.training.optim import build_schedule
 
-# Where and how it runs, and how long. All else would make another run of it.
-HARMLESS = (
-    "trainer.epochs",
-    "trainer.device",
-    "trainer.compile",
-    "trainer.checkpoint_minutes",
-    "trainer.keep",
-    "trainer.timeout_minutes",
-    "data.root",
-    "data.path",
-    "data.test_path",
-    "data.download",
-    "data.workers",
-    "data.memory_limit",
-    "data.cache",
-)
-UNTRAINED = ("name", "tags", "resume", "recipe", "preview", "logger", "comparison")  # the weights know nothing of them
 SPREAD = 100  # steps an epoch at which two schedules are compared
 
 
 def fingerprint(config: Config) -> dict[str, Any]:
     """All of a config that its weights depend on, as plain data; a run resumes only from checkpoints that agree."""
-    plain = {key: value for key, value in to_dict(config).items() if key not in UNTRAINED}
-    return {
-        section: {key: v for key, v in value.items() if f"{section}.{key}" not in HARMLESS}
-        if isinstance(value, dict)
-        else value
-        for section, value in plain.items()
-    }
+    return select(to_dict(config), lambda role, field: role == "result" and not may_change(field))
 
 
 def resumed(plain: Mapping[str, Any], overrides: Sequence[str]) -> Config:
@@ -46,42 +23,37 @@ def resumed(plain: Mapping[str, Any], overrides: Sequence[str]) -> Config:
 
     Args:
         plain: the run's `config.yaml`.
-        overrides: `KEY=VALUE`; text as it stands, other values in YAML.
+        overrides: `KEY=VALUE`; the value of a text key as it is written, others in YAML.
 
     Raises:
-        ValueError: a key or a value that would make another run of it; the message says why.
+        ValueError: a key or a value that would make it another run; the message says why.
     """
     own = from_dict(plain)
     changed = to_dict(own)
+    keys = {name: key for name, key in keys_in(changed).items() if key.role != "result" or may_change(key.field)}
     for text in overrides:
-        key, equals, value = text.partition("=")
-        section, _, name = key.partition(".")
-        if not equals or key not in HARMLESS:
-            near = nearest(key, HARMLESS)
+        name, equals, value = text.partition("=")
+        if not equals or name not in keys:
+            near = nearest(name, keys)
             raise ValueError(
-                f"{text}: a run goes on with its own config, or its result would be that of no config. Accepted with "
-                f"resume: {', '.join(HARMLESS)}.{f' Did you mean {near}?' if near else ''}"
+                f"{text}: a resumed run keeps every setting that its result depends on. Accepted with resume: "
+                f"{', '.join(keys)}.{f' Did you mean {near}?' if near else ''}"
             )
-        if name not in changed[section]:
-            raise ValueError(f"{text}: {section}={changed[section]['name']} has no {key}")
-        changed[section][name] = _value(key, value)
+        *sections, last = name.split(".")
+        place = changed
+        for section in sections:
+            place = place[section]
+        try:
+            place[last] = read_value(keys[name].field, value)
+        except ValueError as error:
+            raise ValueError(f"{text}: {error}") from None
     config = from_dict(changed)
     _check_epochs(own, config)
     return config
 
 
-def _value(key: str, value: str) -> Any:
-    """Text as it stands, other values in YAML."""
-    kind = kind_of(key)
-    if kind == TEXT or (kind == OPTIONAL_TEXT and value != "null"):
-        return text_of(value)
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ValueError(f"{key}={value}: the value cannot be read") from None
-
-
 def _check_epochs(own: Config, config: Config) -> None:
+    """More epochs are the same run only where the schedule of the first ones stays as it was."""
     before, epochs = own.trainer.epochs, config.trainer.epochs
     if epochs < before:
         raise ValueError(f"trainer.epochs={epochs}: accepted with resume is {before}, the run's own, or more")
@@ -97,6 +69,6 @@ def _check_epochs(own: Config, config: Config) -> None:
     ]
     if any(schedules[0](step) != schedules[1](step) for step in range(before * SPREAD)):
         raise ValueError(
-            f"trainer.epochs={epochs}: scheduler={own.scheduler.name} is laid out over all epochs, and the learning "
-            f"rates of this run are those of trainer.epochs={before}; accepted with resume is {before}"
+            f"trainer.epochs={epochs}: scheduler={own.scheduler.name} spans all epochs, and this run has used the "
+            f"learning rates of trainer.epochs={before}; accepted with resume is {before}"
         )

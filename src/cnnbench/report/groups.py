@@ -6,15 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cnnbench.config.declared import select
+from cnnbench.config.keys import as_typed
 from cnnbench.report.checking import is_number
 from cnnbench.report.runs import DAMAGED, Run
 from cnnbench.report.statistics import Estimate, estimate
 
-# What says where a run lies, how it is watched or how fast its images are read, but not what is trained.
-IGNORED = {"seed", "name", "tags", "resume", "recipe", "preview", "model.recipe", "model.recipe_data"}
-IGNORED |= {f"data.{key}" for key in ("root", "download", "cache", "workers", "memory_limit", "on_bad_image")}
-IGNORED |= {f"trainer.{key}" for key in ("checkpoint_minutes", "keep", "timeout_minutes")}
-IGNORED_SECTIONS = {"logger", "comparison", "sweep", "tune", "hydra"}
 UNSET = "unset"
 COSTS = ("parameters", "macs", "receptive_field", "depth")
 
@@ -138,35 +135,25 @@ def group_runs(
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that say what was trained, such as `model.width`; a null is as good as none."""
+    """The keys that a result depends on, such as `model.width`, but for the seed; a null is as good as none."""
     found: dict[str, Any] = {}
 
     def add(prefix: str, value: Any) -> None:
-        if prefix in IGNORED or value is None:
-            return
         if isinstance(value, Mapping):
             for key, inner in value.items():
                 add(f"{prefix}.{key}", inner)
-            return
-        found[prefix] = value
+        elif value is not None:
+            found[prefix] = value
 
-    for key, value in config.items():
-        if key not in IGNORED_SECTIONS:
+    for key, value in select(config, lambda role, _: role == "result").items():
+        if key != "seed":  # seeds are what a group averages over
             add(str(key), value)
     return found
 
 
 def format_setting(value: Any) -> str:
     """A value as a user would type it: `2` for 2.0, `true`, `[0.9,0.99]`."""
-    if value is None:
-        return UNSET
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.12g}"
-    if isinstance(value, list):
-        return f"[{','.join(map(format_setting, value))}]"
-    return str(value)
+    return UNSET if value is None else as_typed(value)
 
 
 def short_key(key: str) -> str:

@@ -13,17 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cnnbench.config.declared import select
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.plain_data import read_json
 
 JOBS, SWEEP = "jobs.json", "sweep.yaml"
 NAME = "[0-9]{1,9}"  # of a job's folder
-# What a command says beside what a run is: these may change between two calls that are the same sweep.
-BESIDE = ("sweep", "resume", "preview", "comparison")
-BESIDE_IN = {
-    "trainer": ("timeout_minutes", "checkpoint_minutes", "keep"),
-    "data": ("root", "download", "workers", "memory_limit", "cache"),
-}
 
 
 @dataclass(frozen=True)
@@ -44,10 +39,8 @@ class Job:
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """The SHA-256 of what a run is: its config as plain data, without what does not change its result."""
-    own = {key: value for key, value in config.items() if key not in BESIDE}
-    for section, beside in BESIDE_IN.items():
-        own[section] = {key: value for key, value in own[section].items() if key not in beside}
+    """The SHA-256 of what a run's result depends on, of its config as plain data."""
+    own = select(config, lambda role, _: role == "result")
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,30 +1,29 @@
 """What a search does, as `tune.KEY=VALUE` on the command line or in a space's YAML file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from cnnbench.config.conversion import refuse_interpolation, section
-from cnnbench.registry import unknown
-
-SAMPLERS = ("tpe", "random")
-PRUNERS = ("median", "hyperband", "none")
+from cnnbench.config.keys import Section, key
+from cnnbench.config.schema import refuse_interpolation
 
 
-@dataclass
-class TuneSettings:
+class TuneSettings(Section):
     """A search."""
 
-    space: dict[str, Any] = field(default_factory=dict)  # key of the config → distribution, as in `space.py`
-    overrides: list[str] = field(default_factory=list)  # of every trial; the command's own go before them
-    trials: int = 20  # finished, pruned and failed ones together
-    timeout: float | None = None  # seconds after which no further trial starts
-    workers: int = 1  # trials at a time, each in a process of its own; with more than one, one thread each
-    seed: int = 0  # of the sampler; the trials' own is `seed`
-    sampler: str = "tpe"
-    pruner: str = "median"  # median: worse than half of the earlier trials at the same epoch
-    startup_trials: int = 5  # the first so many are drawn at random, and median never prunes them
-    warmup_epochs: int = 3  # no trial is pruned before it has trained so many
+    space: dict[str, Any] = key("Which keys vary, and over what: KEY: {type: float, low: 0, high: 1}", {})
+    overrides: list[str] = key("Overrides of every trial; the command's own win", [])
+    trials: int = key("Trials in all: finished, pruned and failed ones together", 20, ge=1)
+    timeout: float | None = key("Seconds after which no further trial starts", None, gt=0, role="control")
+    workers: int = key(
+        "Trials at a time, each in a process of its own; with more than one, each has one thread", 1, ge=1, le=256
+    )
+    seed: int = key("Seed of the sampler; the trials' own is `seed`", 0, ge=0)
+    sampler: Literal["tpe", "random"] = key("How values are drawn", "tpe")
+    pruner: Literal["median", "hyperband", "none"] = key(
+        "Which trials stop early; median: those worse than half of the earlier trials at the same epoch", "median"
+    )
+    startup_trials: int = key("The first trials, drawn at random and never pruned by median", 5, ge=1)
+    warmup_epochs: int = key("Epochs that every trial trains before it may be pruned", 3, ge=1)
 
 
 def settings_of(plain: Mapping[str, Any]) -> TuneSettings:
@@ -34,15 +33,4 @@ def settings_of(plain: Mapping[str, Any]) -> TuneSettings:
         ValueError: an unknown key, a wrong type, or a value out of range; named as `tune.KEY`.
     """
     refuse_interpolation(plain, "tune")
-    settings: TuneSettings = section(TuneSettings, "tune", plain)
-    for key, least in (("trials", 1), ("workers", 1), ("startup_trials", 1), ("warmup_epochs", 1), ("seed", 0)):
-        if getattr(settings, key) < least:
-            raise ValueError(f"tune.{key}={getattr(settings, key)}: accepted is a whole number from {least}")
-    if settings.workers > 256:
-        raise ValueError(f"tune.workers={settings.workers}: accepted is a whole number from 1 to 256")
-    if settings.timeout is not None and not settings.timeout > 0:
-        raise ValueError(f"tune.timeout={settings.timeout}: accepted is null or a number of seconds above 0")
-    for key, names in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
-        if getattr(settings, key) not in names:
-            raise ValueError(unknown(f"tune.{key}", getattr(settings, key), names))
-    return settings
+    return TuneSettings.from_plain(plain, "tune")

@@ -1,0 +1,224 @@
+"""Which keys there are: those of the schema, and the options that parts declare.
+
+A part's file imports torch, and completion, `list keys`, a sweep and a report must not. So its `Options` class is read
+from the syntax of the file: a declaration consists of names, constants and calls of `key`, which need no execution.
+"""
+
+import ast
+import contextlib
+import functools
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import create_model
+from pydantic.fields import FieldInfo
+
+from cnnbench.config.keys import Options, Role, Section, role_of
+from cnnbench.config.keys import key as declare
+from cnnbench.config.schema import Config, PartSection
+
+PACKAGE = Path(__file__).parents[1]
+BUILTINS = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}
+
+NOT_OPTIONS = set(
+    ["in_channels", "image_size", "num_classes", "width", "depth", "activation", "dropout", "dimensions", "lr", "fused"]
+)
+NOT_OPTIONS |= set(
+    ["total_steps", "steps_per_epoch", "root", "download", "test_fraction", "split_seed", "with_test", "classes"]
+)
+
+OLD_ROLES: dict[str, Role] = {"cache": "place", "workers": "speed", "memory_limit": "speed", "on_bad_image": "control"}
+
+
+class Key(NamedTuple):
+    """A key of a config, such as `model.stages`.
+
+    Attributes:
+        role: that of its section, unless that is `result`.
+        parts: the parts that have it as an option; empty where it is a key of the section itself.
+    """
+
+    name: str
+    field: FieldInfo
+    role: Role
+    parts: tuple[str, ...] = ()
+
+
+@functools.cache
+def all_keys() -> tuple[Key, ...]:
+    """Every key, in the order of the schema; an option that parts declare differently once for each way."""
+    return tuple(keys_of(Config, ""))
+
+
+def keys_of(section: type[Section], place: str, role: Role = "result") -> Iterator[Key]:
+    """The keys of a section and, where it chooses a part, of all its parts.
+
+    Args:
+        place: what stands before a key, such as `trainer`; empty at the top.
+        role: that of the section.
+    """
+    prefix = f"{place}." if place else ""
+    for name, field in section.model_fields.items():
+        own = role_of(field) if role == "result" else role
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from keys_of(field.annotation, f"{prefix}{name}", own)
+        else:
+            yield Key(f"{prefix}{name}", field, own)
+    if not issubclass(section, PartSection):
+        return
+    options: dict[str, list[Key]] = {}
+    for part, declared in options_of(place).items():
+        for key in keys_of(declared, f"{place}.{part}" if place == "logger" else place, role):
+            alike = options.setdefault(key.name, [])
+            same = [other for other in alike if other.field == key.field]
+            parts = (*same[0].parts, part) if same else (part,)
+            alike[:] = [*(other for other in alike if other not in same), key._replace(parts=parts)]
+    yield from (key for alike in options.values() for key in alike)
+
+
+def keys_in(plain: Mapping[str, Any]) -> dict[str, Key]:
+    """The keys that a checked config has, as plain data, by name."""
+    found = {}
+    for key in all_keys():
+        section = key.name.partition(".")[0]
+        if section not in plain:
+            continue
+        chosen = plain[section] if section == "logger" else [plain[section]["name"]] if key.parts else []
+        if not key.parts or not {*key.parts}.isdisjoint(chosen):
+            found[key.name] = key
+    return found
+
+
+def select(plain: Mapping[str, Any], wanted: Callable[[Role, FieldInfo], bool]) -> dict[str, Any]:
+    """The keys of a config, as plain data, whose declarations are wanted; what nobody declares stays.
+
+    It may be a stranger's config, of any content.
+    """
+    chosen: dict[str, Any] = {}
+    for name, value in plain.items():
+        field = Config.model_fields.get(name)
+        if field is None:
+            chosen[name] = value
+        elif isinstance(value, Mapping) and role_of(field) == "result":
+            fields = _fields(name, str(value.get("name")))
+            chosen[name] = {k: v for k, v in value.items() if k not in fields or wanted(role_of(fields[k]), fields[k])}
+        elif wanted(role_of(field), field):
+            chosen[name] = value
+    return chosen
+
+
+@functools.cache
+def _fields(section: str, part: str) -> dict[str, FieldInfo]:
+    kind = Config.model_fields[section].annotation
+    if not isinstance(kind, type) or not issubclass(kind, Section):
+        return {}
+    options = options_of(section).get(part, Options) if issubclass(kind, PartSection) else Options
+    return {**options.model_fields, **kind.model_fields}
+
+
+@functools.cache
+def options_of(section: str) -> dict[Any, type[Options]]:
+    """The options that each part of a section declares, by the part's name."""
+    found = {}
+    for path in _files_of_parts():
+        for node in _bindings(path).values():
+            annotation = _annotation_of_options(node)
+            for name in _registered(node, section):
+                found[name] = _evaluate(annotation, path) if annotation else _old_form(node, path)
+    return dict(sorted(found.items()))
+
+
+def _old_form(node: ast.stmt, path: Path) -> type[Options]:
+    if isinstance(node, ast.ClassDef):
+        node = next(inner for inner in node.body if isinstance(inner, ast.FunctionDef) and inner.name == "__init__")
+    assert isinstance(node, ast.FunctionDef)
+    fields: dict[str, Any] = {}
+    for argument in [*node.args.args, *node.args.kwonlyargs]:
+        with contextlib.suppress(KeyError, AssertionError, TypeError):
+            if argument.annotation and argument.arg not in NOT_OPTIONS:
+                fields[argument.arg] = (
+                    _evaluate(argument.annotation, path),
+                    declare(
+                        "?",
+                        role=OLD_ROLES.get(argument.arg, "result"),
+                        may_change=argument.arg in ("path", "test_path"),
+                    ),
+                )
+    return create_model("Old", __base__=Options, **fields)
+
+
+@functools.cache
+def _files_of_parts() -> list[Path]:
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if "\n@register(" in path.read_text(encoding="utf-8")]
+
+
+@functools.cache
+def _bindings(path: Path) -> dict[str, ast.stmt]:
+    """What each name at the top of a file is bound by."""
+    found: dict[str, ast.stmt] = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            found |= {alias.asname or alias.name: node for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            found |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found[node.name] = node
+    return found
+
+
+def _registered(node: ast.stmt, section: str) -> list[str]:
+    calls = [call.args for call in getattr(node, "decorator_list", []) if isinstance(call, ast.Call)]
+    named = [[ast.literal_eval(argument) for argument in arguments] for arguments in calls if len(arguments) == 2]
+    return [name for kind, name in named if kind == section]
+
+
+def _annotation_of_options(node: ast.stmt) -> ast.expr | None:
+    if isinstance(node, ast.ClassDef):
+        return next((found for inner in node.body if (found := _annotation_of_options(inner))), None)
+    if isinstance(node, ast.FunctionDef):
+        arguments = [*node.args.args, *node.args.kwonlyargs]
+        return next((argument.annotation for argument in arguments if argument.arg == "options"), None)
+    return None
+
+
+@functools.cache
+def _value(name: str, path: Path) -> Any:
+    """What a name at the top of a file stands for."""
+    node = _bindings(path).get(name)
+    if isinstance(node, ast.ImportFrom):
+        original = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
+        theirs = PACKAGE.parent / str(node.module).replace(".", "/")
+        if theirs.is_relative_to(PACKAGE) and not theirs.is_relative_to(PACKAGE / "config"):
+            return _value(original, theirs / "__init__.py" if theirs.is_dir() else theirs.with_suffix(".py"))
+        return getattr(importlib.import_module(str(node.module)), original)
+    if isinstance(node, ast.ClassDef):
+        fields: dict[str, Any] = {}
+        for inner in node.body:
+            if isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name):
+                fields[inner.target.id] = (_evaluate(inner.annotation, path), _evaluate(inner.value, path))
+        return create_model(name, __base__=_evaluate(node.bases[0], path), **fields)
+    return _evaluate(node.value, path) if isinstance(node, ast.Assign) else BUILTINS[name]
+
+
+def _evaluate(node: ast.expr | None, path: Path) -> Any:
+    """What an expression of a declaration stands for."""
+    match node:
+        case ast.Constant(value):
+            return value
+        case ast.Name(name):
+            return _value(name, path)
+        case ast.Tuple(items) | ast.List(items):
+            values = [_evaluate(item, path) for item in items]
+            return tuple(values) if isinstance(node, ast.Tuple) else values
+        case ast.Subscript(value, index):
+            return _evaluate(value, path)[_evaluate(index, path)]
+        case ast.BinOp(left, ast.BitOr(), right):
+            return _evaluate(left, path) | _evaluate(right, path)
+        case ast.Call(ast.Name(name), arguments, keywords):
+            given = {str(word.arg): _evaluate(word.value, path) for word in keywords}
+            return _value(name, path)(*[_evaluate(argument, path) for argument in arguments], **given)
+    raise AssertionError(
+        f"{path}:{getattr(node, 'lineno', '?')}: a declaration of options holds constants and names only"
+    )

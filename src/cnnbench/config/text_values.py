@@ -1,0 +1,53 @@
+"""How the value of a key is read from text: where the key is text, as its user wrote it; otherwise as YAML."""
+
+import os
+import re
+from typing import Any
+
+import yaml
+from pydantic.fields import FieldInfo
+
+from cnnbench.config.keys import is_list, may_be_null, takes_text
+
+# Text in quotes of one kind, which a backslash takes their meaning.
+_QUOTED = re.compile(r"""(['"])((?:(?!\1)[^\\]|\\.)*)\1""", re.DOTALL)
+# Commas that part values: not those inside quotes.
+_PARTED = re.compile(r"""((?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^,])*),?""", re.DOTALL)
+
+
+def read_value(field: FieldInfo, value: str) -> Any:
+    """The value that a user means by some text.
+
+    Raises:
+        ValueError: it is neither text nor YAML.
+    """
+    if not takes_text(field):
+        try:
+            return yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError("the value cannot be read") from None
+    if is_list(field):
+        return split_list(value)
+    return None if value == "null" and may_be_null(field) else unquote(value)
+
+
+def unquote(value: str) -> str:
+    """The text that a user means: the name of something that exists as it is, else without quotes, `~` expanded."""
+    if os.path.lexists(value):
+        return value
+    quoted = _QUOTED.fullmatch(value)
+    if quoted is None:
+        return os.path.expanduser(value)
+    # As in Hydra: a backslash stands for itself, unless a quote follows.
+    return re.sub(rf"(\\+)({quoted[1]}|\Z)", lambda found: "\\" * (len(found[1]) // 2) + found[2], quoted[2])
+
+
+def split_values(value: str) -> list[str]:
+    """The values between commas, without the blanks around them."""
+    return [part.strip() for part in _PARTED.findall(f"{value},")[:-1]]
+
+
+def split_list(value: str) -> list[str]:
+    """A list of text, such as `[a, b]`; its brackets may be left out."""
+    inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    return [unquote(part) for part in split_values(inner)] if inner.strip() else []
