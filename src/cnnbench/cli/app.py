@@ -223,10 +223,29 @@ def config(
 def list_names(
     what: Annotated[
         str | None,
-        typer.Argument(metavar="KIND", help=f"One of: {', '.join(LISTED)}.", autocompletion=one_of(*LISTED)),
+        typer.Argument(
+            metavar="KIND", help=f"One of: {', '.join(LISTED)}, keys.", autocompletion=one_of(*LISTED, "keys")
+        ),
     ] = None,
+    prefix: Annotated[
+        str, typer.Argument(metavar="PREFIX", help="Of keys: those that start with it, such as trainer.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Of keys: print JSON for programs.")] = False,
+    as_schema: Annotated[
+        bool, typer.Option("--schema", help="Of keys: print a JSON Schema for editors; PREFIX is a section.")
+    ] = False,
 ) -> None:
-    """Show what there is to choose from, one per line; without KIND, the kinds."""
+    """Show what there is to choose from, one per line; without KIND, the kinds.
+
+    `list keys` shows every key with its type, default, accepted values and meaning.
+    """
+    if what == "keys":
+        from cnnbench.cli.reference import show_keys
+
+        show_keys(prefix, as_json=as_json, as_schema=as_schema)
+        return
+    if prefix or as_json or as_schema:
+        raise ValueError("PREFIX, --json and --schema are for `cnnbench list keys`")
     if what is None:
         for kind in LISTED:
             typer.echo(f"cnnbench list {kind:<12} {', '.join(name for name, _ in list_choices(kind))}")

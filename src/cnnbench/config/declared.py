@@ -72,7 +72,7 @@ def keys_of(section: type[Section], place: str, role: Role = "result") -> Iterat
     for part, declared in options_of(place).items():
         for key in keys_of(declared, f"{place}.{part}" if place == "logger" else place, role):
             alike = options.setdefault(key.name, [])
-            same = [other for other in alike if other.field == key.field]
+            same = [other for other in alike if repr(other.field) == repr(key.field)]
             parts = (*same[0].parts, part) if same else (part,)
             alike[:] = [*(other for other in alike if other not in same), key._replace(parts=parts)]
     yield from (key for alike in options.values() for key in alike)
@@ -137,7 +137,8 @@ def _old_form(node: ast.stmt, path: Path) -> type[Options]:
     fields: dict[str, Any] = {}
     for argument in [*node.args.args, *node.args.kwonlyargs]:
         with contextlib.suppress(KeyError, AssertionError, TypeError):
-            if argument.annotation and argument.arg not in NOT_OPTIONS:
+            is_option = argument.arg not in NOT_OPTIONS
+            if argument.annotation and is_option and ast.unparse(argument.annotation) != "list[dict[str, Any]]":
                 fields[argument.arg] = (
                     _evaluate(argument.annotation, path),
                     declare(

@@ -106,6 +106,11 @@ def accepted(field: FieldInfo) -> str:
     return _facts(field).get("accepted") or _describe(field.annotation, field.metadata)
 
 
+def type_name(field: FieldInfo) -> str:
+    """The type of a key, such as `list of integer`."""
+    return _type_name(field.annotation)
+
+
 def choices(field: FieldInfo) -> list[str]:
     """The words that a key accepts, where they are few: for completion and for the nearest one."""
     found = []
@@ -158,6 +163,18 @@ def _flat_types(annotation: Any) -> Iterator[Any]:
         yield from _flat_types(get_args(annotation)[0])
     else:
         yield dict if origin is dict else annotation
+
+
+def _type_name(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type_name(arguments[0])
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_type_name, arguments))
+    if origin is list:
+        return f"list of {_type_name(arguments[0])}"
+    names = {int: "integer", float: "number", bool: "boolean", str: "text", type(None): "null"}
+    return "choice" if origin is Literal else names.get(annotation, "mapping")
 
 
 def _holds_bool(value: Any) -> bool:

@@ -13,7 +13,7 @@ class TuneSettings(Section):
     space: dict[str, Any] = key("Which keys vary, and over what: KEY: {type: float, low: 0, high: 1}", {})
     overrides: list[str] = key("Overrides of every trial; the command's own win", [])
     trials: int = key("Trials in all: finished, pruned and failed ones together", 20, ge=1)
-    timeout: float | None = key("Seconds after which no further trial starts", None, gt=0, role="control")
+    timeout: float | None = key("Seconds after which no further trial starts", None, gt=0)
     workers: int = key(
         "Trials at a time, each in a process of its own; with more than one, each has one thread", 1, ge=1, le=256
     )

@@ -1,0 +1,151 @@
+"""Every key to look up: `cnnbench list keys` for people, a JSON Schema for editors, a table for the documentation."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from cnnbench.cli.choices import config_dir, groups
+from cnnbench.cli.layout import Column, output, show_table
+from cnnbench.config.declared import Key, all_keys, keys_of, options_of
+from cnnbench.config.keys import accepted, as_typed, type_name
+from cnnbench.config.schema import Config
+from cnnbench.registry import unknown
+from cnnbench.tuning.settings import TuneSettings
+
+COLUMNS = [
+    Column("key", 28),
+    Column("type", 8, spare=2),
+    Column("default", 8),
+    Column("accepted", 14, spare=1),
+    Column("meaning", 24),
+    Column("role", 7, spare=3),
+    Column("part", 12, spare=4),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What there is to say of a key.
+
+    Attributes:
+        part: the parts that have it as an option; empty for a key of every run.
+    """
+
+    key: str
+    type: str
+    default: str
+    accepted: str
+    meaning: str
+    role: str
+    part: str = ""
+
+
+def find_rows(prefix: str = "") -> list[Row]:
+    """The keys that start with a prefix, those of a search (`tune.…`) last.
+
+    Raises:
+        ValueError: there are none; the message names the sections.
+    """
+    keys = [*all_keys(), *keys_of(TuneSettings, "tune", role="control")]
+    found = [_row(key) for key in keys if key.name.startswith(prefix)]
+    if not found:
+        raise ValueError(unknown("prefix", prefix, {key.name.partition(".")[0] for key in keys}))
+    return found
+
+
+def show_keys(prefix: str = "", *, as_json: bool = False, as_schema: bool = False) -> None:
+    """Print the keys that start with a prefix: as a table, as JSON, or as the JSON Schema of the section.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if as_schema:
+        print(json.dumps(make_json_schema(prefix), indent=2))
+        return
+    rows = find_rows(prefix)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2, ensure_ascii=False))
+        return
+    show_table(
+        output(), f"Keys: KEY=VALUE after {_commands(rows)}", COLUMNS, [dataclasses.astuple(row) for row in rows]
+    )
+
+
+def markdown_table(prefix: str = "") -> str:
+    """The keys that start with a prefix as a table in Markdown."""
+    lines = ["| key | default | accepted | meaning | role |", "| --- | --- | --- | --- | --- |"]
+    for row in find_rows(prefix):
+        meaning = f"{row.meaning} ({row.part})" if row.part else row.meaning
+        cells = (f"`{row.key}`", f"`{row.default}`" if row.default else "", row.accepted, meaning, row.role)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def make_json_schema(section: str = "") -> dict[str, Any]:
+    """The JSON Schema of an experiment's YAML file, or of one in `configs/SECTION/`.
+
+    Raises:
+        ValueError: there is no such section.
+    """
+    schema = Config.model_json_schema()
+    properties, definitions = schema["properties"], schema["$defs"]
+    sections = {name: value["$ref"].rpartition("/")[2] for name, value in properties.items() if "$ref" in value}
+    for name, kind in sections.items():
+        own = definitions[kind]
+        options = {part: kind.model_json_schema() for part, kind in options_of(name).items()}
+        if name == "logger":
+            own["properties"] = options
+        else:
+            for described in options.values():
+                for key, value in described.get("properties", {}).items():
+                    known = own["properties"].setdefault(key, {"anyOf": []})
+                    if value not in known.get("anyOf", [value]):
+                        known["anyOf"].append(value)
+        own["additionalProperties"] = False
+    definitions["AugmentConfig"]["properties"]["exceptions"] = {"type": "array"}
+    properties |= {"defaults": {"type": "array"}, "hydra": {"type": "object"}}
+    if section:
+        if section not in sections:
+            raise ValueError(unknown("section", section, sections))
+        schema = definitions[sections[section]]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _row(key: Key) -> Row:
+    group, _, name = key.name.partition(".")
+    if name == "name":  # chosen by the group: optimizer=sgd
+        return Row(group, "part", key.field.default, ", ".join(groups()[group]), key.field.description or "", key.role)
+    facts = (type_name(key.field), _default(key), accepted(key.field), key.field.description or "", key.role)
+    return Row(key.name, *facts, ", ".join(key.parts))
+
+
+def _default(key: Key) -> str:
+    """The default as typed; where parts differ, the parts stand behind each of the values."""
+    section, _, name = key.name.partition(".")
+    parts: dict[str, list[str]] = {} if key.parts else {as_typed(key.field.default): []}
+    for part, value in _yaml_files(section).items():
+        for word in name.split("."):
+            value = value.get(word, ...) if isinstance(value, Mapping) else ...
+        if value is not ... and (part in key.parts or not key.parts):
+            parts.setdefault(as_typed(value), []).append(part)
+    if len(parts) == 1:
+        return next(iter(parts))
+    named = ([value, f" ({', '.join(names)})" if names else ""] for value, names in parts.items())
+    return ", ".join(f"{value}{names}" for value, names in named)
+
+
+@functools.cache
+def _yaml_files(group: str) -> dict[str, Any]:
+    """What the YAML file of each part of a group holds."""
+    return {
+        name: yaml.safe_load((config_dir() / group / f"{name}.yaml").read_text(encoding="utf-8"))
+        for name in groups().get(group, [])
+    }
+
+
+def _commands(rows: list[Row]) -> str:
+    return "cnnbench tune" if all(row.key.startswith("tune.") for row in rows) else "cnnbench train, config or summary"

@@ -1,0 +1,99 @@
+"""What the role of a key means to resume, sweep and report, for every key there is."""
+
+import copy
+import functools
+import subprocess
+import sys
+
+import pytest
+
+from cnnbench.cli import compose
+from cnnbench.cli.choices import groups
+from cnnbench.config.declared import Key, all_keys, keys_in, options_of, select
+from cnnbench.config.keys import as_typed, may_change
+from cnnbench.config.schema import Config, from_dict, to_dict
+from cnnbench.experiment.resume import fingerprint, resumed
+from cnnbench.report.groups import flat
+from cnnbench.sweep.jobs import config_hash, plan, request_hash
+
+ONE_A_PART = [key._replace(parts=key.parts[:1]) for key in all_keys()]
+CANDIDATES = [
+    True, False, 21, 0, 1, 2, 0.5, "x", "cpu", "val/loss", "bf16", "balanced", "none", "tanh", "kaiming", [0.5, 0.9],
+    ["x"], {"x": 1},
+]  # fmt: skip
+
+
+@functools.cache
+def config_with(*overrides: str) -> Config:
+    return compose.single(overrides)
+
+
+def changed(plain: dict, key: Key, value: object) -> dict:
+    plain = copy.deepcopy(plain)
+    *sections, last = key.name.split(".")
+    place = plain
+    for section in sections:
+        place = place.setdefault(section, {})
+    place[last] = value
+    return plain
+
+
+def other_value(plain: dict, own: Config, key: Key) -> object:
+    """A value that the key accepts and does not have."""
+    for value in CANDIDATES:
+        try:
+            if from_dict(changed(plain, key, value)) != own:
+                return value
+        except ValueError:
+            continue
+    raise AssertionError(f"{key.name} accepts none of the candidates")
+
+
+@pytest.mark.parametrize("key", ONE_A_PART, ids=lambda key: ":".join((key.name, *key.parts)))
+def test_a_key_makes_another_run_for_all_or_for_none(key):
+    section = key.name.partition(".")[0]
+    own = config_with(*(f"{section}={part}" for part in key.parts))
+    plain = to_dict(own)
+    value = other_value(plain, own, key)
+    config = from_dict(changed(plain, key, value))
+    is_result = key.role == "result"
+    assert (fingerprint(config) != fingerprint(own)) == (is_result and not may_change(key.field))
+    assert (config_hash(to_dict(config)) != config_hash(plain)) == is_result
+    assert ((flat(to_dict(config)), config.seed) != (flat(plain), own.seed)) == is_result
+    override = f"{key.name}={as_typed(value)}"
+    if key.name in keys_in(plain) and (not is_result or may_change(key.field)):
+        assert fingerprint(resumed(plain, [override])) == fingerprint(own)
+    else:
+        with pytest.raises(ValueError, match=f"{override.partition('=')[0]}=.*a resumed run keeps every setting"):
+            resumed(plain, [override])
+
+
+def test_the_same_sweep_is_asked_for_whatever_it_is_called_and_wherever_data_lie():
+    def asked(*overrides):
+        request = compose.request(["sweep.seeds=2", *overrides])
+        return request_hash(plan((to_dict(job.config), job.overrides) for job in request.jobs))
+
+    same = ["tags=[a,b]", "name=other", "data.root=elsewhere", "logger=tensorboard", "trainer.keep=3"]
+    assert {asked(override) for override in same} == {asked()}
+    assert asked("trainer.epochs=3") != asked()
+
+
+def test_every_part_with_options_declares_them():
+    for section in ("model", "data", "optimizer", "scheduler", "logger"):
+        for part in set(groups()[section]) - {"none"}:
+            chosen = config_with(f"{section}={part}")
+            given = getattr(chosen, section).options
+            given = given[part] if section == "logger" else given
+            declared = options_of(section).get(part)
+            assert set(given) == set(declared.model_fields if declared else ()), f"{section}={part}"
+
+
+def test_what_nobody_declares_is_kept():
+    strange = {"data": {"name": ["x"], "root": "/", "colour": 1}, "model": 3, "new": {"a": 1}, "tags": ["a"]}
+    chosen = select(strange, lambda role, _: role == "result")
+    assert chosen == {"data": {"name": ["x"], "colour": 1}, "model": 3, "new": {"a": 1}}
+
+
+def test_declarations_are_read_without_torch():
+    code = "import sys; from cnnbench.config.declared import all_keys; all_keys(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
