@@ -369,9 +369,9 @@ def test_what_the_command_says_goes_before_a_presets_exceptions():
         (["augment.crop=28"], "augment.crop=28: accepted is less than the 28 pixels"),
         (["augment=standart"], "unknown augment 'standart'. Did you mean 'standard'?"),
         (["augment.flips=1"], "unknown key in augment 'flips'. Did you mean 'flip'?"),
-        (["augment.flip=2"], "augment.flip=2.0: accepted is a number from 0 to 1"),
-        (["augment.rotate=181"], "augment.rotate=181.0: accepted is a number from 0 to 180"),
-        (["augment.mixup=-1"], "augment.mixup=-1.0: accepted is a number from 0 to 100"),
+        (["augment.flip=2"], "augment.flip=2: accepted is a number from 0 to 1"),
+        (["augment.rotate=181"], "augment.rotate=181: accepted is a number from 0 to 180"),
+        (["augment.mixup=-1"], "augment.mixup=-1: accepted is a number from 0 to 100"),
         (
             ["augment.scale=[1.2,0.8]"],
             r"augment.scale=\[1.2, 0.8\]: accepted is \[LOW, HIGH\] with 0 < LOW ≤ HIGH ≤ 10",

@@ -580,7 +580,7 @@ def test_balancing_changes_the_weights_and_resumes_to_the_same_bits(override, tm
     [
         ("data.class_weights=even", "data.class_weights=even: accepted is none, balanced"),
         ("data.sampler=random", "data.sampler=random: accepted is uniform, balanced"),
-        ("data.test_fraction=1", "data.test_fraction=1.0: accepted is a number above 0 and below 1"),
+        ("data.test_fraction=1", "data.test_fraction=1: accepted is a number above 0 and below 1"),
     ],
 )
 def test_a_setting_out_of_its_range_is_refused(override, message):
