@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from cnnbench.cli.choices import config_dir, groups
-from cnnbench.cli.layout import Column, output, show_table
+from cnnbench.cli.tables import Column, make_console, show_table
 from cnnbench.config.declared import Key, all_keys, keys_of, options_of
 from cnnbench.config.keys import accepted, as_typed, type_name
 from cnnbench.config.schema import Config
@@ -18,12 +18,12 @@ from cnnbench.tuning.settings import TuneSettings
 
 COLUMNS = [
     Column("key", 28),
-    Column("type", 8, spare=2),
+    Column("type", 8, optional=2),
     Column("default", 8),
-    Column("accepted", 14, spare=1),
+    Column("accepted", 14, optional=1),
     Column("meaning", 24),
-    Column("role", 7, spare=3),
-    Column("part", 12, spare=4),
+    Column("role", 7, optional=3),
+    Column("part", 12, optional=4),
 ]
 
 
@@ -71,7 +71,7 @@ def show_keys(prefix: str = "", *, as_json: bool = False, as_schema: bool = Fals
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2, ensure_ascii=False))
         return
     show_table(
-        output(), f"Keys: KEY=VALUE after {_commands(rows)}", COLUMNS, [dataclasses.astuple(row) for row in rows]
+        make_console(), f"Keys: KEY=VALUE after {_commands(rows)}", COLUMNS, [dataclasses.astuple(row) for row in rows]
     )
 
 
