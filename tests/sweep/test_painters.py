@@ -8,12 +8,11 @@ from functools import partial
 import pytest
 
 from cnnbench.sweep.painters import Painters
-from cnnbench.sweep.server import end_with
 
 
 @pytest.fixture
 def painters():
-    return Painters(2, end_with)
+    return Painters(2)
 
 
 def paint(path, seconds=0.0):
@@ -46,7 +45,7 @@ def test_the_error_of_a_picture_that_fails_is_raised_when_all_are_done(painters,
 
 
 def test_pictures_of_a_painter_that_was_killed_are_drawn_here(tmp_path):
-    painters = Painters(1, end_with)
+    painters = Painters(1)
     pictures = [partial(die_but_in, os.getpid(), tmp_path / "a"), partial(paint, tmp_path / "b")]
     for _ in range(2):  # and from then on
         painters.draw(pictures)

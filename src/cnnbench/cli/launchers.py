@@ -28,13 +28,14 @@ from omegaconf import DictConfig
 
 from cnnbench.cli import compose
 from cnnbench.processes.cores import cores
-from cnnbench.processes.signals import STOPS, leave_to_others
+from cnnbench.processes.signals import STOPS, leave_to_parent
 from cnnbench.registry import unknown
 from cnnbench.runs.folder import FAILED
 from cnnbench.sweep.folder import SweepFolder
-from cnnbench.sweep.job_processes import Room, Server
+from cnnbench.sweep.job_process import JobRoom
 from cnnbench.sweep.jobs import Job
 from cnnbench.sweep.progress import REFRESHES, Progress
+from cnnbench.sweep.server import JobServer
 from cnnbench.sweep.supervisor import Supervisor
 
 IN_PROCESS = "basic"  # Hydra's name for one job after the other
@@ -85,18 +86,18 @@ def jobs_at_once(name: str, launcher: DictConfig, threads: int = 1) -> int:
     return int(launcher.get("array_parallelism") or cores()) if name != IN_PROCESS else 1
 
 
-def room_of(name: str, launcher: DictConfig, at_once: int = 1) -> Room:
+def room_of(name: str, launcher: DictConfig, at_once: int = 1) -> JobRoom:
     """What each job may use: all of the machine where it is alone on it, else what the launcher gives it.
 
     Beside others on this machine a job computes with as many threads as if it were alone: other bits otherwise.
     """
     if name == IN_PROCESS:
-        return Room()
+        return JobRoom()
     if name == "joblib":
-        return Room(cores=max(1, cores() // at_once))
+        return JobRoom(cores=max(1, cores() // at_once))
     given = launcher.ray.remote.get("num_cpus") if name == "ray" else launcher.get("cpus_per_task")
     threads = max(1, int(given or 1))
-    return Room(threads=threads, cores=threads)
+    return JobRoom(threads=threads, cores=threads)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Place:
 
 
 def launch(
-    name: str, asked: compose.Request, sweep: SweepFolder, jobs: Sequence[Job], server: Server, progress: Progress
+    name: str, asked: compose.Request, sweep: SweepFolder, jobs: Sequence[Job], server: JobServer, progress: Progress
 ) -> None:
     """Run jobs with one of Hydra's launchers; their folders say what became of them.
 
@@ -183,7 +184,7 @@ def _give_up(sweep: SweepFolder, jobs: Sequence[Job], broken: Exception) -> None
 _supervisor: Supervisor | None = None  # of this worker, which does one job after the other
 
 
-def run_job_of_launcher(composed: DictConfig, *, place: Place, room: Room) -> str:
+def run_job_of_launcher(composed: DictConfig, *, place: Place, room: JobRoom) -> str:
     """One job, in a worker that a launcher has started; what is to be done lies in the sweep's folder.
 
     Returns:
@@ -197,9 +198,9 @@ def run_job_of_launcher(composed: DictConfig, *, place: Place, room: Room) -> st
         # The sweep says when to stop, through a file. What ends it may be sent to all that it has started.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if os.getppid() == parent:  # of another machine, the number would say nothing
-            leave_to_others()
+            leave_to_parent()
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-        server = Server(room, address=place.address if here else None)
+        server = JobServer(room, address=place.address if here else None)
         atexit.register(server.close)
         sweep = SweepFolder(folder.parent)
         _supervisor = Supervisor(

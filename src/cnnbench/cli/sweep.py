@@ -17,6 +17,7 @@ from cnnbench.cli.run_folders import shorten
 from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.processes.cores import cores
 from cnnbench.processes.signals import Terminated
+from cnnbench.processes.worker import WorkerEnded
 from cnnbench.report.comparing import FIX_SEEDS_FIRST
 from cnnbench.report.study import Study
 from cnnbench.report.writing import FileInTheWay, write_report
@@ -24,25 +25,25 @@ from cnnbench.runs.folder import RUNNING
 from cnnbench.runs.reopening import restrict_config
 from cnnbench.storage.plain_data import read_yaml, write_yaml
 from cnnbench.sweep.folder import SweepFolder, check_renaming, locked, set_aside
-from cnnbench.sweep.job_processes import Lost, Server
 from cnnbench.sweep.jobs import SWEEP, Job, find, is_sweep, plan, seen_with_other_seeds
 from cnnbench.sweep.progress import Progress
+from cnnbench.sweep.server import JobServer
 from cnnbench.sweep.supervisor import Supervisor
 
 log = logging.getLogger("cnnbench")
 
 
-def server_for(overrides: Sequence[str]) -> Server:
+def server_for(overrides: Sequence[str]) -> JobServer:
     """The server of the sweep that a command asks for, not started yet.
 
     Raises:
         ValueError: a launcher that is unknown, or not installed.
     """
     launchers.launcher_asked(overrides)
-    return Server()
+    return JobServer()
 
 
-def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> None:
+def run(asked: compose.Request, overrides: Sequence[str], server: JobServer) -> None:
     """Run the jobs of a sweep that have no result yet; prints its table and, last, its folder.
 
     The same jobs, asked for again, go on in the folder where they were begun.
@@ -94,7 +95,7 @@ def run(asked: compose.Request, overrides: Sequence[str], server: Server) -> Non
         _run(asked, sweep, left, overrides, server, name, at_once)
 
 
-def go_on(path: Path, server: Server) -> None:
+def go_on(path: Path, server: JobServer) -> None:
     """Go on with what a sweep has not finished, from its folder alone, one job after the other.
 
     Raises:
@@ -141,7 +142,7 @@ def _begun(asked: compose.Request, jobs: Sequence[Job]) -> Path | None:
     return asked.folder.resolve()
 
 
-def _check(jobs: Sequence[Job], server: Server) -> int:
+def _check(jobs: Sequence[Job], server: JobServer) -> int:
     """See to it that every job can run, and that the server has their data in memory; says what data they are.
 
     Returns:
@@ -157,15 +158,15 @@ def _check(jobs: Sequence[Job], server: Server) -> int:
     # The seed changes nothing that is checked.
     alike = {repr(job.config | {"seed": 0}): job.config for job in jobs}
     try:
-        checked = server.check(list(alike.values()))
-    except Lost as error:
-        raise RunFailed(str(error)) from None
-    for found in checked:
-        if "problem" in found:
-            raise ValueError(found["problem"])
-    for line in dict.fromkeys(line for found in checked for line in found["data"]):
+        checks = server.check(list(alike.values()))
+    except WorkerEnded as ended:
+        raise RunFailed(f"the process that checks the jobs and decodes their data died: {ended}") from None
+    for check in checks:
+        if check.problem is not None:
+            raise ValueError(check.problem)
+    for line in dict.fromkeys(line for check in checks for line in check.data):
         log.info("%s", line)
-    return max(found["threads"] for found in checked)
+    return max(check.threads for check in checks)
 
 
 def _run(
@@ -173,7 +174,7 @@ def _run(
     sweep: SweepFolder,
     jobs: Sequence[Job],
     overrides: Sequence[str],
-    server: Server,
+    server: JobServer,
     launcher: str,
     at_once: int,
 ) -> None:
@@ -217,7 +218,7 @@ def _run(
         )
 
 
-def _one_by_one(sweep: SweepFolder, jobs: Sequence[Job], server: Server, progress: Progress) -> None:
+def _one_by_one(sweep: SweepFolder, jobs: Sequence[Job], server: JobServer, progress: Progress) -> None:
     supervisor = Supervisor(sweep, server, argv=sweep.argv, tick=progress.look)
     for job in jobs:
         supervisor.run(job)

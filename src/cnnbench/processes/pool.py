@@ -1,125 +1,129 @@
-"""Work done by several processes, its results in order; they end with whoever asked for it."""
+"""Work that several processes share, its results in order."""
 
 import logging
-import multiprocessing
-import os
-import signal
-import sys
+import multiprocessing.reduction
+import queue
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from itertools import islice
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing, suppress
+from itertools import count, islice
+from multiprocessing.connection import Connection
+from typing import Any, Generic, TypeVar
 
-from cnnbench.processes import signals
-from cnnbench.processes.signals import STOPS
+from cnnbench.processes.worker import CAN_FORK, Worker, WorkerEnded, wait_for_any
 
 log = logging.getLogger("cnnbench")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 JOBS_AHEAD = 3  # of each process: enough that none waits, few enough that results do not pile up
-LOOKS_FOR_PARENT = 1.0  # seconds
-LOOKS_WHEN_DONE = 5  # one that ended at once might leave half a result, for which the parent would wait
 
 
-def in_processes(
-    task: Callable[[Job], Result], jobs: Iterable[Job], workers: int, *, ahead: int = JOBS_AHEAD
-) -> Generator[Result, None, None]:
-    """`map(task, jobs)` with the work done by processes; close it where it is not read to its end.
+class Pool(Generic[Job, Result]):
+    """Processes that all do the same task, started at once.
 
-    The processes leave signals to this one, and end with it, however it ends.
+    Each has a connection of its own. With one queue for all, a process that is killed while it holds the queue's lock
+    leaves the others, and the parent, waiting for ever. Close it: an open one keeps Python from ending.
 
     Args:
-        task: goes to each process once; a long one looks at `stopping` now and then.
-        jobs: read a few ahead.
-        workers: processes; 0 does the work here.
-        ahead: jobs of each process that are under way before the first result is taken.
+        task: goes to each process once; what it raises is raised here.
+
+    Raises:
+        OSError: the system starts no more processes.
+    """
+
+    def __init__(self, task: Callable[[Job], Result], processes: int) -> None:
+        self._workers: list[Worker] = []
+        try:
+            for _ in range(processes):
+                # A new interpreter would import torch for two seconds.
+                self._workers.append(Worker.start(_work, task, fork=CAN_FORK))
+        except BaseException:
+            self.close()
+            raise
+
+    def map(self, jobs: Iterable[Job], *, ahead: int = JOBS_AHEAD) -> Generator[Result, None, None]:
+        """The task's result of each job, in order; read it to its end, or close the pool.
+
+        Args:
+            ahead: jobs of each process that are given out before the first result is taken.
+
+        Raises:
+            WorkerEnded: a process died.
+        """
+        numbered = iter(enumerate(jobs))
+        load = dict.fromkeys(self._workers, 0)
+        results: dict[int, tuple[Any, Exception | None]] = {}
+        for wanted in count():
+            free = ahead * len(load) - sum(load.values()) - len(results)
+            for job in islice(numbered, free):
+                worker = min(load, key=load.__getitem__)
+                load[worker] += 1
+                worker.send(job)
+            if not results and not any(load.values()):
+                return
+            while wanted not in results:
+                for worker in wait_for_any(load):
+                    number, *result = worker.receive()
+                    results[number] = tuple(result)
+                    load[worker] -= 1
+            value, error = results.pop(wanted)
+            if error is not None:
+                raise error
+            yield value
+
+    def close(self) -> None:
+        """End the processes at once."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.close()
+        self._workers = []
+
+
+def map_in_processes(
+    task: Callable[[Job], Result], jobs: Iterable[Job], processes: int, *, ahead: int = JOBS_AHEAD
+) -> Generator[Result, None, None]:
+    """`map(task, jobs)` in a pool that lives as long as the iterator: close it where it is not read to its end.
+
+    Args:
+        processes: 0 does the work here, as does a system that starts no more processes.
 
     Raises:
         RuntimeError: a process died.
     """
-    if workers == 0:
+    try:
+        pool = Pool(task, processes)
+    except OSError as error:
+        log.warning("cannot start processes that decode (%s): decoding without them, as with data.workers=0", error)
+        processes = 0
+    if processes == 0:
         yield from map(task, jobs)
         return
-    # Forked where that is safe enough for torch's own loader: a spawned process would import torch for two seconds.
-    forks = sys.platform == "linux" and hasattr(os, "fork")
-    context = multiprocessing.get_context("fork" if forks else "spawn")
-    try:
-        stop = context.RawValue("b", False)
-        pool = ProcessPoolExecutor(workers, context, _begin, (task, stop, os.getpid()))
-    except OSError as error:  # what processes share lies in /dev/shm, which may be full, or not to be written
-        log.warning("no processes can be started to decode (%s): decoding goes on without, as data.workers=0", error)
-        yield from map(task, jobs)
-        return
-    remaining = iter(jobs)
-    try:
-        with _signals_held_back():
-            # The first of these forks every process.
-            under_way = deque(pool.submit(_work, job) for job in islice(remaining, ahead * workers))
-        while under_way:
-            result = under_way.popleft().result()
-            under_way.extend(pool.submit(_work, job) for job in islice(remaining, 1))
-            yield result
-    except BrokenProcessPool:
-        raise RuntimeError(
-            "a process that decodes images died: most likely it was killed, or memory ran out; fewer data.workers help"
-        ) from None
-    finally:
-        stop.value = True
-        pool.shutdown(cancel_futures=True)
+    with closing(pool):
+        try:
+            yield from pool.map(jobs, ahead=ahead)
+        except WorkerEnded as error:
+            raise RuntimeError(
+                f"a process that decodes images died: {error}; fewer data.workers need less memory"
+            ) from None
 
 
-def stopping() -> bool:
-    """Whether nobody waits for the results of this process any more."""
-    return _stop is not None and bool(_stop.value)
+def _work(connection: Connection, task: Callable[[Any], Any]) -> None:
+    outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_send_all, args=(connection, outbox), daemon=True).start()
+    with suppress(EOFError, OSError):
+        while True:
+            number, job = connection.recv()
+            # The thread sends only bytes: what cannot be pickled is an error of its job.
+            try:
+                message = multiprocessing.reduction.ForkingPickler.dumps((number, task(job), None))
+            except Exception as error:
+                message = multiprocessing.reduction.ForkingPickler.dumps((number, None, error))
+            outbox.put(message)
 
 
-@contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """Signals that end a process wait: raised within what Python does around a fork, they would be lost."""
-    held: list[int] = []
-    # Only the main thread runs handlers, or may change them; those that C installed cannot be put back.
-    mine = threading.current_thread() is threading.main_thread() and None not in map(signal.getsignal, STOPS)
-    before = {number: signal.signal(number, lambda got, _: held.append(got)) for number in STOPS if mine}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for got in held:
-        signal.raise_signal(got)
-
-
-_task: Any = None
-_stop: Any = None
-
-
-def _begin(task: Any, stop: Any, parent: int) -> None:
-    global _task, _stop
-    _task, _stop = task, stop
-    # One that dies with a queue's lock in its hand would leave the others, and the parent, waiting for it.
-    signals.leave_to_others()
-    threading.Thread(target=end_with, args=(parent, stopping), daemon=True).start()
-
-
-def end_with(parent: int, done: Callable[[], bool] = lambda: False) -> None:
-    """End this process, at the latest a second after the one that started it; for a thread of its own.
-
-    Args:
-        done: says that nobody waits for this process any more; if it is still there some seconds later, it ends.
-            Python's pool only asks by SIGTERM, from 3.12 on, where another of its processes has died.
-    """
-    seen = 0
-    # Looked at, not waited for: the pipe that would tell is also held by the processes forked after this one.
-    while os.getppid() == parent and seen < LOOKS_WHEN_DONE:
-        time.sleep(LOOKS_FOR_PARENT)
-        seen = seen + 1 if done() else 0
-    os._exit(1)
-
-
-def _work(job: Any) -> Any:
-    return _task(job)
+def _send_all(connection: Connection, outbox: "queue.SimpleQueue[Any]") -> None:
+    """Send results from a thread of its own, so that the next job goes on until the parent takes them."""
+    with suppress(OSError):
+        while True:
+            connection.send_bytes(outbox.get())

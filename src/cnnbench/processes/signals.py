@@ -15,6 +15,7 @@ from types import FrameType
 
 SAVE = getattr(signal, "SIGUSR1", None)  # not on Windows
 STOPS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+TO_GROUPS = (*STOPS, *([] if SAVE is None else [SAVE]))  # what may be sent to a whole group of processes
 
 
 class Terminated(BaseException):
@@ -51,10 +52,34 @@ def quit_at_once() -> None:
         signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
 
 
-def leave_to_others() -> None:
-    """Ignore from here on what may be sent to a whole group of processes: another one sees to it."""
-    for number in (*STOPS, *([] if SAVE is None else [SAVE])):
+def leave_to_parent() -> None:
+    """Ignore the signals that may be sent to a whole group of processes: the parent sees to them."""
+    for number in TO_GROUPS:
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, TO_GROUPS)  # blocked by `hold` of the parent
+
+
+@contextmanager
+def hold() -> Iterator[None]:
+    """Within it, signals that end a process wait, and a process that is started has them blocked from the beginning.
+
+    An exception of a handler within what Python does around a fork would be printed and lost.
+    """
+    held: list[int] = []
+    # Only the main thread runs handlers, or may change them; those that C installed cannot be put back.
+    own = threading.current_thread() is threading.main_thread() and None not in map(signal.getsignal, STOPS)
+    before = {number: signal.signal(number, lambda got, _: held.append(got)) for number in STOPS if own}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, TO_GROUPS) if hasattr(signal, "pthread_sigmask") else None
+    try:
+        yield
+    finally:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for got in held:
+        signal.raise_signal(got)
 
 
 @contextmanager

@@ -1,14 +1,10 @@
 """Processes that draw the pictures of a sweep's jobs side by side, while the job waits for nothing else."""
 
-import multiprocessing
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from functools import partial
 
-if TYPE_CHECKING:
-    from cnnbench.experiment.record import Picture
+from cnnbench.processes.pool import Pool
+from cnnbench.processes.worker import WorkerEnded
 
 PICTURES = 3  # of a run; on two cores, too, a process for each: they take turns, and none waits for a long one to end
 
@@ -16,27 +12,34 @@ PICTURES = 3  # of a run; on two cores, too, a process for each: they take turns
 class Painters:
     """Draws in processes that are forked at once: make it before torch has threads.
 
-    Args:
-        count: how many processes.
-        end_with: called in each with the number of this process, to see to it that it ends when this one does.
+    Raises:
+        OSError: the system starts no more processes.
     """
 
-    def __init__(self, count: int, end_with: Callable[[int], None]) -> None:
-        fork = multiprocessing.get_context("fork")
-        self._pool = ProcessPoolExecutor(count, fork, initializer=end_with, initargs=(os.getpid(),))
-        self._pool.submit(int).result()  # the first starts them all
+    def __init__(self, count: int = PICTURES) -> None:
+        self._pool: Pool[partial[None], Exception | None] | None = Pool(_draw, count)
 
-    def draw(self, pictures: Sequence["Picture"]) -> None:
+    def draw(self, pictures: Sequence[partial[None]]) -> None:
         """Draw all of them, and wait for the last.
 
         Raises:
             Exception: whatever the first that failed has raised.
         """
-        try:
-            drawn = [self._pool.submit(picture) for picture in pictures]
-            wait(drawn)
-            for future in drawn:
-                future.result()
-        except BrokenProcessPool:  # for want of memory, perhaps: what is drawn already is drawn again
-            for picture in pictures:
-                picture()
+        if self._pool is not None:
+            try:
+                errors = [error for error in self._pool.map(pictures) if error is not None]
+            except WorkerEnded:  # memory may have run out
+                self._pool.close()
+                self._pool = None
+        if self._pool is None:
+            errors = [error for error in map(_draw, pictures) if error is not None]
+        if errors:
+            raise errors[0]
+
+
+def _draw(picture: partial[None]) -> Exception | None:
+    try:
+        picture()
+    except Exception as error:
+        return error
+    return None

@@ -1,16 +1,15 @@
 """Watches over the jobs of a sweep: whatever happens to one, it has a state, and the next one starts."""
 
-import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
+from cnnbench.processes.worker import Worker, WorkerEnded
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
 from cnnbench.storage.atomic import InUse
 from cnnbench.sweep.folder import SweepFolder
-from cnnbench.sweep.job_processes import JobProcess, Server
+from cnnbench.sweep.job_process import UNREADABLE, JobOrder, JobOutcome
 from cnnbench.sweep.jobs import Job
-from cnnbench.sweep.server import DUMP, UNREADABLE
+from cnnbench.sweep.server import JobServer
 
 LOOKS = 0.2  # seconds between two looks at a job's time and at whether the sweep is to stop
 DUMPS = 0.5  # seconds for a hanging job to write down where it hangs
@@ -29,14 +28,14 @@ class Supervisor:
     def __init__(
         self,
         sweep: SweepFolder,
-        server: Server,
+        server: JobServer,
         *,
         argv: Sequence[str],
         tick: Callable[[], None] = lambda: None,
         stops: Callable[[], bool] = lambda: False,
     ) -> None:
         self.sweep, self.server, self.argv, self.tick, self.stops = sweep, server, argv, tick, stops
-        self._process: JobProcess | None = None
+        self._worker: Worker | None = None
 
     def run(self, job: Job) -> str:
         """Do a job, and return the state that it ended in: running, if another process has its folder.
@@ -50,85 +49,60 @@ class Supervisor:
             resume = self.sweep.prepare(job)
         except InUse:
             return RUNNING
-        process = self._process = self._process or self.server.job_process(self.argv)
-        folder = self.sweep.path / job.name
-        asked = {"folder": str(folder), "config": job.config, "overrides": job.overrides, "resume": resume}
-        process.send(asked)
         try:
-            state, message = self._watch(process, job)
-        except BaseException:
-            state, message = self._interrupt(process)
-            self._settle(job, state, message)
-            raise
-        if state == UNREADABLE:  # begun again in a new place
+            outcome = self._do(job, JobOrder(self.sweep.path / job.name, job.config, job.overrides, resume))
+        except WorkerEnded as ended:
+            self.tick()  # it may have ended with all of the sweep
+            outcome = JobOutcome(FAILED, str(ended))
+        if outcome.state == UNREADABLE:  # begun again in a new place
             self.sweep.put_aside(job)
             return self.run(job)
-        return self._settle(job, state, message)
+        return self._settle(job, outcome)
 
     def close(self) -> None:
         """End the process."""
-        if self._process is not None:
-            self._process.close()
-            self._process = None
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
 
-    def _watch(self, process: JobProcess, job: Job) -> tuple[str, str]:
-        minutes = job.config["trainer"]["timeout_minutes"]
-        ends = time.monotonic() + 60 * minutes if minutes else None
-        while (message := process.receive(LOOKS)) is None:
+    def _do(self, job: Job, order: JobOrder) -> JobOutcome:
+        worker = self._worker = self._worker or self.server.start_job_process(self.argv)
+        worker.send(order)
+        try:
+            return self._watch(worker, job.config["trainer"]["timeout_minutes"])
+        except WorkerEnded:
+            raise
+        except BaseException:
+            self._settle(job, self._interrupt(worker))
+            raise
+
+    def _watch(self, worker: Worker, minutes: float | None) -> JobOutcome:
+        ends = time.monotonic() + 60 * minutes + DUMPS if minutes else None
+        while (outcome := worker.receive(LOOKS)) is None:
             self.tick()
             if self.stops():
-                return self._interrupt(process)
+                return self._interrupt(worker)
             if ends is not None and time.monotonic() > ends:
-                return self._stop_hanging(process, f"it was not done after trainer.timeout_minutes={minutes:g}")
-        if "exit" in message:
-            self.tick()  # it may have ended with all of the sweep
-        return _outcome(message)
+                return JobOutcome(FAILED, f"it was not done after trainer.timeout_minutes={minutes:g}")
+        return outcome
 
-    def _stop_hanging(self, process: JobProcess, why: str) -> tuple[str, str]:
-        if DUMP is not None:
-            process.signal(DUMP)
-            message = process.receive(DUMPS)
-            if message is not None:  # it ended in this very moment
-                return _outcome(message)
-        self._kill(process)
-        return FAILED, why
-
-    def _interrupt(self, process: JobProcess) -> tuple[str, str]:
+    def _interrupt(self, worker: Worker) -> JobOutcome:
         """Ask the job to save itself and to end."""
-        process.interrupt()
+        worker.interrupt()
         try:
-            message = process.receive(GRACE)
+            outcome = worker.receive(GRACE)
+        except WorkerEnded as ended:
+            outcome = JobOutcome(INTERRUPTED, str(ended))
         except BaseException:  # asked for twice: at once
-            self._kill(process)
+            self.close()
             raise
-        if message is None:
-            self._kill(process)
-            return INTERRUPTED, f"killed: it did not save itself within {GRACE:.0f} s"
-        state, text = _outcome(message)
-        return (state, text) if state == FINISHED else (INTERRUPTED, text)
+        if outcome is None:
+            return JobOutcome(INTERRUPTED, f"killed: it did not save itself within {GRACE:.0f} s")
+        return outcome if outcome.state == FINISHED else JobOutcome(INTERRUPTED, outcome.message)
 
-    def _kill(self, process: JobProcess) -> None:
-        process.kill()
-        process.receive(GRACE)
-
-    def _settle(self, job: Job, state: str, message: str) -> str:
-        if state == RUNNING:
-            return state
-        settled = self.sweep.settle(job, state, message)
-        if state != FINISHED:
+    def _settle(self, job: Job, outcome: JobOutcome) -> str:
+        if outcome.state == RUNNING:
+            return RUNNING
+        if outcome.state != FINISHED:
             self.close()  # the next job gets a process that nothing has happened to
-        return settled
-
-
-def _outcome(message: Mapping[str, Any]) -> tuple[str, str]:
-    """State and message of what a job process sent last."""
-    if "exit" not in message:
-        return message["state"], message["message"]
-    code = message["exit"]
-    if code is None:
-        return FAILED, "its process ended together with the one it was forked from: most likely memory ran out"
-    if code >= 0:
-        return FAILED, f"its process ended by itself with code {code}"
-    name = signal.Signals(-code).name
-    hint = ": killed by somebody, or by the system because memory ran out" if name == "SIGKILL" else ""
-    return FAILED, f"its process was ended by {name}{hint}"
+        return self.sweep.settle(job, outcome.state, outcome.message)

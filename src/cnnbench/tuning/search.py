@@ -10,12 +10,13 @@ from typing import Any
 from tqdm import tqdm
 
 from cnnbench.config.schema import Config
+from cnnbench.processes.worker import Worker, WorkerEnded, wait_for_any
 from cnnbench.runs.folder import FAILED, RUNNING
 from cnnbench.storage.csv_tables import write_csv
 from cnnbench.storage.text import format_percent
-from cnnbench.tuning.crew import Worker, dismiss, ready
 from cnnbench.tuning.space import Value
 from cnnbench.tuning.study import Study, Trial
+from cnnbench.tuning.trial_process import TrialEpoch, TrialOrder, TrialOutcome, dismiss, start_trial_process
 
 log = logging.getLogger("cnnbench")
 Compose = Callable[[dict[str, Value]], tuple[Config, list[str]]]  # a trial's values → its config, and its overrides
@@ -54,7 +55,7 @@ class Search:
         with tqdm(total=max(self.trials, ended), initial=ended, unit="trial", disable=None) as self.bar:
             try:
                 while self._start():
-                    for worker in ready(list(self.busy), timeout=1.0):
+                    for worker in wait_for_any(self.busy, timeout=1.0):
                         self._hear(worker)
             finally:
                 dismiss(self.crew)
@@ -94,7 +95,7 @@ class Search:
         log.info("trial %d%s: %s", trial.number, " goes on" if resume else "", shown)
         worker = self._idle_worker()
         self.busy[worker] = _Busy(trial, config.trainer.epochs, 0.0)
-        worker.train(config, trial.folder, overrides, resume=resume)
+        worker.send(TrialOrder(config, trial.folder, overrides, resume))
 
     def _is_to_prune(self, begun: _Busy, row: dict[str, Any]) -> bool:
         """Write down an epoch; after the last one there is nothing left to save."""
@@ -102,21 +103,22 @@ class Search:
         return self.study.report(begun.trial, row) and row["epoch"] < begun.epochs
 
     def _idle_worker(self) -> Worker:
-        self.crew = [worker for worker in self.crew if worker in self.busy or worker.alive]
+        self.crew = [worker for worker in self.crew if worker in self.busy or worker.process.exitcode is None]
         idle = [worker for worker in self.crew if worker not in self.busy]
         if not idle:
-            idle = [Worker(one_thread=self.workers > 1)]
+            idle = [start_trial_process(one_thread=self.workers > 1)]
             self.crew += idle
         return idle[0]
 
     def _hear(self, worker: Worker) -> None:
-        kind, content = worker.receive()
-        begun = self.busy[worker]
-        if kind == "epoch":
-            worker.answer(self._is_to_prune(begun, content))
+        try:
+            message = worker.receive()
+        except WorkerEnded as ended:
+            message = TrialOutcome(FAILED, str(ended))
+        if isinstance(message, TrialEpoch):
+            worker.send(self._is_to_prune(self.busy[worker], message.row))
         else:
-            del self.busy[worker]
-            self._end(begun, kind, content)
+            self._end(self.busy.pop(worker), message.state, message.message)
 
     def _end(self, begun: _Busy, state: str, message: str = "") -> None:
         study, number = self.study, begun.trial.number

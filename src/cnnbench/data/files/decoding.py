@@ -16,7 +16,7 @@ from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.files.images import BadImage, decode_bytes, probe, read_file
 from cnnbench.data.hashing import short_hash
 from cnnbench.processes.cores import cores
-from cnnbench.processes.pool import in_processes, stopping
+from cnnbench.processes.pool import map_in_processes
 from cnnbench.storage.text import format_path
 
 FEW_FILES = 16  # fewer are not worth a process
@@ -66,8 +66,6 @@ class Decoder:
         bad: dict[int, BadImage] = {}
         hashes = [bytes(16)] * len(files)
         for place, file in enumerate(files):
-            if stopping():  # nobody will look at what is missing
-                break
             try:
                 content = read_file(file)
                 images[place] = decode_bytes(content, self.how, file, resizes=self.resizes)
@@ -102,7 +100,7 @@ def decode_chunks(files: Iterable[str], decoder: Decoder, workers: int | None = 
     size = min(FEW_FILES // together + 1, largest)
     files = chain(first, files)
     with closing(
-        in_processes(decoder, iter(lambda: list(islice(files, size)), []), workers, ahead=CHUNKS_AHEAD)
+        map_in_processes(decoder, iter(lambda: list(islice(files, size)), []), workers, ahead=CHUNKS_AHEAD)
     ) as done:
         for chunk in done:
             size = max(1, min(largest, int(CHUNK_SECONDS * chunk.files / chunk.seconds)))

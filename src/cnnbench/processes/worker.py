@@ -1,0 +1,208 @@
+"""Processes that work for this one: started, fed and watched through a connection, and never longer alive than it.
+
+A worker ignores the signals that may be sent to a whole group of processes, for its parent decides when it ends. It
+ends with its parent, even if that is killed: by `PR_SET_PDEATHSIG` on Linux, and by its closed connection elsewhere.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import connection as connections
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from typing import Any, Protocol
+
+from cnnbench.processes import signals
+
+PR_SET_PDEATHSIG = 1
+# A fork of a process that has used torch is safe enough on Linux alone, as torch's own loader has it.
+CAN_FORK = sys.platform == "linux" and hasattr(os, "fork")
+
+
+class WorkerEnded(Exception):
+    """A worker has ended, and nothing that it sent is left to receive.
+
+    Attributes:
+        code: its exit code, of a signal the negative of its number; None if that is unknown.
+    """
+
+    def __init__(self, code: int | None) -> None:
+        super().__init__(_describe_exit(code))
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Interrupt:
+    """The message that raises SIGINT in a worker; unlike a signal, it also works on Windows and is never early."""
+
+
+class ProcessHandle(Protocol):
+    """What a worker needs of its process; a process of `multiprocessing` has it.
+
+    Attributes:
+        exitcode: as in `WorkerEnded`; None before `join` has returned, too.
+    """
+
+    pid: int | None
+    exitcode: int | None
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for its end."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+class Worker:
+    """A process at the other end of a connection.
+
+    Args:
+        connection: to the process, and held by nobody else on this side.
+    """
+
+    def __init__(self, connection: Connection, process: ProcessHandle) -> None:
+        self.connection, self.process = connection, process
+
+    @classmethod
+    def start(
+        cls,
+        target: Callable[..., None],
+        *arguments: Any,
+        fork: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> "Worker":
+        """Start a process that calls `target(connection, *arguments)`.
+
+        Args:
+            fork: the process is a copy of this one, and may not start others; otherwise it is a new interpreter, in a
+                process group of its own, without threads or a CUDA context of this one.
+            environment: variables of a new interpreter besides those of this one.
+
+        Raises:
+            OSError: the system starts no more processes.
+        """
+        context: Any = multiprocessing.get_context("fork" if fork else "spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_run, args=(target, theirs, os.getpid(), fork, arguments), daemon=fork)
+        with theirs, _set_environment(environment or {}):
+            if not fork and hasattr(signal, "pthread_sigmask"):
+                resource_tracker.ensure_running()  # it would unblock signals when it starts one by itself
+            try:
+                with signals.hold():
+                    process.start()
+            except BaseException:
+                ours.close()
+                raise
+        return cls(ours, process)
+
+    def send(self, message: Any) -> None:
+        """Send a message; if the process has ended, `receive` says so."""
+        with suppress(OSError):
+            self.connection.send(message)
+
+    def receive(self, timeout: float | None = None) -> Any:
+        """The next message; None if none comes within so many seconds.
+
+        Raises:
+            WorkerEnded: the process has ended.
+        """
+        try:
+            return self.connection.recv() if self.connection.poll(timeout) else None
+        except (EOFError, OSError):
+            self.process.join()
+            raise WorkerEnded(self.process.exitcode) from None
+
+    def interrupt(self) -> None:
+        """Raise SIGINT in the process, if it has an `Inbox`."""
+        self.send(Interrupt())
+
+    def close(self) -> None:
+        """End the process at once."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def wait_for_any(workers: Iterable[Worker], timeout: float | None = None) -> list[Worker]:
+    """The workers with something to receive, at the latest after so many seconds; one that has ended is among them."""
+    by_connection = {worker.connection: worker for worker in workers}
+    return [by_connection[ready] for ready in connections.wait(list(by_connection), timeout)]  # type: ignore[index]
+
+
+class Inbox:
+    """In a worker, what its parent sends; the process ends when the parent closes the connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def receive(self, timeout: float | None = None) -> Any:
+        """The next message; None if none comes within so many seconds."""
+        try:
+            return self._messages.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def _read(self) -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                message = self._connection.recv()
+                if not isinstance(message, Interrupt):
+                    self._messages.put(message)
+                elif hasattr(signal, "pthread_kill"):
+                    # To the main thread, so that it also leaves a call of the system that it waits in.
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                else:
+                    signal.raise_signal(signal.SIGINT)
+        os._exit(1)
+
+
+def end_with_parent(parent: int) -> None:
+    """Let the system kill this process when the thread of its parent that started it ends; only Linux can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before the line above
+            os._exit(1)
+
+
+def _run(target: Callable[..., None], connection: Connection, parent: int, forked: bool, arguments: Any) -> None:
+    signals.leave_to_parent()
+    end_with_parent(parent)
+    if not forked:
+        os.dup2(2, 1)  # what libraries print is no result of the command
+        if hasattr(os, "setpgid"):
+            os.setpgid(0, 0)  # Ctrl-C on the terminal reaches the parent alone
+    target(connection, *arguments)
+
+
+def _describe_exit(code: int | None) -> str:
+    if code is None:
+        return "its process ended together with the one it was forked from: most likely memory ran out"
+    if code >= 0:
+        return f"its process ended by itself with code {code}"
+    name = signal.Signals(-code).name
+    hint = ": somebody killed it, or the system did because memory ran out" if name == "SIGKILL" else ""
+    return f"its process was ended by {name}{hint}"
+
+
+@contextmanager
+def _set_environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Variables for a process that starts here: libraries such as BLAS read them once, when they are loaded."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,133 @@
+"""What a process does that trains jobs of a sweep, one after the other."""
+
+import contextlib
+import faulthandler
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cnnbench.processes import signals
+from cnnbench.processes.cores import cores, limit_cores, limit_threads
+from cnnbench.processes.worker import CAN_FORK, Inbox
+from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
+from cnnbench.storage.atomic import InUse, NoneReadable
+from cnnbench.storage.regular import open_to_append
+from cnnbench.sweep.painters import Painters
+
+EXPENDABLE = 500  # of 1000: when memory runs out, the kernel ends a job first, and not the process that supervises it
+UNREADABLE = "unreadable"  # the state of a job whose checkpoints are all damaged
+
+
+@dataclass(frozen=True)
+class JobRoom:
+    """What a job process may use of the machine; None is all of it.
+
+    Attributes:
+        threads: the most that a run computes with.
+        cores: how many processors its loaders count on.
+    """
+
+    threads: int | None = None
+    cores: int | None = None
+
+
+@dataclass(frozen=True)
+class JobProcessRequest:
+    """What asks for a process for jobs.
+
+    Attributes:
+        argv: the command that the runs record as theirs.
+    """
+
+    room: JobRoom
+    argv: list[str]
+
+
+@dataclass(frozen=True)
+class JobOrder:
+    """What a job process is to do next.
+
+    Attributes:
+        resume: go on from the checkpoint in the folder.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    overrides: list[str]
+    resume: bool
+
+
+@dataclass(frozen=True)
+class JobOutcome:
+    """How a job ended: its state, and why if it is not finished."""
+
+    state: str
+    message: str = ""
+
+
+def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
+    """Answer each `JobOrder` with a `JobOutcome`, until the other end closes the connection."""
+    from cnnbench.experiment.record import draw_in_turn
+
+    draw: Callable[[Sequence[partial[None]]], None] = draw_in_turn
+    if request.room.cores is None and CAN_FORK and cores() > 1:  # nobody else needs them
+        with contextlib.suppress(OSError):  # the job draws by itself where no more processes can be started
+            draw = Painters().draw
+    limit_threads(request.room.threads)
+    limit_cores(request.room.cores)
+    sys.argv = request.argv
+    logging.getLogger("cnnbench").setLevel(logging.INFO)
+    faulthandler.enable()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(EXPENDABLE))
+    inbox = Inbox(connection)
+    while True:
+        connection.send(_do(inbox.receive(), draw))
+
+
+def _do(order: JobOrder, draw: Callable[[Sequence[partial[None]]], None]) -> JobOutcome:
+    from cnnbench.config.schema import from_dict
+    from cnnbench.experiment.run import run_job
+
+    minutes = order.config["trainer"]["timeout_minutes"]
+    try:
+        with _errors_into(order.folder / "train.log"):
+            if minutes:  # the supervisor ends it a moment later: the log says by then where it hangs
+                faulthandler.dump_traceback_later(60 * minutes)
+            signals.listen()
+            try:
+                run_job(from_dict(order.config), order.folder, order.overrides, resume=order.resume, draw=draw)
+            finally:
+                signals.leave_to_parent()
+                faulthandler.cancel_dump_traceback_later()
+    except InUse as error:
+        return JobOutcome(RUNNING, str(error))
+    except NoneReadable as error:
+        return JobOutcome(UNREADABLE, str(error))
+    except Exception as error:
+        return JobOutcome(FAILED, f"{type(error).__name__}: {error}")
+    except BaseException as error:
+        return JobOutcome(INTERRUPTED, type(error).__name__)
+    return JobOutcome(FINISHED)
+
+
+@contextmanager
+def _errors_into(path: Path) -> Iterator[None]:
+    """What is written on standard error, also by a crash, goes to a file."""
+    kept = os.dup(2)
+    log = open_to_append(path)
+    try:
+        os.dup2(log, 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(log)

@@ -1,0 +1,102 @@
+"""What a process does that trains trials of a search, one after the other; the parent holds the study."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from cnnbench.config.schema import Config
+from cnnbench.processes import signals
+from cnnbench.processes.signals import Terminated
+from cnnbench.processes.worker import Inbox, Worker
+from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder, format_resume_command
+
+PATIENCE = 20.0  # seconds that a process has to save its trial before it is killed
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+
+@dataclass(frozen=True)
+class TrialOrder:
+    """A run to train next."""
+
+    config: Config
+    folder: Path
+    overrides: list[str]
+    resume: bool
+
+
+@dataclass(frozen=True)
+class TrialEpoch:
+    """An epoch of the run, as in `metrics.csv`; the answer is whether to prune it."""
+
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """How the run ended: its state, and why."""
+
+    state: str
+    message: str = ""
+
+
+def start_trial_process(*, one_thread: bool) -> Worker:
+    """A process that answers each `TrialOrder` with `TrialEpoch`s and a `TrialOutcome`.
+
+    Args:
+        one_thread: whether it computes with one thread, because it is not alone.
+    """
+    return Worker.start(_train_trials, environment=ONE_THREAD if one_thread else {})
+
+
+def dismiss(workers: Sequence[Worker]) -> None:
+    """End the processes: idle ones at once, the others when their run folder says that they were interrupted."""
+    for worker in workers:
+        worker.interrupt()
+    deadline = time.monotonic() + PATIENCE
+    try:
+        for worker in workers:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+    finally:  # also at a second Ctrl-C
+        for worker in workers:
+            worker.close()
+
+
+def _train_trials(connection: Connection) -> None:
+    signals.listen()
+    try:
+        inbox = Inbox(connection)
+        while True:
+            connection.send(_train(connection, inbox, inbox.receive()))
+    except (KeyboardInterrupt, Terminated, OSError):
+        return  # the parent is not there any more, or does not want it
+
+
+def _train(connection: Connection, inbox: Inbox, order: TrialOrder) -> TrialOutcome:
+    from cnnbench.experiment.run import run_job
+    from cnnbench.training.trainer import Pruned
+
+    def judge(row: Mapping[str, Any]) -> None:
+        with suppress(OSError):  # the parent has gone: the inbox ends this process, and the run can go on later
+            connection.send(TrialEpoch(dict(row)))
+        # Within training, signals are only noted.
+        while (prune := inbox.receive(0.1)) is None:
+            signals.check()
+        if prune:
+            raise Pruned(f"after epoch {row['epoch']}: other trials were better by then")
+
+    try:
+        run_job(order.config, order.folder, order.overrides, resume=order.resume, test=False, on_epoch=judge)
+    except Pruned:
+        return TrialOutcome(PRUNED)
+    except Exception as error:
+        return TrialOutcome(FAILED, f"{type(error).__name__}: {error}")
+    except BaseException:
+        RunFolder(order.folder).set_status(
+            INTERRUPTED, f"go on with: {format_resume_command('tune', order.folder.parent)}"
+        )
+        raise
+    return TrialOutcome(FINISHED, RunFolder(order.folder).read_status()["message"])
