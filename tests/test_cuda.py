@@ -28,7 +28,7 @@ from cnnbench.processes import signals as interruptions
 from cnnbench.processes.signals import Terminated
 from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import FAILED, FINISHED, RunFolder
-from cnnbench.sweep.job_processes import Server
+from cnnbench.sweep.server import JobServer
 from cnnbench.sweep.supervisor import Supervisor
 from cnnbench.training import checkpoint
 from conftest import ROOT, assert_same_tensors, without_times
@@ -232,17 +232,17 @@ def test_no_step_waits_for_the_gpu(overrides, tmp_path, monkeypatch):
     """But the first, after which the loss is looked at; 1,200 images are gathered in three parts on the way."""
     given = ["data.train_limit=1200", "data.image_size=32", "data.val_fraction=0", *overrides]
     steps = -(-1200 // (128 if "trainer.accumulate=2" in overrides else 64))
-    asked = interruptions.requested
+    asked = interruptions.is_requested
     done: list = []
 
-    def requested():
+    def is_requested():
         """Training asks after each step whether a signal came."""
         done.append(None)
         within = len(done) % steps > 0 and len(done) < 2 * steps
         torch.cuda.set_sync_debug_mode("error" if within else "default")
         return asked()
 
-    monkeypatch.setattr(interruptions, "requested", requested)
+    monkeypatch.setattr(interruptions, "is_requested", is_requested)
     try:
         run(tmp_path / "a", *given)
     finally:
@@ -310,19 +310,20 @@ def test_a_device_by_its_number(tmp_path, monkeypatch, capsys):
 
 def test_the_jobs_of_a_sweep_are_forked_from_a_process_that_never_began_cuda(tmp_path):
     sweep = made(tmp_path / "sweep", *SHORT, "seed=0,1")
-    with Server() as server:
+    with JobServer() as server:
         checked = server.check([job.config for job in sweep.jobs])
-        assert all("problem" not in each for each in checked), checked
+        assert all(check.problem is None for check in checked), checked
         supervisor = Supervisor(sweep, server, argv=["cnnbench", "train"])
         try:
             assert [supervisor.run(job) for job in sweep.jobs] == [FINISHED] * 2
-            assert supervisor._process is not None
-            assert server._process is not None
-            command = Path(f"/proc/{supervisor._process.pid}/cmdline").read_bytes().split(b"\0")
-            mapped = Path(f"/proc/{server._process.pid}/maps").read_text()
+            assert supervisor._worker is not None
+            assert server.worker is not None
+            stat = Path(f"/proc/{supervisor._worker.process.pid}/stat").read_text()
+            mapped = Path(f"/proc/{server.worker.process.pid}/maps").read_text()
+            parent = int(stat.rpartition(")")[2].split()[1])
+            assert parent == server.worker.process.pid, "a fresh process, for the server had begun CUDA"
         finally:
             supervisor.close()
-    assert b"--jobs" not in command, "it is a process of its own, for the server had begun CUDA"
     assert "nvidia-uvm" not in mapped
     run(tmp_path / "alone", "seed=1")
     assert_same_tensors(tmp_path / "alone", tmp_path / "sweep/1")

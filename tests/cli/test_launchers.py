@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf
 
 from cnnbench.cli import choices, launchers
-from cnnbench.processes.cores import cores, limit_cores
+from cnnbench.processes.cores import count_cores, limit_cores
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.csv_tables import read_csv
 from cnnbench.storage.plain_data import read_json
@@ -78,8 +78,8 @@ def test_joblib_loses_a_killed_job_alone_saves_the_others_when_told_to_stop_and_
 def test_a_launcher_whose_package_is_missing_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr(launchers.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"hydra/launcher=ray needs .* pip install 'cnnbench\[ray\]'"):
-        launchers.launcher_asked(["hydra/launcher=ray"])
-    assert launchers.launcher_asked(["seed=1"]) == "basic"
+        launchers.find_launcher(["hydra/launcher=ray"])
+    assert launchers.find_launcher(["seed=1"]) == "basic"
 
 
 def test_every_launcher_has_a_yaml_that_says_how_to_get_it():
@@ -103,18 +103,20 @@ def test_every_launcher_has_a_yaml_that_says_how_to_get_it():
     ],
 )
 def test_what_a_job_may_use_is_what_its_launcher_gives_it(name, config, at_once, threads, monkeypatch):
-    monkeypatch.setattr(launchers, "cores", lambda: 4)
+    monkeypatch.setattr(launchers, "count_cores", lambda: 4)
     node = OmegaConf.create(config)
-    assert launchers.jobs_at_once(name, node) == at_once
-    assert launchers.room_of(name, node, at_once).threads == threads
+    assert launchers.count_jobs_at_once(name, node) == at_once
+    assert launchers.choose_room(name, node, at_once).threads == threads
     if name == "joblib":
-        assert launchers.room_of(name, node, at_once).cores * min(at_once, 4) <= 4, "never more processes than cores"
+        assert launchers.choose_room(name, node, at_once).cores * min(at_once, 4) <= 4, (
+            "never more processes than cores"
+        )
 
 
 @pytest.mark.parametrize(("n_jobs", "threads", "at_once"), [(-1, 2, 2), (-1, 3, 1), (-2, 2, 1), (-1, 9, 1), (3, 2, 3)])
 def test_joblib_runs_as_many_jobs_as_the_cores_have_threads_for(n_jobs, threads, at_once, monkeypatch):
-    monkeypatch.setattr(launchers, "cores", lambda: 4)
-    assert launchers.jobs_at_once("joblib", OmegaConf.create({"n_jobs": n_jobs}), threads) == at_once
+    monkeypatch.setattr(launchers, "count_cores", lambda: 4)
+    assert launchers.count_jobs_at_once("joblib", OmegaConf.create({"n_jobs": n_jobs}), threads) == at_once
 
 
 def test_a_job_has_the_same_bits_alone_and_side_by_side(cnnbench, tmp_path):
@@ -124,7 +126,7 @@ def test_a_job_has_the_same_bits_alone_and_side_by_side(cnnbench, tmp_path):
     for name, launcher in (("alone", []), ("beside", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])):
         done = cnnbench(*sweep, *launcher, f"hydra.sweep.dir={name}", OMP_NUM_THREADS="2")
         assert done.returncode == 0, done.stderr
-        assert RunFolder(tmp_path / name / "0").read_threads() == min(2, cores()), (
+        assert RunFolder(tmp_path / name / "0").read_threads() == min(2, count_cores()), (
             "585 million multiply-accumulates a batch"
         )
         weights.append(checkpoint.load(tmp_path / name / "0/checkpoints", "last")[0])
@@ -132,10 +134,10 @@ def test_a_job_has_the_same_bits_alone_and_side_by_side(cnnbench, tmp_path):
 
 
 def test_a_process_counts_on_no_more_cores_than_it_is_told():
-    here = cores()
+    here = count_cores()
     limit_cores(1)
     try:
-        assert cores() == 1
+        assert count_cores() == 1
     finally:
         limit_cores(None)
-    assert cores() == here
+    assert count_cores() == here

@@ -13,13 +13,13 @@ from cnnbench.report.reading import read_study
 from cnnbench.runs.folder import FINISHED, INTERRUPTED, RUNNING, RunFolder
 from cnnbench.storage.plain_data import read_json
 from cnnbench.sweep.folder import SweepFolder
-from cnnbench.sweep.jobs import plan, seen_with_other_seeds
+from cnnbench.sweep.jobs import find_with_other_seeds, plan_jobs
 
 QUICK = ["model=mlp", "trainer.epochs=1", "data.train_limit=100"]
 
 
 def jobs_of(*overrides):
-    return plan((to_dict(job.config), job.overrides) for job in compose.request(overrides, multirun=True).jobs)
+    return plan_jobs((to_dict(job.config), job.overrides) for job in compose.request(overrides, multirun=True).jobs)
 
 
 def run_at(path, updated, state=FINISHED):
@@ -103,10 +103,10 @@ def test_a_sweep_goes_on_from_its_folder_and_more_seeds_after_a_look_are_warned_
     assert went_on.stdout.splitlines()[-1] == "outputs/sweep/s"
 
     parent = sweep.parent
-    assert seen_with_other_seeds(parent, jobs_of(*QUICK, "sweep.seeds=3")) == sweep
-    assert seen_with_other_seeds(parent, jobs_of(*QUICK, "seed=5,6")) == sweep
-    assert seen_with_other_seeds(parent, jobs_of(*QUICK, "seed=0,1")) is None
-    assert seen_with_other_seeds(parent, jobs_of(*QUICK, "seed=0,1,2", "model.width=2")) is None
+    assert find_with_other_seeds(parent, jobs_of(*QUICK, "sweep.seeds=3")) == sweep
+    assert find_with_other_seeds(parent, jobs_of(*QUICK, "seed=5,6")) == sweep
+    assert find_with_other_seeds(parent, jobs_of(*QUICK, "seed=0,1")) is None
+    assert find_with_other_seeds(parent, jobs_of(*QUICK, "seed=0,1,2", "model.width=2")) is None
     more = cnnbench("train", "-m", *QUICK, "seed=2")
     assert "Fix the number of seeds before you look at any result" in more.stderr
     assert not any("come from" in note.text for note in read_study([sweep]).notes)

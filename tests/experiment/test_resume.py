@@ -57,15 +57,15 @@ class Interrupted:
     """Sends this process a real signal the n-th time that training asks whether one came."""
 
     def __init__(self, monkeypatch, at, number=signal.SIGTERM):
-        self.calls, asked = 0, interruptions.requested
+        self.calls, asked = 0, interruptions.is_requested
 
-        def requested():
+        def is_requested():
             self.calls += 1
             if self.calls == at:
                 signal.raise_signal(number)
             return asked()
 
-        monkeypatch.setattr(interruptions, "requested", requested)
+        monkeypatch.setattr(interruptions, "is_requested", is_requested)
 
 
 def run(path, *overrides, resume=False):

@@ -35,7 +35,7 @@ from safetensors.numpy import load_file
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.csv_tables import read_csv
 from cnnbench.sweep.folder import SweepFolder
-from cnnbench.sweep.jobs import config_hash
+from cnnbench.sweep.jobs import hash_config
 
 DIVERGES = "1e20"
 MARK = "CNNBENCH_CHAOS"  # in the environment of every process of the sweep
@@ -131,10 +131,10 @@ def _environment(pid: int) -> bytes:
 def check(folder: Path, reference: Path, diverging: int) -> None:
     """Every config once, its result that of the undisturbed sweep to the bit, and the table complete."""
     sweep = SweepFolder(folder)
-    known = {config_hash(RunFolder(path.parent).read_config()): path.parent for path in reference.glob("*/config.yaml")}
+    known = {hash_config(RunFolder(path.parent).read_config()): path.parent for path in reference.glob("*/config.yaml")}
     found: dict[str, Path] = {}
     for path in folder.glob("*/config.yaml"):
-        digest = config_hash(RunFolder(path.parent).read_config())
+        digest = hash_config(RunFolder(path.parent).read_config())
         assert digest not in found, f"{path.parent} is the config of {found.get(digest)} again"
         found[digest] = path.parent
     assert found.keys() == {job.hash for job in sweep.jobs}

@@ -18,13 +18,14 @@ from sweep_chaos import disturbed
 from cnnbench.cli import compose, main
 from cnnbench.config.schema import to_dict
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
+from cnnbench.storage.atomic import lock_folder
 from cnnbench.storage.csv_tables import read_csv, write_csv
 from cnnbench.storage.plain_data import read_json, write_yaml
 from cnnbench.sweep import jobs as sweeps
-from cnnbench.sweep.folder import ASIDE, SweepFolder, locked, set_aside
+from cnnbench.sweep.folder import ASIDE, SweepFolder, rename_sweep
 from cnnbench.sweep.job_process import JobRoom
-from cnnbench.sweep.jobs import config_hash, plan, request_hash
-from cnnbench.sweep.progress import Progress
+from cnnbench.sweep.jobs import hash_config, hash_request, plan_jobs
+from cnnbench.sweep.progress import SweepProgress
 from cnnbench.sweep.server import JobServer
 from cnnbench.sweep.supervisor import Supervisor
 
@@ -34,7 +35,7 @@ LONG = ["model=mlp", "trainer.epochs=100000", "data.train_limit=200"]
 
 def jobs_of(*overrides):
     asked = compose.request(overrides, multirun=True)
-    return plan((to_dict(job.config), job.overrides) for job in asked.jobs)
+    return plan_jobs((to_dict(job.config), job.overrides) for job in asked.jobs)
 
 
 def made(path, *overrides):
@@ -72,9 +73,9 @@ def test_a_hash_stands_for_what_a_run_is_and_not_for_how_it_is_asked_for():
 
 @given(st.permutations(range(4)))
 def test_the_same_jobs_in_another_order_are_the_same_request(order):
-    jobs = [sweeps.Job(str(number), f"hash{number}", [], {}) for number in range(4)]
-    assert request_hash(jobs) == request_hash([jobs[number] for number in order])
-    assert request_hash(jobs) != request_hash(jobs[:3])
+    jobs = [sweeps.SweepJob(str(number), f"hash{number}", [], {}) for number in range(4)]
+    assert hash_request(jobs) == hash_request([jobs[number] for number in order])
+    assert hash_request(jobs) != hash_request(jobs[:3])
 
 
 def test_jobs_that_are_the_same_config_are_one_job():
@@ -122,9 +123,9 @@ def test_the_result_of_another_config_is_no_result_and_is_set_aside(tmp_path):
     RunFolder(run).start(job.config, job.overrides)
     RunFolder(run).write_summary({})
     RunFolder(run).set_status(FINISHED)
-    assert sweep.finished(job)
+    assert sweep.is_finished(job)
     write_yaml(run / "config.yaml", {**job.config, "seed": 7})
-    assert sweep.unfinished() == [job]
+    assert sweep.list_unfinished() == [job]
     assert not sweep.prepare(job)
     assert {path.name for path in run.iterdir()} <= {".lock"}
     (aside,) = (sweep.path / ASIDE).iterdir()
@@ -146,7 +147,7 @@ def test_what_may_be_of_use_to_somebody_is_set_aside_and_never_removed(left, tmp
         write_yaml(run / "config.yaml", job.config)
     assert not sweep.prepare(job)
     assert {path.name for path in run.iterdir()} == set()
-    (aside,) = sweep.aside()
+    (aside,) = sweep.list_set_aside()
     assert (sweep.path / aside / left[-1]).read_text() == "mine"
 
 
@@ -154,7 +155,7 @@ def test_a_file_in_the_place_of_a_job_is_set_aside(tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK)
     (sweep.path / "0").write_text("mine")
     assert not sweep.prepare(sweep.jobs[0])
-    assert [(sweep.path / aside).read_text() for aside in sweep.aside()] == ["mine"]
+    assert [(sweep.path / aside).read_text() for aside in sweep.list_set_aside()] == ["mine"]
 
 
 def test_damaged_files_of_one_job_cost_no_other_and_sound_checkpoints_are_gone_on_with(supervising, server, tmp_path):
@@ -171,18 +172,18 @@ def test_damaged_files_of_one_job_cost_no_other_and_sound_checkpoints_are_gone_o
     (sweep.path / "2/config.yaml").write_text("")
     (sweep.path / "3/overrides.yaml").unlink()
     (sweep.path / sweeps.JOBS).write_text("")
-    assert sweeps.find(tmp_path, jobs_of(*overrides)) == sweep.path
+    assert sweeps.find_sweep(tmp_path, jobs_of(*overrides)) == sweep.path
 
-    again = SweepFolder.mended(sweep.path, jobs_of(*overrides), argv=["cnnbench"])
+    again = SweepFolder.open_or_repair(sweep.path, jobs_of(*overrides), argv=["cnnbench"])
     names = {job.config["seed"]: job.name for job in again.jobs}
     assert names == {0: "0", 1: "1", 2: "4", 3: "3", 4: "5"}, "whose config is damaged is not known any more"
-    assert [job.config["seed"] for job in again.unfinished()] == [0, 1, 2, 4]
+    assert [job.config["seed"] for job in again.list_unfinished()] == [0, 1, 2, 4]
     supervisor.sweep = again
-    assert [supervisor.run(job) for job in again.unfinished()] == [FINISHED] * 4
-    assert again.unfinished() == []
+    assert [supervisor.run(job) for job in again.list_unfinished()] == [FINISHED] * 4
+    assert again.list_unfinished() == []
     assert "resumed" in (sweep.path / "0/train.log").read_text()
     assert "resumed" not in (sweep.path / "1/train.log").read_text()
-    aside = {path.partition("/")[2].partition("_")[0]: sweep.path / path for path in again.aside()}
+    aside = {path.partition("/")[2].partition("_")[0]: sweep.path / path for path in again.list_set_aside()}
     assert aside.keys() == {"1", "jobs.json"}
     assert (aside["1"] / "predictions.npz").read_bytes() == (sweep.path / "1/predictions.npz").read_bytes()
     assert (sweep.path / "2/summary.json").exists()
@@ -192,7 +193,7 @@ def test_the_latest_sweep_is_the_one_begun_last_whatever_its_name_and_the_clock(
     jobs = jobs_of(*QUICK)
     for name in ("2026-11-01_01-50-00", "2026-11-01_01-10-00", "2026-10-31_22-00-00"):  # one clock, another zone
         SweepFolder.create(tmp_path / name, jobs, argv=[])
-        assert sweeps.find(tmp_path, jobs) == tmp_path / name
+        assert sweeps.find_sweep(tmp_path, jobs) == tmp_path / name
 
     class SetBack(sweeps.datetime):
         @classmethod
@@ -201,9 +202,9 @@ def test_the_latest_sweep_is_the_one_begun_last_whatever_its_name_and_the_clock(
 
     monkeypatch.setattr(sweeps, "datetime", SetBack)
     SweepFolder.create(tmp_path / "2020-01-01", jobs, argv=[])
-    assert sweeps.find(tmp_path, jobs) == tmp_path / "2020-01-01"
+    assert sweeps.find_sweep(tmp_path, jobs) == tmp_path / "2020-01-01"
     SweepFolder(tmp_path / "2026-10-31_22-00-00").write()
-    assert sweeps.find(tmp_path, jobs) == tmp_path / "2020-01-01", "it is still the one begun last"
+    assert sweeps.find_sweep(tmp_path, jobs) == tmp_path / "2020-01-01", "it is still the one begun last"
 
 
 def test_a_sweep_is_found_by_its_jobs_and_the_latest_is_taken(tmp_path):
@@ -211,8 +212,8 @@ def test_a_sweep_is_found_by_its_jobs_and_the_latest_is_taken(tmp_path):
         made(tmp_path / name, *QUICK, f"seed={seeds}")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / sweeps.JOBS).write_text("{")
-    assert sweeps.find(tmp_path, jobs_of(*QUICK, "seed=0,1")) == tmp_path / "2026-01-02"
-    assert sweeps.find(tmp_path, jobs_of(*QUICK, "seed=5")) is None
+    assert sweeps.find_sweep(tmp_path, jobs_of(*QUICK, "seed=0,1")) == tmp_path / "2026-01-02"
+    assert sweeps.find_sweep(tmp_path, jobs_of(*QUICK, "seed=5")) is None
 
 
 def test_what_a_job_may_change_between_two_calls_is_taken_from_the_later_one(tmp_path):
@@ -240,7 +241,7 @@ def test_a_job_that_lost_its_summary_is_not_taken_for_finished(tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK)
     (sweep.path / "0").mkdir()
     RunFolder(sweep.path / "0").set_status(FINISHED)
-    assert sweep.settle(sweep.jobs[0], FAILED, "other data") == FAILED
+    assert sweep.record_end(sweep.jobs[0], FAILED, "other data") == FAILED
     assert RunFolder(sweep.path / "0").read_status()["message"] == "other data"
 
 
@@ -278,7 +279,7 @@ def test_a_killed_job_has_failed_the_next_one_is_run_and_it_goes_on_from_its_che
     status = RunFolder(sweep.path / "0").read_status()
     assert "ended by SIGKILL: somebody killed it, or the system did because memory ran out" in status["message"]
     assert "the sweep says: failed: its process was ended by SIGKILL" in (sweep.path / "0/train.log").read_text()
-    assert sweep.unfinished() == [first]
+    assert sweep.list_unfinished() == [first]
 
     assert supervisor.run(first) == FINISHED
     assert "resumed" in (sweep.path / "0/train.log").read_text()
@@ -378,26 +379,26 @@ def test_the_server_says_what_is_wrong_with_each_config(server):
 
 def test_progress_counts_and_knows_the_best_so_far(tmp_path, capsys):
     sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1,2,3")
-    progress = Progress(sweep, sweep.jobs[1:], before=1, axes=["seed"])
+    progress = SweepProgress(sweep, sweep.jobs[1:], before=1, axes=["seed"])
     for job, accuracy in zip(sweep.jobs[1:3], (0.5, 0.75), strict=True):
         (sweep.path / job.name).mkdir()
         run = RunFolder(sweep.path / job.name)
         run.start(job.config, job.overrides)
-        progress.look(at_once=True)
+        progress.refresh(at_once=True)
         write_csv(run.metrics_file, [{"epoch": 1, "val/accuracy": accuracy}, {"epoch": 2, "val/accuracy": 0.1}])
         run.write_summary({"best_epoch": 1, "test/accuracy": 0.9})
         run.set_status(FINISHED, "logger mlflow failed (OSError: no)" if job.name == "2" else "")
-        progress.look(at_once=True)
+        progress.refresh(at_once=True)
     (sweep.path / "3").mkdir()
-    sweep.settle(sweep.jobs[3], FAILED, "it broke")
-    progress.look(at_once=True)
+    sweep.record_end(sweep.jobs[3], FAILED, "it broke")
+    progress.refresh(at_once=True)
     assert (progress.done, progress.failed, len(progress.waiting)) == (3, 1, 0)
-    assert (progress.best.score, progress.label(progress.best.job)) == (0.75, "seed=2")
+    assert (progress.best.value, progress.label(progress.best.job)) == (0.75, "seed=2")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("job 1: seed=1: val/accuracy 50.00% (2 of 4 finished, 0 failed, 0:")
     assert lines[-2] == "job 2: seed=2: logger mlflow failed (OSError: no)"
     assert lines[-1] == "job 3: seed=3: failed: it broke (3 of 4 finished, 1 failed)"
-    counts, best = progress.shown().splitlines()
+    counts, best = progress.render().splitlines()
     assert "Sweep of 4 jobs in" in counts
     assert "3 done, 0 running, 1 failed, 0 waiting" in counts
     assert best == "best so far: val/accuracy 75.00%, seed=2"
@@ -420,7 +421,7 @@ def entered(monkeypatch, tmp_path, *arguments):
 def test_two_calls_of_a_command_do_not_share_a_folder(tmp_path, monkeypatch, capsys):
     sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
     arguments = [*QUICK, "-m", "seed=0,1", "hydra.sweep.dir=sweep"]
-    with locked(sweep.path):
+    with lock_folder(sweep.path):
         assert entered(monkeypatch, tmp_path, *arguments) == 2
     assert "is in use by another process" in capsys.readouterr().err
     assert entered(monkeypatch, tmp_path, *arguments, "model.width=2") == 2
@@ -456,15 +457,15 @@ def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench,
 
     finished = cnnbench(*arguments)
     assert finished.returncode == 0
-    assert "all 3 jobs are finished; sweep.restart=true runs them afresh" in finished.stderr
+    assert "all 3 jobs are finished; sweep.restart=true runs them again" in finished.stderr
     assert finished.stdout.splitlines()[-1] == printed.splitlines()[-1]
 
 
 def test_a_restart_in_a_folder_of_ones_choice_renames_what_is_there(tmp_path):
     made(tmp_path / "sweep", *QUICK)
-    assert set_aside(tmp_path / "sweep") == tmp_path / "sweep_before_1"
+    assert rename_sweep(tmp_path / "sweep") == tmp_path / "sweep_before_1"
     made(tmp_path / "sweep", *QUICK)
-    assert set_aside(tmp_path / "sweep") == tmp_path / "sweep_before_2"
+    assert rename_sweep(tmp_path / "sweep") == tmp_path / "sweep_before_2"
     assert not (tmp_path / "sweep").exists()
 
 
@@ -483,7 +484,7 @@ def test_a_restart_does_not_take_the_current_folder_away(inside, tmp_path, monke
 def test_a_sweep_that_is_being_run_is_not_renamed(tmp_path, monkeypatch, capsys):
     sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
     arguments = [*QUICK, "-m", "seed=0,1", "hydra.sweep.dir=sweep", "sweep.restart=true"]
-    with locked(sweep.path):
+    with lock_folder(sweep.path):
         assert entered(monkeypatch, tmp_path, *arguments) == 2
     assert "is in use by another process" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
@@ -584,7 +585,7 @@ def test_a_jobs_record_names_the_command_of_the_sweep(supervising, server, tmp_p
     sweep = made(tmp_path / "sweep", *QUICK)
     assert supervising(sweep, server).run(dataclasses.replace(sweep.jobs[0])) == FINISHED
     assert read_json(sweep.path / "0/env.json")["command"] == ["cnnbench", "train"]
-    assert config_hash(RunFolder(sweep.path / "0").read_config()) == sweep.jobs[0].hash
+    assert hash_config(RunFolder(sweep.path / "0").read_config()) == sweep.jobs[0].hash
 
 
 # Some of what Windows lacks, taken from every Python process that finds this on its path.

@@ -1,7 +1,7 @@
 """Hydra's launchers: jobs side by side in processes of this machine, of a cluster, or of Slurm.
 
-Each of their workers watches over job processes of its own (`sweep.supervisor`), so that a job that is killed or hangs
-breaks neither the worker nor the pool. What a worker needs to know lies in the sweep's folder.
+Each of their workers supervises job processes of its own (`sweep.supervisor`), so that a job that is killed or hangs
+breaks neither the worker nor the launcher. What a worker needs to know lies in the sweep's folder.
 """
 
 import atexit
@@ -27,14 +27,14 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from cnnbench.cli import compose
-from cnnbench.processes.cores import cores
+from cnnbench.processes.cores import count_cores
 from cnnbench.processes.signals import STOPS, leave_to_parent
 from cnnbench.registry import unknown
 from cnnbench.runs.folder import FAILED
 from cnnbench.sweep.folder import SweepFolder
 from cnnbench.sweep.job_process import JobRoom
-from cnnbench.sweep.jobs import Job
-from cnnbench.sweep.progress import REFRESHES, Progress
+from cnnbench.sweep.jobs import SweepJob
+from cnnbench.sweep.progress import REFRESHES, SweepProgress
 from cnnbench.sweep.server import JobServer
 from cnnbench.sweep.supervisor import Supervisor
 
@@ -46,11 +46,11 @@ PACKAGES = {
     "submitit_local": ("hydra_submitit_launcher", "slurm"),
     "submitit_slurm": ("hydra_submitit_launcher", "slurm"),
 }
-STOP = ".stop"  # a file in the sweep's folder: workers, on whatever machine, start nothing any more
+STOP = ".stop"  # a file in the sweep's folder: workers, on whatever machine, start no more jobs
 
 
-def launcher_asked(overrides: Sequence[str]) -> str:
-    """The launcher that a command names; `basic` without.
+def find_launcher(overrides: Sequence[str]) -> str:
+    """The launcher that a command names; `basic` without one.
 
     Raises:
         ValueError: there is no such launcher, or its package is not installed; the message says how to get it.
@@ -67,7 +67,7 @@ def launcher_asked(overrides: Sequence[str]) -> str:
     return name
 
 
-def jobs_at_once(name: str, launcher: DictConfig, threads: int = 1) -> int:
+def count_jobs_at_once(name: str, launcher: DictConfig, threads: int = 1) -> int:
     """How many jobs a launcher runs side by side, as far as its config says.
 
     Args:
@@ -80,87 +80,84 @@ def jobs_at_once(name: str, launcher: DictConfig, threads: int = 1) -> int:
         n_jobs = launcher.n_jobs
         if not isinstance(n_jobs, int) or n_jobs == 0:
             raise ValueError(f"hydra.launcher.n_jobs={n_jobs}: accepted is a whole number from 1, or -1 for all cores")
-        return n_jobs if n_jobs > 0 else max(1, (cores() + 1 + n_jobs) // threads)
+        return n_jobs if n_jobs > 0 else max(1, (count_cores() + 1 + n_jobs) // threads)
     if name == "ray":
-        return int(launcher.ray.init.get("num_cpus") or cores())
-    return int(launcher.get("array_parallelism") or cores()) if name != IN_PROCESS else 1
+        return int(launcher.ray.init.get("num_cpus") or count_cores())
+    return int(launcher.get("array_parallelism") or count_cores()) if name != IN_PROCESS else 1
 
 
-def room_of(name: str, launcher: DictConfig, at_once: int = 1) -> JobRoom:
-    """What each job may use: all of the machine where it is alone on it, else what the launcher gives it.
+def choose_room(name: str, launcher: DictConfig, at_once: int = 1) -> JobRoom:
+    """What each job may use: the whole machine if it is alone on it, else what the launcher gives it.
 
     Beside others on this machine a job computes with as many threads as if it were alone: other bits otherwise.
     """
     if name == IN_PROCESS:
         return JobRoom()
     if name == "joblib":
-        return JobRoom(cores=max(1, cores() // at_once))
+        return JobRoom(cores=max(1, count_cores() // at_once))
     given = launcher.ray.remote.get("num_cpus") if name == "ray" else launcher.get("cpus_per_task")
     threads = max(1, int(given or 1))
     return JobRoom(threads=threads, cores=threads)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a launcher's workers find the process that has torch and the data, and whom they end with.
+class Origin:
+    """The sweep that a launcher's worker works for.
 
     Attributes:
-        host: the machine that the sweep was started on.
-        address: the socket of its server.
-        parent: the process of the sweep; a worker on the same machine ends with it. None where workers outlive it.
+        host: the machine that it was started on.
+        address: of its server; None if workers start one of their own.
+        parent: its process, with which workers on the same machine end; None if they outlive it.
+        room: of each job.
     """
 
     host: str
     address: str | None
     parent: int | None
+    room: JobRoom
 
 
 def launch(
-    name: str, asked: compose.Request, sweep: SweepFolder, jobs: Sequence[Job], server: JobServer, progress: Progress
+    name: str, request: compose.Request, jobs: Sequence[SweepJob], server: JobServer, progress: SweepProgress
 ) -> None:
-    """Run jobs with one of Hydra's launchers; their folders say what became of them.
+    """Run jobs with one of Hydra's launchers; their folders say how they ended.
 
     Raises:
-        KeyboardInterrupt, BaseException: what a signal asks for, once the jobs that ran have saved themselves.
+        BaseException: what a signal asks for, once the running jobs have saved themselves.
     """
-    room = server.room
-    # A Slurm job is held to what it was given, and goes on when the one who submitted it has gone.
-    apart = name == "submitit_slurm"
-    place = Place(socket.gethostname(), None if apart else server.address, None if apart else os.getpid())
-    task = partial(run_job_of_launcher, place=place, room=room)
-    own = [f"hydra.launcher.n_jobs={progress.at_once}"] if name == "joblib" else []
+    sweep = progress.sweep
+    # A Slurm job may use what it was given, and goes on when the process that submitted it has ended.
+    is_apart = name == "submitit_slurm"
+    address, parent = (None, None) if is_apart else (server.address, os.getpid())
+    task = partial(run_one_job, origin=Origin(socket.gethostname(), address, parent, server.room))
+    given = request.hydra.hydra.overrides.hydra
+    overrides = [f"hydra.sweep.dir={_quote(str(sweep.path))}"]
+    overrides += [text for text in given if not text.startswith(("hydra.sweep.dir=", "hydra.sweep.subdir="))]
+    if name == "joblib":
+        overrides.append(f"hydra.launcher.n_jobs={progress.at_once}")
     stop = sweep.path / STOP
     stop.unlink(missing_ok=True)
     try:
-        with _shown(progress), _stopping(stop.touch) as stopped:
-            left = list(jobs)
-            while left:
-                broken = _launch(asked, sweep, left, task, own)
-                not_begun = [job for job in left if progress.sweep.state(job) == ""]
-                if stopped() or not broken:
+        with _refresh_often(progress), _delay_signals(stop.touch) as signals_seen:
+            while jobs:
+                failure = _launch_once(overrides, jobs, task)
+                if signals_seen or failure is None:
                     return
-                _give_up(sweep, [job for job in left if job not in not_begun], broken)
-                if len(not_begun) == len(left):
-                    raise broken
-                left = not_begun
+                untouched = [job for job in jobs if sweep.read_state(job) == ""]
+                for job in jobs:  # whose worker died with them
+                    if job not in untouched and not sweep.is_finished(job) and sweep.read_state(job) != FAILED:
+                        sweep.record_end(job, FAILED, f"its worker ended: {type(failure).__name__}")
+                if len(untouched) == len(jobs):
+                    raise failure
+                jobs = untouched
     finally:
         stop.unlink(missing_ok=True)
 
 
-def _launch(
-    asked: compose.Request, sweep: SweepFolder, jobs: Sequence[Job], task: Callable[[DictConfig], Any], own: list[str]
-) -> Exception | None:
-    """Have Hydra's launcher call a task once for each job; returns what broke the launcher itself.
-
-    Args:
-        own: overrides of Hydra that win over the command's.
-    """
+def _launch_once(overrides: list[str], jobs: Sequence[SweepJob], task: Callable[[DictConfig], Any]) -> Exception | None:
+    """Have Hydra's launcher call the task once for each job; returns what broke the launcher itself."""
     with compose.hydra_started():
         hydra = compose.loaded_hydra()
-        said = asked.hydra.hydra.overrides.hydra
-        overrides = [f"hydra.sweep.dir={_quoted(str(sweep.path))}"]
-        overrides += [o for o in said if not o.startswith(("hydra.sweep.dir=", "hydra.sweep.subdir="))]
-        overrides += own
         config = hydra.compose_config("config", overrides, RunMode.MULTIRUN, from_shell=False)
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks()),
@@ -174,80 +171,73 @@ def _launch(
     return None
 
 
-def _give_up(sweep: SweepFolder, jobs: Sequence[Job], broken: Exception) -> None:
-    """Of jobs whose worker died with them, say so."""
-    for job in jobs:
-        if not sweep.finished(job) and sweep.state(job) != FAILED:
-            sweep.settle(job, FAILED, f"its worker ended: {type(broken).__name__}")
-
-
 _supervisor: Supervisor | None = None  # of this worker, which does one job after the other
 
 
-def run_job_of_launcher(composed: DictConfig, *, place: Place, room: JobRoom) -> str:
-    """One job, in a worker that a launcher has started; what is to be done lies in the sweep's folder.
+def run_one_job(composed: DictConfig, *, origin: Origin) -> str:
+    """Run a job in a worker that a launcher has started; its config lies in the sweep's folder.
 
     Returns:
         The state that the job ended in.
     """
     global _supervisor
     folder = Path(HydraConfig.get().runtime.output_dir)
-    here = place.host == socket.gethostname()
     if _supervisor is None or _supervisor.sweep.path != folder.parent:
-        parent = place.parent if here else None
-        # The sweep says when to stop, through a file. What ends it may be sent to all that it has started.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if os.getppid() == parent:  # of another machine, the number would say nothing
-            leave_to_parent()
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-        server = JobServer(room, address=place.address if here else None)
-        atexit.register(server.close)
-        sweep = SweepFolder(folder.parent)
-        _supervisor = Supervisor(
-            sweep, server, argv=sweep.argv, tick=partial(_end_without, parent), stops=(folder.parent / STOP).exists
-        )
+        _supervisor = _create_supervisor(folder.parent, origin)
     job = next(job for job in _supervisor.sweep.jobs if job.name == folder.name)
     return _supervisor.run(job)
 
 
-def _watch(parent: int | None) -> None:
-    while True:
-        _end_without(parent)
-        time.sleep(REFRESHES)
+def _create_supervisor(path: Path, origin: Origin) -> Supervisor:
+    is_here = origin.host == socket.gethostname()
+    parent = origin.parent if is_here else None
+    # The sweep says by a file when to stop; what ends the sweep itself may be sent to all that it has started.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.getppid() == parent:  # of another machine, the number would say nothing
+        leave_to_parent()
 
+    def end_without_sweep() -> None:
+        try:
+            if parent is not None and os.name != "nt":  # there, 0 is not a question but Ctrl-C
+                os.kill(parent, 0)
+        except OSError:
+            os._exit(1)
 
-def _end_without(parent: int | None) -> None:
-    """End this process, if the one that it works for has ended."""
-    try:
-        if parent is not None and os.name != "nt":  # there, 0 is no question but Ctrl-C
-            os.kill(parent, 0)
-    except OSError:
-        os._exit(1)
+    def watch() -> None:
+        while True:
+            end_without_sweep()
+            time.sleep(REFRESHES)
+
+    threading.Thread(target=watch, daemon=True).start()
+    server = JobServer(origin.room, address=origin.address if is_here else None)
+    atexit.register(server.close)
+    sweep = SweepFolder(path)
+    return Supervisor(sweep, server, argv=sweep.argv, tick=end_without_sweep, stops=(path / STOP).exists)
 
 
 @contextmanager
-def _shown(progress: Progress) -> Iterator[None]:
-    """Within it, progress is looked at now and then, whatever the main thread does."""
+def _refresh_often(progress: SweepProgress) -> Iterator[None]:
+    """Within it, a thread refreshes the progress, whatever the main thread does."""
     over = threading.Event()
 
-    def look() -> None:
+    def refresh() -> None:
         while not over.wait(REFRESHES):
-            progress.look()
+            progress.refresh()
 
-    looker = threading.Thread(target=look, daemon=True)
-    looker.start()
+    thread = threading.Thread(target=refresh, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         over.set()
-        looker.join()
+        thread.join()
 
 
 @contextmanager
-def _stopping(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Within it, the first signal that ends a process calls `stop`, and is raised at the end; a second raises at once.
+def _delay_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """Within it, the first signal that ends a process calls `stop` and is raised at the end; a second raises at once.
 
-    A launcher that is interrupted kills its workers, and jobs could not save themselves.
+    A launcher that is interrupted kills its workers, and jobs could not save themselves. Yields the signals so far.
     """
     seen: list[int] = []
     before: dict[signal.Signals, Any] = {}
@@ -256,17 +246,14 @@ def _stopping(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         seen.append(number)
         stop()
         if len(seen) > 1:
-            raise_again(number)
-
-    def raise_again(number: int) -> None:
-        signal.signal(number, before[signal.Signals(number)])
-        signal.raise_signal(number)
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
 
     for number in STOPS:
         if signal.getsignal(number) != signal.SIG_IGN:  # of nohup
             before[number] = signal.signal(number, note)
     try:
-        yield lambda: bool(seen)
+        yield seen
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -274,6 +261,6 @@ def _stopping(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         signal.raise_signal(seen[0])
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     escaped = re.sub(r"(['\\])", r"\\\1", text)
     return f"'{escaped}'"

@@ -80,7 +80,7 @@ def _sweep_of(run: Path) -> Path:
 def _is_finished(path: Path) -> bool:
     if is_sweep(path):
         try:
-            return not SweepFolder(path).unfinished()
+            return not SweepFolder(path).list_unfinished()
         except ValueError:
             return False  # damaged: resuming it says how
     return RunFolder(path).find_status().get("state") == FINISHED

@@ -32,7 +32,7 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
     if any(map(_is_resume, overrides)):
         _resume(overrides)
         return
-    with sweep.server_for(overrides) as server:
+    with sweep.create_server(overrides) as server:
         if multirun or any(text.startswith("sweep.seeds=") for text in overrides):
             server.start()  # so that it imports torch while Hydra composes the jobs
         request = compose.request(overrides, multirun=multirun)
@@ -42,7 +42,7 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
         elif any(job.config.preview for job in request.jobs):
             raise ValueError("preview=true draws the images of one run: -m and experiments of several are not accepted")
         else:
-            sweep.run(request, overrides, server)
+            sweep.run_sweep(request, overrides, server)
 
 
 def _train_one(config: Config, path: Path, overrides: Sequence[str]) -> None:
@@ -97,8 +97,8 @@ def _resume(overrides: Sequence[str]) -> None:
     elif is_sweep(folder):
         if others:
             raise ValueError(f"{others[0]}: a sweep is resumed as it was started; resume=SWEEP takes no other override")
-        with sweep.server_for([]) as server:
-            sweep.go_on(folder.resolve(), server)
+        with sweep.create_server([]) as server:
+            sweep.resume_sweep(folder.resolve(), server)
     else:
         _resume_run(RunFolder.existing(folder), others)
 

@@ -13,7 +13,7 @@ from cnnbench.config.schema import AugmentConfig, Config
 from cnnbench.data import Augmentation, Batches, Dataset, DatasetInfo, Split, load_source, prepare
 from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
 from cnnbench.models import build_model, output_shape
-from cnnbench.processes.cores import most_threads
+from cnnbench.processes.cores import count_threads
 from cnnbench.trackers import check_trackers
 from cnnbench.training.device import autocast, resolve_device
 from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
@@ -87,7 +87,7 @@ def threads_of(config: Config, complexity: Summary) -> int:
     if isinstance(config.trainer.threads, int):
         return config.trainer.threads
     work = complexity.macs * config.trainer.batch_size
-    return max(1, min(most_threads(), work // MACS_A_THREAD))
+    return max(1, min(count_threads(), work // MACS_A_THREAD))
 
 
 def _refuse_large_models(config: Config, dataset: Dataset) -> None:

@@ -130,7 +130,7 @@ def lifetime(run: RunFolder, config: Config) -> Iterator[Lifetime]:
             life.say(INTERRUPTED, f"{type(error).__name__}: {error}")
         raise
     else:
-        with signals.deferred():  # a signal in the midst would leave it said to be running
+        with signals.defer():  # a signal in the midst would leave it said to be running
             run.set_status(FINISHED, "; ".join(life.notes))
     finally:
         life.close()

@@ -84,7 +84,7 @@ def run_job(
         state, train = prepare_training(config, run, parts, test=test)
         if resume:
             state.restore()
-            with signals.deferred():
+            with signals.defer():
                 life.begin()
             life.resume(to_dict(config), overrides)
         record_skipped(run, dataset)
@@ -111,7 +111,7 @@ def _claim_folder(
     run: RunFolder, config: Config, overrides: Sequence[str], *, resume: bool, entered: ExitStack
 ) -> Lifetime:
     """Lock the folder until `entered` is left, and mark a new run as started."""
-    with signals.deferred():  # a signal between lock and status would leave an earlier process's status
+    with signals.defer():  # a signal between lock and status would leave an earlier process's status
         entered.enter_context(run.lock())
         if not resume and (run.path / "config.yaml").exists():
             raise InUse(f"{run.path} holds a run already")

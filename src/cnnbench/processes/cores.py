@@ -7,12 +7,12 @@ _most: int | None = None
 _most_threads: int | None = None
 
 
-def cores() -> int:
+def count_cores() -> int:
     """How many processors this process may use."""
-    return _allowed() if _most is None else min(_allowed(), _most)
+    return _count_usable() if _most is None else min(_count_usable(), _most)
 
 
-def most_threads() -> int:
+def count_threads() -> int:
     """How many threads one run may compute with: the processors it may use, or fewer where it, or the variable
     OMP_NUM_THREADS, was told so.
 
@@ -21,7 +21,7 @@ def most_threads() -> int:
     if _most_threads is not None:
         return _most_threads
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(_allowed(), int(asked)) if asked.isdecimal() and int(asked) > 0 else _allowed()
+    return min(_count_usable(), int(asked)) if asked.isdecimal() and int(asked) > 0 else _count_usable()
 
 
 def limit_cores(most: int | None) -> None:
@@ -36,5 +36,5 @@ def limit_threads(most: int | None) -> None:
     _most_threads = most
 
 
-def _allowed() -> int:
+def _count_usable() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -83,7 +83,7 @@ def hold() -> Iterator[None]:
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
+def defer() -> Iterator[None]:
     """Within it, signals are noted for `requested` and `check`; one that was not looked at raises at the end."""
     _state.deferring += 1
     try:
@@ -93,12 +93,12 @@ def deferred() -> Iterator[None]:
     check()
 
 
-def requested() -> bool:
+def is_requested() -> bool:
     """Whether the process is to end, or a checkpoint is wanted."""
     return _state.stop is not None or _state.save
 
 
-def saved() -> None:
+def confirm_save() -> None:
     """The checkpoint that was wanted has been written."""
     _state.save = False
 

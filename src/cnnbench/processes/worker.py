@@ -142,7 +142,7 @@ class Inbox:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._read_messages, daemon=True).start()
 
     def receive(self, timeout: float | None = None) -> Any:
         """The next message; None if none comes within so many seconds."""
@@ -151,7 +151,7 @@ class Inbox:
         except queue.Empty:
             return None
 
-    def _read(self) -> None:
+    def _read_messages(self) -> None:
         with suppress(EOFError, OSError):
             while True:
                 message = self._connection.recv()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import cnnbench
-from cnnbench.processes.signals import deferred
+from cnnbench.processes.signals import defer
 from cnnbench.report.csv_rows import RUN_COLUMNS, list_groups, list_runs
 from cnnbench.report.documents import render_markdown
 from cnnbench.report.latex import format_latex
@@ -99,7 +99,7 @@ def write_report(
 
 def _write_together(folder: Path, texts: Mapping[str, str]) -> None:
     """Replace files of a folder, none of them before all are on the disk."""
-    with deferred(), ExitStack() as entered:
+    with defer(), ExitStack() as entered:
         files = [entered.enter_context(write_atomically(folder / name)) for name in texts]
         for file, text in zip(files, texts.values(), strict=True):
             file.write(text.encode())

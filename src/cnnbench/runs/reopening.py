@@ -1,7 +1,7 @@
 """The config of a run folder that somebody else may have written: what it names outside the folder is only read."""
 
 from cnnbench.config.schema import Config, from_dict
-from cnnbench.processes.cores import cores
+from cnnbench.processes.cores import count_cores
 from cnnbench.runs.folder import RunFolder
 
 
@@ -31,6 +31,6 @@ def restrict_config(config: Config) -> Config:
         if parse_bytes("data.memory_limit", limit) > measure_memory() // 3:
             options["memory_limit"] = None
     workers = options.get("workers")
-    if isinstance(workers, int) and workers > cores():
-        options["workers"] = cores()
+    if isinstance(workers, int) and workers > count_cores():
+        options["workers"] = count_cores()
     return config

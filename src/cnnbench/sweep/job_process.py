@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cnnbench.processes import signals
-from cnnbench.processes.cores import cores, limit_cores, limit_threads
+from cnnbench.processes.cores import count_cores, limit_cores, limit_threads
 from cnnbench.processes.worker import CAN_FORK, Inbox
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
 from cnnbench.storage.atomic import InUse, NoneReadable
@@ -77,7 +77,7 @@ def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
     from cnnbench.experiment.record import draw_in_turn
 
     draw: Callable[[Sequence[partial[None]]], None] = draw_in_turn
-    if request.room.cores is None and CAN_FORK and cores() > 1:  # nobody else needs them
+    if request.room.cores is None and CAN_FORK and count_cores() > 1:  # nobody else needs them
         with contextlib.suppress(OSError):  # the job draws by itself where no more processes can be started
             draw = Painters().draw
     limit_threads(request.room.threads)

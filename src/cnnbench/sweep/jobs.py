@@ -22,7 +22,7 @@ NAME = "[0-9]{1,9}"  # of a job's folder
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepJob:
     """One run of a sweep.
 
     Attributes:
@@ -38,74 +38,75 @@ class Job:
     config: dict[str, Any]
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
+def hash_config(config: Mapping[str, Any]) -> str:
     """The SHA-256 of what a run's result depends on, of its config as plain data."""
     own = select(config, lambda role, _: role == "result")
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
-def plan(configs: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> list[Job]:
+def plan_jobs(configs: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> list[SweepJob]:
     """A job for each config, in order; configs that are the same are one job.
 
     Args:
         configs: each with the overrides that make it.
     """
-    jobs: dict[str, Job] = {}
+    jobs: dict[str, SweepJob] = {}
     for config, overrides in configs:
-        digest = config_hash(config)
-        jobs.setdefault(digest, Job(str(len(jobs)), digest, list(overrides), dict(config)))
+        digest = hash_config(config)
+        jobs.setdefault(digest, SweepJob(str(len(jobs)), digest, list(overrides), dict(config)))
     return list(jobs.values())
 
 
-def request_hash(jobs: Iterable[Job]) -> str:
+def hash_request(jobs: Iterable[SweepJob]) -> str:
     """What two commands share that ask for the same runs, in whatever order."""
     return hashlib.sha256("".join(sorted(job.hash for job in jobs)).encode()).hexdigest()
 
 
-def find(parent: Path, jobs: Sequence[Job], *, name: str | None = None) -> Path | None:
-    """The sweep directly inside a folder that was begun last, of those that were asked for the same runs.
+def find_sweep(parent: Path, jobs: Sequence[SweepJob], *, name: str | None = None) -> Path | None:
+    """Of the sweeps directly inside a folder that were asked for the same runs, the one that was begun last.
 
-    Where `jobs.json` cannot be read, the runs that are there say what was asked for.
+    If `jobs.json` cannot be read, the runs in the sweep's folder say what was asked for.
 
     Args:
         name: looks only at that one, which may be one without any runs.
     """
-    wanted, hashes = request_hash(jobs), {job.hash for job in jobs}
-    found = []
-    for path in sweeps_in(parent) if name is None else [parent / name]:
+    hashes = {job.hash for job in jobs}
+    same = []
+    for path in list_sweeps(parent) if name is None else [parent / name]:
         try:
-            asked = _request_in(path) == wanted
+            plain = read_json(path / JOBS)
+            is_same = bool(plain["jobs"]) and plain["request"] == hash_request(jobs)
         except (ValueError, OSError, KeyError, TypeError):
-            held = set(held_in(path))
-            asked = held <= hashes and (name is not None or bool(held))
-        if asked:
-            found.append(path)
-    return max(found, key=begun, default=None)
+            known = read_hashes(path).keys()
+            is_same = known <= hashes and (name is not None or bool(known))
+        if is_same:
+            same.append(path)
+    return max(same, key=read_begin, default=None)
 
 
-def seen_with_other_seeds(parent: Path, jobs: Sequence[Job]) -> Path | None:
+def find_with_other_seeds(parent: Path, jobs: Sequence[SweepJob]) -> Path | None:
     """The latest sweep in a folder that has results of the same configs, but lacks some of their seeds."""
-    wanted = _seeds(job.config for job in jobs)
-    found = []
-    for path in sweeps_in(parent):
+    wanted = _group_seeds(job.config for job in jobs)
+    similar = []
+    for path in list_sweeps(parent):
         if not (path / "results.csv").is_file():
             continue
         with contextlib.suppress(ValueError, OSError, LookupError, TypeError, AttributeError):
-            theirs = _seeds(job["config"] for job in read_json(path / JOBS)["jobs"])
-            if any(seeds - theirs[alike] for alike, seeds in wanted.items() if theirs.get(alike)):
-                found.append(path)
-    return max(found, key=begun, default=None)
+            others = _group_seeds(job["config"] for job in read_json(path / JOBS)["jobs"])
+            if any(seeds - others[digest] for digest, seeds in wanted.items() if others.get(digest)):
+                similar.append(path)
+    return max(similar, key=read_begin, default=None)
 
 
-def _seeds(configs: Iterable[Mapping[str, Any]]) -> dict[str, set[int]]:
-    """Of configs that differ in their seeds alone, the seeds."""
-    found: dict[str, set[int]] = {}
+def _group_seeds(configs: Iterable[Mapping[str, Any]]) -> dict[str, set[int]]:
+    """The seeds of configs that differ in nothing else."""
+    seeds: dict[str, set[int]] = {}
     for config in configs:
-        found.setdefault(config_hash({**config, "seed": 0}), set()).add(config["seed"])
-    return found
+        seeds.setdefault(hash_config({**config, "seed": 0}), set()).add(config["seed"])
+    return seeds
 
 
-def sweeps_in(parent: Path) -> list[Path]:
+def list_sweeps(parent: Path) -> list[Path]:
     """The sweeps directly inside a folder."""
     return sorted({path.parent for file in (JOBS, SWEEP) for path in parent.glob(f"*/{file}")})
 
@@ -115,32 +116,27 @@ def is_sweep(path: Path) -> bool:
     return (path / JOBS).is_file() or (path / SWEEP).is_file()
 
 
-def begun(path: Path) -> datetime:
+def read_begin(path: Path) -> datetime:
     """When a sweep was begun, in UTC, and never before one that was begun earlier in the same folder.
 
-    Of an earlier version's, or where `jobs.json` is damaged, when that file was written.
+    If `jobs.json` is damaged, the time at which that file was written.
     """
     with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
-        said = datetime.fromisoformat(read_json(path / JOBS)["begun"])
-        return said if said.tzinfo else said.replace(tzinfo=UTC)
+        begun = datetime.fromisoformat(read_json(path / JOBS)["begun"])
+        return begun if begun.tzinfo else begun.replace(tzinfo=UTC)
     files = [file for name in (JOBS, SWEEP) if (file := path / name).exists()]
     return datetime.fromtimestamp(max((file.stat().st_mtime for file in files), default=0.0), UTC)
 
 
-def hash_in(folder: Path) -> str | None:
-    """The hash of the config in a run's folder; None where it cannot be read."""
+def read_hash(folder: Path) -> str | None:
+    """The hash of the config in a run's folder; None if it cannot be read."""
     try:
-        return config_hash(RunFolder(folder).read_config())
+        return hash_config(RunFolder(folder).read_config())
     except (ValueError, OSError, KeyError, AttributeError, TypeError):  # whatever a damaged file may hold
         return None
 
 
-def held_in(path: Path) -> dict[str, str]:
-    """The hash of each run's config in a sweep's folder, and where it lies."""
+def read_hashes(path: Path) -> dict[str, str]:
+    """The hash of each run's config in a sweep's folder, and the name of its folder."""
     numbered = [folder for folder in path.glob("*") if re.fullmatch(NAME, folder.name) and folder.is_dir()]
-    return {digest: folder.name for folder in sorted(numbered) if (digest := hash_in(folder))}
-
-
-def _request_in(path: Path) -> str:
-    written = read_json(path / JOBS)
-    return written["request"] if written["jobs"] else ""
+    return {digest: folder.name for folder in sorted(numbered) if (digest := read_hash(folder))}

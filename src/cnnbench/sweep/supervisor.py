@@ -8,7 +8,7 @@ from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
 from cnnbench.storage.atomic import InUse
 from cnnbench.sweep.folder import SweepFolder
 from cnnbench.sweep.job_process import UNREADABLE, JobOrder, JobOutcome
-from cnnbench.sweep.jobs import Job
+from cnnbench.sweep.jobs import SweepJob
 from cnnbench.sweep.server import JobServer
 
 LOOKS = 0.2  # seconds between two looks at a job's time and at whether the sweep is to stop
@@ -37,7 +37,7 @@ class Supervisor:
         self.sweep, self.server, self.argv, self.tick, self.stops = sweep, server, argv, tick, stops
         self._worker: Worker | None = None
 
-    def run(self, job: Job) -> str:
+    def run(self, job: SweepJob) -> str:
         """Do a job, and return the state that it ended in: running, if another process has its folder.
 
         Raises:
@@ -55,7 +55,7 @@ class Supervisor:
             self.tick()  # it may have ended with all of the sweep
             outcome = JobOutcome(FAILED, str(ended))
         if outcome.state == UNREADABLE:  # begun again in a new place
-            self.sweep.put_aside(job)
+            self.sweep.set_aside(job)
             return self.run(job)
         return self._settle(job, outcome)
 
@@ -65,7 +65,7 @@ class Supervisor:
             self._worker.close()
             self._worker = None
 
-    def _do(self, job: Job, order: JobOrder) -> JobOutcome:
+    def _do(self, job: SweepJob, order: JobOrder) -> JobOutcome:
         worker = self._worker = self._worker or self.server.start_job_process(self.argv)
         worker.send(order)
         try:
@@ -100,9 +100,9 @@ class Supervisor:
             return JobOutcome(INTERRUPTED, f"killed: it did not save itself within {GRACE:.0f} s")
         return outcome if outcome.state == FINISHED else JobOutcome(INTERRUPTED, outcome.message)
 
-    def _settle(self, job: Job, outcome: JobOutcome) -> str:
+    def _settle(self, job: SweepJob, outcome: JobOutcome) -> str:
         if outcome.state == RUNNING:
             return RUNNING
         if outcome.state != FINISHED:
             self.close()  # the next job gets a process that nothing has happened to
-        return self.sweep.settle(job, outcome.state, outcome.message)
+        return self.sweep.record_end(job, outcome.state, outcome.message)

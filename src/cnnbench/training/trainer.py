@@ -163,7 +163,7 @@ def fit(
     save_if_requested = _make_saver(state, settings.checkpoint_minutes)
     # disable=None: no bar unless standard error is a terminal.
     with (
-        signals.deferred(),
+        signals.defer(),
         tqdm(total=settings.epochs * images, initial=done, unit="img", unit_scale=True, disable=None) as bar,
     ):
 
@@ -246,12 +246,12 @@ def _make_saver(state: State, minutes: float | None) -> Callable[[], None]:
     def save_if_requested() -> None:
         nonlocal saved
         due = minutes is not None and time.monotonic() - saved > 60 * minutes
-        if not due and not signals.requested():
+        if not due and not signals.is_requested():
             return
         state.save()
         saved = time.monotonic()
         log.info("saved after epoch %d, step %d of the next", state.history.epochs, state.progress.steps)
-        signals.saved()
+        signals.confirm_save()
         signals.check()
 
     return save_if_requested

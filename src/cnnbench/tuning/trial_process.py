@@ -95,8 +95,7 @@ def _train(connection: Connection, inbox: Inbox, order: TrialOrder) -> TrialOutc
     except Exception as error:
         return TrialOutcome(FAILED, f"{type(error).__name__}: {error}")
     except BaseException:
-        RunFolder(order.folder).set_status(
-            INTERRUPTED, f"go on with: {format_resume_command('tune', order.folder.parent)}"
-        )
+        command = format_resume_command("tune", order.folder.parent)
+        RunFolder(order.folder).set_status(INTERRUPTED, f"go on with: {command}")
         raise
     return TrialOutcome(FINISHED, RunFolder(order.folder).read_status()["message"])

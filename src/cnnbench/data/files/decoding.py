@@ -15,7 +15,7 @@ from torch import Tensor
 from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.files.images import BadImage, decode_bytes, probe, read_file
 from cnnbench.data.hashing import short_hash
-from cnnbench.processes.cores import cores
+from cnnbench.processes.cores import count_cores
 from cnnbench.processes.pool import map_in_processes
 from cnnbench.storage.text import format_path
 
@@ -94,7 +94,7 @@ def decode_chunks(files: Iterable[str], decoder: Decoder, workers: int | None = 
     """
     files = iter(files)
     first = list(islice(files, FEW_FILES))
-    workers = 0 if len(first) < FEW_FILES else cores() if workers is None else workers
+    workers = 0 if len(first) < FEW_FILES else count_cores() if workers is None else workers
     together = max(1, workers)
     largest = max(1, min(CHUNK_FILES, BYTES_AHEAD // (CHUNKS_AHEAD * together * math.prod(decoder.how.shape))))
     size = min(FEW_FILES // together + 1, largest)

@@ -23,7 +23,7 @@ from pydantic import BaseModel, NonNegativeInt
 
 from cnnbench.data.files.decoding import Chunk
 from cnnbench.data.hashing import to_numbers
-from cnnbench.processes.cores import cores
+from cnnbench.processes.cores import count_cores
 from cnnbench.storage.atomic import TEMPORARY, write_atomically
 
 Shape = tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt]  # (N, C, H, W)
@@ -92,7 +92,7 @@ def open_store(path: Path, key: str) -> Stored | None:
     # Copy on write: torch wants memory that it may write to, and the file stays as it is.
     pixels = np.memmap(path, np.uint8, "c", shape=found.shape) if end > length else np.empty(found.shape, np.uint8)
     chunks = [pixels[start:stop] for start, stop in pairwise(ends)]
-    with ThreadPoolExecutor(cores()) as threads:
+    with ThreadPoolExecutor(count_cores()) as threads:
         if [*threads.map(_digest, chunks)] != [digest for _, digest in found.digests]:
             raise Damaged("a checksum of its pixels is wrong")
     return Stored(pixels, found.bad, hashes)

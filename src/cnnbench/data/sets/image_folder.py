@@ -34,7 +34,7 @@ from cnnbench.data.files.pixel_store import Damaged, Stored, keep_in_memory, ope
 from cnnbench.data.files.signatures import FORMATS
 from cnnbench.data.memory import measure_memory, parse_bytes
 from cnnbench.data.preparation import cut_test, refuse_single_images
-from cnnbench.processes.cores import cores
+from cnnbench.processes.cores import count_cores
 from cnnbench.registry import register
 from cnnbench.storage.text import format_path
 
@@ -219,7 +219,7 @@ class _Part:
         digest.update(os.fsencode("\0".join(listing.paths[rows.start : rows.stop])))
         digest.update(listing.versions[rows.start : rows.stop].tobytes())
         cache = None if options.cache is None else _cache_file(options.cache, listing.path, f"{decoder} {place}")
-        workers = cores() if options.workers is None else options.workers
+        workers = count_cores() if options.workers is None else options.workers
         return cls(digest.hexdigest(), listing.full_paths(rows), decoder, cache, workers)
 
     @property
