@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import closing
 from functools import partial
 
 import pytest
@@ -12,7 +13,8 @@ from cnnbench.sweep.painters import Painters
 
 @pytest.fixture
 def painters():
-    return Painters(2)
+    with closing(Painters(2)) as made:
+        yield made
 
 
 def paint(path, seconds=0.0):

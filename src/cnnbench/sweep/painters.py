@@ -29,12 +29,17 @@ class Painters:
             try:
                 errors = [error for error in self._pool.map(pictures) if error is not None]
             except WorkerEnded:  # memory may have run out
-                self._pool.close()
-                self._pool = None
+                self.close()
         if self._pool is None:
             errors = [error for error in map(_draw, pictures) if error is not None]
         if errors:
             raise errors[0]
+
+    def close(self) -> None:
+        """End the processes; from then on, pictures are drawn in this one."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
 
 def _draw(picture: partial[None]) -> Exception | None:
