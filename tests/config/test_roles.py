@@ -14,7 +14,7 @@ from cnnbench.config.keys import as_typed, may_change
 from cnnbench.config.schema import Config, from_dict, to_dict
 from cnnbench.experiment.resume import fingerprint, resumed
 from cnnbench.report.groups import flat
-from cnnbench.sweep.jobs import config_hash, plan, request_hash
+from cnnbench.sweep.jobs import hash_config, hash_request, plan_jobs
 
 ONE_A_PART = [key._replace(parts=key.parts[:1]) for key in all_keys()]
 CANDIDATES = [
@@ -58,7 +58,7 @@ def test_a_key_makes_another_run_for_all_or_for_none(key):
     config = from_dict(changed(plain, key, value))
     is_result = key.role == "result"
     assert (fingerprint(config) != fingerprint(own)) == (is_result and not may_change(key.field))
-    assert (config_hash(to_dict(config)) != config_hash(plain)) == is_result
+    assert (hash_config(to_dict(config)) != hash_config(plain)) == is_result
     assert ((flat(to_dict(config)), config.seed) != (flat(plain), own.seed)) == is_result
     override = f"{key.name}={as_typed(value)}"
     if key.name in keys_in(plain) and (not is_result or may_change(key.field)):
@@ -71,7 +71,7 @@ def test_a_key_makes_another_run_for_all_or_for_none(key):
 def test_the_same_sweep_is_asked_for_whatever_it_is_called_and_wherever_data_lie():
     def asked(*overrides):
         request = compose.request(["sweep.seeds=2", *overrides])
-        return request_hash(plan((to_dict(job.config), job.overrides) for job in request.jobs))
+        return hash_request(plan_jobs((to_dict(job.config), job.overrides) for job in request.jobs))
 
     same = ["tags=[a,b]", "name=other", "data.root=elsewhere", "logger=tensorboard", "trainer.keep=3"]
     assert {asked(override) for override in same} == {asked()}
