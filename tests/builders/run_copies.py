@@ -31,12 +31,13 @@ def trained_pair(folder: Path) -> Path:
 
 
 def study_pages(folder: Path) -> tuple[dict[str, Path], dict[str, Study]]:
-    """The pages of three sweeps by name, and their studies: a pair of runs, 48 with a failed one, hostile names."""
+    """The pages of sweeps by name, and their studies: a pair of runs, 48 with a failed one, hostile names, one run."""
     pair = trained_pair(folder / "pair")
     sweeps = {
         "pair": pair,
         "grid": grid(pair / "1", folder / "grid"),
         "hostile": hostile(pair / "1", folder / "hostile"),
+        "single": copied(pair / "1", folder / "single/0").path.parent,
     }
     studies = {name: write_report([path], path) for name, path in sweeps.items()}
     return {name: path / "report.html" for name, path in sweeps.items()}, studies

@@ -85,7 +85,7 @@ def headers(driver, table):
     return driver.find_elements("css selector", f"#{table} thead th")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "single"])
 def test_the_page_opens_without_a_complaint_and_no_name_becomes_a_program(show, name):
     page = show(name)
     assert page.execute_script("return document.documentElement.classList.contains('script')")

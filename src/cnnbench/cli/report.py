@@ -37,10 +37,10 @@ def show_study(study: Study) -> None:
     console = make_console()
     table = tabulate_groups(study).for_medium("text")
     left_out = show_table(console, "Comparison", _fit_columns(table), table.texts[:MOST_ROWS])
-    more = len(table.items) - MOST_ROWS
+    more = len(table.rows) - MOST_ROWS
     if study.comparisons:
         table = tabulate_comparisons(study).for_medium("text")
-        more = max(more, len(table.items) - MOST_ROWS)
+        more = max(more, len(table.rows) - MOST_ROWS)
         if found := build_table(console, table.title, _fit_columns(table), table.texts[:MOST_ROWS]):
             console.print(found[0])
             left_out += found[1]

@@ -27,7 +27,8 @@ def list_runs(study: Study) -> list[dict[str, Any]]:
 
 def list_groups(study: Study) -> list[dict[str, Any]]:
     """The rows of `groups.csv`: one per group; the differences are from the baseline."""
-    return [_list_group(group, study, study.against_baseline.get(group.label)) for group in study.groups]
+    against = study.against_baseline
+    return [_list_group(group, study, against.get(group.label)) for group in study.groups]
 
 
 def _list_group(group: Group, study: Study, comparison: Comparison | None) -> dict[str, Any]:

@@ -88,7 +88,6 @@ def render_page(study: Study) -> str:
         "legible_lines": legible_lines,
         "p": format_p_equation,
         "command": shlex.join,
-        "shows": lambda item, column: column.cell(item).text,
     }
     return render("report.html.j2", context, filters, html=True)
 
@@ -102,7 +101,7 @@ def _find_findings(study: Study) -> list[Finding]:
             for column, cell in zip(table.columns, row, strict=True)
             if cell.text and column.kind != "name" and column.title != "verdict"
         )
-        for one, row in zip(table.items, table.rows, strict=True)
+        for one, row in zip(study.comparisons, table.rows, strict=True)
     }
     by_words: dict[tuple[str, str], list[Comparison]] = {}
     for comparison in sorted(study.comparisons, key=lambda one: (one.verdict not in TESTED, -abs(one.mean))):

@@ -64,42 +64,39 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns, and the items (groups, runs, comparisons) that each have a row."""
+    """Columns, and a row of cells for each item (group, run, comparison)."""
 
     name: str
     title: str
     columns: Sequence[Column]
-    items: Sequence[Any]
-
-    @property
-    def rows(self) -> list[list[Cell]]:
-        """A cell for each column, a list per item."""
-        return [[column.cell(item) for column in self.columns] for item in self.items]
+    rows: Sequence[Sequence[Cell]]
 
     def for_medium(self, medium: Medium) -> "Table":
         """The table as a medium shows it, without columns that would be empty."""
-        columns: list[Column] = []
-        for column in (column for column in self.columns if medium in column.media):
-            columns.append(column)
-            if medium == "text" and column.detail:
-                columns.append(_make_detail_column(column))
-        cells = [[column.cell(item) for item in self.items] for column in columns]
-        kept = [
-            column
-            for place, (column, some) in enumerate(zip(columns, cells, strict=True))
-            if place == 0 or any(cell.text for cell in some)
-        ]
-        return replace(self, columns=kept)
+        kept: list[tuple[Column, list[Cell]]] = []
+        for place, column in enumerate(self.columns):
+            cells = [row[place] for row in self.rows]
+            if medium in column.media and (place == 0 or any(cell.text for cell in cells)):
+                kept.append((column, cells))
+                if medium == "text" and column.detail and any(cell.detail for cell in cells):
+                    kept.append((replace(column, unit=column.detail), [Cell(cell.detail) for cell in cells]))
+        columns, cells_by_column = zip(*kept, strict=True)
+        return replace(self, columns=columns, rows=list(zip(*cells_by_column, strict=True)))
 
     @property
     def texts(self) -> list[list[str]]:
-        """The texts of the cells, a list per item."""
+        """The texts of the cells, row by row."""
         return [[cell.text for cell in row] for row in self.rows]
 
+    @property
+    def statuses(self) -> list[str]:
+        """The status of each row, by which a reader can narrow the table; empty if it has no such column."""
+        places = [place for place, column in enumerate(self.columns) if column.kind == "status"]
+        return [row[place].text for row in self.rows for place in places]
 
-def _make_detail_column(column: Column) -> Column:
-    title = f"{column.title} {column.detail}"
-    return Column(title, lambda item: Cell(column.cell(item).detail), spare=column.spare)
+
+def _tabulate(name: str, title: str, columns: Sequence[Column], items: Sequence[Any]) -> Table:
+    return Table(name, title, columns, [[column.cell(item) for column in columns] for item in items])
 
 
 def tabulate_groups(study: Study) -> Table:
@@ -123,7 +120,7 @@ def tabulate_groups(study: Study) -> Table:
         Column("published", lambda group: _show_reference(group, "f1_macro", 1, 4), unit="F1", spare=2,
                media=("text", "paper")),
     ]  # fmt: skip
-    return Table("groups-table", "Groups", columns, study.groups)
+    return _tabulate("groups-table", "Groups", columns, study.groups)
 
 
 def _tabulate_scores() -> list[Column]:
@@ -193,7 +190,7 @@ def tabulate_comparisons(study: Study) -> Table:
         Column("p, Holm", lambda one: Cell(format_p(one.p_holm)), media=("text", "paper")),
         Column("verdict", lambda one: Cell(one.words), kind="words"),
     ]
-    return Table("comparisons", "Which is better (test accuracy)", columns, study.comparisons)
+    return _tabulate("comparisons", "Which is better (test accuracy)", columns, study.comparisons)
 
 
 def tabulate_networks(study: Study) -> Table:
@@ -214,7 +211,7 @@ def tabulate_networks(study: Study) -> Table:
         show("p, Holm", lambda test: format_p(test.p_holm), "number"),
         show("it has", lambda test: test.verdict, "words"),
     ]
-    return Table("networks", "Two networks on the same images", columns, study.mcnemar)
+    return _tabulate("networks", "Two networks on the same images", columns, study.mcnemar)
 
 
 def tabulate_runs(study: Study) -> Table:
@@ -246,7 +243,7 @@ def tabulate_runs(study: Study) -> Table:
         Column("name", lambda run: _name(run.label), kind="name"),
         Column("tags", lambda run: _name(run.tags), kind="name"),
     ]
-    return Table("runs-table", "Runs", columns, study.runs)
+    return _tabulate("runs-table", "Runs", columns, study.runs)
 
 
 def _name(text: str) -> Cell:

@@ -36,14 +36,14 @@ function makeFilter(controls) {
       const cells = [...body.rows[0].cells].filter((cell) => !cell.querySelector(".open"));
       const said = cells.map((cell) => cell.textContent.toLowerCase()).join(" ");
       const found = words.every((word) => said.includes(word))
-        && (!choice.value || body.dataset.choice === choice.value);
+        && (!choice?.value || body.dataset.choice === choice.value);
       body.hidden = !found;
       visible += found;
     }
     count.textContent = `${visible} of ${table.tBodies.length} shown`;
   };
   text.addEventListener("input", update);
-  choice.addEventListener("change", update);
+  choice?.addEventListener("change", update); // a table without verdicts has no choice
   update();
 }
 
