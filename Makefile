@@ -1,6 +1,6 @@
-# make demo · make test · make check · make cases · make bench · make cuda · make fuzz · make corrupt · make chaos ·
-# make kill · make mutants; each makes the environment it needs in .venv, once.
-.PHONY: demo test check cases bench cuda reproduce fuzz corrupt chaos kill mutants clean
+# make demo · make test · make check · make docs · make cases · make bench · make cuda · make fuzz · make corrupt ·
+# make chaos · make kill · make mutants; each makes the environment it needs in .venv, once.
+.PHONY: demo test check docs cases bench cuda reproduce fuzz corrupt chaos kill mutants clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -22,6 +22,11 @@ check: $(VENV)/.developing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation as a site, in build/docs; a broken link or an unknown page fails.
+docs: $(VENV)/.documenting
+	$(BIN)/mkdocs build --quiet --strict
+	@echo "The documentation is in build/docs/index.html"
 
 # Scripts from outside of the checkout that show faults of the command: exit 0 right, anything else wrong.
 CASES ?= ../shared/cases
@@ -80,4 +85,8 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/uv
 $(VENV)/.developing: pyproject.toml | $(BIN)/uv
 	@echo "Installing cnnbench with its test tools into $(VENV) …"
 	$(INSTALL) --editable . --group test --group check
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.documenting: pyproject.toml | $(BIN)/uv
+	$(INSTALL) --editable '.[docs]'
 	@touch $@ $(VENV)/.installed

@@ -1,8 +1,10 @@
-"""The wheel that the sdist builds, installed elsewhere, and the README's commands."""
+"""The wheel that the sdist builds, installed elsewhere, and the commands of the README and the documentation."""
 
+import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,6 +13,7 @@ import matplotlib
 import pytest
 from PIL import Image
 
+from cnnbench import registry
 from cnnbench.cli.choices import groups, keys
 from cnnbench.cli.compose import request
 from cnnbench.data import load_source
@@ -52,7 +55,8 @@ def test_the_wheel_trains_in_any_directory(installed, tmp_path):
     assert RunFolder(tmp_path / done.stdout.splitlines()[-1]).read_status()["state"] == "finished"
 
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NAMES = {page: str(page.relative_to(ROOT)) for page in PAGES}
 
 
 def commands(page):
@@ -65,21 +69,23 @@ def commands(page):
     ]
 
 
-COMMANDS = commands(PAGES[0])
-FURTHER = [
-    line for line in dict.fromkeys(line for page in PAGES[1:] for line in commands(page)) if line not in COMMANDS
+def commands_of(pages):
+    return list(dict.fromkeys(line for page in pages for line in commands(page)))
+
+
+COMMANDS = commands_of(PAGES)
+# Training commands of these pages are run. Those of the guides are only composed, because training is tested elsewhere.
+RUN = commands_of(page for page in PAGES if NAMES[page] in ("README.md", "docs/tutorial.md", "docs/results.md"))
+COMPOSED = [
+    line for line in COMMANDS if line.startswith("cnnbench train ") and "resume=" not in line and line not in RUN
 ]
-TRAINING = [line for line in FURTHER if line.startswith("cnnbench train ") and "resume=" not in line]
 
 
 def test_the_readme_opens_with_the_two_commands():
-    assert COMMANDS[:2] == ["make demo", "make test"]
+    assert commands(PAGES[0])[:2] == ["make demo", "make test"]
 
 
-OTHER = [line for line in dict.fromkeys([*COMMANDS, *FURTHER]) if not line.startswith("cnnbench ")]
-
-
-@pytest.mark.parametrize("line", OTHER)
+@pytest.mark.parametrize("line", [line for line in COMMANDS if not line.startswith("cnnbench ")])
 def test_every_other_command_of_the_pages_names_what_there_is(line, tmp_path):
     words = shlex.split(line)
     if words[0] == "make":
@@ -99,7 +105,7 @@ def test_every_other_command_of_the_pages_names_what_there_is(line, tmp_path):
         subprocess.run(["bash", "-ec", "source .venv/bin/activate"], cwd=tmp_path, check=True)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=NAMES.get)
 def test_no_command_of_a_page_stands_where_no_test_finds_it(page):
     text = page.read_text()
     plain = re.findall(r"```\n(.*?)```", re.sub(r"```\w+\n.*?```", "", text, flags=re.DOTALL), re.DOTALL)
@@ -107,7 +113,7 @@ def test_no_command_of_a_page_stands_where_no_test_finds_it(page):
     assert not [line for line in lines if re.match(r"(cnnbench|python|pip|make|source) ", line)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=NAMES.get)
 def test_the_keys_that_a_page_names_exist(page):
     known = {
         "key",
@@ -121,17 +127,19 @@ def test_the_keys_that_a_page_names_exist(page):
     assert {key for key in named if not key.startswith("hydra.")} <= known
 
 
-def test_the_readmes_table_of_groups_is_complete():
-    text = (ROOT / "README.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) ?\|$", text.partition("## Every key")[2], re.MULTILINE)
-    for group, names, some in rows:
-        named = set(re.findall(r"`(\w+)`", names))
-        if group == "model":
-            named |= set(re.findall(r"^\| `(\w+)` \|", text.partition("## Every key")[0], re.MULTILINE))
-        assert not named or named == set(groups()[group]), group
-        for key in re.findall(r"`([\w.]+)`", some):
-            assert {key, f"{group}.{key}"} & set(keys()), f"{group}.{key}"
-    assert {group for group, _, _ in rows} == groups().keys() | {"sweep"}
+def test_the_generated_reference_has_every_key_part_and_command():
+    specification = importlib.util.spec_from_file_location("generate", ROOT / "docs/reference/generate.py")
+    hook = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(hook)
+    texts = {page.name: hook.on_page_markdown(page.read_text()) for page in PAGES if page.parent.name == "reference"}
+    assert not [name for name, text in texts.items() if hook.MARKER.search(text)]
+    assert {key for key in keys() if f"`{key}`" not in texts["keys.md"]} == set()
+    parts = {name for names in groups().values() for name in names} - {"default"}
+    assert {name for name in parts if f"`{name}`" not in texts["parts.md"]} == set()
+    assert {name for name in registry.names("metric") if f"`{name}`" not in texts["parts.md"]} == set()
+    assert {
+        name for name in ("train", "tune", "report", "list") if f"## cnnbench {name}\n" not in texts["commands.md"]
+    } == set()
 
 
 def test_make_cases_runs_every_case_and_fails_where_one_does(tmp_path):
@@ -157,32 +165,30 @@ def test_make_cases_runs_every_case_and_fails_where_one_does(tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A folder in which RUN is a finished run, PHOTOS holds images of the same classes, and digit.png shows a digit."""
+    """A folder with finished runs, RUN and `latest`, images of the same classes in PHOTOS, and one in digit.png."""
     folder = tmp_path_factory.mktemp("readme")
     for number in range(120):
         path = folder / f"PHOTOS/{number % 10}/{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40 + number, 50), (2 * number, 25 * (number % 10), 99)).save(path)
-    command = [sys.executable, "-m", "cnnbench", "train", "trainer.epochs=1", "hydra.run.dir=RUN"]
+    command = [sys.executable, "-m", "cnnbench", "train", "trainer.epochs=1", "hydra.run.dir=outputs/first/run"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    shutil.copytree(folder / "outputs/first/run", folder / "RUN")
     images = load_source("digits", root="", download=False).test.images
     Image.fromarray(images[0, 0].numpy()).save(folder / "digit.png")
     return folder
 
 
-@pytest.mark.parametrize("line", TRAINING)
+@pytest.mark.parametrize("line", COMPOSED)
 def test_the_guides_commands_that_train_name_what_there_is(line, tmp_path, monkeypatch):
-    # Composed and checked, not run: those of the README are run, and training is tested elsewhere.
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(line)[2:]
     asked = request([a for a in arguments if a != "-m"], multirun="-m" in arguments)
     assert asked.jobs
 
 
-@pytest.mark.parametrize(
-    "line", [line for line in [*COMMANDS, *FURTHER] if line.startswith("cnnbench ") and line not in TRAINING]
-)
-def test_every_cnnbench_command_of_the_readme_works(line, finished, request):
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("cnnbench ") and line not in COMPOSED])
+def test_every_other_cnnbench_command_works(line, finished, request):
     # Training is shortened: the whole of it takes minutes, and the recorded runs are in benchmarks/.
     # The user's cache stays as it is, and matplotlib finds its list of fonts all the same.
     environment = os.environ | {"XDG_CACHE_HOME": str(finished / "cache"), "MPLCONFIGDIR": matplotlib.get_cachedir()}
@@ -206,7 +212,7 @@ def test_every_cnnbench_command_of_the_readme_works(line, finished, request):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=NAMES.get)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         assert target.startswith("http") or (page.parent / target).exists(), target

@@ -1,0 +1,55 @@
+"""Fills the reference pages with what the program declares; mkdocs calls it as a hook.
+
+A page asks for a part of the reference by a comment: `<!-- keys: trainer -->`, `<!-- parts: models -->`,
+`<!-- metrics -->`, `<!-- commands -->`. No list is kept by hand, so none can be out of date.
+"""
+
+import re
+from typing import Any
+
+import typer
+from cnnbench.cli.reference import markdown_table
+
+from cnnbench.cli.app import app
+from cnnbench.cli.choices import list_choices
+from cnnbench.metrics import shown_metrics
+
+MARKER = re.compile(r"<!-- (\w+)(?:: ([\w.]+))? -->")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace each marker of a page by the tables or texts that it asks for."""
+    return MARKER.sub(lambda found: GENERATORS[found[1]](found[2] or ""), markdown)
+
+
+def make_keys(prefix: str) -> str:
+    """Return a table of the keys that start with a prefix."""
+    return markdown_table(prefix)
+
+
+def make_parts(kind: str) -> str:
+    """Return a table of the names of one kind, each with its line of `cnnbench list`."""
+    lines = [f"| `{name}` | {description} |".replace("{", "&#123;") for name, description in list_choices(kind)]
+    return "\n".join(["| name | what it is |", "| --- | --- |", *lines])
+
+
+def make_metrics(_: str) -> str:
+    """Return a table of the registered metrics."""
+    rows = (
+        f"| `{metric.name}` | {metric.title} | {'higher' if metric.higher_is_better else 'lower'} is better |"
+        for metric in shown_metrics()
+    )
+    return "\n".join(["| name | title | |", "| --- | --- | --- |", *rows])
+
+
+def make_commands(_: str) -> str:
+    """Return the help of every command."""
+    program: Any = typer.main.get_command(app)
+    sections = []
+    for name, command in program.commands.items():
+        context = command.context_class(command, info_name=f"cnnbench {name}", terminal_width=100)
+        sections.append(f"## cnnbench {name}\n\n```text\n{command.get_help(context)}\n```")
+    return "\n\n".join(sections)
+
+
+GENERATORS = {"keys": make_keys, "parts": make_parts, "metrics": make_metrics, "commands": make_commands}
