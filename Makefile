@@ -25,7 +25,7 @@ check: $(VENV)/.developing
 
 # The documentation as a site, in build/docs; a broken link or an unknown page fails.
 docs: $(VENV)/.documenting
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "The documentation is in build/docs/index.html"
 
 # Scripts from outside of the checkout that show faults of the command: exit 0 right, anything else wrong.
