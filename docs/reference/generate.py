@@ -24,7 +24,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def make_keys(prefix: str) -> str:
     """Return a table of the keys that start with a prefix."""
-    return markdown_table(prefix)
+    found = [key for key in keys() if key.startswith(f"{prefix}.") or (prefix == "top" and "." not in key)]
+    return "\n".join(["| key |", "| --- |", *(f"| `{key}` |" for key in found)])
 
 
 def make_parts(kind: str) -> str:

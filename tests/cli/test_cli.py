@@ -199,7 +199,7 @@ def test_one_failed_job_leaves_the_others_and_ends_with_1(cnnbench, tmp_path):
     assert "Traceback" not in done.stderr
     sweep = tmp_path / done.stdout.splitlines()[-1]
     assert [RunFolder(sweep / str(i)).read_status()["state"] for i in range(2)] == ["finished", "failed"]
-    assert "1 of 2 runs failed, and not counted: 1." in done.stdout
+    assert "1 of 2 runs failed and is not counted: 1." in done.stdout
     assert "Traceback" in (sweep / "1/train.log").read_text()
 
 
