@@ -8,10 +8,9 @@ import re
 from typing import Any
 
 import typer
-from cnnbench.cli.reference import markdown_table
 
 from cnnbench.cli.app import app
-from cnnbench.cli.choices import list_choices
+from cnnbench.cli.choices import keys, list_choices
 from cnnbench.metrics import shown_metrics
 
 MARKER = re.compile(r"<!-- (\w+)(?:: ([\w.]+))? -->")
