@@ -10,7 +10,8 @@ from typing import Any
 import typer
 
 from cnnbench.cli.app import app
-from cnnbench.cli.choices import keys, list_choices
+from cnnbench.cli.choices import list_choices
+from cnnbench.cli.reference import markdown_table
 from cnnbench.metrics import shown_metrics
 
 MARKER = re.compile(r"<!-- (\w+)(?:: ([\w.]+))? -->")
@@ -21,10 +22,12 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return MARKER.sub(lambda found: GENERATORS[found[1]](found[2] or ""), markdown)
 
 
-def make_keys(prefix: str) -> str:
-    """Return a table of the keys that start with a prefix."""
-    found = [key for key in keys() if key.startswith(f"{prefix}.") or (prefix == "top" and "." not in key)]
-    return "\n".join(["| key |", "| --- |", *(f"| `{key}` |" for key in found)])
+def make_keys(section: str) -> str:
+    """Return a table of the keys of a section; without one, of those that stand alone, such as `seed`."""
+    if section:
+        return markdown_table(section)
+    header, rule, *rows = markdown_table().splitlines()
+    return "\n".join([header, rule, *(row for row in rows if "." not in row.partition("` |")[0])])
 
 
 def make_parts(kind: str) -> str:
