@@ -127,7 +127,7 @@ def test_an_affine_map_is_torchvisions(angle, shear, scale, x, y, mirrored):
         _turns = torch.tensor([[math.cos(given_by["rotate"]), math.sin(given_by["rotate"])]] * 4096)
         _slants = torch.tensor([math.tan(given_by["shear"])] * 4096)
 
-        def _offset(self, drawn, axis, side):
+        def _draw_offset(self, drawn, axis, side):
             return torch.tensor([-float(x if axis == "x" else y)])
 
     off = AugmentConfig().model_dump() | {"flip": float(mirrored), "scale": [scale, scale]}

@@ -18,10 +18,10 @@ from PIL import Image
 from cnnbench.cli.compose import single
 from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.data import Batches, Split, balance_weights, load_source, prepare
+from cnnbench.data.files import pixel_store
 from cnnbench.data.files.listing import list_folder
+from cnnbench.data.loader import order_epoch
 from cnnbench.data.memory import parse_bytes
-from cnnbench.data.sampling import order_epoch
-from cnnbench.data.sets import image_folder as module
 from cnnbench.experiment.build import load_dataset
 from cnnbench.experiment.run import run_job
 from cnnbench.runs.contents import read_confusion
@@ -50,7 +50,7 @@ def write_folder(root, classes=("cat", "dog"), count=10, splits=("",), **options
 
 def load(folder, *, image_size=None, **options):
     """Read anew what the options say, whatever has been read before."""
-    module._read_part.cache_clear()
+    pixel_store.read_part.cache_clear()
     defaults = dict(single(["data=image_folder"]).data.options) | {"cache": None, "workers": 0}
     given = defaults | {"path": str(folder)} | options
     return load_source("image_folder", root="", download=False, options=given, settings={"image_size": image_size})
@@ -112,7 +112,7 @@ def test_splits_that_are_cut_share_one_copy_of_the_pixels(tmp_path):
 def test_a_cut_that_leaves_a_class_out_is_refused(fraction, tmp_path):
     write_folder(tmp_path, classes=("many",), count=30)
     write_folder(tmp_path, classes=("few",), count=1)
-    with pytest.raises(ValueError, match="class 'few' has one image each, and none is left to test on"):
+    with pytest.raises(ValueError, match="class 'few' has a single image, so none is left to test on"):
         prepare(load(tmp_path), seed=0, test_fraction=fraction)
     write_folder(tmp_path, classes=("few",), count=2)
     dataset = prepare(load(tmp_path), seed=0, test_fraction=fraction)
@@ -158,7 +158,7 @@ def test_a_csv_file_names_paths_labels_and_splits_in_its_order(tmp_path):
         (b"path,label\n\xff.png,b\n", "is not UTF-8 text: accepted is a CSV file in UTF-8"),
         ("path,label\na.png,b\n".encode("utf-16"), "is UTF-16, or no text: accepted is a CSV file in UTF-8"),
         ("path,label\n".encode("utf-16-le"), "is UTF-16, or no text"),
-        ("path,label\na.png,b\nb.png,c\n", "none of its 2 files is there. .*start from the CSV file's own folder$"),
+        ("path,label\na.png,b\nb.png,c\n", "none of its 2 files exists. .*start from the CSV file's own folder$"),
         ("path,label\nC:\\a.png,b\nC:\\b.png,c\n", "names a drive of Windows: make it relative"),
     ],
 )
@@ -512,7 +512,7 @@ def test_a_cache_folder_that_cannot_be_made_is_no_reason_to_stop(tmp_path, messa
 def test_the_cache_is_where_it_is_told_to_be_or_the_user_keeps_caches(given, variable, expected, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", variable)
     monkeypatch.setenv("HOME", "/h")
-    assert str(module._cache_file(given, "/r", "").parent) == expected
+    assert str(pixel_store._name_cache_file(given, "/r", "").parent) == expected
 
 
 def test_bad_images_are_remembered_with_the_others(tmp_path, messages):
@@ -680,7 +680,7 @@ def test_training_on_a_folder_and_evaluating_on_another(train, cnnbench, tmp_pat
     (tmp_path / "other/dark").rename(tmp_path / "other/dusky")
     done = cnnbench("evaluate", str(run.path), "--path", "other")
     assert done.returncode == 2
-    assert "does not fit the run: it has dusky, which the run has not and not dark, which it was" in done.stderr
+    assert "does not fit the run: it has dusky, which the run lacks, and lacks dark, which the run was" in done.stderr
 
 
 def test_evaluating_a_run_on_digits_with_a_folder(cnnbench, tmp_path):

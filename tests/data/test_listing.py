@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from cnnbench.data.files.labels import group_alike, hint_at_alike, normalize_label, unify_labels
-from cnnbench.data.files.left_out import is_litter, walk_files
 from cnnbench.data.files.listing import list_folder
 from cnnbench.data.files.listing_csv import list_csv
 from cnnbench.data.files.split_names import parse_split
+from cnnbench.data.files.walking import is_litter, walk_files
 
 
 def touch(root: Path, *paths: str) -> Path:
@@ -294,7 +294,5 @@ def test_a_row_of_a_table_that_is_wrong_is_named(row, message, tmp_path):
 def test_files_that_are_there_from_the_current_folder_say_where_paths_start(tmp_path, monkeypatch):
     touch(tmp_path, "data/1.png", "data/2.png")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        ValueError, match=r"none of its 2 files is there.*data/data/1.png'.*there from the current folder"
-    ):
+    with pytest.raises(ValueError, match=r"none of its 2 files exists.*data/data/1.png'.*exists in the current folder"):
         list_csv(str(table(tmp_path / "data", "path,label\ndata/1.png,a\ndata/2.png,b\n")))

@@ -105,7 +105,7 @@ def test_validation_leaves_a_class_its_only_image_and_names_it(tmp_path):
     draw_set(tmp_path, 2, ("owl",))
     dataset = load_dataset(single(["data=image_folder", f"data.path={tmp_path}", *SHORT, "data.val_fraction=0.4"]))
     assert dataset.train.labels.bincount(minlength=3).tolist()[2] == 1
-    assert "class 'owl' has one training image each, and none to validate on" in dataset.notes
+    assert "class 'owl' has a single training image, and none for validation" in dataset.notes
     shutil.rmtree(tmp_path)
     draw_set(tmp_path, 2)
     with pytest.raises(ValueError, match=r"data.val_fraction=0.4: each class has one training image"):
@@ -291,9 +291,7 @@ def test_evaluate_takes_a_folder_that_lacks_classes_or_training_images(copied, t
     assert [line.split(",")[0] for line in rows] == ["true", *NAMES]
     assert sum(map(int, rows[2].split(",")[1:])) == one["images"] == 4
     (tmp_path / "one/dog").rename(tmp_path / "one/Dog")
-    with pytest.raises(
-        ValueError, match=r"it has Dog, which the run has not .*'Dog' and 'dog' differ in spelling alone"
-    ):
+    with pytest.raises(ValueError, match=r"it has Dog, which the run lacks.*'Dog' and 'dog' differ in spelling alone"):
         evaluate_run(run, folder=str(tmp_path / "one"))
 
 

@@ -5,8 +5,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 
-from cnnbench.data.files.left_out import Complain, has_image_ending, is_litter, is_ours, walk_files
 from cnnbench.data.files.signatures import looks_like_image
+from cnnbench.data.files.walking import Complain, has_image_ending, is_litter, is_ours, walk_files
 
 LeaveOut = Callable[[str], None]
 
@@ -17,17 +17,17 @@ def find_images(
     """Every file that the arguments name, in their order.
 
     A folder stands for all images in it and below, by name, as `walk_files` finds them; a symlink to a folder is
-    followed once. A pattern (`*`, `?`, `[…]`, `**`) that the shell has left alone is expanded, but for
+    followed once. A pattern (`*`, `?`, `[…]`, `**`) that the shell has not expanded is expanded here, except for
     what a folder leaves out too. `-` is a list of files and folders on standard input, and an argument that is neither
     there nor a pattern that matches stays as it is.
 
     Args:
         null: the paths on standard input end with a null byte, not with a line feed.
-        complain: told a folder that cannot be read, and why.
-        leave_out: told a file in a folder that is no image: neither its name nor its content says so.
+        complain: called with a folder that cannot be read, and why.
+        leave_out: called with a file in a folder that is not an image, by name and content.
 
     Raises:
-        ValueError: no argument is there; the message names the first.
+        ValueError: none of the arguments exists; the message names the first.
     """
     expanded = [(argument, _match(argument)) for argument in arguments]
     if not any(matches for _, matches in expanded):

@@ -4,9 +4,8 @@ import cnnbench.data.sets as _sets
 from cnnbench import registry
 from cnnbench.data.augmentation import Augmentation
 from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, data_shape, load_source, to_image_size
-from cnnbench.data.loader import Batches, normalize
+from cnnbench.data.loader import Batches, balance_weights, normalize
 from cnnbench.data.preparation import prepare
-from cnnbench.data.sampling import balance_weights
 
 registry.discover(_sets)
 

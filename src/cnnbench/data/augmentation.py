@@ -1,10 +1,10 @@
-"""Training images changed at random: a batch at a time, on their device, before they are normalised.
+"""Random changes of training images: a batch at a time, on their device, before they are normalised.
 
 What happens to an image is a function of (seed, epoch, its index in the split). Every number is drawn by hashing these
 with SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014), so the size of a batch,
-an image's place in it and what ran before have no part in it. What is drawn then goes through sums, products, quotients
-and square roots alone, which IEEE 754 fixes to the bit, and through tables: torch's own sine or logarithm may give
-another last bit in the body of a vector than at its end, that is, with an image's place in its batch.
+an image's place in it and what ran before do not matter. These numbers then go only through sums, products, quotients
+and square roots, which IEEE 754 fixes to the bit, and through tables: torch's own sine or logarithm may round the last
+bit differently in the body of a vector than at its end, and so depend on an image's place in its batch.
 """
 
 import functools
@@ -61,10 +61,10 @@ def _make_keys(seed: int, epoch: int, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What training does to its images; each knob is off at 0, `scale` at [1, 1].
+    """What training does to its images; each option is off at 0, `scale` at [1, 1].
 
-    First pixels change places, all in one reading: flip, then rotation, shear and scale about the centre, then shift
-    and crop; what comes from outside the image is black. Then come brightness and contrast, erasing, and mixing.
+    Geometry comes first, in one interpolation: flip, then rotation, shear and scale about the centre, then shift and
+    crop; pixels from outside the image are black. Then come brightness and contrast, erasing, and mixing.
 
     Args:
         seed: the run's.

@@ -1,4 +1,4 @@
-"""What a dataset holds: a hash of whole splits, and what is in two places at once."""
+"""What splits hold: a hash of all of it, and images that occur twice."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ def digest(info: DatasetInfo, *splits: Split | None, column: int = FILE) -> str:
     """The SHA-256 of some splits' images and labels in their order, with the names of the classes.
 
     Args:
-        column: `FILE` for what lies on the disk, whatever size it is given; `VALUES` for what the network is shown.
+        column: `FILE` for what lies on the disk; `VALUES` for what the network sees, which depends on its size.
     """
     found = hashlib.sha256(json.dumps(info.class_names).encode())
     for split in splits:
@@ -28,7 +28,7 @@ def digest(info: DatasetInfo, *splits: Split | None, column: int = FILE) -> str:
 
 
 def find_duplicates(info: DatasetInfo, splits: Mapping[str, Split], paths: Names | None) -> list[str]:
-    """A sentence for each way in which equal images lie where they should not: in two splits, or under two labels.
+    """A sentence for each kind of misplaced duplicates: equal images in two splits, or under two labels.
 
     Args:
         splits: by their names, `train` first.

@@ -1,4 +1,4 @@
-"""What a dataset is here, and how it is found by its name."""
+"""Datasets: their splits, and how they are loaded by name."""
 
 import functools
 import inspect
@@ -16,13 +16,13 @@ from torch import Tensor
 from cnnbench import registry
 from cnnbench.data.hashing import hash_rows
 
-CHUNK_VALUES = 2**20  # pixels, or samples of signals, that are looked at together: few enough to copy as float64
+CHUNK_VALUES = 2**20  # pixels or samples processed together: few enough to copy as float64
 FILE, VALUES, PLACE = range(3)  # columns of a split's marks
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a model must know of the images, or of the signals.
+    """What a model needs to know about images or signals.
 
     Attributes:
         name: the dataset's name in a config.
@@ -55,12 +55,12 @@ class DatasetInfo:
 
 
 def to_image_size(height: int, width: int) -> int | tuple[int, int]:
-    """A size as `DatasetInfo` has it."""
+    """A size in the form of `DatasetInfo.image_size`."""
     return height if height == width else (height, width)
 
 
 class Names(Protocol):
-    """What the images are called."""
+    """The names of images by their places."""
 
     def __getitem__(self, place: int) -> str:
         """The name of the image at a place."""
@@ -127,14 +127,16 @@ class Split:
         return (self.stored.index_select(0, some) for some in rows)
 
     def to(self, device: torch.device) -> "Split":
-        """The same split on another device; files stay where they are."""
-        if not isinstance(self.stored, Tensor) or self.stored.device == device:
+        """The same split on another device; of files, only the labels move."""
+        if not isinstance(self.stored, Tensor):
+            return replace(self, labels=self.labels.to(device))
+        if self.stored.device == device:
             return self
         return Split(self.images.to(device), self.labels.to(device), marks=self.marks)
 
 
 def with_marks(split: Split) -> Split:
-    """The split with marks; of one that has none, all values are looked at."""
+    """The split with marks, computed from all its values if it has none."""
     if split.marks is not None:
         return split
     hashes = torch.from_numpy(np.concatenate([hash_rows(chunk.numpy()) for chunk in split.chunks()]))
@@ -143,14 +145,14 @@ def with_marks(split: Split) -> Split:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset as its publisher gives it, nothing cut or scaled.
+    """A dataset as published: nothing is split or scaled.
 
     Attributes:
         test, val: None where the publisher gives none; `prepare` then cuts them from the training images. A test split
-            that was not to be read has no images.
+            that must not be read has no images.
         skipped: what could not be read and was left out, each as its path and the reason.
         paths: the file of each image, by its place; None where images have none.
-        notes: what a reader of the results must know of the data.
+        notes: what a reader of the results must know about the data.
     """
 
     info: DatasetInfo
@@ -176,7 +178,7 @@ class Dataset:
         mean, std: per channel, for pixels scaled to 0…1; what `normalize` subtracts and divides by.
         pool: a hash of the images and labels that training and validation are taken from, whatever a seed takes.
         skipped, paths: as in `Source`.
-        notes: those of the source, and what cutting it has shown.
+        notes: those of the source, and what splitting it has shown.
         source_shape: of an image or signal before it was resized.
     """
 
@@ -193,7 +195,7 @@ class Dataset:
     source_shape: tuple[int, ...] = ()
 
     def describe(self) -> str:
-        """What was found, in a line: classes, images of each split, their size and channels."""
+        """Classes, images of each split, their size and channels, in one line."""
         counts = {"training": len(self.train), "validation": len(self.val or ()), "test": len(self.test)}
         splits = ", ".join(f"{count:,} {name}" if count else f"no {name}" for name, count in counts.items())
         channels = _count(self.info.in_channels, "channel")
@@ -217,7 +219,7 @@ def load_source(
     options: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Source:
-    """Read a dataset; the last few are kept, so that a sweep reads each of them once.
+    """Read a dataset; the last few stay in memory, so that a sweep reads each of them once.
 
     Args:
         root: the folder datasets are stored in.

@@ -1,4 +1,4 @@
-"""Short hashes of what images and signals hold, by which the same one is known again."""
+"""Short hashes by which equal images and signals are recognised."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Batches of a split, in an order that is a function of (seed, epoch)."""
+"""Batches of a split, in an order that is a function of (seed, epoch); how much each class counts."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cnnbench.data.augmentation import Augmentation
 from cnnbench.data.dataset import Split
-from cnnbench.data.sampling import order_epoch
+from cnnbench.reproducibility import generator
 
 GATHERED_PIXELS = 2**19
 
@@ -35,16 +35,14 @@ def _scale(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 class Batches:
-    """A split on one device, served in batches of normalised images.
+    """A split served in batches of normalised images, on the device where its labels are.
 
     Args:
-        split: images and labels, already on the device.
         batch_size: images a batch; the last batch of an epoch may be smaller.
         mean, std: per channel, as in `normalize`.
         shuffle_seed: the run's seed; None serves the split in its own order.
         sampler: `uniform` or `balanced`, as in `order_epoch`; only with a seed.
         channels_last: give images that memory format; signals have none.
-        device: where batches are served; None is where the split is.
         augmentation: changes the images of every epoch; for training alone.
     """
 
@@ -58,19 +56,18 @@ class Batches:
         shuffle_seed: int | None = None,
         sampler: str = "uniform",
         channels_last: bool = False,
-        device: torch.device | None = None,
         augmentation: Augmentation | None = None,
     ) -> None:
         self.split = split
-        self.labels = split.labels.to(device or split.labels.device)
-        self.device = device = self.labels.device
+        self.labels = split.labels
+        self.device = split.labels.device
         self.batch_size = batch_size
         self.shuffle_seed = shuffle_seed
         self.sampler = sampler
         self.augmentation = augmentation
         dimensions = len(split.shape) - 1
         self.memory_format = torch.channels_last if channels_last and dimensions == 2 else torch.contiguous_format
-        constants = (torch.tensor(values, dtype=torch.float32, device=device) for values in (mean, std))
+        constants = (torch.tensor(values, dtype=torch.float32, device=self.device) for values in (mean, std))
         self.scale, self.shift = _compute_scale_and_shift(dimensions, *constants)
 
     def __len__(self) -> int:
@@ -89,12 +86,12 @@ class Batches:
         stretch = self.batch_size * max(1, GATHERED_PIXELS // (self.batch_size * math.prod(self.split.shape)))
         order = self._order_epoch(number)
         # An image is mixed with the next one, the last with the first.
-        ahead = 1 if self.augmentation and self.augmentation.mixes else 0
-        followed = torch.cat((order, order[:ahead]))
-        # Of the stretch that `start` lies in, all is gathered: in other stretches, images would be changed in other
-        # company, and a vector unit rounds the odd ones at an end differently.
-        begun, left_out = divmod(start, stretch // self.batch_size)
-        parts = [followed[at : at + stretch + ahead] for at in range(begun * stretch, len(order), stretch)]
+        partners = 1 if self.augmentation and self.augmentation.mixes else 0
+        extended = torch.cat((order, order[:partners]))
+        # The stretch in which `start` lies is gathered whole: the last bits of an augmented image depend on the
+        # images beside it, because a vector unit rounds the odd ones at an end differently.
+        first, skipped = divmod(start, stretch // self.batch_size)
+        parts = [extended[at : at + stretch + partners] for at in range(first * stretch, len(order), stretch)]
         for indices, images in zip(parts, self._gather(parts), strict=True):
             labels = self.labels.index_select(0, indices)
             if self.augmentation:
@@ -102,8 +99,8 @@ class Batches:
             images = _scale(images.to(torch.float32), self.scale, self.shift)
             images = images.contiguous(memory_format=self.memory_format)
             batches = zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
-            yield from islice(batches, left_out, None)
-            left_out = 0
+            yield from islice(batches, skipped, None)
+            skipped = 0
 
     def _gather(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
         """The images or signals with each part's indices, on the device, as they are stored."""
@@ -123,3 +120,36 @@ class Batches:
             # Drawn on the CPU, so that every device sees the same order.
             order = order_epoch(self.split.labels, self.sampler, self.shuffle_seed, epoch)
         return order.to(self.device)
+
+
+def order_epoch(labels: Tensor, sampler: str, seed: int, epoch: int) -> Tensor:
+    """The indices of an epoch's images, a function of (labels, sampler, seed, epoch), on the CPU.
+
+    Args:
+        labels: int64, (N,).
+        sampler: `uniform` takes every image once, `balanced` draws N times with replacement: a class, each equally
+            likely, then one of its images.
+    """
+    if sampler == "uniform":
+        return torch.randperm(len(labels), generator=generator(seed, "shuffle", epoch))
+    random = generator(seed, "balanced_sampler", epoch)
+    by_class = torch.argsort(labels.cpu(), stable=True)
+    _, counts = torch.unique(labels.cpu(), return_counts=True)
+    firsts = counts.cumsum(0) - counts
+    chosen = torch.randint(len(counts), (len(labels),), generator=random)
+    # Double: a float's 24 bits would leave images of a larger class out.
+    places = (torch.rand(len(labels), dtype=torch.float64, generator=random) * counts[chosen]).long()
+    return by_class[firsts[chosen] + places]
+
+
+def balance_weights(labels: Tensor, num_classes: int) -> tuple[float, ...]:
+    """A weight for each class, n / (K · n_c), so that all of them together count as if they were equally large.
+
+    A class without images has weight 0, and K counts those that have some.
+
+    Args:
+        labels: int64, (N,).
+    """
+    counts = labels.bincount(minlength=num_classes)
+    present = int((counts > 0).sum())
+    return tuple(len(labels) / (present * count) if count else 0.0 for count in counts.tolist())

@@ -1,4 +1,4 @@
-"""Sizes of memory: what a user writes, and what this machine has."""
+"""Amounts of memory: what users write, what this machine has, and what would take too much of it."""
 
 import os
 import re
@@ -15,7 +15,7 @@ except ImportError:  # on Windows
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-MOST_OF_A_RUN, VARIABLE = 4 * 10**9, "CNNBENCH_MEMORY"  # bytes, and where a user says otherwise
+MOST_OF_A_RUN, VARIABLE = 4 * 10**9, "CNNBENCH_MEMORY"  # bytes, and the variable that overrides them
 _of_a_run = ContextVar("of_a_run", default=False)
 
 
@@ -23,7 +23,7 @@ def parse_bytes(key: str, text: str) -> int:
     """A size such as 500000000, 500MB or 2GiB, in bytes.
 
     Raises:
-        ValueError: it is none; the message names the key.
+        ValueError: it is not a size; the message names the key.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip(), re.IGNORECASE)
     if match is None or match[2].upper() not in UNITS:
@@ -44,7 +44,7 @@ def measure_memory() -> int:
 
 @contextmanager
 def limit_data_of_run() -> Iterator[None]:
-    """Within it, it is a run's folder that says what data to make, and it may be a stranger's: less is accepted."""
+    """Accept less memory within it, because a run's folder, maybe a stranger's, says what data to make."""
     token = _of_a_run.set(True)
     try:
         yield

@@ -1,10 +1,10 @@
-"""Which is lighter in greyscale images, the figure or what lies around it: a photographed digit often is reversed."""
+"""Whether greyscale images show light figures on dark or dark ones on light; photographed digits are often reversed."""
 
 import numpy as np
 from torch import Tensor
 
 LIGHT_ON_DARK, DARK_ON_LIGHT = "light_on_dark", "dark_on_light"
-CLEAR_SHARE = 0.99  # of the training images, before a polarity is called the dataset's
+CLEAR_SHARE = 0.99  # of the training images, before a polarity counts as the dataset's
 LEAST_CONTRAST = 0.1  # of an image's own range; nearer to the middle, an image has no polarity
 SAMPLE = 2000
 
@@ -45,10 +45,10 @@ def measure_contrast(images: np.ndarray) -> np.ndarray:
     """Where the median of the outermost pixels lies between an image's darkest (−1) and its brightest value (1).
 
     The median and the image's own range make it the same for a faint pencil and a thick pen, and a stroke may touch
-    the border; the mean of border and centre told 1 % of scikit-learn's 8×8 digits wrong.
+    the border. Comparing the means of border and centre was wrong for 1 % of scikit-learn's 8×8 digits.
 
     Args:
-        images: uint8, (N, 1, H, W). With numpy, for torch's threads wait for each other where others use the cores.
+        images: uint8, (N, 1, H, W). numpy, because torch's threads wait for each other on busy cores.
 
     Returns:
         float64, (N,); 0 for an image of one brightness.

@@ -1,4 +1,4 @@
-"""From a source to what a run trains, validates and tests on: cut, resized, measured."""
+"""Make a dataset for training from a source: split, resize and measure it."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from cnnbench.storage.text import format_path
 
 SHOWN = 5  # classes that a note names
 
-LARGEST_CHUNK = 2**24  # pixels that are made at a time
+LARGEST_CHUNK = 2**24  # pixels that are resized at a time
 
 
 def prepare(
@@ -31,11 +31,12 @@ def prepare(
     image_size: int | Sequence[int] | None = None,
     normalization: str = "half",
 ) -> Dataset:
-    """Cut, split and measure a source.
+    """Split, limit, resize and measure a source.
 
-    A source without a test split has it cut first, from all of its images. Then the limit, and the validation split
-    is cut from what it leaves, so that `train_limit=100` means 100 labelled images in all; a source's own validation
-    split stays whole. Each class keeps its share, and at least one training image. The test split is only ever resized.
+    The test split, if the source has none, is cut first, from all images. Then the limit applies, and the validation
+    split is cut from what it leaves, so that `train_limit=100` means 100 labelled images in all; a source's own
+    validation split stays whole. Each class keeps its share, and at least one training image. The test split is only
+    ever resized.
 
     Args:
         seed: chooses what the limit leaves, and the validation split.
@@ -81,7 +82,7 @@ def prepare(
 
 
 def _cut_val(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
-    """A stratified share of the images, and the rest of them, in which no class is missing."""
+    """A stratified share of the images, and the rest, in which no class is missing."""
     count = round(fraction * len(split))
     if not 0 < count < len(split):
         raise ValueError(
@@ -91,8 +92,8 @@ def _cut_val(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     chosen, rest = split_by_class(split.labels, count, generator(seed, "val_split"), leave=True)
     if not len(chosen):
         raise ValueError(
-            f"data.val_fraction={fraction}: each class has one training image, and a class whose only image is "
-            "validated on is not learned. Accepted are 0, or more images"
+            f"data.val_fraction={fraction}: each class has a single training image, and a class whose only image is "
+            "used for validation is not learned. Accepted are 0, or more images"
         )
     return split[chosen], split[rest]
 
@@ -102,7 +103,7 @@ def refuse_single_images(names: tuple[str, ...], train: Tensor, test: Tensor) ->
     single = [names[label] for label in train.unique().tolist() if label not in set(test.unique().tolist())]
     if single:
         raise ValueError(
-            f"{_name_classes(single)} one image each, and none is left to test on. Accepted are more images of a "
+            f"{_name_classes(single)} a single image, so none is left to test on. Accepted are more images of a "
             "class, or a test split of your own"
         )
 
@@ -113,12 +114,12 @@ def _note_lost_classes(cause: str, names: tuple[str, ...], before: Tensor, after
 
 
 def _note_single_images(names: tuple[str, ...], train: Tensor, val: Tensor) -> list[str]:
-    """A note on the classes of which the validation split has no image because training needs the only one."""
+    """A note on the classes without a validation image, because training needs their only one."""
     trained, validated = (labels.bincount(minlength=len(names)) for labels in (train, val))
     single = torch.nonzero((trained == 1) & (validated == 0)).flatten().tolist()
     if not single:
         return []
-    return [f"{_name_classes([names[label] for label in single])} one training image each, and none to validate on"]
+    return [f"{_name_classes([names[label] for label in single])} a single training image, and none for validation"]
 
 
 def _name_classes(names: Sequence[str]) -> str:
@@ -180,16 +181,17 @@ def _take_first_of_each(order: Tensor, labels: Tensor, quota: Tensor) -> Tensor:
 
 
 def cut_test(labels: Tensor, contents: Iterable[bytes], fraction: float, split_seed: int) -> tuple[Tensor, Tensor]:
-    """The test split of data that have none: a function of the data and of `data.split_seed`, of no run's seed.
+    """Choose the test split of data without one: a function of the data and `data.split_seed`, not of the run's seed.
 
-    Of each class, the images with the lowest hashes: an image more or less moves at most one other of its class, and
-    neither the order of the images nor another class matters. A class of two or more has images on both sides.
+    It has the images with the lowest hashes of each class. So adding or removing an image moves at most one other of
+    its class, and neither the order of the images nor another class matters. A class of two or more images has some on
+    both sides.
 
     Args:
         contents: what tells each image from the others, such as its path.
 
     Returns:
-        The indices that are tested on and all others, both ascending.
+        The indices of the test split and all others, both ascending.
     """
     salt = f"{split_seed}/test_split/".encode()
     ranks = torch.tensor(

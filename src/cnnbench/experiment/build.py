@@ -249,6 +249,5 @@ def batches_of(
         shuffle_seed=config.seed if shuffle else None,
         sampler=config.data.sampler,
         channels_last=config.trainer.channels_last,
-        device=device,
         augmentation=augmentation_of(config, dataset.info, device) if shuffle else None,
     )

@@ -1,4 +1,4 @@
-"""The rows of a CSV file of anybody's: any usual delimiter and line end, with or without a byte order mark."""
+"""The rows of a CSV file from any program: any usual delimiter and line end, with or without a byte order mark."""
 
 import csv
 import re
@@ -13,7 +13,7 @@ _LOOKED_AT = 3  # lines that tell the delimiter
 def read_rows(file: str, name: str) -> Iterator[tuple[int, list[str]]]:
     """Every row that is not blank, with the line it begins on; a quoted cell may go over several lines.
 
-    Between semicolons, numbers may have a decimal comma, as Excel writes them where that is the custom.
+    Between semicolons, numbers may have a decimal comma, as Excel writes them in many countries.
 
     Args:
         name: how an error names the file.

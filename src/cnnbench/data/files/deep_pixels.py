@@ -1,4 +1,4 @@
-"""Pixels that Pillow would cut to 8 bits or read one by one: 16-bit PNG and TIFF, and PNM of any maxval.
+"""Pixels that Pillow would truncate to 8 bits or read one by one: 16-bit PNG and TIFF, and PNM of any maxval.
 
 Pillow keeps the high byte of a 16-bit colour and clips 16-bit grey; here 65535 is white and every value is rounded. It
 reads a PNM whose maxval is not 255 in a Python loop, half a minute for a large photograph; here it is one array.
@@ -91,7 +91,7 @@ def _reduce_colour(image: ImageFile.ImageFile, raw: str, content: bytes) -> Imag
 
 
 def _reread(image: ImageFile.ImageFile, raw: str) -> Image.Image:
-    """The image, told that its pixels are stored otherwise."""
+    """The image, to be decoded as if its pixels had another layout."""
     image.tile = [
         tile._replace(args=raw if isinstance(tile.args, str) else (raw, *(tile.args or ())[1:])) for tile in image.tile
     ]

@@ -1,6 +1,6 @@
-"""One image file, whatever somebody put into the folder, as pixels; or one sentence that says why not.
+"""One image file as pixels, whatever the folder holds; or one sentence that says why not.
 
-| the file holds | what comes of it |
+| the file holds | the result |
 | --- | --- |
 | greyscale, colour | converted to `channels`; grey is ITU-R 601 luma; pixels that already fit are not touched |
 | 1, 2 or 4 bits a pixel | spread over 0…255 |
@@ -32,7 +32,7 @@ import warnings
 
 import numpy as np
 
-# Imported here, because Pillow would otherwise import plugins on first use, in whichever thread that is.
+# Imported here, because Pillow would otherwise import plugins on first use, in any thread.
 from PIL import (  # noqa: F401
     BmpImagePlugin,
     GifImagePlugin,
@@ -73,9 +73,9 @@ _QUIET = ("ignore", None, Warning, re.compile(r"PIL(\.|$)"), 0)
 
 
 def _keep_quiet() -> None:
-    """What decoders print of a damaged file is for programmers, and does not name the file."""
+    """Silence the decoders: what they print about a damaged file does not even name it."""
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    with contextlib.suppress(AttributeError, OSError):  # a Pillow built another way stays talkative
+    with contextlib.suppress(AttributeError, OSError):  # a Pillow built another way is not silenced
         libtiff = ctypes.CDLL(Image.core.__file__)  # looks in what Pillow's own library is linked to
         # libtiff writes to the process's standard error from C; to redirect that for a while is not safe in threads.
         libtiff.TIFFSetErrorHandler(None)
@@ -103,7 +103,7 @@ class BadImage(ValueError):
 
 
 class OtherSize(BadImage):
-    """An image that is not of the wanted size, where nothing says how to make it so."""
+    """An image of another size than wanted, and no option says how to resize it."""
 
 
 def read_file(file: str | bytes | os.PathLike) -> bytes:

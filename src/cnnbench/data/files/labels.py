@@ -1,4 +1,4 @@
-"""Labels that people and programs spell differently, in one form; and those that only look like one another."""
+"""Labels in one form, however people and programs spell them; and different labels that look alike."""
 
 import re
 import unicodedata

@@ -1,60 +1,27 @@
-r"""Which image files a folder or a CSV file names, their classes and splits, in an order that is always the same.
+r"""Which image files a folder names, their classes and splits, in an order that is always the same.
 
-Order: classes by name, as Python sorts text ("10" before "2"; torchvision's ImageFolder does the same). The files of a
-split by their path below the class folder, byte by byte, and files of the same path by class; the rows of a CSV file
-as they stand. So `train/<class>/<index>.png` with indices of equal length comes in the order of the indices.
+Classes come by name, as Python sorts text ("10" before "2"; torchvision's ImageFolder does the same). The files of a
+split come by their path below the class folder, byte by byte, and files of the same path by class. So
+`train/<class>/<index>.png` with indices of equal length comes in the order of the indices.
 
-What counts: every file below a class folder, however deep, but for what `left_out.py` leaves out. Links are followed,
-and a folder that is reached twice counts once. Which folders are splits: `split_names.py`. Nothing is opened here.
+Every file below a class folder counts, however deep, except those that `walking.py` leaves out. `split_names.py` says
+which folders are splits. Nothing is opened here.
 """
 
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 import numpy as np
 
 from cnnbench.data.files.labels import describe_alike, hint_at_alike, normalize_label
-from cnnbench.data.files.left_out import has_image_ending, holds_only_ours, is_litter, leads_to_folder, walk_files
-from cnnbench.data.files.split_names import parse_split, refuse, split_folders
+from cnnbench.data.files.split_names import choose_split_folders, parse_split, refuse_ambiguous
+from cnnbench.data.files.walking import has_image_ending, holds_only_ours, is_litter, leads_to_folder, scan, walk_files
 from cnnbench.storage.text import format_path
 
 SHOWN = 5  # names that an error lists
 File = tuple[str, str]  # path and class
-
-
-@dataclass
-class Listing:
-    """Image files with their classes and splits.
-
-    Attributes:
-        path: the folder or CSV file.
-        root: the folder that `paths` start from.
-        paths: in order, those of a split one after the other; as `os.fsdecode` gives them.
-        labels: of each path, an index into `class_names`.
-        splits: for each split, which paths are its own; `train` is always there.
-        versions: int64, (N, 4): size, times (ns) of the last change of the content and of anything, inode; zeros where
-            there is no such file.
-        wanted: the classes of a run that is to be measured on the images: some may be missing, and a split to train on.
-        ignored: what lies beside the classes and splits, and is none of them.
-        remarks: what a user should know of how they were read.
-    """
-
-    path: str
-    root: str
-    class_names: tuple[str, ...] = ()
-    paths: list[str] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    splits: dict[str, range] = field(default_factory=dict)
-    versions: np.ndarray = field(default_factory=lambda: np.empty((0, 4), np.int64))
-    wanted: Sequence[str] | None = None
-    ignored: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-
-    def full_paths(self, rows: range) -> "Paths":
-        """The paths in some rows, from the root."""
-        return Paths(self.root, self.paths[rows.start : rows.stop])
 
 
 class Paths(Sequence[str]):
@@ -70,6 +37,92 @@ class Paths(Sequence[str]):
         return os.path.join(self.root, self.names[row])
 
 
+@dataclass
+class Listing:
+    """Image files with their classes and splits.
+
+    Attributes:
+        path: the folder or CSV file.
+        root: the folder that `paths` start from.
+        paths: in order, those of a split one after the other; as `os.fsdecode` gives them.
+        labels: of each path, an index into `class_names`.
+        splits: the rows of each split; `train` is always there.
+        versions: int64, (N, 4): size, times (ns) of the last change of the content and of anything, inode; zeros where
+            there is no such file.
+        wanted: the classes of a run that is to be measured on the images: some may be missing, and a split to train on.
+        ignored: what lies beside the classes and splits.
+        remarks: what a user should know of how the files were read.
+    """
+
+    path: str
+    root: str
+    class_names: tuple[str, ...] = ()
+    paths: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    splits: dict[str, range] = field(default_factory=dict)
+    versions: np.ndarray = field(default_factory=lambda: np.empty((0, 4), np.int64))
+    wanted: Sequence[str] | None = None
+    ignored: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def full_paths(self, rows: range) -> Paths:
+        """The paths in some rows, from the root."""
+        return Paths(self.root, self.paths[rows.start : rows.stop])
+
+    def fill(self, files: Mapping[str, Sequence[File]], what: str) -> None:
+        """Take the files of each split, in their order.
+
+        Args:
+            what: what names a class here, for the message that there is none.
+
+        Raises:
+            ValueError: no classes, a single one, or one that train or the run lacks.
+        """
+        where = f"data.path={format_path(self.path)!r}"
+        classes = {split: {label for _, label in files.get(split, ())} for split in ("train", "val", "test")}
+        if self.wanted is None:
+            if not classes["train"]:
+                raise ValueError(f"{where} holds no images to train on: it has no {what}")
+            for split in ("val", "test"):
+                if lacking := sorted(classes[split] - classes["train"]):
+                    hint = hint_at_alike(lacking, classes["train"])
+                    raise ValueError(
+                        f"{where}: {_name_classes(lacking)} in {split}, but not in train: accepted are train's "
+                        f"classes{hint}"
+                    )
+            self.class_names = tuple(sorted(classes["train"]))
+        else:
+            found = set().union(*classes.values())
+            if not found:
+                raise ValueError(f"{where} holds no images: it has no {what}")
+            if more := sorted(found - {*self.wanted}):
+                fewer = [name for name in self.wanted if name not in found]
+                lacking_too = f", and lacks {_join(fewer)}, which the run was trained on" if fewer else ""
+                raise ValueError(
+                    f"{where} does not fit the run: it has {_join(more)}, which the run lacks{lacking_too}"
+                    f"{hint_at_alike(more, self.wanted)}"
+                )
+            self.class_names = tuple(self.wanted)
+        if len(self.class_names) < 2:
+            raise ValueError(f"{where} has one class, {self.class_names[0]!r}: accepted are at least 2 {what}")
+        self.remarks += filter(None, [describe_alike(self.class_names)])
+        number = {name: index for index, name in enumerate(self.class_names)}
+        for split in (split for split, inside in classes.items() if inside):
+            start = len(self.paths)
+            self.paths += [path for path, _ in files[split]]
+            self.labels += [number[label] for _, label in files[split]]
+            self.splits[split] = range(start, len(self.paths))
+        self.versions = np.array([_stat(os.path.join(self.root, path)) for path in self.paths], np.int64)
+
+
+def _stat(path: str) -> tuple[int, int, int, int]:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # the decoder will say what is wrong
+        return 0, 0, 0, 0
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
 def list_folder(root: str, classes: Sequence[str] | None = None) -> Listing:
     """The files of `DIR/train/<class>/…` with its val and test, or of `DIR/<class>/…`.
 
@@ -78,50 +131,56 @@ def list_folder(root: str, classes: Sequence[str] | None = None) -> Listing:
     """
     listing = Listing(root, root, wanted=classes)
     where = f"data.path={format_path(root)!r}"
-    folders = _list_folders(root, "", listing)
-    splits = _find_splits(root, folders, listing)
+    folders, listing.ignored = _list_folders(root, "")
+    splits = _find_splits(where, folders, listing)
     if not splits and len(folders) == 1 and classes is None:
         raise ValueError(
             f"{where} has one class folder, {format_path(folders[0])!r}: accepted are at least 2."
             f" If it holds them: data.path={format_path(os.path.join(root, folders[0]))}"
         )
     files: dict[str, list[File]] = {}
-    for split, part in splits.items() if splits else [("train", "")]:
-        # Tuples that sort as the files shall.
-        inside: list[tuple[bytes, str, str]] = []
-        names: dict[str, str] = {}
-        for folder in _list_folders(root, part, listing) if part else folders:
-            place, name = f"{part}/{folder}" if part else folder, name_class(folder)
-            if (other := names.setdefault(name, place)) != place:
-                both = f"{format_path(other)!r} and {format_path(place)!r}"
-                raise ValueError(
-                    f"{where}: two class folders are both called {name!r}: {both}; accepted is one of them"
-                )
-            before = len(inside)
-            paths = (f"{place}/{path}" for path in walk_files(os.path.join(root, place), _refuse_folder))
-            inside += ((os.fsencode(path[len(place) :]), name, path) for path in paths)
-            if len(inside) == before:
-                raise ValueError(f"{where}: class folder {format_path(place)!r} holds no images")
-        inside.sort()
-        files[split] = [(path, name) for _, name, path in inside]
-    return fill_listing(listing, files, "class folders")
+    for split, part in splits.items():
+        inside, ignored = _list_folders(root, part)
+        listing.ignored += ignored
+        files[split] = _list_split(root, [f"{part}/{folder}" for folder in inside], where)
+    if not splits:
+        files["train"] = _list_split(root, folders, where)
+    listing.fill(files, "class folders")
+    return listing
 
 
-def _find_splits(root: str, folders: Sequence[str], listing: Listing) -> dict[str, str]:
+def _list_split(root: str, folders: Sequence[str], where: str) -> list[File]:
+    """The files in some class folders, in order."""
+    found: list[tuple[bytes, str, str]] = []  # tuples that sort as the files shall
+    names: dict[str, str] = {}
+    for folder in folders:
+        name = name_class(os.path.basename(folder))
+        if (other := names.setdefault(name, folder)) != folder:
+            both = f"{format_path(other)!r} and {format_path(folder)!r}"
+            raise ValueError(f"{where}: two class folders are both called {name!r}: {both}; accepted is one of them")
+        paths = [f"{folder}/{path}" for path in walk_files(os.path.join(root, folder), _refuse_folder)]
+        if not paths:
+            raise ValueError(f"{where}: class folder {format_path(folder)!r} holds no images")
+        found += ((os.fsencode(path[len(folder) :]), name, path) for path in paths)
+    return [(path, name) for _, name, path in sorted(found)]
+
+
+def _find_splits(where: str, folders: Sequence[str], listing: Listing) -> dict[str, str]:
     """The folder of each split that has class folders; empty where all of them are classes."""
+    root = listing.root
 
     def is_flat(folder: str) -> bool:
-        beside = Listing(root, root)
-        return not _list_folders(root, folder, beside) and bool(beside.ignored)
+        inside, beside = _list_folders(root, folder)
+        return not inside and bool(beside)
 
     def has_images(folder: str) -> bool:
         return any(map(has_image_ending, walk_files(os.path.join(root, folder), _refuse_folder)))
 
-    where, whole = f"data.path={format_path(root)!r}", listing.wanted is None
-    chosen = split_folders(where, folders, is_flat=is_flat, has_images=has_images, needs_train=whole)
+    is_training = listing.wanted is None
+    chosen = choose_split_folders(where, folders, is_flat=is_flat, has_images=has_images, needs_train=is_training)
     if chosen:
         listing.ignored += [name for name in folders if name not in chosen.values()]
-    elif whole:
+    elif is_training:
         _doubt_classes(where, folders, listing)
     for split, folder in [*chosen.items()]:
         if is_flat(folder):
@@ -129,86 +188,26 @@ def _find_splits(root: str, folders: Sequence[str], listing: Listing) -> dict[st
             listing.ignored.append(chosen.pop(split))
             continue
         # Some archives hold seg_train/seg_train/<class>.
-        while len(inner := _list_folders(root, folder, Listing(root, root))) == 1 and _is_split(inner[0], split):
+        while len(inner := _list_folders(root, folder)[0]) == 1 and (parse_split(inner[0]) or ("",))[0] == split:
             folder = f"{folder}/{inner[0]}"
         chosen[split] = folder
     return chosen
 
 
 def _doubt_classes(where: str, folders: Sequence[str], listing: Listing) -> None:
-    """Note class folders that hold nothing but the same folders, as splits do; refuse those named like splits."""
+    """Warn of class folders that all hold the same folders, as splits do; refuse those named like splits."""
     shared: set[str] | None = None
     for folder in folders:
-        beside = Listing(listing.path, listing.root)
-        inner = {*_list_folders(listing.root, folder, beside)}
-        shared = inner if shared is None else shared & inner
-        if len(shared) < 2 or any(map(has_image_ending, beside.ignored)):
+        inner, beside = _list_folders(listing.root, folder)
+        shared = {*inner} if shared is None else shared & {*inner}
+        if len(shared) < 2 or any(map(has_image_ending, beside)):
             return
     if shared and len(folders) > 1:
-        found = f"the same folders ({', '.join(map(format_path, sorted(shared)[:SHOWN]))}) in each of its folders"
+        found = f"the same folders ({_join(sorted(shared))}) in each of its folders"
         if any(word in folder.casefold() for folder in folders for word in ("train", "test", "valid")):
-            refuse(where, folders, f"has {found}")
-        named = ", ".join(format_path(folder) for folder in folders[:SHOWN])
-        listing.remarks.append(f"it has {found}: {named} are taken for classes; splits are called train, val and test")
-
-
-def _is_split(folder: str, split: str) -> bool:
-    found = parse_split(folder)
-    return found is not None and found[0] == split
-
-
-def fill_listing(listing: Listing, files: Mapping[str, Sequence[File]], what: str) -> Listing:
-    """Fill a listing with the files of each split, in their order.
-
-    Args:
-        what: what names a class here, for the message that there is none.
-
-    Raises:
-        ValueError: no classes, one alone, or one that train lacks.
-    """
-    name = f"data.path={format_path(listing.path)!r}"
-    classes = {split: {label for _, label in files.get(split, ())} for split in ("train", "val", "test")}
-    if not classes["train"] and listing.wanted is None:
-        raise ValueError(f"{name} holds no images to train on: it has no {what}")
-    if listing.wanted is not None:
-        _refuse_unknown_classes(name, listing.wanted, set().union(*classes.values()), what)
-    for split in ("val", "test") if listing.wanted is None else ():
-        if lacking := sorted(classes[split] - classes["train"]):
-            hint = hint_at_alike(lacking, classes["train"])
-            raise ValueError(
-                f"{name}: {_name_classes(lacking)} in {split}, but not in train: accepted are train's classes{hint}"
-            )
-    listing.class_names = tuple(sorted(classes["train"]) if listing.wanted is None else listing.wanted)
-    if len(listing.class_names) < 2:
-        raise ValueError(f"{name} has one class, {listing.class_names[0]!r}: accepted are at least 2 {what}")
-    if note := describe_alike(listing.class_names):
-        listing.remarks.append(note)
-    number = {name: index for index, name in enumerate(listing.class_names)}
-    for split in (split for split, inside in classes.items() if inside):
-        start = len(listing.paths)
-        listing.paths += [path for path, _ in files[split]]
-        listing.labels += [number[label] for _, label in files[split]]
-        listing.splits[split] = range(start, len(listing.paths))
-    listing.versions = np.zeros((len(listing.paths), 4), np.int64)
-    for path, version in zip(listing.paths, listing.versions, strict=True):
-        try:
-            found = os.stat(os.path.join(listing.root, path))
-            version[:] = found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
-        except (OSError, ValueError):  # the decoder will say what is wrong
-            continue
-    return listing
-
-
-def _refuse_unknown_classes(name: str, wanted: Sequence[str], found: Set[str], what: str) -> None:
-    """Refuse images of classes that a run has not, or none at all."""
-    if not found:
-        raise ValueError(f"{name} holds no images: it has no {what}")
-    if more := sorted(found - {*wanted}):
-        fewer = [one for one in wanted if one not in found]
-        lacking = f" and not {', '.join(map(format_path, fewer[:SHOWN]))}, which it was trained on" if fewer else ""
-        shown = ", ".join(map(format_path, more[:SHOWN]))
-        raise ValueError(
-            f"{name} does not fit the run: it has {shown}, which the run has not{lacking}{hint_at_alike(more, wanted)}"
+            refuse_ambiguous(where, folders, f"has {found}")
+        listing.remarks.append(
+            f"it has {found}: {_join(folders)} are taken for classes; splits are called train, val, test"
         )
 
 
@@ -221,27 +220,30 @@ def name_class(folder: str) -> str:
     return normalize_label(folder)
 
 
-def _list_folders(root: str, part: str, listing: Listing) -> list[str]:
-    """The folders in one folder, sorted, without litter; what else is there is noted as ignored."""
+def _list_folders(root: str, part: str) -> tuple[list[str], list[str]]:
+    """The names of the folders in one folder, and the paths of what else lies there; both without litter."""
     where = os.path.join(root, part) if part else root
     try:
-        with os.scandir(where) as inside:
-            entries = sorted(inside, key=lambda entry: entry.name)
+        entries = scan(where)
     except OSError as error:
         _refuse_folder(where, error.strerror or str(error))
-    names = []
+    names, beside = [], []
     for entry in entries:
         if is_litter(entry.name):
             continue
         if leads_to_folder(entry) and not holds_only_ours(entry.path):
             names.append(entry.name)
         else:
-            listing.ignored.append(f"{part}/{entry.name}" if part else entry.name)
-    return names
+            beside.append(f"{part}/{entry.name}" if part else entry.name)
+    return names, beside
 
 
 def _refuse_folder(where: str, reason: str) -> NoReturn:
     raise ValueError(f"data.path: {format_path(where)!r} cannot be read ({reason})")
+
+
+def _join(names: Sequence[str]) -> str:
+    return ", ".join(map(format_path, names[:SHOWN]))
 
 
 def _name_classes(names: Sequence[str]) -> str:

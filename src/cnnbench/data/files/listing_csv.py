@@ -4,10 +4,11 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import NoReturn
 
 from cnnbench.data.files.csv_rows import read_rows
 from cnnbench.data.files.labels import find_label_problem, normalize_label, unify_labels
-from cnnbench.data.files.listing import File, Listing, fill_listing
+from cnnbench.data.files.listing import File, Listing
 from cnnbench.data.files.split_names import WORDS, parse_split
 from cnnbench.storage.text import format_path
 
@@ -17,12 +18,11 @@ SHOWN_ROWS = 5  # bad rows that an error describes
 def list_csv(file: str, classes: Sequence[str] | None = None) -> Listing:
     """The files that a CSV file in UTF-8 names, in the order of its rows; its first row names the columns.
 
-    A path starts from the CSV's own folder. It may lead out of it, or be absolute: whoever gives the CSV chooses the
-    files, and all that is done with them is to decode them as images. Where there is no such file, the path is read as
-    Windows would: with backslashes, and in any case.
+    A path starts from the CSV's own folder. It may lead out of it or be absolute: its files are only ever decoded as
+    images. Where there is no such file, the path is read as Windows would: with backslashes, and in any case.
 
     Raises:
-        ValueError: no such columns, rows that lack a value, no file that is there, or as `listed`.
+        ValueError: the columns are missing, rows lack a value, none of the files exists, or as `Listing.fill`.
     """
     name = f"data.path={format_path(file)!r}"
     root = os.path.dirname(os.path.abspath(file))
@@ -45,10 +45,11 @@ def list_csv(file: str, classes: Sequence[str] | None = None) -> Listing:
         raise ValueError(f"{name}, {len(problems)} rows are wrong: {'; '.join(problems[:SHOWN_ROWS])}{more}")
     forms = unify_labels(label for inside in files.values() for _, label in inside)
     files = {split: [(path, forms[label]) for path, label in inside] for split, inside in files.items()}
-    found = fill_listing(Listing(file, root, wanted=classes), files, "labels")
-    if not found.versions.any():
-        _refuse_missing(name, found)
-    return found
+    listing = Listing(file, root, wanted=classes)
+    listing.fill(files, "labels")
+    if not listing.versions.any():
+        _refuse_missing(name, listing)
+    return listing
 
 
 def _find_problem(row: dict[str, str]) -> str | None:
@@ -64,7 +65,7 @@ def _find_problem(row: dict[str, str]) -> str | None:
 
 
 def _make_finder(root: str) -> Callable[[str], str]:
-    """What makes a path as it is written one that is there, if there is one and no more."""
+    """A function that finds the file a path means; where there is none, or several, it returns the path unchanged."""
 
     @lru_cache(maxsize=64)
     def index_names(folder: str) -> dict[str, list[str]]:
@@ -93,14 +94,14 @@ def _make_finder(root: str) -> Callable[[str], str]:
     return find
 
 
-def _refuse_missing(name: str, listing: Listing) -> None:
+def _refuse_missing(name: str, listing: Listing) -> NoReturn:
     first = listing.paths[0]
     hint = "Paths start from the CSV file's own folder"
     if os.path.lexists(first):
-        hint += ", and this one is there from the current folder: move the CSV file there, or change its paths"
+        hint += ", but this one exists in the current folder: move the CSV file there, or change its paths"
     elif re.match(r"[A-Za-z]:[\\/]|\\\\", first):
-        hint += ", and this one names a drive of Windows: make it relative"
+        hint += ", but this one names a drive of Windows: make it relative"
     raise ValueError(
-        f"{name}: none of its {len(listing.paths)} files is there. The first is "
+        f"{name}: none of its {len(listing.paths)} files exists. The first is "
         f"{format_path(os.path.join(listing.root, first))!r}. {hint}"
     )

@@ -1,4 +1,4 @@
-"""Decoded images in a file that is mapped into memory.
+"""Decoded images, read through a cache: a file that is mapped into memory.
 
     pixels | what they are, as JSON | its length and its SHA-256
 
@@ -6,26 +6,36 @@ The pixels have a SHA-256 for every chunk, and all are compared whenever the fil
 the disk is found, for about a second a gigabyte. A .npy file or safetensors would not protect its own header.
 """
 
+import functools
 import hashlib
+import logging
 import math
 import os
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
+import PIL
 from pydantic import BaseModel, NonNegativeInt
+from tqdm import tqdm
 
-from cnnbench.data.files.decoding import Chunk
+from cnnbench.data.files.decoding import Chunk, Decoder, decode_chunks
+from cnnbench.data.files.images import OtherSize
+from cnnbench.data.files.listing import Listing
+from cnnbench.data.files.signatures import FORMATS
 from cnnbench.data.hashing import to_numbers
 from cnnbench.processes.cores import count_cores
 from cnnbench.storage.atomic import TEMPORARY, write_atomically
 
+log = logging.getLogger("cnnbench")
+
+FORMAT = 3  # of what the cache holds; to be raised when the same files would decode to other pixels
 Shape = tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt]  # (N, C, H, W)
 TAIL = struct.Struct("<Q32s")
 ABANDONED = 24 * 3600.0  # seconds after which a file that was never finished is removed
@@ -158,3 +168,92 @@ def _clean_up(folder: Path) -> None:
         with suppress(OSError):  # another process was quicker
             if time.time() - path.stat().st_mtime > ABANDONED:
                 path.unlink()
+
+
+@dataclass(frozen=True)
+class Part:
+    """Files to decode together, known by a key that changes with any of them and with how they are decoded."""
+
+    key: str
+    paths: Sequence[str] = field(compare=False)
+    decoder: Decoder = field(compare=False)
+    cache: Path | None = field(compare=False)
+    workers: int = field(compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        listing: Listing,
+        rows: range,
+        decoder: Decoder,
+        cache: str | None,
+        workers: int | None,
+        place: tuple[object, ...],
+    ) -> "Part":
+        """Some rows of a listing.
+
+        Args:
+            cache: a folder, or auto for the user's cache folder.
+            place: how the test split is cut, and whether this is it.
+        """
+        digest = hashlib.sha256(f"{FORMAT} {PIL.__version__} {FORMATS} {decoder} {len(rows)}".encode())
+        digest.update(os.fsencode("\0".join(listing.paths[rows.start : rows.stop])))
+        digest.update(listing.versions[rows.start : rows.stop].tobytes())
+        file = None if cache is None else _name_cache_file(cache, listing.path, f"{decoder} {place}")
+        workers = count_cores() if workers is None else workers
+        return cls(digest.hexdigest(), listing.full_paths(rows), decoder, file, workers)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of the images that are kept, (N, C, H, W)."""
+        return (0 if self.decoder.drops else len(self.paths), *self.decoder.how.shape)
+
+    def decode(self) -> Generator[Chunk, None, None]:
+        """Decode all files, and show how far that is.
+
+        Raises:
+            OtherSize: the decoder does not resize, and an image has another size.
+        """
+        # disable=None: a bar on a terminal, silence elsewhere.
+        with (
+            closing(decode_chunks(self.paths, self.decoder, self.workers)) as chunks,
+            tqdm(total=len(self.paths), desc="decoding", unit="img", unit_scale=True, disable=None) as bar,
+        ):
+            for chunk in chunks:
+                for error in chunk.bad.values():
+                    if isinstance(error, OtherSize):
+                        raise error
+                yield chunk
+                bar.update(chunk.files)
+
+
+def _name_cache_file(cache: str, path: str, how: str) -> Path:
+    """Where a part is kept: one file for each part of a folder and way of decoding, replaced when they change."""
+    folder = Path(cache).expanduser()
+    if cache == "auto":
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "cnnbench")
+    identity = hashlib.sha256(how.encode() + os.fsencode(os.path.realpath(path))).hexdigest()
+    return folder / f"{identity[:24]}.pixels"
+
+
+@functools.lru_cache(maxsize=4)
+def read_part(part: Part) -> Stored:
+    """The decoded images, from the cache or decoded now; those of the last two sets stay in memory."""
+    if part.cache is None:
+        return keep_in_memory(part.shape, part.decode())
+    try:
+        if found := open_store(part.cache, part.key):
+            log.info("%d images were read from the cache %s", len(part.paths), part.cache)
+            return found
+    except Damaged as damage:
+        log.warning("%s is damaged: %s. The images are decoded again", part.cache, damage)
+    try:
+        with closing(part.decode()) as chunks:
+            write_store(part.cache, part.key, part.shape, chunks)
+        if found := open_store(part.cache, part.key):
+            return found
+        log.warning("data.cache: another process replaced %s: this run goes on without it", part.cache)
+    except (OSError, Damaged) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        log.warning("data.cache: %s cannot be written (%s): this run goes on without it", part.cache, reason)
+    return keep_in_memory(part.shape, part.decode())

@@ -1,4 +1,4 @@
-"""A PNG's chunks before Pillow sees them: their checksums, and texts that are larger than it would unpack."""
+"""Clean a PNG before Pillow sees it: compare its checksums, and drop texts larger than Pillow would unpack."""
 
 import struct
 import zlib
@@ -14,9 +14,9 @@ _ORIENTED = (b"XML:com.adobe.xmp", b"Raw profile type exif")  # texts that may s
 
 
 def clean_png(content: bytes) -> bytes:
-    """The file without texts and colour profiles, of which nothing is used but the orientation in them.
+    """The file without texts and colour profiles, except texts that may hold the orientation.
 
-    All checksums are compared: Pillow skips those of the pixels, and would hand over what a flipped bit made.
+    All checksums are compared: Pillow skips those of the pixels, and would return the pixels of a flipped bit.
 
     Raises:
         Refused: it is truncated, or a checksum is wrong.

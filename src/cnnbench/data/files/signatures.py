@@ -1,4 +1,4 @@
-"""Which formats are read; what a file is by its first bytes: an image, or what often lies in an image's place."""
+"""Which formats are read, and what a file is by its first bytes: an image, or something often found in its place."""
 
 import os
 import re
@@ -39,10 +39,10 @@ _LONGEST = 4096  # bytes of a list of brands that are looked at
 
 
 def refuse_other(content: bytes) -> None:
-    """Say of a file what it is, where nothing here reads it.
+    """Refuse a file that no decoder here reads, and say what it is.
 
     Raises:
-        Refused: it is a pointer to an image that is kept elsewhere, or in a format that needs another package.
+        Refused: it is a pointer to an image stored elsewhere, or its format needs another package.
     """
     if content.startswith(_LFS):
         raise Refused("a Git LFS pointer in place of the image: git lfs pull fetches the image")

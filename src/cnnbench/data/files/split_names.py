@@ -1,8 +1,9 @@
-"""Which folders, or which words in a table, name the splits of a dataset, in the spellings that people use."""
+"""Which folders, or which words in a table, name the splits of a dataset, in all usual spellings."""
 
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from cnnbench.storage.text import format_path
 
@@ -11,7 +12,7 @@ WORDS = {
     "val": ("val", "valid", "validation", "validate", "dev", "eval", "evaluation"),
     "test": ("test", "testing", "tst"),
 }
-# What says nothing: train_set, TestImages, validation-data.
+# Words without a meaning of their own: train_set, TestImages, validation-data.
 _FILLERS = {"set", "sets", "dataset", "data", "images", "image", "imgs", "img", "photos", "pictures", "folder", "split"}
 _SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
 _JOINED = re.compile(rf"({'|'.join(sorted(_SPLIT_OF, key=len, reverse=True))})({'|'.join(sorted(_FILLERS))})")
@@ -22,7 +23,7 @@ Named = tuple[str, tuple[str, ...]]  # a split, and what else is in the name: ('
 
 
 def parse_split(name: str) -> Named | None:
-    """The split that a name speaks of, in any case; None where it speaks of none, or of several."""
+    """The split that a name means, in any case; None where it means none, or several."""
     tokens = [part for token in _TOKEN.findall(name) for part in _divide(token.casefold())]
     splits = [_SPLIT_OF[token] for token in tokens if token in _SPLIT_OF]
     if len(splits) != 1:
@@ -35,7 +36,7 @@ def _divide(token: str) -> Sequence[str]:
     return joined.groups() if joined else (token,)
 
 
-def split_folders(
+def choose_split_folders(
     where: str,
     folders: Sequence[str],
     *,
@@ -45,8 +46,8 @@ def split_folders(
 ) -> dict[str, str]:
     """Which folder is which split; empty where all of them are classes.
 
-    They are splits if they have one name but for the split's own word (`Train` and `Test`, `seg_train` and `seg_test`),
-    and hold folders. Whatever might as well be a class is refused.
+    They are splits if their names differ only in the split's own word (`Train` and `Test`, `seg_train` and `seg_test`)
+    and they hold folders. A folder that could be either is refused.
 
     Args:
         where: how an error names the dataset.
@@ -66,26 +67,28 @@ def split_folders(
         return {}
     group = evident[0]
     if len(evident) > 1:
-        refuse(where, [folder for one in evident for found in one.values() for folder in found])
+        refuse_ambiguous(where, [folder for one in evident for found in one.values() for folder in found])
     for several in group.values():
         if len(several) > 1:
             raise ValueError(f"{where} has {_join(several)}: accepted is one of them")
     chosen = {split: group[split][0] for split in WORDS if split in group}
     if "train" not in chosen and needs_train:
-        refuse(where, [*chosen.values()], f"has a folder {next(iter(chosen.values()))!r} but none called 'train'")
+        refuse_ambiguous(
+            where, [*chosen.values()], f"has a folder {next(iter(chosen.values()))!r} but none called 'train'"
+        )
     others = [folder for folder in folders if folder not in chosen.values()]
     if "train" in chosen and is_flat(chosen["train"]):
-        refuse(where, [*chosen.values()], f"has no class folders in {chosen['train']!r}")
+        refuse_ambiguous(where, [*chosen.values()], f"has no class folders in {chosen['train']!r}")
     if len(chosen) == 1 and (beside := [folder for folder in others if has_images(folder)]):
         only = next(iter(chosen.values()))
-        refuse(where, [only], f"has {_join(beside)} beside {only!r}")
+        refuse_ambiguous(where, [only], f"has {_join(beside)} beside {only!r}")
     if doubtful := [folder for folder in others if folder in named and named[folder][0] not in chosen]:
-        refuse(where, doubtful, f"has {_join(doubtful)} beside {_join([*chosen.values()])}")
+        refuse_ambiguous(where, doubtful, f"has {_join(doubtful)} beside {_join([*chosen.values()])}")
     return chosen
 
 
-def refuse(where: str, folders: Sequence[str], found: str | None = None) -> None:
-    """Say that folders can be read in two ways, and how each is written.
+def refuse_ambiguous(where: str, folders: Sequence[str], found: str | None = None) -> NoReturn:
+    """Refuse folders that may be splits or classes, and say how each is written.
 
     Raises:
         ValueError: always.

@@ -67,15 +67,7 @@ def csv_signals(
         )  # fmt: skip
     forms = unify_labels([*table.labels, *(test_table.labels if test_table else ()), *(classes or ())])
     hint = _hint_at_first_column(table, options.label)
-    names = _sort_labels({forms[text] for text in table.labels})
-    if classes is not None:
-        _refuse_unknown(f"{where} does not fit the run", names, classes, "which the run lacks")
-        names = tuple(classes)
-    if len(names) < 2:
-        raise ValueError(
-            f"{where} has one class, {clip(names[0])}: accepted are at least 2, named in the "
-            f"{options.label} column{hint}"
-        )
+    names = _choose_names(table, forms, classes, where, options)
     rows = _make_split(table, names, forms)
     info = DatasetInfo("csv_signals", in_channels=1, image_size=rows.shape[-1], class_names=names, dimensions=1)
     notes = [*_note_index_columns(table, rows.images), *filter(None, [describe_alike(names)])]
@@ -94,12 +86,29 @@ def csv_signals(
     contents = (row.tobytes() for row in rows.marks[:, 1].numpy().astype("<i8"))
     tested, rest = cut_test(rows.labels, contents, test_fraction, split_seed)
     if problem := _find_lacking_side(names, rows.labels, rows.labels[tested]):
-        alone = not options.header and table.labels.count(table.labels[0]) == 1
+        is_alone = not options.header and table.labels.count(table.labels[0]) == 1
+        advice = f"; the first row is alone in its class{NAMES_HINT}" if is_alone else ""
         raise ValueError(
             f"{where}, data.test_fraction={test_fraction}: {problem}. Accepted are more rows of a class, or another "
-            f"fraction{'; the first row is alone in its class' + NAMES_HINT if alone else ''}{hint}"
+            f"fraction{advice}{hint}"
         )
     return Source(info, rows[rest], rows[tested], notes=tuple(notes))
+
+
+def _choose_names(
+    table: Table, forms: Mapping[str, str], classes: Sequence[str] | None, where: str, options: CsvSignalsOptions
+) -> tuple[str, ...]:
+    """The names of the classes in their order: those of the run to be measured, or those in the table."""
+    names = _sort_labels({forms[text] for text in table.labels})
+    if classes is not None:
+        _refuse_unknown(f"{where} does not fit the run", names, classes, "which the run lacks")
+        names = tuple(classes)
+    if len(names) < 2:
+        raise ValueError(
+            f"{where} has one class, {clip(names[0])}: accepted are at least 2, named in the {options.label} column"
+            f"{_hint_at_first_column(table, options.label)}"
+        )
+    return names
 
 
 def _make_split(table: Table, names: Sequence[str], forms: Mapping[str, str], first: int = 0) -> Split:

@@ -7,40 +7,32 @@ files, and batches are decoded from them (decoding.py).
 
 import errno
 import functools
-import hashlib
 import logging
 import math
 import os
-from collections.abc import Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
-import PIL
 import torch
 from pydantic import Field
-from tqdm import tqdm
 
 from cnnbench.config.keys import Options, key
 from cnnbench.data.dataset import DatasetInfo, Source, Split, to_image_size
-from cnnbench.data.files.decoding import Chunk, Decoder, ImageFiles, decode_chunks, probe_some
+from cnnbench.data.files.decoding import Decoder, ImageFiles, probe_some
 from cnnbench.data.files.fitting import Decoding, Resize
 from cnnbench.data.files.images import OtherSize
 from cnnbench.data.files.listing import Listing, list_folder
 from cnnbench.data.files.listing_csv import list_csv
-from cnnbench.data.files.pixel_store import Damaged, Stored, keep_in_memory, open_store, write_store
-from cnnbench.data.files.signatures import FORMATS
+from cnnbench.data.files.pixel_store import Part, Stored, read_part
 from cnnbench.data.memory import measure_memory, parse_bytes
 from cnnbench.data.preparation import cut_test, refuse_single_images
-from cnnbench.processes.cores import count_cores
 from cnnbench.registry import register
 from cnnbench.storage.text import format_path
 
 log = logging.getLogger("cnnbench")
 
-FORMAT = 3  # of what the cache holds; to be raised when the same files would decode to other pixels
 PROBED = 100  # files that are looked at to find out channels and size
 SHOWN = 20  # bad files that an error lists
 Size = int | tuple[int, int]
@@ -104,14 +96,18 @@ def image_folder(
     decoder = Decoder(how, resizes=image_size is not None, hashes=True, drops=streams)
     splits: dict[str, Split] = {}
     bad: list[tuple[str, str]] = []
-    # Apart, so that whoever may not look at the test images opens none of their files.
-    for rows in (training, range(training.stop, count) if with_test else range(0)):
-        if rows:
-            part = _Part.of(listing, rows, decoder, options, (cut, rows.start > 0))
-            stored = _read_part(part)
-            bad += [(listing.paths[rows.start + row], reason) for row, reason in stored.bad.items()]
-            images = ImageFiles(part.paths, how, part.workers) if streams else torch.from_numpy(stored.pixels)
-            splits |= _split(listing, rows, stored, images)
+    # The test images are read apart, so that a search, which may not look at them, opens none of their files.
+    test = range(training.stop, count) if with_test else range(0)
+    for rows in filter(None, (training, test)):
+        part = Part.of(listing, rows, decoder, options.cache, options.workers, (cut, rows.start > 0))
+        try:
+            stored = read_part(part)
+        except OtherSize as error:
+            wanted = f"{how.shape[2]} × {how.shape[1]}"
+            raise ValueError(_ask_for_size(f"{error.name!r} has {error.reason}, others {wanted}")) from None
+        bad += [(listing.paths[rows.start + row], reason) for row, reason in stored.bad.items()]
+        images = ImageFiles(part.paths, how, part.workers) if streams else torch.from_numpy(stored.pixels)
+        splits |= _split(listing, rows, stored, images)
     if bad and options.on_bad_image == "fail":
         raise ValueError(_describe_bad(listing, sorted(bad)))
     _refuse_empty(listing, splits, classes)
@@ -194,87 +190,6 @@ def _choose_decoding(paths: Sequence[str], options: ImageFolderOptions, image_si
 def _ask_for_size(problem: str) -> str:
     accepted = "Accepted is a whole number of pixels, or [HEIGHT, WIDTH], and data.resize says how"
     return f"data.image_size=null, but {problem}. {accepted}"
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Files to decode together, known by a key that changes with any of them and with how they are decoded."""
-
-    key: str
-    paths: Sequence[str] = field(compare=False)
-    decoder: Decoder = field(compare=False)
-    cache: Path | None = field(compare=False)
-    workers: int = field(compare=False)
-
-    @classmethod
-    def of(
-        cls, listing: Listing, rows: range, decoder: Decoder, options: ImageFolderOptions, place: tuple[object, ...]
-    ) -> "_Part":
-        """Some rows of a listing.
-
-        Args:
-            place: how the test split is cut, and whether this is it.
-        """
-        digest = hashlib.sha256(f"{FORMAT} {PIL.__version__} {FORMATS} {decoder} {len(rows)}".encode())
-        digest.update(os.fsencode("\0".join(listing.paths[rows.start : rows.stop])))
-        digest.update(listing.versions[rows.start : rows.stop].tobytes())
-        cache = None if options.cache is None else _cache_file(options.cache, listing.path, f"{decoder} {place}")
-        workers = count_cores() if options.workers is None else options.workers
-        return cls(digest.hexdigest(), listing.full_paths(rows), decoder, cache, workers)
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Of the images that are kept, (N, C, H, W)."""
-        return (0 if self.decoder.drops else len(self.paths), *self.decoder.how.shape)
-
-    def decode(self) -> Generator[Chunk, None, None]:
-        """Decode all files, and show how far that is."""
-        height, width = self.decoder.how.shape[1:]
-        # disable=None: a bar on a terminal, silence elsewhere.
-        with (
-            closing(decode_chunks(self.paths, self.decoder, self.workers)) as chunks,
-            tqdm(total=len(self.paths), desc="decoding", unit="img", unit_scale=True, disable=None) as bar,
-        ):
-            for chunk in chunks:
-                for error in chunk.bad.values():
-                    if isinstance(error, OtherSize):
-                        raise ValueError(
-                            _ask_for_size(f"{error.name!r} has {error.reason}, others {width} × {height}")
-                        ) from None
-                yield chunk
-                bar.update(chunk.files)
-
-
-def _cache_file(cache: str, path: str, how: str) -> Path:
-    """Where a part is kept: one file for each part of a folder and way of decoding, replaced when they change."""
-    folder = Path(cache).expanduser()
-    if cache == "auto":
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "cnnbench")
-    identity = hashlib.sha256(how.encode() + os.fsencode(os.path.realpath(path))).hexdigest()
-    return folder / f"{identity[:24]}.pixels"
-
-
-@functools.lru_cache(maxsize=4)
-def _read_part(part: _Part) -> Stored:
-    """The decoded images, from the cache or decoded now; those of the last two sets stay in memory."""
-    if part.cache is None:
-        return keep_in_memory(part.shape, part.decode())
-    try:
-        if found := open_store(part.cache, part.key):
-            log.info("%d images were read from the cache %s", len(part.paths), part.cache)
-            return found
-    except Damaged as damage:
-        log.warning("%s is damaged: %s. The images are decoded again", part.cache, damage)
-    try:
-        with closing(part.decode()) as chunks:
-            write_store(part.cache, part.key, part.shape, chunks)
-        if found := open_store(part.cache, part.key):
-            return found
-        log.warning("data.cache: another process replaced %s: this run goes on without it", part.cache)
-    except (OSError, Damaged) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
-        log.warning("data.cache: %s cannot be written (%s): this run goes on without it", part.cache, reason)
-    return keep_in_memory(part.shape, part.decode())
 
 
 def _split(listing: Listing, part: range, stored: Stored, images: torch.Tensor | ImageFiles) -> dict[str, Split]:

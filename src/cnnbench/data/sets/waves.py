@@ -58,7 +58,7 @@ class WavesOptions(Options):
 
 @register("data", "waves")
 def waves(options: WavesOptions, split_seed: int = 0) -> Source:
-    """Signals of one channel; a sixth of each class is the test split. A function of its options alone.
+    """Signals of one channel; a sixth of each class is the test split. They depend on the options alone.
 
     Args:
         split_seed: which signals are tested on.

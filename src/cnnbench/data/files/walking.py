@@ -1,4 +1,4 @@
-"""What lies among images and is none of them: hidden files, the litter of systems, and what this program wrote."""
+"""Which files below a folder count: not hidden files, what systems leave behind, or what this program wrote."""
 
 import os
 import re
@@ -50,13 +50,13 @@ def has_image_ending(name: str) -> bool:
 
 
 def walk_files(folder: str, complain: Complain, ours: list[str] | None = None) -> Iterator[str]:
-    """The paths of all files in a folder and below, by name, those of a folder in its place.
+    """The paths of all files in a folder and below, by name; the files of a folder come in its place.
 
-    Left out are litter and folders that this program wrote. A link to a folder is followed; one that is reached twice
-    counts once. It holds no more than names.
+    Litter and folders that this program wrote are left out. Links to folders are followed, and a folder that is reached
+    twice counts once. Memory holds no more than names.
 
     Args:
-        complain: told a folder that cannot be read, and why.
+        complain: called with a folder that cannot be read, and why.
         ours: gets the paths of the folders that this program wrote.
     """
     seen: set[tuple[int, int]] = set()
@@ -72,8 +72,7 @@ def walk_files(folder: str, complain: Complain, ours: list[str] | None = None) -
             if (found.st_dev, found.st_ino) in seen:
                 continue
             seen.add((found.st_dev, found.st_ino))
-            with os.scandir(where) as inside:
-                entries = sorted(inside, key=lambda entry: entry.name, reverse=True)
+            entries = scan(where)
         except OSError as error:
             complain(where, error.strerror or str(error))
             continue
@@ -81,12 +80,18 @@ def walk_files(folder: str, complain: Complain, ours: list[str] | None = None) -
             if ours is not None:
                 ours.append(path)
             continue
-        shown = (entry for entry in entries if not is_litter(entry.name))
-        waiting += ((f"{path}/{entry.name}" if path else entry.name, leads_to_folder(entry)) for entry in shown)
+        counted = (entry for entry in reversed(entries) if not is_litter(entry.name))
+        waiting += ((f"{path}/{entry.name}" if path else entry.name, leads_to_folder(entry)) for entry in counted)
+
+
+def scan(folder: str) -> list[os.DirEntry[str]]:
+    """What lies in a folder, by name."""
+    with os.scandir(folder) as inside:
+        return sorted(inside, key=lambda entry: entry.name)
 
 
 def holds_only_ours(folder: str) -> bool:
-    """Whether a folder is one that this program wrote, or holds such and no images beside them."""
+    """Whether a folder is one that this program wrote, or holds such folders and no images beside them."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -97,8 +102,8 @@ def holds_only_ours(folder: str) -> bool:
     if not is_outputs and any(map(has_image_ending, names)):
         return False
     ours: list[str] = []
-    has_images = any([has_image_ending(file) for file in walk_files(folder, lambda *_: None, ours)])
-    if has_images:
+    # A list, not a generator: the walk must reach its end to know all folders of ours.
+    if any([has_image_ending(file) for file in walk_files(folder, lambda *_: None, ours)]):
         return is_outputs and bool(ours)
     return bool(ours) or is_outputs or any(name.endswith(CACHE) for name in names)
 
@@ -107,5 +112,5 @@ def leads_to_folder(entry: os.DirEntry[str]) -> bool:
     """Whether it is a folder, or a link to one."""
     try:
         return entry.is_dir()
-    except OSError:  # links that lead round in a circle
+    except OSError:  # a link that leads in a circle
         return False
