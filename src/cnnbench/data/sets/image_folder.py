@@ -97,8 +97,7 @@ def image_folder(
     splits: dict[str, Split] = {}
     bad: list[tuple[str, str]] = []
     # The test images are read apart, so that a search, which may not look at them, opens none of their files.
-    test = range(training.stop, count) if with_test else range(0)
-    for rows in filter(None, (training, test)):
+    for rows in filter(None, (training, range(training.stop, count if with_test else 0))):
         part = Part.of(listing, rows, decoder, options.cache, options.workers, (cut, rows.start > 0))
         try:
             stored = read_part(part)
