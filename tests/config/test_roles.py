@@ -13,7 +13,7 @@ from cnnbench.config.declared import Key, all_keys, keys_in, options_of, select
 from cnnbench.config.keys import as_typed, may_change
 from cnnbench.config.schema import Config, from_dict, to_dict
 from cnnbench.experiment.resume import fingerprint, resumed
-from cnnbench.report.groups import flat
+from cnnbench.report.groups import select_settings
 from cnnbench.sweep.jobs import hash_config, hash_request, plan_jobs
 
 ONE_A_PART = [key._replace(parts=key.parts[:1]) for key in all_keys()]
@@ -59,7 +59,7 @@ def test_a_key_makes_another_run_for_all_or_for_none(key):
     is_result = key.role == "result"
     assert (fingerprint(config) != fingerprint(own)) == (is_result and not may_change(key.field))
     assert (hash_config(to_dict(config)) != hash_config(plain)) == is_result
-    assert ((flat(to_dict(config)), config.seed) != (flat(plain), own.seed)) == is_result
+    assert ((select_settings(to_dict(config)), config.seed) != (select_settings(plain), own.seed)) == is_result
     override = f"{key.name}={as_typed(value)}"
     if key.name in keys_in(plain) and (not is_result or may_change(key.field)):
         assert fingerprint(resumed(plain, [override])) == fingerprint(own)

@@ -111,7 +111,7 @@ def group_runs(
     members: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in runs:
         if run.state != DAMAGED:
-            run.settings = flat(run.config)
+            run.settings = select_settings(run.config)
             if by is not None:
                 run.settings[by] = (run.label if by == "name" else run.tags) or None
             members[tuple(sorted((key, format_setting(value)) for key, value in run.settings.items()))].append(run)
@@ -134,7 +134,7 @@ def group_runs(
     return groups, axes, [key for key in differing if key not in axes]
 
 
-def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+def select_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that a result depends on, such as `model.width`, but for the seed; a null is as good as none."""
     found: dict[str, Any] = {}
 

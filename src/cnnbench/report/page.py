@@ -17,7 +17,7 @@ from cnnbench.report.comparing import TESTED, Comparison
 from cnnbench.report.cost_chart import chart_costs
 from cnnbench.report.documents import read_template, render
 from cnnbench.report.formatting import format_p_equation, legible, legible_lines
-from cnnbench.report.groups import flat, format_setting, short_names
+from cnnbench.report.groups import format_setting, select_settings, short_names
 from cnnbench.report.matrices import chart_width_and_depth
 from cnnbench.report.pairs import make_pairs
 from cnnbench.report.runs import Run
@@ -131,7 +131,7 @@ def _make_drawers(
 
 
 def _flatten(run: Run) -> dict[str, str]:
-    settings: dict[str, Any] = flat(run.config)
+    settings: dict[str, Any] = select_settings(run.config)
     return {key: format_setting(value) for key, value in settings.items()} | {"seed": format_setting(run.seed)}
 
 
