@@ -22,9 +22,9 @@ from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.csv_tables import read_csv
 from cnnbench.storage.plain_data import read_yaml, write_yaml
 from cnnbench.tuning.figures import draw_search
-from cnnbench.tuning.settings import TuneSettings, settings_of
-from cnnbench.tuning.space import override, space_of
-from cnnbench.tuning.study import Study
+from cnnbench.tuning.settings import TuneSettings, parse_settings
+from cnnbench.tuning.space import format_override, parse_space
+from cnnbench.tuning.study import SearchStudy
 
 LR = {"optimizer.lr": {"type": "float", "low": "1e-4", "high": 0.1, "log": True}}
 SMALL = ["model=mlp", "data.train_limit=300"]
@@ -71,7 +71,7 @@ def here(tmp_path, monkeypatch):
 )
 def test_a_space_that_makes_no_sense_is_refused_by_key_and_value(space, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the words are compared below
-        space_of(space)
+        parse_space(space)
     assert message in str(caught.value)
 
 
@@ -95,7 +95,7 @@ WRONG = [
     (["tune=mlp", "seed=0,1"], "seed=0,1 names several values"),
     (["tune=mlp", "tune.x"], "'tune.x' cannot be read as KEY=VALUE"),
     (["resume=nowhere"], "is not the folder of a search: it has no study.yaml"),
-    (["resume=nowhere", "seed=1"], "seed=1: beside resume=STUDY accepted are tune.trials, tune.workers, tune.timeout"),
+    (["resume=nowhere", "seed=1"], "seed=1: beside resume=STUDY, accepted are tune.trials, tune.workers, tune.timeout"),
 ]
 
 
@@ -123,14 +123,14 @@ def test_without_optuna_the_install_command_is_shown(here, monkeypatch):
 
 @pytest.mark.parametrize("name", choices.spaces())
 def test_every_space_of_ours_can_be_trained_at_each_of_its_ends(name):
-    asked = command._asked({"tune": name}, [])
+    asked = command._read_request({"tune": name}, [])
     assert asked.config.model.name == name
     assert asked.monitor == "val/accuracy"
 
 
 def study_of(folder, space, **settings):
-    checked = settings_of({"space": space, **settings})
-    return Study(folder, space_of(space), checked, monitor="val/accuracy", maximize=True, most_epochs=9)
+    checked = parse_settings({"space": space, **settings})
+    return SearchStudy(folder, parse_space(space), checked, monitor="val/accuracy", maximize=True, most_epochs=9)
 
 
 @given(
@@ -145,14 +145,14 @@ def test_what_is_drawn_lies_in_the_space_and_is_read_back_by_the_config(low, ste
 
     high = low + steps * (step or 1)
     plain = {"type": "int" if whole else "float", "low": low, "high": high, "log": log, "step": None if log else step}
-    space = space_of({"model.width": plain})["model.width"]
+    space = parse_space({"model.width": plain})["model.width"]
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=low))
     value = space.suggest(study.ask(), "x")
     assert low <= value <= high
     assert isinstance(value, int if whole else float)
     if space.step:
         assert (value - low) % space.step == pytest.approx(0, abs=1e-9)
-    assert yaml.safe_load(override("x", value).partition("=")[2]) == value
+    assert yaml.safe_load(format_override("x", value).partition("=")[2]) == value
 
 
 MIXED = {
@@ -189,14 +189,14 @@ def test_an_interrupted_study_draws_judges_and_ends_as_an_uninterrupted_one(prun
             file.write(b'{"op_code":4,"wor')
         (tmp_path / "broken/study.journal.lock").touch()
         broken = study_of(tmp_path / "broken", MIXED, pruner=pruner)
-        for trial in broken.unfinished():
+        for trial in broken.list_unfinished():
             pretend(broken, trial)
-    assert broken.rows() == whole.rows()
-    states = [row["state"] for row in whole.rows()]
+    assert broken.list_rows() == whole.list_rows()
+    states = [row["state"] for row in whole.list_rows()]
     assert {"finished", "pruned"} <= set(states)
-    assert len({row["optimizer.lr"] for row in whole.rows()}) == 14, "each trial draws anew"
-    best = max((row for row in whole.rows() if row["state"] == "finished"), key=lambda row: row["val/accuracy"])
-    assert broken.best() == best
+    assert len({row["optimizer.lr"] for row in whole.list_rows()}) == 14, "each trial draws anew"
+    best = max((row for row in whole.list_rows() if row["state"] == "finished"), key=lambda row: row["val/accuracy"])
+    assert broken.find_best() == best
 
 
 def test_a_trial_below_the_median_of_its_epoch_is_pruned_and_one_above_is_not(tmp_path):
@@ -219,20 +219,20 @@ def test_a_trial_below_the_median_of_its_epoch_is_pruned_and_one_above_is_not(tm
 
 def test_importance_names_the_key_that_decides_and_needs_two_different_values(tmp_path):
     study = study_of(tmp_path, MIXED, pruner="none", sampler="random")
-    assert study.importances() == {}
+    assert study.compute_importances() == {}
     for _ in range(20):
         trial = study.ask()
         study.report(trial, {"epoch": 1, "val/accuracy": float(trial.params["scheduler"] == "cosine")})
         study.finish(trial, "finished")
-    shares = study.importances()
+    shares = study.compute_importances()
     assert next(iter(shares)) == "scheduler"
     assert shares["scheduler"] > 0.9
     assert sum(shares.values()) == pytest.approx(1)
-    draw_search(tmp_path, study.rows(), "val/accuracy", True, shares)
+    draw_search(tmp_path, study.list_rows(), "val/accuracy", True, shares)
     for name in ("history.png", "importance.png"):
         with Image.open(tmp_path / name) as picture:
             assert picture.width == 800
-    draw_search(tmp_path, study.rows(), "val/accuracy", True, {})
+    draw_search(tmp_path, study.list_rows(), "val/accuracy", True, {})
     assert not (tmp_path / "importance.png").exists(), "one of earlier trials does not stay"
 
 
@@ -256,9 +256,9 @@ def test_a_damaged_journal_is_named_and_nothing_of_it_is_run(content, tmp_path):
     ],
 )
 def test_a_strangers_study_is_checked_before_it_goes_on(changed, message, here):
-    asked = command._asked({"tune": "small.yaml"}, [])
+    asked = command._read_request({"tune": "small.yaml"}, [])
     (here / "study").mkdir()
-    write_yaml(here / "study/study.yaml", command._record(asked) | changed)
+    write_yaml(here / "study/study.yaml", command._to_plain(asked) | changed)
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the words are compared below
         command.tune(["resume=study"])
     assert message in str(caught.value)

@@ -28,9 +28,9 @@ from cnnbench.storage.text import format_output_path, make_printable
 from cnnbench.training.tasks import task_of
 from cnnbench.tuning.figures import draw_search
 from cnnbench.tuning.search import Search
-from cnnbench.tuning.settings import TuneSettings, settings_of
-from cnnbench.tuning.space import Space, Value, override, space_of
-from cnnbench.tuning.study import INSTALL, Study
+from cnnbench.tuning.settings import TuneSettings, parse_settings
+from cnnbench.tuning.space import Space, Value, format_override, parse_space
+from cnnbench.tuning.study import INSTALL, SearchStudy
 
 DEFAULT_SPACE = "lenet5"
 ON_RESUME = ("trials", "workers", "timeout")  # what a study can go on with otherwise
@@ -38,12 +38,12 @@ FRESH_SEEDS = 6  # of the command that trains the best anew: the fewest that a p
 
 
 @dataclass
-class _Asked:
-    """A search that was asked for, checked.
+class _SearchRequest:
+    """A search that a command asks for, checked.
 
     Attributes:
         overrides: of every trial: those of the space's file, then the command's.
-        folder: where it goes, or is.
+        folder: of the study.
         monitor: the metric that chooses.
     """
 
@@ -66,58 +66,60 @@ def tune(overrides: Sequence[str]) -> None:
     if importlib.util.find_spec("optuna") is None:
         raise ValueError(INSTALL)
     overrides = literal(overrides)
-    ours = [o for o in map(_parsed, overrides) if o.key_or_group in ("tune", "resume") or o.key_or_group[:5] == "tune."]
-    for o in ours:
+    # Those of the search; the others are of every trial.
+    own = [o for o in map(_parse, overrides) if o.key_or_group in ("tune", "resume") or o.key_or_group[:5] == "tune."]
+    for o in own:
         if o.is_sweep_override():
             raise ValueError(f"{several_values(o)}: accepted is one")
-    theirs = [text for text in overrides if text not in {o.input_line for o in ours}]
-    given = {o.key_or_group: o.value() for o in ours}
+    others = [text for text in overrides if text not in {o.input_line for o in own}]
+    given = {o.key_or_group: o.value() for o in own}
     if "resume" in given:
-        asked = _resumed(given, theirs)
+        request = _reopen_request(given, others)
     else:
-        asked = _asked(given, theirs)
-        create_folder(asked.folder)
-        asked.folder = asked.folder.resolve()
-        write_yaml(asked.folder / "study.yaml", _record(asked))
-    with lock_folder(asked.folder):
-        _search(asked)
+        request = _read_request(given, others)
+        create_folder(request.folder)
+        request.folder = request.folder.resolve()
+        write_yaml(request.folder / "study.yaml", _to_plain(request))
+    with lock_folder(request.folder):
+        _search(request)
 
 
-def _parsed(text: str) -> Override:
+def _parse(text: str) -> Override:
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
         raise ValueError(unreadable(text, compose.first_line(error))) from None
 
 
-def _asked(given: dict[str, Any], theirs: Sequence[str]) -> _Asked:
-    plain = _space_file(str(given.pop("tune", DEFAULT_SPACE)))
-    settings = settings_of(plain | {key.removeprefix("tune."): value for key, value in given.items()})
-    named = [] if any(text.startswith("name=") for text in theirs) else ["name=tune"]
-    request = compose.request([*settings.overrides, *named, *theirs])
-    kept = [text for text in theirs if not text.lstrip("+~").startswith("hydra")]
-    return _checked(settings, [*settings.overrides, *named, *kept], request.folder)
+def _read_request(given: dict[str, Any], others: Sequence[str]) -> _SearchRequest:
+    plain = _read_space(str(given.pop("tune", DEFAULT_SPACE)))
+    settings = parse_settings(plain | {key.removeprefix("tune."): value for key, value in given.items()})
+    name = [] if any(text.startswith("name=") for text in others) else ["name=tune"]
+    folder = compose.request([*settings.overrides, *name, *others]).folder
+    kept = [text for text in others if not text.lstrip("+~").startswith("hydra")]
+    return _check(settings, [*settings.overrides, *name, *kept], folder)
 
 
-def _checked(settings: TuneSettings, overrides: list[str], folder: Path) -> _Asked:
-    """What is to be searched, once it is known that every end of the space can be trained."""
-    space = space_of(settings.space)
+def _check(settings: TuneSettings, overrides: list[str], folder: Path) -> _SearchRequest:
+    """The request, once it is known that every end of the space can be trained."""
+    space = parse_space(settings.space)
     config = compose.single(overrides)
-    monitor = _monitor(config)
+    monitor = _find_monitor(config)
     log.info("%s", load_dataset(config, test=False).describe())
     for key, entry in space.items():
-        for value in entry.edges():
+        for value in entry.list_ends():
+            override = format_override(key, value)
             try:
-                edge = compose.single([*overrides, override(key, value)])
-                if _monitor(edge) != monitor:
-                    raise ValueError(f"it is judged by {_monitor(edge)}, and the others by {monitor}")
+                other = _find_monitor(compose.single([*overrides, override]))
+                if other != monitor:
+                    raise ValueError(f"it is judged by {other}, and the others by {monitor}")
             except ValueError as error:
-                raise ValueError(f"tune.space.{key}: {override(key, value)} cannot be trained: {error}") from None
-    return _Asked(settings, space, overrides, config, folder, monitor)
+                raise ValueError(f"tune.space.{key}: {override} cannot be trained: {error}") from None
+    return _SearchRequest(settings, space, overrides, config, folder, monitor)
 
 
-def _monitor(config: Config) -> str:
-    """What chooses among trials; building the parts also finds out whether the config can be trained."""
+def _find_monitor(config: Config) -> str:
+    """The metric that chooses among trials; also checks that the config can be trained."""
     parts = build_parts(config, shapes_only=True, test=False)
     if parts.dataset.val is None:
         raise ValueError(
@@ -127,8 +129,8 @@ def _monitor(config: Config) -> str:
     return config.trainer.monitor or task_of(parts.model).monitor
 
 
-def _space_file(name: str) -> dict[str, Any]:
-    """The keys of a space: one of ours by its name, or one's own by its path, which ends with .yaml."""
+def _read_space(name: str) -> dict[str, Any]:
+    """The file of a space: one of ours by its name, or the user's own by its path, which ends with .yaml."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else spaces().get(name)
     if path is None:
         raise ValueError(f"{unknown('tune', name, spaces())}, or the path of a .yaml file")
@@ -136,20 +138,20 @@ def _space_file(name: str) -> dict[str, Any]:
         raise ValueError(f"tune={name}: there is no such file")
     plain = read_yaml(path)
     if not isinstance(plain, dict):
-        raise ValueError(f"tune={name}: accepted is a YAML file with the keys space and, if you like, overrides")
+        raise ValueError(f"tune={name}: accepted is a YAML file with the key space and, optionally, overrides")
     return plain
 
 
-def _record(asked: _Asked) -> dict[str, Any]:
-    return {"overrides": asked.overrides, "tune": asked.settings.model_dump(), "config": to_dict(asked.config)}
+def _to_plain(request: _SearchRequest) -> dict[str, Any]:
+    return {"overrides": request.overrides, "tune": request.settings.model_dump(), "config": to_dict(request.config)}
 
 
-def _resumed(given: dict[str, Any], theirs: Sequence[str]) -> _Asked:
+def _reopen_request(given: dict[str, Any], others: Sequence[str]) -> _SearchRequest:
     folder = find_folder(str(given.pop("resume")), study=True).resolve()
     accepted = [f"tune.{key}" for key in ON_RESUME]
-    for key in [*given, *theirs]:
+    for key in [*given, *others]:
         if key not in accepted:
-            raise ValueError(f"{key}: beside resume=STUDY accepted are {', '.join(accepted)}")
+            raise ValueError(f"{key}: beside resume=STUDY, accepted are {', '.join(accepted)}")
     if not (folder / "study.yaml").is_file():
         raise ValueError(f"{str(folder)!r} is not the folder of a search: it has no study.yaml")
     record = read_yaml(folder / "study.yaml")
@@ -158,18 +160,18 @@ def _resumed(given: dict[str, Any], theirs: Sequence[str]) -> _Asked:
     overrides = record.get("overrides")
     if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
         raise ValueError(f"{folder / 'study.yaml'} is damaged: overrides is not a list of text")
-    # The file may be a stranger's: it says what to train, and evaluates nothing.
+    # The file may be a stranger's: nothing in it may be evaluated.
     refuse_interpolation(overrides, "overrides")
-    if any(_parsed(text).is_hydra_override() for text in overrides):
+    if any(_parse(text).is_hydra_override() for text in overrides):
         raise ValueError(f"{folder / 'study.yaml'} is damaged: its overrides set keys of Hydra")
-    settings = settings_of(record["tune"] | {key.removeprefix("tune."): value for key, value in given.items()})
-    asked = _checked(settings, overrides, folder)
-    _check_same(record.get("config"), to_dict(asked.config))
-    return asked
+    settings = parse_settings(record["tune"] | {key.removeprefix("tune."): value for key, value in given.items()})
+    request = _check(settings, overrides, folder)
+    _check_same(record.get("config"), to_dict(request.config))
+    return request
 
 
 def _check_same(recorded: Any, now: dict[str, Any]) -> None:
-    """The trials to come must be of the config that the earlier ones had."""
+    """Check that the trials to come have the config of the earlier ones."""
     if not isinstance(recorded, dict):
         raise ValueError("study.yaml is damaged: it lacks config")
     for section in now:
@@ -182,73 +184,75 @@ def _check_same(recorded: Any, now: dict[str, Any]) -> None:
                 raise ValueError(f"the study was made with {key}={before}, and here it is {after}: set it as it was")
 
 
-def _search(asked: _Asked) -> None:
-    settings = asked.settings
-    study = Study(
-        asked.folder,
-        asked.space,
+def _search(request: _SearchRequest) -> None:
+    settings = request.settings
+    study = SearchStudy(
+        request.folder,
+        request.space,
         settings,
-        monitor=asked.monitor,
-        maximize=asked.monitor != "val/loss",
-        most_epochs=asked.config.trainer.epochs,
+        monitor=request.monitor,
+        maximize=request.monitor != "val/loss",
+        most_epochs=request.config.trainer.epochs,
     )
 
-    def composed(params: dict[str, Value]) -> tuple[Config, list[str]]:
-        overrides = [*asked.overrides, *(override(key, value) for key, value in params.items())]
+    def compose_trial(params: dict[str, Value]) -> tuple[Config, list[str]]:
+        overrides = [*request.overrides, *(format_override(key, value) for key, value in params.items())]
         config = compose.single(overrides)
         build_parts(config, shapes_only=True, test=False)
         return config, overrides
 
-    log.info("up to %d trials in %s, chosen by %s", settings.trials, shorten(asked.folder), asked.monitor)
-    search = Search(study, composed, trials=settings.trials, workers=settings.workers, timeout=settings.timeout)
+    log.info("up to %d trials in %s, chosen by %s", settings.trials, shorten(request.folder), request.monitor)
+    search = Search(study, compose_trial, trials=settings.trials, workers=settings.workers, timeout=settings.timeout)
     try:
         search.run()
     except BaseException:
-        log.info("go on with: cnnbench tune resume=%s", shlex.quote(str(shorten(asked.folder))))
+        log.info("go on with: cnnbench tune resume=%s", shlex.quote(str(shorten(request.folder))))
         raise
     finally:
-        _write_best(asked, study)
-    _show(asked, study)
+        _write_best(request, study)
+    _show(request, study)
 
 
-def _write_best(asked: _Asked, study: Study) -> None:
-    rows, best = study.rows(), study.best()
-    draw_search(asked.folder, rows, asked.monitor, study.maximize, study.importances())
+def _write_best(request: _SearchRequest, study: SearchStudy) -> None:
+    rows, best = study.list_rows(), study.find_best()
+    draw_search(request.folder, rows, request.monitor, study.maximize, study.compute_importances())
     if best:
-        params = {key: best[key] for key in asked.space}
+        params = {key: best[key] for key in request.space}
         write_yaml(
-            asked.folder / "best.yaml",
+            request.folder / "best.yaml",
             {
                 "trial": best["trial"],
-                asked.monitor: best[asked.monitor],
+                request.monitor: best[request.monitor],
                 "of_trials": len(rows),
                 "params": params,
-                "command": _command(asked, params),
+                "command": _format_command(request, params),
                 "note": "the best of many on the validation split: expect less of it on new images",
             },
         )
 
 
-def _command(asked: _Asked, params: dict[str, Value]) -> str:
-    """The command that trains the best anew, with seeds that the search has not seen, and tests each once."""
-    first = asked.config.seed + 1
+def _format_command(request: _SearchRequest, params: dict[str, Value]) -> str:
+    """The command that trains the best again with seeds that the search has not seen, and tests each once."""
+    first = request.config.seed + 1
     seeds = ",".join(str(seed) for seed in range(first, first + FRESH_SEEDS))
-    kept = [text for text in asked.overrides if text.partition("=")[0] not in {"name", "seed", *params}]
-    chosen = [override(key, value) for key, value in params.items()]
+    kept = [text for text in request.overrides if text.partition("=")[0] not in {"name", "seed", *params}]
+    chosen = [format_override(key, value) for key, value in params.items()]
     return shlex.join(["cnnbench", "train", "-m", *kept, *chosen, f"seed={seeds}"])
 
 
-def _show(asked: _Asked, study: Study) -> None:
-    rows, best = study.rows(), study.best()
+def _show(request: _SearchRequest, study: SearchStudy) -> None:
+    rows, best = study.list_rows(), study.find_best()
     if best is None:
-        print(format_output_path(shorten(asked.folder)))
-        raise RunFailed(f"none of {len(rows)} trials finished: {shorten(asked.folder) / 'trials.csv'} says why")
-    tables.show_trials(rows, list(asked.space), asked.monitor, study.maximize, study.importances())
-    params = {key: best[key] for key in asked.space}
+        print(format_output_path(shorten(request.folder)))
+        raise RunFailed(f"none of {len(rows)} trials finished: {shorten(request.folder) / 'trials.csv'} says why")
+    tables.show_trials(rows, list(request.space), request.monitor, study.maximize, study.compute_importances())
+    params = {key: best[key] for key in request.space}
     states = [row["state"] for row in rows]
+    command = make_printable(_format_command(request, params))
+    score = text_of(request.monitor, best[request.monitor])
     print(
-        f"Trial {best['trial']} has the best {asked.monitor} of {states.count(FINISHED)} finished trials, "
-        f"{text_of(asked.monitor, best[asked.monitor])}: chosen as the best of many, it looks better here than it is.\n"
-        f"Train it anew with {FRESH_SEEDS} other seeds and test each once:\n  {make_printable(_command(asked, params))}"
+        f"Trial {best['trial']} has the best {request.monitor} of {states.count(FINISHED)} finished trials, {score}: "
+        "chosen as the best of many, it looks better here than it is.\n"
+        f"Train it again with {FRESH_SEEDS} other seeds and test each once:\n  {command}"
     )
-    print(format_output_path(shorten(asked.folder)))
+    print(format_output_path(shorten(request.folder)))

@@ -1,4 +1,4 @@
-"""The pictures of a search: what its trials came to, and which keys mattered."""
+"""The pictures of a search: the results of its trials, and which keys mattered."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -19,16 +19,16 @@ def draw_search(
     folder: Path, rows: Sequence[Mapping[str, Any]], monitor: str, maximize: bool, importances: Mapping[str, float]
 ) -> None:
     """Draw `history.png` and, where there is anything to tell, `importance.png`; an older one of it goes."""
-    history(rows, monitor, maximize).savefig(folder / "history.png", dpi=100)
+    plot_history(rows, monitor, maximize).savefig(folder / "history.png", dpi=100)
     path = folder / "importance.png"
     if importances:
         finished = sum(row["state"] == FINISHED for row in rows)
-        importance(importances, monitor, finished).savefig(path, dpi=100)
+        plot_importance(importances, monitor, finished).savefig(path, dpi=100)
     else:
         path.unlink(missing_ok=True)
 
 
-def history(rows: Sequence[Mapping[str, Any]], monitor: str, maximize: bool) -> Figure:
+def plot_history(rows: Sequence[Mapping[str, Any]], monitor: str, maximize: bool) -> Figure:
     """Each trial's best epoch in the order of trials, and the best finished one so far as steps.
 
     Args:
@@ -64,7 +64,7 @@ def history(rows: Sequence[Mapping[str, Any]], monitor: str, maximize: bool) -> 
     return figure
 
 
-def importance(importances: Mapping[str, float], monitor: str, finished: int) -> Figure:
+def plot_importance(importances: Mapping[str, float], monitor: str, finished: int) -> Figure:
     """A bar for each key: the share of the variance between finished trials that it accounts for."""
     figure = Figure(figsize=(8, 1.4 + 0.4 * len(importances)), layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""The search: trials asked for, trained in processes, judged after every epoch, written down."""
+"""The search: trials that are drawn, trained in processes, judged after every epoch, and recorded."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ from cnnbench.runs.folder import FAILED, RUNNING
 from cnnbench.storage.csv_tables import write_csv
 from cnnbench.storage.text import format_percent
 from cnnbench.tuning.space import Value
-from cnnbench.tuning.study import Study, Trial
+from cnnbench.tuning.study import SearchStudy, SearchTrial
 from cnnbench.tuning.trial_process import TrialEpoch, TrialOrder, TrialOutcome, dismiss, start_trial_process
 
 log = logging.getLogger("cnnbench")
@@ -26,31 +26,33 @@ Compose = Callable[[dict[str, Value]], tuple[Config, list[str]]]  # a trial's va
 class _Busy:
     """A trial that a worker trains."""
 
-    trial: Trial
+    trial: SearchTrial
     epochs: int
     seconds: float
 
 
 class Search:
-    """Trials until there are enough.
+    """Runs trials until enough have ended.
 
     Args:
         compose: makes a trial's config; a ValueError makes the trial a failed one.
-        trials: how many are to have ended, those of earlier processes included.
+        trials: how many end in all, those of earlier processes included.
         timeout: seconds after which no further trial starts.
     """
 
-    def __init__(self, study: Study, compose: Compose, *, trials: int, workers: int, timeout: float | None) -> None:
+    def __init__(
+        self, study: SearchStudy, compose: Compose, *, trials: int, workers: int, timeout: float | None
+    ) -> None:
         self.study, self.compose = study, compose
         self.trials, self.workers = trials, workers
         self.deadline = None if timeout is None else time.monotonic() + timeout
-        self.waiting = deque(study.unfinished())
+        self.waiting = deque(study.list_unfinished())
         self.crew: list[Worker] = []
         self.busy: dict[Worker, _Busy] = {}
 
     def run(self) -> None:
-        """Search. However it ends, the processes have ended too, and `trials.csv` says what there is."""
-        ended = self._count_ended()
+        """Search. However it ends, the processes have ended too, and `trials.csv` lists the trials so far."""
+        ended = self._count_complete()
         # disable=None: a bar on a terminal, silence elsewhere.
         with tqdm(total=max(self.trials, ended), initial=ended, unit="trial", disable=None) as self.bar:
             try:
@@ -60,14 +62,14 @@ class Search:
             finally:
                 dismiss(self.crew)
                 self._write()
-        if (ended := self._count_ended()) < self.trials:
+        if (ended := self._count_complete()) < self.trials:
             log.info("%d of %d trials have ended, and no further one was started in time", ended, self.trials)
 
-    def _shown(self, value: float) -> str:
+    def _format_score(self, value: float) -> str:
         return format_percent(value) if self.study.monitor.endswith("accuracy") else f"{value:.4f}"
 
-    def _count_ended(self) -> int:
-        return sum(row["state"] != RUNNING for row in self.study.rows())
+    def _count_complete(self) -> int:
+        return sum(row["state"] != RUNNING for row in self.study.list_rows())
 
     def _start(self) -> bool:
         """Give every idle worker a trial, as long as any is wanted; returns whether any is under way."""
@@ -75,15 +77,15 @@ class Search:
             self._begin(trial)
         return bool(self.busy)
 
-    def _next(self) -> Trial | None:
+    def _next(self) -> SearchTrial | None:
         if self.deadline is not None and time.monotonic() > self.deadline:
             return None
         if self.waiting:
             return self.waiting.popleft()
-        return self.study.ask() if len(self.study.rows()) < self.trials else None
+        return self.study.ask() if len(self.study.list_rows()) < self.trials else None
 
-    def _begin(self, trial: Trial) -> None:
-        shown = " ".join(f"{key}={_brief(value)}" for key, value in trial.params.items())
+    def _begin(self, trial: SearchTrial) -> None:
+        shown = " ".join(f"{key}={_format_value(value)}" for key, value in trial.params.items())
         try:
             config, overrides = self.compose(trial.params)
         except ValueError as error:
@@ -98,7 +100,7 @@ class Search:
         worker.send(TrialOrder(config, trial.folder, overrides, resume))
 
     def _is_to_prune(self, begun: _Busy, row: dict[str, Any]) -> bool:
-        """Write down an epoch; after the last one there is nothing left to save."""
+        """Record an epoch; a trial in its last one is not pruned, for that would save nothing."""
         begun.seconds += row["seconds"]
         return self.study.report(begun.trial, row) and row["epoch"] < begun.epochs
 
@@ -123,19 +125,20 @@ class Search:
     def _end(self, begun: _Busy, state: str, message: str = "") -> None:
         study, number = self.study, begun.trial.number
         study.finish(begun.trial, state, message, begun.seconds)
-        row, best = study.rows()[number], study.best()
+        row, best = study.list_rows()[number], study.find_best()
         value = row[study.monitor]
-        came_to = "" if value is None else f", {study.monitor} {self._shown(value)} in {row['epochs']} epochs"
-        known = f"  (best: {self._shown(best[study.monitor])}, trial {best['trial']})" if best else ""
+        came_to = "" if value is None else f", {study.monitor} {self._format_score(value)} in {row['epochs']} epochs"
+        known = f"  (best: {self._format_score(best[study.monitor])}, trial {best['trial']})" if best else ""
         log.info("trial %d %s%s%s%s", number, row["state"], came_to, f": {message}" if message else "", known)
         if best:
-            self.bar.set_postfix_str(f"best {self._shown(best[study.monitor])} (trial {best['trial']})", refresh=False)
+            score = self._format_score(best[study.monitor])
+            self.bar.set_postfix_str(f"best {score} (trial {best['trial']})", refresh=False)
         self.bar.update()
         self._write()
 
     def _write(self) -> None:
-        write_csv(self.study.folder / "trials.csv", self.study.rows())
+        write_csv(self.study.folder / "trials.csv", self.study.list_rows())
 
 
-def _brief(value: Value) -> str:
+def _format_value(value: Value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

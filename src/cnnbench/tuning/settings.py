@@ -26,7 +26,7 @@ class TuneSettings(Section):
     warmup_epochs: int = key("Epochs that every trial trains before it may be pruned", 3, ge=1)
 
 
-def settings_of(plain: Mapping[str, Any]) -> TuneSettings:
+def parse_settings(plain: Mapping[str, Any]) -> TuneSettings:
     """Checked settings from plain data.
 
     Raises:

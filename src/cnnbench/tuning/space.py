@@ -23,7 +23,7 @@ FIELDS = {
     "int": ("low", "high", "log", "step"),
     "categorical": ("choices",),
 }
-# What a study holds fixed: other values would change which images are trained on, measured or kept for the test.
+# The other keys decide which images are trained on, measured or kept for the test, so a study cannot vary them.
 OPEN_GROUPS = ("model", "augment", "optimizer", "scheduler", "trainer")
 OPEN_KEYS = ("data.normalize", "data.class_weights", "data.sampler", "data.image_size")
 CLOSED_KEYS = (
@@ -51,12 +51,12 @@ class Numbers:
     log: bool = False
     step: float | None = None
 
-    def edges(self) -> list[Value]:
-        """What must be accepted for all of it to be: the two ends."""
+    def list_ends(self) -> list[Value]:
+        """The values to try so that all of them are accepted: the two ends."""
         return [self.low, self.high]
 
     def suggest(self, trial: "Trial", key: str) -> Value:
-        """What a sampler draws."""
+        """A value, drawn by the trial's sampler."""
         if self.whole:
             return trial.suggest_int(key, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
         return trial.suggest_float(key, self.low, self.high, step=self.step, log=self.log)
@@ -68,40 +68,40 @@ class Choices:
 
     values: tuple[Value, ...]
 
-    def edges(self) -> list[Value]:
+    def list_ends(self) -> list[Value]:
         """Every one of them."""
         return list(self.values)
 
     def suggest(self, trial: "Trial", key: str) -> Value:
-        """What a sampler draws."""
+        """A value, drawn by the trial's sampler."""
         return trial.suggest_categorical(key, self.values)
 
 
 Space = dict[str, Numbers | Choices]
 
 
-def space_of(plain: Mapping[str, Any]) -> Space:
-    """A checked space from plain data; whether its keys exist and its values are accepted is for the config to say.
+def parse_space(plain: Mapping[str, Any]) -> Space:
+    """A space from plain data; the config decides whether its keys exist and its values are accepted.
 
     Raises:
         ValueError: names the key, what came, and what is accepted.
     """
     if not plain:
         raise ValueError("tune.space={}: accepted is at least one KEY: {type: float, int or categorical, …}")
-    return {str(key): _entry(str(key), entry) for key, entry in plain.items()}
+    return {str(key): _parse_entry(str(key), entry) for key, entry in plain.items()}
 
 
-def override(key: str, value: Value) -> str:
-    """The override that sets a key, in Hydra's words."""
+def format_override(key: str, value: Value) -> str:
+    """The override that sets a key, in Hydra's syntax."""
     return f"{key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
 
 
-def rounded(value: Value) -> Value:
-    """A drawn value as it is tried: 0.30000000000000004 is 0.3."""
+def round_value(value: Value) -> Value:
+    """A drawn value, rounded for a trial: 0.30000000000000004 is 0.3."""
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
-def _entry(key: str, entry: Any) -> Numbers | Choices:
+def _parse_entry(key: str, entry: Any) -> Numbers | Choices:
     where = f"tune.space.{key}"
     section = key.partition(".")[0]
     if (section not in OPEN_GROUPS and key not in OPEN_KEYS) or key in CLOSED_KEYS:
@@ -117,10 +117,10 @@ def _entry(key: str, entry: Any) -> Numbers | Choices:
     for name in entry:
         if name not in ("type", *FIELDS[kind]):
             raise ValueError(unknown(f"key in {where} (type {kind})", name, ("type", *FIELDS[kind])))
-    return _choices(where, entry) if kind == "categorical" else _numbers(where, entry, whole=kind == "int")
+    return _parse_choices(where, entry) if kind == "categorical" else _parse_numbers(where, entry, whole=kind == "int")
 
 
-def _choices(where: str, entry: Mapping[str, Any]) -> Choices:
+def _parse_choices(where: str, entry: Mapping[str, Any]) -> Choices:
     values = entry.get("choices")
     plain = isinstance(values, list) and all(v is None or isinstance(v, bool | int | float | str) for v in values)
     if not isinstance(values, list) or not plain or len(values) < 2 or len({repr(v) for v in values}) < len(values):
@@ -128,9 +128,10 @@ def _choices(where: str, entry: Mapping[str, Any]) -> Choices:
     return Choices(tuple(values))
 
 
-def _numbers(where: str, entry: Mapping[str, Any], *, whole: bool) -> Numbers:
-    low, high, log = _number(where, "low", entry, whole), _number(where, "high", entry, whole), entry.get("log", False)
-    step = _number(where, "step", entry, whole) if entry.get("step") is not None else None
+def _parse_numbers(where: str, entry: Mapping[str, Any], *, whole: bool) -> Numbers:
+    low, high = (_parse_number(where, name, entry, whole) for name in ("low", "high"))
+    log = entry.get("log", False)
+    step = _parse_number(where, "step", entry, whole) if entry.get("step") is not None else None
     if not isinstance(log, bool):
         raise ValueError(f"{where}.log={log}: accepted is true or false")
     if low >= high:
@@ -148,8 +149,8 @@ def _divides(step: float, width: float) -> bool:
     return round(steps) >= 1 and math.isclose(steps, round(steps), rel_tol=1e-9)
 
 
-def _number(where: str, name: str, entry: Mapping[str, Any], whole: bool) -> float:
-    """A number of an entry; YAML 1.1 reads 1e-4 as text, which is taken for the number it is."""
+def _parse_number(where: str, name: str, entry: Mapping[str, Any], whole: bool) -> float:
+    """A number of an entry; also from text, because YAML 1.1 reads 1e-4 as text."""
     value, accepted = entry.get(name), "a whole number" if whole else "a number"
     try:
         if isinstance(value, bool) or (whole and not isinstance(value, int)):

@@ -1,7 +1,7 @@
 """The study: every trial in one journal of JSON lines, which Optuna writes and nothing needs pickle to read.
 
 One process holds the study and asks for trials; the others only train. What is drawn for trial n depends on the
-study's seed, on n and on what is known by then, so that an interrupted search draws what it would have drawn.
+study's seed, on n and on the results so far, so that an interrupted search draws the values that it would have drawn.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.reproducibility import key
 from cnnbench.runs.folder import FAILED, FINISHED, PRUNED, RUNNING
 from cnnbench.tuning.settings import TuneSettings
-from cnnbench.tuning.space import Space, Value, rounded
+from cnnbench.tuning.space import Space, Value, round_value
 
 if TYPE_CHECKING:
     import optuna
@@ -23,7 +23,7 @@ INSTALL = "cnnbench tune needs the package optuna: pip install 'cnnbench[tune]'"
 
 
 @dataclass
-class Trial:
+class SearchTrial:
     """One trial under way.
 
     Attributes:
@@ -36,8 +36,8 @@ class Trial:
     handle: "optuna.trial.Trial"
 
 
-class Study:
-    """A study in a folder that the caller holds.
+class SearchStudy:
+    """A study in a folder that the caller has locked.
 
     Args:
         monitor: the metric that chooses, by its name in `metrics.csv`.
@@ -59,44 +59,44 @@ class Study:
         self.folder, self.space, self.settings = folder, space, settings
         self.monitor, self.maximize = monitor, maximize
         path = folder / JOURNAL
-        _mend(path)
+        _repair(path)
         try:
             storage = JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
             self._study = optuna.create_study(
                 study_name=NAME,
                 storage=storage,
                 direction="maximize" if maximize else "minimize",
-                pruner=_pruner(settings, most_epochs),
+                pruner=_create_pruner(settings, most_epochs),
                 load_if_exists=True,
             )
-        except Exception as error:  # whatever Optuna stumbles over, an assertion for one
+        except Exception as error:  # Optuna raises many kinds here, assertions among them
             raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
-    def ask(self) -> Trial:
+    def ask(self) -> SearchTrial:
         """A new trial, its values drawn and written down."""
-        self._study.sampler = self._sampler(len(self._study.get_trials(deepcopy=False)))
-        return self._trial(self._study.ask())
+        self._study.sampler = self._create_sampler(len(self._study.get_trials(deepcopy=False)))
+        return self._draw_trial(self._study.ask())
 
-    def unfinished(self) -> list[Trial]:
+    def list_unfinished(self) -> list[SearchTrial]:
         """Trials that were under way when a process that held the study ended, in order."""
         import optuna
 
         trials = []
         for frozen in self._study.get_trials(deepcopy=False):
             if not frozen.state.is_finished():
-                self._study.sampler = self._sampler(frozen.number)
-                trials.append(self._trial(optuna.trial.Trial(self._study, frozen._trial_id)))
+                self._study.sampler = self._create_sampler(frozen.number)
+                trials.append(self._draw_trial(optuna.trial.Trial(self._study, frozen._trial_id)))
         return trials
 
-    def report(self, trial: Trial, row: Mapping[str, Any]) -> bool:
-        """Write down an epoch of a trial, once; returns whether the trial should be stopped."""
+    def report(self, trial: SearchTrial, row: Mapping[str, Any]) -> bool:
+        """Record an epoch of a trial, once; returns whether the trial should be stopped."""
         epoch, value = int(row["epoch"]), row[self.monitor]
-        if epoch not in self._frozen(trial).intermediate_values:
+        if epoch not in self._read_frozen(trial).intermediate_values:
             trial.handle.report(math.nan if value is None else value, epoch)
         return trial.handle.should_prune()
 
-    def finish(self, trial: Trial, state: str, message: str = "", seconds: float = 0.0) -> None:
-        """A trial has ended: finished, pruned or failed.
+    def finish(self, trial: SearchTrial, state: str, message: str = "", seconds: float = 0.0) -> None:
+        """Record that a trial has ended: finished, pruned or failed.
 
         Args:
             seconds: spent in training passes.
@@ -105,43 +105,43 @@ class Study:
 
         trial.handle.set_user_attr("seconds", round(seconds, 3))
         trial.handle.set_user_attr("message", message)
-        value = self._value(self._frozen(trial))
+        value = self._find_value(self._read_frozen(trial))
         if state == FINISHED and value is not None:
             self._study.tell(trial.handle, value, TrialState.COMPLETE)
         else:
             self._study.tell(trial.handle, state=TrialState.PRUNED if state == PRUNED else TrialState.FAIL)
 
-    def rows(self) -> list[dict[str, Any]]:
-        """What is known of every trial: number, state, value, epochs, seconds, its values by key, message."""
+    def list_rows(self) -> list[dict[str, Any]]:
+        """A row for every trial: number, state, value, epochs, seconds, its values by key, message."""
         states = {"COMPLETE": FINISHED, "PRUNED": PRUNED, "FAIL": FAILED}
         return [
             {
                 "trial": frozen.number,
                 "state": states.get(frozen.state.name, RUNNING),
-                self.monitor: self._value(frozen),
+                self.monitor: self._find_value(frozen),
                 "epochs": len(frozen.intermediate_values),
-                "seconds": _number(frozen.user_attrs.get("seconds")),
-                **{name: rounded(frozen.params.get(name)) for name in self.space},
+                "seconds": _accept_number(frozen.user_attrs.get("seconds")),
+                **{name: round_value(frozen.params.get(name)) for name in self.space},
                 "message": frozen.user_attrs.get("message"),
                 "folder": str(frozen.number),
             }
             for frozen in self._study.get_trials(deepcopy=False)
         ]
 
-    def best(self) -> dict[str, Any] | None:
+    def find_best(self) -> dict[str, Any] | None:
         """The row of the best finished trial, the first of equals; None before there is one."""
-        finished = [row for row in self.rows() if row["state"] == FINISHED]
+        finished = [row for row in self.list_rows() if row["state"] == FINISHED]
         sign = -1 if self.maximize else 1
         return min(finished, key=lambda row: sign * row[self.monitor], default=None)
 
-    def importances(self) -> dict[str, float]:
+    def compute_importances(self) -> dict[str, float]:
         """The share of the finished trials' variance that each key accounts for (fANOVA), largest first.
 
         Empty where too few have finished, or all came to the same.
         """
         from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-        values = {row[self.monitor] for row in self.rows() if row["state"] == FINISHED}
+        values = {row[self.monitor] for row in self.list_rows() if row["state"] == FINISHED}
         if len(values) < 2:
             return {}
         try:
@@ -149,19 +149,19 @@ class Study:
         except (RuntimeError, ValueError, ZeroDivisionError):  # nothing varies enough to divide
             return {}
 
-    def _trial(self, handle: "optuna.trial.Trial") -> Trial:
-        params = {name: rounded(entry.suggest(handle, name)) for name, entry in self.space.items()}
-        return Trial(handle.number, params, self.folder / str(handle.number), handle)
+    def _draw_trial(self, handle: "optuna.trial.Trial") -> SearchTrial:
+        params = {name: round_value(entry.suggest(handle, name)) for name, entry in self.space.items()}
+        return SearchTrial(handle.number, params, self.folder / str(handle.number), handle)
 
-    def _frozen(self, trial: Trial) -> "optuna.trial.FrozenTrial":
+    def _read_frozen(self, trial: SearchTrial) -> "optuna.trial.FrozenTrial":
         return self._study.get_trials(deepcopy=False)[trial.number]
 
-    def _value(self, frozen: "optuna.trial.FrozenTrial") -> float | None:
+    def _find_value(self, frozen: "optuna.trial.FrozenTrial") -> float | None:
         """The best epoch's value, as `fit` chooses it; None before there is one."""
         values = [value for value in frozen.intermediate_values.values() if math.isfinite(value)]
         return (max if self.maximize else min)(values, default=None)
 
-    def _sampler(self, number: int) -> "optuna.samplers.BaseSampler":
+    def _create_sampler(self, number: int) -> "optuna.samplers.BaseSampler":
         from optuna.samplers import RandomSampler, TPESampler
 
         seed = key(self.settings.seed, "tune", number) % 2**32
@@ -170,12 +170,12 @@ class Study:
         return TPESampler(seed=seed, n_startup_trials=self.settings.startup_trials)
 
 
-def _number(attribute: Any) -> float | None:
-    """What the journal says; it may be a stranger's."""
+def _accept_number(attribute: Any) -> float | None:
+    """A number from the journal, which may be a stranger's."""
     return attribute if isinstance(attribute, int | float) else None
 
 
-def _pruner(settings: TuneSettings, most_epochs: int) -> "optuna.pruners.BasePruner":
+def _create_pruner(settings: TuneSettings, most_epochs: int) -> "optuna.pruners.BasePruner":
     from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
 
     if settings.pruner == "median":
@@ -185,8 +185,8 @@ def _pruner(settings: TuneSettings, most_epochs: int) -> "optuna.pruners.BasePru
     return NopPruner()
 
 
-def _mend(journal: Path) -> None:
-    """Take away what a killed process has left: half a last line, and Optuna's own lock, for which it would wait."""
+def _repair(journal: Path) -> None:
+    """Remove what a killed process has left: half a last line, and Optuna's own lock, for which it would wait."""
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
     if journal.is_file():
         content = journal.read_bytes()
