@@ -24,10 +24,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def make_keys(section: str) -> str:
     """Return a table of the keys of a section; without one, of those that stand alone, such as `seed`."""
-    if section:
-        return markdown_table(section)
-    header, rule, *rows = markdown_table().splitlines()
-    return "\n".join([header, rule, *(row for row in rows if "." not in row.partition("` |")[0])])
+    header, rule, *rows = markdown_table(section).splitlines()
+    names = [row.partition("`")[2].partition("`")[0] for row in rows]
+    own = [row for row, name in zip(rows, names, strict=True) if ("." in name) == bool(section)]
+    return "\n".join([header, rule, *own])
 
 
 def make_parts(kind: str) -> str:
