@@ -22,7 +22,6 @@ log = logging.getLogger("cnnbench")
 MOST_FAILURES = 3  # in a row; a server that is down should not slow every epoch
 GIVEN_UP = "no more is sent; the run folder has everything"
 IDS = "trackers.json"
-PICTURES = ("curves.png", "confusion_matrix.png", "mistakes.png", "reconstructions.png")
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,8 @@ class TrackedRun:
 
     @property
     def pictures(self) -> list[Path]:
-        """The figures of a finished run."""
-        return [path for name in PICTURES if (path := self.folder / name).is_file()]
+        """The figures of a finished run; no links, which could lead to files that should not be sent."""
+        return [path for path in sorted(self.folder.glob("*.png")) if path.is_file() and not path.is_symlink()]
 
     @property
     def per_class(self) -> list[dict[str, str]]:
