@@ -2,10 +2,9 @@
 
     CNNBENCH_DATA=DIR python benchmarks/report_scale.py --runs 200 2000
 
-LeNet-5 is trained on MNIST for an epoch; its run folder is copied under other widths and seeds (six seeds a group, and
-one group of what is left over), each copy with wrong predictions of its own and the figures that follow from them. The
-report is a process of its own, from its start to its end: `wall` is its time by the clock, `peak` the most memory it
-held (VmHWM).
+LeNet-5 is trained on MNIST for one epoch. Its run folder is copied with other widths and seeds (six seeds per group,
+the rest in one more group); each copy has its own wrong predictions and the figures that follow from them. The report is a
+separate process: `wall` is its time from start to end, `peak` the most memory it held (VmHWM).
 """
 
 import argparse
@@ -54,7 +53,7 @@ def make(template: Path, sweep: Path, count: int) -> None:
             per_class=per_class(confusion, classes),
             labels=arrays["labels"],
             predictions=predictions,
-            probabilities=_taken(arrays["probabilities"], predictions, arrays["predictions"]),
+            probabilities=_swap_likeliest(arrays["probabilities"], predictions, arrays["predictions"]),
         )
         summary = {key: value for key, value in summary.items() if key != "test/loss"}
         run.write_summary(summary | {"seed": seed, **{f"test/{k}": value for k, value in scores(confusion).items()}})
@@ -67,8 +66,8 @@ def make(template: Path, sweep: Path, count: int) -> None:
                 os.link(path, copy)
 
 
-def _taken(probabilities: np.ndarray, predictions: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Probabilities of which another class is the highest."""
+def _swap_likeliest(probabilities: np.ndarray, predictions: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Probabilities in which another class is the likeliest."""
     made, images = probabilities.copy(), np.arange(len(predictions))
     made[images, predictions], made[images, before] = probabilities[images, before], probabilities[images, predictions]
     return made

@@ -1,7 +1,7 @@
-"""A picture of a report as Chromium shows it: python benchmarks/screenshot.py REPORT.html OUT.png
+"""Take a picture of a report in Chromium: python benchmarks/screenshot.py REPORT.html OUT.png
 
-The pictures in the README are made by it. `--dark` asks for the dark colours, `--section` for a part of the page,
-`--pdf` prints instead.
+The pictures in the README are made with it. `--dark` uses the dark colours, `--section` starts at a part of the page,
+`--pdf` prints it instead.
 """
 
 import argparse
@@ -14,8 +14,8 @@ from typing import Any
 from PIL import Image
 
 
-def browser(width: int, height: int = 900) -> Any:
-    """A headless Chromium; its driver is the one installed beside it, none is ever downloaded."""
+def start_browser(width: int, height: int = 900) -> Any:
+    """Start headless Chromium with the driver installed beside it; nothing is downloaded."""
     from selenium import webdriver
 
     programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
@@ -35,8 +35,8 @@ def browser(width: int, height: int = 900) -> Any:
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(str(programs[1])))
 
 
-def picture(driver: Any, *, width: int, top: float = 0, height: float | None = None) -> Image.Image:
-    """The open page, or a part of it, at this width in CSS pixels."""
+def take_picture(driver: Any, *, width: int, top: float = 0, height: float | None = None) -> Image.Image:
+    """Take a picture of the open page, or a part of it, at this width in CSS pixels."""
     device = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
     full = driver.execute_script("return document.documentElement.scrollHeight")
@@ -50,13 +50,13 @@ def main() -> None:
     parser.add_argument("page", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--width", type=int, default=1280)
-    parser.add_argument("--top", type=float, default=0, help="CSS pixels from the top that are left out")
-    parser.add_argument("--height", type=float, help="CSS pixels; the whole page, if not given")
-    parser.add_argument("--section", help="the id of an element to begin at")
+    parser.add_argument("--top", type=float, default=0, help="CSS pixels to leave out at the top")
+    parser.add_argument("--height", type=float, help="CSS pixels; default: the whole page")
+    parser.add_argument("--section", help="id of the element to start at")
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--pdf", action="store_true")
     asked = parser.parse_args()
-    driver = browser(asked.width)
+    driver = start_browser(asked.width)
     try:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if asked.dark else "light"}
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
@@ -70,7 +70,7 @@ def main() -> None:
             driver.set_window_size(asked.width, 900)
             find = "return document.getElementById(arguments[0]).getBoundingClientRect().top + scrollY"
             top += driver.execute_script(find, asked.section) - 16
-        shot = picture(driver, width=asked.width, top=top, height=asked.height)
+        shot = take_picture(driver, width=asked.width, top=top, height=asked.height)
         shot.convert("RGB").save(asked.out, optimize=True)
     finally:
         driver.quit()

@@ -40,9 +40,9 @@ return low;
 def driver():
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         pytest.skip("needs Chromium: apt-get install chromium chromium-driver (.ci/run does so)")
-    from screenshot import browser
+    from screenshot import start_browser
 
-    started = browser(1280)
+    started = start_browser(1280)
     yield started
     started.quit()
 
