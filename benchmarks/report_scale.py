@@ -3,8 +3,8 @@
     CNNBENCH_DATA=DIR python benchmarks/report_scale.py --runs 200 2000
 
 LeNet-5 is trained on MNIST for one epoch. Its run folder is copied with other widths and seeds (six seeds per group,
-the rest in one more group); each copy has its own wrong predictions and the figures that follow from them. The report is a
-separate process: `wall` is its time from start to end, `peak` the most memory it held (VmHWM).
+the rest in one more group); each copy has its own wrong predictions and the figures that follow from them. The report
+is a separate process: `wall` is its time from start to end, `peak` the most memory it held (VmHWM).
 """
 
 import argparse
