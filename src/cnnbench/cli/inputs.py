@@ -54,7 +54,7 @@ def _match(argument: str) -> list[str]:
         return [argument]
     if not glob.has_magic(argument):
         return []
-    named = [glob.has_magic(part) for part in argument.split("/")].index(True)  # parts that are as they stand
+    named = [glob.has_magic(part) for part in argument.split("/")].index(True)  # leading parts without a pattern
 
     @cache
     def counts(parts: tuple[str, ...]) -> bool:

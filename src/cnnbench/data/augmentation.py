@@ -112,7 +112,7 @@ class Augmentation:
 
         Args:
             images: uint8, (N, C, H, W), one after another in the epoch's order; where `mixes`, (N + 1, C, H, W): the
-                last is there as a partner only.
+                last serves only as a partner.
             labels, indices: int64, (N,) or (N + 1,); an index is an image's place in its split.
 
         Returns:

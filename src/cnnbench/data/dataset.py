@@ -176,7 +176,7 @@ class Dataset:
     Attributes:
         val: None where the source has none and `val_fraction` is 0.
         mean, std: per channel, for pixels scaled to 0…1; what `normalize` subtracts and divides by.
-        pool: a hash of the images and labels that training and validation are taken from, whatever a seed takes.
+        pool: a hash of the images and labels that training and validation are drawn from, the same for every seed.
         skipped, paths: as in `Source`.
         notes: those of the source, and what splitting it has shown.
         source_shape: of an image or signal before it was resized.
@@ -224,7 +224,8 @@ def load_source(
     Args:
         root: the folder datasets are stored in.
         download: whether a dataset that is missing there may be fetched.
-        options: what the dataset's own yaml adds; a file called `path` among them is read anew once it has changed.
+        options: what the dataset's own yaml adds; the files that `path` and `test_path` name are read again when they
+            have changed.
         settings: what a config says for any dataset, such as `image_size`; a dataset is given those that its
             signature names and its options do not.
 

@@ -1,6 +1,6 @@
 """Unpack archives and compressed files so that only regular files inside one folder come out.
 
-What is unpacked is counted as it comes, whatever a header says: a few kilobytes cannot fill a disk or the memory.
+Bytes are counted as they are unpacked, so that a few kilobytes cannot fill the disk, whatever a header says.
 """
 
 import bz2
@@ -36,7 +36,7 @@ FAULTS = (
 def unpack(archive: Path, folder: Path, *, only: Collection[str] | None = None) -> list[Path]:
     """Unpack a zip or tar archive, the latter compressed or not, and return its files in their order.
 
-    Each file takes its place in one step. Files that are there already are replaced.
+    Each file takes its place in one step, and replaces one of the same name.
 
     Args:
         only: the names of the files wanted, without folders; None is all.

@@ -42,7 +42,7 @@ def read_rows(file: str, name: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _rate(lines: list[str], delimiter: str) -> tuple[int, int]:
-    """How many lines are numbers and a label when cut this way, and how many cells are numbers, or are there."""
+    """How well a delimiter fits: how many lines become numbers and a label, then how many cells are numbers."""
     try:
         rows = [next(_iterate_rows([line], delimiter, strict=False), (0, [""]))[1] for line in lines]
     except csv.Error:

@@ -20,7 +20,7 @@ from cnnbench.processes.pool import map_in_processes
 from cnnbench.storage.text import format_path
 
 FEW_FILES = 16  # fewer are not worth a process
-CHUNK_FILES = 128  # handed over together at most: a message costs as much as decoding some small images
+CHUNK_FILES = 128  # a process gets at most: a message costs as much as decoding some small images
 CHUNK_SECONDS = 0.02  # of decoding; large photographs go one by one
 CHUNKS_AHEAD = 16  # of each process: enough to go on with while a batch is in the network
 BYTES_AHEAD = 2**26  # of all of them together
@@ -51,7 +51,7 @@ class Decoder:
     Attributes:
         resizes: if not, an image whose own size is not `how.image_size` is bad (`OtherSize`).
         hashes: whether files and pixels are hashed.
-        drops: hand no images over; the files are only looked at.
+        drops: return no images, only what is wrong with the files and their hashes.
     """
 
     how: Decoding
@@ -110,7 +110,7 @@ def decode_chunks(files: Iterable[str], decoder: Decoder, workers: int | None = 
 def decode_all(
     files: Iterable[str], how: Decoding, *, workers: int | None = None
 ) -> Generator[np.ndarray | BadImage, None, None]:
-    """Each file's pixels as `decode_image` gives them, or why there are none; the rest is as in `decode_chunks`."""
+    """Each file's pixels as `decode_image` gives them, or its error; for the rest see `decode_chunks`."""
     with closing(decode_chunks(files, Decoder(how), workers)) as chunks:
         for chunk in chunks:
             for place, image in enumerate(chunk.images):

@@ -1,6 +1,6 @@
 """IDX, the format of MNIST and its family: two zero bytes, a type, the number of axes, their sizes, the values.
 
-Sizes and values are big-endian. Memory is taken for the values that are there, not for those that a header promises.
+Sizes and values are big-endian. Memory is taken for the values in the file, not for those that a header promises.
 """
 
 import gzip

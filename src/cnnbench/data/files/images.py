@@ -201,7 +201,7 @@ def _load(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
 
 
 def _read_orientation(image: Image.Image) -> int:
-    """EXIF's, 1 to 8; 1 where there is none. Pillow turns a TIFF itself, and gives its size upright."""
+    """EXIF's, 1 to 8; 1 without any. Pillow turns a TIFF itself, and gives its size upright."""
     if image.format == "TIFF" or not any(key in image.info for key in _ORIENTED_BY):
         return 1
     try:

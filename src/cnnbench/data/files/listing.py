@@ -73,7 +73,7 @@ class Listing:
         """Take the files of each split, in their order.
 
         Args:
-            what: what names a class here, for the message that there is none.
+            what: what names a class here, such as "class folders", for messages.
 
         Raises:
             ValueError: no classes, a single one, or one that train or the run lacks.

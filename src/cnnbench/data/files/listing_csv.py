@@ -65,7 +65,7 @@ def _find_problem(row: dict[str, str]) -> str | None:
 
 
 def _make_finder(root: str) -> Callable[[str], str]:
-    """A function that finds the file a path means; where there is none, or several, it returns the path unchanged."""
+    """A function that finds the file a path means; if none or several match, it returns the path unchanged."""
 
     @lru_cache(maxsize=64)
     def index_names(folder: str) -> dict[str, list[str]]:

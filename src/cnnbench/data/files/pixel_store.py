@@ -71,7 +71,7 @@ class _Description(BaseModel):
 
 
 def open_store(path: Path, key: str) -> Stored | None:
-    """Map a file that `write_store` wrote; None if there is none, or one of another key.
+    """Map a file that `write_store` wrote; None if it does not exist or has another key.
 
     Raises:
         Damaged: a bit of it has changed, or it is cut short.

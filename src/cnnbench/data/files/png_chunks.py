@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cnnbench.storage.regular import Refused
 from cnnbench.storage.text import make_printable
 
-MAX_TEXT = 2**20  # bytes of a text that are looked at; Pillow refuses an image that has a longer one
+MAX_TEXT = 2**20  # bytes of a text that are read; Pillow refuses an image with a longer one
 MOST_KEPT = 4  # texts that are kept
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 _ORIENTED = (b"XML:com.adobe.xmp", b"Raw profile type exif")  # texts that may say which side is up
@@ -64,6 +64,6 @@ def _unpack(kind: bytes, rest: bytes) -> bytes:
 
 
 def _make_text_chunk(keyword: bytes, text: bytes) -> bytes:
-    """A text as Pillow reads it whatever its length; as XMP is read from iTXt alone, and EXIF from any."""
+    """A text in the chunk from which Pillow reads any length; it takes XMP from iTXt alone, and EXIF from any."""
     body = b"iTXt" + keyword + b"\0\0\0\0\0" + text
     return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))

@@ -35,7 +35,7 @@ _LFS = b"version https://git-lfs.github.com/spec/"
 _ANNEX = re.compile(rb"(\.\./|\.git|/)*/?annex/objects/")
 _AVIF = {b"avif", b"avis"}
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-_LONGEST = 4096  # bytes of a list of brands that are looked at
+_LONGEST = 4096  # bytes of a list of brands that are read
 
 
 def refuse_other(content: bytes) -> None:
@@ -56,7 +56,7 @@ def refuse_other(content: bytes) -> None:
 
 
 def looks_like_image(file: str | os.PathLike[str]) -> bool:
-    """Whether a file's content begins as an image does, or cannot be read; whatever its name is."""
+    """Whether a file's content begins like an image's or cannot be read; its name does not matter."""
     try:
         head = read_regular(file, sys.maxsize, first=_LONGEST)
     except Refused:

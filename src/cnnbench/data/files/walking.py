@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 Complain = Callable[[str, str], None]
 
 CACHE = ".pixels"  # of decoded images
-OUTPUTS = "outputs"  # where runs go unless they are told otherwise
+OUTPUTS = "outputs"  # where runs go by default
 IMAGE_ENDINGS = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".avif", ".heic", ".heif"),

@@ -1,4 +1,4 @@
-"""One's own signals from a CSV file, or from one to train on and one to test on; its rows: signal_rows.py."""
+"""The user's own signals from a CSV file, or from one to train on and one to test on; its rows: signal_rows.py."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ class CsvSignalsOptions(Options):
 
     path: str | None = key("The CSV file, a row a signal: its values and its label", may_change=True)
     test_path: str | None = key(
-        "A file of its own to test on; null = data.test_fraction of each class, the same rows whatever the seed",
+        "A second file to test on; null = data.test_fraction of each class, the same rows for every seed",
         may_change=True,
     )
     header: bool = key("Whether the first row holds column names")
@@ -47,7 +47,7 @@ def csv_signals(
     The classes are the different labels in order; in that of their numbers, if all are whole numbers.
 
     Args:
-        test_fraction: share of each class in the test split; the same rows whatever the run's seed; None cuts none.
+        test_fraction: share of each class in the test split, the same rows for every seed; None cuts none.
         split_seed: which share.
         with_test: whether the file of `test_path` is opened; without, the source's test split is empty.
         classes: those of a run that is to be measured on the signals, which may lack some.

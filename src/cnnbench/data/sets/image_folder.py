@@ -1,4 +1,4 @@
-"""One's own images: a folder with a folder for each class, or a CSV file that names files and labels.
+"""The user's own images: a folder with a folder for each class, or a CSV file that names files and labels.
 
 Which files there are, their classes and splits: listing.py, listing_csv.py. What a file must be: images.py. Decoded
 images are kept in memory and in a cache (pixel_store.py); a set that is larger than `data.memory_limit` stays in its
@@ -33,7 +33,7 @@ from cnnbench.storage.text import format_path
 
 log = logging.getLogger("cnnbench")
 
-PROBED = 100  # files that are looked at to find out channels and size
+PROBED = 100  # files that are read to find out channels and size
 SHOWN = 20  # bad files that an error lists
 Size = int | tuple[int, int]
 
@@ -70,7 +70,7 @@ def image_folder(
     with_test: bool = True,
     classes: list[str] | None = None,
 ) -> Source:
-    """Images from files of one's own, decoded once at their final size.
+    """The user's own images, decoded once at their final size.
 
     Args:
         image_size: height and width, or one number for both; None is that of all images, if it is the same.
@@ -80,7 +80,7 @@ def image_folder(
         classes: those of a run that is to be measured on the images, which may lack some, and a split to train on.
 
     Raises:
-        ValueError: a layout that is none, images that cannot be read or differ in size.
+        ValueError: an unknown layout, or images that cannot be read or differ in size.
     """
     limit = options.memory_limit
     most = measure_memory() // 3 if limit is None else parse_bytes("data.memory_limit", limit)
@@ -171,7 +171,7 @@ def _cut_test_split(listing: Listing, fraction: float, split_seed: int) -> Listi
 
 
 def _choose_decoding(paths: Sequence[str], options: ImageFolderOptions, image_size: Size | None) -> Decoding:
-    """How files are decoded; a look at some of them tells what the user has not said."""
+    """How files are decoded; channels and size that the user has not given come from some of the files."""
     red, green, blue = options.background
     how = Decoding(options.channels or 1, image_size or 1, options.resize, (red, green, blue))
     if options.channels is not None and image_size is not None:

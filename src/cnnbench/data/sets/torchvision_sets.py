@@ -189,7 +189,7 @@ class Published:
 
 
 def _find_files(folder: Path, names: Sequence[str]) -> dict[str, Path]:
-    """Those that are there; of an IDX file also the compressed one."""
+    """The paths of the files that exist, by name; an IDX file may be compressed."""
     found: dict[str, Path] = {}
     for name in names:
         packed = [folder / f"{name}.gz"] if "-idx" in name else []
