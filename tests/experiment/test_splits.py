@@ -108,7 +108,7 @@ def test_validation_leaves_a_class_its_only_image_and_names_it(tmp_path):
     assert "class 'owl' has a single training image, and none for validation" in dataset.notes
     shutil.rmtree(tmp_path)
     draw_set(tmp_path, 2)
-    with pytest.raises(ValueError, match=r"data.val_fraction=0.4: each class has one training image"):
+    with pytest.raises(ValueError, match=r"data.val_fraction=0.4: each class has a single training image"):
         load_dataset(single(["data=image_folder", f"data.path={tmp_path}", *SHORT, "data.val_fraction=0.4"]))
 
 
