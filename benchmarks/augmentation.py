@@ -31,7 +31,7 @@ from torchvision.transforms import InterpolationMode, v2
 from cnnbench.cli.compose import single
 from cnnbench.config.schema import Config
 from cnnbench.data import Split
-from cnnbench.experiment.run import batches_of, build_parts, load_dataset, prepare_training
+from cnnbench.experiment.run import build_parts, load_dataset, make_batches, prepare_training
 from cnnbench.runs.folder import RunFolder, create_folder
 
 Clock = Callable[[], float]
@@ -88,7 +88,7 @@ def epoch(config: Config, clock: Clock) -> float:
 def images_alone(config: Config, clock: Clock) -> float:
     """Seconds of one epoch of augmented batches."""
     dataset = load_dataset(config)
-    batches = batches_of(dataset.train, dataset=dataset, config=config, device=torch.device("cpu"), shuffle=True)
+    batches = make_batches(dataset.train, dataset=dataset, config=config, device=torch.device("cpu"), shuffle=True)
     started = clock()
     for _ in batches.epoch():
         pass

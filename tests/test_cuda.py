@@ -19,7 +19,7 @@ from cnnbench import registry
 from cnnbench.cli.compose import single
 from cnnbench.data import Batches
 from cnnbench.data.augmentation import draw
-from cnnbench.experiment.build import augmentation_of, load_dataset
+from cnnbench.experiment.build import load_dataset, make_augmentation
 from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.exhaustion import OutOfMemory
 from cnnbench.experiment.predict import Predictor
@@ -129,7 +129,7 @@ def test_augmented_images_are_those_of_the_cpu(preset, tmp_path):
     assert all(torch.equal(value.cpu(), on_cpu[key]) for key, value in draw(indices.to(CARD), 3, 1).items())
     served = []
     for device in (torch.device("cpu"), CARD):
-        augmentation = augmentation_of(config, dataset.info, device)
+        augmentation = make_augmentation(config, dataset.info, device)
         split = dataset.train.to(device)
         batches = Batches(split, 64, mean=(0.0,), std=(1.0,), shuffle_seed=3, augmentation=augmentation)
         served.append([torch.cat(parts).cpu() for parts in zip(*batches.epoch(1), strict=True)])

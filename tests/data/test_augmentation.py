@@ -18,7 +18,7 @@ from cnnbench.cli.choices import config_dir, groups
 from cnnbench.config.schema import AugmentConfig, from_dict, to_dict
 from cnnbench.data import Augmentation, Batches, DatasetInfo, Split, normalize
 from cnnbench.data.augmentation import PURPOSES, compute_grid, draw, mask_box
-from cnnbench.experiment.build import augmentation_of, batches_of, build_parts, load_dataset
+from cnnbench.experiment.build import build_parts, load_dataset, make_augmentation, make_batches
 from cnnbench.experiment.run import run_job
 from cnnbench.reproducibility import generator, key
 from cnnbench.runs.folder import RunFolder, create_folder
@@ -278,7 +278,7 @@ QUICK = ["trainer.epochs=2", "data.train_limit=200", "model=mlp", "trainer.devic
 def test_only_training_batches_are_augmented():
     config = compose.single([*QUICK, "augment=strong"])
     dataset = load_dataset(config)
-    serve = partial(batches_of, dataset=dataset, config=config, device=torch.device("cpu"))
+    serve = partial(make_batches, dataset=dataset, config=config, device=torch.device("cpu"))
     for part in (dataset.val, dataset.test):
         served = serve(part)
         assert served.augmentation is None
@@ -389,7 +389,7 @@ def test_what_cannot_be_augmented_is_refused_with_its_key(overrides, message):
 
 def test_none_is_accepted_everywhere_and_geometry_for_reconstruction():
     assert (
-        augmentation_of(compose.single(["data=waves", "model=mlp"]), DatasetInfo("waves", 1, 9, ("a",), 1), "cpu")
+        make_augmentation(compose.single(["data=waves", "model=mlp"]), DatasetInfo("waves", 1, 9, ("a",), 1), "cpu")
         is None
     )
     build_parts(compose.single(["data=waves", "model=mlp"]), shapes_only=True)

@@ -22,7 +22,7 @@ from cnnbench.cli.compose import single
 from cnnbench.data import data_shape, load_source, prepare
 from cnnbench.data.contents import digest
 from cnnbench.data.files.labels import normalize_label, unify_labels
-from cnnbench.experiment.build import data_settings
+from cnnbench.experiment.build import get_data_settings
 from cnnbench.runs.contents import read_confusion
 from cnnbench.runs.folder import RunFolder
 
@@ -434,7 +434,9 @@ def test_a_path_that_is_no_file_is_named_and_never_opened(tmp_path):
             loaded(path)
     config = single(["data=csv_signals"])
     with pytest.raises(ValueError, match=r"data.path=null: accepted is a CSV file"):
-        load_source("csv_signals", root="", download=False, options=config.data.options, settings=data_settings(config))
+        load_source(
+            "csv_signals", root="", download=False, options=config.data.options, settings=get_data_settings(config)
+        )
 
 
 def test_a_file_that_may_not_be_read_is_named(good, monkeypatch):

@@ -16,7 +16,7 @@ from test_image_folder import draw, load, photos, write_folder
 from cnnbench.cli.compose import single
 from cnnbench.data import Batches, prepare
 from cnnbench.data.files.decoding import ImageFiles
-from cnnbench.experiment.build import augmentation_of
+from cnnbench.experiment.build import make_augmentation
 from cnnbench.processes.pool import map_in_processes
 
 
@@ -68,7 +68,7 @@ def test_augmented_batches_are_those_from_memory_to_the_bit(workers, folder):
     made = []
     for options in ({}, {"memory_limit": "1", "workers": workers}):
         source = load(folder, image_size=6, **options)
-        augmentation = augmentation_of(config, source.info, torch.device("cpu"))
+        augmentation = make_augmentation(config, source.info, torch.device("cpu"))
         made.append(batches(source, augmentation=augmentation)[1])
     for epoch in (0, 1):
         for memory, stream in zip(*(each.epoch(epoch) for each in made), strict=True):

@@ -283,7 +283,7 @@ def test_a_link_put_in_a_folders_place_meanwhile_is_not_followed(finished, folde
         with pytest.raises(ValueError, match=r"checkpoints is a symbolic link now"):
             checkpoint.load(run / "checkpoints", "best")
     else:
-        monkeypatch.setattr("cnnbench.experiment.evaluate.read_data", lambda path: (swap(), read_data(path))[1])
+        monkeypatch.setattr("cnnbench.experiment.measured_data.read_data", lambda path: (swap(), read_data(path))[1])
         with pytest.raises(ValueError, match=r"evaluations cannot be written .*symbolic link"):
             evaluate_run(run)
     assert contents(outside) == before

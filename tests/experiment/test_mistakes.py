@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.data import Split
-from cnnbench.experiment.record import KEPT_BYTES, KEPT_MISTAKES, KEPT_SIDE, keep_mistakes
+from cnnbench.experiment.record import KEPT_BYTES, KEPT_MISTAKES, KEPT_SIDE, write_mistakes
 from cnnbench.runs.contents import read_mistakes
 from cnnbench.storage.arrays import write_npz
 
 
 def kept(folder, images, wrong):
     labels = np.zeros(len(images), dtype=np.int64)
-    keep_mistakes(folder, labels, np.where(wrong, 1, labels), Split(images, torch.from_numpy(labels)))
+    write_mistakes(folder, labels, np.where(wrong, 1, labels), Split(images, torch.from_numpy(labels)))
     return read_mistakes(folder)
 
 
@@ -74,9 +74,9 @@ def test_a_run_without_mistakes_keeps_none(tmp_path):
         ({"indices": np.arange(3)}, "lacks images"),
         ({"indices": np.arange(2), "images": np.zeros((3, 1, 8, 8), np.uint8)}, "an index for each"),
         ({"indices": np.arange(3.0), "images": np.zeros((3, 1, 8, 8), np.uint8)}, "an index for each"),
-        ({"indices": np.arange(3), "images": np.zeros((3, 1, 8, 8))}, "no images or signals"),
-        ({"indices": np.arange(1), "images": np.zeros((1, 1, 9999, 1), np.uint8)}, "no images or signals"),
-        ({"indices": np.arange(1), "images": np.full((1, 1, 9), np.nan, np.float32)}, "no images or signals"),
+        ({"indices": np.arange(3), "images": np.zeros((3, 1, 8, 8))}, "not images or signals"),
+        ({"indices": np.arange(1), "images": np.zeros((1, 1, 9999, 1), np.uint8)}, "not images or signals"),
+        ({"indices": np.arange(1), "images": np.full((1, 1, 9), np.nan, np.float32)}, "not images or signals"),
         ({"indices": np.arange(1), "images": np.zeros((1, 0, 8, 8), np.uint8)}, "an image is empty"),
         ({"indices": np.array([-1]), "images": np.zeros((1, 1, 8, 8), np.uint8)}, "an index negative"),
     ],

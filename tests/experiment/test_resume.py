@@ -19,7 +19,7 @@ from torch import nn
 from cnnbench import registry
 from cnnbench.cli.compose import single
 from cnnbench.config.schema import to_dict
-from cnnbench.experiment.build import batches_of, build_parts
+from cnnbench.experiment.build import build_parts, make_batches
 from cnnbench.experiment.resume import fingerprint, resumed
 from cnnbench.experiment.run import run_job
 from cnnbench.processes import signals as interruptions
@@ -431,7 +431,7 @@ def test_every_step_has_the_batch_and_the_learning_rate_of_its_place_in_the_run(
     run(tmp_path / "a", *overrides)
     config = single([*TINY, *overrides])
     parts = build_parts(config)
-    batches = batches_of(parts.dataset.train, dataset=parts.dataset, config=config, device=parts.device, shuffle=True)
+    batches = make_batches(parts.dataset.train, dataset=parts.dataset, config=config, device=parts.device, shuffle=True)
     expected = [labels.tolist() for epoch in range(3) for _, labels in batches.epoch(epoch)]
     assert expected[:8] != expected[8:16] != expected[16:]
     assert [labels for _, labels in seen] == expected

@@ -16,7 +16,7 @@ from cnnbench.data.dataset import load_source
 from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.files.images import decode_image
 from cnnbench.data.preparation import resize
-from cnnbench.experiment.build import augmentation_of, load_dataset
+from cnnbench.experiment.build import load_dataset, make_augmentation
 from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.predict import Predictor
 from cnnbench.experiment.run import run_job
@@ -118,7 +118,7 @@ def test_augmentation_keeps_a_form_that_is_not_square():
     assert torch.equal(turned, images[:1].flip(2, 3).float())
     config = single(["data.image_size=[8,32]", "augment.crop=8"])
     with pytest.raises(ValueError, match=r"augment.crop=8: accepted is less than the 8 pixels of the images"):
-        augmentation_of(config, DatasetInfo("digits", 1, (8, 32), ("a", "b")), torch.device("cpu"))
+        make_augmentation(config, DatasetInfo("digits", 1, (8, 32), ("a", "b")), torch.device("cpu"))
 
 
 def test_a_size_is_a_number_or_two():
@@ -134,7 +134,7 @@ def test_a_size_is_a_number_or_two():
         with pytest.raises(ValueError, match=r"--image-size .*: accepted is a number of pixels"):
             read_size(text)
     described = describe(["model=lenet5"], channels=1, image_size=(28, 40), num_classes=10)
-    assert json.loads(json.dumps(described.plain()))["image_size"] == [28, 40]
+    assert json.loads(json.dumps(described.to_dict()))["image_size"] == [28, 40]
     assert describe(["model=lenet5", "data.image_size=[28,40]"]).summary == described.summary
     for value in ("[28]", "[28,0]", "[1,2,3]", "0", "1.5", "[a,b]", "true", "2000"):
         with pytest.raises(ValueError, match=r"data.image_size=.*: accepted is null, a whole number from 1 to"):

@@ -22,6 +22,7 @@ from cnnbench.data.preparation import cut_test, split_by_class
 from cnnbench.experiment.build import load_dataset
 from cnnbench.experiment.data_record import read_data
 from cnnbench.experiment.evaluate import evaluate_run
+from cnnbench.experiment.measured_data import DataChoice
 from cnnbench.experiment.run import run_job
 from cnnbench.reproducibility import generator
 from cnnbench.runs.folder import RunFolder
@@ -207,14 +208,14 @@ def test_a_run_goes_on_with_its_own_data_alone_wherever_they_lie(copied, tmp_pat
     shutil.copytree(run, tmp_path / "again")
     trained(tmp_path / "again", tmp_path / "moved", "trainer.epochs=2", resume=True)
     draw_set(photos, 1, ("cat",), start=50)
-    with pytest.raises(ValueError, match=r"not the data of this run: of its 30 images 1 is new"):
+    with pytest.raises(ValueError, match=r"not the data of this run: compared with its 30 images: 1 added"):
         trained(run, photos, "trainer.epochs=2", resume=True)
     (photos / "cat/050.png").unlink()
     (photos / "dog/003.png").unlink()
-    with pytest.raises(ValueError, match=r"of its 30 images 1 is gone"):
+    with pytest.raises(ValueError, match=r"compared with its 30 images: 1 missing"):
         trained(run, photos, "trainer.epochs=2", resume=True)
     invert(photos)
-    with pytest.raises(ValueError, match=r"of its 30 images 29 are replaced by others, 1 is gone"):
+    with pytest.raises(ValueError, match=r"compared with its 30 images: 29 replaced, 1 missing"):
         trained(run, photos, "trainer.epochs=2", resume=True)
     assert (run / "data.json").read_bytes() == before["data.json"]
 
@@ -238,31 +239,27 @@ def test_evaluate_measures_what_was_test_and_says_what_differs(copied):
     draw_set(photos, 15, start=100)
     other, grown = evaluate_run(run)
     assert other != folder
-    assert grown["notes"][0].startswith("not the data of this run: of its 30 images 45 are new")
+    assert grown["notes"][0].startswith("not the data of this run: compared with its 30 images: 45 added")
     assert (grown["images_sha256"], grown["accuracy"]) == (own["images_sha256"], own["accuracy"])
-    _, validated = evaluate_run(run, split="val")
+    _, validated = evaluate_run(run, DataChoice(split="val"))
     assert validated["images"] == read_data(run)["val"].images
     invert(photos)
-    with pytest.raises(
-        ValueError, match=r"replaced by others.* None of its 6 test images can be found here; --path DIR"
-    ):
+    with pytest.raises(ValueError, match=r"30 replaced.* None of its 6 test images is here; --path DIR"):
         evaluate_run(run)
 
 
 def test_evaluate_leaves_out_what_a_run_has_seen_wherever_it_lies(copied, tmp_path):
     run, photos = copied
     shutil.copytree(photos, tmp_path / "a/photos")
-    first, moved = evaluate_run(run, folder=str(tmp_path / "a/photos"))
+    first, moved = evaluate_run(run, DataChoice(path=str(tmp_path / "a/photos")))
     assert moved["images"] == 6
-    assert (
-        "it was tested on 6, it was trained or validated on 24, which are left out, and 0 are new" in moved["notes"][0]
-    )
+    assert "the run was tested on 6 and trained or validated on 24, which are left out; 0 are new" in moved["notes"][0]
     for file in (tmp_path / "a/photos").rglob("*.png"):  # the same pixels in other files
         Image.open(file).save(file.with_suffix(".bmp"))
         file.unlink()
     draw_set(tmp_path / "b/photos", 2, start=200)
-    assert evaluate_run(run, folder=str(tmp_path / "a/photos"))[1]["images_sha256"] != moved["images_sha256"]
-    second, new = evaluate_run(run, folder=str(tmp_path / "b/photos"))
+    assert evaluate_run(run, DataChoice(path=str(tmp_path / "a/photos")))[1]["images_sha256"] != moved["images_sha256"]
+    second, new = evaluate_run(run, DataChoice(path=str(tmp_path / "b/photos")))
     assert (new["images"], new["notes"]) == (6, [])
     assert [folder.name for folder in (first, second)] == ["image_folder_photos_test", "image_folder_photos_test_3"]
     assert json.loads((first / "metrics.json").read_text())["images_sha256"] == moved["images_sha256"]
@@ -274,25 +271,25 @@ def test_evaluate_leaves_out_what_a_run_has_seen_wherever_it_lies(copied, tmp_pa
     for place, value in zip(dataset.train.marks[:, 2].tolist(), dataset.train.marks[:, 1].tolist(), strict=True):
         assert value in hashes
         shutil.copy(dataset.paths[place], seen / Path(dataset.paths[place]).parent.name)
-    with pytest.raises(ValueError, match="which are left out, and 0 are new"):
-        evaluate_run(run, folder=str(seen))
+    with pytest.raises(ValueError, match="which are left out; 0 are new"):
+        evaluate_run(run, DataChoice(path=str(seen)))
 
 
 def test_evaluate_takes_a_folder_that_lacks_classes_or_training_images(copied, tmp_path):
     run, _ = copied
     draw_set(tmp_path / "some/test", 4, ("dog", "cat"), start=300)
-    _, some = evaluate_run(run, folder=str(tmp_path / "some"))
+    _, some = evaluate_run(run, DataChoice(path=str(tmp_path / "some")))
     assert some["images"] == 8
-    assert some["notes"] == ["no images of 'owl': the figures are over the classes that have some"]
+    assert some["notes"] == ["no images of 'owl': the figures cover the other classes"]
     (tmp_path / "one").mkdir()
     (tmp_path / "some/test/dog").rename(tmp_path / "one/dog")
-    _, one = evaluate_run(run, folder=str(tmp_path / "one"))
+    _, one = evaluate_run(run, DataChoice(path=str(tmp_path / "one")))
     rows = (run / "evaluations/image_folder_one_test/confusion_matrix.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in rows] == ["true", *NAMES]
     assert sum(map(int, rows[2].split(",")[1:])) == one["images"] == 4
     (tmp_path / "one/dog").rename(tmp_path / "one/Dog")
     with pytest.raises(ValueError, match=r"it has Dog, which the run lacks.*'Dog' and 'dog' differ in spelling alone"):
-        evaluate_run(run, folder=str(tmp_path / "one"))
+        evaluate_run(run, DataChoice(path=str(tmp_path / "one")))
 
 
 def test_a_result_goes_where_out_says_and_replaces_nothing(copied, tmp_path):
@@ -305,7 +302,7 @@ def test_a_result_goes_where_out_says_and_replaces_nothing(copied, tmp_path):
     assert folder == tmp_path / "out/here"
     assert json.loads((folder / "metrics.json").read_text()) == metrics
     with pytest.raises(ValueError, match="holds something else: accepted is a new or an empty folder"):
-        evaluate_run(run, split="train", out=folder)
+        evaluate_run(run, DataChoice(split="train"), out=folder)
 
 
 def test_another_mnist_is_not_the_data_of_a_run(tmp_path):
@@ -317,10 +314,10 @@ def test_another_mnist_is_not_the_data_of_a_run(tmp_path):
     assert evaluate_run(tmp_path / "run")[1]["notes"] == []
     assert "hashes" not in (tmp_path / "run/data.json").read_text()
     with pytest.raises(
-        ValueError, match=r"not the data of this run: other contents or labels .*--data mnist measures it"
+        ValueError, match=r"not the data of this run: the contents or labels differ .*--data mnist measures the run"
     ):
-        evaluate_run(tmp_path / "run", root=str(tmp_path / "other"))
-    _, metrics = evaluate_run(tmp_path / "run", data="mnist", root=str(tmp_path / "other"))
+        evaluate_run(tmp_path / "run", DataChoice(root=str(tmp_path / "other")))
+    _, metrics = evaluate_run(tmp_path / "run", DataChoice(data="mnist", root=str(tmp_path / "other")))
     assert metrics["images"] == 20
     assert metrics["notes"][0].startswith("not the data of this run")
 
@@ -369,7 +366,7 @@ def test_a_column_that_numbers_the_rows_is_named(tmp_path):
     for header, name in ((True, "1 ('index')"), (False, "1")):
         path = tmp_path / f"{header}.csv"
         path.write_text("\n".join((["index,x,y,label"] if header else []) + rows))
-        options = {"path": str(path), "header": header}
+        options = {"path": str(path), "test_path": None, "header": header, "label": "last"}
         source = load_source("csv_signals", root="", download=False, options=options, settings={"test_fraction": 0.2})
         assert [f"column {name} only numbers the rows" in note for note in source.notes] == [True]
     path = tmp_path / "mixed.csv"
@@ -394,9 +391,9 @@ def test_signals_of_another_file_are_measured_and_the_runs_own_test_file_stays_c
     run_job(config, tmp_path / "run", [])
     assert evaluate_run(tmp_path / "run")[1]["images"] == 12
     new.write_text(f"{new.read_text()}\n{train.read_text()}")
-    _, metrics = evaluate_run(tmp_path / "run", folder=str(new))
+    _, metrics = evaluate_run(tmp_path / "run", DataChoice(path=str(new)))
     assert metrics["images"] == 7
-    assert "it was trained or validated on 12, which are left out, and 7 are new" in metrics["notes"][0]
+    assert "and trained or validated on 12, which are left out; 7 are new" in metrics["notes"][0]
     config = single(["data=csv_signals", f"data.path={train}", *SHORT[:2]])
     (tmp_path / "cut").mkdir()
     run_job(config, tmp_path / "cut", [])
@@ -419,10 +416,10 @@ def test_evaluate_measures_what_is_left_of_a_runs_own_data(copied):
     _, metrics = evaluate_run(run)
     assert metrics["images"] == 4
     difference, absent, bad = metrics["notes"]
-    assert "of its 30 images 10 are gone" in difference
-    assert "Measured are those 4 of its 6 test images alone" in difference
-    assert absent == "no images of 'owl': the figures are over the classes that have some"
-    assert bad.startswith("1 file cannot be read as images and are left out; the first is dog/bad.png: not a PNG")
+    assert "compared with its 30 images: 10 missing" in difference
+    assert "Only the 4 of its 6 test images that are still here are measured" in difference
+    assert absent == "no images of 'owl': the figures cover the other classes"
+    assert bad.startswith("1 file cannot be read and is left out: dog/bad.png: not a PNG")
     for file in sorted((photos / "dog").glob("*.png"))[1:]:  # a single image, so that no test split can be cut
         file.unlink()
     _, metrics = evaluate_run(run)
@@ -431,7 +428,7 @@ def test_evaluate_measures_what_is_left_of_a_runs_own_data(copied):
         "not the data of this run: what is left cannot be split as it was: class 'dog' has one" in metrics["notes"][0]
     )
     shutil.rmtree(photos)
-    with pytest.raises(ValueError, match=r"the run's own, is not there: --path names where it lies now"):
+    with pytest.raises(ValueError, match=r"the run's own, does not exist: --path names it anew"):
         evaluate_run(run)
     photos.mkdir()
 
@@ -440,19 +437,21 @@ def test_other_splits_of_a_moved_folder_are_the_runs_or_say_what_they_hold(copie
     run, photos = copied
     shutil.copytree(photos, tmp_path / "moved")
     for split in ("train", "val"):
-        _, own = evaluate_run(run, split=split)
-        _, moved = evaluate_run(run, split=split, folder=str(tmp_path / "moved"))
+        _, own = evaluate_run(run, DataChoice(split=split))
+        _, moved = evaluate_run(run, DataChoice(split=split, path=str(tmp_path / "moved")))
         assert (moved["images_sha256"], moved["notes"]) == (own["images_sha256"], [])
     draw_set(tmp_path / "moved", 2, start=400)
-    _, grown = evaluate_run(run, split="train", folder=str(tmp_path / "moved"))
-    assert grown["notes"][0].startswith(f"not the data of this run: of {grown['images']} images it was trained on ")
+    _, grown = evaluate_run(run, DataChoice(split="train", path=str(tmp_path / "moved")))
+    assert grown["notes"][0].startswith(
+        f"not the data of this run: of {grown['images']} images, the run was trained on "
+    )
     (tmp_path / "split").mkdir()
     for part in ("train", "val"):
         shutil.copytree(photos, tmp_path / "split" / part)
-    _, val = evaluate_run(run, split="val", folder=str(tmp_path / "split"))
+    _, val = evaluate_run(run, DataChoice(split="val", path=str(tmp_path / "split")))
     known = read_data(run)
     assert val["images"] == 30 - known["train"].images
-    assert f"it was trained on {known['train'].images}, which are left out, and 6 are others" in val["notes"][0]
+    assert f"and trained on {known['train'].images}, which are left out; 6 are others" in val["notes"][0]
 
 
 def test_a_run_of_a_search_is_tested_on_nothing_that_it_has_seen(copied, tmp_path):
@@ -461,8 +460,8 @@ def test_a_run_of_a_search_is_tested_on_nothing_that_it_has_seen(copied, tmp_pat
     assert evaluate_run(tmp_path / "trial")[1]["notes"] == []
     draw_set(photos, 15, start=100)
     _, metrics = evaluate_run(tmp_path / "trial")
-    assert "not the data of this run: of its 24 images " in metrics["notes"][0]
-    assert "it was trained or validated on" in metrics["notes"][0]
+    assert "not the data of this run: compared with its 24 images: " in metrics["notes"][0]
+    assert "trained or validated on" in metrics["notes"][0]
     known = read_data(tmp_path / "trial")
     hashes = {*known["train"].hashes.tolist(), *known["val"].hashes.tolist()}
     dataset = load_dataset(single(["data=image_folder", f"data.path={photos}", *SHORT]))

@@ -98,7 +98,7 @@ def test_a_signal_before_there_is_a_run_is_told_and_the_same_command_starts_it(c
     ended = faults.run(*command, cwd=tmp_path, watch=run, fault=Fault(1, "group", signal.SIGTERM, ".lock"))
     assert_left_in_order(ended, run, signal.SIGTERM)
     assert RunFolder(run).read_status()["state"] == "interrupted"
-    assert "the same command begins it again" in ended.err
+    assert "give the same command again" in ended.err
     assert "resume=" not in ended.err
     assert faults.run(*command, cwd=tmp_path).code == 0
     assert differences(case.folder / "whole", run) == []

@@ -15,8 +15,9 @@ from torch import nn
 
 from cnnbench.cli.compose import single
 from cnnbench.config.schema import from_dict, to_dict
-from cnnbench.experiment.build import batches_of, build_parts, load_dataset, threads_of
+from cnnbench.experiment.build import build_parts, choose_threads, load_dataset, make_batches
 from cnnbench.experiment.evaluate import evaluate_run
+from cnnbench.experiment.measured_data import DataChoice
 from cnnbench.experiment.resume import fingerprint
 from cnnbench.experiment.run import run_job
 from cnnbench.runs.contents import read_predictions
@@ -75,9 +76,9 @@ def test_threads_follow_the_work_of_a_batch_and_the_cores(network, batch, cores,
     monkeypatch.setenv("OMP_NUM_THREADS", "")
     monkeypatch.setattr("cnnbench.processes.cores._count_usable", lambda: cores)
     config = single([f"model={network}", f"trainer.batch_size={batch}", "data.image_size=20"])
-    assert threads_of(config, build_parts(config, shapes_only=True).complexity) == threads
+    assert choose_threads(config, build_parts(config, shapes_only=True).complexity) == threads
     config.trainer.threads = 3
-    assert threads_of(config, build_parts(config, shapes_only=True).complexity) == 3
+    assert choose_threads(config, build_parts(config, shapes_only=True).complexity) == 3
     assert fingerprint(config) != fingerprint(single([f"model={network}", f"trainer.batch_size={batch}"]))
 
 
@@ -151,9 +152,9 @@ def test_the_best_epoch_is_chosen_on_validation_and_tested_once(tmp_path, monkey
     accuracies = [row["val/accuracy"] for row in rows]
     assert summary["best_epoch"] == 1 + accuracies.index(max(accuracies))
     assert record_of(tmp_path / "a")["epoch"] == summary["best_epoch"]
-    _, metrics = evaluate_run(tmp_path / "a", split="val")
+    _, metrics = evaluate_run(tmp_path / "a", DataChoice(split="val"))
     assert metrics["accuracy"] == max(accuracies)
-    _, metrics = evaluate_run(tmp_path / "a", split="test", device="cpu")
+    _, metrics = evaluate_run(tmp_path / "a", DataChoice(split="test"), device="cpu")
     assert metrics["accuracy"] == summary["test/accuracy"]
     assert metrics["loss"] == summary["test/loss"]
 
@@ -241,11 +242,11 @@ def test_what_is_no_number_outside_of_training_ends_the_run_too(overrides, said,
 
 def test_the_named_step_is_the_first_that_is_not_finite(tmp_path):
     losses = torch.tensor([1.0, 2.0, math.nan, math.inf])
-    from cnnbench.training.loop import stop_if_diverged
+    from cnnbench.training.loop import check_losses
 
     with pytest.raises(Diverged, match="became nan at epoch 5, step 3"):
-        stop_if_diverged(losses, 4)
-    stop_if_diverged(losses[:2], 4)
+        check_losses(losses, 4)
+    check_losses(losses[:2], 4)
 
 
 def test_an_epoch_equals_a_loop_written_by_hand(tmp_path):
@@ -257,7 +258,7 @@ def test_an_epoch_equals_a_loop_written_by_hand(tmp_path):
     )
     dataset = load_dataset(config)
     model = copy.deepcopy(build_parts(config).model)
-    batches = batches_of(dataset.train, dataset=dataset, config=config, device=torch.device("cpu"), shuffle=True)
+    batches = make_batches(dataset.train, dataset=dataset, config=config, device=torch.device("cpu"), shuffle=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     total, hits = 0.0, 0
     for images, labels in batches.epoch(0):
@@ -285,7 +286,7 @@ def test_an_evaluation_does_not_depend_on_its_batch_size():
     found = []
     for size in (1, 7, 1000):
         config.trainer.eval_batch_size = size
-        batches = batches_of(parts.dataset.test, dataset=parts.dataset, config=config, device=parts.device)
+        batches = make_batches(parts.dataset.test, dataset=parts.dataset, config=config, device=parts.device)
         found.append(evaluate(parts.model, batches, task=CLASSIFICATION, num_classes=10, keep_predictions=True))
     for other in found[1:]:
         np.testing.assert_array_equal(found[0].confusion, other.confusion)
@@ -376,7 +377,7 @@ def test_what_a_hook_raises_ends_the_run_and_a_resumed_run_tells_it_what_lies_be
 
 def test_evaluating_on_other_data_uses_the_runs_own_scaling(tmp_path, mnist_root):
     run(tmp_path / "a", "data.normalize=dataset")
-    folder, metrics = evaluate_run(tmp_path / "a", data="mnist", root=mnist_root)
+    folder, metrics = evaluate_run(tmp_path / "a", DataChoice(data="mnist", root=mnist_root))
     assert folder == tmp_path / "a/evaluations/mnist_test"
     assert metrics["images"] == 10_000
     assert metrics["accuracy"] > 0.15
@@ -387,10 +388,16 @@ def test_evaluating_on_other_data_uses_the_runs_own_scaling(tmp_path, mnist_root
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"split": "testing"}, "--split testing: the run has no such split"),
-        ({"data": "cifar10"}, r"cifar10 does not fit the run: it has 10 classes of images with 3 channel\(s\)"),
-        ({"data": "emnist", "options": {"split": "balanced"}}, "emnist does not fit the run: it has 47 classes"),
-        ({"data": "minst"}, "unknown data 'minst'. Did you mean 'mnist'"),
+        ({"choice": DataChoice("testing")}, "--split testing: the run has no such split"),
+        (
+            {"choice": DataChoice(data="cifar10")},
+            r"cifar10 does not fit the run: it has 10 classes of images with 3 channel\(s\)",
+        ),
+        (
+            {"choice": DataChoice(data="emnist", options={"split": "balanced"})},
+            "emnist does not fit the run: it has 47 classes",
+        ),
+        ({"choice": DataChoice(data="minst")}, "unknown data 'minst'. Did you mean 'mnist'"),
         ({"device": "cuda:99"}, "trainer.device=cuda:99: this machine has no such device"),
     ],
 )
@@ -425,7 +432,7 @@ def test_an_autoencoder_learns_to_reconstruct_and_leaves_its_own_files(tmp_path)
 def test_the_reconstruction_error_is_numpys(tmp_path):
     config = single([*SMALL, *AUTOENCODER, "trainer.device=cpu"])
     parts = build_parts(config)
-    batches = batches_of(parts.dataset.test, dataset=parts.dataset, config=config, device=parts.device)
+    batches = make_batches(parts.dataset.test, dataset=parts.dataset, config=config, device=parts.device)
     measured = evaluate(parts.model, batches, task=RECONSTRUCTION, num_classes=10, keep_predictions=True)
     with torch.no_grad():
         images = torch.cat([images for images, _ in batches.epoch()])
@@ -481,7 +488,7 @@ def test_a_last_batch_of_one_is_refused_where_a_norm_needs_more():
     small = ["data.image_size=4"]
     build_parts(single(overrides), shapes_only=True)  # 7×7 values a channel are enough
     build_parts(single([*overrides, *small, "trainer.batch_size=63"]), shapes_only=True)
-    with pytest.raises(ValueError, match=r"trainer\.batch_size=64 leaves a batch of one of the 65 training images"):
+    with pytest.raises(ValueError, match=r"trainer\.batch_size=64 makes a batch of one of the 65 training images"):
         build_parts(single([*overrides, *small]), shapes_only=True)
 
 

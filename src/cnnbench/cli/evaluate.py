@@ -13,15 +13,18 @@ from cnnbench.storage.text import format_output_path, make_printable
 def evaluate(options: EvaluateOptions) -> None:
     """Measure a run on a split; prints the metrics and the folder that they were written to."""
     from cnnbench.experiment.evaluate import evaluate_run
+    from cnnbench.experiment.measured_data import DataChoice
 
-    data_options = compose.single([f"data={options.data}"]).data.options if options.data else None
-    folder, metrics = evaluate_run(
-        find_folder(options.run, run=True),
+    choice = DataChoice(
         split=options.split,
         data=options.data,
-        options=data_options,
-        folder=_expand(options.path),
+        options=compose.single([f"data={options.data}"]).data.options if options.data else {},
+        path=_expand(options.path),
         root=_expand(options.root),
+    )
+    folder, metrics = evaluate_run(
+        find_folder(options.run, run=True),
+        choice,
         device=options.device,
         batch_size=options.batch_size,
         out=options.out,

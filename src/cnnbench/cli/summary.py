@@ -10,7 +10,7 @@ from cnnbench.analysis import Summary, summarize
 from cnnbench.cli import compose, tables
 from cnnbench.cli.options import SummaryOptions
 from cnnbench.data import DatasetInfo, data_shape, to_image_size
-from cnnbench.experiment.build import data_settings, model_for
+from cnnbench.experiment.build import get_data_settings, make_model
 
 CLOSING = {"(": ")", "[": "]", "{": "}", "'": "'", '"': '"'}
 
@@ -88,7 +88,7 @@ def describe(
         classes = num_classes
     else:
         shape, classes = data_shape(
-            config.data.name, root=config.data.root, options=config.data.options, settings=data_settings(config)
+            config.data.name, root=config.data.root, options=config.data.options, settings=get_data_settings(config)
         )
     in_channels = channels or shape[0]
     configured = config.data.image_size
@@ -96,7 +96,7 @@ def describe(
     size = to_image_size(*sides) if len(shape) == 3 else sides[0]
     names = tuple(map(str, range(num_classes or classes)))
     info = DatasetInfo(config.data.name, in_channels, size, names, len(shape) - 1)
-    summary = summarize(model_for(config, info, "meta"), info.input_shape)
+    summary = summarize(make_model(config, info, "meta"), info.input_shape)
     return DescribedModel(label or config.model.name, config.model.name, info, config.trainer.batch_size, summary)
 
 

@@ -1,4 +1,4 @@
-"""What a config asks for, built and checked: data, model, optimizer, schedule, batches."""
+"""From a config to its checked parts: data, model, optimizer, schedule, batches."""
 
 import math
 from contextlib import nullcontext
@@ -19,7 +19,7 @@ from cnnbench.training.device import autocast, resolve_device
 from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
 from cnnbench.training.tasks import task_of
 
-MACS_A_THREAD = 100_000_000  # of a batch's forward pass; benchmarks/LOG.md has what threads bring to each network
+MACS_PER_THREAD = 100_000_000  # of a batch's forward pass; benchmarks/LOG.md has the measurements
 
 
 @dataclass
@@ -38,13 +38,13 @@ def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True,
     """Load the data and build model, optimizer and schedule.
 
     Args:
-        shapes_only: allocate no weights; enough to find out that a config cannot work.
+        shapes_only: allocate no weights, to check whether a config can work.
         test: as in `load_dataset`.
         within_memory: refuse data beyond `limit_data_of_run` and a model beyond half of the memory: the config may be
             a stranger's.
 
     Raises:
-        ValueError: anything in the config that does not exist here or does not fit together.
+        ValueError: something in the config that does not exist here or does not fit the rest.
     """
     device = resolve_device(config.trainer.device)
     autocast(device, config.trainer.precision)
@@ -53,13 +53,13 @@ def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True,
         dataset = load_dataset(config, test=test)
     if within_memory:
         _refuse_large_models(config, dataset)
-    model = model_for(config, dataset.info, "meta" if shapes_only else "cpu")
+    model = make_model(config, dataset.info, "meta" if shapes_only else "cpu")
     _check_task(config, model, dataset.info)
-    augmentation_of(config, dataset.info, device)
+    make_augmentation(config, dataset.info, device)
     complexity = summarize(model, dataset.info.input_shape)
     _check_batches(config, model, dataset)
     if not shapes_only:
-        model = placed(model, device, config)
+        model = place_model(model, device, config)
     optimizer = build_optimizer(
         config.optimizer.name,
         model,
@@ -78,25 +78,25 @@ def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True,
     return Parts(device, dataset, model, complexity, optimizer, schedule)
 
 
-def threads_of(config: Config, complexity: Summary) -> int:
-    """How many threads torch computes a run with: `trainer.threads`, or what the size of a batch's work is worth.
+def choose_threads(config: Config, complexity: Summary) -> int:
+    """The number of torch's threads for a run: `trainer.threads`, or one that suits the work of a batch.
 
-    A function of network, batch size and processors, never of how busy they are. Threads wait actively for one
-    another: on small networks a second one gains little, and loses tenfold as soon as another process is busy.
+    It depends on network, batch size and processors, never on how busy they are. Threads busy-wait for one another: on
+    small networks a second thread gains little, and slows the run tenfold when other processes compete for the cores.
     """
     if isinstance(config.trainer.threads, int):
         return config.trainer.threads
     work = complexity.macs * config.trainer.batch_size
-    return max(1, min(count_threads(), work // MACS_A_THREAD))
+    return max(1, min(count_threads(), work // MACS_PER_THREAD))
 
 
 def _refuse_large_models(config: Config, dataset: Dataset) -> None:
-    """Refuse a config that no memory here could train."""
+    """Refuse a config that this machine's memory cannot train."""
     model, trainer = config.model, config.trainer
     weights: float = math.inf
     what = f"model={model.name} with model.width={model.width:g} and model.depth={model.depth}"
     try:
-        described = model_for(config, dataset.info, "meta")
+        described = make_model(config, dataset.info, "meta")
         weights = sum(value.numel() * value.element_size() for value in described.parameters())
     except (RuntimeError, OverflowError):  # sizes beyond 64 bits
         pass
@@ -104,18 +104,18 @@ def _refuse_large_models(config: Config, dataset: Dataset) -> None:
     images = min(trainer.batch_size, len(dataset.train))
     if config.trainer.device in ("auto", "cpu"):
         what = f"trainer.batch_size={trainer.batch_size} with image_size={dataset.info.image_size}"
-        refuse_beyond_memory(images * bytes_an_image(config, dataset.info), what)
+        refuse_beyond_memory(images * estimate_bytes_per_image(config, dataset.info), what)
 
 
-def bytes_an_image(config: Config, info: DatasetInfo) -> int:
-    """The least that an image takes in a pass through a config's model: the largest layer's output, in float32."""
-    described = summarize(model_for(config, info, "meta"), info.input_shape)
+def estimate_bytes_per_image(config: Config, info: DatasetInfo) -> int:
+    """A lower bound for the memory of one image in a forward pass: the largest layer's output, in float32."""
+    described = summarize(make_model(config, info, "meta"), info.input_shape)
     shapes = [info.input_shape, *(layer.output_shape for layer in described.layers if layer.output_shape)]
     return 4 * max(map(math.prod, shapes))
 
 
 def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
-    """Refuse settings of classification where there are no classes."""
+    """Refuse classification settings for a task without classes."""
     task, trainer = task_of(model), config.trainer
     if task.has_classes:
         return
@@ -133,7 +133,7 @@ def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
 
 
 def _check_batches(config: Config, model: nn.Module, dataset: Dataset) -> None:
-    """Refuse what training alone cannot do: heads that do not fit, or norms over a last batch of one image."""
+    """Refuse what fails only in training: auxiliary heads that do not fit, and norms over a batch of one image."""
     output_shape(model, dataset.info.input_shape, training_batch=2)
     images, batch_size = len(dataset.train), config.trainer.batch_size
     if images % batch_size == 1 or batch_size == 1:
@@ -141,8 +141,8 @@ def _check_batches(config: Config, model: nn.Module, dataset: Dataset) -> None:
             output_shape(model, dataset.info.input_shape, training_batch=1)
         except ValueError as error:
             raise ValueError(
-                f"trainer.batch_size={batch_size} leaves a batch of one of the {images} training images, and a norm "
-                f"over a single value has nothing to measure: {error}"
+                f"trainer.batch_size={batch_size} makes a batch of one of the {images} training images, "
+                f"and a norm needs more than one value: {error}"
             ) from None
 
 
@@ -152,15 +152,15 @@ def load_dataset(
     """The config's data, split and measured.
 
     Args:
-        test_on_all: the test split of data that has none is all of it, for a model that has not seen it.
-        test: whether the test images may be read; without, the test split is empty.
-        classes: those of a run that is to be measured on one's own images or signals, which may lack some.
+        test_on_all: data without a test split are all tested, because the model has not seen them.
+        test: whether the test images may be read; otherwise the test split is empty.
+        classes: those of the run to be measured; one's own images or signals may lack some.
 
     Raises:
-        ValueError: unknown or missing data, or nothing left to train on.
+        ValueError: unknown or missing data, or no images left to train on.
     """
     data = config.data
-    settings = data_settings(config) | {"with_test": test, "classes": classes}
+    settings = get_data_settings(config) | {"with_test": test, "classes": classes}
     if test_on_all:
         settings["test_fraction"] = None
     source = load_source(data.name, root=data.root, download=data.download, options=data.options, settings=settings)
@@ -178,13 +178,13 @@ def load_dataset(
     )
 
 
-def data_settings(config: Config) -> dict[str, Any]:
-    """What the config says for any dataset, and a dataset may ask to be given."""
+def get_data_settings(config: Config) -> dict[str, Any]:
+    """The settings of any dataset; each builder takes those that it has parameters for."""
     data = config.data
     return {"image_size": data.image_size, "test_fraction": data.test_fraction, "split_seed": data.split_seed}
 
 
-def model_for(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Module:
+def make_model(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Module:
     """The config's model, fitted to the data's channels, size and classes.
 
     Raises:
@@ -208,17 +208,17 @@ def model_for(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Modu
     )
 
 
-def placed(model: nn.Module, device: torch.device, config: Config) -> nn.Module:
+def place_model(model: nn.Module, device: torch.device, config: Config) -> nn.Module:
     """The model on a device, in the config's memory format."""
     memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
     return model.to(device, memory_format=memory_format)  # type: ignore[call-overload]
 
 
-def augmentation_of(config: Config, info: DatasetInfo, device: torch.device) -> Augmentation | None:
-    """What training does to its images; None where no key of `augment` asks for anything.
+def make_augmentation(config: Config, info: DatasetInfo, device: torch.device) -> Augmentation | None:
+    """The augmentation of training images; None if `augment` asks for nothing.
 
     Raises:
-        ValueError: the data are signals, or a crop is as large as the images.
+        ValueError: the data are signals, or the crop is as large as the images.
     """
     knobs = config.augment.model_dump()
     name = knobs.pop("name")
@@ -237,10 +237,10 @@ def augmentation_of(config: Config, info: DatasetInfo, device: torch.device) -> 
     return Augmentation(seed=config.seed, num_classes=info.num_classes, device=device, **knobs)
 
 
-def batches_of(
+def make_batches(
     split: Split, *, dataset: Dataset, config: Config, device: torch.device, shuffle: bool = False
 ) -> Batches:
-    """A split's batches on a device: shuffled and augmented of the training size, or ordered of the evaluation size."""
+    """A split's batches on a device: for training (shuffled, augmented) or, in order, for evaluation."""
     return Batches(
         split.to(device),
         config.trainer.batch_size if shuffle else config.trainer.eval_batch_size,
@@ -249,5 +249,5 @@ def batches_of(
         shuffle_seed=config.seed if shuffle else None,
         sampler=config.data.sampler,
         channels_last=config.trainer.channels_last,
-        augmentation=augmentation_of(config, dataset.info, device) if shuffle else None,
+        augmentation=make_augmentation(config, dataset.info, device) if shuffle else None,
     )

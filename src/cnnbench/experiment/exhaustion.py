@@ -1,4 +1,4 @@
-"""When memory or space runs out: which error it was, and what helps."""
+"""What to do when memory or disk space runs out."""
 
 import errno
 from pathlib import Path
@@ -15,16 +15,16 @@ class OutOfMemory(RuntimeError):
     """There was not enough memory for the batches asked for."""
 
 
-def explained(error: Exception, folder: Path, config: Config) -> Exception:
-    """The error itself, or one that says what to lower, or to free, and how to go on."""
+def explain_exhaustion(error: Exception, folder: Path, config: Config) -> Exception:
+    """The error itself or, if memory or space ran out, one that says what to lower or to free."""
     if is_out_of_memory(error):
         trainer = config.trainer
-        said = str(error).strip().partition("\n")[0][:200]
+        detail = str(error).strip().partition("\n")[0][:200]
         return OutOfMemory(
             f"not enough memory for trainer.batch_size={trainer.batch_size} (training) and "
             f"trainer.eval_batch_size={trainer.eval_batch_size} (evaluation): lower them, "
             f"model.width={config.model.width:g} or data.image_size; "
-            f"trainer.accumulate=N makes one step of N small batches{f' ({said})' if said else ''}"
+            f"trainer.accumulate=N makes one step of N small batches{f' ({detail})' if detail else ''}"
         )
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         where = f"{error.filename}: " if error.filename else ""
@@ -38,7 +38,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on the host or on a device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # The CPU allocator raises a plain RuntimeError, and so do CUDA outside of torch's allocator and its libraries.
+    # torch's CPU allocator, and CUDA outside of torch's allocator, raise plain RuntimeErrors: only their text tells.
     words = (
         *("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc"),
         *("CUDA error: out of memory", "STATUS_ALLOC_FAILED"),

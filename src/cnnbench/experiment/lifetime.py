@@ -1,4 +1,4 @@
-"""What a run's folder says of its life: the log, and the status, from the moment at which there is something to say."""
+"""The log and the status of a run, from the moment that there is something to record."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,12 +7,13 @@ from logging.handlers import MemoryHandler
 from typing import Any
 
 from cnnbench.config.schema import Config
-from cnnbench.experiment.exhaustion import explained
+from cnnbench.experiment.exhaustion import explain_exhaustion
 from cnnbench.processes import signals
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, RunFolder, format_resume_command
 from cnnbench.storage.atomic import NoneReadable, write_bytes
 from cnnbench.storage.regular import open_to_append
 from cnnbench.storage.text import make_lines_printable
+from cnnbench.training.checkpoint import LAST, path_of
 from cnnbench.training.trainer import Pruned
 
 log = logging.getLogger("cnnbench")
@@ -20,31 +21,32 @@ MOST_WAITING = 10_000  # messages
 
 
 class CannotGoOn(ValueError):
-    """A run cannot go on as it was asked to; nothing has been written."""
+    """A run cannot be resumed in this way; nothing has been written."""
 
 
 class Lifetime:
-    """The log and the status of a run: what is logged before `begin` waits for it.
+    """The log and the status of a run. Messages wait until `begin`, so that a refused run leaves no trace.
 
     Attributes:
-        notes: what else its last message is to say, such as a tracker that failed.
+        notes: what the last status message also says, such as a tracker that failed.
     """
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
         self.begun = False
         self.notes: list[str] = []
-        self._kept: dict[str, bytes] = {}
+        self._originals: dict[str, bytes] = {}
         self._checkpoint: tuple[int, int] | None = None
         self._file = _LogFile(run.log, encoding="utf-8", delay=True)
-        self._file.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
+        self._file.setFormatter(_PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
         self._waiting = MemoryHandler(MOST_WAITING, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+        log.addHandler(self._waiting)
 
     def begin(self) -> None:
-        """From here on, the folder says what becomes of the run.
+        """Start to write the log and, when the run ends, its status.
 
         Raises:
-            ValueError: its log is no regular file.
+            ValueError: the log is not a regular file.
             OSError: it cannot be written.
         """
         self._file.open()
@@ -55,42 +57,39 @@ class Lifetime:
         self._waiting.flush()
 
     def resume(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
-        """Write down that the run goes on.
+        """Begin, and write that the run is resumed.
 
-        Where it then ends before it has saved anything, config and overrides are put back as they were, and the status
-        of a run that was finished too.
+        If it ends before it saves anything, config and overrides are put back, and the status of a finished run too.
         """
+        with signals.defer():
+            self.begin()
         names = ["config.yaml", "overrides.yaml"]
         if self.run.find_status().get("state") == FINISHED:
             names.append("status.json")
-        self._kept = {name: path.read_bytes() for name in names if (path := self.run.path / name).is_file()}
-        self._checkpoint = self._last_checkpoint()
+        self._originals = {name: path.read_bytes() for name in names if (path := self.run.path / name).is_file()}
+        self._checkpoint = self._identify_checkpoint()
         self.run.resume(config, overrides)
 
-    def say(self, state: str, message: str) -> None:
-        """Set the status, if that can be done: what stopped the run may stop this too, and is the error to tell."""
+    def end(self, state: str, message: str) -> None:
+        """Set the status, if possible: what stopped the run may prevent that too, and is the error to report."""
         try:
-            if self._last_checkpoint() == self._checkpoint:
-                for name, content in self._kept.items():
+            if self._identify_checkpoint() == self._checkpoint:
+                for name, content in self._originals.items():
                     write_bytes(self.run.path / name, content)
             if self.run.find_status().get("state") != FINISHED:
                 self.run.set_status(state, message)
         except OSError as error:
-            log.error("status.json could not say so: %s", error)
+            log.error("status.json could not be written: %s", error)
 
-    def _last_checkpoint(self) -> tuple[int, int] | None:
+    def _identify_checkpoint(self) -> tuple[int, int] | None:
         try:
-            found = (self.run.checkpoints / "last.safetensors").stat()
+            found = path_of(self.run.checkpoints, LAST).stat()
         except OSError:
             return None
         return found.st_ino, found.st_mtime_ns
 
-    def listen(self) -> None:
-        """Keep what is logged from now on."""
-        log.addHandler(self._waiting)
-
     def close(self) -> None:
-        """Log no more."""
+        """Stop logging."""
         for handler in (self._waiting, self._file):
             log.removeHandler(handler)
             with suppress(OSError):
@@ -99,45 +98,46 @@ class Lifetime:
 
 @contextmanager
 def lifetime(run: RunFolder, config: Config) -> Iterator[Lifetime]:
-    """Within it, the run lives; at its end, the status says how it ended.
+    """Log what happens inside, and record at the end how the run ended.
 
     Raises:
-        CannotGoOn: an error that came before `begin`.
+        CannotGoOn: an error before `begin`.
     """
     life = Lifetime(run)
-    life.listen()
     try:
         yield life
     except Pruned as error:
         run.set_status(PRUNED, str(error))
         raise
     except Exception as error:
-        told = explained(error, run.path, config)
+        explained = explain_exhaustion(error, run.path, config)
         if not life.begun:
             if isinstance(error, NoneReadable):
                 raise
-            raise CannotGoOn(str(told) or type(told).__name__) from error
+            raise CannotGoOn(str(explained) or type(explained).__name__) from error
         log.exception("the run failed")
-        life.say(FAILED, "; ".join([f"{type(told).__name__}: {told}", *life.notes]))
-        raise told from error
+        life.end(FAILED, "; ".join([f"{type(explained).__name__}: {explained}", *life.notes]))
+        raise explained from error
     except BaseException as error:
-        begun = (run.path / "config.yaml").exists()
-        error.args = (
-            f"go on with: {format_resume_command('train', run.path)}" if begun else "the same command begins it again",
-        )
         log.info("interrupted by %s", type(error).__name__)
-        if life.begun or run.find_status().get("state") == RUNNING:  # which a killed process left
-            life.say(INTERRUPTED, f"{type(error).__name__}: {error}")
+        has_config = (run.path / "config.yaml").exists()
+        resume = f"resume with: {format_resume_command('train', run.path)}"
+        advice = resume if has_config else "give the same command again to start the run"
+        # A status of RUNNING before `begin` was left by a process that was killed.
+        if life.begun or run.find_status().get("state") == RUNNING:
+            life.end(INTERRUPTED, f"{type(error).__name__}: {advice}")
+        if isinstance(error, KeyboardInterrupt | signals.Terminated):
+            raise type(error)(advice) from error
         raise
     else:
-        with signals.defer():  # a signal in the midst would leave it said to be running
+        with signals.defer():  # a signal in between would leave the status at running
             run.set_status(FINISHED, "; ".join(life.notes))
     finally:
         life.close()
 
 
 class _LogFile(logging.FileHandler):
-    """A run's log; on a full disk its lines are lost, which the terminal shows too, and the run decides what else."""
+    """A run's log. On a full disk its lines are lost; they are still shown on the terminal, and the run goes on."""
 
     def open(self) -> None:
         """Open it now."""
@@ -147,11 +147,11 @@ class _LogFile(logging.FileHandler):
         return open(open_to_append(self.baseFilename), "a", encoding=self.encoding)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Nothing: the error that stops the run is the one to tell."""
+        """Nothing: the error that stops the run is the one to report."""
 
 
-class _Printable(logging.Formatter):
-    """Names of classes and files may hold what a terminal would obey, and logs are looked at there."""
+class _PrintableFormatter(logging.Formatter):
+    """Names of classes and files may hold what a terminal would obey, and logs are read on terminals."""
 
     def format(self, record: logging.LogRecord) -> str:
         return make_lines_printable(super().format(record))

@@ -1,4 +1,4 @@
-"""A finished run's best weights asked about image files, prepared as training prepared its own."""
+"""Predictions of a finished run's best weights for image files, prepared as in training."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -23,12 +23,12 @@ from cnnbench.training.tasks import task_of
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model makes of one file.
+    """The model's prediction for one file.
 
     Attributes:
-        classes, probabilities: the likeliest first; empty where there is an error.
-        is_reversed: it is dark on light and the training images light on dark, or the other way round.
-        error: why the file is no image.
+        classes, probabilities: the likeliest first; empty if there is an error.
+        is_reversed: the image is dark on light and the training images light on dark, or the reverse.
+        error: why the file is not an image.
     """
 
     file: str
@@ -47,11 +47,10 @@ class Predictor:
         batch_size: None is the run's own for evaluation. The last bits of a probability may depend on it.
 
     Attributes:
-        class_names: a name for each class.
         polarity: of the training images, if nearly all have the same; see `cnnbench.data.polarity`.
 
     Raises:
-        ValueError: not a finished run, one of signals, or one without classes.
+        ValueError: not a finished run, or one of signals or without classes.
     """
 
     def __init__(self, run: Path, *, device: str | None = None, batch_size: int | None = None) -> None:
@@ -60,7 +59,7 @@ class Predictor:
         if trained.info.dimensions != 2:
             raise ValueError(f"{str(run)!r} was trained on signals ({trained.info.name}): predict takes images")
         self.device = resolve_device(device or "auto")
-        # As training did before it measured the test images: on a GPU other algorithms give other bits.
+        # As in training: on a GPU, other algorithms give other bits.
         set_deterministic(trained.config.trainer.deterministic)
         trained.use_threads()
         self.model = trained.model_on(self.device)
@@ -80,11 +79,11 @@ class Predictor:
     def predict(
         self, files: Iterable[str], *, top: int = 1, invert: bool = False, workers: int | None = None
     ) -> Generator[list[Prediction], None, None]:
-        """Predict files in their order, a batch at a time; it holds a few batches, however many files there are.
+        """Predict files in order, one batch at a time; only a few batches are in memory.
 
         Args:
             files: may be endless.
-            top: how many classes are told of each.
+            top: how many classes to return for each file.
             invert: take the negative of each image.
             workers: as for `decode_all`.
 
@@ -106,7 +105,7 @@ class Predictor:
                 rows.append((file, found.reason if isinstance(found, BadImage) else None))
                 if not isinstance(found, BadImage):
                     images.append(found)
-                # However many files are bad, their errors do not wait for ever.
+                # Errors are reported soon, even if all files are bad.
                 if len(images) == self.batch_size or len(rows) == 10 * self.batch_size:
                     yield self._predictions(rows, images, top, invert)
                     rows, images = [], []
@@ -116,25 +115,25 @@ class Predictor:
     def _predictions(
         self, rows: list[tuple[str, str | None]], images: list[np.ndarray], top: int, invert: bool
     ) -> list[Prediction]:
-        """One for each file and its error; the images are those of the files without one."""
+        """A prediction for each row of file and error; `images` are those of the files without an error."""
         self._trained.refuse_beyond_memory(len(images))
-        answers = self._classified(np.stack(images), top, invert) if images else iter(())
+        answers = self._classify(np.stack(images), top, invert) if images else iter(())
         return [
             Prediction(file, *next(answers)) if error is None else Prediction(file, error=error) for file, error in rows
         ]
 
-    def _classified(self, pixels: np.ndarray, top: int, invert: bool) -> Iterator[tuple[list[int], list[float], bool]]:
-        """Classes, probabilities, and whether it is reversed, of each of some images: uint8, (N, C, H, W)."""
+    def _classify(self, pixels: np.ndarray, top: int, invert: bool) -> Iterator[tuple[list[int], list[float], bool]]:
+        """Classes, probabilities, and whether it is reversed, for each image; `pixels` are uint8 (N, C, H, W)."""
         pixels = 255 - pixels if invert else pixels
         turned = has_other_polarity(pixels, self.polarity).tolist() if self.polarity else [False] * len(pixels)
         logits, probabilities = self._forward(torch.from_numpy(pixels))
-        # By the logits: two probabilities may round to the same number. Equal ones in order, as argmax takes the first.
+        # By logits, since two probabilities may round to one number; stable, since argmax takes the first of equals.
         classes = np.argsort(-logits, axis=1, kind="stable")[:, :top]
         return zip(classes.tolist(), np.take_along_axis(probabilities, classes, 1).tolist(), turned, strict=True)
 
     @torch.no_grad()
     def _forward(self, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Logits and probabilities of one batch, float32, (N, K) each."""
+        """Logits and probabilities of one batch, each float32 (N, K)."""
         batches = Batches(
             Split(images, torch.zeros(len(images), dtype=torch.int64)).to(self.device),
             self.batch_size,
@@ -150,7 +149,7 @@ class Predictor:
 
 
 def _decoding(trained: Trained) -> Decoding:
-    """How the run's images were read: an image folder says it in its options, elsewhere there was nothing to say."""
+    """How the run's images were decoded, which only image folders have options for."""
     options = trained.config.data.options
     given = {key: options[key] for key in ("resize", "background") if options.get(key) is not None}
     if "background" in given:

@@ -1,4 +1,4 @@
-"""What a measured split leaves in a folder: figures as files, and pictures."""
+"""The files and pictures that a measured split leaves in a folder."""
 
 import logging
 import math
@@ -23,18 +23,18 @@ from cnnbench.storage.csv_tables import write_csv
 from cnnbench.storage.text import format_percent
 from cnnbench.training.loop import Evaluation
 
-if TYPE_CHECKING:  # it brings matplotlib, which only drawing needs
+if TYPE_CHECKING:  # imports matplotlib, which only drawing needs
     from cnnbench.runs.class_names import Names
 
 log = logging.getLogger("cnnbench")
-PREVIEWED = 10, 7  # images, at most one of a class, and epochs
-CAPTION = 11  # characters of a class's name in it
-NUMBERS_SAID = 20  # classes whose names are told, where pictures show numbers
-Picture = partial[None]  # draws one when it is called; what it needs is in it, so that another process can do it
-KEPT_MISTAKES, KEPT_BYTES, KEPT_SIDE = 256, 2**19, 64  # images, all of them together, pixels of the longer side
+PREVIEWED = 10, 7  # images, at most one a class, and epochs
+CAPTION = 11  # characters of a class's name in the preview
+NUMBERS_NAMED = 20  # classes in the warning that pictures show numbers instead of names
+KEPT_MISTAKES, KEPT_BYTES, KEPT_SIDE = 256, 2**19, 64  # images, bytes of all, pixels of the longer side
+Picture = partial[None]  # draws a picture when called; picklable, so that another process can call it
 
 
-def record_evaluation(
+def write_result_files(
     folder: Path,
     evaluation: Evaluation,
     split: Split,
@@ -43,26 +43,23 @@ def record_evaluation(
     model: nn.Module,
     serve: Callable[[Split], Batches],
 ) -> list[Picture]:
-    """Write an evaluation that kept its predictions.
-
-    With classes: confusion matrix, scores of each class, predictions. Without: the loss of each image.
+    """Write an evaluation with predictions: confusion matrix, scores by class and predictions, or losses by image.
 
     Args:
-        split: what was measured, in its order.
+        split: the measured images.
         serve: makes a split's batches.
 
     Returns:
-        What is to be drawn: the confusion matrix, or some images beside what the model made of them.
+        The pictures to draw: the confusion matrix, or some images beside their reconstructions.
     """
-    # Drawing takes a second to import, and only what has been measured needs it.
-    from cnnbench.runs import figures
+    from cnnbench.runs import figures  # takes a second, and only a measured split needs it
 
     assert evaluation.losses is not None
     if evaluation.confusion is None:
         write_npz(folder / "reconstruction.npz", losses=evaluation.losses)
         shown = figures.choose_reconstructions(evaluation.losses)
         few = split[torch.from_numpy(shown)]
-        made = _pixels(_outputs(model, serve(few)), dataset)
+        made = _denormalize(_compute_outputs(model, serve(few)), dataset)
         images = few.images.numpy(), made.numpy()
         path = folder / "reconstructions.png"
         return [partial(figures.draw, path, figures.plot_reconstructions, *images, evaluation.losses[shown])]
@@ -79,16 +76,12 @@ def record_evaluation(
         probabilities=evaluation.probabilities,
         top_classes=evaluation.top_classes,
     )
-    _names(dataset.info.class_names)
+    _choose_names(dataset.info.class_names)
     return [partial(figures.draw_confusion, folder)]
 
 
-def record_run(run: RunFolder, evaluation: Evaluation | None, split: Split) -> list[Picture]:
-    """Keep some mistakes of a training run, where there are tested classes.
-
-    Returns:
-        What is to be drawn: its curves, and its worst mistakes.
-    """
+def write_run_files(run: RunFolder, evaluation: Evaluation | None, split: Split) -> list[Picture]:
+    """Write some mistakes of a training run, if classes were tested; returns the pictures to draw."""
     from cnnbench.runs import figures
 
     pictures = [partial(figures.draw_curves, run)]
@@ -96,7 +89,7 @@ def record_run(run: RunFolder, evaluation: Evaluation | None, split: Split) -> l
         assert evaluation.labels is not None
         assert evaluation.predictions is not None
         assert evaluation.probabilities is not None
-        keep_mistakes(run.path, evaluation.labels, evaluation.predictions, split)
+        write_mistakes(run.path, evaluation.labels, evaluation.predictions, split)
         worst = figures.find_worst_mistakes(evaluation.labels, evaluation.predictions, evaluation.probabilities)
         shown = split[torch.from_numpy(worst)].images if len(worst) else torch.zeros(0, *split.shape)
         pictures.append(partial(figures.draw_mistakes, run.path, shown.numpy()))
@@ -104,22 +97,20 @@ def record_run(run: RunFolder, evaluation: Evaluation | None, split: Split) -> l
 
 
 def draw_in_turn(pictures: Sequence[Picture]) -> None:
-    """Draw one after the other."""
+    """Draw pictures one after the other."""
     for picture in pictures:
         picture()
 
 
-def keep_mistakes(folder: Path, labels: np.ndarray, predictions: np.ndarray, split: Split) -> None:
-    """Write `mistakes.npz`: some wrongly named images, so that a report can show them without the dataset.
+def write_mistakes(folder: Path, labels: np.ndarray, predictions: np.ndarray, split: Split) -> None:
+    """Write `mistakes.npz`: some misclassified images, so that a report can show them without the dataset.
 
-    Two runs on one test split keep the same ones of the mistakes that both make: a permutation that depends on the
-    split's size alone says which come first. There are at most `KEPT_MISTAKES`, in `KEPT_BYTES`; images whose longer
-    side is beyond `KEPT_SIDE` pixels are made smaller.
+    The file's arrays are `indices` (M,), in the split, and `images`, uint8 (M, C, H, W), or float32 (M, C, L) signals.
+    There are at most `KEPT_MISTAKES` images, in `KEPT_BYTES`; those with a side beyond `KEPT_SIDE` pixels are reduced.
+    Their order is a permutation that depends on the split's size alone, so that two runs keep the same shared mistakes.
 
     Args:
         labels, predictions: (N,) in the order of the split.
-
-    The file's arrays are `indices` (M,), in the split, and `images`, uint8 (M, C, H, W), or float32 (M, C, L) signals.
     """
     order = torch.randperm(len(labels), generator=generator(0, "mistakes", len(labels)))
     wrong = order[torch.from_numpy(labels != predictions)[order]]
@@ -127,7 +118,7 @@ def keep_mistakes(folder: Path, labels: np.ndarray, predictions: np.ndarray, spl
     size = [max(1, round(side * factor)) for side in split.shape[1:]]
     bytes_each = split.shape[0] * math.prod(size) * (1 if len(size) == 2 else 4)
     indices = wrong[: min(KEPT_MISTAKES, KEPT_BYTES // bytes_each)]
-    # Sorted: files are read in the order they lie in.
+    # Sorted, so that files are read in the order in which they lie on the disk.
     indices = indices.sort().values
     images = split[indices].images if len(indices) else torch.zeros(0, *split.shape)
     if factor < 1:
@@ -137,25 +128,22 @@ def keep_mistakes(folder: Path, labels: np.ndarray, predictions: np.ndarray, spl
     write_npz(folder / "mistakes.npz", indices=indices.numpy(), images=images.cpu().numpy())
 
 
-def record_skipped(run: RunFolder, dataset: Dataset) -> None:
-    """Write `skipped.csv`, if there are files that could not be read and were left out."""
+def write_skipped(run: RunFolder, dataset: Dataset) -> None:
+    """Write `skipped.csv`, if files could not be read and were left out."""
     if dataset.skipped:
         rows = [{"path": path, "reason": reason} for path, reason in dataset.skipped]
         write_csv(run.path / "skipped.csv", rows)
-        log.info("%d files were skipped: skipped.csv says which and why", len(rows))
+        log.info("%d files were skipped; skipped.csv lists them with the reasons", len(rows))
 
 
 def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | None, title: str) -> Path:
-    """Draw the first training image of each class beside what the first epochs make of it.
+    """Draw the first training image of each class beside what the first epochs make of it; returns the picture's path.
 
-    Where images are mixed, each is mixed with the next one drawn: in training its partner changes with the order.
-
-    Returns:
-        The picture's path.
+    A mixed image is mixed with the next one in the picture; in training its partner changes with the order.
     """
     from cnnbench.runs import figures
 
-    train, names = dataset.train, _names(dataset.info.class_names, CAPTION)
+    train, names = dataset.train, _choose_names(dataset.info.class_names, CAPTION)
     most, epochs = PREVIEWED
     chosen = torch.stack([(train.labels == label).nonzero()[0, 0] for label in train.labels.unique()[:most]])
     followed = torch.cat((chosen, chosen[:1])) if augmentation and augmentation.mixes else chosen
@@ -166,7 +154,7 @@ def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | No
         if augmentation:
             images, labels = augmentation(images, labels, followed, epoch)
         variants.append(images.round().byte())
-        captions.append([_shares(label, names.shown) if label.dim() else "" for label in labels])
+        captions.append([_describe_shares(label, names.shown) if label.dim() else "" for label in labels])
     path = folder / "augmented.png"
     figures.draw(
         path,
@@ -180,29 +168,29 @@ def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | No
     return path
 
 
-def _shares(label: Tensor, names: Sequence[str]) -> str:
-    """Which classes an image has been mixed of, a line each, most first, such as `7 80%`."""
+def _describe_shares(label: Tensor, names: Sequence[str]) -> str:
+    """The classes of a mixed image, a line each, the largest share first, such as `7 80%`."""
     shares = [(share, names[k]) for k, share in enumerate(label.tolist()) if share >= 0.005]
     return "\n".join(f"{name} {format_percent(share, 0)}" for share, name in sorted(shares, reverse=True))
 
 
-def _names(class_names: Sequence[str], longest: int = 16) -> "Names":
-    """Class names as pictures show them; says which of them are numbers there."""
+def _choose_names(class_names: Sequence[str], longest: int = 16) -> "Names":
+    """Class names as pictures show them; a warning lists those that are shown as numbers."""
     from cnnbench.runs.class_names import fit_names
 
     names = fit_names(class_names, longest)
     if names.numbered:
-        told = ", ".join(f"#{k} {class_names[k]}" for k in names.numbered[:NUMBERS_SAID])
+        listed = ", ".join(f"#{k} {class_names[k]}" for k in names.numbered[:NUMBERS_NAMED])
         log.warning(
-            "no font here has the letters of %d of %d class names; pictures show numbers instead: %s%s. "
-            "To see the names, install a font that has them, such as one of the Noto fonts",
-            len(names.numbered), len(class_names), told, ", …" if len(names.numbered) > NUMBERS_SAID else "",
+            "no installed font has the letters of %d of %d class names; pictures show numbers instead: %s%s. "
+            "To see the names, install a font that has the letters, such as one of the Noto fonts",
+            len(names.numbered), len(class_names), listed, ", …" if len(names.numbered) > NUMBERS_NAMED else "",
         )  # fmt: skip
     return names
 
 
 @torch.no_grad()
-def _outputs(model: nn.Module, batches: Batches) -> Tensor:
+def _compute_outputs(model: nn.Module, batches: Batches) -> Tensor:
     was_training = model.training
     model.train(False)
     try:
@@ -211,6 +199,6 @@ def _outputs(model: nn.Module, batches: Batches) -> Tensor:
         model.train(was_training)
 
 
-def _pixels(normalised: Tensor, dataset: Dataset) -> Tensor:
+def _denormalize(normalised: Tensor, dataset: Dataset) -> Tensor:
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (dataset.mean, dataset.std))
     return ((normalised * std + mean) * 255).round().clamp(0, 255).byte()

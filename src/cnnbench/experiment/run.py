@@ -15,16 +15,16 @@ from cnnbench.config.schema import Config, to_dict
 from cnnbench.data import Dataset, balance_weights
 from cnnbench.data.contents import digest
 from cnnbench.data.polarity import SAMPLE, find_polarity
-from cnnbench.experiment.build import Parts, augmentation_of, batches_of, build_parts, load_dataset, threads_of
-from cnnbench.experiment.data_record import keep_data
+from cnnbench.experiment.build import Parts, build_parts, choose_threads, load_dataset, make_augmentation, make_batches
+from cnnbench.experiment.data_record import record_data
 from cnnbench.experiment.lifetime import Lifetime, lifetime
 from cnnbench.experiment.record import (
     Picture,
     draw_in_turn,
     draw_preview,
-    record_evaluation,
-    record_run,
-    record_skipped,
+    write_result_files,
+    write_run_files,
+    write_skipped,
 )
 from cnnbench.experiment.resume import fingerprint
 from cnnbench.processes import signals
@@ -76,7 +76,7 @@ def run_job(
         parts = build_parts(config, test=test, within_memory=resume)
         dataset = parts.dataset
         # The number of threads decides the last bits of a result: a run keeps its own wherever it is resumed.
-        torch.set_num_threads(run.read_threads() or threads_of(config, parts.complexity))
+        torch.set_num_threads(run.read_threads() or choose_threads(config, parts.complexity))
         if not resume:
             write_json(path / "env.json", environment())
         log.info("%s", dataset.describe())
@@ -84,15 +84,13 @@ def run_job(
         state, train = prepare_training(config, run, parts, test=test)
         if resume:
             state.restore()
-            with signals.defer():
-                life.begin()
             life.resume(to_dict(config), overrides)
-        record_skipped(run, dataset)
+        write_skipped(run, dataset)
         for note in dataset.notes:
             log.warning("%s", note)
-        options = config.logger.options
-        opened = open_trackers(options, run.path, to_dict(config), resume=resume, problems=life.notes)
-        logger, known = entered.enter_context(opened), state.history.epochs
+        known, options = state.history.epochs, config.logger.options
+        opened = open_trackers(options, path, to_dict(config), resume=resume, problems=life.notes)
+        logger = entered.enter_context(opened)
 
         def report_epoch(row: Mapping[str, Any]) -> None:
             if row["epoch"] > known:
@@ -100,9 +98,8 @@ def run_job(
             on_epoch(row)
 
         outcome = train(on_epoch=report_epoch)
-        summary = _summarize_run(config, parts, outcome)
         draw(_record(config, run, parts, outcome))
-        run.write_summary(summary)
+        run.write_summary(summary := _summarize_run(config, parts, outcome))
         logger.finish(summary)
     return summary
 
@@ -128,7 +125,7 @@ def prepare_training(
 ) -> tuple[State, Callable[..., Outcome]]:
     """A run's state before its first step, and `fit`, which needs only `on_epoch` now."""
     trainer, dataset = config.trainer, parts.dataset
-    serve = partial(batches_of, dataset=dataset, config=config, device=parts.device)
+    serve = partial(make_batches, dataset=dataset, config=config, device=parts.device)
     data = Splits(
         train=serve(dataset.train, shuffle=True),
         val=serve(dataset.val) if dataset.val else None,
@@ -155,7 +152,7 @@ def prepare_training(
     record = {
         "config": fingerprint(config),
         "data": _describe_preparation(dataset),
-        "split": keep_data(run, dataset, each="path" in config.data.options, test=test),
+        "split": record_data(run, dataset, each="path" in config.data.options, test=test),
     }
     state = build_state(run, parts.model, data, settings, optimizer=parts.optimizer, record=record)
     return state, partial(fit, state, data, settings, parts.schedule)
@@ -175,9 +172,9 @@ def _record(config: Config, run: RunFolder, parts: Parts, outcome: Outcome) -> l
     test, dataset = outcome.test, parts.dataset
     pictures = []
     if test is not None:
-        serve = partial(batches_of, dataset=dataset, config=config, device=parts.device)
-        pictures = record_evaluation(run.path, test, dataset.test, dataset, model=parts.model, serve=serve)
-    return pictures + record_run(run, test, dataset.test)
+        serve = partial(make_batches, dataset=dataset, config=config, device=parts.device)
+        pictures = write_result_files(run.path, test, dataset.test, dataset, model=parts.model, serve=serve)
+    return pictures + write_run_files(run, test, dataset.test)
 
 
 def _summarize_run(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
@@ -222,4 +219,4 @@ def preview(config: Config, folder: Path) -> Path:
     dataset = load_dataset(config)
     log.info("%s", dataset.describe())
     title = f"augment={config.augment.name} on {dataset.info.name}: training images, and what each epoch makes of them"
-    return draw_preview(folder, dataset, augmentation_of(config, dataset.info, torch.device("cpu")), title)
+    return draw_preview(folder, dataset, make_augmentation(config, dataset.info, torch.device("cpu")), title)

@@ -1,38 +1,64 @@
-"""A finished run's best weights with all that it takes to use them; the run's folder is enough."""
+"""A finished run's best weights with all that is needed to use them, from its folder alone."""
 
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from cnnbench.config.schema import Config
 from cnnbench.data import DatasetInfo, to_image_size
 from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK
-from cnnbench.experiment.build import bytes_an_image, model_for, placed
+from cnnbench.experiment.build import estimate_bytes_per_image, make_model, place_model
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.reopening import load_config
 from cnnbench.training import checkpoint
 from cnnbench.training.device import autocast
 
-PREPARED = ("name", "in_channels", "image_size", "class_names", "mean", "std")
 MOST_CHANNELS, LARGEST_SIDE, LARGEST_SIGNAL = 4096, 2**14, 2**24
+Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+
+
+class _Preparation(BaseModel):
+    """A checkpoint's record of its images, within the types and ranges that `Trained` relies on."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    name: str
+    in_channels: int = Field(ge=1, le=MOST_CHANNELS)
+    image_size: (
+        Annotated[int, Field(ge=1, le=LARGEST_SIGNAL)] | Annotated[list[Side], Field(min_length=2, max_length=2)]
+    )
+    class_names: list[str]
+    mean: list[float]
+    std: list[Annotated[float, Field(gt=0)]]
+    dimensions: Literal[1, 2] = 2
+    polarity: Any = None
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        sides = [self.image_size] if isinstance(self.image_size, int) else self.image_size
+        if len(sides) > self.dimensions or (self.dimensions == 2 and max(sides) > LARGEST_SIDE):
+            raise ValueError(f"image_size={self.image_size} does not fit {self.dimensions} dimensions")
+        if not len(self.mean) == len(self.std) == self.in_channels:
+            raise ValueError(f"mean and std are not of {self.in_channels} channels")
+        return self
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run's folder says of its model and of the images it was trained on.
+    """A run's model and the images it was trained on.
 
     Attributes:
-        config: the run's own; whoever changes it changes what is built from it.
+        config: the run's own; a change applies to what is built from it afterwards.
         tensors: the best checkpoint's.
         mean, std: per channel, for pixels scaled to 0…1.
-        polarity: of the training images, as `find_polarity` gives it; None also in runs from before it was recorded.
+        polarity: of the training images, as `find_polarity` gives it.
     """
 
     folder: RunFolder
@@ -44,42 +70,35 @@ class Trained:
     polarity: str | None
 
     def model_on(self, device: torch.device) -> nn.Module:
-        """The model with its weights on a device, in the memory format it was trained in.
+        """The model with its weights on a device, in the run's memory format.
 
         Raises:
-            ValueError: the weights are not this model's.
+            ValueError: the weights do not fit the model.
         """
         self._refuse_larger_models()
-        model = model_for(self.config, self.info)
+        model = make_model(self.config, self.info)
         checkpoint.load_model(model, self.tensors)
-        return placed(model, device, self.config)
+        return place_model(model, device, self.config)
 
     def refuse_beyond_memory(self, images: int) -> None:
-        """Refuse images that no memory here could take through the model.
-
-        Args:
-            images: at a time.
-
-        Raises:
-            ValueError: they take more than half of the memory.
-        """
+        """Raise a ValueError if a batch of this many images takes more than half of the memory."""
         self._refuse_larger_models()
-        each, size = bytes_an_image(self.config, self.info), self.info.image_size
+        each, size = estimate_bytes_per_image(self.config, self.info), self.info.image_size
         refuse_beyond_memory(each, f"image_size={size}, which the run's checkpoint says,")
         refuse_beyond_memory(images * each, f"a batch of {images:,} images of image_size={size} (--batch-size)")
 
     def use_threads(self) -> None:
-        """Let torch compute with as many threads as the run did: with others, the last bits of a result change."""
+        """Let torch compute with as many threads as the run did: their number changes the last bits of a result."""
         if threads := self.folder.read_threads():
             torch.set_num_threads(threads)
 
     def _refuse_larger_models(self) -> None:
-        """A config may describe a model that no memory holds; that of this checkpoint has no more weights than it."""
+        """Refuse a config whose model has more weights than the checkpoint, before it fills the memory."""
         stored = sum(value.numel() for value in self.tensors.values())
         described = math.inf
-        if self.config.model.depth <= len(self.tensors):  # each layer has at least one
+        if self.config.model.depth <= len(self.tensors):  # each layer has at least one tensor
             try:
-                sizes = [value.numel() for value in model_for(self.config, self.info, "meta").state_dict().values()]
+                sizes = [value.numel() for value in make_model(self.config, self.info, "meta").state_dict().values()]
                 described = sum(sizes)
             except (RuntimeError, OverflowError):  # sizes beyond 64 bits
                 pass
@@ -91,10 +110,7 @@ class Trained:
             )
 
     def autocast_on(self, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
-        """Makes the context of a forward pass, in the run's precision.
-
-        A run trained in fp16 on a GPU can be used anywhere: where fp16 does not work, in fp32.
-        """
+        """A function that makes the context of a forward pass in the run's precision; fp16 becomes fp32 off CUDA."""
         precision = self.config.trainer.precision
         fits = precision != "fp16" or device.type == "cuda"
         return autocast(device, precision if fits else "fp32")
@@ -108,46 +124,14 @@ def load_trained(path: Path) -> Trained:
     """
     run = RunFolder.existing(path)
     config = load_config(run)
-    tensors, record = checkpoint.load(run.checkpoints, "best")
-    info, mean, std, polarity = _data_of(record.get("data"))
-    return Trained(run, config, tensors, info, mean, std, polarity)
-
-
-def _data_of(data: Any) -> tuple[DatasetInfo, tuple[float, ...], tuple[float, ...], str | None]:
-    """What a checkpoint says of the images: what they are, mean and standard deviation by channel, polarity.
-
-    Raises:
-        ValueError: it does not say it, or not in the types and ranges that `Trained` relies on.
-    """
-    unsaid = "the checkpoint does not say how its images were prepared"
+    tensors, record = checkpoint.load(run.checkpoints, checkpoint.BEST)
     try:
-        name, channels, size, names, mean, std = (data[key] for key in PREPARED)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{unsaid}: {error}") from None
-    dimensions = data.get("dimensions", 2)
-    largest = LARGEST_SIGNAL if dimensions == 1 else LARGEST_SIDE
-    sides = size if isinstance(size, list) and len(size) == 2 == dimensions else [size]
-    checks = {
-        "dimensions": dimensions in (1, 2),
-        "name": isinstance(name, str),
-        "in_channels": type(channels) is int and 1 <= channels <= MOST_CHANNELS,
-        "image_size": all(type(side) is int and 1 <= side <= largest for side in sides),
-        "class_names": isinstance(names, list) and all(isinstance(one, str) for one in names),
-        "mean": _are_numbers(mean, channels),
-        "std": _are_numbers(std, channels) and min(std) > 0,
-    }
-    for key, holds in checks.items():
-        if not holds:
-            raise ValueError(f"{unsaid}: {key}={str(data.get(key))[:60]!r}")
-    polarity = data.get("polarity")
-    known = polarity in (LIGHT_ON_DARK, DARK_ON_LIGHT)
-    info = DatasetInfo(name, channels, to_image_size(*sides) if len(sides) == 2 else size, tuple(names), dimensions)
-    return info, tuple(mean), tuple(std), polarity if known else None
-
-
-def _are_numbers(values: Any, count: Any) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) == count
-        and all(type(value) in (int, float) and math.isfinite(value) for value in values)
-    )
+        data = _Preparation.model_validate(record.get("data"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ["data", *first["loc"]]))
+        raise ValueError(f"the checkpoint does not say how its images were prepared: {where}: {first['msg']}") from None
+    size = data.image_size if isinstance(data.image_size, int) else to_image_size(*data.image_size)
+    info = DatasetInfo(data.name, data.in_channels, size, tuple(data.class_names), data.dimensions)
+    polarity = data.polarity if data.polarity in (LIGHT_ON_DARK, DARK_ON_LIGHT) else None
+    return Trained(run, config, tensors, info, tuple(data.mean), tuple(data.std), polarity)

@@ -231,7 +231,7 @@ def _begin_jobs(listener: socket.socket, connection: Connection, request: JobPro
 
 def _check(plain: dict[str, Any]) -> JobCheck:
     from cnnbench.config.schema import from_dict
-    from cnnbench.experiment.build import build_parts, threads_of
+    from cnnbench.experiment.build import build_parts, choose_threads
 
     try:
         config = from_dict(plain)
@@ -239,4 +239,4 @@ def _check(plain: dict[str, Any]) -> JobCheck:
     except (ValueError, OSError) as error:
         return JobCheck(problem=str(error))
     data = [parts.dataset.describe(), *(f"warning: {note}" for note in parts.dataset.notes)]
-    return JobCheck(data=data, threads=threads_of(config, parts.complexity))
+    return JobCheck(data=data, threads=choose_threads(config, parts.complexity))

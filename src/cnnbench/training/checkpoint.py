@@ -1,9 +1,8 @@
-"""Checkpoints: one safetensors file each, that carries its record as JSON and its own SHA-256. None can carry code.
+"""Checkpoints: one safetensors file each, with a JSON record and its own SHA-256 inside. None can carry code.
 
 `NAME.safetensors` holds tensors `model.<name>`, `ema.<name>`, `optimizer.<parameter>.<field>`, `epoch.<name>` and
-`rng.<device>`. Its metadata has one entry, `cnnbench`, a JSON object: what the trainer writes down, and first of all
-`sha256`, the hash of the whole file with those 64 digits as zeros. A file is written beside the old one and takes its
-place in one step, so a reader finds the old one or the new one.
+`rng.<device>`. Its metadata has one entry, `cnnbench`: a JSON object with the trainer's record and, first of all,
+`sha256`, the hash of the whole file with those 64 digits as zeros. Files are replaced in one step.
 """
 
 import hashlib
@@ -27,23 +26,24 @@ ENTRY = "cnnbench"
 LARGEST = 2**34  # bytes of a file
 LARGEST_HEADER = 100 * 2**20  # bytes; safetensors accepts no more
 ZEROS = b"0" * 64
-# What torch.compile and DataParallel put before every name of the module they wrap.
+# Prefixes that torch.compile and DataParallel add to every name of the module they wrap.
 WRAPPERS = ("_orig_mod.", "module.")
+Loaded = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and record
 
 
 def path_of(folder: Path, name: str) -> Path:
-    """Where a checkpoint of that name lies."""
+    """The file of a checkpoint."""
     return folder / f"{name}.safetensors"
 
 
 def save(folder: Path, name: str, *, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-    """Write a checkpoint called `name`; one of that name is there until the new one is whole and on the disk.
+    """Write a checkpoint; an earlier one of that name stays until the new one is on the disk.
 
     Args:
-        record: what JSON can hold: position, metrics, how to build the model and prepare its images.
+        record: JSON values: the position in the run, and how to build the model and prepare its images.
 
     Raises:
-        OSError: it could not be written; what was there is as it was.
+        OSError: it could not be written; the earlier one is intact.
     """
     stored = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     text = json.dumps({"sha256": ZEROS.decode(), **record})
@@ -55,11 +55,11 @@ def save(folder: Path, name: str, *, tensors: Mapping[str, Tensor], record: Mapp
             file.write(part)
 
 
-def load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load(folder: Path, name: str) -> Loaded:
     """Read a checkpoint's tensors and its record.
 
     Raises:
-        ValueError: the file is missing or damaged; the message names it.
+        ValueError: the file is missing or damaged.
     """
     path = path_of(folder, name)
     try:
@@ -67,7 +67,7 @@ def load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             content = read_bytes(path_of(inside, name), LARGEST)
     except OSError as error:
         raise ValueError(f"no checkpoint {name!r} in {str(folder)!r}: {error.strerror}") from None
-    record = _record(content)
+    record = _read_record(content)
     if record is None:
         raise ValueError(f"{path} is damaged: its SHA-256 is not the one it records")
     try:
@@ -76,8 +76,8 @@ def load(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
-def _record(content: bytes) -> dict[str, Any] | None:
-    """The record of a file whose hash is right, without that hash; None of any other file."""
+def _read_record(content: bytes) -> dict[str, Any] | None:
+    """The record of a file, without its hash; None unless the hash is right."""
     length = int.from_bytes(content[:8], "little")
     if length > min(len(content) - 8, LARGEST_HEADER):
         return None
@@ -95,15 +95,13 @@ def _record(content: bytes) -> dict[str, Any] | None:
     return record if found.hexdigest().encode() == digest else None
 
 
-def load_newest(
-    folder: Path, *, accept: Callable[[Mapping[str, Any]], None] = lambda _: None
-) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The last checkpoint or, where that is damaged, the one before it, loudly; None where there never was one.
+def load_newest(folder: Path, *, accept: Callable[[Mapping[str, Any]], None] = lambda _: None) -> Loaded | None:
+    """The last checkpoint or, if that is damaged, the previous one; None if there is neither.
 
-    The one before it then also takes the last one's place.
+    The previous one then also becomes the last one.
 
     Args:
-        accept: raises ValueError for a record that is not to be gone on from; nothing has been changed by then.
+        accept: raises ValueError for a record that must not be resumed; nothing has been changed by then.
 
     Raises:
         NoneReadable: there are checkpoints, and none can be read.
@@ -120,7 +118,7 @@ def load_newest(
         accept(loaded[1])
         if name != LAST:
             log.error("going on from %s, the checkpoint before the last", path_of(folder, name))
-            # Else the next save would make the damaged one the previous one.
+            # Otherwise the next save would turn the damaged checkpoint into the previous one.
             _link(folder, name, LAST, move=False)
         return loaded
     if problems:
@@ -129,21 +127,16 @@ def load_newest(
 
 
 def keep_previous(folder: Path) -> None:
-    """Let the last checkpoint also be the previous one, before a new last one is written.
+    """Make the last checkpoint also the previous one, before a new last one is written.
 
-    A hard link, so that both stand without a copy; where links do not exist, `last` becomes `previous`.
+    A hard link, so that both exist without a copy; on a file system without hard links, `last` becomes `previous`.
     """
     if path_of(folder, LAST).exists():
         _link(folder, LAST, PREVIOUS)
 
 
-def _link(folder: Path, name: str, other: str, *, move: bool = True) -> None:
-    with open_folder(folder) as inside:
-        link(path_of(inside, name), path_of(inside, other), move=move)
-
-
 def keep_epoch(folder: Path, epoch: int, keep: int) -> None:
-    """Let the last checkpoint also be that of its epoch, and remove those of all but the latest `keep` epochs."""
+    """Make the last checkpoint also that of its epoch, and remove all but those of the latest `keep` epochs."""
     if keep:
         _link(folder, LAST, f"epoch_{epoch:04d}", move=False)
     with open_folder(folder) as inside:
@@ -152,41 +145,48 @@ def keep_epoch(folder: Path, epoch: int, keep: int) -> None:
             path.unlink()
 
 
-def plain_name(name: str) -> str:
-    """A parameter's name without what wrappers such as torch.compile put before it."""
+def _link(folder: Path, name: str, other: str, *, move: bool = True) -> None:
+    with open_folder(folder) as inside:
+        link(path_of(inside, name), path_of(inside, other), move=move)
+
+
+def strip_wrappers(name: str) -> str:
+    """A parameter's name without the prefixes of wrappers such as torch.compile."""
     while name.startswith(WRAPPERS):
         name = name.partition(".")[2]
     return name
 
 
 def model_tensors(model: nn.Module, prefix: str = "model") -> dict[str, Tensor]:
-    """A model's parameters and buffers as `<prefix>.<name>`, compiled or not."""
-    return {f"{prefix}.{plain_name(name)}": value for name, value in model.state_dict().items()}
+    """A model's parameters and buffers as `<prefix>.<name>`."""
+    return {f"{prefix}.{strip_wrappers(name)}": value for name, value in model.state_dict().items()}
 
 
 def load_model(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "model") -> None:
-    """Put a checkpoint's weights into a model, compiled or not.
+    """Put a checkpoint's weights into a model.
 
     Raises:
-        ValueError: names or shapes are not the model's; the message names the first that is not.
+        ValueError: names or shapes differ from the model's; the message gives the first difference.
     """
     start = f"{prefix}."
-    weights = {plain_name(key.removeprefix(start)): value for key, value in tensors.items() if key.startswith(start)}
-    own = {plain_name(name): (name, value) for name, value in model.state_dict().items()}
+    weights = {
+        strip_wrappers(key.removeprefix(start)): value for key, value in tensors.items() if key.startswith(start)
+    }
+    own = {strip_wrappers(name): (name, value) for name, value in model.state_dict().items()}
     for name in sorted(own.keys() ^ weights.keys()):
         raise ValueError(f"the checkpoint does not fit the model: {name!r} is in only one of them")
     for name, (_, value) in own.items():
         if value.shape != weights[name].shape:
             raise ValueError(
-                f"the checkpoint does not fit the model: {name!r} is {tuple(weights[name].shape)} in it, "
-                f"{tuple(value.shape)} in the model"
+                f"the checkpoint does not fit the model: {name!r} has shape {tuple(weights[name].shape)}, "
+                f"and {tuple(value.shape)} in the model"
             )
     model.load_state_dict({full: weights[name] for name, (full, _) in own.items()})
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """An optimizer's state as `optimizer.<parameter>.<field>`; nothing before its first step."""
-    names: dict[Tensor, str] = {parameter: plain_name(name) for name, parameter in model.named_parameters()}
+    """An optimizer's state as `optimizer.<parameter>.<field>`; empty before its first step."""
+    names: dict[Tensor, str] = {parameter: strip_wrappers(name) for name, parameter in model.named_parameters()}
     return {
         f"optimizer.{names[parameter]}.{key}": value
         for parameter, state in optimizer.state.items()
@@ -199,9 +199,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: 
     """Put a checkpoint's optimizer state into an optimizer over the same model.
 
     Raises:
-        ValueError: the state belongs to a parameter that the model does not have.
+        ValueError: the state names a parameter that the model does not have.
     """
-    parameters = {plain_name(name): parameter for name, parameter in model.named_parameters()}
+    parameters = {strip_wrappers(name): parameter for name, parameter in model.named_parameters()}
     for key, value in tensors.items():
         if not key.startswith("optimizer."):
             continue
@@ -209,7 +209,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: 
         if name not in parameters:
             raise ValueError(f"the checkpoint's optimizer state names {name!r}, which the model does not have")
         parameter = parameters[name]
-        # The step count is a scalar that stays where the optimizer keeps it; the rest lies beside its parameter.
+        # The step count is a scalar on the optimizer's device; all else has its parameter's shape and layout.
         like_parameter = value.shape == parameter.shape and value.ndim > 0
         target = torch.empty_like(parameter).copy_(value) if like_parameter else value.to(parameter.device)
         optimizer.state[parameter][field] = target.detach()

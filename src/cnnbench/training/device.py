@@ -1,4 +1,4 @@
-"""Which device a run uses, and the arithmetic it can do there."""
+"""The device of a run, and the precision it can compute in there."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,15 +10,13 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(name: str) -> torch.device:
-    """The torch device behind `trainer.device`; `auto` takes CUDA, then Apple's MPS, then the CPU.
+    """The torch device of a `trainer.device`; `auto` is CUDA, else Apple's MPS, else the CPU.
 
     Raises:
-        ValueError: the device is not on this machine; the message lists those that are.
+        ValueError: this machine does not have the device; the message lists those that it has.
     """
-    cuda, mps = (
-        torch.cuda.device_count() if torch.cuda.is_available() else 0,
-        torch.backends.mps.is_available(),
-    )
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    mps = torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda:0" if cuda else "mps" if mps else "cpu")
     device = torch.device(name)
@@ -30,10 +28,10 @@ def resolve_device(name: str) -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[None]]:
-    """Makes the context of a forward pass: mixed precision for bf16 and fp16, nothing for fp32.
+    """A function that makes the context of a forward pass: mixed precision for bf16 and fp16, nothing for fp32.
 
     Raises:
-        ValueError: fp16 elsewhere than on CUDA, where a loss scale cannot save it or it is slower than fp32.
+        ValueError: fp16 on anything but CUDA.
     """
     if precision == "fp16" and device.type != "cuda":
         raise ValueError(

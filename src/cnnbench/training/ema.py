@@ -3,18 +3,18 @@
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class WeightAverage:
-    """Exponential moving averages of a model's parameters and of its buffers of floating point.
+    """Exponential moving averages of a model's parameters and floating-point buffers.
 
-    After step t, counted from 0, `average += (1 - d) (weights - average)` with d = min(decay, (1 + t) / (10 + t)):
-    the first weights, which are random, are soon forgotten, also in a run shorter than the average's memory.
+    After step t, counted from 0, `average += (1 - d) (weights - average)` with d = min(decay, (1 + t) / (10 + t)), so
+    that the random first weights are soon forgotten, even in a short run. Other buffers, such as counts, are copied.
 
     Args:
-        model: on its device; its other buffers, such as counts, are copied as they are.
-        decay: above 0, below 1; the average remembers about 1 / (1 - decay) steps.
+        model: on its device.
+        decay: between 0 and 1; the average remembers about 1 / (1 - decay) steps.
 
     Attributes:
         model: a copy of the model with the averages as its weights, for evaluation.
@@ -23,19 +23,18 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).requires_grad_(False)
-        pairs = list(zip(_values(self.model), _values(model), strict=True))
+        pairs = [
+            *zip(self.model.parameters(), model.parameters(), strict=True),
+            *zip(self.model.buffers(), model.buffers(), strict=True),
+        ]
         self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
         self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights as they are after a step of the run, counted from 0."""
+        """Take in the weights after a step of the run, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         averages, weights = map(list, zip(*self._averaged, strict=True))
         torch._foreach_lerp_(averages, weights, 1 - decay)
         for average, value in self._copied:
             average.copy_(value)
-
-
-def _values(model: nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]

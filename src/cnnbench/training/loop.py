@@ -1,59 +1,39 @@
-"""One step, one epoch, one evaluation. Nothing in a step waits for the device or branches on a value in it."""
+"""One step, one epoch, one evaluation. No step waits for the device or branches on a value computed there."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnnbench.data import Batches
 from cnnbench.metrics import confusion_of, scores
 from cnnbench.reproducibility import key, seed_model_noise
 from cnnbench.training.ema import WeightAverage
 from cnnbench.training.optim import Schedule
 from cnnbench.training.tasks import Task, split_outputs, training_loss
 
-MOST_PROBABILITIES, TOP = 2**25, 10  # of a split: 128 MB. Where there are more, those of the likeliest classes are kept
-HELPS = "A smaller optimizer.lr, trainer.clip_norm=1 or scheduler.warmup_epochs=1 usually helps"
-LOOK_EVERY = 64  # steps between two looks at the loss on the host: often enough to stop a run that diverged
-
-
-class Batches(Protocol):
-    """What the loop needs of a loader; `cnnbench.data.Batches` is one."""
-
-    batch_size: int
-    device: torch.device
-    labels: Tensor  # int64 (N,), in the order of the split
-
-    def __len__(self) -> int:
-        """Batches an epoch; only the last may be smaller than `batch_size`."""
-
-    def epoch(self, number: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images float32 (N, C, H, W), or signals (N, C, L), and labels int64 (N,) of each batch of an epoch.
-
-        Where training images are mixed, labels are float32 (N, K), the share of each class.
-
-        Args:
-            start: how many batches of the epoch to leave out; the others are the same to the bit.
-        """
+MOST_PROBABILITIES = 2**25  # of a split: 128 MB; beyond this, only those of the `TOP` likeliest classes are kept
+TOP = 10
+ADVICE = "A smaller optimizer.lr, trainer.clip_norm=1 or scheduler.warmup_epochs=1 usually helps"
+CHECK_EVERY = 64  # steps between two checks of the loss, each of which waits for the device
 
 
 @dataclass
 class Evaluation:
-    """What one pass over a split came to.
+    """The result of one pass over a split. Arrays by image are in its order, and None unless requested.
 
     Attributes:
         loss: the task's, mean over the images.
         confusion: (K, K) counts, as `confusion_of` gives them; None for a task without classes.
-        losses: (N,), the loss of each image in the order of the split; None unless asked for.
-        labels, predictions, probabilities: (N,), (N,), (N, K) in the order of the split; None unless asked for, and
-            for a task without classes.
-        top_classes: (N, `TOP`), the likeliest classes, likeliest first, where all probabilities would be too many:
-            `probabilities` are then those of these classes, (N, `TOP`). None otherwise.
+        losses: (N,), by image.
+        labels, predictions, probabilities: (N,), (N,), (N, K); None for a task without classes.
+        top_classes: (N, `TOP`), the likeliest classes first, if all probabilities would be too many; `probabilities`,
+            (N, `TOP`), are then theirs. Otherwise None.
     """
 
     loss: float
@@ -65,19 +45,19 @@ class Evaluation:
     top_classes: np.ndarray | None = None
 
     def scores(self) -> dict[str, float]:
-        """The loss and, where there are classes, every registered metric, by name."""
+        """The loss and, for a task with classes, every registered metric, by name."""
         return {"loss": self.loss, **(scores(self.confusion) if self.confusion is not None else {})}
 
 
 @dataclass
 class Progress:
-    """What an epoch has come to so far.
+    """The part of an epoch that is done.
 
     Attributes:
-        steps: done.
-        losses: float32, (steps an epoch,), each step's mean loss.
-        correct: int64, (), how many predictions made while training were right; None for a task without classes.
-        seconds: spent on those steps.
+        steps: how many are done.
+        losses: float32 (steps an epoch,), each step's mean loss.
+        correct: int64 (), correct predictions made while training; None for a task without classes.
+        seconds: spent on these steps.
     """
 
     steps: int
@@ -87,7 +67,7 @@ class Progress:
 
     @classmethod
     def start(cls, batches: Batches, task: Task, accumulate: int = 1) -> "Progress":
-        """Of an epoch that has not begun; a step takes `accumulate` batches."""
+        """Progress of an epoch that has not begun; a step takes `accumulate` batches."""
         device = batches.device
         correct = torch.zeros((), dtype=torch.int64, device=device) if task.has_classes else None
         return cls(0, torch.zeros(-(-len(batches) // accumulate), device=device), correct)
@@ -102,14 +82,13 @@ class Stepper:
     """One training step with its settings.
 
     Attributes:
-        task: whose loss it is.
         forward: the network, possibly compiled.
-        parameters: what gradients are clipped over.
-        class_weights: (K,), what each class counts in the loss, on the device; None where all count alike.
-        autocast: a fresh context for the forward pass of each step; does nothing for fp32.
-        scaler: scales the loss for fp16; passes everything through for the others.
-        average: of the weights, taken in after each step; None where none is wanted.
-        accumulate: how many batches a step takes, one after the other; the last step of an epoch may take fewer.
+        parameters: those whose gradients are clipped.
+        autocast: makes the context of a forward pass.
+        scaler: scales the loss for fp16; disabled for other precisions.
+        class_weights: (K,), on the device, the weight of each class in the loss; None weighs all alike.
+        average: of the weights, updated after each step.
+        accumulate: batches a step; the last step of an epoch may have fewer.
     """
 
     task: Task
@@ -125,13 +104,12 @@ class Stepper:
     accumulate: int = 1
 
     def __call__(self, batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Move the weights once, along the mean over some batches that have `count` images together.
+        """Update the weights once, by the mean gradient over batches that have `count` images together.
 
-        Several batches need the memory of one, and make the step that one batch of all their images would, but for
-        layers that look at a whole batch (batch norms).
+        The step equals that of one large batch, except for layers that use the whole batch (batch norms).
 
         Returns:
-            The mean loss (), and of all images the network's outputs and the labels; detached.
+            The mean loss (), and the outputs and labels of all images; detached.
         """
         self.optimizer.zero_grad(set_to_none=True)
         losses, weights, answers, truths = [], [], [], []
@@ -139,31 +117,32 @@ class Stepper:
             with self.autocast():
                 outputs = self.forward(images)
                 loss = training_loss(self.task, outputs, images, labels, self.label_smoothing, self.class_weights)
-            if len(labels) < count:  # its part of the mean over all
-                weights.append(self._weight(labels) / count)
+            if len(labels) < count:  # one of several batches: weigh its mean by its share
+                weights.append(self._sum_weights(labels) / count)
                 loss = loss * weights[-1]
             self.scaler.scale(loss).backward()
             losses.append(loss.detach())
             answers.append(split_outputs(outputs)[0].detach())
             truths.append(labels)
         if not weights:
-            return self._move(losses[0]), answers[0], truths[0]
+            self._update()
+            return losses[0], answers[0], truths[0]
         total = sum(weights)
         torch._foreach_div_([value.grad for value in self.parameters if value.grad is not None], total)
-        return self._move(sum(losses[1:], losses[0]) / total), torch.cat(answers), torch.cat(truths)
+        self._update()
+        return sum(losses[1:], losses[0]) / total, torch.cat(answers), torch.cat(truths)
 
-    def _weight(self, labels: Tensor) -> Tensor | int:
-        """What a batch counts beside others: its images or, as in the mean of its loss, their classes' weights."""
+    def _sum_weights(self, labels: Tensor) -> Tensor | int:
+        """The sum of the weights of a batch's images, by which the mean of its loss divides."""
         return len(labels) if self.class_weights is None or labels.dim() > 1 else self.class_weights[labels].sum()
 
-    def _move(self, loss: Tensor) -> Tensor:
-        """Let the optimizer use the gradients that there are; returns the loss they are of."""
+    def _update(self) -> None:
+        """Clip the gradients and let the optimizer use them."""
         if self.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return loss
 
 
 def train_one_epoch(
@@ -177,21 +156,21 @@ def train_one_epoch(
     schedule: Schedule,
     advance: Callable[[int, float | None], None],
 ) -> dict[str, float]:
-    """Train on every batch of an epoch once, or on those that are left of it.
+    """Train on each batch of an epoch once, or on the remaining ones.
 
     Args:
-        progress: what was done of the epoch before; kept up to date.
-        epoch: 0 for the first; with `seed` it fixes the order of the images and the noise of every step.
+        progress: what is done of the epoch; updated after each step.
+        epoch: 0 for the first; with `seed` it determines the order of the images and the noise of every step.
         lr: the base learning rate, multiplied by `schedule(step)`.
-        advance: told the number of images done after each step, and now and then the current loss; what it raises
-            ends the epoch there.
+        advance: called after each step with its number of images and, now and then, its loss. What it raises ends the
+            epoch there.
 
     Returns:
-        `loss`, the mean over the images (with label smoothing and auxiliary heads, as it is optimised), and where the
-        task has classes `accuracy`, of the predictions made while training.
+        `loss`, the mean over the images as it is optimised (with label smoothing and auxiliary heads); for a task with
+        classes also `accuracy`, of the predictions made while training.
 
     Raises:
-        Diverged: a loss is infinite or not a number; the message names epoch and step, both counted from 1.
+        Diverged: a loss is infinite or not a number.
     """
     device = batches.device
     steps, size = len(progress.losses), batches.batch_size * step.accumulate
@@ -208,16 +187,16 @@ def train_one_epoch(
             step.average.update(first + number)
         progress.losses[number] = loss
         if progress.correct is not None:
-            # Of an image mixed from two, the class it has most of is taken as the true one.
+            # The true class of an image mixed from two is the one with the larger share.
             progress.correct += (outputs.argmax(1) == (labels if labels.dim() == 1 else labels.argmax(1))).sum()
         progress.steps = number + 1
         progress.seconds = time.perf_counter() - clock
-        look = number % LOOK_EVERY == 0
-        if look:
-            stop_if_diverged(progress.losses[: number + 1], epoch)
-        advance(sizes[number], loss.item() if look else None)
-    next(served, None)  # nothing is left, and what serves it ends
-    stop_if_diverged(progress.losses, epoch)
+        checked = number % CHECK_EVERY == 0
+        if checked:
+            check_losses(progress.losses[: number + 1], epoch)
+        advance(sizes[number], loss.item() if checked else None)
+    next(served, None)  # lets the loader finish
+    check_losses(progress.losses, epoch)
     progress.seconds = max(progress.seconds, time.perf_counter() - clock)
     trained = {"loss": float((progress.losses.double().cpu() * torch.tensor(sizes)).sum() / sum(sizes))}
     if progress.correct is not None:
@@ -225,16 +204,16 @@ def train_one_epoch(
     return trained
 
 
-def stop_if_diverged(losses: Tensor, epoch: int) -> None:
-    """Look at an epoch's losses so far.
+def check_losses(losses: Tensor, epoch: int) -> None:
+    """Check an epoch's losses so far.
 
     Raises:
-        Diverged: naming the first step whose loss is not finite.
+        Diverged: a loss is infinite or not a number; the message names epoch and step, both counted from 1.
     """
     finite = torch.isfinite(losses)
     if not bool(finite.all()):
         step = int((~finite).nonzero()[0])
-        raise Diverged(f"the loss became {losses[step].item()} at epoch {epoch + 1}, step {step + 1}. {HELPS}")
+        raise Diverged(f"the loss became {losses[step].item()} at epoch {epoch + 1}, step {step + 1}. {ADVICE}")
 
 
 @torch.no_grad()
@@ -249,13 +228,12 @@ def evaluate(
     between: Callable[[], None] = lambda: None,
     of: str = "images",
 ) -> Evaluation:
-    """Run a model over a split in its own order; the model comes back in the mode it was in.
+    """Measure a model on a split, in the split's order; the model's training mode is left as it was.
 
     Args:
-        keep_predictions: keep what came of each image: its loss and, where there are classes, its prediction and
-            probabilities.
+        keep_predictions: also return the result of each image.
         between: called after each batch; what it raises ends the pass.
-        of: what an error calls the images.
+        of: what an error message calls the images.
 
     Raises:
         Diverged: the loss of an image is infinite or not a number.
@@ -285,16 +263,16 @@ def evaluate(
     loss = torch.cat(losses)
     if not bool((finite := loss.isfinite()).all()):
         raise Diverged(
-            f"the loss of {int((~finite).sum()):,} of {len(loss):,} {of} is infinite or not a number. {HELPS}"
+            f"the loss of {int((~finite).sum()):,} of {len(loss):,} {of} is infinite or not a number. {ADVICE}"
         )
     evaluation = Evaluation(float(total) / max(len(loss), 1), None)
     if task.has_classes:
-        true, said = batches.labels.cpu().numpy(), torch.cat(predicted).cpu().numpy()
-        evaluation.confusion = confusion_of(true, said, num_classes)
+        true, predictions = batches.labels.cpu().numpy(), torch.cat(predicted).cpu().numpy()
+        evaluation.confusion = confusion_of(true, predictions, num_classes)
     if keep_predictions:
         evaluation.losses = loss.cpu().numpy()
     if kept:
-        evaluation.labels, evaluation.predictions = true, said
+        evaluation.labels, evaluation.predictions = true, predictions
         evaluation.probabilities, *classes = (torch.cat(parts).cpu().numpy() for parts in zip(*kept, strict=True))
         evaluation.top_classes = classes[0] if classes else None
     return evaluation

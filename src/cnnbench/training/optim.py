@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import torch
+from pydantic import Field, model_validator
 from torch import nn
 
 from cnnbench import registry
+from cnnbench.config.keys import Count, Options, key
 from cnnbench.registry import register
 
 Schedule = Callable[[int], float]
+Groups = list[dict[str, Any]]  # parameters with their weight decay, as torch's optimizers take them
 
 
 def build_optimizer(
@@ -25,60 +28,64 @@ def build_optimizer(
     """A registered optimizer over a model's parameters.
 
     Args:
-        decay_bias_and_norm: whether weight decay applies to parameters of one dimension too; biases and
-            normalisation weights are the only ones of that kind.
+        decay_bias_and_norm: whether weight decay also applies to parameters of one dimension, which are the biases and
+            the weights of norms.
 
     Raises:
-        ValueError: an unknown name or option.
+        ValueError: an unknown name or a wrong option.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
-    # One group where all are treated alike: each group is a call of its own in every step.
+    # One group if all are treated alike: every step makes one call a group.
     alike = decay_bias_and_norm or weight_decay == 0
     groups = [
         {"params": [p for p in trained if p.ndim > 1 or alike], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim <= 1 and not alike], "weight_decay": 0.0},
     ]
+    groups = [group for group in groups if group["params"]]
     device = next((p.device.type for p in trained), "cpu")
-    # One fused kernel for all parameters: on a small network's CPU step the loop over parameters costs as much
-    # as the arithmetic.
+    # One fused kernel: on a small network the loop over parameters costs as much as the arithmetic.
     fused = device in ("cpu", "cuda")
-    return registry.build(
-        "optimizer", name, options=options, groups=[g for g in groups if g["params"]], lr=lr, fused=fused
+    return registry.build("optimizer", name, options=options, groups=groups, lr=lr, fused=fused)
+
+
+class SGDOptions(Options):
+    """What `configs/optimizer/sgd.yaml` sets."""
+
+    momentum: float = key("Share of the last step's direction that is kept", ge=0, lt=1)
+    nesterov: bool = key("Whether to use Nesterov's form of momentum")
+
+    @model_validator(mode="after")
+    def _check_nesterov(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("optimizer.nesterov=true needs optimizer.momentum above 0")
+        return self
+
+
+class AdamOptions(Options):
+    """What `configs/optimizer/adam.yaml` and `adamw.yaml` set."""
+
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] = key(
+        "Decay rates of the averages of the gradient and of its square", length=2
     )
+    eps: float = key("Added to the denominator, for numerical stability", ge=0)
 
 
 @register("optimizer", "sgd")
-def sgd(groups: list[dict[str, Any]], lr: float, fused: bool, momentum: float, nesterov: bool) -> torch.optim.SGD:
+def sgd(groups: Groups, lr: float, fused: bool, options: SGDOptions) -> torch.optim.Optimizer:
     """Stochastic gradient descent with momentum."""
-    _check_momentum("optimizer.momentum", momentum)
-    if nesterov and momentum == 0:
-        raise ValueError("optimizer.nesterov=true needs optimizer.momentum above 0")
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused)
+    return torch.optim.SGD(groups, lr, options.momentum, nesterov=options.nesterov, fused=fused)
 
 
 @register("optimizer", "adam")
-def adam(groups: list[dict[str, Any]], lr: float, fused: bool, betas: list[float], eps: float) -> torch.optim.Adam:
+def adam(groups: Groups, lr: float, fused: bool, options: AdamOptions) -> torch.optim.Optimizer:
     """Adam (arXiv:1412.6980); weight decay is added to the gradient."""
-    return torch.optim.Adam(groups, lr=lr, betas=_checked_betas(betas), eps=eps, fused=fused)
+    return torch.optim.Adam(groups, lr, (options.betas[0], options.betas[1]), options.eps, fused=fused)
 
 
 @register("optimizer", "adamw")
-def adamw(groups: list[dict[str, Any]], lr: float, fused: bool, betas: list[float], eps: float) -> torch.optim.AdamW:
+def adamw(groups: Groups, lr: float, fused: bool, options: AdamOptions) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay (arXiv:1711.05101)."""
-    return torch.optim.AdamW(groups, lr=lr, betas=_checked_betas(betas), eps=eps, fused=fused)
-
-
-def _checked_betas(betas: list[float]) -> tuple[float, float]:
-    if len(betas) != 2:
-        raise ValueError(f"optimizer.betas={betas}: accepted are two numbers")
-    for beta in betas:
-        _check_momentum("optimizer.betas", beta)
-    return betas[0], betas[1]
-
-
-def _check_momentum(key: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise ValueError(f"{key}={value}: accepted is a number from 0 up to, not including, 1")
+    return torch.optim.AdamW(groups, lr, (options.betas[0], options.betas[1]), options.eps, fused=fused)
 
 
 def build_schedule(
@@ -89,21 +96,43 @@ def build_schedule(
     warmup_epochs: float = 0.0,
     options: Mapping[str, Any] | None = None,
 ) -> Schedule:
-    """A function from the step (0 for the first batch) to a factor of the base learning rate.
+    """A function from the step (0 for the first) to a factor of the base learning rate.
 
     Args:
-        warmup_epochs: over these first epochs the factor rises linearly from 1/steps to 1; the named schedule
-            then covers the steps that remain.
+        warmup_epochs: over these first epochs the factor rises linearly from 1/steps to 1; the named schedule then
+            covers the remaining steps.
 
     Raises:
-        ValueError: an unknown name or option, or a value out of range.
+        ValueError: an unknown name or a wrong option.
     """
     warmup = round(warmup_epochs * steps_per_epoch)
-    total = epochs * steps_per_epoch - warmup
+    total = max(epochs * steps_per_epoch - warmup, 1)
     after: Schedule = registry.build(
-        "scheduler", name, options=options, total_steps=max(total, 1), steps_per_epoch=steps_per_epoch
+        "scheduler", name, options=options, total_steps=total, steps_per_epoch=steps_per_epoch
     )
     return lambda step: (step + 1) / warmup if step < warmup else after(step - warmup)
+
+
+class CosineOptions(Options):
+    """What `configs/scheduler/cosine.yaml` sets."""
+
+    final: float = key("Last factor of the base learning rate", ge=0, le=1)
+
+
+class StepOptions(Options):
+    """What `configs/scheduler/step.yaml` sets."""
+
+    step_epochs: Count = key("Epochs between two changes of the learning rate")
+    gamma: float = key("Factor of the learning rate at each change", ge=0, le=1)
+
+
+class OneCycleOptions(Options):
+    """What `configs/scheduler/one_cycle.yaml` sets."""
+
+    peak_at: float = key("Share of all steps at which the learning rate peaks", gt=0, lt=1)
+    initial: float = key("First factor of the base learning rate", ge=0, le=1)
+    final: float = key("Last factor of the base learning rate", ge=0, le=1)
+    anneal: Literal["linear", "cosine"] = key("Shape of the rise and of the fall")
 
 
 @register("scheduler", "constant")
@@ -113,39 +142,26 @@ def constant(total_steps: int, steps_per_epoch: int) -> Schedule:
 
 
 @register("scheduler", "cosine")
-def cosine(total_steps: int, steps_per_epoch: int, final: float) -> Schedule:
+def cosine(total_steps: int, steps_per_epoch: int, options: CosineOptions) -> Schedule:
     """Half a cosine from 1 down to `final` (arXiv:1608.03983, without restarts)."""
-    _check_factor("scheduler.final", final)
+    final = options.final
     return lambda step: final + (1 - final) * (1 + math.cos(math.pi * step / total_steps)) / 2
 
 
 @register("scheduler", "step")
-def step_decay(total_steps: int, steps_per_epoch: int, step_epochs: int, gamma: float) -> Schedule:
+def step_decay(total_steps: int, steps_per_epoch: int, options: StepOptions) -> Schedule:
     """Multiplied by `gamma` every `step_epochs` epochs."""
-    if step_epochs < 1:
-        raise ValueError(f"scheduler.step_epochs={step_epochs}: accepted is a whole number from 1")
-    _check_factor("scheduler.gamma", gamma)
-    return lambda step: gamma ** (step // (step_epochs * steps_per_epoch))
+    return lambda step: options.gamma ** (step // (options.step_epochs * steps_per_epoch))
 
 
 @register("scheduler", "one_cycle")
-def one_cycle(
-    total_steps: int, steps_per_epoch: int, peak_at: float, initial: float, final: float, anneal: str
-) -> Schedule:
-    """Up from `initial` to 1 at the share `peak_at` of all steps, then down to `final` (arXiv:1708.07120).
+def one_cycle(total_steps: int, steps_per_epoch: int, options: OneCycleOptions) -> Schedule:
+    """Up from `initial` to 1 at the share `peak_at` of all steps, then down to `final` (arXiv:1708.07120)."""
+    initial, final, linear = options.initial, options.final, options.anneal == "linear"
+    peak, last = options.peak_at * total_steps - 1, total_steps - 1
 
-    Args:
-        anneal: `linear` or `cosine`, the shape of both flanks.
-    """
-    shapes = {"linear": lambda x: x, "cosine": lambda x: (1 - math.cos(math.pi * x)) / 2}
-    if anneal not in shapes:
-        raise ValueError(registry.unknown("scheduler.anneal", anneal, shapes))
-    if not 0 < peak_at < 1:
-        raise ValueError(f"scheduler.peak_at={peak_at}: accepted is a number between 0 and 1")
-    _check_factor("scheduler.initial", initial)
-    _check_factor("scheduler.final", final)
-    shape = shapes[anneal]
-    peak, last = peak_at * total_steps - 1, total_steps - 1
+    def shape(x: float) -> float:
+        return x if linear else (1 - math.cos(math.pi * x)) / 2
 
     def factor(step: int) -> float:
         if step <= peak:
@@ -153,8 +169,3 @@ def one_cycle(
         return 1 + (final - 1) * shape((step - peak) / (last - peak))
 
     return factor
-
-
-def _check_factor(key: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{key}={value}: accepted is a number from 0 to 1")

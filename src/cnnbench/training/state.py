@@ -1,4 +1,4 @@
-"""Everything a run has come to between two of its steps: what a checkpoint holds, and a resumed run starts from."""
+"""The state of a run between two steps: what a checkpoint holds, and what a resumed run starts from."""
 
 import json
 import logging
@@ -12,21 +12,20 @@ from torch import Tensor, nn
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.history import History
 from cnnbench.training import checkpoint
-from cnnbench.training.loop import HELPS, Diverged, Progress, Stepper, stop_if_diverged
+from cnnbench.training.loop import ADVICE, Diverged, Progress, Stepper, check_losses
 
 log = logging.getLogger("cnnbench")
 
 
 @dataclass
 class State:
-    """A run between two steps, and where it is kept.
+    """A run between two steps, and the folder where it is saved.
 
     Attributes:
-        record: what every checkpoint says besides its position; a checkpoint that says something else is of another
-            run, and is refused.
-        keep: checkpoints of past epochs that stay beside last and best.
+        record: stored in every checkpoint; one with another record belongs to another run, and is refused.
+        keep: how many checkpoints of past epochs stay beside the last and the best.
         history: the finished epochs.
-        progress: of the epoch after them.
+        progress: of the current epoch.
     """
 
     run: RunFolder
@@ -40,19 +39,19 @@ class State:
 
     @property
     def tested(self) -> nn.Module:
-        """The weights that are validated, tested and kept as the best: the averages, where there are any."""
+        """The model that is validated, tested and kept as the best: the average, if there is one."""
         return self.step.average.model if self.step.average else self.model
 
     def save(self) -> None:
-        """Write the last checkpoint; the one before it stays as `previous`.
+        """Write the last checkpoint; the one before it becomes `previous`.
 
         Raises:
-            Diverged: a loss of the epoch, or a weight, is not finite; such weights never take the place of good ones.
+            Diverged: a loss of the epoch or a weight is not finite: such weights never replace good ones.
         """
-        stop_if_diverged(self.progress.losses[: self.progress.steps], self.history.epochs)
+        check_losses(self.progress.losses[: self.progress.steps], self.history.epochs)
         finite = [value.isfinite().all() for value in self.model.parameters()]
         if finite and not bool(torch.stack(finite).all()):
-            raise Diverged(f"a weight became infinite or not a number after epoch {self.history.epochs}. {HELPS}")
+            raise Diverged(f"a weight became infinite or not a number after epoch {self.history.epochs}. {ADVICE}")
         tensors = {
             **checkpoint.model_tensors(self.model),
             **checkpoint.optimizer_tensors(self.step.optimizer, self.model),
@@ -68,7 +67,7 @@ class State:
         checkpoint.save(folder, checkpoint.LAST, tensors=tensors, record=self._position())
 
     def finish_epoch(self) -> None:
-        """Write what belongs to the last finished epoch besides its checkpoint; doing it twice changes nothing."""
+        """Write what belongs to the last finished epoch besides its checkpoint; idempotent."""
         epoch, folder = self.history.epochs, self.run.checkpoints
         if self.history.best == epoch:
             tensors = checkpoint.model_tensors(self.tested)
@@ -77,12 +76,12 @@ class State:
         self.history.write()
 
     def restore(self) -> None:
-        """Put the run's last checkpoint, or the one before where that is damaged, into model, optimizer and all else.
+        """Return to the run's last checkpoint or, if that is damaged, to the previous one.
 
-        Nothing is written, but that one which is damaged is replaced.
+        Nothing is written, except that a damaged last checkpoint is replaced.
 
         Raises:
-            ValueError: no checkpoint can be read, or it is of another run.
+            ValueError: no checkpoint can be read, or it belongs to another run.
         """
         loaded = checkpoint.load_newest(self.run.checkpoints, accept=self._check_same_run)
         if loaded is None:
@@ -103,16 +102,16 @@ class State:
         log.info("resumed after epoch %d, step %d of the next", self.history.epochs, self.progress.steps)
 
     def complete(self) -> None:
-        """Write what the last checkpoint's epoch may lack, where the process that saved it was killed just then."""
+        """Write what the last checkpoint's epoch lacks if the process was killed right after saving it."""
         if self.history.epochs and not self.progress.steps:
-            self.finish_epoch()  # the run may have been killed before it had done so
+            self.finish_epoch()
         self.history.write()
 
     def load_best(self) -> int:
         """Put the best epoch's weights into the model; returns the epoch, counted from 1.
 
         Raises:
-            ValueError: they are lost: neither the best checkpoint nor another one of that epoch can be read.
+            ValueError: neither the best checkpoint nor another one of that epoch can be read.
         """
         wanted, folder = self.history.best, self.run.checkpoints
         problems = []
@@ -132,20 +131,14 @@ class State:
         raise ValueError(f"the weights of the best epoch, {wanted}, are lost: {problems[0]}")
 
     def _check_same_run(self, found: Mapping[str, Any]) -> None:
-        """Refuse a checkpoint of another run.
-
-        Raises:
-            ValueError: naming the first part in which they differ.
-        """
+        """Raise a ValueError if a checkpoint's record differs from this run's."""
         for part, value in json.loads(json.dumps(self.record)).items():
             there = found.get(part)
             if there != value:
                 keys = sorted(key for key in value if not isinstance(there, dict) or there.get(key) != value[key])
                 raise ValueError(f"the checkpoint is of another run: {part} differs in {', '.join(map(str, keys))}")
-        if "row" not in found:
-            raise ValueError(
-                "the checkpoint is of an earlier version of cnnbench: its run can be used, but not resumed"
-            )
+        if lacking := sorted(self._position().keys() - found.keys()):
+            raise ValueError(f"the checkpoint cannot be resumed: it lacks {', '.join(lacking)}")
 
     def _position(self) -> dict[str, Any]:
         return {
@@ -158,7 +151,7 @@ class State:
 
 
 def _rng_tensors(device: torch.device) -> dict[str, Tensor]:
-    """The generators that noise in a model draws from; each step seeds them, what comes between steps does not."""
+    """The generators of in-model noise. Each step seeds them; draws between two steps depend on their state."""
     tensors = {"rng.cpu": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["rng.cuda"] = torch.cuda.get_rng_state(device)

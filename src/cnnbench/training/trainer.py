@@ -188,11 +188,9 @@ def fit(
             signals.check()
         best = state.load_best()
         # The model holds the best weights now, so nothing is saved from here on.
-        tested = None
-        if data.test is not None:
-            measure = _make_measure(state, settings, between=signals.check)
-            tested = measure(state.model, data.test, keep_predictions=True, of="test images")
-    return Outcome(history.rows, history.epochs, best, tested, history.seconds)
+        measure = _make_measure(state, settings, between=signals.check)
+        test = None if data.test is None else measure(state.model, data.test, keep_predictions=True, of="test images")
+    return Outcome(history.rows, history.epochs, best, test, history.seconds)
 
 
 def _run_epoch(

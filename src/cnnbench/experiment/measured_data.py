@@ -1,0 +1,231 @@
+"""The images that a finished run is measured on: a split of its own data, or of others that it has not learned from."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from cnnbench import registry
+from cnnbench.config.schema import Config
+from cnnbench.data import Dataset, DatasetInfo, Split, data_shape
+from cnnbench.data.memory import limit_data_of_run
+from cnnbench.experiment.build import get_data_settings, load_dataset
+from cnnbench.experiment.data_record import (
+    NOT_ITS_DATA,
+    DataRecord,
+    describe_changes,
+    find_kept,
+    find_seen,
+    read_data,
+)
+from cnnbench.experiment.trained import Trained
+from cnnbench.storage.text import format_path, make_printable
+
+NAMED = 5  # classes in a note
+VERBS = {"train": "trained", "val": "validated", "test": "tested"}  # the more is learned from a split, the earlier
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """What to measure a run on; None keeps what the run was trained with.
+
+    Attributes:
+        split: train, val or test.
+        data: another dataset with the same classes and channels; images are resized to the run's size.
+        options: that dataset's options, from its YAML file.
+        path: another folder of images or CSV file. If it has no test split, all of it is measured.
+        root: where datasets lie.
+    """
+
+    split: str = "test"
+    data: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    path: str | None = None
+    root: str | None = None
+
+
+@dataclass(frozen=True)
+class MeasuredData:
+    """A split to measure, its dataset, and notes that a reader of the figures needs."""
+
+    dataset: Dataset
+    split: Split
+    notes: list[str]
+
+
+def choose_data(trained: Trained, choice: DataChoice) -> MeasuredData:
+    """Find the images to measure; changes the run's config to describe them.
+
+    Raises:
+        ValueError: no such split, data of other classes, or none of the run's images.
+    """
+    config, info, split = trained.config, trained.info, choice.split
+    _point_at(config, info, choice)
+    _check_shape(config, info)
+    record = read_data(trained.folder.path)
+    choose = _choose_own if choice.data is None and choice.path is None else _choose_other
+    found = choose(config, split, record, info)
+    notes = list(found.notes)
+    if split not in record or not record[split].is_same(found.dataset.info, found.split):
+        notes += _note_absent_classes(info, found.split)
+    if skipped := found.dataset.skipped:
+        (file, reason), more = skipped[0], len(skipped) > 1
+        counted = f"{len(skipped)} files cannot be read as images and are" if more else "1 file cannot be read and is"
+        notes.append(f"{counted} left out{'; the first' if more else ''}: {file}: {reason}")
+    return replace(found, notes=notes)
+
+
+def _point_at(config: Config, info: DatasetInfo, choice: DataChoice) -> None:
+    """Make a run's config describe the data that it is measured on."""
+    data = config.data
+    own_path = None if choice.data or choice.path else data.options.get("path")
+    if own_path is not None and not os.path.exists(os.path.expanduser(own_path)):
+        raise ValueError(f"data.path={format_path(own_path)!r}, the run's own, does not exist: --path names it anew")
+    if choice.data is not None and choice.data != data.name:
+        data.name = choice.data
+        data.options.clear()
+        data.options.update(choice.options)
+    if choice.path is not None:
+        if "path" not in data.options:
+            raise ValueError(
+                f"--path {choice.path}: {data.name} has no path; accepted is --data image_folder --path {choice.path}"
+            )
+        data.options["path"] = choice.path
+        if "test_path" in data.options:
+            data.options["test_path"] = None  # the run's own test file is not part of the other data
+    if "on_bad_image" in data.options:
+        data.options["on_bad_image"] = "skip"  # and a note counts them
+    if "channels" in data.options:
+        data.options["channels"] = info.in_channels
+    if choice.root is not None:  # the user's own folder, unlike one that a stranger's config names: may be written to
+        data.root, data.download = choice.root, True
+    data.image_size = [*info.size] if info.dimensions == 2 else None
+    data.normalize = "none"  # the run's own constants apply
+
+
+@limit_data_of_run()
+def _choose_own(config: Config, split: str, record: DataRecord, info: DatasetInfo) -> MeasuredData:
+    """A split of the run's own data, or what is left of it."""
+    classes, chosen = list(info.class_names), None
+    recognised = split in record and record[split].hashes is not None
+    try:
+        dataset = load_dataset(config, classes=classes)
+    except ValueError as error:  # what is left cannot be split as it was
+        if not recognised:
+            raise
+        changes = f"what is left cannot be split as it was: {error}"
+    else:
+        _check_classes(config.data.name, dataset.info.class_names, info.class_names)
+        chosen, changes = _get_split(dataset, split), describe_changes(record, dataset)
+        if not record:
+            note = "the run's folder does not record its data, which may have changed"
+            return MeasuredData(dataset, chosen, [note])
+        if not changes:
+            return MeasuredData(dataset, chosen, [])
+    note = f"{NOT_ITS_DATA}: {changes}"
+    if chosen is not None and split not in record:
+        return _leave_out_seen(split, dataset, chosen, record, note)
+    if chosen is not None and record[split].is_same(dataset.info, chosen):
+        return MeasuredData(dataset, chosen, [f"{note}. Its {split} images have not changed"])
+    total = record[split].images
+    if recognised:
+        dataset = load_dataset(_without_cuts(config), test_on_all=True, classes=classes)
+        candidates = dataset.train if split == "val" and dataset.val is None else _get_split(dataset, split)
+        chosen = candidates[find_kept(record, split, candidates)]
+        if len(chosen):
+            note = f"{note}. Only the {len(chosen)} of its {total} {split} images that are still here are measured"
+            return MeasuredData(dataset, chosen, [note])
+    option = "--path DIR" if "path" in config.data.options else f"--data {config.data.name}"
+    raise ValueError(f"{note}. None of its {total} {split} images is here; {option} measures the run on others")
+
+
+def _choose_other(config: Config, split: str, record: DataRecord, info: DatasetInfo) -> MeasuredData:
+    """A split of other data, without the images that the run has learned from."""
+    whole = split == "test"
+    dataset = load_dataset(
+        _without_cuts(config) if whole else config, test_on_all=whole, classes=list(info.class_names)
+    )
+    _check_classes(config.data.name, dataset.info.class_names, info.class_names)
+    chosen = _get_split(dataset, split)
+    if split not in record or record[split].is_same(dataset.info, chosen):
+        return MeasuredData(dataset, chosen, [])
+    if config.data.name == info.name and record[split].hashes is None:
+        changes = describe_changes({split: record[split]}, dataset)
+        return MeasuredData(dataset, chosen, [f"{NOT_ITS_DATA}: {changes}"])
+    return _leave_out_seen(split, dataset, chosen, record)
+
+
+def _leave_out_seen(split: str, dataset: Dataset, chosen: Split, record: DataRecord, note: str = "") -> MeasuredData:
+    """Images without those that the run has learned more from than from `split`; a note counts them."""
+    earlier = list(VERBS)[: list(VERBS).index(split)]
+    used, own = find_seen(record, earlier, chosen), find_seen(record, [split], chosen)
+    in_split, left_out, others = int((own & ~used).sum()), int(used.sum()), int((~own & ~used).sum())
+    if not in_split and not left_out:
+        return MeasuredData(dataset, chosen, [note] if note else [])
+    known = f"{VERBS[split]} on {in_split}"
+    if earlier:
+        known += f" and {' or '.join(VERBS[name] for name in earlier)} on {left_out}, which are left out"
+    note = (
+        f"{note or NOT_ITS_DATA}: of {len(chosen)} images, the run was {known}; "
+        f"{others} are {'new to it' if split == 'test' else 'others'}"
+    )
+    if not in_split + others:
+        raise ValueError(note)
+    return MeasuredData(dataset, chosen[torch.nonzero(~used).flatten()], [note])
+
+
+def _without_cuts(config: Config) -> Config:
+    data = config.data.model_copy(update={"val_fraction": 0.0, "train_limit": None})
+    return config.model_copy(update={"data": data})
+
+
+def _get_split(dataset: Dataset, name: str) -> Split:
+    found: Split | None = getattr(dataset, name) if name in VERBS else None
+    if found is None or not len(found):
+        raise ValueError(f"--split {name}: the run has no such split. Accepted: train, test and, if cut, val")
+    return found
+
+
+def _note_absent_classes(info: DatasetInfo, chosen: Split) -> list[str]:
+    supports = chosen.labels.bincount(minlength=info.num_classes).tolist()
+    absent = [repr(format_path(name)) for name, n in zip(info.class_names, supports, strict=True) if not n]
+    if not absent:
+        return []
+    return [f"no images of {_shorten(absent, NAMED)}: the figures cover the other classes"]
+
+
+def _check_shape(config: Config, info: DatasetInfo) -> None:
+    """Refuse data that cannot fit, before anything is downloaded."""
+    data = config.data
+    settings = get_data_settings(config) | {"classes": list(info.class_names), "test_fraction": None}
+    shape, classes = data_shape(data.name, root=data.root, options=data.options, settings=settings)
+    fits = (len(shape), shape[0]) == (len(info.input_shape), info.in_channels)
+    if not fits or (data.name in registry.names("data_shape") and classes != info.num_classes):
+        raise ValueError(
+            f"{data.name} does not fit the run: it has {classes} classes of {_describe_shape(shape)}; "
+            f"the run was trained on {info.num_classes} of {_describe_shape(info.input_shape)}"
+        )
+
+
+def _check_classes(name: str, found: Sequence[str], trained: Sequence[str]) -> None:
+    if tuple(found) == tuple(trained):
+        return
+    known, here = set(trained), set(found)
+    more, fewer = (
+        [make_printable(one) for one in names if one not in others]
+        for names, others in ((found, known), (trained, here))
+    )
+    problems = [f"has {_shorten(more, 10)}, which the run does not have"] if more else []
+    problems += [f"lacks {_shorten(fewer, 10)}, which the run was trained on"] if fewer else []
+    raise ValueError(f"{name} does not fit the run: it {' and '.join(problems) or 'has the classes in another order'}")
+
+
+def _shorten(names: Sequence[str], most: int) -> str:
+    """The first names of a list, for a sentence."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def _describe_shape(shape: tuple[int, ...]) -> str:
+    return f"{'images' if len(shape) == 3 else 'signals'} with {shape[0]} channel(s)"
