@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from cnnbench.analysis import tensor_rules, window_rules  # noqa: F401  (importing them registers the rules)
-from cnnbench.analysis.operations import Effect, Window, effect_of, field_of, find_tensors, set_field
+from cnnbench.analysis.operations import Window, effect_of, field_of, find_tensors, set_field
 from cnnbench.analysis.receptive_field import Field
 
 FLOAT32 = 4  # bytes
@@ -95,7 +95,7 @@ def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
         model.eval()
         image = torch.empty(1, *input_shape, device="meta")
         set_field(image, Field.of_image(input_shape[1:]))
-        with watch, torch.no_grad():
+        with watch.counter, watch, torch.no_grad():
             output = torch.func.functional_call(model, shapes, (image,))
     finally:
         model.train(was_training)
@@ -128,7 +128,8 @@ class _Work:
     """What a running module has done itself, without its submodules."""
 
     parameters: int = 0
-    effects: list[Effect] = field(default_factory=list)
+    macs: int = 0
+    windows: list[Window] = field(default_factory=list)
 
 
 class _Watch(TorchFunctionMode):
@@ -140,9 +141,11 @@ class _Watch(TorchFunctionMode):
 
     def __init__(self, unread: dict[int, tuple[str, int]]) -> None:
         # Here, because it imports triton, which takes a sixth of a second; training needs that anyway.
+        from torch.utils.flop_counter import FlopCounterMode
 
         super().__init__()
         self.unread = unread
+        self.counter = FlopCounterMode(display=False)
         self.layers: list[Layer] = []
         self.running: list[_Work] = []  # of the module that runs now, and of those around it
 
@@ -165,11 +168,9 @@ class _Watch(TorchFunctionMode):
 
     def _end(self, name: str, module: nn.Module, output: Any) -> None:
         work = self.running.pop()
-        macs = sum(effect.macs for effect in work.effects)
-        windows = [effect.window for effect in work.effects if effect.window]
         is_leaf = not any(module.children()) and not isinstance(module, nn.Identity | nn.Sequential)
         outputs = find_tensors(output)
-        if not outputs or not (is_leaf or work.parameters or macs or windows):
+        if not outputs or not (is_leaf or work.parameters or work.macs or work.windows):
             return
         seen = field_of(outputs[0]) or Field()
         self.layers.append(
@@ -177,9 +178,9 @@ class _Watch(TorchFunctionMode):
                 name=name or "(model)",
                 kind=type(module).__name__,
                 output_shape=tuple(outputs[0].shape[1:]),
-                window=windows[0] if len(windows) == 1 else None,
+                window=work.windows[0] if len(work.windows) == 1 else None,
                 parameters=work.parameters,
-                macs=macs,
+                macs=work.macs,
                 receptive_field=seen.size,
                 jump=seen.jump,
             )
@@ -189,14 +190,17 @@ class _Watch(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        flops_before = self.counter.get_total_flops()
         output = func(*args, **kwargs)
         inputs, outputs = find_tensors((args, kwargs)), find_tensors(output)
         if not outputs or not self.running:  # a look at a shape, or torch exchanging the weights
             return output
         work = self.running[-1]
         work.parameters += sum(self.unread.pop(id(tensor))[1] for tensor in inputs if id(tensor) in self.unread)
+        work.macs += (self.counter.get_total_flops() - flops_before) // 2
         effect = effect_of(func, args, kwargs, outputs[0])
-        work.effects.append(effect)
+        if effect.window:
+            work.windows.append(effect.window)
         if any(field_of(tensor) for tensor in inputs):
             for tensor in outputs:
                 set_field(tensor, effect.field.end_window() if effect.window else effect.field)

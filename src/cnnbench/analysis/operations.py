@@ -1,4 +1,4 @@
-"""The effect of one call of a torch function: what it costs, and which part of the image its outputs see.
+"""The effect of one call of a torch function: which part of the image its outputs see.
 
 `rule` gives a function its own rule. A function without one counts as elementwise, or as a reshape where the number of
 elements stays the same.
@@ -25,38 +25,39 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Effect:
-    """The result of a rule.
+class Call:
+    """One call of a torch function.
 
     Attributes:
-        field: what the outputs see.
-        macs: multiply-accumulates, without bias additions and activations.
-        window: of a convolution or pooling.
+        field: what all its inputs see together.
+        args: its positional arguments.
+        given: all arguments by name.
+        output: the first of its outputs.
     """
 
     field: Field
-    macs: int = 0
-    window: Window | None = None
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a torch function: its first argument, its (first) output and what all its inputs see together."""
-
-    field: Field
-    input: Any
+    args: Sequence[Any]
+    given: Mapping[str, Any]
     output: Tensor
 
 
-Rule = Callable[..., Effect]
-RULES: dict[Callable[..., Any], Rule] = {}
+@dataclass(frozen=True)
+class Effect:
+    """What the outputs of a call see, and the window of a convolution or pooling."""
+
+    field: Field
+    window: Window | None = None
 
 
-def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
-    """Register the rule of some functions: it takes a `Call`, then the function's other arguments as torch has them."""
+Rule = Callable[[Call], Effect]
+RULES: dict[Callable[..., Any], tuple[list[str], Rule]] = {}
+
+
+def rule(names: str, *functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
+    """Register the rule of some torch functions, whose first positional parameters are `names`."""
 
     def add(effect: Rule) -> Rule:
-        RULES.update(dict.fromkeys(functions, effect))
+        RULES.update({function: (names.split(), effect) for function in functions})
         return effect
 
     return add
@@ -67,12 +68,9 @@ def effect_of(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str
     inputs = [(tensor, field) for tensor in find_tensors((args, kwargs)) if (field := field_of(tensor))]
     if func not in RULES:
         return Effect(merge_fields([field.reshape(tensor.shape, output.shape) for tensor, field in inputs]))
-    field = merge_fields([field for _, field in inputs])
-    if args:
-        return RULES[func](Call(field, args[0], output), *args[1:], **kwargs)
-    first = "query" if "query" in kwargs else "input"  # torch's names of a first parameter
-    others = {name: value for name, value in kwargs.items() if name != first}
-    return RULES[func](Call(field, kwargs[first], output), **others)
+    names, effect = RULES[func]
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    return effect(Call(merge_fields([field for _, field in inputs]), args, given, output))
 
 
 def field_of(tensor: Tensor) -> Field | None:

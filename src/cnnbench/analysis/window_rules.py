@@ -3,120 +3,116 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from cnnbench.analysis.operations import Call, Effect, Window, rule
 from cnnbench.analysis.receptive_field import Field, Reading
 
 # How many inputs on either side of a place an interpolation reads.
 NEIGHBOURS = {"nearest": 0, "nearest-exact": 0, "linear": 1, "bilinear": 1, "trilinear": 1, "bicubic": 2}
+CONV = "input weight bias stride padding dilation groups"
+TRANSPOSED = "input weight bias stride padding output_padding groups dilation"
+MAX_POOL = "input kernel_size stride padding dilation"
 
 
-@rule(torch.conv1d, torch.conv2d, torch.conv3d)
-def _convolution(
-    call: Call, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
-) -> Effect:
-    kernel = tuple(weight.shape[2:])
-    if padding == "same":
-        padding = [d * (k - 1) // 2 for k, d in zip(kernel, _per_axis(dilation, len(kernel)), strict=True)]
-    window = _window(kernel, stride, 0 if padding == "valid" else padding, dilation, groups)
-    field = _read_window(call, _slide, window).deepen()
-    return Effect(field, call.output.numel() * math.prod(weight.shape[1:]), window)
+@rule(CONV, torch.conv1d, torch.conv2d, torch.conv3d)
+def _convolution(call: Call) -> Effect:
+    window = _window_of(call)
+    return Effect(_read_window(call, _slide, window).deepen(), window)
 
 
-@rule(torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
-def _transposed_convolution(
-    call: Call,
-    weight: Tensor,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> Effect:
-    window = _window(tuple(weight.shape[2:]), stride, padding, dilation, groups)
-    field = _read_window(call, _spread, window).deepen()
-    return Effect(field, call.input.numel() * math.prod(weight.shape[1:]), window)
+@rule(TRANSPOSED, torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
+def _transposed_convolution(call: Call) -> Effect:
+    window = _window_of(call)
+    return Effect(_read_window(call, _spread, window).deepen(), window)
 
 
-@rule(F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d)
-@rule(F.max_pool1d_with_indices, F.max_pool2d_with_indices, F.max_pool3d_with_indices)
-def _max_pooling(
-    call: Call, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, *_: Any, **__: Any
-) -> Effect:
-    kernel = _per_axis(kernel_size, call.output.dim() - 2)
-    window = _window(kernel, stride or kernel, padding, dilation)
-    return Effect(_read_window(call, _slide, window), window=window)
+@rule(MAX_POOL, F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d)
+@rule(MAX_POOL, F.max_pool1d_with_indices, F.max_pool2d_with_indices, F.max_pool3d_with_indices)
+@rule("input kernel_size stride padding", F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+@rule("input norm_type kernel_size stride", F.lp_pool1d, F.lp_pool2d, F.lp_pool3d)
+def _pooling(call: Call) -> Effect:
+    window = _window_of(call)
+    return Effect(_read_window(call, _slide, window), window)
 
 
-@rule(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
-def _average_pooling(call: Call, kernel_size: Any, stride: Any = None, padding: Any = 0, *_: Any, **__: Any) -> Effect:
-    return _max_pooling(call, kernel_size, stride, padding)
-
-
-@rule(F.lp_pool1d, F.lp_pool2d, F.lp_pool3d)
-def _power_pooling(call: Call, norm_type: Any, kernel_size: Any, stride: Any = None, *_: Any, **__: Any) -> Effect:
-    return _max_pooling(call, kernel_size, stride)
-
-
-@rule(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
-@rule(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
-def _adaptive_pooling(call: Call, *_: Any, **__: Any) -> Effect:
-    axes = call.output.dim() - 2
-    inputs, outputs = call.input.shape[-axes:], call.output.shape[-axes:]
+@rule("input output_size", F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+@rule("input output_size", F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
+def _adaptive_pooling(call: Call) -> Effect:
+    inputs, outputs = _sides(call)
     readings = _read_axes(_divide, inputs, outputs)
-    # A single output is a mean over everything, as in a head, and no window.
-    whole = {dim for dim in readings if call.output.shape[dim] == 1 < call.input.shape[dim]}
+    # A single output reads everything, as in a head, and is no window.
+    whole = {dim for dim, before, after in zip(readings, inputs, outputs, strict=True) if after == 1 < before}
     if whole:
         return Effect(call.field.mix(whole).read({dim: r for dim, r in readings.items() if dim not in whole}))
     kernel = tuple(max(len(list(r.positions(o))) for o in range(r.outputs)) for r in readings.values())
-    stride = tuple(n // m for n, m in zip(inputs, outputs, strict=True))
-    return Effect(call.field.read(readings), window=_window(kernel, stride))
+    stride = tuple(before // after for before, after in zip(inputs, outputs, strict=True))
+    axes = len(kernel)
+    return Effect(call.field.read(readings), Window(kernel, stride, (0,) * axes, (1,) * axes))
 
 
-@rule(F.pad)
-def _padding(call: Call, pad: Sequence[int], *_: Any, **__: Any) -> Effect:
+@rule("input pad", F.pad)
+def _padding(call: Call) -> Effect:
     # `pad` has (before, behind) of the last dimension, then of the one before it; negative numbers crop.
-    before = {-1 - i: count for i, count in enumerate(pad[::2])}
-    return Effect(
-        call.field.read({d: _slide(1, 1, count, 1) for d, count in before.items() if count and d in call.field.dims})
-    )
+    before = {-1 - i: count for i, count in enumerate(call.given["pad"][::2])}
+    shifts = {dim: _slide(1, 1, count, 1) for dim, count in before.items() if count and dim in call.field.dims}
+    return Effect(call.field.read(shifts))
 
 
-@rule(F.interpolate, F.upsample)
-def _interpolation(
-    call: Call,
-    size: Any = None,
-    scale_factor: Any = None,
-    mode: str = "nearest",
-    align_corners: bool | None = None,
-    *_: Any,
-    **__: Any,
-) -> Effect:
-    def reading(inputs: int, outputs: int) -> Reading:
-        if mode == "area":
-            return _divide(inputs, outputs)
-        return _resize(inputs, outputs, NEIGHBOURS[mode], mode != "nearest", bool(align_corners))
-
-    axes = call.output.dim() - 2
-    return Effect(call.field.read(_read_axes(reading, call.input.shape[-axes:], call.output.shape[-axes:])))
+@rule("input size scale_factor mode align_corners", F.interpolate, F.upsample)
+def _interpolation(call: Call) -> Effect:
+    mode, align_corners = call.given.get("mode", "nearest"), bool(call.given.get("align_corners"))
+    if mode == "area":
+        return Effect(call.field.read(_read_axes(_divide, *_sides(call))))
+    resize = partial(_resize, neighbours=NEIGHBOURS[mode], centred=mode != "nearest", align_corners=align_corners)
+    return Effect(call.field.read(_read_axes(resize, *_sides(call))))
 
 
-@rule(F.pixel_shuffle)
-def _pixel_shuffle(call: Call, upscale_factor: int) -> Effect:
-    factors = (upscale_factor, upscale_factor)
-    return Effect(_read_window(call, _spread, _window(factors, factors)))
+@rule("input upscale_factor", F.pixel_shuffle)
+def _pixel_shuffle(call: Call) -> Effect:
+    factors = (call.given["upscale_factor"],) * 2
+    return Effect(_read_window(call, _spread, Window(factors, factors, (0, 0), (1, 1))))
 
 
-@rule(F.pixel_unshuffle)
-def _pixel_unshuffle(call: Call, downscale_factor: int) -> Effect:
-    factors = (downscale_factor, downscale_factor)
-    return Effect(_read_window(call, _slide, _window(factors, factors)))
+@rule("input downscale_factor", F.pixel_unshuffle)
+def _pixel_unshuffle(call: Call) -> Effect:
+    factors = (call.given["downscale_factor"],) * 2
+    return Effect(_read_window(call, _slide, Window(factors, factors, (0, 0), (1, 1))))
+
+
+def _window_of(call: Call) -> Window:
+    """The settings of a convolution or pooling, with torch's defaults."""
+    given, axes = call.given, call.output.dim() - 2
+    kernel = _per_axis(given["weight"].shape[2:] if "weight" in given else given["kernel_size"], axes)
+    stride = _per_axis(given.get("stride") or (1 if "weight" in given else kernel), axes)
+    dilation = _per_axis(given.get("dilation", 1), axes)
+    padding = given.get("padding", 0)
+    if padding == "same":
+        padding = [d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True)]
+    padding = _per_axis(0 if padding == "valid" else padding, axes)
+    return Window(kernel, stride, padding, dilation, given.get("groups", 1))
+
+
+def _per_axis(value: Any, axes: int) -> tuple[int, ...]:
+    values = tuple(value) if isinstance(value, Sequence) else (value,)
+    return tuple(int(v) for v in values) * (axes if len(values) == 1 else 1)
+
+
+def _sides(call: Call) -> tuple[Sequence[int], Sequence[int]]:
+    return call.given["input"].shape[2:], call.output.shape[2:]
+
+
+def _read_window(call: Call, reading: Callable[..., Reading], window: Window) -> Field:
+    return call.field.read(_read_axes(reading, window.kernel, window.stride, window.padding, window.dilation))
+
+
+def _read_axes(reading: Callable[..., Reading], *settings: Sequence[int]) -> dict[int, Reading]:
+    """A reading for each of the last dimensions; each setting has an entry for every one of them."""
+    return {i - len(settings[0]): reading(*values) for i, values in enumerate(zip(*settings, strict=True))}
 
 
 def _slide(kernel: int, stride: int, padding: int, dilation: int) -> Reading:
@@ -163,23 +159,3 @@ def _resize(inputs: int, outputs: int, neighbours: int, centred: bool, align_cor
         return range(math.floor(place) - neighbours + 1, math.floor(place) + neighbours + 1)
 
     return Reading(positions, ratio.numerator, ratio.denominator)
-
-
-def _window(kernel: tuple[int, ...], stride: Any, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Window:
-    stride, padding, dilation = (_per_axis(value, len(kernel)) for value in (stride, padding, dilation))
-    return Window(kernel, stride, padding, dilation, groups)
-
-
-def _per_axis(value: Any, axes: int) -> tuple[int, ...]:
-    values = tuple(value) if isinstance(value, list | tuple) else (value,)
-    return tuple(int(v) for v in values) * (axes if len(values) == 1 else 1)
-
-
-def _read_window(call: Call, reading: Callable[..., Reading], window: Window) -> Field:
-    settings = window.kernel, window.stride, window.padding, window.dilation
-    return call.field.read(_read_axes(reading, *settings))
-
-
-def _read_axes(reading: Callable[..., Reading], *options: Sequence[int]) -> dict[int, Reading]:
-    """A reading for each of the last dimensions; each option has an entry for every one of them."""
-    return {i - len(options[0]): reading(*values) for i, values in enumerate(zip(*options, strict=True))}
