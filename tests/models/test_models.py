@@ -12,8 +12,9 @@ from torch import nn
 from cnnbench import registry
 from cnnbench.cli.choices import groups
 from cnnbench.cli.compose import single
-from cnnbench.models import build_model
-from cnnbench.models.layers import LocalResponseNorm, conv_block, conv_layer
+from cnnbench.models import NetworkSpec, build_model
+from cnnbench.models.blocks import Style, conv_block
+from cnnbench.models.layers import LocalResponseNorm
 from cnnbench.models.shapes import output_shape
 
 NAMES = registry.names("model")
@@ -22,20 +23,15 @@ RECONSTRUCTS = {"conv_autoencoder"}
 AS_PUBLISHED = {"torchvision"}  # networks without width, depth, activation and dropout of ours
 
 
-def build(name, in_channels=1, image_size=28, num_classes=10, options=None, **arguments):
+def build(name, in_channels=1, image_size=28, num_classes=10, options=None, *, dimensions=None, **arguments):
     """A model as its yaml has it, but for what the test says."""
     config = default_model(name)
-    arguments = {"activation": config.activation, "dropout": config.dropout, **arguments}
-    if name in SIGNALS:
-        arguments.setdefault("dimensions", 1)
-    return build_model(
-        name,
-        in_channels=in_channels,
-        image_size=image_size,
-        num_classes=num_classes,
-        options={**config.options, **(options or {})},
-        **arguments,
-    )
+    drawing = {word: arguments.pop(word) for word in ("init", "init_std", "seed") if word in arguments}
+    shared = {"activation": config.activation, "dropout": config.dropout, **arguments}
+    dimensions = dimensions or (1 if name in SIGNALS else 2)
+    sides = (image_size,) * dimensions if isinstance(image_size, int) else image_size
+    spec = NetworkSpec(in_channels, sides, num_classes, **shared)
+    return build_model(name, spec, options={**config.options, **(options or {})}, **drawing)
 
 
 @functools.cache
@@ -172,26 +168,27 @@ def test_dropout_stands_after_every_hidden_dense_layer():
         ("mlp", {"options": {"kernel": 3}}, "unknown model.mlp option 'kernel'"),
         ("vgg_mini", {"options": {"kernel_size": 8}}, "model.kernel_size=8: accepted is a whole number from 1 to 7"),
         ("vgg_mini", {"options": {"padding": "valid"}}, r"data of 1×28×28 are too small .* layer stage3.1.conv .*2×2"),
-        (
-            "vgg_mini",
-            {"options": {"padding": "causal"}},
-            "model.padding=causal is for signals.*same, valid",
-        ),
+        ("vgg_mini", {"options": {"padding": "causal"}}, "model.padding=causal: accepted is same, valid"),
         ("vgg_mini", {"options": {"groups": 3}}, "groups=3 does not divide a convolution's 16 input and 16 output"),
-        ("vgg_mini", {"options": {"norm": "bach"}}, "unknown model.norm 'bach'. Did you mean 'batch'"),
-        ("vgg_mini", {"options": {"pool": "mean"}}, "unknown model.pool 'mean'.*avg, max, none, stride"),
-        ("vgg_mini", {"options": {"head": "gap"}}, "unknown model.head 'gap'.*dense, global_average"),
-        ("vgg_mini", {"options": {"conv": "separable"}}, "unknown model.conv 'separable'. Did you mean 'depthwise_sep"),
-        ("vgg_mini", {"options": {"stages": []}}, r"model.stages=\[\]: accepted is a list of stages"),
+        ("vgg_mini", {"options": {"norm": "bach"}}, "model.norm=bach: accepted is none, batch.* Did you mean batch"),
+        ("vgg_mini", {"options": {"pool": "mean"}}, "model.pool=mean: accepted is max, avg, stride, none"),
+        ("vgg_mini", {"options": {"head": "gap"}}, "model.head=gap: accepted is dense, global_average"),
+        ("vgg_mini", {"options": {"conv": "separable"}}, "model.conv=separable: .* Did you mean depthwise_separable"),
+        ("vgg_mini", {"options": {"conv": "asymmetric", "groups": 2}}, "model.groups=2 needs model.conv=standard"),
+        ("vgg_mini", {"options": {"stages": []}}, r"model.stages=\[\]: accepted is a list of at least one stage"),
         ("vgg_mini", {"options": {"stages": 3}}, "model.stages"),
         ("vgg_mini", {"init": "he"}, "unknown model.init 'he'.*kaiming"),
-        ("resnet_mini", {"options": {"block": "wide"}}, "unknown model.block 'wide'.*basic, bottleneck"),
-        ("resnet_mini", {"options": {"blocks": 0}}, "accepted is at least one stage and one block"),
-        ("dilated_cnn", {"options": {"dilations": [1, 0]}}, r"model.dilations=\[1, 0\]: accepted"),
+        ("resnet_mini", {"options": {"block": "wide"}}, "model.block=wide: accepted is basic, bottleneck"),
+        ("resnet_mini", {"options": {"blocks": 0}}, "model.blocks=0: accepted is a whole number from 1"),
+        (
+            "dilated_cnn",
+            {"options": {"dilations": [1, 0]}},
+            r"model.dilations=\[1,0\]: accepted is a list of at least one whole number from 1",
+        ),
         ("conv_autoencoder", {"image_size": 1}, "data of 16×1×1|data of 1×1×1"),
         ("lenet5", {"dimensions": 1}, "model=lenet5 takes images.*Models that take signals: mlp, sequence_cnn"),
         ("sequence_cnn", {"dimensions": 2}, "model=sequence_cnn takes signals.*data=waves"),
-        ("sequence_cnn", {"options": {"padding": "valid"}}, "unknown model.padding 'valid'.*causal, same"),
+        ("sequence_cnn", {"options": {"padding": "valid"}}, "model.padding=valid: accepted is causal, same"),
     ],
 )
 def test_what_cannot_be_built_says_why(name, arguments, message):
@@ -222,7 +219,7 @@ def test_every_norm_pool_conv_and_head_go_together(norm, pool, conv, head):
     size=st.integers(24, 40),
 )
 def test_a_convolution_has_the_size_of_the_formula(kernel_size, stride, dilation, padding, size):
-    layer = conv_layer(1, 2, kernel_size, stride=stride, dilation=dilation, padding=padding)
+    layer = Style("relu", padding=padding).conv_layer(1, 2, kernel_size, stride=stride, dilation=dilation)
     valid = (size - dilation * (kernel_size - 1) - 1) // stride + 1
     expected = -(-size // stride) if padding == "same" else valid
     if expected >= 1:
@@ -231,7 +228,7 @@ def test_a_convolution_has_the_size_of_the_formula(kernel_size, stride, dilation
 
 @given(kernel_size=st.integers(1, 7), dilation=st.integers(1, 4))
 def test_a_causal_convolution_never_sees_a_later_sample(kernel_size, dilation):
-    layer = conv_layer(1, 1, kernel_size, dilation=dilation, padding="causal", dimensions=1)
+    layer = Style("relu", padding="causal", dimensions=1).conv_layer(1, 1, kernel_size, dilation=dilation)
     nn.init.ones_(layer.conv.weight if isinstance(layer, nn.Sequential) else layer.weight)
     signal = torch.zeros(1, 1, 30, requires_grad=True)
     output = layer(signal)
@@ -252,7 +249,7 @@ def test_sequence_cnn_is_causal_up_to_its_last_sample():
 
 def test_same_padding_equals_torch_for_odd_and_even_kernels():
     for kernel_size in range(1, 8):
-        ours = conv_layer(2, 3, kernel_size, dilation=2)
+        ours = Style("relu").conv_layer(2, 3, kernel_size, dilation=2)
         theirs = nn.Conv2d(2, 3, kernel_size, dilation=2, padding="same")
         theirs.load_state_dict({key.removeprefix("conv."): value for key, value in ours.state_dict().items()})
         images = torch.randn(2, 2, 20, 20)
@@ -283,15 +280,15 @@ def test_resnet_20_has_the_parameters_of_the_paper():
 
 def test_depthwise_separable_costs_what_the_paper_says():
     # arXiv:1704.04861, equation 5: 1 / out_channels + 1 / kernel_size²
-    separable = conv_block(32, 64, 3, activation="relu", norm="none", conv="depthwise_separable")
-    standard = conv_block(32, 64, 3, activation="relu", norm="none")
+    separable = conv_block(32, 64, 3, Style("relu", conv="depthwise_separable"))
+    standard = conv_block(32, 64, 3, Style("relu"))
     weights = [sum(p.numel() for p in block.parameters() if p.dim() > 1) for block in (separable, standard)]
     assert weights[0] / weights[1] == pytest.approx(1 / 64 + 1 / 9)
 
 
 def test_asymmetric_convolutions_have_two_thirds_of_the_weights():
-    asymmetric = conv_block(32, 32, 3, activation="relu", conv="asymmetric")
-    standard = conv_block(32, 32, 3, activation="relu")
+    asymmetric = conv_block(32, 32, 3, Style("relu", conv="asymmetric"))
+    standard = conv_block(32, 32, 3, Style("relu"))
     weights = [sum(p.numel() for p in block.parameters() if p.dim() > 1) for block in (asymmetric, standard)]
     assert 3 * weights[0] == 2 * weights[1]
 
@@ -381,4 +378,4 @@ def test_a_size_that_a_model_cannot_take_is_said():
         build("torchvision", image_size=(32, 64), options={"arch": "vit_b_16"})
     extended = build("lenet5_1998", image_size=(28, 40))
     assert extended.eval()(torch.zeros(1, 1, 28, 40)).shape == (1, 10)
-    assert extended[0][0].padding == (0, 0, 2, 2), "the side of 40 pixels is long enough"
+    assert extended.features.extension.padding == (0, 0, 2, 2), "the side of 40 pixels is long enough"

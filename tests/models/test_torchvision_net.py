@@ -13,7 +13,7 @@ from cnnbench.cli import compose
 from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.run import run_job
-from cnnbench.models import build_model
+from cnnbench.models import NetworkSpec, build_model
 
 COUNTS = {
     "alexnet": 61_100_840,
@@ -38,17 +38,9 @@ COUNTS = {
 }
 
 
-def build(arch, in_channels=3, image_size=224, num_classes=1000, args=None, device="meta", **arguments):
-    options = {"arch": arch, "args": args or {}}
-    return build_model(
-        "torchvision",
-        in_channels=in_channels,
-        image_size=image_size,
-        num_classes=num_classes,
-        options=options,
-        device=device,
-        **arguments,
-    )
+def build(arch, in_channels=3, image_size=224, num_classes=1000, args=None, device="meta", **shared):
+    spec = NetworkSpec(in_channels, (image_size, image_size), num_classes, **shared)
+    return build_model("torchvision", spec, options={"arch": arch, "args": args or {}}, device=device)
 
 
 @pytest.mark.parametrize("arch", COUNTS)

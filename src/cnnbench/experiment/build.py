@@ -12,7 +12,7 @@ from cnnbench.analysis import Summary, summarize
 from cnnbench.config.schema import AugmentConfig, Config
 from cnnbench.data import Augmentation, Batches, Dataset, DatasetInfo, Split, load_source, prepare
 from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
-from cnnbench.models import build_model, output_shape
+from cnnbench.models import NetworkSpec, build_model, output_shape
 from cnnbench.processes.cores import count_threads
 from cnnbench.trackers import check_trackers
 from cnnbench.training.device import autocast, resolve_device
@@ -190,19 +190,16 @@ def make_model(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Mod
     Raises:
         ValueError: an unknown model or option, or data it cannot take.
     """
+    model = config.model
+    spec = NetworkSpec(
+        info.in_channels, info.size, info.num_classes, model.width, model.depth, model.activation, model.dropout
+    )
     return build_model(
-        config.model.name,
-        in_channels=info.in_channels,
-        image_size=info.size,
-        num_classes=info.num_classes,
-        dimensions=info.dimensions,
-        width=config.model.width,
-        depth=config.model.depth,
-        activation=config.model.activation,
-        dropout=config.model.dropout,
-        init=config.model.init,
-        init_std=config.model.init_std,
-        options=config.model.options,
+        model.name,
+        spec,
+        init=model.init,
+        init_std=model.init_std,
+        options=model.options,
         seed=config.seed,
         device=device,
     )

@@ -3,8 +3,9 @@
 import cnnbench.models as _package
 from cnnbench import registry
 from cnnbench.models.build import build_model
+from cnnbench.models.network import NetworkSpec
 from cnnbench.models.shapes import output_shape
 
 registry.discover(_package)
 
-__all__ = ["build_model", "output_shape"]
+__all__ = ["NetworkSpec", "build_model", "output_shape"]

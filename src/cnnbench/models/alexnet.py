@@ -6,64 +6,47 @@ with dropout. Strides, kernels and filters are cut to what 28 to 64 pixels can b
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from functools import partial
 
 from torch import nn
 
-from cnnbench.models.layers import classifier, conv_block, conv_stack, norm_layer, pool_layer, scaled
+from cnnbench.config.keys import Options, key
+from cnnbench.models.blocks import Style, conv_stack, pool_layer
+from cnnbench.models.choices import Head, Norm, Pool
+from cnnbench.models.heads import Classifier
+from cnnbench.models.layers import norm_layer
+from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
 
 
+class AlexNetOptions(Options):
+    """What `configs/model/alexnet_mini.yaml` sets."""
+
+    norm: Norm = key("Normalisation after the activation of the first two convolutions; lrn is the paper's")
+    pool: Pool = key("What shrinks the images between stages")
+    head: Head = key("How classes are read from the features")
+
+
 @register("model", "alexnet_mini")
-def alexnet_mini(
-    in_channels: int,
-    image_size: Sequence[int],
-    num_classes: int,
-    width: float,
-    depth: int,
-    activation: str,
-    dropout: float,
-    norm: str,
-    pool: str,
-    head: str,
-) -> nn.Sequential:
+def alexnet_mini(spec: NetworkSpec, options: AlexNetOptions) -> Classifier:
     """conv 24@5×5, norm, pool, conv 48@5×5, norm, pool, conv 64, 64, 48@3×3, pool, 256, 256, classes.
 
-    Shapes: images (N, C, H, W) to logits (N, num_classes).
-
-    Args:
-        width: multiplies filters and units.
-        depth: gives every convolution and every hidden dense layer depth − 1 more of its own size.
-        dropout: after each hidden dense layer.
-        norm: after the activation of the first two convolutions, as in the paper.
-
-    Raises:
-        ValueError: a name that does not exist, or images of which nothing is left before the head.
+    `depth` repeats every convolution and every hidden dense layer; dropout follows each hidden dense layer.
     """
-    block = partial(conv_block, activation=activation)
-    filters = [scaled(count, width) for count in (24, 48, 64, 64, 48)]
-    shrink = partial(pool_layer, pool, block=block, window=3, stride=2)
-    stack = partial(conv_stack, depth=depth, block=block)
+    style = Style(spec.activation)
+    conv = partial(conv_stack, style=style, depth=spec.depth)
+    pool = partial(pool_layer, options.pool, style=style, window=3, stride=2)
+    first, second, third, fourth, fifth = map(spec.scale, (24, 48, 64, 64, 48))
     features = OrderedDict(
-        stage1=stack(in_channels, filters[0], 5),
-        norm1=norm_layer(norm, filters[0]),
-        pool1=shrink(filters[0]),
-        stage2=stack(filters[0], filters[1], 5),
-        norm2=norm_layer(norm, filters[1]),
-        pool2=shrink(filters[1]),
-        stage3=stack(filters[1], filters[2], 3),
-        stage4=stack(filters[2], filters[3], 3),
-        stage5=stack(filters[3], filters[4], 3),
-        pool3=shrink(filters[4]),
+        stage1=conv(spec.in_channels, first, 5),
+        norm1=norm_layer(options.norm, first),
+        pool1=pool(first),
+        stage2=conv(first, second, 5),
+        norm2=norm_layer(options.norm, second),
+        pool2=pool(second),
+        stage3=conv(second, third, 3),
+        stage4=conv(third, fourth, 3),
+        stage5=conv(fourth, fifth, 3),
+        pool3=pool(fifth),
     )
-    return classifier(
-        nn.Sequential(features),
-        (in_channels, *image_size),
-        num_classes,
-        head=head,
-        hidden=(scaled(256, width), scaled(256, width)),
-        depth=depth,
-        activation=activation,
-        dropout=dropout,
-    )
+    return Classifier(nn.Sequential(features), spec, options.head, hidden=(spec.scale(256), spec.scale(256)))

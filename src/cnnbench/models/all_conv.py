@@ -4,61 +4,48 @@ Springenberg, Dosovitskiy, Brox and Riedmiller, "Striving for Simplicity: The Al
 (All-CNN-C, cut to small images).
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from functools import partial
-
 from torch import nn
 
-from cnnbench.models.layers import conv_block, conv_stack, pool_layer, scaled
+from cnnbench.config.keys import Options, key
+from cnnbench.models.blocks import ConvBlock, Style, conv_stack, pool_layer
+from cnnbench.models.choices import COUNTS, Counts, KernelSize, Norm, Pool
+from cnnbench.models.network import NetworkSpec
 from cnnbench.models.shapes import output_shape
 from cnnbench.registry import register
 
 
+class AllConvOptions(Options):
+    """What `configs/model/all_conv.yaml` sets."""
+
+    channels: Counts = key("Filters of each stage", accepted=COUNTS)
+    kernel_size: KernelSize = key("Height and width of the stages' convolutions")
+    norm: Norm = key("Normalisation after each convolution")
+    pool: Pool = key("What shrinks the images; stride is the paper's, max and avg are what it was compared with")
+
+
 @register("model", "all_conv")
-def all_conv(
-    in_channels: int,
-    image_size: Sequence[int],
-    num_classes: int,
-    width: float,
-    depth: int,
-    activation: str,
-    dropout: float,
-    channels: list[int],
-    kernel_size: int,
-    norm: str,
-    pool: str,
-) -> nn.Sequential:
-    """Two convolutions and a shrinking one a stage, then 3×3, 1×1 and 1×1 to the classes, averaged over the image.
+def all_conv(spec: NetworkSpec, options: AllConvOptions) -> nn.Sequential:
+    """Two convolutions and a shrinking one per stage, then 3×3, 1×1 and 1×1 to the classes, averaged over the image.
 
-    Shapes: images (N, C, H, W) to logits (N, num_classes).
-
-    Args:
-        channels: filters of each stage.
-        width: multiplies them.
-        depth: repeats every convolution before a shrinking one so many times.
-        dropout: after each stage, on single values.
-        pool: `stride` is the paper's; max and avg are what it was compared with.
-
-    Raises:
-        ValueError: a name that does not exist, or images of which nothing is left.
+    `depth` repeats every convolution before a shrinking one; dropout follows each stage, on single values.
     """
-    block = partial(conv_block, activation=activation, norm=norm)
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    entering = in_channels
-    for number, filters in enumerate([scaled(count, width) for count in channels], 1):
-        layers[f"stage{number}"] = nn.Sequential(
-            conv_stack(entering, filters, kernel_size, depth=depth, block=block),
-            conv_stack(filters, filters, kernel_size, depth=depth, block=block),
+    style = Style(spec.activation, options.norm)
+    channels = spec.in_channels
+    layers = nn.Sequential()
+    for number, filters in enumerate(map(spec.scale, options.channels), 1):
+        stage = nn.Sequential(
+            conv_stack(channels, filters, options.kernel_size, style, depth=spec.depth),
+            conv_stack(filters, filters, options.kernel_size, style, depth=spec.depth),
         )
-        layers[f"pool{number}"] = pool_layer(pool, filters, block=block)
-        if dropout > 0:
-            layers[f"dropout{number}"] = nn.Dropout(dropout)
-        entering = filters
-    layers["mix"] = block(entering, entering, 3)
-    layers["mix1x1"] = block(entering, entering, 1)
-    layers["classes"] = nn.Conv2d(entering, num_classes, 1)
-    output_shape(nn.Sequential(layers), (in_channels, *image_size))
-    layers["mean"] = nn.AdaptiveAvgPool2d(1)
-    layers["flatten"] = nn.Flatten()
-    return nn.Sequential(layers)
+        layers.add_module(f"stage{number}", stage)
+        layers.add_module(f"pool{number}", pool_layer(options.pool, filters, style))
+        if spec.dropout > 0:
+            layers.add_module(f"dropout{number}", nn.Dropout(spec.dropout))
+        channels = filters
+    layers.add_module("mix", ConvBlock(channels, channels, 3, style))
+    layers.add_module("mix1x1", ConvBlock(channels, channels, 1, style))
+    layers.add_module("classes", nn.Conv2d(channels, spec.num_classes, 1))
+    output_shape(layers, spec.input_shape)  # refuses images of which nothing is left
+    layers.add_module("mean", nn.AdaptiveAvgPool2d(1))
+    layers.add_module("flatten", nn.Flatten())
+    return layers

@@ -5,66 +5,44 @@ is that of Wang et al., "Understanding Convolution for Semantic Segmentation", a
 factor, so that no pixel between the taps is left out (gridding).
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from functools import partial
 from itertools import cycle, islice
 
 from torch import nn
 
-from cnnbench.models.layers import classifier, conv_block, scaled
-from cnnbench.models.stages import check_dilations
+from cnnbench.config.keys import Count, Options, key
+from cnnbench.models.blocks import ConvBlock, Style, conv_block
+from cnnbench.models.choices import COUNTS, Conv, Counts, Head, KernelSize, Norm
+from cnnbench.models.heads import Classifier
+from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
 
 HYBRID = (1, 2, 5)
 
 
+class DilatedOptions(Options):
+    """What `configs/model/dilated_cnn.yaml` sets."""
+
+    filters: Count = key("Filters of every convolution")
+    dilations: Counts = key("Dilation of each layer", accepted=COUNTS)
+    hybrid: bool = key("Use dilations 1, 2, 5, 1, 2, 5, … for as many layers instead")
+    kernel_size: KernelSize = key("Height and width of each convolution")
+    conv: Conv = key("Kind of the dilated convolutions")
+    norm: Norm = key("Normalisation after each convolution")
+    head: Head = key("How classes are read from the features")
+
+
 @register("model", "dilated_cnn")
-def dilated_cnn(
-    in_channels: int,
-    image_size: Sequence[int],
-    num_classes: int,
-    width: float,
-    depth: int,
-    activation: str,
-    dropout: float,
-    filters: int,
-    dilations: list[int],
-    hybrid: bool,
-    kernel_size: int,
-    conv: str,
-    norm: str,
-    head: str,
-) -> nn.Sequential:
+def dilated_cnn(spec: NetworkSpec, options: DilatedOptions) -> Classifier:
     """A plain convolution, then one for each dilation, all at the resolution of the images.
 
-    Shapes: images (N, C, H, W) to logits (N, num_classes).
-
-    Args:
-        filters: of every convolution.
-        dilations: the rate of each layer, such as 1, 2, 4, 8.
-        hybrid: use 1, 2, 5, 1, 2, 5 … for as many layers in its place.
-        width: multiplies the filters.
-        depth: repeats each dilated layer so many times.
-        dropout: before the last layer.
-
-    Raises:
-        ValueError: a name that does not exist, or a dilation below 1.
+    `depth` repeats each dilated layer; dropout precedes the last layer.
     """
-    check_dilations(dilations)
-    rates = list(islice(cycle(HYBRID), len(dilations))) if hybrid else dilations
-    channels = scaled(filters, width)
-    block = partial(conv_block, activation=activation, norm=norm)
-    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=block(in_channels, channels, kernel_size))
+    channels, kernel_size = spec.scale(options.filters), options.kernel_size
+    style = Style(spec.activation, options.norm, options.conv)
+    rates = islice(cycle(HYBRID), len(options.dilations)) if options.hybrid else options.dilations
+    features = nn.Sequential()
+    features.add_module("stem", ConvBlock(spec.in_channels, channels, kernel_size, style))
     for number, rate in enumerate(rates, 1):
-        layers[f"dilated{number}_rate{rate}"] = nn.Sequential(
-            *[block(channels, channels, kernel_size, dilation=rate, conv=conv) for _ in range(depth)]
-        )
-    return classifier(
-        nn.Sequential(layers),
-        (in_channels, *image_size),
-        num_classes,
-        head=head,
-        activation=activation,
-        dropout=dropout,
-    )
+        blocks = [conv_block(channels, channels, kernel_size, style, dilation=rate) for _ in range(spec.depth)]
+        features.add_module(f"dilated{number}_rate{rate}", nn.Sequential(*blocks))
+    return Classifier(features, spec, options.head)

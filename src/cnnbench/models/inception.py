@@ -4,113 +4,83 @@ Szegedy et al., "Going Deeper with Convolutions", arXiv:1409.4842 (the module wi
 the 5×5 and 1×3 + 3×1 in place of a 3×3 are from "Rethinking the Inception Architecture", arXiv:1512.00567.
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from cnnbench.models.layers import Block, classifier, conv_block, pool_layer, scaled
-from cnnbench.models.stages import check_stages
+from cnnbench.config.keys import Count, Options, key
+from cnnbench.models.blocks import ConvBlock, Style, conv_block, conv_stack, pool_layer
+from cnnbench.models.choices import STAGES, Head, Norm, Pool, Stages
+from cnnbench.models.heads import Classifier
+from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
 
-POOL_SHARE, LARGE_SHARE = 8, 8  # of a module's channels: an eighth each; half are 3×3's, a quarter 1×1's
+
+class InceptionOptions(Options):
+    """What `configs/model/inception_mini.yaml` sets."""
+
+    stem: Count = key("Filters of the first convolution")
+    stages: Stages = key("Channels of each module, a list per stage", accepted=STAGES)
+    asymmetric: bool = key("Replace each 3×3 by 1×3 and 3×1, and each 5×5 by 1×5 and 5×1")
+    stacked: bool = key("Replace each 5×5 by two 3×3")
+    norm: Norm = key("Normalisation after each convolution")
+    pool: Pool = key("What shrinks the images between stages")
+    head: Head = key("How classes are read from the features")
 
 
-class Branches(nn.Module):
-    """Branches that see the same input, concatenated along the channels."""
+class Inception(nn.Module):
+    """One module (figure 2b of the paper): 1×1; 1×1 and 3×3; 1×1 and 5×5; pooling and 1×1; all concatenated.
 
-    def __init__(self, branches: dict[str, nn.Module]) -> None:
+    Args:
+        out_channels: of all branches together, at least 4. Half of them are the 3×3's, a quarter the 1×1's, an eighth
+            each the 5×5's and the pooling's.
+        stacked: two 3×3 in place of the 5×5.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, style: Style, *, stacked: bool) -> None:
         super().__init__()
-        self.branches = nn.ModuleDict(branches)
+        small = max(1, out_channels // 4)
+        large = pooled = max(1, out_channels // 8)
+        medium = max(1, out_channels - small - large - pooled)
+        medium_reduced, large_reduced = max(1, medium // 2), max(1, large // 2)
+        if stacked:
+            five = [conv_block(large_reduced, large_reduced, 3, style), conv_block(large_reduced, large, 3, style)]
+        else:
+            five = [conv_block(large_reduced, large, 5, style)]
+        self.branches = nn.ModuleDict(
+            {
+                "1x1": ConvBlock(in_channels, small, 1, style),
+                "3x3": nn.Sequential(
+                    ConvBlock(in_channels, medium_reduced, 1, style), conv_block(medium_reduced, medium, 3, style)
+                ),
+                "5x5": nn.Sequential(ConvBlock(in_channels, large_reduced, 1, style), *five),
+                "pool": nn.Sequential(nn.MaxPool2d(3, 1, 1), ConvBlock(in_channels, pooled, 1, style)),
+            }
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, sum of the branches' channels, H, W)."""
+        """(N, C, H, W) to (N, out_channels, H, W)."""
         return torch.cat([branch(x) for branch in self.branches.values()], dim=1)
 
 
-def inception_module(entering: int, leaving: int, *, block: Block, conv: str, stacked: bool) -> Branches:
-    """One module: 1×1; 1×1 and 3×3; 1×1 and 5×5; pooling and 1×1.
-
-    Args:
-        leaving: channels of all branches together.
-        conv: how the branches' wide kernels are made.
-        stacked: two 3×3 in place of the 5×5.
-    """
-    pooled, large = max(1, leaving // POOL_SHARE), max(1, leaving // LARGE_SHARE)
-    plain = max(1, leaving // 4)
-    medium = max(1, leaving - plain - large - pooled)
-    few, fewer = max(1, medium // 2), max(1, large // 2)
-    wide = partial(block, conv=conv)
-    five = [wide(fewer, fewer, 3), wide(fewer, large, 3)] if stacked else [wide(fewer, large, 5)]
-    return Branches(
-        {
-            "1x1": block(entering, plain, 1),
-            "3x3": nn.Sequential(block(entering, few, 1), wide(few, medium, 3)),
-            "5x5": nn.Sequential(block(entering, fewer, 1), *five),
-            "pool": nn.Sequential(nn.MaxPool2d(3, 1, 1), block(entering, pooled, 1)),
-        }
-    )
-
-
-def module_channels(leaving: int) -> int:
-    """The channels that a module of `leaving` channels really has: at least one a branch."""
-    return max(leaving, 4)
-
-
 @register("model", "inception_mini")
-def inception_mini(
-    in_channels: int,
-    image_size: Sequence[int],
-    num_classes: int,
-    width: float,
-    depth: int,
-    activation: str,
-    dropout: float,
-    stages: list[list[int]],
-    stem: int,
-    asymmetric: bool,
-    stacked: bool,
-    norm: str,
-    pool: str,
-    head: str,
-) -> nn.Sequential:
+def inception_mini(spec: NetworkSpec, options: InceptionOptions) -> Classifier:
     """A 3×3 stem, then stages of modules with a pooling before each.
 
-    Shapes: images (N, C, H, W) to logits (N, num_classes).
-
-    Args:
-        stages: for each stage the channels of its modules.
-        stem: filters of the first convolution.
-        width: multiplies all channels.
-        depth: repeats every module, and the stem, so many times.
-        asymmetric: 1×3 and 3×1 in place of each 3×3 (and 5×1, 1×5 in place of each 5×5).
-        stacked: two 3×3 in place of each 5×5.
-        dropout: before the last layer.
-
-    Raises:
-        ValueError: a name that does not exist, no stage, or images of which nothing is left.
+    `depth` repeats every module, and the stem; dropout precedes the last layer.
     """
-    check_stages(stages, of="module's channels")
-    block = partial(conv_block, activation=activation, norm=norm)
-    conv = "asymmetric" if asymmetric else "standard"
-    entering = scaled(stem, width)
-    first = [block(in_channels, entering, 3, conv=conv)]
-    first += [block(entering, entering, 3, conv=conv) for _ in range(depth - 1)]
-    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=nn.Sequential(*first))
-    for number, modules in enumerate(stages, 1):
-        layers[f"pool{number}"] = pool_layer(pool, entering, block=block, window=3, stride=2, padding=1)
-        stage = []
-        for leaving in [module_channels(scaled(count, width)) for count in modules for _ in range(depth)]:
-            stage.append(inception_module(entering, leaving, block=block, conv=conv, stacked=stacked))
-            entering = leaving
-        layers[f"stage{number}"] = nn.Sequential(*stage)
-    return classifier(
-        nn.Sequential(layers),
-        (in_channels, *image_size),
-        num_classes,
-        head=head,
-        activation=activation,
-        dropout=dropout,
-    )
+    plain = Style(spec.activation, options.norm)
+    style = replace(plain, conv="asymmetric" if options.asymmetric else "standard")
+    channels = spec.scale(options.stem)
+    features = nn.Sequential()
+    features.add_module("stem", conv_stack(spec.in_channels, channels, 3, style, depth=spec.depth))
+    for number, stage in enumerate(options.stages, 1):
+        pool = pool_layer(options.pool, channels, plain, window=3, stride=2, padding=1)
+        features.add_module(f"pool{number}", pool)
+        modules = nn.Sequential()
+        for leaving in [max(4, spec.scale(count)) for count in stage for _ in range(spec.depth)]:
+            modules.append(Inception(channels, leaving, style, stacked=options.stacked))
+            channels = leaving
+        features.add_module(f"stage{number}", modules)
+    return Classifier(features, spec, options.head)

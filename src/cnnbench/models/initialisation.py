@@ -1,39 +1,38 @@
 """How weights are drawn before training."""
 
-import torch
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 from torch import nn
 
 from cnnbench.registry import unknown
 
-INITIALISATIONS = ("default", "kaiming", "xavier", "normal")
+DRAWS: dict[str, Callable[..., Any]] = {
+    "kaiming": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "xavier": nn.init.xavier_uniform_,
+    "normal": nn.init.normal_,
+}
 
 
 def initialise(model: nn.Module, name: str, std: float) -> None:
     """Draw the weights of every convolution and dense layer anew; their biases become 0.
 
     Args:
-        name: `default` leaves what the layers drew themselves (torch's, and the course's); `kaiming` is normal with
-            variance 2 / fan_in (arXiv:1502.01852); `xavier` is uniform with variance 2 / (fan_in + fan_out) (Glorot
-            and Bengio, 2010); `normal` has the standard deviation `std`.
+        name: `default` leaves what the layers drew themselves (torch's way, and the course's); `kaiming` is normal with
+            variance 2 / fan_in (He et al., arXiv:1502.01852); `xavier` is uniform with variance 2 / (fan_in + fan_out)
+            (Glorot and Bengio, 2010); `normal` has the standard deviation `std`.
 
     Raises:
         ValueError: unknown name.
     """
-    if name not in INITIALISATIONS:
-        raise ValueError(unknown("model.init", name, INITIALISATIONS))
     if name == "default":
         return
+    if name not in DRAWS:
+        raise ValueError(unknown("model.init", name, ["default", *DRAWS]))
+    draw = partial(DRAWS[name], std=std) if name == "normal" else DRAWS[name]
     for layer in model.modules():
         if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
-            _draw(layer.weight, name, std)
+            draw(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-
-
-def _draw(weight: torch.Tensor, name: str, std: float) -> None:
-    if name == "kaiming":
-        nn.init.kaiming_normal_(weight, nonlinearity="relu")
-    elif name == "xavier":
-        nn.init.xavier_uniform_(weight)
-    else:
-        nn.init.normal_(weight, std=std)

@@ -4,69 +4,50 @@
 the usual modern reading: every feature map sees all maps before it, and the last layer is linear.
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 from torch import nn
 
-from cnnbench.models.layers import classifier, conv_block, conv_stack, pool_layer, scaled
+from cnnbench.config.keys import Options, key
+from cnnbench.models.blocks import Style, conv_stack, pool_layer
+from cnnbench.models.choices import Conv, Head, KernelSize, Norm, Pool
+from cnnbench.models.heads import Classifier
+from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
+
+
+class LeNet5Options(Options):
+    """What `configs/model/lenet5.yaml` and `lenet5_1998.yaml` set."""
+
+    kernel_size: KernelSize = key("Height and width of each convolution")
+    padding: Literal["same", "valid"] = key("Padding of the first convolution of each stage")
+    conv: Conv = key("Kind of the convolutions")
+    norm: Norm = key("Normalisation after each convolution")
+    pool: Pool = key("What shrinks the images after each stage")
+    head: Head = key("How classes are read from the features")
+    extend_to: int = key("Repeat the border of images until each side has so many pixels", ge=0)
 
 
 @register("model", "lenet5_1998")  # another yaml: tanh, average pooling, 32×32
 @register("model", "lenet5")
-def lenet5(
-    in_channels: int,
-    image_size: Sequence[int],
-    num_classes: int,
-    width: float,
-    depth: int,
-    activation: str,
-    dropout: float,
-    kernel_size: int,
-    padding: str,
-    conv: str,
-    norm: str,
-    pool: str,
-    head: str,
-    extend_to: int,
-) -> nn.Sequential:
+def lenet5(spec: NetworkSpec, options: LeNet5Options) -> Classifier:
     """conv 6@5×5, pool, conv 16@5×5, pool, 120, 84, classes.
 
-    On 28×28 grey and 10 classes the course's form has 44,426 parameters, the 1998 form (on 32×32) 61,706.
-
-    Shapes: images (N, C, H, W) to logits (N, num_classes).
-
-    Args:
-        width: multiplies the 6 and 16 filters and the 120 and 84 units.
-        depth: adds depth − 1 convolutions that keep the size before each pooling, and depth − 1 dense layers of
-            their own size after each hidden dense layer.
-        dropout: after each hidden dense layer.
-        padding: of the first convolution of each stage.
-        extend_to: sides of fewer pixels are extended to this many by repeating the border; the paper centres 28×28
-            digits in 32×32.
-
-    Raises:
-        ValueError: a name that does not exist, or images of which nothing is left before the head.
+    On 28×28 grey and 10 classes the course's form has 44,426 parameters, the 1998 form (on 32×32) 61,706. `depth`
+    repeats every convolution and every hidden dense layer; dropout follows each hidden dense layer.
     """
-    block = partial(conv_block, activation=activation, norm=norm, conv=conv)
-    filters = scaled(6, width), scaled(16, width)
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    missing = [max(0, extend_to - side) for side in image_size]
-    if any(missing):
-        (top, bottom), (left, right) = ((side // 2, side - side // 2) for side in missing)
-        layers["extension"] = nn.ReplicationPad2d((left, right, top, bottom))
-    for number, (entering, leaving) in enumerate(((in_channels, filters[0]), filters), 1):
-        layers[f"stage{number}"] = conv_stack(entering, leaving, kernel_size, depth=depth, block=block, padding=padding)
-        layers[f"pool{number}"] = pool_layer(pool, leaving, block=block)
-    return classifier(
-        nn.Sequential(layers),
-        (in_channels, *image_size),
-        num_classes,
-        head=head,
-        hidden=(scaled(120, width), scaled(84, width)),
-        depth=depth,
-        activation=activation,
-        dropout=dropout,
-    )
+    style = Style(spec.activation, options.norm, options.conv)
+    conv = partial(conv_stack, kernel_size=options.kernel_size, style=style, depth=spec.depth, padding=options.padding)
+    pool = partial(pool_layer, options.pool, style=style)
+    first, second = spec.scale(6), spec.scale(16)
+    features = nn.Sequential()
+    missing_rows, missing_columns = (max(0, options.extend_to - side) for side in spec.image_size)
+    if missing_rows or missing_columns:
+        top, left = missing_rows // 2, missing_columns // 2  # the paper centres 28×28 digits in 32×32
+        features.add_module("extension", nn.ReplicationPad2d((left, missing_columns - left, top, missing_rows - top)))
+    features.add_module("stage1", conv(spec.in_channels, first))
+    features.add_module("pool1", pool(first))
+    features.add_module("stage2", conv(first, second))
+    features.add_module("pool2", pool(second))
+    return Classifier(features, spec, options.head, hidden=(spec.scale(120), spec.scale(84)))

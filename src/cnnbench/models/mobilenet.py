@@ -3,63 +3,42 @@
 Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications", arXiv:1704.04861.
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from functools import partial
-
 from torch import nn
 
-from cnnbench.models.layers import classifier, conv_block, scaled
-from cnnbench.models.stages import check_stages
+from cnnbench.config.keys import Count, Options, key
+from cnnbench.models.blocks import ConvBlock, Style, conv_block
+from cnnbench.models.choices import STAGES, Conv, Head, KernelSize, Norm, Stages
+from cnnbench.models.heads import Classifier
+from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
 
 
+class MobileNetOptions(Options):
+    """What `configs/model/mobilenet_mini.yaml` sets."""
+
+    stem: Count = key("Filters of the first convolution, which is a full one")
+    stages: Stages = key("Filters of each convolution, a list per stage", accepted=STAGES)
+    kernel_size: KernelSize = key("Height and width of the stages' convolutions")
+    conv: Conv = key("Kind of the convolutions; standard is what the paper's table 4 compares with")
+    norm: Norm = key("Normalisation after each convolution")
+    head: Head = key("How classes are read from the features")
+
+
 @register("model", "mobilenet_mini")
-def mobilenet_mini(
-    in_channels: int,
-    image_size: Sequence[int],
-    num_classes: int,
-    width: float,
-    depth: int,
-    activation: str,
-    dropout: float,
-    stem: int,
-    stages: list[list[int]],
-    kernel_size: int,
-    conv: str,
-    norm: str,
-    head: str,
-) -> nn.Sequential:
+def mobilenet_mini(spec: NetworkSpec, options: MobileNetOptions) -> Classifier:
     """A 3×3 stem, then stages of separable convolutions; the first of each stage halves the resolution.
 
-    Shapes: images (N, C, H, W) to logits (N, num_classes).
-
-    Args:
-        stem: filters of the first convolution, which is a full one.
-        stages: for each stage the filters of its convolutions.
-        width: multiplies all filters (the paper's α).
-        depth: repeats every separable convolution so many times.
-        conv: depthwise_separable; standard is the network it is compared with in the paper's table 4.
-        dropout: before the last layer.
-
-    Raises:
-        ValueError: a name that does not exist, or no stage.
+    `width` is the paper's α; `depth` repeats every separable convolution; dropout precedes the last layer.
     """
-    check_stages(stages)
-    block = partial(conv_block, activation=activation, norm=norm)
-    entering = scaled(stem, width)
-    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=block(in_channels, entering, 3))
-    for number, filters in enumerate(stages, 1):
-        stage = []
-        for place, leaving in enumerate([scaled(count, width) for count in filters for _ in range(depth)]):
-            stage.append(block(entering, leaving, kernel_size, conv=conv, stride=2 if place == 0 else 1))
-            entering = leaving
-        layers[f"stage{number}"] = nn.Sequential(*stage)
-    return classifier(
-        nn.Sequential(layers),
-        (in_channels, *image_size),
-        num_classes,
-        head=head,
-        activation=activation,
-        dropout=dropout,
-    )
+    style = Style(spec.activation, options.norm, options.conv)
+    channels = spec.scale(options.stem)
+    features = nn.Sequential()
+    features.add_module("stem", ConvBlock(spec.in_channels, channels, 3, style))
+    for number, filters in enumerate(options.stages, 1):
+        stage = nn.Sequential()
+        for place, leaving in enumerate([spec.scale(count) for count in filters for _ in range(spec.depth)]):
+            stride = 2 if place == 0 else 1
+            stage.append(conv_block(channels, leaving, options.kernel_size, style, stride=stride))
+            channels = leaving
+        features.add_module(f"stage{number}", stage)
+    return Classifier(features, spec, options.head)

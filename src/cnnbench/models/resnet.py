@@ -5,154 +5,109 @@ stages of two-convolution blocks, each stage but the first at half the resolutio
 option A), so that `residual=false` is a plain network of exactly as many. The pre-activation form is arXiv:1603.05027.
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbench.models.layers import (
-    Block,
-    activation_layer,
-    classifier,
-    conv_block,
-    conv_layer,
-    needs_bias,
-    norm_layer,
-    scaled,
-)
-from cnnbench.registry import register, unknown
+from cnnbench.config.keys import Count, Options, key
+from cnnbench.models.blocks import ConvBlock, Residual, Style
+from cnnbench.models.choices import COUNTS, Counts, Head, Norm
+from cnnbench.models.heads import Classifier
+from cnnbench.models.network import NetworkSpec
+from cnnbench.registry import register
 
-BLOCKS = ("basic", "bottleneck")
 EXPANSION = 4  # of a bottleneck's output over its narrow middle
 
 
+class ResNetOptions(Options):
+    """What `configs/model/resnet_mini.yaml` sets."""
+
+    channels: Counts = key(
+        "Filters of each stage; a bottleneck's output has four times as many",
+        accepted=COUNTS,
+    )
+    blocks: Count = key("Blocks of each stage; three stages of basic blocks make 6 · blocks · depth + 2 layers")
+    block: Literal["basic", "bottleneck"] = key("Two 3×3 convolutions, or 1×1, 3×3, 1×1")
+    residual: bool = key("Whether there are shortcuts; without them nothing else changes")
+    preactivation: bool = key("Norm and activation before each convolution, and nothing after the sum")
+    norm: Norm = key("Normalisation of each convolution")
+    head: Head = key("How classes are read from the features")
+
+
 class Shortcut(nn.Module):
-    """Every stride-th pixel, and zeros for the channels that are missing: an identity that fits another shape.
+    """Every stride-th pixel, and zeros for the missing channels: an identity that fits another shape (option A)."""
 
-    Shapes: (N, C, H, W) to (N, C + added_channels, ceil(H / stride), ceil(W / stride)).
-    """
-
-    def __init__(self, added_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.added_channels = added_channels
+        self.added_channels = max(0, out_channels - in_channels)
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """The input, thinned out and filled up."""
+        """(N, C, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         if self.stride > 1:
             x = x[:, :, :: self.stride, :: self.stride]
         return F.pad(x, (0, 0, 0, 0, 0, self.added_channels)) if self.added_channels else x
 
 
-class Residual(nn.Module):
-    """activation(body(x) + shortcut(x)); without a shortcut activation(body(x))."""
+class PreactivatedConv(nn.Module):
+    """A norm, an activation and a convolution (He et al., arXiv:1603.05027, figure 4e)."""
 
-    def __init__(self, body: nn.Module, shortcut: nn.Module | None, activation: nn.Module) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, style: Style, *, stride: int = 1) -> None:
         super().__init__()
-        self.body = body
-        self.shortcut = shortcut
-        self.activation = activation
+        self.norm = style.norm_layer(in_channels)
+        self.activation = style.activation_layer()
+        self.conv = style.conv_layer(in_channels, out_channels, kernel_size, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output."""
-        y = self.body(x)
-        return self.activation(y if self.shortcut is None else y + self.shortcut(x))
+        """(N, C, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+        return self.conv(self.activation(self.norm(x)))
 
 
-def _layers(block: str, entering: int, leaving: int, stride: int) -> list[tuple[int, int, int, int]]:
-    """In-channels, out-channels, kernel and stride of a block's convolutions."""
-    if block == "basic":
-        return [(entering, leaving, 3, stride), (leaving, leaving, 3, 1)]
-    middle = leaving // EXPANSION
-    return [(entering, middle, 1, 1), (middle, middle, 3, stride), (middle, leaving, 1, 1)]
-
-
-def _body(convolutions: list[tuple[int, int, int, int]], block: Block, activation: str) -> nn.Sequential:
-    *inner, last = convolutions
-    blocks = [block(*layer[:3], stride=layer[3], activation=activation) for layer in inner]
-    return nn.Sequential(*blocks, block(*last[:3], stride=last[3], activation=None))
-
-
-def _preactivated_body(convolutions: list[tuple[int, int, int, int]], norm: str, activation: str) -> nn.Sequential:
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, (entering, leaving, kernel_size, stride) in enumerate(convolutions, 1):
-        layers[f"norm{number}"] = norm_layer(norm, entering)
-        layers[f"activation{number}"] = activation_layer(activation)
-        layers[f"conv{number}"] = conv_layer(entering, leaving, kernel_size, stride=stride, bias=needs_bias(norm))
-    return nn.Sequential(layers)
+def residual_block(in_channels: int, out_channels: int, stride: int, style: Style, options: ResNetOptions) -> Residual:
+    """A basic block or a bottleneck (figure 5 of the paper), with or without its shortcut."""
+    conv: Callable[..., nn.Module] = PreactivatedConv if options.preactivation else ConvBlock
+    last_conv = PreactivatedConv if options.preactivation else partial(ConvBlock, activate=False)
+    if options.block == "basic":
+        body = [
+            conv(in_channels, out_channels, 3, style, stride=stride),
+            last_conv(out_channels, out_channels, 3, style),
+        ]
+    else:
+        narrow = out_channels // EXPANSION
+        body = [
+            conv(in_channels, narrow, 1, style),
+            conv(narrow, narrow, 3, style, stride=stride),
+            last_conv(narrow, out_channels, 1, style),
+        ]
+    shortcut = Shortcut(in_channels, out_channels, stride) if options.residual else None
+    activation = nn.Identity() if options.preactivation else style.activation_layer()
+    return Residual(nn.Sequential(*body), shortcut, activation)
 
 
 @register("model", "resnet_mini")
-def resnet_mini(
-    in_channels: int,
-    image_size: Sequence[int],
-    num_classes: int,
-    width: float,
-    depth: int,
-    activation: str,
-    dropout: float,
-    channels: list[int],
-    blocks: int,
-    block: str,
-    residual: bool,
-    preactivation: bool,
-    norm: str,
-    head: str,
-) -> nn.Sequential:
-    """A stem and a stage for each of `channels`, of `blocks` blocks each.
+def resnet_mini(spec: NetworkSpec, options: ResNetOptions) -> Classifier:
+    """A stem, then a stage of blocks for each of `channels`, the first block of each stage but the first of stride 2.
 
-    Shapes: images (N, C, H, W) to logits (N, num_classes).
-
-    Args:
-        channels: filters of each stage; a bottleneck's output has four times as many.
-        width: multiplies them.
-        depth: multiplies the blocks of each stage. With three stages of basic blocks there are 6 · blocks · depth + 2
-            layers with weights.
-        block: basic (two 3×3) or bottleneck (1×1, 3×3, 1×1).
-        residual: false leaves the shortcuts out, and changes nothing else.
-        preactivation: norm and activation before each convolution, nothing after the sum.
-        dropout: before the last layer.
-
-    Raises:
-        ValueError: a name that does not exist, or no stage or block.
+    `depth` multiplies the blocks of each stage; dropout precedes the last layer.
     """
-    if block not in BLOCKS:
-        raise ValueError(unknown("model.block", block, BLOCKS))
-    if not channels or blocks < 1:
-        raise ValueError(
-            f"model.channels={channels} model.blocks={blocks}: accepted is at least one stage and one block"
-        )
-    make = partial(conv_block, norm=norm)
-    entering = scaled(channels[0], width)
-    stem = conv_layer(in_channels, entering, 3, bias=needs_bias(norm))
-    layers: OrderedDict[str, nn.Module] = OrderedDict(
-        stem=stem if preactivation else make(in_channels, entering, 3, activation=activation)
-    )
-    for number, filters in enumerate([scaled(count, width) for count in channels], 1):
-        leaving = filters * (EXPANSION if block == "bottleneck" else 1)
-        stage = []
-        for place in range(blocks * depth):
+    style = Style(spec.activation, options.norm)
+    expansion = EXPANSION if options.block == "bottleneck" else 1
+    channels = spec.scale(options.channels[0])
+    features = nn.Sequential()
+    # Drawn also where a block takes its place, so that each seed keeps the weights it has always had.
+    stem = style.conv_layer(spec.in_channels, channels, 3)
+    features.add_module("stem", stem if options.preactivation else ConvBlock(spec.in_channels, channels, 3, style))
+    for number, filters in enumerate(map(spec.scale, options.channels), 1):
+        stage = nn.Sequential()
+        for place in range(options.blocks * spec.depth):
             stride = 2 if place == 0 and number > 1 else 1
-            convolutions = _layers(block, entering, leaving, stride)
-            body = (
-                _preactivated_body(convolutions, norm, activation)
-                if preactivation
-                else _body(convolutions, make, activation)
-            )
-            shortcut = Shortcut(max(0, leaving - entering), stride) if residual else None
-            stage.append(Residual(body, shortcut, nn.Identity() if preactivation else activation_layer(activation)))
-            entering = leaving
-        layers[f"stage{number}"] = nn.Sequential(*stage)
-    if preactivation:
-        layers["norm"] = norm_layer(norm, entering)
-        layers["activation"] = activation_layer(activation)
-    return classifier(
-        nn.Sequential(layers),
-        (in_channels, *image_size),
-        num_classes,
-        head=head,
-        activation=activation,
-        dropout=dropout,
-    )
+            stage.append(residual_block(channels, filters * expansion, stride, style, options))
+            channels = filters * expansion
+        features.add_module(f"stage{number}", stage)
+    if options.preactivation:
+        features.add_module("norm", style.norm_layer(channels))
+        features.add_module("activation", style.activation_layer())
+    return Classifier(features, spec, options.head)

@@ -2,100 +2,71 @@
 
 Bai, Kolter and Koltun, "An Empirical Evaluation of Generic Convolutional and Recurrent Networks for Sequence Modeling",
 arXiv:1803.01271: residual blocks of two causal convolutions, the dilation doubling from block to block. The paper
-reads the class from the last sample, which has seen all before it; the mean over all samples is our default.
+reads the class from the last sample, which has seen all before it; our default is the mean over all samples.
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from functools import partial
+from typing import Literal
 
 from torch import Tensor, nn
 
-from cnnbench.models.layers import Block, activation_layer, classifier, conv_block, scaled
-from cnnbench.models.resnet import Residual
-from cnnbench.models.stages import check_dilations
-from cnnbench.registry import register, unknown
+from cnnbench.config.keys import Count, Options, key
+from cnnbench.models.blocks import ConvBlock, Residual, Style
+from cnnbench.models.choices import COUNTS, Counts, KernelSize, Norm
+from cnnbench.models.heads import Classifier
+from cnnbench.models.network import NetworkSpec
+from cnnbench.registry import register
 
-READS = ("last", "mean")
-PADDINGS = ("causal", "same")  # a residual block keeps the length
+
+class SequenceOptions(Options):
+    """What `configs/model/sequence_cnn.yaml` sets."""
+
+    filters: Count = key("Filters of every convolution")
+    dilations: Counts = key(
+        "Dilation of each block; a kernel of k samples sees 2 · (k − 1) · (their sum) + 1",
+        accepted=COUNTS,
+    )
+    kernel_size: KernelSize = key("Samples that a convolution reads")
+    padding: Literal["causal", "same"] = key("Whether an output may see later samples: causal says no")
+    norm: Norm = key("Normalisation after each convolution")
+    read: Literal["mean", "last"] = key("Read the classes from the mean over all samples, or from the last sample")  # type: ignore[assignment]
+
+
+class CausalBlock(Residual):
+    """Two dilated convolutions beside a shortcut, 1×1 where the channels change (figure 1b of the paper)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, dilation: int, style: Style) -> None:
+        body = nn.Sequential(
+            ConvBlock(in_channels, out_channels, kernel_size, style, dilation=dilation),
+            ConvBlock(out_channels, out_channels, kernel_size, style, dilation=dilation, activate=False),
+        )
+        same = in_channels == out_channels
+        shortcut = nn.Identity() if same else ConvBlock(in_channels, out_channels, 1, style, activate=False)
+        super().__init__(body, shortcut, style.activation_layer())
 
 
 class LastSample(nn.Module):
-    """(N, C, L) to (N, C, 1): the last sample of each channel."""
+    """The last sample of each channel."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The last sample."""
+        """(N, C, L) to (N, C, 1)."""
         return x[:, :, -1:]
 
 
-@register("model", "sequence_cnn")
-def sequence_cnn(
-    in_channels: int,
-    image_size: Sequence[int],
-    num_classes: int,
-    width: float,
-    depth: int,
-    activation: str,
-    dropout: float,
-    dimensions: int,
-    filters: int,
-    dilations: list[int],
-    kernel_size: int,
-    padding: str,
-    norm: str,
-    read: str,
-) -> nn.Sequential:
-    """A residual block of two convolutions for each dilation, then the last sample or the mean of all.
+@register("model", "sequence_cnn", dimensions=(1,))
+def sequence_cnn(spec: NetworkSpec, options: SequenceOptions) -> Classifier:
+    """A residual block for each dilation, then the last sample or the mean of all: signals (N, C, L) to logits.
 
-    Shapes: signals (N, C, L) to logits (N, num_classes).
-
-    Args:
-        image_size: (L,), the samples of a signal.
-        filters: of every convolution.
-        dilations: the rate of each block; 1, 2, 4 … with a kernel of k samples sees 2·(k − 1)·(sum of them) + 1.
-        width: multiplies the filters.
-        depth: repeats each block so many times.
-        padding: causal (no output sees a later sample) or same.
-        read: where the classes are read: at the last sample, or in the mean over all.
-        dropout: before the last layer.
-
-    Raises:
-        ValueError: images, a name that does not exist, or a signal of which nothing is left.
+    `depth` repeats each block; dropout precedes the last layer.
     """
-    if dimensions != 1:
-        raise ValueError(
-            "model=sequence_cnn takes signals, and the data are images: accepted is data=waves or data=csv_signals"
-        )
-    if read not in READS:
-        raise ValueError(unknown("model.read", read, READS))
-    check_dilations(dilations)
-    if padding not in PADDINGS:
-        raise ValueError(unknown("model.padding", padding, PADDINGS))
-    block = partial(conv_block, norm=norm, padding=padding, dimensions=1)
-    channels = scaled(filters, width)
-    entering = in_channels
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, rate in enumerate(dilations, 1):
-        stage = []
-        for _ in range(depth):
-            stage.append(_residual(entering, channels, kernel_size, rate, block=block, activation=activation))
-            entering = channels
-        layers[f"block{number}_rate{rate}"] = nn.Sequential(*stage)
-    if read == "last":
-        layers["last"] = LastSample()
-    return classifier(
-        nn.Sequential(layers),
-        (in_channels, *image_size),
-        num_classes,
-        head="global_average",
-        dropout=dropout,
-    )
-
-
-def _residual(entering: int, leaving: int, kernel_size: int, rate: int, *, block: Block, activation: str) -> nn.Module:
-    body = nn.Sequential(
-        block(entering, leaving, kernel_size, dilation=rate, activation=activation),
-        block(leaving, leaving, kernel_size, dilation=rate, activation=None),
-    )
-    shortcut = nn.Identity() if entering == leaving else block(entering, leaving, 1, activation=None)
-    return Residual(body, shortcut, activation_layer(activation))
+    style = Style(spec.activation, options.norm, padding=options.padding, dimensions=1)
+    channels = spec.in_channels
+    features = nn.Sequential()
+    for number, dilation in enumerate(options.dilations, 1):
+        stage = nn.Sequential()
+        for _ in range(spec.depth):
+            stage.append(CausalBlock(channels, spec.scale(options.filters), options.kernel_size, dilation, style))
+            channels = spec.scale(options.filters)
+        features.add_module(f"block{number}_rate{dilation}", stage)
+    if options.read == "last":
+        features.add_module("last", LastSample())
+    return Classifier(features, spec, "global_average")

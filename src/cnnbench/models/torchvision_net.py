@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from cnnbench.config.keys import Options, key
+from cnnbench.models.network import NetworkSpec
 from cnnbench.models.shapes import output_shape
 from cnnbench.registry import register, unknown
 
@@ -20,58 +22,53 @@ REFUSED = {
 INIT_WEIGHTS = {"googlenet": True, "inception_v3": True}
 
 
+class TorchvisionOptions(Options):
+    """What `configs/model/torchvision.yaml` sets."""
+
+    arch: str = key("A name from torchvision.models.list_models")
+    args: dict[str, Any] = key("Keyword arguments of that network, such as {dropout: 0.3}")
+
+
 @register("model", "torchvision")
-def torchvision_net(
-    in_channels: int,
-    image_size: Sequence[int],
-    num_classes: int,
-    width: float,
-    depth: int,
-    activation: str,
-    dropout: float,
-    arch: str,
-    args: dict[str, Any],
-) -> nn.Module:
+def torchvision_net(spec: NetworkSpec, options: TorchvisionOptions) -> nn.Module:
     """The network `torchvision.models.<arch>`, with as many input channels and classes as the data have.
 
-    Shapes: images (N, C, H, W) to logits (N, num_classes). googlenet and inception_v3 give a tuple while training:
+    Transformers whose parts depend on the image size get it. googlenet and inception_v3 give a tuple while training:
     the logits, then those of each auxiliary classifier.
 
-    Args:
-        arch: a name from `torchvision.models.list_models`.
-        args: passed on to it, such as {"dropout": 0.3}. Transformers whose parts depend on the image size get it.
-
     Raises:
-        ValueError: a width, depth, activation or dropout, which these networks take no part in; an unknown arch or
+        ValueError: a width, depth, activation or dropout, which these networks do not have; an unknown arch or
             argument; images the network cannot take.
     """
     import torchvision.models  # here, because it takes a second
 
-    for key, value in {"width": width, "depth": depth, "activation": activation, "dropout": dropout}.items():
-        if value != NEUTRAL[key]:
+    for name, accepted in NEUTRAL.items():
+        if (value := getattr(spec, name)) != accepted:
             raise ValueError(
-                f"model.{key}={value}: accepted is {NEUTRAL[key]}, because torchvision's networks are as published; "
+                f"model.{name}={value}: accepted is {accepted}, because torchvision's networks are as published; "
                 "they take arguments of their own through model.args, such as model.args={dropout: 0.3}"
             )
+    arch, args = options.arch, options.args
     known = torchvision.models.list_models(module=torchvision.models)
     if arch not in known:
         raise ValueError(unknown("model.arch", arch, known))
-    for key in REFUSED.keys() & args.keys():
-        raise ValueError(f"model.args.{key}={args[key]}: not accepted, because {REFUSED[key]}")
-    given = {**_arguments_for(arch, image_size), **args}
+    for name in REFUSED.keys() & args.keys():
+        raise ValueError(f"model.args.{name}={args[name]}: not accepted, because {REFUSED[name]}")
+    given = {**_arguments_for(arch, spec.image_size), **args}
     device = torch.get_default_device()
     try:
         with torch.device("cpu"), _WeightsOn(device):
-            model = torchvision.models.get_model(arch, weights=None, num_classes=num_classes, **given).to(device)
+            model = torchvision.models.get_model(arch, weights=None, num_classes=spec.num_classes, **given).to(device)
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"model.arch={arch} cannot be built with {given}: {reason}") from None
-    if in_channels != 3:
-        _replace_first_channels(model, in_channels)
+    if spec.in_channels != 3:
+        _replace_first_channels(model, spec.in_channels)
     try:
-        output_shape(model, (in_channels, *image_size))
+        output_shape(model, spec.input_shape)
     except Exception as error:
-        images = f"images of {image_size[0]}×{image_size[1]} pixels and {in_channels} channel(s)"
+        height, width = spec.image_size
+        images = f"images of {height}×{width} pixels and {spec.in_channels} channel(s)"
         raise ValueError(f"model.arch={arch} cannot take {images}: {error}") from None
     return model
 

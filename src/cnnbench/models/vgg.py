@@ -5,70 +5,56 @@ normalisation, which came later, is on in the yaml; `model.norm=none` is the pap
 place of k×k, is `asymmetric_cnn` (Szegedy et al., arXiv:1512.00567, section 3.2).
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from functools import partial
+from typing import Literal, Self
 
+from pydantic import model_validator
 from torch import nn
 
-from cnnbench.models.layers import classifier, conv_block, pool_layer, scaled
-from cnnbench.models.stages import check_stages
+from cnnbench.config.keys import Count, Options, key
+from cnnbench.models.blocks import Style, conv_block, pool_layer
+from cnnbench.models.choices import STAGES, Conv, Head, KernelSize, Norm, Pool, Stages
+from cnnbench.models.heads import Classifier
+from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
+
+
+class VGGOptions(Options):
+    """What `configs/model/vgg_mini.yaml` and `asymmetric_cnn.yaml` set."""
+
+    stages: Stages = key("Filters of each convolution, a list per stage", accepted=STAGES)
+    hidden: list[Count] = key("Units of the dense layers before the last; head=global_average has none")
+    kernel_size: KernelSize = key("Height and width of each convolution")
+    padding: Literal["same", "valid"] = key("Padding of the convolutions")
+    conv: Conv = key("Kind of the convolutions")
+    groups: Count = key("Groups of every convolution but the first")
+    norm: Norm = key("Normalisation after each convolution")
+    pool: Pool = key("What shrinks the images after each stage")
+    head: Head = key("How classes are read from the features")
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> Self:
+        if self.groups > 1 and self.conv != "standard":
+            raise ValueError(f"model.groups={self.groups} needs model.conv=standard: {self.conv} has its own groups")
+        return self
 
 
 @register("model", "asymmetric_cnn")
 @register("model", "vgg_mini")
-def vgg_mini(
-    in_channels: int,
-    image_size: Sequence[int],
-    num_classes: int,
-    width: float,
-    depth: int,
-    activation: str,
-    dropout: float,
-    stages: list[list[int]],
-    hidden: list[int],
-    kernel_size: int,
-    padding: str,
-    conv: str,
-    groups: int,
-    norm: str,
-    pool: str,
-    head: str,
-) -> nn.Sequential:
-    """Stages of equal convolutions, a pooling after each.
+def vgg_mini(spec: NetworkSpec, options: VGGOptions) -> Classifier:
+    """Stages of equal convolutions, a pooling after each; `[[64], [128], [256, 256]]` and so on is VGG-11's way.
 
-    Shapes: images (N, C, H, W) to logits (N, num_classes).
-
-    Args:
-        stages: for each stage the filters of its convolutions; `[[64], [128], [256, 256]]` and so on is VGG-11's way.
-        hidden: units of the dense layers before the last; without effect where `head` is global_average.
-        width: multiplies filters and units.
-        depth: repeats every convolution and every hidden dense layer so many times.
-        dropout: after each hidden dense layer.
-        groups: of every convolution but the first.
-
-    Raises:
-        ValueError: a name that does not exist, groups that do not divide, or images of which nothing is left.
+    `depth` repeats every convolution and every hidden dense layer; dropout follows each hidden dense layer.
     """
-    check_stages(stages)
-    block = partial(conv_block, activation=activation, norm=norm, conv=conv, padding=padding)
-    channels = in_channels
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, filters in enumerate(stages, 1):
-        blocks = []
-        for count in [scaled(count, width) for count in filters for _ in range(depth)]:
-            blocks.append(block(channels, count, kernel_size, groups=1 if channels == in_channels else groups))
-            channels = count
-        layers[f"stage{number}"] = nn.Sequential(*blocks)
-        layers[f"pool{number}"] = pool_layer(pool, channels, block=block)
-    return classifier(
-        nn.Sequential(layers),
-        (in_channels, *image_size),
-        num_classes,
-        head=head,
-        hidden=[scaled(units, width) for units in hidden],
-        depth=depth,
-        activation=activation,
-        dropout=dropout,
-    )
+    style = Style(spec.activation, options.norm, options.conv, options.padding)
+    groups = {"groups": options.groups} if options.groups > 1 else {}
+    channels = spec.in_channels
+    features = nn.Sequential()
+    for number, filters in enumerate(options.stages, 1):
+        stage = nn.Sequential()
+        for leaving in [spec.scale(count) for count in filters for _ in range(spec.depth)]:
+            geometry = {} if channels == spec.in_channels else groups
+            stage.append(conv_block(channels, leaving, options.kernel_size, style, **geometry))
+            channels = leaving
+        features.add_module(f"stage{number}", stage)
+        features.add_module(f"pool{number}", pool_layer(options.pool, channels, style))
+    return Classifier(features, spec, options.head, hidden=[spec.scale(units) for units in options.hidden])

@@ -5,91 +5,81 @@ in a strided pooling beside a strided 1×1, middle blocks that keep their shape,
 Nothing stands between the depthwise and the pointwise half (the paper's section 4.7).
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from functools import partial
+from torch import Tensor, nn
 
-from torch import nn
-
-from cnnbench.models.layers import activation_layer, classifier, conv_block, conv_layer, needs_bias, norm_layer, scaled
-from cnnbench.models.resnet import Residual
+from cnnbench.config.keys import Count, Options, key
+from cnnbench.models.blocks import ConvBlock, Residual, Style
+from cnnbench.models.choices import COUNTS, Counts, Head, Norm
+from cnnbench.models.heads import Classifier
+from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
 
 
-def separable(entering: int, leaving: int, *, norm: str) -> nn.Sequential:
-    """3×3 on each channel by itself, 1×1 across them, norm."""
-    return nn.Sequential(
-        OrderedDict(
-            depthwise=conv_layer(entering, entering, 3, groups=entering, bias=False),
-            pointwise=conv_layer(entering, leaving, 1, bias=needs_bias(norm)),
-            norm=norm_layer(norm, leaving),
-        )
-    )
+class XceptionOptions(Options):
+    """What `configs/model/xception_mini.yaml` sets."""
+
+    stem: Count = key("Filters of the first convolution, which is a full one")
+    entry: Counts = key("Channels of each entry block", accepted=COUNTS)
+    middle: int = key("How many middle blocks", ge=0)
+    exit: Count = key("Channels of the last convolution")
+    norm: Norm = key("Normalisation after each convolution")
+    head: Head = key("How classes are read from the features")
+
+
+class SeparableConv(nn.Module):
+    """3×3 on each channel by itself, 1×1 across the channels, norm."""
+
+    def __init__(self, in_channels: int, out_channels: int, style: Style) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+        self.pointwise = style.conv_layer(in_channels, out_channels, 1)
+        self.norm = style.norm_layer(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, out_channels, H, W)."""
+        return self.norm(self.pointwise(self.depthwise(x)))
+
+
+def separable_convs(in_channels: int, out_channels: int, count: int, style: Style) -> list[nn.Module]:
+    """`count` separable convolutions, each behind its activation, as in all of the paper's figure 5."""
+    layers: list[nn.Module] = []
+    for channels in [in_channels] + [out_channels] * (count - 1):
+        layers += [style.activation_layer(), SeparableConv(channels, out_channels, style)]
+    return layers
+
+
+class EntryBlock(Residual):
+    """Separable convolutions and a pooling of stride 2 beside a 1×1 of stride 2."""
+
+    def __init__(self, in_channels: int, out_channels: int, count: int, style: Style) -> None:
+        body = nn.Sequential(*separable_convs(in_channels, out_channels, count, style), nn.MaxPool2d(3, 2, 1))
+        shortcut = ConvBlock(in_channels, out_channels, 1, style, stride=2, activate=False)
+        super().__init__(body, shortcut, nn.Identity())
+
+
+class MiddleBlock(Residual):
+    """Three separable convolutions beside an identity."""
+
+    def __init__(self, channels: int, style: Style) -> None:
+        super().__init__(nn.Sequential(*separable_convs(channels, channels, 3, style)), nn.Identity(), nn.Identity())
 
 
 @register("model", "xception_mini")
-def xception_mini(
-    in_channels: int,
-    image_size: Sequence[int],
-    num_classes: int,
-    width: float,
-    depth: int,
-    activation: str,
-    dropout: float,
-    stem: int,
-    entry: list[int],
-    middle: int,
-    exit: int,
-    norm: str,
-    head: str,
-) -> nn.Sequential:
+def xception_mini(spec: NetworkSpec, options: XceptionOptions) -> Classifier:
     """A stem, entry blocks that halve the resolution, middle blocks, and a separable convolution at the end.
 
-    Shapes: images (N, C, H, W) to logits (N, num_classes).
-
-    Args:
-        stem: filters of the first convolution, which is a full one.
-        entry: channels of each entry block.
-        middle: how many middle blocks, of three separable convolutions each.
-        exit: channels of the last convolution.
-        width: multiplies all channels.
-        depth: multiplies the separable convolutions of each entry block (two), the middle blocks and the last
-            convolution.
-        dropout: before the last layer.
-
-    Raises:
-        ValueError: a name that does not exist, or no entry block.
+    `depth` multiplies the separable convolutions of each entry block (two), the middle blocks and the last convolution;
+    dropout precedes the last layer.
     """
-    if not entry or middle < 0:
-        raise ValueError(
-            f"model.entry={entry} model.middle={middle}: accepted is at least one entry block, and middle from 0"
-        )
-    make = partial(separable, norm=norm)
-
-    def activated(layers: list[nn.Module]) -> list[nn.Module]:
-        return [part for layer in layers for part in (activation_layer(activation), layer)]
-
-    channels = scaled(stem, width)
-    layers: OrderedDict[str, nn.Module] = OrderedDict(
-        stem=conv_block(in_channels, channels, 3, norm=norm, activation=None)
-    )
-    for number, leaving in enumerate([scaled(count, width) for count in entry], 1):
-        body = activated([make(channels, leaving), *(make(leaving, leaving) for _ in range(2 * depth - 1))])
-        shortcut = conv_block(channels, leaving, 1, stride=2, norm=norm, activation=None)
-        layers[f"entry{number}"] = Residual(nn.Sequential(*body, nn.MaxPool2d(3, 2, 1)), shortcut, nn.Identity())
+    style = Style(spec.activation, options.norm)
+    channels = spec.scale(options.stem)
+    features = nn.Sequential()
+    features.add_module("stem", ConvBlock(spec.in_channels, channels, 3, style, activate=False))
+    for number, leaving in enumerate(map(spec.scale, options.entry), 1):
+        features.add_module(f"entry{number}", EntryBlock(channels, leaving, 2 * spec.depth, style))
         channels = leaving
-    for number in range(1, middle * depth + 1):
-        body = activated([make(channels, channels) for _ in range(3)])
-        layers[f"middle{number}"] = Residual(nn.Sequential(*body), nn.Identity(), nn.Identity())
-    last = scaled(exit, width)
-    layers["exit"] = nn.Sequential(
-        *activated([make(channels, last), *(make(last, last) for _ in range(depth - 1))]), activation_layer(activation)
-    )
-    return classifier(
-        nn.Sequential(layers),
-        (in_channels, *image_size),
-        num_classes,
-        head=head,
-        activation=activation,
-        dropout=dropout,
-    )
+    for number in range(1, options.middle * spec.depth + 1):
+        features.add_module(f"middle{number}", MiddleBlock(channels, style))
+    last = separable_convs(channels, spec.scale(options.exit), spec.depth, style)
+    features.add_module("exit", nn.Sequential(*last, style.activation_layer()))
+    return Classifier(features, spec, options.head)

@@ -1,0 +1,199 @@
+"""Blocks that the families share: a convolution with its norm and activation in three kinds, poolings, residuals."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from torch import Tensor, nn
+
+from cnnbench.models.choices import Conv, Norm, Pool
+from cnnbench.models.layers import activation_layer, norm_layer
+
+
+@dataclass(frozen=True)
+class Style:
+    """What all convolutions of a network have in common, as the user chose it.
+
+    Attributes:
+        conv: the kind of block that `conv_block` makes.
+        padding: with `same` an axis of n pixels becomes ceil(n / stride), with `valid`
+            floor((n − dilation · (kernel_size − 1) − 1) / stride) + 1; `causal` is as long as `same`, but no output
+            sees a later sample.
+        dimensions: 2 for images, 1 for signals.
+    """
+
+    activation: str
+    norm: Norm = "none"
+    conv: Conv = "standard"
+    padding: str = "same"
+    dimensions: int = 2
+
+    @property
+    def needs_bias(self) -> bool:
+        """Whether a convolution needs a bias: most norms behind it add one of their own."""
+        return self.norm in ("none", "lrn")
+
+    def conv_layer(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        *,
+        stride: int | tuple[int, ...] = 1,
+        dilation: int = 1,
+        groups: int = 1,
+    ) -> nn.Module:
+        """A convolution with its padding.
+
+        Raises:
+            ValueError: groups that do not divide the channels.
+        """
+        if in_channels % groups or out_channels % groups:
+            channels = f"{in_channels} input and {out_channels} output channels"
+            raise ValueError(f"groups={groups} does not divide a convolution's {channels}")
+        kernel = kernel_size if isinstance(kernel_size, tuple) else (kernel_size,) * self.dimensions
+        totals = [0 if self.padding == "valid" else dilation * (size - 1) for size in kernel]
+        before = [total if self.padding == "causal" else total // 2 for total in totals]
+        after = [total - first for total, first in zip(totals, before, strict=True)]
+        conv: Callable[..., nn.Module] = nn.Conv1d if self.dimensions == 1 else nn.Conv2d
+        pad: Callable[..., nn.Module] = nn.ConstantPad1d if self.dimensions == 1 else nn.ConstantPad2d
+        options = {"stride": stride, "dilation": dilation, "groups": groups, "bias": self.needs_bias}
+        if before == after:
+            return conv(in_channels, out_channels, kernel, padding=tuple(before), **options)
+        # A convolution of torch pads both ends alike; a padding layer lists the last axis first.
+        pads = tuple(count for ends in zip(reversed(before), reversed(after), strict=True) for count in ends)
+        return nn.Sequential(OrderedDict(pad=pad(pads, 0.0), conv=conv(in_channels, out_channels, kernel, **options)))
+
+    def norm_layer(self, channels: int) -> nn.Module:
+        """The norm behind a convolution of so many output channels."""
+        return norm_layer(self.norm, channels, self.dimensions)
+
+    def activation_layer(self) -> nn.Module:
+        """The activation behind a norm."""
+        return activation_layer(self.activation)
+
+
+class ConvBlock(nn.Module):
+    """A convolution, its norm and its activation; activate=False leaves the activation out, such as before a sum."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        style: Style,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        activate: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = style.conv_layer(
+            in_channels, out_channels, kernel_size, stride=stride, dilation=dilation, groups=groups
+        )
+        self.norm = style.norm_layer(out_channels)
+        self.activation = style.activation_layer() if activate else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, out_channels, H', W'); sizes as `Style.padding` says."""
+        return self.activation(self.norm(self.conv(x)))
+
+
+class SeparableBlock(nn.Module):
+    """A filter for each channel by itself, then a 1×1 convolution that mixes the channels.
+
+    Howard et al., "MobileNets", arXiv:1704.04861, figure 3: norm and activation behind both.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, style: Style, *, stride: int = 1, dilation: int = 1
+    ) -> None:
+        super().__init__()
+        self.depthwise = style.conv_layer(
+            in_channels, in_channels, kernel_size, stride=stride, dilation=dilation, groups=in_channels
+        )
+        self.depthwise_norm = style.norm_layer(in_channels)
+        self.depthwise_activation = style.activation_layer()
+        self.pointwise = style.conv_layer(in_channels, out_channels, 1)
+        self.norm = style.norm_layer(out_channels)
+        self.activation = style.activation_layer()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, out_channels, H', W'); sizes as `Style.padding` says."""
+        x = self.depthwise_activation(self.depthwise_norm(self.depthwise(x)))
+        return self.activation(self.norm(self.pointwise(x)))
+
+
+class AsymmetricBlock(nn.Module):
+    """A k×1 and a 1×k convolution in place of a k×k one (Szegedy et al., arXiv:1512.00567, section 3.2)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, style: Style, *, stride: int = 1, dilation: int = 1
+    ) -> None:
+        super().__init__()
+        tall, wide = (kernel_size, 1), (1, kernel_size)
+        self.vertical = style.conv_layer(in_channels, out_channels, tall, stride=(stride, 1), dilation=dilation)
+        self.vertical_norm = style.norm_layer(out_channels)
+        self.vertical_activation = style.activation_layer()
+        self.horizontal = style.conv_layer(out_channels, out_channels, wide, stride=(1, stride), dilation=dilation)
+        self.norm = style.norm_layer(out_channels)
+        self.activation = style.activation_layer()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, out_channels, H', W'); sizes as `Style.padding` says."""
+        x = self.vertical_activation(self.vertical_norm(self.vertical(x)))
+        return self.activation(self.norm(self.horizontal(x)))
+
+
+def conv_block(in_channels: int, out_channels: int, kernel_size: int, style: Style, **geometry: int) -> nn.Module:
+    """A block of the kind that `style.conv` names.
+
+    Args:
+        geometry: stride, dilation, and for `standard` groups.
+    """
+    if style.conv == "depthwise_separable":
+        return SeparableBlock(in_channels, out_channels, kernel_size, style, **geometry)
+    if style.conv == "asymmetric" and kernel_size > 1:
+        return AsymmetricBlock(in_channels, out_channels, kernel_size, style, **geometry)
+    return ConvBlock(in_channels, out_channels, kernel_size, style, **geometry)  # type: ignore[arg-type]
+
+
+def conv_stack(
+    in_channels: int, out_channels: int, kernel_size: int, style: Style, *, depth: int, padding: str = "same"
+) -> nn.Sequential:
+    """A block with `padding`, then depth − 1 of the same kernel and channels that keep the size."""
+    first = conv_block(in_channels, out_channels, kernel_size, replace(style, padding=padding))
+    more = partial(conv_block, out_channels, out_channels, kernel_size, style)
+    return nn.Sequential(first, *(more() for _ in range(depth - 1)))
+
+
+def pool_layer(
+    name: Pool, channels: int, style: Style, *, window: int = 2, stride: int = 2, padding: int = 0
+) -> nn.Module:
+    """What shrinks images between two stages; `stride` is a 3×3 convolution of that stride (arXiv:1412.6806)."""
+    match name:
+        case "max":
+            return nn.MaxPool2d(window, stride, padding)
+        case "avg":
+            return nn.AvgPool2d(window, stride, padding)
+        case "stride":
+            return conv_block(channels, channels, 3, style, stride=stride)
+        case "none":
+            return nn.Identity()
+
+
+class Residual(nn.Module):
+    """activation(body(x) + shortcut(x)) (He et al., arXiv:1512.03385, figure 2); without a shortcut, its plain twin."""
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module | None, activation: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.shortcut = shortcut
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the shape that body and shortcut share."""
+        y = self.body(x)
+        return self.activation(y if self.shortcut is None else y + self.shortcut(x))
