@@ -28,7 +28,7 @@ class SequenceOptions(Options):
     kernel_size: KernelSize = key("Samples that a convolution reads")
     padding: Literal["causal", "same"] = key("Whether an output may see later samples: causal says no")
     norm: Norm = key("Normalisation after each convolution")
-    read: Literal["mean", "last"] = key("Read the classes from the mean over all samples, or from the last sample")  # type: ignore[assignment]
+    read: Literal["mean", "last"] = key("Read the classes from the mean over all samples, or from the last sample")
 
 
 class CausalBlock(Residual):
