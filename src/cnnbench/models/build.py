@@ -42,7 +42,9 @@ def build_model(
             f"model={name} takes images, and the data are signals. Models that take signals: {', '.join(able)}"
         )
     if spec.dimensions == IMAGES and IMAGES not in accepted:
-        raise ValueError(f"model={name} takes signals, such as data=waves or data=csv_signals, and the data are images")
+        raise ValueError(
+            f"model={name} takes signals, and the data are images: accepted is data=waves or data=csv_signals"
+        )
     with initialising(seed), torch.device(device):
         model = registry.build("model", name, options=options, spec=spec)
         initialise(model, init, init_std)
