@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from cnnbench.cli import compose, main
-from cnnbench.cli.order import command_first
+from cnnbench.cli.order import put_command_first
 
 MINE = """
 defaults:
@@ -110,7 +110,7 @@ def test_a_sign_that_would_do_nothing_is_answered_with_the_form_that_works(text,
     ],
 )
 def test_flags_may_stand_before_the_command(typed, read):
-    assert command_first(typed, ["train", "report"]) == read
+    assert put_command_first(typed, ["train", "report"]) == read
 
 
 def test_a_flag_before_the_command_is_the_commands(tmp_path, monkeypatch, capsys):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.cli import compose
-from cnnbench.cli.literal import kind_of, literal
+from cnnbench.cli.literal import kind_of, quote_text
 from cnnbench.config.schema import to_dict
 from cnnbench.experiment.resume import resumed
 
@@ -46,7 +46,7 @@ def empty_folder(tmp_path, monkeypatch):
 
 def read(text, **options):
     """What Hydra makes of an override."""
-    return OverridesParser.create().parse_override(literal([text], **options)[0]).value()
+    return OverridesParser.create().parse_override(quote_text([text], **options)[0]).value()
 
 
 def test_the_kind_of_a_key_follows_from_its_declaration():

@@ -66,7 +66,7 @@ def test_a_label_holds_the_fewest_keys_that_tell_groups_apart(tmp_path):
 
 def test_where_a_run_lies_and_how_it_is_watched_does_not_part_it_from_its_group(tmp_path):
     write_run(tmp_path / "a", 0, name="mine", tags=["x"], data__root="/there", logger__name="tensorboard")
-    write_run(tmp_path / "b", 1, name="other", comparison__baseline="model=mlp", data__workers=4)
+    write_run(tmp_path / "b", 1, name="other", comparison__baseline="model=mlp", trainer__keep=4)
     (group,) = read_study([tmp_path / "a", tmp_path / "b"]).groups
     assert (group.label, group.n) == ("model=lenet5 data=digits", 2)
 

@@ -16,9 +16,9 @@ from cnnbench.cli.choices import LISTED, complete_tuning, list_choices, one_of
 from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import WRONG, exit_codes, exit_with
 from cnnbench.cli.options import EvaluateOptions, Overrides, PredictOptions, SummaryOptions
-from cnnbench.cli.order import command_first
+from cnnbench.cli.order import put_command_first
 from cnnbench.cli.streams import prepare_streams
-from cnnbench.cli.usage import UsageError, answer
+from cnnbench.cli.usage import UsageError, explain_usage
 from cnnbench.processes import signals
 
 TUNE_HELP = "tune=SPACE, tune.trials=N and other tune keys, and overrides for every trial, as for train."
@@ -47,13 +47,13 @@ def main() -> NoReturn:
     exit_codes.debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     names = [one.name or getattr(one.callback, "__name__", "") for one in app.registered_commands]
-    sys.argv[1:] = command_first(arguments, names)
+    sys.argv[1:] = put_command_first(arguments, names)
     if "_CNNBENCH_COMPLETE" in os.environ:
         completion_init()
     try:
         code = app(prog_name="cnnbench", standalone_mode=False)
     except UsageError as error:
-        exit_with(f"error: {answer(error, sys.argv[1:])}", WRONG)
+        exit_with(f"error: {explain_usage(error, sys.argv[1:])}", WRONG)
     finally:
         signals.quit_at_once()  # nothing is left to save
     raise SystemExit(code or 0)

@@ -21,11 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.cli.choices import config_dir, groups
-from cnnbench.cli.experiments import as_typed, each_of, own_experiments
-from cnnbench.cli.literal import literal, one_run, several_values, unreadable
-from cnnbench.cli.recipes import recipe_of
-from cnnbench.cli.unknown_keys import check_signs, explained
-from cnnbench.cli.usage import no_override
+from cnnbench.cli.experiments import as_typed, register_experiments, split_by_experiment
+from cnnbench.cli.literal import describe_values, explain_syntax, hint_at_several_runs, quote_text
+from cnnbench.cli.recipes import find_recipe
+from cnnbench.cli.unknown_keys import check_signs, explain_failure
+from cnnbench.cli.usage import explain_word
 from cnnbench.config import schema as schema
 from cnnbench.config.schema import Config
 from cnnbench.registry import unknown
@@ -69,7 +69,7 @@ class Request:
 
 
 @contextmanager
-def hydra_started() -> Iterator[None]:
+def start_hydra() -> Iterator[None]:
     """Within it, Hydra knows our configs."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(config_dir()), job_name="cnnbench"):
@@ -80,10 +80,10 @@ def hydra_started() -> Iterator[None]:
         yield
 
 
-def loaded_hydra() -> Hydra:
-    """Hydra, within `hydra_started`."""
+def get_hydra() -> Hydra:
+    """Hydra, within `start_hydra`."""
     hydra = GlobalHydra.instance().hydra
-    assert hydra is not None, "only within hydra_started()"
+    assert hydra is not None, "only within start_hydra()"
     return hydra
 
 
@@ -93,7 +93,7 @@ def request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
     Raises:
         ValueError: a key, name, type or value that is not accepted; several values without `-m`.
     """
-    with own_experiments(overrides) as (known, named), hydra_started():
+    with register_experiments(overrides) as (known, named), start_hydra():
         asked = _request(known, multirun)
         for job in asked.jobs:
             job.overrides = [as_typed(text, named) for text in job.overrides]
@@ -101,27 +101,27 @@ def request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
 
 
 def _request(given: Sequence[str], multirun: bool) -> Request:
-    overrides = literal(given)
+    overrides = quote_text(given)
     parsed = _parse(overrides)
     base = _compose(overrides, parsed, sweeps=True)
-    asked = _sweep_asked(base, parsed)
+    asked = _read_sweep(base, parsed)
     is_sweep = multirun or asked.seeds is not None or str(base.hydra.mode).endswith("MULTIRUN")
-    if is_sweep and (varied := literal(given, sweeping=True)) != overrides:
+    if is_sweep and (varied := quote_text(given, sweeping=True)) != overrides:
         overrides, parsed = varied, _parse(varied)
         base = _compose(overrides, parsed, sweeps=True)
     several = [o for o in parsed if o.is_sweep_override()]
     if several and not is_sweep:
-        raise ValueError(f"{several_values(several[0])}: add -m to run each of them")
+        raise ValueError(f"{describe_values(several[0])}: add -m to run each of them")
     if not is_sweep:
         if asked.restart:
             raise ValueError("sweep.restart=true is for sweeps: add -m or sweep.seeds=N")
-        with one_run(given):
+        with hint_at_several_runs(given):
             return Request([_job(overrides, parsed)], _folder(base.hydra.run.dir), [], False, base)
     named_afresh = "${run_id:}" in str(OmegaConf.to_container(base.hydra.sweep, resolve=False)["dir"])  # type: ignore[call-overload,index]
     if OmegaConf.is_interpolation(base, "name"):
         base.name = "sweep"  # the default names one model and one dataset, and a sweep may have several
     folder = _folder(base.hydra.sweep.dir)
-    if each := each_of(given, parsed):
+    if each := split_by_experiment(given, parsed):
         # An experiment's own sweep is known only once it is composed.
         requests = [_request(one, True) for one in each]
         jobs = [job for request in requests for job in request.jobs]
@@ -148,7 +148,7 @@ def _folder(said: str) -> Path:
     return Path(said)
 
 
-def _sweep_asked(base: DictConfig, parsed: Sequence[Override]) -> schema.SweepConfig:
+def _read_sweep(base: DictConfig, parsed: Sequence[Override]) -> schema.SweepConfig:
     """The checked `sweep` section, which says what to do with the jobs and is the same for all of them."""
     for o in parsed:
         if o.key_or_group.startswith("sweep.") and o.is_sweep_override():
@@ -177,12 +177,12 @@ def single(overrides: Sequence[str]) -> Config:
     Raises:
         ValueError: as `request`, and where a sweep was asked for.
     """
-    with own_experiments(overrides) as (known, _), hydra_started():
-        overrides = literal(known)
+    with register_experiments(overrides) as (known, _), start_hydra():
+        overrides = quote_text(known)
         parsed = _parse(overrides)
         for o in parsed:
             if o.is_sweep_override():
-                raise ValueError(f"{several_values(o)}: accepted here is one")
+                raise ValueError(f"{describe_values(o)}: accepted here is one")
         return _job(overrides, parsed).config
 
 
@@ -206,7 +206,7 @@ def to_config(composed: DictConfig) -> Config:
 
 
 def _job(overrides: Sequence[str], parsed: Sequence[Override]) -> Job:
-    added, composed = _composed(overrides, parsed)
+    added, composed = _compose_job(overrides, parsed)
     return Job([*added, *overrides], to_config(composed))
 
 
@@ -222,7 +222,7 @@ def _jobs(hydra_overrides: Sequence[str], task: Sequence[Override]) -> list[Job]
     for one in BasicSweeper.split_arguments(list(task), max_batch_size=None)[0]:
         fixed = tuple(text for text in one if text.partition("=")[0] not in plain)
         if fixed not in known:
-            added, composed = _composed([*hydra_overrides, *fixed], _parse(fixed))
+            added, composed = _compose_job([*hydra_overrides, *fixed], _parse(fixed))
             del composed.hydra
             known[fixed] = added, composed
         added, composed = known[fixed][0], copy.deepcopy(known[fixed][1])
@@ -253,10 +253,10 @@ def _overlap(key: str, other: str) -> bool:
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
-def _composed(overrides: Sequence[str], parsed: Sequence[Override]) -> tuple[list[str], DictConfig]:
+def _compose_job(overrides: Sequence[str], parsed: Sequence[Override]) -> tuple[list[str], DictConfig]:
     """A job's composed config, and the overrides that its recipe and its augmentation put in front of its own."""
     composed = _compose(overrides, parsed)
-    if added := recipe_of(composed):
+    if added := find_recipe(composed):
         # In front, so that what the command says wins.
         composed = _compose([*added, *overrides], [*_parse(added), *parsed])
     exceptions = _exceptions(composed)
@@ -278,14 +278,14 @@ def _exceptions(composed: DictConfig) -> list[str]:
 
 
 def _compose(overrides: Sequence[str], parsed: Sequence[Override], *, sweeps: bool = False) -> DictConfig:
-    hydra = loaded_hydra()
+    hydra = get_hydra()
     check_signs(parsed)
     try:
         return hydra.compose_config(
             "config", list(overrides), RunMode.RUN, from_shell=False, validate_sweep_overrides=not sweeps
         )
     except (HydraException, OmegaConfBaseException) as error:
-        why = explained(loaded_hydra(), parsed)
+        why = explain_failure(get_hydra(), parsed)
         if why is None and (named := [o.input_line for o in parsed if "${" in str(o.input_line)]):
             why = f"{named[0]}: ${{KEY}} stands for the value of another key: {first_line(error)}"
         raise ValueError(why or first_line(error)) from None
@@ -294,18 +294,18 @@ def _compose(overrides: Sequence[str], parsed: Sequence[Override], *, sweeps: bo
 def _parse(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
         if "=" not in text and not text.startswith("~"):
-            raise ValueError(no_override(text))
+            raise ValueError(explain_word(text))
         key = text.lstrip("+~").partition("=")[0]
         if not key.isascii():
             raise ValueError(unknown("key", key, {*groups(), *schema.default_dict()}))
-    hydra = loaded_hydra()
+    hydra = get_hydra()
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     parsed = []
     for text in overrides:
         try:
             parsed.append(parser.parse_override(text))
         except HydraException as error:
-            raise ValueError(unreadable(text, first_line(error))) from None
+            raise ValueError(explain_syntax(text, first_line(error))) from None
     return parsed
 
 

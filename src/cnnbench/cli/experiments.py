@@ -19,7 +19,7 @@ KEY = "experiment="
 
 
 @contextmanager
-def own_experiments(overrides: Sequence[str]) -> Iterator[tuple[list[str], dict[str, str]]]:
+def register_experiments(overrides: Sequence[str]) -> Iterator[tuple[list[str], dict[str, str]]]:
     """The overrides with a name that Hydra knows in place of each file, and what each of these names stands for.
 
     A complaint within it names the file.
@@ -41,7 +41,7 @@ def own_experiments(overrides: Sequence[str]) -> Iterator[tuple[list[str], dict[
         raise type(error)(as_typed(str(error), named)) if named else error from None
 
 
-def each_of(given: Sequence[str], parsed: Sequence[Override]) -> list[list[str]]:
+def split_by_experiment(given: Sequence[str], parsed: Sequence[Override]) -> list[list[str]]:
     """Where a sweep names several experiments, the overrides of each; empty where it does not.
 
     Args:

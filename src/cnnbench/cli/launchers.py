@@ -156,8 +156,8 @@ def launch(
 
 def _launch_once(overrides: list[str], jobs: Sequence[SweepJob], task: Callable[[DictConfig], Any]) -> Exception | None:
     """Have Hydra's launcher call the task once for each job; returns what broke the launcher itself."""
-    with compose.hydra_started():
-        hydra = compose.loaded_hydra()
+    with compose.start_hydra():
+        hydra = compose.get_hydra()
         config = hydra.compose_config("config", overrides, RunMode.MULTIRUN, from_shell=False)
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks()),

@@ -24,7 +24,7 @@ _SWEEPS = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)", re.
 _OF_LISTS = re.compile(r"\[.*\]\s*,\s*\[.*\]", re.DOTALL)
 
 
-def literal(overrides: Sequence[str], *, sweeping: bool = False) -> list[str]:
+def quote_text(overrides: Sequence[str], *, sweeping: bool = False) -> list[str]:
     """The overrides in Hydra's words: text that it would read as something else in quotes, several loggers as a list.
 
     `key={…}` becomes `++key={…}`, which adds keys; without `++`, Hydra takes only keys that are there. `logger=a,b`
@@ -33,7 +33,7 @@ def literal(overrides: Sequence[str], *, sweeping: bool = False) -> list[str]:
     Args:
         sweeping: a comma parts the values of a sweep, unless something exists under the whole name.
     """
-    read = [_literal(text, sweeping) for text in overrides]
+    read = [_quote_override(text, sweeping) for text in overrides]
     listed = [f"logger=[{text[7:]}]" if re.match(r"logger=[\w]+(,[\w]+)+$", text) else text for text in read]
     return [f"++{text}" if re.match(r"[\w.]+=\s*\{", text) else text for text in listed]
 
@@ -44,7 +44,7 @@ def is_text(key: str) -> bool:
 
 
 @contextmanager
-def one_run(overrides: Sequence[str]) -> Iterator[None]:
+def hint_at_several_runs(overrides: Sequence[str]) -> Iterator[None]:
     """Within it, a complaint about one run also says how to run several, where a comma in text may have meant that."""
     try:
         yield
@@ -56,24 +56,24 @@ def one_run(overrides: Sequence[str]) -> Iterator[None]:
         raise ValueError(f"{error}. If {several[0]} stands for several values, add -m to run each of them") from error
 
 
-def several_values(override: Override) -> str:
+def describe_values(override: Override) -> str:
     """The start of a complaint about a key that names several values, with the number that a comma may have meant."""
     text, _, value = str(override.input_line).partition("=")
     decimal = f" (or, as one number: {text}={value.replace(',', '.')})" if _DECIMAL.fullmatch(value) else ""
     return f"{override.input_line} names several values{decimal}"
 
 
-def unreadable(text: str, error: str) -> str:
+def explain_syntax(text: str, error: str) -> str:
     """The complaint about an override that Hydra's grammar does not take, with the quoted form that it takes."""
     key, _, value = text.partition("=")
     if value.startswith(("[", "{")):
         quotes = f"'{key}=" + ("""["café", "a (1)"]'""" if value[0] == "[" else """{key: "a (1)"}'""")
         return f"{text!r} cannot be read as KEY=VALUE: {error}. Text inside brackets stands in quotes: {quotes}"
-    quotes = shlex.quote(f"{key}={_quoted(value)}")
+    quotes = shlex.quote(f"{key}={_quote(value)}")
     return f"{text!r} cannot be read as KEY=VALUE: {error}. As text, in quotes: {quotes}"
 
 
-def _literal(text: str, sweeping: bool) -> str:
+def _quote_override(text: str, sweeping: bool) -> str:
     found = _OVERRIDE.fullmatch(text)
     if found is None:
         return text
@@ -83,16 +83,16 @@ def _literal(text: str, sweeping: bool) -> str:
     if kind == "list of text":
         if value in ("", "null") or (sweeping and _OF_LISTS.fullmatch(value)):
             return text
-        return _same(text, split_list(value)) or f"{start}=[{','.join(map(_quoted, split_list(value)))}]"
+        return _read_back(text, split_list(value)) or f"{start}=[{','.join(map(_quote, split_list(value)))}]"
     if kind == "other":
         # Of other kinds, what Hydra cannot read is for the key's own check to complain about.
         plain = _read(text) is None and value[:1] not in ("[", "{", "(", "'", '"')
-        return f"{start}={_quoted(value)}" if plain else text
+        return f"{start}={_quote(value)}" if plain else text
     if sweeping and "," in value and not os.path.lexists(value):
         if _SWEEPS.fullmatch(value):
             return text
-        return f"{start}={','.join(_word(start, part, kind) for part in split_values(value))}"
-    return f"{start}={_word(start, value, kind)}"
+        return f"{start}={','.join(_quote_value(start, part, kind) for part in split_values(value))}"
+    return f"{start}={_quote_value(start, value, kind)}"
 
 
 def kind_of(key: str) -> Kind:
@@ -107,15 +107,15 @@ def kind_of(key: str) -> Kind:
     return "text or null" if any(map(may_be_null, fields)) else "text"
 
 
-def _word(start: str, value: str, kind: Kind) -> str:
+def _quote_value(start: str, value: str, kind: Kind) -> str:
     """One value of a key of text, in Hydra's words."""
     if (kind == "text or null" and value == "null") or not value:
         return value
     text = unquote(value)
-    return text if _same(f"{start}={text}", text) else _quoted(text)
+    return text if _read_back(f"{start}={text}", text) else _quote(text)
 
 
-def _same(override: str, value: object) -> str | None:
+def _read_back(override: str, value: object) -> str | None:
     """The override, if Hydra reads this very value from it."""
     read = _read(override)
     return override if read and not read.is_sweep_override() and read.value() == value else None
@@ -128,5 +128,5 @@ def _read(override: str) -> Override | None:
         return None
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return QuotedString(text, Quote.double if "'" in text else Quote.single).with_quotes()

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 OF_THE_PROGRAM = ("--version", "--help", "-h", "--install-completion", "--show-completion")
 
 
-def command_first(arguments: Sequence[str], commands: Collection[str]) -> list[str]:
+def put_command_first(arguments: Sequence[str], commands: Collection[str]) -> list[str]:
     """The arguments with the command in front of the flags that stand before it, as Typer takes them."""
     at = next((place for place, argument in enumerate(arguments) if argument in commands), 0)
     before = arguments[:at]

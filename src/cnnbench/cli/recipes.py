@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 
-def recipe_of(composed: DictConfig) -> list[str]:
+def find_recipe(composed: DictConfig) -> list[str]:
     """The recipe of a composed config's model; nothing where none was asked for.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnbench.cli import compose, sweep, tables
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.literal import one_run
+from cnnbench.cli.literal import hint_at_several_runs
 from cnnbench.cli.run_folders import find_folder, find_unfinished, shorten
 from cnnbench.cli.streams import show_log
 from cnnbench.config.schema import Config, to_dict
@@ -37,7 +37,7 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
             server.start()  # so that it imports torch while Hydra composes the jobs
         request = compose.request(overrides, multirun=multirun)
         if not request.is_sweep:
-            with one_run(overrides):
+            with hint_at_several_runs(overrides):
                 _train_one(request.jobs[0].config, request.folder, overrides)
         elif any(job.config.preview for job in request.jobs):
             raise ValueError("preview=true draws the images of one run: -m and experiments of several are not accepted")

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from cnnbench.cli import compose, tables
 from cnnbench.cli.choices import spaces
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.literal import literal, several_values, unreadable
+from cnnbench.cli.literal import describe_values, explain_syntax, quote_text
 from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.cli.streams import log, show_log
 from cnnbench.config.schema import Config, refuse_interpolation, to_dict
@@ -65,12 +65,12 @@ def tune(overrides: Sequence[str]) -> None:
     show_log()
     if importlib.util.find_spec("optuna") is None:
         raise ValueError(INSTALL)
-    overrides = literal(overrides)
+    overrides = quote_text(overrides)
     # Those of the search; the others are of every trial.
     own = [o for o in map(_parse, overrides) if o.key_or_group in ("tune", "resume") or o.key_or_group[:5] == "tune."]
     for o in own:
         if o.is_sweep_override():
-            raise ValueError(f"{several_values(o)}: accepted is one")
+            raise ValueError(f"{describe_values(o)}: accepted is one")
     others = [text for text in overrides if text not in {o.input_line for o in own}]
     given = {o.key_or_group: o.value() for o in own}
     if "resume" in given:
@@ -88,7 +88,7 @@ def _parse(text: str) -> Override:
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
-        raise ValueError(unreadable(text, compose.first_line(error))) from None
+        raise ValueError(explain_syntax(text, compose.first_line(error))) from None
 
 
 def _read_request(given: dict[str, Any], others: Sequence[str]) -> _SearchRequest:

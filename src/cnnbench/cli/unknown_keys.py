@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.cli.choices import groups
-from cnnbench.cli.usage import meant, torchvision_has
+from cnnbench.cli.usage import find_meant, torchvision_has
 from cnnbench.config.declared import all_keys
 from cnnbench.config.keys import as_typed
 from cnnbench.config.schema import default_dict
@@ -44,7 +44,7 @@ def check_signs(parsed: Sequence[Override]) -> None:
             raise ValueError(f"{text}: a part is chosen without +: {text.lstrip('+')}")
 
 
-def explained(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
+def explain_failure(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
     """The first override that names a group, a choice or a key that does not exist, and what it may have meant."""
     choices = groups()
     valid = []
@@ -52,9 +52,9 @@ def explained(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
         key = o.key_or_group
         if o.is_hydra_override() or o.is_delete() or key not in choices:
             continue
-        wanted = _wanted(o)
+        wanted = _read_names(o)
         for name in wanted:
-            if name not in choices[key] and name != "None" and f"{name}.yaml" not in _stored(key):
+            if name not in choices[key] and name != "None" and f"{name}.yaml" not in _find_own_experiments(key):
                 theirs = torchvision_has(name) if key == "model" else None
                 hint = f"; torchvision has it: model=torchvision model.arch={theirs}" if theirs else ""
                 hint = ", or the path of a .yaml file" if key == "experiment" else hint
@@ -76,12 +76,12 @@ def explained(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
     return None
 
 
-def _stored(group: str) -> Collection[str]:
+def _find_own_experiments(group: str) -> Collection[str]:
     """The experiments that are files of the user's own."""
     return ConfigStore.instance().repo.get(group, {})
 
 
-def _wanted(o: Override) -> list[str]:
+def _read_names(o: Override) -> list[str]:
     """The names that an override of a group gives: one, those of a sweep, or those of a list."""
     if o.is_sweep_override():
         return [str(value) for value in o.sweep_string_iterator()]
@@ -97,7 +97,9 @@ def _unknown_key(key: str, keys: list[str], group_names: list[str]) -> str:
         theirs = [part for declared in all_keys() if declared.name == key for part in declared.parts]
         hint = f". It is a key of {' and '.join(f'{section}={name}' for name in theirs[:3])}" if theirs else ""
         return f"{unknown(f'key in {section}', leaf, inside)}{hint}"
-    full = next((k for k in keys if "." in k and k.rpartition(".")[2] == key), None) or (None if dot else meant(key))
+    full = next((k for k in keys if "." in k and k.rpartition(".")[2] == key), None) or (
+        None if dot else find_meant(key)
+    )
     if full:
         return f"unknown key {key!r}. Did you mean {full!r}?"
     near = nearest(key, keys) if dot else None

@@ -66,7 +66,7 @@ HYDRA = {
 }
 
 
-def answer(error: Any, arguments: Sequence[str]) -> str:
+def explain_usage(error: Any, arguments: Sequence[str]) -> str:
     """A line or two for a usage error of Typer: what is wrong, and the command that works.
 
     Args:
@@ -103,7 +103,7 @@ def answer(error: Any, arguments: Sequence[str]) -> str:
     return f"{message}. {help_}"
 
 
-def meant(word: str) -> str | None:
+def find_meant(word: str) -> str | None:
     """The group or key that a word such as `--batch-size`, `lr` or `dataset` stands for."""
     name = word.strip("-").replace("-", "_").lower()
     known = [*groups(), *keys()]
@@ -116,7 +116,7 @@ def meant(word: str) -> str | None:
     return whole[0] if whole else (last | USUAL)[part[0]] if part else None
 
 
-def no_override(text: str) -> str:
+def explain_word(text: str) -> str:
     """The complaint about a word among overrides that has no `=`."""
     complaint = f"{text!r} is not an override: accepted is KEY=VALUE"
     named = [f"{group}={name}" for group, names in groups().items() for name in names if name == text.lower()]
@@ -128,7 +128,7 @@ def no_override(text: str) -> str:
         return f"{complaint}, such as data=image_folder data.path={text}"
     if text == "=":
         return f"{complaint}, without blanks around ="
-    return f"{complaint}, such as {f'{meant(text)}=…' if meant(text) else 'model=mlp'}"
+    return f"{complaint}, such as {f'{find_meant(text)}=…' if find_meant(text) else 'model=mlp'}"
 
 
 def torchvision_has(name: str) -> str | None:
@@ -146,7 +146,7 @@ def _instead_of(option: str, arguments: Sequence[str]) -> str | None:
     """The override that says what an option was to say."""
     if option in HYDRA:
         return HYDRA[option]
-    key = meant(option)
+    key = find_meant(option)
     if key is None:
         return None
     value = _value_of(option, arguments)
