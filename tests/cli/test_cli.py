@@ -61,7 +61,7 @@ WRONG = [
     (["-m", "hydra/launcher=jobib"], "unknown launcher 'jobib'. Did you mean 'joblib'? Valid: basic, joblib, ray"),
     (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: accepted is a whole number"),
     (["name=../elsewhere"], "name=../elsewhere: accepted is letters"),
-    (["--frobnicate"], "--frobnicate is no option of cnnbench train: cnnbench train -h shows what it takes"),
+    (["--frobnicate"], "--frobnicate is not an option of cnnbench train: cnnbench train -h shows what it takes"),
     (["--epochs", "5"], "keys are written without dashes: trainer.epochs=5"),
     (["--lr=0.1", "model=mlp"], "keys are written without dashes: optimizer.lr=0.1"),
     (["--model", "mlp"], "keys are written without dashes: model=mlp"),
@@ -83,7 +83,7 @@ WRONG = [
 WRONG_ELSEWHERE = [
     (["trian"], "unknown command 'trian'. Did you mean 'train'? Valid: train, tune, evaluate"),
     (["help"], "Did you mean '-h'?"),
-    (["model=mlp", "data=mnist"], "a command stands first: cnnbench train model=mlp data=mnist"),
+    (["model=mlp", "data=mnist"], "put a command first: cnnbench train model=mlp data=mnist"),
     (["--frob"], "No such option: --frob. cnnbench -h shows what it takes"),
     (["evaluate"], "Missing argument 'RUN'"),
     (["evaluate", "nowhere"], "'nowhere' is not a folder"),
@@ -310,7 +310,7 @@ def test_a_folder_that_cannot_be_written_down_and_one_that_is_gone_are_refused(t
     name = os.fsdecode(b"r\xfen")
     done = shell(f"cnnbench train {' '.join(QUICK)} hydra.run.dir=\\'{name}\\'", tmp_path)
     assert done.returncode == 2
-    assert "what a run writes down is UTF-8, and this path is not" in done.stderr
+    assert "the path must be UTF-8, as the files of a run are" in done.stderr
     assert list(tmp_path.iterdir()) == []
     done = shell(f"mkdir gone; cd gone; rmdir ../gone; cnnbench train {' '.join(QUICK)}", tmp_path)
     assert done.returncode == 2

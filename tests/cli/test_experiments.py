@@ -46,7 +46,7 @@ def test_an_experiment_may_be_a_file_of_ones_own(mine, tmp_path):
     [
         ("no.yaml", None, "the file cannot be read: No such file"),
         ("list.yaml", "- a", "it holds no keys"),
-        ("broken.yaml", "a: [", "is no YAML file of an experiment"),
+        ("broken.yaml", "a: [", "is not an experiment's YAML file"),
         ("wrong.yaml", "trainer: {epoch: 3}", "unknown key in trainer 'epoch'. Did you mean 'epochs'?"),
         ("missing.yaml", "defaults: [{override /model: nope}]", "nope"),
     ],
@@ -77,7 +77,7 @@ def test_each_of_several_experiments_runs_its_own_sweep():
 @pytest.mark.parametrize(
     ("text", "form"),
     [
-        ("~optimizer.weight_decay", "a key cannot be taken away; the form that works is optimizer.weight_decay=0.0"),
+        ("~optimizer.weight_decay", "a key cannot be removed: use optimizer.weight_decay=0"),
         ("~trainer.patience", "trainer.patience=null, its default"),
         ("~trainer.deterministic", "trainer.deterministic=true, its default"),
         ("~optimizer.betas", "optimizer.betas=VALUE"),
@@ -85,7 +85,7 @@ def test_each_of_several_experiments_runs_its_own_sweep():
         ("~model", "model=NAME"),
         ("~model=lenet5", "model=NAME"),
         ("~logger", "logger=none"),
-        ("++model=mlp", "a part is chosen without +: model=mlp"),
+        ("++model=mlp", "choose a part without +: model=mlp"),
         ("+experiment=lenet5_fast", "experiment=lenet5_fast"),
         ("+seed=3", "leave out the +"),
     ],

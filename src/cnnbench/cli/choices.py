@@ -1,4 +1,4 @@
-"""What a user can choose: names of parts and keys of the config, without importing any part."""
+"""What there is to choose: names of parts and keys of the config, without importing any part."""
 
 import functools
 from collections.abc import Callable
@@ -77,7 +77,7 @@ def _description(path: Path) -> str:
 
 
 def complete_override(incomplete: str) -> list[str]:
-    """What can follow on the command line: groups and keys, and after `=` the names and words that they accept."""
+    """Complete an override: groups and keys, and after `=` the names and words that they accept."""
     return _complete(incomplete, groups(), keys())
 
 
@@ -108,5 +108,5 @@ def complete_data(incomplete: str) -> list[str]:
 
 
 def one_of(*choices: str) -> Callable[[str], list[str]]:
-    """What completes a word that is one of some."""
+    """A completion for a word that is one of the choices."""
     return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]

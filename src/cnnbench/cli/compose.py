@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnbench.cli.choices import config_dir, groups
 from cnnbench.cli.experiments import as_typed, register_experiments, split_by_experiment
 from cnnbench.cli.literal import describe_values, explain_syntax, hint_at_several_runs, quote_text
-from cnnbench.cli.recipes import find_recipe
+from cnnbench.cli.recipes import find_exceptions, find_recipe
 from cnnbench.cli.unknown_keys import check_signs, explain_failure
 from cnnbench.cli.usage import explain_word
 from cnnbench.config import schema as schema
@@ -37,11 +37,7 @@ ConfigStore.instance().store(name="defaults", node=schema.default_dict(), provid
 
 @dataclass
 class Job:
-    """One run that was asked for.
-
-    Attributes:
-        overrides: what makes it, in Hydra's words.
-    """
+    """One run that a command asks for, and the overrides that make it, as Hydra reads them."""
 
     overrides: list[str]
     config: Config
@@ -52,11 +48,11 @@ class Request:
     """What a command line asks for.
 
     Attributes:
-        folder: where the run, or the sweep, is to go; not made yet.
+        folder: where the run or the sweep goes; it does not exist yet.
         axes: the keys that a sweep varies, in the order they were given.
-        is_sweep: whether the jobs go into folders of their own inside `folder`.
-        new_folder: whether `folder` is a name made for this call alone, and nobody's choice.
-        restart: whether an earlier sweep of the same jobs is to be left alone.
+        is_sweep: whether each job has a folder of its own inside `folder`.
+        new_folder: whether the name of `folder` was made up for this call.
+        restart: whether to leave an earlier sweep of the same jobs alone.
     """
 
     jobs: list[Job]
@@ -88,7 +84,7 @@ def get_hydra() -> Hydra:
 
 
 def request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
-    """Compose and check what was asked, every job of it, before anything starts.
+    """Compose and check every job that a command asks for, before anything starts.
 
     Raises:
         ValueError: a key, name, type or value that is not accepted; several values without `-m`.
@@ -135,21 +131,21 @@ def _request(given: Sequence[str], multirun: bool) -> Request:
 
 
 def _folder(said: str) -> Path:
-    """Where a run or a sweep is to go.
+    """The folder of a run or a sweep.
 
     Raises:
-        ValueError: its files could not hold its name.
+        ValueError: the path is not UTF-8, so that no file could name it.
     """
     whole = os.path.abspath(said)
     try:
         whole.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{format_path(whole)}: what a run writes down is UTF-8, and this path is not") from None
+        raise ValueError(f"{format_path(whole)}: the path must be UTF-8, as the files of a run are") from None
     return Path(said)
 
 
 def _read_sweep(base: DictConfig, parsed: Sequence[Override]) -> schema.SweepConfig:
-    """The checked `sweep` section, which says what to do with the jobs and is the same for all of them."""
+    """The checked `sweep` section: what to do with the jobs, the same for all of them."""
     for o in parsed:
         if o.key_or_group.startswith("sweep.") and o.is_sweep_override():
             raise ValueError(f"{o.input_line} names several values: accepted is one, for the whole sweep")
@@ -196,10 +192,10 @@ def to_config(composed: DictConfig) -> Config:
         own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        told = " (${KEY} stands for the value of another key)" if "nterpolation" in str(error) else ""
-        raise ValueError(f"{first_line(error)}{told}") from None
+        hint = " (${KEY} stands for the value of another key)" if "nterpolation" in str(error) else ""
+        raise ValueError(f"{first_line(error)}{hint}") from None
     assert isinstance(plain, dict)
-    # Those of this dataset are among the overrides by now: what a run's config says is what it did.
+    # By now, those of this dataset are among the overrides.
     plain["augment"].pop("exceptions", None)
     del plain["sweep"]
     return schema.from_dict({str(key): value for key, value in plain.items()})
@@ -254,27 +250,15 @@ def _overlap(key: str, other: str) -> bool:
 
 
 def _compose_job(overrides: Sequence[str], parsed: Sequence[Override]) -> tuple[list[str], DictConfig]:
-    """A job's composed config, and the overrides that its recipe and its augmentation put in front of its own."""
+    """Compose a job; also return the overrides that its recipe and its augmentation put in front of its own."""
     composed = _compose(overrides, parsed)
     if added := find_recipe(composed):
         # In front, so that what the command says wins.
         composed = _compose([*added, *overrides], [*_parse(added), *parsed])
-    exceptions = _exceptions(composed)
-    if exceptions:
+    if exceptions := find_exceptions(composed):
         added = [*exceptions, *added]
         composed = _compose([*added, *overrides], [*_parse(added), *parsed])
     return added, composed
-
-
-def _exceptions(composed: DictConfig) -> list[str]:
-    """What the augmentation preset says of this dataset in particular, as overrides."""
-    return [
-        f"augment.{key}={value}"
-        for exception in composed.augment.get("exceptions") or []
-        if composed.data.name in exception.data
-        for key, value in exception.items()
-        if key != "data"
-    ]
 
 
 def _compose(overrides: Sequence[str], parsed: Sequence[Override], *, sweeps: bool = False) -> DictConfig:

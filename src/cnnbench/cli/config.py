@@ -1,4 +1,4 @@
-"""`cnnbench config`: the config that overrides make."""
+"""`cnnbench config`: print the config that overrides make."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def show(overrides: Sequence[str], *, multirun: bool) -> None:
         ValueError: an override that is not accepted.
     """
     if any(text.lstrip("+").startswith("resume=") for text in overrides):
-        raise ValueError("resume=RUN goes on with a run's own config: it is in RUN/config.yaml")
+        raise ValueError("resume=RUN continues with the run's own config, which is in RUN/config.yaml")
     asked = compose.request(overrides, multirun=multirun)
     for number, job in enumerate(asked.jobs):
         if asked.is_sweep:

@@ -1,4 +1,4 @@
-"""Experiments in files of one's own, `experiment=./mine.yaml`, and several at once, `experiment=a,b`."""
+"""Experiments in the user's own files (`experiment=./mine.yaml`), and several at once (`experiment=a,b`)."""
 
 import hashlib
 import os
@@ -20,9 +20,9 @@ KEY = "experiment="
 
 @contextmanager
 def register_experiments(overrides: Sequence[str]) -> Iterator[tuple[list[str], dict[str, str]]]:
-    """The overrides with a name that Hydra knows in place of each file, and what each of these names stands for.
+    """Tell Hydra about each file under a name; yields the overrides with these names, and the file of each name.
 
-    A complaint within it names the file.
+    An error within it names the file.
 
     Raises:
         ValueError: a file that is missing, or holds no keys.
@@ -42,7 +42,7 @@ def register_experiments(overrides: Sequence[str]) -> Iterator[tuple[list[str], 
 
 
 def split_by_experiment(given: Sequence[str], parsed: Sequence[Override]) -> list[list[str]]:
-    """Where a sweep names several experiments, the overrides of each; empty where it does not.
+    """The overrides of each experiment where a sweep names several; empty where it does not.
 
     Args:
         parsed: the given overrides, as Hydra reads them.
@@ -55,7 +55,7 @@ def split_by_experiment(given: Sequence[str], parsed: Sequence[Override]) -> lis
 
 
 def as_typed(text: str, named: dict[str, str]) -> str:
-    """A text with the files in place of the names that Hydra knows them by."""
+    """Put the files back in place of the names that Hydra knows them by."""
     for name, file in named.items():
         text = text.replace(name, file)
     return text
@@ -75,9 +75,9 @@ def _name(value: str, named: dict[str, str]) -> str:
         raise ValueError(f"{KEY}{format_path(value)}: the file cannot be read: {error.strerror}") from None
     except (YAMLError, OmegaConfBaseException, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{KEY}{format_path(value)} is no YAML file of an experiment: {reason}") from None
+        raise ValueError(f"{KEY}{format_path(value)} is not an experiment's YAML file: {reason}") from None
     if not isinstance(config, DictConfig):
-        raise ValueError(f"{KEY}{format_path(value)} is no YAML file of an experiment: it holds no keys")
+        raise ValueError(f"{KEY}{format_path(value)} is not an experiment's YAML file: it holds no keys")
     name = f"own_{hashlib.sha256(content).hexdigest()[:16]}"
     ConfigStore.instance().store(group="experiment", name=name, node=config, package="_global_", provider="cnnbench")
     named[name] = value

@@ -1,4 +1,4 @@
-"""Overrides as their users wrote them: where a key is text, its value is no grammar's, and Hydra gets it in quotes."""
+"""Overrides for Hydra's grammar: the value of a text key is quoted, so that it arrives as its user wrote it."""
 
 import os
 import re
@@ -25,13 +25,13 @@ _OF_LISTS = re.compile(r"\[.*\]\s*,\s*\[.*\]", re.DOTALL)
 
 
 def quote_text(overrides: Sequence[str], *, sweeping: bool = False) -> list[str]:
-    """The overrides in Hydra's words: text that it would read as something else in quotes, several loggers as a list.
+    """Rewrite overrides for Hydra: text that it would misread in quotes, several loggers as a list.
 
-    `key={…}` becomes `++key={…}`, which adds keys; without `++`, Hydra takes only keys that are there. `logger=a,b`
-    would be a sweep, which nobody wants of loggers.
+    `key={…}` becomes `++key={…}`, for without `++` Hydra adds no keys. `logger=a,b` would be a sweep, and nobody sweeps
+    loggers.
 
     Args:
-        sweeping: a comma parts the values of a sweep, unless something exists under the whole name.
+        sweeping: a comma separates the values of a sweep, unless a file of the whole name exists.
     """
     read = [_quote_override(text, sweeping) for text in overrides]
     listed = [f"logger=[{text[7:]}]" if re.match(r"logger=[\w]+(,[\w]+)+$", text) else text for text in read]
@@ -45,7 +45,7 @@ def is_text(key: str) -> bool:
 
 @contextmanager
 def hint_at_several_runs(overrides: Sequence[str]) -> Iterator[None]:
-    """Within it, a complaint about one run also says how to run several, where a comma in text may have meant that."""
+    """Within it, an error also suggests -m where a comma in a text key may separate several values."""
     try:
         yield
     except ValueError as error:
@@ -57,18 +57,18 @@ def hint_at_several_runs(overrides: Sequence[str]) -> Iterator[None]:
 
 
 def describe_values(override: Override) -> str:
-    """The start of a complaint about a key that names several values, with the number that a comma may have meant."""
+    """The start of a message about several values of a key, with the number that a decimal comma may stand for."""
     text, _, value = str(override.input_line).partition("=")
     decimal = f" (or, as one number: {text}={value.replace(',', '.')})" if _DECIMAL.fullmatch(value) else ""
     return f"{override.input_line} names several values{decimal}"
 
 
 def explain_syntax(text: str, error: str) -> str:
-    """The complaint about an override that Hydra's grammar does not take, with the quoted form that it takes."""
+    """The message for an override that Hydra cannot parse, with the quoted form that it can."""
     key, _, value = text.partition("=")
     if value.startswith(("[", "{")):
         quotes = f"'{key}=" + ("""["café", "a (1)"]'""" if value[0] == "[" else """{key: "a (1)"}'""")
-        return f"{text!r} cannot be read as KEY=VALUE: {error}. Text inside brackets stands in quotes: {quotes}"
+        return f"{text!r} cannot be read as KEY=VALUE: {error}. Put text inside brackets in quotes: {quotes}"
     quotes = shlex.quote(f"{key}={_quote(value)}")
     return f"{text!r} cannot be read as KEY=VALUE: {error}. As text, in quotes: {quotes}"
 
@@ -85,7 +85,7 @@ def _quote_override(text: str, sweeping: bool) -> str:
             return text
         return _read_back(text, split_list(value)) or f"{start}=[{','.join(map(_quote, split_list(value)))}]"
     if kind == "other":
-        # Of other kinds, what Hydra cannot read is for the key's own check to complain about.
+        # What Hydra cannot read goes on as text, for the key's own check names what is accepted.
         plain = _read(text) is None and value[:1] not in ("[", "{", "(", "'", '"')
         return f"{start}={_quote(value)}" if plain else text
     if sweeping and "," in value and not os.path.lexists(value):

@@ -1,4 +1,4 @@
-"""Flags may stand before the command too: `cnnbench -m train model=mlp,lenet5`."""
+"""Accept flags before the command: `cnnbench -m train model=mlp,lenet5`."""
 
 from collections.abc import Collection, Sequence
 
@@ -6,7 +6,7 @@ OF_THE_PROGRAM = ("--version", "--help", "-h", "--install-completion", "--show-c
 
 
 def put_command_first(arguments: Sequence[str], commands: Collection[str]) -> list[str]:
-    """The arguments with the command in front of the flags that stand before it, as Typer takes them."""
+    """Move the command in front of the flags before it, as Typer requires."""
     at = next((place for place, argument in enumerate(arguments) if argument in commands), 0)
     before = arguments[:at]
     if not before or any(argument in OF_THE_PROGRAM or not argument.startswith("-") for argument in before[:1]):

@@ -1,10 +1,10 @@
-"""`recipe=true`: the overrides that a model's yaml advises, on the data that they were found on."""
+"""What YAML files put in front of a command's overrides: a model's recipe, and a preset's exceptions for a dataset."""
 
 from omegaconf import DictConfig
 
 
 def find_recipe(composed: DictConfig) -> list[str]:
-    """The recipe of a composed config's model; nothing where none was asked for.
+    """The recipe of a composed config's model, if `recipe=true`.
 
     Raises:
         ValueError: it has none, or one that was made for other data.
@@ -20,6 +20,17 @@ def find_recipe(composed: DictConfig) -> list[str]:
         raise ValueError(
             f"recipe=true: the recipe of model={model} was made for data={','.join(made_for)}; on data={data} it may "
             "do worse than the defaults. Leave recipe=true out and choose trainer.epochs and optimizer.lr by "
-            f"validation, or try the recipe all the same by writing it out: {' '.join(recipe)}"
+            f"validation, or write the recipe out to try it all the same: {' '.join(recipe)}"
         )
     return recipe
+
+
+def find_exceptions(composed: DictConfig) -> list[str]:
+    """What the augmentation preset of a composed config says of its dataset in particular, as overrides."""
+    return [
+        f"augment.{key}={value}"
+        for exception in composed.augment.get("exceptions") or []
+        if composed.data.name in exception.data
+        for key, value in exception.items()
+        if key != "data"
+    ]

@@ -1,4 +1,4 @@
-"""What a command may have meant by a group, a name or a key that does not exist."""
+"""Explain a group, a name or a key that does not exist, with what its user may have meant."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -22,10 +22,10 @@ NOTHING = {"augment": "none", "experiment": "null", "logger": "none", "scheduler
 
 
 def check_signs(parsed: Sequence[Override]) -> None:
-    """See to it that `~` and `+` are not asked for what they cannot do.
+    """Refuse `~` and `+` where they would do nothing.
 
     Raises:
-        ValueError: the message has the form that works.
+        ValueError: the message has the override that works.
     """
     choices, defaults = groups(), default_dict()
     for o in parsed:
@@ -33,19 +33,19 @@ def check_signs(parsed: Sequence[Override]) -> None:
         section, _, name = key.partition(".")
         if o.is_delete() and key in choices:
             form = f"{key}={NOTHING.get(key, 'NAME')}"
-            raise ValueError(f"{text}: a part cannot be taken away; the form that works is {form}")
+            raise ValueError(f"{text}: a part cannot be removed: use {form}")
         if o.is_delete() and section in defaults:
             inside = defaults[section]
             known = name in inside if isinstance(inside, dict) else True
             default = as_typed(inside[name] if isinstance(inside, dict) else inside) if known else "VALUE"
             form = f"{key}={default}{', its default' if known else ''}"
-            raise ValueError(f"{text}: a key cannot be taken away; the form that works is {form}")
+            raise ValueError(f"{text}: a key cannot be removed: use {form}")
         if key in choices and (o.is_add() or o.is_force_add()):
-            raise ValueError(f"{text}: a part is chosen without +: {text.lstrip('+')}")
+            raise ValueError(f"{text}: choose a part without +: {text.lstrip('+')}")
 
 
 def explain_failure(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
-    """The first override that names a group, a choice or a key that does not exist, and what it may have meant."""
+    """Explain the first override that names a group, a choice or a key that does not exist."""
     choices = groups()
     valid = []
     for o in parsed:
@@ -70,19 +70,19 @@ def explain_failure(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
     for o in parsed:
         key = o.key_or_group
         if o.is_add() and key in keys:
-            return f"{o.input_line}: the key is there already, and + adds one: leave out the +"
+            return f"{o.input_line}: the key exists already: leave out the +"
         if not o.is_hydra_override() and not o.is_add() and key not in choices and key not in keys:
             return _unknown_key(key, keys, list(choices))
     return None
 
 
 def _find_own_experiments(group: str) -> Collection[str]:
-    """The experiments that are files of the user's own."""
+    """The experiments in the user's own files."""
     return ConfigStore.instance().repo.get(group, {})
 
 
 def _read_names(o: Override) -> list[str]:
-    """The names that an override of a group gives: one, those of a sweep, or those of a list."""
+    """The names in an override of a group: one, those of a sweep, or those of a list."""
     if o.is_sweep_override():
         return [str(value) for value in o.sweep_string_iterator()]
     value = o.value()
@@ -90,7 +90,7 @@ def _read_names(o: Override) -> list[str]:
 
 
 def _unknown_key(key: str, keys: list[str], group_names: list[str]) -> str:
-    """What a key that does not exist may have meant: within its section, else a section, else a leaf's full name."""
+    """Suggest a key of the same section, else one of the same last name, else any similar one."""
     section, dot, leaf = key.partition(".")
     if dot and section in group_names:
         inside = [k.partition(".")[2] for k in keys if k.startswith(f"{section}.")]

@@ -1,4 +1,4 @@
-"""What a command that is not understood may have meant, answered with the form that works."""
+"""Explain a command that is wrong, with one that works."""
 
 import difflib
 import importlib.util
@@ -17,7 +17,7 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[
     0
 ]  # click's; newer versions of Typer bring a click of their own
 COMMANDS_OF_OVERRIDES = ("train", "tune", "summary", "config")
-# What other programs call our keys.
+# Names of our keys in other programs.
 USUAL = {
     "dataset": "data",
     "network": "model",
@@ -67,7 +67,7 @@ HYDRA = {
 
 
 def explain_usage(error: Any, arguments: Sequence[str]) -> str:
-    """A line or two for a usage error of Typer: what is wrong, and the command that works.
+    """Explain a usage error of Typer in a line or two: what is wrong, and the command that works.
 
     Args:
         arguments: of the command line, without the program.
@@ -78,7 +78,7 @@ def explain_usage(error: Any, arguments: Sequence[str]) -> str:
     option = getattr(error, "option_name", None)
     named = command.rpartition(" ")[2]
     if option and named in COMMANDS_OF_OVERRIDES and type(error).__name__ == "NoSuchOption":
-        return f"{option} is no option of {command}: {_instead_of(option, arguments) or help_}"
+        return f"{option} is not an option of {command}: {_instead_of(option, arguments) or help_}"
     message = str(error.format_message()).rstrip(".")
     extra = re.search(r"unexpected extra argument\S* \((.*)\)", message)
     if extra and "=" in extra[1]:
@@ -93,7 +93,7 @@ def explain_usage(error: Any, arguments: Sequence[str]) -> str:
         return f"{invalid[1]}={value}: accepted is {accepted}{hint}"
     wrong = re.search(r"No such command '(.*?)'", message)
     if wrong and "=" in wrong[1]:
-        return f"a command stands first: cnnbench train {shlex.join(arguments)}"
+        return f"put a command first: cnnbench train {shlex.join(arguments)}"
     if wrong:
         names = ", ".join(context.command.list_commands(context))
         word = wrong[1].lower()
@@ -104,7 +104,7 @@ def explain_usage(error: Any, arguments: Sequence[str]) -> str:
 
 
 def find_meant(word: str) -> str | None:
-    """The group or key that a word such as `--batch-size`, `lr` or `dataset` stands for."""
+    """Find the group or key that a word such as `--batch-size`, `lr` or `dataset` stands for."""
     name = word.strip("-").replace("-", "_").lower()
     known = [*groups(), *keys()]
     last = {key.rpartition(".")[2]: key for key in reversed(known)}
@@ -117,7 +117,7 @@ def find_meant(word: str) -> str | None:
 
 
 def explain_word(text: str) -> str:
-    """The complaint about a word among overrides that has no `=`."""
+    """The message for a word among overrides that has no `=`."""
     complaint = f"{text!r} is not an override: accepted is KEY=VALUE"
     named = [f"{group}={name}" for group, names in groups().items() for name in names if name == text.lower()]
     if named:
@@ -132,7 +132,7 @@ def explain_word(text: str) -> str:
 
 
 def torchvision_has(name: str) -> str | None:
-    """What torchvision calls a classifier, if it has it; read from its source, for importing it takes seconds."""
+    """The name of a classifier in torchvision, if it has it; read from its source, because importing takes seconds."""
     package = importlib.util.find_spec("torchvision")
     places = package.submodule_search_locations if package else None
     wanted = name.lower().replace("-", "_")
@@ -143,7 +143,7 @@ def torchvision_has(name: str) -> str | None:
 
 
 def _instead_of(option: str, arguments: Sequence[str]) -> str | None:
-    """The override that says what an option was to say."""
+    """The override that replaces an option."""
     if option in HYDRA:
         return HYDRA[option]
     key = find_meant(option)
