@@ -1,7 +1,6 @@
 """The command line as a user meets it: a process, its exit code, its output, its files."""
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import os
@@ -102,7 +101,7 @@ WRONG_ELSEWHERE = [
     (["tune", "--trials", "5"], "keys are written without dashes: tune.trials=5"),
     (["tune", "tune=nothing"], "unknown tune 'nothing'. Valid: lenet5, mlp"),
     (["tune", "trials=5"], "Did you mean 'tune.trials'?"),
-    (["config", "resume=x"], "it is in RUN/config.yaml"),
+    (["config", "resume=x"], "which is in RUN/config.yaml"),
     (["config", "model=mlp,lenet5"], "names several values: add -m"),
 ]
 
@@ -433,7 +432,7 @@ def test_a_recipe_is_overrides_in_front_of_the_commands_own():
         compose.single(["model=resnet_mini", *recipe]),
         compose.single(["model=resnet_mini", "recipe=true"]),
     )
-    assert dataclasses.replace(by_recipe, recipe=False) == plain
+    assert by_recipe.model_copy(update={"recipe": False}) == plain
     assert compose.single(["model=resnet_mini"]).trainer.epochs == 20, "a recipe is asked for, never silent"
     mine = compose.single(["model=resnet_mini", "recipe=true", "trainer.epochs=7", "optimizer=sgd"])
     assert (mine.trainer.epochs, mine.optimizer.name, mine.scheduler.name) == (7, "sgd", plain.scheduler.name)
