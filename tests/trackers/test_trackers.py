@@ -25,7 +25,7 @@ FIGURES = {"curves", "confusion_matrix", "mistakes"}
 
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory):
-    """A run that all three trackers have followed, interrupted after an epoch and gone on with; no network."""
+    """A run that all three trackers have followed, interrupted after an epoch and resumed; no network."""
     folder = tmp_path_factory.mktemp("tracked")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -49,7 +49,7 @@ def tracked(tmp_path_factory):
     return RunFolder(path)
 
 
-def test_a_tracked_run_can_be_measured_gone_on_with_and_reported(tracked, cnnbench):
+def test_a_tracked_run_can_be_evaluated_resumed_and_reported(tracked, cnnbench):
     links = [path for path in tracked.path.rglob("*") if path.is_symlink()]
     assert links, "W&B makes links of its own, which are what this is about"
     assert all(path.is_relative_to(tracked.path / "wandb") for path in links)
@@ -173,7 +173,7 @@ class Unsteady:
     [([True, True], [1, 2, 3, 4], 2), ([True] * 3, [], 3), ([False, True], [1, 2, 3, 4], 1)],
     ids=["recovers", "gives up after three", "sends again what failed"],
 )
-def test_a_failing_tracker_is_warned_of_and_sent_again_what_it_missed(failing, received, warnings, caplog):
+def test_a_failing_tracker_causes_warnings_and_gets_again_what_it_missed(failing, received, warnings, caplog):
     unsteady = Unsteady(failing)
     all_of_them = Trackers({"unsteady": unsteady})
     with caplog.at_level("WARNING", logger="cnnbench"):
@@ -251,7 +251,7 @@ def test_several_loggers_are_a_list_and_not_a_sweep(several):
 
 @register("logger", "recorder")
 class Recorder(Unsteady):
-    """A tracker of somebody's own, which keeps the identity that it was given."""
+    """A tracker that a user registered; it keeps the ids that it was given."""
 
     ids: ClassVar = []
 

@@ -28,6 +28,14 @@ class RunFailed(Exception):
     """A run started and did not finish; its folder says why."""
 
 
+ENDINGS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str, int], ...] = (
+    (KeyboardInterrupt, "interrupted", INTERRUPTED),
+    (Terminated, "terminated", TERMINATED),
+    ((ValueError, OSError), "error", WRONG),
+    (RunFailed, "error", FAILED),
+)
+
+
 class exit_codes:
     """Within it, an error ends the program with one line and an exit code, and signals act as `signals` describes.
 
@@ -50,14 +58,9 @@ class exit_codes:
         if self.debug:
             traceback.print_exception(error)
         name, text = type(error).__name__, str(error)
-        if isinstance(error, KeyboardInterrupt):
-            exit_with("interrupted" + (f": {text}" if text else ""), INTERRUPTED)
-        if isinstance(error, Terminated):
-            exit_with("terminated" + (f": {text}" if text else ""), TERMINATED)
-        if isinstance(error, ValueError | OSError):
-            exit_with(f"error: {text}", WRONG)
-        if isinstance(error, RunFailed):
-            exit_with(f"error: {text}", FAILED)
+        for kinds, word, code in ENDINGS:
+            if isinstance(error, kinds):
+                exit_with(f"{word}: {text}" if text else word, code)
         # PyTorch and the dynamic linker report a lack of memory as other errors, which only their text tells apart.
         if isinstance(error, MemoryError) or "bad_alloc" in text or "map segment" in text:
             limit = _address_limit()
