@@ -425,7 +425,8 @@ def test_evaluate_measures_what_is_left_of_a_runs_own_data(copied):
     _, metrics = evaluate_run(run)
     assert metrics["images"] in (2, 3)
     assert (
-        "not the data of this run: what is left cannot be split as it was: class 'dog' has one" in metrics["notes"][0]
+        "not the data of this run: what is left cannot be split as it was: class 'dog' has a single"
+        in metrics["notes"][0]
     )
     shutil.rmtree(photos)
     with pytest.raises(ValueError, match=r"the run's own, does not exist: --path names it anew"):
