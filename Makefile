@@ -23,9 +23,10 @@ check: $(VENV)/.developing
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The documentation as a site, in build/docs; a broken link or an unknown page fails.
+# The documentation as a site, in build/docs; a broken link fails, and so does a page that loads anything from the network.
 docs: $(VENV)/.documenting
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@! grep -rlE '<(script|link|img)[^>]+(src|href)="?https?:' build/docs --include='*.html'
 	@echo "The documentation is in build/docs/index.html"
 
 # Scripts from outside of the checkout that show faults of the command: exit 0 right, anything else wrong.
