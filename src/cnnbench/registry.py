@@ -8,7 +8,6 @@ A part registers itself where it is written:
 and is found because `discover` imports every module of its package. Adding a part therefore edits no list.
 """
 
-import dataclasses
 import difflib
 import functools
 import importlib
@@ -17,9 +16,6 @@ import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any, TypeVar, get_type_hints
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -79,27 +75,30 @@ def get(kind: str, name: str) -> Callable[..., Any]:
 def build(kind: str, name: str, *, options: Mapping[str, Any] | None = None, **arguments: Any) -> Any:
     """Call the part called `name` with `arguments` from the program and `options` from a user's config.
 
-    A part that has options declares them in a class and takes them as one parameter: `options: VggOptions`.
+    A part declares its options in a class and takes them as one parameter, such as `options: VggOptions`.
 
     Raises:
         ValueError: unknown name or option, an option of the wrong type or a missing one, or what the part
             itself refuses.
     """
-    builder = get(kind, name)
-    return builder(**arguments, **check_options(kind, name, options or {}, given=arguments))
+    checked = check_options(kind, name, options or {})
+    if checked is not None:
+        arguments["options"] = checked
+    return get(kind, name)(**arguments)
 
 
-def check_options(kind: str, name: str, options: Mapping[str, Any], *, given: Iterable[str] = ()) -> dict[str, Any]:
-    """The options of a part, checked: as its parameter `options`, or as keyword arguments of one that declares none.
+def check_options(kind: str, name: str, options: Mapping[str, Any]) -> Any:
+    """Check the options of a part, in its own class of options; None where the part has none.
 
     Raises:
-        ValueError: an option the part does not have, lacks, or cannot convert; named as `kind.option`.
+        ValueError: an option the part does not have, lacks, or does not accept.
     """
-    declared = options_class(kind, name)
+    declared, section = options_class(kind, name), kind.partition("_")[0]  # data_shape takes the options of data
     if declared is not None:
-        section = kind.partition("_")[0]  # data_shape takes the options of data
-        return {"options": declared.from_plain(options, f"{section}.{name}" if section == "logger" else section)}
-    return _check_parameters(kind, name, options, given)
+        return declared.from_plain(options, f"{section}.{name}" if section == "logger" else section)
+    if options:
+        raise ValueError(unknown(f"key of {section}={name}", next(iter(options)), []))
+    return None
 
 
 def options_class(kind: str, name: str) -> Any:
@@ -110,27 +109,6 @@ def options_class(kind: str, name: str) -> Any:
 @functools.cache
 def _annotations(builder: Callable[..., Any]) -> dict[str, Any]:
     return get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)
-
-
-def _check_parameters(kind: str, name: str, options: Mapping[str, Any], given: Iterable[str]) -> dict[str, Any]:
-    builder = get(kind, name)
-    parameters = inspect.signature(builder).parameters
-    free = [key for key in parameters if key not in set(given)]
-    for key in options:
-        if key not in free:
-            raise ValueError(unknown(f"{kind}.{name} option", key, free))
-    for key in free:
-        if key not in options and parameters[key].default is inspect.Parameter.empty:
-            raise ValueError(f"{kind} {name!r} needs the option {kind}.{key}")
-    if not options:
-        return {}  # a millisecond less: metrics are built anew after each epoch
-    hints = _annotations(builder)
-    schema = dataclasses.make_dataclass("Options", [(key, hints.get(key, Any)) for key in options])
-    try:
-        typed = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(dict(options)))
-    except OmegaConfBaseException as error:
-        raise ValueError(f"{kind}.{error.full_key}: {str(error.msg).splitlines()[0]}") from None
-    return {str(key): value for key, value in OmegaConf.to_container(typed).items()}  # type: ignore[union-attr]
 
 
 def unknown(what: str, got: object, choices: Iterable[str]) -> str:

@@ -5,7 +5,6 @@ from the syntax of the file: a declaration consists of names, constants and call
 """
 
 import ast
-import contextlib
 import functools
 import importlib
 from collections.abc import Callable, Iterator, Mapping
@@ -16,20 +15,10 @@ from pydantic import create_model
 from pydantic.fields import FieldInfo
 
 from cnnbench.config.keys import Options, Role, Section, role_of
-from cnnbench.config.keys import key as declare
 from cnnbench.config.schema import Config, PartSection
 
 PACKAGE = Path(__file__).parents[1]
 BUILTINS = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}
-
-NOT_OPTIONS = set(
-    ["in_channels", "image_size", "num_classes", "width", "depth", "activation", "dropout", "dimensions", "lr", "fused"]
-)
-NOT_OPTIONS |= set(
-    ["total_steps", "steps_per_epoch", "root", "download", "test_fraction", "split_seed", "with_test", "classes"]
-)
-
-OLD_ROLES: dict[str, Role] = {"cache": "place", "workers": "speed", "memory_limit": "speed", "on_bad_image": "control"}
 
 
 class Key(NamedTuple):
@@ -125,29 +114,9 @@ def options_of(section: str) -> dict[Any, type[Options]]:
     for path in _files_of_parts():
         for node in _bindings(path).values():
             annotation = _annotation_of_options(node)
-            for name in _registered(node, section):
-                found[name] = _evaluate(annotation, path) if annotation else _old_form(node, path)
+            for name in _registered_names(node, section) if annotation else ():
+                found[name] = _evaluate(annotation, path)
     return dict(sorted(found.items()))
-
-
-def _old_form(node: ast.stmt, path: Path) -> type[Options]:
-    if isinstance(node, ast.ClassDef):
-        node = next(inner for inner in node.body if isinstance(inner, ast.FunctionDef) and inner.name == "__init__")
-    assert isinstance(node, ast.FunctionDef)
-    fields: dict[str, Any] = {}
-    for argument in [*node.args.args, *node.args.kwonlyargs]:
-        with contextlib.suppress(KeyError, AssertionError, TypeError):
-            is_option = argument.arg not in NOT_OPTIONS
-            if argument.annotation and is_option and ast.unparse(argument.annotation) != "list[dict[str, Any]]":
-                fields[argument.arg] = (
-                    _evaluate(argument.annotation, path),
-                    declare(
-                        "?",
-                        role=OLD_ROLES.get(argument.arg, "result"),
-                        may_change=argument.arg in ("path", "test_path"),
-                    ),
-                )
-    return create_model("Old", __base__=Options, **fields)
 
 
 @functools.cache
@@ -169,7 +138,7 @@ def _bindings(path: Path) -> dict[str, ast.stmt]:
     return found
 
 
-def _registered(node: ast.stmt, section: str) -> list[str]:
+def _registered_names(node: ast.stmt, section: str) -> list[str]:
     calls = [call.args for call in getattr(node, "decorator_list", []) if isinstance(call, ast.Call)]
     named = [[ast.literal_eval(argument) for argument in arguments] for arguments in calls if len(arguments) == 2]
     return [name for kind, name in named if kind == section]

@@ -256,8 +256,6 @@ def data_shape(
         ValueError: an unknown name or option, or files that are needed and missing.
     """
     if name in registry.names("data_shape"):
-        # First as the dataset's own, so that an error names what a user can write: data.split, not data_shape.split.
-        registry.check_options("data", name, options or {}, given=("root", "download"))
         return registry.build("data_shape", name, options=options)
     info = load_source(name, root=root, download=False, options=options, settings=settings).info
     return info.input_shape, info.num_classes
