@@ -214,7 +214,7 @@ def test_a_run_that_diverges_ends_with_1_and_says_where(flags, cnnbench):
 @pytest.mark.parametrize(
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
-def test_an_interrupted_run_says_so_and_resumes(number, code, word, cnnbench, tmp_path):
+def test_an_interrupted_run_exits_with_its_code_and_resumes_to_the_bit(number, code, word, cnnbench, tmp_path):
     overrides = ["model=mlp", "trainer.epochs=15", "hydra.run.dir=run"]
     command = [sys.executable, "-m", "cnnbench", "train", *overrides]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -250,7 +250,7 @@ def test_a_terminal_gets_a_bar_with_loss_speed_and_time_left(tmp_path):
     assert re.search(r"epoch \d/4: .*\[\d+:\d+<\d+:\d+, .*img/s, loss=\d", shown.decode()), shown.decode()
 
 
-def test_a_folder_that_is_taken_is_refused(cnnbench, tmp_path):
+def test_a_folder_that_is_not_empty_is_refused(cnnbench, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/precious.txt").write_text("mine")
     done = cnnbench("train", *QUICK, "hydra.run.dir=run")
@@ -259,7 +259,7 @@ def test_a_folder_that_is_taken_is_refused(cnnbench, tmp_path):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["precious.txt"]
 
 
-def test_the_folder_of_a_run_is_refused_with_how_to_go_on(cnnbench, tmp_path):
+def test_the_folder_of_a_run_is_refused_with_the_command_that_resumes_it(cnnbench, tmp_path):
     run = tmp_path / "run"
     assert cnnbench("train", *QUICK, f"hydra.run.dir={run}").returncode == 0
     config = (run / "config.yaml").read_bytes()
@@ -276,14 +276,14 @@ def shell(command, cwd):
 
 
 @pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full", "2> >(true)", "<&- >&- 2>&-", ">&-"])
-def test_a_run_is_not_lost_where_nothing_can_be_said(streams, tmp_path):
+def test_a_run_finishes_when_its_output_cannot_be_written(streams, tmp_path):
     done = shell(f"cnnbench train {' '.join(QUICK)} hydra.run.dir=run {streams}", tmp_path)
     assert done.returncode == 0, done.stderr
     assert RunFolder(tmp_path / "run").read_status()["state"] == "finished"
     assert "epoch 1/1" in (tmp_path / "run/train.log").read_text()
 
 
-def test_a_reader_that_goes_away_is_no_failure(tmp_path):
+def test_a_reader_that_goes_away_does_not_fail_the_command(tmp_path):
     done = shell(f"cnnbench train {' '.join(QUICK)} hydra.run.dir=run | true; echo ${{PIPESTATUS[0]}}", tmp_path)
     assert done.stdout == "0\n"
     assert "error" not in done.stderr
@@ -291,7 +291,7 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path):
     assert RunFolder(tmp_path / "run").read_status()["state"] == "finished"
 
 
-def test_too_little_address_space_says_what_helps(tmp_path):
+def test_too_little_address_space_is_explained(tmp_path):
     done = shell("ulimit -v 2000000; cnnbench evaluate run", tmp_path)
     assert done.returncode == 1
     assert "error: not enough memory" in done.stderr
@@ -305,7 +305,7 @@ def test_a_table_is_printed_in_any_encoding(tmp_path):
     assert done.stdout.splitlines()[-1] == "sweep"
 
 
-def test_a_folder_that_cannot_be_written_down_and_one_that_is_gone_are_refused(tmp_path):
+def test_a_folder_whose_name_is_not_utf8_and_one_that_is_gone_are_refused(tmp_path):
     name = os.fsdecode(b"r\xfen")
     done = shell(f"cnnbench train {' '.join(QUICK)} hydra.run.dir=\\'{name}\\'", tmp_path)
     assert done.returncode == 2
@@ -316,7 +316,7 @@ def test_a_folder_that_cannot_be_written_down_and_one_that_is_gone_are_refused(t
     assert "the current folder no longer exists" in done.stderr
 
 
-def test_what_is_said_to_go_on_can_be_given_to_a_shell(tmp_path):
+def test_the_command_that_resumes_is_quoted_for_a_shell(tmp_path):
     folder = tmp_path / "a 'b' $(touch c)"
     assert format_resume_command("train", folder).startswith("cnnbench train ")
     assert shlex.split(format_resume_command("train", folder)) == ["cnnbench", "train", f"resume={folder}"]
@@ -379,7 +379,7 @@ def test_config_prints_what_a_run_would_be_without_torch(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_list_of_something_else_names_what_there_is(cnnbench):
+def test_list_of_an_unknown_kind_names_the_kinds(cnnbench):
     done = cnnbench("list", "model")
     assert done.returncode == 2
     assert "Did you mean 'models'?" in done.stderr
@@ -426,7 +426,7 @@ def test_the_exercise_is_width_by_depth():
     assert shapes == {(1, 1), (1, 2), (2, 1), (2, 2)}
 
 
-def test_a_recipe_is_overrides_in_front_of_the_commands_own():
+def test_a_recipe_comes_before_the_overrides_of_the_command():
     recipe = compose.single(["model=resnet_mini"]).model.recipe
     plain, by_recipe = (
         compose.single(["model=resnet_mini", *recipe]),
@@ -447,7 +447,7 @@ def test_each_job_of_a_sweep_has_the_recipe_of_its_model(cnnbench, tmp_path):
         assert from_dict(RunFolder(sweep / str(number)).read_config()).optimizer == config.optimizer
 
 
-def test_a_model_without_a_recipe_says_so():
+def test_recipe_is_refused_for_a_model_without_one():
     with pytest.raises(ValueError, match="recipe=true, but model=mlp has no recipe in its yaml"):
         compose.single(["model=mlp", "recipe=true", "model.recipe=[]"])
 

@@ -76,7 +76,7 @@ def assert_equals_the_runs_own(rows, folder):
     np.testing.assert_array_equal(probabilities, stored["probabilities"])
 
 
-def test_the_test_images_give_the_runs_own_predictions_to_the_bit_and_negatives_are_warned_of(predict, here):
+def test_the_test_images_give_the_runs_own_predictions_to_the_bit_and_negatives_a_warning(predict, here):
     done = predict("test", "--top", "10", "--format", "json")
     assert (done.returncode, done.stderr) == (0, "")
     rows = json.loads(done.stdout)
@@ -277,7 +277,7 @@ def test_a_folder_of_photographs_gives_the_runs_own_predictions_to_the_bit(resiz
     assert [each.classes[0] for each in batch] == stored["predictions"].tolist()
 
 
-def test_a_run_from_before_polarity_was_recorded_is_not_warned_of(here, tmp_path):
+def test_a_run_without_a_recorded_polarity_causes_no_warning(here, tmp_path):
     shutil.copytree(here / "RUN", tmp_path / "RUN")
     folder = RunFolder(tmp_path / "RUN").checkpoints
     tensors, record = checkpoint.load(folder, "best")

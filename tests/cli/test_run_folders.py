@@ -78,7 +78,7 @@ def test_the_latest_of_a_sweep_is_the_sweep_and_of_a_study_the_study(here):
     assert find_folder("latest", study=True).samefile(here / "outputs/tune/t")
 
 
-def test_of_several_runs_the_one_that_is_not_finished_is_gone_on_with(here, monkeypatch, capsys):
+def test_of_several_runs_the_unfinished_one_is_resumed(here, monkeypatch, capsys):
     run_at(here / "runs/a", "2026-01-01T00:00:00+00:00")
     assert find_unfinished(here / "runs") is None
     assert entered(monkeypatch, "train", "resume=runs") == 0
@@ -94,7 +94,7 @@ def test_of_several_runs_the_one_that_is_not_finished_is_gone_on_with(here, monk
     assert find_unfinished(here / "empty") == here / "empty"
 
 
-def test_a_sweep_goes_on_from_its_folder_and_more_seeds_after_a_look_are_warned_of(here, cnnbench):
+def test_a_sweep_resumes_from_its_folder_and_seeds_added_after_a_look_cause_a_warning(here, cnnbench):
     sweep = SweepFolder.create(here / "outputs/sweep/s", jobs_of(*QUICK, "seed=0,1"), argv=["cnnbench"]).path
     went_on = cnnbench("train", "resume=outputs/sweep/s")
     assert went_on.returncode == 0, went_on.stderr

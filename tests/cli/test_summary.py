@@ -89,12 +89,12 @@ def test_models_that_do_not_fit_side_by_side_follow_below(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("width", [30, 40, 41, 62])
-def test_figures_are_whole_at_any_width(monkeypatch, capsys, width):
+def test_figures_are_never_cut(monkeypatch, capsys, width):
     text = printed(monkeypatch, capsys, width, compare="lenet5,mlp")
     assert {"44,426", "101,770"} <= set(re.findall(r"[\d,]*\d", text))
 
 
-def test_commas_and_spaces_inside_brackets_and_quotes_part_nothing():
+def test_commas_and_spaces_inside_brackets_and_quotes_do_not_separate():
     text = "a model.args={b: 1, c: [2, 3]} x=1,b y='1, (2' ,c"
     assert parse_models(text) == [
         ("a model.args={b: 1, c: [2, 3]} x=1", ["model=a", "model.args={b: 1, c: [2, 3]}", "x=1"]),

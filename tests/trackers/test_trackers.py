@@ -263,7 +263,7 @@ class Recorder(Unsteady):
         pass
 
 
-def test_an_id_that_is_no_name_is_not_handed_to_a_tracker(tmp_path):
+def test_an_id_that_is_not_a_name_is_ignored(tmp_path):
     for identity in ("abc123", "../../etc", 7, "a" * 100):
         (tmp_path / "trackers.json").write_text(json.dumps({"recorder": identity}))
         with open_trackers({"recorder": {}}, tmp_path, {"name": "x"}, resume=True, problems=[]):
@@ -304,7 +304,7 @@ assert [os.waitpid(pid, 0)[1] for pid in [forked(1), forked(2)]] == [0, 0]
 """
 
 
-def test_commands_that_begin_at_once_share_a_new_database_and_none_is_lost(tmp_path):
+def test_runs_that_start_at_once_share_a_new_database_and_none_is_lost(tmp_path):
     from mlflow import MlflowClient
 
     subprocess.run([sys.executable, "-c", AT_ONCE], cwd=tmp_path, check=True)
