@@ -4,7 +4,17 @@ import pytest
 from pydantic import Field, model_validator
 
 from cnnbench import registry
-from cnnbench.config.keys import Count, Options, Section, accepted, as_typed, choices, key, may_change, role_of
+from cnnbench.config.keys import (
+    Count,
+    Options,
+    Section,
+    choices,
+    describe_accepted,
+    format_value,
+    key,
+    may_change,
+    role_of,
+)
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -23,7 +33,7 @@ class Painted(Options):
     @model_validator(mode="after")
     def _check(self):
         if self.on and self.factor > 500:
-            raise ValueError(f"model.on=true needs model.factor up to 500, not {as_typed(self.factor)}")
+            raise ValueError(f"model.on=true needs model.factor up to 500, not {format_value(self.factor)}")
         return self
 
 
@@ -86,7 +96,7 @@ def test_what_a_key_was_declared_as_can_be_asked():
     assert (may_change(fields["limit"]), may_change(fields["factor"])) == (True, False)
     assert choices(fields["norm"]) == ["none", "batch", "layer"]
     assert (choices(fields["on"]), choices(fields["path"])) == (["true", "false"], ["null"])
-    assert accepted(fields["path"]) == "null or text"
+    assert describe_accepted(fields["path"]) == "null or text"
 
 
 def test_defaults_are_not_shared():

@@ -10,9 +10,9 @@ import pytest
 from cnnbench.cli import compose
 from cnnbench.cli.choices import groups
 from cnnbench.config.declared import Key, all_keys, keys_in, options_of, select
-from cnnbench.config.keys import as_typed, may_change
+from cnnbench.config.keys import format_value, may_change
 from cnnbench.config.schema import Config, from_dict, to_dict
-from cnnbench.experiment.resume import fingerprint, resumed
+from cnnbench.experiment.resume import apply_overrides, fingerprint
 from cnnbench.report.groups import select_settings
 from cnnbench.sweep.jobs import hash_config, hash_request, plan_jobs
 
@@ -60,12 +60,12 @@ def test_a_key_makes_another_run_for_all_or_for_none(key):
     assert (fingerprint(config) != fingerprint(own)) == (is_result and not may_change(key.field))
     assert (hash_config(to_dict(config)) != hash_config(plain)) == is_result
     assert ((select_settings(to_dict(config)), config.seed) != (select_settings(plain), own.seed)) == is_result
-    override = f"{key.name}={as_typed(value)}"
+    override = f"{key.name}={format_value(value)}"
     if key.name in keys_in(plain) and (not is_result or may_change(key.field)):
-        assert fingerprint(resumed(plain, [override])) == fingerprint(own)
+        assert fingerprint(apply_overrides(plain, [override])) == fingerprint(own)
     else:
         with pytest.raises(ValueError, match=f"{override.partition('=')[0]}=.*a resumed run keeps every setting"):
-            resumed(plain, [override])
+            apply_overrides(plain, [override])
 
 
 def test_the_same_sweep_is_asked_for_whatever_it_is_called_and_wherever_data_lie():

@@ -20,7 +20,7 @@ from cnnbench import registry
 from cnnbench.cli.compose import single
 from cnnbench.config.schema import to_dict
 from cnnbench.experiment.build import build_parts, make_batches
-from cnnbench.experiment.resume import fingerprint, resumed
+from cnnbench.experiment.resume import apply_overrides, fingerprint
 from cnnbench.experiment.run import run_job
 from cnnbench.processes import signals as interruptions
 from cnnbench.processes.signals import Terminated
@@ -293,7 +293,7 @@ def test_more_epochs_equal_a_run_that_was_to_have_them(tmp_path):
     run(tmp_path / "long", "trainer.epochs=5")
     run(tmp_path / "more")
     folder = RunFolder(tmp_path / "more")
-    config = resumed(folder.read_config(), ["trainer.epochs=5"])
+    config = apply_overrides(folder.read_config(), ["trainer.epochs=5"])
     run_job(config, folder.path, ["trainer.epochs=5"], resume=True)
     assert folder.read_config()["trainer"]["epochs"] == 5
     assert_same_run(tmp_path / "long", tmp_path / "more")
@@ -317,13 +317,15 @@ def test_more_epochs_equal_a_run_that_was_to_have_them(tmp_path):
 def test_overrides_that_would_make_another_run_are_refused(own, override, message):
     plain = to_dict(single([*TINY, *own]))
     with pytest.raises(ValueError, match=re.escape(message)):
-        resumed(plain, [override])
+        apply_overrides(plain, [override])
 
 
 @pytest.mark.parametrize("scheduler", ["constant", "step"])
 def test_harmless_overrides_are_accepted(scheduler):
     own = single([*TINY, f"scheduler={scheduler}"])
-    config = resumed(to_dict(own), ["trainer.epochs=9", "trainer.device=cpu", "trainer.keep=2", "data.root=elsewhere"])
+    config = apply_overrides(
+        to_dict(own), ["trainer.epochs=9", "trainer.device=cpu", "trainer.keep=2", "data.root=elsewhere"]
+    )
     assert (config.trainer.epochs, config.trainer.device, config.trainer.keep) == (9, "cpu", 2)
     assert fingerprint(config) == fingerprint(own)
 

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.cli.choices import config_dir, groups
-from cnnbench.cli.experiments import as_typed, register_experiments, split_by_experiment
+from cnnbench.cli.experiments import register_experiments, restore_names, split_by_experiment
 from cnnbench.cli.literal import describe_values, explain_syntax, hint_at_several_runs, quote_text
 from cnnbench.cli.recipes import find_exceptions, find_recipe
 from cnnbench.cli.unknown_keys import check_signs, explain_failure
@@ -92,7 +92,7 @@ def request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
     with register_experiments(overrides) as (known, named), start_hydra():
         asked = _request(known, multirun)
         for job in asked.jobs:
-            job.overrides = [as_typed(text, named) for text in job.overrides]
+            job.overrides = [restore_names(text, named) for text in job.overrides]
         return asked
 
 

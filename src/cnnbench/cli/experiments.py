@@ -38,7 +38,7 @@ def register_experiments(overrides: Sequence[str]) -> Iterator[tuple[list[str], 
     try:
         yield known, named
     except ValueError as error:
-        raise type(error)(as_typed(str(error), named)) if named else error from None
+        raise type(error)(restore_names(str(error), named)) if named else error from None
 
 
 def split_by_experiment(given: Sequence[str], parsed: Sequence[Override]) -> list[list[str]]:
@@ -54,7 +54,7 @@ def split_by_experiment(given: Sequence[str], parsed: Sequence[Override]) -> lis
     return [[f"{KEY}{name}", *others] for name in last.sweep_string_iterator()]
 
 
-def as_typed(text: str, named: dict[str, str]) -> str:
+def restore_names(text: str, named: dict[str, str]) -> str:
     """Put the files back in place of the names that Hydra knows them by."""
     for name, file in named.items():
         text = text.replace(name, file)

@@ -11,7 +11,7 @@ import yaml
 from cnnbench.cli.choices import config_dir, groups
 from cnnbench.cli.tables import Column, make_console, show_table
 from cnnbench.config.declared import Key, all_keys, keys_of, options_of
-from cnnbench.config.keys import accepted, as_typed, type_name
+from cnnbench.config.keys import describe_accepted, format_value, type_name
 from cnnbench.config.schema import Config
 from cnnbench.registry import unknown
 from cnnbench.tuning.settings import TuneSettings
@@ -119,19 +119,19 @@ def _row(key: Key) -> Row:
     group, _, name = key.name.partition(".")
     if name == "name":  # chosen by the group: optimizer=sgd
         return Row(group, "part", key.field.default, ", ".join(groups()[group]), key.field.description or "", key.role)
-    facts = (type_name(key.field), _default(key), accepted(key.field), key.field.description or "", key.role)
+    facts = (type_name(key.field), _default(key), describe_accepted(key.field), key.field.description or "", key.role)
     return Row(key.name, *facts, ", ".join(key.parts))
 
 
 def _default(key: Key) -> str:
     """The default as typed; where parts differ, the parts stand behind each of the values."""
     section, _, name = key.name.partition(".")
-    parts: dict[str, list[str]] = {} if key.parts else {as_typed(key.field.default): []}
+    parts: dict[str, list[str]] = {} if key.parts else {format_value(key.field.default): []}
     for part, value in _yaml_files(section).items():
         for word in name.split("."):
             value = value.get(word, ...) if isinstance(value, Mapping) else ...
         if value is not ... and (part in key.parts or not key.parts):
-            parts.setdefault(as_typed(value), []).append(part)
+            parts.setdefault(format_value(value), []).append(part)
     if len(parts) == 1:
         return next(iter(parts))
     named = ([value, f" ({', '.join(names)})" if names else ""] for value, names in parts.items())

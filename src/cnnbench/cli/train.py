@@ -104,10 +104,10 @@ def _resume(overrides: Sequence[str]) -> None:
 
 
 def _resume_run(run: RunFolder, overrides: Sequence[str]) -> None:
-    from cnnbench.experiment.resume import resumed
+    from cnnbench.experiment.resume import apply_overrides
     from cnnbench.runs.reopening import load_config
 
-    config = resumed(to_dict(load_config(run)), overrides)
+    config = apply_overrides(to_dict(load_config(run)), overrides)
     finished = run.find_status().get("state") == FINISHED
     if finished and config.trainer.epochs == run.read_config()["trainer"]["epochs"]:
         print(f"{make_printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)

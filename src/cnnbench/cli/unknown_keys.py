@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnbench.cli.choices import groups
 from cnnbench.cli.usage import find_meant, torchvision_has
 from cnnbench.config.declared import all_keys
-from cnnbench.config.keys import as_typed
+from cnnbench.config.keys import format_value
 from cnnbench.config.schema import default_dict
 from cnnbench.registry import nearest, unknown
 
@@ -37,7 +37,7 @@ def check_signs(parsed: Sequence[Override]) -> None:
         if o.is_delete() and section in defaults:
             inside = defaults[section]
             known = name in inside if isinstance(inside, dict) else True
-            default = as_typed(inside[name] if isinstance(inside, dict) else inside) if known else "VALUE"
+            default = format_value(inside[name] if isinstance(inside, dict) else inside) if known else "VALUE"
             form = f"{key}={default}{', its default' if known else ''}"
             raise ValueError(f"{text}: a key cannot be removed: use {form}")
         if key in choices and (o.is_add() or o.is_force_add()):

@@ -101,7 +101,7 @@ def may_change(field: FieldInfo) -> bool:
     return bool(_facts(field).get("may_change"))
 
 
-def accepted(field: FieldInfo) -> str:
+def describe_accepted(field: FieldInfo) -> str:
     """What a key accepts, in words."""
     return _facts(field).get("accepted") or _describe(field.annotation, field.metadata)
 
@@ -116,7 +116,7 @@ def choices(field: FieldInfo) -> list[str]:
     found = []
     for kind in _flat_types(field.annotation):
         found += ["null"] if kind is type(None) else ["true", "false"] if kind is bool else []
-        found += [as_typed(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
+        found += [format_value(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
     return found
 
 
@@ -137,14 +137,14 @@ def may_be_null(field: FieldInfo) -> bool:
     return type(None) in _flat_types(field.annotation)
 
 
-def as_typed(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as one would type it: `2` for 2.0, `true`, `null`, `[0.9,0.99]`."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     if isinstance(value, float):
         return f"{value:.12g}"
     if isinstance(value, list | tuple):
-        return f"[{','.join(map(as_typed, value))}]"
+        return f"[{','.join(map(format_value, value))}]"
     return str(value)
 
 
@@ -190,7 +190,7 @@ def _describe(annotation: Any, metadata: Any = ()) -> str:
         ordered = sorted(arguments, key=lambda kind: kind is not type(None))
         return " or ".join(_describe(kind, metadata) for kind in ordered)
     if origin is Literal:
-        return ", ".join(as_typed(value) for value in arguments)
+        return ", ".join(format_value(value) for value in arguments)
     if origin is list:
         length = next((f" of {one.min_length}" for one in metadata if hasattr(one, "min_length")), "")
         bounds = [one for one in metadata if not hasattr(one, "min_length") and not hasattr(one, "max_length")]
@@ -206,7 +206,7 @@ def _range(metadata: Any) -> str:
         for name in ("ge", "gt", "le", "lt"):
             if (value := getattr(one, name, None)) is not None:
                 whole = math.isfinite(value) and value == int(value)
-                bounds[name] = f"{int(value):,}" if whole else as_typed(value)
+                bounds[name] = f"{int(value):,}" if whole else format_value(value)
     if bounds.keys() == {"ge", "le"}:
         return f" from {bounds['ge']} to {bounds['le']}"
     words = {"ge": "from", "gt": "above", "le": "up to", "lt": "below"}
@@ -227,7 +227,7 @@ def _explain(section: type[BaseModel], error: ErrorDetails, place: str, values: 
             return _explain(inner, {**error, "loc": error["loc"][1:]}, f"{prefix}{name}", values[name])
         return f"{name}={values[name]!r}: accepted is a group of keys, or in a command {name}=NAME"
     if error["type"] == "missing":
-        return f"{prefix}{name} is missing: accepted is {accepted(field)}"
-    value = as_typed(values[name])
+        return f"{prefix}{name} is missing: accepted is {describe_accepted(field)}"
+    value = format_value(values[name])
     near = nearest(value, choices(field)) if isinstance(values[name], str) else None
-    return f"{prefix}{name}={value}: accepted is {accepted(field)}{f'. Did you mean {near}?' if near else ''}"
+    return f"{prefix}{name}={value}: accepted is {describe_accepted(field)}{f'. Did you mean {near}?' if near else ''}"

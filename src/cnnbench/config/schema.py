@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from cnnbench.config.keys import Section, as_typed, key, role_of
+from cnnbench.config.keys import Section, format_value, key, role_of
 
 # What is near enough to MNIST, on which most recipes were found.
 SMALL_GREY = ("digits", "mnist", "fashion_mnist", "kmnist", "emnist", "qmnist", "usps")
@@ -233,7 +233,7 @@ class Config(Section):
         warmup, trainer = self.scheduler.warmup_epochs, self.trainer
         if warmup > trainer.epochs:
             raise ValueError(
-                f"scheduler.warmup_epochs={as_typed(warmup)}: accepted is a number from 0 to trainer.epochs="
+                f"scheduler.warmup_epochs={format_value(warmup)}: accepted is a number from 0 to trainer.epochs="
                 f"{trainer.epochs}"
             )
         if trainer.patience is not None and self.data.val_fraction == 0:

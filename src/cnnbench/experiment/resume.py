@@ -18,7 +18,7 @@ def fingerprint(config: Config) -> dict[str, Any]:
     return select(to_dict(config), lambda role, field: role == "result" and not may_change(field))
 
 
-def resumed(plain: Mapping[str, Any], overrides: Sequence[str]) -> Config:
+def apply_overrides(plain: Mapping[str, Any], overrides: Sequence[str]) -> Config:
     """A run's own config, changed by overrides that leave it the same run.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnbench.config.declared import select
-from cnnbench.config.keys import as_typed
+from cnnbench.config.keys import format_value
 from cnnbench.report.checking import is_number
 from cnnbench.report.runs import DAMAGED, Run
 from cnnbench.report.statistics import Estimate, estimate
@@ -153,7 +153,7 @@ def select_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def format_setting(value: Any) -> str:
     """A value as a user would type it: `2` for 2.0, `true`, `[0.9,0.99]`."""
-    return UNSET if value is None else as_typed(value)
+    return UNSET if value is None else format_value(value)
 
 
 def short_key(key: str) -> str:

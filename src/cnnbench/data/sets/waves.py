@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from cnnbench.config.keys import Options, as_typed, key
+from cnnbench.config.keys import Options, format_value, key
 from cnnbench.data.dataset import DatasetInfo, Source, Split
 from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.data.preparation import split_by_class
@@ -52,7 +52,7 @@ class WavesOptions(Options):
     @model_validator(mode="after")
     def _check_order(self) -> Self:
         if self.noise[0] > self.noise[1]:
-            raise ValueError(f"data.noise={as_typed(self.noise)}: accepted is [LOWEST,HIGHEST]")
+            raise ValueError(f"data.noise={format_value(self.noise)}: accepted is [LOWEST,HIGHEST]")
         return self
 
 
