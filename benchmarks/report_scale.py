@@ -19,7 +19,7 @@ import numpy as np
 
 from cnnbench.cli.compose import single
 from cnnbench.experiment.run import run_job
-from cnnbench.metrics import per_class, scores
+from cnnbench.metrics import compute_scores, score_classes
 from cnnbench.runs.contents import read_confusion, read_predictions, write_evaluation
 from cnnbench.runs.folder import FINISHED, RunFolder, create_folder
 from cnnbench.storage.plain_data import write_yaml
@@ -50,13 +50,15 @@ def make(template: Path, sweep: Path, count: int) -> None:
             folder,
             class_names=classes,
             confusion=confusion,
-            per_class=per_class(confusion, classes),
+            per_class=score_classes(confusion, classes),
             labels=arrays["labels"],
             predictions=predictions,
             probabilities=_swap_likeliest(arrays["probabilities"], predictions, arrays["predictions"]),
         )
         summary = {key: value for key, value in summary.items() if key != "test/loss"}
-        run.write_summary(summary | {"seed": seed, **{f"test/{k}": value for k, value in scores(confusion).items()}})
+        run.write_summary(
+            summary | {"seed": seed, **{f"test/{k}": value for k, value in compute_scores(confusion).items()}}
+        )
         run.set_status(FINISHED)
         for path in template.rglob("*"):
             copy = folder / path.relative_to(template)

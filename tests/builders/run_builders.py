@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.metrics import per_class, scores
+from cnnbench.metrics import compute_scores, score_classes
 from cnnbench.runs.contents import write_evaluation
 from cnnbench.runs.folder import FINISHED, RunFolder
 from cnnbench.storage.csv_tables import write_csv
@@ -87,11 +87,11 @@ def _evaluation(run: RunFolder, right: int | np.ndarray, images: int) -> dict[st
         run.path,
         class_names=CLASSES,
         confusion=confusion,
-        per_class=per_class(confusion, CLASSES),
+        per_class=score_classes(confusion, CLASSES),
         labels=labels,
         predictions=predictions,
         probabilities=np.full((images, len(CLASSES)), 0.25, dtype=np.float32),
     )
-    measured = {f"test/{name}": value for name, value in scores(confusion).items()}
+    measured = {f"test/{name}": value for name, value in compute_scores(confusion).items()}
     hashed = hashlib.sha256(labels.astype(np.int64).tobytes()).hexdigest()
     return measured | {"test/loss": float(np.log(len(CLASSES))), "test_labels_sha256": hashed}

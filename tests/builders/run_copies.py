@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnbench.cli import compose
 from cnnbench.experiment.run import run_job
-from cnnbench.metrics import per_class, scores
+from cnnbench.metrics import compute_scores, score_classes
 from cnnbench.report.study import Study
 from cnnbench.report.writing import write_report
 from cnnbench.runs.contents import read_confusion, read_predictions, write_evaluation
@@ -112,10 +112,10 @@ def measured_anew(run: RunFolder, accuracy: float, rng: np.random.Generator) -> 
     confusion = confusion.reshape(len(classes), len(classes))
     even = np.full(arrays["probabilities"].shape, 1 / len(classes), dtype=np.float32)
     write_evaluation(
-        run.path, class_names=classes, confusion=confusion, per_class=per_class(confusion, classes), labels=labels,
+        run.path, class_names=classes, confusion=confusion, per_class=score_classes(confusion, classes), labels=labels,
         predictions=predictions, probabilities=even,
     )  # fmt: skip
-    measured = {f"test/{name}": value for name, value in scores(confusion).items()}
+    measured = {f"test/{name}": value for name, value in compute_scores(confusion).items()}
     run.write_summary(run.read_summary() | measured | {"test/loss": float(np.log(len(classes)))})
 
 

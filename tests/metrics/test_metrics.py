@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
 from cnnbench import registry
-from cnnbench.metrics import confusion_of, per_class, scores
+from cnnbench.metrics import compute_scores, confusion_of, score_classes
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
 CASES = st.integers(2, 12).flatmap(
@@ -27,7 +27,7 @@ def test_confusion_and_scores_equal_scikit_learn(case):
     labels, predictions = np.array(pairs).T
     confusion = counted(k, pairs)
     np.testing.assert_array_equal(confusion, confusion_matrix(labels, predictions, labels=range(k)))
-    found = scores(confusion)
+    found = compute_scores(confusion)
     assert found["accuracy"] == pytest.approx(accuracy_score(labels, predictions))
     assert found["f1_macro"] == pytest.approx(f1_score(labels, predictions, average="macro", zero_division=0))
 
@@ -36,7 +36,7 @@ def test_confusion_and_scores_equal_scikit_learn(case):
 def test_scores_of_each_class_equal_scikit_learn(case):
     k, pairs = case
     labels, predictions = np.array(pairs).T
-    rows = per_class(counted(k, pairs), [f"c{i}" for i in range(k)])
+    rows = score_classes(counted(k, pairs), [f"c{i}" for i in range(k)])
     expected = precision_recall_fscore_support(labels, predictions, labels=range(k), zero_division=0)
     for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
         np.testing.assert_allclose([row[name] for row in rows], values)
@@ -49,11 +49,11 @@ def test_rows_are_true_classes_and_columns_predicted_ones():
 
 
 def test_scores_of_no_images_are_zero():
-    assert set(scores(np.zeros((3, 3), dtype=np.int64)).values()) == {0.0}
+    assert set(compute_scores(np.zeros((3, 3), dtype=np.int64)).values()) == {0.0}
 
 
 def test_every_registered_metric_is_in_the_scores():
-    assert list(scores(np.eye(2, dtype=np.int64))) == registry.names("metric")
+    assert list(compute_scores(np.eye(2, dtype=np.int64))) == registry.names("metric")
 
 
 def test_many_classes_are_counted_in_little_memory_and_scored_alike():
@@ -61,6 +61,6 @@ def test_many_classes_are_counted_in_little_memory_and_scored_alike():
     few, many = counted(900, pairs), counted(20_000, pairs)
     assert many.data.nbytes < 2**17, "not 3 GB"
     np.testing.assert_array_equal(many[:900, :900].toarray(), few)
-    assert scores(many) == scores(few)
+    assert compute_scores(many) == compute_scores(few)
     names = [str(k) for k in range(20_000)]
-    assert per_class(many, names)[:900] == per_class(few, names[:900])
+    assert score_classes(many, names)[:900] == score_classes(few, names[:900])

@@ -125,13 +125,13 @@ def test_a_share_reads_all_or_nothing_only_where_it_is(share, digits, text):
 
 
 def test_an_accuracy_reads_in_percent_wherever_it_is_shown():
-    from cnnbench.metrics import shown_metrics, text_of
+    from cnnbench.metrics import format_metric, list_metrics
     from cnnbench.report.formatting import format_mean_interval, format_spread
     from cnnbench.report.statistics import estimate
 
-    told = [text_of(key, 0.99998) for key in ("accuracy", "val/accuracy", "test/f1_macro", "train/loss")]
+    told = [format_metric(key, 0.99998) for key in ("accuracy", "val/accuracy", "test/f1_macro", "train/loss")]
     assert told == ["99.998%", "99.998%", "1.0000", "1.0000"]
     almost = estimate([0.99998, 0.99999])
-    accuracy = shown_metrics()[0]
+    accuracy = list_metrics()[0]
     assert format_spread(almost, accuracy) == "99.999 ± 0.00"
     assert format_mean_interval(almost, accuracy) == "[99.99, 100.00]", "an interval may end at 100"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cnnbench.metrics import confusion_of, per_class
+from cnnbench.metrics import confusion_of, score_classes
 from cnnbench.runs.contents import read_confusion, read_predictions, write_evaluation
 from cnnbench.runs.folder import RunFolder, create_folder
 from cnnbench.storage.arrays import write_npz
@@ -94,7 +94,7 @@ def test_what_is_written_of_many_classes_can_be_read(classes, name, tmp_path):
         tmp_path,
         class_names=names,
         confusion=confusion,
-        per_class=per_class(confusion, names),
+        per_class=score_classes(confusion, names),
         labels=labels,
         predictions=predictions,
         probabilities=np.full(top.shape, 0.5, np.float32),

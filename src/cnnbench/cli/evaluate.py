@@ -6,7 +6,7 @@ import sys
 from cnnbench.cli import compose
 from cnnbench.cli.options import EvaluateOptions
 from cnnbench.cli.run_folders import find_folder
-from cnnbench.metrics import text_of
+from cnnbench.metrics import format_metric
 from cnnbench.storage.text import format_output_path, make_printable
 
 
@@ -33,7 +33,7 @@ def evaluate(options: EvaluateOptions) -> None:
     for note in metrics.pop("notes"):
         print(f"warning: {make_printable(note)}", file=sys.stderr)
     for name, value in metrics.items():
-        print(f"{name:<10} {text_of(name, value) if isinstance(value, float) else make_printable(str(value))}")
+        print(f"{name:<10} {format_metric(name, value) if isinstance(value, float) else make_printable(str(value))}")
     print(format_output_path(folder))
 
 

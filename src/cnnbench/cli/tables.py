@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cnnbench.metrics import shown_metrics, text_of
+from cnnbench.metrics import format_metric, list_metrics
 from cnnbench.runs.folder import FINISHED
 from cnnbench.storage.text import escape_for_table, format_percent, make_printable
 
@@ -113,8 +113,8 @@ def show_run(summary: Mapping[str, Any]) -> None:
         return format(known[key], form) if key in known else "unknown"
 
     values = {
-        f"test {metric.title}": metric.text(known[key]) if key in known else "unknown"
-        for metric in shown_metrics()
+        f"test {metric.title}": metric.format(known[key]) if key in known else "unknown"
+        for metric in list_metrics()
         if (key := f"test/{metric.name}") in summary  # a network without classes has none
     }
     if "test/loss" in summary:  # a trial of a search has not been tested
@@ -148,7 +148,7 @@ def show_trials(
     cells = [
         [
             str(row["trial"]),
-            text_of(monitor, row[monitor]),
+            format_metric(monitor, row[monitor]),
             str(row["epochs"]),
             f"{row['seconds'] or 0:.1f}",
             *(f"{row[key]:.4g}" if isinstance(row[key], float) else str(row[key]) for key in keys),

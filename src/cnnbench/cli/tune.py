@@ -19,7 +19,7 @@ from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.cli.streams import log, show_log
 from cnnbench.config.schema import Config, refuse_interpolation, to_dict
 from cnnbench.experiment.build import build_parts, load_dataset
-from cnnbench.metrics import text_of
+from cnnbench.metrics import format_metric
 from cnnbench.registry import unknown
 from cnnbench.runs.folder import FINISHED, create_folder
 from cnnbench.storage.atomic import lock_folder
@@ -249,7 +249,7 @@ def _show(request: _SearchRequest, study: SearchStudy) -> None:
     params = {key: best[key] for key in request.space}
     states = [row["state"] for row in rows]
     command = make_printable(_format_command(request, params))
-    score = text_of(request.monitor, best[request.monitor])
+    score = format_metric(request.monitor, best[request.monitor])
     print(
         f"Trial {best['trial']} has the best {request.monitor} of {states.count(FINISHED)} finished trials, {score}: "
         "chosen as the best of many, it looks better here than it is.\n"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnbench.data import Augmentation, Batches, Dataset, Split
-from cnnbench.metrics import per_class
+from cnnbench.metrics import score_classes
 from cnnbench.reproducibility import generator
 from cnnbench.runs.contents import write_evaluation
 from cnnbench.runs.folder import RunFolder
@@ -70,7 +70,7 @@ def write_result_files(
         folder,
         class_names=dataset.info.class_names,
         confusion=evaluation.confusion,
-        per_class=per_class(evaluation.confusion, dataset.info.class_names),
+        per_class=score_classes(evaluation.confusion, dataset.info.class_names),
         labels=evaluation.labels,
         predictions=evaluation.predictions,
         probabilities=evaluation.probabilities,

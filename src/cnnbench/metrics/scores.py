@@ -17,14 +17,14 @@ FIRST = ("accuracy", "f1_macro")
 
 
 @dataclass(frozen=True)
-class Shown:
-    """How a metric stands in tables; what `register` is given besides its name.
+class Metric:
+    """How tables show a metric: what `register` is given besides its name.
 
     Attributes:
-        title: its words; a metric that gives none has its name.
-        percent: whether it is shown times 100.
-        digits: behind the point.
-        share: whether it lies between 0 and 1, which its intervals then do not leave.
+        title: its heading; without one, its name.
+        percent: whether it is shown in percent.
+        digits: after the decimal point.
+        share: whether it lies between 0 and 1; its intervals are then cut there.
         higher_is_better: which end a table sorts first.
     """
 
@@ -37,33 +37,33 @@ class Shown:
 
     @property
     def factor(self) -> int:
-        """What a value is multiplied with where it is shown."""
+        """100 for percent, else 1."""
         return 100 if self.percent else 1
 
-    def text(self, value: float) -> str:
-        """A value as it is shown, such as `98.79%`."""
+    def format(self, value: float) -> str:
+        """Write a value as tables do, such as `98.79%`."""
         return format_percent(value, self.digits) if self.percent else f"{value:.{self.digits}f}"
 
     @property
     def heading(self) -> str:
-        """Of its column."""
+        """The heading of its column."""
         return f"{self.title} %" if self.percent else self.title
 
 
-def shown_metrics() -> list[Shown]:
-    """Every registered metric as tables show it: accuracy and F1 first."""
+def list_metrics() -> list[Metric]:
+    """Every registered metric, accuracy and F1 first."""
     names = sorted(registry.names("metric"), key=lambda name: (name not in FIRST, name))
-    return [Shown(name, **{"title": name.replace("_", " "), **registry.facts("metric", name)}) for name in names]
+    return [Metric(name, **{"title": name.replace("_", " "), **registry.facts("metric", name)}) for name in names]
 
 
-def text_of(key: str, value: float) -> str:
-    """The value of `accuracy`, `val/accuracy` or any other metric as it is shown, and of a loss."""
+def format_metric(key: str, value: float) -> str:
+    """Write the value of a metric such as `accuracy` or `val/accuracy`, or of a loss, as tables do."""
     name = key.rpartition("/")[2]
-    return next((metric for metric in shown_metrics() if metric.name == name), Shown(name, name)).text(value)
+    return next((metric for metric in list_metrics() if metric.name == name), Metric(name, name)).format(value)
 
 
-def scores(confusion: np.ndarray) -> dict[str, float]:
-    """Every registered metric of a (K, K) confusion matrix, by name."""
+def compute_scores(confusion: np.ndarray) -> dict[str, float]:
+    """Compute every registered metric of a (K, K) confusion matrix."""
     return {name: registry.build("metric", name, confusion=confusion) for name in registry.names("metric")}
 
 
@@ -84,7 +84,7 @@ def f1_macro(confusion: np.ndarray) -> float:
     return float(f1[seen].mean()) if seen.any() else 0.0
 
 
-def per_class(confusion: np.ndarray, class_names: Sequence[str]) -> list[dict[str, str | float | int]]:
+def score_classes(confusion: np.ndarray, class_names: Sequence[str]) -> list[dict[str, str | float | int]]:
     """Precision, recall, F1 and support (number of true images) of each class."""
     return [
         {"class": name, "precision": p, "recall": r, "f1": f, "support": int(n)}

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from cnnbench.metrics import confusion_of, per_class, scores
+from cnnbench.metrics import compute_scores, confusion_of, score_classes
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.arrays import read_npz
@@ -140,7 +140,7 @@ class _Check:
             self.check_probabilities(arrays)
             names = self.read_class_names(confusion)
         self.expect("test_images", images, source)
-        for name, value in scores(confusion).items():
+        for name, value in compute_scores(confusion).items():
             given = self.summary.setdefault(f"test/{name}", value)
             if not is_number(given) or not math.isclose(given, value, rel_tol=EXACT, abs_tol=EXACT):
                 self.contradict(f"test/{name}", value, source)
@@ -161,7 +161,7 @@ class _Check:
         file = self.path / "per_class.csv"
         if not file.is_file():
             return
-        rows, expected = read_csv(file), per_class(confusion, names)
+        rows, expected = read_csv(file), score_classes(confusion, names)
         try:
             given = np.array([[float(row[key]) for key in SCORES] for row in rows]).reshape(len(rows), len(SCORES))
         except (KeyError, ValueError):

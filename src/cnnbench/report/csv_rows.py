@@ -3,7 +3,7 @@
 import statistics
 from typing import Any
 
-from cnnbench.metrics import shown_metrics
+from cnnbench.metrics import list_metrics
 from cnnbench.report.comparing import Comparison
 from cnnbench.report.groups import Group, format_setting, short_key
 from cnnbench.report.study import Study
@@ -42,7 +42,7 @@ def _list_group(group: Group, study: Study, comparison: Comparison | None) -> di
         "receptive_field": group.receptive_field,
         "depth": group.depth,
     }
-    for metric in shown_metrics():
+    for metric in list_metrics():
         found = group.estimate_of(metric.name)
         figures = (found.mean, found.std, *found.bounds(share=metric.share)) if found else (None,) * 4
         row |= dict(zip((f"{metric.name}_{part}" for part in ("mean", "std", "low", "high")), figures, strict=True))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from cnnbench.metrics import Shown
+from cnnbench.metrics import Metric
 from cnnbench.report.statistics import LEVEL, Estimate
 from cnnbench.runs.class_names import shorten_text
 from cnnbench.storage.text import format_percent, make_lines_printable, make_printable
@@ -61,12 +61,12 @@ def format_p_equation(p: float) -> str:
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
-def format_figure(value: float, metric: Shown) -> str:
+def format_figure(value: float, metric: Metric) -> str:
     """A value of a metric without its unit; a percentage reads 100.00 only if it is exactly that."""
     return format_percent(value, metric.digits, sign="") if metric.percent else f"{value:.{metric.digits}f}"
 
 
-def format_spread(estimate: Estimate | None, metric: Shown) -> str:
+def format_spread(estimate: Estimate | None, metric: Metric) -> str:
     """Mean and standard deviation, such as `98.79 ± 0.15`."""
     if estimate is None:
         return ""
@@ -74,7 +74,7 @@ def format_spread(estimate: Estimate | None, metric: Shown) -> str:
     return format_figure(estimate.mean, metric) + std
 
 
-def format_mean_interval(estimate: Estimate | None, metric: Shown) -> str:
+def format_mean_interval(estimate: Estimate | None, metric: Metric) -> str:
     """The interval of a mean, such as `[98.63, 98.94]`."""
     low, high = estimate.bounds(share=metric.share) if estimate else (None, None)
     return format_interval(low, high, lambda value: format_figure(value, metric))

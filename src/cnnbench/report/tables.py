@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from cnnbench.metrics import Shown, shown_metrics
+from cnnbench.metrics import Metric, list_metrics
 from cnnbench.report.comparing import PAIRED, Comparison
 from cnnbench.report.formatting import (
     format_change,
@@ -124,7 +124,7 @@ def tabulate_groups(study: Study) -> Table:
 
 
 def _tabulate_scores() -> list[Column]:
-    def make_column(metric: Shown) -> Column:
+    def make_column(metric: Metric) -> Column:
         def make_cell(group: Group) -> Cell:
             found = group.estimate_of(metric.name)
             detail = format_mean_interval(found, metric)
@@ -139,7 +139,7 @@ def _tabulate_scores() -> list[Column]:
             spare=int(metric.name == "f1_macro"),
         )
 
-    return [make_column(metric) for metric in shown_metrics()]
+    return [make_column(metric) for metric in list_metrics()]
 
 
 def _tabulate_differences(study: Study) -> list[Column]:
@@ -220,7 +220,7 @@ def tabulate_runs(study: Study) -> Table:
     def show(title: str, key: str, form: str, unit: str = "") -> Column:
         return Column(title, lambda run: _number(run.summary.get(key), form), unit)
 
-    def show_metric(metric: Shown) -> Column:
+    def show_metric(metric: Metric) -> Column:
         def make_cell(run: Run) -> Cell:
             value = run.summary.get(f"test/{metric.name}")
             return Cell() if value is None else Cell(format_figure(value, metric), value=value)
@@ -236,7 +236,7 @@ def tabulate_runs(study: Study) -> Table:
         Column("group", lambda run: _name(run.group), kind="name"),
         Column("seed", lambda run: _number(run.seed, "d")),
         Column("state", make_state, kind="status"),
-        *map(show_metric, shown_metrics()),
+        *map(show_metric, list_metrics()),
         show("loss", "test/loss", ".4g"),
         show("best", "best_epoch", "g", "epoch"),
         show("training", "train_seconds", ",.1f", "s"),

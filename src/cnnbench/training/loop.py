@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.data import Batches
-from cnnbench.metrics import confusion_of, scores
+from cnnbench.metrics import compute_scores, confusion_of
 from cnnbench.reproducibility import key, seed_model_noise
 from cnnbench.training.ema import WeightAverage
 from cnnbench.training.optim import Schedule
@@ -46,7 +46,7 @@ class Evaluation:
 
     def scores(self) -> dict[str, float]:
         """The loss and, for a task with classes, every registered metric, by name."""
-        return {"loss": self.loss, **(scores(self.confusion) if self.confusion is not None else {})}
+        return {"loss": self.loss, **(compute_scores(self.confusion) if self.confusion is not None else {})}
 
 
 @dataclass

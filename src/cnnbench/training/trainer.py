@@ -12,7 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from cnnbench import registry
-from cnnbench.metrics import text_of
+from cnnbench.metrics import format_metric
 from cnnbench.processes import signals
 from cnnbench.runs.folder import PRUNED, RunFolder
 from cnnbench.runs.history import History
@@ -261,5 +261,5 @@ def _describe(row: Mapping[str, Any], epochs: int) -> str:
     for key, value in row.items():
         split, _, name = key.partition("/")
         if name and value is not None:
-            parts.append(f"{'' if split == 'train' else 'val '}{name} {text_of(key, value)}")
+            parts.append(f"{'' if split == 'train' else 'val '}{name} {format_metric(key, value)}")
     return "  ".join([*parts, f"{row['seconds']:.2f} s"])
