@@ -98,7 +98,8 @@ def make_json_schema(section: str = "") -> dict[str, Any]:
         own = definitions[kind]
         options = {part: kind.model_json_schema() for part, kind in options_of(name).items()}
         if name == "logger":
-            own["properties"] = options
+            nothing = {"type": "object", "additionalProperties": False}  # of a tracker without options
+            own["properties"] = {tracker: options.get(tracker, nothing) for tracker in groups()[name]}
         else:
             for described in options.values():
                 for key, value in described.get("properties", {}).items():
