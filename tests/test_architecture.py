@@ -2,8 +2,11 @@
 
 import ast
 import graphlib
+import io
+import re
 import subprocess
 import sys
+import tokenize
 
 import pytest
 from mutants import listed
@@ -105,3 +108,36 @@ def test_every_mutant_fits_the_source_as_it_is():
     for mutant in listed():
         text = (SOURCE / mutant.file).read_text()
         assert text.count(mutant.old) == 1, mutant.removed
+
+
+# What comments name of Python, of other libraries, and as examples.
+FOREIGN = {"add_hparams", "affine_grid", "exec", "f1_score", "seg_test", "seg_train"}
+
+
+def split_prose(path) -> tuple[str, set[str]]:
+    """The comments and docstrings of a file, and every word of its code."""
+    text = path.read_text()
+    bodies = [node.body for node in ast.walk(ast.parse(text)) if isinstance(getattr(node, "body", None), list)]
+    docstrings = {body[0].lineno for body in bodies if body and isinstance(body[0], ast.Expr)}
+    prose, words = [], set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and token.start[0] in docstrings):
+            prose.append(token.string)
+        else:
+            words |= set(re.findall(r"\w+", token.string))
+    return "\n".join(prose), words
+
+
+def test_comments_and_docstrings_name_only_what_exists():
+    configs = [path for kind in ("yaml", "j2") for path in SOURCE.rglob(f"*.{kind}")]
+    known = {word for path in configs for word in re.findall(r"\w+", path.read_text())} | FOREIGN
+    known |= {part for path in (*FILES, *configs) for part in path.relative_to(SOURCE.parent).with_suffix("").parts}
+    split = {path: split_prose(path) for path in FILES}
+    known = known.union(*(words for _, words in split.values()))
+    unknown = {
+        f"{path.relative_to(SOURCE)}: {name}"
+        for path, (prose, _) in split.items()
+        for name in re.findall(r"`([A-Za-z_]\w*(?:\.\w+)*)(?:\(.*?\))?`", prose)
+        if not set(name.split(".")) <= known
+    }
+    assert unknown == set()

@@ -121,6 +121,8 @@ def options_of(section: str) -> dict[Any, type[Options]]:
 
 @functools.cache
 def _files_of_parts() -> list[Path]:
+    # Only a decorator at the top of a file is found: a part that is registered by a call, as the table of
+    # `data/sets/torchvision_sets.py` is, can declare no options.
     return [path for path in sorted(PACKAGE.rglob("*.py")) if "\n@register(" in path.read_text(encoding="utf-8")]
 
 

@@ -175,7 +175,7 @@ class Augmentation:
         return _broadcast(brightness * contrast), _broadcast(brightness * mean * (1 - contrast))
 
     def _draw_boxes(self, drawn: Drawn, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-        """The box of each image that turns black, as `box` gives it; an empty one where none does."""
+        """The box of each image that turns black, as `mask_box` gives it; an empty one where none does."""
         low, high = self.erase_area
         area = (low + drawn["erase area"] * (high - low)) * (rows * columns)
         # As high as drawn, but never so low or high that a box of this area does not fit in.

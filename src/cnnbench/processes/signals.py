@@ -1,8 +1,8 @@
 """Ctrl-C, SIGTERM, SIGHUP and SIGUSR1: finish what is under way, keep it, then end.
 
 SIGHUP, which a terminal sends when it is closed, is as SIGTERM, unless it was ignored from the beginning, as by nohup.
-Where nothing is worth keeping, SIGINT and SIGTERM raise at once. Within `deferred` they are only noted: training asks
-`requested` after every step, saves, and calls `check`, which raises. A second SIGINT raises at once everywhere.
+Where nothing is worth keeping, SIGINT and SIGTERM raise at once. Within `defer` they are only noted: training asks
+`is_requested` after every step, saves, and calls `check`, which raises. A second SIGINT raises at once everywhere.
 SIGUSR1 asks for a checkpoint, and training goes on.
 """
 
@@ -84,7 +84,7 @@ def hold() -> Iterator[None]:
 
 @contextmanager
 def defer() -> Iterator[None]:
-    """Within it, signals are noted for `requested` and `check`; one that was not looked at raises at the end."""
+    """Within it, signals are noted for `is_requested` and `check`; one that was not looked at raises at the end."""
     _state.deferring += 1
     try:
         yield

@@ -45,7 +45,7 @@ class Study:
     Attributes:
         runs: every run that was found, including failed, running and damaged ones.
         groups: those with a finished run, in the order of their first run.
-        axes: the keys that tell the groups shorten_distinctly, such as `model.name`, `model.width`.
+        axes: the keys that tell the groups apart, such as `model.name`, `model.width`.
         follows: keys that differ along with the axes.
         target: the accuracy whose first epoch is looked for.
         baseline: the label of the group that others are compared with; None with fewer than two groups.

@@ -21,7 +21,7 @@ def read_predictions(folder: Path) -> dict[str, np.ndarray]:
     """The arrays of `predictions.npz`.
 
     Raises:
-        ValueError: it is refuse_damaged, would need pickle, or its arrays do not belong together.
+        ValueError: it is damaged, would need pickle, or its arrays do not belong together.
     """
     path = folder / "predictions.npz"
     arrays = read_npz(path)

@@ -134,7 +134,7 @@ def _iterate_tar(file: IO[bytes], plain: IO[bytes], limit: int) -> Iterator[tupl
 
 
 def _iterate_zip(file: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """As `_tar_members`. Overlapping and encrypted members are refused by zipfile itself."""
+    """As `_iterate_tar`. Overlapping and encrypted members are refused by zipfile itself."""
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
             if member.is_dir():

@@ -234,6 +234,7 @@ SETS = (
     ),
 )  # fmt: skip
 
+# `config/declared.py` reads options from decorated parts only, so a part of this table can declare none.
 for _set in SETS:
     _classes = 100 if _set.name == "cifar100" else 10
     register("data", _set.name)(_set.load)
