@@ -12,7 +12,7 @@ import typer
 from cnnbench.cli.app import app
 from cnnbench.cli.choices import list_choices
 from cnnbench.cli.reference import markdown_table
-from cnnbench.metrics import shown_metrics
+from cnnbench.metrics import list_metrics
 
 MARKER = re.compile(r"<!-- (\w+)(?:: ([\w.]+))? -->")
 
@@ -40,7 +40,7 @@ def make_metrics(_: str) -> str:
     """Return a table of the registered metrics."""
     rows = (
         f"| `{metric.name}` | {metric.title} | {'higher' if metric.higher_is_better else 'lower'} is better |"
-        for metric in shown_metrics()
+        for metric in list_metrics()
     )
     return "\n".join(["| name | title | |", "| --- | --- | --- |", *rows])
 
