@@ -172,7 +172,7 @@ def test_another_process_gives_the_same_bits_and_a_folder_for_machines_without_a
     assert done.returncode == 0, done.stderr
     done = cnnbench("train", "resume=b", "trainer.epochs=4", **without)
     assert done.returncode == 2
-    assert "trainer.device=cuda: this machine has no such device. Accepted here: auto, cpu" in done.stderr
+    assert "trainer.device=cuda: this machine has no such device. Use one of auto, cpu" in done.stderr
     done = cnnbench("train", "resume=b", "trainer.epochs=4", "trainer.device=cpu", **without)
     assert done.returncode == 0, done.stderr
     assert [row["epoch"] for row in RunFolder(tmp_path / "b").read_metrics()] == [1, 2, 3, 4]
@@ -302,7 +302,7 @@ def test_a_device_by_its_number(tmp_path, monkeypatch, capsys):
     if last == 0:
         assert_same_run(tmp_path / "a", tmp_path / "b")
     assert entered(monkeypatch, tmp_path, *SHORT, "trainer.device=cuda:7", "hydra.run.dir=c") == 2
-    assert "trainer.device=cuda:7: this machine has no such device. Accepted here: auto, cpu, cuda:0" in (
+    assert "trainer.device=cuda:7: this machine has no such device. Use one of auto, cpu, cuda:0" in (
         capsys.readouterr().err
     )
     assert not (tmp_path / "c").exists()

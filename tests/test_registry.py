@@ -39,9 +39,9 @@ def test_build_passes_arguments_and_options():
     ("options", "message"),
     [
         ({"factr": 1, "factor": 1, "offset": 1}, r"unknown key in test-part 'factr'. Did you mean 'factor'\?"),
-        ({"factor": 1}, "test-part.offset is missing: accepted is a whole number"),
-        ({"factor": "big", "offset": 1}, "test-part.factor=big: accepted is a number"),
-        ({"factor": 1, "offset": 1.5}, "test-part.offset=1.5: accepted is a whole number"),
+        ({"factor": 1}, "test-part.offset is missing: it must be a whole number"),
+        ({"factor": "big", "offset": 1}, "test-part.factor=big: must be a number"),
+        ({"factor": 1, "offset": 1.5}, "test-part.offset=1.5: must be a whole number"),
         ({"factor": 1, "offset": 1, "value": 1}, "unknown key in test-part 'value'"),
     ],
 )

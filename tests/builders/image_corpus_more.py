@@ -188,7 +188,7 @@ def refused():
     bad("no palette.png", png(GREY, 8, 3), "without a palette")
     bad("nothing compressed.png", png(GREY, 8, 0, raw=b""), "truncated|damaged")
     bad("no width.png", png(GREY, 8, 0, size=(8, 0)), "damaged")
-    bad("a bomb.png", png(GREY, 8, 0, size=(10**4, 10**4)), "10000 × 10000 pixels: accepted are up to 50,000,000")
+    bad("a bomb.png", png(GREY, 8, 0, size=(10**4, 10**4)), "10000 × 10000 pixels: the limit is 50,000,000")
     bad("a larger bomb.png", png(GREY, 8, 0, size=(2**31 - 1, 2**31 - 1)), "more than 50,000,000 pixels")
     bad("a line.png", png(GREY, 8, 0, size=(1, 10**6)), "1000000 × 1 pixels.*65,535 a side")
     text = b"Comment\0\0" + zlib.compress(b"\0" * 80_000_000)

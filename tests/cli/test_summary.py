@@ -105,7 +105,7 @@ def test_commas_and_spaces_inside_brackets_and_quotes_do_not_separate():
 
 @pytest.mark.parametrize("text", ["", "lenet5,,mlp", "model.width=2"])
 def test_a_comparison_needs_names(text):
-    with pytest.raises(ValueError, match=r"--compare: .* has no model name. Accepted are names separated by commas"):
+    with pytest.raises(ValueError, match=r"--compare: .* has no model name. Write names separated by commas"):
         parse_models(text)
 
 

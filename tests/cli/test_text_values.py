@@ -133,7 +133,7 @@ def test_a_resumed_run_takes_text_as_it_stands():
             ["optimizer.lr=0,1"],
             r"optimizer.lr=0,1 names several values \(or, as one number: optimizer.lr=0.1\): add -m",
         ),
-        (["optimizer.lr=é"], "optimizer.lr=é: accepted is a number"),
+        (["optimizer.lr=é"], "optimizer.lr=é: must be a number"),
         (["model=lenét5"], "unknown model 'lenét5'. Did you mean 'lenet5'"),
         (["data.pth=café", "data=image_folder"], "unknown key in data 'pth'. Did you mean 'path'"),
         (["épochs=3"], "unknown key 'épochs'"),

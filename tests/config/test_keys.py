@@ -57,24 +57,24 @@ def test_values_are_checked_and_converted():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("factor", 0, r"model\.factor=0: accepted is a number above 0 and up to 1,000$"),
-        ("factor", True, r"model\.factor=true: accepted is a number above 0"),
-        ("factor", float("nan"), r"model\.factor=nan: accepted is a number above 0"),
-        ("factor", float("inf"), r"model\.factor=inf: accepted is"),
-        ("factor", 10**400, r"model\.factor=1000.*: accepted is"),
-        ("factor", "much", r"model\.factor=much: accepted is"),
-        ("stages", [[1, 0]], r"=\[\[1,0\]\]: accepted is a list, each a list, each a whole number from 1$"),
+        ("factor", 0, r"model\.factor=0: must be a number above 0 and up to 1,000$"),
+        ("factor", True, r"model\.factor=true: must be a number above 0"),
+        ("factor", float("nan"), r"model\.factor=nan: must be a number above 0"),
+        ("factor", float("inf"), r"model\.factor=inf: must be"),
+        ("factor", 10**400, r"model\.factor=1000.*: must be"),
+        ("factor", "much", r"model\.factor=much: must be"),
+        ("stages", [[1, 0]], r"=\[\[1,0\]\]: must be a list, each a list, each a whole number from 1$"),
         ("stages", [[1, True]], r"model\.stages="),
-        ("betas", [0.9], r"model\.betas=\[0.9\]: accepted is a list of 2, each a number from 0 and below 1$"),
-        ("betas", [0.9, 1], r"model\.betas=\[0.9,1\]: accepted is"),
-        ("betas", [0.9, True], r"model\.betas=\[0.9,true\]: accepted is"),
-        ("norm", "bach", r"model\.norm=bach: accepted is none, batch, layer\. Did you mean batch\?$"),
-        ("path", ["a"], r"model\.path=\[a\]: accepted is null or text$"),
-        ("limit", 11, r"model\.limit=11: accepted is null or a whole number from 1 to 10$"),
-        ("limit", 1.5, r"model\.limit=1.5: accepted is"),
-        ("threads", 9, r"model\.threads=9: accepted is a whole number from 1 to 8 or auto$"),
-        ("on", "maybe", r"model\.on=maybe: accepted is true or false$"),
-        ("args", 3, r"model\.args=3: accepted is keys with values$"),
+        ("betas", [0.9], r"model\.betas=\[0.9\]: must be a list of 2, each a number from 0 and below 1$"),
+        ("betas", [0.9, 1], r"model\.betas=\[0.9,1\]: must be"),
+        ("betas", [0.9, True], r"model\.betas=\[0.9,true\]: must be"),
+        ("norm", "bach", r"model\.norm=bach: must be one of none, batch, layer\. Did you mean batch\?$"),
+        ("path", ["a"], r"model\.path=\[a\]: must be null or text$"),
+        ("limit", 11, r"model\.limit=11: must be null or a whole number from 1 to 10$"),
+        ("limit", 1.5, r"model\.limit=1.5: must be"),
+        ("threads", 9, r"model\.threads=9: must be a whole number from 1 to 8 or auto$"),
+        ("on", "maybe", r"model\.on=maybe: must be true or false$"),
+        ("args", 3, r"model\.args=3: must be keys with values$"),
         ("nrom", 3, r"unknown key in model 'nrom'\. Did you mean 'norm'\? Valid: args, "),
     ],
 )  # fmt: skip
@@ -84,7 +84,7 @@ def test_a_value_that_is_not_accepted_is_named(name, value, message):
 
 
 def test_a_missing_option_and_a_check_across_keys_are_named():
-    with pytest.raises(ValueError, match=r"^model\.norm is missing: accepted is none, batch, layer$"):
+    with pytest.raises(ValueError, match=r"^model\.norm is missing: it must be one of none, batch, layer$"):
         Painted.from_plain({name: value for name, value in GOOD.items() if name != "norm"}, "model")
     with pytest.raises(ValueError, match=r"^model\.on=true needs model\.factor up to 500, not 600$"):
         Painted.from_plain(GOOD | {"factor": 600}, "model")
@@ -109,5 +109,5 @@ def test_defaults_are_not_shared():
 
 def test_a_part_takes_its_options_as_one_parameter():
     assert registry.build("test_kind", "painted", value=2.0, options=GOOD) == 2.0
-    with pytest.raises(ValueError, match=r"test\.factor=-1: accepted is a number above 0"):
+    with pytest.raises(ValueError, match=r"test\.factor=-1: must be a number above 0"):
         registry.build("test_kind", "painted", value=2.0, options=GOOD | {"factor": -1})

@@ -146,17 +146,17 @@ def test_a_csv_file_names_paths_labels_and_splits_in_its_order(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,label\na,b\n", "has no column 'path': accepted is a first row of path,label"),
+        ("file,label\na,b\n", "has no column 'path': the first row must be path,label"),
         ("", "has no column 'path'"),
         ("path,label\n,b\na.png,\n", "2 rows are wrong: line 2: path is empty; line 3: label is empty"),
-        ("path,label,split\na.png,b,new\n", "line 2: split='new', accepted is train, val, test$"),
+        ("path,label,split\na.png,b,new\n", "line 2: split='new', must be one of train, val, test$"),
         ("path,label\na.png,b,c\n", "line 2: has more values than the first row"),
         ("path,label\na.png\n", "line 2: label is empty"),
         ("path,label,split\na.png,b,test\n", "holds no images to train on: it has no labels"),
-        ("path,label\na.png,b\n", "has one class, 'b': accepted are at least 2 labels"),
+        ("path,label\na.png,b\n", "has one class, 'b': it needs at least 2 labels"),
         ("path,label,split\na,b,train\na,c,train\na,d,test\n", "class 'd' is in test, but not in train"),
-        (b"path,label\n\xff.png,b\n", "is not UTF-8 text: accepted is a CSV file in UTF-8"),
-        ("path,label\na.png,b\n".encode("utf-16"), "is UTF-16, or no text: accepted is a CSV file in UTF-8"),
+        (b"path,label\n\xff.png,b\n", "is not UTF-8 text: must be a CSV file in UTF-8"),
+        ("path,label\na.png,b\n".encode("utf-16"), "is UTF-16 or not text: must be a CSV file in UTF-8"),
         ("path,label\n".encode("utf-16-le"), "is UTF-16, or no text"),
         ("path,label\na.png,b\nb.png,c\n", "none of its 2 files exists. .*start from the CSV file's own folder$"),
         ("path,label\nC:\\a.png,b\nC:\\b.png,c\n", "names a drive of Windows: make it relative"),
@@ -172,7 +172,9 @@ def test_a_csv_file_that_is_none_says_why(text, message, tmp_path):
 def test_a_class_that_train_lacks_is_named(tmp_path):
     write_folder(tmp_path, splits=("train", "val"), count=1)
     write_folder(tmp_path, ("cat", "emu", "gnu"), splits=("test",), count=1)
-    with pytest.raises(ValueError, match="classes 'emu', 'gnu' are in test, but not in train: accepted are train's"):
+    with pytest.raises(
+        ValueError, match="classes 'emu', 'gnu' are in test, but not in train: test may only have train's"
+    ):
         load(tmp_path)
 
 
@@ -192,10 +194,10 @@ def test_a_class_that_only_train_has_is_no_mistake(tmp_path):
             lambda root: draw(root / "cat/1.png"),
             "has one class folder, 'cat': .* at least 2. If it holds them: data.path=.*/cat",
         ),
-        (lambda root: draw(root / "train/cat/1.png"), "has one class, 'cat': accepted are at least 2 class folders"),
+        (lambda root: draw(root / "train/cat/1.png"), "has one class, 'cat': it needs at least 2 class folders"),
         (lambda root: (draw(root / "cat/1.png"), (root / "dog").mkdir()), "class folder 'dog' holds no images"),
         (lambda root: (draw(root / "a/1.png"), draw(root / "b/.1.png")), "class folder 'b' holds no images"),
-        (lambda root: write_folder(root, splits=("train", "val", "valid")), "has val and valid: accepted is one"),
+        (lambda root: write_folder(root, splits=("train", "val", "valid")), "has val and valid: keep one"),
         (lambda root: write_folder(root, splits=("test",)), "has a folder 'test' but none called 'train'"),
     ],
 )
@@ -209,8 +211,8 @@ def test_a_folder_that_holds_no_dataset_says_why(make, message, tmp_path):
     ("path", "message"),
     [
         ("nowhere", "data.path='nowhere' does not exist: looked for '/.*nowhere'"),
-        (None, "data.path=null: accepted is a folder"),
-        ("", "data.path='': accepted is a folder"),
+        (None, "data.path=null: must be a folder"),
+        ("", "data.path='': must be a folder"),
     ],
 )
 def test_a_missing_folder_is_named(path, message):
@@ -221,12 +223,12 @@ def test_a_missing_folder_is_named(path, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channels": 2}, "data.channels=2: accepted is "),
-        ({"resize": "zoom"}, "data.resize=zoom: accepted is stretch, pad, crop"),
-        ({"background": [0, 0]}, r"data.background=\[0,0\]: accepted is a list of 3"),
-        ({"on_bad_image": "ignore"}, "data.on_bad_image=ignore: accepted is fail, skip"),
-        ({"workers": -1}, "data.workers=-1: accepted is "),
-        ({"memory_limit": "much"}, "data.memory_limit=much: accepted is null, a number of bytes, or one such as 500MB"),
+        ({"channels": 2}, "data.channels=2: must be "),
+        ({"resize": "zoom"}, "data.resize=zoom: must be one of stretch, pad, crop"),
+        ({"background": [0, 0]}, r"data.background=\[0,0\]: must be a list of 3"),
+        ({"on_bad_image": "ignore"}, "data.on_bad_image=ignore: must be one of fail, skip"),
+        ({"workers": -1}, "data.workers=-1: must be "),
+        ({"memory_limit": "much"}, "data.memory_limit=much: must be null, a number of bytes, or a size such as 500MB"),
         ({"colour": True}, "unknown key in data 'colour'"),
     ],
 )
@@ -288,7 +290,7 @@ def test_images_that_are_not_square_keep_their_size_or_get_one(tmp_path):
         assert load(tmp_path, image_size=[5, 12], resize=resize).train.shape[1:] == (5, 12)
         assert load(tmp_path, image_size=[7, 7], resize=resize).info.image_size == 7
     draw(tmp_path / "cat/000b.png", (6, 8))
-    with pytest.raises(ValueError, match=r"'.*000b.png' (has|.*) .*Accepted is a whole number of pixels, or \[HEIGHT"):
+    with pytest.raises(ValueError, match=r"'.*000b.png' (has|.*) .*Set a whole number of pixels or \[HEIGHT"):
         load(tmp_path)
 
 
@@ -578,9 +580,9 @@ def test_balancing_changes_the_weights_and_resumes_to_the_same_bits(override, tm
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.class_weights=even", "data.class_weights=even: accepted is none, balanced"),
-        ("data.sampler=random", "data.sampler=random: accepted is uniform, balanced"),
-        ("data.test_fraction=1", "data.test_fraction=1: accepted is a number above 0 and below 1"),
+        ("data.class_weights=even", "data.class_weights=even: must be one of none, balanced"),
+        ("data.sampler=random", "data.sampler=random: must be one of uniform, balanced"),
+        ("data.test_fraction=1", "data.test_fraction=1: must be a number above 0 and below 1"),
     ],
 )
 def test_a_setting_out_of_its_range_is_refused(override, message):

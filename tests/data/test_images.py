@@ -234,7 +234,7 @@ def test_impossible_paths_and_oversized_files_are_named(tmp_path):
             decode_image(str(tmp_path / name) if "\0" not in name else name, HOW)
     with open(tmp_path / "sparse", "wb") as file:
         file.truncate(MAX_BYTES + 1)
-    with pytest.raises(BadImage, match="sparse: 400,000,001 bytes: accepted are up to 400,000,000"):
+    with pytest.raises(BadImage, match="sparse: 400,000,001 bytes: the limit is 400,000,000"):
         decode_image(tmp_path / "sparse", HOW)
 
 
@@ -260,10 +260,10 @@ def test_an_unreadable_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channels": 4}, r"data.channels=4: accepted is 1 \(greyscale\) or 3"),
-        ({"image_size": 0}, "data.image_size=0: accepted is 1 to"),
-        ({"resize": "squash"}, "data.resize='squash': accepted is stretch, pad, crop"),
-        ({"background": (0, 0)}, r"data.background=\(0, 0\): accepted is three integers"),
+        ({"channels": 4}, r"data.channels=4: must be 1 \(greyscale\) or 3"),
+        ({"image_size": 0}, "data.image_size=0: must be from 1 to"),
+        ({"resize": "squash"}, "data.resize='squash': must be one of stretch, pad, crop"),
+        ({"background": (0, 0)}, r"data.background=\(0, 0\): must be three integers"),
         ({"background": (0, 0, 256)}, "data.background=.*0 to 255"),
     ],
 )

@@ -89,14 +89,14 @@ def test_a_split_folder_in_itself_and_what_lies_beside_splits(tmp_path):
 @pytest.mark.parametrize(
     ("folders", "message"),
     [
-        (["car", "plane", "train"], r"no class folders in 'train': train may be a split or a class\. Accepted for"),
+        (["car", "plane", "train"], r"no class folders in 'train': train may be a split or a class\. Splits must be"),
         (["car/", "plane/", "Train/"], "has car and plane beside 'Train': Train may be a split or a class"),
         (["train", "test"], "no class folders in 'train': train and test may be splits or classes"),
         (["valid", "invalid"], "has a folder 'valid' but none called 'train': valid may be a split or a class"),
         (["a", "b", "Test"], "has a folder 'Test' but none called 'train'"),
         (["seg_val/", "seg_test/"], "none called 'train': seg_val and seg_test may be splits or classes"),
-        (["train/", "Train/"], "has Train and train: accepted is one of them"),
-        (["train/", "val/", "dev/"], "has dev and val: accepted is one of them"),
+        (["train/", "Train/"], "has Train and train: keep one of them"),
+        (["train/", "val/", "dev/"], "has dev and val: keep one of them"),
         (["train/", "test/", "seg_train/", "seg_test/"], "may be splits or classes"),
         (["train/", "test/", "my_val/"], "has my_val beside train and test: my_val may be a split or a class"),
         (["cat_train", "cat_test", "dog_train", "dog_test"], "cat_test, cat_train, dog_test and dog_train may be"),
@@ -106,7 +106,7 @@ def test_folders_that_can_be_read_in_two_ways_are_refused_with_both(folders, mes
     images(tmp_path, *folders)
     with pytest.raises(ValueError, match=message) as caught:
         list_folder(str(tmp_path))
-    if "accepted is one" not in message:
+    if "keep one" not in message:
         assert "train/<class>/…" in str(caught.value)
         assert "another name, or all class folders together in one called train" in str(caught.value)
 
@@ -225,7 +225,7 @@ def test_folders_of_one_name_are_one_class_between_splits_and_refused_within_one
     assert found.class_names == ("café", "cat")
     assert found.labels == [0, 1] * 4
     images(tmp_path, "train/cat")
-    with pytest.raises(ValueError, match=r"both called 'cat': 'train/cat' and 'train/cat '; accepted is one"):
+    with pytest.raises(ValueError, match=r"both called 'cat': 'train/cat' and 'train/cat '; keep one"):
         list_folder(str(tmp_path))
 
 
@@ -280,8 +280,8 @@ def test_numbers_for_labels_are_one_class_however_they_are_written(tmp_path):
     [
         ("1.png,,train", "line 3: label is empty"),
         ("1.png,\u200b,train", "line 3: label is empty"),
-        (f"1.png,{'x' * 1001},train", "line 3: label has 1,001 characters, accepted are up to 1,000"),
-        ("1.png,a,", "line 3: split='', accepted is train, val, test$"),
+        (f"1.png,{'x' * 1001},train", "line 3: label has 1,001 characters, the limit is 1,000"),
+        ("1.png,a,", "line 3: split='', must be one of train, val, test$"),
         (f"1.png,{'x' * 200_000},train", r"line 3: a value is too long: is a quote missing\?"),
     ],
 )

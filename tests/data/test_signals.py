@@ -150,14 +150,14 @@ def test_hearts_beat_and_an_anomaly_is_one_of_three(clean):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("length", 63, r"data.length=63: accepted is a whole number from 64 to 16,384"),
-        ("length", 16_385, r"data.length=16385: accepted"),
-        ("samples", 59, r"data.samples=59: accepted is a whole number from 60"),
-        ("noise", [0.1], r"data.noise=\[0.1\]: accepted is a list of 2"),
-        ("noise", [0.3, 0.1], r"data.noise=\[0.3,0.1\]: accepted is \[LOWEST,HIGHEST\]"),
-        ("noise", [-0.1, 0.1], r"data.noise=\[-0.1,0.1\]: accepted"),
-        ("noise", [0.0, float("nan")], r"data.noise=\[0,nan\]: accepted"),
-        ("noise", [0.0, float("inf")], r"data.noise=\[0,inf\]: accepted"),
+        ("length", 63, r"data.length=63: must be a whole number from 64 to 16,384"),
+        ("length", 16_385, r"data.length=16385: must be"),
+        ("samples", 59, r"data.samples=59: must be a whole number from 60"),
+        ("noise", [0.1], r"data.noise=\[0.1\]: must be a list of 2"),
+        ("noise", [0.3, 0.1], r"data.noise=\[0.3,0.1\]: must be \[LOWEST,HIGHEST\]"),
+        ("noise", [-0.1, 0.1], r"data.noise=\[-0.1,0.1\]: must be"),
+        ("noise", [0.0, float("nan")], r"data.noise=\[0,nan\]: must be"),
+        ("noise", [0.0, float("inf")], r"data.noise=\[0,inf\]: must be"),
         ("noise", "much", r"data.noise"),
         ("waves_seed", "x", r"data.waves_seed=x"),
     ],
@@ -280,7 +280,7 @@ def test_a_header_is_left_out_where_it_is_announced(good, tmp_path):
 
 
 BAD_FILES = {
-    "an empty file": (b"", r"has no rows: accepted"),
+    "an empty file": (b"", r"has no rows: it needs"),
     "only blank lines": (b"\n \n\r\n", r"has no rows"),
     "not UTF-8": (b"1,2,\xff\xfe\n", r"is not UTF-8 text"),
     "UTF-16": ("1,2,a\n".encode("utf-16"), r"is UTF-16, or no text"),
@@ -294,12 +294,12 @@ BAD_FILES = {
     "infinity": (b"1,2,a\n-Infinity,2,b\n", r"line 2, column 1: '-Infinity' is not a finite"),
     "too large for 32 bits": (b"1,2,a\n1,1e39,b\n", r"line 2, column 2: '1e39' is not a finite number of 32 bits"),
     "a label alone": (b"a\nb\n", r"2 of 2 rows are wrong: line 1 has one value.* separated by commas"),
-    "semicolons in one row": (b"1;2;a\n1,2,b\n", r"line 1 has one value: accepted .* separated by commas, semicolons"),
+    "semicolons in one row": (b"1;2;a\n1,2,b\n", r"line 1 has one value: it needs .* separated by commas, semicolons"),
     "no label": (b"1,2,a\n1,2, \n", r"line 2, column 3: the label is empty$"),
     "a label of invisible characters": ("1,2,a\n1,2,\u200b\n".encode(), r"column 3: the label is empty$"),
     "a text for a label": (
         b"1,2,a\n1,2," + b"x" * 1001 + b"\n",
-        r"line 2, column 3: the label has 1,001 characters, accepted are up to 1,000$",
+        r"line 2, column 3: the label has 1,001 characters, the limit is 1,000$",
     ),
     "a quote that is never closed": (b'1,2,a\n1,2,"b\n1,2,a\n', r"line 2: unexpected end of data"),
     "a label without end": (
@@ -314,7 +314,7 @@ BAD_FILES = {
         "".join(f"{i % 2},{i + 0.5}\n" for i in range(20)).encode(),
         r"class '0.5' has 1 row.*first value of a row: data.label=first",
     ),
-    "one class": (b"1,2,a\n" * 9, r"has one class, 'a': accepted are at least 2"),
+    "one class": (b"1,2,a\n" * 9, r"has one class, 'a': it needs at least 2"),
     "a class of one row": (
         b"1,2,a\n" * 9 + b"1,2,b\n",
         r"test_fraction=0.2: class 'b' has 1 row, and none is left for the \w+ split\. Acc.*fraction$",
@@ -372,16 +372,12 @@ def test_the_label_may_stand_first_or_in_a_column_by_its_name(good, tmp_path):
     assert rows_of(loaded(middle, header=True, label="kind")) == expected
     (note,) = loaded(middle, header=True, label="kind").notes
     assert note.startswith(f"{middle}: columns 1 ('t0'), 4 ('t2') only number the rows")
-    with pytest.raises(
-        ValueError, match=r"data.label='sort': accepted is first, last, or one column of .*'t0', ' ?kind"
-    ):
+    with pytest.raises(ValueError, match=r"data.label='sort': must be first, last, or one column of .*'t0', ' ?kind"):
         loaded(middle, header=True, label="sort")
     with pytest.raises(ValueError, match=r"data.label='kind': .*a column's name with data.header=true"):
         loaded(middle, label="kind")
     named = written(tmp_path / "named.csv", [["Label", "t0", "t1", "t2", "t3"], *first])
-    with pytest.raises(
-        ValueError, match=r"data.label=last, but .* calls column 1 'Label': accepted is data.label=Label"
-    ):
+    with pytest.raises(ValueError, match=r"data.label=last, but .* calls column 1 'Label': use data.label=Label"):
         loaded(named, header=True)
 
 
@@ -423,17 +419,17 @@ def test_a_path_that_is_no_file_is_named_and_never_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path, message in (
         (tmp_path / "none.csv", r"none.csv' cannot be read \(No such file or directory\): looked for '/"),
-        (tmp_path, r"is a folder, not a file: accepted is a CSV file"),
+        (tmp_path, r"is a folder, not a file: must be a CSV file"),
         (tmp_path / "pipe", r"is a FIFO, not a file"),
         ("/dev/zero", r"is a device, not a file"),
         ("~nobody/x.csv", r"data.path='~nobody/x.csv' cannot be read"),
         ("a\0b", r"data.path='a.x00b' cannot be read \(.*embedded null"),
-        ("", r"data.path='': accepted is a CSV file"),
+        ("", r"data.path='': must be a CSV file"),
     ):
         with pytest.raises(ValueError, match=message):
             loaded(path)
     config = single(["data=csv_signals"])
-    with pytest.raises(ValueError, match=r"data.path=null: accepted is a CSV file"):
+    with pytest.raises(ValueError, match=r"data.path=null: must be a CSV file"):
         load_source(
             "csv_signals", root="", download=False, options=config.data.options, settings=get_data_settings(config)
         )
@@ -451,7 +447,7 @@ def test_a_file_that_may_not_be_read_is_named(good, monkeypatch):
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -1.0, float("nan")])
 def test_a_test_fraction_that_leaves_one_side_empty_is_refused(fraction, good):
-    with pytest.raises(ValueError, match=r"data.test_fraction=\S+: accepted is a number above 0 and below 1"):
+    with pytest.raises(ValueError, match=r"data.test_fraction=\S+: must be a number above 0 and below 1"):
         single(["data=csv_signals", f"data.test_fraction={fraction}"])
     assert loaded(good, test_fraction=0.95).train.labels.tolist() == [0, 1]  # each class is trained on
 
@@ -502,9 +498,9 @@ def test_train_on_ones_own_signals_whatever_their_labels_are_called(cnnbench, tm
         (["model=lenet5"], "model=lenet5 takes images, and the data are signals. Models that take signals: mlp"),
         (["data.normalize=half"], "data.normalize=half is for pixels, but waves holds signals"),
         (["data.image_size=64"], "data.image_size=64 resizes images, but waves holds signals of 256 samples"),
-        (["data.noise=[0.5,0.1]"], "data.noise=[0.5,0.1]: accepted"),
+        (["data.noise=[0.5,0.1]"], "data.noise=[0.5,0.1]: must be"),
         (["data.lenght=9"], "unknown key in data 'lenght'. Did you mean 'length'?"),
-        (["data=csv_signals"], "data.path=null: accepted is a CSV file"),
+        (["data=csv_signals"], "data.path=null: must be a CSV file"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -117,7 +117,7 @@ def test_augmentation_keeps_a_form_that_is_not_square():
     turned = torch.nn.functional.grid_sample(images[:1].float(), grid, mode="nearest", align_corners=False)
     assert torch.equal(turned, images[:1].flip(2, 3).float())
     config = single(["data.image_size=[8,32]", "augment.crop=8"])
-    with pytest.raises(ValueError, match=r"augment.crop=8: accepted is less than the 8 pixels of the images"):
+    with pytest.raises(ValueError, match=r"augment.crop=8: must be less than the 8 pixels of the images"):
         make_augmentation(config, DatasetInfo("digits", 1, (8, 32), ("a", "b")), torch.device("cpu"))
 
 
@@ -131,11 +131,11 @@ def test_a_size_is_a_number_or_two():
     }.items():
         assert read_size(text) == size
     for text in ("0", "32x", "x", "32x0", "1.5", "-3", "1x2x3"):
-        with pytest.raises(ValueError, match=r"--image-size .*: accepted is a number of pixels"):
+        with pytest.raises(ValueError, match=r"--image-size .*: must be a number of pixels"):
             read_size(text)
     described = describe(["model=lenet5"], channels=1, image_size=(28, 40), num_classes=10)
     assert json.loads(json.dumps(described.to_dict()))["image_size"] == [28, 40]
     assert describe(["model=lenet5", "data.image_size=[28,40]"]).summary == described.summary
     for value in ("[28]", "[28,0]", "[1,2,3]", "0", "1.5", "[a,b]", "true", "2000"):
-        with pytest.raises(ValueError, match=r"data.image_size=.*: accepted is null, a whole number from 1 to"):
+        with pytest.raises(ValueError, match=r"data.image_size=.*: must be null, a whole number from 1 to"):
             single([f"data.image_size={value}"])

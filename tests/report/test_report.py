@@ -301,7 +301,7 @@ def test_runs_of_several_people_count_apart_by_name_or_tag(tmp_path):
     assert labels(study) == ["tag=a, b", "tag=unset"]
     rows = list_runs(study)
     assert [(row["name"], row["tags"]) for row in rows[::2]] == [("anna", "a, b"), ("ben", "a, b"), ("ben", "")]
-    with pytest.raises(ValueError, match="--by student: accepted are name and tag"):
+    with pytest.raises(ValueError, match="--by student: must be name or tag"):
         read_study([tmp_path], by="student")
 
 
@@ -403,7 +403,7 @@ def test_runs_without_classes_are_listed_with_their_loss(tmp_path):
 def test_a_baseline_must_be_one_group(asked, words, two_groups):
     with pytest.raises(ValueError, match=words) as refused:
         read_study([two_groups], baseline=asked)
-    assert "accepted is one of 'model=mlp', 'model=lenet5'" in str(refused.value)
+    assert "must be one of 'model=mlp', 'model=lenet5'" in str(refused.value)
 
 
 def test_the_experiments_baseline_and_published_figures_are_used(tmp_path):

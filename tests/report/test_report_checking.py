@@ -206,7 +206,7 @@ def test_what_a_missing_file_would_tell_is_said_not_to_be_checked(runs):
     ("arrays", "words"),
     [
         ({"num_classes": np.arange(3)}, "alone"),
-        ({"num_classes": np.array(10**12), "top_classes": np.zeros((1000, 4), int)}, "accepted are up to"),
+        ({"num_classes": np.array(10**12), "top_classes": np.zeros((1000, 4), int)}, "the limit is"),
         ({"probabilities": np.full((1000, 4), np.nan, np.float32)}, "according to which test/loss is None"),
     ],
     ids=["number", "memory", "nan"],

@@ -215,8 +215,8 @@ def test_the_files_of_a_report_are_all_new_or_all_old(sweep, tmp_path, monkeypat
     [
         (["nowhere"], "'nowhere' is not a folder"),
         (["empty"], "'empty' holds no run"),
-        (["sweep", "--baseline", "model=vgg"], "accepted is one of 'model=mlp', 'model=lenet5'"),
-        (["sweep", "--target", "98"], "accepted is an accuracy above 0 and up to 1"),
+        (["sweep", "--baseline", "model=vgg"], "must be one of 'model=mlp', 'model=lenet5'"),
+        (["sweep", "--target", "98"], "must be an accuracy above 0 and up to 1"),
         (["sweep", "other"], "different test sets"),
         (["sweep", "--out", "sweep/sweep.yaml"], "(File exists): name another folder by --out DIR"),
         ([], "Missing argument 'DIR"),

@@ -223,14 +223,14 @@ def test_a_logger_without_its_package_says_how_to_get_it_before_anything_starts(
         (["logger=mlflow,tensorbord"], "unknown logger 'tensorbord'. Did you mean 'tensorboard'?"),
         (
             ["logger=wandb", "logger.wandb.mode=onlin"],
-            "accepted is offline, online. Did you mean online?",
+            "must be one of offline, online. Did you mean online?",
         ),
-        (["logger=wandb", "logger.wandb.project=''"], "logger.wandb.project=: accepted is text that is not blank"),
-        (["logger=mlflow", "logger.mlflow.tracking_uri=runs.db"], "accepted is sqlite:///FILE or http://HOST:PORT"),
+        (["logger=wandb", "logger.wandb.project=''"], "logger.wandb.project=: must be text that is not blank"),
+        (["logger=mlflow", "logger.mlflow.tracking_uri=runs.db"], "must be sqlite:///FILE or http://HOST:PORT"),
         (["logger.mlflow.experiment=x"], "unknown key in logger"),
         (["logger=wandb", "+logger.wandb.entity=x"], "unknown key in logger.wandb 'entity'"),
         (["+logger.comet={}"], "unknown logger 'comet'"),
-        (["+logger.mlflow=3"], "logger.mlflow=3: accepted is a group of keys"),
+        (["+logger.mlflow=3"], "logger.mlflow=3: must be a group of keys"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

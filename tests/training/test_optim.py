@@ -92,17 +92,17 @@ def test_a_factor_is_finite_and_between_0_and_1_at_every_step(named, epochs, ste
     ("name", "options", "message"),
     [
         ("cosin", {}, "unknown scheduler 'cosin'. Did you mean 'cosine'"),
-        ("cosine", {"final": 2.0}, "scheduler.final=2: accepted is a number from 0 to 1"),
-        ("step", {"step_epochs": 0, "gamma": 0.1}, "scheduler.step_epochs=0: accepted is a whole number from 1"),
-        ("step", {"step_epochs": 1, "gamma": 3}, "scheduler.gamma=3: accepted"),
-        ("one_cycle", ONE_CYCLE | {"peak_at": 1.0}, "scheduler.peak_at=1: accepted"),
+        ("cosine", {"final": 2.0}, "scheduler.final=2: must be a number from 0 to 1"),
+        ("step", {"step_epochs": 0, "gamma": 0.1}, "scheduler.step_epochs=0: must be a whole number from 1"),
+        ("step", {"step_epochs": 1, "gamma": 3}, "scheduler.gamma=3: must be"),
+        ("one_cycle", ONE_CYCLE | {"peak_at": 1.0}, "scheduler.peak_at=1: must be"),
         (
             "one_cycle",
             ONE_CYCLE | {"anneal": "cos"},
-            "scheduler.anneal=cos: accepted is linear, cosine. Did you",
+            "scheduler.anneal=cos: must be one of linear, cosine. Did you",
         ),
-        ("one_cycle", ONE_CYCLE | {"initial": -1}, "scheduler.initial=-1: accepted"),
-        ("one_cycle", {}, "scheduler.peak_at is missing: accepted is a number above 0 and below 1"),
+        ("one_cycle", ONE_CYCLE | {"initial": -1}, "scheduler.initial=-1: must be"),
+        ("one_cycle", {}, "scheduler.peak_at is missing: it must be a number above 0 and below 1"),
     ],
 )
 def test_a_wrong_schedule_says_why(name, options, message):
@@ -166,13 +166,13 @@ def test_optimizers_take_the_steps_of_torchs_plain_ones(name, options, reference
     ("name", "options", "message"),
     [
         ("sdg", {}, "unknown optimizer 'sdg'. Did you mean 'sgd'"),
-        ("sgd", {"momentum": 1.0, "nesterov": False}, "optimizer.momentum=1: accepted is a number from 0 and below 1"),
+        ("sgd", {"momentum": 1.0, "nesterov": False}, "optimizer.momentum=1: must be a number from 0 and below 1"),
         ("sgd", {"momentum": 0.0, "nesterov": True}, "optimizer.nesterov=true needs optimizer.momentum above 0"),
-        ("adam", {"betas": [0.9], "eps": 1e-8}, r"optimizer.betas=.0.9.: accepted is a list of 2"),
+        ("adam", {"betas": [0.9], "eps": 1e-8}, r"optimizer.betas=.0.9.: must be a list of 2"),
         (
             "adamw",
             {"betas": [0.9, 1.0], "eps": 1e-8},
-            "optimizer.betas=.0.9,1.: accepted is a list of 2, each a number from",
+            "optimizer.betas=.0.9,1.: must be a list of 2, each a number from",
         ),
     ],
 )

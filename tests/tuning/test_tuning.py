@@ -45,21 +45,27 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ({}, "tune.space={}: accepted is at least one KEY"),
-        ({"optimizer.lr": 0.1}, "tune.space.optimizer.lr=0.1: accepted is {type: float, int or categorical"),
-        ({"optimizer.lr": {"low": 1, "high": 2}}, "accepted is {type: float, int or categorical"),
+        ({}, "tune.space={}: must have at least one KEY"),
+        ({"optimizer.lr": 0.1}, "tune.space.optimizer.lr=0.1: must be {type: float, int or categorical"),
+        ({"optimizer.lr": {"low": 1, "high": 2}}, "must be {type: float, int or categorical"),
         ({"optimizer.lr": {"type": "flaot"}}, "unknown tune.space.optimizer.lr.type 'flaot'. Did you mean 'float'?"),
-        ({"optimizer.lr": {"type": "float", "low": 1}}, "tune.space.optimizer.lr.high=None: accepted is a number"),
-        ({"optimizer.lr": {"type": "float", "low": 2, "high": 1}}, "high=1.0: accepted is more than low=2.0"),
-        ({"optimizer.lr": {"type": "float", "low": 0, "high": 1, "log": True}}, "low=0.0: accepted with log=true"),
-        ({"optimizer.lr": {"type": "float", "low": 0, "high": 1, "log": "no"}}, "log=no: accepted is true or false"),
-        ({"optimizer.lr": {"type": "float", "low": 0, "high": float("inf")}}, "high=inf: accepted is a number"),
+        ({"optimizer.lr": {"type": "float", "low": 1}}, "tune.space.optimizer.lr.high=None: must be a number"),
+        ({"optimizer.lr": {"type": "float", "low": 2, "high": 1}}, "high=1.0: must be more than low=2.0"),
+        (
+            {"optimizer.lr": {"type": "float", "low": 0, "high": 1, "log": True}},
+            "low=0.0: with log=true it must be above 0",
+        ),
+        ({"optimizer.lr": {"type": "float", "low": 0, "high": 1, "log": "no"}}, "log=no: must be true or false"),
+        ({"optimizer.lr": {"type": "float", "low": 0, "high": float("inf")}}, "high=inf: must be a number"),
         (
             {"optimizer.lr": {"type": "float", "low": 0, "high": 1, "step": 0.3}},
-            "step=0.3: accepted is a number above 0 that",
+            "step=0.3: must be a number above 0 that",
         ),
-        ({"optimizer.lr": {"type": "float", "low": 1, "high": 9, "step": 2, "log": True}}, "none, as log=true"),
-        ({"model.depth": {"type": "int", "low": 1.5, "high": 3}}, "low=1.5: accepted is a whole number"),
+        (
+            {"optimizer.lr": {"type": "float", "low": 1, "high": 9, "step": 2, "log": True}},
+            "left out, because log=true",
+        ),
+        ({"model.depth": {"type": "int", "low": 1.5, "high": 3}}, "low=1.5: must be a whole number"),
         ({"model.depth": {"type": "int", "low": 1, "high": 3, "steps": 1}}, "Did you mean 'step'?"),
         ({"optimizer": {"type": "categorical", "choices": ["adam"]}}, "a list of two or more different plain values"),
         ({"optimizer": {"type": "categorical", "choices": ["adam", "adam"]}}, "two or more different plain values"),
@@ -82,12 +88,12 @@ WRONG = [
     ),
     (["tune=nowhere.yaml"], "tune=nowhere.yaml: there is no such file"),
     (["tune.trails=3"], "unknown key in tune 'trails'. Did you mean 'trials'?"),
-    (["tune.trials=0"], "tune.trials=0: accepted is a whole number from 1"),
-    (["tune.workers=many"], "tune.workers=many: accepted is a whole number"),
-    (["tune.timeout=-1"], "tune.timeout=-1: accepted is null or a number above 0"),
-    (["tune.pruner=medain"], "tune.pruner=medain: accepted is median, hyperband, none. Did you mean median?"),
+    (["tune.trials=0"], "tune.trials=0: must be a whole number from 1"),
+    (["tune.workers=many"], "tune.workers=many: must be a whole number"),
+    (["tune.timeout=-1"], "tune.timeout=-1: must be null or a number above 0"),
+    (["tune.pruner=medain"], "tune.pruner=medain: must be one of median, hyperband, none. Did you mean median?"),
     (["tune.space={optimizer.rl: {type: float, low: 1, high: 2}}"], "tune.space.optimizer.rl: optimizer.rl=1.0 cannot"),
-    (["tune.space={model.dropout: {type: float, low: 0, high: 1}}"], "model.dropout=1: accepted is a number from 0"),
+    (["tune.space={model.dropout: {type: float, low: 0, high: 1}}"], "model.dropout=1: must be a number from 0"),
     (["tune.space={model: {type: categorical, choices: [mlp, nlp]}}"], "unknown model 'nlp'. Did you mean 'mlp'?"),
     (["tune.space={model: {type: categorical, choices: [mlp, conv_autoencoder]}}"], "it is judged by val/loss"),
     (["tune=mlp", "data.val_fraction=0"], "never on the test images"),
@@ -95,7 +101,7 @@ WRONG = [
     (["tune=mlp", "seed=0,1"], "seed=0,1 names several values"),
     (["tune=mlp", "tune.x"], "'tune.x' cannot be read as KEY=VALUE"),
     (["resume=nowhere"], "is not the folder of a search: it has no study.yaml"),
-    (["resume=nowhere", "seed=1"], "seed=1: beside resume=STUDY, accepted are tune.trials, tune.workers, tune.timeout"),
+    (["resume=nowhere", "seed=1"], "seed=1: resume=STUDY takes only tune.trials, tune.workers, tune.timeout"),
 ]
 
 
@@ -250,7 +256,7 @@ def test_a_damaged_journal_is_named_and_nothing_of_it_is_run(content, tmp_path):
         ({"overrides": ["hydra.searchpath=[file:///tmp]"]}, "its overrides set keys of Hydra"),
         ({"overrides": "model=mlp"}, "overrides is not a list of text"),
         ({"overrides": [*SMALL, "seed=3"]}, "the study was made with seed=0, and here it is 3"),
-        ({"tune": {"space": LR, "workers": 1000}}, "tune.workers=1000: accepted is a whole number from 1 to 256"),
+        ({"tune": {"space": LR, "workers": 1000}}, "tune.workers=1000: must be a whole number from 1 to 256"),
         ({"tune": []}, "it lacks tune"),
         ({"config": None}, "it lacks config"),
     ],
@@ -370,7 +376,7 @@ def test_a_search_of_which_no_trial_finishes_fails(here, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "study"
     rows = read_csv(here / "study/trials.csv")
     assert [row["state"] for row in rows] == ["failed", "failed"]
-    assert all("accepted is a number from 0 to trainer.epochs" in row["message"] for row in rows)
+    assert all("must be a number from 0 to trainer.epochs" in row["message"] for row in rows)
     assert (here / "study/history.png").is_file()
     assert not (here / "study/best.yaml").exists()
 

@@ -148,7 +148,7 @@ def _read_sweep(base: DictConfig, parsed: Sequence[Override]) -> schema.SweepCon
     """The checked `sweep` section: what to do with the jobs, the same for all of them."""
     for o in parsed:
         if o.key_or_group.startswith("sweep.") and o.is_sweep_override():
-            raise ValueError(f"{o.input_line} names several values: accepted is one, for the whole sweep")
+            raise ValueError(f"{o.input_line} names several values: give one for the whole sweep")
     plain = OmegaConf.to_container(base.sweep, resolve=True)
     asked = schema.from_dict({"sweep": plain}).sweep
     given = [o.input_line for o in parsed if o.key_or_group == "seed"]
@@ -178,7 +178,7 @@ def single(overrides: Sequence[str]) -> Config:
         parsed = _parse(overrides)
         for o in parsed:
             if o.is_sweep_override():
-                raise ValueError(f"{describe_values(o)}: accepted here is one")
+                raise ValueError(f"{describe_values(o)}: give one")
         return _job(overrides, parsed).config
 
 

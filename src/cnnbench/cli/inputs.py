@@ -32,7 +32,7 @@ def find_images(
     expanded = [(argument, _match(argument)) for argument in arguments]
     if not any(matches for _, matches in expanded):
         reason = "matches nothing" if glob.has_magic(arguments[0]) else "is not there"
-        raise ValueError(f"{arguments[0]!r} {reason}: accepted are files, folders, patterns, and - for standard input")
+        raise ValueError(f"{arguments[0]!r} {reason}: give files, folders, patterns, or - for standard input")
     return _expand(expanded, null, partial(_find_below, complain=complain, leave_out=leave_out))
 
 
@@ -87,9 +87,7 @@ def _clean_lines(paths: Iterable[str]) -> Iterator[str]:
     """The paths of a list as Windows may have written it: without a byte order mark and carriage returns."""
     for number, path in enumerate(paths):
         if number == 0 and ("\0" in path or path.startswith(("\udcff\udcfe", "\udcfe\udcff"))):
-            raise ValueError(
-                "the list on standard input is UTF-16, or no text: accepted are paths in UTF-8, one a line"
-            )
+            raise ValueError("the list on standard input is UTF-16 or not text: write paths in UTF-8, one per line")
         path = path.removeprefix("\ufeff") if number == 0 else path
         bare = path.rstrip("\r")
         if bare:

@@ -79,7 +79,7 @@ def count_jobs_at_once(name: str, launcher: DictConfig, threads: int = 1) -> int
     if name == "joblib":
         n_jobs = launcher.n_jobs
         if not isinstance(n_jobs, int) or n_jobs == 0:
-            raise ValueError(f"hydra.launcher.n_jobs={n_jobs}: accepted is a whole number from 1, or -1 for all cores")
+            raise ValueError(f"hydra.launcher.n_jobs={n_jobs}: must be a whole number from 1, or -1 for all cores")
         return n_jobs if n_jobs > 0 else max(1, (count_cores() + 1 + n_jobs) // threads)
     if name == "ray":
         return int(launcher.ray.init.get("num_cpus") or count_cores())

@@ -165,7 +165,7 @@ def predict(options: PredictOptions) -> None:
     if options.form not in FORMATS:
         raise ValueError(unknown("format", options.form, FORMATS))
     if out is not None and ((out.exists() and not out.is_file()) or not out.parent.is_dir()):
-        raise ValueError(f"--out {out}: accepted is a file, new or to be replaced, in an existing folder")
+        raise ValueError(f"--out {out}: must be a file, new or to be replaced, in an existing folder")
     tally = Tally()
     files = find_images(options.paths, null=options.null, complain=tally.fail, leave_out=tally.skip)
     if out is not None:  # an earlier command may have written into a folder that is read now

@@ -109,9 +109,7 @@ def read_size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"\[?(\d{1,5})(?:\s*[x×,]\s*(\d{1,5}))?\]?", text.strip())
     sides = [int(side) for side in found.groups(found[1])] if found else [0]
     if min(sides) < 1:
-        raise ValueError(
-            f"--image-size {text}: accepted is a number of pixels, such as 32, or HEIGHTxWIDTH, such as 32x48"
-        )
+        raise ValueError(f"--image-size {text}: must be a number of pixels, such as 32, or HEIGHTxWIDTH, such as 32x48")
     return sides[0], sides[1]
 
 
@@ -128,7 +126,7 @@ def parse_models(text: str) -> list[tuple[str, list[str]]]:
         words = [word for word in _split(item, " ") if word]
         if not words or "=" in words[0]:
             raise ValueError(
-                f"--compare: {item.strip()!r} in {text!r} has no model name. Accepted are names separated by commas, "
+                f"--compare: {item.strip()!r} in {text!r} has no model name. Write names separated by commas, "
                 "each followed by its own overrides: 'lenet5,lenet5 model.width=2,mlp'"
             )
         models.append((" ".join(words), [f"model={words[0]}", *words[1:]]))

@@ -40,7 +40,7 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
             with hint_at_several_runs(overrides):
                 _train_one(request.jobs[0].config, request.folder, overrides)
         elif any(job.config.preview for job in request.jobs):
-            raise ValueError("preview=true draws the images of one run: -m and experiments of several are not accepted")
+            raise ValueError("preview=true draws the images of one run: remove -m, or an experiment of several runs")
         else:
             sweep.run_sweep(request, overrides, server)
 
@@ -89,7 +89,7 @@ def _resume(overrides: Sequence[str]) -> None:
         raise ValueError(f"resume={names[0]} and resume={names[1]}: a command resumes one run")
     (name,) = names
     if not name:
-        raise ValueError("resume=: accepted is the folder of a run")
+        raise ValueError("resume=: must be the folder of a run")
     folder = find_unfinished(find_folder(name))
     if folder is None:
         print(f"all runs in {make_printable(name)} are finished: nothing to resume", file=sys.stderr)

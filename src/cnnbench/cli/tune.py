@@ -70,7 +70,7 @@ def tune(overrides: Sequence[str]) -> None:
     own = [o for o in map(_parse, overrides) if o.key_or_group in ("tune", "resume") or o.key_or_group[:5] == "tune."]
     for o in own:
         if o.is_sweep_override():
-            raise ValueError(f"{describe_values(o)}: accepted is one")
+            raise ValueError(f"{describe_values(o)}: give one")
     others = [text for text in overrides if text not in {o.input_line for o in own}]
     given = {o.key_or_group: o.value() for o in own}
     if "resume" in given:
@@ -124,7 +124,7 @@ def _find_monitor(config: Config) -> str:
     if parts.dataset.val is None:
         raise ValueError(
             f"data.val_fraction={config.data.val_fraction}: a search chooses on the validation split, never on the "
-            "test images: accepted is a number above 0 and below 1"
+            "test images: it must be a number above 0 and below 1"
         )
     return config.trainer.monitor or task_of(parts.model).monitor
 
@@ -138,7 +138,7 @@ def _read_space(name: str) -> dict[str, Any]:
         raise ValueError(f"tune={name}: there is no such file")
     plain = read_yaml(path)
     if not isinstance(plain, dict):
-        raise ValueError(f"tune={name}: accepted is a YAML file with the key space and, optionally, overrides")
+        raise ValueError(f"tune={name}: must be a YAML file with the key space and, optionally, overrides")
     return plain
 
 
@@ -148,10 +148,10 @@ def _to_plain(request: _SearchRequest) -> dict[str, Any]:
 
 def _reopen_request(given: dict[str, Any], others: Sequence[str]) -> _SearchRequest:
     folder = find_folder(str(given.pop("resume")), study=True).resolve()
-    accepted = [f"tune.{key}" for key in ON_RESUME]
+    allowed = [f"tune.{key}" for key in ON_RESUME]
     for key in [*given, *others]:
-        if key not in accepted:
-            raise ValueError(f"{key}: beside resume=STUDY, accepted are {', '.join(accepted)}")
+        if key not in allowed:
+            raise ValueError(f"{key}: resume=STUDY takes only {', '.join(allowed)}")
     if not (folder / "study.yaml").is_file():
         raise ValueError(f"{str(folder)!r} is not the folder of a search: it has no study.yaml")
     record = read_yaml(folder / "study.yaml")

@@ -90,7 +90,7 @@ def explain_usage(error: Any, arguments: Sequence[str]) -> str:
         accepted = invalid[2].replace("a valid integer", "a whole number").replace("a valid number", "a number")
         accepted = accepted.replace("greater than or equal to", "a whole number from")
         hint = f", such as {value.replace(',', '.')}" if re.fullmatch(r"\d+,\d+", value) else ""
-        return f"{invalid[1]}={value}: accepted is {accepted}{hint}"
+        return f"{invalid[1]}={value}: must be {accepted}{hint}"
     wrong = re.search(r"No such command '(.*?)'", message)
     if wrong and "=" in wrong[1]:
         return f"put a command first: cnnbench train {shlex.join(arguments)}"
@@ -118,7 +118,7 @@ def find_meant(word: str) -> str | None:
 
 def explain_word(text: str) -> str:
     """The message for a word among overrides that has no `=`."""
-    complaint = f"{text!r} is not an override: accepted is KEY=VALUE"
+    complaint = f"{text!r} is not an override: write KEY=VALUE"
     named = [f"{group}={name}" for group, names in groups().items() for name in names if name == text.lower()]
     if named:
         return f"{complaint}, such as {named[0]}"

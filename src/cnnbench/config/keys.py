@@ -188,7 +188,7 @@ def _describe(annotation: Any, metadata: Any = ()) -> str:
         return _describe(arguments[0], [*own, *metadata])
     if origin in (Union, types.UnionType):
         ordered = sorted(arguments, key=lambda kind: kind is not type(None))
-        return " or ".join(_describe(kind, metadata) for kind in ordered)
+        return " or ".join(_one_of(kind) + _describe(kind, metadata) for kind in ordered)
     if origin is Literal:
         return ", ".join(format_value(value) for value in arguments)
     if origin is list:
@@ -198,6 +198,10 @@ def _describe(annotation: Any, metadata: Any = ()) -> str:
     if annotation in (int, float):
         return f"a {'whole ' if annotation is int else ''}number{_range(metadata)}"
     return {bool: "true or false", str: "text", type(None): "null"}.get(annotation, "keys with values")
+
+
+def _one_of(annotation: Any) -> str:
+    return "one of " if get_origin(annotation) is Literal and len(get_args(annotation)) > 1 else ""
 
 
 def _range(metadata: Any) -> str:
@@ -225,9 +229,10 @@ def _explain(section: type[BaseModel], error: ErrorDetails, place: str, values: 
     if isinstance(inner, type) and issubclass(inner, BaseModel):
         if isinstance(values[name], Mapping):
             return _explain(inner, {**error, "loc": error["loc"][1:]}, f"{prefix}{name}", values[name])
-        return f"{name}={values[name]!r}: accepted is a group of keys, or in a command {name}=NAME"
+        return f"{name}={values[name]!r}: must be a group of keys, or in a command {name}=NAME"
     if error["type"] == "missing":
-        return f"{prefix}{name} is missing: accepted is {describe_accepted(field)}"
+        return f"{prefix}{name} is missing: it must be {_one_of(inner)}{describe_accepted(field)}"
     value = format_value(values[name])
     near = nearest(value, choices(field)) if isinstance(values[name], str) else None
-    return f"{prefix}{name}={value}: accepted is {describe_accepted(field)}{f'. Did you mean {near}?' if near else ''}"
+    hint = f". Did you mean {near}?" if near else ""
+    return f"{prefix}{name}={value}: must be {_one_of(inner)}{describe_accepted(field)}{hint}"

@@ -211,8 +211,8 @@ class Config(Section):
         "The folder of outputs/ that the run goes to",
         "run",
         role="record",
-        accepted=f"letters, digits, blanks and signs other than {' '.join(NOT_IN_NAMES)}; no dot or blank first or "
-        "last, and up to 200 bytes",
+        accepted=f"text of letters, digits, blanks and signs other than {' '.join(NOT_IN_NAMES)}; no dot or blank "
+        "first or last, and up to 200 bytes",
     )
     tags: list[str] = key("Words to find the run by", [], role="record")
     resume: str | None = key("The folder of a run or sweep to go on with", None, role="control")
@@ -233,7 +233,7 @@ class Config(Section):
         warmup, trainer = self.scheduler.warmup_epochs, self.trainer
         if warmup > trainer.epochs:
             raise ValueError(
-                f"scheduler.warmup_epochs={format_value(warmup)}: accepted is a number from 0 to trainer.epochs="
+                f"scheduler.warmup_epochs={format_value(warmup)}: must be a number from 0 to trainer.epochs="
                 f"{trainer.epochs}"
             )
         if trainer.patience is not None and self.data.val_fraction == 0:

@@ -27,7 +27,7 @@ def parse_bytes(key: str, text: str) -> int:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip(), re.IGNORECASE)
     if match is None or match[2].upper() not in UNITS:
-        raise ValueError(f"{key}={text}: accepted is null, a number of bytes, or one such as 500MB or 2GiB")
+        raise ValueError(f"{key}={text}: must be null, a number of bytes, or a size such as 500MB or 2GiB")
     return int(float(match[1]) * UNITS[match[2].upper()])
 
 
@@ -66,6 +66,6 @@ def refuse_beyond_memory(needed: float, what: str) -> None:
     if _of_a_run.get():
         own = parse_bytes(VARIABLE, os.environ.get(VARIABLE) or str(MOST_OF_A_RUN))
         if own < most:
-            most, said = own, f"{VARIABLE}=SIZE allows for the data that a run's folder asks for"
+            most, said = own, f"{VARIABLE}=SIZE raises it for data that a run's folder asks for"
     if needed > most:
-        raise ValueError(f"{what} takes {needed / 1e9:,.1f} GB or more: accepted is up to {said}, {most / 1e9:,.1f} GB")
+        raise ValueError(f"{what} needs at least {needed / 1e9:,.1f} GB; the limit is {most / 1e9:,.1f} GB ({said})")

@@ -86,14 +86,13 @@ def _cut_val(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     count = round(fraction * len(split))
     if not 0 < count < len(split):
         raise ValueError(
-            f"data.val_fraction={fraction} of {len(split)} training images is {count}: "
-            "accepted is a fraction that leaves images on both sides"
+            f"data.val_fraction={fraction} of {len(split)} training images is {count}: must leave images on both sides"
         )
     chosen, rest = split_by_class(split.labels, count, generator(seed, "val_split"), leave=True)
     if not len(chosen):
         raise ValueError(
             f"data.val_fraction={fraction}: each class has a single training image, and a class whose only image is "
-            "used for validation is not learned. Accepted are 0, or more images"
+            "used for validation is not learned. Set it to 0 or add images"
         )
     return split[chosen], split[rest]
 
@@ -103,7 +102,7 @@ def refuse_single_images(names: tuple[str, ...], train: Tensor, test: Tensor) ->
     single = [names[label] for label in train.unique().tolist() if label not in set(test.unique().tolist())]
     if single:
         raise ValueError(
-            f"{_name_classes(single)} a single image, so none is left to test on. Accepted are more images of a "
+            f"{_name_classes(single)} a single image, so none is left to test on. Add images of a "
             "class, or a test split of your own"
         )
 
@@ -132,12 +131,10 @@ def _check_signal_settings(info: DatasetInfo, size: int | Sequence[int] | None, 
     if size not in (None, info.image_size):
         raise ValueError(
             f"data.image_size={size} resizes images, but {info.name} holds signals of {info.image_size} samples: "
-            "accepted is null"
+            "must be null"
         )
     if normalization == "half":
-        raise ValueError(
-            f"data.normalize=half is for pixels, but {info.name} holds signals: accepted is dataset or none"
-        )
+        raise ValueError(f"data.normalize=half is for pixels, but {info.name} holds signals: use dataset or none")
 
 
 def split_by_class(

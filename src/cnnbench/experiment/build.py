@@ -120,14 +120,14 @@ def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
     if task.has_classes:
         return
     if trainer.monitor not in (None, task.monitor):
-        raise ValueError(f"trainer.monitor={trainer.monitor}: accepted for {task.name} is null or {task.monitor}")
+        raise ValueError(f"trainer.monitor={trainer.monitor}: for {task.name} it must be null or {task.monitor}")
     if config.data.class_weights != "none":
-        raise ValueError(f"data.class_weights={config.data.class_weights}: {task.name} has no labels, accepted is none")
+        raise ValueError(f"data.class_weights={config.data.class_weights}: {task.name} has no labels: must be none")
     if trainer.label_smoothing > 0:
-        raise ValueError(f"trainer.label_smoothing={trainer.label_smoothing}: {task.name} has no labels, accepted is 0")
+        raise ValueError(f"trainer.label_smoothing={trainer.label_smoothing}: {task.name} has no labels: must be 0")
     for name in ("mixup", "cutmix"):
         if value := getattr(config.augment, name):
-            raise ValueError(f"augment.{name}={value}: {task.name} has no labels to mix, accepted is 0")
+            raise ValueError(f"augment.{name}={value}: {task.name} has no labels to mix: must be 0")
     if info.dimensions != 2:
         raise ValueError(f"model={config.model.name} takes images, and data={info.name} are signals")
 
@@ -224,12 +224,11 @@ def make_augmentation(config: Config, info: DatasetInfo, device: torch.device) -
     if info.dimensions != 2:
         changed = [f"augment.{key}={value}" for key, value in knobs.items() if value != getattr(AugmentConfig(), key)]
         raise ValueError(
-            f"{changed[0]} (augment={name}) changes images, and data={config.data.name} are signals: "
-            "accepted is augment=none"
+            f"{changed[0]} (augment={name}) changes images, and data={config.data.name} are signals: use augment=none"
         )
     if config.augment.crop >= min(info.size):
         raise ValueError(
-            f"augment.crop={config.augment.crop}: accepted is less than the {min(info.size)} pixels of the images"
+            f"augment.crop={config.augment.crop}: must be less than the {min(info.size)} pixels of the images"
         )
     return Augmentation(seed=config.seed, num_classes=info.num_classes, device=device, **knobs)
 

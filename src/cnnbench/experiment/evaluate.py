@@ -103,7 +103,7 @@ def _write_result(
                 write(folder := _find_free(inside, "_".join(parts), metrics))
             return evaluations / folder.name
         if out.is_dir() and any(out.iterdir()) and not _holds(out, metrics):
-            raise ValueError(f"--out {format_path(out)} holds something else: accepted is a new or an empty folder")
+            raise ValueError(f"--out {format_path(out)} holds something else: must be a new or an empty folder")
         write(out)
         return out
     except OSError as error:

@@ -90,7 +90,7 @@ def _point_at(config: Config, info: DatasetInfo, choice: DataChoice) -> None:
     if choice.path is not None:
         if "path" not in data.options:
             raise ValueError(
-                f"--path {choice.path}: {data.name} has no path; accepted is --data image_folder --path {choice.path}"
+                f"--path {choice.path}: {data.name} has no path; use --data image_folder --path {choice.path}"
             )
         data.options["path"] = choice.path
         if "test_path" in data.options:
@@ -184,7 +184,7 @@ def _without_cuts(config: Config) -> Config:
 def _get_split(dataset: Dataset, name: str) -> Split:
     found: Split | None = getattr(dataset, name) if name in VERBS else None
     if found is None or not len(found):
-        raise ValueError(f"--split {name}: the run has no such split. Accepted: train, test and, if cut, val")
+        raise ValueError(f"--split {name}: the run has no such split. Use train, test or, if the run has one, val")
     return found
 
 

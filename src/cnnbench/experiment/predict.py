@@ -91,7 +91,7 @@ class Predictor:
             ValueError: `top` is more than there are classes.
         """
         if not 1 <= top <= len(self.class_names):
-            raise ValueError(f"--top {top}: accepted is 1 to {len(self.class_names)}, the run's number of classes")
+            raise ValueError(f"--top {top}: must be from 1 to {len(self.class_names)}, the run's number of classes")
         return self._batches(files, top, invert, workers)
 
     def _batches(

@@ -36,7 +36,7 @@ def apply_overrides(plain: Mapping[str, Any], overrides: Sequence[str]) -> Confi
         if not equals or name not in keys:
             near = nearest(name, keys)
             raise ValueError(
-                f"{text}: a resumed run keeps every setting that its result depends on. Accepted with resume: "
+                f"{text}: a resumed run keeps every setting that its result depends on. Resume may change only: "
                 f"{', '.join(keys)}.{f' Did you mean {near}?' if near else ''}"
             )
         *sections, last = name.split(".")
@@ -56,7 +56,7 @@ def _check_epochs(own: Config, config: Config) -> None:
     """More epochs are the same run only where the schedule of the first ones stays as it was."""
     before, epochs = own.trainer.epochs, config.trainer.epochs
     if epochs < before:
-        raise ValueError(f"trainer.epochs={epochs}: accepted with resume is {before}, the run's own, or more")
+        raise ValueError(f"trainer.epochs={epochs}: with resume it must be {before}, the run's own, or more")
     schedules = [
         build_schedule(
             own.scheduler.name,
@@ -70,5 +70,5 @@ def _check_epochs(own: Config, config: Config) -> None:
     if any(schedules[0](step) != schedules[1](step) for step in range(before * SPREAD)):
         raise ValueError(
             f"trainer.epochs={epochs}: scheduler={own.scheduler.name} spans all epochs, and this run has used the "
-            f"learning rates of trainer.epochs={before}; accepted with resume is {before}"
+            f"learning rates of trainer.epochs={before}; with resume it must be {before}"
         )

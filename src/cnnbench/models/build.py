@@ -42,9 +42,7 @@ def build_model(
             f"model={name} takes images, and the data are signals. Models that take signals: {', '.join(able)}"
         )
     if spec.dimensions == IMAGES and IMAGES not in accepted:
-        raise ValueError(
-            f"model={name} takes signals, and the data are images: accepted is data=waves or data=csv_signals"
-        )
+        raise ValueError(f"model={name} takes signals, and the data are images: use data=waves or data=csv_signals")
     with initialising(seed), torch.device(device):
         model = registry.build("model", name, options=options, spec=spec)
         initialise(model, init, init_std)

@@ -45,7 +45,7 @@ def torchvision_net(spec: NetworkSpec, options: TorchvisionOptions) -> nn.Module
     for name, accepted in NEUTRAL.items():
         if (value := getattr(spec, name)) != accepted:
             raise ValueError(
-                f"model.{name}={value}: accepted is {accepted}, because torchvision's networks are as published; "
+                f"model.{name}={value}: must be {accepted}, because torchvision's networks are as published; "
                 "they take arguments of their own through model.args, such as model.args={dropout: 0.3}"
             )
     arch, args = options.arch, options.args

@@ -112,7 +112,8 @@ def choose_baseline(groups: Sequence[Group], wanted: str | None) -> tuple[Group 
         if len(found) != 1:
             valid = ", ".join(repr(group.label) for group in measured[:20])
             what = f"{len(found)} groups" if found else "no group with an accuracy"
-            raise ValueError(f"--baseline {wanted!r} names {what}: accepted is one of {valid or 'none yet'}")
+            advice = f"must be one of {valid}" if valid else "no group has an accuracy yet"
+            raise ValueError(f"--baseline {wanted!r} names {what}: {advice}")
         return found[0], True
     for words in dict.fromkeys(_read_baseline(run) for group in measured for run in group.runs):
         found = _find_groups(measured, words)

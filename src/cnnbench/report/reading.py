@@ -58,9 +58,9 @@ def read_study(
         ValueError: a folder without runs, a baseline that names no group or several, or a target outside 0 to 1.
     """
     if target is not None and not 0 < target <= 1:
-        raise ValueError(f"--target {target}: accepted is an accuracy above 0 and up to 1, such as 0.98")
+        raise ValueError(f"--target {target}: must be an accuracy above 0 and up to 1, such as 0.98")
     if by not in (None, *GROUP_BY):
-        raise ValueError(f"--by {by}: accepted are {' and '.join(GROUP_BY)}")
+        raise ValueError(f"--by {by}: must be {' or '.join(GROUP_BY)}")
     runs = read_runs(folders)
     study = Study(runs, *group_runs(runs, target, by), target=target)
     conflict = _find_conflict(runs)

@@ -98,7 +98,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     found: dict[Path, None] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise ValueError(f"{str(folder)!r} is not a folder: accepted are folders of runs or sweeps")
+            raise ValueError(f"{str(folder)!r} is not a folder: give folders of runs or sweeps")
         inside = list(find_runs(folder))
         if not inside and not (folder / SWEEP).is_file():  # the first job of a sweep may be about to start
             raise ValueError(f"{str(folder)!r} holds no run: there is no config.yaml in it or {DEEPEST} levels below")

@@ -39,7 +39,7 @@ def read_predictions(folder: Path) -> dict[str, np.ndarray]:
             refuse_damaged(path, f"num_classes={number} is not a whole number from {classes}")
         classes = int(number)
     if classes > MOST_CLASSES:
-        refuse_damaged(path, f"it has {classes:,} classes: accepted are up to {MOST_CLASSES:,}")
+        refuse_damaged(path, f"it has {classes:,} classes: the limit is {MOST_CLASSES:,}")
     for values in (labels, predictions, *([] if top is None else [top])):
         if values.dtype.kind not in "iu" or (values.size and not 0 <= values.min() <= values.max() < classes):
             refuse_damaged(path, f"labels and predictions are not whole numbers below its {classes} classes")

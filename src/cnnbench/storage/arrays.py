@@ -48,16 +48,16 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 def _read_members(archive: zipfile.ZipFile) -> Iterator[tuple[str, np.ndarray]]:
     members = archive.infolist()
     if len(members) > MOST_ARRAYS:
-        raise ValueError(f"it has {len(members)} arrays: accepted are up to {MOST_ARRAYS}")
+        raise ValueError(f"it has {len(members)} arrays: the limit is {MOST_ARRAYS}")
     if (size := sum(member.file_size for member in members)) > LARGEST_ARRAYS:
-        raise ValueError(f"its arrays have {size:,} bytes: accepted are up to {LARGEST_ARRAYS:,}")
+        raise ValueError(f"its arrays have {size:,} bytes: the limit is {LARGEST_ARRAYS:,}")
     for member in members:
         with archive.open(member) as file:
             # The header's shape must match the member's size before it decides how much memory is allocated.
             version = np.lib.format.read_magic(file)
             read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             if version not in read_header:
-                raise ValueError(f"{member.filename} is of version {version}: accepted are 1.0 and 2.0")
+                raise ValueError(f"{member.filename} has version {version}: must be 1.0 or 2.0")
             shape, fortran, kind = read_header[version](file)
             if kind.hasobject or kind.names:
                 raise ValueError(f"{member.filename} holds objects, which only pickle could read (allow_pickle)")

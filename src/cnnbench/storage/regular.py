@@ -97,7 +97,7 @@ def _check_kind(found: os.stat_result, max_bytes: int) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise Refused(_describe_kind(found.st_mode))
     if found.st_size > max_bytes:
-        raise Refused(f"{found.st_size:,} bytes: accepted are up to {max_bytes:,}")
+        raise Refused(f"{found.st_size:,} bytes: the limit is {max_bytes:,}")
 
 
 def _describe_kind(mode: int) -> str:

@@ -157,7 +157,7 @@ def check_trackers(options: Mapping[str, Any]) -> None:
     """
     for name, own in options.items():
         if own is not None and not isinstance(own, Mapping):
-            raise ValueError(f"logger.{name}={own}: accepted is a group of keys, or in a command logger=NAME")
+            raise ValueError(f"logger.{name}={own}: must be a group of keys, or in a command logger=NAME")
         registry.check_options("logger", name, own or {})
         package = registry.facts("logger", name).get("package")
         if package and importlib.util.find_spec(package) is None:

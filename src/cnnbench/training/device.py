@@ -23,7 +23,7 @@ def resolve_device(name: str) -> torch.device:
     missing = device.type == "cuda" and (device.index or 0) >= cuda
     if missing or (device.type == "mps" and not mps):
         here = ["auto", "cpu", *(f"cuda:{i}" for i in range(cuda)), *(["mps"] if mps else [])]
-        raise ValueError(f"trainer.device={name}: this machine has no such device. Accepted here: {', '.join(here)}")
+        raise ValueError(f"trainer.device={name}: this machine has no such device. Use one of {', '.join(here)}")
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
@@ -34,9 +34,7 @@ def autocast(device: torch.device, precision: str) -> Callable[[], AbstractConte
         ValueError: fp16 on anything but CUDA.
     """
     if precision == "fp16" and device.type != "cuda":
-        raise ValueError(
-            f"trainer.precision=fp16 needs trainer.device=cuda; on {device.type} accepted are fp32 and bf16"
-        )
+        raise ValueError(f"trainer.precision=fp16 needs trainer.device=cuda; on {device.type} use fp32 or bf16")
     enabled = precision != "fp32"
     dtype = DTYPES[precision] if enabled else torch.bfloat16
     return partial(torch.autocast, device.type, dtype=dtype, enabled=enabled)

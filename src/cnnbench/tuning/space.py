@@ -87,7 +87,7 @@ def parse_space(plain: Mapping[str, Any]) -> Space:
         ValueError: names the key, what came, and what is accepted.
     """
     if not plain:
-        raise ValueError("tune.space={}: accepted is at least one KEY: {type: float, int or categorical, …}")
+        raise ValueError("tune.space={}: must have at least one KEY: {type: float, int or categorical, …}")
     return {str(key): _parse_entry(str(key), entry) for key, entry in plain.items()}
 
 
@@ -106,11 +106,11 @@ def _parse_entry(key: str, entry: Any) -> Numbers | Choices:
     section = key.partition(".")[0]
     if (section not in OPEN_GROUPS and key not in OPEN_KEYS) or key in CLOSED_KEYS:
         raise ValueError(
-            f"{where}: trials can only be compared on the same images by the same measure: accepted are keys of "
+            f"{where}: trials can only be compared on the same images by the same measure: use keys of "
             f"{', '.join(OPEN_GROUPS)} (but {', '.join(CLOSED_KEYS)}), and {', '.join(OPEN_KEYS)}"
         )
     if not isinstance(entry, Mapping) or "type" not in entry:
-        raise ValueError(f"{where}={entry!r}: accepted is {{type: float, int or categorical, …}}")
+        raise ValueError(f"{where}={entry!r}: must be {{type: float, int or categorical, …}}")
     kind = str(entry["type"])
     if kind not in FIELDS:
         raise ValueError(unknown(f"{where}.type", kind, FIELDS))
@@ -124,7 +124,7 @@ def _parse_choices(where: str, entry: Mapping[str, Any]) -> Choices:
     values = entry.get("choices")
     plain = isinstance(values, list) and all(v is None or isinstance(v, bool | int | float | str) for v in values)
     if not isinstance(values, list) or not plain or len(values) < 2 or len({repr(v) for v in values}) < len(values):
-        raise ValueError(f"{where}.choices={values}: accepted is a list of two or more different plain values")
+        raise ValueError(f"{where}.choices={values}: must be a list of two or more different plain values")
     return Choices(tuple(values))
 
 
@@ -133,14 +133,14 @@ def _parse_numbers(where: str, entry: Mapping[str, Any], *, whole: bool) -> Numb
     log = entry.get("log", False)
     step = _parse_number(where, "step", entry, whole) if entry.get("step") is not None else None
     if not isinstance(log, bool):
-        raise ValueError(f"{where}.log={log}: accepted is true or false")
+        raise ValueError(f"{where}.log={log}: must be true or false")
     if low >= high:
-        raise ValueError(f"{where}.high={high}: accepted is more than low={low}")
+        raise ValueError(f"{where}.high={high}: must be more than low={low}")
     if log and low <= 0:
-        raise ValueError(f"{where}.low={low}: accepted with log=true is a number above 0")
+        raise ValueError(f"{where}.low={low}: with log=true it must be above 0")
     if step is not None and (log or step <= 0 or not _divides(step, high - low)):
-        accepted = "none, as log=true" if log else f"a number above 0 that divides high - low = {high - low:g}"
-        raise ValueError(f"{where}.step={step}: accepted is {accepted}")
+        accepted = "left out, because log=true" if log else f"a number above 0 that divides high - low = {high - low:g}"
+        raise ValueError(f"{where}.step={step}: must be {accepted}")
     return Numbers(whole, low, high, log, step)
 
 
@@ -157,7 +157,7 @@ def _parse_number(where: str, name: str, entry: Mapping[str, Any], whole: bool) 
             raise ValueError
         number = int(value) if whole else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise ValueError(f"{where}.{name}={value}: accepted is {accepted}") from None
+        raise ValueError(f"{where}.{name}={value}: must be {accepted}") from None
     if not math.isfinite(number):
-        raise ValueError(f"{where}.{name}={value}: accepted is {accepted}")
+        raise ValueError(f"{where}.{name}={value}: must be {accepted}")
     return number

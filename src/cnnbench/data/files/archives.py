@@ -54,7 +54,7 @@ def unpack(archive: Path, folder: Path, *, only: Collection[str] | None = None) 
             for name, size, content in members:
                 limit -= size
                 if limit < 0 or len(made) == MOST_FILES:
-                    raise Refused("it unpacks to more bytes or files than are accepted")
+                    raise Refused("it unpacks to more bytes or files than allowed")
                 path = _resolve(folder, name)
                 if only is not None and path.name not in only:
                     continue

@@ -27,14 +27,14 @@ def read_rows(file: str, name: str) -> Iterator[tuple[int, list[str]]]:
         if head[:2] in (b"\xff\xfe", b"\xfe\xff") or any(
             half.count(0) > len(half) // 2 for half in (head[::2], head[1::2])
         ):
-            raise ValueError(f"{name} is UTF-16, or no text: accepted is a CSV file in UTF-8 (in Excel: CSV UTF-8)")
+            raise ValueError(f"{name} is UTF-16 or not text: must be a CSV file in UTF-8 (in Excel: CSV UTF-8)")
         with open(file, encoding="utf-8-sig", newline="") as text:
             lines = list(islice((line for line in text if line.strip()), _LOOKED_AT))
             delimiter = max(DELIMITERS, key=lambda each: _rate(lines, each))
             text.seek(0)
             yield from _iterate_rows(text, delimiter)
     except UnicodeDecodeError:
-        raise ValueError(f"{name} is not UTF-8 text: accepted is a CSV file in UTF-8 (in Excel: CSV UTF-8)") from None
+        raise ValueError(f"{name} is not UTF-8 text: must be a CSV file in UTF-8 (in Excel: CSV UTF-8)") from None
     except csv.Error as error:
         raise ValueError(f"{name}, {error}") from None
     except OSError as error:

@@ -37,7 +37,7 @@ def reduce_to_8_bits(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
     if image.mode.startswith("I;16"):
         return _reduce_grey(image, raw)
     if image.mode in ("I", "F"):
-        raise Refused("32-bit, signed or floating-point pixels have no agreed range: accepted are 8 and 16 bits")
+        raise Refused("32-bit, signed or floating-point pixels have no agreed range: use 8 or 16 bits")
     if ";16" in raw:
         return _reduce_colour(image, raw, content)
     _check_planar(image)
@@ -51,7 +51,7 @@ def _check_planar(image: ImageFile.ImageFile) -> None:
     """Uncompressed 16-bit colour in planes: Pillow would read its bytes as 8-bit pixels."""
     tags = getattr(image, "tag_v2", {})
     if image.format == "TIFF" and tags.get(_PLANAR) == 2 and max(tags.get(_BITS, (8,))) > 8:
-        raise Refused("16-bit colour in separate planes: accepted is interleaved")
+        raise Refused("16-bit colour in separate planes: must be interleaved")
 
 
 def _reduce_grey(image: ImageFile.ImageFile, raw: str) -> Image.Image:

@@ -31,13 +31,13 @@ class Decoding:
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
-            raise ValueError(f"data.channels={self.channels!r}: accepted is 1 (greyscale) or 3 (colour)")
+            raise ValueError(f"data.channels={self.channels!r}: must be 1 (greyscale) or 3 (colour)")
         if not 1 <= min(self.shape[1:]) <= max(self.shape[1:]) <= MAX_SIDE:
-            raise ValueError(f"data.image_size={self.image_size!r}: accepted is 1 to {MAX_SIDE}")
+            raise ValueError(f"data.image_size={self.image_size!r}: must be from 1 to {MAX_SIDE}")
         if self.resize not in get_args(Resize):
-            raise ValueError(f"data.resize={self.resize!r}: accepted is {', '.join(get_args(Resize))}")
+            raise ValueError(f"data.resize={self.resize!r}: must be one of {', '.join(get_args(Resize))}")
         if len(self.background) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in self.background):
-            raise ValueError(f"data.background={self.background!r}: accepted is three integers of 0 to 255")
+            raise ValueError(f"data.background={self.background!r}: must be three integers from 0 to 255")
 
     @property
     def shape(self) -> tuple[int, int, int]:

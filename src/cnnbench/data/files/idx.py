@@ -45,7 +45,7 @@ def _read_values(file: IO[bytes]) -> np.ndarray:
     expected = math.prod(shape) * kind.itemsize
     header = f"its header says {' × '.join(map(str, shape))} values of {kind.itemsize} byte(s)"
     if expected > LARGEST:
-        raise Refused(f"{header}: accepted are up to {LARGEST:,} bytes")
+        raise Refused(f"{header}: the limit is {LARGEST:,} bytes")
     content = read_up_to(file, expected + 1)
     if len(content) != expected:
         raise Refused(f"{header}, but {'more' if len(content) > expected else f'only {len(content):,} bytes'} follow")

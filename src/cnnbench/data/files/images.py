@@ -179,14 +179,14 @@ def _open(content: bytes) -> tuple[ImageFile.ImageFile, bytes]:
     image = Image.open(io.BytesIO(content), formats=FORMATS)
     width, height = image.size
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise Refused(f"{width} × {height} pixels: accepted are up to {MAX_PIXELS:,}, and {MAX_SIDE:,} a side")
+        raise Refused(f"{width} × {height} pixels: the limit is {MAX_PIXELS:,}, and {MAX_SIDE:,} a side")
     if image.mode == "P" and image.palette is None:
         raise Refused("damaged: palette colours without a palette")
     if image.format != "PNG" and "progressive" in image.info:
         scans = content.count(b"\xff\xda")
         if scans * width * height > MAX_SCANNED:
             raise Refused(
-                f"{scans:,} progressive scans of {width * height:,} pixels: accepted are {MAX_SCANNED:,} in all"
+                f"{scans:,} progressive scans of {width * height:,} pixels: the limit is {MAX_SCANNED:,} in all"
             )
     return image, content
 

@@ -27,7 +27,7 @@ def find_label_problem(label: str) -> str | None:
     """What is wrong with a label of a table, if anything."""
     form = normalize_label(label)
     if len(form) > LONGEST:
-        return f"has {len(form):,} characters, accepted are up to {LONGEST:,}"
+        return f"has {len(form):,} characters, the limit is {LONGEST:,}"
     return None if form else "is empty"
 
 

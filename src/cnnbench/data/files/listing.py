@@ -87,8 +87,8 @@ class Listing:
                 if lacking := sorted(classes[split] - classes["train"]):
                     hint = hint_at_alike(lacking, classes["train"])
                     raise ValueError(
-                        f"{where}: {_name_classes(lacking)} in {split}, but not in train: accepted are train's "
-                        f"classes{hint}"
+                        f"{where}: {_name_classes(lacking)} in {split}, but not in train: "
+                        f"{split} may only have train's classes{hint}"
                     )
             self.class_names = tuple(sorted(classes["train"]))
         else:
@@ -104,7 +104,7 @@ class Listing:
                 )
             self.class_names = tuple(self.wanted)
         if len(self.class_names) < 2:
-            raise ValueError(f"{where} has one class, {self.class_names[0]!r}: accepted are at least 2 {what}")
+            raise ValueError(f"{where} has one class, {self.class_names[0]!r}: it needs at least 2 {what}")
         self.remarks += filter(None, [describe_alike(self.class_names)])
         number = {name: index for index, name in enumerate(self.class_names)}
         for split in (split for split, inside in classes.items() if inside):
@@ -135,7 +135,7 @@ def list_folder(root: str, classes: Sequence[str] | None = None) -> Listing:
     splits = _find_splits(where, folders, listing)
     if not splits and len(folders) == 1 and classes is None:
         raise ValueError(
-            f"{where} has one class folder, {format_path(folders[0])!r}: accepted are at least 2."
+            f"{where} has one class folder, {format_path(folders[0])!r}: it needs at least 2."
             f" If it holds them: data.path={format_path(os.path.join(root, folders[0]))}"
         )
     files: dict[str, list[File]] = {}
@@ -157,7 +157,7 @@ def _list_split(root: str, folders: Sequence[str], where: str) -> list[File]:
         name = name_class(os.path.basename(folder))
         if (other := names.setdefault(name, folder)) != folder:
             both = f"{format_path(other)!r} and {format_path(folder)!r}"
-            raise ValueError(f"{where}: two class folders are both called {name!r}: {both}; accepted is one of them")
+            raise ValueError(f"{where}: two class folders are both called {name!r}: {both}; keep one of them")
         paths = [f"{folder}/{path}" for path in walk_files(os.path.join(root, folder), _refuse_folder)]
         if not paths:
             raise ValueError(f"{where}: class folder {format_path(folder)!r} holds no images")

@@ -31,7 +31,7 @@ def list_csv(file: str, classes: Sequence[str] | None = None) -> Listing:
     rows = read_rows(file, name)
     columns = [cell.strip().casefold() for cell in next(rows, (0, []))[1]]
     if missing := [column for column in ("path", "label") if column not in columns]:
-        raise ValueError(f"{name} has no column {missing[0]!r}: accepted is a first row of path,label[,split]")
+        raise ValueError(f"{name} has no column {missing[0]!r}: the first row must be path,label[,split]")
     find = _make_finder(root)
     for line, cells in rows:
         row = dict(zip(columns, cells, strict=False))
@@ -60,7 +60,7 @@ def _find_problem(row: dict[str, str]) -> str | None:
         return f"label {problem}"
     found = parse_split(row["split"]) if "split" in row else ("train", ())
     if found is None or found[1]:
-        return f"split={row['split']!r}, accepted is {', '.join(WORDS)}"
+        return f"split={row['split']!r}, must be one of {', '.join(WORDS)}"
     return None
 
 

@@ -68,7 +68,7 @@ def read_table(file: str, name: str, *, header: bool, label: str, columns: int =
         total = table.bad_rows + len(table.labels)
         raise ValueError(f"{name}, {table.bad_rows} of {total} rows are wrong: {'; '.join(table.problems)}{more}")
     if not table.labels:
-        raise ValueError(f"{name} has no rows{' below its header' if header else ''}: accepted is a row a signal")
+        raise ValueError(f"{name} has no rows{' below its header' if header else ''}: it needs one row per signal")
     return table
 
 
@@ -84,12 +84,12 @@ def _find_label(header: list[str], label: str, name: str) -> int:
         if names.count(label) == 1:
             return names.index(label)
         known = f"{', '.join(map(clip, names[:SHOWN_ROWS]))} …" if names else "a column's name with data.header=true"
-        raise ValueError(f"data.label={label!r}: accepted is first, last, or one column of {name}: {known}")
+        raise ValueError(f"data.label={label!r}: must be first, last, or one column of {name}: {known}")
     at = 0 if label == "first" else -1
     called = [column for column, cell in enumerate(names) if cell.casefold() in LABEL_NAMES]
     if called and names[at].casefold() not in LABEL_NAMES:
         raise ValueError(
-            f"data.label={label}, but {name} calls column {called[0] + 1} {names[called[0]]!r}: accepted is "
+            f"data.label={label}, but {name} calls column {called[0] + 1} {names[called[0]]!r}: use "
             f"data.label={names[called[0]]}, or data.label={clip(names[at])} to take that one"
         )
     return at
@@ -98,7 +98,7 @@ def _find_label(header: list[str], label: str, name: str) -> int:
 def _take_values(table: Table, row: list[str]) -> str | None:
     """Append a row's signal to the table, or say what is wrong with the row and append nothing."""
     if len(row) < 2:
-        return " has one value: accepted are a signal's values and its label, separated by commas, semicolons or tabs"
+        return " has one value: it needs a signal's values and its label, separated by commas, semicolons or tabs"
     if len(row) != table.columns:
         return f" has {len(row)} values, expected {table.columns} as in the first row"
     at = table.label_at

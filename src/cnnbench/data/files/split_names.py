@@ -70,7 +70,7 @@ def choose_split_folders(
         refuse_ambiguous(where, [folder for one in evident for found in one.values() for folder in found])
     for several in group.values():
         if len(several) > 1:
-            raise ValueError(f"{where} has {_join(several)}: accepted is one of them")
+            raise ValueError(f"{where} has {_join(several)}: keep one of them")
     chosen = {split: group[split][0] for split in WORDS if split in group}
     if "train" not in chosen and needs_train:
         refuse_ambiguous(
@@ -96,7 +96,7 @@ def refuse_ambiguous(where: str, folders: Sequence[str], found: str | None = Non
     names, one = _join(folders), len(folders) == 1
     raise ValueError(
         f"{where} {found or f'has {names}'}: {names} may be {'a split or a class' if one else 'splits or classes'}. "
-        f"Accepted for splits is {FORM}, and no other folder; for {'a class' if one else 'classes'}, another name, or "
+        f"Splits must be {FORM}, and no other folder; for {'a class' if one else 'classes'}, another name, or "
         "all class folders together in one called train"
     )
 

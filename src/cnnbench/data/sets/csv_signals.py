@@ -89,7 +89,7 @@ def csv_signals(
         is_alone = not options.header and table.labels.count(table.labels[0]) == 1
         advice = f"; the first row is alone in its class{NAMES_HINT}" if is_alone else ""
         raise ValueError(
-            f"{where}, data.test_fraction={test_fraction}: {problem}. Accepted are more rows of a class, or another "
+            f"{where}, data.test_fraction={test_fraction}: {problem}. Add rows of a class, or set another "
             f"fraction{advice}{hint}"
         )
     return Source(info, rows[rest], rows[tested], notes=tuple(notes))
@@ -105,7 +105,7 @@ def _choose_names(
         names = tuple(classes)
     if len(names) < 2:
         raise ValueError(
-            f"{where} has one class, {clip(names[0])}: accepted are at least 2, named in the {options.label} column"
+            f"{where} has one class, {clip(names[0])}: it needs at least 2, named in the {options.label} column"
             f"{_hint_at_first_column(table, options.label)}"
         )
     return names
@@ -158,14 +158,14 @@ def _existing_file(key: str, path: str | None) -> Path:
     """The path of a file that may be opened: reading a pipe or a device might never end."""
     if not path:
         raise ValueError(
-            f"{key}={'null' if path is None else repr(path)}: accepted is a CSV file, each row the values of a "
+            f"{key}={'null' if path is None else repr(path)}: must be a CSV file, each row the values of a "
             "signal and its label"
         )
     file = Path(os.path.expanduser(path))
     try:
         check_regular(file, sys.maxsize)
     except Refused as refused:
-        raise ValueError(f"{key}={path!r} is {refused}: accepted is a CSV file") from None
+        raise ValueError(f"{key}={path!r} is {refused}: must be a CSV file") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{key}={path!r} cannot be read ({reason}): looked for {str(file.absolute())!r}") from None

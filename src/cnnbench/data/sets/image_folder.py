@@ -127,7 +127,7 @@ def image_folder(
 def _list(path: str | None, classes: Sequence[str] | None) -> Listing:
     if not path:
         raise ValueError(
-            f"data.path={'null' if path is None else repr(path)}: accepted is a folder that holds a folder of images "
+            f"data.path={'null' if path is None else repr(path)}: must be a folder that holds a folder of images "
             "for each class, or a CSV file of path,label"
         )
     where = os.path.expanduser(path)
@@ -187,8 +187,8 @@ def _choose_decoding(paths: Sequence[str], options: ImageFolderOptions, image_si
 
 
 def _ask_for_size(problem: str) -> str:
-    accepted = "Accepted is a whole number of pixels, or [HEIGHT, WIDTH], and data.resize says how"
-    return f"data.image_size=null, but {problem}. {accepted}"
+    hint = "Set a whole number of pixels or [HEIGHT, WIDTH]; data.resize says how images are resized"
+    return f"data.image_size=null, but {problem}. {hint}"
 
 
 def _split(listing: Listing, part: range, stored: Stored, images: torch.Tensor | ImageFiles) -> dict[str, Split]:

@@ -52,7 +52,7 @@ class WavesOptions(Options):
     @model_validator(mode="after")
     def _check_order(self) -> Self:
         if self.noise[0] > self.noise[1]:
-            raise ValueError(f"data.noise={format_value(self.noise)}: accepted is [LOWEST,HIGHEST]")
+            raise ValueError(f"data.noise={format_value(self.noise)}: must be [LOWEST,HIGHEST]")
         return self
 
 
