@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cnnbench.cli import compose
 from cnnbench.cli.literal import kind_of, quote_text
 from cnnbench.config.schema import to_dict
-from cnnbench.experiment.resume import resumed
+from cnnbench.experiment.resume import apply_overrides
 
 ODD = ["café", "my photos (1)", "it's", "#1", "x #1", "a&b", "a=b", "a,b", "[set]", "{set}", "b: c", "@x", "50%", "$x"]
 ODD += [
@@ -121,9 +121,12 @@ def test_the_folders_of_runs_and_sweeps_are_text():
 def test_a_resumed_run_takes_text_as_it_stands():
     plain = to_dict(compose.single(["data=image_folder"]))
     for value in ODD:
-        assert resumed(plain, [f"data.path={value}"]).data.options["path"] == value
-    assert resumed(plain, ["data.path='b: c'", "data.cache=null", "trainer.epochs=30"]).data.options["path"] == "b: c"
-    assert resumed(plain, ["data.cache=null"]).data.options["cache"] is None
+        assert apply_overrides(plain, [f"data.path={value}"]).data.options["path"] == value
+    assert (
+        apply_overrides(plain, ["data.path='b: c'", "data.cache=null", "trainer.epochs=30"]).data.options["path"]
+        == "b: c"
+    )
+    assert apply_overrides(plain, ["data.cache=null"]).data.options["cache"] is None
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ def test_emnist_is_turned_upright_and_letters_count_from_0(split, shift, tmp_pat
 
 
 def test_an_unknown_emnist_split_is_named():
-    with pytest.raises(ValueError, match=r"data.split=letter: must be balanced, .*Did you mean letters\?"):
+    with pytest.raises(ValueError, match=r"data.split=letter: must be one of balanced, .*Did you mean letters\?"):
         load_source("emnist", root="x", download=False, options={"split": "letter"})
 
 

@@ -157,7 +157,7 @@ def test_a_csv_file_names_paths_labels_and_splits_in_its_order(tmp_path):
         ("path,label,split\na,b,train\na,c,train\na,d,test\n", "class 'd' is in test, but not in train"),
         (b"path,label\n\xff.png,b\n", "is not UTF-8 text: must be a CSV file in UTF-8"),
         ("path,label\na.png,b\n".encode("utf-16"), "is UTF-16 or not text: must be a CSV file in UTF-8"),
-        ("path,label\n".encode("utf-16-le"), "is UTF-16, or no text"),
+        ("path,label\n".encode("utf-16-le"), "is UTF-16 or not text"),
         ("path,label\na.png,b\nb.png,c\n", "none of its 2 files exists. .*start from the CSV file's own folder$"),
         ("path,label\nC:\\a.png,b\nC:\\b.png,c\n", "names a drive of Windows: make it relative"),
     ],

@@ -283,7 +283,7 @@ BAD_FILES = {
     "an empty file": (b"", r"has no rows: it needs"),
     "only blank lines": (b"\n \n\r\n", r"has no rows"),
     "not UTF-8": (b"1,2,\xff\xfe\n", r"is not UTF-8 text"),
-    "UTF-16": ("1,2,a\n".encode("utf-16"), r"is UTF-16, or no text"),
+    "UTF-16": ("1,2,a\n".encode("utf-16"), r"is UTF-16 or not text"),
     "a short row after blank lines": (b"1,2,a\n\n\n3,b\n", r"1 of 2 rows are wrong: line 4 has 2 values, expected 3"),
     "a long row": (b"1,2,a\n1,2,3,b\n", r"line 2 has 4 values, expected 3 as in the first row$"),
     "a label over three lines": (b'1,"a\r\nb\nc"\nx,b\n', r"line 4, column 1: 'x' is not a number$"),
@@ -317,7 +317,7 @@ BAD_FILES = {
     "one class": (b"1,2,a\n" * 9, r"has one class, 'a': it needs at least 2"),
     "a class of one row": (
         b"1,2,a\n" * 9 + b"1,2,b\n",
-        r"test_fraction=0.2: class 'b' has 1 row, and none is left for the \w+ split\. Acc.*fraction$",
+        r"test_fraction=0.2: class 'b' has 1 row, and none is left for the \w+ split\. Add .*fraction$",
     ),
     "a value for each row": (
         "".join(f"1,2,{i}\n" for i in range(50)).encode(),

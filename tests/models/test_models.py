@@ -165,7 +165,7 @@ def test_dropout_stands_after_every_hidden_dense_layer():
             r"data of 1×15×15 are too small .* layer pool2 .* cannot take the 16×1×1 .*data.image_size",
         ),
         ("mlp", {"activation": "rellu"}, "unknown model.activation 'rellu'. Did you mean 'relu'"),
-        ("mlp", {"options": {"kernel": 3}}, "unknown model.mlp option 'kernel'"),
+        ("mlp", {"options": {"kernel": 3}}, "unknown key of model=mlp 'kernel'"),
         ("vgg_mini", {"options": {"kernel_size": 8}}, "model.kernel_size=8: must be a whole number from 1 to 7"),
         ("vgg_mini", {"options": {"padding": "valid"}}, r"data of 1×28×28 are too small .* layer stage3.1.conv .*2×2"),
         ("vgg_mini", {"options": {"padding": "causal"}}, "model.padding=causal: must be one of same, valid"),
