@@ -30,7 +30,7 @@ def start_browser(width: int, height: int = 900) -> Any:
         "--hide-scrollbars",
         f"--window-size={width},{height}",
     ):
-        options.add_argument(f"--{argument}")
+        options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(str(programs[1])))
 
