@@ -38,8 +38,8 @@ def exit_by_itself(connection, code):
 def report_interrupt(connection):
     inbox = Inbox(connection)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    connection.send("ready")
     try:
+        connection.send("ready")
         inbox.receive()
     except KeyboardInterrupt:
         connection.send("interrupted")
@@ -173,3 +173,28 @@ def test_a_pool_raises_what_a_job_has_raised_in_its_turn(numbers, before, error)
     with closing(Pool(fail_at_three, 2)) as pool, pytest.raises(error):
         found.extend(pool.map(numbers))
     assert found == before
+
+
+def test_a_worker_that_nobody_closed_does_not_keep_python_from_ending():
+    held = "Worker.start(lambda connection: time.sleep(600), fork=True)"
+    code = f"import time\nfrom cnnbench.processes.worker import Worker\nheld = {held}"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_signal_while_a_worker_starts_leaves_nobody_behind():
+    code = """
+import multiprocessing, os, signal, time
+from cnnbench.processes import worker
+start = multiprocessing.context.ForkProcess.start
+def start_and_signal(self):
+    start(self)
+    os.kill(os.getpid(), signal.SIGINT)
+multiprocessing.context.ForkProcess.start = start_and_signal
+try:
+    worker.Worker.start(lambda connection: time.sleep(600), fork=True)
+except KeyboardInterrupt:
+    assert not multiprocessing.active_children()
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True)
+    assert done.stdout == "interrupted\n"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection as connections
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, util
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
@@ -69,6 +69,7 @@ class Worker:
 
     def __init__(self, connection: Connection, process: ProcessHandle) -> None:
         self.connection, self.process = connection, process
+        self._kill_at_exit: util.Finalize | None = None
 
     @classmethod
     def start(
@@ -95,12 +96,18 @@ class Worker:
             if not fork and hasattr(signal, "pthread_sigmask"):
                 resource_tracker.ensure_running()  # it would unblock signals when it starts one by itself
             try:
-                with signals.hold():
+                with signals.hold():  # a signal is raised when the block ends, and finds a worker that can be closed
                     process.start()
+                    worker = cls(ours, process)
+                    # Python waits for its children before it ends, and this one ignores the SIGTERM that it sends them.
+                    worker._kill_at_exit = util.Finalize(None, process.kill, exitpriority=0)
             except BaseException:
+                if process.pid is not None:
+                    process.kill()
+                    process.join()
                 ours.close()
                 raise
-        return cls(ours, process)
+        return worker
 
     def send(self, message: Any) -> None:
         """Send a message; if the process has ended, `receive` says so."""
@@ -128,6 +135,8 @@ class Worker:
         self.process.kill()
         self.process.join()
         self.connection.close()
+        if self._kill_at_exit is not None:
+            self._kill_at_exit.cancel()
 
 
 def wait_for_any(workers: Iterable[Worker], timeout: float | None = None) -> list[Worker]:

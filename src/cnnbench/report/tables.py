@@ -116,7 +116,7 @@ def tabulate_groups(study: Study) -> Table:
         Column("images/s", lambda group: _mean(group, "images_per_second", ",.0f"), spare=2, high_first=True,
                media=("page", "text")),
         Column("epochs", _count_epochs, unit=f"to {target:.4g} %"),
-        Column("published", _show_references, unit="%, F1", high_first=True, media=("page",)),
+        Column("published", _show_references, unit="%, F1", high_first=True, media=["page"]),
         Column("published", _show_references, unit="accuracy %", media=("text", "paper")),
         Column("published", lambda group: _show_reference(group, "f1_macro", 1, 4), unit="F1", spare=2,
                media=("text", "paper")),
