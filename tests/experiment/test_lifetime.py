@@ -141,6 +141,7 @@ def test_small_files_that_are_lost_stop_no_resume(content, finished, tmp_path, m
     assert run.read_status()["state"] == "finished"
     assert run.read_overrides() == ["trainer.epochs=2"]
     assert len(run.read_metrics()) == run.read_summary()["epochs"] == 2
+    assert run.read_threads() == RunFolder(finished / "run").read_threads()
     assert checkpoint.load(run.checkpoints, "last")[1]["epoch"] == 2
 
 
