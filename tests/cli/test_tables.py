@@ -69,7 +69,7 @@ def test_results_of_runs_and_searches_are_whole_at_every_width(printed, width):
     assert f"{LONG}on{WIDE},seed3" in text
     assert "99.999%" in text
     rows = [{"trial": 7, "state": "finished", "val/accuracy": 0.91234, "epochs": 3, "seconds": 1.5, "a.long_key": LONG}]
-    text = printed(width, tables.show_trials, rows, ["a.long_key"], "val/accuracy", True, {"a.long_key": 0.997})
+    text = printed(width, tables.show_trials, rows, ["a.long_key"], "val/accuracy", {"a.long_key": 0.997})
     for words in ("91.23%", "99.7%", "a.long_key", LONG):
         assert words in text
 

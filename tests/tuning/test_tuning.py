@@ -136,7 +136,7 @@ def test_every_space_of_ours_can_be_trained_at_each_of_its_ends(name):
 
 def study_of(folder, space, **settings):
     checked = parse_settings({"space": space, **settings})
-    return SearchStudy(folder, parse_space(space), checked, monitor="val/accuracy", maximize=True, most_epochs=9)
+    return SearchStudy(folder, parse_space(space), checked, monitor="val/accuracy", most_epochs=9)
 
 
 @given(
@@ -234,11 +234,11 @@ def test_importance_names_the_key_that_decides_and_needs_two_different_values(tm
     assert next(iter(shares)) == "scheduler"
     assert shares["scheduler"] > 0.9
     assert sum(shares.values()) == pytest.approx(1)
-    draw_search(tmp_path, study.list_rows(), "val/accuracy", True, shares)
+    draw_search(tmp_path, study.list_rows(), "val/accuracy", shares)
     for name in ("history.png", "importance.png"):
         with Image.open(tmp_path / name) as picture:
             assert picture.width == 800
-    draw_search(tmp_path, study.list_rows(), "val/accuracy", True, {})
+    draw_search(tmp_path, study.list_rows(), "val/accuracy", {})
     assert not (tmp_path / "importance.png").exists(), "one of earlier trials does not stay"
 
 

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cnnbench.metrics import format_metric, list_metrics
+from cnnbench.metrics import find_metric, format_metric, list_metrics
 from cnnbench.runs.folder import FINISHED
 from cnnbench.storage.text import escape_for_table, format_percent, make_printable
 
@@ -132,7 +132,7 @@ def show_run(summary: Mapping[str, Any]) -> None:
 
 
 def show_trials(
-    rows: Sequence[Mapping[str, Any]], keys: Sequence[str], monitor: str, maximize: bool, shares: Mapping[str, float]
+    rows: Sequence[Mapping[str, Any]], keys: Sequence[str], monitor: str, shares: Mapping[str, float]
 ) -> None:
     """Print the best trials of a search, and how many trials ended in each state.
 
@@ -144,7 +144,7 @@ def show_trials(
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
     columns = [Column(name) for name in ("trial", monitor, "epochs", "seconds", *keys)]
     finished = [row for row in rows if row["state"] == FINISHED]
-    best = sorted(finished, key=lambda row: row[monitor], reverse=maximize)[:BEST_TRIALS]
+    best = sorted(finished, key=lambda row: row[monitor], reverse=find_metric(monitor).higher_is_better)[:BEST_TRIALS]
     cells = [
         [
             str(row["trial"]),

@@ -191,7 +191,6 @@ def _search(request: _SearchRequest) -> None:
         request.space,
         settings,
         monitor=request.monitor,
-        maximize=request.monitor != "val/loss",
         most_epochs=request.config.trainer.epochs,
     )
 
@@ -215,7 +214,7 @@ def _search(request: _SearchRequest) -> None:
 
 def _write_best(request: _SearchRequest, study: SearchStudy) -> None:
     rows, best = study.list_rows(), study.find_best()
-    draw_search(request.folder, rows, request.monitor, study.maximize, study.compute_importances())
+    draw_search(request.folder, rows, request.monitor, study.compute_importances())
     if best:
         params = {key: best[key] for key in request.space}
         write_yaml(
@@ -245,7 +244,7 @@ def _show(request: _SearchRequest, study: SearchStudy) -> None:
     if best is None:
         print(format_output_path(shorten(request.folder)))
         raise RunFailed(f"none of {len(rows)} trials finished: {shorten(request.folder) / 'trials.csv'} says why")
-    tables.show_trials(rows, list(request.space), request.monitor, study.maximize, study.compute_importances())
+    tables.show_trials(rows, list(request.space), request.monitor, study.compute_importances())
     params = {key: best[key] for key in request.space}
     states = [row["state"] for row in rows]
     command = make_printable(_format_command(request, params))

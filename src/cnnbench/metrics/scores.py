@@ -25,7 +25,7 @@ class Metric:
         percent: whether it is shown in percent.
         digits: after the decimal point.
         share: whether it lies between 0 and 1; its intervals are then cut there.
-        higher_is_better: which end a table sorts first.
+        higher_is_better: which end a table sorts first, and which epoch or trial is the best.
     """
 
     name: str
@@ -56,10 +56,16 @@ def list_metrics() -> list[Metric]:
     return [Metric(name, **{"title": name.replace("_", " "), **registry.facts("metric", name)}) for name in names]
 
 
+def find_metric(key: str) -> Metric:
+    """The metric behind a figure such as `accuracy` or `val/accuracy`; a loss is one of which less is better."""
+    name = key.rpartition("/")[2]
+    unregistered = Metric(name, name, higher_is_better=name != "loss")
+    return next((metric for metric in list_metrics() if metric.name == name), unregistered)
+
+
 def format_metric(key: str, value: float) -> str:
     """Write the value of a metric such as `accuracy` or `val/accuracy`, or of a loss, as tables do."""
-    name = key.rpartition("/")[2]
-    return next((metric for metric in list_metrics() if metric.name == name), Metric(name, name)).format(value)
+    return find_metric(key).format(value)
 
 
 def compute_scores(confusion: np.ndarray) -> dict[str, float]:

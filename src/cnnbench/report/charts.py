@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cnnbench.metrics import find_metric
 from cnnbench.report.checking import is_number
 from cnnbench.report.comparing import TESTED, Comparison
 from cnnbench.report.formatting import format_interval, format_points, legible
@@ -171,7 +172,7 @@ def chart_curves(study: Study) -> tuple[list[Chart], str]:
 def _gather_curve(
     rows: Sequence[Mapping[str, object]], key: str, number: int, group: Group, short: str
 ) -> Curve | None:
-    factor = 100.0 if key.endswith("accuracy") else 1.0
+    factor = find_metric(key).factor
     values: dict[int, list[float]] = defaultdict(list)
     for row in rows:
         if is_number(row.get(key)):

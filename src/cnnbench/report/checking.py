@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from cnnbench.metrics import compute_scores, confusion_of, score_classes
+from cnnbench.metrics import compute_scores, confusion_of, find_metric, score_classes
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.arrays import read_npz
@@ -246,7 +246,7 @@ class _Check:
             return len(rows) or None
         if not all(map(is_number, values)):
             return None
-        sign = -1 if monitor == "val/loss" else 1
+        sign = 1 if find_metric(str(monitor)).higher_is_better else -1
         return 1 + int(np.argmax(sign * np.array(values, dtype=float)))
 
     def check_times(self, seconds: float, epochs: int) -> None:

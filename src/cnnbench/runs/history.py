@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from cnnbench.metrics import find_metric
 from cnnbench.runs.folder import RunFolder, parse_metrics
 from cnnbench.storage.atomic import append, write_atomically
 from cnnbench.storage.csv_tables import format_csv
@@ -32,6 +33,7 @@ class History:
 
     def __init__(self, run: RunFolder, monitor: str) -> None:
         self.run, self.monitor = run, monitor
+        self._higher_is_better = find_metric(monitor).higher_is_better
         self.rows: list[dict[str, Any]] = []
         self.epochs, self.seconds = 0, 0.0
         self.best, self.best_value = 0, None
@@ -42,8 +44,7 @@ class History:
         self.epochs += 1
         self.seconds += row["seconds"]
         value, known = row[self.monitor], self.best_value
-        lower = self.monitor == "val/loss"
-        if value is None or known is None or (value < known if lower else value > known):
+        if value is None or known is None or (value > known if self._higher_is_better else value < known):
             self.best, self.best_value = self.epochs, value
         self.rows.append(row)
         if len(self.rows) > 1 and self.rows[-2].keys() == row.keys():

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from cnnbench.metrics import find_metric, format_metric
 from cnnbench.runs.folder import FAILED, FINISHED, RUNNING, RunFolder
-from cnnbench.storage.text import format_percent, make_printable
+from cnnbench.storage.text import make_printable
 from cnnbench.sweep.folder import SweepFolder
 from cnnbench.sweep.jobs import SweepJob
 
@@ -25,7 +26,7 @@ class JobScore:
     """The best value that a finished job reached.
 
     Attributes:
-        monitor: `val/accuracy` if there is a validation split, else what was tested; higher is better, but of losses.
+        monitor: `val/accuracy` if there is a validation split, else what was tested.
     """
 
     job: SweepJob
@@ -36,11 +37,10 @@ class JobScore:
         """Whether this one is better; a score of another kind is not compared."""
         if other is None or other.monitor != self.monitor:
             return other is None
-        return self.value < other.value if self.monitor.endswith("loss") else self.value > other.value
+        return self.value > other.value if find_metric(self.monitor).higher_is_better else self.value < other.value
 
     def __str__(self) -> str:
-        value = f"{self.value:.4f}" if self.monitor.endswith("loss") else format_percent(self.value)
-        return f"{self.monitor} {value}"
+        return f"{self.monitor} {format_metric(self.monitor, self.value)}"
 
 
 class SweepProgress:

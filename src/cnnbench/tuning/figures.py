@@ -9,6 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from cnnbench.metrics import find_metric
 from cnnbench.runs.folder import FAILED, FINISHED, PRUNED
 from cnnbench.storage.text import format_percent
 
@@ -16,10 +17,10 @@ STYLES = {FINISHED: ("#0072b2", "o", 1.0), PRUNED: ("#d55e00", "X", 0.8)}  # Oka
 
 
 def draw_search(
-    folder: Path, rows: Sequence[Mapping[str, Any]], monitor: str, maximize: bool, importances: Mapping[str, float]
+    folder: Path, rows: Sequence[Mapping[str, Any]], monitor: str, importances: Mapping[str, float]
 ) -> None:
     """Draw `history.png` and, where there is anything to tell, `importance.png`; an older one of it goes."""
-    plot_history(rows, monitor, maximize).savefig(folder / "history.png", dpi=100)
+    plot_history(rows, monitor).savefig(folder / "history.png", dpi=100)
     path = folder / "importance.png"
     if importances:
         finished = sum(row["state"] == FINISHED for row in rows)
@@ -28,7 +29,7 @@ def draw_search(
         path.unlink(missing_ok=True)
 
 
-def plot_history(rows: Sequence[Mapping[str, Any]], monitor: str, maximize: bool) -> Figure:
+def plot_history(rows: Sequence[Mapping[str, Any]], monitor: str) -> Figure:
     """Each trial's best epoch in the order of trials, and the best finished one so far as steps.
 
     Args:
@@ -36,7 +37,8 @@ def plot_history(rows: Sequence[Mapping[str, Any]], monitor: str, maximize: bool
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    factor, unit = (100, " (%)") if monitor.endswith("accuracy") else (1, "")
+    metric = find_metric(monitor)
+    factor, unit = metric.factor, " (%)" if metric.percent else ""
     for state, (colour, marker, size) in STYLES.items():
         points = [
             (row["trial"], factor * row[monitor]) for row in rows if row["state"] == state and row[monitor] is not None
@@ -48,7 +50,7 @@ def plot_history(rows: Sequence[Mapping[str, Any]], monitor: str, maximize: bool
     finished = [(row["trial"], factor * row[monitor]) for row in rows if row["state"] == FINISHED]
     if finished:
         numbers, values = zip(*finished, strict=True)
-        best = list(accumulate(values, max if maximize else min))
+        best = list(accumulate(values, max if metric.higher_is_better else min))
         end = rows[-1]["trial"]
         axes.step([*numbers, end], [*best, best[-1]], where="post", color="0.3", linewidth=1.2, label="best so far")
     failed = sum(row["state"] == FAILED for row in rows)

@@ -10,10 +10,10 @@ from typing import Any
 from tqdm import tqdm
 
 from cnnbench.config.schema import Config
+from cnnbench.metrics import find_metric
 from cnnbench.processes.worker import Worker, WorkerEnded, wait_for_any
 from cnnbench.runs.folder import FAILED, RUNNING
 from cnnbench.storage.csv_tables import write_csv
-from cnnbench.storage.text import format_percent
 from cnnbench.tuning.space import Value
 from cnnbench.tuning.study import SearchStudy, SearchTrial
 from cnnbench.tuning.trial_process import TrialEpoch, TrialOrder, TrialOutcome, dismiss, start_trial_process
@@ -64,9 +64,6 @@ class Search:
                 self._write()
         if (ended := self._count_complete()) < self.trials:
             log.info("%d of %d trials have ended, and no further one was started in time", ended, self.trials)
-
-    def _format_score(self, value: float) -> str:
-        return format_percent(value) if self.study.monitor.endswith("accuracy") else f"{value:.4f}"
 
     def _count_complete(self) -> int:
         return sum(row["state"] != RUNNING for row in self.study.list_rows())
@@ -124,14 +121,15 @@ class Search:
 
     def _end(self, begun: _Busy, state: str, message: str = "") -> None:
         study, number = self.study, begun.trial.number
+        metric = find_metric(study.monitor)
         study.finish(begun.trial, state, message, begun.seconds)
         row, best = study.list_rows()[number], study.find_best()
         value = row[study.monitor]
-        came_to = "" if value is None else f", {study.monitor} {self._format_score(value)} in {row['epochs']} epochs"
-        known = f"  (best: {self._format_score(best[study.monitor])}, trial {best['trial']})" if best else ""
+        came_to = "" if value is None else f", {study.monitor} {metric.format(value)} in {row['epochs']} epochs"
+        known = f"  (best: {metric.format(best[study.monitor])}, trial {best['trial']})" if best else ""
         log.info("trial %d %s%s%s%s", number, row["state"], came_to, f": {message}" if message else "", known)
         if best:
-            score = self._format_score(best[study.monitor])
+            score = metric.format(best[study.monitor])
             self.bar.set_postfix_str(f"best {score} (trial {best['trial']})", refresh=False)
         self.bar.update()
         self._write()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.metrics import find_metric
 from cnnbench.reproducibility import key
 from cnnbench.runs.folder import FAILED, FINISHED, PRUNED, RUNNING
 from cnnbench.tuning.settings import TuneSettings
@@ -41,23 +42,20 @@ class SearchStudy:
 
     Args:
         monitor: the metric that chooses, by its name in `metrics.csv`.
-        maximize: whether more of it is better.
         most_epochs: the longest that a trial may train, by which hyperband divides them.
 
     Raises:
         ValueError: the journal is damaged.
     """
 
-    def __init__(
-        self, folder: Path, space: Space, settings: TuneSettings, *, monitor: str, maximize: bool, most_epochs: int
-    ) -> None:
+    def __init__(self, folder: Path, space: Space, settings: TuneSettings, *, monitor: str, most_epochs: int) -> None:
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.folder, self.space, self.settings = folder, space, settings
-        self.monitor, self.maximize = monitor, maximize
+        self.monitor, self.maximize = monitor, find_metric(monitor).higher_is_better
         path = folder / JOURNAL
         _repair(path)
         try:
@@ -65,7 +63,7 @@ class SearchStudy:
             self._study = optuna.create_study(
                 study_name=NAME,
                 storage=storage,
-                direction="maximize" if maximize else "minimize",
+                direction="maximize" if self.maximize else "minimize",
                 pruner=_create_pruner(settings, most_epochs),
                 load_if_exists=True,
             )
