@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cnnbench.runs.folder import FINISHED, RUNNING, RunFolder
-from cnnbench.storage.text import format_path
+from cnnbench.storage.text import format_path, join_some
 from cnnbench.sweep.folder import ASIDE, SweepFolder
 from cnnbench.sweep.jobs import is_sweep
 
@@ -51,11 +51,9 @@ def find_unfinished(folder: Path) -> Path | None:
         return unfinished[0] if unfinished else folder
     if not unfinished:
         return None
-    commands = [f"  cnnbench train {shlex.quote(f'resume={path}')}" for path in unfinished[:MOST_COMMANDS]]
-    if len(unfinished) > MOST_COMMANDS:
-        commands.append(f"  and {len(unfinished) - MOST_COMMANDS} more")
-    lines = "\n".join(commands)
-    raise ValueError(f"{format_path(folder)} holds {len(unfinished)} unfinished runs. Resume one with:\n{lines}")
+    commands = [f"cnnbench train {shlex.quote(f'resume={path}')}" for path in unfinished]
+    lines = join_some(commands, MOST_COMMANDS, "\n  ")
+    raise ValueError(f"{format_path(folder)} holds {len(unfinished)} unfinished runs. Resume one with:\n  {lines}")
 
 
 def shorten(folder: Path) -> Path:

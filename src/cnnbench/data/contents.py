@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from cnnbench.data.dataset import FILE, PLACE, VALUES, DatasetInfo, Names, Split
-from cnnbench.storage.text import format_path
+from cnnbench.storage.text import format_path, join_some
 
 NAMED = 3  # images or classes that a note names
 
@@ -58,7 +58,7 @@ def find_duplicates(info: DatasetInfo, splits: Mapping[str, Split], paths: Names
                 total = len(splits[found[late]])
                 notes.append(
                     f"{len(leaked)} of {total} {found[late]} {what} are also in {found[early]}, so figures on "
-                    f"{found[late]} are too good: {join_first(shown, len(leaked))}"
+                    f"{found[late]} are too good: {join_some(shown, NAMED, '; ', total=len(leaked))}"
                 )
     notes += _find_two_labels(info, kind, labels, name_row, what)
     return notes
@@ -76,10 +76,4 @@ def _find_two_labels(
     shown = [
         " and ".join(f"{name_row(row)} is {names[labels[row]]}" for row in firsts[at : at + 2]) for at in start[:NAMED]
     ]
-    return [f"{len(several)} {what} have more than one label each: {join_first(shown, len(several))}"]
-
-
-def join_first(shown: Sequence[str], total: int) -> str:
-    """The first few of some things, and how many more there are."""
-    more = f"; and {total - NAMED} more" if total > NAMED else ""
-    return "; ".join(shown[:NAMED]) + more
+    return [f"{len(several)} {what} have more than one label each: {join_some(shown, NAMED, '; ', total=len(several))}"]

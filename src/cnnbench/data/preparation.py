@@ -13,7 +13,7 @@ from cnnbench.data.contents import digest, find_duplicates
 from cnnbench.data.dataset import FILE, Dataset, DatasetInfo, Source, Split, to_image_size
 from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.reproducibility import generator
-from cnnbench.storage.text import format_path
+from cnnbench.storage.text import format_path, join_some
 
 SHOWN = 5  # classes that a note names
 
@@ -122,9 +122,8 @@ def _note_single_images(names: tuple[str, ...], train: Tensor, val: Tensor) -> l
 
 
 def _name_classes(names: Sequence[str]) -> str:
-    few = ", ".join(repr(format_path(name)) for name in names[:SHOWN])
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"class{'es' if len(names) > 1 else ''} {few}{more} {'have' if len(names) > 1 else 'has'}"
+    shown = join_some([repr(format_path(name)) for name in names], SHOWN)
+    return f"class{'es' if len(names) > 1 else ''} {shown} {'have' if len(names) > 1 else 'has'}"
 
 
 def _check_signal_settings(info: DatasetInfo, size: int | Sequence[int] | None, normalization: str) -> None:

@@ -21,7 +21,7 @@ from cnnbench.experiment.data_record import (
     read_data,
 )
 from cnnbench.experiment.trained import Trained
-from cnnbench.storage.text import format_path, make_printable
+from cnnbench.storage.text import format_path, join_some, make_printable
 
 NAMED = 5  # classes in a note
 VERBS = {"train": "trained", "val": "validated", "test": "tested"}  # the more is learned from a split, the earlier
@@ -193,7 +193,7 @@ def _note_absent_classes(info: DatasetInfo, chosen: Split) -> list[str]:
     absent = [repr(format_path(name)) for name, n in zip(info.class_names, supports, strict=True) if not n]
     if not absent:
         return []
-    return [f"no images of {_shorten(absent, NAMED)}: the figures cover the other classes"]
+    return [f"no images of {join_some(absent, NAMED)}: the figures cover the other classes"]
 
 
 def _check_shape(config: Config, info: DatasetInfo) -> None:
@@ -217,14 +217,9 @@ def _check_classes(name: str, found: Sequence[str], trained: Sequence[str]) -> N
         [make_printable(one) for one in names if one not in others]
         for names, others in ((found, known), (trained, here))
     )
-    problems = [f"has {_shorten(more, 10)}, which the run does not have"] if more else []
-    problems += [f"lacks {_shorten(fewer, 10)}, which the run was trained on"] if fewer else []
+    problems = [f"has {join_some(more, 10)}, which the run does not have"] if more else []
+    problems += [f"lacks {join_some(fewer, 10)}, which the run was trained on"] if fewer else []
     raise ValueError(f"{name} does not fit the run: it {' and '.join(problems) or 'has the classes in another order'}")
-
-
-def _shorten(names: Sequence[str], most: int) -> str:
-    """The first names of a list, for a sentence."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def _describe_shape(shape: tuple[int, ...]) -> str:

@@ -12,9 +12,9 @@ from matplotlib.transforms import Bbox
 
 from cnnbench.report.formatting import format_interval, format_share, legible
 from cnnbench.report.groups import short_names
-from cnnbench.report.runs import join_some
 from cnnbench.report.study import Study
 from cnnbench.report.svg import INK, LABEL, MUTED, PAPER, SERIES, SIZE, Chart, Tips, drawing, make_chart
+from cnnbench.storage.text import join_some
 
 # Where a name may stand beside its point: offset in points, and alignment.
 PLACES = [

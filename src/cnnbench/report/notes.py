@@ -6,10 +6,11 @@ from pathlib import Path
 
 from cnnbench.report.comparing import FIX_SEEDS_FIRST, PAIRED, TOO_FEW
 from cnnbench.report.groups import COSTS, short_key
-from cnnbench.report.runs import SWEEP, Run, join_names, join_some
+from cnnbench.report.runs import SWEEP, Run, join_names
 from cnnbench.report.study import Note, Study
 from cnnbench.runs.folder import FINISHED
 from cnnbench.storage.plain_data import read_yaml
+from cnnbench.storage.text import join_some
 
 LONGEST_MESSAGE = 1000  # characters of what a run said
 MOST_SETS = 6  # sets of training images that a note names

@@ -9,8 +9,9 @@ from cnnbench.report.comparing import PAIRS_UP_TO, choose_baseline, compare_grou
 from cnnbench.report.groups import Group, format_setting, group_runs, short_key
 from cnnbench.report.networks import compare_networks
 from cnnbench.report.notes import collect_notes
-from cnnbench.report.runs import Run, join_names, join_some, read_runs
+from cnnbench.report.runs import Run, join_names, read_runs
 from cnnbench.report.study import Note, Study
+from cnnbench.storage.text import join_some
 
 GROUP_BY = ("name", "tag")  # what groups may be told apart by besides their settings
 MOST_SETS = 6  # test sets that a message names

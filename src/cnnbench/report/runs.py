@@ -14,6 +14,7 @@ from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import FINISHED, RunFolder
 from cnnbench.storage.plain_data import check_kinds, read_json
 from cnnbench.storage.regular import refuse_damaged
+from cnnbench.storage.text import join_some
 
 DEEPEST = 4  # levels below a named folder in which runs are looked for: outputs/<name>/<date>/<job>
 SWEEP = "sweep.yaml"
@@ -185,9 +186,3 @@ def _fill_run(run: Run, folder: RunFolder) -> None:
 def join_names(runs: Iterable[Run], most: int = 8) -> str:
     """The names of the first few runs, for a sentence."""
     return join_some([run.name for run in runs], most)
-
-
-def join_some(words: Sequence[str], most: int, separator: str = ", ") -> str:
-    """The first few words, and how many more there are."""
-    more = f" and {len(words) - most} more" if len(words) > most else ""
-    return separator.join(words[:most]) + more

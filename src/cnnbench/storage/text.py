@@ -7,6 +7,7 @@ serves one such place; `csv_tables` serves spreadsheets, and `runs.class_names` 
 import os
 import re
 import sys
+from collections.abc import Sequence
 
 # An underscore between letters is not emphasis. A colon or an @ could turn the text around it into a link.
 _MARKDOWN = re.compile(r"[\\`*\[\]{}|~$#!:@]|(?<![^\W_])_|_(?![^\W_])")
@@ -55,6 +56,17 @@ def escape_for_markdown(value: object) -> str:
     text = _MARKDOWN.sub(lambda found: f"\\{found[0]}", text)
     text = text.replace("<", "&lt;").replace(">", "&gt;")
     return _LIST.sub(r"\1\2\\\3", text)
+
+
+def join_some(words: Sequence[str], most: int, separator: str = ", ", *, total: int | None = None) -> str:
+    """The first few words, and how many more there are: `a, b and 3 more`, or with semicolons `a; b; and 3 more`.
+
+    Args:
+        total: how many there are, if `words` are only the first of them.
+    """
+    more = (len(words) if total is None else total) - most
+    last = " and" if separator == ", " else f"{separator}and"
+    return separator.join(words[:most]) + (f"{last} {more:,} more" if more > 0 else "")
 
 
 def format_percent(share: float, digits: int = 2, *, sign: str = "%") -> str:

@@ -5,7 +5,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 
-from cnnbench.storage.text import format_path
+from cnnbench.storage.text import format_path, join_some
 
 _DECIMAL = re.compile(r"[+-]?\d+\.\d*(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -73,8 +73,7 @@ def hint_at_alike(names: Collection[str], known: Collection[str]) -> str:
 
 def _format_groups(groups: Collection[Collection[str]]) -> str:
     """Groups of names as an error or a warning shows them."""
-    shown = "; ".join(" and ".join(repr(format_path(name)) for name in group) for group in [*groups][:SHOWN])
-    return shown + (f"; and {len(groups) - SHOWN} more" if len(groups) > SHOWN else "")
+    return join_some([" and ".join(repr(format_path(name)) for name in group) for group in groups], SHOWN, "; ")
 
 
 def _make_key(name: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from cnnbench.data.files.labels import describe_alike, hint_at_alike, normalize_label
 from cnnbench.data.files.split_names import choose_split_folders, parse_split, refuse_ambiguous
 from cnnbench.data.files.walking import has_image_ending, holds_only_ours, is_litter, leads_to_folder, scan, walk_files
-from cnnbench.storage.text import format_path
+from cnnbench.storage.text import format_path, join_some
 
 SHOWN = 5  # names that an error lists
 File = tuple[str, str]  # path and class
@@ -247,6 +247,5 @@ def _join(names: Sequence[str]) -> str:
 
 
 def _name_classes(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(format_path(name)) for name in names[:SHOWN])
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"class{'es' if len(names) > 1 else ''} {shown}{more} {'are' if len(names) > 1 else 'is'}"
+    shown = join_some([repr(format_path(name)) for name in names], SHOWN)
+    return f"class{'es' if len(names) > 1 else ''} {shown} {'are' if len(names) > 1 else 'is'}"

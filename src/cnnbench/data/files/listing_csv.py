@@ -10,7 +10,7 @@ from cnnbench.data.files.csv_rows import read_rows
 from cnnbench.data.files.labels import find_label_problem, normalize_label, unify_labels
 from cnnbench.data.files.listing import File, Listing
 from cnnbench.data.files.split_names import WORDS, parse_split
-from cnnbench.storage.text import format_path
+from cnnbench.storage.text import format_path, join_some
 
 SHOWN_ROWS = 5  # bad rows that an error describes
 
@@ -41,8 +41,7 @@ def list_csv(file: str, classes: Sequence[str] | None = None) -> Listing:
             split, _ = parse_split(row.get("split", "")) or ("train", ())
             files.setdefault(split, []).append((find(row["path"]), row["label"]))
     if problems:
-        more = f"; and {len(problems) - SHOWN_ROWS} more" if len(problems) > SHOWN_ROWS else ""
-        raise ValueError(f"{name}, {len(problems)} rows are wrong: {'; '.join(problems[:SHOWN_ROWS])}{more}")
+        raise ValueError(f"{name}, {len(problems)} rows are wrong: {join_some(problems, SHOWN_ROWS, '; ')}")
     forms = unify_labels(label for inside in files.values() for _, label in inside)
     files = {split: [(path, forms[label]) for path, label in inside] for split, inside in files.items()}
     listing = Listing(file, root, wanted=classes)

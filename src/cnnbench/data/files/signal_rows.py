@@ -7,6 +7,7 @@ import numpy as np
 
 from cnnbench.data.files.csv_rows import read_rows
 from cnnbench.data.files.labels import find_label_problem
+from cnnbench.storage.text import join_some
 
 SHOWN_ROWS = 5  # bad rows that an error describes
 NAMES_HINT = " (if it holds column names: data.header=true)"
@@ -64,9 +65,9 @@ def read_table(file: str, name: str, *, header: bool, label: str, columns: int =
         if len(table.problems) < SHOWN_ROWS:
             table.problems.append(f"line {line}{problem}{hint}")
     if table.bad_rows:
-        more = f"; and {table.bad_rows - SHOWN_ROWS} more" if table.bad_rows > SHOWN_ROWS else ""
+        shown = join_some(table.problems, SHOWN_ROWS, "; ", total=table.bad_rows)
         total = table.bad_rows + len(table.labels)
-        raise ValueError(f"{name}, {table.bad_rows} of {total} rows are wrong: {'; '.join(table.problems)}{more}")
+        raise ValueError(f"{name}, {table.bad_rows} of {total} rows are wrong: {shown}")
     if not table.labels:
         raise ValueError(f"{name} has no rows{' below its header' if header else ''}: it needs one row per signal")
     return table

@@ -5,13 +5,14 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from cnnbench.storage.text import format_path
+from cnnbench.storage.text import format_path, join_some
 
 WORDS = {
     "train": ("train", "training", "trn"),
     "val": ("val", "valid", "validation", "validate", "dev", "eval", "evaluation"),
     "test": ("test", "testing", "tst"),
 }
+SHOWN = 5  # names that an error lists
 # Words without a meaning of their own: train_set, TestImages, validation-data.
 _FILLERS = {"set", "sets", "dataset", "data", "images", "image", "imgs", "img", "photos", "pictures", "folder", "split"}
 _SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
@@ -102,5 +103,7 @@ def refuse_ambiguous(where: str, folders: Sequence[str], found: str | None = Non
 
 
 def _join(names: Sequence[str]) -> str:
-    shown = [format_path(name) for name in names[:5]] + ([f"{len(names) - 5} more"] if len(names) > 5 else [])
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+    shown = [format_path(name) for name in names]
+    if not 1 < len(shown) <= SHOWN:
+        return join_some(shown, SHOWN)
+    return f"{', '.join(shown[:-1])} and {shown[-1]}"

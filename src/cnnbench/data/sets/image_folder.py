@@ -29,7 +29,7 @@ from cnnbench.data.files.pixel_store import Part, Stored, read_part
 from cnnbench.data.memory import measure_memory, parse_bytes
 from cnnbench.data.preparation import cut_test, refuse_single_images
 from cnnbench.registry import register
-from cnnbench.storage.text import format_path
+from cnnbench.storage.text import format_path, join_some
 
 log = logging.getLogger("cnnbench")
 
@@ -220,13 +220,12 @@ def _refuse_empty(listing: Listing, splits: dict[str, Split], classes: Sequence[
 
 
 def _describe_bad(listing: Listing, bad: Sequence[tuple[str, str]]) -> str:
-    lines = [f"\n  {format_path(file)}: {reason}" for file, reason in bad[:SHOWN]]
-    more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    lines = join_some([f"{format_path(file)}: {reason}" for file, reason in bad[:SHOWN]], SHOWN, "\n  ", total=len(bad))
     absent = sum(reason == os.strerror(errno.ENOENT) for _, reason in bad)
     hint = ""
     if absent and listing.path != listing.root:
         hint = f" ({absent} not there: paths start from {format_path(listing.root)!r}, the CSV file's own folder)"
     return (
         f"data.path={format_path(listing.path)!r}: {len(bad)} of {len(listing.paths)} files cannot be read as images"
-        f"{hint}; data.on_bad_image=skip leaves them out{''.join(lines)}{more}"
+        f"{hint}; data.on_bad_image=skip leaves them out\n  {lines}"
     )
