@@ -11,13 +11,14 @@ from typing import ClassVar
 import pytest
 
 from cnnbench.cli import compose
+from cnnbench.config.keys import flatten
 from cnnbench.config.schema import to_dict
 from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.run import run_job
 from cnnbench.registry import register
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.csv_tables import read_csv
-from cnnbench.trackers import TrackedRun, Trackers, flatten, open_trackers, store_id
+from cnnbench.trackers import TrackedRun, Trackers, open_trackers, store_id
 
 SMALL = ["trainer.epochs=2", "data.train_limit=200", "model=mlp"]
 FIGURES = {"curves", "confusion_matrix", "mistakes"}

@@ -1,7 +1,7 @@
 """Explain a group, a name or a key that does not exist, with what its user may have meant."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from itertools import accumulate, chain
 
 from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnbench.cli.choices import groups
 from cnnbench.cli.usage import find_meant, torchvision_has
 from cnnbench.config.declared import all_keys
-from cnnbench.config.keys import format_value
+from cnnbench.config.keys import flatten, format_value
 from cnnbench.config.schema import default_dict
 from cnnbench.registry import nearest, unknown
 
@@ -66,7 +66,10 @@ def explain_failure(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
         return None
     plain = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(plain, dict)
-    keys = _flat({key: value for key, value in plain.items() if key != "hydra"})
+    plain.pop("hydra", None)
+    # Those of sections too: accumulate makes a, a.b and a.b.c of a.b.c.
+    paths = [accumulate(name.split("."), "{}.{}".format) for name in flatten({str(k): v for k, v in plain.items()})]
+    keys = list(dict.fromkeys(chain.from_iterable(paths)))
     for o in parsed:
         key = o.key_or_group
         if o.is_add() and key in keys:
@@ -106,10 +109,3 @@ def _unknown_key(key: str, keys: list[str], group_names: list[str]) -> str:
     if near:
         return f"unknown key {key!r}. Did you mean {near!r}?"
     return unknown("key", key, {*group_names, *(k for k in keys if "." not in k)})
-
-
-def _flat(value: Any, prefix: str = "") -> list[str]:
-    if not isinstance(value, dict) or not value:
-        return [prefix]
-    inner = [name for key, v in value.items() for name in _flat(v, f"{prefix}.{key}" if prefix else str(key))]
-    return [*inner, prefix] if prefix else inner

@@ -137,6 +137,15 @@ def may_be_null(field: FieldInfo) -> bool:
     return type(None) in _flat_types(field.annotation)
 
 
+def flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested keys as `section.key`."""
+    found: dict[str, Any] = {}
+    for name, value in plain.items():
+        whole = f"{prefix}{name}"
+        found |= flatten(value, f"{whole}.") if isinstance(value, Mapping) and value else {whole: value}
+    return found
+
+
 def format_value(value: Any) -> str:
     """A value as one would type it: `2` for 2.0, `true`, `null`, `[0.9,0.99]`."""
     if value is None or isinstance(value, bool):

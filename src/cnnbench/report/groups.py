@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnbench.config.declared import select
-from cnnbench.config.keys import format_value
+from cnnbench.config.keys import flatten, format_value
 from cnnbench.report.checking import is_number
 from cnnbench.report.runs import DAMAGED, Run
 from cnnbench.report.statistics import Estimate, estimate
@@ -136,19 +136,9 @@ def group_runs(
 
 def select_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that a result depends on, such as `model.width`, but for the seed; a null is as good as none."""
-    found: dict[str, Any] = {}
-
-    def add(prefix: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                add(f"{prefix}.{key}", inner)
-        elif value is not None:
-            found[prefix] = value
-
-    for key, value in select(config, lambda role, _: role == "result").items():
-        if key != "seed":  # seeds are what a group averages over
-            add(str(key), value)
-    return found
+    settings = flatten(select(config, lambda role, _: role == "result"))
+    settings.pop("seed", None)  # seeds are what a group averages over
+    return {key: value for key, value in settings.items() if value is not None and value != {}}
 
 
 def format_setting(value: Any) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cnnbench import registry
+from cnnbench.config.keys import flatten
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED
 from cnnbench.storage.csv_tables import read_csv
 from cnnbench.storage.plain_data import read_json, write_json
@@ -175,15 +176,6 @@ def _read_ids(folder: Path) -> dict[str, str]:
     plain = read_json(path) if path.is_file() else {}
     known = plain.items() if isinstance(plain, dict) else ()
     return {name: value for name, value in known if isinstance(value, str) and re.fullmatch(r"\w{1,64}", value)}
-
-
-def flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested keys as `section.key`."""
-    found: dict[str, Any] = {}
-    for key, value in plain.items():
-        name = f"{prefix}{key}"
-        found |= flatten(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
-    return found
 
 
 def select_numbers(row: Mapping[str, Any]) -> dict[str, float]:
