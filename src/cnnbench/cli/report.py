@@ -9,6 +9,7 @@ from cnnbench.cli.tables import Column, build_table, make_console, show_table, s
 from cnnbench.report.study import Study
 from cnnbench.report.tables import Table, tabulate_comparisons, tabulate_groups
 from cnnbench.report.writing import write_report
+from cnnbench.runs.folder import SWEEP
 from cnnbench.storage.text import format_output_path
 
 NAME, VERDICT = 20, 50  # least widths of columns on the terminal
@@ -29,7 +30,7 @@ def report(folders: Sequence[Path], *, out: Path | None, **options: Any) -> None
 
 def default_out(folders: Sequence[Path]) -> Path:
     """The folder of a report: the sweep, if the report is of one sweep, or else `report` in the current folder."""
-    return folders[0] if len(folders) == 1 and (folders[0] / "sweep.yaml").is_file() else Path("report")
+    return folders[0] if len(folders) == 1 and (folders[0] / SWEEP).is_file() else Path("report")
 
 
 def show_study(study: Study) -> None:
@@ -59,6 +60,6 @@ def show_study(study: Study) -> None:
 def _fit_columns(table: Table) -> list[Column]:
     widths = {"number": None, "name": NAME, "words": NAME}
     return [
-        Column(column.heading, VERDICT if column.title == "verdict" else widths[column.kind], column.spare)
+        Column(column.heading, VERDICT if column.title == "verdict" else widths[column.kind], column.optional)
         for column in table.columns
     ]

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cnnbench.runs.folder import FINISHED, RUNNING, RunFolder
+from cnnbench.runs.folder import FINISHED, RUNNING, STUDY, RunFolder
 from cnnbench.storage.text import format_path, join_some
 from cnnbench.sweep.folder import ASIDE, SweepFolder
 from cnnbench.sweep.jobs import is_sweep
 
-LATEST, OUTPUTS, STUDY = "latest", Path("outputs"), "study.yaml"
+LATEST, OUTPUTS = "latest", Path("outputs")
 MOST_COMMANDS = 8  # in an error that lists what could be resumed
 
 

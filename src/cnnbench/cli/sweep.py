@@ -21,12 +21,12 @@ from cnnbench.processes.worker import WorkerEnded
 from cnnbench.report.comparing import FIX_SEEDS_FIRST
 from cnnbench.report.study import Study
 from cnnbench.report.writing import FileInTheWay, write_report
-from cnnbench.runs.folder import RUNNING
+from cnnbench.runs.folder import RUNNING, SWEEP
 from cnnbench.runs.reopening import restrict_config
 from cnnbench.storage.atomic import InUse, lock_folder
 from cnnbench.storage.plain_data import read_yaml, write_yaml
 from cnnbench.sweep.folder import SweepFolder, check_can_rename, rename_sweep
-from cnnbench.sweep.jobs import SWEEP, SweepJob, find_sweep, find_with_other_seeds, is_sweep, plan_jobs
+from cnnbench.sweep.jobs import SweepJob, find_sweep, find_with_other_seeds, is_sweep, plan_jobs
 from cnnbench.sweep.progress import SweepProgress
 from cnnbench.sweep.server import JobServer
 from cnnbench.sweep.supervisor import Supervisor

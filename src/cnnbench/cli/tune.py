@@ -21,7 +21,7 @@ from cnnbench.config.schema import Config, refuse_interpolation, to_dict
 from cnnbench.experiment.build import build_parts, load_dataset
 from cnnbench.metrics import format_metric
 from cnnbench.registry import unknown
-from cnnbench.runs.folder import FINISHED, create_folder
+from cnnbench.runs.folder import FINISHED, STUDY, create_folder
 from cnnbench.storage.atomic import lock_folder
 from cnnbench.storage.plain_data import read_yaml, write_yaml
 from cnnbench.storage.text import format_output_path, make_printable
@@ -79,7 +79,7 @@ def tune(overrides: Sequence[str]) -> None:
         request = _read_request(given, others)
         create_folder(request.folder)
         request.folder = request.folder.resolve()
-        write_yaml(request.folder / "study.yaml", _to_plain(request))
+        write_yaml(request.folder / STUDY, _to_plain(request))
     with lock_folder(request.folder):
         _search(request)
 
@@ -152,9 +152,9 @@ def _reopen_request(given: dict[str, Any], others: Sequence[str]) -> _SearchRequ
     for key in [*given, *others]:
         if key not in allowed:
             raise ValueError(f"{key}: resume=STUDY takes only {', '.join(allowed)}")
-    if not (folder / "study.yaml").is_file():
+    if not (folder / STUDY).is_file():
         raise ValueError(f"{str(folder)!r} is not the folder of a search: it has no study.yaml")
-    record = read_yaml(folder / "study.yaml")
+    record = read_yaml(folder / STUDY)
     if not isinstance(record, dict) or not isinstance(record.get("tune"), dict):
         raise ValueError(f"{folder / 'study.yaml'} is damaged: it lacks tune")
     overrides = record.get("overrides")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from cnnbench.report.comparing import FIX_SEEDS_FIRST, PAIRED, TOO_FEW
 from cnnbench.report.groups import COSTS, short_key
-from cnnbench.report.runs import SWEEP, Run, join_names
+from cnnbench.report.runs import Run, join_names
 from cnnbench.report.study import Note, Study
-from cnnbench.runs.folder import FINISHED
+from cnnbench.runs.folder import FINISHED, SWEEP
 from cnnbench.storage.plain_data import read_yaml
 from cnnbench.storage.text import join_some
 

@@ -11,13 +11,12 @@ import numpy as np
 
 from cnnbench.report.checking import OF_CLASSES, check_figures, is_number
 from cnnbench.runs.contents import read_confusion, read_predictions
-from cnnbench.runs.folder import FINISHED, RunFolder
+from cnnbench.runs.folder import FINISHED, SWEEP, RunFolder
 from cnnbench.storage.plain_data import check_kinds, read_json
 from cnnbench.storage.regular import refuse_damaged
 from cnnbench.storage.text import join_some
 
 DEEPEST = 4  # levels below a named folder in which runs are looked for: outputs/<name>/<date>/<job>
-SWEEP = "sweep.yaml"
 UNKNOWN, DAMAGED, UNTESTED = "unknown", "damaged", "untested"
 
 

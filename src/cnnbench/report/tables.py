@@ -43,7 +43,7 @@ class Column:
         kind: name (which anybody may have chosen), words (ours), status (words that have a colour), or number.
         high_first: whether the highest number is the best, and first when a reader sorts.
         detail: what the details of its cells are; in text they are a column of their own.
-        spare: on a narrow terminal, columns with the highest number are left out first; those with 0 never are.
+        optional: columns with the highest number are dropped first where the terminal is narrow; 0 is never dropped.
         media: where it is shown. On paper, details are left out: `groups.csv` has them.
     """
 
@@ -53,7 +53,7 @@ class Column:
     kind: Literal["name", "words", "status", "number"] = "number"
     high_first: bool = False
     detail: str = ""
-    spare: int = 0
+    optional: int = 0
     media: Collection[Medium] = ("page", "text", "paper")
 
     @property
@@ -109,16 +109,16 @@ def tabulate_groups(study: Study) -> Table:
         *_tabulate_differences(study),
         Column("loss", lambda group: Cell() if group.accuracy else _mean(group, "test/loss", ".4f")),
         Column("parameters", lambda group: _number(group.parameters)),
-        Column("MACs", lambda group: _number(group.macs), spare=1),
-        Column("field", lambda group: _number(group.receptive_field), spare=1),
-        Column("depth", lambda group: _number(group.depth), spare=2, media=("page", "text")),
-        Column("seconds", lambda group: _mean(group, "train_seconds", ",.1f"), spare=2),
-        Column("images/s", lambda group: _mean(group, "images_per_second", ",.0f"), spare=2, high_first=True,
+        Column("MACs", lambda group: _number(group.macs), optional=1),
+        Column("field", lambda group: _number(group.receptive_field), optional=1),
+        Column("depth", lambda group: _number(group.depth), optional=2, media=("page", "text")),
+        Column("seconds", lambda group: _mean(group, "train_seconds", ",.1f"), optional=2),
+        Column("images/s", lambda group: _mean(group, "images_per_second", ",.0f"), optional=2, high_first=True,
                media=("page", "text")),
         Column("epochs", _count_epochs, unit=f"to {target:.4g} %"),
         Column("published", _show_references, unit="%, F1", high_first=True, media=["page"]),
         Column("published", _show_references, unit="accuracy %", media=("text", "paper")),
-        Column("published", lambda group: _show_reference(group, "f1_macro", 1, 4), unit="F1", spare=2,
+        Column("published", lambda group: _show_reference(group, "f1_macro", 1, 4), unit="F1", optional=2,
                media=("text", "paper")),
     ]  # fmt: skip
     return _tabulate("groups-table", "Groups", columns, study.groups)
@@ -137,7 +137,7 @@ def _tabulate_scores() -> list[Column]:
             unit="%" if metric.percent else "",
             high_first=metric.higher_is_better,
             detail="[95 %]",
-            spare=int(metric.name == "f1_macro"),
+            optional=int(metric.name == "f1_macro"),
         )
 
     return [make_column(metric) for metric in list_metrics()]
@@ -183,11 +183,11 @@ def tabulate_comparisons(study: Study) -> Table:
     columns = [
         Column("group", lambda one: Cell(one.a), kind="name"),
         Column("against", lambda one: Cell(one.b), kind="name"),
-        Column("n", lambda one: Cell(one.size), spare=2, media=("text", "paper")),
+        Column("n", lambda one: Cell(one.size), optional=2, media=("text", "paper")),
         Column("difference, points", make_difference, unit="[95 %]"),
-        Column("effect", make_effect, kind="words", spare=2),
+        Column("effect", make_effect, kind="words", optional=2),
         Column("p, sign-flip", lambda one: Cell(format_p(one.p_flip))),
-        Column("p, t", make_t, spare=2, media=("page", "text")),
+        Column("p, t", make_t, optional=2, media=("page", "text")),
         Column("p, Holm", lambda one: Cell(format_p(one.p_holm)), media=("text", "paper")),
         Column("verdict", lambda one: Cell(one.words), kind="words"),
     ]

@@ -6,7 +6,7 @@ so a report can be made where torch is not installed.
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "inter
 PRUNED = "pruned"  # stopped by a search, in favour of better runs
 # The files of a folder before its config.yaml, which makes it a run folder.
 BEFORE_CONFIG = {LOCK, "train.log", "checkpoints", "overrides.yaml", "env.json", "status.json"}
+SWEEP, STUDY = "sweep.yaml", "study.yaml"  # what makes a folder of runs a sweep, or a search
 WANDB = "wandb"  # W&B's own folder: it holds links to its logs, and nothing else reads or writes there
 
 Kinds = dict[str, type | tuple[type, ...]]
@@ -59,6 +60,13 @@ def create_folder(path: Path) -> Path:
         if not path.is_dir() or any(path.iterdir()):
             raise ValueError(f"{path} exists already and is not an empty folder") from None
     return path.resolve()
+
+
+def is_before_checkpoint(path: Path, files: Set[str]) -> bool:
+    """Whether a run's folder holds no other files than these, and no checkpoint."""
+    found = {inner.name for inner in path.iterdir() if not inner.name.endswith(TEMPORARY)}
+    checkpoints = path / "checkpoints"
+    return found <= files and not (checkpoints.exists() and any(checkpoints.iterdir()))
 
 
 class RunFolder:
@@ -99,19 +107,13 @@ class RunFolder:
             ValueError: it exists and holds something else; the message names the command that resumes a run.
             OSError: it cannot be made.
         """
-        if path.is_dir() and cls._has_only_begun(path):
+        if (path / LOCK).exists() and is_before_checkpoint(path, BEFORE_CONFIG):
             return cls(path.resolve())
         if (path / "config.yaml").is_file():
             raise ValueError(
                 f"{path} holds a run already: name another folder, or resume it: {format_resume_command('train', path)}"
             )
         return cls(create_folder(path))
-
-    @staticmethod
-    def _has_only_begun(path: Path) -> bool:
-        found = {inner.name for inner in path.iterdir() if not inner.name.endswith(TEMPORARY)}
-        checkpoints = path / "checkpoints"
-        return LOCK in found and found <= BEFORE_CONFIG and not (checkpoints.is_dir() and any(checkpoints.iterdir()))
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from cnnbench.runs.folder import BEFORE_CONFIG, FINISHED, WANDB, RunFolder, create_folder
+from cnnbench.runs.folder import BEFORE_CONFIG, FINISHED, WANDB, RunFolder, create_folder, is_before_checkpoint
 from cnnbench.storage import atomic
 from cnnbench.storage.atomic import InUse, lock_folder, remove_temporary
 from cnnbench.storage.plain_data import read_json, write_json, write_yaml
@@ -170,7 +170,7 @@ class SweepFolder:
             is_own = is_run and read_hash(folder) == job.hash
             if is_own and any((folder / "checkpoints").glob("*.safetensors")):
                 return True
-            if (is_own or not is_run) and _has_only_begun(folder):
+            if (is_own or not is_run) and is_before_checkpoint(folder, BEFORE_A_CHECKPOINT):
                 _clear(folder)
                 return False
         self.set_aside(job)
@@ -226,13 +226,6 @@ def _find_place_aside(path: Path, name: str) -> Path:
     aside = path / ASIDE
     aside.mkdir(exist_ok=True)
     return aside / f"{name}_{datetime.now(UTC):%Y-%m-%d_%H-%M-%S_%f}"
-
-
-def _has_only_begun(folder: Path) -> bool:
-    """Whether a folder holds nothing but what a job writes before its first checkpoint."""
-    names = {path.name for path in folder.iterdir() if not path.name.endswith(atomic.TEMPORARY)}
-    checkpoints = folder / "checkpoints"
-    return names <= BEFORE_A_CHECKPOINT and not (checkpoints.exists() and any(checkpoints.iterdir()))
 
 
 def _clear(folder: Path) -> None:

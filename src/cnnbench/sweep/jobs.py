@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.config.declared import select
-from cnnbench.runs.folder import RunFolder
+from cnnbench.runs.folder import SWEEP, RunFolder
 from cnnbench.storage.plain_data import read_json
 
-JOBS, SWEEP = "jobs.json", "sweep.yaml"
+JOBS = "jobs.json"
 NAME = "[0-9]{1,9}"  # of a job's folder
 
 
