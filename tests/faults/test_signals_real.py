@@ -127,7 +127,7 @@ def test_a_hangup_that_was_ignored_stays_so():
 def test_ctrl_c_within_text_that_is_evaluated_ends_with_130(tmp_path):
     # As while a dataclass is made: `python -m` then kills itself by SIGINT, whatever code it was to end with.
     (tmp_path / "module.py").write_text(
-        "from cnnbench.cli.errors import exit_codes\nwith exit_codes():\n    exec('raise KeyboardInterrupt')\n"
+        "from cnnbench.cli.errors import ExitCodes\nwith ExitCodes():\n    exec('raise KeyboardInterrupt')\n"
     )
     ended = subprocess.run([sys.executable, "-m", "module"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (130, "interrupted\n")

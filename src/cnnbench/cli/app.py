@@ -14,7 +14,7 @@ from typer.completion import completion_init
 import cnnbench
 from cnnbench.cli.choices import LISTED, complete_tuning, list_choices, one_of
 from cnnbench.cli.completion import Install, Show
-from cnnbench.cli.errors import WRONG, exit_codes, exit_with
+from cnnbench.cli.errors import WRONG, ExitCodes, exit_with
 from cnnbench.cli.options import EvaluateOptions, Overrides, PredictOptions, SummaryOptions
 from cnnbench.cli.order import put_command_first
 from cnnbench.cli.streams import prepare_streams
@@ -44,7 +44,7 @@ def main() -> NoReturn:
     if os.environ.get("CNNBENCH_DATA", "").startswith("~"):  # quoted, so that the shell has not expanded it
         os.environ["CNNBENCH_DATA"] = os.path.expanduser(os.environ["CNNBENCH_DATA"])
     arguments = [_normalize(argument) for argument in sys.argv[1:]]
-    exit_codes.debug = "--debug" in arguments
+    ExitCodes.debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     names = [one.name or getattr(one.callback, "__name__", "") for one in app.registered_commands]
     sys.argv[1:] = put_command_first(arguments, names)
@@ -79,7 +79,7 @@ def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable
 
         @functools.wraps(function)
         def run(**given: Any) -> None:
-            with exit_codes():
+            with ExitCodes():
                 function(**({"options": options(**given)} if options else given))
 
         if options:

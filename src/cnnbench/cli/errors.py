@@ -36,7 +36,7 @@ ENDINGS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str,
 )
 
 
-class exit_codes:
+class ExitCodes:
     """Within it, an error ends the program with one line and an exit code, and signals act as `signals` describes.
 
     Attributes:

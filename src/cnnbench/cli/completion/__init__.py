@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cnnbench.cli.choices import one_of
-from cnnbench.cli.errors import exit_codes
+from cnnbench.cli.errors import ExitCodes
 from cnnbench.registry import unknown
 
 SHELLS = ("bash", "zsh", "fish")
@@ -53,14 +53,14 @@ def install(shell: str) -> Path:
 
 def _show(shell: str | None) -> None:
     if shell:
-        with exit_codes():
+        with ExitCodes():
             typer.echo(script_of(shell).read_text(encoding="utf-8"), nl=False)
         raise typer.Exit
 
 
 def _install(shell: str | None) -> None:
     if shell:
-        with exit_codes():
+        with ExitCodes():
             typer.echo(f"{install(shell)} has it now: it takes effect in the next {shell}")
         raise typer.Exit
 
