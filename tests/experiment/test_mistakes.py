@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.data import Split
-from cnnbench.experiment.record import KEPT_BYTES, KEPT_MISTAKES, KEPT_SIDE, write_mistakes
+from cnnbench.experiment.result_files import KEPT_BYTES, KEPT_MISTAKES, KEPT_SIDE, write_mistakes
 from cnnbench.runs.contents import read_mistakes
 from cnnbench.storage.arrays import write_npz
 

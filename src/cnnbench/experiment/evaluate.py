@@ -9,13 +9,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cnnbench.data.contents import digest
 from cnnbench.experiment.build import make_batches
 from cnnbench.experiment.measured_data import DataChoice, choose_data
-from cnnbench.experiment.record import draw_in_turn, write_result_files
+from cnnbench.experiment.result_files import draw_in_turn, write_result_files
 from cnnbench.experiment.trained import load_trained
+from cnnbench.metrics import compute_f1
 from cnnbench.reproducibility import set_deterministic
 from cnnbench.storage.atomic import open_folder
 from cnnbench.storage.plain_data import read_json, write_json
@@ -47,11 +46,11 @@ def evaluate_run(
     """
     choice = choice or DataChoice()
     trained = load_trained(path)
-    trained.refuse_beyond_memory(1)
+    trained.refuse_large_batches(1)
     config = trained.config
     config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size
     found = choose_data(trained, choice)
-    trained.refuse_beyond_memory(min(config.trainer.eval_batch_size, len(found.split)))
+    trained.refuse_large_batches(min(config.trainer.eval_batch_size, len(found.split)))
     trained.use_threads()
     target = resolve_device(device or "auto")
     set_deterministic(config.trainer.deterministic)  # as training did: on a GPU other algorithms give other bits
@@ -71,7 +70,8 @@ def evaluate_run(
     metrics = {"data": config.data.name, **where, "split": choice.split, "images": len(found.split)}
     metrics |= measured.scores()
     if "f1_macro" in metrics and measured.confusion is not None:
-        metrics["f1_macro"] = _average_f1_of_present(measured.confusion)
+        # Of the classes that have images: the others may be predicted, but have no score.
+        metrics["f1_macro"] = float(compute_f1(measured.confusion)[measured.confusion.sum(1) > 0].mean())
     metrics |= {"images_sha256": digest(dataset.info, found.split), "notes": found.notes}
 
     def write(folder: Path) -> None:
@@ -80,13 +80,6 @@ def evaluate_run(
         write_json(folder / "metrics.json", metrics)
 
     return _write_result(trained.folder.path / "evaluations", out, metrics, write), metrics
-
-
-def _average_f1_of_present(confusion: np.ndarray) -> float:
-    """The mean F1 score over the classes that have images: the others may be predicted, but have no score."""
-    true, predicted = confusion.sum(1), confusion.sum(0)
-    present = true > 0
-    return float((2 * confusion.diagonal()[present] / (true + predicted)[present]).mean())
 
 
 def _write_result(

@@ -24,7 +24,8 @@ from cnnbench.experiment.trained import Trained
 from cnnbench.storage.text import format_path, join_some, make_printable
 
 NAMED = 5  # classes in a note
-VERBS = {"train": "trained", "val": "validated", "test": "tested"}  # the more is learned from a split, the earlier
+LEARNED_FROM = ("train", "val", "test")  # the more a run learns from a split, the earlier it stands here
+VERBS = {"train": "trained", "val": "validated", "test": "tested"}
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _choose_other(config: Config, split: str, record: DataRecord, info: DatasetI
 
 def _leave_out_seen(split: str, dataset: Dataset, chosen: Split, record: DataRecord, note: str = "") -> MeasuredData:
     """Images without those that the run has learned more from than from `split`; a note counts them."""
-    earlier = list(VERBS)[: list(VERBS).index(split)]
+    earlier = LEARNED_FROM[: LEARNED_FROM.index(split)]
     used, own = find_seen(record, earlier, chosen), find_seen(record, [split], chosen)
     in_split, left_out, others = int((own & ~used).sum()), int(used.sum()), int((~own & ~used).sum())
     if not in_split and not left_out:

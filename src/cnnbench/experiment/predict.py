@@ -55,7 +55,7 @@ class Predictor:
 
     def __init__(self, run: Path, *, device: str | None = None, batch_size: int | None = None) -> None:
         trained = load_trained(run)
-        trained.refuse_beyond_memory(1)
+        trained.refuse_large_batches(1)
         if trained.info.dimensions != 2:
             raise ValueError(f"{str(run)!r} was trained on signals ({trained.info.name}): predict takes images")
         self.device = resolve_device(device or "auto")
@@ -116,7 +116,7 @@ class Predictor:
         self, rows: list[tuple[str, str | None]], images: list[np.ndarray], top: int, invert: bool
     ) -> list[Prediction]:
         """A prediction for each row of file and error; `images` are those of the files without an error."""
-        self._trained.refuse_beyond_memory(len(images))
+        self._trained.refuse_large_batches(len(images))
         answers = self._classify(np.stack(images), top, invert) if images else iter(())
         return [
             Prediction(file, *next(answers)) if error is None else Prediction(file, error=error) for file, error in rows

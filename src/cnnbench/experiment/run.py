@@ -18,7 +18,7 @@ from cnnbench.data.polarity import SAMPLE, find_polarity
 from cnnbench.experiment.build import Parts, build_parts, choose_threads, load_dataset, make_augmentation, make_batches
 from cnnbench.experiment.data_record import record_data
 from cnnbench.experiment.lifetime import Lifetime, lifetime
-from cnnbench.experiment.record import (
+from cnnbench.experiment.result_files import (
     Picture,
     draw_in_turn,
     draw_preview,

@@ -80,7 +80,7 @@ class Trained:
         checkpoint.load_model(model, self.tensors)
         return place_model(model, device, self.config)
 
-    def refuse_beyond_memory(self, images: int) -> None:
+    def refuse_large_batches(self, images: int) -> None:
         """Raise a ValueError if a batch of this many images takes more than half of the memory."""
         self._refuse_larger_models()
         each, size = estimate_bytes_per_image(self.config, self.info), self.info.image_size

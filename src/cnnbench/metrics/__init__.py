@@ -3,8 +3,25 @@
 import cnnbench.metrics as _package
 from cnnbench import registry
 from cnnbench.metrics.confusion import confusion_of
-from cnnbench.metrics.scores import Metric, compute_scores, find_metric, format_metric, list_metrics, score_classes
+from cnnbench.metrics.scores import (
+    Metric,
+    compute_f1,
+    compute_scores,
+    find_metric,
+    format_metric,
+    list_metrics,
+    score_classes,
+)
 
 registry.discover(_package)
 
-__all__ = ["Metric", "compute_scores", "confusion_of", "find_metric", "format_metric", "list_metrics", "score_classes"]
+__all__ = [
+    "Metric",
+    "compute_f1",
+    "compute_scores",
+    "confusion_of",
+    "find_metric",
+    "format_metric",
+    "list_metrics",
+    "score_classes",
+]

@@ -85,9 +85,15 @@ def f1_macro(confusion: np.ndarray) -> float:
 
     This is scikit-learn's `f1_score(labels, predictions, average="macro")`.
     """
-    *_, f1, _ = _class_scores(confusion)
+    f1 = compute_f1(confusion)
     seen = (confusion.sum(0) + confusion.sum(1)) > 0
     return float(f1[seen].mean()) if seen.any() else 0.0
+
+
+def compute_f1(confusion: np.ndarray) -> np.ndarray:
+    """Compute the F1 score of each class, (K,)."""
+    *_, f1, _ = _class_scores(confusion)
+    return f1
 
 
 def score_classes(confusion: np.ndarray, class_names: Sequence[str]) -> list[dict[str, str | float | int]]:

@@ -8,6 +8,23 @@ from cnnbench.report.comparing import Comparison
 from cnnbench.report.groups import Group, format_setting, short_key
 from cnnbench.report.study import Study
 
+# Columns of groups.csv, and the attributes of a `Comparison` behind them.
+OF_COMPARISON = {
+    "kind": "kind",
+    "difference_n_a": "n_a",
+    "difference_n_b": "n_b",
+    "difference_mean": "mean",
+    "difference_low": "low",
+    "difference_high": "high",
+    "difference_effect": "effect",
+    "difference_effect_name": "effect_name",
+    "p_t": "p_t",
+    "p_flip": "p_flip",
+    "p": "p",
+    "p_holm": "p_holm",
+    "verdict": "verdict",
+    "words": "words",
+}
 RUN_COLUMNS = ("run", "group", "state", "counted", "seed", "name", "tags")  # the first ones of results.csv
 
 
@@ -58,9 +75,7 @@ def _list_group(group: Group, study: Study, comparison: Comparison | None) -> di
             "epochs_to_target_median": group.median_epochs_to_target,
         }
     row["against"] = comparison.b if comparison else None
-    for part in ("kind", "n_a", "n_b", "mean", "low", "high", "effect", "effect_name", "p_t", "p_flip", "p", "p_holm"):
-        row[part if part[0] in "kp" else f"difference_{part}"] = getattr(comparison, part) if comparison else None
-    row |= {part: getattr(comparison, part) if comparison else None for part in ("verdict", "words")}
+    row |= {column: getattr(comparison, part) if comparison else None for column, part in OF_COMPARISON.items()}
     return row | {f"published_{name}": group.reference.get(name) for name in ("accuracy", "f1_macro")}
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cnnbench.metrics import compute_f1
 from cnnbench.metrics.confusion import DENSE
 from cnnbench.report.class_charts import chart_f1
 from cnnbench.report.formatting import legible
@@ -116,6 +117,6 @@ def _read_counts(sides: Sequence[Side]) -> tuple[list[str], list[np.ndarray], li
             classes = names
             matrices.append(matrix)
         confusions.append(sum(matrices[1:], matrices[0]))
-        f1s.append(np.stack([2 * np.diag(m) / np.maximum(m.sum(0) + m.sum(1), 1) for m in matrices]))
+        f1s.append(np.stack([compute_f1(matrix) for matrix in matrices]))
     assert classes is not None
     return classes, confusions, f1s

@@ -74,7 +74,7 @@ class JobOutcome:
 
 def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
     """Answer each `JobOrder` with a `JobOutcome`, until the other end closes the connection."""
-    from cnnbench.experiment.record import draw_in_turn
+    from cnnbench.experiment.result_files import draw_in_turn
 
     draw: Callable[[Sequence[partial[None]]], None] = draw_in_turn
     if request.room.cores is None and CAN_FORK and count_cores() > 1:  # nobody else needs them
