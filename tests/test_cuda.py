@@ -66,7 +66,7 @@ def assert_close(first, second, atol):
     assert max(apart.values()) <= atol, apart
 
 
-@pytest.mark.parametrize("name", registry.names("model"))
+@pytest.mark.parametrize("name", registry.list_names("model"))
 def test_every_model_gives_the_same_bits_twice(name, tmp_path):
     overrides = [f"model={name}", *SMALL_ENOUGH.get(name, [])]
     drawn: list = []

@@ -136,7 +136,7 @@ def test_the_generated_reference_has_every_key_part_and_command():
     assert {key for key in keys() if f"`{key}`" not in texts["keys.md"]} == set()
     parts = {name for names in groups().values() for name in names} - {"default"}
     assert {name for name in parts if f"`{name}`" not in texts["parts.md"]} == set()
-    assert {name for name in registry.names("metric") if f"`{name}`" not in texts["parts.md"]} == set()
+    assert {name for name in registry.list_names("metric") if f"`{name}`" not in texts["parts.md"]} == set()
     assert {
         name for name in ("train", "tune", "report", "list") if f"## cnnbench {name}\n" not in texts["commands.md"]
     } == set()

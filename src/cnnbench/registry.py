@@ -50,17 +50,17 @@ def discover(package: ModuleType) -> None:
         importlib.import_module(f"{package.__name__}.{module.name}")
 
 
-def names(kind: str) -> list[str]:
+def list_names(kind: str) -> list[str]:
     """The registered names of one kind, sorted."""
     return sorted(_builders.get(kind, {}))
 
 
-def facts(kind: str, name: str) -> dict[str, Any]:
+def get_facts(kind: str, name: str) -> dict[str, Any]:
     """What a part was registered with besides its name."""
     return _facts.get((kind, name), {})
 
 
-def get(kind: str, name: str) -> Callable[..., Any]:
+def find_part(kind: str, name: str) -> Callable[..., Any]:
     """The class or function behind a name.
 
     Raises:
@@ -69,7 +69,7 @@ def get(kind: str, name: str) -> Callable[..., Any]:
     try:
         return _builders.get(kind, {})[name]
     except KeyError:
-        raise ValueError(unknown(kind, name, names(kind))) from None
+        raise ValueError(describe_unknown(kind, name, list_names(kind))) from None
 
 
 def build(kind: str, name: str, *, options: Mapping[str, Any] | None = None, **arguments: Any) -> Any:
@@ -84,7 +84,7 @@ def build(kind: str, name: str, *, options: Mapping[str, Any] | None = None, **a
     checked = check_options(kind, name, options or {})
     if checked is not None:
         arguments["options"] = checked
-    return get(kind, name)(**arguments)
+    return find_part(kind, name)(**arguments)
 
 
 def check_options(kind: str, name: str, options: Mapping[str, Any]) -> Any:
@@ -97,13 +97,13 @@ def check_options(kind: str, name: str, options: Mapping[str, Any]) -> Any:
     if declared is not None:
         return declared.from_plain(options, f"{section}.{name}" if section == "logger" else section)
     if options:
-        raise ValueError(unknown(f"key of {section}={name}", next(iter(options)), []))
+        raise ValueError(describe_unknown(f"key of {section}={name}", next(iter(options)), []))
     return None
 
 
 def options_class(kind: str, name: str) -> Any:
     """The class in which a part declares its options (`config.keys.Options`); None where it has none."""
-    return _annotations(get(kind, name)).get("options")
+    return _annotations(find_part(kind, name)).get("options")
 
 
 @functools.cache
@@ -111,15 +111,15 @@ def _annotations(builder: Callable[..., Any]) -> dict[str, Any]:
     return get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)
 
 
-def unknown(what: str, got: object, choices: Iterable[str]) -> str:
+def describe_unknown(what: str, got: object, choices: Iterable[str]) -> str:
     """The message for a name that does not exist: the nearest valid one first, then all of them."""
     valid = sorted(choices)
-    near = nearest(str(got), valid)
+    near = find_nearest(str(got), valid)
     hint = f" Did you mean {near!r}?" if near else ""
     return f"unknown {what} {str(got)!r}.{hint} Valid: {', '.join(valid) or '(none)'}"
 
 
-def nearest(got: str, choices: Iterable[str]) -> str | None:
+def find_nearest(got: str, choices: Iterable[str]) -> str | None:
     """The choice most like `got`, if any is like it at all."""
     match = difflib.get_close_matches(got.lower(), list(choices), n=1, cutoff=0.5)
     return match[0] if match else None

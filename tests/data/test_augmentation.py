@@ -336,8 +336,8 @@ def test_every_preset_has_a_value_for_every_dataset_and_no_letter_is_mirrored():
     for preset in groups()["augment"]:
         plain = read_yaml(config_dir() / "augment" / f"{preset}.yaml")
         for exception in plain.get("exceptions", []):
-            assert set(exception["data"]) <= set(registry.names("data"))
-        for data in registry.names("data"):
+            assert set(exception["data"]) <= set(registry.list_names("data"))
+        for data in registry.list_names("data"):
             augment = compose.single([f"data={data}", f"augment={preset}"]).augment
             assert augment.name == preset
             if data in LETTERS:

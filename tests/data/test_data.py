@@ -30,7 +30,7 @@ def digits():
 
 
 def test_every_dataset_has_a_yaml_and_every_yaml_composes():
-    assert groups()["data"] == registry.names("data")
+    assert groups()["data"] == registry.list_names("data")
     for name in groups()["data"]:
         assert single([f"data={name}"]).data.name == name
 
@@ -302,7 +302,7 @@ def test_mnist_itself(mnist_root):
 NEVER_DOWNLOADED = {"digits", "waves", "csv_signals", "image_folder"}
 
 
-@pytest.mark.parametrize("name", sorted(set(registry.names("data")) - NEVER_DOWNLOADED))
+@pytest.mark.parametrize("name", sorted(set(registry.list_names("data")) - NEVER_DOWNLOADED))
 def test_without_download_a_missing_set_is_named_and_the_network_left_alone(name, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("the network was touched")

@@ -53,7 +53,7 @@ def test_scores_of_no_images_are_zero():
 
 
 def test_every_registered_metric_is_in_the_scores():
-    assert list(compute_scores(np.eye(2, dtype=np.int64))) == registry.names("metric")
+    assert list(compute_scores(np.eye(2, dtype=np.int64))) == registry.list_names("metric")
 
 
 def test_many_classes_are_counted_in_little_memory_and_scored_alike():

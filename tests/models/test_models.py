@@ -17,7 +17,7 @@ from cnnbench.models.blocks import Style, conv_block
 from cnnbench.models.layers import LocalResponseNorm
 from cnnbench.models.shapes import output_shape
 
-NAMES = registry.names("model")
+NAMES = registry.list_names("model")
 SIGNALS = {"sequence_cnn"}  # takes signals alone; mlp takes both
 RECONSTRUCTS = {"conv_autoencoder"}
 AS_PUBLISHED = {"torchvision"}  # networks without width, depth, activation and dropout of ours

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnbench.registry import unknown
+from cnnbench.registry import describe_unknown
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -67,7 +67,7 @@ def list_choices(what: str) -> list[tuple[str, str]]:
         ValueError: not a kind of choice.
     """
     if what not in LISTED:
-        raise ValueError(unknown("list", what, LISTED))
+        raise ValueError(describe_unknown("list", what, LISTED))
     return [(path.stem, _description(path)) for path in sorted((config_dir() / LISTED[what]).glob("*.yaml"))]
 
 

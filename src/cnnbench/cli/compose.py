@@ -28,7 +28,7 @@ from cnnbench.cli.unknown_keys import check_signs, explain_failure
 from cnnbench.cli.usage import explain_word
 from cnnbench.config import schema as schema
 from cnnbench.config.schema import Config
-from cnnbench.registry import unknown
+from cnnbench.registry import describe_unknown
 from cnnbench.storage.text import format_path
 
 OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
@@ -281,7 +281,7 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
             raise ValueError(explain_word(text))
         key = text.lstrip("+~").partition("=")[0]
         if not key.isascii():
-            raise ValueError(unknown("key", key, {*groups(), *schema.default_dict()}))
+            raise ValueError(describe_unknown("key", key, {*groups(), *schema.default_dict()}))
     hydra = get_hydra()
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     parsed = []

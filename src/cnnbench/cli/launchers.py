@@ -29,7 +29,7 @@ from omegaconf import DictConfig
 from cnnbench.cli import compose
 from cnnbench.processes.cores import count_cores
 from cnnbench.processes.signals import STOPS, leave_to_parent
-from cnnbench.registry import unknown
+from cnnbench.registry import describe_unknown
 from cnnbench.runs.folder import FAILED
 from cnnbench.sweep.folder import SweepFolder
 from cnnbench.sweep.job_process import JobRoom
@@ -60,7 +60,7 @@ def find_launcher(overrides: Sequence[str]) -> str:
     if name == IN_PROCESS:
         return name
     if name not in PACKAGES:
-        raise ValueError(unknown("launcher", name, [IN_PROCESS, *PACKAGES]))
+        raise ValueError(describe_unknown("launcher", name, [IN_PROCESS, *PACKAGES]))
     package, extra = PACKAGES[name]
     if importlib.util.find_spec("hydra_plugins") is None or not importlib.util.find_spec(f"hydra_plugins.{package}"):
         raise ValueError(f"hydra/launcher={name} needs a package that is missing: pip install 'cnnbench[{extra}]'")

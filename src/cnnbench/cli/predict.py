@@ -19,7 +19,7 @@ from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.streams import discard_if_reader_gone
 from cnnbench.data.polarity import LIGHT_ON_DARK
 from cnnbench.experiment.predict import Prediction, Predictor
-from cnnbench.registry import unknown
+from cnnbench.registry import describe_unknown
 from cnnbench.storage.atomic import write_atomically
 from cnnbench.storage.csv_tables import format_csv_row
 from cnnbench.storage.text import format_path, format_percent
@@ -163,7 +163,7 @@ def predict(options: PredictOptions) -> None:
     """
     out = options.out
     if options.form not in FORMATS:
-        raise ValueError(unknown("format", options.form, FORMATS))
+        raise ValueError(describe_unknown("format", options.form, FORMATS))
     if out is not None and ((out.exists() and not out.is_file()) or not out.parent.is_dir()):
         raise ValueError(f"--out {out}: must be a file, new or to be replaced, in an existing folder")
     tally = Tally()

@@ -13,7 +13,7 @@ from cnnbench.cli.tables import Column, make_console, show_table
 from cnnbench.config.declared import Key, all_keys, keys_of, options_of
 from cnnbench.config.keys import describe_accepted, format_value, type_name
 from cnnbench.config.schema import Config
-from cnnbench.registry import unknown
+from cnnbench.registry import describe_unknown
 from cnnbench.tuning.settings import TuneSettings
 
 COLUMNS = [
@@ -53,7 +53,7 @@ def find_rows(prefix: str = "") -> list[Row]:
     keys = [*all_keys(), *keys_of(TuneSettings, "tune", role="control")]
     found = [_row(key) for key in keys if key.name.startswith(prefix)]
     if not found:
-        raise ValueError(unknown("prefix", prefix, {key.name.partition(".")[0] for key in keys}))
+        raise ValueError(describe_unknown("prefix", prefix, {key.name.partition(".")[0] for key in keys}))
     return found
 
 
@@ -111,7 +111,7 @@ def make_json_schema(section: str = "") -> dict[str, Any]:
     properties |= {"defaults": {"type": "array"}, "hydra": {"type": "object"}}
     if section:
         if section not in sections:
-            raise ValueError(unknown("section", section, sections))
+            raise ValueError(describe_unknown("section", section, sections))
         schema = definitions[sections[section]]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

@@ -20,7 +20,7 @@ from cnnbench.cli.streams import log, show_log
 from cnnbench.config.schema import Config, refuse_interpolation, to_dict
 from cnnbench.experiment.build import build_parts, load_dataset
 from cnnbench.metrics import format_metric
-from cnnbench.registry import unknown
+from cnnbench.registry import describe_unknown
 from cnnbench.runs.folder import FINISHED, STUDY, create_folder
 from cnnbench.storage.atomic import lock_folder
 from cnnbench.storage.plain_data import read_yaml, write_yaml
@@ -133,7 +133,7 @@ def _read_space(name: str) -> dict[str, Any]:
     """The file of a space: one of ours by its name, or the user's own by its path, which ends with .yaml."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else spaces().get(name)
     if path is None:
-        raise ValueError(f"{unknown('tune', name, spaces())}, or the path of a .yaml file")
+        raise ValueError(f"{describe_unknown('tune', name, spaces())}, or the path of a .yaml file")
     if not path.is_file():
         raise ValueError(f"tune={name}: there is no such file")
     plain = read_yaml(path)

@@ -16,7 +16,7 @@ from cnnbench.cli.usage import find_meant, torchvision_has
 from cnnbench.config.declared import all_keys
 from cnnbench.config.keys import flatten, format_value
 from cnnbench.config.schema import default_dict
-from cnnbench.registry import nearest, unknown
+from cnnbench.registry import describe_unknown, find_nearest
 
 NOTHING = {"augment": "none", "experiment": "null", "logger": "none", "scheduler": "constant"}
 
@@ -58,7 +58,7 @@ def explain_failure(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
                 theirs = torchvision_has(name) if key == "model" else None
                 hint = f"; torchvision has it: model=torchvision model.arch={theirs}" if theirs else ""
                 hint = ", or the path of a .yaml file" if key == "experiment" else hint
-                return f"{unknown(key, name, choices[key])}{hint}"
+                return f"{describe_unknown(key, name, choices[key])}{hint}"
         valid.append(f"{key}={wanted[0] if wanted and wanted[0] != 'None' else 'null'}")
     try:
         composed = hydra.compose_config("config", valid, RunMode.RUN, from_shell=False)
@@ -99,13 +99,13 @@ def _unknown_key(key: str, keys: list[str], group_names: list[str]) -> str:
         inside = [k.partition(".")[2] for k in keys if k.startswith(f"{section}.")]
         theirs = [part for declared in all_keys() if declared.name == key for part in declared.parts]
         hint = f". It is a key of {' and '.join(f'{section}={name}' for name in theirs[:3])}" if theirs else ""
-        return f"{unknown(f'key in {section}', leaf, inside)}{hint}"
+        return f"{describe_unknown(f'key in {section}', leaf, inside)}{hint}"
     full = next((k for k in keys if "." in k and k.rpartition(".")[2] == key), None) or (
         None if dot else find_meant(key)
     )
     if full:
         return f"unknown key {key!r}. Did you mean {full!r}?"
-    near = nearest(key, keys) if dot else None
+    near = find_nearest(key, keys) if dot else None
     if near:
         return f"unknown key {key!r}. Did you mean {near!r}?"
-    return unknown("key", key, {*group_names, *(k for k in keys if "." not in k)})
+    return describe_unknown("key", key, {*group_names, *(k for k in keys if "." not in k)})

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ValidationInfo
 
-from cnnbench.registry import nearest, unknown
+from cnnbench.registry import describe_unknown, find_nearest
 
 Role = Literal["result", "place", "speed", "record", "control"]
 """What a key is to a run.
@@ -233,7 +233,7 @@ def _explain(section: type[BaseModel], error: ErrorDetails, place: str, values: 
     name, prefix = str(error["loc"][0]), f"{place}." if place else ""
     field = section.model_fields.get(name)
     if field is None:
-        return unknown(f"key in {place}" if place else "key", name, section.model_fields)
+        return describe_unknown(f"key in {place}" if place else "key", name, section.model_fields)
     inner = field.annotation
     if isinstance(inner, type) and issubclass(inner, BaseModel):
         if isinstance(values[name], Mapping):
@@ -242,6 +242,6 @@ def _explain(section: type[BaseModel], error: ErrorDetails, place: str, values: 
     if error["type"] == "missing":
         return f"{prefix}{name} is missing: it must be {_one_of(inner)}{describe_accepted(field)}"
     value = format_value(values[name])
-    near = nearest(value, choices(field)) if isinstance(values[name], str) else None
+    near = find_nearest(value, choices(field)) if isinstance(values[name], str) else None
     hint = f". Did you mean {near}?" if near else ""
     return f"{prefix}{name}={value}: must be {_one_of(inner)}{describe_accepted(field)}{hint}"

@@ -234,9 +234,9 @@ def load_source(
     """
     given = dict(options or {})
     everything = {"root": root, "download": download, **(settings or {})}
-    named = inspect.signature(registry.get("data", name)).parameters
+    named = inspect.signature(registry.find_part("data", name)).parameters
     wanted = {key: value for key, value in everything.items() if key in named and key not in given}
-    if name in registry.names("data_kept"):
+    if name in registry.list_names("data_kept"):
         return registry.build("data", name, options=given, **wanted)
     arguments = json.dumps([given, wanted], sort_keys=True)
     return _load_source(name, arguments, (_get_version(given.get("path")), _get_version(given.get("test_path"))))
@@ -255,7 +255,7 @@ def data_shape(
     Raises:
         ValueError: an unknown name or option, or files that are needed and missing.
     """
-    if name in registry.names("data_shape"):
+    if name in registry.list_names("data_shape"):
         return registry.build("data_shape", name, options=options)
     info = load_source(name, root=root, download=False, options=options, settings=settings).info
     return info.input_shape, info.num_classes

@@ -203,7 +203,7 @@ def _check_shape(config: Config, info: DatasetInfo) -> None:
     settings = get_data_settings(config) | {"classes": list(info.class_names), "test_fraction": None}
     shape, classes = data_shape(data.name, root=data.root, options=data.options, settings=settings)
     fits = (len(shape), shape[0]) == (len(info.input_shape), info.in_channels)
-    if not fits or (data.name in registry.names("data_shape") and classes != info.num_classes):
+    if not fits or (data.name in registry.list_names("data_shape") and classes != info.num_classes):
         raise ValueError(
             f"{data.name} does not fit the run: it has {classes} classes of {_describe_shape(shape)}; "
             f"the run was trained on {info.num_classes} of {_describe_shape(info.input_shape)}"

@@ -7,7 +7,7 @@ from cnnbench.config.declared import keys_in, select
 from cnnbench.config.keys import may_change
 from cnnbench.config.schema import Config, from_dict, to_dict
 from cnnbench.config.text_values import read_value
-from cnnbench.registry import nearest
+from cnnbench.registry import find_nearest
 from cnnbench.training.optim import build_schedule
 
 SPREAD = 100  # steps an epoch at which two schedules are compared
@@ -34,7 +34,7 @@ def apply_overrides(plain: Mapping[str, Any], overrides: Sequence[str]) -> Confi
     for text in overrides:
         name, equals, value = text.partition("=")
         if not equals or name not in keys:
-            near = nearest(name, keys)
+            near = find_nearest(name, keys)
             raise ValueError(
                 f"{text}: a resumed run keeps every setting that its result depends on. Resume may change only: "
                 f"{', '.join(keys)}.{f' Did you mean {near}?' if near else ''}"

@@ -52,8 +52,8 @@ class Metric:
 
 def list_metrics() -> list[Metric]:
     """Every registered metric, accuracy and F1 first."""
-    names = sorted(registry.names("metric"), key=lambda name: (name not in FIRST, name))
-    return [Metric(name, **{"title": name.replace("_", " "), **registry.facts("metric", name)}) for name in names]
+    names = sorted(registry.list_names("metric"), key=lambda name: (name not in FIRST, name))
+    return [Metric(name, **{"title": name.replace("_", " "), **registry.get_facts("metric", name)}) for name in names]
 
 
 def find_metric(key: str) -> Metric:
@@ -70,7 +70,7 @@ def format_metric(key: str, value: float) -> str:
 
 def compute_scores(confusion: np.ndarray) -> dict[str, float]:
     """Compute every registered metric of a (K, K) confusion matrix."""
-    return {name: registry.build("metric", name, confusion=confusion) for name in registry.names("metric")}
+    return {name: registry.build("metric", name, confusion=confusion) for name in registry.list_names("metric")}
 
 
 @register("metric", "accuracy", title="accuracy", percent=True, digits=2, share=True)

@@ -37,7 +37,7 @@ def build_model(
     """
     accepted = _accepted_dimensions(name)
     if spec.dimensions == SIGNALS and SIGNALS not in accepted:
-        able = [other for other in registry.names("model") if SIGNALS in _accepted_dimensions(other)]
+        able = [other for other in registry.list_names("model") if SIGNALS in _accepted_dimensions(other)]
         raise ValueError(
             f"model={name} takes images, and the data are signals. Models that take signals: {', '.join(able)}"
         )
@@ -50,5 +50,5 @@ def build_model(
 
 
 def _accepted_dimensions(name: str) -> tuple[int, ...]:
-    registry.get("model", name)  # refuses an unknown name
-    return registry.facts("model", name).get("dimensions", (IMAGES,))
+    registry.find_part("model", name)  # refuses an unknown name
+    return registry.get_facts("model", name).get("dimensions", (IMAGES,))

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from cnnbench.registry import unknown
+from cnnbench.registry import describe_unknown
 
 DRAWS: dict[str, Callable[..., Any]] = {
     "kaiming": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
@@ -29,7 +29,7 @@ def initialise(model: nn.Module, name: str, std: float) -> None:
     if name == "default":
         return
     if name not in DRAWS:
-        raise ValueError(unknown("model.init", name, ["default", *DRAWS]))
+        raise ValueError(describe_unknown("model.init", name, ["default", *DRAWS]))
     draw = partial(DRAWS[name], std=std) if name == "normal" else DRAWS[name]
     for layer in model.modules():
         if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cnnbench.models.choices import Norm
 from cnnbench.models.network import NetworkSpec
-from cnnbench.registry import unknown
+from cnnbench.registry import describe_unknown
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -29,7 +29,7 @@ def activation_layer(name: str) -> nn.Module:
         ValueError: unknown name; the message lists the valid ones.
     """
     if name not in ACTIVATIONS:
-        raise ValueError(unknown("model.activation", name, ACTIVATIONS))
+        raise ValueError(describe_unknown("model.activation", name, ACTIVATIONS))
     return ACTIVATIONS[name]()
 
 

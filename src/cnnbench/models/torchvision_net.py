@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from cnnbench.config.keys import Options, key
 from cnnbench.models.network import NetworkSpec
 from cnnbench.models.shapes import output_shape
-from cnnbench.registry import register, unknown
+from cnnbench.registry import describe_unknown, register
 
 NEUTRAL = {"width": 1, "depth": 1, "activation": "relu", "dropout": 0}
 REFUSED = {
@@ -51,7 +51,7 @@ def torchvision_net(spec: NetworkSpec, options: TorchvisionOptions) -> nn.Module
     arch, args = options.arch, options.args
     known = torchvision.models.list_models(module=torchvision.models)
     if arch not in known:
-        raise ValueError(unknown("model.arch", arch, known))
+        raise ValueError(describe_unknown("model.arch", arch, known))
     for name in REFUSED.keys() & args.keys():
         raise ValueError(f"model.args.{name}={args[name]}: not accepted, because {REFUSED[name]}")
     given = {**_arguments_for(arch, spec.image_size), **args}

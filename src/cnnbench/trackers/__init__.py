@@ -160,7 +160,7 @@ def check_trackers(options: Mapping[str, Any]) -> None:
         if own is not None and not isinstance(own, Mapping):
             raise ValueError(f"logger.{name}={own}: must be a group of keys, or in a command logger=NAME")
         registry.check_options("logger", name, own or {})
-        package = registry.facts("logger", name).get("package")
+        package = registry.get_facts("logger", name).get("package")
         if package and importlib.util.find_spec(package) is None:
             raise ValueError(f"logger={name} needs the package {package}: pip install 'cnnbench[{name}]'")
 

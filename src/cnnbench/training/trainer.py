@@ -213,7 +213,7 @@ def _run_epoch(
     if data.val is not None:
         measure = _make_measure(state, settings, between=between)
         validated = measure(state.tested, data.val, of=f"validation images after epoch {epoch + 1}").scores()
-    metrics = ["loss", *(registry.names("metric") if state.step.task.has_classes else [])]
+    metrics = ["loss", *(registry.list_names("metric") if state.step.task.has_classes else [])]
     steps, seconds = (epoch + 1) * len(state.progress.losses), state.progress.seconds
     return {
         "epoch": epoch + 1,

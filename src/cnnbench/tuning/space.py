@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.registry import unknown
+from cnnbench.registry import describe_unknown
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -113,10 +113,10 @@ def _parse_entry(key: str, entry: Any) -> Numbers | Choices:
         raise ValueError(f"{where}={entry!r}: must be {{type: float, int or categorical, …}}")
     kind = str(entry["type"])
     if kind not in FIELDS:
-        raise ValueError(unknown(f"{where}.type", kind, FIELDS))
+        raise ValueError(describe_unknown(f"{where}.type", kind, FIELDS))
     for name in entry:
         if name not in ("type", *FIELDS[kind]):
-            raise ValueError(unknown(f"key in {where} (type {kind})", name, ("type", *FIELDS[kind])))
+            raise ValueError(describe_unknown(f"key in {where} (type {kind})", name, ("type", *FIELDS[kind])))
     return _parse_choices(where, entry) if kind == "categorical" else _parse_numbers(where, entry, whole=kind == "int")
 
 

@@ -9,7 +9,7 @@ import typer
 
 from cnnbench.cli.choices import one_of
 from cnnbench.cli.errors import ExitCodes
-from cnnbench.registry import unknown
+from cnnbench.registry import describe_unknown
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -21,7 +21,7 @@ def script_of(shell: str) -> Path:
         ValueError: a shell that there is none for.
     """
     if shell not in SHELLS:
-        raise ValueError(unknown("shell", shell, SHELLS))
+        raise ValueError(describe_unknown("shell", shell, SHELLS))
     return Path(__file__).with_name(f"cnnbench.{shell}")
 
 
