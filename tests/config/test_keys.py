@@ -8,12 +8,12 @@ from cnnbench.config.keys import (
     Count,
     Options,
     Section,
-    choices,
     describe_accepted,
+    find_role,
     format_value,
     key,
+    list_choices,
     may_change,
-    role_of,
 )
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -92,10 +92,10 @@ def test_a_missing_option_and_a_check_across_keys_are_named():
 
 def test_what_a_key_was_declared_as_can_be_asked():
     fields = Painted.model_fields
-    assert [role_of(fields[name]) for name in ("factor", "path", "threads")] == ["result", "place", "speed"]
+    assert [find_role(fields[name]) for name in ("factor", "path", "threads")] == ["result", "place", "speed"]
     assert (may_change(fields["limit"]), may_change(fields["factor"])) == (True, False)
-    assert choices(fields["norm"]) == ["none", "batch", "layer"]
-    assert (choices(fields["on"]), choices(fields["path"])) == (["true", "false"], ["null"])
+    assert list_choices(fields["norm"]) == ["none", "batch", "layer"]
+    assert (list_choices(fields["on"]), list_choices(fields["path"])) == (["true", "false"], ["null"])
     assert describe_accepted(fields["path"]) == "null or text"
 
 

@@ -12,7 +12,7 @@ from cnnbench.cli.choices import groups
 from cnnbench.config.declared import Key, all_keys, keys_in, options_of, select
 from cnnbench.config.keys import format_value, may_change
 from cnnbench.config.schema import Config, from_dict, to_dict
-from cnnbench.experiment.resume import apply_overrides, fingerprint
+from cnnbench.experiment.resume import apply_overrides, compute_fingerprint
 from cnnbench.report.groups import select_settings
 from cnnbench.sweep.jobs import hash_config, hash_request, plan_jobs
 
@@ -57,12 +57,12 @@ def test_a_key_makes_another_run_for_all_or_for_none(key):
     value = other_value(plain, own, key)
     config = from_dict(changed(plain, key, value))
     is_result = key.role == "result"
-    assert (fingerprint(config) != fingerprint(own)) == (is_result and not may_change(key.field))
+    assert (compute_fingerprint(config) != compute_fingerprint(own)) == (is_result and not may_change(key.field))
     assert (hash_config(to_dict(config)) != hash_config(plain)) == is_result
     assert ((select_settings(to_dict(config)), config.seed) != (select_settings(plain), own.seed)) == is_result
     override = f"{key.name}={format_value(value)}"
     if key.name in keys_in(plain) and (not is_result or may_change(key.field)):
-        assert fingerprint(apply_overrides(plain, [override])) == fingerprint(own)
+        assert compute_fingerprint(apply_overrides(plain, [override])) == compute_fingerprint(own)
     else:
         with pytest.raises(ValueError, match=f"{override.partition('=')[0]}=.*a resumed run keeps every setting"):
             apply_overrides(plain, [override])

@@ -20,7 +20,7 @@ from cnnbench import registry
 from cnnbench.cli.compose import single
 from cnnbench.config.schema import to_dict
 from cnnbench.experiment.build import build_parts, make_batches
-from cnnbench.experiment.resume import apply_overrides, fingerprint
+from cnnbench.experiment.resume import apply_overrides, compute_fingerprint
 from cnnbench.experiment.run import run_job
 from cnnbench.processes import signals as interruptions
 from cnnbench.processes.signals import Terminated
@@ -327,7 +327,7 @@ def test_harmless_overrides_are_accepted(scheduler):
         to_dict(own), ["trainer.epochs=9", "trainer.device=cpu", "trainer.keep=2", "data.root=elsewhere"]
     )
     assert (config.trainer.epochs, config.trainer.device, config.trainer.keep) == (9, "cpu", 2)
-    assert fingerprint(config) == fingerprint(own)
+    assert compute_fingerprint(config) == compute_fingerprint(own)
 
 
 @given(st.data())

@@ -18,7 +18,7 @@ from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.experiment.build import build_parts, choose_threads, load_dataset, make_batches
 from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.measured_data import DataChoice
-from cnnbench.experiment.resume import fingerprint
+from cnnbench.experiment.resume import compute_fingerprint
 from cnnbench.experiment.run import run_job
 from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import RunFolder
@@ -79,7 +79,9 @@ def test_threads_follow_the_work_of_a_batch_and_the_cores(network, batch, cores,
     assert choose_threads(config, build_parts(config, shapes_only=True).complexity) == threads
     config.trainer.threads = 3
     assert choose_threads(config, build_parts(config, shapes_only=True).complexity) == 3
-    assert fingerprint(config) != fingerprint(single([f"model={network}", f"trainer.batch_size={batch}"]))
+    assert compute_fingerprint(config) != compute_fingerprint(
+        single([f"model={network}", f"trainer.batch_size={batch}"])
+    )
 
 
 def test_a_run_goes_on_and_is_measured_with_its_own_number_of_threads(tmp_path):

@@ -90,11 +90,11 @@ def complete_tuning(incomplete: str) -> list[str]:
 def _complete(incomplete: str, parts: dict[str, list[str]], known: list[str]) -> list[str]:
     key, equals, value = incomplete.partition("=")
     if equals:
-        from cnnbench.config.keys import choices
+        from cnnbench.config.keys import list_choices
 
         before = incomplete[: len(incomplete) - len(value.rpartition(",")[2])]  # a sweep's values so far
         words = parts.get(key) or dict.fromkeys(
-            word for field in declarations().get(key, []) for word in choices(field)
+            word for field in declarations().get(key, []) for word in list_choices(field)
         )
         found = [f"{before}{word}" for word in words]
     else:

@@ -11,7 +11,7 @@ import yaml
 from cnnbench.cli.choices import config_dir, groups
 from cnnbench.cli.tables import Column, make_console, show_table
 from cnnbench.config.declared import Key, all_keys, keys_of, options_of
-from cnnbench.config.keys import describe_accepted, format_value, type_name
+from cnnbench.config.keys import describe_accepted, format_value, name_type
 from cnnbench.config.schema import Config
 from cnnbench.registry import describe_unknown
 from cnnbench.tuning.settings import TuneSettings
@@ -120,7 +120,7 @@ def _row(key: Key) -> Row:
     group, _, name = key.name.partition(".")
     if name == "name":  # chosen by the group: optimizer=sgd
         return Row(group, "part", key.field.default, ", ".join(groups()[group]), key.field.description or "", key.role)
-    facts = (type_name(key.field), _default(key), describe_accepted(key.field), key.field.description or "", key.role)
+    facts = (name_type(key.field), _default(key), describe_accepted(key.field), key.field.description or "", key.role)
     return Row(key.name, *facts, ", ".join(key.parts))
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pydantic import create_model
 from pydantic.fields import FieldInfo
 
-from cnnbench.config.keys import Options, Role, Section, role_of
+from cnnbench.config.keys import Options, Role, Section, find_role
 from cnnbench.config.schema import Config, PartSection
 
 PACKAGE = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ def keys_of(section: type[Section], place: str, role: Role = "result") -> Iterat
     """
     prefix = f"{place}." if place else ""
     for name, field in section.model_fields.items():
-        own = role_of(field) if role == "result" else role
+        own = find_role(field) if role == "result" else role
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield from keys_of(field.annotation, f"{prefix}{name}", own)
         else:
@@ -90,10 +90,12 @@ def select(plain: Mapping[str, Any], wanted: Callable[[Role, FieldInfo], bool]) 
         field = Config.model_fields.get(name)
         if field is None:
             chosen[name] = value
-        elif isinstance(value, Mapping) and role_of(field) == "result":
+        elif isinstance(value, Mapping) and find_role(field) == "result":
             fields = _fields(name, str(value.get("name")))
-            chosen[name] = {k: v for k, v in value.items() if k not in fields or wanted(role_of(fields[k]), fields[k])}
-        elif wanted(role_of(field), field):
+            chosen[name] = {
+                k: v for k, v in value.items() if k not in fields or wanted(find_role(fields[k]), fields[k])
+            }
+        elif wanted(find_role(field), field):
             chosen[name] = value
     return chosen
 

@@ -91,7 +91,7 @@ class Options(Section):
     model_config = ConfigDict(frozen=True)
 
 
-def role_of(field: FieldInfo) -> Role:
+def find_role(field: FieldInfo) -> Role:
     """What a key is to a run."""
     return _facts(field)["role"]
 
@@ -106,12 +106,12 @@ def describe_accepted(field: FieldInfo) -> str:
     return _facts(field).get("accepted") or _describe(field.annotation, field.metadata)
 
 
-def type_name(field: FieldInfo) -> str:
+def name_type(field: FieldInfo) -> str:
     """The type of a key, such as `list of integer`."""
     return _type_name(field.annotation)
 
 
-def choices(field: FieldInfo) -> list[str]:
+def list_choices(field: FieldInfo) -> list[str]:
     """The words that a key accepts, where they are few: for completion and for the nearest one."""
     found = []
     for kind in _flat_types(field.annotation):
@@ -242,6 +242,6 @@ def _explain(section: type[BaseModel], error: ErrorDetails, place: str, values: 
     if error["type"] == "missing":
         return f"{prefix}{name} is missing: it must be {_one_of(inner)}{describe_accepted(field)}"
     value = format_value(values[name])
-    near = find_nearest(value, choices(field)) if isinstance(values[name], str) else None
+    near = find_nearest(value, list_choices(field)) if isinstance(values[name], str) else None
     hint = f". Did you mean {near}?" if near else ""
     return f"{prefix}{name}={value}: must be {_one_of(inner)}{describe_accepted(field)}{hint}"

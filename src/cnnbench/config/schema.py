@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from cnnbench.config.keys import Section, format_value, key, role_of
+from cnnbench.config.keys import Section, find_role, format_value, key
 
 # What is near enough to MNIST, on which most recipes were found.
 SMALL_GREY = ("digits", "mnist", "fashion_mnist", "kmnist", "emnist", "qmnist", "usps")
@@ -262,7 +262,7 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
 
 def to_dict(config: Config) -> dict[str, Any]:
     """Plain data for `config.yaml`: all but what only the command was told (`resume`, `preview`, `sweep` …)."""
-    told = {name for name, field in Config.model_fields.items() if role_of(field) == "control"}
+    told = {name for name, field in Config.model_fields.items() if find_role(field) == "control"}
     return config.model_dump(exclude=told)
 
 

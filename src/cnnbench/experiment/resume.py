@@ -13,7 +13,7 @@ from cnnbench.training.optim import build_schedule
 SPREAD = 100  # steps an epoch at which two schedules are compared
 
 
-def fingerprint(config: Config) -> dict[str, Any]:
+def compute_fingerprint(config: Config) -> dict[str, Any]:
     """All of a config that its weights depend on, as plain data; a run resumes only from checkpoints that agree."""
     return select(to_dict(config), lambda role, field: role == "result" and not may_change(field))
 

@@ -26,7 +26,7 @@ from cnnbench.experiment.result_files import (
     write_run_files,
     write_skipped,
 )
-from cnnbench.experiment.resume import fingerprint
+from cnnbench.experiment.resume import compute_fingerprint
 from cnnbench.processes import signals
 from cnnbench.reproducibility import environment, set_deterministic
 from cnnbench.runs.folder import RunFolder
@@ -150,7 +150,7 @@ def prepare_training(
         keep=trainer.keep,
     )
     record = {
-        "config": fingerprint(config),
+        "config": compute_fingerprint(config),
         "data": _describe_preparation(dataset),
         "split": record_data(run, dataset, each="path" in config.data.options, test=test),
     }
