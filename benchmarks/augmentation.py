@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode, v2
 
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import Config
 from cnnbench.data import Split
 from cnnbench.experiment.run import build_parts, load_dataset, make_batches, prepare_training
@@ -130,7 +130,7 @@ def main() -> None:
         arguments.workers = 0
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
     common = ["data=mnist", "data.val_fraction=0", "trainer.epochs=1", "trainer.device=cpu"]
-    configs = {name: single([*common, f"augment={name}"]) for name in ("none", "light", "standard", "strong")}
+    configs = {name: compose_config([*common, f"augment={name}"]) for name in ("none", "light", "standard", "strong")}
     alone: dict[str, Callable[[], float]] = {
         f"images, {name}": lambda config=config: images_alone(config, clock)  # type: ignore[misc]
         for name, config in configs.items()

@@ -20,7 +20,7 @@ from unittest import mock
 import torch
 from epoch_time import print_ratio
 
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import Config
 from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.run import prepare_training
@@ -88,13 +88,13 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
     limit = "null" if asked.limit is None else asked.limit
     common = ["data=mnist", "data.val_fraction=0", f"data.train_limit={limit}", "trainer.device=cpu"]
-    lenet = single(["model=lenet5", *common, f"trainer.epochs={asked.epochs}"])
+    lenet = compose_config(["model=lenet5", *common, f"trainer.epochs={asked.epochs}"])
     train(lenet)  # warm up
     print_ratio("lenet5", "a checkpoint an epoch ÷ none (wanted: ≤ 1.03)", in_turns(lenet, asked.rounds))
 
     seconds: list[float] = []
     second = 1 / 60
-    resnet = single(["model=resnet_mini", *common, "trainer.epochs=1", f"trainer.checkpoint_minutes={second}"])
+    resnet = compose_config(["model=resnet_mini", *common, "trainer.epochs=1", f"trainer.checkpoint_minutes={second}"])
     with saves_timed(seconds):
         ratios = in_turns(resnet, asked.rounds)
     save = statistics.median(seconds)

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from epoch_time import bare_loop, course_way, whole_fit
 
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import Config
 
 COURSE, BARE, OURS, PASS = "course's way", "bare loop", "cnnbench", "cnnbench, training pass"
@@ -47,7 +47,7 @@ def main() -> None:
 
 def compare(name: str, batch: int, rounds: int) -> None:
     """Measure the ways in turns, and print a line for each, with the most that it held on the GPU."""
-    config = single(
+    config = compose_config(
         [
             *(f"model={name}", f"trainer.batch_size={batch}", "trainer.device=cuda"),
             *("data=mnist", "data.val_fraction=0", "trainer.epochs=1"),

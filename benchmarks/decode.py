@@ -48,10 +48,10 @@ def torchvision_way(folder: str, way: str) -> dict[str, float]:
 
 
 def cnnbench_way(folder: str, cache: str) -> dict[str, float]:
-    from cnnbench.cli.compose import single
+    from cnnbench.cli.compose import compose_config
     from cnnbench.data import load_source
 
-    config = single(["data=image_folder", "data.path=" + json.dumps(folder), "data.cache=" + json.dumps(cache)])
+    config = compose_config(["data=image_folder", "data.path=" + json.dumps(folder), "data.cache=" + json.dumps(cache)])
     started = time.perf_counter()
     source = load_source("image_folder", root="", download=False, options=config.data.options)
     seconds = time.perf_counter() - started

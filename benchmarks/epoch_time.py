@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from course_way import loaders, train_epoch
 
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import Config
 from cnnbench.data import normalize
 from cnnbench.experiment.build import build_parts
@@ -85,7 +85,7 @@ def main() -> None:
     ways = [bare_loop, cnnbench] if arguments.without_course else [course_way, bare_loop, cnnbench]
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
     for name in arguments.models:
-        config = single(
+        config = compose_config(
             [f"model={name}", "data=mnist", "data.val_fraction=0", "trainer.epochs=1", "trainer.device=cpu"]
         )
         for way in ways[-2:]:

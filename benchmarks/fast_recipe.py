@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from course_way import accuracy, loaders, train_epoch
 
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.data.dataset import _load_source
 from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.run import prepare_training
@@ -37,7 +37,7 @@ GRID: dict[str, list[object]] = {
 
 def train(overrides: list[str]) -> tuple[float, float]:
     """Train the recipe once; returns its last accuracy (validation if there is a split, else test) and seconds."""
-    config = single(["experiment=lenet5_fast", "trainer.device=cpu", *overrides])
+    config = compose_config(["experiment=lenet5_fast", "trainer.device=cpu", *overrides])
     _load_source.cache_clear()  # reading the files is part of the time
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(create_folder(Path(folder) / "run"))
@@ -51,7 +51,7 @@ def train(overrides: list[str]) -> tuple[float, float]:
 
 def course(root: str, seed: int) -> tuple[float, float]:
     """The course's way, five epochs; returns its test accuracy and seconds."""
-    model = build_parts(single(["experiment=lenet5_fast", "trainer.device=cpu", f"seed={seed}"])).model
+    model = build_parts(compose_config(["experiment=lenet5_fast", "trainer.device=cpu", f"seed={seed}"])).model
     started = time.perf_counter()
     train_batches, test_batches = loaders(root)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)

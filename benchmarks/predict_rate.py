@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.cli.inputs import find_images
 from cnnbench.cli.predict import Tally, lay_out_csv, write
 from cnnbench.data import load_source
@@ -76,7 +76,7 @@ def prepare(folder: Path, images: int) -> None:
     (folder / "RUN").mkdir()
     (folder / "images").mkdir()
     overrides = ["data=mnist", f"data.root={root}", "data.download=false", "data.train_limit=5000", "trainer.epochs=1"]
-    run_job(single([*overrides, "trainer.device=cpu"]), folder / "RUN", overrides)
+    run_job(compose_config([*overrides, "trainer.device=cpu"]), folder / "RUN", overrides)
     test = load_source("mnist", root=root, download=False).test
     assert test is not None
     pixels = test.images.numpy()

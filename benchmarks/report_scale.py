@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.experiment.run import run_job
 from cnnbench.metrics import compute_scores, score_classes
 from cnnbench.runs.contents import read_confusion, read_predictions, write_evaluation
@@ -97,7 +97,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         template = create_folder(Path(place) / "template")
         quick = ["data=mnist", "data.download=false", "trainer.epochs=1", "trainer.batch_size=512", "name=scale"]
-        run_job(single([*quick, f"data.root={os.environ['CNNBENCH_DATA']}"]), template, quick)
+        run_job(compose_config([*quick, f"data.root={os.environ['CNNBENCH_DATA']}"]), template, quick)
         for count in asked.runs:
             sweep = Path(place) / str(count)
             make(template, sweep, count)

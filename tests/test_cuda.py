@@ -16,7 +16,7 @@ from test_streaming import folder  # noqa: F401
 from test_sweep import entered, made
 
 from cnnbench import registry
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.data import Batches
 from cnnbench.data.augmentation import draw
 from cnnbench.experiment.build import load_dataset, make_augmentation
@@ -51,7 +51,7 @@ def leave_undrawn(pictures):
 
 def run(path, *overrides, resume=False, draw=leave_undrawn):
     path.mkdir(exist_ok=True)
-    return run_job(single([*SHORT, *overrides]), path, list(overrides), resume=resume, draw=draw)
+    return run_job(compose_config([*SHORT, *overrides]), path, list(overrides), resume=resume, draw=draw)
 
 
 def weights(path, name="last"):
@@ -122,7 +122,9 @@ def test_a_run_is_that_of_the_cpu_but_for_rounding(overrides, tmp_path):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_augmented_images_are_those_of_the_cpu(preset, tmp_path):
-    config = single(["seed=3", f"augment={preset}", "data.image_size=28", "augment.mixup=0.2", "augment.cutmix=1"])
+    config = compose_config(
+        ["seed=3", f"augment={preset}", "data.image_size=28", "augment.mixup=0.2", "augment.cutmix=1"]
+    )
     dataset = load_dataset(config)
     indices = torch.arange(500)
     on_cpu = draw(indices, 3, 1)
@@ -198,7 +200,7 @@ def test_a_run_is_measured_and_asked_on_both(precision, tmp_path):
     assert (there["accuracy"], there["loss"]) == (own["test/accuracy"], own["test/loss"])
     _, here = evaluate_run(tmp_path / "a", device="cpu")
     assert here["accuracy"] == pytest.approx(own["test/accuracy"], abs=tolerance / own["test_images"])
-    export(load_dataset(single([*SHORT, *given])).test.images, tmp_path / "test")
+    export(load_dataset(compose_config([*SHORT, *given])).test.images, tmp_path / "test")
     files = sorted(map(str, (tmp_path / "test").iterdir()))
     for device in ("cuda", "cpu"):
         predictor = Predictor(tmp_path / "a", device=device)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from cnnbench import registry
 from cnnbench.cli.choices import groups, keys
-from cnnbench.cli.compose import request
+from cnnbench.cli.compose import compose_request
 from cnnbench.data import load_source
 from cnnbench.runs.folder import RunFolder
 from cnnbench.tuning.settings import TuneSettings
@@ -183,7 +183,7 @@ def finished(tmp_path_factory):
 def test_the_guides_commands_that_train_name_what_there_is(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(line)[2:]
-    asked = request([a for a in arguments if a != "-m"], multirun="-m" in arguments)
+    asked = compose_request([a for a in arguments if a != "-m"], multirun="-m" in arguments)
     assert asked.jobs
 
 
@@ -199,7 +199,7 @@ def test_every_other_cnnbench_command_works(line, finished, request):
     if arguments[0] == "train" and not any(a.startswith("resume=") for a in arguments):
         arguments += ["trainer.epochs=1", "data.train_limit=200"]
         if "data=mnist" in arguments or any(a.startswith("experiment=") for a in arguments):
-            environment["CNNBENCH_DATA"] = request.getfixturevalue("mnist_root")
+            environment["CNNBENCH_DATA"] = compose_request.getfixturevalue("mnist_root")
             arguments += ["data.download=false"]
         if any(a.startswith("experiment=") for a in arguments) and "experiment=lenet5_fast" not in arguments:
             if "experiment=zoo_mnist" in arguments:

@@ -24,7 +24,7 @@ def trained_pair(folder: Path) -> Path:
     """Two real runs, mlp and lenet5, on digits, as a sweep leaves them."""
     for number, model in enumerate(("mlp", "lenet5")):
         overrides = [f"model={model}", "trainer.epochs=2", "name=pair", "data.train_limit=400"]
-        (job,) = compose.request(overrides).jobs
+        (job,) = compose.compose_request(overrides).jobs
         path = create_folder(folder / str(number))
         run_job(job.config, path, overrides)
     return folder

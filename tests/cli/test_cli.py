@@ -324,7 +324,7 @@ def test_the_command_that_resumes_is_quoted_for_a_shell(tmp_path):
 
 
 def test_two_runs_of_one_second_get_folders_of_their_own(tmp_path):
-    folders = {str(compose.request(QUICK).folder) for _ in range(20)}
+    folders = {str(compose.compose_request(QUICK).folder) for _ in range(20)}
     assert len(folders) == 20
 
 
@@ -373,7 +373,7 @@ def test_config_prints_what_a_run_would_be_without_torch(tmp_path):
     code = "import sys\nfrom cnnbench.cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
     command = [sys.executable, "-c", code, "config", "model=mlp", "name=it's é", "name=1e3"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert from_dict(yaml.safe_load(done.stdout)) == compose.single(["model=mlp", "name=1e3"])
+    assert from_dict(yaml.safe_load(done.stdout)) == compose.compose_config(["model=mlp", "name=1e3"])
     done = subprocess.run([*command, "-m", "seed=3,4"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert [config["seed"] for config in yaml.safe_load_all(done.stdout)] == [3, 4]
     assert list(tmp_path.iterdir()) == []
@@ -397,44 +397,44 @@ def test_summary_needs_no_files_for_a_known_dataset(cnnbench):
 
 def test_every_experiment_composes():
     for name in choices.groups()["experiment"]:
-        asked = compose.request([f"experiment={name}", *(() if "sequence" in name else ("data=digits",))])
+        asked = compose.compose_request([f"experiment={name}", *(() if "sequence" in name else ("data=digits",))])
         assert all(job.config.name == name for job in asked.jobs)
         assert asked.is_sweep == (name not in ("lenet5_fast", "resnet_cifar10"))
 
 
 def test_the_zoo_experiment_holds_every_image_classifier():
-    jobs = compose.request(["experiment=zoo_mnist"]).jobs
+    jobs = compose.compose_request(["experiment=zoo_mnist"]).jobs
     models = {job.config.model.name for job in jobs}
     assert set(choices.groups()["model"]) - models == {"conv_autoencoder", "sequence_cnn", "torchvision"}
     assert all(job.config.trainer.epochs <= 5 for job in jobs)
 
 
 def test_the_course_experiment_is_its_protocol_and_an_override_replaces_an_axis():
-    asked = compose.request(["experiment=mlp_vs_lenet5"])
+    asked = compose.compose_request(["experiment=mlp_vs_lenet5"])
     assert len(asked.jobs) == 12
     config = asked.jobs[-1].config
     assert (config.model.name, config.seed, config.data.name) == ("lenet5", 5, "mnist")
     assert (config.trainer.epochs, config.trainer.batch_size, config.data.val_fraction) == (5, 64, 0)
     assert (config.optimizer.name, config.optimizer.lr, config.data.normalize) == ("adam", 1e-3, "half")
     assert (config.model.activation, config.optimizer.weight_decay, config.scheduler.name) == ("relu", 0, "constant")
-    assert len(compose.request(["experiment=mlp_vs_lenet5", "seed=7"]).jobs) == 2
+    assert len(compose.compose_request(["experiment=mlp_vs_lenet5", "seed=7"]).jobs) == 2
 
 
 def test_the_exercise_is_width_by_depth():
-    jobs = compose.request(["experiment=lenet5_width_depth"]).jobs
+    jobs = compose.compose_request(["experiment=lenet5_width_depth"]).jobs
     shapes = {(job.config.model.width, job.config.model.depth) for job in jobs}
     assert shapes == {(1, 1), (1, 2), (2, 1), (2, 2)}
 
 
 def test_a_recipe_comes_before_the_overrides_of_the_command():
-    recipe = compose.single(["model=resnet_mini"]).model.recipe
+    recipe = compose.compose_config(["model=resnet_mini"]).model.recipe
     plain, by_recipe = (
-        compose.single(["model=resnet_mini", *recipe]),
-        compose.single(["model=resnet_mini", "recipe=true"]),
+        compose.compose_config(["model=resnet_mini", *recipe]),
+        compose.compose_config(["model=resnet_mini", "recipe=true"]),
     )
     assert by_recipe.model_copy(update={"recipe": False}) == plain
-    assert compose.single(["model=resnet_mini"]).trainer.epochs == 20, "a recipe is asked for, never silent"
-    mine = compose.single(["model=resnet_mini", "recipe=true", "trainer.epochs=7", "optimizer=sgd"])
+    assert compose.compose_config(["model=resnet_mini"]).trainer.epochs == 20, "a recipe is asked for, never silent"
+    mine = compose.compose_config(["model=resnet_mini", "recipe=true", "trainer.epochs=7", "optimizer=sgd"])
     assert (mine.trainer.epochs, mine.optimizer.name, mine.scheduler.name) == (7, "sgd", plain.scheduler.name)
 
 
@@ -443,13 +443,13 @@ def test_each_job_of_a_sweep_has_the_recipe_of_its_model(cnnbench, tmp_path):
     assert done.returncode == 0, done.stderr
     sweep = tmp_path / done.stdout.splitlines()[-1]
     for number, name in enumerate(("mlp", "lenet5_1998")):
-        config = compose.single([f"model={name}", "recipe=true", *QUICK])
+        config = compose.compose_config([f"model={name}", "recipe=true", *QUICK])
         assert from_dict(RunFolder(sweep / str(number)).read_config()).optimizer == config.optimizer
 
 
 def test_recipe_is_refused_for_a_model_without_one():
     with pytest.raises(ValueError, match="recipe=true, but model=mlp has no recipe in its yaml"):
-        compose.single(["model=mlp", "recipe=true", "model.recipe=[]"])
+        compose.compose_config(["model=mlp", "recipe=true", "model.recipe=[]"])
 
 
 @pytest.mark.parametrize(
@@ -464,6 +464,6 @@ def test_a_recipe_is_refused_on_data_that_it_was_not_made_for(model, data, made_
     with pytest.raises(
         ValueError, match=rf"was made for data={made_for}; on data={data} it may do worse .* optimizer=adam"
     ):
-        compose.single([f"model={model}", f"data={data}", "recipe=true"])
+        compose.compose_config([f"model={model}", f"data={data}", "recipe=true"])
     given = [f"model={model}", f"data={data}", "recipe=true", f"model.recipe_data=[{data}]"]
-    assert compose.single(given).optimizer.lr > 0.001, "whoever has found that it suits says so"
+    assert compose.compose_config(given).optimizer.lr > 0.001, "whoever has found that it suits says so"

@@ -34,11 +34,13 @@ def made(asked):
 def test_an_experiment_may_be_a_file_of_ones_own(mine, tmp_path):
     expected = [("mine_mlp", "mlp", 0.05, 0), ("mine_mlp", "mlp", 0.05, 1)]
     for path in (mine, f"./{mine}", f"{tmp_path}/{mine}"):
-        asked = compose.request([f"experiment={path}"])
+        asked = compose.compose_request([f"experiment={path}"])
         assert made(asked) == expected
         assert f"experiment={path}" in asked.jobs[0].overrides, "the record has what the user typed"
-    assert made(compose.request([f"experiment={mine}", "optimizer.lr=1", "seed=3"])) == [("mine_mlp", "mlp", 1.0, 3)]
-    assert compose.single([f"experiment={mine}"]).name == "mine_mlp"
+    assert made(compose.compose_request([f"experiment={mine}", "optimizer.lr=1", "seed=3"])) == [
+        ("mine_mlp", "mlp", 1.0, 3)
+    ]
+    assert compose.compose_config([f"experiment={mine}"]).name == "mine_mlp"
 
 
 @pytest.mark.parametrize(
@@ -56,13 +58,13 @@ def test_a_file_that_is_no_experiment_is_refused(name, content, why, tmp_path, m
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the words are compared below
-        compose.request([f"experiment=./{name}"])
+        compose.compose_request([f"experiment=./{name}"])
     assert why in str(caught.value)
     assert "own_" not in str(caught.value)
 
 
 def test_each_of_several_experiments_runs_its_own_sweep():
-    asked = compose.request(["experiment=mlp_vs_lenet5,lenet5_fast", "data=digits"], multirun=True)
+    asked = compose.compose_request(["experiment=mlp_vs_lenet5,lenet5_fast", "data=digits"], multirun=True)
     each = [(job.config.name, job.config.model.name, job.config.seed) for job in asked.jobs]
     models = ("mlp", "lenet5")
     assert each == [
@@ -70,7 +72,9 @@ def test_each_of_several_experiments_runs_its_own_sweep():
         ("lenet5_fast", "lenet5", 0),
     ]
     assert asked.axes == ["experiment", "model", "seed"]
-    both = compose.request(["experiment=mlp_vs_lenet5,lenet5_fast", "data=digits", "sweep.seeds=2"], multirun=True)
+    both = compose.compose_request(
+        ["experiment=mlp_vs_lenet5,lenet5_fast", "data=digits", "sweep.seeds=2"], multirun=True
+    )
     assert [job.config.seed for job in both.jobs] == [0, 1, 0, 1, 0, 1]
 
 
@@ -92,7 +96,7 @@ def test_each_of_several_experiments_runs_its_own_sweep():
 )
 def test_a_sign_that_would_do_nothing_is_answered_with_the_form_that_works(text, form):
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the words are compared below
-        compose.request([text])
+        compose.compose_request([text])
     assert form in str(caught.value)
 
 

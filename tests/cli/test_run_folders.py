@@ -19,7 +19,9 @@ QUICK = ["model=mlp", "trainer.epochs=1", "data.train_limit=100"]
 
 
 def jobs_of(*overrides):
-    return plan_jobs((to_dict(job.config), job.overrides) for job in compose.request(overrides, multirun=True).jobs)
+    return plan_jobs(
+        (to_dict(job.config), job.overrides) for job in compose.compose_request(overrides, multirun=True).jobs
+    )
 
 
 def run_at(path, updated, state=FINISHED):

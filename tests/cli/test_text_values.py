@@ -88,7 +88,7 @@ def test_quotes_and_null_and_home_mean_what_they_do_in_a_shell(empty_folder):
 
 def test_a_comma_parts_the_values_of_a_sweep_alone(empty_folder):
     def paths(*overrides, multirun=True):
-        jobs = compose.request(["data=image_folder", *overrides], multirun=multirun).jobs
+        jobs = compose.compose_request(["data=image_folder", *overrides], multirun=multirun).jobs
         return [job.config.data.options["path"] for job in jobs]
 
     assert paths("data.path=a,b", multirun=False) == ["a,b"]
@@ -103,23 +103,28 @@ def test_a_comma_parts_the_values_of_a_sweep_alone(empty_folder):
 def test_names_and_tags_are_text():
     for value in ("2024_01_05", "1e3", "0123", "true", "null", "ünï", "a=b"):
         assert read(f"name={value}") == value
-    assert compose.single(["name=1e3"]).name == "1e3"
-    assert compose.single(["tags=[é,2024_01_05, 1e3 ,true,'a,b',x #1]"]).tags == [
+    assert compose.compose_config(["name=1e3"]).name == "1e3"
+    assert compose.compose_config(["tags=[é,2024_01_05, 1e3 ,true,'a,b',x #1]"]).tags == [
         "é", "2024_01_05", "1e3", "true", "a,b", "x #1",
     ]  # fmt: skip
-    assert compose.single(["tags=a,b"]).tags == ["a", "b"]
-    assert [job.config.tags for job in compose.request(["tags=[a],[b,c]"], multirun=True).jobs] == [["a"], ["b", "c"]]
-    config = compose.single(["logger=mlflow", "logger.mlflow.experiment=it's 1,5 #2"])
+    assert compose.compose_config(["tags=a,b"]).tags == ["a", "b"]
+    assert [job.config.tags for job in compose.compose_request(["tags=[a],[b,c]"], multirun=True).jobs] == [
+        ["a"],
+        ["b", "c"],
+    ]
+    config = compose.compose_config(["logger=mlflow", "logger.mlflow.experiment=it's 1,5 #2"])
     assert config.logger.options["mlflow"]["experiment"] == "it's 1,5 #2"
 
 
 def test_the_folders_of_runs_and_sweeps_are_text():
-    assert str(compose.request(["hydra.run.dir=2024_01_05, ü (1)"]).folder) == "2024_01_05, ü (1)"
-    assert str(compose.request(["hydra.sweep.dir=2024_01_05, ü (1)"], multirun=True).folder) == "2024_01_05, ü (1)"
+    assert str(compose.compose_request(["hydra.run.dir=2024_01_05, ü (1)"]).folder) == "2024_01_05, ü (1)"
+    assert (
+        str(compose.compose_request(["hydra.sweep.dir=2024_01_05, ü (1)"], multirun=True).folder) == "2024_01_05, ü (1)"
+    )
 
 
 def test_a_resumed_run_takes_text_as_it_stands():
-    plain = to_dict(compose.single(["data=image_folder"]))
+    plain = to_dict(compose.compose_config(["data=image_folder"]))
     for value in ODD:
         assert apply_overrides(plain, [f"data.path={value}"]).data.options["path"] == value
     assert (
@@ -149,7 +154,7 @@ def test_a_resumed_run_takes_text_as_it_stands():
 )
 def test_what_is_no_text_is_answered_with_the_form_that_works(overrides, message):
     with pytest.raises(ValueError, match=message):
-        compose.request(overrides)
+        compose.compose_request(overrides)
 
 
 def test_line_ends_of_windows_and_a_home_behind_an_option_are_taken_off(empty_folder, monkeypatch, capsys):

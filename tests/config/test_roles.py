@@ -25,7 +25,7 @@ CANDIDATES = [
 
 @functools.cache
 def config_with(*overrides: str) -> Config:
-    return compose.single(overrides)
+    return compose.compose_config(overrides)
 
 
 def changed(plain: dict, key: Key, value: object) -> dict:
@@ -70,7 +70,7 @@ def test_a_key_makes_another_run_for_all_or_for_none(key):
 
 def test_the_same_sweep_is_asked_for_whatever_it_is_called_and_wherever_data_lie():
     def asked(*overrides):
-        request = compose.request(["sweep.seeds=2", *overrides])
+        request = compose.compose_request(["sweep.seeds=2", *overrides])
         return hash_request(plan_jobs((to_dict(job.config), job.overrides) for job in request.jobs))
 
     same = ["tags=[a,b]", "name=other", "data.root=elsewhere", "logger=tensorboard", "trainer.keep=3"]

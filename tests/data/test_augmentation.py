@@ -276,7 +276,7 @@ QUICK = ["trainer.epochs=2", "data.train_limit=200", "model=mlp", "trainer.devic
 
 
 def test_only_training_batches_are_augmented():
-    config = compose.single([*QUICK, "augment=strong"])
+    config = compose.compose_config([*QUICK, "augment=strong"])
     dataset = load_dataset(config)
     serve = partial(make_batches, dataset=dataset, config=config, device=torch.device("cpu"))
     for part in (dataset.val, dataset.test):
@@ -291,7 +291,7 @@ def test_only_training_batches_are_augmented():
 
 
 def test_a_resumed_augmented_run_equals_an_uninterrupted_one(tmp_path):
-    config = compose.single([*QUICK, "augment=strong", "trainer.label_smoothing=0.1"])
+    config = compose.compose_config([*QUICK, "augment=strong", "trainer.label_smoothing=0.1"])
     folders = [create_folder(tmp_path / name) for name in ("whole", "parts")]
     run_job(config, folders[0], [])
 
@@ -338,7 +338,7 @@ def test_every_preset_has_a_value_for_every_dataset_and_no_letter_is_mirrored():
         for exception in plain.get("exceptions", []):
             assert set(exception["data"]) <= set(registry.list_names("data"))
         for data in registry.list_names("data"):
-            augment = compose.single([f"data={data}", f"augment={preset}"]).augment
+            augment = compose.compose_config([f"data={data}", f"augment={preset}"]).augment
             assert augment.name == preset
             if data in LETTERS:
                 assert augment.flip == 0
@@ -348,9 +348,9 @@ def test_every_preset_has_a_value_for_every_dataset_and_no_letter_is_mirrored():
 
 
 def test_what_the_command_says_goes_before_a_presets_exceptions():
-    assert compose.single(["data=mnist", "augment=standard", "augment.flip=0.5"]).augment.flip == 0.5
-    assert compose.single(["augment.rotate=3", "data=mnist", "augment=standard"]).augment.rotate == 3
-    jobs = compose.request(["data=digits,cifar10", "augment=light"], multirun=True).jobs
+    assert compose.compose_config(["data=mnist", "augment=standard", "augment.flip=0.5"]).augment.flip == 0.5
+    assert compose.compose_config(["augment.rotate=3", "data=mnist", "augment=standard"]).augment.rotate == 3
+    jobs = compose.compose_request(["data=digits,cifar10", "augment=light"], multirun=True).jobs
     assert [job.config.augment.flip for job in jobs] == [0, 0.5]
     config = jobs[0].config
     assert from_dict(to_dict(config)) == config
@@ -384,16 +384,18 @@ def test_what_the_command_says_goes_before_a_presets_exceptions():
 )
 def test_what_cannot_be_augmented_is_refused_with_its_key(overrides, message):
     with pytest.raises(ValueError, match=message):
-        build_parts(compose.single(overrides), shapes_only=True)
+        build_parts(compose.compose_config(overrides), shapes_only=True)
 
 
 def test_none_is_accepted_everywhere_and_geometry_for_reconstruction():
     assert (
-        make_augmentation(compose.single(["data=waves", "model=mlp"]), DatasetInfo("waves", 1, 9, ("a",), 1), "cpu")
+        make_augmentation(
+            compose.compose_config(["data=waves", "model=mlp"]), DatasetInfo("waves", 1, 9, ("a",), 1), "cpu"
+        )
         is None
     )
-    build_parts(compose.single(["data=waves", "model=mlp"]), shapes_only=True)
-    build_parts(compose.single(["model=conv_autoencoder", "augment=standard"]), shapes_only=True)
+    build_parts(compose.compose_config(["data=waves", "model=mlp"]), shapes_only=True)
+    build_parts(compose.compose_config(["model=conv_autoencoder", "augment=standard"]), shapes_only=True)
 
 
 def test_list_shows_the_presets(cnnbench):

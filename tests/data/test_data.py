@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cnnbench import registry
 from cnnbench.cli.choices import groups
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.data import Batches, Split, data_shape, load_source, normalize, prepare
 from cnnbench.data.dataset import DatasetInfo, Source
 from cnnbench.data.preparation import measure_normalization, resize, split_by_class
@@ -32,7 +32,7 @@ def digits():
 def test_every_dataset_has_a_yaml_and_every_yaml_composes():
     assert groups()["data"] == registry.list_names("data")
     for name in groups()["data"]:
-        assert single([f"data={name}"]).data.name == name
+        assert compose_config([f"data={name}"]).data.name == name
 
 
 def test_digits_are_scikit_learns_with_a_fixed_stratified_test_split(digits):

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.data import Batches, Split, balance_weights, load_source, prepare
 from cnnbench.data.files import pixel_store
@@ -51,7 +51,7 @@ def write_folder(root, classes=("cat", "dog"), count=10, splits=("",), **options
 def load(folder, *, image_size=None, **options):
     """Read anew what the options say, whatever has been read before."""
     pixel_store.read_part.cache_clear()
-    defaults = dict(single(["data=image_folder"]).data.options) | {"cache": None, "workers": 0}
+    defaults = dict(compose_config(["data=image_folder"]).data.options) | {"cache": None, "workers": 0}
     given = defaults | {"path": str(folder)} | options
     return load_source("image_folder", root="", download=False, options=given, settings={"image_size": image_size})
 
@@ -587,14 +587,14 @@ def test_balancing_changes_the_weights_and_resumes_to_the_same_bits(override, tm
 )
 def test_a_setting_out_of_its_range_is_refused(override, message):
     with pytest.raises(ValueError, match=message):
-        single([override])
+        compose_config([override])
 
 
 def test_an_autoencoder_has_no_classes_to_weigh(tmp_path):
     from cnnbench.experiment.build import build_parts
 
     with pytest.raises(ValueError, match=r"data.class_weights=balanced: reconstruction has no labels"):
-        build_parts(single(["model=conv_autoencoder", "data.class_weights=balanced"]))
+        build_parts(compose_config(["model=conv_autoencoder", "data.class_weights=balanced"]))
 
 
 # MNIST
@@ -629,7 +629,7 @@ def test_mnist_as_a_folder_of_pngs_trains_to_the_same_bits(limit, tmp_path, mnis
     folder += [f"data.memory_limit={limit}"] if limit else []
     for name, own in (("a", ["data=mnist", f"data.root={tmp_path}/idx", "data.download=false"]), ("b", folder)):
         (tmp_path / name).mkdir()
-        config = single([*common, *own])
+        config = compose_config([*common, *own])
         assert from_dict(to_dict(config)) == config
         run_job(config, tmp_path / name, [])
     assert_same_tensors(tmp_path / "a", tmp_path / "b")
@@ -751,12 +751,12 @@ def test_two_runs_may_fill_one_cache_at_once(tmp_path):
 def test_load_dataset_gives_the_source_its_size(tmp_path):
     photos(tmp_path / "photos", count=6)
     options = ["data=image_folder", f"data.path={tmp_path}/photos", "data.cache=null", "data.image_size=5"]
-    dataset = load_dataset(single([*options, "data.test_fraction=0.5", "data.val_fraction=0"]))
+    dataset = load_dataset(compose_config([*options, "data.test_fraction=0.5", "data.val_fraction=0"]))
     assert dataset.train.images.shape == (6, 3, 5, 5)
 
 
 def test_a_run_folder_names_the_folder_and_its_options(tmp_path):
-    config = single(["data=image_folder", "data.path=x y", "data.memory_limit=2GB", "data.background=[0,0,0]"])
+    config = compose_config(["data=image_folder", "data.path=x y", "data.memory_limit=2GB", "data.background=[0,0,0]"])
     assert config.data.options["background"] == [0, 0, 0]
     assert from_dict(to_dict(config)) == config
     assert Path(config.data.options["path"]) == Path("x y")
@@ -767,7 +767,7 @@ def test_a_test_set_is_known_by_its_images_wherever_they_lie(tmp_path):
         run = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
         run.mkdir()
         command = ["data=image_folder", f"data.path={folder}", "model=mlp", "trainer.epochs=1", *more]
-        return run_job(single(command), run, [])["test_set_sha256"]
+        return run_job(compose_config(command), run, [])["test_set_sha256"]
 
     for name in ("one", "other"):
         for kind in ("cat", "dog"):

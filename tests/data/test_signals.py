@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.signal import find_peaks
 
 from cnnbench import registry
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.data import data_shape, load_source, prepare
 from cnnbench.data.contents import digest
 from cnnbench.data.files.labels import normalize_label, unify_labels
@@ -428,7 +428,7 @@ def test_a_path_that_is_no_file_is_named_and_never_opened(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             loaded(path)
-    config = single(["data=csv_signals"])
+    config = compose_config(["data=csv_signals"])
     with pytest.raises(ValueError, match=r"data.path=null: must be a CSV file"):
         load_source(
             "csv_signals", root="", download=False, options=config.data.options, settings=get_data_settings(config)
@@ -448,7 +448,7 @@ def test_a_file_that_may_not_be_read_is_named(good, monkeypatch):
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -1.0, float("nan")])
 def test_a_test_fraction_that_leaves_one_side_empty_is_refused(fraction, good):
     with pytest.raises(ValueError, match=r"data.test_fraction=\S+: must be a number above 0 and below 1"):
-        single(["data=csv_signals", f"data.test_fraction={fraction}"])
+        compose_config(["data=csv_signals", f"data.test_fraction={fraction}"])
     assert loaded(good, test_fraction=0.95).train.labels.tolist() == [0, 1]  # each class is trained on
 
 

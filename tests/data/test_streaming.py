@@ -13,7 +13,7 @@ import torch
 from test_augmentation import STRONG, augmentation
 from test_image_folder import draw, load, photos, write_folder
 
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.data import Batches, prepare
 from cnnbench.data.files.decoding import ImageFiles
 from cnnbench.experiment.build import make_augmentation
@@ -64,7 +64,7 @@ def test_streamed_batches_are_those_from_memory_to_the_bit(workers, options, fol
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_augmented_batches_are_those_from_memory_to_the_bit(workers, folder):
-    config = single(["augment=strong", "data=image_folder", "seed=3"])
+    config = compose_config(["augment=strong", "data=image_folder", "seed=3"])
     made = []
     for options in ({}, {"memory_limit": "1", "workers": workers}):
         source = load(folder, image_size=6, **options)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from tqdm import tqdm
 
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.cli.streams import show_log
 from cnnbench.cli.train import train
 from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
@@ -54,7 +54,7 @@ def finished(tmp_path_factory) -> Path:
     photographs(folder / "broken", "ab", 3)
     for path in (folder / "broken").rglob("*.png"):
         path.write_bytes(b"no image")
-    config = single([*TINY, f"data.path={folder / 'd'}", "trainer.epochs=1"])
+    config = compose_config([*TINY, f"data.path={folder / 'd'}", "trainer.epochs=1"])
     run_job(config, create_folder(folder / "run"), ["x=y"])
     return folder
 
@@ -113,7 +113,7 @@ def test_a_run_that_ends_before_it_has_saved_anything_is_as_it_was(error, finish
     shutil.copytree(finished / "run", path)
     before = contents(path)
 
-    config = single([*TINY, f"data.path={finished / 'd'}", "trainer.epochs=2"])
+    config = compose_config([*TINY, f"data.path={finished / 'd'}", "trainer.epochs=2"])
 
     with pytest.raises(error):
         run_job(config, path, ["trainer.epochs=2"], resume=True, on_epoch=end)
@@ -162,7 +162,7 @@ def test_files_have_the_modes_that_the_umask_leaves(mask, file, folder, finished
     before = os.umask(mask)
     try:
         run_job(
-            single([*TINY, f"data.path={finished / 'd'}", "trainer.epochs=1"]),
+            compose_config([*TINY, f"data.path={finished / 'd'}", "trainer.epochs=1"]),
             create_folder(tmp_path / "x/run"),
             [],
         )
@@ -194,7 +194,7 @@ def convolutional(tmp_path_factory, finished) -> Path:
     """A run whose weights fit images of any size."""
     path = tmp_path_factory.mktemp("convolutional") / "run"
     overrides = ["data=image_folder", "data.cache=null", "model=all_conv", "model.width=0.1", "trainer.epochs=1"]
-    run_job(single([*overrides, "data.image_size=32", f"data.path={finished / 'd'}"]), create_folder(path), [])
+    run_job(compose_config([*overrides, "data.image_size=32", f"data.path={finished / 'd'}"]), create_folder(path), [])
     return path
 
 
@@ -216,10 +216,10 @@ def test_a_run_that_asks_for_more_memory_than_there_is_is_refused_before_it_take
         train([f"resume={wide}", "trainer.epochs=2"], multirun=False)
     with pytest.raises(ValueError, match=r"the checkpoint does not fit the model"):
         evaluate_run(wide)
-    many = single(["data=waves", "data.samples=1000000", "data.length=256", "model=mlp"])
+    many = compose_config(["data=waves", "data.samples=1000000", "data.length=256", "model=mlp"])
     with pytest.raises(ValueError, match=r"data.samples=1000000 with data.length=256 needs at least 4.1 GB"):
         load_dataset(many)
-    resized = single(["data.image_size=1024"])
+    resized = compose_config(["data.image_size=1024"])
     with pytest.raises(ValueError, match=r"data.image_size=1024 of [\d,]+ images with 1 channel"):
         load_dataset(resized)
     total = 2**18  # for 17 small images are all that there are
@@ -232,7 +232,11 @@ def test_a_run_that_asks_for_more_memory_than_there_is_is_refused_before_it_take
 def test_the_data_that_a_run_asks_for_have_a_limit_that_their_owner_can_raise(tmp_path, monkeypatch):
     monkeypatch.setattr("cnnbench.data.memory.measure_memory", lambda: 2**36)
     monkeypatch.setenv("CNNBENCH_MEMORY", "500KB")
-    run_job(single(["data=waves", "data.length=64", "data.samples=60", "model=mlp", "trainer.epochs=1"]), tmp_path, [])
+    run_job(
+        compose_config(["data=waves", "data.length=64", "data.samples=60", "model=mlp", "trainer.epochs=1"]),
+        tmp_path,
+        [],
+    )
     assert evaluate_run(tmp_path)[1]["images"] == 10
     many = changed(tmp_path, tmp_path.with_name("many"), data__samples=10**6, data__length=256)
     for most, said in (("", "4.0"), ("3GB", "3.0")):
@@ -280,7 +284,7 @@ def test_a_link_put_in_a_folders_place_meanwhile_is_not_followed(finished, folde
         (run / folder).symlink_to(outside)
 
     if folder == "checkpoints":
-        config = single([*TINY, f"data.path={finished / 'd'}", "trainer.epochs=3", "trainer.keep=1"])
+        config = compose_config([*TINY, f"data.path={finished / 'd'}", "trainer.epochs=3", "trainer.keep=1"])
         with pytest.raises(OSError, match=r"checkpoints is a symbolic link now"):
             run_job(config, run, [], resume=True, on_epoch=lambda row: swap() if row["epoch"] == 2 else None)
         with pytest.raises(ValueError, match=r"checkpoints is a symbolic link now"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.run import run_job
 from cnnbench.report.writing import write_report
@@ -19,7 +19,7 @@ def test_thousands_of_classes_are_trained_resumed_evaluated_and_reported(tmp_pat
         "data.test_fraction=0.5",
         "data.val_fraction=0",
     ]
-    config = single([*given, "model=mlp", "model.width=0.1", "trainer.epochs=1", "trainer.batch_size=500"])
+    config = compose_config([*given, "model=mlp", "model.width=0.1", "trainer.epochs=1", "trainer.batch_size=500"])
     run = tmp_path / "run"
     run.mkdir()
     summary = run_job(config, run, given)

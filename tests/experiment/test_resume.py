@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from cnnbench import registry
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import to_dict
 from cnnbench.experiment.build import build_parts, make_batches
 from cnnbench.experiment.resume import apply_overrides, compute_fingerprint
@@ -70,7 +70,7 @@ class Interrupted:
 
 def run(path, *overrides, resume=False):
     path.mkdir(exist_ok=True)
-    return run_job(single([*TINY, *overrides]), path, list(overrides), resume=resume)
+    return run_job(compose_config([*TINY, *overrides]), path, list(overrides), resume=resume)
 
 
 def assert_same_run(first, second):
@@ -141,7 +141,7 @@ def test_the_noise_of_a_model_that_draws_between_steps_goes_on_where_it_was(tmp_
 
     def go(path, resume=False):
         path.mkdir(exist_ok=True)
-        config = single([*TINY, *overrides])
+        config = compose_config([*TINY, *overrides])
         config.model.name = name
         return run_job(config, path, [], resume=resume)
 
@@ -315,14 +315,14 @@ def test_more_epochs_equal_a_run_that_was_to_have_them(tmp_path):
     ],
 )
 def test_overrides_that_would_make_another_run_are_refused(own, override, message):
-    plain = to_dict(single([*TINY, *own]))
+    plain = to_dict(compose_config([*TINY, *own]))
     with pytest.raises(ValueError, match=re.escape(message)):
         apply_overrides(plain, [override])
 
 
 @pytest.mark.parametrize("scheduler", ["constant", "step"])
 def test_harmless_overrides_are_accepted(scheduler):
-    own = single([*TINY, f"scheduler={scheduler}"])
+    own = compose_config([*TINY, f"scheduler={scheduler}"])
     config = apply_overrides(
         to_dict(own), ["trainer.epochs=9", "trainer.device=cpu", "trainer.keep=2", "data.root=elsewhere"]
     )
@@ -431,7 +431,7 @@ def test_every_step_has_the_batch_and_the_learning_rate_of_its_place_in_the_run(
 
     monkeypatch.setattr(Stepper, "__call__", noted)
     run(tmp_path / "a", *overrides)
-    config = single([*TINY, *overrides])
+    config = compose_config([*TINY, *overrides])
     parts = build_parts(config)
     batches = make_batches(parts.dataset.train, dataset=parts.dataset, config=config, device=parts.device, shuffle=True)
     expected = [labels.tolist() for epoch in range(3) for _, labels in batches.epoch(epoch)]

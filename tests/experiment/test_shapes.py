@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.cli.summary import describe, read_size
 from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.data import DatasetInfo, Split, prepare
@@ -56,7 +56,7 @@ def test_a_run_on_pictures_that_are_not_square_can_be_evaluated_and_asked(asked,
         "data.workers=0",
     ]
     given += ["data.val_fraction=0", "augment=strong", "augment.flip=0", "model=mlp", "trainer.epochs=2"]
-    config = single(given)
+    config = compose_config(given)
     assert from_dict(to_dict(config)) == config
     run_job(config, tmp_path, given)
     trained = load_trained(tmp_path)
@@ -70,7 +70,7 @@ def test_a_run_on_pictures_that_are_not_square_can_be_evaluated_and_asked(asked,
     left = found[read_predictions(tmp_path)["labels"] == 0]
     for prediction, row in zip(asked_of, left, strict=True):
         assert list(prediction.probabilities) == pytest.approx(row[list(prediction.classes)].tolist(), abs=1e-6)
-    streamed = load_dataset(single([*given, "data.memory_limit=1"])).test
+    streamed = load_dataset(compose_config([*given, "data.memory_limit=1"])).test
     assert torch.equal(torch.cat([*streamed.chunks()]), load_dataset(config).test.images)
 
 
@@ -116,7 +116,7 @@ def test_augmentation_keeps_a_form_that_is_not_square():
     grid = (across + down).permute(0, 2, 3, 1)
     turned = torch.nn.functional.grid_sample(images[:1].float(), grid, mode="nearest", align_corners=False)
     assert torch.equal(turned, images[:1].flip(2, 3).float())
-    config = single(["data.image_size=[8,32]", "augment.crop=8"])
+    config = compose_config(["data.image_size=[8,32]", "augment.crop=8"])
     with pytest.raises(ValueError, match=r"augment.crop=8: must be less than the 8 pixels of the images"):
         make_augmentation(config, DatasetInfo("digits", 1, (8, 32), ("a", "b")), torch.device("cpu"))
 
@@ -138,4 +138,4 @@ def test_a_size_is_a_number_or_two():
     assert describe(["model=lenet5", "data.image_size=[28,40]"]).summary == described.summary
     for value in ("[28]", "[28,0]", "[1,2,3]", "0", "1.5", "[a,b]", "true", "2000"):
         with pytest.raises(ValueError, match=r"data.image_size=.*: must be null, a whole number from 1 to"):
-            single([f"data.image_size={value}"])
+            compose_config([f"data.image_size={value}"])

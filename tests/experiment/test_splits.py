@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.data import load_source, prepare
 from cnnbench.data.preparation import cut_test, split_by_class
 from cnnbench.experiment.build import load_dataset
@@ -48,7 +48,7 @@ def invert(root):
 
 def trained(path, data, *overrides, **options):
     path.mkdir(exist_ok=True)
-    config = single(["data=image_folder", f"data.path={data}", *SHORT, *overrides])
+    config = compose_config(["data=image_folder", f"data.path={data}", *SHORT, *overrides])
     return run_job(config, path, [], **options)
 
 
@@ -104,13 +104,15 @@ def test_a_cut_may_keep_or_leave_one_of_each_class(labels, fraction, seed):
 def test_validation_leaves_a_class_its_only_image_and_names_it(tmp_path):
     draw_set(tmp_path, 20, ("cat", "dog"))
     draw_set(tmp_path, 2, ("owl",))
-    dataset = load_dataset(single(["data=image_folder", f"data.path={tmp_path}", *SHORT, "data.val_fraction=0.4"]))
+    dataset = load_dataset(
+        compose_config(["data=image_folder", f"data.path={tmp_path}", *SHORT, "data.val_fraction=0.4"])
+    )
     assert dataset.train.labels.bincount(minlength=3).tolist()[2] == 1
     assert "class 'owl' has a single training image, and none for validation" in dataset.notes
     shutil.rmtree(tmp_path)
     draw_set(tmp_path, 2)
     with pytest.raises(ValueError, match=r"data.val_fraction=0.4: each class has a single training image"):
-        load_dataset(single(["data=image_folder", f"data.path={tmp_path}", *SHORT, "data.val_fraction=0.4"]))
+        load_dataset(compose_config(["data=image_folder", f"data.path={tmp_path}", *SHORT, "data.val_fraction=0.4"]))
 
 
 def test_a_limit_keeps_each_class_or_names_those_it_leaves_out():
@@ -123,7 +125,7 @@ def test_a_limit_keeps_each_class_or_names_those_it_leaves_out():
 @pytest.mark.parametrize("name", ["digits", "waves"])
 def test_the_split_seed_chooses_the_test_split_of_embedded_data_and_the_seed_does_not(name):
     def tested(*overrides):
-        return load_dataset(single([f"data={name}", *overrides])).test.images
+        return load_dataset(compose_config([f"data={name}", *overrides])).test.images
 
     assert torch.equal(tested("seed=0"), tested("seed=1"))
     assert not torch.equal(tested("seed=0"), tested("data.split_seed=1"))
@@ -152,7 +154,7 @@ sys.addaudithook(note)
 def test_a_search_opens_no_test_file(tmp_path):
     draw_set(tmp_path / "set", 20)
     config = ("data=image_folder", f"data.path={tmp_path}/set", "model=mlp", "trainer.epochs=1")
-    dataset = load_dataset(single([*config, "data.cache=null"]))
+    dataset = load_dataset(compose_config([*config, "data.cache=null"]))
     tested = {os.path.realpath(dataset.paths[place]) for place in dataset.test.marks[:, 2].tolist()}
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook/sitecustomize.py").write_text(OPENED)
@@ -267,7 +269,7 @@ def test_evaluate_leaves_out_what_a_run_has_seen_wherever_it_lies(copied, tmp_pa
     for name in NAMES:
         (seen / name).mkdir(parents=True)
     hashes = {*read_data(run)["train"].hashes.tolist()}
-    dataset = load_dataset(single(["data=image_folder", f"data.path={photos}", *SHORT]))
+    dataset = load_dataset(compose_config(["data=image_folder", f"data.path={photos}", *SHORT]))
     for place, value in zip(dataset.train.marks[:, 2].tolist(), dataset.train.marks[:, 1].tolist(), strict=True):
         assert value in hashes
         shutil.copy(dataset.paths[place], seen / Path(dataset.paths[place]).parent.name)
@@ -308,7 +310,7 @@ def test_a_result_goes_where_out_says_and_replaces_nothing(copied, tmp_path):
 def test_another_mnist_is_not_the_data_of_a_run(tmp_path):
     write_idx(tmp_path / "one")
     write_idx(tmp_path / "other", test=1)
-    config = single(["data=mnist", f"data.root={tmp_path}/one", *SHORT[:2]])
+    config = compose_config(["data=mnist", f"data.root={tmp_path}/one", *SHORT[:2]])
     (tmp_path / "run").mkdir()
     run_job(config, tmp_path / "run", [])
     assert evaluate_run(tmp_path / "run")[1]["notes"] == []
@@ -334,7 +336,7 @@ def test_a_damaged_record_of_the_data_is_named(content, tmp_path):
 
 def test_streamed_images_have_the_same_hashes(flat):
     splits = [
-        load_dataset(single(["data=image_folder", f"data.path={flat}/photos", *SHORT, *more]))
+        load_dataset(compose_config(["data=image_folder", f"data.path={flat}/photos", *SHORT, *more]))
         for more in ((), ("data.memory_limit=1",))
     ]
     for name in ("train", "val", "test"):
@@ -386,7 +388,7 @@ def test_signals_of_another_file_are_measured_and_the_runs_own_test_file_stays_c
         return tmp_path / name
 
     train, test, new = written("train.csv", 0), written("test.csv", 1), written("new.csv", 2, 7)
-    config = single(["data=csv_signals", f"data.path={train}", f"data.test_path={test}", *SHORT[:2]])
+    config = compose_config(["data=csv_signals", f"data.path={train}", f"data.test_path={test}", *SHORT[:2]])
     (tmp_path / "run").mkdir()
     run_job(config, tmp_path / "run", [])
     assert evaluate_run(tmp_path / "run")[1]["images"] == 12
@@ -394,7 +396,7 @@ def test_signals_of_another_file_are_measured_and_the_runs_own_test_file_stays_c
     _, metrics = evaluate_run(tmp_path / "run", DataChoice(path=str(new)))
     assert metrics["images"] == 7
     assert "and trained or validated on 12, which are left out; 7 are new" in metrics["notes"][0]
-    config = single(["data=csv_signals", f"data.path={train}", *SHORT[:2]])
+    config = compose_config(["data=csv_signals", f"data.path={train}", *SHORT[:2]])
     (tmp_path / "cut").mkdir()
     run_job(config, tmp_path / "cut", [])
     train.write_text("\n".join(row for row in train.read_text().splitlines() if row.endswith("a")))
@@ -402,7 +404,7 @@ def test_signals_of_another_file_are_measured_and_the_runs_own_test_file_stays_c
     assert metrics["images"] == 1
     assert "cannot be split as it was: data.val_fraction=0.1 of 5 training images is 0" in metrics["notes"][0]
     written("train.csv", 0)
-    config = single(["data=csv_signals", f"data.path={train}", f"data.test_path={test}", *SHORT[:2]])
+    config = compose_config(["data=csv_signals", f"data.path={train}", f"data.test_path={test}", *SHORT[:2]])
     test.write_text("nothing that could be read")
     assert len(load_dataset(config, test=False).test) == 0
     with pytest.raises(ValueError, match=r"test\.csv"):
@@ -465,6 +467,6 @@ def test_a_run_of_a_search_is_tested_on_nothing_that_it_has_seen(copied, tmp_pat
     assert "trained or validated on" in metrics["notes"][0]
     known = read_data(tmp_path / "trial")
     hashes = {*known["train"].hashes.tolist(), *known["val"].hashes.tolist()}
-    dataset = load_dataset(single(["data=image_folder", f"data.path={photos}", *SHORT]))
+    dataset = load_dataset(compose_config(["data=image_folder", f"data.path={photos}", *SHORT]))
     unseen = [value for value in dataset.test.marks[:, 1].tolist() if value not in hashes]
     assert metrics["images"] == len(unseen)

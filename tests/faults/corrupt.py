@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.data.files.decoding import Chunk
 from cnnbench.data.files.pixel_store import Damaged, open_store, write_store
 from cnnbench.experiment.run import run_job
@@ -44,7 +44,7 @@ class Target:
 def targets(folder: Path) -> list[Target]:
     """A run of LeNet-5 on digits and a cache of 1,000 images, in a folder."""
     run = RunFolder(create_folder(folder / "run"))
-    run_job(single(["trainer.epochs=2", "name=corrupt", "data.train_limit=300"]), run.path, [])
+    run_job(compose_config(["trainer.epochs=2", "name=corrupt", "data.train_limit=300"]), run.path, [])
     found = [Target("config", run.path / "config.yaml", run.read_config)]
     for name in ("best", "last"):
         for path in sorted(run.checkpoints.glob(f"{name}.*")):

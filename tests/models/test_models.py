@@ -11,7 +11,7 @@ from torch import nn
 
 from cnnbench import registry
 from cnnbench.cli.choices import groups
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.models import NetworkSpec, build_model
 from cnnbench.models.blocks import Style, conv_block
 from cnnbench.models.layers import LocalResponseNorm
@@ -36,7 +36,7 @@ def build(name, in_channels=1, image_size=28, num_classes=10, options=None, *, d
 
 @functools.cache
 def default_model(name):
-    return single([f"model={name}"]).model
+    return compose_config([f"model={name}"]).model
 
 
 def inputs(name, number=2, in_channels=1, image_size=28):
@@ -56,7 +56,7 @@ def test_every_yaml_builds_its_model_and_has_a_recipe_that_composes(name):
     assert default_model(name).name == name
     build(name)
     data = "waves" if name in SIGNALS else "mnist"
-    with_recipe = single([f"model={name}", f"data={data}", "recipe=true"])
+    with_recipe = compose_config([f"model={name}", f"data={data}", "recipe=true"])
     assert with_recipe.trainer.epochs <= 5
     assert with_recipe.model.options == default_model(name).options
 

@@ -156,10 +156,10 @@ def test_what_cannot_be_built_says_why(arguments, message):
 
 def test_images_too_small_for_a_head_that_only_trains_are_refused_before_training():
     overrides = ["model=torchvision", "model.arch=inception_v3", "data.image_size=224", "data.train_limit=20"]
-    config = compose.single(overrides)
+    config = compose.compose_config(overrides)
     with pytest.raises(ValueError, match=r"1×224×224 are too small .* layer AuxLogits.conv1.conv .*aux_logits: false"):
         build_parts(config, shapes_only=True)
-    assert build_parts(compose.single([*overrides, "model.args={aux_logits: false}"]), shapes_only=True)
+    assert build_parts(compose.compose_config([*overrides, "model.args={aux_logits: false}"]), shapes_only=True)
 
 
 def test_transformers_get_the_size_of_the_images():
@@ -169,12 +169,12 @@ def test_transformers_get_the_size_of_the_images():
 
 @pytest.mark.parametrize("override", ["model.args={aux_logits: false}", "+model.args.aux_logits=false"])
 def test_arguments_can_be_given_on_the_command_line(override):
-    config = compose.single(["model=torchvision", "model.arch=googlenet", override])
+    config = compose.compose_config(["model=torchvision", "model.arch=googlenet", override])
     assert config.model.options == {"arch": "googlenet", "args": {"aux_logits": False}}
 
 
 def test_a_sweep_over_arguments_has_them_as_its_axis():
-    asked = compose.request(["model=torchvision", "model.args={groups: 1},{groups: 2}"], multirun=True)
+    asked = compose.compose_request(["model=torchvision", "model.args={groups: 1},{groups: 2}"], multirun=True)
     assert [job.config.model.options["args"] for job in asked.jobs] == [{"groups": 1}, {"groups": 2}]
     assert asked.axes == ["model.args"]
 
@@ -182,7 +182,7 @@ def test_a_sweep_over_arguments_has_them_as_its_axis():
 @pytest.mark.parametrize(("arch", "size"), [("resnet18", 28), ("googlenet", 32)])
 def test_a_torchvision_network_trains_and_is_measured_again(arch, size, tmp_path):
     overrides = ["model=torchvision", f"model.arch={arch}", f"data.image_size={size}"]
-    config = compose.single([*overrides, "trainer.epochs=1", "data.train_limit=60", "data.val_fraction=0"])
+    config = compose.compose_config([*overrides, "trainer.epochs=1", "data.train_limit=60", "data.val_fraction=0"])
     (tmp_path / "run").mkdir()
     summary = run_job(config, tmp_path / "run", overrides)
     _, metrics = evaluate_run(tmp_path / "run", device="cpu")

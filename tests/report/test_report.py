@@ -440,7 +440,7 @@ def test_published_figures_stand_beside_runs_of_their_protocol_alone(changes, wo
 @pytest.mark.parametrize("experiment", ["mlp_vs_lenet5", "lenet5_width_depth"])
 def test_an_experiment_follows_the_protocol_of_its_published_figures(experiment, tmp_path):
     for number, more in enumerate(([], ["trainer.epochs=3"], ["data.train_limit=6000"], ["model.norm=batch"])):
-        job = compose.request([f"experiment={experiment}", *more, "model=lenet5", "seed=0"]).jobs[0]
+        job = compose.compose_request([f"experiment={experiment}", *more, "model=lenet5", "seed=0"]).jobs[0]
         run = write_run(tmp_path / str(number), 0)
         write_yaml(run.path / "config.yaml", to_dict(job.config))
         change = {"model": "lenet5", "data": "mnist"}

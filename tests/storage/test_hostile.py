@@ -19,7 +19,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 from rich.table import Table
 
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.experiment.run import run_job
 from cnnbench.runs.figures import plot_confusion
 from cnnbench.runs.folder import RunFolder, create_folder
@@ -197,7 +197,9 @@ def built(tmp_path_factory):
     """All cases on disk."""
     root = tmp_path_factory.mktemp("hostile")
     good = root / "good run"
-    run_job(single(["model=mlp", "trainer.epochs=1", "data.train_limit=100", "name=x"]), create_folder(good), [])
+    run_job(
+        compose_config(["model=mlp", "trainer.epochs=1", "data.train_limit=100", "name=x"]), create_folder(good), []
+    )
     built = Built(root, good)
     add_runs(built)
     add_datasets(built)

@@ -242,7 +242,7 @@ def command(monkeypatch, *arguments):
 
 
 def test_evaluating_a_strangers_run_writes_only_inside_of_it(tmp_path, monkeypatch, capsys):
-    from cnnbench.cli.compose import single
+    from cnnbench.cli.compose import compose_config
     from cnnbench.experiment.run import run_job
     from cnnbench.runs.folder import RunFolder, create_folder
     from cnnbench.storage.plain_data import write_yaml
@@ -259,7 +259,7 @@ def test_evaluating_a_strangers_run_writes_only_inside_of_it(tmp_path, monkeypat
                 image.save(tmp_path / "photos" / part / name / f"{number}.png")
     run = RunFolder(create_folder(tmp_path / "RUN"))
     wanted = ["data=image_folder", "data.path=photos", "model=mlp", "trainer.epochs=1", "data.val_fraction=0"]
-    run_job(single(wanted), run.path, [])
+    run_job(compose_config(wanted), run.path, [])
     shutil.rmtree(home)
     config = run.read_config()
     config["data"] |= {"cache": str(tmp_path / "victim"), "workers": 10_000, "root": str(tmp_path / "victim")}

@@ -34,7 +34,7 @@ LONG = ["model=mlp", "trainer.epochs=100000", "data.train_limit=200"]
 
 
 def jobs_of(*overrides):
-    asked = compose.request(overrides, multirun=True)
+    asked = compose.compose_request(overrides, multirun=True)
     return plan_jobs((to_dict(job.config), job.overrides) for job in asked.jobs)
 
 
@@ -84,10 +84,10 @@ def test_jobs_that_are_the_same_config_are_one_job():
 
 def test_jobs_composed_together_are_those_composed_alone():
     axes = ["model=lenet5_1998,lenet5", "model.width=0.5,2", "recipe=true", "augment=standard"]
-    jobs = compose.request(axes, multirun=True).jobs
+    jobs = compose.compose_request(axes, multirun=True).jobs
     assert len(jobs) == 4
     for job in jobs:
-        assert job.config == compose.single(job.overrides)
+        assert job.config == compose.compose_config(job.overrides)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def tracked(tmp_path_factory):
             return connect(self, address)
 
         patch.setattr(socket.socket, "connect", local_only)
-        config = compose.single(["logger=tensorboard,mlflow,wandb", "name=experiment_7", *SMALL])
+        config = compose.compose_config(["logger=tensorboard,mlflow,wandb", "name=experiment_7", *SMALL])
         path = folder / "outputs/experiment_7/first"
         path.mkdir(parents=True)
 
@@ -67,7 +67,7 @@ def test_wandb_follows_no_link_that_was_there_before_it(tmp_path, tracked):
     for name in ("debug.log", "debug-internal.log", "latest-run"):
         (run / "wandb" / name).unlink(missing_ok=True)
         (run / "wandb" / name).symlink_to(outside)
-    config = compose.single(["logger=wandb", "trainer.epochs=3", *SMALL])
+    config = compose.compose_config(["logger=wandb", "trainer.epochs=3", *SMALL])
     with open_trackers(config.logger.options, run, to_dict(config), resume=True, problems=[]) as logger:
         logger.log({"epoch": 3, "train/loss": 0.5})
     assert outside.read_text() == "mine"
@@ -193,7 +193,7 @@ def test_a_tracker_that_cannot_be_opened_does_not_stop_the_run(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     (tmp_path / "run").mkdir()
-    config = compose.single([*SMALL, "logger=mlflow", "logger.mlflow.tracking_uri=sqlite:///file/mlflow.db"])
+    config = compose.compose_config([*SMALL, "logger=mlflow", "logger.mlflow.tracking_uri=sqlite:///file/mlflow.db"])
     with caplog.at_level("WARNING", logger="cnnbench"):
         run_job(config, tmp_path / "run", [])
     assert "logger mlflow failed (" in caplog.text
@@ -237,7 +237,7 @@ def test_a_logger_without_its_package_says_how_to_get_it_before_anything_starts(
 )
 def test_wrong_loggers_and_options_are_refused_by_name(overrides, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the words are compared below
-        build_parts(compose.single(overrides), shapes_only=True)
+        build_parts(compose.compose_config(overrides), shapes_only=True)
     assert message in str(caught.value)
 
 
@@ -245,9 +245,9 @@ def test_wrong_loggers_and_options_are_refused_by_name(overrides, message):
     "several", ["logger=tensorboard,wandb", "logger=[tensorboard,wandb]", "logger=[wandb,none,tensorboard]"]
 )
 def test_several_loggers_are_a_list_and_not_a_sweep(several):
-    config = compose.single([several, "logger.wandb.project=mine"])
+    config = compose.compose_config([several, "logger.wandb.project=mine"])
     assert config.logger.options == {"tensorboard": {}, "wandb": {"mode": "offline", "project": "mine"}}
-    assert compose.single(["logger=none"]).logger.options == {}
+    assert compose.compose_config(["logger=none"]).logger.options == {}
 
 
 @register("logger", "recorder")

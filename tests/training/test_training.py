@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from cnnbench.cli.compose import single
+from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.experiment.build import build_parts, choose_threads, load_dataset, make_batches
 from cnnbench.experiment.evaluate import evaluate_run
@@ -33,7 +33,7 @@ SMALL = ["trainer.epochs=2", "data.train_limit=300", "model=mlp"]
 
 
 def run(path, *overrides, **options):
-    config = single([*SMALL, *overrides])
+    config = compose_config([*SMALL, *overrides])
     path.mkdir(exist_ok=True)
     return run_job(config, path, list(overrides), **options)
 
@@ -75,12 +75,12 @@ def test_the_same_command_gives_the_same_bits_twice(overrides, tmp_path):
 def test_threads_follow_the_work_of_a_batch_and_the_cores(network, batch, cores, threads, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "")
     monkeypatch.setattr("cnnbench.processes.cores._count_usable", lambda: cores)
-    config = single([f"model={network}", f"trainer.batch_size={batch}", "data.image_size=20"])
+    config = compose_config([f"model={network}", f"trainer.batch_size={batch}", "data.image_size=20"])
     assert choose_threads(config, build_parts(config, shapes_only=True).complexity) == threads
     config.trainer.threads = 3
     assert choose_threads(config, build_parts(config, shapes_only=True).complexity) == 3
     assert compute_fingerprint(config) != compute_fingerprint(
-        single([f"model={network}", f"trainer.batch_size={batch}"])
+        compose_config([f"model={network}", f"trainer.batch_size={batch}"])
     )
 
 
@@ -88,7 +88,7 @@ def test_a_run_goes_on_and_is_measured_with_its_own_number_of_threads(tmp_path):
     try:
         run(tmp_path / "a", "trainer.threads=2")
         torch.set_num_threads(1)
-        run_job(single([*SMALL, "trainer.threads=2", "trainer.epochs=3"]), tmp_path / "a", [], resume=True)
+        run_job(compose_config([*SMALL, "trainer.threads=2", "trainer.epochs=3"]), tmp_path / "a", [], resume=True)
         assert torch.get_num_threads() == RunFolder(tmp_path / "a").read_threads() == 2
         torch.set_num_threads(1)
         evaluate_run(tmp_path / "a")
@@ -252,7 +252,7 @@ def test_the_named_step_is_the_first_that_is_not_finite(tmp_path):
 
 
 def test_an_epoch_equals_a_loop_written_by_hand(tmp_path):
-    config = single(
+    config = compose_config(
         [
             *(*SMALL, "trainer.epochs=1", "trainer.device=cpu", "optimizer=sgd"),
             *("trainer.label_smoothing=0.1", "trainer.clip_norm=0.5"),
@@ -283,7 +283,7 @@ def test_an_epoch_equals_a_loop_written_by_hand(tmp_path):
 
 
 def test_an_evaluation_does_not_depend_on_its_batch_size():
-    config = single(SMALL)
+    config = compose_config(SMALL)
     parts = build_parts(config)
     found = []
     for size in (1, 7, 1000):
@@ -315,7 +315,7 @@ def test_the_run_folder_holds_what_the_design_says(tmp_path):
     files = {str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*") if path.is_file()}
     assert files == set(expected.split())
     folder = RunFolder(tmp_path / "a")
-    assert from_dict(folder.read_config()) == from_dict(to_dict(single([*SMALL, "tags=[course,first]"])))
+    assert from_dict(folder.read_config()) == from_dict(to_dict(compose_config([*SMALL, "tags=[course,first]"])))
     rows = folder.read_metrics()
     assert list(rows[0])[:5] == ["epoch", "step", "lr", "train/loss", "train/accuracy"]
     assert {"val/loss", "val/accuracy", "val/f1_macro", "seconds", "images_per_second"} <= set(rows[0])
@@ -351,14 +351,16 @@ def test_a_run_that_does_not_test_never_looks_at_the_test_split(tmp_path, monkey
     monkeypatch.setattr("cnnbench.experiment.run.build_parts", parts_without_test)
     (tmp_path / "a").mkdir()
     seen = []
-    summary = run_job(single(SMALL), tmp_path / "a", [], test=False, on_epoch=lambda row: seen.append(row["epoch"]))
+    summary = run_job(
+        compose_config(SMALL), tmp_path / "a", [], test=False, on_epoch=lambda row: seen.append(row["epoch"])
+    )
     assert seen == [1, 2]
     assert not [key for key in summary if key.startswith("test")]
     tested = {"predictions.npz", "confusion_matrix.csv", "mistakes.png"}
     assert not tested & {path.name for path in (tmp_path / "a").iterdir()}
     (tmp_path / "b").mkdir()
     with pytest.raises(AssertionError, match="the test split was looked at"):
-        run_job(single(SMALL), tmp_path / "b", [])
+        run_job(compose_config(SMALL), tmp_path / "b", [])
 
 
 def test_what_a_hook_raises_ends_the_run_and_a_resumed_run_tells_it_what_lies_behind(tmp_path):
@@ -368,10 +370,10 @@ def test_what_a_hook_raises_ends_the_run_and_a_resumed_run_tells_it_what_lies_be
         raise Pruned(f"after epoch {row['epoch']}")
 
     with pytest.raises(Pruned):
-        run_job(single(SMALL), tmp_path / "a", [], on_epoch=stop)
+        run_job(compose_config(SMALL), tmp_path / "a", [], on_epoch=stop)
     assert RunFolder(tmp_path / "a").read_status()["state"] == "pruned"
     seen = []
-    run_job(single(SMALL), tmp_path / "a", [], resume=True, on_epoch=lambda row: seen.append(row["epoch"]))
+    run_job(compose_config(SMALL), tmp_path / "a", [], resume=True, on_epoch=lambda row: seen.append(row["epoch"]))
     assert seen == [1, 2]
     run(tmp_path / "b")
     assert_same_tensors(tmp_path / "a", tmp_path / "b", "last")
@@ -432,7 +434,7 @@ def test_an_autoencoder_learns_to_reconstruct_and_leaves_its_own_files(tmp_path)
 
 
 def test_the_reconstruction_error_is_numpys(tmp_path):
-    config = single([*SMALL, *AUTOENCODER, "trainer.device=cpu"])
+    config = compose_config([*SMALL, *AUTOENCODER, "trainer.device=cpu"])
     parts = build_parts(config)
     batches = make_batches(parts.dataset.test, dataset=parts.dataset, config=config, device=parts.device)
     measured = evaluate(parts.model, batches, task=RECONSTRUCTION, num_classes=10, keep_predictions=True)
@@ -488,10 +490,10 @@ def test_the_summary_of_a_run_has_the_totals_of_its_model(tmp_path):
 def test_a_last_batch_of_one_is_refused_where_a_norm_needs_more():
     overrides = ["model=resnet_mini", "data.val_fraction=0", "data.train_limit=65", "trainer.epochs=1"]
     small = ["data.image_size=4"]
-    build_parts(single(overrides), shapes_only=True)  # 7×7 values a channel are enough
-    build_parts(single([*overrides, *small, "trainer.batch_size=63"]), shapes_only=True)
+    build_parts(compose_config(overrides), shapes_only=True)  # 7×7 values a channel are enough
+    build_parts(compose_config([*overrides, *small, "trainer.batch_size=63"]), shapes_only=True)
     with pytest.raises(ValueError, match=r"trainer\.batch_size=64 makes a batch of one of the 65 training images"):
-        build_parts(single([*overrides, *small]), shapes_only=True)
+        build_parts(compose_config([*overrides, *small]), shapes_only=True)
 
 
 def test_scaled_gradients_are_summed_before_they_are_unscaled_and_clipped():

@@ -355,7 +355,7 @@ def check_outputs(folder, best, printed):
     assert "looks better here than it is" in printed
     words = shlex.split(told["command"])
     assert words[:3] == ["cnnbench", "train", "-m"]
-    jobs = compose.request(words[3:], multirun=True).jobs
+    jobs = compose.compose_request(words[3:], multirun=True).jobs
     assert [job.config.seed for job in jobs] == [1, 2, 3, 4, 5, 6], "seeds that the search has not seen"
     trained = RunFolder(folder / best["folder"]).read_config()
     assert jobs[0].config.optimizer.lr == trained["optimizer"]["lr"] == float(best["optimizer.lr"])

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -83,25 +84,25 @@ def get_hydra() -> Hydra:
     return hydra
 
 
-def request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
+def compose_request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
     """Compose and check every job that a command asks for, before anything starts.
 
     Raises:
         ValueError: a key, name, type or value that is not accepted; several values without `-m`.
     """
     with register_experiments(overrides) as (known, named), start_hydra():
-        asked = _request(known, multirun)
-        for job in asked.jobs:
+        request = _compose_request(known, multirun)
+        for job in request.jobs:
             job.overrides = [restore_names(text, named) for text in job.overrides]
-        return asked
+        return request
 
 
-def _request(given: Sequence[str], multirun: bool) -> Request:
+def _compose_request(given: Sequence[str], multirun: bool) -> Request:
     overrides = quote_text(given)
     parsed = _parse(overrides)
     base = _compose(overrides, parsed, sweeps=True)
-    asked = _read_sweep(base, parsed)
-    is_sweep = multirun or asked.seeds is not None or str(base.hydra.mode).endswith("MULTIRUN")
+    sweep = _read_sweep(base, parsed)
+    is_sweep = multirun or sweep.seeds is not None or str(base.hydra.mode).endswith("MULTIRUN")
     if is_sweep and (varied := quote_text(given, sweeping=True)) != overrides:
         overrides, parsed = varied, _parse(varied)
         base = _compose(overrides, parsed, sweeps=True)
@@ -109,28 +110,46 @@ def _request(given: Sequence[str], multirun: bool) -> Request:
     if several and not is_sweep:
         raise ValueError(f"{describe_values(several[0])}: add -m to run each of them")
     if not is_sweep:
-        if asked.restart:
+        if sweep.restart:
             raise ValueError("sweep.restart=true is for sweeps: add -m or sweep.seeds=N")
         with hint_at_several_runs(given):
-            return Request([_job(overrides, parsed)], _folder(base.hydra.run.dir), [], False, base)
-    named_afresh = "${run_id:}" in str(OmegaConf.to_container(base.hydra.sweep, resolve=False)["dir"])  # type: ignore[call-overload,index]
+            folder = _check_folder(base.hydra.run.dir)
+            return Request(jobs=[_compose_job(overrides, parsed)], folder=folder, axes=[], is_sweep=False, hydra=base)
+    new_folder = _has_new_folder(base)
     if OmegaConf.is_interpolation(base, "name"):
         base.name = "sweep"  # the default names one model and one dataset, and a sweep may have several
-    folder = _folder(base.hydra.sweep.dir)
+    folder = _check_folder(base.hydra.sweep.dir)
     if each := split_by_experiment(given, parsed):
         # An experiment's own sweep is known only once it is composed.
-        requests = [_request(one, True) for one in each]
-        jobs = [job for request in requests for job in request.jobs]
-        axes = ["experiment", *(axis for request in requests for axis in request.axes)]
-        return Request(jobs, folder, list(dict.fromkeys(axes)), True, base, named_afresh, asked.restart)
-    task = _task_overrides(base, parsed, asked.seeds)
-    jobs = _jobs([str(o.input_line) for o in parsed if o.is_hydra_override()], task)
-    last = {o.get_key_element(): o for o in task}
-    axes = [key.lstrip("+") for key, o in last.items() if o.is_sweep_override()]
-    return Request(jobs, folder, axes, True, base, named_afresh, asked.restart)
+        experiments = [_compose_request(one, True) for one in each]
+        jobs = [job for experiment in experiments for job in experiment.jobs]
+        axes = list(dict.fromkeys(["experiment", *(axis for experiment in experiments for axis in experiment.axes)]))
+    else:
+        task = _list_task_overrides(base, parsed, sweep.seeds)
+        jobs = _compose_jobs([str(o.input_line) for o in parsed if o.is_hydra_override()], task)
+        last = {o.get_key_element(): o for o in task}
+        axes = [key.lstrip("+") for key, o in last.items() if o.is_sweep_override()]
+    return Request(
+        jobs=jobs,
+        folder=folder,
+        axes=axes,
+        is_sweep=True,
+        hydra=base,
+        new_folder=new_folder,
+        restart=sweep.restart,
+    )
 
 
-def _folder(said: str) -> Path:
+def _has_new_folder(base: DictConfig) -> bool:
+    """Whether the sweep's folder has a random name, as by default; a folder that the command names has none.
+
+    Only the unresolved pattern tells: once resolved, a random name looks like any other.
+    """
+    sweep: Any = OmegaConf.to_container(base.hydra.sweep, resolve=False)
+    return "${run_id:}" in str(sweep["dir"])
+
+
+def _check_folder(said: str) -> Path:
     """The folder of a run or a sweep.
 
     Raises:
@@ -150,14 +169,14 @@ def _read_sweep(base: DictConfig, parsed: Sequence[Override]) -> schema.SweepCon
         if o.key_or_group.startswith("sweep.") and o.is_sweep_override():
             raise ValueError(f"{o.input_line} names several values: give one for the whole sweep")
     plain = OmegaConf.to_container(base.sweep, resolve=True)
-    asked = schema.from_dict({"sweep": plain}).sweep
+    sweep = schema.from_dict({"sweep": plain}).sweep
     given = [o.input_line for o in parsed if o.key_or_group == "seed"]
-    if asked.seeds is not None and given:
-        raise ValueError(f"sweep.seeds={asked.seeds} and {given[0]} both name seeds: leave one of them out")
-    return asked
+    if sweep.seeds is not None and given:
+        raise ValueError(f"sweep.seeds={sweep.seeds} and {given[0]} both name seeds: leave one of them out")
+    return sweep
 
 
-def _task_overrides(base: DictConfig, parsed: Sequence[Override], seeds: int | None) -> list[Override]:
+def _list_task_overrides(base: DictConfig, parsed: Sequence[Override], seeds: int | None) -> list[Override]:
     """What makes the jobs: the experiment's axes, the command's overrides, and as the fastest axis `sweep.seeds`."""
     params = [f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()]
     own = [str(o.input_line) for o in parsed if not o.is_hydra_override() and not o.key_or_group.startswith("sweep.")]
@@ -167,11 +186,11 @@ def _task_overrides(base: DictConfig, parsed: Sequence[Override], seeds: int | N
     return _parse([*params, *own])
 
 
-def single(overrides: Sequence[str]) -> Config:
+def compose_config(overrides: Sequence[str]) -> Config:
     """The checked config of one run.
 
     Raises:
-        ValueError: as `request`, and where a sweep was asked for.
+        ValueError: as `compose_request`, and where a sweep was asked for.
     """
     with register_experiments(overrides) as (known, _), start_hydra():
         overrides = quote_text(known)
@@ -179,7 +198,7 @@ def single(overrides: Sequence[str]) -> Config:
         for o in parsed:
             if o.is_sweep_override():
                 raise ValueError(f"{describe_values(o)}: give one")
-        return _job(overrides, parsed).config
+        return _compose_job(overrides, parsed).config
 
 
 def to_config(composed: DictConfig) -> Config:
@@ -201,12 +220,12 @@ def to_config(composed: DictConfig) -> Config:
     return schema.from_dict({str(key): value for key, value in plain.items()})
 
 
-def _job(overrides: Sequence[str], parsed: Sequence[Override]) -> Job:
-    added, composed = _compose_job(overrides, parsed)
+def _compose_job(overrides: Sequence[str], parsed: Sequence[Override]) -> Job:
+    added, composed = _compose_with_recipe(overrides, parsed)
     return Job([*added, *overrides], to_config(composed))
 
 
-def _jobs(hydra_overrides: Sequence[str], task: Sequence[Override]) -> list[Job]:
+def _compose_jobs(hydra_overrides: Sequence[str], task: Sequence[Override]) -> list[Job]:
     """Every combination of a sweep's values.
 
     Jobs that differ in plain values alone, such as the seed, share one composition: Hydra takes a tenth of a second.
@@ -218,7 +237,7 @@ def _jobs(hydra_overrides: Sequence[str], task: Sequence[Override]) -> list[Job]
     for one in BasicSweeper.split_arguments(list(task), max_batch_size=None)[0]:
         fixed = tuple(text for text in one if text.partition("=")[0] not in plain)
         if fixed not in known:
-            added, composed = _compose_job([*hydra_overrides, *fixed], _parse(fixed))
+            added, composed = _compose_with_recipe([*hydra_overrides, *fixed], _parse(fixed))
             del composed.hydra
             known[fixed] = added, composed
         added, composed = known[fixed][0], copy.deepcopy(known[fixed][1])
@@ -249,7 +268,7 @@ def _overlap(key: str, other: str) -> bool:
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
-def _compose_job(overrides: Sequence[str], parsed: Sequence[Override]) -> tuple[list[str], DictConfig]:
+def _compose_with_recipe(overrides: Sequence[str], parsed: Sequence[Override]) -> tuple[list[str], DictConfig]:
     """Compose a job; also return the overrides that its recipe and its augmentation put in front of its own."""
     composed = _compose(overrides, parsed)
     if added := find_recipe(composed):

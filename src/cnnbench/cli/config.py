@@ -17,8 +17,8 @@ def show(overrides: Sequence[str], *, multirun: bool) -> None:
     """
     if any(text.lstrip("+").startswith("resume=") for text in overrides):
         raise ValueError("resume=RUN continues with the run's own config, which is in RUN/config.yaml")
-    asked = compose.request(overrides, multirun=multirun)
-    for number, job in enumerate(asked.jobs):
-        if asked.is_sweep:
+    request = compose.compose_request(overrides, multirun=multirun)
+    for number, job in enumerate(request.jobs):
+        if request.is_sweep:
             print(f"--- # job {number}: {make_printable(' '.join(job.overrides))}")
         print(yaml.safe_dump(to_dict(job.config), sort_keys=False, allow_unicode=True), end="")

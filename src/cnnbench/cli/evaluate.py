@@ -18,7 +18,7 @@ def evaluate(options: EvaluateOptions) -> None:
     choice = DataChoice(
         split=options.split,
         data=options.data,
-        options=compose.single([f"data={options.data}"]).data.options if options.data else {},
+        options=compose.compose_config([f"data={options.data}"]).data.options if options.data else {},
         path=_expand(options.path),
         root=_expand(options.root),
     )

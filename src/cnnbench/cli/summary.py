@@ -82,7 +82,7 @@ def describe(
     Raises:
         ValueError: an override that is not accepted, or a model that does not fit the data.
     """
-    config = compose.single(overrides)
+    config = compose.compose_config(overrides)
     if channels and image_size and num_classes:
         shape: tuple[int, ...] = (channels, *image_size)
         classes = num_classes

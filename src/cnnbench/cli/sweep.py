@@ -138,7 +138,8 @@ def resume_sweep(path: Path, server: JobServer) -> None:
             log.info("one job after the other; to use the launcher again, give the first command: %s", command)
         _check(left, server)
         axes, overrides = ([str(text) for text in plain.get(key) or []] for key in ("axes", "overrides"))
-        _run(_Session(compose.Request([], path, axes, True, OmegaConf.create()), overrides, sweep, left, server))
+        request = compose.Request(jobs=[], folder=path, axes=axes, is_sweep=True, hydra=OmegaConf.create())
+        _run(_Session(request, overrides, sweep, left, server))
 
 
 def _find_earlier(request: compose.Request, jobs: Sequence[SweepJob]) -> Path | None:

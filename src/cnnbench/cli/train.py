@@ -35,7 +35,7 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
     with sweep.create_server(overrides) as server:
         if multirun or any(text.startswith("sweep.seeds=") for text in overrides):
             server.start()  # so that it imports torch while Hydra composes the jobs
-        request = compose.request(overrides, multirun=multirun)
+        request = compose.compose_request(overrides, multirun=multirun)
         if not request.is_sweep:
             with hint_at_several_runs(overrides):
                 _train_one(request.jobs[0].config, request.folder, overrides)

@@ -95,7 +95,7 @@ def _read_request(given: dict[str, Any], others: Sequence[str]) -> _SearchReques
     plain = _read_space(str(given.pop("tune", DEFAULT_SPACE)))
     settings = parse_settings(plain | {key.removeprefix("tune."): value for key, value in given.items()})
     name = [] if any(text.startswith("name=") for text in others) else ["name=tune"]
-    folder = compose.request([*settings.overrides, *name, *others]).folder
+    folder = compose.compose_request([*settings.overrides, *name, *others]).folder
     kept = [text for text in others if not text.lstrip("+~").startswith("hydra")]
     return _check(settings, [*settings.overrides, *name, *kept], folder)
 
@@ -103,14 +103,14 @@ def _read_request(given: dict[str, Any], others: Sequence[str]) -> _SearchReques
 def _check(settings: TuneSettings, overrides: list[str], folder: Path) -> _SearchRequest:
     """The request, once it is known that every end of the space can be trained."""
     space = parse_space(settings.space)
-    config = compose.single(overrides)
+    config = compose.compose_config(overrides)
     monitor = _find_monitor(config)
     log.info("%s", load_dataset(config, test=False).describe())
     for key, entry in space.items():
         for value in entry.list_ends():
             override = format_override(key, value)
             try:
-                other = _find_monitor(compose.single([*overrides, override]))
+                other = _find_monitor(compose.compose_config([*overrides, override]))
                 if other != monitor:
                     raise ValueError(f"it is judged by {other}, and the others by {monitor}")
             except ValueError as error:
@@ -196,7 +196,7 @@ def _search(request: _SearchRequest) -> None:
 
     def compose_trial(params: dict[str, Value]) -> tuple[Config, list[str]]:
         overrides = [*request.overrides, *(format_override(key, value) for key, value in params.items())]
-        config = compose.single(overrides)
+        config = compose.compose_config(overrides)
         build_parts(config, shapes_only=True, test=False)
         return config, overrides
 
