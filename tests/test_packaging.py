@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from cnnbench import registry
-from cnnbench.cli.choices import groups, keys
+from cnnbench.cli.choices import list_groups, list_keys
 from cnnbench.cli.compose import compose_request
 from cnnbench.data import load_source
 from cnnbench.runs.folder import RunFolder
@@ -118,8 +118,8 @@ def test_the_keys_that_a_page_names_exist(page):
     known = {
         "key",
         "group",
-        *keys(),
-        *groups(),
+        *list_keys(),
+        *list_groups(),
         *(f"tune.{name}" for name in TuneSettings.model_fields),
         "tune",
     }
@@ -133,8 +133,8 @@ def test_the_generated_reference_has_every_key_part_and_command():
     specification.loader.exec_module(hook)
     texts = {page.name: hook.on_page_markdown(page.read_text()) for page in PAGES if page.parent.name == "reference"}
     assert not [name for name, text in texts.items() if hook.MARKER.search(text)]
-    assert {key for key in keys() if f"`{key}`" not in texts["keys.md"]} == set()
-    parts = {name for names in groups().values() for name in names} - {"default"}
+    assert {key for key in list_keys() if f"`{key}`" not in texts["keys.md"]} == set()
+    parts = {name for names in list_groups().values() for name in names} - {"default"}
     assert {name for name in parts if f"`{name}`" not in texts["parts.md"]} == set()
     assert {name for name in registry.list_names("metric") if f"`{name}`" not in texts["parts.md"]} == set()
     assert {

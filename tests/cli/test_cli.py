@@ -136,7 +136,7 @@ def test_a_wrong_command_ends_with_2_and_one_message_and_writes_nothing(
 def test_a_wrong_command_in_a_process_of_its_own(cnnbench, tmp_path):
     done = cnnbench("train", "model=lennet5")
     assert (done.returncode, done.stdout) == (2, "")
-    valid = ", ".join(choices.groups()["model"])
+    valid = ", ".join(choices.list_groups()["model"])
     assert done.stderr == f"error: unknown model 'lennet5'. Did you mean 'lenet5'? Valid: {valid}\n"
     assert list(tmp_path.iterdir()) == []
     assert "Traceback" in cnnbench("train", "model=lennet5", "--debug").stderr
@@ -356,7 +356,7 @@ def test_version(cnnbench):
 @pytest.mark.parametrize("what", choices.LISTED)
 def test_list_describes_every_choice_in_a_line(what, cnnbench):
     lines = cnnbench("list", what).stdout.splitlines()
-    valid = choices.groups() | {"tune": list(choices.spaces())}
+    valid = choices.list_groups() | {"tune": list(choices.list_spaces())}
     assert [line.split()[0] for line in lines] == valid[choices.LISTED[what]]
     assert all(len(line.split()) > 2 for line in lines)
 
@@ -396,7 +396,7 @@ def test_summary_needs_no_files_for_a_known_dataset(cnnbench):
 
 
 def test_every_experiment_composes():
-    for name in choices.groups()["experiment"]:
+    for name in choices.list_groups()["experiment"]:
         asked = compose.compose_request([f"experiment={name}", *(() if "sequence" in name else ("data=digits",))])
         assert all(job.config.name == name for job in asked.jobs)
         assert asked.is_sweep == (name not in ("lenet5_fast", "resnet_cifar10"))
@@ -405,7 +405,7 @@ def test_every_experiment_composes():
 def test_the_zoo_experiment_holds_every_image_classifier():
     jobs = compose.compose_request(["experiment=zoo_mnist"]).jobs
     models = {job.config.model.name for job in jobs}
-    assert set(choices.groups()["model"]) - models == {"conv_autoencoder", "sequence_cnn", "torchvision"}
+    assert set(choices.list_groups()["model"]) - models == {"conv_autoencoder", "sequence_cnn", "torchvision"}
     assert all(job.config.trainer.epochs <= 5 for job in jobs)
 
 

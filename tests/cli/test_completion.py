@@ -9,7 +9,7 @@ import sys
 import pexpect
 import pytest
 
-from cnnbench.cli.choices import complete_override, keys
+from cnnbench.cli.choices import complete_override, list_keys
 from cnnbench.cli.completion import SHELLS
 
 # What is typed after `cnnbench`, and the arguments that the program gets when the line is entered.
@@ -81,7 +81,7 @@ def test_completion_and_help_answer_at_once():
 
 def test_every_key_of_a_part_is_completed():
     assert {"data.path", "optimizer.momentum", "logger.mlflow.experiment", "model.norm", "trainer.epochs"} <= set(
-        keys()
+        list_keys()
     )
     assert complete_override("optimizer.mom") == ["optimizer.momentum="]
     assert complete_override("model=mlp,vg") == ["model=mlp,vgg_mini"]

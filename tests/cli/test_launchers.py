@@ -83,7 +83,7 @@ def test_a_launcher_whose_package_is_missing_is_named_with_its_extra(monkeypatch
 
 
 def test_every_launcher_has_a_yaml_that_says_how_to_get_it():
-    files = {path.stem: path for path in (choices.config_dir() / "hydra/launcher").glob("*.yaml")}
+    files = {path.stem: path for path in (choices.find_config_dir() / "hydra/launcher").glob("*.yaml")}
     assert files.keys() == launchers.PACKAGES.keys()
     for name, (package, extra) in launchers.PACKAGES.items():
         assert f"pip install 'cnnbench[{extra}]'" in files[name].read_text().splitlines()[0]

@@ -5,11 +5,11 @@ import json
 import pytest
 import yaml
 
-from cnnbench.cli.choices import complete_override, complete_tuning, config_dir, groups
+from cnnbench.cli.choices import complete_override, complete_tuning, find_config_dir, list_groups
 from cnnbench.cli.reference import find_rows, make_json_schema, markdown_table
 from cnnbench.config.schema import default_dict
 
-FILES = sorted(config_dir().glob("*/*.yaml"))
+FILES = sorted(find_config_dir().glob("*/*.yaml"))
 
 
 def test_list_keys_shows_default_accepted_values_and_meaning(cnnbench):
@@ -74,4 +74,4 @@ def test_values_are_completed():
     ]
     assert complete_tuning("tune.pruner=h") == ["tune.pruner=hyperband"]
     assert "tune=lenet5" in complete_tuning("tune=")
-    assert complete_override("optimizer=") == [f"optimizer={name}" for name in groups()["optimizer"]]
+    assert complete_override("optimizer=") == [f"optimizer={name}" for name in list_groups()["optimizer"]]

@@ -8,15 +8,15 @@ import sys
 import pytest
 
 from cnnbench.cli import compose
-from cnnbench.cli.choices import groups
-from cnnbench.config.declared import Key, all_keys, keys_in, options_of, select
+from cnnbench.cli.choices import list_groups
+from cnnbench.config.declared import Key, keys_in, list_all_keys, read_options, select
 from cnnbench.config.keys import format_value, may_change
 from cnnbench.config.schema import Config, from_dict, to_dict
 from cnnbench.experiment.resume import apply_overrides, compute_fingerprint
 from cnnbench.report.groups import select_settings
 from cnnbench.sweep.jobs import hash_config, hash_request, plan_jobs
 
-ONE_A_PART = [key._replace(parts=key.parts[:1]) for key in all_keys()]
+ONE_A_PART = [key._replace(parts=key.parts[:1]) for key in list_all_keys()]
 CANDIDATES = [
     True, False, 21, 0, 1, 2, 0.5, "x", "cpu", "val/loss", "bf16", "balanced", "none", "tanh", "kaiming", [0.5, 0.9],
     ["x"], {"x": 1},
@@ -80,11 +80,11 @@ def test_the_same_sweep_is_asked_for_whatever_it_is_called_and_wherever_data_lie
 
 def test_every_part_with_options_declares_them():
     for section in ("model", "data", "optimizer", "scheduler", "logger"):
-        for part in set(groups()[section]) - {"none"}:
+        for part in set(list_groups()[section]) - {"none"}:
             chosen = config_with(f"{section}={part}")
             given = getattr(chosen, section).options
             given = given[part] if section == "logger" else given
-            declared = options_of(section).get(part)
+            declared = read_options(section).get(part)
             assert set(given) == set(declared.model_fields if declared else ()), f"{section}={part}"
 
 
@@ -95,5 +95,5 @@ def test_what_nobody_declares_is_kept():
 
 
 def test_declarations_are_read_without_torch():
-    code = "import sys; from cnnbench.config.declared import all_keys; all_keys(); assert 'torch' not in sys.modules"
+    code = "import sys; from cnnbench.config import declared as d; d.list_all_keys(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

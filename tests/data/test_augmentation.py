@@ -14,7 +14,7 @@ from torchvision.transforms import InterpolationMode
 
 from cnnbench import registry
 from cnnbench.cli import compose
-from cnnbench.cli.choices import config_dir, groups
+from cnnbench.cli.choices import find_config_dir, list_groups
 from cnnbench.config.schema import AugmentConfig, from_dict, to_dict
 from cnnbench.data import Augmentation, Batches, DatasetInfo, Split, normalize
 from cnnbench.data.augmentation import PURPOSES, compute_grid, draw, mask_box
@@ -333,8 +333,8 @@ def test_the_true_class_of_a_mixed_image_is_the_one_it_has_most_of():
 
 
 def test_every_preset_has_a_value_for_every_dataset_and_no_letter_is_mirrored():
-    for preset in groups()["augment"]:
-        plain = read_yaml(config_dir() / "augment" / f"{preset}.yaml")
+    for preset in list_groups()["augment"]:
+        plain = read_yaml(find_config_dir() / "augment" / f"{preset}.yaml")
         for exception in plain.get("exceptions", []):
             assert set(exception["data"]) <= set(registry.list_names("data"))
         for data in registry.list_names("data"):

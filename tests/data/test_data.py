@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench import registry
-from cnnbench.cli.choices import groups
+from cnnbench.cli.choices import list_groups
 from cnnbench.cli.compose import compose_config
 from cnnbench.data import Batches, Split, data_shape, load_source, normalize, prepare
 from cnnbench.data.dataset import DatasetInfo, Source
@@ -30,8 +30,8 @@ def digits():
 
 
 def test_every_dataset_has_a_yaml_and_every_yaml_composes():
-    assert groups()["data"] == registry.list_names("data")
-    for name in groups()["data"]:
+    assert list_groups()["data"] == registry.list_names("data")
+    for name in list_groups()["data"]:
         assert compose_config([f"data={name}"]).data.name == name
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
 from cnnbench import registry
-from cnnbench.metrics import compute_scores, confusion_of, score_classes
+from cnnbench.metrics import compute_scores, count_confusion, score_classes
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
 CASES = st.integers(2, 12).flatmap(
@@ -18,7 +18,7 @@ CASES = st.integers(2, 12).flatmap(
 
 
 def counted(k, pairs):
-    return confusion_of(*np.array(pairs).T, k)
+    return count_confusion(*np.array(pairs).T, k)
 
 
 @given(CASES)

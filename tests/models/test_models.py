@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cnnbench import registry
-from cnnbench.cli.choices import groups
+from cnnbench.cli.choices import list_groups
 from cnnbench.cli.compose import compose_config
 from cnnbench.models import NetworkSpec, build_model
 from cnnbench.models.blocks import Style, conv_block
@@ -48,7 +48,7 @@ def parameters(model):
 
 
 def test_every_model_has_a_yaml_and_every_yaml_a_model():
-    assert groups()["model"] == NAMES
+    assert list_groups()["model"] == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

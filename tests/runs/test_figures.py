@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnbench.metrics import confusion_of
+from cnnbench.metrics import count_confusion
 from cnnbench.runs import figures
 from cnnbench.runs.contents import write_evaluation
 
@@ -147,7 +147,7 @@ def test_of_many_classes_the_most_frequent_confusions_are_drawn(tmp_path):
     labels, names = np.arange(150), [f"class {k}" for k in range(150)]
     predictions = np.where(labels < 3, 9, labels)
     for count in (150, 5_000):  # of the second, the matrix is sparse
-        found = confusion_of(np.append(labels, [7] * 5), np.append(predictions, [8] * 5), count)
+        found = count_confusion(np.append(labels, [7] * 5), np.append(predictions, [8] * 5), count)
         figure = figures.plot_confused_pairs(found, [*names, *map(str, range(150, count))])
         axes = figure.axes[0]
         written = [label.get_text() for label in axes.get_yticklabels()]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cnnbench.metrics import confusion_of, score_classes
+from cnnbench.metrics import count_confusion, score_classes
 from cnnbench.runs.contents import read_confusion, read_predictions, write_evaluation
 from cnnbench.runs.folder import RunFolder, create_folder
 from cnnbench.storage.arrays import write_npz
@@ -87,7 +87,7 @@ def test_what_is_written_of_many_classes_can_be_read(classes, name, tmp_path):
     labels = np.repeat(np.arange(classes), 2)
     predictions = np.random.default_rng(0).permutation(labels)
     top = np.stack([predictions, labels], 1).astype(np.int32)
-    confusion = confusion_of(labels, predictions, classes)
+    confusion = count_confusion(labels, predictions, classes)
     if classes <= 1000:
         confusion = confusion + 1_000_000
     write_evaluation(

@@ -127,7 +127,7 @@ def test_without_optuna_the_install_command_is_shown(here, monkeypatch):
         command.tune(["tune=small.yaml"])
 
 
-@pytest.mark.parametrize("name", choices.spaces())
+@pytest.mark.parametrize("name", choices.list_spaces())
 def test_every_space_of_ours_can_be_trained_at_each_of_its_ends(name):
     asked = command._read_request({"tune": name}, [])
     assert asked.config.model.name == name

@@ -12,7 +12,7 @@ import typer
 from typer.completion import completion_init
 
 import cnnbench
-from cnnbench.cli.choices import LISTED, complete_tuning, list_choices, one_of
+from cnnbench.cli.choices import LISTED, complete_one_of, complete_tuning, list_choices
 from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import WRONG, ExitCodes, exit_with
 from cnnbench.cli.options import EvaluateOptions, Overrides, PredictOptions, SummaryOptions
@@ -224,7 +224,7 @@ def list_names(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="KIND", help=f"One of: {', '.join(LISTED)}, keys.", autocompletion=one_of(*LISTED, "keys")
+            metavar="KIND", help=f"One of: {', '.join(LISTED)}, keys.", autocompletion=complete_one_of(*LISTED, "keys")
         ),
     ] = None,
     prefix: Annotated[

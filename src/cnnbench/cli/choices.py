@@ -22,42 +22,42 @@ LISTED = {
 }
 
 
-def config_dir() -> Path:
+def find_config_dir() -> Path:
     """The folder of YAML files: inside the installed package, or at the root of a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parents[1] / "configs"
 
 
-def spaces() -> dict[str, Path]:
+def list_spaces() -> dict[str, Path]:
     """The search spaces of `cnnbench tune`, by name."""
-    return {path.stem: path for path in sorted((config_dir() / "tune").glob("*.yaml"))}
+    return {path.stem: path for path in sorted((find_config_dir() / "tune").glob("*.yaml"))}
 
 
-def groups() -> dict[str, list[str]]:
+def list_groups() -> dict[str, list[str]]:
     """The names in each config group of a run."""
     return {
         folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
-        for folder in sorted(config_dir().iterdir())
+        for folder in sorted(find_config_dir().iterdir())
         if folder.is_dir() and folder.name not in ("hydra", "tune")
     }
 
 
 @functools.cache
-def declarations() -> dict[str, list["FieldInfo"]]:
+def read_declarations() -> dict[str, list["FieldInfo"]]:
     """How each key was declared, those of a search included; several parts may declare an option of the same name."""
-    from cnnbench.config.declared import all_keys, keys_of
+    from cnnbench.config.declared import keys_of, list_all_keys
     from cnnbench.tuning.settings import TuneSettings
 
     found: dict[str, list[FieldInfo]] = {}
-    for key in [*all_keys(), *keys_of(TuneSettings, "tune")]:
+    for key in [*list_all_keys(), *keys_of(TuneSettings, "tune")]:
         found.setdefault(key.name, []).append(key.field)
     return found
 
 
-def keys() -> list[str]:
+def list_keys() -> list[str]:
     """Every key of a run's config that is not the name of a part."""
-    return [key for key in declarations() if not key.startswith("tune.") and not key.endswith(".name")]
+    return [key for key in read_declarations() if not key.startswith("tune.") and not key.endswith(".name")]
 
 
 def list_choices(what: str) -> list[tuple[str, str]]:
@@ -68,7 +68,7 @@ def list_choices(what: str) -> list[tuple[str, str]]:
     """
     if what not in LISTED:
         raise ValueError(describe_unknown("list", what, LISTED))
-    return [(path.stem, _description(path)) for path in sorted((config_dir() / LISTED[what]).glob("*.yaml"))]
+    return [(path.stem, _description(path)) for path in sorted((find_config_dir() / LISTED[what]).glob("*.yaml"))]
 
 
 def _description(path: Path) -> str:
@@ -78,13 +78,13 @@ def _description(path: Path) -> str:
 
 def complete_override(incomplete: str) -> list[str]:
     """Complete an override: groups and keys, and after `=` the names and words that they accept."""
-    return _complete(incomplete, groups(), keys())
+    return _complete(incomplete, list_groups(), list_keys())
 
 
 def complete_tuning(incomplete: str) -> list[str]:
     """As `complete_override`, and the keys of a search."""
-    search = [key for key in declarations() if key.startswith("tune.")]
-    return _complete(incomplete, {"tune": [*spaces()]} | groups(), [*search, *keys()])
+    search = [key for key in read_declarations() if key.startswith("tune.")]
+    return _complete(incomplete, {"tune": [*list_spaces()]} | list_groups(), [*search, *list_keys()])
 
 
 def _complete(incomplete: str, parts: dict[str, list[str]], known: list[str]) -> list[str]:
@@ -94,7 +94,7 @@ def _complete(incomplete: str, parts: dict[str, list[str]], known: list[str]) ->
 
         before = incomplete[: len(incomplete) - len(value.rpartition(",")[2])]  # a sweep's values so far
         words = parts.get(key) or dict.fromkeys(
-            word for field in declarations().get(key, []) for word in list_choices(field)
+            word for field in read_declarations().get(key, []) for word in list_choices(field)
         )
         found = [f"{before}{word}" for word in words]
     else:
@@ -104,9 +104,9 @@ def _complete(incomplete: str, parts: dict[str, list[str]], known: list[str]) ->
 
 def complete_data(incomplete: str) -> list[str]:
     """The names of datasets."""
-    return [name for name in groups()["data"] if name.startswith(incomplete)]
+    return [name for name in list_groups()["data"] if name.startswith(incomplete)]
 
 
-def one_of(*choices: str) -> Callable[[str], list[str]]:
+def complete_one_of(*choices: str) -> Callable[[str], list[str]]:
     """A completion for a word that is one of the choices."""
     return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]

@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench.cli.choices import config_dir, groups
+from cnnbench.cli.choices import find_config_dir, list_groups
 from cnnbench.cli.experiments import register_experiments, restore_names, split_by_experiment
 from cnnbench.cli.literal import describe_values, explain_syntax, hint_at_several_runs, quote_text
 from cnnbench.cli.recipes import find_exceptions, find_recipe
@@ -69,10 +69,10 @@ class Request:
 def start_hydra() -> Iterator[None]:
     """Within it, Hydra knows our configs."""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir()), job_name="cnnbench"):
+    with initialize_config_dir(version_base="1.3", config_dir=str(find_config_dir()), job_name="cnnbench"):
         # A launcher's package brings a schema of our yaml's name, and Hydra would warn that it merges the two.
         launchers = ConfigStore.instance().repo["hydra"].get("launcher", {})
-        for path in (config_dir() / "hydra/launcher").glob("*.yaml"):
+        for path in (find_config_dir() / "hydra/launcher").glob("*.yaml"):
             launchers.pop(path.name, None)
         yield
 
@@ -251,7 +251,7 @@ def _compose_jobs(hydra_overrides: Sequence[str], task: Sequence[Override]) -> l
 
 def _plain_axes(task: Sequence[Override]) -> set[str]:
     """The axes that change a value and nothing else, whatever the order in which they are applied."""
-    choices = groups()
+    choices = list_groups()
     keys = [o.key_or_group for o in task]
     return {
         o.key_or_group
@@ -300,7 +300,7 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
             raise ValueError(explain_word(text))
         key = text.lstrip("+~").partition("=")[0]
         if not key.isascii():
-            raise ValueError(describe_unknown("key", key, {*groups(), *schema.default_dict()}))
+            raise ValueError(describe_unknown("key", key, {*list_groups(), *schema.default_dict()}))
     hydra = get_hydra()
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     parsed = []

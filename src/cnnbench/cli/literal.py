@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from cnnbench.cli.choices import declarations
+from cnnbench.cli.choices import read_declarations
 from cnnbench.config.keys import is_list, may_be_null, takes_text
 from cnnbench.config.text_values import split_list, split_values, unquote
 
@@ -99,7 +99,7 @@ def kind_of(key: str) -> Kind:
     """Whether a key was declared as text, so that its value is taken as it is written."""
     if key in TEXT_OF_COMMANDS:
         return "text"
-    fields = declarations().get(key, [])
+    fields = read_declarations().get(key, [])
     if not fields or not all(map(takes_text, fields)):
         return "other"
     if is_list(fields[0]):

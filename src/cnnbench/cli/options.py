@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cnnbench.cli.choices import complete_data, complete_override, one_of
+from cnnbench.cli.choices import complete_data, complete_one_of, complete_override
 
 OVERRIDES_HELP = "Overrides such as model=mlp trainer.epochs=5; `cnnbench list models` shows the models."
 
@@ -24,9 +24,9 @@ class EvaluateOptions:
     """What `cnnbench evaluate` takes."""
 
     run: Run
-    split: Annotated[str, typer.Option(help="train, val or test.", autocompletion=one_of("train", "val", "test"))] = (
-        "test"
-    )
+    split: Annotated[
+        str, typer.Option(help="train, val or test.", autocompletion=complete_one_of("train", "val", "test"))
+    ] = "test"
     data: Annotated[
         str | None, typer.Option(help="Another dataset with the same classes.", autocompletion=complete_data)
     ] = None
@@ -57,7 +57,7 @@ class PredictOptions:
         typer.Option(
             "--format",
             help="table, csv or json (an array with an object per line).",
-            autocompletion=one_of("table", "csv", "json"),
+            autocompletion=complete_one_of("table", "csv", "json"),
         ),
     ] = "table"
     out: Annotated[Path | None, typer.Option(help="Write to this file, once all is done, instead of printing.")] = None

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from cnnbench.cli.choices import config_dir, groups
+from cnnbench.cli.choices import find_config_dir, list_groups
 from cnnbench.cli.tables import Column, make_console, show_table
-from cnnbench.config.declared import Key, all_keys, keys_of, options_of
+from cnnbench.config.declared import Key, keys_of, list_all_keys, read_options
 from cnnbench.config.keys import describe_accepted, format_value, name_type
 from cnnbench.config.schema import Config
 from cnnbench.registry import describe_unknown
@@ -50,7 +50,7 @@ def find_rows(prefix: str = "") -> list[Row]:
     Raises:
         ValueError: there are none; the message names the sections.
     """
-    keys = [*all_keys(), *keys_of(TuneSettings, "tune", role="control")]
+    keys = [*list_all_keys(), *keys_of(TuneSettings, "tune", role="control")]
     found = [_row(key) for key in keys if key.name.startswith(prefix)]
     if not found:
         raise ValueError(describe_unknown("prefix", prefix, {key.name.partition(".")[0] for key in keys}))
@@ -96,10 +96,10 @@ def make_json_schema(section: str = "") -> dict[str, Any]:
     sections = {name: value["$ref"].rpartition("/")[2] for name, value in properties.items() if "$ref" in value}
     for name, kind in sections.items():
         own = definitions[kind]
-        options = {part: kind.model_json_schema() for part, kind in options_of(name).items()}
+        options = {part: kind.model_json_schema() for part, kind in read_options(name).items()}
         if name == "logger":
             nothing = {"type": "object", "additionalProperties": False}  # of a tracker without options
-            own["properties"] = {tracker: options.get(tracker, nothing) for tracker in groups()[name]}
+            own["properties"] = {tracker: options.get(tracker, nothing) for tracker in list_groups()[name]}
         else:
             for described in options.values():
                 for key, value in described.get("properties", {}).items():
@@ -119,7 +119,9 @@ def make_json_schema(section: str = "") -> dict[str, Any]:
 def _row(key: Key) -> Row:
     group, _, name = key.name.partition(".")
     if name == "name":  # chosen by the group: optimizer=sgd
-        return Row(group, "part", key.field.default, ", ".join(groups()[group]), key.field.description or "", key.role)
+        return Row(
+            group, "part", key.field.default, ", ".join(list_groups()[group]), key.field.description or "", key.role
+        )
     facts = (name_type(key.field), _default(key), describe_accepted(key.field), key.field.description or "", key.role)
     return Row(key.name, *facts, ", ".join(key.parts))
 
@@ -143,8 +145,8 @@ def _default(key: Key) -> str:
 def _yaml_files(group: str) -> dict[str, Any]:
     """What the YAML file of each part of a group holds."""
     return {
-        name: yaml.safe_load((config_dir() / group / f"{name}.yaml").read_text(encoding="utf-8"))
-        for name in groups().get(group, [])
+        name: yaml.safe_load((find_config_dir() / group / f"{name}.yaml").read_text(encoding="utf-8"))
+        for name in list_groups().get(group, [])
     }
 
 

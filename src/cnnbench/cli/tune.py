@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from cnnbench.cli import compose, tables
-from cnnbench.cli.choices import spaces
+from cnnbench.cli.choices import list_spaces
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.literal import describe_values, explain_syntax, quote_text
 from cnnbench.cli.run_folders import find_folder, shorten
@@ -25,7 +25,7 @@ from cnnbench.runs.folder import FINISHED, STUDY, create_folder
 from cnnbench.storage.atomic import lock_folder
 from cnnbench.storage.plain_data import read_yaml, write_yaml
 from cnnbench.storage.text import format_output_path, make_printable
-from cnnbench.training.tasks import task_of
+from cnnbench.training.tasks import get_task
 from cnnbench.tuning.figures import draw_search
 from cnnbench.tuning.search import Search
 from cnnbench.tuning.settings import TuneSettings, parse_settings
@@ -126,14 +126,14 @@ def _find_monitor(config: Config) -> str:
             f"data.val_fraction={config.data.val_fraction}: a search chooses on the validation split, never on the "
             "test images: it must be a number above 0 and below 1"
         )
-    return config.trainer.monitor or task_of(parts.model).monitor
+    return config.trainer.monitor or get_task(parts.model).monitor
 
 
 def _read_space(name: str) -> dict[str, Any]:
     """The file of a space: one of ours by its name, or the user's own by its path, which ends with .yaml."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else spaces().get(name)
+    path = Path(name) if name.endswith((".yaml", ".yml")) else list_spaces().get(name)
     if path is None:
-        raise ValueError(f"{describe_unknown('tune', name, spaces())}, or the path of a .yaml file")
+        raise ValueError(f"{describe_unknown('tune', name, list_spaces())}, or the path of a .yaml file")
     if not path.is_file():
         raise ValueError(f"tune={name}: there is no such file")
     plain = read_yaml(path)

@@ -11,9 +11,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench.cli.choices import groups
+from cnnbench.cli.choices import list_groups
 from cnnbench.cli.usage import find_meant, torchvision_has
-from cnnbench.config.declared import all_keys
+from cnnbench.config.declared import list_all_keys
 from cnnbench.config.keys import flatten, format_value
 from cnnbench.config.schema import default_dict
 from cnnbench.registry import describe_unknown, find_nearest
@@ -27,7 +27,7 @@ def check_signs(parsed: Sequence[Override]) -> None:
     Raises:
         ValueError: the message has the override that works.
     """
-    choices, defaults = groups(), default_dict()
+    choices, defaults = list_groups(), default_dict()
     for o in parsed:
         key, text = o.key_or_group, str(o.input_line)
         section, _, name = key.partition(".")
@@ -46,7 +46,7 @@ def check_signs(parsed: Sequence[Override]) -> None:
 
 def explain_failure(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
     """Explain the first override that names a group, a choice or a key that does not exist."""
-    choices = groups()
+    choices = list_groups()
     valid = []
     for o in parsed:
         key = o.key_or_group
@@ -97,7 +97,7 @@ def _unknown_key(key: str, keys: list[str], group_names: list[str]) -> str:
     section, dot, leaf = key.partition(".")
     if dot and section in group_names:
         inside = [k.partition(".")[2] for k in keys if k.startswith(f"{section}.")]
-        theirs = [part for declared in all_keys() if declared.name == key for part in declared.parts]
+        theirs = [part for declared in list_all_keys() if declared.name == key for part in declared.parts]
         hint = f". It is a key of {' and '.join(f'{section}={name}' for name in theirs[:3])}" if theirs else ""
         return f"{describe_unknown(f'key in {section}', leaf, inside)}{hint}"
     full = next((k for k in keys if "." in k and k.rpartition(".")[2] == key), None) or (

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from cnnbench.cli.choices import groups, keys
+from cnnbench.cli.choices import list_groups, list_keys
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[
     0
@@ -106,7 +106,7 @@ def explain_usage(error: Any, arguments: Sequence[str]) -> str:
 def find_meant(word: str) -> str | None:
     """Find the group or key that a word such as `--batch-size`, `lr` or `dataset` stands for."""
     name = word.strip("-").replace("-", "_").lower()
-    known = [*groups(), *keys()]
+    known = [*list_groups(), *list_keys()]
     last = {key.rpartition(".")[2]: key for key in reversed(known)}
     if name in known:
         return name
@@ -119,7 +119,7 @@ def find_meant(word: str) -> str | None:
 def explain_word(text: str) -> str:
     """The message for a word among overrides that has no `=`."""
     complaint = f"{text!r} is not an override: write KEY=VALUE"
-    named = [f"{group}={name}" for group, names in groups().items() for name in names if name == text.lower()]
+    named = [f"{group}={name}" for group, names in list_groups().items() for name in names if name == text.lower()]
     if named:
         return f"{complaint}, such as {named[0]}"
     if (Path(text) / "status.json").is_file():

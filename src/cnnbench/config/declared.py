@@ -36,7 +36,7 @@ class Key(NamedTuple):
 
 
 @functools.cache
-def all_keys() -> tuple[Key, ...]:
+def list_all_keys() -> tuple[Key, ...]:
     """Every key, in the order of the schema; an option that parts declare differently once for each way."""
     return tuple(keys_of(Config, ""))
 
@@ -58,7 +58,7 @@ def keys_of(section: type[Section], place: str, role: Role = "result") -> Iterat
     if not issubclass(section, PartSection):
         return
     options: dict[str, list[Key]] = {}
-    for part, declared in options_of(place).items():
+    for part, declared in read_options(place).items():
         for key in keys_of(declared, f"{place}.{part}" if place == "logger" else place, role):
             alike = options.setdefault(key.name, [])
             same = [other for other in alike if repr(other.field) == repr(key.field)]
@@ -70,7 +70,7 @@ def keys_of(section: type[Section], place: str, role: Role = "result") -> Iterat
 def keys_in(plain: Mapping[str, Any]) -> dict[str, Key]:
     """The keys that a checked config has, as plain data, by name."""
     found = {}
-    for key in all_keys():
+    for key in list_all_keys():
         section = key.name.partition(".")[0]
         if section not in plain:
             continue
@@ -105,12 +105,12 @@ def _fields(section: str, part: str) -> dict[str, FieldInfo]:
     kind = Config.model_fields[section].annotation
     if not isinstance(kind, type) or not issubclass(kind, Section):
         return {}
-    options = options_of(section).get(part, Options) if issubclass(kind, PartSection) else Options
+    options = read_options(section).get(part, Options) if issubclass(kind, PartSection) else Options
     return {**options.model_fields, **kind.model_fields}
 
 
 @functools.cache
-def options_of(section: str) -> dict[Any, type[Options]]:
+def read_options(section: str) -> dict[Any, type[Options]]:
     """The options that each part of a section declares, by the part's name."""
     found = {}
     for path in _files_of_parts():

@@ -17,7 +17,7 @@ from cnnbench.processes.cores import count_threads
 from cnnbench.trackers import check_trackers
 from cnnbench.training.device import autocast, resolve_device
 from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
-from cnnbench.training.tasks import task_of
+from cnnbench.training.tasks import get_task
 
 MACS_PER_THREAD = 100_000_000  # of a batch's forward pass; benchmarks/LOG.md has the measurements
 
@@ -116,7 +116,7 @@ def estimate_bytes_per_image(config: Config, info: DatasetInfo) -> int:
 
 def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
     """Refuse classification settings for a task without classes."""
-    task, trainer = task_of(model), config.trainer
+    task, trainer = get_task(model), config.trainer
     if task.has_classes:
         return
     if trainer.monitor not in (None, task.monitor):

@@ -21,7 +21,7 @@ from cnnbench.storage.plain_data import read_json, write_json
 from cnnbench.storage.text import format_path
 from cnnbench.training.device import resolve_device
 from cnnbench.training.loop import evaluate
-from cnnbench.training.tasks import task_of
+from cnnbench.training.tasks import get_task
 
 
 def evaluate_run(
@@ -61,7 +61,7 @@ def evaluate_run(
     measured = evaluate(
         model,
         serve(found.split),
-        task=task_of(model),
+        task=get_task(model),
         num_classes=trained.info.num_classes,
         autocast=trained.autocast_on(target),
         keep_predictions=True,

@@ -18,7 +18,7 @@ from cnnbench.data.polarity import has_other_polarity
 from cnnbench.experiment.trained import Trained, load_trained
 from cnnbench.reproducibility import set_deterministic
 from cnnbench.training.device import resolve_device
-from cnnbench.training.tasks import task_of
+from cnnbench.training.tasks import get_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class Predictor:
         trained.use_threads()
         self.model = trained.model_on(self.device)
         self.model.eval()
-        if not task_of(self.model).has_classes:
+        if not get_task(self.model).has_classes:
             raise ValueError(
-                f"{str(run)!r} is a {task_of(self.model).name} run ({trained.config.model.name}): "
+                f"{str(run)!r} is a {get_task(self.model).name} run ({trained.config.model.name}): "
                 "it has no classes to predict"
             )
         self.autocast = trained.autocast_on(self.device)

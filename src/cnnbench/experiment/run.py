@@ -35,7 +35,7 @@ from cnnbench.storage.plain_data import write_json
 from cnnbench.trackers import open_trackers
 from cnnbench.training.loop import Evaluation
 from cnnbench.training.state import State
-from cnnbench.training.tasks import task_of
+from cnnbench.training.tasks import get_task
 from cnnbench.training.trainer import Outcome, Settings, Splits, build_state, fit
 
 log = logging.getLogger("cnnbench")
@@ -183,7 +183,7 @@ def _summarize_run(config: Config, parts: Parts, outcome: Outcome) -> dict[str, 
     return {
         "model": config.model.name,
         "data": config.data.name,
-        "task": task_of(parts.model).name,
+        "task": get_task(parts.model).name,
         "seed": config.seed,
         "parameters": complexity.parameters,
         "dense_share": round(complexity.dense_share, 6),

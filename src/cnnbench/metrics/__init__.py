@@ -2,7 +2,7 @@
 
 import cnnbench.metrics as _package
 from cnnbench import registry
-from cnnbench.metrics.confusion import confusion_of
+from cnnbench.metrics.confusion import count_confusion
 from cnnbench.metrics.scores import (
     Metric,
     compute_f1,
@@ -19,7 +19,7 @@ __all__ = [
     "Metric",
     "compute_f1",
     "compute_scores",
-    "confusion_of",
+    "count_confusion",
     "find_metric",
     "format_metric",
     "list_metrics",

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 DENSE = 1_000  # classes up to which every cell of a confusion matrix is stored: 10,000 have a hundred million
 
 
-def confusion_of(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> "np.ndarray | csr_array":
+def count_confusion(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> "np.ndarray | csr_array":
     """Counts, int64, (num_classes, num_classes): rows true, columns predicted.
 
     Beyond `DENSE` classes it is a `scipy.sparse.csr_array`, which has the same methods `sum`, `diagonal` and `trace`.

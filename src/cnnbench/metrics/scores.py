@@ -1,6 +1,6 @@
 """Figures that follow from a confusion matrix (rows true, columns predicted).
 
-Beyond 1,000 classes the matrix is sparse (`confusion_of`): `sum`, `diagonal` and `trace` work on both kinds.
+Beyond 1,000 classes the matrix is sparse (`count_confusion`): `sum`, `diagonal` and `trace` work on both kinds.
 A score over nothing (precision of a class never predicted, recall of an absent one) is 0, as in scikit-learn.
 """
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from cnnbench.metrics import compute_scores, confusion_of, find_metric, score_classes
+from cnnbench.metrics import compute_scores, count_confusion, find_metric, score_classes
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.arrays import read_npz
@@ -135,7 +135,7 @@ class _Check:
         else:
             labels, predictions = arrays["labels"].astype(np.int64), arrays["predictions"].astype(np.int64)
             images, columns = len(labels), arrays["probabilities"].shape[-1]
-            confusion = confusion_of(labels, predictions, int(arrays.get("num_classes", np.array(columns))))
+            confusion = count_confusion(labels, predictions, int(arrays.get("num_classes", np.array(columns))))
             self.expect("test_labels_sha256", hashlib.sha256(labels.tobytes()).hexdigest(), source)
             self.check_probabilities(arrays)
             names = self.read_class_names(confusion)

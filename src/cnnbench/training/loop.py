@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.data import Batches
-from cnnbench.metrics import compute_scores, confusion_of
+from cnnbench.metrics import compute_scores, count_confusion
 from cnnbench.reproducibility import key, seed_model_noise
 from cnnbench.training.ema import WeightAverage
 from cnnbench.training.optim import Schedule
@@ -29,7 +29,7 @@ class Evaluation:
 
     Attributes:
         loss: the task's, mean over the images.
-        confusion: (K, K) counts, as `confusion_of` gives them; None for a task without classes.
+        confusion: (K, K) counts, as `count_confusion` gives them; None for a task without classes.
         losses: (N,), by image.
         labels, predictions, probabilities: (N,), (N,), (N, K); None for a task without classes.
         top_classes: (N, `TOP`), the likeliest classes first, if all probabilities would be too many; `probabilities`,
@@ -268,7 +268,7 @@ def evaluate(
     evaluation = Evaluation(float(total) / max(len(loss), 1), None)
     if task.has_classes:
         true, predictions = batches.labels.cpu().numpy(), torch.cat(predicted).cpu().numpy()
-        evaluation.confusion = confusion_of(true, predictions, num_classes)
+        evaluation.confusion = count_confusion(true, predictions, num_classes)
     if keep_predictions:
         evaluation.losses = loss.cpu().numpy()
     if kept:

@@ -54,7 +54,7 @@ RECONSTRUCTION = Task("reconstruction", squared_error, has_classes=False, monito
 TASKS = {task.name: task for task in (CLASSIFICATION, RECONSTRUCTION)}
 
 
-def task_of(model: nn.Module) -> Task:
+def get_task(model: nn.Module) -> Task:
     """The task that a model names in its attribute `task`; classification if it names none."""
     return TASKS[getattr(model, "task", CLASSIFICATION.name)]
 

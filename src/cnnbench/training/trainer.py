@@ -21,7 +21,7 @@ from cnnbench.training.ema import WeightAverage
 from cnnbench.training.loop import Batches, Evaluation, Progress, Stepper, evaluate, train_one_epoch
 from cnnbench.training.optim import Schedule
 from cnnbench.training.state import State
-from cnnbench.training.tasks import task_of
+from cnnbench.training.tasks import get_task
 
 log = logging.getLogger("cnnbench")
 
@@ -112,7 +112,7 @@ def build_state(
         model: on the device of the batches.
         record: what every checkpoint holds besides its position, such as how images were prepared.
     """
-    task, device = task_of(model), data.train.device
+    task, device = get_task(model), data.train.device
     weights = settings.class_weights
     step = Stepper(
         task=task,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cnnbench.cli.choices import one_of
+from cnnbench.cli.choices import complete_one_of
 from cnnbench.cli.errors import ExitCodes
 from cnnbench.registry import describe_unknown
 
@@ -72,7 +72,7 @@ Install = Annotated[
         metavar="SHELL",
         callback=_install,
         is_eager=True,
-        autocompletion=one_of(*SHELLS),
+        autocompletion=complete_one_of(*SHELLS),
         help="Have bash, zsh or fish complete commands, keys and names from now on.",
     ),
 ]
@@ -83,7 +83,7 @@ Show = Annotated[
         metavar="SHELL",
         callback=_show,
         is_eager=True,
-        autocompletion=one_of(*SHELLS),
+        autocompletion=complete_one_of(*SHELLS),
         help="Print the script that --install-completion has the shell read.",
     ),
 ]
