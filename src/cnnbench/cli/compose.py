@@ -3,33 +3,27 @@
 import copy
 import os
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench.cli.choices import find_config_dir, list_groups
+from cnnbench.cli.choices import list_groups
 from cnnbench.cli.experiments import register_experiments, restore_names, split_by_experiment
-from cnnbench.cli.literal import describe_values, explain_syntax, hint_at_several_runs, quote_text
+from cnnbench.cli.hydra_session import first_line, get_hydra, parse_overrides, start_hydra
+from cnnbench.cli.literal import describe_values, hint_at_several_runs, quote_text
 from cnnbench.cli.recipes import find_exceptions, find_recipe
 from cnnbench.cli.unknown_keys import check_signs, explain_failure
-from cnnbench.cli.usage import explain_word
 from cnnbench.config import schema as schema
 from cnnbench.config.schema import Config
-from cnnbench.registry import describe_unknown
 from cnnbench.storage.text import format_path
 
 OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
@@ -65,25 +59,6 @@ class Request:
     restart: bool = False
 
 
-@contextmanager
-def start_hydra() -> Iterator[None]:
-    """Within it, Hydra knows our configs."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(version_base="1.3", config_dir=str(find_config_dir()), job_name="cnnbench"):
-        # A launcher's package brings a schema of our yaml's name, and Hydra would warn that it merges the two.
-        launchers = ConfigStore.instance().repo["hydra"].get("launcher", {})
-        for path in (find_config_dir() / "hydra/launcher").glob("*.yaml"):
-            launchers.pop(path.name, None)
-        yield
-
-
-def get_hydra() -> Hydra:
-    """Hydra, within `start_hydra`."""
-    hydra = GlobalHydra.instance().hydra
-    assert hydra is not None, "only within start_hydra()"
-    return hydra
-
-
 def compose_request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
     """Compose and check every job that a command asks for, before anything starts.
 
@@ -99,12 +74,12 @@ def compose_request(overrides: Sequence[str], *, multirun: bool = False) -> Requ
 
 def _compose_request(given: Sequence[str], multirun: bool) -> Request:
     overrides = quote_text(given)
-    parsed = _parse(overrides)
+    parsed = parse_overrides(overrides)
     base = _compose(overrides, parsed, sweeps=True)
     sweep = _read_sweep(base, parsed)
     is_sweep = multirun or sweep.seeds is not None or str(base.hydra.mode).endswith("MULTIRUN")
     if is_sweep and (varied := quote_text(given, sweeping=True)) != overrides:
-        overrides, parsed = varied, _parse(varied)
+        overrides, parsed = varied, parse_overrides(varied)
         base = _compose(overrides, parsed, sweeps=True)
     several = [o for o in parsed if o.is_sweep_override()]
     if several and not is_sweep:
@@ -183,7 +158,7 @@ def _list_task_overrides(base: DictConfig, parsed: Sequence[Override], seeds: in
     if seeds is not None:
         params = [text for text in params if not text.startswith("seed=")]
         own.append(f"seed=range(0,{seeds})" if seeds > 1 else "seed=0")
-    return _parse([*params, *own])
+    return parse_overrides([*params, *own])
 
 
 def compose_config(overrides: Sequence[str]) -> Config:
@@ -194,7 +169,7 @@ def compose_config(overrides: Sequence[str]) -> Config:
     """
     with register_experiments(overrides) as (known, _), start_hydra():
         overrides = quote_text(known)
-        parsed = _parse(overrides)
+        parsed = parse_overrides(overrides)
         for o in parsed:
             if o.is_sweep_override():
                 raise ValueError(f"{describe_values(o)}: give one")
@@ -237,13 +212,13 @@ def _compose_jobs(hydra_overrides: Sequence[str], task: Sequence[Override]) -> l
     for one in BasicSweeper.split_arguments(list(task), max_batch_size=None)[0]:
         fixed = tuple(text for text in one if text.partition("=")[0] not in plain)
         if fixed not in known:
-            added, composed = _compose_with_recipe([*hydra_overrides, *fixed], _parse(fixed))
+            added, composed = _compose_with_recipe([*hydra_overrides, *fixed], parse_overrides(fixed))
             del composed.hydra
             known[fixed] = added, composed
         added, composed = known[fixed][0], copy.deepcopy(known[fixed][1])
         for text in one:
             if text.partition("=")[0] in plain:
-                values[text] = values.get(text) or _parse([text])[0]
+                values[text] = values.get(text) or parse_overrides([text])[0]
                 OmegaConf.update(composed, values[text].key_or_group, values[text].value(), merge=True)
         jobs.append(Job([*added, *hydra_overrides, *one], to_config(composed)))
     return jobs
@@ -273,10 +248,10 @@ def _compose_with_recipe(overrides: Sequence[str], parsed: Sequence[Override]) -
     composed = _compose(overrides, parsed)
     if added := find_recipe(composed):
         # In front, so that what the command says wins.
-        composed = _compose([*added, *overrides], [*_parse(added), *parsed])
+        composed = _compose([*added, *overrides], [*parse_overrides(added), *parsed])
     if exceptions := find_exceptions(composed):
         added = [*exceptions, *added]
-        composed = _compose([*added, *overrides], [*_parse(added), *parsed])
+        composed = _compose([*added, *overrides], [*parse_overrides(added), *parsed])
     return added, composed
 
 
@@ -292,26 +267,3 @@ def _compose(overrides: Sequence[str], parsed: Sequence[Override], *, sweeps: bo
         if why is None and (named := [o.input_line for o in parsed if "${" in str(o.input_line)]):
             why = f"{named[0]}: ${{KEY}} stands for the value of another key: {first_line(error)}"
         raise ValueError(why or first_line(error)) from None
-
-
-def _parse(overrides: Sequence[str]) -> list[Override]:
-    for text in overrides:
-        if "=" not in text and not text.startswith("~"):
-            raise ValueError(explain_word(text))
-        key = text.lstrip("+~").partition("=")[0]
-        if not key.isascii():
-            raise ValueError(describe_unknown("key", key, {*list_groups(), *schema.default_dict()}))
-    hydra = get_hydra()
-    parser = OverridesParser.create(config_loader=hydra.config_loader)
-    parsed = []
-    for text in overrides:
-        try:
-            parsed.append(parser.parse_override(text))
-        except HydraException as error:
-            raise ValueError(explain_syntax(text, first_line(error))) from None
-    return parsed
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, without the lines that follow."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -27,6 +27,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from cnnbench.cli import compose
+from cnnbench.cli.hydra_session import get_hydra, start_hydra
 from cnnbench.processes.cores import count_cores
 from cnnbench.processes.signals import STOPS, leave_to_parent
 from cnnbench.registry import describe_unknown
@@ -156,8 +157,8 @@ def launch(
 
 def _launch_once(overrides: list[str], jobs: Sequence[SweepJob], task: Callable[[DictConfig], Any]) -> Exception | None:
     """Have Hydra's launcher call the task once for each job; returns what broke the launcher itself."""
-    with compose.start_hydra():
-        hydra = compose.get_hydra()
+    with start_hydra():
+        hydra = get_hydra()
         config = hydra.compose_config("config", overrides, RunMode.MULTIRUN, from_shell=False)
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks()),

@@ -1,0 +1,65 @@
+"""Hydra, started with our configs, and its parser of overrides."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from hydra import initialize_config_dir
+from hydra._internal.hydra import Hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from cnnbench.cli.choices import find_config_dir, list_groups
+from cnnbench.cli.literal import explain_syntax
+from cnnbench.cli.usage import explain_word
+from cnnbench.config import schema
+from cnnbench.registry import describe_unknown
+
+
+@contextmanager
+def start_hydra() -> Iterator[None]:
+    """Within it, Hydra knows our configs."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(version_base="1.3", config_dir=str(find_config_dir()), job_name="cnnbench"):
+        # A launcher's package brings a schema of our yaml's name, and Hydra would warn that it merges the two.
+        launchers = ConfigStore.instance().repo["hydra"].get("launcher", {})
+        for path in (find_config_dir() / "hydra/launcher").glob("*.yaml"):
+            launchers.pop(path.name, None)
+        yield
+
+
+def get_hydra() -> Hydra:
+    """Hydra, within `start_hydra`."""
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None, "only within start_hydra()"
+    return hydra
+
+
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    """Parse a command's overrides, within `start_hydra`.
+
+    Raises:
+        ValueError: one that is none; the message explains what is wrong with it.
+    """
+    for text in overrides:
+        if "=" not in text and not text.startswith("~"):
+            raise ValueError(explain_word(text))
+        key = text.lstrip("+~").partition("=")[0]
+        if not key.isascii():
+            raise ValueError(describe_unknown("key", key, {*list_groups(), *schema.default_dict()}))
+    hydra = get_hydra()
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    parsed = []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException as error:
+            raise ValueError(explain_syntax(text, first_line(error))) from None
+    return parsed
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the lines that follow."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
