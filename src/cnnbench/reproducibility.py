@@ -47,14 +47,14 @@ def seed_model_noise(value: int, device: torch.device) -> None:
 
 @contextmanager
 def initialising(seed: int) -> Iterator[None]:
-    """Weights made inside come from (seed, "init"); the caller's global generator is left as it was."""
+    """Draw the weights made inside from (seed, "init"); the caller's global generator does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(key(seed, "init"))
         yield
 
 
 def set_deterministic(enabled: bool) -> None:
-    """Ask torch and cuDNN for algorithms that give the same bits each time (or let them choose the fastest).
+    """Make torch and cuDNN use algorithms that give the same bits each time, or let them choose the fastest.
 
     On the CPU the training path is deterministic either way; this matters on CUDA. An operation that has no
     deterministic form warns instead of stopping the run.

@@ -496,7 +496,7 @@ def test_a_full_disk_only_loses_the_cache(when, room, tmp_path, monkeypatch, mes
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     assert torch.equal(found, expected)
-    assert any("(File too large): this run goes on without it" in text for text in messages())
+    assert any("(File too large): this run continues without it" in text for text in messages())
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -504,7 +504,7 @@ def test_a_cache_folder_that_cannot_be_made_is_no_reason_to_stop(tmp_path, messa
     write_folder(tmp_path / "set")
     (tmp_path / "cache").touch()
     assert len(load(tmp_path / "set", cache=str(tmp_path / "cache")).train) == 20
-    assert any("this run goes on without it" in text for text in messages())
+    assert any("this run continues without it" in text for text in messages())
 
 
 @pytest.mark.parametrize(
@@ -704,7 +704,7 @@ def test_a_damaged_cache_is_mended_with_a_message(train, tmp_path):
     file.write_bytes(content)
     second = train()
     assert second.returncode == 0
-    assert "is damaged: a checksum of its pixels is wrong. The images are decoded again" in second.stderr
+    assert "is damaged: a checksum of its pixels is wrong. Decoding the images again" in second.stderr
     from conftest import assert_same_tensors
 
     assert_same_tensors(*(tmp_path / done.stdout.splitlines()[-1] for done in (first, second)))

@@ -133,7 +133,7 @@ def test_a_damaged_file_is_said_and_stops_no_run(damage, kept, tmp_path, caplog)
         assert not caplog.records
         assert found.rows == history.rows
     else:
-        assert "metrics.csv is not as this run left it" in caplog.text
+        assert "metrics.csv was changed or damaged since this run wrote it" in caplog.text
         assert [r["epoch"] for r in found.rows] == kept
     found.add(row(6, 0.0))
     found.write()

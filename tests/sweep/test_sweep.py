@@ -425,7 +425,7 @@ def test_two_calls_of_a_command_do_not_share_a_folder(tmp_path, monkeypatch, cap
         assert entered(monkeypatch, tmp_path, *arguments) == 2
     assert "is in use by another process" in capsys.readouterr().err
     assert entered(monkeypatch, tmp_path, *arguments, "model.width=2") == 2
-    assert "sweep holds another sweep: name another folder" in capsys.readouterr().err
+    assert "sweep holds another sweep: choose another folder" in capsys.readouterr().err
 
 
 def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench, tmp_path):
@@ -440,7 +440,7 @@ def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench,
         printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     told = errors.splitlines()[-1]
-    assert told == "interrupted: 2 of 3 jobs are left: the same command goes on with them"
+    assert told == "interrupted: 2 of 3 jobs are left: repeat the command to continue"
     before = ("digits: ", "3 jobs in ", "job 0: ")
     assert [line for line in errors.splitlines()[:-1] if not line.startswith(before)] == []
     assert len(printed.splitlines()) == 1, "the folder, and no table"
@@ -451,7 +451,7 @@ def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench,
 
     done = cnnbench(*arguments)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, printed.splitlines()[-1]), done.stderr
-    assert "going on: 1 of 3 jobs are finished" in done.stderr
+    assert "continuing: 1 of 3 jobs are finished" in done.stderr
     assert [RunFolder(sweep / str(number)).read_summary()["seed"] for number in range(3)] == [0, 1, 2]
     assert (sweep / "0/summary.json").stat().st_mtime_ns == first
 
@@ -498,13 +498,13 @@ def swap(written, *names):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda written: swap(written, "../victim"), "a job is called '../victim'"),
-        (lambda written: swap(written, "/tmp/victim"), "a job is called '/tmp/victim'"),
+        (lambda written: swap(written, "../victim"), "'../victim' is not a job's name"),
+        (lambda written: swap(written, "/tmp/victim"), "'/tmp/victim' is not a job's name"),
         (lambda written: swap(written, 0), "damaged"),
         (lambda written: swap(written, "1", "1"), "does not hold the jobs that were asked for"),
         (lambda written: written["jobs"].pop(), "does not hold the jobs that were asked for"),
-        (lambda written: written["jobs"][0]["config"].update(seed=7), "not the one that its hash was made of"),
-        (lambda written: written["jobs"][0].update(hash="0" * 64), "not the one that its hash was made of"),
+        (lambda written: written["jobs"][0]["config"].update(seed=7), "does not match its hash"),
+        (lambda written: written["jobs"][0].update(hash="0" * 64), "does not match its hash"),
         (lambda written: written["jobs"][0].update(config=[]), "damaged"),
         (lambda written: written.pop("command"), "it lacks 'command'"),
         (lambda written: written["jobs"][0].pop("overrides"), "overrides"),

@@ -323,7 +323,7 @@ def test_a_search_that_is_stopped_then_killed_goes_on_to_the_same_trials_and_fai
     os.killpg(stopped.pid, signal.SIGINT)  # as a terminal's Ctrl-C: to all of them
     _, errors = stopped.communicate(timeout=120)
     assert stopped.returncode == 130, errors
-    assert "go on with: cnnbench tune resume=broken" in errors
+    assert "resume with: cnnbench tune resume=broken" in errors
     assert "Traceback" not in errors
     assert RunFolder(here / "broken" / first).read_status()["state"] == "interrupted"
     assert read_csv(here / "broken/trials.csv")[int(first)]["state"] == "running"

@@ -103,7 +103,9 @@ def options_of_the_program(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors; may stand anywhere.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks of errors; works anywhere in the command.")
+    ] = False,
     install_completion: Install = None,
     show_completion: Show = None,
 ) -> None:
@@ -119,7 +121,7 @@ def train(
         bool, typer.Option("--multirun", "-m", help="Run every combination of comma-separated values.")
     ] = False,
 ) -> None:
-    """Train and test a model; with -m, or an experiment that says so, every combination of several values.
+    """Train and test a model; with -m, or an experiment with several values, every combination.
 
     Without arguments, it trains LeNet-5 on the built-in digits. `resume=RUN` continues an interrupted run or sweep.
     The last line printed is the run (or sweep) folder.
@@ -213,7 +215,7 @@ def config(
     overrides: Overrides = None,
     multirun: Annotated[bool, typer.Option("--multirun", "-m", help="Print the config of each job.")] = False,
 ) -> None:
-    """Print the config that the overrides make, as YAML. What depends on data and models is checked by train."""
+    """Print the config that the overrides make, as YAML. Checks that need data or models are left to train."""
     from cnnbench.cli.config import show
 
     show(overrides or [], multirun=multirun)
@@ -235,7 +237,7 @@ def list_names(
         bool, typer.Option("--schema", help="Of keys: print a JSON Schema for editors; PREFIX is a section.")
     ] = False,
 ) -> None:
-    """Show what there is to choose from, one per line; without KIND, the kinds.
+    """Show the available choices, one per line; without KIND, the kinds.
 
     `list keys` shows every key with its type, default, accepted values and meaning.
     """

@@ -165,7 +165,7 @@ def compose_config(overrides: Sequence[str]) -> Config:
     """The checked config of one run.
 
     Raises:
-        ValueError: as `compose_request`, and where a sweep was asked for.
+        ValueError: as `compose_request`, or the overrides request a sweep.
     """
     with register_experiments(overrides) as (known, _), start_hydra():
         overrides = quote_text(known)
@@ -225,7 +225,7 @@ def _compose_jobs(hydra_overrides: Sequence[str], task: Sequence[Override]) -> l
 
 
 def _plain_axes(task: Sequence[Override]) -> set[str]:
-    """The axes that change a value and nothing else, whatever the order in which they are applied."""
+    """The axes that change one value each, so that the order in which they are applied does not matter."""
     choices = list_groups()
     keys = [o.key_or_group for o in task]
     return {

@@ -16,7 +16,7 @@ def find_images(
 ) -> Iterator[str]:
     """Every file that the arguments name, in their order.
 
-    A folder stands for all images in it and below, by name, as `walk_files` finds them; a symlink to a folder is
+    A folder means all images in it and below, by name, as `walk_files` finds them; a symlink to a folder is
     followed once. A pattern (`*`, `?`, `[…]`, `**`) that the shell has not expanded is expanded here, except for
     what a folder leaves out too. `-` is a list of files and folders on standard input, and an argument that is neither
     there nor a pattern that matches stays as it is.

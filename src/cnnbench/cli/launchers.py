@@ -1,7 +1,7 @@
 """Hydra's launchers: jobs side by side in processes of this machine, of a cluster, or of Slurm.
 
 Each of their workers supervises job processes of its own (`sweep.supervisor`), so that a job that is killed or hangs
-breaks neither the worker nor the launcher. What a worker needs to know lies in the sweep's folder.
+breaks neither the worker nor the launcher. The sweep's folder holds all that a worker needs to know.
 """
 
 import atexit
@@ -47,7 +47,7 @@ PACKAGES = {
     "submitit_local": ("hydra_submitit_launcher", "slurm"),
     "submitit_slurm": ("hydra_submitit_launcher", "slurm"),
 }
-STOP = ".stop"  # a file in the sweep's folder: workers, on whatever machine, start no more jobs
+STOP = ".stop"  # a file in the sweep's folder: workers on every machine start no more jobs
 
 
 def find_launcher(overrides: Sequence[str]) -> str:
@@ -107,7 +107,7 @@ class Origin:
 
     Attributes:
         host: the machine that it was started on.
-        address: of its server; None if workers start one of their own.
+        address: of its server; None if workers start their own.
         parent: its process, with which workers on the same machine end; None if they outlive it.
         room: of each job.
     """
@@ -176,7 +176,7 @@ _supervisor: Supervisor | None = None  # of this worker, which does one job afte
 
 
 def run_one_job(composed: DictConfig, *, origin: Origin) -> str:
-    """Run a job in a worker that a launcher has started; its config lies in the sweep's folder.
+    """Run a job in a worker that a launcher has started; its config is in the sweep's folder.
 
     Returns:
         The state that the job ended in.
@@ -218,7 +218,7 @@ def _create_supervisor(path: Path, origin: Origin) -> Supervisor:
 
 @contextmanager
 def _refresh_often(progress: SweepProgress) -> Iterator[None]:
-    """Within it, a thread refreshes the progress, whatever the main thread does."""
+    """Refresh the progress in a thread, whatever the main thread does."""
     over = threading.Event()
 
     def refresh() -> None:

@@ -57,7 +57,7 @@ def hint_at_several_runs(overrides: Sequence[str]) -> Iterator[None]:
 
 
 def describe_values(override: Override) -> str:
-    """The start of a message about several values of a key, with the number that a decimal comma may stand for."""
+    """The start of a message about several values of a key, with the number that a decimal comma may mean."""
     text, _, value = str(override.input_line).partition("=")
     decimal = f" (or, as one number: {text}={value.replace(',', '.')})" if _DECIMAL.fullmatch(value) else ""
     return f"{override.input_line} names several values{decimal}"
@@ -85,7 +85,7 @@ def _quote_override(text: str, sweeping: bool) -> str:
             return text
         return _read_back(text, split_list(value)) or f"{start}=[{','.join(map(_quote, split_list(value)))}]"
     if kind == "other":
-        # What Hydra cannot read goes on as text, for the key's own check names what is accepted.
+        # What Hydra cannot read stays text: the key's own check then explains which values are valid.
         plain = _read(text) is None and value[:1] not in ("[", "{", "(", "'", '"')
         return f"{start}={_quote(value)}" if plain else text
     if sweeping and "," in value and not os.path.lexists(value):

@@ -20,7 +20,7 @@ def find_recipe(composed: DictConfig) -> list[str]:
         raise ValueError(
             f"recipe=true: the recipe of model={model} was made for data={','.join(made_for)}; on data={data} it may "
             "do worse than the defaults. Leave recipe=true out and choose trainer.epochs and optimizer.lr by "
-            f"validation, or write the recipe out to try it all the same: {' '.join(recipe)}"
+            f"validation, or apply the recipe anyway by writing it out: {' '.join(recipe)}"
         )
     return recipe
 

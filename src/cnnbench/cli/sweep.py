@@ -66,7 +66,7 @@ def create_server(overrides: Sequence[str]) -> JobServer:
 def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobServer) -> None:
     """Run the jobs of a sweep that have no result yet; prints its table and, last, its folder.
 
-    The same jobs, asked for again, go on in the folder in which they were begun.
+    If the same jobs were started before, they continue in that folder.
 
     Raises:
         ValueError: a job cannot run, or another process runs the sweep; nothing has been written.
@@ -77,11 +77,11 @@ def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobSer
     launchers.count_jobs_at_once(launcher, config)  # refuses a wrong number before anything else is done
     jobs = plan_jobs((to_dict(job.config), job.overrides) for job in request.jobs)
     if len(jobs) < len(request.jobs):
-        log.info("%d jobs were asked for, %d of them different: each is run once", len(request.jobs), len(jobs))
+        log.info("%d jobs requested, %d of them different: each runs once", len(request.jobs), len(jobs))
     path, threads = _find_earlier(request, jobs), None
     if path is None:
         if other := find_with_other_seeds(request.folder.parent, jobs):
-            log.warning("%s has these with other seeds. %s", shorten(other.resolve()), FIX_SEEDS_FIRST)
+            log.warning("%s holds the same configs with other seeds. %s", shorten(other.resolve()), FIX_SEEDS_FIRST)
         threads = _check(jobs, server)
         if is_sweep(request.folder):
             log.info("the earlier sweep is now %s", shorten(rename_sweep(request.folder)))
@@ -100,7 +100,7 @@ def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobSer
             _show(sweep)
             return
         if len(left) < len(jobs):
-            log.info("going on: %d of %d jobs are finished", len(jobs) - len(left), len(jobs))
+            log.info("continuing: %d of %d jobs are finished", len(jobs) - len(left), len(jobs))
         if threads is None:
             threads = _check(left, server)
         sweep.write()  # now that all of it can run
@@ -109,7 +109,7 @@ def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobSer
         if launcher == "joblib" and at_once * threads > count_cores():
             log.warning(
                 "hydra.launcher.n_jobs=%d: jobs compute with up to %d threads each, and there are %d cores: "
-                "they will wait for one another",
+                "they will compete for cores",
                 at_once,
                 threads,
                 count_cores(),
@@ -118,7 +118,7 @@ def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobSer
 
 
 def resume_sweep(path: Path, server: JobServer) -> None:
-    """Go on with what a sweep has not finished, from its folder alone, one job after the other.
+    """Run the unfinished jobs of a sweep, from its folder alone, one at a time.
 
     Raises:
         ValueError: `jobs.json` is damaged, or a job cannot run.
@@ -132,10 +132,10 @@ def resume_sweep(path: Path, server: JobServer) -> None:
             log.info("all %d jobs are finished: nothing to resume", len(sweep.jobs))
             _show(sweep)
             return
-        log.info("going on: %d of %d jobs are finished", len(sweep.jobs) - len(left), len(sweep.jobs))
+        log.info("continuing: %d of %d jobs are finished", len(sweep.jobs) - len(left), len(sweep.jobs))
         if any("hydra/launcher=" in text for text in sweep.argv):
             command = shlex.join(["cnnbench", *sweep.argv[1:]])
-            log.info("one job after the other; to use the launcher again, give the first command: %s", command)
+            log.info("running one job at a time; to use the launcher again, repeat the first command: %s", command)
         _check(left, server)
         axes, overrides = ([str(text) for text in plain.get(key) or []] for key in ("axes", "overrides"))
         request = compose.Request(jobs=[], folder=path, axes=axes, is_sweep=True, hydra=OmegaConf.create())
@@ -143,10 +143,10 @@ def resume_sweep(path: Path, server: JobServer) -> None:
 
 
 def _find_earlier(request: compose.Request, jobs: Sequence[SweepJob]) -> Path | None:
-    """The folder of an earlier sweep to go on with.
+    """The folder of an earlier sweep to continue.
 
     Raises:
-        ValueError: the folder that was asked for holds another sweep, or would have to be renamed and cannot be.
+        ValueError: the requested folder holds another sweep, or must be renamed and cannot be.
     """
     folder = request.folder
     if request.restart:
@@ -160,7 +160,7 @@ def _find_earlier(request: compose.Request, jobs: Sequence[SweepJob]) -> Path | 
         return None
     if find_sweep(folder.parent, jobs, name=folder.name) is None:
         raise ValueError(
-            f"{folder} holds another sweep: name another folder, or start again with sweep.restart=true, which "
+            f"{folder} holds another sweep: choose another folder, or start again with sweep.restart=true, which "
             "renames that one"
         )
     return folder.resolve()
@@ -176,7 +176,7 @@ def _check(jobs: Sequence[SweepJob], server: JobServer) -> int:
         ValueError: one cannot run.
         RunFailed: the server ended meanwhile.
     """
-    # The report needs it in the end: a second now, while the server imports torch on another core.
+    # The final report needs it: importing takes a second, and the server imports torch meanwhile.
     import cnnbench.report.page  # noqa: F401
 
     # The seed changes nothing that is checked.
@@ -211,11 +211,11 @@ def _run(session: _Session) -> None:
             _write_report(sweep)
         print(shorten(sweep.path), flush=True)
         unfinished = len(sweep.list_unfinished())
-        message = f"{unfinished} of {len(sweep.jobs)} jobs are left: the same command goes on with them"
+        message = f"{unfinished} of {len(sweep.jobs)} jobs are left: repeat the command to continue"
         raise type(error)(message) from None
     _show(sweep)
     if moved := sorted(sweep.list_set_aside() - aside):
-        log.warning("what lay in the place of a job and was not its own is now %s", ", ".join(moved))
+        log.warning("moved files that belong to another job to %s", ", ".join(moved))
     _report_failures(sweep)
 
 
@@ -231,7 +231,7 @@ def _report_failures(sweep: SweepFolder) -> None:
     unfinished = sweep.list_unfinished()
     if elsewhere := [job for job in unfinished if sweep.read_state(job) == RUNNING]:
         names = ", ".join(job.name for job in elsewhere)
-        log.warning("in use by another process, and left alone: %s", names)
+        log.warning("skipped, because another process is using them: %s", names)
     if unfinished:
         names = ", ".join(job.name for job in unfinished)
         raise RunFailed(
@@ -250,6 +250,6 @@ def _show(sweep: SweepFolder) -> None:
 def _write_report(sweep: SweepFolder) -> Study | None:
     try:
         return write_report([sweep.path], sweep.path, strict=False)
-    except FileInTheWay as error:  # the runs are none the worse for it
+    except FileInTheWay as error:  # the runs themselves are fine
         log.warning("%s", error)
         return None

@@ -34,13 +34,13 @@ from cnnbench.tuning.space import Space, Value, format_override, parse_space
 from cnnbench.tuning.study import INSTALL, SearchStudy
 
 DEFAULT_SPACE = "lenet5"
-ON_RESUME = ("trials", "workers", "timeout")  # what a study can go on with otherwise
-FRESH_SEEDS = 6  # of the command that trains the best anew: the fewest that a paired test can tell anything from
+ON_RESUME = ("trials", "workers", "timeout")  # settings that may change when a study resumes
+FRESH_SEEDS = 6  # of the command that retrains the best trial: the fewest with which a paired test can be significant
 
 
 @dataclass
 class _SearchRequest:
-    """A search that a command asks for, checked.
+    """A checked request for a search.
 
     Attributes:
         overrides: of every trial: those of the space's file, then the command's.
@@ -57,7 +57,7 @@ class _SearchRequest:
 
 
 def tune(overrides: Sequence[str]) -> None:
-    """Search, or go on searching; prints the best trials and, last, the study's folder.
+    """Start or resume a search; prints the best trials and, last, the study's folder.
 
     Raises:
         ValueError: the command is wrong; nothing has been written.
@@ -182,7 +182,9 @@ def _check_same(recorded: Any, now: dict[str, Any]) -> None:
             pairs = [(f"{section}.{key}", was.get(key), is_now.get(key)) for key in [*is_now, *was]]
         for key, before, after in pairs:
             if before != after:
-                raise ValueError(f"the study was made with {key}={before}, and here it is {after}: set it as it was")
+                raise ValueError(
+                    f"the study was made with {key}={before}, but here it is {after}: restore the first value"
+                )
 
 
 def _search(request: _SearchRequest) -> None:
@@ -206,7 +208,7 @@ def _search(request: _SearchRequest) -> None:
     try:
         search.run()
     except BaseException:
-        log.info("go on with: cnnbench tune resume=%s", shlex.quote(str(shorten(request.folder))))
+        log.info("resume with: cnnbench tune resume=%s", shlex.quote(str(shorten(request.folder))))
         raise
     finally:
         _write_best(request, study)
@@ -226,13 +228,13 @@ def _write_best(request: _SearchRequest, study: SearchStudy) -> None:
                 "of_trials": len(rows),
                 "params": params,
                 "command": _format_command(request, params),
-                "note": "the best of many on the validation split: expect less of it on new images",
+                "note": "the best of many on the validation split: expect a lower value on new images",
             },
         )
 
 
 def _format_command(request: _SearchRequest, params: dict[str, Value]) -> str:
-    """The command that trains the best again with seeds that the search has not seen, and tests each once."""
+    """The command that retrains the best trial with new seeds and tests each run once."""
     first = request.config.seed + 1
     seeds = ",".join(str(seed) for seed in range(first, first + FRESH_SEEDS))
     kept = [text for text in request.overrides if text.partition("=")[0] not in {"name", "seed", *params}]
@@ -252,7 +254,7 @@ def _show(request: _SearchRequest, study: SearchStudy) -> None:
     score = format_metric(request.monitor, best[request.monitor])
     print(
         f"Trial {best['trial']} has the best {request.monitor} of {states.count(FINISHED)} finished trials, {score}: "
-        "chosen as the best of many, it looks better here than it is.\n"
+        "the best of many trials looks better here than it is.\n"
         f"Train it again with {FRESH_SEEDS} other seeds and test each once:\n  {command}"
     )
     print(format_output_path(shorten(request.folder)))

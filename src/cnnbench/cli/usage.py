@@ -13,9 +13,7 @@ import typer
 
 from cnnbench.cli.choices import list_groups, list_keys
 
-UsageError: type[Exception] = typer.BadParameter.__bases__[
-    0
-]  # click's; newer versions of Typer bring a click of their own
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # click's; newer versions of Typer bundle their own click
 COMMANDS_OF_OVERRIDES = ("train", "tune", "summary", "config")
 # Names of our keys in other programs.
 USUAL = {
@@ -53,7 +51,7 @@ COMMANDS = {
     "test": "evaluate",
     "compare": "report",
 }
-# Hydra's own options, and what stands in for them.
+# Hydra's own options, and ours that replace them.
 HYDRA = {
     **dict.fromkeys(("--cfg", "-c", "--resolve"), "cnnbench config KEY=VALUE… prints the composed config"),
     **dict.fromkeys(
@@ -104,7 +102,7 @@ def explain_usage(error: Any, arguments: Sequence[str]) -> str:
 
 
 def find_meant(word: str) -> str | None:
-    """Find the group or key that a word such as `--batch-size`, `lr` or `dataset` stands for."""
+    """Find the group or key that a word such as `--batch-size`, `lr` or `dataset` means."""
     name = word.strip("-").replace("-", "_").lower()
     known = [*list_groups(), *list_keys()]
     last = {key.rpartition(".")[2]: key for key in reversed(known)}

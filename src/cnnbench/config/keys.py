@@ -3,7 +3,7 @@
     class Trainer(Section):
         epochs: int = key("Passes over the training images", 20, ge=1, le=100_000)
 
-Everything that is said or asked about a key is derived from this one line. It needs neither torch nor numpy.
+All help, checks and messages about a key come from this one line. It needs neither torch nor numpy.
 """
 
 import math
@@ -42,7 +42,7 @@ def key(
 
     Args:
         meaning: one sentence for `cnnbench list keys` and the documentation, without a full stop.
-        default: left out for a part's own options, whose defaults stand in its YAML file.
+        default: left out for a part's own options, whose defaults are in its YAML file.
         may_change: a `result` key that a resumed run may set: it checks itself that it stays the same run.
         length: of a list.
         accepted: what is accepted, in words; only where type and bounds do not say it.
@@ -97,7 +97,7 @@ def find_role(field: FieldInfo) -> Role:
 
 
 def may_change(field: FieldInfo) -> bool:
-    """Whether a run may go on with another value of a key that its result depends on."""
+    """Whether a resumed run may change this key, although its result depends on it."""
     return bool(_facts(field).get("may_change"))
 
 

@@ -198,7 +198,7 @@ class SweepConfig(Section):
     """What a command asks of its sweep, rather than of the runs in it."""
 
     seeds: int | None = key("Run every config with each of the seeds 0, 1, … below this", None, ge=1)
-    restart: bool = key("Start afresh, whatever an earlier call of the same command has finished", False)
+    restart: bool = key("Start again, even if an earlier call of the same command has finished jobs", False)
 
 
 class Config(Section):
@@ -215,7 +215,7 @@ class Config(Section):
         "first or last, and up to 200 bytes",
     )
     tags: list[str] = key("Words to find the run by", [], role="record")
-    resume: str | None = key("The folder of a run or sweep to go on with", None, role="control")
+    resume: str | None = key("The folder of a run or sweep to continue", None, role="control")
     recipe: bool = key("Train as model.recipe says; the command's own overrides win", False, role="control")
     preview: bool = key("Draw what augment does to training images, and stop", False, role="control")
     model: ModelConfig = key("The network", ModelConfig())
@@ -261,7 +261,7 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain data for `config.yaml`: all but what only the command was told (`resume`, `preview`, `sweep` …)."""
+    """Plain data for `config.yaml`: all keys except those of the command alone (`resume`, `preview`, `sweep` …)."""
     told = {name for name, field in Config.model_fields.items() if find_role(field) == "control"}
     return config.model_dump(exclude=told)
 

@@ -67,7 +67,7 @@ class Names(Protocol):
 
 
 class Files(Protocol):
-    """Images that stay in their files and are decoded whenever they are asked for."""
+    """Images that stay in their files and are decoded on access."""
 
     shape: tuple[int, ...]  # (N, C, H, W)
 

@@ -44,7 +44,7 @@ def measure_memory() -> int:
 
 @contextmanager
 def limit_data_of_run() -> Iterator[None]:
-    """Accept less memory within it, because a run's folder, maybe a stranger's, says what data to make."""
+    """Lower the limit inside, because an untrusted run folder may say what data to make."""
     token = _of_a_run.set(True)
     try:
         yield
@@ -53,14 +53,14 @@ def limit_data_of_run() -> Iterator[None]:
 
 
 def refuse_beyond_memory(needed: float, what: str) -> None:
-    """Refuse what takes more than half of the memory, before it takes it.
+    """Refuse what needs more than half of the memory, before allocating it.
 
     Args:
         needed: bytes, at least.
         what: begins the message, and names the key at fault.
 
     Raises:
-        ValueError: it does; or within `limit_data_of_run`, it takes more than `CNNBENCH_MEMORY` says.
+        ValueError: it does; or within `limit_data_of_run`, it needs more than `CNNBENCH_MEMORY` says.
     """
     most, said = measure_memory() // 2, "half of the memory"
     if _of_a_run.get():

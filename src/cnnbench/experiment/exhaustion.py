@@ -12,7 +12,7 @@ NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class OutOfMemory(RuntimeError):
-    """There was not enough memory for the batches asked for."""
+    """There was not enough memory for the requested batches."""
 
 
 def explain_exhaustion(error: Exception, folder: Path, config: Config) -> Exception:

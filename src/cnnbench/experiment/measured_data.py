@@ -83,7 +83,9 @@ def _point_at(config: Config, info: DatasetInfo, choice: DataChoice) -> None:
     data = config.data
     own_path = None if choice.data or choice.path else data.options.get("path")
     if own_path is not None and not os.path.exists(os.path.expanduser(own_path)):
-        raise ValueError(f"data.path={format_path(own_path)!r}, the run's own, does not exist: --path names it anew")
+        raise ValueError(
+            f"data.path={format_path(own_path)!r}, the run's own, does not exist: give its new place with --path"
+        )
     if choice.data is not None and choice.data != data.name:
         data.name = choice.data
         data.options.clear()

@@ -46,7 +46,7 @@ def torchvision_net(spec: NetworkSpec, options: TorchvisionOptions) -> nn.Module
         if (value := getattr(spec, name)) != accepted:
             raise ValueError(
                 f"model.{name}={value}: must be {accepted}, because torchvision's networks are as published; "
-                "they take arguments of their own through model.args, such as model.args={dropout: 0.3}"
+                "set their own arguments with model.args, such as model.args={dropout: 0.3}"
             )
     arch, args = options.arch, options.args
     known = torchvision.models.list_models(module=torchvision.models)

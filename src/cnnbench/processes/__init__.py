@@ -1,1 +1,1 @@
-"""Signals, processes that end with whoever started them, and how many processor cores to count on."""
+"""Signals, child processes that end with their parent, and the number of processor cores to use."""

@@ -1,4 +1,4 @@
-"""How many processors, and threads of torch, there are to count on."""
+"""How many processors and torch threads a run may use."""
 
 import os
 
@@ -14,9 +14,9 @@ def count_cores() -> int:
 
 def count_threads() -> int:
     """How many threads one run may compute with: the processors it may use, or fewer where it, or the variable
-    OMP_NUM_THREADS, was told so.
+    OMP_NUM_THREADS, sets a lower limit.
 
-    It does not depend on how many runs share the processors, for the number of threads decides the bits of a run.
+    It does not depend on how many runs share the processors, because the number of threads changes a run's bits.
     """
     if _most_threads is not None:
         return _most_threads
@@ -25,13 +25,13 @@ def count_threads() -> int:
 
 
 def limit_cores(most: int | None) -> None:
-    """Let this process count on no more than this, for others use the rest; None for all."""
+    """Limit the processors that this process uses, because others use the rest; None for all."""
     global _most
     _most = most
 
 
 def limit_threads(most: int | None) -> None:
-    """Let a run in this process compute with no more threads than this; None for no limit of one's own."""
+    """Let a run in this process compute with no more threads than this; None for no limit."""
     global _most_threads
     _most_threads = most
 

@@ -1,4 +1,4 @@
-"""Work that several processes share, its results in order."""
+"""Share work among several processes, with results in order."""
 
 import logging
 import multiprocessing.reduction
@@ -22,7 +22,7 @@ class Pool(Generic[Job, Result]):
     """Processes that all do the same task, started at once.
 
     Each has a connection of its own. With one queue for all, a process that is killed while it holds the queue's lock
-    leaves the others, and the parent, waiting for ever. Close it: an open one keeps Python from ending.
+    leaves the others and the parent waiting for ever. Close it: an open one keeps Python from ending.
 
     Args:
         task: goes to each process once; what it raises is raised here.
@@ -94,7 +94,7 @@ def map_in_processes(
     try:
         pool = Pool(task, processes)
     except OSError as error:
-        log.warning("cannot start processes that decode (%s): decoding without them, as with data.workers=0", error)
+        log.warning("cannot start decoding processes (%s): decoding in this process, as with data.workers=0", error)
         processes = 0
     if processes == 0:
         yield from map(task, jobs)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, SIGHUP and SIGUSR1: finish what is under way, keep it, then end.
+"""Ctrl-C, SIGTERM, SIGHUP and SIGUSR1: finish the current step, save, then end.
 
 SIGHUP, which a terminal sends when it is closed, is as SIGTERM, unless it was ignored from the beginning, as by nohup.
 Where nothing is worth keeping, SIGINT and SIGTERM raise at once. Within `defer` they are only noted: training asks
@@ -23,10 +23,10 @@ class Terminated(BaseException):
 
 
 class _State:
-    """What has been asked for; there is one of it, for a process has one set of handlers."""
+    """The pending requests. There is one instance, because a process has one set of handlers."""
 
     deferring = 0
-    stop: int | None = None  # the signal that asked to end
+    stop: int | None = None  # the signal that requested the end
     interrupts = 0  # how often Ctrl-C came
     save = False
 
@@ -47,13 +47,13 @@ def listen() -> None:
 
 
 def quit_at_once() -> None:
-    """From here on, Ctrl-C ends the process at once and without words: nothing has begun, or all is over."""
+    """From here on, Ctrl-C ends the process at once without a message: nothing has started, or all is done."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
 
 
 def leave_to_parent() -> None:
-    """Ignore the signals that may be sent to a whole group of processes: the parent sees to them."""
+    """Ignore the signals that may be sent to a whole process group: the parent handles them."""
     for number in TO_GROUPS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
@@ -62,9 +62,9 @@ def leave_to_parent() -> None:
 
 @contextmanager
 def hold() -> Iterator[None]:
-    """Within it, signals that end a process wait, and a process that is started has them blocked from the beginning.
+    """Hold back signals that end a process; a process started inside has them blocked from the beginning.
 
-    An exception of a handler within what Python does around a fork would be printed and lost.
+    If a handler raised while Python forks, Python would print and drop the exception.
     """
     held: list[int] = []
     # Only the main thread runs handlers, or may change them; those that C installed cannot be put back.
@@ -84,7 +84,7 @@ def hold() -> Iterator[None]:
 
 @contextmanager
 def defer() -> Iterator[None]:
-    """Within it, signals are noted for `is_requested` and `check`; one that was not looked at raises at the end."""
+    """Note signals for `is_requested` and `check`; one that was not checked raises at the end."""
     _state.deferring += 1
     try:
         yield
@@ -94,17 +94,17 @@ def defer() -> Iterator[None]:
 
 
 def is_requested() -> bool:
-    """Whether the process is to end, or a checkpoint is wanted."""
+    """Whether an end or a checkpoint was requested."""
     return _state.stop is not None or _state.save
 
 
 def confirm_save() -> None:
-    """The checkpoint that was wanted has been written."""
+    """Note that the requested checkpoint has been written."""
     _state.save = False
 
 
 def check() -> None:
-    """End now, if that was asked for.
+    """End now if that was requested.
 
     Raises:
         KeyboardInterrupt, Terminated: by SIGINT, by another signal.
@@ -118,7 +118,7 @@ def _on_stop(number: int, _: FrameType | None) -> None:
     _state.stop = number
     _state.interrupts += number == signal.SIGINT
     if _state.interrupts > 2:
-        os._exit(128 + signal.SIGINT)  # something holds on to the exception of the second
+        os._exit(128 + signal.SIGINT)  # something swallowed the exception of the second
     if not _state.deferring or _state.interrupts == 2:
         check()
     _tell(f"{signal.Signals(number).name}: finishing this step and saving it; Ctrl-C again quits at once")

@@ -1,4 +1,4 @@
-"""Processes that work for this one: started, fed and watched through a connection, and never longer alive than it.
+"""Child processes: started, fed and watched through a connection; they never outlive this process.
 
 A worker ignores the signals that may be sent to a whole group of processes, for its parent decides when it ends. It
 ends with its parent, even if that is killed: by `PR_SET_PDEATHSIG` on Linux, and by its closed connection elsewhere.
@@ -27,7 +27,7 @@ CAN_FORK = sys.platform == "linux" and hasattr(os, "fork")
 
 
 class WorkerEnded(Exception):
-    """A worker has ended, and nothing that it sent is left to receive.
+    """A worker has ended, and all its messages have been received.
 
     Attributes:
         code: its exit code, of a signal the negative of its number; None if that is unknown.
@@ -44,7 +44,7 @@ class Interrupt:
 
 
 class ProcessHandle(Protocol):
-    """What a worker needs of its process; a process of `multiprocessing` has it.
+    """The interface a worker needs of its process; those of `multiprocessing` have it.
 
     Attributes:
         exitcode: as in `WorkerEnded`; None before `join` has returned, too.
@@ -110,7 +110,7 @@ class Worker:
         return worker
 
     def send(self, message: Any) -> None:
-        """Send a message; if the process has ended, `receive` says so."""
+        """Send a message; if the process has ended, `receive` raises."""
         with suppress(OSError):
             self.connection.send(message)
 
@@ -175,7 +175,7 @@ class Inbox:
 
 
 def end_with_parent(parent: int) -> None:
-    """Let the system kill this process when the thread of its parent that started it ends; only Linux can."""
+    """Have Linux kill this process when the parent's thread that started it ends; other systems cannot."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it ended before the line above
@@ -186,7 +186,7 @@ def _run(target: Callable[..., None], connection: Connection, parent: int, forke
     signals.leave_to_parent()
     end_with_parent(parent)
     if not forked:
-        os.dup2(2, 1)  # what libraries print is no result of the command
+        os.dup2(2, 1)  # what libraries print is not part of the command's output
         if hasattr(os, "setpgid"):
             os.setpgid(0, 0)  # Ctrl-C on the terminal reaches the parent alone
     target(connection, *arguments)

@@ -1,4 +1,4 @@
-"""The result files of a run: written, and checked before anybody relies on them."""
+"""Write a run's result files, and check them when they are read."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""The epochs that a run has finished: in `metrics.csv`, a row each, and what the run itself needs of them.
+"""The finished epochs of a run: one row each in `metrics.csv`, and the totals that the run itself needs.
 
-A row is added to the file and never rewritten, so that the cost of an epoch does not grow with those behind it. A
-checkpoint holds the last row, and the length and SHA-256 of the file with it: enough to see whether the file is as this
-run left it, and to put the row there that a kill may have kept from it.
+Rows are appended and never rewritten, so the cost of an epoch does not grow with the number of earlier ones. A
+checkpoint holds the last row, and the length and SHA-256 of the file including it. That is enough to detect changes to
+the file, and to add the row if the run was killed before writing it.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ class History:
         monitor: what chooses the best epoch.
 
     Attributes:
-        rows: of the epochs, as in `metrics.csv`. Nothing is decided by them: a damaged file may have lost some.
+        rows: of the epochs, as in `metrics.csv`; for display only, because a damaged file may have lost some.
         epochs: how many there are.
         best: the first epoch with the best monitor, or without a validation split the last one; counted from 1.
         seconds: spent in training passes.
@@ -56,7 +56,7 @@ class History:
         self._digest.update(self._unwritten)
 
     def write(self) -> None:
-        """Put the last epoch's row, or what `restore` has mended, into `metrics.csv`; doing it twice changes nothing.
+        """Write the last epoch's row, or what `restore` repaired, to `metrics.csv`; calling it twice is safe.
 
         Raises:
             OSError: it cannot be written.
@@ -68,7 +68,7 @@ class History:
         self._unwritten = b""
 
     def record(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """The state to store in a checkpoint."""
         return {
             "epoch": self.epochs,
             "train_seconds": self.seconds,
@@ -80,7 +80,7 @@ class History:
     def restore(self, record: Mapping[str, Any]) -> None:
         """Go back to where a checkpoint was written; `write` then puts `metrics.csv` there too.
 
-        A file that is damaged or lost does not stop the run: it is said, and the rows that can be read are kept.
+        A damaged or missing file does not stop the run: it logs an error and keeps the readable rows.
         """
         self.epochs, self.seconds = record["epoch"], record["train_seconds"]
         self.best, self.best_value = record["best"]
@@ -97,7 +97,7 @@ class History:
             content = format_csv([*self._readable(found), row]).encode()
             if hashlib.sha256(content).hexdigest() != digest:
                 log.error(
-                    "%s is not as this run left it: the rows that can be read are kept, and may be wrong",
+                    "%s was changed or damaged since this run wrote it: its readable rows are kept, but may be wrong",
                     self.run.metrics_file,
                 )
         self.rows = parse_metrics(content, self.run.metrics_file)
@@ -105,7 +105,7 @@ class History:
         self._unwritten = content if content != found else b""
 
     def _readable(self, content: bytes) -> list[dict[str, Any]]:
-        """The rows of a damaged file that can be told to be of epochs before the last."""
+        """The rows of a damaged file that clearly belong to epochs before the last."""
         try:
             rows = parse_metrics(content, self.run.metrics_file)
         except ValueError:

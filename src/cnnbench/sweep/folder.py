@@ -1,8 +1,8 @@
-"""The folder of a sweep: which job lies where, and what is still to be done.
+"""The folder of a sweep: where each job is stored, and which jobs are left.
 
 `jobs.json` holds every job's config and its hash. A job is known by the hash of its config alone, never by its place in
 the command: if the hash in `jobs.json` is not that of the `config.yaml` in the job's folder, the folder is another's.
-Whatever lies in a job's place and could be of use to somebody is set aside, never removed.
+Files found in a job's place that someone could still need are set aside, never removed.
 """
 
 import contextlib
@@ -86,14 +86,14 @@ class SweepFolder:
             self.argv = [str(text) for text in plain["command"]]
             self._begun = str(plain.get("begun", read_begin(path).isoformat()))
             if hash_request(self.jobs) != plain["request"] or len({job.name for job in self.jobs}) < len(self.jobs):
-                raise ValueError("it does not hold the jobs that were asked for")
+                raise ValueError("it does not hold the requested jobs")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise ValueError(f"{path / JOBS} is damaged: {why}") from None
 
     @classmethod
     def create(cls, path: Path, jobs: Sequence[SweepJob], *, argv: Sequence[str]) -> "SweepFolder":
-        """Make a new one.
+        """Create a new one.
 
         Args:
             argv: the command, which every run records as its own.
@@ -104,7 +104,7 @@ class SweepFolder:
         if path.is_dir():
             remove_temporary(path)  # of a process that was killed just here
         path = create_folder(path)
-        # A clock that was set back does not make it older than its neighbours.
+        # Keeps the order of sweeps even if the clock was set back.
         neighbours = [read_begin(other) + timedelta(microseconds=1) for other in list_sweeps(path.parent)]
         _write_jobs(path, jobs, argv, max([datetime.now(UTC), *neighbours]).isoformat())
         return cls(path)
@@ -127,24 +127,24 @@ class SweepFolder:
         return cls(path)
 
     def adopt(self, jobs: Sequence[SweepJob], *, argv: Sequence[str]) -> None:
-        """Take over from a new call of the command what the hash leaves out, such as how long a job may take."""
+        """Take the settings that the hash leaves out, such as a job's time limit, from a new call of the command."""
         by_hash = {job.hash: job for job in jobs}
         self.jobs = [replace(by_hash[job.hash], name=job.name) for job in self.jobs]
         self.argv = list(argv)
 
     def write(self) -> None:
-        """Write `jobs.json`, from which others, such as a launcher's workers, know the jobs."""
+        """Write `jobs.json`, from which other processes, such as a launcher's workers, read the jobs."""
         _write_jobs(self.path, self.jobs, self.argv, self._begun)
 
     def is_finished(self, job: SweepJob) -> bool:
-        """Whether the job's result is there, and is this job's."""
+        """Whether the folder holds this job's result."""
         folder = self.path / job.name
         return (
             (folder / "summary.json").is_file() and self.read_state(job) == FINISHED and read_hash(folder) == job.hash
         )
 
     def list_unfinished(self) -> list[SweepJob]:
-        """The jobs that have no result yet, those that failed among them."""
+        """The jobs that have no result yet, including failed ones."""
         return [job for job in self.jobs if not self.is_finished(job)]
 
     def read_state(self, job: SweepJob) -> str:
@@ -153,9 +153,9 @@ class SweepFolder:
         return str(RunFolder(folder).find_status().get("state", "")) if folder.is_dir() else ""
 
     def prepare(self, job: SweepJob) -> bool:
-        """Make the job's folder ready for it; returns whether the job can go on from a checkpoint there.
+        """Prepare the job's folder; returns whether the job can continue from a checkpoint there.
 
-        Whatever is of no use to the job is set aside; only what its own process wrote before the first checkpoint is
+        Files that the job cannot use are set aside; only what its own process wrote before the first checkpoint is
         removed, except the log.
 
         Raises:
@@ -178,15 +178,15 @@ class SweepFolder:
         return False
 
     def set_aside(self, job: SweepJob) -> None:
-        """Move what lies in the place of a job's folder to `set_aside`."""
+        """Move a job's folder, or what is in its place, to `set_aside`."""
         (self.path / job.name).rename(_find_place_aside(self.path, job.name))
 
     def list_set_aside(self) -> set[str]:
-        """What has been set aside so far, as paths within the sweep's folder."""
+        """The files set aside so far, as paths within the sweep's folder."""
         return {f"{ASIDE}/{path.name}" for path in (self.path / ASIDE).glob("*")}
 
     def record_end(self, job: SweepJob, state: str, message: str) -> str:
-        """Write into the job's folder how the job ended, unless its process could do that itself.
+        """Record in the job's folder how the job ended, unless its process did so itself.
 
         Returns:
             The state in the folder: a job that was finished when its process ended is finished.
@@ -211,9 +211,9 @@ class SweepFolder:
 def _parse_job(name: str, hash: str, overrides: list[str], config: dict[str, Any]) -> SweepJob:
     """A job as `jobs.json` has it; its name is that of a folder within the sweep's, and nothing else."""
     if not re.fullmatch(NAME, name):
-        raise ValueError(f"a job is called {name!r}")
+        raise ValueError(f"{name!r} is not a job's name")
     if hash_config(config) != hash:
-        raise ValueError(f"the config of job {name} is not the one that its hash was made of")
+        raise ValueError(f"the config of job {name} does not match its hash")
     return SweepJob(name, hash, [str(text) for text in overrides], config)
 
 

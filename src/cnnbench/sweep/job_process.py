@@ -1,4 +1,4 @@
-"""What a process does that trains jobs of a sweep, one after the other."""
+"""A process that trains jobs of a sweep, one after the other."""
 
 import contextlib
 import faulthandler
@@ -40,7 +40,7 @@ class JobRoom:
 
 @dataclass(frozen=True)
 class JobProcessRequest:
-    """What asks for a process for jobs.
+    """A request for a process that runs jobs.
 
     Attributes:
         argv: the command that the runs record as theirs.
@@ -52,7 +52,7 @@ class JobProcessRequest:
 
 @dataclass(frozen=True)
 class JobOrder:
-    """What a job process is to do next.
+    """The next job of a job process.
 
     Attributes:
         resume: go on from the checkpoint in the folder.
@@ -77,8 +77,8 @@ def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
     from cnnbench.experiment.result_files import draw_in_turn
 
     draw: Callable[[Sequence[partial[None]]], None] = draw_in_turn
-    if request.room.cores is None and CAN_FORK and count_cores() > 1:  # nobody else needs them
-        with contextlib.suppress(OSError):  # the job draws by itself where no more processes can be started
+    if request.room.cores is None and CAN_FORK and count_cores() > 1:  # no other job needs the cores
+        with contextlib.suppress(OSError):  # if no more processes can be started, the job draws by itself
             draw = Painters().draw
     limit_threads(request.room.threads)
     limit_cores(request.room.cores)
@@ -99,7 +99,7 @@ def _do(order: JobOrder, draw: Callable[[Sequence[partial[None]]], None]) -> Job
     minutes = order.config["trainer"]["timeout_minutes"]
     try:
         with _errors_into(order.folder / "train.log"):
-            if minutes:  # the supervisor ends it a moment later: the log says by then where it hangs
+            if minutes:  # shortly before the supervisor ends it, so that the log shows where it hangs
                 faulthandler.dump_traceback_later(60 * minutes)
             signals.listen()
             try:
@@ -120,7 +120,7 @@ def _do(order: JobOrder, draw: Callable[[Sequence[partial[None]]], None]) -> Job
 
 @contextmanager
 def _errors_into(path: Path) -> Iterator[None]:
-    """What is written on standard error, also by a crash, goes to a file."""
+    """Send standard error to a file, including the traceback of a crash."""
     kept = os.dup(2)
     log = open_to_append(path)
     try:

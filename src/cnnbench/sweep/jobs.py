@@ -1,4 +1,4 @@
-"""What the jobs of a sweep are, and where a sweep of the same jobs lies.
+"""The jobs of a sweep, and how to find an earlier sweep of the same jobs.
 
 A job is known by the hash of its config alone, never by its place in the command.
 """
@@ -58,17 +58,17 @@ def plan_jobs(configs: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> lis
 
 
 def hash_request(jobs: Iterable[SweepJob]) -> str:
-    """What two commands share that ask for the same runs, in whatever order."""
+    """An identity that two commands share if they request the same runs in any order."""
     return hashlib.sha256("".join(sorted(job.hash for job in jobs)).encode()).hexdigest()
 
 
 def find_sweep(parent: Path, jobs: Sequence[SweepJob], *, name: str | None = None) -> Path | None:
-    """Of the sweeps directly inside a folder that were asked for the same runs, the one that was begun last.
+    """The latest sweep directly inside a folder that holds the same runs.
 
-    If `jobs.json` cannot be read, the runs in the sweep's folder say what was asked for.
+    If `jobs.json` cannot be read, the runs in the sweep's folder show what was requested.
 
     Args:
-        name: looks only at that one, which may be one without any runs.
+        name: look only at this one, which may have no runs yet.
     """
     hashes = {job.hash for job in jobs}
     same = []
@@ -132,7 +132,7 @@ def read_hash(folder: Path) -> str | None:
     """The hash of the config in a run's folder; None if it cannot be read."""
     try:
         return hash_config(RunFolder(folder).read_config())
-    except (ValueError, OSError, KeyError, AttributeError, TypeError):  # whatever a damaged file may hold
+    except (ValueError, OSError, KeyError, AttributeError, TypeError):  # a damaged file may hold anything
         return None
 
 

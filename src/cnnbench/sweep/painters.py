@@ -1,4 +1,4 @@
-"""Processes that draw the pictures of a sweep's jobs side by side, while the job waits for nothing else."""
+"""Processes that draw a job's pictures in parallel."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -23,12 +23,12 @@ class Painters:
         """Draw all of them, and wait for the last.
 
         Raises:
-            Exception: whatever the first that failed has raised.
+            Exception: that of the first picture that failed.
         """
         if self._pool is not None:
             try:
                 errors = [error for error in self._pool.map(pictures) if error is not None]
-            except WorkerEnded:  # memory may have run out
+            except WorkerEnded:  # perhaps out of memory
                 self.close()
         if self._pool is None:
             errors = [error for error in map(_draw, pictures) if error is not None]

@@ -44,7 +44,7 @@ class JobScore:
 
 
 class SweepProgress:
-    """Follows the jobs' folders; used as a context, within which it is shown.
+    """Follows the jobs' folders; a context manager that shows the progress.
 
     Args:
         jobs: those that are run now.
@@ -142,7 +142,7 @@ class SweepProgress:
     def _read_result(self, run: RunFolder, job: SweepJob) -> str:
         try:
             score = _read_score(run, job)
-        except (ValueError, OSError, LookupError, TypeError) as error:  # somebody has changed its files meanwhile
+        except (ValueError, OSError, LookupError, TypeError) as error:  # its files may have changed meanwhile
             return f"finished, but {error}"
         if score.beats(self.best):
             self.best = score
@@ -164,13 +164,13 @@ class SweepProgress:
         return _format_clock(max(0.0, len(self.waiting) * each - spent) / self.at_once)
 
     def label(self, job: SweepJob) -> str:
-        """What sets a job apart within its sweep."""
+        """The settings that distinguish a job within its sweep."""
         values = dict(text.lstrip("+").split("=", 1) for text in job.overrides if "=" in text)
         shown = [f"{axis}={values[axis]}" for axis in self.axes if axis in values]
         return " ".join(shown) or f"model={job.config['model']['name']} seed={job.config['seed']}"
 
     def render(self) -> str:
-        """What a terminal shows: counts, time left and the best so far; below it, the jobs that run."""
+        """The terminal's view: counts, time left, the best result so far, and the running jobs."""
         waiting = len(self.waiting) - len(self.running)
         counts = f"{self.done} done, {len(self.running)} running, {self.failed} failed, {waiting} waiting"
         lines = [f"Sweep of {self.total} jobs in {self.sweep.path.name}: {counts}, {self.estimate_rest()} left"]

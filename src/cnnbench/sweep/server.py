@@ -51,7 +51,7 @@ class JobServer:
 
     def __init__(self, room: JobRoom | None = None, *, address: str | None = None) -> None:
         self.room, self.address = room or JobRoom(), address
-        self.worker: Worker | None = None  # None if the server is another's
+        self.worker: Worker | None = None  # None if another process owns the server
 
     def __enter__(self) -> "JobServer":
         return self
@@ -62,7 +62,7 @@ class JobServer:
         self.close()
 
     def start(self) -> None:
-        """Start one, in place of any other: it is ready when torch is imported, and may be asked before."""
+        """Start a server in place of any other. It is ready once torch is imported; requests made earlier wait."""
         self.close()
         # torch counts GPUs without starting CUDA, which would not survive the fork; OpenBLAS keeps no threads.
         environment = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -88,7 +88,7 @@ class JobServer:
         return self.worker.receive()
 
     def start_job_process(self, argv: Sequence[str]) -> Worker:
-        """A process for jobs; if the server has ended, of a new one.
+        """Start a process for jobs; restarts the server if it has ended.
 
         Args:
             argv: the command that the runs record as theirs.
@@ -133,7 +133,7 @@ class JobServer:
 
 
 class _ForkedProcess:
-    """A job process, which is a child of the server: only that one learns how it ended."""
+    """A job process. It is a child of the server, so only the server learns how it ended."""
 
     def __init__(self, address: str, pid: int) -> None:
         self.pid: int | None = pid
@@ -149,7 +149,7 @@ class _ForkedProcess:
         self._has_ended = True
 
     def kill(self) -> None:
-        if not self._has_ended:  # else its number may be another's by now
+        if not self._has_ended:  # otherwise another process may have its number by now
             assert self.pid is not None
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -174,23 +174,23 @@ def _take_over(other: socket.socket) -> Connection:
 
 
 def _serve(connection: Connection, listener: socket.socket | None) -> NoReturn:
-    """What the server does, until its parent closes the connection."""
+    """Run the server until its parent closes the connection."""
     import torch
 
     import cnnbench.experiment.run
     import cnnbench.runs.figures  # noqa: F401
 
-    # A pool of threads does not survive a fork: the jobs get theirs once they are processes of their own.
+    # A pool of threads does not survive a fork: each job starts its own in its process.
     torch.set_num_threads(1)
     logging.getLogger("cnnbench").propagate = False
-    # What is here by now stays: looking through it for garbage would take a tenth of a second, every other job.
+    # Objects made so far live for ever. Collecting garbage among them would take 0.1 s for every other job.
     gc.collect()
     gc.freeze()
     children: dict[int, BaseProcess] = {}
     while True:
         ready = wait([connection] if listener is None else [connection, listener])
         if listener in ready:
-            with contextlib.suppress(OSError, EOFError):  # whoever asked has gone
+            with contextlib.suppress(OSError, EOFError):  # the client has gone
                 _answer(listener, children)
         if connection in ready:
             try:
@@ -203,7 +203,7 @@ def _serve(connection: Connection, listener: socket.socket | None) -> NoReturn:
 
 
 def _answer(listener: socket.socket, children: dict[int, BaseProcess]) -> None:
-    """Fork a process for who asks for one, or say how a process ended, whose number has been sent."""
+    """Fork a process, or answer how the process with a given number ended."""
     import torch
 
     with listener.accept()[0] as other, _take_over(other) as connection:

@@ -1,4 +1,4 @@
-"""Watches over the jobs of a sweep: whatever happens to one, it has a state, and the next one starts."""
+"""Supervises the jobs of a sweep: whatever happens to one, its state is recorded and the next one starts."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,8 +11,8 @@ from cnnbench.sweep.job_process import UNREADABLE, JobOrder, JobOutcome
 from cnnbench.sweep.jobs import SweepJob
 from cnnbench.sweep.server import JobServer
 
-LOOKS = 0.2  # seconds between two looks at a job's time and at whether the sweep is to stop
-DUMPS = 0.5  # seconds for a hanging job to write down where it hangs
+LOOKS = 0.2  # seconds between two checks of a job's time limit and of a stop request
+DUMPS = 0.5  # seconds for a hanging job to log where it hangs
 GRACE = 30.0  # seconds for an interrupted job to save itself
 
 
@@ -20,7 +20,7 @@ class Supervisor:
     """Runs jobs one after the other in a process that is replaced whenever one of them breaks it.
 
     Args:
-        tick: called a few times a second while a job runs.
+        tick: called several times a second while a job runs.
         stops: whether the sweep is to stop; asked as often.
         argv: the command that the runs record as theirs.
     """
@@ -38,7 +38,7 @@ class Supervisor:
         self._worker: Worker | None = None
 
     def run(self, job: SweepJob) -> str:
-        """Do a job, and return the state that it ended in: running, if another process has its folder.
+        """Run a job, and return its final state: running, if another process is using its folder.
 
         Raises:
             BaseException: what `tick` raised or a signal; the job has been interrupted and has saved itself.
@@ -52,9 +52,9 @@ class Supervisor:
         try:
             outcome = self._do(job, JobOrder(self.sweep.path / job.name, job.config, job.overrides, resume))
         except WorkerEnded as ended:
-            self.tick()  # it may have ended with all of the sweep
+            self.tick()  # the whole sweep may have been stopped
             outcome = JobOutcome(FAILED, str(ended))
-        if outcome.state == UNREADABLE:  # begun again in a new place
+        if outcome.state == UNREADABLE:  # start it again in a new folder
             self.sweep.set_aside(job)
             return self.run(job)
         return self._settle(job, outcome)
@@ -93,7 +93,7 @@ class Supervisor:
             outcome = worker.receive(GRACE)
         except WorkerEnded as ended:
             outcome = JobOutcome(INTERRUPTED, str(ended))
-        except BaseException:  # asked for twice: at once
+        except BaseException:  # a second request ends it at once
             self.close()
             raise
         if outcome is None:
@@ -104,5 +104,5 @@ class Supervisor:
         if outcome.state == RUNNING:
             return RUNNING
         if outcome.state != FINISHED:
-            self.close()  # the next job gets a process that nothing has happened to
+            self.close()  # the next job gets a fresh process
         return self.sweep.record_end(job, outcome.state, outcome.message)

@@ -19,7 +19,7 @@ STYLES = {FINISHED: ("#0072b2", "o", 1.0), PRUNED: ("#d55e00", "X", 0.8)}  # Oka
 def draw_search(
     folder: Path, rows: Sequence[Mapping[str, Any]], monitor: str, importances: Mapping[str, float]
 ) -> None:
-    """Draw `history.png` and, where there is anything to tell, `importance.png`; an older one of it goes."""
+    """Draw `history.png` and, if there is anything to show, `importance.png`; an outdated one is removed."""
     plot_history(rows, monitor).savefig(folder / "history.png", dpi=100)
     path = folder / "importance.png"
     if importances:

@@ -51,7 +51,7 @@ class Search:
         self.busy: dict[Worker, _Busy] = {}
 
     def run(self) -> None:
-        """Search. However it ends, the processes have ended too, and `trials.csv` lists the trials so far."""
+        """Search. Afterwards, also on an error, all processes have ended and `trials.csv` lists the trials so far."""
         ended = self._count_complete()
         # disable=None: a bar on a terminal, silence elsewhere.
         with tqdm(total=max(self.trials, ended), initial=ended, unit="trial", disable=None) as self.bar:
@@ -63,13 +63,13 @@ class Search:
                 dismiss(self.crew)
                 self._write()
         if (ended := self._count_complete()) < self.trials:
-            log.info("%d of %d trials have ended, and no further one was started in time", ended, self.trials)
+            log.info("%d of %d trials have ended; the time limit was reached", ended, self.trials)
 
     def _count_complete(self) -> int:
         return sum(row["state"] != RUNNING for row in self.study.list_rows())
 
     def _start(self) -> bool:
-        """Give every idle worker a trial, as long as any is wanted; returns whether any is under way."""
+        """Give every idle worker a trial until all have started; returns whether any is running."""
         while len(self.busy) < self.workers and (trial := self._next()):
             self._begin(trial)
         return bool(self.busy)
@@ -91,13 +91,13 @@ class Search:
             return
         trial.folder.mkdir(exist_ok=True)
         resume = (trial.folder / "config.yaml").is_file()
-        log.info("trial %d%s: %s", trial.number, " goes on" if resume else "", shown)
+        log.info("trial %d%s: %s", trial.number, " continues" if resume else "", shown)
         worker = self._idle_worker()
         self.busy[worker] = _Busy(trial, config.trainer.epochs, 0.0)
         worker.send(TrialOrder(config, trial.folder, overrides, resume))
 
     def _is_to_prune(self, begun: _Busy, row: dict[str, Any]) -> bool:
-        """Record an epoch; a trial in its last one is not pruned, for that would save nothing."""
+        """Record an epoch; a trial in its last one is not pruned, because that would save nothing."""
         begun.seconds += row["seconds"]
         return self.study.report(begun.trial, row) and row["epoch"] < begun.epochs
 

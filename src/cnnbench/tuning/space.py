@@ -52,7 +52,7 @@ class Numbers:
     step: float | None = None
 
     def list_ends(self) -> list[Value]:
-        """The values to try so that all of them are accepted: the two ends."""
+        """The two ends: if the config accepts them, it accepts all values between."""
         return [self.low, self.high]
 
     def suggest(self, trial: "Trial", key: str) -> Value:

@@ -25,7 +25,7 @@ INSTALL = "cnnbench tune needs the package optuna: pip install 'cnnbench[tune]'"
 
 @dataclass
 class SearchTrial:
-    """One trial under way.
+    """A running trial.
 
     Attributes:
         folder: its run folder; it is there once the trial has started.
@@ -71,12 +71,12 @@ class SearchStudy:
             raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
     def ask(self) -> SearchTrial:
-        """A new trial, its values drawn and written down."""
+        """Draw and record the values of a new trial."""
         self._study.sampler = self._create_sampler(len(self._study.get_trials(deepcopy=False)))
         return self._draw_trial(self._study.ask())
 
     def list_unfinished(self) -> list[SearchTrial]:
-        """Trials that were under way when a process that held the study ended, in order."""
+        """Trials that were running when an earlier process ended, in order."""
         import optuna
 
         trials = []
@@ -127,7 +127,7 @@ class SearchStudy:
         ]
 
     def find_best(self) -> dict[str, Any] | None:
-        """The row of the best finished trial, the first of equals; None before there is one."""
+        """The row of the best finished trial, the first if several are equal; None if there is none."""
         finished = [row for row in self.list_rows() if row["state"] == FINISHED]
         sign = -1 if self.maximize else 1
         return min(finished, key=lambda row: sign * row[self.monitor], default=None)
@@ -144,7 +144,7 @@ class SearchStudy:
             return {}
         try:
             return get_param_importances(self._study, evaluator=FanovaImportanceEvaluator(seed=0))
-        except (RuntimeError, ValueError, ZeroDivisionError):  # nothing varies enough to divide
+        except (RuntimeError, ValueError, ZeroDivisionError):  # too little variance
             return {}
 
     def _draw_trial(self, handle: "optuna.trial.Trial") -> SearchTrial:
@@ -169,7 +169,7 @@ class SearchStudy:
 
 
 def _accept_number(attribute: Any) -> float | None:
-    """A number from the journal, which may be a stranger's."""
+    """A number from the journal, which may be untrusted."""
     return attribute if isinstance(attribute, int | float) else None
 
 
@@ -184,7 +184,7 @@ def _create_pruner(settings: TuneSettings, most_epochs: int) -> "optuna.pruners.
 
 
 def _repair(journal: Path) -> None:
-    """Remove what a killed process has left: half a last line, and Optuna's own lock, for which it would wait."""
+    """Clean up after a killed process: half a last line, and Optuna's lock, which would block the study."""
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
     if journal.is_file():
         content = journal.read_bytes()

@@ -1,4 +1,4 @@
-"""What a process does that trains trials of a search, one after the other; the parent holds the study."""
+"""A process that trains trials of a search, one after the other; the parent holds the study."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ def start_trial_process(*, one_thread: bool) -> Worker:
 
 
 def dismiss(workers: Sequence[Worker]) -> None:
-    """End the processes: idle ones at once, the others when their run folder says that they were interrupted."""
+    """End the processes: idle ones at once, the others once their run folders are marked as interrupted."""
     for worker in workers:
         worker.interrupt()
     deadline = time.monotonic() + PATIENCE
@@ -72,7 +72,7 @@ def _train_trials(connection: Connection) -> None:
         while True:
             connection.send(_train(connection, inbox, inbox.receive()))
     except (KeyboardInterrupt, Terminated, OSError):
-        return  # the parent is not there any more, or does not want it
+        return  # the parent has ended, or has closed the connection
 
 
 def _train(connection: Connection, inbox: Inbox, order: TrialOrder) -> TrialOutcome:
@@ -86,7 +86,7 @@ def _train(connection: Connection, inbox: Inbox, order: TrialOrder) -> TrialOutc
         while (prune := inbox.receive(0.1)) is None:
             signals.check()
         if prune:
-            raise Pruned(f"after epoch {row['epoch']}: other trials were better by then")
+            raise Pruned(f"after epoch {row['epoch']}: other trials were better at that point")
 
     try:
         run_job(order.config, order.folder, order.overrides, resume=order.resume, test=False, on_epoch=judge)
@@ -96,6 +96,6 @@ def _train(connection: Connection, inbox: Inbox, order: TrialOrder) -> TrialOutc
         return TrialOutcome(FAILED, f"{type(error).__name__}: {error}")
     except BaseException:
         command = format_resume_command("tune", order.folder.parent)
-        RunFolder(order.folder).set_status(INTERRUPTED, f"go on with: {command}")
+        RunFolder(order.folder).set_status(INTERRUPTED, f"resume with: {command}")
         raise
     return TrialOutcome(FINISHED, RunFolder(order.folder).read_status()["message"])

@@ -26,7 +26,7 @@ def script_of(shell: str) -> Path:
 
 
 def install(shell: str) -> Path:
-    """Have a shell read its script from now on; returns the file that says so.
+    """Make a shell read its script from now on; returns the file that was changed.
 
     fish looks into a folder of its own; the others get a line in the file that they read when they start.
 
@@ -73,7 +73,7 @@ Install = Annotated[
         callback=_install,
         is_eager=True,
         autocompletion=complete_one_of(*SHELLS),
-        help="Have bash, zsh or fish complete commands, keys and names from now on.",
+        help="Install completion of commands, keys and names for bash, zsh or fish.",
     ),
 ]
 Show = Annotated[
@@ -84,6 +84,6 @@ Show = Annotated[
         callback=_show,
         is_eager=True,
         autocompletion=complete_one_of(*SHELLS),
-        help="Print the script that --install-completion has the shell read.",
+        help="Print the completion script that --install-completion installs.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""Unpack archives and compressed files so that only regular files inside one folder come out.
+"""Unpack archives and compressed files: only regular files, and only into one folder.
 
 Bytes are counted as they are unpacked, so that a few kilobytes cannot fill the disk, whatever a header says.
 """
@@ -42,8 +42,8 @@ def unpack(archive: Path, folder: Path, *, only: Collection[str] | None = None) 
         only: the names of the files wanted, without folders; None is all.
 
     Raises:
-        ValueError: the archive is damaged, too large, or holds anything but files and folders inside of it; what was
-            unpacked before that was found out is removed.
+        ValueError: the archive is damaged or too large, or holds anything but files and folders inside the target;
+            files unpacked until then are removed.
     """
     made: list[Path] = []
     try:
@@ -63,7 +63,7 @@ def unpack(archive: Path, folder: Path, *, only: Collection[str] | None = None) 
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with content, write_atomically(path) as target:
                     if _copy(content, target, size) < size:
-                        raise Refused("it is cut short")
+                        raise Refused("it is truncated")
                 made.append(path)
     except FAULTS as error:
         for path in made:
@@ -76,7 +76,7 @@ def decompress(source: Path, target: Path) -> None:
     """Unpack a single file compressed as gz, bz2 or xz, as its name says.
 
     Raises:
-        ValueError: it is damaged or too large; there is no target then.
+        ValueError: it is damaged or too large; the target then does not exist.
     """
     try:
         limit = _compute_limit(source)
@@ -87,7 +87,7 @@ def decompress(source: Path, target: Path) -> None:
 
 
 def read_up_to(file: IO[bytes], size: int) -> bytearray:
-    """The next bytes of a file; memory is taken as they come, not for as many as a header promises."""
+    """The next bytes of a file; allocates memory as they arrive, not as a header claims."""
     content = bytearray()
     while len(content) < size and (chunk := file.read(min(CHUNK, size - len(content)))):
         content += chunk
@@ -148,7 +148,7 @@ def _resolve(folder: Path, name: str) -> Path:
     """Where a member goes.
 
     Raises:
-        Refused: that is outside of the folder, also by a link that lies there, or the name means a path on Windows.
+        Refused: it is outside the folder, also through a link in it, or the name is a path on Windows.
     """
     path = PurePosixPath(name)
     target = folder / path

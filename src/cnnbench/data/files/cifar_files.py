@@ -34,18 +34,18 @@ ACCEPTED = {
 
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """One of the accepted objects; no module is imported for its sake."""
+        """One of the allowed objects; imports no module."""
         try:
             return ACCEPTED[module, name]
         except (KeyError, TypeError):
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not accepted") from None
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not allowed") from None
 
 
 def read_published(path: Path, md5: str) -> bytes:
     """A file's content, if it is the publisher's.
 
     Raises:
-        ValueError: its hash is another, or it cannot be read.
+        ValueError: its hash differs, or it cannot be read.
     """
     with naming(path):
         content = read_regular(path, LARGEST_FILE)

@@ -1,4 +1,4 @@
-"""Many image files decoded by processes: ahead of their use, in the order asked for, and never many at once."""
+"""Decode many image files in processes: ahead of their use, in order, and a bounded number at once."""
 
 import math
 import time
@@ -22,7 +22,7 @@ from cnnbench.storage.text import format_path
 FEW_FILES = 16  # fewer are not worth a process
 CHUNK_FILES = 128  # a process gets at most: a message costs as much as decoding some small images
 CHUNK_SECONDS = 0.02  # of decoding; large photographs go one by one
-CHUNKS_AHEAD = 16  # of each process: enough to go on with while a batch is in the network
+CHUNKS_AHEAD = 16  # of each process: enough to decode while a batch is in the network
 BYTES_AHEAD = 2**26  # of all of them together
 
 
@@ -118,7 +118,7 @@ def decode_all(
 
 
 class ImageFiles:
-    """Images that are decoded whenever they are asked for, as `cnnbench.data.dataset.Files` describes it.
+    """Images decoded on access, as `cnnbench.data.dataset.Files` describes it.
 
     Args:
         paths: the file of each image.

@@ -1,4 +1,4 @@
-"""Download the files of torchvision's datasets from where torchvision knows them to be, and unpack them.
+"""Download the files of torchvision's datasets from the addresses in torchvision, and unpack them.
 
 torchvision itself takes a second to import, and is only needed here.
 """
@@ -15,7 +15,7 @@ TIMEOUT_SECONDS = 30
 
 
 def download(class_name: str, base: Path, folder: Path, wanted: Sequence[str]) -> None:
-    """Download a dataset's archives, check the hashes that torchvision has of them, and unpack them.
+    """Download a dataset's archives, check them against torchvision's hashes, and unpack them.
 
     Args:
         class_name: in `torchvision.datasets`.
@@ -59,7 +59,7 @@ def download(class_name: str, base: Path, folder: Path, wanted: Sequence[str]) -
 
 
 def _download(urls: Sequence[str], folder: Path, name: str, md5: str) -> Path:
-    """Fetch a file from the first place that has it."""
+    """Fetch a file from the first address that has it."""
     from torchvision.datasets.utils import download_url
 
     problem: Exception = RuntimeError("no address is known")
@@ -69,7 +69,7 @@ def _download(urls: Sequence[str], folder: Path, name: str, md5: str) -> Path:
             return folder / name
         except (RuntimeError, OSError) as error:
             problem = error
-            (folder / name).unlink(missing_ok=True)  # an error page, or a part of the file
+            (folder / name).unlink(missing_ok=True)  # perhaps an error page or a partial file
     raise problem
 
 

@@ -1,4 +1,4 @@
-"""One image file as pixels, whatever the folder holds; or one sentence that says why not.
+"""Decode one untrusted image file to pixels, or explain in one sentence why it cannot be decoded.
 
 | the file holds | the result |
 | --- | --- |
@@ -55,7 +55,7 @@ from cnnbench.storage.regular import Refused, read_regular
 from cnnbench.storage.text import format_path, make_printable
 
 MAX_PIXELS = 50_000_000
-MAX_BYTES = 8 * MAX_PIXELS  # the largest image accepted, stored as it is with four values of 16 bits a pixel
+MAX_BYTES = 8 * MAX_PIXELS  # the largest allowed image, uncompressed, with four 16-bit values per pixel
 MAX_SCANNED = 40 * MAX_PIXELS  # pixels times scans of a progressive JPEG; a scan may be a few bytes and take 0.1 s
 
 _TRANSPOSE = {
@@ -73,11 +73,11 @@ _QUIET = ("ignore", None, Warning, re.compile(r"PIL(\.|$)"), 0)
 
 
 def _keep_quiet() -> None:
-    """Silence the decoders: what they print about a damaged file does not even name it."""
+    """Silence the decoders: what they print about a damaged file does not name it."""
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    with contextlib.suppress(AttributeError, OSError):  # a Pillow built another way is not silenced
+    with contextlib.suppress(AttributeError, OSError):  # other builds of Pillow are not silenced
         libtiff = ctypes.CDLL(Image.core.__file__)  # looks in what Pillow's own library is linked to
-        # libtiff writes to the process's standard error from C; to redirect that for a while is not safe in threads.
+        # libtiff writes to the process's standard error from C; redirecting that temporarily is not thread-safe.
         libtiff.TIFFSetErrorHandler(None)
         libtiff.TIFFSetWarningHandler(None)
 
@@ -103,14 +103,14 @@ class BadImage(ValueError):
 
 
 class OtherSize(BadImage):
-    """An image of another size than wanted, and no option says how to resize it."""
+    """An image of the wrong size, with no option that says how to resize it."""
 
 
 def read_file(file: str | bytes | os.PathLike) -> bytes:
     """The content of an image file.
 
     Raises:
-        BadImage: it is no regular file, too large, or cannot be read; the message names it.
+        BadImage: it is not a regular file, is too large, or cannot be read; the message names it.
     """
     try:
         return read_regular(file, MAX_BYTES)
@@ -122,7 +122,7 @@ def decode_image(file: str | bytes | os.PathLike, how: Decoding) -> np.ndarray:
     """The pixels of a file: uint8, (C, H, W), of the shape that `how` says.
 
     Raises:
-        BadImage: it is no image, is damaged, too large, or cannot be read; the message names the file.
+        BadImage: it is not an image, is damaged, too large, or cannot be read; the message names the file.
     """
     return decode_bytes(read_file(file), how, file)
 
@@ -145,7 +145,7 @@ def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
     """Channels (1 where every colour it can hold is grey, else 3), width and height of an upright image.
 
     Only the header is decoded, and what follows it goes unchecked; a PNG that is not square and mentions an
-    orientation is decoded, because it may stand at the end.
+    orientation is decoded, because it may be at the end.
 
     Raises:
         BadImage: as `decode_image`.
@@ -172,7 +172,7 @@ def _open(content: bytes) -> tuple[ImageFile.ImageFile, bytes]:
         raise Refused("empty: zero bytes")
     refuse_other(content)
     if not warnings.filters or warnings.filters[0] != _QUIET:
-        # catch_warnings would not be safe in threads; Pillow's advice is to programmers, and the outcome is ours.
+        # catch_warnings is not thread-safe; Pillow's warnings are for programmers, and we check the result.
         warnings.filterwarnings("ignore", category=Warning, module=_QUIET[3].pattern)
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         content = clean_png(content)
@@ -206,7 +206,7 @@ def _read_orientation(image: Image.Image) -> int:
         return 1
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # EXIF is no reason to lose a picture
+    except Exception:  # damaged EXIF is no reason to refuse an image
         return 1
     return orientation if orientation in _TRANSPOSE else 1
 

@@ -1,4 +1,4 @@
-"""Labels in one form, however people and programs spell them; and different labels that look alike."""
+"""Normalise the spelling of labels, and find different labels that look alike."""
 
 import re
 import unicodedata
@@ -24,7 +24,7 @@ def normalize_label(label: str) -> str:
 
 
 def find_label_problem(label: str) -> str | None:
-    """What is wrong with a label of a table, if anything."""
+    """What is wrong with a label of a table, or None."""
     form = normalize_label(label)
     if len(form) > LONGEST:
         return f"has {len(form):,} characters, the limit is {LONGEST:,}"
@@ -47,7 +47,7 @@ def _is_whole(text: str) -> bool:
 
 
 def group_alike(names: Iterable[str]) -> list[list[str]]:
-    """Different names that are one but for case, blanks, hyphens, accents' encoding, or the way a number is written."""
+    """Names that differ only in case, blanks, hyphens, accents' encoding, or the way a number is written."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
         groups[_make_key(name)].append(name)
@@ -60,13 +60,13 @@ def describe_alike(names: Iterable[str]) -> str:
     if not alike:
         return ""
     return (
-        f"{_format_groups(alike)} are classes of their own, though they differ in spelling alone: if they are one, "
+        f"{_format_groups(alike)} are separate classes, although they differ only in spelling: if they are one, "
         "write them the same way"
     )
 
 
 def hint_at_alike(names: Collection[str], known: Collection[str]) -> str:
-    """For an error about unknown names: which of them look like known ones; empty where none does."""
+    """A hint for an error: which unknown names look like known ones; empty if none does."""
     pairs = [pair for pair in group_alike([*names, *known]) if {*pair} & {*names} and {*pair} & {*known}]
     return f" ({_format_groups(pairs)} differ in spelling alone: write them the same way)" if pairs else ""
 

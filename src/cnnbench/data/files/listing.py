@@ -118,7 +118,7 @@ class Listing:
 def _stat(path: str) -> tuple[int, int, int, int]:
     try:
         found = os.stat(path)
-    except (OSError, ValueError):  # the decoder will say what is wrong
+    except (OSError, ValueError):  # the decoder reports what is wrong
         return 0, 0, 0, 0
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
@@ -127,7 +127,7 @@ def list_folder(root: str, classes: Sequence[str] | None = None) -> Listing:
     """The files of `DIR/train/<class>/…` with its val and test, or of `DIR/<class>/…`.
 
     Raises:
-        ValueError: no classes, an empty one, one that train lacks, or splits that cannot be told apart.
+        ValueError: no classes, an empty one, one that train lacks, or ambiguous splits.
     """
     listing = Listing(root, root, wanted=classes)
     where = f"data.path={format_path(root)!r}"

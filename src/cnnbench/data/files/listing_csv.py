@@ -52,7 +52,7 @@ def list_csv(file: str, classes: Sequence[str] | None = None) -> Listing:
 
 
 def _find_problem(row: dict[str, str]) -> str | None:
-    """What is wrong with a row, if anything."""
+    """What is wrong with a row, or None."""
     if not row.get("path", "").strip():
         return "path is empty"
     if problem := find_label_problem(row.get("label", "")):

@@ -35,7 +35,7 @@ from cnnbench.storage.atomic import TEMPORARY, write_atomically
 
 log = logging.getLogger("cnnbench")
 
-FORMAT = 3  # of what the cache holds; to be raised when the same files would decode to other pixels
+FORMAT = 3  # of the cache; raise it when the same files would decode to other pixels
 Shape = tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt]  # (N, C, H, W)
 TAIL = struct.Struct("<Q32s")
 ABANDONED = 24 * 3600.0  # seconds after which a file that was never finished is removed
@@ -57,7 +57,7 @@ class Stored:
 
 
 class Damaged(Exception):
-    """A file of decoded images is not as it was written."""
+    """A file of decoded images has changed since it was written."""
 
 
 class _Description(BaseModel):
@@ -74,7 +74,7 @@ def open_store(path: Path, key: str) -> Stored | None:
     """Map a file that `write_store` wrote; None if it does not exist or has another key.
 
     Raises:
-        Damaged: a bit of it has changed, or it is cut short.
+        Damaged: a bit has changed, or it is truncated.
     """
     try:
         with open(path, "rb") as file:
@@ -165,7 +165,7 @@ def _digest(pixels: np.ndarray) -> str:
 
 def _clean_up(folder: Path) -> None:
     for path in folder.glob(f".*{TEMPORARY}"):
-        with suppress(OSError):  # another process was quicker
+        with suppress(OSError):  # another process was faster
             if time.time() - path.stat().st_mtime > ABANDONED:
                 path.unlink()
 
@@ -209,12 +209,12 @@ class Part:
         return (0 if self.decoder.drops else len(self.paths), *self.decoder.how.shape)
 
     def decode(self) -> Generator[Chunk, None, None]:
-        """Decode all files, and show how far that is.
+        """Decode all files, with a progress bar.
 
         Raises:
             OtherSize: the decoder does not resize, and an image has another size.
         """
-        # disable=None: a bar on a terminal, silence elsewhere.
+        # disable=None: a bar on a terminal only.
         with (
             closing(decode_chunks(self.paths, self.decoder, self.workers)) as chunks,
             tqdm(total=len(self.paths), desc="decoding", unit="img", unit_scale=True, disable=None) as bar,
@@ -246,14 +246,14 @@ def read_part(part: Part) -> Stored:
             log.info("%d images were read from the cache %s", len(part.paths), part.cache)
             return found
     except Damaged as damage:
-        log.warning("%s is damaged: %s. The images are decoded again", part.cache, damage)
+        log.warning("%s is damaged: %s. Decoding the images again", part.cache, damage)
     try:
         with closing(part.decode()) as chunks:
             write_store(part.cache, part.key, part.shape, chunks)
         if found := open_store(part.cache, part.key):
             return found
-        log.warning("data.cache: another process replaced %s: this run goes on without it", part.cache)
+        log.warning("data.cache: another process replaced %s: this run continues without it", part.cache)
     except (OSError, Damaged) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
-        log.warning("data.cache: %s cannot be written (%s): this run goes on without it", part.cache, reason)
+        log.warning("data.cache: %s cannot be written (%s): this run continues without it", part.cache, reason)
     return keep_in_memory(part.shape, part.decode())

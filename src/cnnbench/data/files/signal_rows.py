@@ -1,4 +1,4 @@
-"""The rows of a table of signals: the values of each and its label, which is the first, the last, or has a name."""
+"""The rows of a table of signals: the values of each and its label, in the first, the last or a named column."""
 
 from array import array
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ def read_table(file: str, name: str, *, header: bool, label: str, columns: int =
         columns: how many values a row must have; 0 is as many as the first.
 
     Raises:
-        ValueError: it is no such file, or rows are not a signal and its label.
+        ValueError: it is not such a file, or a row is not a signal and its label.
     """
     table = Table(columns=columns)
     rows = read_rows(file, name)

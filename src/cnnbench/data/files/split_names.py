@@ -13,7 +13,7 @@ WORDS = {
     "test": ("test", "testing", "tst"),
 }
 SHOWN = 5  # names that an error lists
-# Words without a meaning of their own: train_set, TestImages, validation-data.
+# Words that carry no meaning: train_set, TestImages, validation-data.
 _FILLERS = {"set", "sets", "dataset", "data", "images", "image", "imgs", "img", "photos", "pictures", "folder", "split"}
 _SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
 _JOINED = re.compile(rf"({'|'.join(sorted(_SPLIT_OF, key=len, reverse=True))})({'|'.join(sorted(_FILLERS))})")
@@ -24,7 +24,7 @@ Named = tuple[str, tuple[str, ...]]  # a split, and what else is in the name: ('
 
 
 def parse_split(name: str) -> Named | None:
-    """The split that a name means, in any case; None where it means none, or several."""
+    """The split that a name means, ignoring case; None if it means none or several."""
     tokens = [part for token in _TOKEN.findall(name) for part in _divide(token.casefold())]
     splits = [_SPLIT_OF[token] for token in tokens if token in _SPLIT_OF]
     if len(splits) != 1:

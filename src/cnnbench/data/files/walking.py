@@ -1,4 +1,4 @@
-"""Which files below a folder count: not hidden files, what systems leave behind, or what this program wrote."""
+"""Select the files below a folder, without hidden files, system files and this program's own output."""
 
 import os
 import re
@@ -45,7 +45,7 @@ def is_ours(names: Collection[str]) -> bool:
 
 
 def has_image_ending(name: str) -> bool:
-    """Whether a file's name says that it is an image; without, its content may."""
+    """Whether a file's name has an image's ending; other files may still be images by content."""
     return name.lower().endswith(IMAGE_ENDINGS)
 
 
@@ -85,7 +85,7 @@ def walk_files(folder: str, complain: Complain, ours: list[str] | None = None) -
 
 
 def scan(folder: str) -> list[os.DirEntry[str]]:
-    """What lies in a folder, by name."""
+    """The entries of a folder, by name."""
     with os.scandir(folder) as inside:
         return sorted(inside, key=lambda entry: entry.name)
 
@@ -102,7 +102,7 @@ def holds_only_ours(folder: str) -> bool:
     if not is_outputs and any(map(has_image_ending, names)):
         return False
     ours: list[str] = []
-    # A list, not a generator: the walk must reach its end to know all folders of ours.
+    # A list, not a generator: only a complete walk knows all of our folders.
     if any([has_image_ending(file) for file in walk_files(folder, lambda *_: None, ours)]):
         return is_outputs and bool(ours)
     return bool(ours) or is_outputs or any(name.endswith(CACHE) for name in names)
@@ -112,5 +112,5 @@ def leads_to_folder(entry: os.DirEntry[str]) -> bool:
     """Whether it is a folder, or a link to one."""
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads in a circle
+    except OSError:  # a circular link
         return False
