@@ -1,4 +1,4 @@
-"""The floors of DESIGN.md, read from the source."""
+"""The floors of CONTRIBUTING.md, checked in the source."""
 
 import ast
 import graphlib
