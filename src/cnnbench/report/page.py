@@ -22,11 +22,16 @@ from cnnbench.report.matrices import chart_width_and_depth
 from cnnbench.report.pairs import make_pairs
 from cnnbench.report.runs import Run
 from cnnbench.report.study import Study
+from cnnbench.report.svg import Chart
 from cnnbench.report.tables import tabulate_comparisons, tabulate_groups, tabulate_runs
 from cnnbench.runs.folder import FINISHED
 
 MOST_SETTINGS = 80  # in a drawer; nobody writes a config with more by hand
 MOST_SHARED = 500
+CURVES_NOTE = (
+    "The test images are used only once, after training. Training figures are taken while the weights change, on the "
+    "images as augmented and with dropout: a validation accuracy above the training accuracy is no error."
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,28 @@ class Finding:
     words: str
     verdict: str
     groups: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class ChartSection:
+    """A section of charts; the page shows it if it has charts or a note.
+
+    Attributes:
+        name: the section's id, to which the navigation links.
+        title: its name in the navigation, and its heading if `heading` is empty.
+    """
+
+    name: str
+    title: str
+    charts: Sequence[Chart]
+    note: str = ""
+    heading: str = ""
+    is_wide: bool = False
+
+    @property
+    def link(self) -> tuple[str, str]:
+        """Its id and name in the navigation."""
+        return self.name, self.title
 
 
 @dataclass(frozen=True)
@@ -52,13 +79,10 @@ class Drawer:
 def render_page(study: Study) -> str:
     """The page's HTML; its Content-Security-Policy allows only its own script, by hash."""
     script = read_template("report.js")
-    costs, cost_note = chart_costs(study)
-    curves, curves_note = chart_curves(study)
     pairs, problems = make_pairs(study)
     flats = [_flatten(run) for run in study.runs]
     shared = dict(set(flats[0].items()).intersection(*(one.items() for one in flats[1:]))) if flats else {}
     drawers, environments = _make_drawers(study.runs, flats, shared)
-    against = list(study.against_baseline.values())
     context = {
         "study": study,
         "names": list(dict.fromkeys(run.label for run in study.runs if run.label)),
@@ -67,12 +91,7 @@ def render_page(study: Study) -> str:
         "lost": [(place, run) for place, run in enumerate(study.runs, 1) if run.state != FINISHED],
         "notes": [*(note.text for note in study.notes if note.kind != "unfinished"), *problems],
         "groups": tabulate_groups(study).for_medium("page"),
-        "cost_note": cost_note,
-        "costs": costs,
-        "differences": chart_differences(against, short_names(study.groups, study.axes)) if against else None,
-        "curves": curves,
-        "curves_note": curves_note,
-        "heatmaps": chart_width_and_depth(study),
+        "chart_sections": _make_chart_sections(study),
         "pairs": pairs,
         "runs": tabulate_runs(study).for_medium("page"),
         "drawers": drawers,
@@ -90,6 +109,20 @@ def render_page(study: Study) -> str:
         "command": shlex.join,
     }
     return render("report.html.j2", context, filters, html=True)
+
+
+def _make_chart_sections(study: Study) -> list[ChartSection]:
+    costs, cost_note = chart_costs(study)
+    against = list(study.against_baseline.values())
+    differences = [chart_differences(against, short_names(study.groups, study.axes))] if against else []
+    curves, curves_note = chart_curves(study)
+    sections = (
+        ChartSection("cost", "Cost", costs, cost_note, heading="Accuracy and what it costs"),
+        ChartSection("differences", "Differences", differences, is_wide=True),
+        ChartSection("curves", "Learning curves", curves, f"{CURVES_NOTE} {curves_note}" if curves else ""),
+        ChartSection("heatmaps", "Width and depth", chart_width_and_depth(study)),
+    )
+    return [section for section in sections if section.charts or section.note]
 
 
 def _find_findings(study: Study) -> list[Finding]:
