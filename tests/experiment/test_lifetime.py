@@ -83,7 +83,10 @@ def test_a_wrong_command_leaves_a_run_as_it_was(wrong, state, finished, tmp_path
     RunFolder(tmp_path / "run").set_status(state)
     monkeypatch.chdir(finished)
     before = contents(tmp_path / "run")
-    with pytest.raises(ValueError, match=r"must be|Set a|does not exist|cannot be read|not the data|converted"):
+    with pytest.raises(
+        ValueError,
+        match=r"must be|Use one of|Resume may change only|Set a|does not exist|cannot be read|not the data|converted",
+    ):
         train([f"resume={tmp_path / 'run'}", "trainer.epochs=2", wrong], multirun=False)
     assert contents(tmp_path / "run") == before
 
@@ -224,7 +227,7 @@ def test_a_run_that_asks_for_more_memory_than_there_is_is_refused_before_it_take
         load_dataset(resized)
     total = 2**18  # for 17 small images are all that there are
     large = changed(convolutional, tmp_path / "large", trainer__batch_size=10**6)
-    with pytest.raises(CannotGoOn, match=r"trainer.batch_size=1000000 with image_size=32 takes"):
+    with pytest.raises(CannotGoOn, match=r"trainer.batch_size=1000000 with image_size=32 needs"):
         train([f"resume={large}", "trainer.epochs=2"], multirun=False)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 300_000, "kilobytes"
 
