@@ -136,7 +136,11 @@ class State:
             there = found.get(part)
             if there != value:
                 keys = sorted(key for key in value if not isinstance(there, dict) or there.get(key) != value[key])
-                raise ValueError(f"the checkpoint is of another run: {part} differs in {', '.join(map(str, keys))}")
+                differing = ", ".join(map(str, keys))
+                raise ValueError(
+                    f"the checkpoint is of another run: {part} differs in {differing}. (Another version of cnnbench may "
+                    "have written it: start the run again.)"
+                )
         if lacking := sorted(self._position().keys() - found.keys()):
             raise ValueError(f"the checkpoint cannot be resumed: it lacks {', '.join(lacking)}")
 
