@@ -138,8 +138,8 @@ class State:
                 keys = sorted(key for key in value if not isinstance(there, dict) or there.get(key) != value[key])
                 differing = ", ".join(map(str, keys))
                 raise ValueError(
-                    f"the checkpoint is of another run: {part} differs in {differing}. (Another version of cnnbench may "
-                    "have written it: start the run again.)"
+                    f"the checkpoint is of another run: {part} differs in {differing}. (Another version of cnnbench "
+                    "may have written it: start the run again.)"
                 )
         if lacking := sorted(self._position().keys() - found.keys()):
             raise ValueError(f"the checkpoint cannot be resumed: it lacks {', '.join(lacking)}")
