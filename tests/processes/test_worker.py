@@ -185,6 +185,7 @@ def test_a_signal_while_a_worker_starts_leaves_nobody_behind():
     code = """
 import multiprocessing, os, signal, time
 from cnnbench.processes import worker
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 start = multiprocessing.context.ForkProcess.start
 def start_and_signal(self):
     start(self)
