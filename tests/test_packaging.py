@@ -199,7 +199,7 @@ def test_every_other_cnnbench_command_works(line, finished, request):
     if arguments[0] == "train" and not any(a.startswith("resume=") for a in arguments):
         arguments += ["trainer.epochs=1", "data.train_limit=200"]
         if "data=mnist" in arguments or any(a.startswith("experiment=") for a in arguments):
-            environment["CNNBENCH_DATA"] = compose_request.getfixturevalue("mnist_root")
+            environment["CNNBENCH_DATA"] = request.getfixturevalue("mnist_root")
             arguments += ["data.download=false"]
         if any(a.startswith("experiment=") for a in arguments) and "experiment=lenet5_fast" not in arguments:
             if "experiment=zoo_mnist" in arguments:
