@@ -676,7 +676,7 @@ def test_training_on_a_folder_and_evaluating_on_another(train, cnnbench, tmp_pat
     assert done.returncode == 0, done.stderr
     metrics = json.loads((run.path / "evaluations/image_folder_other_test/metrics.json").read_text())
     assert (metrics["images"], metrics["accuracy"], metrics["path"]) == (6, 1, "other")  # it has seen the others
-    assert "it was trained or validated on 8, which are left out" in done.stderr
+    assert "and trained or validated on 8, which are left out" in done.stderr
     done = cnnbench("evaluate", str(run.path))
     assert json.loads((run.path / "evaluations/image_folder_test/metrics.json").read_text())["images"] == 6
     (tmp_path / "other/dark").rename(tmp_path / "other/dusky")

@@ -237,7 +237,7 @@ def test_classes_that_differ_in_spelling_alone_are_named(tmp_path):
         list_folder(str(tmp_path))
     images(tmp_path, "train/cat", "train/1", "train/01")
     assert list_folder(str(tmp_path)).remarks == [
-        "'01' and '1'; 'Cat' and 'cat' are classes of their own, though they differ in spelling alone: if they are "
+        "'01' and '1'; 'Cat' and 'cat' are separate classes, although they differ only in spelling: if they are "
         "one, write them the same way"
     ]
 
@@ -272,7 +272,7 @@ def test_numbers_for_labels_are_one_class_however_they_are_written(tmp_path):
     assert (found.class_names, found.labels, found.remarks) == (("0", "1"), [1, 1, 0, 0], [])
     found = list_csv(str(table(tmp_path, "path,label\n1.png,Cat\n1.png,cat\n1.png,dog\n")))
     assert len(found.class_names) == 3
-    assert found.remarks[0].startswith("'Cat' and 'cat' are classes of their own")
+    assert found.remarks[0].startswith("'Cat' and 'cat' are separate classes")
 
 
 @pytest.mark.parametrize(
