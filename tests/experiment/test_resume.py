@@ -132,8 +132,8 @@ def test_the_noise_of_a_model_that_draws_between_steps_goes_on_where_it_was(tmp_
         def forward(self, images):
             return self.layer(nn.functional.dropout(images.flatten(1), 0.5, training=True))
 
-    def noisy(in_channels, image_size, num_classes, width, depth, activation, dropout):
-        return Noisy(in_channels * math.prod(image_size))
+    def noisy(spec):
+        return Noisy(math.prod(spec.input_shape))
 
     name = "noisy_in_evaluation"
     monkeypatch.setitem(registry._builders["model"], name, noisy)
