@@ -38,7 +38,7 @@ def test_a_prefix_of_no_key_is_refused(cnnbench):
 
 
 def test_the_table_of_the_documentation_has_a_line_for_each_key():
-    table = markdown_table("scheduler").splitlines()
+    table = markdown_table(find_rows("scheduler")).splitlines()
     assert table[0] == "| key | default | accepted | meaning | role |"
     assert len(table) == 2 + len(find_rows("scheduler"))
     assert all(line.replace("\\|", "").count("|") == 6 for line in table)

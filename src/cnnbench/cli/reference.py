@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -75,10 +75,10 @@ def show_keys(prefix: str = "", *, as_json: bool = False, as_schema: bool = Fals
     )
 
 
-def markdown_table(prefix: str = "") -> str:
-    """The keys that start with a prefix as a table in Markdown."""
+def markdown_table(rows: Iterable[Row]) -> str:
+    """Keys as a table in Markdown."""
     lines = ["| key | default | accepted | meaning | role |", "| --- | --- | --- | --- | --- |"]
-    for row in find_rows(prefix):
+    for row in rows:
         meaning = f"{row.meaning} ({row.part})" if row.part else row.meaning
         cells = (f"`{row.key}`", f"`{row.default}`" if row.default else "", row.accepted, meaning, row.role)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from cnnbench.config.keys import Section, find_role, format_value, key
+from cnnbench.processes.cores import MOST_THREADS
 
 # What is near enough to MNIST, on which most recipes were found.
 SMALL_GREY = ("digits", "mnist", "fashion_mnist", "kmnist", "emnist", "qmnist", "usps")
@@ -158,7 +159,7 @@ class TrainerConfig(Section):
     )
     precision: Literal["fp32", "bf16", "fp16"] = key("Number format of the forward pass", "fp32")
     # How many share a sum decides its last bits.
-    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = key(
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | Literal["auto"] = key(
         "Threads of torch; auto: one for each 100 million multiply-accumulates of a batch", "auto"
     )
     deterministic: bool = key("Use algorithms that give the same bits each time", True)

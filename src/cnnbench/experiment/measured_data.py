@@ -161,7 +161,7 @@ def _choose_other(config: Config, split: str, record: DataRecord, info: DatasetI
 
 
 def _leave_out_seen(split: str, dataset: Dataset, chosen: Split, record: DataRecord, note: str = "") -> MeasuredData:
-    """Images without those that the run has learned more from than from `split`; a note counts them."""
+    """Drop the images that the run used in an earlier split of `LEARNED_FROM`; a note counts them."""
     earlier = LEARNED_FROM[: LEARNED_FROM.index(split)]
     used, own = find_seen(record, earlier, chosen), find_seen(record, [split], chosen)
     in_split, left_out, others = int((own & ~used).sum()), int(used.sum()), int((~own & ~used).sum())

@@ -22,7 +22,7 @@ class Pool(Generic[Job, Result]):
     """Processes that all do the same task, started at once.
 
     Each has a connection of its own. With one queue for all, a process that is killed while it holds the queue's lock
-    leaves the others and the parent waiting for ever. Close it: an open one keeps Python from ending.
+    leaves the others and the parent waiting for ever. Close it, or its processes live until Python ends.
 
     Args:
         task: goes to each process once; what it raises is raised here.
