@@ -1,6 +1,6 @@
 """Do the tests bite? Each saved field and each safety call is removed, one at a time: `make mutants`.
 
-    python tests/faults/mutants.py [--only TEXT] [--unchecked] [--json FILE]
+    python tests/faults/mutants.py [--only TEXT…] [--unchecked] [--json FILE]
 
 A mutant is a small edit of the source, listed in `mutants.toml` and made in a copy. The tests named with it run there
 and must fail; one that passes them all survives, which means that nobody would notice. First the same tests run on the
@@ -90,12 +90,12 @@ def killed_by(copy: Path, mutant: Mutant) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="mutants whose name holds this")
+    parser.add_argument("--only", nargs="+", default=[""], help="mutants whose name holds one of these")
     parser.add_argument("--json", type=Path, help="where to write which test noticed which")
     parser.add_argument("--unchecked", action="store_true", help="do not run the tests without a mutant first")
     asked = parser.parse_args()
     began, found = time.monotonic(), {}
-    mutants = [mutant for mutant in listed() if asked.only in mutant.removed]
+    mutants = [mutant for mutant in listed() if any(text in mutant.removed for text in asked.only)]
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy = Path(folder)
         for name in COPIED:

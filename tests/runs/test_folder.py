@@ -10,6 +10,7 @@ from cnnbench.metrics import count_confusion, score_classes
 from cnnbench.runs.contents import read_confusion, read_predictions, write_evaluation
 from cnnbench.runs.folder import RunFolder, create_folder
 from cnnbench.storage.arrays import write_npz
+from cnnbench.storage.atomic import LOCK, lock_folder
 from cnnbench.storage.csv_tables import read_csv
 from cnnbench.storage.plain_data import read_json, write_json, write_yaml
 
@@ -51,6 +52,12 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
         write_json(path, {"a": 2})
     assert read_json(path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_lock_that_cannot_be_taken_is_named(tmp_path):
+    (tmp_path / LOCK).mkdir()
+    with pytest.raises(OSError, match=rf"{tmp_path}/{LOCK} could not be locked: Is a directory"), lock_folder(tmp_path):
+        pass
 
 
 def test_numbers_that_are_not_finite_become_null(tmp_path):

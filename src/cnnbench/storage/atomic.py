@@ -165,12 +165,15 @@ def lock_folder(folder: Path, *, name: str = LOCK, timeout: float = LOCK_TIMEOUT
 
     Raises:
         InUse: another process holds it.
+        OSError: it cannot be taken; the message names its file.
     """
     lock = FileLock(folder / name, timeout=timeout)
     try:
         lock.acquire()
     except Timeout:
         raise InUse(f"{folder} is in use by another process: wait for it, or name another folder") from None
+    except OSError as error:  # of the library's own calls, not all name their file
+        raise OSError(error.errno, f"{folder / name} could not be locked: {error.strerror}") from error
     try:
         yield
     finally:
