@@ -1,0 +1,52 @@
+"""What a network computes on the way to its output, by name."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+OUTPUT = "output"
+
+
+def collect_activations(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Run a network, and return what each of its blocks gives, in the order of computation.
+
+    A block is a layer or a module with a `forward` of its own, such as a residual block. Containers that only chain
+    others, such as a stage, are opened. Names are those of the weights: `features.stage1.0`, `head.classes`. The last
+    entry, `output`, is what the network returns. A block that runs twice has its last result; one that does not run,
+    such as an auxiliary head after training, has none.
+
+    The tensors are part of the graph, so gradients of the output with respect to each of them exist.
+
+    Args:
+        model: in evaluation mode, unless dropout and the statistics of the batch are wanted.
+        images: normalised images (N, C, H, W), or signals (N, C, L), on the model's device.
+    """
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str, output: Any) -> Any:
+        if not isinstance(output, Tensor):
+            return output
+        found[name] = output
+        return output.clone()  # torchvision's activations write into their input, which would change what is kept
+
+    hooks = [
+        block.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
+        for name, block in find_blocks(model)
+    ]
+    try:
+        found[OUTPUT] = model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def find_blocks(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The blocks of a network by name, as `collect_activations` sees them."""
+    for name, module in model.named_children():
+        # Lists and dicts of modules have no forward of their own: their members are called one by one.
+        if type(module).forward in (nn.Sequential.forward, nn.Module.forward):
+            yield from find_blocks(module, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", module
