@@ -90,7 +90,7 @@ def images_alone(config: Config, clock: Clock) -> float:
     dataset = load_dataset(config)
     batches = make_batches(dataset.train, dataset=dataset, config=config, device=torch.device("cpu"), shuffle=True)
     started = clock()
-    for _ in batches.epoch():
+    for _ in batches.iterate_epoch():
         pass
     return clock() - started
 

@@ -46,7 +46,7 @@ def train(overrides: list[str]) -> tuple[float, float]:
         outcome = prepare_training(config, run, build_parts(config))[1]()
         seconds = time.perf_counter() - started
     assert outcome.test is not None
-    return outcome.rows[-1]["val/accuracy"] or outcome.test.scores()["accuracy"], seconds
+    return outcome.rows[-1]["val/accuracy"] or outcome.test.compute_scores()["accuracy"], seconds
 
 
 def course(root: str, seed: int) -> tuple[float, float]:

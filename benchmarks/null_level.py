@@ -15,7 +15,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
-from cnnbench.report.statistics import compare_pairs, compare_samples, holm, mcnemar, sign_flip
+from cnnbench.report.statistics import (
+    compare_pairs,
+    compare_samples,
+    compute_mcnemar_p,
+    compute_sign_flip_p,
+    correct_by_holm,
+)
 
 LEVEL = 0.05
 Draw = Callable[[np.random.Generator, int], np.ndarray]
@@ -81,7 +87,7 @@ def print_mcnemar(random: np.random.Generator, comparisons: int) -> None:
         for _ in range(comparisons):
             discordant = random.binomial(10_000, expected / 10_000)
             only_first = int(random.binomial(discordant, 0.5))
-            p = mcnemar(only_first, discordant - only_first)
+            p = compute_mcnemar_p(only_first, discordant - only_first)
             exact.append(p)
             mid.append(p - stats.binom.pmf(only_first, discordant, 0.5))
         print(f"  discordant {expected:<4} {format_rate(exact)}  {format_rate(mid)}", flush=True)
@@ -94,8 +100,8 @@ def print_families(random: np.random.Generator, comparisons: int) -> None:
         for _ in range(comparisons):
             shared = random.normal(0, 0.003, n)
             groups = [round_to_images(SHAPES["normal"](random, n) + shared) for _ in range(6)]
-            ps = [sign_flip(group - groups[0]) for group in groups[1:]]
-            with_holm += min(holm(ps)) < LEVEL
+            ps = [compute_sign_flip_p(group - groups[0]) for group in groups[1:]]
+            with_holm += min(correct_by_holm(ps)) < LEVEL
             without += min(ps) < LEVEL
         print(f"  n = {n:<9} {100 * with_holm / comparisons:5.2f} %  {100 * without / comparisons:5.2f} %", flush=True)
 

@@ -134,7 +134,7 @@ def test_augmented_images_are_those_of_the_cpu(preset, tmp_path):
         augmentation = make_augmentation(config, dataset.info, device)
         split = dataset.train.to(device)
         batches = Batches(split, 64, mean=(0.0,), std=(1.0,), shuffle_seed=3, augmentation=augmentation)
-        served.append([torch.cat(parts).cpu() for parts in zip(*batches.epoch(1), strict=True)])
+        served.append([torch.cat(parts).cpu() for parts in zip(*batches.iterate_epoch(1), strict=True)])
     for one, other in zip(*served, strict=True):  # a twentieth of a grey level
         torch.testing.assert_close(one, other, rtol=0, atol=0.05 / 255)
     run(tmp_path / "a", f"augment={preset}")

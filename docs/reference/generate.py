@@ -11,7 +11,7 @@ import typer
 
 from cnnbench.cli.app import app
 from cnnbench.cli.choices import list_choices
-from cnnbench.cli.reference import find_rows, markdown_table
+from cnnbench.cli.reference import find_rows, format_markdown_table
 from cnnbench.metrics import list_metrics
 
 MARKER = re.compile(r"<!-- (\w+)(?:: ([\w.]+))? -->")
@@ -24,7 +24,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def make_keys(section: str) -> str:
     """Return a table of the keys of a section; without one, of those that stand alone, such as `seed`."""
-    return markdown_table(row for row in find_rows(section) if ("." in row.key) == bool(section))
+    return format_markdown_table(row for row in find_rows(section) if ("." in row.key) == bool(section))
 
 
 def make_parts(kind: str) -> str:

@@ -93,7 +93,7 @@ def check_options(kind: str, name: str, options: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: an option the part does not have, lacks, or does not accept.
     """
-    declared, section = options_class(kind, name), kind.partition("_")[0]  # data_shape takes the options of data
+    declared, section = find_options_class(kind, name), kind.partition("_")[0]  # data_shape takes the options of data
     if declared is not None:
         return declared.from_plain(options, f"{section}.{name}" if section == "logger" else section)
     if options:
@@ -101,13 +101,13 @@ def check_options(kind: str, name: str, options: Mapping[str, Any]) -> Any:
     return None
 
 
-def options_class(kind: str, name: str) -> Any:
+def find_options_class(kind: str, name: str) -> Any:
     """The class in which a part declares its options (`config.keys.Options`); None where it has none."""
-    return _annotations(find_part(kind, name)).get("options")
+    return _read_annotations(find_part(kind, name)).get("options")
 
 
 @functools.cache
-def _annotations(builder: Callable[..., Any]) -> dict[str, Any]:
+def _read_annotations(builder: Callable[..., Any]) -> dict[str, Any]:
     return get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 
-def key(seed: int, purpose: str, *position: int) -> int:
+def derive_key(seed: int, purpose: str, *position: int) -> int:
     """A 63-bit number that depends on all of its arguments and on nothing else.
 
     Args:
@@ -28,9 +28,9 @@ def key(seed: int, purpose: str, *position: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
-def generator(seed: int, purpose: str, *position: int) -> torch.Generator:
-    """A CPU generator seeded with `key(seed, purpose, *position)`."""
-    return torch.Generator().manual_seed(key(seed, purpose, *position))
+def make_generator(seed: int, purpose: str, *position: int) -> torch.Generator:
+    """A CPU generator seeded with `derive_key(seed, purpose, *position)`."""
+    return torch.Generator().manual_seed(derive_key(seed, purpose, *position))
 
 
 def seed_model_noise(value: int, device: torch.device) -> None:
@@ -46,10 +46,10 @@ def seed_model_noise(value: int, device: torch.device) -> None:
 
 
 @contextmanager
-def initialising(seed: int) -> Iterator[None]:
+def seed_initialisation(seed: int) -> Iterator[None]:
     """Draw the weights made inside from (seed, "init"); the caller's global generator does not change."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(key(seed, "init"))
+        torch.default_generator.manual_seed(derive_key(seed, "init"))
         yield
 
 
@@ -67,7 +67,7 @@ def set_deterministic(enabled: bool) -> None:
     torch.backends.cudnn.benchmark = not enabled
 
 
-def environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """What a reader needs to judge or repeat a measurement: versions, hardware, threads, command."""
     import cnnbench
 
@@ -77,7 +77,7 @@ def environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "torchvision": importlib.metadata.version("torchvision"),
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": _read_cpu_name(),
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
@@ -88,7 +88,7 @@ def environment() -> dict[str, Any]:
     return record
 
 
-def _cpu_name() -> str:
+def _read_cpu_name() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")

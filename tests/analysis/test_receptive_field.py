@@ -41,7 +41,7 @@ def measured_field(model, shape, around=45):
     return tuple(sizes)
 
 
-def field_of(model, shape):
+def find_field(model, shape):
     """The field of the model's output, by a layer that changes nothing and has a row."""
     return summarize(nn.Sequential(model, nn.ReLU()), shape).layers[-1].receptive_field
 
@@ -98,7 +98,7 @@ def test_random_networks_have_the_field_that_is_measured(layers):
     model = nn.Sequential(*layers)
     measured = measured_field(model, (1, 700))
     assume(measured not in (None, (0,)))
-    assert field_of(model, (1, 700)) == measured
+    assert find_field(model, (1, 700)) == measured
 
 
 AXES = [
@@ -127,7 +127,7 @@ def test_each_axis_has_its_own_field(layer):
     model = nn.Sequential(nn.Conv2d(1, 1, (3, 1)), nn.ZeroPad2d((0, 0, 1, 1)), layer)
     if not isinstance(layer, nn.Sequential | nn.PixelUnshuffle):
         model.append(nn.Conv2d(2 if any(True for _ in layer.parameters()) else 1, 1, (2, 3), padding=2))
-    assert field_of(model, (1, 120, 120)) == measured_field(model, (1, 120, 120), around=9)
+    assert find_field(model, (1, 120, 120)) == measured_field(model, (1, 120, 120), around=9)
 
 
 def test_a_stack_has_the_closed_form():
@@ -144,7 +144,7 @@ def test_a_stack_has_the_closed_form():
 
 def test_branches_that_lean_apart_see_their_union():
     model = Branches(same_size(5, 1, 4), same_size(5, 1, 0))
-    assert field_of(model, (1, 120)) == measured_field(model, (1, 120)) == (9,)
+    assert find_field(model, (1, 120)) == measured_field(model, (1, 120)) == (9,)
 
 
 def test_upsampling_divides_the_jump():

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from cnnbench.cli.choices import complete_override, complete_tuning, find_config_dir, list_groups
-from cnnbench.cli.reference import find_rows, make_json_schema, markdown_table
-from cnnbench.config.schema import default_dict
+from cnnbench.cli.reference import find_rows, format_markdown_table, make_json_schema
+from cnnbench.config.schema import make_default_dict
 
 FILES = sorted(find_config_dir().glob("*/*.yaml"))
 
@@ -38,7 +38,7 @@ def test_a_prefix_of_no_key_is_refused(cnnbench):
 
 
 def test_the_table_of_the_documentation_has_a_line_for_each_key():
-    table = markdown_table(find_rows("scheduler")).splitlines()
+    table = format_markdown_table(find_rows("scheduler")).splitlines()
     assert table[0] == "| key | default | accepted | meaning | role |"
     assert len(table) == 2 + len(find_rows("scheduler"))
     assert all(line.replace("\\|", "").count("|") == 6 for line in table)
@@ -58,7 +58,7 @@ def test_the_json_schema_accepts_our_yaml_files(path):
 def test_the_json_schema_refuses_what_the_program_refuses():
     jsonschema = pytest.importorskip("jsonschema")
     schema = make_json_schema()
-    jsonschema.validate(default_dict(), schema)
+    jsonschema.validate(make_default_dict(), schema)
     for wrong in ({"trainer": {"epoch": 1}}, {"trainer": {"epochs": 0}}, {"model": {"stage": 1}}, {"colour": "red"}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(wrong, schema)

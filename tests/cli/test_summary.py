@@ -8,14 +8,14 @@ from rich.console import Console
 
 from cnnbench.cli import tables
 from cnnbench.cli.options import SummaryOptions
-from cnnbench.cli.summary import describe, parse_models, summary
+from cnnbench.cli.summary import describe, parse_models, print_summary
 
 SHAPE = {"channels": 1, "image_size": "28", "num_classes": 10}
 
 
 def printed(monkeypatch, capsys, width, overrides=(), compare=None, as_json=False, **shape):
     monkeypatch.setattr(tables, "make_console", lambda: Console(width=width, highlight=False))
-    summary(SummaryOptions(list(overrides), compare=compare, as_json=as_json, **{**SHAPE, **shape}))
+    print_summary(SummaryOptions(list(overrides), compare=compare, as_json=as_json, **{**SHAPE, **shape}))
     return capsys.readouterr().out
 
 

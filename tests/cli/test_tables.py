@@ -7,7 +7,7 @@ from run_builders import write_run
 
 from cnnbench.cli import report, tables
 from cnnbench.cli.options import SummaryOptions
-from cnnbench.cli.summary import summary
+from cnnbench.cli.summary import print_summary
 from cnnbench.cli.tables import Column, show_table
 from cnnbench.report.reading import read_study
 
@@ -56,7 +56,7 @@ def test_a_comparison_keeps_names_figures_and_verdicts_at_every_width(study, pri
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_a_models_layers_and_totals_are_whole_at_every_width(printed, width):
     options = SummaryOptions(["model=lenet5"], channels=1, image_size="28", num_classes=10)
-    text = printed(width, summary, options)
+    text = printed(width, print_summary, options)
     for words in ("6×24×24", "30,840", "153,600", "44,426", "head.classes", "16×16of28×28(57%)"):
         assert words in text
     assert "features.stage1.0.activation" in text

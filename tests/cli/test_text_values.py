@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.cli import compose
-from cnnbench.cli.literal import kind_of, quote_text
+from cnnbench.cli.literal import find_kind, quote_text
 from cnnbench.config.schema import to_dict
 from cnnbench.experiment.resume import apply_overrides
 
@@ -50,15 +50,15 @@ def read(text, **options):
 
 
 def test_the_kind_of_a_key_follows_from_its_declaration():
-    kinds = {key: kind_of(key) for key in ("data.root", "data.path", "name", "resume", "tags", "model.norm")}
-    kinds |= {key: kind_of(key) for key in ("logger.mlflow.experiment", "data.cache", "data.memory_limit")}
+    kinds = {key: find_kind(key) for key in ("data.root", "data.path", "name", "resume", "tags", "model.norm")}
+    kinds |= {key: find_kind(key) for key in ("logger.mlflow.experiment", "data.cache", "data.memory_limit")}
     assert kinds == {
         "data.root": "text", "data.path": "text or null", "name": "text", "resume": "text or null",
         "tags": "list of text", "model.norm": "text", "logger.mlflow.experiment": "text",
         "data.cache": "text or null", "data.memory_limit": "text or null",
     }  # fmt: skip
     others = ("optimizer.lr", "data.workers", "model.args", "model.stages", "data", "nothing", "data.x")
-    assert {kind_of(key) for key in others} == {"other"}
+    assert {find_kind(key) for key in others} == {"other"}
 
 
 @pytest.mark.parametrize("key", ["data.path", "data.root", "hydra.run.dir", "tune", "resume", "logger.wandb.project"])

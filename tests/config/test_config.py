@@ -4,18 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.config.schema import Config, DataConfig, default_dict, from_dict, to_dict
+from cnnbench.config.schema import Config, DataConfig, from_dict, make_default_dict, to_dict
 
 
 def changed(key: str, value: object) -> dict:
-    plain = default_dict()
+    plain = make_default_dict()
     section, _, name = key.rpartition(".")
     (plain[section] if section else plain)[name] = value
     return plain
 
 
 def test_the_default_dict_makes_the_default_config():
-    assert from_dict(default_dict()) == Config()
+    assert from_dict(make_default_dict()) == Config()
 
 
 def test_a_config_survives_the_way_to_plain_data_and_back():
@@ -102,7 +102,7 @@ def test_early_stopping_without_validation_is_refused():
     )
 )
 def test_any_values_are_accepted_or_refused_with_a_message(values):
-    plain = default_dict()
+    plain = make_default_dict()
     plain["data"].update(values)
     with contextlib.suppress(ValueError):
         config = from_dict(plain)

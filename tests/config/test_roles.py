@@ -9,7 +9,7 @@ import pytest
 
 from cnnbench.cli import compose
 from cnnbench.cli.choices import list_groups
-from cnnbench.config.declared import Key, keys_in, list_all_keys, read_options, select
+from cnnbench.config.declared import Key, find_keys, list_all_keys, read_options, select
 from cnnbench.config.keys import format_value, may_change
 from cnnbench.config.schema import Config, from_dict, to_dict
 from cnnbench.experiment.resume import apply_overrides, compute_fingerprint
@@ -61,7 +61,7 @@ def test_a_key_makes_another_run_for_all_or_for_none(key):
     assert (hash_config(to_dict(config)) != hash_config(plain)) == is_result
     assert ((select_settings(to_dict(config)), config.seed) != (select_settings(plain), own.seed)) == is_result
     override = f"{key.name}={format_value(value)}"
-    if key.name in keys_in(plain) and (not is_result or may_change(key.field)):
+    if key.name in find_keys(plain) and (not is_result or may_change(key.field)):
         assert compute_fingerprint(apply_overrides(plain, [override])) == compute_fingerprint(own)
     else:
         with pytest.raises(ValueError, match=f"{override.partition('=')[0]}=.*a resumed run keeps every setting"):

@@ -20,7 +20,7 @@ from cnnbench.data import Augmentation, Batches, DatasetInfo, Split, normalize
 from cnnbench.data.augmentation import PURPOSES, compute_grid, draw, mask_box
 from cnnbench.experiment.build import build_parts, load_dataset, make_augmentation, make_batches
 from cnnbench.experiment.run import run_job
-from cnnbench.reproducibility import generator, key
+from cnnbench.reproducibility import derive_key, make_generator
 from cnnbench.runs.folder import RunFolder, create_folder
 from cnnbench.storage.plain_data import read_yaml
 from cnnbench.training.loop import Progress, train_one_epoch
@@ -79,7 +79,7 @@ def test_numbers_are_the_upper_bits_of_splitmix64():
     drawn = draw(torch.arange(100), 7, 3)
     assert tuple(drawn) == PURPOSES
     for purpose in ("flip", "cutmix x"):
-        start = key(7, f"augment {purpose}", 3)
+        start = derive_key(7, f"augment {purpose}", 3)
         expected = [(splitmix64(start + 0x9E3779B97F4A7C15 * (i - 1)) >> 40) / 2**24 for i in range(100)]
         assert drawn[purpose].tolist() == expected
 
@@ -240,17 +240,17 @@ def whole(served):
 
 @pytest.mark.parametrize("knobs", [STRONG, {"flip": 0.5}, {"rotate": 10}, {"mixup": 0.2}], ids=str)
 def test_an_image_is_the_same_in_any_batch_and_at_any_time(split, knobs, monkeypatch):
-    expected = whole(batches(split, 64, **knobs).epoch(3))
+    expected = whole(batches(split, 64, **knobs).iterate_epoch(3))
     for size in (1, 7, 130, 1000):
         torch.manual_seed(size)
         for gathered in (1, 2**19):
             monkeypatch.setattr("cnnbench.data.loader.GATHERED_PIXELS", gathered)
             served = batches(split, size, **knobs)
-            next(served.epoch(0))
-            assert all(torch.equal(a, b) for a, b in zip(expected, whole(served.epoch(3)), strict=True))
+            next(served.iterate_epoch(0))
+            assert all(torch.equal(a, b) for a, b in zip(expected, whole(served.iterate_epoch(3)), strict=True))
     again, other = batches(split, 64, **knobs), batches(split, 64, **(knobs | {"seed": 1}))
-    assert not torch.equal(expected[0], whole(again.epoch(4))[0])
-    assert not torch.equal(expected[0], whole(other.epoch(3))[0])
+    assert not torch.equal(expected[0], whole(again.iterate_epoch(4))[0])
+    assert not torch.equal(expected[0], whole(other.iterate_epoch(3))[0])
 
 
 def test_an_image_alone_is_what_it_is_among_others(split):
@@ -262,9 +262,9 @@ def test_an_image_alone_is_what_it_is_among_others(split):
 
 
 def test_without_augmentation_batches_are_what_they_were(split):
-    order = torch.randperm(130, generator=generator(0, "shuffle", 2))
+    order = torch.randperm(130, generator=make_generator(0, "shuffle", 2))
     expected = normalize(split.images[order], torch.tensor([0.5] * 3), torch.tensor([0.25] * 3))
-    images, labels = whole(batches(split, 16).epoch(2))
+    images, labels = whole(batches(split, 16).iterate_epoch(2))
     assert torch.equal(images, expected)
     assert torch.equal(labels, split.labels[order])
     still, kept = augmented(split)
@@ -282,10 +282,10 @@ def test_only_training_batches_are_augmented():
     for part in (dataset.val, dataset.test):
         served = serve(part)
         assert served.augmentation is None
-        images, labels = whole(served.epoch())
+        images, labels = whole(served.iterate_epoch())
         assert torch.equal(images, normalize(part.images, *(torch.tensor(v) for v in (dataset.mean, dataset.std))))
         assert torch.equal(labels, part.labels)
-    images, labels = next(serve(dataset.train, shuffle=True).epoch())
+    images, labels = next(serve(dataset.train, shuffle=True).iterate_epoch())
     assert labels.shape == (64, 10)
     assert images.shape == (64, 1, 28, 28)
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from cnnbench import registry
 from cnnbench.cli.choices import list_groups
 from cnnbench.cli.compose import compose_config
-from cnnbench.data import Batches, Split, data_shape, load_source, normalize, prepare
+from cnnbench.data import Batches, Split, find_data_shape, load_source, normalize, prepare
 from cnnbench.data.dataset import DatasetInfo, Source
 from cnnbench.data.preparation import measure_normalization, resize, split_by_class
-from cnnbench.reproducibility import generator
+from cnnbench.reproducibility import make_generator
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_digits_are_scikit_learns_with_a_fixed_stratified_test_split(digits):
 def test_a_stratified_split_is_exact_disjoint_and_keeps_every_share(labels, fraction, seed):
     labels = torch.tensor(labels)
     count = round(fraction * len(labels))
-    chosen, rest = split_by_class(labels, count, generator(seed, "test"))
+    chosen, rest = split_by_class(labels, count, make_generator(seed, "test"))
     assert len(chosen) == count
     assert torch.equal(torch.cat([chosen, rest]).sort().values, torch.arange(len(labels)))
     counts = torch.bincount(labels, minlength=6)
@@ -143,13 +143,13 @@ def numbered(count):
 
 
 def order(batches, epoch):
-    return torch.cat([labels for _, labels in batches.epoch(epoch)])
+    return torch.cat([labels for _, labels in batches.iterate_epoch(epoch)])
 
 
 @given(st.integers(1, 200), st.integers(1, 64), st.integers(0, 9))
 def test_an_epoch_serves_every_image_once_with_its_label(count, batch_size, epoch):
     batches = Batches(numbered(count), batch_size, mean=[0], std=[1 / 255], shuffle_seed=1)
-    seen = [(images, labels) for images, labels in batches.epoch(epoch)]
+    seen = [(images, labels) for images, labels in batches.iterate_epoch(epoch)]
     assert len(seen) == len(batches)
     assert all(len(labels) == batch_size for _, labels in seen[:-1])
     labels = torch.cat([labels for _, labels in seen])
@@ -283,7 +283,7 @@ def check(name, root, images, **options):
         np.testing.assert_array_equal(split.labels, LABELS[part])
         assert split.images.dtype == torch.uint8
         assert split.labels.dtype == torch.int64
-    shape, classes = data_shape(name, root="nowhere", options=options)
+    shape, classes = find_data_shape(name, root="nowhere", options=options)
     assert shape == source.info.input_shape
     if name != "cifar100":  # this test's files name 10 of its 100 classes
         assert classes == source.info.num_classes
@@ -294,7 +294,7 @@ def test_mnist_itself(mnist_root):
     source = load_source("mnist", root=mnist_root, download=False)
     assert (len(source.train), len(source.test)) == (60_000, 10_000)
     assert source.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
-    mean, std = measure_normalization("dataset", 1, source.train.chunks())
+    mean, std = measure_normalization("dataset", 1, source.train.iterate_chunks())
     assert (round(mean[0], 4), round(std[0], 4)) == (0.1307, 0.3081)
 
 

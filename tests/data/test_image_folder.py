@@ -26,7 +26,7 @@ from cnnbench.experiment.build import load_dataset
 from cnnbench.experiment.run import run_job
 from cnnbench.runs.contents import read_confusion
 from cnnbench.runs.folder import RunFolder
-from cnnbench.training.tasks import CLASSIFICATION, training_loss
+from cnnbench.training.tasks import CLASSIFICATION, compute_loss
 
 RANDOM = np.random.default_rng(0)
 
@@ -543,7 +543,7 @@ def test_a_balanced_sampler_draws_every_class_equally_often_as_a_function_of_see
         Split(torch.zeros(1000, 1, 2, 2, dtype=torch.uint8), labels), 64, mean=[0], std=[1], shuffle_seed=1,
         sampler="balanced",
     )  # fmt: skip
-    assert torch.equal(torch.cat([some for _, some in batches.epoch(2)]), labels[order])
+    assert torch.equal(torch.cat([some for _, some in batches.iterate_epoch(2)]), labels[order])
 
 
 def test_balanced_weights_are_those_of_scikit_learn():
@@ -560,7 +560,7 @@ def test_class_weights_weigh_the_training_loss():
     weights = torch.tensor([0.5, 1.0, 4.0])
     each = F.cross_entropy(logits, labels, reduction="none")
     expected = (each * weights[labels]).sum() / weights[labels].sum()
-    torch.testing.assert_close(training_loss(CLASSIFICATION, logits, torch.empty(0), labels, 0.0, weights), expected)
+    torch.testing.assert_close(compute_loss(CLASSIFICATION, logits, torch.empty(0), labels, 0.0, weights), expected)
 
 
 @pytest.mark.parametrize("override", ["data.class_weights=balanced", "data.sampler=balanced"])

@@ -19,7 +19,7 @@ from scipy.signal import find_peaks
 
 from cnnbench import registry
 from cnnbench.cli.compose import compose_config
-from cnnbench.data import data_shape, load_source, prepare
+from cnnbench.data import find_data_shape, load_source, prepare
 from cnnbench.data.contents import digest
 from cnnbench.data.files.labels import normalize_label, unify_labels
 from cnnbench.experiment.build import get_data_settings
@@ -76,7 +76,7 @@ def test_waves_are_float32_signals_and_their_shape_is_known_beforehand(length):
     assert source.train.images.shape[1:] == source.info.input_shape == (1, length)
     assert torch.isfinite(source.train.images).all()
     options = {"length": length, "samples": 1200, "noise": [0, 0], "waves_seed": 0}
-    assert data_shape("waves", root="nowhere", options=options) == ((1, length), 6)
+    assert find_data_shape("waves", root="nowhere", options=options) == ((1, length), 6)
 
 
 def test_the_noise_of_each_signal_is_gaussian_with_a_deviation_from_the_range():
@@ -167,7 +167,7 @@ def test_an_option_of_the_waves_that_is_not_accepted_is_named(key, value, messag
         made(**{key: value})
     options = {"length": 256, "samples": 1200, "noise": [0, 0], "waves_seed": 0} | {key: value}
     with pytest.raises(ValueError, match=message):
-        data_shape("waves", root="", options=options)
+        find_data_shape("waves", root="", options=options)
 
 
 def loaded(path, **options):
@@ -522,7 +522,7 @@ def test_a_wrong_command_about_signals_ends_with_2_and_writes_nothing(
 
 def test_signals_made_otherwise_are_another_test_set():
     def test_set(**changes):
-        source = made(**changes).with_marks()
+        source = made(**changes).add_marks()
         return digest(source.info, source.test)
 
     assert test_set(noise=[0.1, 0.2]) == test_set(noise=[0.1, 0.2])

@@ -55,7 +55,7 @@ def test_streamed_batches_are_those_from_memory_to_the_bit(workers, options, fol
     assert (len(memory), memory.batch_size, memory.device) == (len(stream), stream.batch_size, stream.device)
     assert torch.equal(memory.labels, stream.labels)
     for epoch in (0, 1):
-        pairs = zip(memory.epoch(epoch), stream.epoch(epoch), strict=True)
+        pairs = zip(memory.iterate_epoch(epoch), stream.iterate_epoch(epoch), strict=True)
         for (images, labels), (streamed, streamed_labels) in pairs:
             assert torch.equal(images, streamed)
             assert images.stride() == streamed.stride()
@@ -71,7 +71,7 @@ def test_augmented_batches_are_those_from_memory_to_the_bit(workers, folder):
         augmentation = make_augmentation(config, source.info, torch.device("cpu"))
         made.append(batches(source, augmentation=augmentation)[1])
     for epoch in (0, 1):
-        for memory, stream in zip(*(each.epoch(epoch) for each in made), strict=True):
+        for memory, stream in zip(*(each.iterate_epoch(epoch) for each in made), strict=True):
             assert all(torch.equal(one, other) for one, other in zip(memory, stream, strict=True))
 
 
@@ -91,7 +91,7 @@ def test_large_parts_are_cut_into_units(folder, monkeypatch):
     monkeypatch.setattr("cnnbench.data.files.decoding.BYTES_AHEAD", 500)
     _, memory = batches(load(folder, image_size=6))
     _, stream = batches(load(folder, image_size=6, memory_limit="1", workers=2))
-    for (images, _), (streamed, _) in zip(memory.epoch(), stream.epoch(), strict=True):
+    for (images, _), (streamed, _) in zip(memory.iterate_epoch(), stream.iterate_epoch(), strict=True):
         assert torch.equal(images, streamed)
 
 
@@ -116,7 +116,7 @@ def test_a_file_that_changes_under_way_is_named(workers, tmp_path):
     for path in (tmp_path / "dog").iterdir():
         path.write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"dog/0\d\d.png: .*\(it could be read before: has it changed\?\)"):
-        list(stream.epoch())
+        list(stream.iterate_epoch())
 
 
 def children():
@@ -126,11 +126,11 @@ def children():
 def test_an_epoch_that_is_left_half_way_ends_its_processes(folder):
     _, stream = batches(load(folder, image_size=6, memory_limit="1", workers=2))
     for _ in range(2):
-        served = stream.epoch()
+        served = stream.iterate_epoch()
         next(served)
         served.close()
     assert children() == []
-    list(stream.epoch())
+    list(stream.iterate_epoch())
     assert children() == []
 
 

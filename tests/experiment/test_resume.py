@@ -216,7 +216,7 @@ def test_a_damaged_last_checkpoint_is_said_loudly_and_the_one_before_is_used(tmp
         Interrupted(patch, at=20)
         with pytest.raises(Terminated):
             run(tmp_path / "cut")
-    last = checkpoint.path_of(tmp_path / "cut/checkpoints", "last")
+    last = checkpoint.locate(tmp_path / "cut/checkpoints", "last")
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 4
     last.write_bytes(content)
@@ -239,9 +239,9 @@ def test_damaged_best_weights_are_found_in_another_checkpoint_of_their_epoch_or_
             with pytest.raises(Terminated):
                 run(tmp_path / name, *overrides)
         folder = tmp_path / name / "checkpoints"
-        checkpoint.path_of(folder, "best").write_bytes(b"damaged")
+        checkpoint.locate(folder, "best").write_bytes(b"damaged")
         if lost:
-            checkpoint.path_of(folder, f"epoch_{best:04d}").unlink()
+            checkpoint.locate(folder, f"epoch_{best:04d}").unlink()
             with pytest.raises(ValueError, match=rf"weights of the best epoch, {best}, are lost: .*best.*damaged"):
                 run(tmp_path / name, *overrides, resume=True)
         else:
@@ -350,9 +350,9 @@ def test_batches_from_the_middle_of_an_epoch_are_those_of_the_whole(data):
     batches = Batches(
         split, size, mean=(0.5,) * channels, std=(0.5,) * channels, shuffle_seed=3, augmentation=augmentation
     )
-    whole = list(batches.epoch(2))
+    whole = list(batches.iterate_epoch(2))
     start = data.draw(st.integers(0, len(whole)))
-    rest = list(batches.epoch(2, start))
+    rest = list(batches.iterate_epoch(2, start))
     assert len(rest) == len(whole) - start
     for (images, labels), (others, other_labels) in zip(whole[start:], rest, strict=True):
         assert torch.equal(images, others)
@@ -434,7 +434,7 @@ def test_every_step_has_the_batch_and_the_learning_rate_of_its_place_in_the_run(
     config = compose_config([*TINY, *overrides])
     parts = build_parts(config)
     batches = make_batches(parts.dataset.train, dataset=parts.dataset, config=config, device=parts.device, shuffle=True)
-    expected = [labels.tolist() for epoch in range(3) for _, labels in batches.epoch(epoch)]
+    expected = [labels.tolist() for epoch in range(3) for _, labels in batches.iterate_epoch(epoch)]
     assert expected[:8] != expected[8:16] != expected[16:]
     assert [labels for _, labels in seen] == expected
     assert [lr for lr, _ in seen] == [config.optimizer.lr * parts.schedule(step) for step in range(24)]

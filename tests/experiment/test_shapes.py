@@ -71,7 +71,7 @@ def test_a_run_on_pictures_that_are_not_square_can_be_evaluated_and_asked(asked,
     for prediction, row in zip(asked_of, left, strict=True):
         assert list(prediction.probabilities) == pytest.approx(row[list(prediction.classes)].tolist(), abs=1e-6)
     streamed = load_dataset(compose_config([*given, "data.memory_limit=1"])).test
-    assert torch.equal(torch.cat([*streamed.chunks()]), load_dataset(config).test.images)
+    assert torch.equal(torch.cat([*streamed.iterate_chunks()]), load_dataset(config).test.images)
 
 
 def test_data_in_memory_are_resized_to_both_sides():

@@ -24,7 +24,7 @@ from cnnbench.experiment.data_record import read_data
 from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.measured_data import DataChoice
 from cnnbench.experiment.run import run_job
-from cnnbench.reproducibility import generator
+from cnnbench.reproducibility import make_generator
 from cnnbench.runs.folder import RunFolder
 
 NAMES = ("cat", "dog", "owl")
@@ -92,11 +92,11 @@ def test_a_test_cut_has_each_class_on_both_sides_and_one_more_image_moves_at_mos
 def test_a_cut_may_keep_or_leave_one_of_each_class(labels, fraction, seed):
     labels, count = torch.tensor(labels), round(fraction * len(labels))
     classes = labels.unique()
-    chosen, rest = split_by_class(labels, count, generator(seed, "x"), leave=True)
+    chosen, rest = split_by_class(labels, count, make_generator(seed, "x"), leave=True)
     assert {*labels[rest].tolist()} == {*classes.tolist()}
     assert len(chosen) == min(count, len(labels) - len(classes))
     if count >= len(classes):
-        chosen, _ = split_by_class(labels, count, generator(seed, "x"), keep=True)
+        chosen, _ = split_by_class(labels, count, make_generator(seed, "x"), keep=True)
         assert {*labels[chosen].tolist()} == {*classes.tolist()}
         assert len(chosen) == count
 

@@ -88,12 +88,12 @@ def store(folder: Path) -> None:
 
 
 def config(folder: Path) -> None:
-    build_parts(load_config(RunFolder.existing(folder)), shapes_only=True)
-    load_trained(folder).model_on(torch.device("cpu"))
+    build_parts(load_config(RunFolder.open_existing(folder)), shapes_only=True)
+    load_trained(folder).load_model(torch.device("cpu"))
 
 
 def run(folder: Path) -> None:
-    load_trained(folder).model_on(torch.device("cpu"))
+    load_trained(folder).load_model(torch.device("cpu"))
     RunFolder(folder).read_summary()
 
 

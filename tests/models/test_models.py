@@ -13,9 +13,9 @@ from cnnbench import registry
 from cnnbench.cli.choices import list_groups
 from cnnbench.cli.compose import compose_config
 from cnnbench.models import NetworkSpec, build_model
-from cnnbench.models.blocks import Style, conv_block
+from cnnbench.models.blocks import Style, make_conv_block
 from cnnbench.models.layers import LocalResponseNorm
-from cnnbench.models.shapes import output_shape
+from cnnbench.models.shapes import compute_output_shape
 
 NAMES = registry.list_names("model")
 SIGNALS = {"sequence_cnn"}  # takes signals alone; mlp takes both
@@ -219,7 +219,7 @@ def test_every_norm_pool_conv_and_head_go_together(norm, pool, conv, head):
     size=st.integers(24, 40),
 )
 def test_a_convolution_has_the_size_of_the_formula(kernel_size, stride, dilation, padding, size):
-    layer = Style("relu", padding=padding).conv_layer(1, 2, kernel_size, stride=stride, dilation=dilation)
+    layer = Style("relu", padding=padding).make_conv(1, 2, kernel_size, stride=stride, dilation=dilation)
     valid = (size - dilation * (kernel_size - 1) - 1) // stride + 1
     expected = -(-size // stride) if padding == "same" else valid
     if expected >= 1:
@@ -228,7 +228,7 @@ def test_a_convolution_has_the_size_of_the_formula(kernel_size, stride, dilation
 
 @given(kernel_size=st.integers(1, 7), dilation=st.integers(1, 4))
 def test_a_causal_convolution_never_sees_a_later_sample(kernel_size, dilation):
-    layer = Style("relu", padding="causal", dimensions=1).conv_layer(1, 1, kernel_size, dilation=dilation)
+    layer = Style("relu", padding="causal", dimensions=1).make_conv(1, 1, kernel_size, dilation=dilation)
     nn.init.ones_(layer.conv.weight if isinstance(layer, nn.Sequential) else layer.weight)
     signal = torch.zeros(1, 1, 30, requires_grad=True)
     output = layer(signal)
@@ -249,7 +249,7 @@ def test_sequence_cnn_is_causal_up_to_its_last_sample():
 
 def test_same_padding_equals_torch_for_odd_and_even_kernels():
     for kernel_size in range(1, 8):
-        ours = Style("relu").conv_layer(2, 3, kernel_size, dilation=2)
+        ours = Style("relu").make_conv(2, 3, kernel_size, dilation=2)
         theirs = nn.Conv2d(2, 3, kernel_size, dilation=2, padding="same")
         theirs.load_state_dict({key.removeprefix("conv."): value for key, value in ours.state_dict().items()})
         images = torch.randn(2, 2, 20, 20)
@@ -280,15 +280,15 @@ def test_resnet_20_has_the_parameters_of_the_paper():
 
 def test_depthwise_separable_costs_what_the_paper_says():
     # arXiv:1704.04861, equation 5: 1 / out_channels + 1 / kernel_size²
-    separable = conv_block(32, 64, 3, Style("relu", conv="depthwise_separable"))
-    standard = conv_block(32, 64, 3, Style("relu"))
+    separable = make_conv_block(32, 64, 3, Style("relu", conv="depthwise_separable"))
+    standard = make_conv_block(32, 64, 3, Style("relu"))
     weights = [sum(p.numel() for p in block.parameters() if p.dim() > 1) for block in (separable, standard)]
     assert weights[0] / weights[1] == pytest.approx(1 / 64 + 1 / 9)
 
 
 def test_asymmetric_convolutions_have_two_thirds_of_the_weights():
-    asymmetric = conv_block(32, 32, 3, Style("relu", conv="asymmetric"))
-    standard = conv_block(32, 32, 3, Style("relu"))
+    asymmetric = make_conv_block(32, 32, 3, Style("relu", conv="asymmetric"))
+    standard = make_conv_block(32, 32, 3, Style("relu"))
     weights = [sum(p.numel() for p in block.parameters() if p.dim() > 1) for block in (asymmetric, standard)]
     assert 3 * weights[0] == 2 * weights[1]
 
@@ -355,7 +355,7 @@ def test_the_default_initialisation_is_torchs():
 def test_output_shape_leaves_a_model_as_it_was():
     model = build("vgg_mini").train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    assert output_shape(model.features, (1, 28, 28)) == (64, 3, 3)
+    assert compute_output_shape(model.features, (1, 28, 28)) == (64, 3, 3)
     assert model.training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not any(module._forward_pre_hooks for module in model.modules())

@@ -28,7 +28,7 @@ from cnnbench.report.cost_chart import (
     find_pareto_front,
     wrap_name,
 )
-from cnnbench.report.formatting import legible, legible_lines
+from cnnbench.report.formatting import make_legible, make_lines_legible
 from cnnbench.report.matrices import (
     CELLS,
     LEVELS,
@@ -128,7 +128,7 @@ def test_hostile_names_stand_on_the_page_as_text(pages):
     assert not [a for t, a in elements.tags if t == "img" and not a["src"].startswith("data:image/")]
     text = " ".join(elements.text)
     for name in NAMES:
-        assert legible(name, 14) in text
+        assert make_legible(name, 14) in text
     assert "\u202e" not in html
     assert "\x1b" not in html
     assert "{{ 7*7 }}" in text
@@ -167,8 +167,8 @@ def test_a_hundred_runs_stay_below_five_megabytes(pages):
 def test_strips_count_exactly_and_show_images_of_their_kind(pair):
     study = read_study([pair])
     runs = study.groups[0].runs[0], study.groups[1].runs[0]
-    classes, _ = runs[0].confusion()
-    arrays = [run.predictions() for run in runs]
+    classes, _ = runs[0].read_confusion()
+    arrays = [run.read_predictions() for run in runs]
     wrong = [part["predictions"] != part["labels"] for part in arrays]
     expected = [wrong[0] & wrong[1], wrong[0] & ~wrong[1], wrong[1] & ~wrong[0]]
     for strip, kind in zip(make_strips("x", runs, ("a", "b"), classes), expected, strict=True):
@@ -261,9 +261,9 @@ def test_any_name_can_stand_in_a_chart(names, label):
 
 @given(st.text())
 def test_legible_text_is_one_line_without_unseen_characters(text):
-    assert legible(text).isprintable()
-    assert len(legible(text, 10)) <= 10
-    assert all(line.isprintable() for line in legible_lines(text).split("\n"))
+    assert make_legible(text).isprintable()
+    assert len(make_legible(text, 10)) <= 10
+    assert all(line.isprintable() for line in make_lines_legible(text).split("\n"))
 
 
 def test_marks_and_their_texts_must_agree_in_number():

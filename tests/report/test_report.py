@@ -50,7 +50,7 @@ def test_runs_that_differ_only_in_their_seed_are_a_group(two_groups):
     assert study.axes == ["model.name"]
     lenet5 = study.groups[1]
     assert (lenet5.parameters, lenet5.macs, lenet5.receptive_field, lenet5.depth) == (1234, 5678, 16, 5)
-    assert lenet5.figures_of("train_seconds") == {seed: 2.0 + seed for seed in range(6)}
+    assert lenet5.collect_figures("train_seconds") == {seed: 2.0 + seed for seed in range(6)}
     assert lenet5.estimate_of("accuracy").mean == pytest.approx(0.95)
 
 
@@ -380,7 +380,7 @@ def test_runs_without_classes_are_listed_with_their_loss(tmp_path):
     write_group(tmp_path / "s", [900, 901])
     write_group(tmp_path / "s", [None, None], model__name="conv_autoencoder")
     study = read_study([tmp_path])
-    assert study.groups[1].figures_of("test/loss") == {0: 0.25, 1: 0.25}
+    assert study.groups[1].collect_figures("test/loss") == {0: 0.25, 1: 0.25}
     assert study.groups[1].estimate_of("accuracy") is None
     assert (study.comparisons, study.mcnemar) == ([], [])
     assert "model=conv_autoencoder" in note(study, "Without classes")
@@ -528,10 +528,10 @@ def test_folders_without_runs_are_refused(tmp_path):
 
 def test_what_is_large_is_read_on_demand(two_groups):
     run = read_study([two_groups]).runs[0]
-    assert [row["epoch"] for row in run.epochs()] == [1, 2, 3]
-    names, confusion = run.confusion()
+    assert [row["epoch"] for row in run.read_epochs()] == [1, 2, 3]
+    names, confusion = run.read_confusion()
     assert (names, confusion.sum(), np.trace(confusion)) == (["0", "1", "2", "3"], 1000, 900)
-    assert np.array_equal(run.predictions()["labels"], labels_of(1000))
+    assert np.array_equal(run.read_predictions()["labels"], labels_of(1000))
 
 
 def test_runs_that_found_other_data_under_one_name_are_named(tmp_path):

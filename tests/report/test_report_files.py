@@ -287,7 +287,7 @@ def test_latex_has_as_many_cells_in_each_row_as_columns(sweep):
 
 def test_columns_without_a_figure_are_left_out(tmp_path):
     write_run(tmp_path / "0", 0)
-    header = [column.heading for column in tabulate_groups(read_study([tmp_path])).for_medium("text").columns]
+    header = [column.heading for column in tabulate_groups(read_study([tmp_path])).adapt_to("text").columns]
     assert "accuracy [95 %]" not in header, "one seed has no interval"
     assert not {"loss", "published F1", "epochs to 0 %"} & set(header)
 
@@ -295,7 +295,7 @@ def test_columns_without_a_figure_are_left_out(tmp_path):
 def test_a_study_of_no_finished_run_has_empty_tables(tmp_path):
     write_run(tmp_path / "0", 0, state="running")
     study = read_study([tmp_path])
-    table = tabulate_groups(study).for_medium("text")
+    table = tabulate_groups(study).adapt_to("text")
     assert ([column.heading for column in table.columns], table.rows) == (["group"], [])
     assert (tabulate_comparisons(study).rows, list_groups(study)) == ([], [])
     assert list_runs(study)[0]["state"] == "running"

@@ -15,12 +15,12 @@ from cnnbench.report import statistics
 from cnnbench.report.statistics import (
     compare_pairs,
     compare_samples,
+    compute_mcnemar_p,
+    compute_sign_flip_p,
+    correct_by_holm,
     estimate,
+    find_least_p,
     find_least_seeds,
-    holm,
-    least_p,
-    mcnemar,
-    sign_flip,
 )
 
 CLOSE = {"rel": 0, "abs": 1e-9}
@@ -64,8 +64,8 @@ def test_the_sign_flip_test_equals_scipys_permutation_test(pairs):
     expected = stats.permutation_test(
         (first, second), mean_difference, permutation_type="samples", n_resamples=np.inf, vectorized=True
     )
-    assert sign_flip(first - second) == pytest.approx(expected.pvalue, **CLOSE)
-    assert compare_pairs(first, second).p_flip == sign_flip(first - second)
+    assert compute_sign_flip_p(first - second) == pytest.approx(expected.pvalue, **CLOSE)
+    assert compare_pairs(first, second).p_flip == compute_sign_flip_p(first - second)
 
 
 @given(SAMPLES, SAMPLES)
@@ -87,13 +87,13 @@ def test_welch_and_hedges_equal_scipy_and_statsmodels(first, second):
 @given(st.integers(0, 2_000), st.integers(0, 2_000))
 def test_mcnemar_equals_statsmodels(only_first, only_second):
     expected = reference_mcnemar([[5_000, only_first], [only_second, 100]], exact=True).pvalue
-    assert mcnemar(only_first, only_second) == pytest.approx(min(1.0, expected), **CLOSE)
+    assert compute_mcnemar_p(only_first, only_second) == pytest.approx(min(1.0, expected), **CLOSE)
 
 
 @settings(max_examples=15)  # statsmodels takes 0.1 s for each
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_holm_equals_statsmodels(values):
-    assert holm(values) == pytest.approx(multipletests(values, method="holm")[1], **CLOSE)
+    assert correct_by_holm(values) == pytest.approx(multipletests(values, method="holm")[1], **CLOSE)
 
 
 @pytest.mark.parametrize("n", [18, 20, 25])
@@ -110,37 +110,37 @@ def test_many_pairs_are_flipped_exactly_or_drawn_as_scipy_draws(n):
             ways = new
         observed = abs(round(differences.sum() * 10_000))
         expected = sum(count for total, count in ways.items() if abs(total) >= observed) / 2**n
-        assert sign_flip(differences) == pytest.approx(expected, **CLOSE)
+        assert compute_sign_flip_p(differences) == pytest.approx(expected, **CLOSE)
     else:
-        assert sign_flip(differences) == sign_flip(differences), "the draw is the same each time"
-        assert sign_flip(differences) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=0.01)
+        assert compute_sign_flip_p(differences) == compute_sign_flip_p(differences), "the draw is the same each time"
+        assert compute_sign_flip_p(differences) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=0.01)
 
 
 def test_what_the_numbers_do_not_allow_is_none():
     assert estimate([0.5]) == statistics.Estimate(1, 0.5, None, None, None)
     alike = estimate([0.1, 0.1, 0.1])
     assert (alike.mean, alike.std, alike.low, alike.high) == (pytest.approx(0.1), 0, None, None)
-    assert alike.bounds() == (None, None)
+    assert alike.compute_bounds() == (None, None)
     wide = estimate([0.6, 0.9])
-    assert (wide.low < 0, wide.high > 1, wide.bounds()) == (True, True, (0.0, 1.0))
+    assert (wide.low < 0, wide.high > 1, wide.compute_bounds()) == (True, True, (0.0, 1.0))
     one = compare_pairs([0.75], [0.5])
     assert (one.mean, one.low, one.high, one.p_t, one.effect) == (0.25, None, None, None, None)
     # 0.7 - 0.6 and 0.3 - 0.2 differ in their last bits: rounding is no spread.
     equal = compare_pairs([0.7, 0.3, 0.9], [0.6, 0.2, 0.8])
     assert (equal.low, equal.high, equal.p_t, equal.effect) == (None, None, None, None)
     assert equal.p_flip == 0.25
-    assert sign_flip([0.0, 0.0, 0.0]) == 1.0
+    assert compute_sign_flip_p([0.0, 0.0, 0.0]) == 1.0
     assert compare_samples([0.5], [0.1, 0.2]).p_t is None
     assert compare_samples([0.5, 0.5], [0.1, 0.1]).p_t is None
-    assert mcnemar(0, 0) == 1.0
+    assert compute_mcnemar_p(0, 0) == 1.0
 
 
 @pytest.mark.parametrize(("family", "needed"), [(1, 6), (2, 7), (3, 7), (6, 8), (11, 9), (100, 12)])
 def test_the_seeds_needed_are_the_fewest_that_can_reach_the_level(family, needed):
     others = [1.0] * (family - 1)
     assert find_least_seeds(others) == needed
-    assert multipletests([least_p(needed), *others], method="holm")[1][0] < 0.05
-    assert multipletests([least_p(needed - 1), *others], method="holm")[1][0] >= 0.05
+    assert multipletests([find_least_p(needed), *others], method="holm")[1][0] < 0.05
+    assert multipletests([find_least_p(needed - 1), *others], method="holm")[1][0] >= 0.05
 
 
 def test_fewer_seeds_are_needed_beside_comparisons_that_are_clear():
@@ -150,7 +150,7 @@ def test_fewer_seeds_are_needed_beside_comparisons_that_are_clear():
 
 @pytest.mark.parametrize("n", range(2, 9))
 def test_least_p_is_reached_by_differences_of_one_sign(n):
-    assert sign_flip(np.arange(1, n + 1) / 1000) == pytest.approx(least_p(n))
+    assert compute_sign_flip_p(np.arange(1, n + 1) / 1000) == pytest.approx(find_least_p(n))
 
 
 def test_null_comparisons_reject_as_often_as_the_level_says():

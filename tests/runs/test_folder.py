@@ -129,21 +129,21 @@ def test_arrays_of_objects_are_neither_written_nor_read(tmp_path):
 def test_damaged_or_hostile_yaml_is_refused(text, tmp_path):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"config.yaml is damaged"):
-        RunFolder.existing(tmp_path).read_config()
+        RunFolder.open_existing(tmp_path).read_config()
 
 
 def test_what_is_not_a_run_folder_is_named(tmp_path):
     with pytest.raises(ValueError, match="is not a folder"):
-        RunFolder.existing(tmp_path / "none")
+        RunFolder.open_existing(tmp_path / "none")
     with pytest.raises(ValueError, match=r"it has no config\.yaml"):
-        RunFolder.existing(tmp_path)
+        RunFolder.open_existing(tmp_path)
     (tmp_path / "0").mkdir()
     (tmp_path / "0/config.yaml").touch()
     with pytest.raises(ValueError, match=r"It is a sweep: name one of its runs, such as .*0"):
-        RunFolder.existing(tmp_path)
+        RunFolder.open_existing(tmp_path)
     write_yaml(tmp_path / "0/config.yaml", [1])
     with pytest.raises(ValueError, match="holds no keys"):
-        RunFolder.existing(tmp_path / "0").read_config()
+        RunFolder.open_existing(tmp_path / "0").read_config()
     with pytest.raises(ValueError, match="not finished"):
         RunFolder(tmp_path / "0").read_summary()
 

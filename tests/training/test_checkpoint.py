@@ -39,7 +39,10 @@ def test_a_restored_optimizer_goes_on_to_the_bit(make, channels_last, tmp_path):
         models = [model.to(memory_format=torch.channels_last) for model in models]
     optimizers = [make(model.parameters()) for model in models]
     train(models[0], optimizers[0], 3)
-    tensors = {**checkpoint.model_tensors(models[0]), **checkpoint.optimizer_tensors(optimizers[0], models[0])}
+    tensors = {
+        **checkpoint.collect_model_tensors(models[0]),
+        **checkpoint.collect_optimizer_tensors(optimizers[0], models[0]),
+    }
     checkpoint.save(tmp_path, "last", tensors=tensors, record={"epoch": 3})
     loaded, record = checkpoint.load(tmp_path, "last")
     assert record["epoch"] == 3
@@ -55,7 +58,7 @@ def test_a_restored_optimizer_goes_on_to_the_bit(make, channels_last, tmp_path):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
-    checkpoint.save(folder, "best", tensors=checkpoint.model_tensors(network()), record={"epoch": 1})
+    checkpoint.save(folder, "best", tensors=checkpoint.collect_model_tensors(network()), record={"epoch": 1})
     return folder
 
 
@@ -155,14 +158,14 @@ def test_the_latest_epochs_are_kept_however_many_digits_they_have(tmp_path):
 def test_a_compiled_models_names_are_those_of_the_plain_one():
     model = network()
     wrapped = nn.ModuleDict({"module": nn.ModuleDict({"_orig_mod": model})})
-    assert checkpoint.model_tensors(wrapped).keys() == checkpoint.model_tensors(model).keys()
+    assert checkpoint.collect_model_tensors(wrapped).keys() == checkpoint.collect_model_tensors(model).keys()
     other = network()
-    checkpoint.load_model(nn.ModuleDict({"_orig_mod": other}), checkpoint.model_tensors(wrapped))
+    checkpoint.load_model(nn.ModuleDict({"_orig_mod": other}), checkpoint.collect_model_tensors(wrapped))
     assert all(torch.equal(a, b) for a, b in zip(other.state_dict().values(), model.state_dict().values(), strict=True))
 
 
 def test_weights_of_another_model_are_refused():
-    tensors = checkpoint.model_tensors(nn.Linear(2, 3))
+    tensors = checkpoint.collect_model_tensors(nn.Linear(2, 3))
     with pytest.raises(ValueError, match=r"'weight' has shape \(3, 2\), and \(4, 2\) in the model"):
         checkpoint.load_model(nn.Linear(2, 4), {**tensors, "model.bias": torch.zeros(4)})
     with pytest.raises(ValueError, match="'bias' is in only one of them"):

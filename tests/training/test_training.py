@@ -25,7 +25,7 @@ from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.history import History
 from cnnbench.training import checkpoint
 from cnnbench.training.loop import Diverged, Stepper, evaluate
-from cnnbench.training.tasks import CLASSIFICATION, RECONSTRUCTION, training_loss
+from cnnbench.training.tasks import CLASSIFICATION, RECONSTRUCTION, compute_loss
 from cnnbench.training.trainer import Pruned
 from conftest import assert_same_tensors, without_times
 
@@ -263,7 +263,7 @@ def test_an_epoch_equals_a_loop_written_by_hand(tmp_path):
     batches = make_batches(dataset.train, dataset=dataset, config=config, device=torch.device("cpu"), shuffle=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     total, hits = 0.0, 0
-    for images, labels in batches.epoch(0):
+    for images, labels in batches.iterate_epoch(0):
         logits = model(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=0.1)
         optimizer.zero_grad()
@@ -439,7 +439,7 @@ def test_the_reconstruction_error_is_numpys(tmp_path):
     batches = make_batches(parts.dataset.test, dataset=parts.dataset, config=config, device=parts.device)
     measured = evaluate(parts.model, batches, task=RECONSTRUCTION, num_classes=10, keep_predictions=True)
     with torch.no_grad():
-        images = torch.cat([images for images, _ in batches.epoch()])
+        images = torch.cat([images for images, _ in batches.iterate_epoch()])
         made = parts.model.eval()(images)
     errors = ((made.numpy().astype(float) - images.numpy()) ** 2).mean((1, 2, 3))
     np.testing.assert_allclose(measured.losses, errors, rtol=1e-4)
@@ -464,7 +464,7 @@ def test_auxiliary_heads_add_three_tenths_of_their_loss():
     logits, other = torch.randn(2, 5, 4).unbind(0)
     labels = torch.tensor([0, 1, 2, 3, 0])
     expected = F.cross_entropy(logits, labels) + 0.3 * F.cross_entropy(other, labels)
-    found = training_loss(CLASSIFICATION, (logits, other), torch.empty(0), labels, 0.0)
+    found = compute_loss(CLASSIFICATION, (logits, other), torch.empty(0), labels, 0.0)
     torch.testing.assert_close(found, expected)
 
 

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from cnnbench.analysis import tensor_rules, window_rules  # noqa: F401  (importing them registers the rules)
-from cnnbench.analysis.operations import Window, effect_of, field_of, find_tensors, set_field
+from cnnbench.analysis.operations import Window, compute_effect, find_tensors, get_field, set_field
 from cnnbench.analysis.receptive_field import Field
 
 FLOAT32 = 4  # bytes
@@ -102,7 +102,7 @@ def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
         for hook in hooks:
             hook.remove()
     layers = watch.layers + watch.list_unused(model)
-    end = field_of(find_tensors(output)[0]) or Field()
+    end = get_field(find_tensors(output)[0]) or Field()
     macs = sum(layer.macs for layer in layers)
     dense = {p for m in model.modules() if isinstance(m, nn.Linear) for p in m.parameters(recurse=False)}
     return Summary(
@@ -172,7 +172,7 @@ class _Watch(TorchFunctionMode):
         outputs = find_tensors(output)
         if not outputs or not (is_leaf or work.parameters or work.macs or work.windows):
             return
-        seen = field_of(outputs[0]) or Field()
+        seen = get_field(outputs[0]) or Field()
         self.layers.append(
             Layer(
                 name=name or "(model)",
@@ -198,10 +198,10 @@ class _Watch(TorchFunctionMode):
         work = self.running[-1]
         work.parameters += sum(self.unread.pop(id(tensor))[1] for tensor in inputs if id(tensor) in self.unread)
         work.macs += (self.counter.get_total_flops() - flops_before) // 2
-        effect = effect_of(func, args, kwargs, outputs[0])
+        effect = compute_effect(func, args, kwargs, outputs[0])
         if effect.window:
             work.windows.append(effect.window)
-        if any(field_of(tensor) for tensor in inputs):
+        if any(get_field(tensor) for tensor in inputs):
             for tensor in outputs:
                 set_field(tensor, effect.field.end_window() if effect.window else effect.field)
         return output

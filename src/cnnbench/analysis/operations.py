@@ -63,9 +63,9 @@ def rule(names: str, *functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
     return add
 
 
-def effect_of(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], output: Tensor) -> Effect:
+def compute_effect(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], output: Tensor) -> Effect:
     """The effect of calling a torch function with these arguments and this (first) output."""
-    inputs = [(tensor, field) for tensor in find_tensors((args, kwargs)) if (field := field_of(tensor))]
+    inputs = [(tensor, field) for tensor in find_tensors((args, kwargs)) if (field := get_field(tensor))]
     if func not in RULES:
         return Effect(merge_fields([field.reshape(tensor.shape, output.shape) for tensor, field in inputs]))
     names, effect = RULES[func]
@@ -73,7 +73,7 @@ def effect_of(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str
     return effect(Call(merge_fields([field for _, field in inputs]), args, given, output))
 
 
-def field_of(tensor: Tensor) -> Field | None:
+def get_field(tensor: Tensor) -> Field | None:
     """What a tensor's elements see; None for one that does not depend on the image, such as a weight."""
     return getattr(tensor, "_cnnbench_field", None)
 

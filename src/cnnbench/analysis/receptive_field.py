@@ -68,7 +68,7 @@ class Axis:
         """Whether there is only one output, which sees the whole axis."""
         return self.whole and self.shift == self.length
 
-    def span(self, output: int) -> tuple[float, float]:
+    def compute_span(self, output: int) -> tuple[float, float]:
         """The first and the last position that an output sees."""
         periods, phase = divmod(output, len(self.starts))
         return self.starts[phase] + periods * self.shift, self.ends[phase] + periods * self.shift
@@ -79,7 +79,7 @@ class Axis:
             return self
         period = len(self.starts)
         repeats = period // math.gcd(period, reading.inputs)
-        spans = [[self.span(i) for i in reading.positions(o)] for o in range(reading.outputs * repeats)]
+        spans = [[self.compute_span(i) for i in reading.positions(o)] for o in range(reading.outputs * repeats)]
         return replace(
             self,
             starts=tuple(min((start for start, _ in read), default=math.inf) for read in spans),
@@ -147,7 +147,7 @@ class Field:
         """The field behind a layer whose outputs read everything, such as attention."""
         return replace(self, axes=tuple(axis.collapse() for axis in self.axes))
 
-    def with_dims(self, dims: Iterable[int | None]) -> "Field":
+    def replace_dims(self, dims: Iterable[int | None]) -> "Field":
         """The same field in a tensor with other dimensions."""
         return replace(self, dims=tuple(dims))
 
@@ -173,13 +173,13 @@ class Field:
             if dim is None or dim == GONE:
                 return dim
             if same_elements:
-                return _same_dimension(before, after, dim)
+                return _find_same_dimension(before, after, dim)
             return dim if -dim <= len(after) and before[dim] in (1, after[dim]) else None
 
-        return self.with_dims(place(dim) for dim in self.dims)
+        return self.replace_dims(place(dim) for dim in self.dims)
 
 
-def _same_dimension(before: Sequence[int], after: Sequence[int], dim: int) -> int | None:
+def _find_same_dimension(before: Sequence[int], after: Sequence[int], dim: int) -> int | None:
     size, behind = before[dim], math.prod(before[len(before) + dim + 1 :])
     for candidate in range(-1, -len(after) - 1, -1):
         if after[candidate] == size and math.prod(after[len(after) + candidate + 1 :]) == behind:
@@ -195,22 +195,22 @@ def merge_fields(fields: Sequence[Field]) -> Field:
     axes = list(zip(*(field.axes for field in fields), strict=True))
     # An axis that is collapsed in one branch is broadcast along the dimension where the others have it.
     dims = [
-        _common_dim([f.dims[i] for f in fields if not f.axes[i].is_collapsed] or [f.dims[i] for f in fields])
+        _find_common_dim([f.dims[i] for f in fields if not f.axes[i].is_collapsed] or [f.dims[i] for f in fields])
         for i in range(len(axes))
     ]
     return Field(
-        axes=tuple(map(_union, axes)),
+        axes=tuple(map(_unite_axes, axes)),
         dims=tuple(dims),
         depth=max(field.depth for field in fields),
-        last_window=tuple(map(_union, zip(*windows, strict=True))) if windows else None,
+        last_window=tuple(map(_unite_axes, zip(*windows, strict=True))) if windows else None,
     )
 
 
-def _union(axes: Sequence[Axis]) -> Axis:
+def _unite_axes(axes: Sequence[Axis]) -> Axis:
     # Branches that meet have one jump; a larger one belongs to a branch with a single output, which is broadcast.
     finest = min(axes, key=lambda axis: axis.jump)
     period = math.lcm(*(len(axis.starts) for axis in axes))
-    spans = [[axis.span(output) for axis in axes] for output in range(period)]
+    spans = [[axis.compute_span(output) for axis in axes] for output in range(period)]
     return Axis(
         finest.length,
         tuple(min(start for start, _ in met) for met in spans),
@@ -220,6 +220,6 @@ def _union(axes: Sequence[Axis]) -> Axis:
     )
 
 
-def _common_dim(dims: Sequence[int | None]) -> int | None:
+def _find_common_dim(dims: Sequence[int | None]) -> int | None:
     places = {dim for dim in dims if dim != GONE} or {GONE}
     return places.pop() if len(places) == 1 else None

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnbench.analysis.operations import Call, Effect, field_of, rule
+from cnnbench.analysis.operations import Call, Effect, get_field, rule
 from cnnbench.analysis.receptive_field import GONE, Reading
 
 
@@ -23,9 +23,9 @@ def _linear(call: Call) -> Effect:
 def _product(call: Call) -> Effect:
     """A product of matrices: a dense layer if one is a weight; otherwise every output may see everything."""
     left, right = call.given["input"], call.given.get("mat2", call.given.get("other"))
-    if field_of(left) and field_of(right):
+    if get_field(left) and get_field(right):
         return Effect(call.field.mix_all())
-    return Effect(call.field.mix({-1 if field_of(left) else -2}).deepen())
+    return Effect(call.field.mix({-1 if get_field(left) else -2}).deepen())
 
 
 @rule("", torch.einsum, F.scaled_dot_product_attention)
@@ -52,21 +52,21 @@ def _reduction(call: Call) -> Effect:
         return Effect(field)
     # A dimension moves towards the last by the number of those behind it that are gone.
     left = (GONE if d in reduced else d + sum(r > d for r in reduced) if d else d for d in field.dims)
-    return Effect(field.with_dims(left))
+    return Effect(field.replace_dims(left))
 
 
 @rule("input dims", torch.permute, Tensor.permute)
 def _permutation(call: Call) -> Effect:
     dims, axes = call.given["dims"], call.output.dim()
     order = [d % axes - axes for d in (call.args[1:] if isinstance(dims, int) else dims)]
-    return Effect(call.field.with_dims(order.index(d) - axes if d else d for d in call.field.dims))
+    return Effect(call.field.replace_dims(order.index(d) - axes if d else d for d in call.field.dims))
 
 
 @rule("input dim0 dim1", torch.transpose, Tensor.transpose, torch.swapaxes, Tensor.swapaxes)
 def _transposition(call: Call) -> Effect:
     first, second = (call.given[name] % call.output.dim() - call.output.dim() for name in ("dim0", "dim1"))
     swapped = {first: second, second: first}
-    return Effect(call.field.with_dims(swapped.get(d, d) if d else d for d in call.field.dims))
+    return Effect(call.field.replace_dims(swapped.get(d, d) if d else d for d in call.field.dims))
 
 
 @rule("input index", Tensor.__getitem__)
@@ -89,15 +89,15 @@ def _indexing(call: Call) -> Effect:
         else:
             start, step = part % shape[source], 1
         if source - len(shape) in call.field.dims and (start, step) != (0, 1):
-            readings[source - len(shape)] = _stride(start, step)
+            readings[source - len(shape)] = _make_strided_reading(start, step)
         source += 1
     # A number takes its dimension away and leaves one position: 0 from the last dimension is `GONE`.
     axes = call.output.dim()
     dims = [places.get(d + len(shape), axes) - axes if d else d for d in call.field.dims]
-    return Effect(call.field.read(readings).with_dims(dims))
+    return Effect(call.field.read(readings).replace_dims(dims))
 
 
-def _stride(start: int, step: int) -> Reading:
+def _make_strided_reading(start: int, step: int) -> Reading:
     return Reading(lambda o: [start + o * step], step)
 
 

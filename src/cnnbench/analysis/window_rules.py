@@ -21,13 +21,13 @@ MAX_POOL = "input kernel_size stride padding dilation"
 
 @rule(CONV, torch.conv1d, torch.conv2d, torch.conv3d)
 def _convolution(call: Call) -> Effect:
-    window = _window_of(call)
+    window = _make_window(call)
     return Effect(_read_window(call, _slide, window).deepen(), window)
 
 
 @rule(TRANSPOSED, torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
 def _transposed_convolution(call: Call) -> Effect:
-    window = _window_of(call)
+    window = _make_window(call)
     return Effect(_read_window(call, _spread, window).deepen(), window)
 
 
@@ -36,14 +36,14 @@ def _transposed_convolution(call: Call) -> Effect:
 @rule("input kernel_size stride padding", F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 @rule("input norm_type kernel_size stride", F.lp_pool1d, F.lp_pool2d, F.lp_pool3d)
 def _pooling(call: Call) -> Effect:
-    window = _window_of(call)
+    window = _make_window(call)
     return Effect(_read_window(call, _slide, window), window)
 
 
 @rule("input output_size", F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 @rule("input output_size", F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
 def _adaptive_pooling(call: Call) -> Effect:
-    inputs, outputs = _sides(call)
+    inputs, outputs = _read_sizes(call)
     readings = _read_axes(_divide, inputs, outputs)
     # A single output reads everything, as in a head, and is no window.
     whole = {dim for dim, before, after in zip(readings, inputs, outputs, strict=True) if after == 1 < before}
@@ -67,9 +67,9 @@ def _padding(call: Call) -> Effect:
 def _interpolation(call: Call) -> Effect:
     mode, align_corners = call.given.get("mode", "nearest"), bool(call.given.get("align_corners"))
     if mode == "area":
-        return Effect(call.field.read(_read_axes(_divide, *_sides(call))))
+        return Effect(call.field.read(_read_axes(_divide, *_read_sizes(call))))
     resize = partial(_resize, neighbours=NEIGHBOURS[mode], centred=mode != "nearest", align_corners=align_corners)
-    return Effect(call.field.read(_read_axes(resize, *_sides(call))))
+    return Effect(call.field.read(_read_axes(resize, *_read_sizes(call))))
 
 
 @rule("input upscale_factor", F.pixel_shuffle)
@@ -84,25 +84,25 @@ def _pixel_unshuffle(call: Call) -> Effect:
     return Effect(_read_window(call, _slide, Window(factors, factors, (0, 0), (1, 1))))
 
 
-def _window_of(call: Call) -> Window:
+def _make_window(call: Call) -> Window:
     """The settings of a convolution or pooling, with torch's defaults."""
     given, axes = call.given, call.output.dim() - 2
-    kernel = _per_axis(given["weight"].shape[2:] if "weight" in given else given["kernel_size"], axes)
-    stride = _per_axis(given.get("stride") or (1 if "weight" in given else kernel), axes)
-    dilation = _per_axis(given.get("dilation", 1), axes)
+    kernel = _repeat_per_axis(given["weight"].shape[2:] if "weight" in given else given["kernel_size"], axes)
+    stride = _repeat_per_axis(given.get("stride") or (1 if "weight" in given else kernel), axes)
+    dilation = _repeat_per_axis(given.get("dilation", 1), axes)
     padding = given.get("padding", 0)
     if padding == "same":
         padding = [d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True)]
-    padding = _per_axis(0 if padding == "valid" else padding, axes)
+    padding = _repeat_per_axis(0 if padding == "valid" else padding, axes)
     return Window(kernel, stride, padding, dilation, given.get("groups", 1))
 
 
-def _per_axis(value: Any, axes: int) -> tuple[int, ...]:
+def _repeat_per_axis(value: Any, axes: int) -> tuple[int, ...]:
     values = tuple(value) if isinstance(value, Sequence) else (value,)
     return tuple(int(v) for v in values) * (axes if len(values) == 1 else 1)
 
 
-def _sides(call: Call) -> tuple[Sequence[int], Sequence[int]]:
+def _read_sizes(call: Call) -> tuple[Sequence[int], Sequence[int]]:
     return call.given["input"].shape[2:], call.output.shape[2:]
 
 
@@ -123,11 +123,11 @@ def _slide(kernel: int, stride: int, padding: int, dilation: int) -> Reading:
 def _spread(kernel: int, stride: int, padding: int, dilation: int) -> Reading:
     """How a transposed convolution reads: input i goes to the outputs i · stride − padding + dilation · tap."""
 
-    def positions(output: int) -> list[int]:
+    def find_positions(output: int) -> list[int]:
         places = [output + padding - dilation * tap for tap in range(kernel)]
         return [place // stride for place in places if place % stride == 0]
 
-    return Reading(positions, 1, stride)
+    return Reading(find_positions, 1, stride)
 
 
 def _divide(inputs: int, outputs: int) -> Reading:
@@ -150,7 +150,7 @@ def _resize(inputs: int, outputs: int, neighbours: int, centred: bool, align_cor
     ratio = Fraction(inputs - 1, outputs - 1) if corners else Fraction(inputs, outputs)
     offset = Fraction(1, 2) if centred and not corners else Fraction(0)
 
-    def positions(output: int) -> Iterable[int]:
+    def find_positions(output: int) -> Iterable[int]:
         if neighbours == 0:
             return [math.floor((output + offset) * ratio)]
         place = (output + offset) * ratio - offset
@@ -158,4 +158,4 @@ def _resize(inputs: int, outputs: int, neighbours: int, centred: bool, align_cor
             return [int(place)]
         return range(math.floor(place) - neighbours + 1, math.floor(place) + neighbours + 1)
 
-    return Reading(positions, ratio.numerator, ratio.denominator)
+    return Reading(find_positions, ratio.numerator, ratio.denominator)

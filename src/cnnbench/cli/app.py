@@ -98,7 +98,7 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def options_of_the_program(
+def set_program_options(
     context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
@@ -174,9 +174,9 @@ def summary(options: SummaryOptions) -> None:
     With --compare, the totals of several models. No weights are allocated, and no data are needed if --channels,
     --image-size and --num-classes are all given.
     """
-    from cnnbench.cli.summary import summary
+    from cnnbench.cli.summary import print_summary
 
-    summary(options)
+    print_summary(options)
 
 
 @command()

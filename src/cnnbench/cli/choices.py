@@ -46,11 +46,11 @@ def list_groups() -> dict[str, list[str]]:
 @functools.cache
 def read_declarations() -> dict[str, list["FieldInfo"]]:
     """How each key was declared, those of a search included; several parts may declare an option of the same name."""
-    from cnnbench.config.declared import keys_of, list_all_keys
+    from cnnbench.config.declared import iterate_keys, list_all_keys
     from cnnbench.tuning.settings import TuneSettings
 
     found: dict[str, list[FieldInfo]] = {}
-    for key in [*list_all_keys(), *keys_of(TuneSettings, "tune")]:
+    for key in [*list_all_keys(), *iterate_keys(TuneSettings, "tune")]:
         found.setdefault(key.name, []).append(key.field)
     return found
 
@@ -68,10 +68,10 @@ def list_choices(what: str) -> list[tuple[str, str]]:
     """
     if what not in LISTED:
         raise ValueError(describe_unknown("list", what, LISTED))
-    return [(path.stem, _description(path)) for path in sorted((find_config_dir() / LISTED[what]).glob("*.yaml"))]
+    return [(path.stem, _read_description(path)) for path in sorted((find_config_dir() / LISTED[what]).glob("*.yaml"))]
 
 
-def _description(path: Path) -> str:
+def _read_description(path: Path) -> str:
     comments = (line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
     return next((comment for comment in comments if not comment.startswith("@package")), "")
 

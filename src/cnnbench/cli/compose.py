@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.cli.choices import list_groups
 from cnnbench.cli.experiments import register_experiments, restore_names, split_by_experiment
-from cnnbench.cli.hydra_session import first_line, get_hydra, parse_overrides, start_hydra
+from cnnbench.cli.hydra_session import get_first_line, get_hydra, parse_overrides, start_hydra
 from cnnbench.cli.literal import describe_values, hint_at_several_runs, quote_text
 from cnnbench.cli.recipes import find_exceptions, find_recipe
 from cnnbench.cli.unknown_keys import check_signs, explain_failure
@@ -27,7 +27,7 @@ from cnnbench.config.schema import Config
 from cnnbench.storage.text import format_path
 
 OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
-ConfigStore.instance().store(name="defaults", node=schema.default_dict(), provider="cnnbench")
+ConfigStore.instance().store(name="defaults", node=schema.make_default_dict(), provider="cnnbench")
 
 
 @dataclass
@@ -187,7 +187,7 @@ def to_config(composed: DictConfig) -> Config:
         plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         hint = " (${KEY} stands for the value of another key)" if "nterpolation" in str(error) else ""
-        raise ValueError(f"{first_line(error)}{hint}") from None
+        raise ValueError(f"{get_first_line(error)}{hint}") from None
     assert isinstance(plain, dict)
     # By now, those of this dataset are among the overrides.
     plain["augment"].pop("exceptions", None)
@@ -205,7 +205,7 @@ def _compose_jobs(hydra_overrides: Sequence[str], task: Sequence[Override]) -> l
 
     Jobs that differ in plain values alone, such as the seed, share one composition: Hydra takes a tenth of a second.
     """
-    plain = _plain_axes(task)
+    plain = _find_plain_axes(task)
     known: dict[tuple[str, ...], tuple[list[str], DictConfig]] = {}
     values: dict[str, Override] = {}
     jobs = []
@@ -224,7 +224,7 @@ def _compose_jobs(hydra_overrides: Sequence[str], task: Sequence[Override]) -> l
     return jobs
 
 
-def _plain_axes(task: Sequence[Override]) -> set[str]:
+def _find_plain_axes(task: Sequence[Override]) -> set[str]:
     """The axes that change one value each, so that the order in which they are applied does not matter."""
     choices = list_groups()
     keys = [o.key_or_group for o in task]
@@ -265,5 +265,5 @@ def _compose(overrides: Sequence[str], parsed: Sequence[Override], *, sweeps: bo
     except (HydraException, OmegaConfBaseException) as error:
         why = explain_failure(get_hydra(), parsed)
         if why is None and (named := [o.input_line for o in parsed if "${" in str(o.input_line)]):
-            why = f"{named[0]}: ${{KEY}} stands for the value of another key: {first_line(error)}"
-        raise ValueError(why or first_line(error)) from None
+            why = f"{named[0]}: ${{KEY}} stands for the value of another key: {get_first_line(error)}"
+        raise ValueError(why or get_first_line(error)) from None

@@ -47,7 +47,7 @@ class ExitCodes:
 
     def __enter__(self) -> None:
         signals.listen()
-        if (limit := _address_limit()) is not None and limit < TORCH_BYTES:
+        if (limit := _read_address_limit()) is not None and limit < TORCH_BYTES:
             _print_error(f"warning: {_explain_limit(limit)}")  # at once, because C++ may end the process silently
 
     def __exit__(
@@ -63,7 +63,7 @@ class ExitCodes:
                 exit_with(f"{word}: {text}" if text else word, code)
         # PyTorch and the dynamic linker report a lack of memory as other errors, which only their text tells apart.
         if isinstance(error, MemoryError) or "bad_alloc" in text or "map segment" in text:
-            limit = _address_limit()
+            limit = _read_address_limit()
             remedy = "close other programs, or ask for less" if limit is None else _explain_limit(limit)
             exit_with(f"error: not enough memory ({text or name}): {remedy}", FAILED)
         exit_with(f"error: {name}: {text} (--debug shows where)", FAILED)
@@ -83,7 +83,7 @@ def _print_error(message: str) -> None:
         print(make_lines_printable(message), file=sys.stderr)
 
 
-def _address_limit() -> int | None:
+def _read_address_limit() -> int | None:
     """Return the bytes of address space that this process may map; None without a limit."""
     if resource is None or (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) == resource.RLIM_INFINITY:
         return None

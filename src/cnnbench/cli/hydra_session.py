@@ -48,7 +48,7 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
             raise ValueError(explain_word(text))
         key = text.lstrip("+~").partition("=")[0]
         if not key.isascii():
-            raise ValueError(describe_unknown("key", key, {*list_groups(), *schema.default_dict()}))
+            raise ValueError(describe_unknown("key", key, {*list_groups(), *schema.make_default_dict()}))
     hydra = get_hydra()
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     parsed = []
@@ -56,10 +56,10 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
         try:
             parsed.append(parser.parse_override(text))
         except HydraException as error:
-            raise ValueError(explain_syntax(text, first_line(error))) from None
+            raise ValueError(explain_syntax(text, get_first_line(error))) from None
     return parsed
 
 
-def first_line(error: BaseException) -> str:
+def get_first_line(error: BaseException) -> str:
     """What an error says, without the lines that follow."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -57,12 +57,12 @@ def _match(argument: str) -> list[str]:
     named = [glob.has_magic(part) for part in argument.split("/")].index(True)  # leading parts without a pattern
 
     @cache
-    def counts(parts: tuple[str, ...]) -> bool:
+    def is_wanted(parts: tuple[str, ...]) -> bool:
         if len(parts) <= named:
             return True
-        return not is_litter(parts[-1]) and not is_ours(_list_names("/".join(parts))) and counts(parts[:-1])
+        return not is_litter(parts[-1]) and not is_ours(_list_names("/".join(parts))) and is_wanted(parts[:-1])
 
-    return sorted(match for match in glob.glob(argument, recursive=True) if counts((*match.split("/"),)))
+    return sorted(match for match in glob.glob(argument, recursive=True) if is_wanted((*match.split("/"),)))
 
 
 def _list_names(path: str) -> list[str]:

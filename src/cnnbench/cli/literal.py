@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from cnnbench.cli.choices import read_declarations
-from cnnbench.config.keys import is_list, may_be_null, takes_text
+from cnnbench.config.keys import is_list, is_text_key, may_be_null
 from cnnbench.config.text_values import split_list, split_values, unquote
 
 Kind = Literal["text", "text or null", "list of text", "other"]
@@ -40,7 +40,7 @@ def quote_text(overrides: Sequence[str], *, sweeping: bool = False) -> list[str]
 
 def is_text(key: str) -> bool:
     """Whether a key was declared as text."""
-    return kind_of(key).startswith("text")
+    return find_kind(key).startswith("text")
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def _quote_override(text: str, sweeping: bool) -> str:
     if found is None:
         return text
     start, key, value = found.groups()
-    kind = kind_of(key)
+    kind = find_kind(key)
     sweeping = sweeping and not key.startswith(("hydra.", "tune", "sweep."))
     if kind == "list of text":
         if value in ("", "null") or (sweeping and _OF_LISTS.fullmatch(value)):
@@ -95,12 +95,12 @@ def _quote_override(text: str, sweeping: bool) -> str:
     return f"{start}={_quote_value(start, value, kind)}"
 
 
-def kind_of(key: str) -> Kind:
+def find_kind(key: str) -> Kind:
     """Whether a key was declared as text, so that its value is taken as it is written."""
     if key in TEXT_OF_COMMANDS:
         return "text"
     fields = read_declarations().get(key, [])
-    if not fields or not all(map(takes_text, fields)):
+    if not fields or not all(map(is_text_key, fields)):
         return "other"
     if is_list(fields[0]):
         return "list of text"

@@ -10,7 +10,7 @@ import yaml
 
 from cnnbench.cli.choices import find_config_dir, list_groups
 from cnnbench.cli.tables import Column, make_console, show_table
-from cnnbench.config.declared import Key, keys_of, list_all_keys, read_options
+from cnnbench.config.declared import Key, iterate_keys, list_all_keys, read_options
 from cnnbench.config.keys import describe_accepted, format_value, name_type
 from cnnbench.config.schema import Config
 from cnnbench.registry import describe_unknown
@@ -50,8 +50,8 @@ def find_rows(prefix: str = "") -> list[Row]:
     Raises:
         ValueError: there are none; the message names the sections.
     """
-    keys = [*list_all_keys(), *keys_of(TuneSettings, "tune", role="control")]
-    found = [_row(key) for key in keys if key.name.startswith(prefix)]
+    keys = [*list_all_keys(), *iterate_keys(TuneSettings, "tune", role="control")]
+    found = [_make_row(key) for key in keys if key.name.startswith(prefix)]
     if not found:
         raise ValueError(describe_unknown("prefix", prefix, {key.name.partition(".")[0] for key in keys}))
     return found
@@ -71,11 +71,14 @@ def show_keys(prefix: str = "", *, as_json: bool = False, as_schema: bool = Fals
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2, ensure_ascii=False))
         return
     show_table(
-        make_console(), f"Keys: KEY=VALUE after {_commands(rows)}", COLUMNS, [dataclasses.astuple(row) for row in rows]
+        make_console(),
+        f"Keys: KEY=VALUE after {_format_commands(rows)}",
+        COLUMNS,
+        [dataclasses.astuple(row) for row in rows],
     )
 
 
-def markdown_table(rows: Iterable[Row]) -> str:
+def format_markdown_table(rows: Iterable[Row]) -> str:
     """Keys as a table in Markdown."""
     lines = ["| key | default | accepted | meaning | role |", "| --- | --- | --- | --- | --- |"]
     for row in rows:
@@ -116,21 +119,27 @@ def make_json_schema(section: str = "") -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _row(key: Key) -> Row:
+def _make_row(key: Key) -> Row:
     group, _, name = key.name.partition(".")
     if name == "name":  # chosen by the group: optimizer=sgd
         return Row(
             group, "part", key.field.default, ", ".join(list_groups()[group]), key.field.description or "", key.role
         )
-    facts = (name_type(key.field), _default(key), describe_accepted(key.field), key.field.description or "", key.role)
+    facts = (
+        name_type(key.field),
+        _format_default(key),
+        describe_accepted(key.field),
+        key.field.description or "",
+        key.role,
+    )
     return Row(key.name, *facts, ", ".join(key.parts))
 
 
-def _default(key: Key) -> str:
+def _format_default(key: Key) -> str:
     """The default as typed; where parts differ, the parts stand behind each of the values."""
     section, _, name = key.name.partition(".")
     parts: dict[str, list[str]] = {} if key.parts else {format_value(key.field.default): []}
-    for part, value in _yaml_files(section).items():
+    for part, value in _read_yaml_files(section).items():
         for word in name.split("."):
             value = value.get(word, ...) if isinstance(value, Mapping) else ...
         if value is not ... and (part in key.parts or not key.parts):
@@ -142,7 +151,7 @@ def _default(key: Key) -> str:
 
 
 @functools.cache
-def _yaml_files(group: str) -> dict[str, Any]:
+def _read_yaml_files(group: str) -> dict[str, Any]:
     """What the YAML file of each part of a group holds."""
     return {
         name: yaml.safe_load((find_config_dir() / group / f"{name}.yaml").read_text(encoding="utf-8"))
@@ -150,5 +159,5 @@ def _yaml_files(group: str) -> dict[str, Any]:
     }
 
 
-def _commands(rows: list[Row]) -> str:
+def _format_commands(rows: list[Row]) -> str:
     return "cnnbench tune" if all(row.key.startswith("tune.") for row in rows) else "cnnbench train, config or summary"

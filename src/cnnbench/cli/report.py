@@ -23,12 +23,12 @@ def report(folders: Sequence[Path], *, out: Path | None, **options: Any) -> None
         options: as in `write_report`.
     """
     folders = [find_folder(folder) for folder in folders]
-    place = out or default_out(folders)
+    place = out or choose_out(folders)
     show_study(write_report(folders, place, **options))
     print(format_output_path(place))
 
 
-def default_out(folders: Sequence[Path]) -> Path:
+def choose_out(folders: Sequence[Path]) -> Path:
     """The folder of a report: the sweep, if the report is of one sweep, or else `report` in the current folder."""
     return folders[0] if len(folders) == 1 and (folders[0] / SWEEP).is_file() else Path("report")
 
@@ -36,11 +36,11 @@ def default_out(folders: Sequence[Path]) -> Path:
 def show_study(study: Study) -> None:
     """Print the groups, the comparisons and the notes; a table that does not fit becomes sentences."""
     console = make_console()
-    table = tabulate_groups(study).for_medium("text")
+    table = tabulate_groups(study).adapt_to("text")
     left_out = show_table(console, "Comparison", _fit_columns(table), table.texts[:MOST_ROWS])
     more = len(table.rows) - MOST_ROWS
     if study.comparisons:
-        table = tabulate_comparisons(study).for_medium("text")
+        table = tabulate_comparisons(study).adapt_to("text")
         more = max(more, len(table.rows) - MOST_ROWS)
         if found := build_table(console, table.title, _fit_columns(table), table.texts[:MOST_ROWS]):
             console.print(found[0])

@@ -32,7 +32,7 @@ def find_folder(name: Path | str, *, run: bool = False, study: bool = False) -> 
         what = "study" if study else "run"
         raise ValueError(f"{LATEST}: there is no {what} below {OUTPUTS}/ in the current folder; name its folder")
     last = max(found, key=_find_write_time)
-    return last if run else last.parent if study else _sweep_of(last)
+    return last if run else last.parent if study else _find_sweep(last)
 
 
 def find_unfinished(folder: Path) -> Path | None:
@@ -45,7 +45,7 @@ def find_unfinished(folder: Path) -> Path | None:
     """
     if (folder / "config.yaml").is_file() or is_sweep(folder) or not folder.is_dir():
         return folder
-    found = dict.fromkeys(_sweep_of(path) for path in _find_runs(folder) if not (path.parent / STUDY).is_file())
+    found = dict.fromkeys(_find_sweep(path) for path in _find_runs(folder) if not (path.parent / STUDY).is_file())
     unfinished = [path for path in found if not _is_finished(path)]
     if not found or len(unfinished) == 1:
         return unfinished[0] if unfinished else folder
@@ -71,7 +71,7 @@ def _find_runs(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != ASIDE)
 
 
-def _sweep_of(run: Path) -> Path:
+def _find_sweep(run: Path) -> Path:
     return run.parent if is_sweep(run.parent) else run
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from cnnbench.analysis import Summary, summarize
 from cnnbench.cli import compose, tables
 from cnnbench.cli.options import SummaryOptions
-from cnnbench.data import DatasetInfo, data_shape, to_image_size
+from cnnbench.data import DatasetInfo, find_data_shape, to_image_size
 from cnnbench.experiment.build import get_data_settings, make_model
 
 CLOSING = {"(": ")", "[": "]", "{": "}", "'": "'", '"': '"'}
@@ -45,7 +45,7 @@ class DescribedModel:
         }
 
 
-def summary(options: SummaryOptions) -> None:
+def print_summary(options: SummaryOptions) -> None:
     """Print the layers and totals of a model, or the totals of several, for the data's shape or for a given one."""
     overrides = options.overrides or []
     shape: dict[str, Any] = {
@@ -87,7 +87,7 @@ def describe(
         shape: tuple[int, ...] = (channels, *image_size)
         classes = num_classes
     else:
-        shape, classes = data_shape(
+        shape, classes = find_data_shape(
             config.data.name, root=config.data.root, options=config.data.options, settings=get_data_settings(config)
         )
     in_channels = channels or shape[0]

@@ -190,7 +190,7 @@ def show_summary(title: str, batch_size: int, summary: "Summary") -> None:
         for layer in summary.layers
     ]
     omitted = show_table(console, title, columns, rows, lines=False)
-    for name, value in _totals(summary, batch_size).items():
+    for name, value in _format_totals(summary, batch_size).items():
         show_text(console, f"{name:<20} {value}")
     if omitted:
         show_text(console, f"A wider terminal also shows {', '.join(omitted)}; --json has everything.")
@@ -206,7 +206,7 @@ def show_models(models: Sequence[tuple[str, int, "Summary"]]) -> None:
         models: label, batch size and summary of each.
     """
     console = make_console()
-    columns = [(label, _totals(summary, batch_size)) for label, batch_size, summary in models]
+    columns = [(label, _format_totals(summary, batch_size)) for label, batch_size, summary in models]
     fitting = max(1, (console.width - 24) // 24)
     for first in range(0, len(columns), fitting):
         some = columns[first : first + fitting]
@@ -215,7 +215,7 @@ def show_models(models: Sequence[tuple[str, int, "Summary"]]) -> None:
         show_table(console, "Comparison", heads, rows, lines=False)
 
 
-def _totals(summary: "Summary", batch_size: int) -> dict[str, str]:
+def _format_totals(summary: "Summary", batch_size: int) -> dict[str, str]:
     field, sides = summary.receptive_field, summary.input_shape[1:]
     share = format_percent(max(f / n for f, n in zip(field, sides, strict=True)), 0)
     return {

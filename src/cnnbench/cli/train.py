@@ -100,7 +100,7 @@ def _resume(overrides: Sequence[str]) -> None:
         with sweep.create_server([]) as server:
             sweep.resume_sweep(folder.resolve(), server)
     else:
-        _resume_run(RunFolder.existing(folder), others)
+        _resume_run(RunFolder.open_existing(folder), others)
 
 
 def _resume_run(run: RunFolder, overrides: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from cnnbench.cli import compose, tables
 from cnnbench.cli.choices import list_spaces
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.hydra_session import first_line
+from cnnbench.cli.hydra_session import get_first_line
 from cnnbench.cli.literal import describe_values, explain_syntax, quote_text
 from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.cli.streams import log, show_log
@@ -89,7 +89,7 @@ def _parse(text: str) -> Override:
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
-        raise ValueError(explain_syntax(text, first_line(error))) from None
+        raise ValueError(explain_syntax(text, get_first_line(error))) from None
 
 
 def _read_request(given: dict[str, Any], others: Sequence[str]) -> _SearchRequest:

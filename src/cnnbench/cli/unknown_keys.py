@@ -12,10 +12,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.cli.choices import list_groups
-from cnnbench.cli.usage import find_meant, torchvision_has
+from cnnbench.cli.usage import find_meant, find_torchvision_name
 from cnnbench.config.declared import list_all_keys
 from cnnbench.config.keys import flatten, format_value
-from cnnbench.config.schema import default_dict
+from cnnbench.config.schema import make_default_dict
 from cnnbench.registry import describe_unknown, find_nearest
 
 NOTHING = {"augment": "none", "experiment": "null", "logger": "none", "scheduler": "constant"}
@@ -27,7 +27,7 @@ def check_signs(parsed: Sequence[Override]) -> None:
     Raises:
         ValueError: the message has the override that works.
     """
-    choices, defaults = list_groups(), default_dict()
+    choices, defaults = list_groups(), make_default_dict()
     for o in parsed:
         key, text = o.key_or_group, str(o.input_line)
         section, _, name = key.partition(".")
@@ -55,7 +55,7 @@ def explain_failure(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
         wanted = _read_names(o)
         for name in wanted:
             if name not in choices[key] and name != "None" and f"{name}.yaml" not in _find_own_experiments(key):
-                theirs = torchvision_has(name) if key == "model" else None
+                theirs = find_torchvision_name(name) if key == "model" else None
                 hint = f"; torchvision has it: model=torchvision model.arch={theirs}" if theirs else ""
                 hint = ", or the path of a .yaml file" if key == "experiment" else hint
                 return f"{describe_unknown(key, name, choices[key])}{hint}"
@@ -75,7 +75,7 @@ def explain_failure(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
         if o.is_add() and key in keys:
             return f"{o.input_line}: the key exists already: leave out the +"
         if not o.is_hydra_override() and not o.is_add() and key not in choices and key not in keys:
-            return _unknown_key(key, keys, list(choices))
+            return _suggest_key(key, keys, list(choices))
     return None
 
 
@@ -92,7 +92,7 @@ def _read_names(o: Override) -> list[str]:
     return [str(one) for one in value] if isinstance(value, list) else [str(value)]
 
 
-def _unknown_key(key: str, keys: list[str], group_names: list[str]) -> str:
+def _suggest_key(key: str, keys: list[str], group_names: list[str]) -> str:
     """Suggest a key of the same section, else one of the same last name, else any similar one."""
     section, dot, leaf = key.partition(".")
     if dot and section in group_names:

@@ -76,7 +76,7 @@ def explain_usage(error: Any, arguments: Sequence[str]) -> str:
     option = getattr(error, "option_name", None)
     named = command.rpartition(" ")[2]
     if option and named in COMMANDS_OF_OVERRIDES and type(error).__name__ == "NoSuchOption":
-        return f"{option} is not an option of {command}: {_instead_of(option, arguments) or help_}"
+        return f"{option} is not an option of {command}: {_find_replacement(option, arguments) or help_}"
     message = str(error.format_message()).rstrip(".")
     extra = re.search(r"unexpected extra argument\S* \((.*)\)", message)
     if extra and "=" in extra[1]:
@@ -84,7 +84,7 @@ def explain_usage(error: Any, arguments: Sequence[str]) -> str:
         return f"{command} takes options, not KEY=VALUE: --{key.rpartition('.')[2].replace('_', '-')} {value} ({help_})"
     invalid = re.search(r"Invalid value for '(--[\w-]+)': Input should be (.*?)(, unable.*)?$", message)
     if invalid:
-        value = _value_of(invalid[1], arguments)
+        value = _read_value(invalid[1], arguments)
         accepted = invalid[2].replace("a valid integer", "a whole number").replace("a valid number", "a number")
         accepted = accepted.replace("greater than or equal to", "a whole number from")
         hint = f", such as {value.replace(',', '.')}" if re.fullmatch(r"\d+,\d+", value) else ""
@@ -129,7 +129,7 @@ def explain_word(text: str) -> str:
     return f"{complaint}, such as {f'{find_meant(text)}=…' if find_meant(text) else 'model=mlp'}"
 
 
-def torchvision_has(name: str) -> str | None:
+def find_torchvision_name(name: str) -> str | None:
     """The name of a classifier in torchvision, if it has it; read from its source, because importing takes seconds."""
     package = importlib.util.find_spec("torchvision")
     places = package.submodule_search_locations if package else None
@@ -140,18 +140,18 @@ def torchvision_has(name: str) -> str | None:
     return None
 
 
-def _instead_of(option: str, arguments: Sequence[str]) -> str | None:
+def _find_replacement(option: str, arguments: Sequence[str]) -> str | None:
     """The override that replaces an option."""
     if option in HYDRA:
         return HYDRA[option]
     key = find_meant(option)
     if key is None:
         return None
-    value = _value_of(option, arguments)
+    value = _read_value(option, arguments)
     return f"keys are written without dashes: {shlex.quote(f'{key}={value}') if value != '…' else f'{key}=…'}"
 
 
-def _value_of(option: str, arguments: Sequence[str]) -> str:
+def _read_value(option: str, arguments: Sequence[str]) -> str:
     """What the command line gives an option, behind `=` or as the next word."""
     given = next((text for text in arguments if text.partition("=")[0] == option), option)
     rest = list(arguments[arguments.index(given) + 1 :]) if given in arguments else []

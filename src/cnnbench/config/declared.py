@@ -38,10 +38,10 @@ class Key(NamedTuple):
 @functools.cache
 def list_all_keys() -> tuple[Key, ...]:
     """Every key, in the order of the schema; an option that parts declare differently once for each way."""
-    return tuple(keys_of(Config, ""))
+    return tuple(iterate_keys(Config, ""))
 
 
-def keys_of(section: type[Section], place: str, role: Role = "result") -> Iterator[Key]:
+def iterate_keys(section: type[Section], place: str, role: Role = "result") -> Iterator[Key]:
     """The keys of a section and, where it chooses a part, of all its parts.
 
     Args:
@@ -52,14 +52,14 @@ def keys_of(section: type[Section], place: str, role: Role = "result") -> Iterat
     for name, field in section.model_fields.items():
         own = find_role(field) if role == "result" else role
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from keys_of(field.annotation, f"{prefix}{name}", own)
+            yield from iterate_keys(field.annotation, f"{prefix}{name}", own)
         else:
             yield Key(f"{prefix}{name}", field, own)
     if not issubclass(section, PartSection):
         return
     options: dict[str, list[Key]] = {}
     for part, declared in read_options(place).items():
-        for key in keys_of(declared, f"{place}.{part}" if place == "logger" else place, role):
+        for key in iterate_keys(declared, f"{place}.{part}" if place == "logger" else place, role):
             alike = options.setdefault(key.name, [])
             same = [other for other in alike if repr(other.field) == repr(key.field)]
             parts = (*same[0].parts, part) if same else (part,)
@@ -67,7 +67,7 @@ def keys_of(section: type[Section], place: str, role: Role = "result") -> Iterat
     yield from (key for alike in options.values() for key in alike)
 
 
-def keys_in(plain: Mapping[str, Any]) -> dict[str, Key]:
+def find_keys(plain: Mapping[str, Any]) -> dict[str, Key]:
     """The keys that a checked config has, as plain data, by name."""
     found = {}
     for key in list_all_keys():
@@ -91,7 +91,7 @@ def select(plain: Mapping[str, Any], wanted: Callable[[Role, FieldInfo], bool]) 
         if field is None:
             chosen[name] = value
         elif isinstance(value, Mapping) and find_role(field) == "result":
-            fields = _fields(name, str(value.get("name")))
+            fields = _read_fields(name, str(value.get("name")))
             chosen[name] = {
                 k: v for k, v in value.items() if k not in fields or wanted(find_role(fields[k]), fields[k])
             }
@@ -101,7 +101,7 @@ def select(plain: Mapping[str, Any], wanted: Callable[[Role, FieldInfo], bool]) 
 
 
 @functools.cache
-def _fields(section: str, part: str) -> dict[str, FieldInfo]:
+def _read_fields(section: str, part: str) -> dict[str, FieldInfo]:
     kind = Config.model_fields[section].annotation
     if not isinstance(kind, type) or not issubclass(kind, Section):
         return {}
@@ -113,23 +113,23 @@ def _fields(section: str, part: str) -> dict[str, FieldInfo]:
 def read_options(section: str) -> dict[Any, type[Options]]:
     """The options that each part of a section declares, by the part's name."""
     found = {}
-    for path in _files_of_parts():
-        for node in _bindings(path).values():
-            annotation = _annotation_of_options(node)
-            for name in _registered_names(node, section) if annotation else ():
+    for path in _list_part_files():
+        for node in _find_bindings(path).values():
+            annotation = _find_options_annotation(node)
+            for name in _find_registered_names(node, section) if annotation else ():
                 found[name] = _evaluate(annotation, path)
     return dict(sorted(found.items()))
 
 
 @functools.cache
-def _files_of_parts() -> list[Path]:
+def _list_part_files() -> list[Path]:
     # Only a decorator at the top of a file is found: a part that is registered by a call, as the table of
     # `data/sets/torchvision_sets.py` is, can declare no options.
     return [path for path in sorted(PACKAGE.rglob("*.py")) if "\n@register(" in path.read_text(encoding="utf-8")]
 
 
 @functools.cache
-def _bindings(path: Path) -> dict[str, ast.stmt]:
+def _find_bindings(path: Path) -> dict[str, ast.stmt]:
     """What each name at the top of a file is bound by."""
     found: dict[str, ast.stmt] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -142,15 +142,15 @@ def _bindings(path: Path) -> dict[str, ast.stmt]:
     return found
 
 
-def _registered_names(node: ast.stmt, section: str) -> list[str]:
+def _find_registered_names(node: ast.stmt, section: str) -> list[str]:
     calls = [call.args for call in getattr(node, "decorator_list", []) if isinstance(call, ast.Call)]
     named = [[ast.literal_eval(argument) for argument in arguments] for arguments in calls if len(arguments) == 2]
     return [name for kind, name in named if kind == section]
 
 
-def _annotation_of_options(node: ast.stmt) -> ast.expr | None:
+def _find_options_annotation(node: ast.stmt) -> ast.expr | None:
     if isinstance(node, ast.ClassDef):
-        return next((found for inner in node.body if (found := _annotation_of_options(inner))), None)
+        return next((found for inner in node.body if (found := _find_options_annotation(inner))), None)
     if isinstance(node, ast.FunctionDef):
         arguments = [*node.args.args, *node.args.kwonlyargs]
         return next((argument.annotation for argument in arguments if argument.arg == "options"), None)
@@ -158,14 +158,14 @@ def _annotation_of_options(node: ast.stmt) -> ast.expr | None:
 
 
 @functools.cache
-def _value(name: str, path: Path) -> Any:
+def _evaluate_name(name: str, path: Path) -> Any:
     """What a name at the top of a file stands for."""
-    node = _bindings(path).get(name)
+    node = _find_bindings(path).get(name)
     if isinstance(node, ast.ImportFrom):
         original = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
         theirs = PACKAGE.parent / str(node.module).replace(".", "/")
         if theirs.is_relative_to(PACKAGE) and not theirs.is_relative_to(PACKAGE / "config"):
-            return _value(original, theirs / "__init__.py" if theirs.is_dir() else theirs.with_suffix(".py"))
+            return _evaluate_name(original, theirs / "__init__.py" if theirs.is_dir() else theirs.with_suffix(".py"))
         return getattr(importlib.import_module(str(node.module)), original)
     if isinstance(node, ast.ClassDef):
         fields: dict[str, Any] = {}
@@ -182,7 +182,7 @@ def _evaluate(node: ast.expr | None, path: Path) -> Any:
         case ast.Constant(value):
             return value
         case ast.Name(name):
-            return _value(name, path)
+            return _evaluate_name(name, path)
         case ast.Tuple(items) | ast.List(items):
             values = [_evaluate(item, path) for item in items]
             return tuple(values) if isinstance(node, ast.Tuple) else values
@@ -192,7 +192,7 @@ def _evaluate(node: ast.expr | None, path: Path) -> Any:
             return _evaluate(left, path) | _evaluate(right, path)
         case ast.Call(ast.Name(name), arguments, keywords):
             given = {str(word.arg): _evaluate(word.value, path) for word in keywords}
-            return _value(name, path)(*[_evaluate(argument, path) for argument in arguments], **given)
+            return _evaluate_name(name, path)(*[_evaluate(argument, path) for argument in arguments], **given)
     raise AssertionError(
         f"{path}:{getattr(node, 'lineno', '?')}: a declaration of options holds constants and names only"
     )

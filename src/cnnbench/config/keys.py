@@ -64,8 +64,8 @@ class Section(BaseModel):
     @classmethod
     def _refuse_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
         """Python takes `true` for 1; a config does not."""
-        kinds = set(_flat_types(cls.model_fields[str(info.field_name)].annotation))
-        if not kinds & {bool, Any, dict} and _holds_bool(value):
+        kinds = set(_flatten_types(cls.model_fields[str(info.field_name)].annotation))
+        if not kinds & {bool, Any, dict} and _has_bool(value):
             raise ValueError("a truth value")
         return value
 
@@ -93,36 +93,36 @@ class Options(Section):
 
 def find_role(field: FieldInfo) -> Role:
     """What a key is to a run."""
-    return _facts(field)["role"]
+    return _collect_facts(field)["role"]
 
 
 def may_change(field: FieldInfo) -> bool:
     """Whether a resumed run may change this key, although its result depends on it."""
-    return bool(_facts(field).get("may_change"))
+    return bool(_collect_facts(field).get("may_change"))
 
 
 def describe_accepted(field: FieldInfo) -> str:
     """What a key accepts, in words."""
-    return _facts(field).get("accepted") or _describe(field.annotation, field.metadata)
+    return _collect_facts(field).get("accepted") or _describe(field.annotation, field.metadata)
 
 
 def name_type(field: FieldInfo) -> str:
     """The type of a key, such as `list of integer`."""
-    return _type_name(field.annotation)
+    return _name_annotation(field.annotation)
 
 
 def list_choices(field: FieldInfo) -> list[str]:
     """The words that a key accepts, where they are few: for completion and for the nearest one."""
     found = []
-    for kind in _flat_types(field.annotation):
+    for kind in _flatten_types(field.annotation):
         found += ["null"] if kind is type(None) else ["true", "false"] if kind is bool else []
         found += [format_value(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
     return found
 
 
-def takes_text(field: FieldInfo) -> bool:
+def is_text_key(field: FieldInfo) -> bool:
     """Whether every value of a key is text, so that it is taken as it is written."""
-    kinds = [kind for kind in _flat_types(field.annotation) if kind is not type(None)]
+    kinds = [kind for kind in _flatten_types(field.annotation) if kind is not type(None)]
     words = [get_args(kind) if get_origin(kind) is Literal else (kind,) for kind in kinds]
     return all(word is str or isinstance(word, str) for several in words for word in several)
 
@@ -134,7 +134,7 @@ def is_list(field: FieldInfo) -> bool:
 
 def may_be_null(field: FieldInfo) -> bool:
     """Whether a key accepts null."""
-    return type(None) in _flat_types(field.annotation)
+    return type(None) in _flatten_types(field.annotation)
 
 
 def flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -157,37 +157,37 @@ def format_value(value: Any) -> str:
     return str(value)
 
 
-def _facts(field: FieldInfo) -> dict[str, Any]:
+def _collect_facts(field: FieldInfo) -> dict[str, Any]:
     assert isinstance(field.json_schema_extra, dict), "a key is declared by key(…)"
     return field.json_schema_extra
 
 
-def _flat_types(annotation: Any) -> Iterator[Any]:
+def _flatten_types(annotation: Any) -> Iterator[Any]:
     """The types of a union, of a list those of its items; `Annotated` is looked through."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         for kind in get_args(annotation):
-            yield from _flat_types(kind)
+            yield from _flatten_types(kind)
     elif origin in (Annotated, list):
-        yield from _flat_types(get_args(annotation)[0])
+        yield from _flatten_types(get_args(annotation)[0])
     else:
         yield dict if origin is dict else annotation
 
 
-def _type_name(annotation: Any) -> str:
+def _name_annotation(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _type_name(arguments[0])
+        return _name_annotation(arguments[0])
     if origin in (Union, types.UnionType):
-        return " or ".join(map(_type_name, arguments))
+        return " or ".join(map(_name_annotation, arguments))
     if origin is list:
-        return f"list of {_type_name(arguments[0])}"
+        return f"list of {_name_annotation(arguments[0])}"
     names = {int: "integer", float: "number", bool: "boolean", str: "text", type(None): "null"}
     return "choice" if origin is Literal else names.get(annotation, "mapping")
 
 
-def _holds_bool(value: Any) -> bool:
-    return any(map(_holds_bool, value)) if isinstance(value, list | tuple) else isinstance(value, bool)
+def _has_bool(value: Any) -> bool:
+    return any(map(_has_bool, value)) if isinstance(value, list | tuple) else isinstance(value, bool)
 
 
 def _describe(annotation: Any, metadata: Any = ()) -> str:
@@ -197,7 +197,7 @@ def _describe(annotation: Any, metadata: Any = ()) -> str:
         return _describe(arguments[0], [*own, *metadata])
     if origin in (Union, types.UnionType):
         ordered = sorted(arguments, key=lambda kind: kind is not type(None))
-        return " or ".join(_one_of(kind) + _describe(kind, metadata) for kind in ordered)
+        return " or ".join(_format_opening(kind) + _describe(kind, metadata) for kind in ordered)
     if origin is Literal:
         return ", ".join(format_value(value) for value in arguments)
     if origin is list:
@@ -205,15 +205,15 @@ def _describe(annotation: Any, metadata: Any = ()) -> str:
         bounds = [one for one in metadata if not hasattr(one, "min_length") and not hasattr(one, "max_length")]
         return f"a list{length}, each {_describe(arguments[0], bounds)}"
     if annotation in (int, float):
-        return f"a {'whole ' if annotation is int else ''}number{_range(metadata)}"
+        return f"a {'whole ' if annotation is int else ''}number{_format_range(metadata)}"
     return {bool: "true or false", str: "text", type(None): "null"}.get(annotation, "keys with values")
 
 
-def _one_of(annotation: Any) -> str:
+def _format_opening(annotation: Any) -> str:
     return "one of " if get_origin(annotation) is Literal and len(get_args(annotation)) > 1 else ""
 
 
-def _range(metadata: Any) -> str:
+def _format_range(metadata: Any) -> str:
     bounds = {}
     for one in metadata:
         for name in ("ge", "gt", "le", "lt"):
@@ -240,8 +240,8 @@ def _explain(section: type[BaseModel], error: ErrorDetails, place: str, values: 
             return _explain(inner, {**error, "loc": error["loc"][1:]}, f"{prefix}{name}", values[name])
         return f"{name}={values[name]!r}: must be a group of keys, or in a command {name}=NAME"
     if error["type"] == "missing":
-        return f"{prefix}{name} is missing: it must be {_one_of(inner)}{describe_accepted(field)}"
+        return f"{prefix}{name} is missing: it must be {_format_opening(inner)}{describe_accepted(field)}"
     value = format_value(values[name])
     near = find_nearest(value, list_choices(field)) if isinstance(values[name], str) else None
     hint = f". Did you mean {near}?" if near else ""
-    return f"{prefix}{name}={value}: must be {_one_of(inner)}{describe_accepted(field)}{hint}"
+    return f"{prefix}{name}={value}: must be {_format_opening(inner)}{describe_accepted(field)}{hint}"

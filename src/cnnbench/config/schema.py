@@ -245,7 +245,7 @@ class Config(Section):
         return self
 
 
-def default_dict() -> dict[str, Any]:
+def make_default_dict() -> dict[str, Any]:
     """Every key with its default, as plain data: what the YAML files are merged into."""
     return Config().model_dump()
 

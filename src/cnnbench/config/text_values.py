@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic.fields import FieldInfo
 
-from cnnbench.config.keys import is_list, may_be_null, takes_text
+from cnnbench.config.keys import is_list, is_text_key, may_be_null
 
 # Text in quotes of one kind, which a backslash takes their meaning.
 _QUOTED = re.compile(r"""(['"])((?:(?!\1)[^\\]|\\.)*)\1""", re.DOTALL)
@@ -21,7 +21,7 @@ def read_value(field: FieldInfo, value: str) -> Any:
     Raises:
         ValueError: it is neither text nor YAML.
     """
-    if not takes_text(field):
+    if not is_text_key(field):
         try:
             return yaml.safe_load(value)
         except yaml.YAMLError:

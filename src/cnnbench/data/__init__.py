@@ -3,7 +3,7 @@
 import cnnbench.data.sets as _sets
 from cnnbench import registry
 from cnnbench.data.augmentation import Augmentation
-from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, data_shape, load_source, to_image_size
+from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, find_data_shape, load_source, to_image_size
 from cnnbench.data.loader import Batches, balance_weights, normalize
 from cnnbench.data.preparation import prepare
 
@@ -17,7 +17,7 @@ __all__ = [
     "Source",
     "Split",
     "balance_weights",
-    "data_shape",
+    "find_data_shape",
     "load_source",
     "normalize",
     "prepare",

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnbench.reproducibility import key
+from cnnbench.reproducibility import derive_key
 
 Drawn = Mapping[str, Tensor]  # a number from 0 to 1 for each image, float32 (N,), by what it is for
 
@@ -56,7 +56,7 @@ def _shift_right(values: Tensor, bits: int) -> Tensor:
 
 @functools.lru_cache(maxsize=4)
 def _make_keys(seed: int, epoch: int, device: torch.device) -> Tensor:
-    return torch.tensor([[key(seed, f"augment {purpose}", epoch)] for purpose in PURPOSES], device=device)
+    return torch.tensor([[derive_key(seed, f"augment {purpose}", epoch)] for purpose in PURPOSES], device=device)
 
 
 @dataclass(frozen=True, kw_only=True)

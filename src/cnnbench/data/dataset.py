@@ -98,13 +98,13 @@ class Split:
 
     def __getitem__(self, indices: Tensor) -> "Split":
         marks = None if self.marks is None else self.marks[indices]
-        return Split(self.stored, self.labels[indices], self.stored_rows(indices), marks)
+        return Split(self.stored, self.labels[indices], self.locate_rows(indices), marks)
 
     @property
     def images(self) -> Tensor:
         """The images or signals as one tensor; a copy, unless these are all that is stored."""
         if not isinstance(self.stored, Tensor):
-            return torch.cat([*self.chunks()])
+            return torch.cat([*self.iterate_chunks()])
         return self.stored if self.rows is None else self.stored.index_select(0, self.rows)
 
     @property
@@ -112,14 +112,14 @@ class Split:
         """The shape of one image or signal."""
         return tuple(self.stored.shape[1:])
 
-    def stored_rows(self, indices: Tensor) -> Tensor:
+    def locate_rows(self, indices: Tensor) -> Tensor:
         """Where the images with these indices are stored."""
         return indices if self.rows is None else self.rows[indices]
 
-    def chunks(self) -> Iterable[Tensor]:
+    def iterate_chunks(self) -> Iterable[Tensor]:
         """All images or signals in order, some at a time."""
         several = max(1, CHUNK_VALUES // math.prod(self.shape))
-        rows = self.stored_rows(torch.arange(len(self))).split(several)
+        rows = self.locate_rows(torch.arange(len(self))).split(several)
         if not isinstance(self.stored, Tensor):
             return self.stored.stream(rows)
         if self.rows is None:
@@ -135,11 +135,11 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device), marks=self.marks)
 
 
-def with_marks(split: Split) -> Split:
+def add_marks(split: Split) -> Split:
     """The split with marks, computed from all its values if it has none."""
     if split.marks is not None:
         return split
-    hashes = torch.from_numpy(np.concatenate([hash_rows(chunk.numpy()) for chunk in split.chunks()]))
+    hashes = torch.from_numpy(np.concatenate([hash_rows(chunk.numpy()) for chunk in split.iterate_chunks()]))
     return replace(split, marks=torch.stack((hashes, hashes, torch.arange(len(hashes))), 1))
 
 
@@ -163,10 +163,10 @@ class Source:
     paths: Names | None = None
     notes: tuple[str, ...] = ()
 
-    def with_marks(self) -> "Source":
+    def add_marks(self) -> "Source":
         """The same, with marks on every split."""
-        test, val = (None if split is None else with_marks(split) for split in (self.test, self.val))
-        return replace(self, train=with_marks(self.train), test=test, val=val)
+        test, val = (None if split is None else add_marks(split) for split in (self.test, self.val))
+        return replace(self, train=add_marks(self.train), test=test, val=val)
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def load_source(
     return _load_source(name, arguments, (_get_version(given.get("path")), _get_version(given.get("test_path"))))
 
 
-def data_shape(
+def find_data_shape(
     name: str, *, root: str, options: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None
 ) -> tuple[tuple[int, ...], int]:
     """The shape of one image (C, H, W), or of one signal (C, L), and the number of classes, without fetching anything.
@@ -265,7 +265,7 @@ def data_shape(
 def _load_source(name: str, arguments: str, _: object) -> Source:
     options, settings = json.loads(arguments)
     source: Source = registry.build("data", name, options=options, **settings)
-    return source.with_marks()
+    return source.add_marks()
 
 
 def _get_version(path: object) -> tuple[int, int] | None:

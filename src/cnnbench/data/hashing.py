@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 
-def short_hash(content: bytes | memoryview) -> bytes:
+def compute_short_hash(content: bytes | memoryview) -> bytes:
     """Eight bytes of a SHA-256: enough to tell millions of images apart."""
     return hashlib.sha256(content).digest()[:8]
 
@@ -16,7 +16,7 @@ def hash_rows(rows: np.ndarray) -> np.ndarray:
         return np.empty(0, np.int64)
     content = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
     size = len(content) // len(rows)
-    found = (short_hash(content[start : start + size]) for start in range(0, len(content), size))
+    found = (compute_short_hash(content[start : start + size]) for start in range(0, len(content), size))
     return to_numbers(b"".join(found))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cnnbench.data.augmentation import Augmentation
 from cnnbench.data.dataset import Split
-from cnnbench.reproducibility import generator
+from cnnbench.reproducibility import make_generator
 
 GATHERED_PIXELS = 2**19
 
@@ -73,7 +73,7 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
 
-    def epoch(self, number: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def iterate_epoch(self, number: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch: images float32 (N, C, H, W) or signals (N, C, L), and labels int64 (N,).
 
         Where the augmentation mixes images, labels are float32 (N, K), the share of each class.
@@ -107,9 +107,9 @@ class Batches:
         stored = self.split.stored
         if isinstance(stored, Tensor):
             for indices in parts:
-                yield stored.index_select(0, self.split.stored_rows(indices))
+                yield stored.index_select(0, self.split.locate_rows(indices))
             return
-        rows = [self.split.stored_rows(indices.cpu()) for indices in parts]
+        rows = [self.split.locate_rows(indices.cpu()) for indices in parts]
         for images in stored.stream(rows):
             yield images.to(self.device, non_blocking=True)
 
@@ -131,8 +131,8 @@ def order_epoch(labels: Tensor, sampler: str, seed: int, epoch: int) -> Tensor:
             likely, then one of its images.
     """
     if sampler == "uniform":
-        return torch.randperm(len(labels), generator=generator(seed, "shuffle", epoch))
-    random = generator(seed, "balanced_sampler", epoch)
+        return torch.randperm(len(labels), generator=make_generator(seed, "shuffle", epoch))
+    random = make_generator(seed, "balanced_sampler", epoch)
     by_class = torch.argsort(labels.cpu(), stable=True)
     _, counts = torch.unique(labels.cpu(), return_counts=True)
     firsts = counts.cumsum(0) - counts

@@ -12,7 +12,7 @@ from torch import Tensor
 from cnnbench.data.contents import digest, find_duplicates
 from cnnbench.data.dataset import FILE, Dataset, DatasetInfo, Source, Split, to_image_size
 from cnnbench.data.memory import refuse_beyond_memory
-from cnnbench.reproducibility import generator
+from cnnbench.reproducibility import make_generator
 from cnnbench.storage.text import format_path, join_some
 
 SHOWN = 5  # classes that a note names
@@ -47,7 +47,7 @@ def prepare(
     Raises:
         ValueError: nothing would be left to train, to validate or to test on.
     """
-    source = source.with_marks()
+    source = source.add_marks()
     info, train, val, test = source.info, source.train, source.val, source.test
     if test is None:
         assert train.marks is not None
@@ -59,7 +59,7 @@ def prepare(
     notes = [*source.notes]
     if train_limit is not None and train_limit < len(train):
         classes = len(train.labels.unique())
-        random = generator(seed, "train_limit")
+        random = make_generator(seed, "train_limit")
         kept, _ = split_by_class(train.labels, train_limit, random, keep=train_limit >= classes)
         notes += _note_lost_classes(
             f"data.train_limit={train_limit}", info.class_names, train.labels, train.labels[kept]
@@ -77,7 +77,7 @@ def prepare(
         train, test = resize(train, height, width), resize(test, height, width)
         val = None if val is None else resize(val, height, width)
         info = replace(info, image_size=to_image_size(height, width))
-    mean, std = measure_normalization(normalization, train.shape[0], train.chunks())
+    mean, std = measure_normalization(normalization, train.shape[0], train.iterate_chunks())
     return Dataset(info, train, val, test, mean, std, pool, source.skipped, source.paths, tuple(notes), given)
 
 
@@ -88,7 +88,7 @@ def _cut_val(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
         raise ValueError(
             f"data.val_fraction={fraction} of {len(split)} training images is {count}: must leave images on both sides"
         )
-    chosen, rest = split_by_class(split.labels, count, generator(seed, "val_split"), leave=True)
+    chosen, rest = split_by_class(split.labels, count, make_generator(seed, "val_split"), leave=True)
     if not len(chosen):
         raise ValueError(
             f"data.val_fraction={fraction}: each class has a single training image, and a class whose only image is "
@@ -210,7 +210,7 @@ def resize(split: Split, height: int, width: int) -> Split:
     several = max(1, LARGEST_CHUNK // (channels * height * width))
     chunks = [
         F.interpolate(chunk.float(), (height, width), mode="bilinear", antialias=True).round_().clamp_(0, 255).byte()
-        for larger in split.chunks()
+        for larger in split.iterate_chunks()
         for chunk in larger.split(several)
     ]
     return Split(torch.cat(chunks), split.labels, marks=split.marks)

@@ -12,10 +12,10 @@ from cnnbench.analysis import Summary, summarize
 from cnnbench.config.schema import AugmentConfig, Config
 from cnnbench.data import Augmentation, Batches, Dataset, DatasetInfo, Split, load_source, prepare
 from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
-from cnnbench.models import NetworkSpec, build_model, output_shape
+from cnnbench.models import NetworkSpec, build_model, compute_output_shape
 from cnnbench.processes.cores import count_threads
 from cnnbench.trackers import check_trackers
-from cnnbench.training.device import autocast, resolve_device
+from cnnbench.training.device import make_autocast, resolve_device
 from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
 from cnnbench.training.tasks import get_task
 
@@ -47,7 +47,7 @@ def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True,
         ValueError: something in the config that does not exist here or does not fit the rest.
     """
     device = resolve_device(config.trainer.device)
-    autocast(device, config.trainer.precision)
+    make_autocast(device, config.trainer.precision)
     check_trackers(config.logger.options)
     with limit_data_of_run() if within_memory else nullcontext():
         dataset = load_dataset(config, test=test)
@@ -134,11 +134,11 @@ def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
 
 def _check_batches(config: Config, model: nn.Module, dataset: Dataset) -> None:
     """Refuse what fails only in training: auxiliary heads that do not fit, and norms over a batch of one image."""
-    output_shape(model, dataset.info.input_shape, training_batch=2)
+    compute_output_shape(model, dataset.info.input_shape, training_batch=2)
     images, batch_size = len(dataset.train), config.trainer.batch_size
     if images % batch_size == 1 or batch_size == 1:
         try:
-            output_shape(model, dataset.info.input_shape, training_batch=1)
+            compute_output_shape(model, dataset.info.input_shape, training_batch=1)
         except ValueError as error:
             raise ValueError(
                 f"trainer.batch_size={batch_size} makes a batch of one of the {images} training images, "

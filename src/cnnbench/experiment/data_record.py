@@ -87,10 +87,10 @@ def _describe_split(info: DatasetInfo, split: Split, each: bool) -> dict[str, An
         "files_sha256": digest(info, split),
         "values_sha256": digest(info, split, column=VALUES),
     }
-    return values | ({"hashes": hashes_of(split).astype("<i8").tobytes().hex()} if each else {})
+    return values | ({"hashes": hash_split(split).astype("<i8").tobytes().hex()} if each else {})
 
 
-def hashes_of(split: Split | None) -> np.ndarray:
+def hash_split(split: Split | None) -> np.ndarray:
     """The hash of each image's values, int64 (N,)."""
     if split is None:
         return np.array([], np.int64)
@@ -130,10 +130,10 @@ def describe_changes(record: DataRecord, dataset: Dataset) -> str:
     if not changed:
         return ""
     if any(split.hashes is None for split in record.values()):
-        counts = [f"{name} had {record[name].images} images, here {len(hashes_of(now[name]))}" for name in changed]
+        counts = [f"{name} had {record[name].images} images, here {len(hash_split(now[name]))}" for name in changed]
         return f"the contents or labels differ ({'; '.join(counts)})"
-    before = {name: Counter(_recorded_hashes(record, [name])) for name in record}
-    after = {name: Counter(hashes_of(split).tolist()) for name, split in now.items()}
+    before = {name: Counter(_read_hashes(record, [name])) for name in record}
+    after = {name: Counter(hash_split(split).tolist()) for name, split in now.items()}
     all_before, all_after = (sum(counts.values(), Counter[int]()) for counts in (before, after))
     missing, added = all_before - all_after, all_after - all_before
     replaced = min(missing.total(), added.total())
@@ -151,11 +151,11 @@ def describe_changes(record: DataRecord, dataset: Dataset) -> str:
 
 def find_kept(record: DataRecord, name: str, split: Split) -> Tensor:
     """The indices of the images that a run had in one split and in no other, each as often as the run had it."""
-    left = Counter(_recorded_hashes(record, [name]))
-    for value in _recorded_hashes(record, record.keys() - {name}):
+    left = Counter(_read_hashes(record, [name]))
+    for value in _read_hashes(record, record.keys() - {name}):
         left.pop(value, None)
     found = []
-    for index, value in enumerate(hashes_of(split).tolist()):
+    for index, value in enumerate(hash_split(split).tolist()):
         if left[value] > 0:
             left[value] -= 1
             found.append(index)
@@ -164,9 +164,9 @@ def find_kept(record: DataRecord, name: str, split: Split) -> Tensor:
 
 def find_seen(record: DataRecord, names: Sequence[str], split: Split) -> Tensor:
     """Which images a run had in some of its splits, bool (N,)."""
-    return torch.from_numpy(np.isin(hashes_of(split), np.array(_recorded_hashes(record, names), np.int64)))
+    return torch.from_numpy(np.isin(hash_split(split), np.array(_read_hashes(record, names), np.int64)))
 
 
-def _recorded_hashes(record: DataRecord, names: Any) -> list[int]:
+def _read_hashes(record: DataRecord, names: Any) -> list[int]:
     hashes = [record[name].hashes for name in names if name in record]
     return [value for several in hashes if several is not None for value in several.tolist()]

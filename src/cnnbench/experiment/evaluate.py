@@ -54,7 +54,7 @@ def evaluate_run(
     trained.use_threads()
     target = resolve_device(device or "auto")
     set_deterministic(config.trainer.deterministic)  # as training did: on a GPU other algorithms give other bits
-    model = trained.model_on(target)
+    model = trained.load_model(target)
     # Other data are prepared with the run's constants too, whatever their own would be.
     dataset = replace(found.dataset, mean=trained.mean, std=trained.std)
     serve = partial(make_batches, dataset=dataset, config=config, device=target)
@@ -63,12 +63,12 @@ def evaluate_run(
         serve(found.split),
         task=get_task(model),
         num_classes=trained.info.num_classes,
-        autocast=trained.autocast_on(target),
+        autocast=trained.make_autocast(target),
         keep_predictions=True,
     )
     where = {} if choice.path is None else {"path": format_path(choice.path)}
     metrics = {"data": config.data.name, **where, "split": choice.split, "images": len(found.split)}
-    metrics |= measured.scores()
+    metrics |= measured.compute_scores()
     if "f1_macro" in metrics and measured.confusion is not None:
         # Of the classes that have images: the others may be predicted, but have no score.
         metrics["f1_macro"] = float(compute_f1(measured.confusion)[measured.confusion.sum(1) > 0].mean())
@@ -95,7 +95,7 @@ def _write_result(
             with open_folder(evaluations) as inside:
                 write(folder := _find_free(inside, "_".join(parts), metrics))
             return evaluations / folder.name
-        if out.is_dir() and any(out.iterdir()) and not _holds(out, metrics):
+        if out.is_dir() and any(out.iterdir()) and not _has_result(out, metrics):
             raise ValueError(f"--out {format_path(out)} holds something else: must be a new or an empty folder")
         write(out)
         return out
@@ -110,10 +110,10 @@ def _find_free(folder: Path, name: str, metrics: Mapping[str, Any]) -> Path:
     """A folder of that name, or one with a number after it if that holds the result of another measurement."""
     names = (name if number == 1 else f"{name}_{number}" for number in count(1))
     places = (folder / name for name in names)
-    return next(place for place in places if not (place / "metrics.json").exists() or _holds(place, metrics))
+    return next(place for place in places if not (place / "metrics.json").exists() or _has_result(place, metrics))
 
 
-def _holds(place: Path, metrics: Mapping[str, Any]) -> bool:
+def _has_result(place: Path, metrics: Mapping[str, Any]) -> bool:
     """Whether the result of the same measurement is there already."""
     try:
         return bool(read_json(place / "metrics.json") == json.loads(json.dumps(metrics)))

@@ -9,13 +9,13 @@ from typing import Any
 from cnnbench.config.schema import Config
 from cnnbench.experiment.exhaustion import explain_exhaustion
 from cnnbench.processes import signals
-from cnnbench.reproducibility import environment
+from cnnbench.reproducibility import describe_environment
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, RunFolder, format_resume_command
 from cnnbench.storage.atomic import NoneReadable, write_bytes
 from cnnbench.storage.plain_data import write_json
 from cnnbench.storage.regular import open_to_append
 from cnnbench.storage.text import make_lines_printable
-from cnnbench.training.checkpoint import LAST, path_of
+from cnnbench.training.checkpoint import LAST, locate
 from cnnbench.training.trainer import Pruned
 
 log = logging.getLogger("cnnbench")
@@ -72,7 +72,7 @@ class Lifetime:
         self._checkpoint = self._identify_checkpoint()
         self.run.resume(config, overrides)
         if self.run.read_threads() is None:  # the run was killed before env.json was written, or the file is damaged
-            write_json(self.run.path / "env.json", environment())
+            write_json(self.run.path / "env.json", describe_environment())
 
     def end(self, state: str, message: str) -> None:
         """Set the status, if possible: what stopped the run may prevent that too, and is the error to report."""
@@ -87,7 +87,7 @@ class Lifetime:
 
     def _identify_checkpoint(self) -> tuple[int, int] | None:
         try:
-            found = path_of(self.run.checkpoints, LAST).stat()
+            found = locate(self.run.checkpoints, LAST).stat()
         except OSError:
             return None
         return found.st_ino, found.st_mtime_ns
@@ -101,7 +101,7 @@ class Lifetime:
 
 
 @contextmanager
-def lifetime(run: RunFolder, config: Config) -> Iterator[Lifetime]:
+def track_lifetime(run: RunFolder, config: Config) -> Iterator[Lifetime]:
     """Log what happens inside, and record at the end how the run ended.
 
     Raises:

@@ -9,7 +9,7 @@ import torch
 
 from cnnbench import registry
 from cnnbench.config.schema import Config
-from cnnbench.data import Dataset, DatasetInfo, Split, data_shape
+from cnnbench.data import Dataset, DatasetInfo, Split, find_data_shape
 from cnnbench.data.memory import limit_data_of_run
 from cnnbench.experiment.build import get_data_settings, load_dataset
 from cnnbench.experiment.data_record import (
@@ -134,7 +134,7 @@ def _choose_own(config: Config, split: str, record: DataRecord, info: DatasetInf
         return MeasuredData(dataset, chosen, [f"{note}. Its {split} images have not changed"])
     total = record[split].images
     if recognised:
-        dataset = load_dataset(_without_cuts(config), test_on_all=True, classes=classes)
+        dataset = load_dataset(_remove_cuts(config), test_on_all=True, classes=classes)
         candidates = dataset.train if split == "val" and dataset.val is None else _get_split(dataset, split)
         chosen = candidates[find_kept(record, split, candidates)]
         if len(chosen):
@@ -147,9 +147,7 @@ def _choose_own(config: Config, split: str, record: DataRecord, info: DatasetInf
 def _choose_other(config: Config, split: str, record: DataRecord, info: DatasetInfo) -> MeasuredData:
     """A split of other data, without the images that the run has learned from."""
     whole = split == "test"
-    dataset = load_dataset(
-        _without_cuts(config) if whole else config, test_on_all=whole, classes=list(info.class_names)
-    )
+    dataset = load_dataset(_remove_cuts(config) if whole else config, test_on_all=whole, classes=list(info.class_names))
     _check_classes(config.data.name, dataset.info.class_names, info.class_names)
     chosen = _get_split(dataset, split)
     if split not in record or record[split].is_same(dataset.info, chosen):
@@ -179,7 +177,7 @@ def _leave_out_seen(split: str, dataset: Dataset, chosen: Split, record: DataRec
     return MeasuredData(dataset, chosen[torch.nonzero(~used).flatten()], [note])
 
 
-def _without_cuts(config: Config) -> Config:
+def _remove_cuts(config: Config) -> Config:
     data = config.data.model_copy(update={"val_fraction": 0.0, "train_limit": None})
     return config.model_copy(update={"data": data})
 
@@ -203,7 +201,7 @@ def _check_shape(config: Config, info: DatasetInfo) -> None:
     """Refuse data that cannot fit, before anything is downloaded."""
     data = config.data
     settings = get_data_settings(config) | {"classes": list(info.class_names), "test_fraction": None}
-    shape, classes = data_shape(data.name, root=data.root, options=data.options, settings=settings)
+    shape, classes = find_data_shape(data.name, root=data.root, options=data.options, settings=settings)
     fits = (len(shape), shape[0]) == (len(info.input_shape), info.in_channels)
     if not fits or (data.name in registry.list_names("data_shape") and classes != info.num_classes):
         raise ValueError(

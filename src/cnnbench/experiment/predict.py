@@ -62,18 +62,18 @@ class Predictor:
         # As in training: on a GPU, other algorithms give other bits.
         set_deterministic(trained.config.trainer.deterministic)
         trained.use_threads()
-        self.model = trained.model_on(self.device)
+        self.model = trained.load_model(self.device)
         self.model.eval()
         if not get_task(self.model).has_classes:
             raise ValueError(
                 f"{str(run)!r} is a {get_task(self.model).name} run ({trained.config.model.name}): "
                 "it has no classes to predict"
             )
-        self.autocast = trained.autocast_on(self.device)
+        self.autocast = trained.make_autocast(self.device)
         self.batch_size = batch_size or trained.config.trainer.eval_batch_size
         self.class_names = trained.info.class_names
         self.polarity = trained.polarity
-        self.decoding = _decoding(trained)
+        self.decoding = _get_decoding(trained)
         self._trained = trained
 
     def predict(
@@ -92,9 +92,9 @@ class Predictor:
         """
         if not 1 <= top <= len(self.class_names):
             raise ValueError(f"--top {top}: must be from 1 to {len(self.class_names)}, the run's number of classes")
-        return self._batches(files, top, invert, workers)
+        return self._predict_batches(files, top, invert, workers)
 
-    def _batches(
+    def _predict_batches(
         self, files: Iterable[str], top: int, invert: bool, workers: int | None
     ) -> Generator[list[Prediction], None, None]:
         names, sources = tee(files)
@@ -107,12 +107,12 @@ class Predictor:
                     images.append(found)
                 # Errors are reported soon, even if all files are bad.
                 if len(images) == self.batch_size or len(rows) == 10 * self.batch_size:
-                    yield self._predictions(rows, images, top, invert)
+                    yield self._make_predictions(rows, images, top, invert)
                     rows, images = [], []
         if rows:
-            yield self._predictions(rows, images, top, invert)
+            yield self._make_predictions(rows, images, top, invert)
 
-    def _predictions(
+    def _make_predictions(
         self, rows: list[tuple[str, str | None]], images: list[np.ndarray], top: int, invert: bool
     ) -> list[Prediction]:
         """A prediction for each row of file and error; `images` are those of the files without an error."""
@@ -141,14 +141,14 @@ class Predictor:
             std=self._trained.std,
             channels_last=self._trained.config.trainer.channels_last,
         )
-        ((batch, _),) = batches.epoch()
+        ((batch, _),) = batches.iterate_epoch()
         with self.autocast():
             logits = self.model(batch)
         logits = logits.float()
         return logits.cpu().numpy(), logits.softmax(1).cpu().numpy()
 
 
-def _decoding(trained: Trained) -> Decoding:
+def _get_decoding(trained: Trained) -> Decoding:
     """How the run's images were decoded, which only image folders have options for."""
     options = trained.config.data.options
     given = {key: options[key] for key in ("resize", "background") if options.get(key) is not None}

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from cnnbench.data import Augmentation, Batches, Dataset, Split
 from cnnbench.metrics import score_classes
-from cnnbench.reproducibility import generator
+from cnnbench.reproducibility import make_generator
 from cnnbench.runs.contents import write_evaluation
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.arrays import write_npz
@@ -112,7 +112,7 @@ def write_mistakes(folder: Path, labels: np.ndarray, predictions: np.ndarray, sp
     Args:
         labels, predictions: (N,) in the order of the split.
     """
-    order = torch.randperm(len(labels), generator=generator(0, "mistakes", len(labels)))
+    order = torch.randperm(len(labels), generator=make_generator(0, "mistakes", len(labels)))
     wrong = order[torch.from_numpy(labels != predictions)[order]]
     factor = min(1.0, KEPT_SIDE / max(split.shape[1:])) if len(split.shape) == 3 else 1.0
     size = [max(1, round(side * factor)) for side in split.shape[1:]]
@@ -194,7 +194,7 @@ def _compute_outputs(model: nn.Module, batches: Batches) -> Tensor:
     was_training = model.training
     model.train(False)
     try:
-        return torch.cat([model(images).float().cpu() for images, _ in batches.epoch()])
+        return torch.cat([model(images).float().cpu() for images, _ in batches.iterate_epoch()])
     finally:
         model.train(was_training)
 

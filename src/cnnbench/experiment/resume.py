@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnnbench.config.declared import keys_in, select
+from cnnbench.config.declared import find_keys, select
 from cnnbench.config.keys import may_change
 from cnnbench.config.schema import Config, from_dict, to_dict
 from cnnbench.config.text_values import read_value
@@ -30,7 +30,7 @@ def apply_overrides(plain: Mapping[str, Any], overrides: Sequence[str]) -> Confi
     """
     own = from_dict(plain)
     changed = to_dict(own)
-    keys = {name: key for name, key in keys_in(changed).items() if key.role != "result" or may_change(key.field)}
+    keys = {name: key for name, key in find_keys(changed).items() if key.role != "result" or may_change(key.field)}
     for text in overrides:
         name, equals, value = text.partition("=")
         if not equals or name not in keys:

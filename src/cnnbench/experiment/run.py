@@ -17,7 +17,7 @@ from cnnbench.data.contents import digest
 from cnnbench.data.polarity import SAMPLE, find_polarity
 from cnnbench.experiment.build import Parts, build_parts, choose_threads, load_dataset, make_augmentation, make_batches
 from cnnbench.experiment.data_record import record_data
-from cnnbench.experiment.lifetime import Lifetime, lifetime
+from cnnbench.experiment.lifetime import Lifetime, track_lifetime
 from cnnbench.experiment.result_files import (
     Picture,
     draw_in_turn,
@@ -28,7 +28,7 @@ from cnnbench.experiment.result_files import (
 )
 from cnnbench.experiment.resume import compute_fingerprint
 from cnnbench.processes import signals
-from cnnbench.reproducibility import environment, set_deterministic
+from cnnbench.reproducibility import describe_environment, set_deterministic
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.atomic import InUse
 from cnnbench.storage.plain_data import write_json
@@ -78,7 +78,7 @@ def run_job(
         # The number of threads decides the last bits of a result: a run keeps its own wherever it is resumed.
         torch.set_num_threads(run.read_threads() or choose_threads(config, parts.complexity))
         if not resume:
-            write_json(path / "env.json", environment())
+            write_json(path / "env.json", describe_environment())
         log.info("%s", dataset.describe())
         log.info("%s on %s, %s", config.model.name, dataset.info.name, parts.device)
         state, train = prepare_training(config, run, parts, test=test)
@@ -112,7 +112,7 @@ def _claim_folder(
         entered.enter_context(run.lock())
         if not resume and (run.path / "config.yaml").exists():
             raise InUse(f"{run.path} holds a run already")
-        life = entered.enter_context(lifetime(run, config))
+        life = entered.enter_context(track_lifetime(run, config))
         if not resume:
             life.begin()
     if not resume:
@@ -207,7 +207,7 @@ def _summarize_run(config: Config, parts: Parts, outcome: Outcome) -> dict[str, 
 
 def _summarize_test(test: Evaluation, dataset: Dataset) -> dict[str, Any]:
     return {
-        **{f"test/{name}": value for name, value in test.scores().items()},
+        **{f"test/{name}": value for name, value in test.compute_scores().items()},
         "test_images": len(dataset.test),
         "test_labels_sha256": hashlib.sha256(dataset.test.labels.numpy().tobytes()).hexdigest(),
         "test_set_sha256": digest(dataset.info, dataset.test),

@@ -19,7 +19,7 @@ from cnnbench.experiment.build import estimate_bytes_per_image, make_model, plac
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.reopening import load_config
 from cnnbench.training import checkpoint
-from cnnbench.training.device import autocast
+from cnnbench.training.device import make_autocast
 
 MOST_CHANNELS, LARGEST_SIDE, LARGEST_SIGNAL = 4096, 2**14, 2**24
 Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
@@ -69,7 +69,7 @@ class Trained:
     std: tuple[float, ...]
     polarity: str | None
 
-    def model_on(self, device: torch.device) -> nn.Module:
+    def load_model(self, device: torch.device) -> nn.Module:
         """The model with its weights on a device, in the run's memory format.
 
         Raises:
@@ -109,11 +109,11 @@ class Trained:
                 f"{self.config.model.depth} has more"
             )
 
-    def autocast_on(self, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
+    def make_autocast(self, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
         """A function that makes the context of a forward pass in the run's precision; fp16 becomes fp32 off CUDA."""
         precision = self.config.trainer.precision
         fits = precision != "fp16" or device.type == "cuda"
-        return autocast(device, precision if fits else "fp32")
+        return make_autocast(device, precision if fits else "fp32")
 
 
 def load_trained(path: Path) -> Trained:
@@ -122,7 +122,7 @@ def load_trained(path: Path) -> Trained:
     Raises:
         ValueError: not a run folder, no weights yet, or a damaged file.
     """
-    run = RunFolder.existing(path)
+    run = RunFolder.open_existing(path)
     config = load_config(run)
     tensors, record = checkpoint.load(run.checkpoints, checkpoint.BEST)
     try:

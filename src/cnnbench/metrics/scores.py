@@ -76,7 +76,7 @@ def compute_scores(confusion: np.ndarray) -> dict[str, float]:
 @register("metric", "accuracy", title="accuracy", percent=True, digits=2, share=True)
 def accuracy(confusion: np.ndarray) -> float:
     """The share of images whose class was predicted."""
-    return float(_ratio(confusion.trace(), confusion.sum()))
+    return float(_divide(confusion.trace(), confusion.sum()))
 
 
 @register("metric", "f1_macro", title="F1 macro", share=True)
@@ -92,7 +92,7 @@ def f1_macro(confusion: np.ndarray) -> float:
 
 def compute_f1(confusion: np.ndarray) -> np.ndarray:
     """Compute the F1 score of each class, (K,)."""
-    *_, f1, _ = _class_scores(confusion)
+    *_, f1, _ = _compute_class_scores(confusion)
     return f1
 
 
@@ -100,15 +100,17 @@ def score_classes(confusion: np.ndarray, class_names: Sequence[str]) -> list[dic
     """Precision, recall, F1 and support (number of true images) of each class."""
     return [
         {"class": name, "precision": p, "recall": r, "f1": f, "support": int(n)}
-        for name, p, r, f, n in zip(class_names, *(part.tolist() for part in _class_scores(confusion)), strict=True)
+        for name, p, r, f, n in zip(
+            class_names, *(part.tolist() for part in _compute_class_scores(confusion)), strict=True
+        )
     ]
 
 
-def _class_scores(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _compute_class_scores(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     hits, predicted, true = confusion.diagonal(), confusion.sum(0), confusion.sum(1)
-    return _ratio(hits, predicted), _ratio(hits, true), _ratio(2 * hits, predicted + true), true
+    return _divide(hits, predicted), _divide(hits, true), _divide(2 * hits, predicted + true), true
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     numerator, denominator = np.asarray(numerator, dtype=float), np.asarray(denominator, dtype=float)
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)

@@ -11,10 +11,10 @@ from functools import partial
 from torch import nn
 
 from cnnbench.config.keys import Options, key
-from cnnbench.models.blocks import Style, conv_stack, pool_layer
+from cnnbench.models.blocks import Style, make_conv_stack, make_pool
 from cnnbench.models.choices import Head, Norm, Pool
 from cnnbench.models.heads import Classifier
-from cnnbench.models.layers import norm_layer
+from cnnbench.models.layers import make_norm
 from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
 
@@ -34,15 +34,15 @@ def alexnet_mini(spec: NetworkSpec, options: AlexNetOptions) -> Classifier:
     `depth` repeats every convolution and every hidden dense layer; dropout follows each hidden dense layer.
     """
     style = Style(spec.activation)
-    conv = partial(conv_stack, style=style, depth=spec.depth)
-    pool = partial(pool_layer, options.pool, style=style, window=3, stride=2)
+    conv = partial(make_conv_stack, style=style, depth=spec.depth)
+    pool = partial(make_pool, options.pool, style=style, window=3, stride=2)
     first, second, third, fourth, fifth = map(spec.scale, (24, 48, 64, 64, 48))
     features = OrderedDict(
         stage1=conv(spec.in_channels, first, 5),
-        norm1=norm_layer(options.norm, first),
+        norm1=make_norm(options.norm, first),
         pool1=pool(first),
         stage2=conv(first, second, 5),
-        norm2=norm_layer(options.norm, second),
+        norm2=make_norm(options.norm, second),
         pool2=pool(second),
         stage3=conv(second, third, 3),
         stage4=conv(third, fourth, 3),

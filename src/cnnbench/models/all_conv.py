@@ -7,10 +7,10 @@ Springenberg, Dosovitskiy, Brox and Riedmiller, "Striving for Simplicity: The Al
 from torch import nn
 
 from cnnbench.config.keys import Options, key
-from cnnbench.models.blocks import ConvBlock, Style, conv_stack, pool_layer
+from cnnbench.models.blocks import ConvBlock, Style, make_conv_stack, make_pool
 from cnnbench.models.choices import COUNTS, Counts, KernelSize, Norm, Pool
 from cnnbench.models.network import NetworkSpec
-from cnnbench.models.shapes import output_shape
+from cnnbench.models.shapes import compute_output_shape
 from cnnbench.registry import register
 
 
@@ -34,18 +34,18 @@ def all_conv(spec: NetworkSpec, options: AllConvOptions) -> nn.Sequential:
     layers = nn.Sequential()
     for number, filters in enumerate(map(spec.scale, options.channels), 1):
         stage = nn.Sequential(
-            conv_stack(channels, filters, options.kernel_size, style, depth=spec.depth),
-            conv_stack(filters, filters, options.kernel_size, style, depth=spec.depth),
+            make_conv_stack(channels, filters, options.kernel_size, style, depth=spec.depth),
+            make_conv_stack(filters, filters, options.kernel_size, style, depth=spec.depth),
         )
         layers.add_module(f"stage{number}", stage)
-        layers.add_module(f"pool{number}", pool_layer(options.pool, filters, style))
+        layers.add_module(f"pool{number}", make_pool(options.pool, filters, style))
         if spec.dropout > 0:
             layers.add_module(f"dropout{number}", nn.Dropout(spec.dropout))
         channels = filters
     layers.add_module("mix", ConvBlock(channels, channels, 3, style))
     layers.add_module("mix1x1", ConvBlock(channels, channels, 1, style))
     layers.add_module("classes", nn.Conv2d(channels, spec.num_classes, 1))
-    output_shape(layers, spec.input_shape)  # refuses images of which nothing is left
+    compute_output_shape(layers, spec.input_shape)  # refuses images of which nothing is left
     layers.add_module("mean", nn.AdaptiveAvgPool2d(1))
     layers.add_module("flatten", nn.Flatten())
     return layers

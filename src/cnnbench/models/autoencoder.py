@@ -9,10 +9,10 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from cnnbench.config.keys import Count, Options, key
-from cnnbench.models.blocks import ConvBlock, Style, conv_stack
+from cnnbench.models.blocks import ConvBlock, Style, make_conv_stack
 from cnnbench.models.choices import COUNTS, Counts, Norm
 from cnnbench.models.network import NetworkSpec
-from cnnbench.models.shapes import output_shape
+from cnnbench.models.shapes import compute_output_shape
 from cnnbench.registry import register
 
 
@@ -30,9 +30,9 @@ class ResamplingBlock(nn.Module):
     def __init__(self, resample: nn.Module, channels: int, style: Style, depth: int) -> None:
         super().__init__()
         self.resample = resample
-        self.norm = style.norm_layer(channels)
-        self.activation = style.activation_layer()
-        self.more = conv_stack(channels, channels, 3, style, depth=depth - 1) if depth > 1 else nn.Identity()
+        self.norm = style.make_norm(channels)
+        self.activation = style.make_activation()
+        self.more = make_conv_stack(channels, channels, 3, style, depth=depth - 1) if depth > 1 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, channels, H / 2, W / 2), or twice the size."""
@@ -62,7 +62,7 @@ class ConvAutoencoder(nn.Module):
         self.encoder = nn.Sequential()
         for number, (entering, leaving) in enumerate(pairwise(channels), 1):
             down = nn.Conv2d(entering, leaving, 4, stride=2, padding=1, bias=bias)
-            sizes.append(output_shape(down, (entering, *sizes[-1]))[1:])
+            sizes.append(compute_output_shape(down, (entering, *sizes[-1]))[1:])
             self.encoder.add_module(f"down{number}", ResamplingBlock(down, leaving, style, spec.depth))
         self.encoder.add_module("code", nn.Conv2d(channels[-1], code, 1))
         if spec.dropout > 0:

@@ -8,7 +8,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from cnnbench.models.choices import Conv, Norm, Pool
-from cnnbench.models.layers import activation_layer, norm_layer
+from cnnbench.models.layers import make_activation, make_norm
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Style:
     """What all convolutions of a network have in common, as the user chose it.
 
     Attributes:
-        conv: the kind of block that `conv_block` makes.
+        conv: the kind of block that `make_conv_block` makes.
         padding: with `same` an axis of n pixels becomes ceil(n / stride), with `valid`
             floor((n − dilation · (kernel_size − 1) − 1) / stride) + 1; `causal` is as long as `same`, but no output
             sees a later sample.
@@ -34,7 +34,7 @@ class Style:
         """Whether a convolution needs a bias: most norms behind it add one of their own."""
         return self.norm in ("none", "lrn")
 
-    def conv_layer(
+    def make_conv(
         self,
         in_channels: int,
         out_channels: int,
@@ -65,13 +65,13 @@ class Style:
         pads = tuple(count for ends in zip(reversed(before), reversed(after), strict=True) for count in ends)
         return nn.Sequential(OrderedDict(pad=pad(pads, 0.0), conv=conv(in_channels, out_channels, kernel, **options)))
 
-    def norm_layer(self, channels: int) -> nn.Module:
+    def make_norm(self, channels: int) -> nn.Module:
         """The norm behind a convolution of so many output channels."""
-        return norm_layer(self.norm, channels, self.dimensions)
+        return make_norm(self.norm, channels, self.dimensions)
 
-    def activation_layer(self) -> nn.Module:
+    def make_activation(self) -> nn.Module:
         """The activation behind a norm."""
-        return activation_layer(self.activation)
+        return make_activation(self.activation)
 
 
 class ConvBlock(nn.Module):
@@ -90,11 +90,11 @@ class ConvBlock(nn.Module):
         activate: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = style.conv_layer(
+        self.conv = style.make_conv(
             in_channels, out_channels, kernel_size, stride=stride, dilation=dilation, groups=groups
         )
-        self.norm = style.norm_layer(out_channels)
-        self.activation = style.activation_layer() if activate else nn.Identity()
+        self.norm = style.make_norm(out_channels)
+        self.activation = style.make_activation() if activate else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, out_channels, H', W'); sizes as `Style.padding` says."""
@@ -111,14 +111,14 @@ class SeparableBlock(nn.Module):
         self, in_channels: int, out_channels: int, kernel_size: int, style: Style, *, stride: int = 1, dilation: int = 1
     ) -> None:
         super().__init__()
-        self.depthwise = style.conv_layer(
+        self.depthwise = style.make_conv(
             in_channels, in_channels, kernel_size, stride=stride, dilation=dilation, groups=in_channels
         )
-        self.depthwise_norm = style.norm_layer(in_channels)
-        self.depthwise_activation = style.activation_layer()
-        self.pointwise = style.conv_layer(in_channels, out_channels, 1)
-        self.norm = style.norm_layer(out_channels)
-        self.activation = style.activation_layer()
+        self.depthwise_norm = style.make_norm(in_channels)
+        self.depthwise_activation = style.make_activation()
+        self.pointwise = style.make_conv(in_channels, out_channels, 1)
+        self.norm = style.make_norm(out_channels)
+        self.activation = style.make_activation()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, out_channels, H', W'); sizes as `Style.padding` says."""
@@ -134,12 +134,12 @@ class AsymmetricBlock(nn.Module):
     ) -> None:
         super().__init__()
         tall, wide = (kernel_size, 1), (1, kernel_size)
-        self.vertical = style.conv_layer(in_channels, out_channels, tall, stride=(stride, 1), dilation=dilation)
-        self.vertical_norm = style.norm_layer(out_channels)
-        self.vertical_activation = style.activation_layer()
-        self.horizontal = style.conv_layer(out_channels, out_channels, wide, stride=(1, stride), dilation=dilation)
-        self.norm = style.norm_layer(out_channels)
-        self.activation = style.activation_layer()
+        self.vertical = style.make_conv(in_channels, out_channels, tall, stride=(stride, 1), dilation=dilation)
+        self.vertical_norm = style.make_norm(out_channels)
+        self.vertical_activation = style.make_activation()
+        self.horizontal = style.make_conv(out_channels, out_channels, wide, stride=(1, stride), dilation=dilation)
+        self.norm = style.make_norm(out_channels)
+        self.activation = style.make_activation()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, out_channels, H', W'); sizes as `Style.padding` says."""
@@ -147,7 +147,7 @@ class AsymmetricBlock(nn.Module):
         return self.activation(self.norm(self.horizontal(x)))
 
 
-def conv_block(in_channels: int, out_channels: int, kernel_size: int, style: Style, **geometry: int) -> nn.Module:
+def make_conv_block(in_channels: int, out_channels: int, kernel_size: int, style: Style, **geometry: int) -> nn.Module:
     """A block of the kind that `style.conv` names.
 
     Args:
@@ -160,16 +160,16 @@ def conv_block(in_channels: int, out_channels: int, kernel_size: int, style: Sty
     return ConvBlock(in_channels, out_channels, kernel_size, style, **geometry)  # type: ignore[arg-type]
 
 
-def conv_stack(
+def make_conv_stack(
     in_channels: int, out_channels: int, kernel_size: int, style: Style, *, depth: int, padding: str = "same"
 ) -> nn.Sequential:
     """A block with `padding`, then depth − 1 of the same kernel and channels that keep the size."""
-    first = conv_block(in_channels, out_channels, kernel_size, replace(style, padding=padding))
-    more = partial(conv_block, out_channels, out_channels, kernel_size, style)
+    first = make_conv_block(in_channels, out_channels, kernel_size, replace(style, padding=padding))
+    more = partial(make_conv_block, out_channels, out_channels, kernel_size, style)
     return nn.Sequential(first, *(more() for _ in range(depth - 1)))
 
 
-def pool_layer(
+def make_pool(
     name: Pool, channels: int, style: Style, *, window: int = 2, stride: int = 2, padding: int = 0
 ) -> nn.Module:
     """What shrinks images between two stages; `stride` is a 3×3 convolution of that stride (arXiv:1412.6806)."""
@@ -179,7 +179,7 @@ def pool_layer(
         case "avg":
             return nn.AvgPool2d(window, stride, padding)
         case "stride":
-            return conv_block(channels, channels, 3, style, stride=stride)
+            return make_conv_block(channels, channels, 3, style, stride=stride)
         case "none":
             return nn.Identity()
 

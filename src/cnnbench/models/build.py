@@ -9,7 +9,7 @@ from torch import nn
 from cnnbench import registry
 from cnnbench.models.initialisation import initialise
 from cnnbench.models.network import NetworkSpec
-from cnnbench.reproducibility import initialising
+from cnnbench.reproducibility import seed_initialisation
 
 IMAGES, SIGNALS = 2, 1  # dimensions of the data
 
@@ -35,20 +35,20 @@ def build_model(
     Raises:
         ValueError: an unknown name or option, or data the network cannot take.
     """
-    accepted = _accepted_dimensions(name)
+    accepted = _list_dimensions(name)
     if spec.dimensions == SIGNALS and SIGNALS not in accepted:
-        able = [other for other in registry.list_names("model") if SIGNALS in _accepted_dimensions(other)]
+        able = [other for other in registry.list_names("model") if SIGNALS in _list_dimensions(other)]
         raise ValueError(
             f"model={name} takes images, and the data are signals. Models that take signals: {', '.join(able)}"
         )
     if spec.dimensions == IMAGES and IMAGES not in accepted:
         raise ValueError(f"model={name} takes signals, and the data are images: use data=waves or data=csv_signals")
-    with initialising(seed), torch.device(device):
+    with seed_initialisation(seed), torch.device(device):
         model = registry.build("model", name, options=options, spec=spec)
         initialise(model, init, init_std)
     return model
 
 
-def _accepted_dimensions(name: str) -> tuple[int, ...]:
+def _list_dimensions(name: str) -> tuple[int, ...]:
     registry.find_part("model", name)  # refuses an unknown name
     return registry.get_facts("model", name).get("dimensions", (IMAGES,))

@@ -10,7 +10,7 @@ from itertools import cycle, islice
 from torch import nn
 
 from cnnbench.config.keys import Count, Options, key
-from cnnbench.models.blocks import ConvBlock, Style, conv_block
+from cnnbench.models.blocks import ConvBlock, Style, make_conv_block
 from cnnbench.models.choices import COUNTS, Conv, Counts, Head, KernelSize, Norm
 from cnnbench.models.heads import Classifier
 from cnnbench.models.network import NetworkSpec
@@ -43,6 +43,6 @@ def dilated_cnn(spec: NetworkSpec, options: DilatedOptions) -> Classifier:
     features = nn.Sequential()
     features.add_module("stem", ConvBlock(spec.in_channels, channels, kernel_size, style))
     for number, rate in enumerate(rates, 1):
-        blocks = [conv_block(channels, channels, kernel_size, style, dilation=rate) for _ in range(spec.depth)]
+        blocks = [make_conv_block(channels, channels, kernel_size, style, dilation=rate) for _ in range(spec.depth)]
         features.add_module(f"dilated{number}_rate{rate}", nn.Sequential(*blocks))
     return Classifier(features, spec, options.head)

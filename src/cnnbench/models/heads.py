@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from cnnbench.models.choices import Head
-from cnnbench.models.layers import dense_stack
+from cnnbench.models.layers import make_dense_stack
 from cnnbench.models.network import NetworkSpec
-from cnnbench.models.shapes import output_shape
+from cnnbench.models.shapes import compute_output_shape
 
 
 class Classifier(nn.Module):
@@ -24,7 +24,7 @@ class Classifier(nn.Module):
     """
 
     def __init__(self, features: nn.Module, spec: NetworkSpec, head: Head, hidden: Sequence[int] = ()) -> None:
-        channels, *sides = output_shape(features, spec.input_shape)
+        channels, *sides = compute_output_shape(features, spec.input_shape)
         super().__init__()
         self.features = features
         self.head = nn.Sequential()
@@ -38,7 +38,7 @@ class Classifier(nn.Module):
             inputs = channels * math.prod(sides)
             self.head.add_module("flatten", nn.Flatten())
             for number, units in enumerate(hidden, 1):
-                self.head.add_module(f"hidden{number}", dense_stack(inputs, units, spec))
+                self.head.add_module(f"hidden{number}", make_dense_stack(inputs, units, spec))
                 inputs = units
         self.head.add_module("classes", nn.Linear(inputs, spec.num_classes))
 

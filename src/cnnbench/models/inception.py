@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.config.keys import Count, Options, key
-from cnnbench.models.blocks import ConvBlock, Style, conv_block, conv_stack, pool_layer
+from cnnbench.models.blocks import ConvBlock, Style, make_conv_block, make_conv_stack, make_pool
 from cnnbench.models.choices import STAGES, Head, Norm, Pool, Stages
 from cnnbench.models.heads import Classifier
 from cnnbench.models.network import NetworkSpec
@@ -45,14 +45,17 @@ class Inception(nn.Module):
         medium = max(1, out_channels - small - large - pooled)
         medium_reduced, large_reduced = max(1, medium // 2), max(1, large // 2)
         if stacked:
-            five = [conv_block(large_reduced, large_reduced, 3, style), conv_block(large_reduced, large, 3, style)]
+            five = [
+                make_conv_block(large_reduced, large_reduced, 3, style),
+                make_conv_block(large_reduced, large, 3, style),
+            ]
         else:
-            five = [conv_block(large_reduced, large, 5, style)]
+            five = [make_conv_block(large_reduced, large, 5, style)]
         self.branches = nn.ModuleDict(
             {
                 "1x1": ConvBlock(in_channels, small, 1, style),
                 "3x3": nn.Sequential(
-                    ConvBlock(in_channels, medium_reduced, 1, style), conv_block(medium_reduced, medium, 3, style)
+                    ConvBlock(in_channels, medium_reduced, 1, style), make_conv_block(medium_reduced, medium, 3, style)
                 ),
                 "5x5": nn.Sequential(ConvBlock(in_channels, large_reduced, 1, style), *five),
                 "pool": nn.Sequential(nn.MaxPool2d(3, 1, 1), ConvBlock(in_channels, pooled, 1, style)),
@@ -74,9 +77,9 @@ def inception_mini(spec: NetworkSpec, options: InceptionOptions) -> Classifier:
     style = replace(plain, conv="asymmetric" if options.asymmetric else "standard")
     channels = spec.scale(options.stem)
     features = nn.Sequential()
-    features.add_module("stem", conv_stack(spec.in_channels, channels, 3, style, depth=spec.depth))
+    features.add_module("stem", make_conv_stack(spec.in_channels, channels, 3, style, depth=spec.depth))
     for number, stage in enumerate(options.stages, 1):
-        pool = pool_layer(options.pool, channels, plain, window=3, stride=2, padding=1)
+        pool = make_pool(options.pool, channels, plain, window=3, stride=2, padding=1)
         features.add_module(f"pool{number}", pool)
         modules = nn.Sequential()
         for leaving in [max(4, spec.scale(count)) for count in stage for _ in range(spec.depth)]:

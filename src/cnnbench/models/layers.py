@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 MOST_GROUPS = 8  # of group normalisation; fewer where the channels do not divide
 
 
-def activation_layer(name: str) -> nn.Module:
+def make_activation(name: str) -> nn.Module:
     """A new activation module.
 
     Raises:
@@ -51,7 +51,7 @@ class LocalResponseNorm(nn.Module):
         return x * root * root.sqrt()
 
 
-def norm_layer(name: Norm, channels: int, dimensions: int = 2) -> nn.Module:
+def make_norm(name: Norm, channels: int, dimensions: int = 2) -> nn.Module:
     """A normalisation of `channels` channels: over images where `dimensions` is 2, over signals where it is 1.
 
     `layer` normalises each image over all its channels and pixels, `group` over groups of channels (8, or the largest
@@ -72,11 +72,11 @@ def norm_layer(name: Norm, channels: int, dimensions: int = 2) -> nn.Module:
             return LocalResponseNorm()
 
 
-def dense_stack(in_features: int, units: int, spec: NetworkSpec) -> nn.Sequential:
+def make_dense_stack(in_features: int, units: int, spec: NetworkSpec) -> nn.Sequential:
     """`depth` dense layers of `units` units, each with its activation and dropout: (N, in_features) to (N, units)."""
     layers: list[nn.Module] = []
     for inputs in [in_features] + [units] * (spec.depth - 1):
-        layers += [nn.Linear(inputs, units), activation_layer(spec.activation)]
+        layers += [nn.Linear(inputs, units), make_activation(spec.activation)]
         if spec.dropout > 0:
             layers.append(nn.Dropout(spec.dropout))
     return nn.Sequential(*layers)

@@ -10,7 +10,7 @@ from typing import Literal
 from torch import nn
 
 from cnnbench.config.keys import Options, key
-from cnnbench.models.blocks import Style, conv_stack, pool_layer
+from cnnbench.models.blocks import Style, make_conv_stack, make_pool
 from cnnbench.models.choices import Conv, Head, KernelSize, Norm, Pool
 from cnnbench.models.heads import Classifier
 from cnnbench.models.network import NetworkSpec
@@ -38,8 +38,10 @@ def lenet5(spec: NetworkSpec, options: LeNet5Options) -> Classifier:
     repeats every convolution and every hidden dense layer; dropout follows each hidden dense layer.
     """
     style = Style(spec.activation, options.norm, options.conv)
-    conv = partial(conv_stack, kernel_size=options.kernel_size, style=style, depth=spec.depth, padding=options.padding)
-    pool = partial(pool_layer, options.pool, style=style)
+    conv = partial(
+        make_conv_stack, kernel_size=options.kernel_size, style=style, depth=spec.depth, padding=options.padding
+    )
+    pool = partial(make_pool, options.pool, style=style)
     first, second = spec.scale(6), spec.scale(16)
     features = nn.Sequential()
     missing_rows, missing_columns = (max(0, options.extend_to - side) for side in spec.image_size)

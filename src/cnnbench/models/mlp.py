@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor, nn
 
-from cnnbench.models.layers import dense_stack
+from cnnbench.models.layers import make_dense_stack
 from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
 
@@ -17,7 +17,7 @@ class MLP(nn.Module):
         super().__init__()
         inputs, units = math.prod(spec.input_shape), spec.scale(128)
         self.flatten = nn.Flatten()
-        self.hidden = dense_stack(inputs, units, spec)
+        self.hidden = make_dense_stack(inputs, units, spec)
         self.head = nn.Linear(units, spec.num_classes)
 
     def forward(self, images: Tensor) -> Tensor:

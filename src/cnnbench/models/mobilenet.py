@@ -6,7 +6,7 @@ Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile V
 from torch import nn
 
 from cnnbench.config.keys import Count, Options, key
-from cnnbench.models.blocks import ConvBlock, Style, conv_block
+from cnnbench.models.blocks import ConvBlock, Style, make_conv_block
 from cnnbench.models.choices import STAGES, Conv, Head, KernelSize, Norm, Stages
 from cnnbench.models.heads import Classifier
 from cnnbench.models.network import NetworkSpec
@@ -38,7 +38,7 @@ def mobilenet_mini(spec: NetworkSpec, options: MobileNetOptions) -> Classifier:
         stage = nn.Sequential()
         for place, leaving in enumerate([spec.scale(count) for count in filters for _ in range(spec.depth)]):
             stride = 2 if place == 0 else 1
-            stage.append(conv_block(channels, leaving, options.kernel_size, style, stride=stride))
+            stage.append(make_conv_block(channels, leaving, options.kernel_size, style, stride=stride))
             channels = leaving
         features.add_module(f"stage{number}", stage)
     return Classifier(features, spec, options.head)

@@ -57,16 +57,18 @@ class PreactivatedConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, style: Style, *, stride: int = 1) -> None:
         super().__init__()
-        self.norm = style.norm_layer(in_channels)
-        self.activation = style.activation_layer()
-        self.conv = style.conv_layer(in_channels, out_channels, kernel_size, stride=stride)
+        self.norm = style.make_norm(in_channels)
+        self.activation = style.make_activation()
+        self.conv = style.make_conv(in_channels, out_channels, kernel_size, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         return self.conv(self.activation(self.norm(x)))
 
 
-def residual_block(in_channels: int, out_channels: int, stride: int, style: Style, options: ResNetOptions) -> Residual:
+def make_residual_block(
+    in_channels: int, out_channels: int, stride: int, style: Style, options: ResNetOptions
+) -> Residual:
     """A basic block or a bottleneck (figure 5 of the paper), with or without its shortcut."""
     conv: Callable[..., nn.Module] = PreactivatedConv if options.preactivation else ConvBlock
     last_conv = PreactivatedConv if options.preactivation else partial(ConvBlock, activate=False)
@@ -83,7 +85,7 @@ def residual_block(in_channels: int, out_channels: int, stride: int, style: Styl
             last_conv(narrow, out_channels, 1, style),
         ]
     shortcut = Shortcut(in_channels, out_channels, stride) if options.residual else None
-    activation = nn.Identity() if options.preactivation else style.activation_layer()
+    activation = nn.Identity() if options.preactivation else style.make_activation()
     return Residual(nn.Sequential(*body), shortcut, activation)
 
 
@@ -98,16 +100,16 @@ def resnet_mini(spec: NetworkSpec, options: ResNetOptions) -> Classifier:
     channels = spec.scale(options.channels[0])
     features = nn.Sequential()
     # Drawn also where a block takes its place, so that each seed keeps the weights it has always had.
-    stem = style.conv_layer(spec.in_channels, channels, 3)
+    stem = style.make_conv(spec.in_channels, channels, 3)
     features.add_module("stem", stem if options.preactivation else ConvBlock(spec.in_channels, channels, 3, style))
     for number, filters in enumerate(map(spec.scale, options.channels), 1):
         stage = nn.Sequential()
         for place in range(options.blocks * spec.depth):
             stride = 2 if place == 0 and number > 1 else 1
-            stage.append(residual_block(channels, filters * expansion, stride, style, options))
+            stage.append(make_residual_block(channels, filters * expansion, stride, style, options))
             channels = filters * expansion
         features.add_module(f"stage{number}", stage)
     if options.preactivation:
-        features.add_module("norm", style.norm_layer(channels))
-        features.add_module("activation", style.activation_layer())
+        features.add_module("norm", style.make_norm(channels))
+        features.add_module("activation", style.make_activation())
     return Classifier(features, spec, options.head)

@@ -41,7 +41,7 @@ class CausalBlock(Residual):
         )
         same = in_channels == out_channels
         shortcut = nn.Identity() if same else ConvBlock(in_channels, out_channels, 1, style, activate=False)
-        super().__init__(body, shortcut, style.activation_layer())
+        super().__init__(body, shortcut, style.make_activation())
 
 
 class LastSample(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 
-def output_shape(module: nn.Module, input_shape: Sequence[int], *, training_batch: int = 0) -> tuple[int, ...]:
+def compute_output_shape(module: nn.Module, input_shape: Sequence[int], *, training_batch: int = 0) -> tuple[int, ...]:
     """The shape of a module's output for one image (C, H, W) or signal (C, L), without the batch axis.
 
     Args:
@@ -37,12 +37,12 @@ def output_shape(module: nn.Module, input_shape: Sequence[int], *, training_batc
         where = ""
         if reached:
             layer, shape = reached[-1]
-            where = f"layer {leaves[layer]} ({layer}) cannot take the {_times(shape)} that reach it. "
+            where = f"layer {leaves[layer]} ({layer}) cannot take the {_format_shape(shape)} that reach it. "
         hint = "; model.args={aux_logits: false} leaves out heads of torchvision's that only train"
         raise ValueError(
-            f"data of {_times(input_shape)} are too small for this network: {where}{str(error).splitlines()[0]}. "
-            "Larger images (data.image_size), a smaller model.kernel_size, model.padding=same or model.pool=none may "
-            f"help{hint if training_batch else ''}"
+            f"data of {_format_shape(input_shape)} are too small for this network: {where}"
+            f"{str(error).splitlines()[0]}. Larger images (data.image_size), a smaller model.kernel_size, "
+            f"model.padding=same or model.pool=none may help{hint if training_batch else ''}"
         ) from None
     finally:
         module.train(was_training)
@@ -51,5 +51,5 @@ def output_shape(module: nn.Module, input_shape: Sequence[int], *, training_batc
     return tuple(first.shape[1:])
 
 
-def _times(shape: Sequence[int]) -> str:
+def _format_shape(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))

@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from cnnbench.config.keys import Options, key
 from cnnbench.models.network import NetworkSpec
-from cnnbench.models.shapes import output_shape
+from cnnbench.models.shapes import compute_output_shape
 from cnnbench.registry import describe_unknown, register
 
 NEUTRAL = {"width": 1, "depth": 1, "activation": "relu", "dropout": 0}
@@ -54,7 +54,7 @@ def torchvision_net(spec: NetworkSpec, options: TorchvisionOptions) -> nn.Module
         raise ValueError(describe_unknown("model.arch", arch, known))
     for name in REFUSED.keys() & args.keys():
         raise ValueError(f"model.args.{name}={args[name]}: not accepted, because {REFUSED[name]}")
-    given = {**_arguments_for(arch, spec.image_size), **args}
+    given = {**_choose_arguments(arch, spec.image_size), **args}
     device = torch.get_default_device()
     try:
         with torch.device("cpu"), _WeightsOn(device):
@@ -65,7 +65,7 @@ def torchvision_net(spec: NetworkSpec, options: TorchvisionOptions) -> nn.Module
     if spec.in_channels != 3:
         _replace_first_channels(model, spec.in_channels)
     try:
-        output_shape(model, spec.input_shape)
+        compute_output_shape(model, spec.input_shape)
     except Exception as error:
         height, width = spec.image_size
         images = f"images of {height}×{width} pixels and {spec.in_channels} channel(s)"
@@ -93,7 +93,7 @@ class _WeightsOn(TorchFunctionMode):
         return func(*args, **options)
 
 
-def _arguments_for(arch: str, image_size: Sequence[int]) -> dict[str, Any]:
+def _choose_arguments(arch: str, image_size: Sequence[int]) -> dict[str, Any]:
     if arch.startswith("vit_"):
         if image_size[0] != image_size[1]:
             raise ValueError(f"model.arch={arch} takes square images, such as data.image_size={max(image_size)}")

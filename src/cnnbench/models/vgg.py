@@ -11,7 +11,7 @@ from pydantic import model_validator
 from torch import nn
 
 from cnnbench.config.keys import Count, Options, key
-from cnnbench.models.blocks import Style, conv_block, pool_layer
+from cnnbench.models.blocks import Style, make_conv_block, make_pool
 from cnnbench.models.choices import STAGES, Conv, Head, KernelSize, Norm, Pool, Stages
 from cnnbench.models.heads import Classifier
 from cnnbench.models.network import NetworkSpec
@@ -53,8 +53,8 @@ def vgg_mini(spec: NetworkSpec, options: VGGOptions) -> Classifier:
         stage = nn.Sequential()
         for leaving in [spec.scale(count) for count in filters for _ in range(spec.depth)]:
             geometry = {} if channels == spec.in_channels else groups
-            stage.append(conv_block(channels, leaving, options.kernel_size, style, **geometry))
+            stage.append(make_conv_block(channels, leaving, options.kernel_size, style, **geometry))
             channels = leaving
         features.add_module(f"stage{number}", stage)
-        features.add_module(f"pool{number}", pool_layer(options.pool, channels, style))
+        features.add_module(f"pool{number}", make_pool(options.pool, channels, style))
     return Classifier(features, spec, options.head, hidden=[spec.scale(units) for units in options.hidden])

@@ -32,19 +32,19 @@ class SeparableConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, style: Style) -> None:
         super().__init__()
         self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
-        self.pointwise = style.conv_layer(in_channels, out_channels, 1)
-        self.norm = style.norm_layer(out_channels)
+        self.pointwise = style.make_conv(in_channels, out_channels, 1)
+        self.norm = style.make_norm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, out_channels, H, W)."""
         return self.norm(self.pointwise(self.depthwise(x)))
 
 
-def separable_convs(in_channels: int, out_channels: int, count: int, style: Style) -> list[nn.Module]:
+def make_separable_convs(in_channels: int, out_channels: int, count: int, style: Style) -> list[nn.Module]:
     """`count` separable convolutions, each behind its activation, as in all of the paper's figure 5."""
     layers: list[nn.Module] = []
     for channels in [in_channels] + [out_channels] * (count - 1):
-        layers += [style.activation_layer(), SeparableConv(channels, out_channels, style)]
+        layers += [style.make_activation(), SeparableConv(channels, out_channels, style)]
     return layers
 
 
@@ -52,7 +52,7 @@ class EntryBlock(Residual):
     """Separable convolutions and a pooling of stride 2 beside a 1×1 of stride 2."""
 
     def __init__(self, in_channels: int, out_channels: int, count: int, style: Style) -> None:
-        body = nn.Sequential(*separable_convs(in_channels, out_channels, count, style), nn.MaxPool2d(3, 2, 1))
+        body = nn.Sequential(*make_separable_convs(in_channels, out_channels, count, style), nn.MaxPool2d(3, 2, 1))
         shortcut = ConvBlock(in_channels, out_channels, 1, style, stride=2, activate=False)
         super().__init__(body, shortcut, nn.Identity())
 
@@ -61,7 +61,9 @@ class MiddleBlock(Residual):
     """Three separable convolutions beside an identity."""
 
     def __init__(self, channels: int, style: Style) -> None:
-        super().__init__(nn.Sequential(*separable_convs(channels, channels, 3, style)), nn.Identity(), nn.Identity())
+        super().__init__(
+            nn.Sequential(*make_separable_convs(channels, channels, 3, style)), nn.Identity(), nn.Identity()
+        )
 
 
 @register("model", "xception_mini")
@@ -80,6 +82,6 @@ def xception_mini(spec: NetworkSpec, options: XceptionOptions) -> Classifier:
         channels = leaving
     for number in range(1, options.middle * spec.depth + 1):
         features.add_module(f"middle{number}", MiddleBlock(channels, style))
-    last = separable_convs(channels, spec.scale(options.exit), spec.depth, style)
-    features.add_module("exit", nn.Sequential(*last, style.activation_layer()))
+    last = make_separable_convs(channels, spec.scale(options.exit), spec.depth, style)
+    features.add_module("exit", nn.Sequential(*last, style.make_activation()))
     return Classifier(features, spec, options.head)

@@ -41,9 +41,9 @@ def listen() -> None:
     _state.stop, _state.interrupts, _state.save = None, 0, False
     for number in STOPS:
         if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _on_stop)
+            signal.signal(number, _handle_stop)
     if SAVE is not None:
-        signal.signal(SAVE, _on_save)
+        signal.signal(SAVE, _handle_save)
 
 
 def quit_at_once() -> None:
@@ -114,7 +114,7 @@ def check() -> None:
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
-def _on_stop(number: int, _: FrameType | None) -> None:
+def _handle_stop(number: int, _: FrameType | None) -> None:
     _state.stop = number
     _state.interrupts += number == signal.SIGINT
     if _state.interrupts > 2:
@@ -124,7 +124,7 @@ def _on_stop(number: int, _: FrameType | None) -> None:
     _tell(f"{signal.Signals(number).name}: finishing this step and saving it; Ctrl-C again quits at once")
 
 
-def _on_save(_: int, __: FrameType | None) -> None:
+def _handle_save(_: int, __: FrameType | None) -> None:
     if _state.deferring:
         _state.save = True
     else:

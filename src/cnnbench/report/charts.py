@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from cnnbench.metrics import find_metric
 from cnnbench.report.checking import is_number
 from cnnbench.report.comparing import TESTED, Comparison
-from cnnbench.report.formatting import format_interval, format_points, legible
-from cnnbench.report.groups import Group, short_names
+from cnnbench.report.formatting import format_interval, format_points, make_legible
+from cnnbench.report.groups import Group, shorten_names
 from cnnbench.report.study import Study
 from cnnbench.report.svg import (
     INK,
@@ -27,8 +27,8 @@ from cnnbench.report.svg import (
     SIZE,
     Chart,
     Tips,
-    drawing,
     make_chart,
+    use_page_style,
 )
 from cnnbench.runs.class_names import shorten_distinctly
 from cnnbench.storage.text import format_percent
@@ -64,7 +64,7 @@ def chart_differences(comparisons: Sequence[Comparison], short: Mapping[str, str
     ]
     header = ("group", "difference, points", "95 % interval", "n", "verdict")
     figure, tips = _draw_differences(drawn, short, limits)
-    title = f"Difference from {legible(comparisons[0].b, 60)}"
+    title = f"Difference from {make_legible(comparisons[0].b, 60)}"
     return make_chart(figure, "differences-chart", title, note, header, rows, tips)
 
 
@@ -72,7 +72,7 @@ def _draw_differences(
     comparisons: Sequence[Comparison], short: Mapping[str, str], limits: tuple[float, float]
 ) -> tuple[Figure, Tips]:
     tips = {}
-    with drawing():
+    with use_page_style():
         figure = Figure(figsize=(SIZE[0] * 1.35, 1.1 + 0.24 * len(comparisons)))
         axes = figure.subplots()
         axes.axvline(0, color=INK, linewidth=0.8)
@@ -147,8 +147,8 @@ class Curve:
 def chart_curves(study: Study) -> tuple[list[Chart], str]:
     """Chart accuracy and loss by epoch for as many groups as there are colours; with a note on what is missing."""
     groups = study.ranked or study.groups
-    drawn, short = groups[: len(SERIES)], short_names(study.groups, study.axes)
-    rows = [[row for run in group.runs for row in run.epochs()] for group in drawn]
+    drawn, short = groups[: len(SERIES)], shorten_names(study.groups, study.axes)
+    rows = [[row for run in group.runs for row in run.read_epochs()] for group in drawn]
     charts = []
     for metric, unit in (("accuracy", "%"), ("loss", "nats" if study.measured else "mean squared error")):
         gathered = (
@@ -162,7 +162,7 @@ def chart_curves(study: Study) -> tuple[list[Chart], str]:
     have_val = [any(is_number(row.get("val/loss")) for row in own) for own in rows]
     without = [group for group, has_val in zip(drawn, have_val, strict=True) if not has_val]
     if 0 < len(without) < len(drawn):
-        names = ", ".join(legible(short[group.label], 60) for group in without)
+        names = ", ".join(make_legible(short[group.label], 60) for group in without)
         notes.append(f"Without a validation split, and so with training curves only: {names}.")
     if len(groups) > len(drawn):
         notes.append(f"Drawn are {len(drawn)} of {len(groups)} groups: the baseline and the most accurate ones.")
@@ -189,7 +189,7 @@ def _chart_metric(metric: str, unit: str, curves: Sequence[Curve]) -> Chart:
     tips = {}
     groups = {curve.number: curve.short for curve in curves}
     splits = [split for split in SPLITS if any(curve.split == split for curve in curves)]
-    with drawing():
+    with use_page_style():
         columns, longest = (2, LABEL) if all(len(short) <= LABEL for short in groups.values()) else (1, 2 * LABEL)
         entries = len(groups) * (len(groups) > 1) + len(splits)
         figure = Figure(figsize=(SIZE[0], SIZE[1] + 0.17 * math.ceil(entries / columns)))

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from cnnbench.report.formatting import format_change, legible
-from cnnbench.report.svg import GRID, MARKERS, PAPER, SERIES, Chart, Tips, drawing, make_chart
+from cnnbench.report.formatting import format_change, make_legible
+from cnnbench.report.svg import GRID, MARKERS, PAPER, SERIES, Chart, Tips, make_chart, use_page_style
 from cnnbench.runs.class_names import shorten_distinctly
 
 SCORED_CLASSES = 30  # of the F1 chart
@@ -26,13 +26,13 @@ def chart_f1(name: str, labels: tuple[str, str], classes: Sequence[str], scores:
     note = "Marks: mean over the seeds; thin lines: from the lowest seed to the highest."
     if len(chosen) < len(classes):
         note += f" The {len(chosen)} of {len(classes)} classes that differ most."
-    header = ("class", *(legible(label, 60) for label in labels), "difference")
+    header = ("class", *(make_legible(label, 60) for label in labels), "difference")
     return make_chart(figure, name, "F1 of each class", note, header, rows, tips)
 
 
 def _draw_f1(labels: tuple[str, str], classes: Sequence[str], scores: Sequence[np.ndarray]) -> tuple[Figure, Tips]:
     tips, rows = {}, np.arange(len(classes))
-    with drawing():
+    with use_page_style():
         columns, longest = (2, 40) if max(map(len, labels)) <= 40 else (1, 80)
         figure = Figure(figsize=(6.2, 0.9 + 0.2 * (2 // columns) + 0.21 * len(classes)))
         axes = figure.subplots()
@@ -60,7 +60,7 @@ def _draw_f1(labels: tuple[str, str], classes: Sequence[str], scores: Sequence[n
 
 def chart_signals(name: str, title: str, signals: Sequence[np.ndarray], captions: Sequence[str]) -> Chart:
     """Chart signals, each (C, L), side by side: a line per channel, at most as many as there are colours."""
-    with drawing():
+    with use_page_style():
         figure = Figure(figsize=(1.25 * len(signals), 1.2))
         for axes, signal in zip(figure.subplots(1, len(signals), squeeze=False)[0], signals, strict=True):
             step = -(-signal.shape[1] // MOST_SAMPLES)

@@ -12,8 +12,8 @@ from cnnbench.report.statistics import (
     Difference,
     compare_pairs,
     compare_samples,
+    correct_by_holm,
     find_least_seeds,
-    holm,
 )
 
 PAIRS_UP_TO = 3  # so many groups are all compared with each other, which needs no more seeds than a baseline does
@@ -142,7 +142,7 @@ def compare_groups(groups: Sequence[Group], baseline: Group, *, all_pairs: bool)
         pairs += [(second, first) for first, second in combinations(others, 2)]
     compared = [_compare(a, b) for a, b in pairs]
     values = [comparison.p for comparison in compared if comparison.p is not None]
-    corrected = iter(holm(values))
+    corrected = iter(correct_by_holm(values))
     return [_judge(one, values, None if one.p is None else next(corrected)) for one in compared]
 
 

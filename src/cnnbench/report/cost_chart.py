@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from cnnbench.report.formatting import format_interval, format_share, legible
-from cnnbench.report.groups import short_names
+from cnnbench.report.formatting import format_interval, format_share, make_legible
+from cnnbench.report.groups import shorten_names
 from cnnbench.report.study import Study
-from cnnbench.report.svg import INK, LABEL, MUTED, PAPER, SERIES, SIZE, Chart, Tips, drawing, make_chart
+from cnnbench.report.svg import INK, LABEL, MUTED, PAPER, SERIES, SIZE, Chart, Tips, make_chart, use_page_style
 from cnnbench.storage.text import join_some
 
 # Where a name may stand beside its point: offset in points, and alignment.
@@ -56,7 +56,9 @@ def chart_costs(study: Study) -> tuple[list[Chart], str]:
         values = {point.cost for point in points}
         if len(values) > 1:
             charts.append(chart_cost(f"accuracy-{key}", cost, points))
-            front = [f"{legible(point.short, 60)} ({format_share(point.mean)})" for point in find_pareto_front(points)]
+            front = [
+                f"{make_legible(point.short, 60)} ({format_share(point.mean)})" for point in find_pareto_front(points)
+            ]
             fronts[cost] = join_some(front, 6, "; ")
         elif values:
             equal[cost] = f"{values.pop():,} {cost}"
@@ -72,13 +74,21 @@ def chart_costs(study: Study) -> tuple[list[Chart], str]:
 
 
 def _list_points(study: Study, cost: str) -> list[Point]:
-    short, points = short_names(study.groups, study.axes), []
+    short, points = shorten_names(study.groups, study.axes), []
     for group in study.measured:
         estimate, value = group.estimate_of("accuracy"), getattr(group, cost)
         if estimate is not None and value is not None:
             seeds, is_baseline = list(group.accuracy.values()), group.label == study.baseline
             points.append(
-                Point(group.label, short[group.label], value, estimate.mean, *estimate.bounds(), seeds, is_baseline)
+                Point(
+                    group.label,
+                    short[group.label],
+                    value,
+                    estimate.mean,
+                    *estimate.compute_bounds(),
+                    seeds,
+                    is_baseline,
+                )
             )
     return points
 
@@ -123,16 +133,18 @@ def _draw(cost: str, points: Sequence[Point], front: Sequence[Point]) -> tuple[F
     baseline = [point for point in points if point.is_baseline]
     limits = find_limits(points)
     tips = {}
-    with drawing():
+    with use_page_style():
         figure = Figure(figsize=SIZE)
         axes = figure.subplots()
         for point in points:
             axes.plot([point.cost] * len(point.seeds), _to_percent(point.seeds), ".", color=MUTED, alpha=0.6, ms=3.5)
-        axes.step(*_coordinates(front), where="post", color=SERIES[1], linewidth=1.0, linestyle=":")
+        axes.step(*_split_coordinates(front), where="post", color=SERIES[1], linewidth=1.0, linestyle=":")
         for gid, some, marker, colour in (("others", others, "o", SERIES[0]), ("front", front, "D", SERIES[1])):
             for point in some:
                 _draw_interval(axes, point, colour, limits)
-            axes.scatter(*_coordinates(some), marker=marker, s=30, color=colour, edgecolor=PAPER, zorder=3, gid=gid)
+            axes.scatter(
+                *_split_coordinates(some), marker=marker, s=30, color=colour, edgecolor=PAPER, zorder=3, gid=gid
+            )
             if some:
                 tips[gid] = [
                     f"{point.label}\n{point.cost:,.0f} {cost}\naccuracy {format_share(point.mean)} "
@@ -140,7 +152,7 @@ def _draw(cost: str, points: Sequence[Point], front: Sequence[Point]) -> tuple[F
                     for point in some
                 ]
         axes.scatter(
-            *_coordinates(baseline), marker="o", s=95, facecolor="none", edgecolor=INK, linewidth=0.9, zorder=2
+            *_split_coordinates(baseline), marker="o", s=95, facecolor="none", edgecolor=INK, linewidth=0.9, zorder=2
         )
         _scale_costs(axes, [point.cost for point in points])
         axes.set(xlabel=cost, ylabel="test accuracy (%)", ylim=limits)
@@ -200,7 +212,7 @@ def _write_names(
     for (x0, y0), (x1, y1) in pairwise(corners):
         taken += [Bbox([[x0, y0 - 1], [x1, y0 + 1]]), Bbox([[x1 - 1, y0], [x1 + 1, y1]])]
     for point in named:
-        name = wrap_name(legible(point.short, 3 * LABEL))
+        name = wrap_name(make_legible(point.short, 3 * LABEL))
         for dx, dy, across, up in PLACES:
             text = axes.annotate(
                 name, (point.cost, 100 * point.mean), (dx, dy), textcoords="offset points",
@@ -221,7 +233,7 @@ def wrap_name(name: str) -> str:
     return "\n".join(textwrap.wrap(bound, LABEL, break_on_hyphens=False)).replace("\N{NO-BREAK SPACE}", " ")
 
 
-def _coordinates(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+def _split_coordinates(points: Sequence[Point]) -> tuple[list[float], list[float]]:
     return [point.cost for point in points], _to_percent([point.mean for point in points])
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from cnnbench.metrics import list_metrics
 from cnnbench.report.comparing import Comparison
-from cnnbench.report.groups import Group, format_setting, short_key
+from cnnbench.report.groups import Group, format_setting, shorten_key
 from cnnbench.report.study import Study
 
 # Columns of groups.csv, and the attributes of a `Comparison` behind them.
@@ -31,11 +31,11 @@ RUN_COLUMNS = ("run", "group", "state", "counted", "seed", "name", "tags")  # th
 def list_runs(study: Study) -> list[dict[str, Any]]:
     """The rows of `results.csv`: one per run, also of those that failed, with the keys in which the groups differ."""
     keys = (*study.axes, *study.follows)
-    order = dict.fromkeys([*RUN_COLUMNS, *map(short_key, keys)])
+    order = dict.fromkeys([*RUN_COLUMNS, *map(shorten_key, keys)])
     rows = []
     for run in study.runs:
         measured = {key: value for key, value in run.summary.items() if not isinstance(value, dict | list)}
-        settings = {short_key(key): _to_plain(run.settings.get(key)) for key in keys}
+        settings = {shorten_key(key): _to_plain(run.settings.get(key)) for key in keys}
         values = (run.name, run.group, run.state, run.counted, run.seed, run.label, run.tags)
         own = dict(zip(RUN_COLUMNS, values, strict=True))
         rows.append(order | measured | settings | own | {"message": run.message, "folder": str(run.path)})
@@ -51,7 +51,7 @@ def list_groups(study: Study) -> list[dict[str, Any]]:
 def _list_group(group: Group, study: Study, comparison: Comparison | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "group": group.label,
-        **{short_key(key): _to_plain(group.settings.get(key)) for key in study.axes},
+        **{shorten_key(key): _to_plain(group.settings.get(key)) for key in study.axes},
         "n": group.n,
         "seeds": " ".join(map(str, group.seeds)),
         "parameters": group.parameters,
@@ -61,10 +61,10 @@ def _list_group(group: Group, study: Study, comparison: Comparison | None) -> di
     }
     for metric in list_metrics():
         found = group.estimate_of(metric.name)
-        figures = (found.mean, found.std, *found.bounds(share=metric.share)) if found else (None,) * 4
+        figures = (found.mean, found.std, *found.compute_bounds(share=metric.share)) if found else (None,) * 4
         row |= dict(zip((f"{metric.name}_{part}" for part in ("mean", "std", "low", "high")), figures, strict=True))
     for name, key in (("loss", "test/loss"), ("seconds", "train_seconds"), ("images_per_second", "images_per_second")):
-        values = group.figures_of(key).values()
+        values = group.collect_figures(key).values()
         row[f"{name}_mean"] = statistics.fmean(values) if values else None
         row[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
     if study.target is not None:

@@ -53,9 +53,9 @@ def render_markdown(study: Study, command: str, made: str) -> str:
     context = {
         "study": study,
         "tested": study.groups[0].runs[0].summary if study.groups else {},
-        "groups": tabulate_groups(study).for_medium("text"),
-        "comparisons": tabulate_comparisons(study).for_medium("text"),
-        "networks": tabulate_networks(study).for_medium("text"),
+        "groups": tabulate_groups(study).adapt_to("text"),
+        "comparisons": tabulate_comparisons(study).adapt_to("text"),
+        "networks": tabulate_networks(study).adapt_to("text"),
         "fix_seeds_first": FIX_SEEDS_FIRST,
         "command": command,
         "made": made,

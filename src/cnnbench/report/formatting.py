@@ -8,12 +8,12 @@ from cnnbench.runs.class_names import shorten_text
 from cnnbench.storage.text import format_percent, make_lines_printable, make_printable
 
 
-def legible(text: object, longest: int = 200) -> str:
+def make_legible(text: object, longest: int = 200) -> str:
     """A name on one line, shortened if needed, with nothing in it that hides or reorders the text around it."""
     return shorten_text(make_printable(" ".join(str(text).split())), longest)
 
 
-def legible_lines(text: object, longest: int = 2000) -> str:
+def make_lines_legible(text: object, longest: int = 2000) -> str:
     """The same for a message or a command, whose lines and spaces are kept."""
     return shorten_text(make_lines_printable(str(text)), longest)
 
@@ -76,5 +76,5 @@ def format_spread(estimate: Estimate | None, metric: Metric) -> str:
 
 def format_mean_interval(estimate: Estimate | None, metric: Metric) -> str:
     """The interval of a mean, such as `[98.63, 98.94]`."""
-    low, high = estimate.bounds(share=metric.share) if estimate else (None, None)
+    low, high = estimate.compute_bounds(share=metric.share) if estimate else (None, None)
     return format_interval(low, high, lambda value: format_figure(value, metric))

@@ -52,7 +52,7 @@ class Group:
         """The seeds, ascending."""
         return sorted(run.seed for run in self.runs if run.seed is not None)
 
-    def figures_of(self, key: str) -> dict[int, float]:
+    def collect_figures(self, key: str) -> dict[int, float]:
         """A figure of the runs' summaries, such as `test/loss`, by seed."""
         figures = {run.seed: run.summary.get(key) for run in self.runs if run.seed is not None}
         return {seed: value for seed, value in figures.items() if value is not None and is_number(value)}
@@ -60,11 +60,11 @@ class Group:
     @property
     def accuracy(self) -> dict[int, float]:
         """Test accuracy by seed; empty without classes."""
-        return self.figures_of("test/accuracy")
+        return self.collect_figures("test/accuracy")
 
     def estimate_of(self, metric: str) -> Estimate | None:
         """The mean of a metric on the test split; None without classes."""
-        values = self.figures_of(f"test/{metric}")
+        values = self.collect_figures(f"test/{metric}")
         return estimate(list(values.values())) if values else None
 
     @property
@@ -146,7 +146,7 @@ def format_setting(value: Any) -> str:
     return UNSET if value is None else format_value(value)
 
 
-def short_key(key: str) -> str:
+def shorten_key(key: str) -> str:
     """A key as a user would type it: `model` for `model.name`."""
     return key.removesuffix(".name")
 
@@ -183,7 +183,7 @@ def _choose_axes(settings: Sequence[Mapping[str, Any]], differing: Sequence[str]
 
 def _make_label(axes: Sequence[str], values: Mapping[str, Any]) -> str:
     keys = axes or [key for key in ("model.name", "data.name") if key in values] or ["seed"]
-    return " ".join(f"{short_key(key)}={format_setting(values.get(key))}" for key in keys)
+    return " ".join(f"{shorten_key(key)}={format_setting(values.get(key))}" for key in keys)
 
 
 def _choose_latest(runs: Iterable[Run]) -> list[Run]:
@@ -203,7 +203,7 @@ def _find_target(group: Group, target: float) -> None:
     for run in group.runs:
         if not run.has_classes or run.seed is None:
             continue
-        rows = run.epochs()
+        rows = run.read_epochs()
         validated = any(row.get("val/accuracy") is not None for row in rows)
         group.target_metric = "val/accuracy" if validated else "train/accuracy"
         values = ((row["epoch"], row.get(group.target_metric)) for row in rows)
@@ -211,7 +211,7 @@ def _find_target(group: Group, target: float) -> None:
         group.epochs_to_target[run.seed] = next(reached, None)
 
 
-def short_names(groups: Sequence[Group], axes: Sequence[str]) -> dict[str, str]:
+def shorten_names(groups: Sequence[Group], axes: Sequence[str]) -> dict[str, str]:
     """What a chart writes for each group, by its label: `lenet5, width 2` for `model=lenet5 model.width=2`."""
     ends = [key.rpartition(".")[2] for key in axes]
 
@@ -219,7 +219,7 @@ def short_names(groups: Sequence[Group], axes: Sequence[str]) -> dict[str, str]:
         parts = []
         for key, end in zip(axes, ends, strict=True):
             value = format_setting(group.settings.get(key))
-            name = end if ends.count(end) == 1 else short_key(key)
+            name = end if ends.count(end) == 1 else shorten_key(key)
             parts.append(value if end == "name" else f"{name} {value}")
         return ", ".join(parts) or group.label
 

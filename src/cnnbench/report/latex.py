@@ -54,7 +54,7 @@ def escape_latex(text: str) -> str:
 
 
 def _format_table(table: Table, caption: str) -> str:
-    table = table.for_medium("paper")
+    table = table.adapt_to("paper")
     shape = "".join("r" if column.kind == "number" else "l" for column in table.columns)
     cells = [[column.heading for column in table.columns], *table.texts]
     # Braces keep a cell that begins with [ from being read as an option of the row.

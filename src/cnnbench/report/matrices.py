@@ -15,10 +15,10 @@ from matplotlib.colors import ListedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from cnnbench.report.checking import is_number
-from cnnbench.report.formatting import format_change, format_share, legible
-from cnnbench.report.groups import Group, format_setting, short_key
+from cnnbench.report.formatting import format_change, format_share, make_legible
+from cnnbench.report.groups import Group, format_setting, shorten_key
 from cnnbench.report.study import Study
-from cnnbench.report.svg import CELL, GRID, INK, PAPER, Chart, drawing, make_chart
+from cnnbench.report.svg import CELL, GRID, INK, PAPER, Chart, make_chart, use_page_style
 from cnnbench.runs.class_names import count_cells, shorten_distinctly
 from cnnbench.storage.text import format_percent
 
@@ -100,7 +100,7 @@ def chart_confusion(name: str, title: str, confusion: np.ndarray, classes: Seque
         confusion: (K, K) counts, rows true, columns predicted, summed over the runs of a group.
         chosen: the classes to show.
     """
-    shares, counts = (part[np.ix_(chosen, chosen)] for part in (_row_shares(confusion), confusion))
+    shares, counts = (part[np.ix_(chosen, chosen)] for part in (_compute_row_shares(confusion), confusion))
     names = [classes[k] for k in chosen]
     mistakes = np.where(np.eye(len(names), dtype=bool), 0, counts)
     total, right = int(confusion.sum()), int(np.trace(confusion))
@@ -124,12 +124,12 @@ def chart_confusion_difference(
     name: str, labels: tuple[str, str], confusions: Sequence[np.ndarray], classes: Sequence[str], chosen: np.ndarray
 ) -> Chart:
     """Chart how the second group's shares differ from the first's, in percentage points."""
-    first, second = (_row_shares(confusion)[np.ix_(chosen, chosen)] for confusion in confusions)
+    first, second = (_compute_row_shares(confusion)[np.ix_(chosen, chosen)] for confusion in confusions)
     points, names = 100 * (second - first), [classes[k] for k in chosen]
     reach = max(float(np.abs(points).max()), 0.1)
     note = (
-        f"{legible(labels[1], 60)} minus {legible(labels[0], 60)}, in percentage points of the true class. Purple on "
-        "the diagonal and orange beside it are in favour of the former."
+        f"{make_legible(labels[1], 60)} minus {make_legible(labels[0], 60)}, in percentage points of the true class. "
+        "Purple on the diagonal and orange beside it are in favour of the former."
     )
     return make_chart(
         _draw_classes(points, names, (2, 1), reach, lambda v: format_change(v, 1) if abs(v) >= 0.05 else ""),
@@ -147,7 +147,7 @@ def _write_share(share: float) -> str:
     return format_percent(share, 0, sign="") if share >= 0.005 else ""
 
 
-def _row_shares(confusion: np.ndarray) -> np.ndarray:
+def _compute_row_shares(confusion: np.ndarray) -> np.ndarray:
     """Each count as a share of its row, the true class; zeros for a class without images."""
     return confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
 
@@ -173,7 +173,7 @@ def _draw_classes(
         colours: one for values from 0 to `reach`, or two for values from −`reach`.
         write: makes the text of a cell; small values have none, so that the others are seen.
     """
-    with drawing():
+    with use_page_style():
         side = 1.2 + 0.3 * max(6, len(names))
         figure = Figure(figsize=(side, side))
         axes = figure.subplots()
@@ -197,7 +197,7 @@ def chart_width_and_depth(study: Study) -> list[Chart]:
     panels: dict[str, list[Group]] = defaultdict(list)
     for group in study.measured:
         if all(is_number(group.settings.get(key)) for key in (WIDTH, DEPTH)):
-            panels[" ".join(f"{short_key(key)}={format_setting(group.settings.get(key))}" for key in others)].append(
+            panels[" ".join(f"{shorten_key(key)}={format_setting(group.settings.get(key))}" for key in others)].append(
                 group
             )
     charts: list[Chart] = []
@@ -205,7 +205,7 @@ def chart_width_and_depth(study: Study) -> list[Chart]:
         by_size = {(group.settings[DEPTH], group.settings[WIDTH]): group for group in groups}
         depths, widths = (sorted(set(steps)) for steps in zip(*by_size, strict=True))
         if len(widths) * len(depths) >= 2 and max(len(widths), len(depths)) <= MOST_STEPS:
-            heading = f"Accuracy by width and depth{f', {legible(title, 80)}' if title else ''}"
+            heading = f"Accuracy by width and depth{f', {make_legible(title, 80)}' if title else ''}"
             charts.append(_chart_sizes(f"heatmap-{len(charts) + 1}", heading, by_size, depths, widths))
     return charts[:MOST_HEATMAPS]
 
@@ -225,7 +225,7 @@ def _chart_sizes(
             rows.append((width, depth, format_share(mean), str(n)))
             tip = f"{format_share(mean)}, n = {n}"
         tips.append(f"width {width}, depth {depth}: {tip}")
-    with drawing():
+    with use_page_style():
         figure = Figure(figsize=(1.5 + 0.85 * len(widths), 1.3 + 0.55 * len(depths)))
         axes = figure.subplots()
         draw_matrix(

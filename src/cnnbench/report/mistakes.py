@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from cnnbench.report.class_charts import chart_signals
-from cnnbench.report.formatting import format_share, legible
+from cnnbench.report.formatting import format_share, make_legible
 from cnnbench.report.runs import Run
 from cnnbench.report.svg import Chart
 from cnnbench.runs.class_names import shorten_distinctly
@@ -51,7 +51,7 @@ def make_strips(name: str, runs: tuple[Run, Run], labels: tuple[str, str], class
     Raises:
         ValueError: a file is damaged, or they were not tested on the same images.
     """
-    arrays = [run.predictions() for run in runs]
+    arrays = [run.read_predictions() for run in runs]
     truth = arrays[0]["labels"]
     if not np.array_equal(truth, arrays[1]["labels"]):
         raise ValueError("they were not tested on the same images")
@@ -70,7 +70,7 @@ def make_strips(name: str, runs: tuple[Run, Run], labels: tuple[str, str], class
 
     def make_picture(index: int) -> Picture:
         wrong = dict.fromkeys(short[own[index]] for own in answers if own[index] != truth[index])
-        alt = legible(f"Test image {index}: {describe(index)}", 400)
+        alt = make_legible(f"Test image {index}: {describe(index)}", 400)
         return Picture(encode_picture(kept[index]), alt, short[truth[index]], [*wrong], index)
 
     def make_strip(kind: str, title: str, mistakes: np.ndarray) -> Strip:
@@ -94,8 +94,8 @@ def make_strips(name: str, runs: tuple[Run, Run], labels: tuple[str, str], class
     first, second = (own != truth for own in answers)
     return [
         make_strip("both", "Both are wrong", first & second),
-        make_strip("first", f"Only {legible(labels[0], 60)} is wrong", first & ~second),
-        make_strip("second", f"Only {legible(labels[1], 60)} is wrong", second & ~first),
+        make_strip("first", f"Only {make_legible(labels[0], 60)} is wrong", first & ~second),
+        make_strip("second", f"Only {make_legible(labels[1], 60)} is wrong", second & ~first),
     ]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from cnnbench.report.comparing import NOT_SHOWN, Comparison
 from cnnbench.report.groups import Group
 from cnnbench.report.runs import Run
-from cnnbench.report.statistics import LEVEL, holm, mcnemar
+from cnnbench.report.statistics import LEVEL, compute_mcnemar_p, correct_by_holm
 
 MORE_RIGHT, FEWER_RIGHT = "more of these images right", "fewer of these images right"
 
@@ -59,7 +59,7 @@ def compare_networks(groups: Sequence[Group], comparisons: Sequence[Comparison])
             tests.append(_compare(a, b, *_read_answers(a), *last[1:]))
         except (ValueError, OSError, KeyError) as error:
             problems.append(f"No McNemar test of {a.name} and {b.name}: {error}.")
-    corrected = holm([test.p for test in tests])
+    corrected = correct_by_holm([test.p for test in tests])
     return [_judge(test, p) for test, p in zip(tests, corrected, strict=True)], problems
 
 
@@ -82,7 +82,7 @@ def choose_representatives(a: Group, b: Group) -> tuple[Run, Run]:
 
 def _read_answers(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Labels and predictions of a run, (N,) each."""
-    arrays = run.predictions()
+    arrays = run.read_predictions()
     return arrays["labels"], arrays["predictions"]
 
 
@@ -93,7 +93,7 @@ def _compare(
         raise ValueError("they were not tested on the same images")
     right_a, right_b = answers_a == labels_a, answers_b == labels_b
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    return McNemar(a.name, b.name, a.group, b.group, len(right_a), only_a, only_b, mcnemar(only_a, only_b))
+    return McNemar(a.name, b.name, a.group, b.group, len(right_a), only_a, only_b, compute_mcnemar_p(only_a, only_b))
 
 
 def _judge(test: McNemar, p_holm: float) -> McNemar:

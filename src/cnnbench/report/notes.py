@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cnnbench.report.comparing import FIX_SEEDS_FIRST, PAIRED, TOO_FEW
-from cnnbench.report.groups import COSTS, short_key
+from cnnbench.report.groups import COSTS, shorten_key
 from cnnbench.report.runs import Run, join_names
 from cnnbench.report.study import Note, Study
 from cnnbench.runs.folder import FINISHED, SWEEP
@@ -146,7 +146,7 @@ def _note_other_keys(study: Study) -> Iterator[Note]:
         for key in study.follows
         if key.partition(".")[0] in sections and any(group.settings.get(key) is None for group in study.groups)
     }
-    also = [short_key(key) for key in study.follows if key not in own_options]
+    also = [shorten_key(key) for key in study.follows if key not in own_options]
     if also and len(study.groups) > 1:
         said = f"The groups also differ in {join_some(also, 12)}: a difference may come from any of these."
         yield Note("groups", said)

@@ -16,8 +16,8 @@ from cnnbench.report.charts import chart_curves, chart_differences
 from cnnbench.report.comparing import TESTED, Comparison
 from cnnbench.report.cost_chart import chart_costs
 from cnnbench.report.documents import read_template, render
-from cnnbench.report.formatting import format_p_equation, legible, legible_lines
-from cnnbench.report.groups import format_setting, select_settings, short_names
+from cnnbench.report.formatting import format_p_equation, make_legible, make_lines_legible
+from cnnbench.report.groups import format_setting, select_settings, shorten_names
 from cnnbench.report.matrices import chart_width_and_depth
 from cnnbench.report.pairs import make_pairs
 from cnnbench.report.runs import Run
@@ -90,10 +90,10 @@ def render_page(study: Study) -> str:
         "findings": _find_findings(study),
         "lost": [(place, run) for place, run in enumerate(study.runs, 1) if run.state != FINISHED],
         "notes": [*(note.text for note in study.notes if note.kind != "unfinished"), *problems],
-        "groups": tabulate_groups(study).for_medium("page"),
+        "groups": tabulate_groups(study).adapt_to("page"),
         "chart_sections": _make_chart_sections(study),
         "pairs": pairs,
-        "runs": tabulate_runs(study).for_medium("page"),
+        "runs": tabulate_runs(study).adapt_to("page"),
         "drawers": drawers,
         "environments": environments,
         "shared": [(key, value) for key, value in (flats[0] if flats else {}).items() if key in shared][:MOST_SHARED],
@@ -103,8 +103,8 @@ def render_page(study: Study) -> str:
         "version": cnnbench.__version__,
     }
     filters: dict[str, Callable[..., Any]] = {
-        "legible": legible,
-        "legible_lines": legible_lines,
+        "make_legible": make_legible,
+        "make_lines_legible": make_lines_legible,
         "p": format_p_equation,
         "command": shlex.join,
     }
@@ -114,7 +114,7 @@ def render_page(study: Study) -> str:
 def _make_chart_sections(study: Study) -> list[ChartSection]:
     costs, cost_note = chart_costs(study)
     against = list(study.against_baseline.values())
-    differences = [chart_differences(against, short_names(study.groups, study.axes))] if against else []
+    differences = [chart_differences(against, shorten_names(study.groups, study.axes))] if against else []
     curves, curves_note = chart_curves(study)
     sections = (
         ChartSection("cost", "Cost", costs, cost_note, heading="Accuracy and what it costs"),
@@ -127,7 +127,7 @@ def _make_chart_sections(study: Study) -> list[ChartSection]:
 
 def _find_findings(study: Study) -> list[Finding]:
     """The verdicts, those of a significant test first; groups of which the same is said stand together."""
-    table = tabulate_comparisons(study).for_medium("page")
+    table = tabulate_comparisons(study).adapt_to("page")
     figures = {
         (one.a, one.b): " · ".join(
             f"{column.heading}: {cell.text}"

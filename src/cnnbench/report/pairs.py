@@ -8,7 +8,7 @@ import numpy as np
 from cnnbench.metrics import compute_f1
 from cnnbench.metrics.confusion import DENSE
 from cnnbench.report.class_charts import chart_f1
-from cnnbench.report.formatting import legible
+from cnnbench.report.formatting import make_legible
 from cnnbench.report.matrices import chart_confusion, chart_confusion_difference, choose_classes
 from cnnbench.report.mistakes import Strip, make_strips
 from cnnbench.report.networks import McNemar, choose_representatives
@@ -82,7 +82,7 @@ def _make_pair(study: Study, name: str, sides: Sequence[Side]) -> Pair:
     classes, confusions, f1s = _read_counts(sides)
     chosen = choose_classes(confusions)
     matrices = [
-        chart_confusion(f"{name}-{number}", legible(side.label, 80), confusion, classes, chosen)
+        chart_confusion(f"{name}-{number}", make_legible(side.label, 80), confusion, classes, chosen)
         for number, (side, confusion) in enumerate(zip(sides, confusions, strict=True), 1)
     ]
     pair = Pair(name, sides, matrices)
@@ -109,7 +109,7 @@ def _read_counts(sides: Sequence[Side]) -> tuple[list[str], list[np.ndarray], li
     for side in sides:
         matrices = []
         for run in side.runs:
-            names, matrix = run.confusion()
+            names, matrix = run.read_confusion()
             if classes is not None and names != classes:
                 raise ValueError(f"{run.name} has other classes")
             if not 1 < len(names) <= DENSE:

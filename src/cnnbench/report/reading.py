@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cnnbench.report.checking import is_number
 from cnnbench.report.comparing import PAIRS_UP_TO, choose_baseline, compare_groups
-from cnnbench.report.groups import Group, format_setting, group_runs, short_key
+from cnnbench.report.groups import Group, format_setting, group_runs, shorten_key
 from cnnbench.report.networks import compare_networks
 from cnnbench.report.notes import collect_notes
 from cnnbench.report.runs import Run, join_names, read_runs
@@ -122,7 +122,7 @@ def _describe_departures(run: Run, protocol: object) -> str:
     }
     pairs = {key: (format_setting(value), format_setting(run.settings.get(key))) for key, value in wanted.items()}
     departures = [
-        f"{short_key(key)}={value} (not {own})"
+        f"{shorten_key(key)}={value} (not {own})"
         for key, (value, own) in pairs.items()
         # A model that lacks an option of another model does not depart from it.
         if value != own and (key in run.settings or not key.startswith("model."))

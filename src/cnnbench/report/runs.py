@@ -72,7 +72,7 @@ class Run:
         """A hash that finished runs share if they were tested on the same images."""
         return str(self.summary.get("test_set_sha256") or self.summary["test_labels_sha256"])
 
-    def epochs(self) -> list[dict[str, Any]]:
+    def read_epochs(self) -> list[dict[str, Any]]:
         """The rows of `metrics.csv`, one per epoch; none if it is missing, or of an unfinished run and damaged."""
         try:
             rows = RunFolder(self.path).read_metrics() if (self.path / "metrics.csv").is_file() else []
@@ -80,11 +80,11 @@ class Run:
             return []
         return [row for row in rows if is_number(row.get("epoch"))]
 
-    def confusion(self) -> tuple[list[str], np.ndarray]:
+    def read_confusion(self) -> tuple[list[str], np.ndarray]:
         """Class names and counts, (K, K), rows true, columns predicted."""
         return read_confusion(self.path)
 
-    def predictions(self) -> dict[str, np.ndarray]:
+    def read_predictions(self) -> dict[str, np.ndarray]:
         """labels (N,), predictions (N,) and probabilities (N, K) of the test images, in dataset order."""
         return read_predictions(self.path)
 
@@ -149,7 +149,7 @@ def _shorten_names(paths: Sequence[Path]) -> list[str]:
 def _read_run(path: Path, name: str) -> Run:
     run = Run(path, name)
     try:
-        _fill_run(run, RunFolder.existing(path))
+        _fill_run(run, RunFolder.open_existing(path))
     except (ValueError, OSError, RecursionError, MemoryError, ArithmeticError, TypeError, LookupError) as error:
         # The folder has vanished, or a file is missing or damaged. That costs this run, not the report.
         run.state, run.message = DAMAGED, " ".join(str(error).split()) or type(error).__name__

@@ -37,7 +37,7 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
-    def bounds(self, *, share: bool = True) -> tuple[float | None, float | None]:
+    def compute_bounds(self, *, share: bool = True) -> tuple[float | None, float | None]:
         """The interval; that of a share is cut at 0 and 1, which the t-distribution does not know."""
         if not share or self.low is None or self.high is None:
             return self.low, self.high
@@ -81,7 +81,7 @@ def compare_pairs(first: Values, second: Values) -> Difference:
     """Compare values that belong together one by one; at least one pair."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     differences = a - b
-    mean, p_flip = float(differences.mean()), sign_flip(differences)
+    mean, p_flip = float(differences.mean()), compute_sign_flip_p(differences)
     std = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
     if std < NO_SPREAD:
         return Difference(mean, p_flip=p_flip)
@@ -94,7 +94,7 @@ def compare_samples(first: Values, second: Values) -> Difference:
     mean = float(a.mean() - b.mean())
     if min(len(a), len(b)) < 2 or max(a.std(ddof=1), b.std(ddof=1)) < NO_SPREAD:
         return Difference(mean)
-    return _run_t_test(scipy.stats.ttest_ind, a, b, mean=mean, effect=_hedges_g(a, b), equal_var=False)
+    return _run_t_test(scipy.stats.ttest_ind, a, b, mean=mean, effect=_compute_hedges_g(a, b), equal_var=False)
 
 
 def _run_t_test(
@@ -107,13 +107,13 @@ def _run_t_test(
     return Difference(mean, float(interval.low), float(interval.high), float(result.pvalue), p_flip, effect)
 
 
-def _hedges_g(a: np.ndarray, b: np.ndarray) -> float:
+def _compute_hedges_g(a: np.ndarray, b: np.ndarray) -> float:
     freedom = len(a) + len(b) - 2
     pooled = math.sqrt(((len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)) / freedom)
     return float((a.mean() - b.mean()) / pooled * (1 - 3 / (4 * freedom - 1)))
 
 
-def sign_flip(differences: Values) -> float:
+def compute_sign_flip_p(differences: Values) -> float:
     """The exact sign-flip test: if the two sides of each pair could be swapped, how often is the sum as far from 0?
 
     Up to 20 pairs, all 2^n choices of signs are counted; `scipy.stats.permutation_test` gives the same result in 300
@@ -134,13 +134,13 @@ def sign_flip(differences: Values) -> float:
     return float(np.mean(np.abs(sums) >= observed - tolerance))
 
 
-def mcnemar(only_first: int, only_second: int) -> float:
+def compute_mcnemar_p(only_first: int, only_second: int) -> float:
     """The exact McNemar test: are the images that only one of two networks gets right split evenly between them?"""
     discordant = only_first + only_second
     return float(scipy.stats.binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
 
 
-def holm(values: Sequence[float]) -> list[float]:
+def correct_by_holm(values: Sequence[float]) -> list[float]:
     """p-values after Holm's correction, which keeps the chance of any false finding among them at 5 % or less."""
     order = sorted(range(len(values)), key=lambda index: values[index])
     corrected, largest = [0.0] * len(values), 0.0
@@ -150,7 +150,7 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def least_p(n: int) -> float:
+def find_least_p(n: int) -> float:
     """The smallest p-value that the sign-flip test of n pairs can give."""
     return min(1.0, 2.0 / 2**n)
 
@@ -162,6 +162,6 @@ def find_least_seeds(others: Sequence[float] = ()) -> int:
         others: the uncorrected p-values of the other comparisons of the family.
     """
     n = 1
-    while holm([least_p(n), *others])[0] >= LEVEL:
+    while correct_by_holm([find_least_p(n), *others])[0] >= LEVEL:
         n += 1
     return n

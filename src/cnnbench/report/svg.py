@@ -18,7 +18,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from cnnbench.report.formatting import legible, legible_lines
+from cnnbench.report.formatting import make_legible, make_lines_legible
 
 INK, MUTED, GRID, PAPER = "#010203", "#616263", "#e1e2e3", "#f1f2f3"
 # Okabe and Ito's colours, as the stylesheet has them; markers differ as well, for those who see none.
@@ -66,7 +66,7 @@ ATTRIBUTES_WITH_NUMBERS = ("d", "x", "y", "width", "height", "transform", "point
 
 
 @contextmanager
-def drawing() -> Iterator[None]:
+def use_page_style() -> Iterator[None]:
     """Draw in the style of the page, without warnings of glyphs that no font has: the browser finds one."""
     fonts = logging.getLogger("matplotlib.font_manager")
     level = fonts.level
@@ -92,7 +92,7 @@ def to_svg(figure: Figure, name: str, label: str, tips: Mapping[str, Sequence[st
     """
     content = io.StringIO()
     empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with drawing(), matplotlib.rc_context({"svg.hashsalt": name}):  # ids that differ from those of other charts
+    with use_page_style(), matplotlib.rc_context({"svg.hashsalt": name}):  # ids that differ from those of other charts
         figure.savefig(content, format="svg", metadata=empty)
     root = ElementTree.fromstring(content.getvalue())
     for element in root.iter():
@@ -146,7 +146,7 @@ def _add_titles(root: ElementTree.Element, gid: str, texts: Sequence[str]) -> No
         raise ValueError(f"{gid!r} has {len(marks)} marks and {len(texts)} texts")
     for mark, text in zip(marks, texts, strict=True):
         mark.set("class", "mark")
-        ElementTree.SubElement(mark, "title").text = legible_lines(text, 500)
+        ElementTree.SubElement(mark, "title").text = make_lines_legible(text, 500)
 
 
 def _tidy(root: ElementTree.Element) -> None:
@@ -192,8 +192,8 @@ def make_chart(
     tips: Mapping[str, Sequence[str]],
 ) -> Chart:
     """Make a chart of a figure; a screen reader reads its title and the first values."""
-    rows = [[legible(cell) for cell in row] for row in rows]
+    rows = [[make_legible(cell) for cell in row] for row in rows]
     values = ("; ".join(f"{key} {cell}" for key, cell in zip(header, row, strict=True) if cell) for row in rows[:8])
     # The XML writer has escaped the text in it.
-    svg = Markup(to_svg(figure, name, legible(f"{title}. {'. '.join(values)}", 1000), tips))
-    return Chart(name, legible(title), svg, note, header, rows)
+    svg = Markup(to_svg(figure, name, make_legible(f"{title}. {'. '.join(values)}", 1000), tips))
+    return Chart(name, make_legible(title), svg, note, header, rows)

@@ -71,7 +71,7 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
 
-    def for_medium(self, medium: Medium) -> "Table":
+    def adapt_to(self, medium: Medium) -> "Table":
         """The table as a medium shows it, without columns that would be empty."""
         kept: list[tuple[Column, list[Cell]]] = []
         for place, column in enumerate(self.columns):
@@ -104,16 +104,16 @@ def tabulate_groups(study: Study) -> Table:
     target = 100 * (study.target or 0)
     columns = [
         Column("group", lambda group: _name(group.label), kind="name"),
-        Column("n", lambda group: _number(group.n)),
+        Column("n", lambda group: _format_number(group.n)),
         *_tabulate_scores(),
         *_tabulate_differences(study),
-        Column("loss", lambda group: Cell() if group.accuracy else _mean(group, "test/loss", ".4f")),
-        Column("parameters", lambda group: _number(group.parameters)),
-        Column("MACs", lambda group: _number(group.macs), optional=1),
-        Column("field", lambda group: _number(group.receptive_field), optional=1),
-        Column("depth", lambda group: _number(group.depth), optional=2, media=("page", "text")),
-        Column("seconds", lambda group: _mean(group, "train_seconds", ",.1f"), optional=2),
-        Column("images/s", lambda group: _mean(group, "images_per_second", ",.0f"), optional=2, high_first=True,
+        Column("loss", lambda group: Cell() if group.accuracy else _format_mean(group, "test/loss", ".4f")),
+        Column("parameters", lambda group: _format_number(group.parameters)),
+        Column("MACs", lambda group: _format_number(group.macs), optional=1),
+        Column("field", lambda group: _format_number(group.receptive_field), optional=1),
+        Column("depth", lambda group: _format_number(group.depth), optional=2, media=("page", "text")),
+        Column("seconds", lambda group: _format_mean(group, "train_seconds", ",.1f"), optional=2),
+        Column("images/s", lambda group: _format_mean(group, "images_per_second", ",.0f"), optional=2, high_first=True,
                media=("page", "text")),
         Column("epochs", _count_epochs, unit=f"to {target:.4g} %"),
         Column("published", _show_references, unit="%, F1", high_first=True, media=["page"]),
@@ -219,7 +219,7 @@ def tabulate_runs(study: Study) -> Table:
     """A row per run, for the page; `results.csv` has all that is known of them."""
 
     def show(title: str, key: str, form: str, unit: str = "") -> Column:
-        return Column(title, lambda run: _number(run.summary.get(key), form), unit)
+        return Column(title, lambda run: _format_number(run.summary.get(key), form), unit)
 
     def show_metric(metric: Metric) -> Column:
         def make_cell(run: Run) -> Cell:
@@ -235,7 +235,7 @@ def tabulate_runs(study: Study) -> Table:
     columns = [
         Column("run", lambda run: _name(run.name), kind="name"),
         Column("group", lambda run: _name(run.group), kind="name"),
-        Column("seed", lambda run: _number(run.seed, "d")),
+        Column("seed", lambda run: _format_number(run.seed, "d")),
         Column("state", make_state, kind="status"),
         *map(show_metric, list_metrics()),
         show("loss", "test/loss", ".4g"),
@@ -251,13 +251,13 @@ def _name(text: str) -> Cell:
     return Cell(text, value=text)
 
 
-def _number(value: Any, form: str = ",d") -> Cell:
+def _format_number(value: Any, form: str = ",d") -> Cell:
     return Cell(format(value, form), value=value) if isinstance(value, int | float) else Cell()
 
 
-def _mean(group: Group, key: str, form: str) -> Cell:
-    values = group.figures_of(key).values()
-    return _number(statistics.fmean(values) if values else None, form)
+def _format_mean(group: Group, key: str, form: str) -> Cell:
+    values = group.collect_figures(key).values()
+    return _format_number(statistics.fmean(values) if values else None, form)
 
 
 def _count_epochs(group: Group) -> Cell:

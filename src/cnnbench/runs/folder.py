@@ -85,7 +85,7 @@ class RunFolder:
         self.metrics_file = self.path / "metrics.csv"  # a row an epoch, appended when the epoch is saved
 
     @classmethod
-    def existing(cls, path: Path | str) -> "RunFolder":
+    def open_existing(cls, path: Path | str) -> "RunFolder":
         """A folder that holds a run.
 
         Raises:

@@ -94,7 +94,7 @@ class History:
         last = format_csv([row], header=False).encode()
         content = found[: size - len(last)] + last
         if hashlib.sha256(content).hexdigest() != digest:
-            content = format_csv([*self._readable(found), row]).encode()
+            content = format_csv([*self._read_intact_rows(found), row]).encode()
             if hashlib.sha256(content).hexdigest() != digest:
                 log.error(
                     "%s was changed or damaged since this run wrote it: its readable rows are kept, but may be wrong",
@@ -104,7 +104,7 @@ class History:
         self._size, self._digest = len(content), hashlib.sha256(content)
         self._unwritten = content if content != found else b""
 
-    def _readable(self, content: bytes) -> list[dict[str, Any]]:
+    def _read_intact_rows(self, content: bytes) -> list[dict[str, Any]]:
         """The rows of a damaged file that clearly belong to epochs before the last."""
         try:
             rows = parse_metrics(content, self.run.metrics_file)

@@ -98,7 +98,7 @@ def _do(order: JobOrder, draw: Callable[[Sequence[partial[None]]], None]) -> Job
 
     minutes = order.config["trainer"]["timeout_minutes"]
     try:
-        with _errors_into(order.folder / "train.log"):
+        with _redirect_errors(order.folder / "train.log"):
             if minutes:  # shortly before the supervisor ends it, so that the log shows where it hangs
                 faulthandler.dump_traceback_later(60 * minutes)
             signals.listen()
@@ -119,7 +119,7 @@ def _do(order: JobOrder, draw: Callable[[Sequence[partial[None]]], None]) -> Job
 
 
 @contextmanager
-def _errors_into(path: Path) -> Iterator[None]:
+def _redirect_errors(path: Path) -> Iterator[None]:
     """Send standard error to a file, including the traceback of a crash."""
     kept = os.dup(2)
     log = open_to_append(path)

@@ -106,7 +106,7 @@ class _MLflow:
             self.client.set_terminated(self.id, STATES.get(state, "KILLED"))
 
 
-def _local_path(tracking_uri: str) -> Path | None:
+def _find_local_path(tracking_uri: str) -> Path | None:
     """Return the file or folder that a tracking URI names; None for a server."""
     scheme = next((scheme for scheme in (SQLITE, "file://") if tracking_uri.startswith(scheme)), None)
     return Path(tracking_uri.removeprefix(scheme).partition("?")[0]).absolute() if scheme else None
@@ -114,7 +114,7 @@ def _local_path(tracking_uri: str) -> Path | None:
 
 def _lock_database(tracking_uri: str) -> AbstractContextManager[None]:
     """Keep other runs from the database; a server needs no lock."""
-    file = _local_path(tracking_uri)
+    file = _find_local_path(tracking_uri)
     if file is None or not file.name:
         return nullcontext()
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def _create_database(tracking_uri: str, experiment: str) -> None:
     """Create a database that is not there yet, under a temporary name until it is complete."""
     from mlflow import MlflowClient
 
-    file = _local_path(tracking_uri)
+    file = _find_local_path(tracking_uri)
     if file is None or not tracking_uri.startswith(SQLITE) or (file.exists() and file.stat().st_size):
         return
     for leftover in file.parent.glob(f".{file.name}.*{TEMPORARY}"):  # of a process that was killed in this function
@@ -144,7 +144,7 @@ def _find_experiment(client: Any, tracking_uri: str, name: str) -> str:
 
     found = client.get_experiment_by_name(name)
     if found is None:
-        file = _local_path(tracking_uri) if tracking_uri.startswith(SQLITE) else None
+        file = _find_local_path(tracking_uri) if tracking_uri.startswith(SQLITE) else None
         location = file.with_suffix(".artifacts").as_uri() if file else None
         try:
             return client.create_experiment(name, artifact_location=location)

@@ -31,7 +31,7 @@ WRAPPERS = ("_orig_mod.", "module.")
 Loaded = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and record
 
 
-def path_of(folder: Path, name: str) -> Path:
+def locate(folder: Path, name: str) -> Path:
     """The file of a checkpoint."""
     return folder / f"{name}.safetensors"
 
@@ -50,7 +50,7 @@ def save(folder: Path, name: str, *, tensors: Mapping[str, Tensor], record: Mapp
     content = safetensors.torch.save(stored, metadata={ENTRY: text})
     at = content.index(ZEROS)
     digest = hashlib.sha256(content).hexdigest().encode()
-    with open_folder(folder) as inside, write_atomically(path_of(inside, name)) as file:
+    with open_folder(folder) as inside, write_atomically(locate(inside, name)) as file:
         for part in (memoryview(content)[:at], digest, memoryview(content)[at + len(ZEROS) :]):
             file.write(part)
 
@@ -61,10 +61,10 @@ def load(folder: Path, name: str) -> Loaded:
     Raises:
         ValueError: the file is missing or damaged.
     """
-    path = path_of(folder, name)
+    path = locate(folder, name)
     try:
         with open_folder(folder) as inside:
-            content = read_bytes(path_of(inside, name), LARGEST)
+            content = read_bytes(locate(inside, name), LARGEST)
     except OSError as error:
         raise ValueError(f"no checkpoint {name!r} in {str(folder)!r}: {error.strerror}") from None
     record = _read_record(content)
@@ -106,7 +106,7 @@ def load_newest(folder: Path, *, accept: Callable[[Mapping[str, Any]], None] = l
     Raises:
         NoneReadable: there are checkpoints, and none can be read.
     """
-    names = [name for name in (LAST, PREVIOUS) if path_of(folder, name).exists()]
+    names = [name for name in (LAST, PREVIOUS) if locate(folder, name).exists()]
     problems = []
     for name in names:
         try:
@@ -117,7 +117,7 @@ def load_newest(folder: Path, *, accept: Callable[[Mapping[str, Any]], None] = l
             continue
         accept(loaded[1])
         if name != LAST:
-            log.error("going on from %s, the checkpoint before the last", path_of(folder, name))
+            log.error("going on from %s, the checkpoint before the last", locate(folder, name))
             # Otherwise the next save would turn the damaged checkpoint into the previous one.
             _link(folder, name, LAST, move=False)
         return loaded
@@ -131,7 +131,7 @@ def keep_previous(folder: Path) -> None:
 
     A hard link, so that both exist without a copy; on a file system without hard links, `last` becomes `previous`.
     """
-    if path_of(folder, LAST).exists():
+    if locate(folder, LAST).exists():
         _link(folder, LAST, PREVIOUS)
 
 
@@ -147,7 +147,7 @@ def keep_epoch(folder: Path, epoch: int, keep: int) -> None:
 
 def _link(folder: Path, name: str, other: str, *, move: bool = True) -> None:
     with open_folder(folder) as inside:
-        link(path_of(inside, name), path_of(inside, other), move=move)
+        link(locate(inside, name), locate(inside, other), move=move)
 
 
 def strip_wrappers(name: str) -> str:
@@ -157,7 +157,7 @@ def strip_wrappers(name: str) -> str:
     return name
 
 
-def model_tensors(model: nn.Module, prefix: str = "model") -> dict[str, Tensor]:
+def collect_model_tensors(model: nn.Module, prefix: str = "model") -> dict[str, Tensor]:
     """A model's parameters and buffers as `<prefix>.<name>`."""
     return {f"{prefix}.{strip_wrappers(name)}": value for name, value in model.state_dict().items()}
 
@@ -184,7 +184,7 @@ def load_model(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "m
     model.load_state_dict({full: weights[name] for name, (full, _) in own.items()})
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+def collect_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
     """An optimizer's state as `optimizer.<parameter>.<field>`; empty before its first step."""
     names: dict[Tensor, str] = {parameter: strip_wrappers(name) for name, parameter in model.named_parameters()}
     return {

@@ -27,7 +27,7 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
-def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[None]]:
+def make_autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[None]]:
     """A function that makes the context of a forward pass: mixed precision for bf16 and fp16, nothing for fp32.
 
     Raises:

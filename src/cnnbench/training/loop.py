@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from cnnbench.data import Batches
 from cnnbench.metrics import compute_scores, count_confusion
-from cnnbench.reproducibility import key, seed_model_noise
+from cnnbench.reproducibility import derive_key, seed_model_noise
 from cnnbench.training.ema import WeightAverage
 from cnnbench.training.optim import Schedule
-from cnnbench.training.tasks import Task, split_outputs, training_loss
+from cnnbench.training.tasks import Task, compute_loss, split_outputs
 
 MOST_PROBABILITIES = 2**25  # of a split: 128 MB; beyond this, only those of the `TOP` likeliest classes are kept
 TOP = 10
@@ -44,7 +44,7 @@ class Evaluation:
     probabilities: np.ndarray | None = None
     top_classes: np.ndarray | None = None
 
-    def scores(self) -> dict[str, float]:
+    def compute_scores(self) -> dict[str, float]:
         """The loss and, for a task with classes, every registered metric, by name."""
         return {"loss": self.loss, **(compute_scores(self.confusion) if self.confusion is not None else {})}
 
@@ -116,7 +116,7 @@ class Stepper:
         for images, labels in batches:
             with self.autocast():
                 outputs = self.forward(images)
-                loss = training_loss(self.task, outputs, images, labels, self.label_smoothing, self.class_weights)
+                loss = compute_loss(self.task, outputs, images, labels, self.label_smoothing, self.class_weights)
             if len(labels) < count:  # one of several batches: weigh its mean by its share
                 weights.append(self._sum_weights(labels) / count)
                 loss = loss * weights[-1]
@@ -177,9 +177,9 @@ def train_one_epoch(
     sizes = [size] * (steps - 1) + [len(batches.labels) - size * (steps - 1)]
     first = epoch * steps
     clock = time.perf_counter() - progress.seconds
-    served = batches.epoch(epoch, progress.steps * step.accumulate)
+    served = batches.iterate_epoch(epoch, progress.steps * step.accumulate)
     for number in range(progress.steps, steps):
-        seed_model_noise(key(seed, "step", epoch, number), device)
+        seed_model_noise(derive_key(seed, "step", epoch, number), device)
         for group in step.optimizer.param_groups:
             group["lr"] = lr * schedule(first + number)
         loss, outputs, labels = step(islice(served, step.accumulate), sizes[number])
@@ -246,7 +246,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        for images, labels in batches.epoch():
+        for images, labels in batches.iterate_epoch():
             with autocast():
                 outputs = model(images)
             outputs = outputs.float()

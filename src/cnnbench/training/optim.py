@@ -160,12 +160,12 @@ def one_cycle(total_steps: int, steps_per_epoch: int, options: OneCycleOptions) 
     initial, final, linear = options.initial, options.final, options.anneal == "linear"
     peak, last = options.peak_at * total_steps - 1, total_steps - 1
 
-    def shape(x: float) -> float:
+    def anneal(x: float) -> float:
         return x if linear else (1 - math.cos(math.pi * x)) / 2
 
-    def factor(step: int) -> float:
+    def compute_factor(step: int) -> float:
         if step <= peak:
-            return initial + (1 - initial) * shape(step / peak if peak > 0 else 1.0)
-        return 1 + (final - 1) * shape((step - peak) / (last - peak))
+            return initial + (1 - initial) * anneal(step / peak if peak > 0 else 1.0)
+        return 1 + (final - 1) * anneal((step - peak) / (last - peak))
 
-    return factor
+    return compute_factor

@@ -53,25 +53,25 @@ class State:
         if finite and not bool(torch.stack(finite).all()):
             raise Diverged(f"a weight became infinite or not a number after epoch {self.history.epochs}. {ADVICE}")
         tensors = {
-            **checkpoint.model_tensors(self.model),
-            **checkpoint.optimizer_tensors(self.step.optimizer, self.model),
-            **_rng_tensors(self.device),
+            **checkpoint.collect_model_tensors(self.model),
+            **checkpoint.collect_optimizer_tensors(self.step.optimizer, self.model),
+            **_collect_rng_tensors(self.device),
             "epoch.losses": self.progress.losses,
         }
         if self.step.average:
-            tensors |= checkpoint.model_tensors(self.step.average.model, "ema")
+            tensors |= checkpoint.collect_model_tensors(self.step.average.model, "ema")
         if self.progress.correct is not None:
             tensors["epoch.correct"] = self.progress.correct
         folder = self.run.checkpoints
         checkpoint.keep_previous(folder)
-        checkpoint.save(folder, checkpoint.LAST, tensors=tensors, record=self._position())
+        checkpoint.save(folder, checkpoint.LAST, tensors=tensors, record=self._describe_position())
 
     def finish_epoch(self) -> None:
         """Write what belongs to the last finished epoch besides its checkpoint; idempotent."""
         epoch, folder = self.history.epochs, self.run.checkpoints
         if self.history.best == epoch:
-            tensors = checkpoint.model_tensors(self.tested)
-            checkpoint.save(folder, checkpoint.BEST, tensors=tensors, record=self._position())
+            tensors = checkpoint.collect_model_tensors(self.tested)
+            checkpoint.save(folder, checkpoint.BEST, tensors=tensors, record=self._describe_position())
         checkpoint.keep_epoch(folder, epoch, self.keep)
         self.history.write()
 
@@ -95,9 +95,9 @@ class State:
         self.step.scaler.load_state_dict(record["scaler"])
         self.history.restore(record)
         self.progress.steps, self.progress.seconds = record["step"], record["seconds"]
-        self.progress.losses.copy_(_same_shape(tensors, "epoch.losses", self.progress.losses))
+        self.progress.losses.copy_(_check_shape(tensors, "epoch.losses", self.progress.losses))
         if self.progress.correct is not None:
-            self.progress.correct.copy_(_same_shape(tensors, "epoch.correct", self.progress.correct))
+            self.progress.correct.copy_(_check_shape(tensors, "epoch.correct", self.progress.correct))
         _restore_rng(tensors, self.device)
         log.info("resumed after epoch %d, step %d of the next", self.history.epochs, self.progress.steps)
 
@@ -141,10 +141,10 @@ class State:
                     f"the checkpoint is of another run: {part} differs in {differing}. (Another version of cnnbench "
                     "may have written it: start the run again.)"
                 )
-        if lacking := sorted(self._position().keys() - found.keys()):
+        if lacking := sorted(self._describe_position().keys() - found.keys()):
             raise ValueError(f"the checkpoint cannot be resumed: it lacks {', '.join(lacking)}")
 
-    def _position(self) -> dict[str, Any]:
+    def _describe_position(self) -> dict[str, Any]:
         return {
             **self.record,
             **self.history.record(),
@@ -154,7 +154,7 @@ class State:
         }
 
 
-def _rng_tensors(device: torch.device) -> dict[str, Tensor]:
+def _collect_rng_tensors(device: torch.device) -> dict[str, Tensor]:
     """The generators of in-model noise. Each step seeds them; draws between two steps depend on their state."""
     tensors = {"rng.cpu": torch.get_rng_state()}
     if device.type == "cuda":
@@ -168,7 +168,7 @@ def _restore_rng(tensors: Mapping[str, Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(tensors["rng.cuda"], device)
 
 
-def _same_shape(tensors: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
+def _check_shape(tensors: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
     if name not in tensors or tensors[name].shape != like.shape:
         raise ValueError(f"the checkpoint is of another run: it has no {name!r} of shape {tuple(like.shape)}")
     return tensors[name]

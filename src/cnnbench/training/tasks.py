@@ -64,7 +64,7 @@ def split_outputs(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, tuple[T
     return (outputs, ()) if isinstance(outputs, Tensor) else (outputs[0], tuple(outputs[1:]))
 
 
-def training_loss(
+def compute_loss(
     task: Task,
     outputs: Tensor | tuple[Tensor, ...],
     images: Tensor,

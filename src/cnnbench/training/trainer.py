@@ -16,7 +16,7 @@ from cnnbench.metrics import format_metric
 from cnnbench.processes import signals
 from cnnbench.runs.folder import PRUNED, RunFolder
 from cnnbench.runs.history import History
-from cnnbench.training.device import autocast
+from cnnbench.training.device import make_autocast
 from cnnbench.training.ema import WeightAverage
 from cnnbench.training.loop import Batches, Evaluation, Progress, Stepper, evaluate, train_one_epoch
 from cnnbench.training.optim import Schedule
@@ -119,7 +119,7 @@ def build_state(
         forward=torch.compile(model) if settings.compile else model,
         parameters=list(model.parameters()),
         optimizer=optimizer,
-        autocast=autocast(device, settings.precision),
+        autocast=make_autocast(device, settings.precision),
         scaler=torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16"),
         label_smoothing=settings.label_smoothing,
         clip_norm=settings.clip_norm,
@@ -212,7 +212,7 @@ def _run_epoch(
     validated = {}
     if data.val is not None:
         measure = _make_measure(state, settings, between=between)
-        validated = measure(state.tested, data.val, of=f"validation images after epoch {epoch + 1}").scores()
+        validated = measure(state.tested, data.val, of=f"validation images after epoch {epoch + 1}").compute_scores()
     metrics = ["loss", *(registry.list_names("metric") if state.step.task.has_classes else [])]
     steps, seconds = (epoch + 1) * len(state.progress.losses), state.progress.seconds
     return {

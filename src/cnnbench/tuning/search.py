@@ -70,11 +70,11 @@ class Search:
 
     def _start(self) -> bool:
         """Give every idle worker a trial until all have started; returns whether any is running."""
-        while len(self.busy) < self.workers and (trial := self._next()):
+        while len(self.busy) < self.workers and (trial := self._start_next()):
             self._begin(trial)
         return bool(self.busy)
 
-    def _next(self) -> SearchTrial | None:
+    def _start_next(self) -> SearchTrial | None:
         if self.deadline is not None and time.monotonic() > self.deadline:
             return None
         if self.waiting:
@@ -92,7 +92,7 @@ class Search:
         trial.folder.mkdir(exist_ok=True)
         resume = (trial.folder / "config.yaml").is_file()
         log.info("trial %d%s: %s", trial.number, " continues" if resume else "", shown)
-        worker = self._idle_worker()
+        worker = self._get_idle_worker()
         self.busy[worker] = _Busy(trial, config.trainer.epochs, 0.0)
         worker.send(TrialOrder(config, trial.folder, overrides, resume))
 
@@ -101,7 +101,7 @@ class Search:
         begun.seconds += row["seconds"]
         return self.study.report(begun.trial, row) and row["epoch"] < begun.epochs
 
-    def _idle_worker(self) -> Worker:
+    def _get_idle_worker(self) -> Worker:
         self.crew = [worker for worker in self.crew if worker in self.busy or worker.process.exitcode is None]
         idle = [worker for worker in self.crew if worker not in self.busy]
         if not idle:

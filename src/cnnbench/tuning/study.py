@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.metrics import find_metric
-from cnnbench.reproducibility import key
+from cnnbench.reproducibility import derive_key
 from cnnbench.runs.folder import FAILED, FINISHED, PRUNED, RUNNING
 from cnnbench.tuning.settings import TuneSettings
 from cnnbench.tuning.space import Space, Value, round_value
@@ -162,7 +162,7 @@ class SearchStudy:
     def _create_sampler(self, number: int) -> "optuna.samplers.BaseSampler":
         from optuna.samplers import RandomSampler, TPESampler
 
-        seed = key(self.settings.seed, "tune", number) % 2**32
+        seed = derive_key(self.settings.seed, "tune", number) % 2**32
         if self.settings.sampler == "random":
             return RandomSampler(seed=seed)
         return TPESampler(seed=seed, n_startup_trials=self.settings.startup_trials)

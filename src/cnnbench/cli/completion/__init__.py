@@ -14,7 +14,7 @@ from cnnbench.registry import describe_unknown
 SHELLS = ("bash", "zsh", "fish")
 
 
-def script_of(shell: str) -> Path:
+def find_script(shell: str) -> Path:
     """The script that a shell is to read.
 
     Raises:
@@ -33,7 +33,7 @@ def install(shell: str) -> Path:
     Raises:
         ValueError: a shell that there is no script for.
     """
-    script = script_of(shell)
+    script = find_script(shell)
     home = Path.home()
     if shell == "fish":
         place = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "fish/completions/cnnbench.fish"
@@ -54,7 +54,7 @@ def install(shell: str) -> Path:
 def _show(shell: str | None) -> None:
     if shell:
         with ExitCodes():
-            typer.echo(script_of(shell).read_text(encoding="utf-8"), nl=False)
+            typer.echo(find_script(shell).read_text(encoding="utf-8"), nl=False)
         raise typer.Exit
 
 

@@ -47,7 +47,7 @@ def read_published(path: Path, md5: str) -> bytes:
     Raises:
         ValueError: its hash differs, or it cannot be read.
     """
-    with naming(path):
+    with name_file_in_errors(path):
         content = read_regular(path, LARGEST_FILE)
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
             raise Refused(
@@ -64,7 +64,7 @@ def read_batch(path: Path, md5: str, labels_key: str) -> tuple[np.ndarray, np.nd
     """
     found = _read_pickle(path, md5)
     images, labels = found.get("data"), found.get(labels_key)
-    with naming(path):
+    with name_file_in_errors(path):
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape != (len(images), 3072):
             raise Refused("it has no images, rows of 3,072 bytes, under 'data'")
         if not isinstance(labels, list) or not all(type(label) is int for label in labels):
@@ -79,14 +79,14 @@ def read_names(path: Path, md5: str, key: str) -> tuple[str, ...]:
         ValueError: as `read_batch`.
     """
     names = _read_pickle(path, md5).get(key)
-    with naming(path):
+    with name_file_in_errors(path):
         if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
             raise Refused(f"it has no names under {key!r}")
-    return tuple(make_printable(_text(name)) for name in names)
+    return tuple(make_printable(_decode_text(name)) for name in names)
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def name_file_in_errors(path: Path) -> Iterator[None]:
     """Turn a refusal into an error that names the file."""
     try:
         yield
@@ -96,16 +96,16 @@ def naming(path: Path) -> Iterator[None]:
 
 def _read_pickle(path: Path, md5: str) -> dict[str, Any]:
     content = io.BytesIO(read_published(path, md5))
-    with naming(path):
+    with name_file_in_errors(path):
         try:
             found = _ArrayUnpickler(content, encoding="bytes").load()
         except Exception as error:  # a damaged pickle raises nearly anything
             raise Refused(f"it cannot be read: {error or type(error).__name__}") from None
         if not isinstance(found, dict):
             raise Refused("it is not a dict")
-    return {_text(key): value for key, value in found.items()}
+    return {_decode_text(key): value for key, value in found.items()}
 
 
-def _text(value: Any) -> str:
+def _decode_text(value: Any) -> str:
     """Python 2 wrote bytes for text."""
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)

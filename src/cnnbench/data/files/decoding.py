@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.files.images import BadImage, decode_bytes, probe, read_file
-from cnnbench.data.hashing import short_hash
+from cnnbench.data.hashing import compute_short_hash
 from cnnbench.processes.cores import count_cores
 from cnnbench.processes.pool import map_in_processes
 from cnnbench.storage.text import format_path
@@ -73,7 +73,7 @@ class Decoder:
                 bad[place] = error
                 continue
             if self.hashes:
-                hashes[place] = short_hash(content) + short_hash(images[place].data)
+                hashes[place] = compute_short_hash(content) + compute_short_hash(images[place].data)
         images = images[:0] if self.drops else images
         return Chunk(images, bad, b"".join(hashes), len(files), time.perf_counter() - started)
 

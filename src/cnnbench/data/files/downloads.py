@@ -32,7 +32,7 @@ def download(class_name: str, base: Path, folder: Path, wanted: Sequence[str]) -
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with _socket_timeout():
+        with _set_socket_timeout():
             if class_name == "EMNIST":
                 # One archive of all splits, and each file in it is compressed once more.
                 archive = _download([dataset.url], folder, Path(dataset.url).name, dataset.md5)
@@ -74,7 +74,7 @@ def _download(urls: Sequence[str], folder: Path, name: str, md5: str) -> Path:
 
 
 @contextmanager
-def _socket_timeout() -> Iterator[None]:
+def _set_socket_timeout() -> Iterator[None]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_SECONDS)
     try:

@@ -65,7 +65,7 @@ class Listing:
     ignored: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
-    def full_paths(self, rows: range) -> Paths:
+    def make_paths(self, rows: range) -> Paths:
         """The paths in some rows, from the root."""
         return Paths(self.root, self.paths[rows.start : rows.stop])
 

@@ -181,7 +181,7 @@ class Part:
     workers: int = field(compare=False)
 
     @classmethod
-    def of(
+    def from_listing(
         cls,
         listing: Listing,
         rows: range,
@@ -201,7 +201,7 @@ class Part:
         digest.update(listing.versions[rows.start : rows.stop].tobytes())
         file = None if cache is None else _name_cache_file(cache, listing.path, f"{decoder} {place}")
         workers = count_cores() if workers is None else workers
-        return cls(digest.hexdigest(), listing.full_paths(rows), decoder, file, workers)
+        return cls(digest.hexdigest(), listing.make_paths(rows), decoder, file, workers)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -48,7 +48,7 @@ def refuse_other(content: bytes) -> None:
         raise Refused("a Git LFS pointer in place of the image: git lfs pull fetches the image")
     if _ANNEX.match(content):
         raise Refused("a git-annex pointer in place of the image: git annex get fetches the image")
-    kind = _container(content)
+    kind = _identify_container(content)
     if kind == "AVIF" and "AVIF" not in FORMATS:
         raise Refused("an AVIF image, which this Pillow cannot read: pip install 'pillow>=11.3', or convert it to PNG")
     if kind == "HEIC" and "HEIF" not in FORMATS:
@@ -61,10 +61,10 @@ def looks_like_image(file: str | os.PathLike[str]) -> bool:
         head = read_regular(file, sys.maxsize, first=_LONGEST)
     except Refused:
         return True
-    return bool(_IMAGE.match(head)) or _container(head) is not None
+    return bool(_IMAGE.match(head)) or _identify_container(head) is not None
 
 
-def _container(content: bytes) -> str | None:
+def _identify_container(content: bytes) -> str | None:
     """AVIF or HEIC, by the brands that the file gives itself; videos have others."""
     if content[4:8] != b"ftyp":
         return None

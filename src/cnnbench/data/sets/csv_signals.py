@@ -55,12 +55,12 @@ def csv_signals(
     Raises:
         ValueError: no such file, rows that are not a signal and its label, or too few rows of a class.
     """
-    file = _existing_file("data.path", options.path)
+    file = _check_file("data.path", options.path)
     where, test_path = f"data.path={str(file)!r}", options.test_path
     table = read_table(str(file), where, header=options.header, label=options.label)
     test_table = None
     if test_path is not None and with_test:
-        test_file = str(_existing_file("data.test_path", test_path))
+        test_file = str(_check_file("data.test_path", test_path))
         test_table = read_table(
             test_file, f"data.test_path={test_file!r}", header=options.header, label=options.label,
             columns=table.columns,
@@ -154,7 +154,7 @@ def _note_index_columns(table: Table, signals: Tensor) -> list[str]:
     ]
 
 
-def _existing_file(key: str, path: str | None) -> Path:
+def _check_file(key: str, path: str | None) -> Path:
     """The path of a file that may be opened: reading a pipe or a device might never end."""
     if not path:
         raise ValueError(

@@ -91,14 +91,14 @@ def image_folder(
     count = len(listing.paths)
     training = range(listing.splits["test"].start if "test" in listing.splits else count)
     size = image_size if image_size is None or isinstance(image_size, int) else to_image_size(*image_size)
-    how = _choose_decoding(listing.full_paths(training or range(count)), options, size)
+    how = _choose_decoding(listing.make_paths(training or range(count)), options, size)
     streams = count * math.prod(how.shape) > most
     decoder = Decoder(how, resizes=image_size is not None, hashes=True, drops=streams)
     splits: dict[str, Split] = {}
     bad: list[tuple[str, str]] = []
     # The test images are read apart, so that a search, which may not look at them, opens none of their files.
     for rows in filter(None, (training, range(training.stop, count if with_test else 0))):
-        part = Part.of(listing, rows, decoder, options.cache, options.workers, (cut, rows.start > 0))
+        part = Part.from_listing(listing, rows, decoder, options.cache, options.workers, (cut, rows.start > 0))
         try:
             stored = read_part(part)
         except OtherSize as error:
@@ -119,7 +119,7 @@ def image_folder(
         splits.get("test"),
         splits.get("val"),
         skipped=tuple((format_path(file), reason) for file, reason in sorted(bad)),
-        paths=listing.full_paths(range(count)),
+        paths=listing.make_paths(range(count)),
         notes=tuple(f"{format_path(listing.path)}: {remark}" for remark in listing.remarks),
     )
 

@@ -19,7 +19,7 @@ import torch
 from cnnbench.config.keys import Options, key
 from cnnbench.data.dataset import DatasetInfo, Source, Split
 from cnnbench.data.files.archives import read_up_to
-from cnnbench.data.files.cifar_files import LARGEST_FILE, naming, read_batch, read_names, read_published
+from cnnbench.data.files.cifar_files import LARGEST_FILE, name_file_in_errors, read_batch, read_names, read_published
 from cnnbench.data.files.downloads import download as download_files
 from cnnbench.data.files.idx import read_idx
 from cnnbench.registry import register
@@ -75,7 +75,7 @@ def _read_idx_pair(paths: Sequence[Path], *, first_label: int = 0, transposed: b
 
 def _read_usps(paths: Sequence[Path]) -> Arrays:
     """A line for each image: its label from 1, and its pixels as `number:value` with values in -1…1."""
-    with naming(paths[0]):
+    with name_file_in_errors(paths[0]):
         try:
             check_regular(paths[0], LARGEST_FILE)
             with bz2.open(paths[0]) as packed:

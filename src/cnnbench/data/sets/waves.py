@@ -18,7 +18,7 @@ from cnnbench.data.dataset import DatasetInfo, Source, Split
 from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.data.preparation import split_by_class
 from cnnbench.registry import register
-from cnnbench.reproducibility import generator
+from cnnbench.reproducibility import make_generator
 
 TEST_SHARE = 1 / 6
 CYCLES = (2.0, 8.0)  # of a wave in a signal
@@ -69,15 +69,15 @@ def waves(options: WavesOptions, split_seed: int = 0) -> Source:
     labels = torch.arange(samples) % len(CLASSES)
     signals = torch.empty(samples, 1, length)
     for label, (name, pattern) in enumerate(CLASSES.items()):
-        random = generator(seed, f"waves/{name}")
+        random = make_generator(seed, f"waves/{name}")
         count = len(range(label, samples, len(CLASSES)))
-        scale, offset = _uniform(AMPLITUDE, count, random), _uniform(BASELINE, count, random)
+        scale, offset = _draw_uniform(AMPLITUDE, count, random), _draw_uniform(BASELINE, count, random)
         signals[label :: len(CLASSES), 0] = scale * pattern(count, length, random) + offset
     # A stream of its own: the same signals can be had with another noise, or with none.
-    random = generator(seed, "waves/noise")
-    deviations = _uniform((options.noise[0], options.noise[1]), samples, random).unsqueeze(-1)
+    random = make_generator(seed, "waves/noise")
+    deviations = _draw_uniform((options.noise[0], options.noise[1]), samples, random).unsqueeze(-1)
     signals += deviations * torch.randn(signals.shape, generator=random)
-    random = generator(seed, "waves/test", *([split_seed] if split_seed else []))
+    random = make_generator(seed, "waves/test", *([split_seed] if split_seed else []))
     test, train = split_by_class(labels, round(TEST_SHARE * samples), random)
     info = DatasetInfo("waves", in_channels=1, image_size=length, class_names=tuple(CLASSES), dimensions=1)
     return Source(info, Split(signals[train], labels[train]), Split(signals[test], labels[test]))
@@ -89,46 +89,46 @@ def waves_shape(options: WavesOptions) -> tuple[tuple[int, ...], int]:
     return (1, options.length), len(CLASSES)
 
 
-def _uniform(bounds: tuple[float, float], count: int, random: torch.Generator) -> Tensor:
+def _draw_uniform(bounds: tuple[float, float], count: int, random: torch.Generator) -> Tensor:
     """One number for each signal, (N, 1)."""
     return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(count, 1, generator=random)
 
 
-def _phase(count: int, length: int, random: torch.Generator) -> Tensor:
+def _draw_phase(count: int, length: int, random: torch.Generator) -> Tensor:
     """How many cycles of a wave have passed at each sample, (N, L); where it starts is random."""
-    return torch.rand(count, 1, generator=random) + _uniform(CYCLES, count, random) * torch.arange(length) / length
+    return torch.rand(count, 1, generator=random) + _draw_uniform(CYCLES, count, random) * torch.arange(length) / length
 
 
-def _sine(count: int, length: int, random: torch.Generator) -> Tensor:
-    return torch.sin(2 * math.pi * _phase(count, length, random))
+def _make_sine(count: int, length: int, random: torch.Generator) -> Tensor:
+    return torch.sin(2 * math.pi * _draw_phase(count, length, random))
 
 
-def _square(count: int, length: int, random: torch.Generator) -> Tensor:
-    return torch.where(_phase(count, length, random) % 1 < 0.5, 1.0, -1.0)
+def _make_square(count: int, length: int, random: torch.Generator) -> Tensor:
+    return torch.where(_draw_phase(count, length, random) % 1 < 0.5, 1.0, -1.0)
 
 
-def _sawtooth(count: int, length: int, random: torch.Generator) -> Tensor:
-    return 2 * (_phase(count, length, random) % 1) - 1
+def _make_sawtooth(count: int, length: int, random: torch.Generator) -> Tensor:
+    return 2 * (_draw_phase(count, length, random) % 1) - 1
 
 
-def _chirp(count: int, length: int, random: torch.Generator) -> Tensor:
+def _make_chirp(count: int, length: int, random: torch.Generator) -> Tensor:
     """A sine whose frequency rises, or falls, evenly to 1.5…3 times its first, or from it."""
     time = torch.arange(length) / length
-    slow, ratio = _uniform((CYCLES[0], CYCLES[1] / 2), count, random), _uniform((1.5, 3.0), count, random)
+    slow, ratio = _draw_uniform((CYCLES[0], CYCLES[1] / 2), count, random), _draw_uniform((1.5, 3.0), count, random)
     cycles = torch.rand(count, 1, generator=random) + slow * (time + (ratio - 1) * time**2 / 2)
     falls = torch.rand(count, 1, generator=random) < 0.5
     return torch.sin(2 * math.pi * torch.where(falls, cycles.flip(1), cycles))
 
 
-def _ecg_normal(count: int, length: int, random: torch.Generator) -> Tensor:
-    rate = _uniform(BEATS, count, random)
-    return _heartbeats(rate, _healthy_bumps(count, random), length, random)
+def _make_normal_ecg(count: int, length: int, random: torch.Generator) -> Tensor:
+    rate = _draw_uniform(BEATS, count, random)
+    return _make_heartbeats(rate, _draw_healthy_bumps(count, random), length, random)
 
 
-def _ecg_anomaly(count: int, length: int, random: torch.Generator) -> Tensor:
+def _make_anomalous_ecg(count: int, length: int, random: torch.Generator) -> Tensor:
     """One fault a signal, at random: a premature and wide beat, no P wave in any beat, or a raised ST segment."""
-    rate = _uniform(BEATS, count, random)
-    bumps = _healthy_bumps(count, random)
+    rate = _draw_uniform(BEATS, count, random)
+    bumps = _draw_healthy_bumps(count, random)
     places, widths, heights = bumps.unbind(-1)  # views: what is written to them changes the bumps
     kind = torch.randint(3, (count,), generator=random)
     heights[..., P] *= (kind != 1).unsqueeze(-1)
@@ -141,22 +141,22 @@ def _ecg_anomaly(count: int, length: int, random: torch.Generator) -> Tensor:
     widths[early] *= 2.2
     heights[(*early, P)] = 0.0
     heights[(*early, T)] *= -1
-    return _heartbeats(rate, bumps, length, random)
+    return _make_heartbeats(rate, bumps, length, random)
 
 
-def _healthy_bumps(count: int, random: torch.Generator) -> Tensor:
+def _draw_healthy_bumps(count: int, random: torch.Generator) -> Tensor:
     """Place, width and height of each bump of each beat, (N, beats, bumps, 3); beats differ by some per cent."""
     bumps = torch.tensor(list(BUMPS.values()))
     varied = 1 + 0.05 * torch.randn(count, math.ceil(BEATS[1]) + 2, *bumps.shape, generator=random)
     return bumps * varied.clamp(0.8, 1.2)
 
 
-def _heartbeats(rate: Tensor, bumps: Tensor, length: int, random: torch.Generator) -> Tensor:
+def _make_heartbeats(rate: Tensor, bumps: Tensor, length: int, random: torch.Generator) -> Tensor:
     """The sum of the bumps at each sample, (N, L).
 
     Args:
         rate: beats in a signal, (N, 1); each beat lasts up to a tenth longer or shorter.
-        bumps: as `_healthy_bumps` gives them.
+        bumps: as `_draw_healthy_bumps` gives them.
     """
     count, beats = bumps.shape[:2]
     durations = (1 + 0.1 * (2 * torch.rand(count, beats, generator=random) - 1)) / rate
@@ -174,10 +174,10 @@ def _heartbeats(rate: Tensor, bumps: Tensor, length: int, random: torch.Generato
 
 
 CLASSES: dict[str, Callable[[int, int, torch.Generator], Tensor]] = {
-    "sine": _sine,
-    "square": _square,
-    "sawtooth": _sawtooth,
-    "chirp": _chirp,
-    "ecg_normal": _ecg_normal,
-    "ecg_anomaly": _ecg_anomaly,
+    "sine": _make_sine,
+    "square": _make_square,
+    "sawtooth": _make_sawtooth,
+    "chirp": _make_chirp,
+    "ecg_normal": _make_normal_ecg,
+    "ecg_anomaly": _make_anomalous_ecg,
 }
