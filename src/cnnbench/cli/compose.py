@@ -235,11 +235,11 @@ def _find_plain_axes(task: Sequence[Override]) -> set[str]:
         and not (o.is_add() or o.is_force_add() or o.is_delete())
         and o.key_or_group not in choices
         and o.key_or_group != "recipe"
-        and sum(_overlap(o.key_or_group, key) for key in keys) == 1
+        and sum(_do_overlap(o.key_or_group, key) for key in keys) == 1
     }
 
 
-def _overlap(key: str, other: str) -> bool:
+def _do_overlap(key: str, other: str) -> bool:
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 

@@ -32,7 +32,7 @@ class Layout(NamedTuple):
     """How predictions are written: `head`, a row for each file, `foot`."""
 
     head: str
-    row: Callable[[Prediction], str]
+    format_row: Callable[[Prediction], str]
     foot: str = ""
 
 
@@ -41,7 +41,7 @@ def lay_out_table(class_names: Sequence[str], top: int, terminal: bool = False) 
     names = [format_path(name) for name in class_names]
     width = max(map(cell_len, (*names, COLUMNS[0])))
 
-    def row(prediction: Prediction) -> str:
+    def format_row(prediction: Prediction) -> str:
         if prediction.error is not None:  # its line is on standard error
             return ""
         cells = [
@@ -50,7 +50,7 @@ def lay_out_table(class_names: Sequence[str], top: int, terminal: bool = False) 
         ]
         return f"{''.join(cells)}{format_path(prediction.file)}\n"
 
-    return Layout(f"{COLUMNS[0]}{' ' * (width - 5)}  {COLUMNS[1]}  " * top + "file\n", row)
+    return Layout(f"{COLUMNS[0]}{' ' * (width - 5)}  {COLUMNS[1]}  " * top + "file\n", format_row)
 
 
 def lay_out_csv(class_names: Sequence[str], top: int, terminal: bool = False) -> Layout:
@@ -61,13 +61,13 @@ def lay_out_csv(class_names: Sequence[str], top: int, terminal: bool = False) ->
     show = format_path if terminal else _to_unicode
     names = [show(name) for name in class_names]
 
-    def row(prediction: Prediction) -> str:
+    def format_row(prediction: Prediction) -> str:
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
         cells = [cell for number, share in pairs for cell in (names[number], share)] or [""] * (2 * top)
         return format_csv_row([show(prediction.file), *cells, show(prediction.error or "")])
 
     numbered = [name if place == 1 else f"{name}_{place}" for place in range(1, top + 1) for name in COLUMNS]
-    return Layout(format_csv_row(["file", *numbered, "error"]), row)
+    return Layout(format_csv_row(["file", *numbered, "error"]), format_row)
 
 
 def lay_out_json(class_names: Sequence[str], top: int, terminal: bool = False) -> Layout:
@@ -75,7 +75,7 @@ def lay_out_json(class_names: Sequence[str], top: int, terminal: bool = False) -
     names = [_to_unicode(name) for name in class_names]
     separator = "\n"
 
-    def row(prediction: Prediction) -> str:
+    def format_row(prediction: Prediction) -> str:
         nonlocal separator
         value: dict[str, object] = {"file": _to_unicode(prediction.file)}
         if prediction.error is None:
@@ -86,7 +86,7 @@ def lay_out_json(class_names: Sequence[str], top: int, terminal: bool = False) -
         text, separator = separator + json.dumps(value), ",\n"
         return text
 
-    return Layout("[", row, "\n]\n")
+    return Layout("[", format_row, "\n]\n")
 
 
 FORMATS = {"table": lay_out_table, "csv": lay_out_csv, "json": lay_out_json}
@@ -197,7 +197,7 @@ def write(
     """Write the predictions of each batch as soon as they are there, and count them."""
     file.write(layout.head.encode())
     for batch in batches:
-        file.write("".join(map(layout.row, batch)).encode())
+        file.write("".join(map(layout.format_row, batch)).encode())
         file.flush()
         for prediction in batch:
             count(prediction)
