@@ -103,16 +103,16 @@ class Stepper:
     average: WeightAverage | None = None
     accumulate: int = 1
 
-    def __call__(self, batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor | None]:
         """Update the weights once, by the mean gradient over batches that have `count` images together.
 
         The step equals that of one large batch, except for layers that use the whole batch (batch norms).
 
         Returns:
-            The mean loss (), and the outputs and labels of all images; detached.
+            The mean loss, (), detached; the number of correct predictions, int64 (), or None without classes.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        losses, weights, answers, truths = [], [], [], []
+        losses, weights, correct = [], [], []
         for images, labels in batches:
             with self.autocast():
                 outputs = self.forward(images)
@@ -122,15 +122,16 @@ class Stepper:
                 loss = loss * weights[-1]
             self.scaler.scale(loss).backward()
             losses.append(loss.detach())
-            answers.append(split_outputs(outputs)[0].detach())
-            truths.append(labels)
+            if self.task.has_classes:
+                correct.append(count_correct(split_outputs(outputs)[0], labels))
+        counted = sum(correct[1:], correct[0]) if correct else None
         if not weights:
             self._update()
-            return losses[0], answers[0], truths[0]
+            return losses[0], counted
         total = sum(weights)
         torch._foreach_div_([value.grad for value in self.parameters if value.grad is not None], total)
         self._update()
-        return sum(losses[1:], losses[0]) / total, torch.cat(answers), torch.cat(truths)
+        return sum(losses[1:], losses[0]) / total, counted
 
     def _sum_weights(self, labels: Tensor) -> Tensor | int:
         """The sum of the weights of a batch's images, by which the mean of its loss divides."""
@@ -182,13 +183,12 @@ def train_one_epoch(
         seed_model_noise(derive_key(seed, "step", epoch, number), device)
         for group in step.optimizer.param_groups:
             group["lr"] = lr * schedule(first + number)
-        loss, outputs, labels = step(islice(served, step.accumulate), sizes[number])
+        loss, correct = step(islice(served, step.accumulate), sizes[number])
         if step.average is not None:
             step.average.update(first + number)
         progress.losses[number] = loss
-        if progress.correct is not None:
-            # The true class of an image mixed from two is the one with the larger share.
-            progress.correct += (outputs.argmax(1) == (labels if labels.dim() == 1 else labels.argmax(1))).sum()
+        if progress.correct is not None and correct is not None:
+            progress.correct += correct
         progress.steps = number + 1
         progress.seconds = time.perf_counter() - clock
         checked = number % CHECK_EVERY == 0
@@ -202,6 +202,11 @@ def train_one_epoch(
     if progress.correct is not None:
         trained["accuracy"] = int(progress.correct) / len(batches.labels)
     return trained
+
+
+def count_correct(outputs: Tensor, labels: Tensor) -> Tensor:
+    """How many predictions are correct, int64 (); the true class of a mixed image is the one with the larger share."""
+    return (outputs.argmax(1) == (labels if labels.dim() == 1 else labels.argmax(1))).sum()
 
 
 def check_losses(losses: Tensor, epoch: int) -> None:
