@@ -103,6 +103,7 @@ def test_every_precision_learns_and_gives_the_same_bits_twice(precision, tmp_pat
         ["trainer.ema=0.9", "trainer.clip_norm=0.5", "scheduler=one_cycle"],
         ["augment.mixup=0.4", "augment.cutmix=1", "augment.erase=0.5"],
         ["optimizer=adamw", "optimizer.lr=0.0001", "optimizer.weight_decay=0.1"],
+        ["optimizer=muon", "optimizer.lr=0.0001", "optimizer.weight_decay=0.1"],
         ["model=conv_autoencoder", "model.norm=none"],
         ["model=lenet5"],
         ["model=sequence_cnn", "model.norm=none", "data=waves", "data.samples=600"],

@@ -39,6 +39,7 @@ FEATURES = [
     ["model=resnet_mini", "model.width=0.25", "trainer.ema=0.9", "trainer.precision=bf16", "optimizer=sgd"],
     ["trainer.ema=0.99", "trainer.patience=1", "optimizer.lr=0.05", "trainer.epochs=6", "trainer.keep=2"],
     ["optimizer=adamw", "optimizer.weight_decay=0.1", "trainer.clip_norm=1", "data.sampler=balanced"],
+    ["optimizer=muon", "optimizer.weight_decay=0.1", "scheduler=cosine"],
 ]
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim import lr_scheduler
 
+from cnnbench.training.muon import orthogonalize
 from cnnbench.training.optim import build_optimizer, build_schedule
 
 ONE_CYCLE = {"peak_at": 0.3, "initial": 0.04, "final": 0.001, "anneal": "cosine"}
@@ -160,6 +161,55 @@ def test_optimizers_take_the_steps_of_torchs_plain_ones(name, options, reference
             optimizer.step()
     for left, right in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)
+
+
+MUON = {"momentum": 0.9, "iterations": 5, "betas": [0.8, 0.9], "eps": 1e-6}
+
+
+def test_muon_moves_hidden_matrices_as_torchs_muon_does_and_the_rest_as_adamw():
+    ours, theirs = (nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 9), nn.Linear(9, 3)) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    mine = build_optimizer("muon", ours, lr=0.01, weight_decay=0.1, decay_bias_and_norm=True, options=MUON)
+    hidden = [theirs[0].weight, theirs[2].weight]
+    rest = [p for p in theirs.parameters() if not any(p is matrix for matrix in hidden)]
+    plain = [
+        torch.optim.Muon(hidden, 0.01, 0.1, momentum=0.9, ns_steps=5, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, 0.01, (0.8, 0.9), 1e-6, weight_decay=0.1),
+    ]
+    for step in range(4):
+        images = torch.randn(40, 8, generator=torch.Generator().manual_seed(step))
+        for model, optimizers in ((ours, [mine]), (theirs, plain)):
+            model.zero_grad()
+            (model(images) - images[:, :3]).square().sum().backward()
+            for optimizer in optimizers:
+                optimizer.step()
+    for left, right in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(left, right, rtol=0, atol=0.002)  # torch's rounds to bfloat16
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6), (6, 6)])
+def test_orthogonalizing_keeps_the_singular_vectors_and_makes_the_values_nearly_one(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    values = left.T @ orthogonalize(matrix, 6) @ right.T
+    torch.testing.assert_close(values, values.diagonal().diag(), rtol=0, atol=1e-6)
+    assert values.diagonal().min() > 0.6
+    assert values.diagonal().max() < 1.3
+
+
+def test_muon_takes_filters_as_rows_and_leaves_a_network_of_one_matrix_to_adamw():
+    conv, last = nn.Conv2d(2, 4, 3, bias=False), nn.Linear(4, 2, bias=False)
+    optimizer = build_optimizer(
+        "muon", nn.Sequential(conv, last), lr=1.0, weight_decay=0, decay_bias_and_norm=False, options=MUON
+    )
+    before = conv.weight.detach().clone()
+    for parameter in (conv.weight, last.weight):
+        parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    optimizer.step()
+    moved = (before - conv.weight.detach()).flatten(1)
+    torch.testing.assert_close(moved, 0.2 * 18**0.5 * orthogonalize(conv.weight.grad.flatten(1), 5))
+    alone = build_optimizer("muon", last, lr=1.0, weight_decay=0, decay_bias_and_norm=False, options=MUON)
+    assert isinstance(alone, torch.optim.AdamW)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torch import nn
 from cnnbench import registry
 from cnnbench.config.keys import Count, Options, key
 from cnnbench.registry import register
+from cnnbench.training.muon import Muon
 
 Schedule = Callable[[int], float]
 Groups = list[dict[str, Any]]  # parameters with their weight decay, as torch's optimizers take them
@@ -86,6 +87,29 @@ def adam(groups: Groups, lr: float, fused: bool, options: AdamOptions) -> torch.
 def adamw(groups: Groups, lr: float, fused: bool, options: AdamOptions) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay (arXiv:1711.05101)."""
     return torch.optim.AdamW(groups, lr, (options.betas[0], options.betas[1]), options.eps, fused=fused)
+
+
+class MuonOptions(Options):
+    """What `configs/optimizer/muon.yaml` sets."""
+
+    momentum: float = key("Share of the last step's direction that is kept", ge=0, lt=1)
+    iterations: int = key("Newton-Schulz iterations that make a direction orthogonal", ge=1, le=20)
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] = key(
+        "Decay rates of the averages of the gradient and of its square", length=2
+    )
+    eps: float = key("Added to the denominator, for numerical stability", ge=0)
+
+
+@register("optimizer", "muon")
+def muon(groups: Groups, lr: float, fused: bool, options: MuonOptions) -> torch.optim.Optimizer:
+    """Muon for hidden matrices; AdamW for biases, norms and the last matrix, whose rows are the classes."""
+    hidden = {id(p) for p in [p for group in groups for p in group["params"] if p.ndim > 1][:-1]}
+    matrices = [{**group, "params": [p for p in group["params"] if id(p) in hidden]} for group in groups]
+    rest = [{**group, "params": [p for p in group["params"] if id(p) not in hidden]} for group in groups]
+    betas = (options.betas[0], options.betas[1])
+    others = torch.optim.AdamW([group for group in rest if group["params"]], lr, betas, options.eps, fused=fused)
+    matrices = [group for group in matrices if group["params"]]
+    return Muon(matrices, others, lr, options.momentum, options.iterations) if matrices else others
 
 
 def build_schedule(
