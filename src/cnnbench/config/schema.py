@@ -164,6 +164,8 @@ class TrainerConfig(Section):
     )
     deterministic: bool = key("Use algorithms that give the same bits each time", True)
     compile: bool = key("Compile the model with torch.compile", False, may_change=True)
+    # The graph keeps the learning rate as float32.
+    graph: bool = key("Replay the training step as a CUDA graph, which launches it at once", False, may_change=True)
     channels_last: bool = key("Keep images and filters in channels-last memory order", True)
     label_smoothing: float = key("Share of a label that is spread over all classes", 0.0, ge=0, lt=1)
     clip_norm: float | None = key("Largest L2 norm of all gradients together", None, gt=0)

@@ -16,6 +16,7 @@ from cnnbench.models import NetworkSpec, build_model, compute_output_shape
 from cnnbench.processes.cores import count_threads
 from cnnbench.trackers import check_trackers
 from cnnbench.training.device import make_autocast, resolve_device
+from cnnbench.training.graph import check_graph
 from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
 from cnnbench.training.tasks import get_task
 
@@ -48,6 +49,8 @@ def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True,
     """
     device = resolve_device(config.trainer.device)
     make_autocast(device, config.trainer.precision)
+    if config.trainer.graph:
+        check_graph(device, config.trainer.precision, compiled=config.trainer.compile)
     check_trackers(config.logger.options)
     with limit_data_of_run() if within_memory else nullcontext():
         dataset = load_dataset(config, test=test)

@@ -146,6 +146,7 @@ def prepare_training(
         patience=trainer.patience,
         ema=trainer.ema,
         accumulate=trainer.accumulate,
+        graph=trainer.graph,
         checkpoint_minutes=trainer.checkpoint_minutes,
         keep=trainer.keep,
     )

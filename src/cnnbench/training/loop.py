@@ -14,6 +14,7 @@ from cnnbench.data import Batches
 from cnnbench.metrics import compute_scores, count_confusion
 from cnnbench.reproducibility import derive_key, seed_model_noise
 from cnnbench.training.ema import WeightAverage
+from cnnbench.training.graph import StepGraph, set_lr
 from cnnbench.training.optim import Schedule
 from cnnbench.training.tasks import Task, compute_loss, split_outputs
 
@@ -89,6 +90,7 @@ class Stepper:
         class_weights: (K,), on the device, the weight of each class in the loss; None weighs all alike.
         average: of the weights, updated after each step.
         accumulate: batches a step; the last step of an epoch may have fewer.
+        graph: replays the step from a recording; None runs it eagerly.
     """
 
     task: Task
@@ -102,6 +104,7 @@ class Stepper:
     class_weights: Tensor | None = None
     average: WeightAverage | None = None
     accumulate: int = 1
+    graph: StepGraph | None = None
 
     def __call__(self, batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor | None]:
         """Update the weights once, by the mean gradient over batches that have `count` images together.
@@ -111,6 +114,11 @@ class Stepper:
         Returns:
             The mean loss, (), detached; the number of correct predictions, int64 (), or None without classes.
         """
+        if self.graph is not None:
+            return self.graph.run(self._step, list(batches), count)
+        return self._step(batches, count)
+
+    def _step(self, batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor | None]:
         self.optimizer.zero_grad(set_to_none=True)
         losses, weights, correct = [], [], []
         for images, labels in batches:
@@ -181,8 +189,7 @@ def train_one_epoch(
     served = batches.iterate_epoch(epoch, progress.steps * step.accumulate)
     for number in range(progress.steps, steps):
         seed_model_noise(derive_key(seed, "step", epoch, number), device)
-        for group in step.optimizer.param_groups:
-            group["lr"] = lr * schedule(first + number)
+        set_lr(step.optimizer, lr * schedule(first + number))
         loss, correct = step(islice(served, step.accumulate), sizes[number])
         if step.average is not None:
             step.average.update(first + number)

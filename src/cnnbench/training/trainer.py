@@ -18,6 +18,7 @@ from cnnbench.runs.folder import PRUNED, RunFolder
 from cnnbench.runs.history import History
 from cnnbench.training.device import make_autocast
 from cnnbench.training.ema import WeightAverage
+from cnnbench.training.graph import StepGraph, make_capturable
 from cnnbench.training.loop import Batches, Evaluation, Progress, Stepper, evaluate, train_one_epoch
 from cnnbench.training.optim import Schedule
 from cnnbench.training.state import State
@@ -58,6 +59,7 @@ class Settings:
         patience: stop after this many epochs without a better monitor.
         ema: decay of a moving average of the weights; the average is then validated, kept as the best, and tested.
         accumulate: batches in a step.
+        graph: record the step as a CUDA graph, and replay it.
         checkpoint_minutes: also save when this long has passed within an epoch.
         keep: how many checkpoints of past epochs stay beside the last and the best.
     """
@@ -75,6 +77,7 @@ class Settings:
     patience: int | None = None
     ema: float | None = None
     accumulate: int = 1
+    graph: bool = False
     checkpoint_minutes: float | None = None
     keep: int = 0
 
@@ -114,6 +117,8 @@ def build_state(
     """
     task, device = get_task(model), data.train.device
     weights = settings.class_weights
+    if settings.graph:
+        make_capturable(optimizer)
     step = Stepper(
         task=task,
         forward=torch.compile(model) if settings.compile else model,
@@ -126,6 +131,7 @@ def build_state(
         class_weights=None if weights is None else torch.tensor(weights, device=device),
         average=None if settings.ema is None else WeightAverage(model, settings.ema),
         accumulate=settings.accumulate,
+        graph=StepGraph(data.train.batch_size * settings.accumulate) if settings.graph else None,
     )
     history = History(run, settings.monitor or task.monitor)
     progress = Progress.start(data.train, task, settings.accumulate)
