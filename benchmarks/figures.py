@@ -1,0 +1,32 @@
+"""Figures that a benchmark measures: printed for its reader, and kept for the table of `bench.py`.
+
+A script calls `record("lenet5: cnnbench ÷ bare loop", ratios)`, once a figure. `bench.py` runs the scripts with the
+variable CNNBENCH_FIGURES, the path of a file to which each figure is appended as a line of JSON.
+"""
+
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+VARIABLE = "CNNBENCH_FIGURES"
+
+
+def record(name: str, values: Sequence[float], unit: str = "") -> None:
+    """Print the median and the range of a figure, and keep it if `bench.py` asks for it.
+
+    Args:
+        values: one for each round.
+        unit: such as `s` or `GB`; empty for a ratio.
+    """
+    print(f"{name}: {describe(values, unit)}", flush=True)
+    if path := os.environ.get(VARIABLE):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"name": name, "values": list(values), "unit": unit}) + "\n")
+
+
+def describe(values: Sequence[float], unit: str = "") -> str:
+    """The median, the unit, and the range if there are several values."""
+    text = f"{statistics.median(values):.3g} {unit}".rstrip()
+    return f"{text} ({min(values):.3g}…{max(values):.3g})" if len(values) > 1 else text
