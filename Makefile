@@ -1,6 +1,6 @@
-# make demo · make test · make check · make docs · make cases · make bench · make cuda · make fuzz · make corrupt ·
+# make demo · make test · make check · make docs · make cases · make bench · make peers · make cuda · make fuzz · make corrupt ·
 # make chaos · make kill · make mutants; each makes the environment it needs in .venv, once.
-.PHONY: demo test check docs cases bench cuda reproduce fuzz corrupt chaos kill mutants clean
+.PHONY: demo test check docs cases bench peers cuda reproduce fuzz corrupt chaos kill mutants clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -47,8 +47,12 @@ cuda: $(VENV)/.developing
 	$(PYTEST) -m cuda tests/test_cuda.py
 	$(BIN)/python benchmarks/cuda_time.py
 
+# Each figure of speed in one table; PARTS="start peers" measures some. `make peers` installs what cnnbench is compared with.
 bench: $(VENV)/.developing
-	$(BIN)/python benchmarks/epoch_time.py --rounds 5
+	$(BIN)/python benchmarks/bench.py $(if $(PARTS),--only $(PARTS))
+
+peers: $(VENV)/.developing
+	$(INSTALL) --group peers
 
 reproduce: $(VENV)/.developing
 	$(BIN)/python benchmarks/fast_recipe.py

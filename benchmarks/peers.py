@@ -63,7 +63,7 @@ def load_sets(root: str, in_memory: bool) -> tuple[Any, Any]:
     return first, second
 
 
-def train_bare(root: str, _: bool) -> Trained:
+def train_bare(root: str, _always: bool) -> Trained:
     """A loop over tensors in memory that measures and shows nothing."""
     import torch
     import torch.nn.functional as F
@@ -85,7 +85,7 @@ def train_bare(root: str, _: bool) -> Trained:
     return seconds, float((found == test[1]).float().mean())
 
 
-def train_course(root: str, _: bool) -> Trained:
+def train_course(root: str, _never: bool) -> Trained:
     """The course's script: DataLoader, PIL and a loss that is shown at each step."""
     import torch
     from course_way import accuracy, loaders, train_epoch
@@ -157,13 +157,13 @@ def train_lightning(root: str, in_memory: bool) -> Trained:
             super().__init__()
             self.network = build_network()
 
-        def training_step(self, batch: Any, _: int) -> Any:
+        def training_step(self, batch: Any) -> Any:
             images, labels = batch
             loss = F.cross_entropy(self.network(images), labels)
             self.log("train/loss", loss, prog_bar=True)
             return loss
 
-        def test_step(self, batch: Any, _: int) -> None:
+        def test_step(self, batch: Any) -> None:
             images, labels = batch
             self.log("test/accuracy", (self.network(images).argmax(1) == labels).float().mean())
 

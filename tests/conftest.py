@@ -47,26 +47,53 @@ def report_pages(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def cnnbench(tmp_path: Path) -> Run:
-    """Runs the command line as a process of its own, in an empty folder."""
+def fresh_cnnbench(tmp_path: Path) -> Run:
+    """Runs the command line in an empty folder, in a new interpreter: seconds of imports, like a user's."""
 
     def run(*arguments: str, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
-        env = {key: value for key, value in os.environ.items() if key != "CNNBENCH_DATA"} | environment
         command = [sys.executable, "-m", "cnnbench", *arguments]
+        env = make_environment(environment)
         return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
 
     return run
 
 
+@pytest.fixture
+def cnnbench(command_server: Server | None, tmp_path: Path, request: pytest.FixtureRequest) -> Run:
+    """Runs the command line in an empty folder, in a process forked from one that has imported everything."""
+    if command_server is None:
+        return request.getfixturevalue("fresh_cnnbench")
+
+    def run(*arguments: str, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
+        ended = command_server.run(*arguments, cwd=cwd, environment=make_environment(environment), killed_after=300)
+        return subprocess.CompletedProcess(arguments, ended.code, ended.out, ended.err)
+
+    return run
+
+
+def make_environment(changes: dict[str, str]) -> dict[str, str]:
+    """The variables of a command that knows no folder of data unless a test names it."""
+    return {key: value for key, value in os.environ.items() if key != "CNNBENCH_DATA"} | changes
+
+
 @pytest.fixture(scope="session")
-def faults() -> Iterator[Server]:
-    """Runs commands that are killed, or whose calls fail, at a moment of one's choice."""
+def command_server() -> Iterator[Server | None]:
+    """The process that commands are forked from; None without a C compiler."""
     try:
         server = Server()
-    except NoCompiler as error:
-        pytest.skip(str(error))
+    except NoCompiler:
+        yield None
+        return
     with server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def faults(command_server: Server | None) -> Server:
+    """Runs commands that are killed, or whose calls fail, at a moment of one's choice."""
+    if command_server is None:
+        pytest.skip("faults.c needs a C compiler (cc, gcc or clang), and there is none on the path")
+    return command_server
 
 
 def without_times(path: Path) -> list[dict[str, object]]:

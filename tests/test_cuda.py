@@ -167,20 +167,20 @@ def test_an_interrupted_run_equals_one_that_never_was(overrides, tmp_path, monke
     assert_same_run(tmp_path / "whole", cut)
 
 
-def test_another_process_gives_the_same_bits_and_a_folder_for_machines_without_a_gpu(cnnbench, tmp_path):
+def test_another_process_gives_the_same_bits_and_a_folder_for_machines_without_a_gpu(fresh_cnnbench, tmp_path):
     given = ["model=lenet5", "trainer.epochs=3"]
     run(tmp_path / "a", *given)
-    done = cnnbench("train", *SHORT, *given, "hydra.run.dir=b")
+    done = fresh_cnnbench("train", *SHORT, *given, "hydra.run.dir=b")
     assert done.returncode == 0, done.stderr
     assert "deterministic" not in done.stderr
     assert_same_run(tmp_path / "a", tmp_path / "b")
     without = {"CUDA_VISIBLE_DEVICES": ""}
-    done = cnnbench("evaluate", "b", **without)
+    done = fresh_cnnbench("evaluate", "b", **without)
     assert done.returncode == 0, done.stderr
-    done = cnnbench("train", "resume=b", "trainer.epochs=4", **without)
+    done = fresh_cnnbench("train", "resume=b", "trainer.epochs=4", **without)
     assert done.returncode == 2
     assert "trainer.device=cuda: this machine has no such device. Use one of auto, cpu" in done.stderr
-    done = cnnbench("train", "resume=b", "trainer.epochs=4", "trainer.device=cpu", **without)
+    done = fresh_cnnbench("train", "resume=b", "trainer.epochs=4", "trainer.device=cpu", **without)
     assert done.returncode == 0, done.stderr
     assert [row["epoch"] for row in RunFolder(tmp_path / "b").read_metrics()] == [1, 2, 3, 4]
 
@@ -361,19 +361,20 @@ def test_the_jobs_of_a_sweep_are_forked_from_a_process_that_never_began_cuda(tmp
     assert_same_tensors(tmp_path / "alone", tmp_path / "sweep/1")
 
 
-def test_jobs_at_once_share_the_gpu_and_keep_their_bits(cnnbench, tmp_path):
+def test_jobs_at_once_share_the_gpu_and_keep_their_bits(fresh_cnnbench, tmp_path):
     pytest.importorskip("joblib")
     side_by_side = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep"]
-    done = cnnbench("train", *SHORT, "model=lenet5", "-m", "seed=0,1", *side_by_side)
+    done = fresh_cnnbench("train", *SHORT, "model=lenet5", "-m", "seed=0,1", *side_by_side)
     assert done.returncode == 0, done.stderr
     for seed in "01":
         run(tmp_path / seed, "model=lenet5", f"seed={seed}")
         assert_same_tensors(tmp_path / seed, tmp_path / "sweep" / seed)
 
 
-def test_a_sweep_on_the_gpu_trains_every_job_and_says_which_had_too_little_memory(cnnbench, tmp_path):
+def test_a_sweep_on_the_gpu_trains_every_job_and_says_which_had_too_little_memory(fresh_cnnbench, tmp_path):
     jobs = ["-m", "model=resnet_mini", "model.width=32,1", "data.image_size=168", "hydra.sweep.dir=sweep"]
-    done = cnnbench("train", *SHORT, *jobs, "trainer.batch_size=1300", "data.train_limit=null", "trainer.epochs=1")
+    large = ["trainer.batch_size=1300", "data.train_limit=null", "trainer.epochs=1"]
+    done = fresh_cnnbench("train", *SHORT, *jobs, *large)
     assert done.returncode == 1, done.stderr
     huge, small = (RunFolder(tmp_path / "sweep" / name).read_status() for name in "01")
     assert (huge["state"], small["state"]) == (FAILED, FINISHED), done.stderr

@@ -188,10 +188,10 @@ def test_the_guides_commands_that_train_name_what_there_is(line, tmp_path, monke
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("cnnbench ") and line not in COMPOSED])
-def test_every_other_cnnbench_command_works(line, finished, request):
+def test_every_other_cnnbench_command_works(line, finished, request, cnnbench):
     # Training is shortened: the whole of it takes minutes, and the recorded runs are in benchmarks/.
     # The user's cache stays as it is, and matplotlib finds its list of fonts all the same.
-    environment = os.environ | {"XDG_CACHE_HOME": str(finished / "cache"), "MPLCONFIGDIR": matplotlib.get_cachedir()}
+    environment = {"XDG_CACHE_HOME": str(finished / "cache"), "MPLCONFIGDIR": matplotlib.get_cachedir()}
     environment["HOME"] = str(finished)
     arguments = shlex.split(line)[1:]
     if arguments[0] == "tune":
@@ -205,10 +205,7 @@ def test_every_other_cnnbench_command_works(line, finished, request):
             if "experiment=zoo_mnist" in arguments:
                 arguments += ["model=mlp,lenet5_1998,mobilenet_mini"]
             arguments += ["seed=0,1" if "experiment=mlp_vs_lenet5" in arguments else "seed=0"]
-    done = subprocess.run(
-        [sys.executable, "-m", "cnnbench", *arguments],
-        cwd=finished, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = cnnbench(*arguments, cwd=finished, **environment)
     assert done.returncode == 0, done.stderr
 
 

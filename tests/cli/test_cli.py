@@ -133,17 +133,17 @@ def test_a_wrong_command_ends_with_2_and_one_message_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_command_in_a_process_of_its_own(cnnbench, tmp_path):
-    done = cnnbench("train", "model=lennet5")
+def test_a_wrong_command_in_a_process_of_its_own(fresh_cnnbench, tmp_path):
+    done = fresh_cnnbench("train", "model=lennet5")
     assert (done.returncode, done.stdout) == (2, "")
     valid = ", ".join(choices.list_groups()["model"])
     assert done.stderr == f"error: unknown model 'lennet5'. Did you mean 'lenet5'? Valid: {valid}\n"
     assert list(tmp_path.iterdir()) == []
-    assert "Traceback" in cnnbench("train", "model=lennet5", "--debug").stderr
+    assert "Traceback" in fresh_cnnbench("train", "model=lennet5", "--debug").stderr
 
 
-def test_train_evaluate_and_resume_a_finished_run(cnnbench, tmp_path):
-    done = cnnbench("train", *QUICK, "model=mlp", "tags=[a,b]")
+def test_train_evaluate_and_resume_a_finished_run(fresh_cnnbench, cnnbench, tmp_path):
+    done = fresh_cnnbench("train", *QUICK, "model=mlp", "tags=[a,b]")
     assert done.returncode == 0, done.stderr
     assert re.match(r"digits: 10 classes, [\d,]+ training, .* 360 test images of 8×8", done.stderr), "its first line"
     assert "epoch 1/1  loss" in done.stderr
@@ -155,7 +155,7 @@ def test_train_evaluate_and_resume_a_finished_run(cnnbench, tmp_path):
     assert run.read_overrides()[-1] == "tags=[a,b]"
     assert f"{run.read_summary()['test/accuracy']:.2%}" in done.stdout
 
-    measured = cnnbench("evaluate", last)
+    measured = fresh_cnnbench("evaluate", last)
     assert measured.returncode == 0, measured.stderr
     assert measured.stdout.splitlines()[-1] == f"{last}/evaluations/digits_test"
     assert f"accuracy   {100 * run.read_summary()['test/accuracy']:.2f}%" in measured.stdout
@@ -349,8 +349,8 @@ def test_the_shell_can_complete_overrides():
     assert "model=lenet5" in done.stdout.split()
 
 
-def test_version(cnnbench):
-    assert cnnbench("--version").stdout == f"cnnbench {__version__}\n"
+def test_version(fresh_cnnbench):
+    assert fresh_cnnbench("--version").stdout == f"cnnbench {__version__}\n"
 
 
 @pytest.mark.parametrize("what", choices.LISTED)

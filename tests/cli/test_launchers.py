@@ -32,9 +32,9 @@ def states(folder):
         (["hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2"], "ray"),
     ],
 )
-def test_a_sweep_by_a_launcher_is_the_sweep_with_one_thread_a_job(launcher, package, cnnbench, tmp_path):
+def test_a_sweep_by_a_launcher_is_the_sweep_with_one_thread_a_job(launcher, package, fresh_cnnbench, tmp_path):
     pytest.importorskip(package)
-    done = cnnbench(*JOBS, *launcher, "hydra.sweep.dir=sweep", OMP_NUM_THREADS="2")
+    done = fresh_cnnbench(*JOBS, *launcher, "hydra.sweep.dir=sweep", OMP_NUM_THREADS="2")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "sweep"
     assert states(tmp_path / "sweep") == ["finished", "finished"]
@@ -44,7 +44,7 @@ def test_a_sweep_by_a_launcher_is_the_sweep_with_one_thread_a_job(launcher, pack
     assert "2 of 2 finished" in done.stderr
 
 
-def test_joblib_loses_a_killed_job_alone_saves_the_others_when_told_to_stop_and_goes_on(cnnbench, tmp_path):
+def test_joblib_loses_a_killed_job_alone_saves_the_others_when_told_to_stop_and_goes_on(fresh_cnnbench, tmp_path):
     pytest.importorskip("joblib")
     arguments = [*JOBS[:-1], "seed=0,1,2", "trainer.epochs=100", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     arguments += ["hydra.sweep.dir=sweep", "data.root=data"]
@@ -69,7 +69,7 @@ def test_joblib_loses_a_killed_job_alone_saves_the_others_when_told_to_stop_and_
     assert set(before[1:]) <= {"interrupted", "finished"}
     assert not (tmp_path / "sweep" / launchers.STOP).exists()
 
-    done = cnnbench(*arguments)
+    done = fresh_cnnbench(*arguments)
     assert done.returncode == 0, done.stderr
     assert states(tmp_path / "sweep") == ["finished"] * 3
     assert "resumed" in (tmp_path / "sweep/0/train.log").read_text()
@@ -119,12 +119,12 @@ def test_joblib_runs_as_many_jobs_as_the_cores_have_threads_for(n_jobs, threads,
     assert launchers.count_jobs_at_once("joblib", OmegaConf.create({"n_jobs": n_jobs}), threads) == at_once
 
 
-def test_a_job_has_the_same_bits_alone_and_side_by_side(cnnbench, tmp_path):
+def test_a_job_has_the_same_bits_alone_and_side_by_side(fresh_cnnbench, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     sweep = ["train", "-m", "model=resnet_mini", "data.image_size=28", "seed=0,1", *JOBS[3:5], "trainer.epochs=1"]
     weights = []
     for name, launcher in (("alone", []), ("beside", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])):
-        done = cnnbench(*sweep, *launcher, f"hydra.sweep.dir={name}", OMP_NUM_THREADS="2")
+        done = fresh_cnnbench(*sweep, *launcher, f"hydra.sweep.dir={name}", OMP_NUM_THREADS="2")
         assert done.returncode == 0, done.stderr
         assert RunFolder(tmp_path / name / "0").read_threads() == min(2, count_cores()), (
             "585 million multiply-accumulates a batch"

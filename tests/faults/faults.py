@@ -156,6 +156,7 @@ class Server:
         killed_after: float | None = None,
         powerless: bool = False,
         limits: Mapping[str, int] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> Ended:
         """Run a command to its end.
 
@@ -166,6 +167,7 @@ class Server:
             powerless: root's process may no longer do what permissions forbid, like any other.
             limits: of the process, by the end of their names in `resource`, such as FSIZE; AS is on top of what the
                 server has.
+            environment: all variables of the command; None for those of the server.
         """
         asked = {
             "arguments": arguments,
@@ -175,6 +177,7 @@ class Server:
             "killed_after": killed_after,
             "powerless": powerless,
             "limits": dict(limits or {}),
+            "environment": None if environment is None else dict(environment),
         }
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -221,9 +224,13 @@ def _become(asked: dict[str, Any], scratch: Path, preloaded: ctypes.CDLL) -> Non
     from cnnbench.cli import main
 
     os.setsid()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the server's own input holds further commands
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(scratch / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
     os.chdir(asked["cwd"])
+    if asked["environment"] is not None:
+        os.environ.clear()
+        os.environ.update(asked["environment"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name, most in asked["limits"].items():
         own = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if name == "AS" else 0
@@ -238,7 +245,7 @@ def _become(asked: dict[str, Any], scratch: Path, preloaded: ctypes.CDLL) -> Non
     try:
         main()
     except SystemExit as ended:
-        code = ended.code
+        code = ended.code or 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:

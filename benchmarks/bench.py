@@ -1,0 +1,153 @@
+"""Every figure of speed in one table: `make bench`.
+
+    CNNBENCH_DATA=DIR python benchmarks/bench.py [--only PART…] [--rounds N]
+
+Each part is a script of this folder and measures some of the figures, its ways in turns. A part that fails leaves its
+rows empty, and the others go on. All of them take about a quarter of an hour on two quiet cores.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from figures import VARIABLE, describe
+
+HERE = Path(__file__).parent
+PATIENCE = 900  # seconds a part may take
+
+
+@dataclass(frozen=True)
+class Part:
+    """A script and what it measures.
+
+    Attributes:
+        rounds: how often each way takes its turn, unless `--rounds` says otherwise.
+        wanted: the bound of each figure; figures without one are in the table as well.
+    """
+
+    name: str
+    script: str
+    rounds: int
+    wanted: dict[str, str] = field(default_factory=dict)
+    arguments: Sequence[str] = ()
+    needs_gpu: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    figure: str
+    measured: str
+    wanted: str
+    part: str
+
+
+PARTS = [
+    Part(
+        "start",
+        "start_time.py",
+        3,
+        {
+            "lenet5 epoch beside a busy core ÷ alone": "≤ 1.2",
+            "resnet_mini, two threads ÷ one thread, beside a busy core": "≤ 1.2, or a warning",
+            "default command ÷ (torch import + training)": "≤ 1.3",
+            "memory of the default command": "≤ 0.7 GB",
+        },
+    ),
+    Part(
+        "epoch",
+        "epoch_time.py",
+        5,
+        {"lenet5: cnnbench ÷ bare loop": "≤ 1.0", "mlp: cnnbench ÷ bare loop": "≤ 1.05"},
+        ["--without-course"],
+    ),
+    Part("overhead", "sweep_overhead.py", 1, {"a sweep job beside its training": "≤ 0.25 s"}),
+    Part("jobs", "jobs_time.py", 2, {"24 lenet5 digits jobs: at once ÷ one after another": "≤ 0.62"}),
+    Part(
+        "experiment",
+        "experiment_time.py",
+        1,
+        {"experiment=mlp_vs_lenet5: now ÷ before issue 15": "≤ 0.70"},
+    ),
+    Part("recipe", "fast_recipe.py", 2),
+    Part("peers", "peers.py", 2),
+    Part("devices", "devices_time.py", 2),
+    Part("cuda", "cuda_time.py", 3, needs_gpu=True),
+]
+
+
+def measure(part: Part, rounds: int | None) -> list[Row]:
+    """Run a part, whose output is shown, and return its rows."""
+    if part.needs_gpu and shutil.which("nvidia-smi") is None:
+        return list_unmeasured(part, "not run: no NVIDIA GPU", set()) or [
+            Row(part.name, "not run: no GPU", "", part.name)
+        ]
+    with tempfile.TemporaryDirectory() as folder:
+        figures = Path(folder, "figures.jsonl")
+        figures.touch()
+        command = [sys.executable, str(HERE / part.script), "--rounds", str(rounds or part.rounds), *part.arguments]
+        print(f"\n## {part.name}: {' '.join(command[1:])}", flush=True)
+        try:
+            code = subprocess.run(
+                command, env=os.environ | {VARIABLE: str(figures)}, timeout=PATIENCE, check=False
+            ).returncode
+            problem = f"failed with exit code {code}" if code else ""
+        except subprocess.TimeoutExpired:
+            problem = f"stopped after {PATIENCE} s"
+        found = [json.loads(line) for line in figures.read_text(encoding="utf-8").splitlines()]
+    rows = [
+        Row(one["name"], describe(one["values"], one["unit"]), part.wanted.get(one["name"], ""), part.name)
+        for one in found
+    ]
+    rows += list_unmeasured(part, problem or "not measured", {one["name"] for one in found})
+    if problem and len(rows) == len(found):
+        rows.append(Row(part.name, problem, "", part.name))
+    return rows
+
+
+def list_unmeasured(part: Part, reason: str, measured: set[str]) -> list[Row]:
+    """Rows of the figures that a part was to measure and did not."""
+    return [Row(name, reason, wanted, part.name) for name, wanted in part.wanted.items() if name not in measured]
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """Print the figures as a Markdown table."""
+    print("\n| figure | measured | wanted | part |\n| --- | ---: | ---: | --- |")
+    for row in rows:
+        print(f"| {row.figure} | {row.measured} | {row.wanted} | `{row.part}` |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", metavar="PART", choices=[part.name for part in PARTS], help="these parts")
+    parser.add_argument("--rounds", type=int, help="of every part, in place of its own number")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    rows: list[Row] = []
+    for part in PARTS:
+        if arguments.only is None or part.name in arguments.only:
+            rows += measure(part, arguments.rounds)
+    minutes = (time.monotonic() - started) / 60
+    print(
+        f"\n{time.strftime('%Y-%m-%d')}, {cores} cores{load} at the start, Python {platform.python_version()}, "
+        f"torch {version('torch')}; medians (least…most); {minutes:.0f} minutes"
+    )
+    print_table(rows)
+    sys.exit(any(row.measured.startswith(("failed", "stopped")) for row in rows))
+
+
+if __name__ == "__main__":
+    main()
