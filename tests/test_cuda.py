@@ -348,9 +348,9 @@ def test_the_jobs_of_a_sweep_are_forked_from_a_process_that_never_began_cuda(tmp
         supervisor = Supervisor(sweep, server, argv=["cnnbench", "train"])
         try:
             assert [supervisor.run(job) for job in sweep.jobs] == [FINISHED] * 2
-            assert supervisor._worker is not None
             assert server.worker is not None
-            stat = Path(f"/proc/{supervisor._worker.process.pid}/stat").read_text()
+            (worker,) = supervisor._idle
+            stat = Path(f"/proc/{worker.process.pid}/stat").read_text()
             mapped = Path(f"/proc/{server.worker.process.pid}/maps").read_text()
             parent = int(stat.rpartition(")")[2].split()[1])
             assert parent == server.worker.process.pid, "a fresh process, for the server had begun CUDA"

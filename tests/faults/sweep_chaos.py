@@ -2,7 +2,8 @@
 
     python tests/faults/sweep_chaos.py --jobs 60 --kills 3
 
-trains tiny digits jobs undisturbed, then the same jobs in a sweep of which a tenth is made to fail:
+trains tiny digits jobs undisturbed, one after the other, then the same jobs in a sweep that runs as many at once as the
+machine can (`sweep.jobs=2`: two), and of which a tenth is made to fail:
 
 - a third of these diverge (`optimizer.lr=1e20`), and must fail each time, with a traceback in their own log;
 - a third are killed with SIGKILL while they run, as the kernel does when memory runs out;
@@ -175,7 +176,7 @@ def disturbed(
     randomly = random.Random(seed)
     rates = [f"{0.02 + 0.002 * number:.3f}" for number in range(jobs // 2 - 1)]
     reference, folder = where / "reference", where / "disturbed"
-    subprocess.run(command(rates, reference, 10, more), check=True, capture_output=True)
+    subprocess.run(command(rates, reference, 10, ["sweep.jobs=1"]), check=True, capture_output=True)
     each = max(1, round(jobs / 30))
     # Jobs are numbered as the axes are given: the seed first, and for each all rates; the last diverges.
     good = [name for name in map(str, range(jobs)) if int(name) % (len(rates) + 1) != len(rates)]

@@ -45,7 +45,7 @@ def made(path, *overrides):
 @pytest.fixture(scope="module")
 def server():
     with JobServer() as shared:
-        assert shared.check([jobs_of(*QUICK)[0].config])[0].threads == 1
+        assert shared.check([jobs_of(*QUICK)[0].config])[0].need.threads == 1
         yield shared
 
 
@@ -304,8 +304,9 @@ def test_a_stopped_process_is_ended_too(supervising, server, tmp_path):
     stopped = []
 
     def stop():
-        stopped.append(supervisor._worker.process.pid)
-        os.kill(stopped[0], signal.SIGSTOP)
+        for worker in supervisor._running:
+            stopped.append(worker.process.pid)
+            os.kill(stopped[0], signal.SIGSTOP)
 
     supervisor = supervising(sweep, server, tick=stop)
     assert supervisor.run(sweep.jobs[0]) == FAILED
@@ -429,12 +430,12 @@ def test_two_calls_of_a_command_do_not_share_a_folder(tmp_path, monkeypatch, cap
 
 
 def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench, tmp_path):
-    arguments = ["train", *QUICK, "trainer.epochs=80", "sweep.seeds=3"]
+    arguments = ["train", "-m", *QUICK, "trainer.epochs=1,80,81", "sweep.jobs=2"]
     command = [sys.executable, "-m", "cnnbench", *arguments]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("outputs/*/*/1/checkpoints/last.*")):
-            assert time.monotonic() < deadline, "no checkpoint appeared"
+        while len(list(tmp_path.glob("outputs/*/*/[12]/checkpoints/last.*"))) < 2:
+            assert time.monotonic() < deadline, "no checkpoints of two jobs at once appeared"
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=60)
@@ -446,13 +447,13 @@ def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench,
     assert len(printed.splitlines()) == 1, "the folder, and no table"
     sweep = tmp_path / printed.splitlines()[-1]
     states = {row["run"]: row["state"] for row in read_csv(sweep / "results.csv")}
-    assert states == {"0": "finished", "1": "interrupted"}, "the table is written all the same"
+    assert states == {"0": "finished", "1": "interrupted", "2": "interrupted"}, "the table is written all the same"
     first = (sweep / "0/summary.json").stat().st_mtime_ns
 
     done = cnnbench(*arguments)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, printed.splitlines()[-1]), done.stderr
     assert "continuing: 1 of 3 jobs are finished" in done.stderr
-    assert [RunFolder(sweep / str(number)).read_summary()["seed"] for number in range(3)] == [0, 1, 2]
+    assert [RunFolder(sweep / str(number)).read_summary()["epochs"] for number in range(3)] == [1, 80, 81]
     assert (sweep / "0/summary.json").stat().st_mtime_ns == first
 
     finished = cnnbench(*arguments)

@@ -4,7 +4,7 @@ import copy
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class Request:
         axes: the keys that a sweep varies, in the order they were given.
         is_sweep: whether each job has a folder of its own inside `folder`.
         new_folder: whether the name of `folder` was made up for this call.
-        restart: whether to leave an earlier sweep of the same jobs alone.
+        sweep: what the command asks of the sweep.
     """
 
     jobs: list[Job]
@@ -56,7 +56,7 @@ class Request:
     is_sweep: bool
     hydra: DictConfig
     new_folder: bool = True
-    restart: bool = False
+    sweep: schema.SweepConfig = field(default_factory=schema.SweepConfig)
 
 
 def compose_request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
@@ -85,8 +85,8 @@ def _compose_request(given: Sequence[str], multirun: bool) -> Request:
     if several and not is_sweep:
         raise ValueError(f"{describe_values(several[0])}: add -m to run each of them")
     if not is_sweep:
-        if sweep.restart:
-            raise ValueError("sweep.restart=true is for sweeps: add -m or sweep.seeds=N")
+        if only := [o for o in parsed if o.key_or_group.startswith("sweep.")]:
+            raise ValueError(f"{only[0].input_line} is for sweeps: add -m or sweep.seeds=N")
         with hint_at_several_runs(given):
             folder = _check_folder(base.hydra.run.dir)
             return Request(jobs=[_compose_job(overrides, parsed)], folder=folder, axes=[], is_sweep=False, hydra=base)
@@ -111,7 +111,7 @@ def _compose_request(given: Sequence[str], multirun: bool) -> Request:
         is_sweep=True,
         hydra=base,
         new_folder=new_folder,
-        restart=sweep.restart,
+        sweep=sweep,
     )
 
 

@@ -1,4 +1,4 @@
-"""Hydra's launchers: jobs side by side in processes of this machine, of a cluster, or of Slurm.
+"""Hydra's launchers: jobs in processes of a cluster, of Slurm, or of joblib.
 
 Each of their workers supervises job processes of its own (`sweep.supervisor`), so that a job that is killed or hangs
 breaks neither the worker nor the launcher. The sweep's folder holds all that a worker needs to know.
@@ -39,7 +39,7 @@ from cnnbench.sweep.progress import REFRESHES, SweepProgress
 from cnnbench.sweep.server import JobServer
 from cnnbench.sweep.supervisor import Supervisor
 
-IN_PROCESS = "basic"  # Hydra's name for one job after the other
+NO_LAUNCHER = "basic"  # Hydra's default: the command runs the jobs itself
 # Each launcher's package, and the extra of cnnbench that brings it.
 PACKAGES = {
     "joblib": ("hydra_joblib_launcher", "parallel"),
@@ -57,11 +57,11 @@ def find_launcher(overrides: Sequence[str]) -> str:
         ValueError: there is no such launcher, or its package is not installed; the message says how to get it.
     """
     named = [text.partition("=")[2] for text in overrides if text.partition("=")[0].lstrip("+") == "hydra/launcher"]
-    name = named[-1] if named else IN_PROCESS
-    if name == IN_PROCESS:
+    name = named[-1] if named else NO_LAUNCHER
+    if name == NO_LAUNCHER:
         return name
     if name not in PACKAGES:
-        raise ValueError(describe_unknown("launcher", name, [IN_PROCESS, *PACKAGES]))
+        raise ValueError(describe_unknown("launcher", name, [NO_LAUNCHER, *PACKAGES]))
     package, extra = PACKAGES[name]
     if importlib.util.find_spec("hydra_plugins") is None or not importlib.util.find_spec(f"hydra_plugins.{package}"):
         raise ValueError(f"hydra/launcher={name} needs a package that is missing: pip install 'cnnbench[{extra}]'")
@@ -84,7 +84,7 @@ def count_jobs_at_once(name: str, launcher: DictConfig, threads: int = 1) -> int
         return n_jobs if n_jobs > 0 else max(1, (count_cores() + 1 + n_jobs) // threads)
     if name == "ray":
         return int(launcher.ray.init.get("num_cpus") or count_cores())
-    return int(launcher.get("array_parallelism") or count_cores()) if name != IN_PROCESS else 1
+    return int(launcher.get("array_parallelism") or count_cores())
 
 
 def choose_room(name: str, launcher: DictConfig, at_once: int = 1) -> JobRoom:
@@ -92,10 +92,8 @@ def choose_room(name: str, launcher: DictConfig, at_once: int = 1) -> JobRoom:
 
     Beside others on this machine a job computes with as many threads as if it were alone: other bits otherwise.
     """
-    if name == IN_PROCESS:
-        return JobRoom()
-    if name == "joblib":
-        return JobRoom(cores=max(1, count_cores() // at_once))
+    if name in (NO_LAUNCHER, "joblib"):
+        return JobRoom() if at_once == 1 else JobRoom(cores=max(1, count_cores() // at_once))
     given = launcher.ray.remote.get("num_cpus") if name == "ray" else launcher.get("cpus_per_task")
     threads = max(1, int(given or 1))
     return JobRoom(threads=threads, cores=threads)

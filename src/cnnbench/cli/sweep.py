@@ -4,17 +4,18 @@ import contextlib
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from cnnbench.cli import compose, launchers
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.report import show_study
 from cnnbench.cli.run_folders import shorten
-from cnnbench.config.schema import from_dict, to_dict
+from cnnbench.config.schema import SweepConfig, from_dict, to_dict
+from cnnbench.processes.capacity import Capacity
 from cnnbench.processes.cores import count_cores
 from cnnbench.processes.signals import Terminated
 from cnnbench.processes.worker import WorkerEnded
@@ -28,7 +29,7 @@ from cnnbench.storage.plain_data import read_yaml, write_yaml
 from cnnbench.sweep.folder import SweepFolder, check_can_rename, rename_sweep
 from cnnbench.sweep.jobs import SweepJob, find_sweep, find_with_other_seeds, is_sweep, plan_jobs
 from cnnbench.sweep.progress import SweepProgress
-from cnnbench.sweep.server import JobServer
+from cnnbench.sweep.server import JobCheck, JobServer
 from cnnbench.sweep.supervisor import Supervisor
 
 log = logging.getLogger("cnnbench")
@@ -42,6 +43,8 @@ class _Session:
         request: what the command asks for.
         overrides: of the command.
         left: the jobs to run now.
+        checks: what is known of each of these, by its name.
+        most: jobs that this command runs at once; None for as many as the machine can compute.
     """
 
     request: compose.Request
@@ -49,8 +52,9 @@ class _Session:
     sweep: SweepFolder
     left: Sequence[SweepJob]
     server: JobServer
-    launcher: str = launchers.IN_PROCESS
-    at_once: int = 1
+    checks: Mapping[str, JobCheck]
+    most: int | None
+    launcher: str = launchers.NO_LAUNCHER
 
 
 def create_server(overrides: Sequence[str]) -> JobServer:
@@ -61,6 +65,15 @@ def create_server(overrides: Sequence[str]) -> JobServer:
     """
     launchers.find_launcher(overrides)
     return JobServer()
+
+
+def parse_jobs_at_once(text: str) -> SweepConfig:
+    """What `sweep.jobs=TEXT` asks of a sweep that is resumed from its folder.
+
+    Raises:
+        ValueError: it is neither a number from 1 nor auto.
+    """
+    return from_dict({"sweep": {"jobs": int(text) if text.isdecimal() else text}}).sweep
 
 
 def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobServer) -> None:
@@ -74,15 +87,15 @@ def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobSer
     """
     config = request.hydra.hydra.launcher
     launcher = launchers.find_launcher(overrides)
-    launchers.count_jobs_at_once(launcher, config)  # refuses a wrong number before anything else is done
+    most = _count_at_once(request.sweep, launcher, config)  # refuses a wrong number before anything else is done
     jobs = plan_jobs((to_dict(job.config), job.overrides) for job in request.jobs)
     if len(jobs) < len(request.jobs):
         log.info("%d jobs requested, %d of them different: each runs once", len(request.jobs), len(jobs))
-    path, threads = _find_earlier(request, jobs), None
+    path, checks = _find_earlier(request, jobs), None
     if path is None:
         if other := find_with_other_seeds(request.folder.parent, jobs):
             log.warning("%s holds the same configs with other seeds. %s", shorten(other.resolve()), FIX_SEEDS_FIRST)
-        threads = _check(jobs, server)
+        checks = _check(jobs, server)
         if is_sweep(request.folder):
             log.info("the earlier sweep is now %s", shorten(rename_sweep(request.folder)))
         path = SweepFolder.create(request.folder, jobs, argv=sys.argv).path
@@ -101,24 +114,35 @@ def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobSer
             return
         if len(left) < len(jobs):
             log.info("continuing: %d of %d jobs are finished", len(jobs) - len(left), len(jobs))
-        if threads is None:
-            threads = _check(left, server)
+        if checks is None:
+            checks = _check(left, server)
         sweep.write()  # now that all of it can run
-        at_once = launchers.count_jobs_at_once(launcher, config, threads)
-        server.room = launchers.choose_room(launcher, config, at_once)
-        if launcher == "joblib" and at_once * threads > count_cores():
-            log.warning(
-                "hydra.launcher.n_jobs=%d: jobs compute with up to %d threads each, and there are %d cores: "
-                "they will compete for cores",
-                at_once,
-                threads,
-                count_cores(),
-            )
-        _run(_Session(request, overrides, sweep, left, server, launcher, at_once))
+        if launcher != launchers.NO_LAUNCHER:
+            most = launchers.count_jobs_at_once(launcher, config, max(check.need.threads for check in checks.values()))
+        _run(_Session(request, overrides, sweep, left, server, checks, most, launcher))
 
 
-def resume_sweep(path: Path, server: JobServer) -> None:
-    """Run the unfinished jobs of a sweep, from its folder alone, one at a time.
+def _count_at_once(asked: SweepConfig, launcher: str, config: DictConfig) -> int | None:
+    """How many jobs the user wants at once, as far as the command says it.
+
+    Raises:
+        ValueError: a number that the launcher does not accept, or two numbers.
+    """
+    most = None if asked.jobs == "auto" else asked.jobs
+    if launcher == launchers.NO_LAUNCHER:
+        return most
+    if most is not None:
+        raise ValueError(
+            f"sweep.jobs={most} is for the command's own jobs, and hydra/launcher={launcher} runs them: leave one out"
+        )
+    return launchers.count_jobs_at_once(launcher, config)
+
+
+def resume_sweep(path: Path, server: JobServer, asked: SweepConfig | None = None) -> None:
+    """Run the unfinished jobs of a sweep on this machine, from its folder alone.
+
+    Args:
+        asked: how many jobs to run at once, if it is not what the sweep was started with.
 
     Raises:
         ValueError: `jobs.json` is damaged, or a job cannot run.
@@ -135,11 +159,13 @@ def resume_sweep(path: Path, server: JobServer) -> None:
         log.info("continuing: %d of %d jobs are finished", len(sweep.jobs) - len(left), len(sweep.jobs))
         if any("hydra/launcher=" in text for text in sweep.argv):
             command = shlex.join(["cnnbench", *sweep.argv[1:]])
-            log.info("running one job at a time; to use the launcher again, repeat the first command: %s", command)
-        _check(left, server)
+            log.info("running them without the launcher; to use it again, repeat the first command: %s", command)
+        asked = asked or from_dict({"sweep": plain.get("sweep") or {}}).sweep
+        checks = _check(left, server)
         axes, overrides = ([str(text) for text in plain.get(key) or []] for key in ("axes", "overrides"))
-        request = compose.Request(jobs=[], folder=path, axes=axes, is_sweep=True, hydra=OmegaConf.create())
-        _run(_Session(request, overrides, sweep, left, server))
+        request = compose.Request([], path, axes=axes, is_sweep=True, hydra=OmegaConf.create(), sweep=asked)
+        most = _count_at_once(asked, launchers.NO_LAUNCHER, request.hydra)
+        _run(_Session(request, overrides, sweep, left, server, checks, most))
 
 
 def _find_earlier(request: compose.Request, jobs: Sequence[SweepJob]) -> Path | None:
@@ -149,7 +175,7 @@ def _find_earlier(request: compose.Request, jobs: Sequence[SweepJob]) -> Path | 
         ValueError: the requested folder holds another sweep, or must be renamed and cannot be.
     """
     folder = request.folder
-    if request.restart:
+    if request.sweep.restart:
         if is_sweep(folder):
             check_can_rename(folder)
         return None
@@ -166,11 +192,11 @@ def _find_earlier(request: compose.Request, jobs: Sequence[SweepJob]) -> Path | 
     return folder.resolve()
 
 
-def _check(jobs: Sequence[SweepJob], server: JobServer) -> int:
+def _check(jobs: Sequence[SweepJob], server: JobServer) -> dict[str, JobCheck]:
     """Check that every job can run, load their data into the server, and describe the data.
 
     Returns:
-        The most threads that one of them computes with.
+        What is known of each job, by its name.
 
     Raises:
         ValueError: one cannot run.
@@ -180,7 +206,8 @@ def _check(jobs: Sequence[SweepJob], server: JobServer) -> int:
     import cnnbench.report.page  # noqa: F401
 
     # The seed changes nothing that is checked.
-    different = {repr(job.config | {"seed": 0}): job.config for job in jobs}
+    alike = {job.name: repr(job.config | {"seed": 0}) for job in jobs}
+    different = {alike[job.name]: job.config for job in jobs}
     try:
         checks = server.check(list(different.values()))
     except WorkerEnded as ended:
@@ -190,20 +217,31 @@ def _check(jobs: Sequence[SweepJob], server: JobServer) -> int:
             raise ValueError(check.problem)
     for line in dict.fromkeys(line for check in checks for line in check.data):
         log.info("%s", line)
-    return max(check.threads for check in checks)
+    by_config = dict(zip(different, checks, strict=True))
+    return {job.name: by_config[alike[job.name]] for job in jobs}
 
 
 def _run(session: _Session) -> None:
     sweep, left, request = session.sweep, session.left, session.request
     plain = {"overrides": list(session.overrides), "axes": request.axes, "jobs": [job.overrides for job in sweep.jobs]}
-    write_yaml(sweep.path / SWEEP, plain)
-    log.info("%d %s in %s", len(left), "job" if len(left) == 1 else "jobs", shorten(sweep.path))
+    write_yaml(sweep.path / SWEEP, plain | {"sweep": request.sweep.model_dump(include={"jobs"})})
+    capacity, needs = Capacity(session.most), {job.name: session.checks[job.name].need for job in left}
+    at_once = capacity.count(needs.values())
+    launcher = OmegaConf.select(request.hydra, "hydra.launcher")
+    session.server.room = launchers.choose_room(session.launcher, launcher, at_once)
+    number = "1 job" if len(left) == 1 else f"{len(left)} jobs"
+    log.info("%s in %s%s", number, shorten(sweep.path), f", up to {at_once} at once" if at_once > 1 else "")
+    _warn_of_competition(session, at_once, max(need.threads for need in needs.values()))
     aside = sweep.list_set_aside()
-    before, at_once = len(sweep.jobs) - len(left), min(session.at_once, len(left))
+    before, macs = len(sweep.jobs) - len(left), {job.name: session.checks[job.name].macs for job in left}
     try:
-        with SweepProgress(sweep, left, before=before, axes=request.axes, at_once=at_once) as progress:
-            if session.launcher == launchers.IN_PROCESS:
-                _run_in_turn(session, progress)
+        with SweepProgress(sweep, left, before=before, axes=request.axes, at_once=at_once, macs=macs) as progress:
+            if session.launcher == launchers.NO_LAUNCHER:
+                supervisor = Supervisor(
+                    sweep, session.server, argv=sweep.argv, tick=progress.refresh, capacity=capacity, needs=needs
+                )
+                supervisor.run_all(left)
+                supervisor.close()
             else:
                 launchers.launch(session.launcher, request, left, session.server, progress)
     except (KeyboardInterrupt, Terminated) as error:
@@ -219,12 +257,16 @@ def _run(session: _Session) -> None:
     _report_failures(sweep)
 
 
-def _run_in_turn(session: _Session, progress: SweepProgress) -> None:
-    supervisor = Supervisor(session.sweep, session.server, argv=session.sweep.argv, tick=progress.refresh)
-    for job in session.left:
-        supervisor.run(job)
-        progress.refresh(at_once=True)
-    supervisor.close()
+def _warn_of_competition(session: _Session, at_once: int, threads: int) -> None:
+    keys = {launchers.NO_LAUNCHER: "sweep.jobs", "joblib": "hydra.launcher.n_jobs"}
+    if session.launcher in keys and session.most is not None and at_once > 1 and at_once * threads > count_cores():
+        log.warning(
+            "%s=%d: jobs compute with up to %d threads each, and there are %d cores: they will compete for cores",
+            keys[session.launcher],
+            session.most,
+            threads,
+            count_cores(),
+        )
 
 
 def _report_failures(sweep: SweepFolder) -> None:

@@ -95,10 +95,14 @@ def _resume(overrides: Sequence[str]) -> None:
         print(f"all runs in {make_printable(name)} are finished: nothing to resume", file=sys.stderr)
         print(format_output_path(name))
     elif is_sweep(folder):
-        if others:
-            raise ValueError(f"{others[0]}: a sweep is resumed as it was started; resume=SWEEP takes no other override")
+        asked = None
+        for text in others:
+            name, _, value = text.partition("=")
+            if name != "sweep.jobs":
+                raise ValueError(f"{text}: a sweep is resumed as it was started; resume=SWEEP takes only sweep.jobs=N")
+            asked = sweep.parse_jobs_at_once(unquote(value))
         with sweep.create_server([]) as server:
-            sweep.resume_sweep(folder.resolve(), server)
+            sweep.resume_sweep(folder.resolve(), server, asked)
     else:
         _resume_run(RunFolder.open_existing(folder), others)
 

@@ -202,6 +202,10 @@ class SweepConfig(Section):
 
     seeds: int | None = key("Run every config with each of the seeds 0, 1, … below this", None, ge=1)
     restart: bool = key("Start again, even if an earlier call of the same command has finished jobs", False)
+    jobs: Annotated[int, Field(ge=1)] | Literal["auto"] = key(
+        "Jobs to run at once; auto: as many as the cores have threads for and the memory has room for, one a GPU",
+        "auto",
+    )
 
 
 class Config(Section):

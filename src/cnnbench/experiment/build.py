@@ -13,6 +13,7 @@ from cnnbench.config.schema import AugmentConfig, Config
 from cnnbench.data import Augmentation, Batches, Dataset, DatasetInfo, Split, load_source, prepare
 from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
 from cnnbench.models import NetworkSpec, build_model, compute_output_shape
+from cnnbench.processes.capacity import Need
 from cnnbench.processes.cores import count_threads
 from cnnbench.trackers import check_trackers
 from cnnbench.training.device import make_autocast, resolve_device
@@ -91,6 +92,14 @@ def choose_threads(config: Config, complexity: Summary) -> int:
         return config.trainer.threads
     work = complexity.macs * config.trainer.batch_size
     return max(1, min(count_threads(), work // MACS_PER_THREAD))
+
+
+def estimate_need(config: Config, parts: Parts) -> Need:
+    """What a run takes of the machine, for running it beside others."""
+    trainer, complexity = config.trainer, parts.complexity
+    images = min(trainer.batch_size, len(parts.dataset.train))
+    footprint = complexity.weight_bytes + images * complexity.activation_bytes
+    return Need(choose_threads(config, complexity), str(parts.device), footprint)
 
 
 def _refuse_large_models(config: Config, dataset: Dataset) -> None:

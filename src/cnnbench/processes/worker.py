@@ -11,6 +11,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import Any, Protocol
 from cnnbench.processes import signals
 
 PR_SET_PDEATHSIG = 1
+STARTS = 1.0  # seconds that an interrupt waits for the process to listen
 # A fork of a process that has used torch is safe enough on Linux alone, as torch's own loader has it.
 CAN_FORK = sys.platform == "linux" and hasattr(os, "fork")
 
@@ -166,7 +168,11 @@ class Inbox:
                 message = self._connection.recv()
                 if not isinstance(message, Interrupt):
                     self._messages.put(message)
-                elif hasattr(signal, "pthread_kill"):
+                    continue
+                deadline = time.monotonic() + STARTS
+                while signal.getsignal(signal.SIGINT) == signal.SIG_IGN and time.monotonic() < deadline:
+                    time.sleep(0.01)  # the main thread has been given something to do, and does not listen yet
+                if hasattr(signal, "pthread_kill"):
                     # To the main thread, so that it also leaves a call of the system that it waits in.
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 else:

@@ -209,6 +209,12 @@ class RunFolder:
         """
         return read_bytes(self.metrics_file, LARGEST_CSV)
 
+    def count_epochs(self) -> int:
+        """How many epochs `metrics.csv` holds; 0 if it cannot be read, too."""
+        with suppress(OSError, ValueError):
+            return max(0, self.read_metrics_file().count(b"\n") - 1)
+        return 0
+
     def read_metrics(self) -> list[dict[str, Any]]:
         """The complete rows of `metrics.csv` as numbers; an empty cell is None."""
         return parse_metrics(self.read_metrics_file(), self.metrics_file)

@@ -152,6 +152,11 @@ class SweepFolder:
         folder = self.path / job.name
         return str(RunFolder(folder).find_status().get("state", "")) if folder.is_dir() else ""
 
+    def count_epochs(self, job: SweepJob) -> int:
+        """How many epochs of the job are recorded in its folder."""
+        folder = self.path / job.name
+        return RunFolder(folder).count_epochs() if folder.is_dir() else 0
+
     def prepare(self, job: SweepJob) -> bool:
         """Prepare the job's folder; returns whether the job can continue from a checkpoint there.
 

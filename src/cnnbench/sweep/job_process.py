@@ -70,6 +70,7 @@ class JobOutcome:
 
     state: str
     message: str = ""
+    ran_out_of_memory: bool = False
 
 
 def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
@@ -77,7 +78,7 @@ def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
     from cnnbench.experiment.result_files import draw_in_turn
 
     draw: Callable[[Sequence[partial[None]]], None] = draw_in_turn
-    if request.room.cores is None and CAN_FORK and count_cores() > 1:  # no other job needs the cores
+    if request.room.cores is None and CAN_FORK and count_cores() > 1:  # no other job needs them
         with contextlib.suppress(OSError):  # if no more processes can be started, the job draws by itself
             draw = Painters().draw
     limit_threads(request.room.threads)
@@ -94,6 +95,7 @@ def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
 
 def _do(order: JobOrder, draw: Callable[[Sequence[partial[None]]], None]) -> JobOutcome:
     from cnnbench.config.schema import from_dict
+    from cnnbench.experiment.exhaustion import OutOfMemory
     from cnnbench.experiment.run import run_job
 
     minutes = order.config["trainer"]["timeout_minutes"]
@@ -112,7 +114,7 @@ def _do(order: JobOrder, draw: Callable[[Sequence[partial[None]]], None]) -> Job
     except NoneReadable as error:
         return JobOutcome(UNREADABLE, str(error))
     except Exception as error:
-        return JobOutcome(FAILED, f"{type(error).__name__}: {error}")
+        return JobOutcome(FAILED, f"{type(error).__name__}: {error}", isinstance(error, OutOfMemory))
     except BaseException as error:
         return JobOutcome(INTERRUPTED, type(error).__name__)
     return JobOutcome(FINISHED)

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -16,6 +16,7 @@ from cnnbench.runs.folder import FAILED, FINISHED, RUNNING, RunFolder
 from cnnbench.storage.text import make_printable
 from cnnbench.sweep.folder import SweepFolder
 from cnnbench.sweep.jobs import SweepJob
+from cnnbench.sweep.time_left import RestEstimate
 
 REFRESHES = 0.5  # seconds
 SHOWN = 8  # running jobs in the table
@@ -50,17 +51,25 @@ class SweepProgress:
         jobs: those that are run now.
         before: how many others of the sweep were finished already.
         axes: the overrides worth showing.
-        at_once: jobs that run side by side.
+        at_once: jobs that run side by side, as far as that is known.
+        macs: multiply-accumulates of all epochs of each job, by its name.
     """
 
     def __init__(
-        self, sweep: SweepFolder, jobs: Sequence[SweepJob], *, before: int, axes: Sequence[str], at_once: int = 1
+        self,
+        sweep: SweepFolder,
+        jobs: Sequence[SweepJob],
+        *,
+        before: int,
+        axes: Sequence[str],
+        at_once: int = 1,
+        macs: Mapping[str, int] | None = None,
     ) -> None:
         self.sweep, self.axes, self.at_once = sweep, axes, at_once
         self.waiting = list(jobs)
         self.total = len(jobs) + before
         self.running: dict[str, float] = {}  # when each was first seen
-        self.seconds: list[float] = []  # of those that have ended
+        self._rest = RestEstimate(sweep, jobs, macs or {}, at_once)
         self.failed = 0
         self.best: JobScore | None = None
         self._earlier = {job.name: self._read_update_time(job) for job in jobs}
@@ -113,7 +122,8 @@ class SweepProgress:
         begun = self.running.pop(job.name, time.monotonic())
         if state in (FINISHED, FAILED):
             self.waiting.remove(job)
-            self.seconds.append(time.monotonic() - begun)
+            if state == FINISHED:
+                self._rest.add_finished(job, time.monotonic() - begun)
             self._report_end(job, state)
 
     def _read_update_time(self, job: SweepJob) -> int | None:
@@ -156,12 +166,9 @@ class SweepProgress:
             self._live.console.print(line, markup=False, highlight=False)
 
     def estimate_rest(self) -> str:
-        """An estimate from the seconds of the jobs that have ended, such as `3:20`."""
-        if not self.seconds:
-            return "?"
-        each = sum(self.seconds) / len(self.seconds)
-        spent = sum(min(time.monotonic() - since, each) for since in self.running.values())
-        return _format_clock(max(0.0, len(self.waiting) * each - spent) / self.at_once)
+        """The time left, such as `3:20`; `?` before a job has ended an epoch."""
+        seconds = self._rest.estimate(self.waiting, self.running)
+        return "?" if seconds is None else _format_clock(seconds)
 
     def label(self, job: SweepJob) -> str:
         """The settings that distinguish a job within its sweep."""
@@ -180,10 +187,7 @@ class SweepProgress:
         return "\n".join(map(make_printable, [*lines, *map(self._render_running, running[:SHOWN])]))
 
     def _render_running(self, job: SweepJob) -> str:
-        try:
-            epoch = RunFolder(self.sweep.path / job.name).read_metrics_file().count(b"\n") - 1
-        except (OSError, ValueError):
-            epoch = 0
+        epoch = self.sweep.count_epochs(job)
         epochs = job.config["trainer"]["epochs"]
         at = f"epoch {epoch + 1} of {epochs}" if epoch < epochs else "testing"
         return f"job {job.name}: {self.label(job)}: {at}, {_format_clock(time.monotonic() - self.running[job.name])}"

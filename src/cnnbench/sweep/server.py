@@ -16,12 +16,13 @@ import signal
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, NoReturn
 
+from cnnbench.processes.capacity import Need
 from cnnbench.processes.worker import CAN_FORK, Worker, WorkerEnded, end_with_parent
 from cnnbench.sweep.job_process import JobProcessRequest, JobRoom, do_jobs
 
@@ -33,12 +34,14 @@ class JobCheck:
     Attributes:
         problem: why it cannot; None if it can.
         data: lines that describe its data.
-        threads: how many it computes with.
+        need: what it takes of the machine.
+        macs: multiply-accumulates of all its epochs, forward.
     """
 
     problem: str | None = None
     data: Sequence[str] = ()
-    threads: int = 1
+    need: Need = field(default_factory=Need)
+    macs: int = 0
 
 
 class JobServer:
@@ -231,7 +234,7 @@ def _begin_jobs(listener: socket.socket, connection: Connection, request: JobPro
 
 def _check(plain: dict[str, Any]) -> JobCheck:
     from cnnbench.config.schema import from_dict
-    from cnnbench.experiment.build import build_parts, choose_threads
+    from cnnbench.experiment.build import build_parts, estimate_need
 
     try:
         config = from_dict(plain)
@@ -239,4 +242,5 @@ def _check(plain: dict[str, Any]) -> JobCheck:
     except (ValueError, OSError) as error:
         return JobCheck(problem=str(error))
     data = [parts.dataset.describe(), *(f"warning: {note}" for note in parts.dataset.notes)]
-    return JobCheck(data=data, threads=choose_threads(config, parts.complexity))
+    macs = parts.complexity.macs * len(parts.dataset.train) * config.trainer.epochs
+    return JobCheck(data=data, need=estimate_need(config, parts), macs=macs)

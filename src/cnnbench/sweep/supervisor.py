@@ -1,9 +1,20 @@
-"""Supervises the jobs of a sweep: whatever happens to one, its state is recorded and the next one starts."""
+"""Supervises the jobs of a sweep: whatever happens to one, its state is recorded and the others go on.
 
+Jobs start in their order, as soon as there is room for the next one beside those that are running (`Capacity`). Each
+has a process to itself, which does another job afterwards, and is replaced when a job breaks it. Beside others a job
+computes with the threads that it would have alone, and so comes to the same bits.
+"""
+
+import logging
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from cnnbench.processes.worker import Worker, WorkerEnded
+from cnnbench.processes.capacity import Capacity, Load, Need
+from cnnbench.processes.memory import count_oom_kills
+from cnnbench.processes.worker import Worker, WorkerEnded, wait_for_any
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
 from cnnbench.storage.atomic import InUse
 from cnnbench.sweep.folder import SweepFolder
@@ -11,18 +22,41 @@ from cnnbench.sweep.job_process import UNREADABLE, JobOrder, JobOutcome
 from cnnbench.sweep.jobs import SweepJob
 from cnnbench.sweep.server import JobServer
 
-LOOKS = 0.2  # seconds between two checks of a job's time limit and of a stop request
+log = logging.getLogger("cnnbench")
+LOOKS = 0.2  # seconds between two checks of time limits, of memory and of a stop request
 DUMPS = 0.5  # seconds for a hanging job to log where it hangs
-GRACE = 30.0  # seconds for an interrupted job to save itself
+GRACE = 30.0  # seconds for interrupted jobs to save themselves
+
+
+@dataclass
+class _Running:
+    """A job in its process.
+
+    Attributes:
+        load: what it takes of the machine.
+        epochs: those that its folder held when it started.
+        ends: when its time is up.
+        oom_kills: those that the system had counted when it started.
+        has_company: whether another job ran beside it.
+    """
+
+    job: SweepJob
+    load: Load
+    epochs: int
+    ends: float | None
+    oom_kills: int | None
+    has_company: bool = False
 
 
 class Supervisor:
-    """Runs jobs one after the other in a process that is replaced whenever one of them breaks it.
+    """Runs jobs in processes that are replaced whenever a job breaks them.
 
     Args:
-        tick: called several times a second while a job runs.
+        tick: called several times a second while jobs run.
         stops: whether the sweep is to stop; asked as often.
         argv: the command that the runs record as theirs.
+        capacity: decides how many run at once; by default one after the other.
+        needs: what each job takes of the machine, by its name.
     """
 
     def __init__(
@@ -33,76 +67,163 @@ class Supervisor:
         argv: Sequence[str],
         tick: Callable[[], None] = lambda: None,
         stops: Callable[[], bool] = lambda: False,
+        capacity: Capacity | None = None,
+        needs: Mapping[str, Need] | None = None,
     ) -> None:
         self.sweep, self.server, self.argv, self.tick, self.stops = sweep, server, argv, tick, stops
-        self._worker: Worker | None = None
+        self.capacity, self.needs = capacity or Capacity(1), needs or {}
+        self._running: dict[Worker, _Running] = {}
+        self._idle: list[Worker] = []
+        self._waiting: deque[SweepJob] = deque()
+        self._alone: deque[SweepJob] = deque()  # ran out of memory beside others
+        self._states: dict[str, str] = {}
 
     def run(self, job: SweepJob) -> str:
-        """Run a job, and return its final state: running, if another process is using its folder.
+        """Run one job; returns its final state, as `run_all`."""
+        return self.run_all([job])[job.name]
+
+    def run_all(self, jobs: Sequence[SweepJob]) -> dict[str, str]:
+        """Run jobs; returns the final state of each by its name: running, if another process is using its folder.
 
         Raises:
-            BaseException: what `tick` raised or a signal; the job has been interrupted and has saved itself.
+            BaseException: what `tick` raised or a signal; running jobs have been interrupted and have saved themselves.
         """
-        if self.stops():
-            return INTERRUPTED
+        self._waiting, self._alone, self._states = deque(jobs), deque(), {}
+        try:
+            while not self.stops() and self._start_jobs():
+                self._watch()
+            self._interrupt()
+        except BaseException:
+            self._interrupt()
+            raise
+        return {job.name: self._states.get(job.name, INTERRUPTED) for job in jobs}
+
+    def close(self) -> None:
+        """End the processes."""
+        for worker in [*self._running, *self._idle]:
+            worker.close()
+        self._running, self._idle = {}, []
+
+    def _start_jobs(self) -> bool:
+        """Start jobs while there is room for the next one; returns whether any is running."""
+        while self._waiting and self._has_room(self._waiting[0]):
+            self._start(self._waiting.popleft())
+        if self._alone and not self._running and not self._waiting:
+            self._start(self._alone.popleft())
+            return bool(self._running) or self._start_jobs()
+        return bool(self._running)
+
+    def _has_room(self, job: SweepJob) -> bool:
+        return self.capacity.admits(self._find_need(job), [running.load for running in self._running.values()])
+
+    def _find_need(self, job: SweepJob) -> Need:
+        return self.needs.get(job.name, Need())
+
+    def _start(self, job: SweepJob) -> None:
         try:
             resume = self.sweep.prepare(job)
         except InUse:
-            return RUNNING
+            self._states[job.name] = RUNNING
+            return
         try:
-            outcome = self._do(job, JobOrder(self.sweep.path / job.name, job.config, job.overrides, resume))
+            worker = self._find_worker()
+        except WorkerEnded as ended:
+            self._record(job, JobOutcome(FAILED, str(ended)))
+            return
+        minutes = job.config["trainer"]["timeout_minutes"]
+        ends = time.monotonic() + 60 * minutes + DUMPS if minutes else None
+        folder = self.sweep.path / job.name
+        load = Load(worker.process.pid or 0, self._find_need(job))
+        started = _Running(job, load, self.sweep.count_epochs(job), ends, count_oom_kills())
+        worker.send(JobOrder(folder, job.config, job.overrides, resume))
+        self._running[worker] = started
+        for running in self._running.values():
+            running.has_company |= len(self._running) > 1
+
+    def _find_worker(self) -> Worker:
+        """A process without a job.
+
+        Raises:
+            WorkerEnded: none can be started.
+        """
+        while self._idle:
+            worker = self._idle.pop()
+            if not worker.connection.poll():  # it has nothing to say, as one that has ended would
+                return worker
+            worker.close()
+        return self.server.start_job_process(self.argv)
+
+    def _watch(self) -> None:
+        """Wait a little for a job to end, and look after those that go on."""
+        for worker in wait_for_any(self._running, LOOKS):
+            self._hear(worker)
+        for worker, running in list(self._running.items()):
+            load = running.load
+            if not load.has_peaked:
+                load.has_peaked = self.sweep.count_epochs(running.job) > running.epochs
+            self.capacity.observe(load)
+            if running.ends is not None and time.monotonic() > running.ends:
+                minutes = running.job.config["trainer"]["timeout_minutes"]
+                self._settle(worker, JobOutcome(FAILED, f"it was not done after trainer.timeout_minutes={minutes:g}"))
+        self.tick()
+
+    def _hear(self, worker: Worker) -> None:
+        running = self._running[worker]
+        try:
+            outcome = worker.receive()
+            self.capacity.observe(running.load)
+            self.capacity.learn(running.load)
+            ran_out = outcome.ran_out_of_memory
         except WorkerEnded as ended:
             self.tick()  # the whole sweep may have been stopped
             outcome = JobOutcome(FAILED, str(ended))
-        if outcome.state == UNREADABLE:  # start it again in a new folder
-            self.sweep.set_aside(job)
-            return self.run(job)
-        return self._settle(job, outcome)
+            kills = count_oom_kills()
+            ran_out = ended.code in (None, -signal.SIGKILL) and (kills is None or kills != running.oom_kills)
+        if outcome.state == UNREADABLE:
+            self._idle.append(worker)
+            del self._running[worker]
+            self.sweep.set_aside(running.job)
+            self._start(running.job)  # again, in a new folder
+        elif ran_out and running.has_company:
+            self._alone.append(running.job)
+            message = f"{outcome.message}; it goes on alone when the other jobs have ended"
+            log.warning("job %s: %s", running.job.name, message)
+            self._settle(worker, JobOutcome(INTERRUPTED, message))
+        else:
+            self._settle(worker, outcome)
 
-    def close(self) -> None:
-        """End the process."""
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
-
-    def _do(self, job: SweepJob, order: JobOrder) -> JobOutcome:
-        worker = self._worker = self._worker or self.server.start_job_process(self.argv)
-        worker.send(order)
+    def _interrupt(self) -> None:
+        """Let the running jobs save themselves, and end them."""
+        for worker in self._running:
+            worker.interrupt()
+        deadline = time.monotonic() + GRACE
         try:
-            return self._watch(worker, job.config["trainer"]["timeout_minutes"])
-        except WorkerEnded:
-            raise
-        except BaseException:
-            self._settle(job, self._interrupt(worker))
-            raise
-
-    def _watch(self, worker: Worker, minutes: float | None) -> JobOutcome:
-        ends = time.monotonic() + 60 * minutes + DUMPS if minutes else None
-        while (outcome := worker.receive(LOOKS)) is None:
-            self.tick()
-            if self.stops():
-                return self._interrupt(worker)
-            if ends is not None and time.monotonic() > ends:
-                return JobOutcome(FAILED, f"it was not done after trainer.timeout_minutes={minutes:g}")
-        return outcome
-
-    def _interrupt(self, worker: Worker) -> JobOutcome:
-        """Ask the job to save itself and to end."""
-        worker.interrupt()
-        try:
-            outcome = worker.receive(GRACE)
-        except WorkerEnded as ended:
-            outcome = JobOutcome(INTERRUPTED, str(ended))
-        except BaseException:  # a second request ends it at once
+            while self._running and (left := deadline - time.monotonic()) > 0:
+                for worker in wait_for_any(self._running, left):
+                    try:
+                        outcome = worker.receive()
+                    except WorkerEnded as ended:
+                        outcome = JobOutcome(INTERRUPTED, str(ended))
+                    if outcome.state != FINISHED:
+                        outcome = JobOutcome(INTERRUPTED, outcome.message)
+                    self._settle(worker, outcome)
+            for worker in list(self._running):
+                message = f"killed: it did not save itself within {GRACE:.0f} s"
+                self._settle(worker, JobOutcome(INTERRUPTED, message))
+        except BaseException:  # a second request ends them at once
             self.close()
             raise
-        if outcome is None:
-            return JobOutcome(INTERRUPTED, f"killed: it did not save itself within {GRACE:.0f} s")
-        return outcome if outcome.state == FINISHED else JobOutcome(INTERRUPTED, outcome.message)
 
-    def _settle(self, job: SweepJob, outcome: JobOutcome) -> str:
-        if outcome.state == RUNNING:
-            return RUNNING
-        if outcome.state != FINISHED:
-            self.close()  # the next job gets a fresh process
-        return self.sweep.record_end(job, outcome.state, outcome.message)
+    def _settle(self, worker: Worker, outcome: JobOutcome) -> None:
+        """Record how a job ended; unless all is well, its process ends too."""
+        job = self._running.pop(worker).job
+        if outcome.state in (FINISHED, RUNNING):
+            self._idle.append(worker)
+        else:
+            worker.close()
+        self._record(job, outcome)
+
+    def _record(self, job: SweepJob, outcome: JobOutcome) -> None:
+        if outcome.state != RUNNING:
+            outcome = JobOutcome(self.sweep.record_end(job, outcome.state, outcome.message))
+        self._states[job.name] = outcome.state

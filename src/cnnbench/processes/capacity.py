@@ -1,0 +1,111 @@
+"""How many runs this machine computes side by side.
+
+Their threads fit the processors. Their memory fits what is free: a run is taken to need what the runs before it needed,
+so a second one starts only once the first has ended an epoch. A GPU computes one run at a time.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cnnbench.processes.cores import count_cores
+from cnnbench.processes.memory import measure_available, measure_private
+
+MARGIN = (
+    1.25  # of the memory that a run is taken to need: a peak falls between two looks, a test needs more than an epoch
+)
+GROWTH = 3  # bytes for each byte by which a run's weights and activations exceed another's: gradients and work space
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a run takes of the machine.
+
+    Attributes:
+        threads: that it computes with.
+        device: `cpu`, or another that it has for itself.
+        footprint: bytes of its weights and of a batch's activations, to compare runs by.
+    """
+
+    threads: int = 1
+    device: str = "cpu"
+    footprint: int = 0
+
+
+@dataclass
+class Load:
+    """A run that is being computed.
+
+    Attributes:
+        memory: bytes that its process has for itself now.
+        peak: the most that it had.
+        has_peaked: whether the peak says what it needs, which is after an epoch.
+    """
+
+    pid: int
+    need: Need
+    memory: int = 0
+    peak: int = 0
+    has_peaked: bool = False
+
+
+class Capacity:
+    """Decides whether a run can start beside others, and learns from each how much memory it needs.
+
+    Args:
+        most: so many runs, whatever they need; None for as many as this machine can compute.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most
+        self._peaks: dict[int, int] = {}  # by footprint
+
+    def count(self, needs: Iterable[Need]) -> int:
+        """How many of these runs can be side by side, as far as that is known before one of them is measured."""
+        listed = sorted(needs, key=lambda need: need.threads)
+        if self.most is not None:
+            return max(1, min(self.most, len(listed)))
+        chosen: list[Need] = []
+        for need in listed:
+            if self._fits(need, chosen):
+                chosen.append(need)
+        return max(1, len(chosen))
+
+    def admits(self, need: Need, loads: Sequence[Load]) -> bool:
+        """Whether a run can start beside those that are being computed."""
+        if not loads:
+            return True
+        if self.most is not None:
+            return len(loads) < self.most
+        return self._fits(need, [load.need for load in loads]) and self._has_memory(need, loads)
+
+    def observe(self, load: Load) -> None:
+        """Look at the memory of a run."""
+        if (memory := measure_private(load.pid)) is not None:
+            load.memory, load.peak = memory, max(load.peak, memory)
+            if load.has_peaked:
+                self.learn(load)
+
+    def learn(self, load: Load) -> None:
+        """Take a run's peak for what runs like it need."""
+        footprint = load.need.footprint
+        self._peaks[footprint] = max(load.peak, self._peaks.get(footprint, 0))
+
+    @staticmethod
+    def _fits(need: Need, others: Sequence[Need]) -> bool:
+        is_taken = need.device != "cpu" and need.device in {other.device for other in others}
+        threads = need.threads + sum(other.threads for other in others)
+        return not is_taken and (threads <= count_cores() or not others)
+
+    def _has_memory(self, need: Need, loads: Sequence[Load]) -> bool:
+        available = measure_available()
+        if available is None:
+            return True
+        if not self._peaks:
+            return False
+        growing = sum(max(0.0, self._estimate(load.need) - load.memory) for load in loads)
+        return growing + self._estimate(need) <= available
+
+    def _estimate(self, need: Need) -> float:
+        """The bytes that a run needs, by the run that says it best."""
+        by_others = (peak + GROWTH * max(0, need.footprint - other) for other, peak in self._peaks.items())
+        return MARGIN * min(by_others)

@@ -1,0 +1,44 @@
+"""How much memory is free, how much of it a process has for itself, and whether the system ran out of it.
+
+Linux alone answers; elsewhere all of it is unknown, which is None.
+"""
+
+import re
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")  # version 2; in a container, its own
+
+
+def measure_available() -> int | None:
+    """The bytes that processes can still take without swapping, on the machine or in its container."""
+    free = _find_number(Path("/proc/meminfo"), r"MemAvailable:\s+(\d+) kB")
+    if free is None:
+        return None
+    free *= 1024
+    limit, used = (_find_number(CGROUP / name, r"^(\d+)$") for name in ("memory.max", "memory.current"))
+    if limit is None or used is None:
+        return free
+    cached = _find_number(CGROUP / "memory.stat", r"^inactive_file (\d+)$") or 0  # given back when it is needed
+    return min(free, max(0, limit - used + cached))
+
+
+def measure_private(pid: int) -> int | None:
+    """The bytes of a process that it shares with no other, which its end would set free."""
+    try:
+        found = re.findall(r"^Private_\w+:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return 1024 * sum(map(int, found))
+
+
+def count_oom_kills() -> int | None:
+    """How many processes the kernel has killed so far because memory ran out."""
+    return _find_number(Path("/proc/vmstat"), r"^oom_kill (\d+)$")
+
+
+def _find_number(path: Path, pattern: str) -> int | None:
+    try:
+        found = re.search(pattern, path.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) if found else None
