@@ -10,21 +10,20 @@ from functools import partial
 
 from torch import nn
 
-from cnnbench.config.keys import Options, key
+from cnnbench.config.keys import key
 from cnnbench.models.blocks import Style, make_conv_stack, make_pool
-from cnnbench.models.choices import Head, Norm, Pool
+from cnnbench.models.choices import ClassifierOptions, Norm, Pool
 from cnnbench.models.heads import Classifier
 from cnnbench.models.layers import make_norm
 from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
 
 
-class AlexNetOptions(Options):
+class AlexNetOptions(ClassifierOptions):
     """What `configs/model/alexnet_mini.yaml` sets."""
 
     norm: Norm = key("Normalisation after the activation of the first two convolutions; lrn is the paper's")
     pool: Pool = key("What shrinks the images between stages")
-    head: Head = key("How classes are read from the features")
 
 
 @register("model", "alexnet_mini")

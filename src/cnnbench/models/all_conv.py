@@ -6,20 +6,19 @@ Springenberg, Dosovitskiy, Brox and Riedmiller, "Striving for Simplicity: The Al
 
 from torch import nn
 
-from cnnbench.config.keys import Options, key
+from cnnbench.config.keys import key
 from cnnbench.models.blocks import ConvBlock, Style, make_conv_stack, make_pool
-from cnnbench.models.choices import COUNTS, Counts, KernelSize, Norm, Pool
+from cnnbench.models.choices import COUNTS, Counts, KernelSize, NormOptions, Pool
 from cnnbench.models.network import NetworkSpec
 from cnnbench.models.shapes import compute_output_shape
 from cnnbench.registry import register
 
 
-class AllConvOptions(Options):
+class AllConvOptions(NormOptions):
     """What `configs/model/all_conv.yaml` sets."""
 
     channels: Counts = key("Filters of each stage", accepted=COUNTS)
     kernel_size: KernelSize = key("Height and width of the stages' convolutions")
-    norm: Norm = key("Normalisation after each convolution")
     pool: Pool = key("What shrinks the images; stride is the paper's, max and avg are what it was compared with")
 
 

@@ -8,20 +8,19 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from cnnbench.config.keys import Count, Options, key
+from cnnbench.config.keys import Count, key
 from cnnbench.models.blocks import ConvBlock, Style, make_conv_stack
-from cnnbench.models.choices import COUNTS, Counts, Norm
+from cnnbench.models.choices import COUNTS, Counts, NormOptions
 from cnnbench.models.network import NetworkSpec
 from cnnbench.models.shapes import compute_output_shape
 from cnnbench.registry import register
 
 
-class AutoencoderOptions(Options):
+class AutoencoderOptions(NormOptions):
     """What `configs/model/conv_autoencoder.yaml` sets."""
 
     channels: Counts = key("Filters of each halving of the size", accepted=COUNTS)
     code_channels: Count = key("Channels of the code")
-    norm: Norm = key("Normalisation after each convolution")
 
 
 class ResamplingBlock(nn.Module):

@@ -9,9 +9,9 @@ from itertools import cycle, islice
 
 from torch import nn
 
-from cnnbench.config.keys import Count, Options, key
+from cnnbench.config.keys import Count, key
 from cnnbench.models.blocks import ConvBlock, Style, make_conv_block
-from cnnbench.models.choices import COUNTS, Conv, Counts, Head, KernelSize, Norm
+from cnnbench.models.choices import COUNTS, ClassifierOptions, Conv, Counts, KernelSize
 from cnnbench.models.heads import Classifier
 from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
@@ -19,7 +19,7 @@ from cnnbench.registry import register
 HYBRID = (1, 2, 5)
 
 
-class DilatedOptions(Options):
+class DilatedOptions(ClassifierOptions):
     """What `configs/model/dilated_cnn.yaml` sets."""
 
     filters: Count = key("Filters of every convolution")
@@ -27,8 +27,6 @@ class DilatedOptions(Options):
     hybrid: bool = key("Use dilations 1, 2, 5, 1, 2, 5, … for as many layers instead")
     kernel_size: KernelSize = key("Height and width of each convolution")
     conv: Conv = key("Kind of the dilated convolutions")
-    norm: Norm = key("Normalisation after each convolution")
-    head: Head = key("How classes are read from the features")
 
 
 @register("model", "dilated_cnn")

@@ -9,24 +9,22 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from cnnbench.config.keys import Count, Options, key
+from cnnbench.config.keys import Count, key
 from cnnbench.models.blocks import ConvBlock, Style, make_conv_block, make_conv_stack, make_pool
-from cnnbench.models.choices import STAGES, Head, Norm, Pool, Stages
+from cnnbench.models.choices import STAGES, ClassifierOptions, Pool, Stages
 from cnnbench.models.heads import Classifier
 from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
 
 
-class InceptionOptions(Options):
+class InceptionOptions(ClassifierOptions):
     """What `configs/model/inception_mini.yaml` sets."""
 
     stem: Count = key("Filters of the first convolution")
     stages: Stages = key("Channels of each module, a list per stage", accepted=STAGES)
     asymmetric: bool = key("Replace each 3×3 by 1×3 and 3×1, and each 5×5 by 1×5 and 5×1")
     stacked: bool = key("Replace each 5×5 by two 3×3")
-    norm: Norm = key("Normalisation after each convolution")
     pool: Pool = key("What shrinks the images between stages")
-    head: Head = key("How classes are read from the features")
 
 
 class Inception(nn.Module):

@@ -9,23 +9,21 @@ from typing import Literal
 
 from torch import nn
 
-from cnnbench.config.keys import Options, key
+from cnnbench.config.keys import key
 from cnnbench.models.blocks import Style, make_conv_stack, make_pool
-from cnnbench.models.choices import Conv, Head, KernelSize, Norm, Pool
+from cnnbench.models.choices import ClassifierOptions, Conv, KernelSize, Pool
 from cnnbench.models.heads import Classifier
 from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
 
 
-class LeNet5Options(Options):
+class LeNet5Options(ClassifierOptions):
     """What `configs/model/lenet5.yaml` and `lenet5_1998.yaml` set."""
 
     kernel_size: KernelSize = key("Height and width of each convolution")
     padding: Literal["same", "valid"] = key("Padding of the first convolution of each stage")
     conv: Conv = key("Kind of the convolutions")
-    norm: Norm = key("Normalisation after each convolution")
     pool: Pool = key("What shrinks the images after each stage")
-    head: Head = key("How classes are read from the features")
     extend_to: int = key("Repeat the border of images until each side has so many pixels", ge=0)
 
 

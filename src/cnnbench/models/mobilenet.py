@@ -5,23 +5,21 @@ Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile V
 
 from torch import nn
 
-from cnnbench.config.keys import Count, Options, key
+from cnnbench.config.keys import Count, key
 from cnnbench.models.blocks import ConvBlock, Style, make_conv_block
-from cnnbench.models.choices import STAGES, Conv, Head, KernelSize, Norm, Stages
+from cnnbench.models.choices import STAGES, ClassifierOptions, Conv, KernelSize, Stages
 from cnnbench.models.heads import Classifier
 from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
 
 
-class MobileNetOptions(Options):
+class MobileNetOptions(ClassifierOptions):
     """What `configs/model/mobilenet_mini.yaml` sets."""
 
     stem: Count = key("Filters of the first convolution, which is a full one")
     stages: Stages = key("Filters of each convolution, a list per stage", accepted=STAGES)
     kernel_size: KernelSize = key("Height and width of the stages' convolutions")
     conv: Conv = key("Kind of the convolutions; standard is what the paper's table 4 compares with")
-    norm: Norm = key("Normalisation after each convolution")
-    head: Head = key("How classes are read from the features")
 
 
 @register("model", "mobilenet_mini")

@@ -12,9 +12,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbench.config.keys import Count, Options, key
+from cnnbench.config.keys import Count, key
 from cnnbench.models.blocks import ConvBlock, Residual, Style
-from cnnbench.models.choices import COUNTS, Counts, Head, Norm
+from cnnbench.models.choices import COUNTS, ClassifierOptions, Counts, Norm
 from cnnbench.models.heads import Classifier
 from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
@@ -22,7 +22,7 @@ from cnnbench.registry import register
 EXPANSION = 4  # of a bottleneck's output over its narrow middle
 
 
-class ResNetOptions(Options):
+class ResNetOptions(ClassifierOptions):
     """What `configs/model/resnet_mini.yaml` sets."""
 
     channels: Counts = key(
@@ -34,7 +34,6 @@ class ResNetOptions(Options):
     residual: bool = key("Whether there are shortcuts; without them nothing else changes")
     preactivation: bool = key("Norm and activation before each convolution, and nothing after the sum")
     norm: Norm = key("Normalisation of each convolution")
-    head: Head = key("How classes are read from the features")
 
 
 class Shortcut(nn.Module):

@@ -9,15 +9,15 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from cnnbench.config.keys import Count, Options, key
+from cnnbench.config.keys import Count, key
 from cnnbench.models.blocks import ConvBlock, Residual, Style
-from cnnbench.models.choices import COUNTS, Counts, KernelSize, Norm
+from cnnbench.models.choices import COUNTS, Counts, KernelSize, NormOptions
 from cnnbench.models.heads import Classifier
 from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
 
 
-class SequenceOptions(Options):
+class SequenceOptions(NormOptions):
     """What `configs/model/sequence_cnn.yaml` sets."""
 
     filters: Count = key("Filters of every convolution")
@@ -27,7 +27,6 @@ class SequenceOptions(Options):
     )
     kernel_size: KernelSize = key("Samples that a convolution reads")
     padding: Literal["causal", "same"] = key("Whether an output may see later samples: causal says no")
-    norm: Norm = key("Normalisation after each convolution")
     read: Literal["mean", "last"] = key("Read the classes from the mean over all samples, or from the last sample")
 
 

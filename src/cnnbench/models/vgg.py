@@ -10,15 +10,15 @@ from typing import Literal, Self
 from pydantic import model_validator
 from torch import nn
 
-from cnnbench.config.keys import Count, Options, key
+from cnnbench.config.keys import Count, key
 from cnnbench.models.blocks import Style, make_conv_block, make_pool
-from cnnbench.models.choices import STAGES, Conv, Head, KernelSize, Norm, Pool, Stages
+from cnnbench.models.choices import STAGES, ClassifierOptions, Conv, KernelSize, Pool, Stages
 from cnnbench.models.heads import Classifier
 from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
 
 
-class VGGOptions(Options):
+class VGGOptions(ClassifierOptions):
     """What `configs/model/vgg_mini.yaml` and `asymmetric_cnn.yaml` set."""
 
     stages: Stages = key("Filters of each convolution, a list per stage", accepted=STAGES)
@@ -27,9 +27,7 @@ class VGGOptions(Options):
     padding: Literal["same", "valid"] = key("Padding of the convolutions")
     conv: Conv = key("Kind of the convolutions")
     groups: Count = key("Groups of every convolution but the first")
-    norm: Norm = key("Normalisation after each convolution")
     pool: Pool = key("What shrinks the images after each stage")
-    head: Head = key("How classes are read from the features")
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:

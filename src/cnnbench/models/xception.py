@@ -7,23 +7,21 @@ Nothing stands between the depthwise and the pointwise half (the paper's section
 
 from torch import Tensor, nn
 
-from cnnbench.config.keys import Count, Options, key
+from cnnbench.config.keys import Count, key
 from cnnbench.models.blocks import ConvBlock, Residual, Style
-from cnnbench.models.choices import COUNTS, Counts, Head, Norm
+from cnnbench.models.choices import COUNTS, ClassifierOptions, Counts
 from cnnbench.models.heads import Classifier
 from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
 
 
-class XceptionOptions(Options):
+class XceptionOptions(ClassifierOptions):
     """What `configs/model/xception_mini.yaml` sets."""
 
     stem: Count = key("Filters of the first convolution, which is a full one")
     entry: Counts = key("Channels of each entry block", accepted=COUNTS)
     middle: int = key("How many middle blocks", ge=0)
     exit: Count = key("Channels of the last convolution")
-    norm: Norm = key("Normalisation after each convolution")
-    head: Head = key("How classes are read from the features")
 
 
 class SeparableConv(nn.Module):
