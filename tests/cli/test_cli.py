@@ -369,6 +369,19 @@ def test_list_without_a_kind_shows_the_kinds_and_no_command_shows_the_help(cnnbe
     assert "config" in done.stdout.split()
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.pool=maxx", "model.pool=maxx: must be one of max, avg, stride, none. Did you mean max?"),
+        ("+model.kernal_size=3", "unknown key in model 'kernal_size'. Did you mean 'kernel_size'?"),
+        ("+scheduler.gamma=0.5", "unknown key in scheduler 'gamma'"),
+    ],
+)
+def test_config_refuses_an_option_that_its_part_does_not_accept(override, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        compose.compose_config(["model=lenet5", override])
+
+
 def test_config_prints_what_a_run_would_be_without_torch(tmp_path):
     code = "import sys\nfrom cnnbench.cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
     command = [sys.executable, "-c", code, "config", "model=mlp", "name=it's é", "name=1e3"]

@@ -23,6 +23,7 @@ from cnnbench.cli.literal import describe_values, hint_at_several_runs, quote_te
 from cnnbench.cli.recipes import find_exceptions, find_recipe
 from cnnbench.cli.unknown_keys import check_signs, explain_failure
 from cnnbench.config import schema as schema
+from cnnbench.config.declared import check_part_options
 from cnnbench.config.schema import Config
 from cnnbench.storage.text import format_path
 
@@ -192,7 +193,9 @@ def to_config(composed: DictConfig) -> Config:
     # By now, those of this dataset are among the overrides.
     plain["augment"].pop("exceptions", None)
     del plain["sweep"]
-    return schema.from_dict({str(key): value for key, value in plain.items()})
+    config = schema.from_dict({str(key): value for key, value in plain.items()})
+    check_part_options(config)
+    return config
 
 
 def _compose_job(overrides: Sequence[str], parsed: Sequence[Override]) -> Job:

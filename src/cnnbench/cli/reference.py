@@ -101,8 +101,7 @@ def make_json_schema(section: str = "") -> dict[str, Any]:
         own = definitions[kind]
         options = {part: kind.model_json_schema() for part, kind in read_options(name).items()}
         if name == "logger":
-            nothing = {"type": "object", "additionalProperties": False}  # of a tracker without options
-            own["properties"] = {tracker: options.get(tracker, nothing) for tracker in list_groups()[name]}
+            own["properties"] = options
         else:
             for described in options.values():
                 for key, value in described.get("properties", {}).items():

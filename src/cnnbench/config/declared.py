@@ -100,6 +100,22 @@ def select(plain: Mapping[str, Any], wanted: Callable[[Role, FieldInfo], bool]) 
     return chosen
 
 
+def check_part_options(config: Config) -> None:
+    """Check the options of the parts that a config chooses, as the parts themselves do when they are built.
+
+    Raises:
+        ValueError: an option that the part does not have, lacks, or does not accept.
+    """
+    for section in Config.model_fields:
+        chosen = getattr(config, section)
+        if isinstance(chosen, PartSection):
+            is_logger = section == "logger"
+            for part, options in (chosen.options if is_logger else {chosen.name: chosen.options}).items():
+                declared = read_options(section).get(part)  # None for an unknown part, which the build refuses
+                if declared and isinstance(options, Mapping):
+                    declared.from_plain(options, f"{section}.{part}" if is_logger else section)
+
+
 @functools.cache
 def _read_fields(section: str, part: str) -> dict[str, FieldInfo]:
     kind = Config.model_fields[section].annotation
@@ -111,13 +127,13 @@ def _read_fields(section: str, part: str) -> dict[str, FieldInfo]:
 
 @functools.cache
 def read_options(section: str) -> dict[Any, type[Options]]:
-    """The options that each part of a section declares, by the part's name."""
-    found = {}
+    """The options that each part of a section declares, by the part's name; empty for a part without options."""
+    found: dict[str, type[Options]] = {}
     for path in _list_part_files():
         for node in _find_bindings(path).values():
-            annotation = _find_options_annotation(node)
-            for name in _find_registered_names(node, section) if annotation else ():
-                found[name] = _evaluate(annotation, path)
+            for name in _find_registered_names(node, section):
+                annotation = _find_options_annotation(node)
+                found[name] = _evaluate(annotation, path) if annotation else Options
     return dict(sorted(found.items()))
 
 
