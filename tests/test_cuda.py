@@ -4,14 +4,13 @@
 """
 
 import json
-import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from test_predict import export
-from test_resume import FEATURES, Interrupted, assert_same_run, signals  # noqa: F401
+from test_resume import FEATURES, assert_same_run, interrupt_until_finished, signals  # noqa: F401
 from test_streaming import folder  # noqa: F401
 from test_sweep import entered, made
 
@@ -25,7 +24,6 @@ from cnnbench.experiment.exhaustion import OutOfMemory
 from cnnbench.experiment.predict import Predictor
 from cnnbench.experiment.run import run_job
 from cnnbench.processes import signals as interruptions
-from cnnbench.processes.signals import Terminated
 from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import FAILED, FINISHED, RunFolder
 from cnnbench.sweep.server import JobServer
@@ -153,17 +151,8 @@ def test_augmented_images_are_those_of_the_cpu(preset, tmp_path):
 def test_an_interrupted_run_equals_one_that_never_was(overrides, tmp_path, monkeypatch, signals):  # noqa: F811
     given = ["trainer.epochs=3", "data.train_limit=200", "trainer.batch_size=24", *overrides]
     run(tmp_path / "whole", *given)
-    place, stops, cut = random.Random(str(overrides)), 0, tmp_path / "cut"
-    while not cut.exists() or RunFolder(cut).read_status()["state"] != FINISHED:
-        assert stops < 40, "it comes no further"
-        with monkeypatch.context() as patch:
-            Interrupted(patch, at=place.randint(2, 8))
-            try:
-                run(cut, *given, resume=cut.exists())
-            except Terminated:
-                stops += 1
-                torch.manual_seed(stops)  # a new process would know nothing of the old one's generators
-    assert stops >= 2
+    cut = tmp_path / "cut"
+    assert interrupt_until_finished(monkeypatch, run, cut, given) >= 2
     assert_same_run(tmp_path / "whole", cut)
 
 
