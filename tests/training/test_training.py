@@ -289,12 +289,13 @@ def test_an_evaluation_does_not_depend_on_its_batch_size():
     for size in (1, 7, 1000):
         config.trainer.eval_batch_size = size
         batches = make_batches(parts.dataset.test, dataset=parts.dataset, config=config, device=parts.device)
-        found.append(evaluate(parts.model, batches, task=CLASSIFICATION, num_classes=10, keep_predictions=True))
+        found.append(evaluate(parts.model, batches, task=CLASSIFICATION, num_classes=10, keep_probabilities=True))
+    first = found[0].classified
     for other in found[1:]:
-        np.testing.assert_array_equal(found[0].confusion, other.confusion)
+        np.testing.assert_array_equal(first.confusion, other.classified.confusion)
         assert other.loss == pytest.approx(found[0].loss, rel=1e-5)
-        np.testing.assert_allclose(found[0].probabilities, other.probabilities, atol=1e-5)
-    assert found[0].probabilities.sum(1) == pytest.approx(1, abs=1e-5)
+        np.testing.assert_allclose(first.probabilities, other.classified.probabilities, atol=1e-5)
+    assert first.probabilities.sum(1) == pytest.approx(1, abs=1e-5)
 
 
 def test_compiled_and_plain_runs_agree(tmp_path):
@@ -437,14 +438,13 @@ def test_the_reconstruction_error_is_numpys(tmp_path):
     config = compose_config([*SMALL, *AUTOENCODER, "trainer.device=cpu"])
     parts = build_parts(config)
     batches = make_batches(parts.dataset.test, dataset=parts.dataset, config=config, device=parts.device)
-    measured = evaluate(parts.model, batches, task=RECONSTRUCTION, num_classes=10, keep_predictions=True)
+    measured = evaluate(parts.model, batches, task=RECONSTRUCTION, num_classes=10, keep_probabilities=True)
     with torch.no_grad():
         images = torch.cat([images for images, _ in batches.iterate_epoch()])
         made = parts.model.eval()(images)
     errors = ((made.numpy().astype(float) - images.numpy()) ** 2).mean((1, 2, 3))
     np.testing.assert_allclose(measured.losses, errors, rtol=1e-4)
-    assert measured.confusion is None
-    assert measured.predictions is None
+    assert measured.classified is None
 
 
 def test_a_reconstruction_run_resumes_to_the_same_bits(tmp_path):

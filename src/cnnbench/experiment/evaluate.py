@@ -64,14 +64,15 @@ def evaluate_run(
         task=get_task(model),
         num_classes=trained.info.num_classes,
         autocast=trained.make_autocast(target),
-        keep_predictions=True,
+        keep_probabilities=True,
     )
     where = {} if choice.path is None else {"path": format_path(choice.path)}
     metrics = {"data": config.data.name, **where, "split": choice.split, "images": len(found.split)}
     metrics |= measured.compute_scores()
-    if "f1_macro" in metrics and measured.confusion is not None:
+    if measured.classified is not None:
         # Of the classes that have images: the others may be predicted, but have no score.
-        metrics["f1_macro"] = float(compute_f1(measured.confusion)[measured.confusion.sum(1) > 0].mean())
+        confusion = measured.classified.confusion
+        metrics["f1_macro"] = float(compute_f1(confusion)[confusion.sum(1) > 0].mean())
     metrics |= {"images_sha256": digest(dataset.info, found.split), "notes": found.notes}
 
     def write(folder: Path) -> None:

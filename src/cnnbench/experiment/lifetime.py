@@ -9,10 +9,8 @@ from typing import Any
 from cnnbench.config.schema import Config
 from cnnbench.experiment.exhaustion import explain_exhaustion
 from cnnbench.processes import signals
-from cnnbench.reproducibility import describe_environment
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, RunFolder, format_resume_command
 from cnnbench.storage.atomic import NoneReadable, write_bytes
-from cnnbench.storage.plain_data import write_json
 from cnnbench.storage.regular import open_to_append
 from cnnbench.storage.text import make_lines_printable
 from cnnbench.training.checkpoint import LAST, locate
@@ -71,8 +69,6 @@ class Lifetime:
         self._originals = {name: path.read_bytes() for name in names if (path := self.run.path / name).is_file()}
         self._checkpoint = self._identify_checkpoint()
         self.run.resume(config, overrides)
-        if self.run.read_threads() is None:  # the run was killed before env.json was written, or the file is damaged
-            write_json(self.run.path / "env.json", describe_environment())
 
     def end(self, state: str, message: str) -> None:
         """Set the status, if possible: what stopped the run may prevent that too, and is the error to report."""

@@ -54,8 +54,8 @@ def write_result_files(
     """
     from cnnbench.runs import figures  # takes a second, and only a measured split needs it
 
-    assert evaluation.losses is not None
-    if evaluation.confusion is None:
+    found = evaluation.classified
+    if found is None:
         write_npz(folder / "reconstruction.npz", losses=evaluation.losses)
         shown = figures.choose_reconstructions(evaluation.losses)
         few = split[torch.from_numpy(shown)]
@@ -63,18 +63,16 @@ def write_result_files(
         images = few.images.numpy(), made.numpy()
         path = folder / "reconstructions.png"
         return [partial(figures.draw, path, figures.plot_reconstructions, *images, evaluation.losses[shown])]
-    assert evaluation.labels is not None
-    assert evaluation.predictions is not None
-    assert evaluation.probabilities is not None
+    assert found.probabilities is not None, "the test keeps them"
     write_evaluation(
         folder,
         class_names=dataset.info.class_names,
-        confusion=evaluation.confusion,
-        per_class=score_classes(evaluation.confusion, dataset.info.class_names),
-        labels=evaluation.labels,
-        predictions=evaluation.predictions,
-        probabilities=evaluation.probabilities,
-        top_classes=evaluation.top_classes,
+        confusion=found.confusion,
+        per_class=score_classes(found.confusion, dataset.info.class_names),
+        labels=found.labels,
+        predictions=found.predictions,
+        probabilities=found.probabilities,
+        top_classes=found.top_classes,
     )
     _choose_names(dataset.info.class_names)
     return [partial(figures.draw_confusion, folder)]
@@ -85,12 +83,10 @@ def write_run_files(run: RunFolder, evaluation: Evaluation | None, split: Split)
     from cnnbench.runs import figures
 
     pictures = [partial(figures.draw_curves, run)]
-    if evaluation is not None and evaluation.confusion is not None:
-        assert evaluation.labels is not None
-        assert evaluation.predictions is not None
-        assert evaluation.probabilities is not None
-        write_mistakes(run.path, evaluation.labels, evaluation.predictions, split)
-        worst = figures.find_worst_mistakes(evaluation.labels, evaluation.predictions, evaluation.probabilities)
+    if evaluation is not None and (found := evaluation.classified):
+        assert found.probabilities is not None, "the test keeps them"
+        write_mistakes(run.path, found.labels, found.predictions, split)
+        worst = figures.find_worst_mistakes(found.labels, found.predictions, found.probabilities)
         shown = split[torch.from_numpy(worst)].images if len(worst) else torch.zeros(0, *split.shape)
         pictures.append(partial(figures.draw_mistakes, run.path, shown.numpy()))
     return pictures

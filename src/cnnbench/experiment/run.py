@@ -77,14 +77,14 @@ def run_job(
         dataset = parts.dataset
         # The number of threads decides the last bits of a result: a run keeps its own wherever it is resumed.
         torch.set_num_threads(run.read_threads() or choose_threads(config, parts.complexity))
-        if not resume:
-            write_json(path / "env.json", describe_environment())
         log.info("%s", dataset.describe())
         log.info("%s on %s, %s", config.model.name, dataset.info.name, parts.device)
         state, train = prepare_training(config, run, parts, test=test)
         if resume:
             state.restore()
             life.resume(to_dict(config), overrides)
+        if run.read_threads() is None:  # of a new run, or of one that was killed before this or has a damaged file
+            write_json(path / "env.json", describe_environment())
         write_skipped(run, dataset)
         for note in dataset.notes:
             log.warning("%s", note)

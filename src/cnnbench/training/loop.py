@@ -25,29 +25,41 @@ CHECK_EVERY = 64  # steps between two checks of the loss, each of which waits fo
 
 
 @dataclass
-class Evaluation:
-    """The result of one pass over a split. Arrays by image are in its order, and None unless requested.
+class Classified:
+    """How a split was classified. Arrays by image are in the split's order.
 
     Attributes:
-        loss: the task's, mean over the images.
-        confusion: (K, K) counts, as `count_confusion` gives them; None for a task without classes.
-        losses: (N,), by image.
-        labels, predictions, probabilities: (N,), (N,), (N, K); None for a task without classes.
+        confusion: (K, K) counts, as `count_confusion` gives them.
+        labels, predictions: (N,).
+        probabilities: (N, K); None unless requested.
         top_classes: (N, `TOP`), the likeliest classes first, if all probabilities would be too many; `probabilities`,
             (N, `TOP`), are then theirs. Otherwise None.
     """
 
-    loss: float
-    confusion: np.ndarray | None
-    losses: np.ndarray | None = None
-    labels: np.ndarray | None = None
-    predictions: np.ndarray | None = None
+    confusion: np.ndarray
+    labels: np.ndarray
+    predictions: np.ndarray
     probabilities: np.ndarray | None = None
     top_classes: np.ndarray | None = None
 
+
+@dataclass
+class Evaluation:
+    """The result of one pass over a split.
+
+    Attributes:
+        loss: the task's, mean over the images.
+        losses: (N,), by image, in the split's order.
+        classified: None for a task without classes.
+    """
+
+    loss: float
+    losses: np.ndarray
+    classified: Classified | None
+
     def compute_scores(self) -> dict[str, float]:
         """The loss and, for a task with classes, every registered metric, by name."""
-        return {"loss": self.loss, **(compute_scores(self.confusion) if self.confusion is not None else {})}
+        return {"loss": self.loss, **(compute_scores(self.classified.confusion) if self.classified else {})}
 
 
 @dataclass
@@ -236,14 +248,14 @@ def evaluate(
     task: Task,
     num_classes: int,
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
-    keep_predictions: bool = False,
+    keep_probabilities: bool = False,
     between: Callable[[], None] = lambda: None,
     of: str = "images",
 ) -> Evaluation:
     """Measure a model on a split, in the split's order; the model's training mode is left as it was.
 
     Args:
-        keep_predictions: also return the result of each image.
+        keep_probabilities: also return those of each image, if the task has classes.
         between: called after each batch; what it raises ends the pass.
         of: what an error message calls the images.
 
@@ -266,7 +278,7 @@ def evaluate(
             total += losses[-1].sum(dtype=torch.float64)
             if task.has_classes:
                 predicted.append(outputs.argmax(1))
-                if keep_predictions:
+                if keep_probabilities:
                     probabilities = outputs.softmax(1)
                     kept.append((probabilities,) if few else tuple(probabilities.topk(min(TOP, num_classes))))
             between()
@@ -277,14 +289,9 @@ def evaluate(
         raise Diverged(
             f"the loss of {int((~finite).sum()):,} of {len(loss):,} {of} is infinite or not a number. {ADVICE}"
         )
-    evaluation = Evaluation(float(total) / max(len(loss), 1), None)
+    classified = None
     if task.has_classes:
         true, predictions = batches.labels.cpu().numpy(), torch.cat(predicted).cpu().numpy()
-        evaluation.confusion = count_confusion(true, predictions, num_classes)
-    if keep_predictions:
-        evaluation.losses = loss.cpu().numpy()
-    if kept:
-        evaluation.labels, evaluation.predictions = true, predictions
-        evaluation.probabilities, *classes = (torch.cat(parts).cpu().numpy() for parts in zip(*kept, strict=True))
-        evaluation.top_classes = classes[0] if classes else None
-    return evaluation
+        arrays = [torch.cat(parts).cpu().numpy() for parts in zip(*kept, strict=True)]
+        classified = Classified(count_confusion(true, predictions, num_classes), true, predictions, *arrays)
+    return Evaluation(float(total) / max(len(loss), 1), loss.cpu().numpy(), classified)

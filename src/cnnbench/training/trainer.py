@@ -195,7 +195,7 @@ def fit(
         best = state.load_best()
         # The model holds the best weights now, so nothing is saved from here on.
         measure = _make_measure(state, settings, between=signals.check)
-        test = None if data.test is None else measure(state.model, data.test, keep_predictions=True, of="test images")
+        test = None if data.test is None else measure(state.model, data.test, keep_probabilities=True, of="test images")
     return Outcome(history.rows, history.epochs, best, test, history.seconds)
 
 
