@@ -1,4 +1,4 @@
-"""Random changes of training images: a batch at a time, on their device, before they are normalised.
+"""Random augmentation of training images: a batch at a time, on their device, before normalisation.
 
 What happens to an image is a function of (seed, epoch, its index in the split). Every number is drawn by hashing these
 with SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014), so the size of a batch,
@@ -105,10 +105,11 @@ class Augmentation:
         return self.mixup > 0 or self.cutmix > 0
 
     def __call__(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """The images as one epoch sees them.
+        """Augment the images of a batch as one epoch sees them.
 
-        An image's partner is the one after it in the epoch's order (the last one's is the first), changed by its own
-        parameters: any image of the split may be it, a loader has it at hand, and where batches end plays no part.
+        An image's partner is the next one in the epoch's order (the first one for the last), augmented with its own
+        parameters. So any image of the split can be a partner, the loader has it anyway, and the borders between
+        batches do not matter.
 
         Args:
             images: uint8, (N, C, H, W), one after another in the epoch's order; where `mixes`, (N + 1, C, H, W): the
@@ -123,7 +124,7 @@ class Augmentation:
         return self._mix(pixels, labels, drawn) if self.mixes else (pixels, labels)
 
     def _transform(self, images: Tensor, drawn: Drawn) -> Tensor:
-        """Each image by itself, (N, C, H, W)."""
+        """Augment each image by itself, (N, C, H, W)."""
         affine = self.rotate or self.shift or self.shear or tuple(self.scale) != (1, 1)
         # Whole pixels need no interpolation, and stay exact.
         mode = "bilinear" if affine else "nearest"
@@ -166,7 +167,7 @@ class Augmentation:
         return cropped - (2 * drawn[f"shift {axis}"] - 1) * (self.shift * side)
 
     def _draw_colours(self, drawn: Drawn, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What pixels are multiplied by, and what is added then; each (N, 1, 1, 1)."""
+        """The factor and the offset of each image's pixels, (N, 1, 1, 1) each."""
         brightness = 1 + (2 * drawn["brightness"] - 1) * self.brightness
         contrast = 1 + (2 * drawn["contrast"] - 1) * self.contrast
         # Whole numbers have the same sum in any order.
@@ -178,7 +179,7 @@ class Augmentation:
         """The box of each image that turns black, as `mask_box` gives it; an empty one where none does."""
         low, high = self.erase_area
         area = (low + drawn["erase area"] * (high - low)) * (rows * columns)
-        # As high as drawn, but never so low or high that a box of this area does not fit in.
+        # The drawn height, limited so that a box of this area fits into the image.
         height = (area * self._look_up(self._ratios, drawn["erase ratio"])).sqrt()
         height = torch.maximum(height, area / columns).clamp_max(rows).round().clamp_min(1)
         width = (area / height).round().clamp(1, columns)
@@ -188,7 +189,7 @@ class Augmentation:
         return mask_box(top, top + height, left, left + width, rows, columns)
 
     def _mix(self, pixels: Tensor, labels: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        """Each image but the last mixed with the one after it, and its shares of the classes (N, K)."""
+        """Mix each image but the last with the next one; also return its shares of the classes, (N, K)."""
         drawn = {purpose: numbers[:-1] for purpose, numbers in drawn.items()}
         weight = self._look_up(self._get_weights(self.mixup), drawn["mixup"])
         kept = self._look_up(self._get_weights(self.cutmix), drawn["cutmix"])
@@ -199,7 +200,7 @@ class Augmentation:
         side = (1 - kept).sqrt()
         top, bottom = _place_span(drawn["cutmix y"], side, height)
         left, right = _place_span(drawn["cutmix x"], side, width)
-        # The box may be cut off by the border: what counts is what is seen.
+        # The border may cut off a part of the box: the shares follow the visible part.
         share = (weight * (1 - (bottom - top) * (right - left) / (height * width)))[:, None]
         classes = F.one_hot(labels, self.num_classes).float()
         weight = _broadcast(weight)
@@ -229,7 +230,7 @@ class Augmentation:
 
     @cached_property
     def _betas(self) -> dict[float, Tensor]:
-        from scipy.special import betaincinv  # a fifth of a second, and only mixing needs it
+        from scipy.special import betaincinv  # takes a fifth of a second, and only mixing needs it
 
         return {a: self._make_table(betaincinv(a, a, _spread_evenly())) for a in (self.mixup, self.cutmix) if a > 0}
 
@@ -253,10 +254,10 @@ def compute_grid(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]
     """
     x = torch.arange(width, device=maps.device) - (width - 1) / 2
     y = torch.arange(height, device=maps.device) - (height - 1) / 2
-    # Numbers, not a tensor of them: a GPU would be waited for while it is copied there.
+    # Plain numbers, because copying a tensor of them to a GPU would wait for it.
     maps = torch.stack((maps[:, 0] * (2 / width), maps[:, 1] * (2 / height)), 1)
     a, b, c = maps.unsqueeze(-2).unbind(-1)
-    # x and y by themselves: half as large, an operation stays within one thread.
+    # x and y apart: tensors of half the size keep an operation within one thread.
     across = torch.stack([a[:, axis] * x for axis in (0, 1)], 1)
     down = torch.stack([b[:, axis] * y + c[:, axis] for axis in (0, 1)], 1)
     return across.unsqueeze(-2), down.unsqueeze(-1)
@@ -277,7 +278,7 @@ def mask_box(
 
 
 def _cut_batch(images: Tensor) -> Iterator[slice]:
-    """As many images at a time as one thread works on; other devices take all at once."""
+    """Cut a batch into parts that one thread handles; other devices take the whole batch at once."""
     # grid_sample counts four numbers for each pixel.
     size = max(1, SPLIT_OVER_THREADS // (4 * images[0, 0].numel())) if images.device.type == "cpu" else len(images)
     for start in range(0, len(images), size):
@@ -285,7 +286,7 @@ def _cut_batch(images: Tensor) -> Iterator[slice]:
 
 
 def _place_span(drawn: Tensor, share: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Both ends of a stretch about a place in the image that was drawn, as far as it lies inside, in pixels."""
+    """The ends, in pixels, of a span around a random place, cut off at the border of the image."""
     centre, half = drawn * side, share * (side / 2)
     return (centre - half).round().clamp(0, side), (centre + half).round().clamp(0, side)
 

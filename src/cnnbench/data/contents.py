@@ -1,4 +1,4 @@
-"""What splits hold: a hash of all of it, and images that occur twice."""
+"""The content of splits: its hash, and images that occur more than once."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Datasets: their splits, and how they are loaded by name."""
+"""Datasets: splits, their metadata, and loading by name."""
 
 import functools
 import inspect
@@ -60,10 +60,10 @@ def to_image_size(height: int, width: int) -> int | tuple[int, int]:
 
 
 class Names(Protocol):
-    """The names of images by their places."""
+    """The names of images, by index."""
 
     def __getitem__(self, place: int) -> str:
-        """The name of the image at a place."""
+        """The name of the image with this index."""
 
 
 class Files(Protocol):
@@ -117,7 +117,7 @@ class Split:
         return indices if self.rows is None else self.rows[indices]
 
     def iterate_chunks(self) -> Iterable[Tensor]:
-        """All images or signals in order, some at a time."""
+        """Iterate over all images or signals in order, some at a time."""
         several = max(1, CHUNK_VALUES // math.prod(self.shape))
         rows = self.locate_rows(torch.arange(len(self))).split(several)
         if not isinstance(self.stored, Tensor):
@@ -136,7 +136,7 @@ class Split:
 
 
 def add_marks(split: Split) -> Split:
-    """The split with marks, computed from all its values if it has none."""
+    """Return the split with marks; where it has none, they are computed from its values."""
     if split.marks is not None:
         return split
     hashes = torch.from_numpy(np.concatenate([hash_rows(chunk.numpy()) for chunk in split.iterate_chunks()]))
@@ -164,7 +164,7 @@ class Source:
     notes: tuple[str, ...] = ()
 
     def add_marks(self) -> "Source":
-        """The same, with marks on every split."""
+        """Return the source with marks on every split."""
         test, val = (None if split is None else add_marks(split) for split in (self.test, self.val))
         return replace(self, train=add_marks(self.train), test=test, val=val)
 

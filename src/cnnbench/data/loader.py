@@ -1,4 +1,4 @@
-"""Batches of a split, in an order that is a function of (seed, epoch); how much each class counts."""
+"""Batches of a split, in an order that is a function of (seed, epoch), and weights of classes."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -88,8 +88,8 @@ class Batches:
         # An image is mixed with the next one, the last with the first.
         partners = 1 if self.augmentation and self.augmentation.mixes else 0
         extended = torch.cat((order, order[:partners]))
-        # The stretch in which `start` lies is gathered whole: the last bits of an augmented image depend on the
-        # images beside it, because a vector unit rounds the odd ones at an end differently.
+        # The group of batches in which `start` lies is gathered as a whole. The last bits of an augmented image depend
+        # on its neighbours in memory, because vector instructions and the scalar ones for the rest round differently.
         first, skipped = divmod(start, stretch // self.batch_size)
         parts = [extended[at : at + stretch + partners] for at in range(first * stretch, len(order), stretch)]
         for indices, images in zip(parts, self._gather(parts), strict=True):
@@ -123,7 +123,7 @@ class Batches:
 
 
 def order_epoch(labels: Tensor, sampler: str, seed: int, epoch: int) -> Tensor:
-    """The indices of an epoch's images, a function of (labels, sampler, seed, epoch), on the CPU.
+    """Order the images of an epoch: indices, a function of (labels, sampler, seed, epoch), on the CPU.
 
     Args:
         labels: int64, (N,).
@@ -137,7 +137,7 @@ def order_epoch(labels: Tensor, sampler: str, seed: int, epoch: int) -> Tensor:
     _, counts = torch.unique(labels.cpu(), return_counts=True)
     firsts = counts.cumsum(0) - counts
     chosen = torch.randint(len(counts), (len(labels),), generator=random)
-    # Double: a float's 24 bits would leave images of a larger class out.
+    # Doubles: with a float's 24 bits, some images of a larger class would never be drawn.
     places = (torch.rand(len(labels), dtype=torch.float64, generator=random) * counts[chosen]).long()
     return by_class[firsts[chosen] + places]
 

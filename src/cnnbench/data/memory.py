@@ -1,4 +1,4 @@
-"""Amounts of memory: what users write, what this machine has, and what would take too much of it."""
+"""Amounts of memory: parse what users write, measure what there is, and refuse what would need too much."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Whether greyscale images show light figures on dark or dark ones on light; photographed digits are often reversed."""
+"""Whether greyscale images are light on dark or dark on light; photographs of digits are often the reverse of MNIST."""
 
 import numpy as np
 from torch import Tensor

@@ -82,7 +82,7 @@ def prepare(
 
 
 def _cut_val(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
-    """A stratified share of the images, and the rest, in which no class is missing."""
+    """Cut off a stratified share of the images, so that the rest lacks no class."""
     count = round(fraction * len(split))
     if not 0 < count < len(split):
         raise ValueError(
@@ -113,7 +113,7 @@ def _note_lost_classes(cause: str, names: tuple[str, ...], before: Tensor, after
 
 
 def _note_single_images(names: tuple[str, ...], train: Tensor, val: Tensor) -> list[str]:
-    """A note on the classes without a validation image, because training needs their only one."""
+    """Note the classes that have no validation image, because training needs their only one."""
     trained, validated = (labels.bincount(minlength=len(names)) for labels in (train, val))
     single = torch.nonzero((trained == 1) & (validated == 0)).flatten().tolist()
     if not single:
@@ -151,7 +151,7 @@ def split_by_class(
     order = torch.randperm(len(labels), generator=random)
     classes, counts = torch.unique(labels, return_counts=True)
     share = counts.double() * count / len(labels)
-    # Ties between equal remainders are broken at random, or the first classes would always win.
+    # Break ties between equal remainders at random: otherwise the first classes would always win.
     tie_break = torch.rand(len(classes), generator=random, dtype=torch.float64) * 1e-6
     by_remainder = torch.argsort(share.floor() - share + tie_break)
     lowest, highest = torch.full_like(counts, keep), counts - int(leave)
@@ -167,7 +167,7 @@ def split_by_class(
 
 
 def _take_first_of_each(order: Tensor, labels: Tensor, quota: Tensor) -> Tensor:
-    """Which images are chosen, bool (N,): of each class, ascending, as many as its quota says, first in the order."""
+    """Choose the first images of each class in the order, as many as its quota (classes ascending): bool, (N,)."""
     _, counts = torch.unique(labels, return_counts=True)
     by_class = order[labels[order].argsort(stable=True)]
     place = torch.arange(len(labels)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
@@ -200,7 +200,7 @@ def cut_test(labels: Tensor, contents: Iterable[bytes], fraction: float, split_s
 
 
 def resize(split: Split, height: int, width: int) -> Split:
-    """The split with images of this size (bilinear, antialiased), still uint8."""
+    """Resize the images of a split (bilinear, antialiased); they stay uint8."""
     if split.shape[-2:] == (height, width) or not len(split):
         return split
     channels = split.shape[0]

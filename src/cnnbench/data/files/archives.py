@@ -26,7 +26,7 @@ MOST_FOLDERS = 20  # one inside the other
 CHUNK = 2**20
 OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 MAGIC = {b"\x1f\x8b": ".gz", b"BZ": ".bz2", b"\xfd7": ".xz"}
-# All that the readers of these formats raise for a damaged file.
+# Everything that the readers of these formats raise for a damaged file.
 FAULTS = (
     Refused, OSError, EOFError, ValueError, LookupError, RuntimeError, ArithmeticError, MemoryError, tarfile.TarError,
     zipfile.BadZipFile, lzma.LZMAError, zlib.error,

@@ -1,7 +1,7 @@
-"""CIFAR's own files, which are pickles: only the publisher's are unpickled, and only to plain data and one array.
+"""CIFAR's files, which are pickles: only the publisher's own are unpickled, and only to plain data and one array.
 
-A file must have the MD5 that torchvision, too, asks for. Should one pass that is not what it seems, the unpickler still
-knows no name beyond those that numpy's arrays are pickled with, so no other class or function is ever reached.
+A file must have the MD5 that torchvision requires too. MD5 can be forged, so the unpickler also accepts no names but
+those in a pickled numpy array: a forged file reaches no other class or function.
 """
 
 import _codecs
@@ -22,12 +22,12 @@ LARGEST_FILE = 2**28  # bytes; SVHN's training images have 1.9e8
 SHAPE = (3, 32, 32)
 _reconstruct = np.empty(0).__reduce__()[0]
 ACCEPTED = {
-    # numpy's names, before and since its version 2.
+    # The names in numpy's pickles, before and since version 2.
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
-    # How Python 3 writes bytes for Python 2.
+    # Python 3 pickles bytes for Python 2 as a call of this function.
     ("_codecs", "encode"): _codecs.encode,
 }
 
@@ -107,5 +107,5 @@ def _read_pickle(path: Path, md5: str) -> dict[str, Any]:
 
 
 def _decode_text(value: Any) -> str:
-    """Python 2 wrote bytes for text."""
+    """Decode text, which Python 2 pickled as bytes."""
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)

@@ -11,7 +11,7 @@ _LOOKED_AT = 3  # lines that tell the delimiter
 
 
 def read_rows(file: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Every row that is not blank, with the line it begins on; a quoted cell may go over several lines.
+    """Every row that is not blank, with the line it begins on; a quoted cell may span several lines.
 
     Between semicolons, numbers may have a decimal comma, as Excel writes them in many countries.
 
@@ -42,7 +42,7 @@ def read_rows(file: str, name: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _rate(lines: list[str], delimiter: str) -> tuple[int, int]:
-    """How well a delimiter fits: how many lines become numbers and a label, then how many cells are numbers."""
+    """Rate a delimiter: by the lines that become numbers and a label, then by the cells that are numbers."""
     try:
         rows = [next(_iterate_rows([line], delimiter, strict=False), (0, [""]))[1] for line in lines]
     except csv.Error:
@@ -51,7 +51,7 @@ def _rate(lines: list[str], delimiter: str) -> tuple[int, int]:
     signals = sum(len(row) > 1 and count >= len(row) - 1 for row, count in zip(rows, numbers, strict=True))
     if signals:
         return signals, sum(numbers)
-    # Blanks are common in text, and separate nothing but numbers.
+    # Blanks are common in text, so they may separate only numbers.
     return 0, 0 if delimiter == " " else sum(map(len, rows))
 
 
@@ -64,7 +64,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _iterate_rows(text: Iterable[str], delimiter: str, *, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
-    # Between numbers there may be several blanks.
+    # Columns of numbers may be aligned with several blanks.
     lines = (" ".join(line.split()) for line in text) if delimiter == " " else text
     reader = csv.reader(lines, delimiter=delimiter, strict=strict)
     while True:

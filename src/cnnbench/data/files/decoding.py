@@ -1,4 +1,4 @@
-"""Decode many image files in processes: ahead of their use, in order, and a bounded number at once."""
+"""Decode many image files in worker processes: ahead of their use, in order, and with bounded memory."""
 
 import math
 import time

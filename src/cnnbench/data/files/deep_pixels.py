@@ -19,7 +19,7 @@ _PHOTOMETRIC, _PLANAR, _BITS = 262, 284, 258
 
 
 def reduce_to_8_bits(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
-    """The image itself where it has 8 bits a value or fewer, not yet loaded; else a copy with 8.
+    """The image itself, not yet loaded, if it has at most 8 bits a value; otherwise a copy with 8.
 
     Args:
         image: opened, not yet loaded.
@@ -48,7 +48,7 @@ def reduce_to_8_bits(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
 
 
 def _check_planar(image: ImageFile.ImageFile) -> None:
-    """Uncompressed 16-bit colour in planes: Pillow would read its bytes as 8-bit pixels."""
+    """Refuse uncompressed 16-bit colour in planes: Pillow would read its bytes as 8-bit pixels."""
     tags = getattr(image, "tag_v2", {})
     if image.format == "TIFF" and tags.get(_PLANAR) == 2 and max(tags.get(_BITS, (8,))) > 8:
         raise Refused("16-bit colour in separate planes: must be interleaved")
@@ -66,7 +66,7 @@ def _reduce_grey(image: ImageFile.ImageFile, raw: str) -> Image.Image:
 
 
 def _make_scale(maxval: int) -> np.ndarray:
-    """What each of 0…65535 is in 8 bits when maxval is white; above it, white."""
+    """A table from 0…65535 to 8 bits, where maxval and everything above it is white."""
     return np.clip(np.rint(np.arange(65536) * 255 / maxval), 0, 255).astype(np.uint8)
 
 
@@ -91,7 +91,7 @@ def _reduce_colour(image: ImageFile.ImageFile, raw: str, content: bytes) -> Imag
 
 
 def _reread(image: ImageFile.ImageFile, raw: str) -> Image.Image:
-    """The image, to be decoded as if its pixels had another layout."""
+    """Let Pillow decode the image as if its pixels had another layout."""
     image.tile = [
         tile._replace(args=raw if isinstance(tile.args, str) else (raw, *(tile.args or ())[1:])) for tile in image.tile
     ]
@@ -118,7 +118,7 @@ def _round_to_8_bits(high: np.ndarray, low: np.ndarray) -> np.ndarray:
 def _decode_pnm(
     image: ImageFile.ImageFile, content: bytes, decoder: str, offset: int, arguments: object
 ) -> Image.Image:
-    """A PNM that is plain text, or has a maxval other than 255."""
+    """Decode a PNM that is plain text, or has a maxval other than 255."""
     width, height = image.size
     shape = (height, width, 3) if image.mode == "RGB" else (height, width)
     count = int(np.prod(shape))

@@ -6,7 +6,8 @@ from typing import Literal, get_args
 from PIL import Image
 
 Resize = Literal["stretch", "pad", "crop"]
-MAX_SIDE = 65_535  # JPEG's own; resizing a longer line would need memory that its few pixels do not suggest
+# The limit of JPEG. Resizing a thin image with a longer side would take far more memory than its pixels suggest.
+MAX_SIDE = 65_535
 
 
 @dataclass(frozen=True)
@@ -72,5 +73,5 @@ def fit(image: Image.Image, how: Decoding) -> Image.Image:
 
 
 def _scale_side(side: int, longest: int, size: int) -> int:
-    """A side scaled as one of `longest` is that becomes `size`, rounded."""
+    """Scale a side by the factor that makes `longest` into `size`, rounded."""
     return max(1, (2 * side * size + longest) // (2 * longest))

@@ -73,11 +73,12 @@ _QUIET = ("ignore", None, Warning, re.compile(r"PIL(\.|$)"), 0)
 
 
 def _keep_quiet() -> None:
-    """Silence the decoders: what they print about a damaged file does not name it."""
+    """Silence the decoders, whose messages about a damaged file do not name the file."""
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     with contextlib.suppress(AttributeError, OSError):  # other builds of Pillow are not silenced
-        libtiff = ctypes.CDLL(Image.core.__file__)  # looks in what Pillow's own library is linked to
-        # libtiff writes to the process's standard error from C; redirecting that temporarily is not thread-safe.
+        # A symbol is also searched in the libraries that Pillow's extension is linked to, such as libtiff.
+        libtiff = ctypes.CDLL(Image.core.__file__)
+        # It writes to the process's standard error from C; redirecting that temporarily is not thread-safe.
         libtiff.TIFFSetErrorHandler(None)
         libtiff.TIFFSetWarningHandler(None)
 
@@ -137,7 +138,7 @@ def decode_bytes(content: bytes, how: Decoding, name: str | bytes | os.PathLike,
         kind, reason = OtherSize, f"{image.width} × {image.height} pixels"
     except Exception as error:  # a damaged file raises nearly anything from inside Pillow
         reason = _explain(error)
-    # Raised out here, so that the error does not keep the decoder's frames and their pixels alive.
+    # Raised outside of the handler, so that the error does not keep the decoder's frames and their pixels alive.
     raise kind(format_path(name), reason)
 
 
@@ -237,7 +238,7 @@ def _count_channels(image: Image.Image) -> int:
 
 
 def _explain(error: Exception) -> str:
-    """One short line; Pillow's words may quote the file."""
+    """One short line about the error; Pillow's own text may quote the file's content."""
     if isinstance(error, UnidentifiedImageError):
         return f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image, or its header is damaged"
     if isinstance(error, Image.DecompressionBombError):  # Pillow's own bound is higher, and comes first

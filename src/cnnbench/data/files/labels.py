@@ -24,7 +24,7 @@ def normalize_label(label: str) -> str:
 
 
 def find_label_problem(label: str) -> str | None:
-    """What is wrong with a label of a table, or None."""
+    """Describe what is wrong with a label of a table; None if nothing is."""
     form = normalize_label(label)
     if len(form) > LONGEST:
         return f"has {len(form):,} characters, the limit is {LONGEST:,}"
@@ -32,7 +32,7 @@ def find_label_problem(label: str) -> str | None:
 
 
 def unify_labels(labels: Iterable[str]) -> dict[str, str]:
-    """What each label of a table is called: its normal form; a whole number without decimals, if all are whole.
+    """The normal form of each label of a table; if all are whole numbers, without decimals.
 
     Programs write the class 1 as `1`, `1.0` or `1.000000000000000000e+00`, sometimes in one column.
     """

@@ -1,7 +1,7 @@
-r"""Which image files a folder names, their classes and splits, in an order that is always the same.
+r"""The image files of a folder, with their classes and splits, in an order that is always the same.
 
-Classes come by name, as Python sorts text ("10" before "2"; torchvision's ImageFolder does the same). The files of a
-split come by their path below the class folder, byte by byte, and files of the same path by class. So
+Classes are sorted by name as text ("10" before "2"), as in torchvision's ImageFolder. The files of a split are sorted
+by their path below the class folder, byte by byte, and files with the same path by class. So
 `train/<class>/<index>.png` with indices of equal length comes in the order of the indices.
 
 Every file below a class folder counts, however deep, except those that `walking.py` leaves out. `split_names.py` says
@@ -70,7 +70,7 @@ class Listing:
         return Paths(self.root, self.paths[rows.start : rows.stop])
 
     def fill(self, files: Mapping[str, Sequence[File]], what: str) -> None:
-        """Take the files of each split, in their order.
+        """Add the files of each split, in their order.
 
         Args:
             what: what names a class here, such as "class folders", for messages.
@@ -151,7 +151,7 @@ def list_folder(root: str, classes: Sequence[str] | None = None) -> Listing:
 
 def _list_split(root: str, folders: Sequence[str], where: str) -> list[File]:
     """The files in some class folders, in order."""
-    found: list[tuple[bytes, str, str]] = []  # tuples that sort as the files shall
+    found: list[tuple[bytes, str, str]] = []  # tuples that sort in the order of the files
     names: dict[str, str] = {}
     for folder in folders:
         name = name_class(os.path.basename(folder))
@@ -195,7 +195,7 @@ def _find_splits(where: str, folders: Sequence[str], listing: Listing) -> dict[s
 
 
 def _doubt_classes(where: str, folders: Sequence[str], listing: Listing) -> None:
-    """Warn of class folders that all hold the same folders, as splits do; refuse those named like splits."""
+    """Warn about class folders that all hold the same subfolders, as splits do; refuse those named like splits."""
     shared: set[str] | None = None
     for folder in folders:
         inner, beside = _list_folders(listing.root, folder)

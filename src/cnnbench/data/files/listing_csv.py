@@ -1,4 +1,4 @@
-"""Image files named by the rows of a CSV file: `path,label`, and `split` if it has that column."""
+"""Image files listed in a CSV file with the columns `path` and `label`, and optionally `split`."""
 
 import os
 import re
@@ -52,7 +52,7 @@ def list_csv(file: str, classes: Sequence[str] | None = None) -> Listing:
 
 
 def _find_problem(row: dict[str, str]) -> str | None:
-    """What is wrong with a row, or None."""
+    """Describe what is wrong with a row; None if nothing is."""
     if not row.get("path", "").strip():
         return "path is empty"
     if problem := find_label_problem(row.get("label", "")):

@@ -109,20 +109,20 @@ def open_store(path: Path, key: str) -> Stored | None:
 
 
 def write_store(path: Path, key: str, shape: Shape, chunks: Iterable[Chunk]) -> None:
-    """Put a file of decoded images into place as one step.
+    """Write a file of decoded images, which appears in one step.
 
     Args:
         shape: (N, C, H, W) of all images; where N is 0, only what is known of them is kept.
 
     Raises:
-        OSError: it cannot be written; there is nothing of it then.
+        OSError: it cannot be written; then nothing of it remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     _clean_up(path.parent)
     digests: list[tuple[int, str]] = []
     size = math.prod(shape)
     with write_atomically(path) as file:
-        if size and hasattr(os, "posix_fallocate"):  # a full disk is noticed before anything is decoded
+        if size and hasattr(os, "posix_fallocate"):  # a full disk shows before anything is decoded
             os.posix_fallocate(file.fileno(), 0, size)
 
         def add(_: int, images: np.ndarray) -> None:
@@ -137,7 +137,7 @@ def write_store(path: Path, key: str, shape: Shape, chunks: Iterable[Chunk]) -> 
 
 
 def keep_in_memory(shape: Shape, chunks: Iterable[Chunk]) -> Stored:
-    """The same without a file."""
+    """Decode into memory, without a file."""
     pixels = np.empty(shape, np.uint8)
 
     def add(row: int, images: np.ndarray) -> None:
@@ -148,7 +148,7 @@ def keep_in_memory(shape: Shape, chunks: Iterable[Chunk]) -> Stored:
 
 
 def _gather(chunks: Iterable[Chunk], add: Callable[[int, np.ndarray], None]) -> tuple[dict[int, str], bytes]:
-    """Hand each chunk's row and images over; return why images are bad, by their rows, and the hashes of all."""
+    """Pass each chunk's row and images on; return why images are bad, by row, and the hashes of all."""
     bad: dict[int, str] = {}
     hashes, row = [], 0
     for chunk in chunks:
@@ -228,7 +228,7 @@ class Part:
 
 
 def _name_cache_file(cache: str, path: str, how: str) -> Path:
-    """Where a part is kept: one file for each part of a folder and way of decoding, replaced when they change."""
+    """The cache file of a part: one for each part of a folder and way of decoding, replaced when they change."""
     folder = Path(cache).expanduser()
     if cache == "auto":
         folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "cnnbench")

@@ -74,12 +74,12 @@ def read_table(file: str, name: str, *, header: bool, label: str, columns: int =
 
 
 def clip(text: str) -> str:
-    """A value as an error shows it."""
+    """Shorten a value for an error."""
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
 def _find_label(header: list[str], label: str, name: str) -> int:
-    """Which value of a row is the label, from the end where it is negative."""
+    """The index of the label in a row; negative if counted from the end."""
     names = [cell.strip() for cell in header]
     if label not in ("first", "last"):
         if names.count(label) == 1:
@@ -97,7 +97,7 @@ def _find_label(header: list[str], label: str, name: str) -> int:
 
 
 def _take_values(table: Table, row: list[str]) -> str | None:
-    """Append a row's signal to the table, or say what is wrong with the row and append nothing."""
+    """Append a row's signal to the table; if the row is bad, return the reason and append nothing."""
     if len(row) < 2:
         return " has one value: it needs a signal's values and its label, separated by commas, semicolons or tabs"
     if len(row) != table.columns:

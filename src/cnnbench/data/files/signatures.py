@@ -1,4 +1,4 @@
-"""Which formats are read, and what a file is by its first bytes: an image, or something often found in its place."""
+"""The accepted formats, and what a file is by its first bytes: an image, or something often found in its place."""
 
 import os
 import re
@@ -65,7 +65,7 @@ def looks_like_image(file: str | os.PathLike[str]) -> bool:
 
 
 def _identify_container(content: bytes) -> str | None:
-    """AVIF or HEIC, by the brands that the file gives itself; videos have others."""
+    """AVIF or HEIC, by the brands in the file's first box; videos have other brands."""
     if content[4:8] != b"ftyp":
         return None
     end = min(int.from_bytes(content[:4], "big"), _LONGEST)

@@ -1,4 +1,4 @@
-"""Which folders, or which words in a table, name the splits of a dataset, in all usual spellings."""
+"""Recognise the splits of a dataset by the names of folders or the words of a table, in all usual spellings."""
 
 import re
 from collections import defaultdict
@@ -45,7 +45,7 @@ def choose_split_folders(
     has_images: Callable[[str], bool],
     needs_train: bool = True,
 ) -> dict[str, str]:
-    """Which folder is which split; empty where all of them are classes.
+    """The folder of each split; empty if all folders are classes.
 
     They are splits if their names differ only in the split's own word (`Train` and `Test`, `seg_train` and `seg_test`)
     and they hold folders. A folder that could be either is refused.

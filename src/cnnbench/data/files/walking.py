@@ -34,7 +34,7 @@ _PREVIEW = {"augmented.png"}
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or folder of this name belongs to a system, is hidden, or is a cache of ours."""
+    """Whether a file or folder of this name is hidden, belongs to the operating system, or is our cache."""
     return _LITTER.fullmatch(name) is not None
 
 
@@ -50,7 +50,7 @@ def has_image_ending(name: str) -> bool:
 
 
 def walk_files(folder: str, complain: Complain, ours: list[str] | None = None) -> Iterator[str]:
-    """The paths of all files in a folder and below, by name; the files of a folder come in its place.
+    """Walk through all files in and below a folder, sorted by name; a folder's files take its place in the order.
 
     Litter and folders that this program wrote are left out. Links to folders are followed, and a folder that is reached
     twice counts once. Memory holds no more than names.

@@ -1,4 +1,4 @@
-"""The user's own signals from a CSV file, or from one to train on and one to test on; its rows: signal_rows.py."""
+"""The user's own signals from a CSV file, or from one for training and one for testing; `signal_rows.py` reads rows."""
 
 import os
 import sys
@@ -98,7 +98,7 @@ def csv_signals(
 def _choose_names(
     table: Table, forms: Mapping[str, str], classes: Sequence[str] | None, where: str, options: CsvSignalsOptions
 ) -> tuple[str, ...]:
-    """The names of the classes in their order: those of the run to be measured, or those in the table."""
+    """The class names in order: those of the run that is measured, or those in the table."""
     names = _sort_labels({forms[text] for text in table.labels})
     if classes is not None:
         _refuse_unknown(f"{where} does not fit the run", names, classes, "which the run lacks")
@@ -121,14 +121,14 @@ def _make_split(table: Table, names: Sequence[str], forms: Mapping[str, str], fi
 
 
 def _hint_at_first_column(table: Table, label: str) -> str:
-    """For an error about labels, where the first values of the rows would do as such."""
+    """Hint, in an error about labels, at a first column that looks like labels."""
     first = table.values[:: table.columns - 1]
     fits = label == "last" and all(value.is_integer() for value in first) and 1 < len({*first}) <= len(first) // 2
     return " (if the label is the first value of a row: data.label=first)" if fits else ""
 
 
 def _note_test_file_beside(file: Path) -> list[str]:
-    """A note on X_TEST.tsv beside X_TRAIN.tsv, which is used only if somebody says so."""
+    """Note an X_TEST.tsv beside X_TRAIN.tsv, which is used only if `data.test_path` names it."""
     for train, test in (("TRAIN", "TEST"), ("train", "test"), ("Train", "Test")):
         other = file.with_name(file.name.replace(train, test))
         if other != file and other.is_file():
@@ -137,7 +137,7 @@ def _note_test_file_beside(file: Path) -> list[str]:
 
 
 def _note_index_columns(table: Table, signals: Tensor) -> list[str]:
-    """A note on columns that only number the rows: in a file sorted by class they give the label away."""
+    """Note columns that only number the rows: in a file sorted by class they give the label away."""
     if len(signals) < FEWEST_NUMBERED:
         return []
     whole = torch.nonzero((signals[:, 0] % 1 == 0).all(0)).flatten()
@@ -155,7 +155,7 @@ def _note_index_columns(table: Table, signals: Tensor) -> list[str]:
 
 
 def _check_file(key: str, path: str | None) -> Path:
-    """The path of a file that may be opened: reading a pipe or a device might never end."""
+    """Check that a path is a file that may be opened: reading a pipe or a device might never end."""
     if not path:
         raise ValueError(
             f"{key}={'null' if path is None else repr(path)}: must be a CSV file, each row the values of a "
@@ -179,7 +179,7 @@ def _refuse_unknown(where: str, found: Sequence[str], known: Sequence[str], why:
 
 
 def _sort_labels(labels: set[str]) -> tuple[str, ...]:
-    """By their numbers, if all are whole numbers; else as text."""
+    """Sort labels as numbers if all are whole numbers, otherwise as text."""
     try:
         values = {label: float(label) for label in labels}
     except ValueError:
@@ -190,7 +190,7 @@ def _sort_labels(labels: set[str]) -> tuple[str, ...]:
 
 
 def _find_lacking_side(names: tuple[str, ...], labels: Tensor, tested: Tensor) -> str | None:
-    """What is wrong with a split that leaves a class without a row to train on, or to test on."""
+    """Describe a split that leaves a class without a row to train on, or to test on."""
     totals, inside = (some.bincount(minlength=len(names)) for some in (labels, tested))
     one_sided = (inside == 0) | (inside == totals)
     lacking = torch.nonzero(one_sided & (totals > 0)).flatten().tolist()

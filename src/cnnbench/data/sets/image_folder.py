@@ -1,8 +1,8 @@
-"""The user's own images: a folder with a folder for each class, or a CSV file that names files and labels.
+"""The user's own images: a folder with a subfolder for each class, or a CSV file of paths and labels.
 
-Which files there are, their classes and splits: listing.py, listing_csv.py. What a file must be: images.py. Decoded
-images are kept in memory and in a cache (pixel_store.py); a set that is larger than `data.memory_limit` stays in its
-files, and batches are decoded from them (decoding.py).
+`listing.py` and `listing_csv.py` find the files, their classes and splits; `images.py` decodes a file. Decoded images
+are kept in memory and in a cache (`pixel_store.py`). A dataset larger than `data.memory_limit` stays in its files, and
+batches are decoded from them (`decoding.py`).
 """
 
 import errno
@@ -33,7 +33,7 @@ from cnnbench.storage.text import format_path, join_some
 
 log = logging.getLogger("cnnbench")
 
-PROBED = 100  # files that are read to find out channels and size
+PROBED = 100  # files that are read to determine channels and size
 SHOWN = 20  # bad files that an error lists
 Size = int | tuple[int, int]
 
@@ -96,7 +96,7 @@ def image_folder(
     decoder = Decoder(how, resizes=image_size is not None, hashes=True, drops=streams)
     splits: dict[str, Split] = {}
     bad: list[tuple[str, str]] = []
-    # The test images are read apart, so that a search, which may not look at them, opens none of their files.
+    # Test images are read separately, so that a search, which may not look at them, opens none of their files.
     for rows in filter(None, (training, range(training.stop, count if with_test else 0))):
         part = Part.from_listing(listing, rows, decoder, options.cache, options.workers, (cut, rows.start > 0))
         try:
@@ -144,7 +144,7 @@ def _list(path: str | None, classes: Sequence[str] | None) -> Listing:
 
 @functools.lru_cache(maxsize=32)
 def _log_once(text: str) -> None:
-    """A run looks at its folder more than once."""
+    """Log a message once, because a run lists its folder more than once."""
     log.info(text)
 
 
@@ -171,12 +171,12 @@ def _cut_test_split(listing: Listing, fraction: float, split_seed: int) -> Listi
 
 
 def _choose_decoding(paths: Sequence[str], options: ImageFolderOptions, image_size: Size | None) -> Decoding:
-    """How files are decoded; channels and size that the user has not given come from some of the files."""
+    """Choose how files are decoded; channels and size that the user has not given are taken from some of the files."""
     red, green, blue = options.background
     how = Decoding(options.channels or 1, image_size or 1, options.resize, (red, green, blue))
     if options.channels is not None and image_size is not None:
         return how
-    # Where nothing can be read, any size will do: the decoder will say why.
+    # If no file can be read, any size will do: the decoder reports the reason.
     found = probe_some(paths, PROBED) or [(format_path(paths[0]), (1, 1, 1))]
     name, (_, width, height) = found[0]
     for other, (_, w, h) in found if image_size is None else ():
@@ -192,7 +192,7 @@ def _ask_for_size(problem: str) -> str:
 
 
 def _split(listing: Listing, part: range, stored: Stored, images: torch.Tensor | ImageFiles) -> dict[str, Split]:
-    """The splits that lie in a part of the listing, without the images that are bad."""
+    """Cut the splits out of a part of the listing, without bad images."""
     hashes, labels = torch.from_numpy(stored.hashes), torch.tensor(listing.labels)
     bad = part.start + np.array([*stored.bad], np.int64)
     splits = {}

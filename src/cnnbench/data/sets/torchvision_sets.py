@@ -1,7 +1,7 @@
 """The classic datasets of torchvision, read from its files and, if allowed, downloaded from its addresses.
 
-They are read here, not by torchvision: as data alone (it unpickles CIFAR), with every size checked before it is
-believed, and a second sooner.
+They are read here and not by torchvision, which unpickles CIFAR, believes the sizes in headers, and takes a second to
+import.
 """
 
 import bz2
@@ -41,7 +41,7 @@ EMNIST_CLASSES = {
     "letters": tuple(string.ascii_lowercase),
     "mnist": DIGITS,
 }
-# The MD5 that torchvision, too, asks of these files before it parses them.
+# The MD5 of these files, which torchvision requires too.
 CHECKSUMS = {
     "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
     "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -63,11 +63,11 @@ def _get_checksum(path: Path) -> str:
 
 
 def _read_idx_pair(paths: Sequence[Path], *, first_label: int = 0, transposed: bool = False) -> Arrays:
-    """A file of images and one of labels."""
+    """Read a file of images and one of labels."""
     images, labels = map(read_idx, paths)
     if images.dtype != np.uint8 or images.ndim != 3:
         raise ValueError(f"{format_path(paths[0])} holds no grey images of bytes")
-    if labels.ndim == 2 and labels.shape[1]:  # QMNIST's: the digit, then who wrote it and when
+    if labels.ndim == 2 and labels.shape[1]:  # QMNIST's labels: the digit, then who wrote it and when
         labels = labels[:, 0]
     images = np.ascontiguousarray(images.transpose(0, 2, 1)) if transposed else images
     return images[:, None], labels.astype(np.int64) - first_label
@@ -95,7 +95,7 @@ def _read_usps(paths: Sequence[Path]) -> Arrays:
 def _read_svhn(paths: Sequence[Path]) -> Arrays:
     from scipy.io import loadmat
 
-    # Only the publisher's own file gets as far as scipy.
+    # Only the publisher's own file reaches scipy's reader.
     found = loadmat(io.BytesIO(read_published(paths[0], _get_checksum(paths[0]))), variable_names=["X", "y"])
     labels = found["y"].astype(np.int64).ravel()
     return np.ascontiguousarray(found["X"].transpose(3, 2, 0, 1)), np.where(labels == 10, 0, labels)
@@ -161,10 +161,10 @@ class Published:
             raise ValueError(f"{format_path(path)} is damaged: it has {problem}")
 
     def _find(self, root: str, download: bool) -> dict[str, Path]:
-        """Its files by their names; they are downloaded first if they are missing and may be.
+        """Find its files, by name; download them first if they are missing and that is allowed.
 
         Raises:
-            ValueError: they cannot be had; the message says where they belong.
+            ValueError: they are missing; the message says where they belong.
         """
         base = Path(root).expanduser()
         folder = base / self.folder
@@ -254,7 +254,7 @@ def emnist(options: EmnistOptions, root: str, download: bool, with_test: bool = 
     """EMNIST: handwritten letters and digits, 28×28 grey (arXiv:1702.05373)."""
     split = options.split
     splits = (f"emnist-{split}-train", f"emnist-{split}-test")
-    # Its images lie on their side, and `letters` counts from 1.
+    # EMNIST's images are transposed, and the labels of `letters` count from 1.
     read = partial(_read_idx_pair, first_label=int(split == "letters"), transposed=True)
     published = replace(_make_mnist_like("emnist", "EMNIST", EMNIST_CLASSES[split], splits=splits), read=read)
     return published.load(root, download, with_test)

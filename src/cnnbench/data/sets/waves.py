@@ -73,7 +73,7 @@ def waves(options: WavesOptions, split_seed: int = 0) -> Source:
         count = len(range(label, samples, len(CLASSES)))
         scale, offset = _draw_uniform(AMPLITUDE, count, random), _draw_uniform(BASELINE, count, random)
         signals[label :: len(CLASSES), 0] = scale * pattern(count, length, random) + offset
-    # A stream of its own: the same signals can be had with another noise, or with none.
+    # A separate stream, so that the same signals can be made with other noise, or with none.
     random = make_generator(seed, "waves/noise")
     deviations = _draw_uniform((options.noise[0], options.noise[1]), samples, random).unsqueeze(-1)
     signals += deviations * torch.randn(signals.shape, generator=random)
@@ -112,7 +112,7 @@ def _make_sawtooth(count: int, length: int, random: torch.Generator) -> Tensor:
 
 
 def _make_chirp(count: int, length: int, random: torch.Generator) -> Tensor:
-    """A sine whose frequency rises, or falls, evenly to 1.5…3 times its first, or from it."""
+    """A sine whose frequency rises linearly to 1.5…3 times its start, or falls from there."""
     time = torch.arange(length) / length
     slow, ratio = _draw_uniform((CYCLES[0], CYCLES[1] / 2), count, random), _draw_uniform((1.5, 3.0), count, random)
     cycles = torch.rand(count, 1, generator=random) + slow * (time + (ratio - 1) * time**2 / 2)
