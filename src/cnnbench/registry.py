@@ -1,4 +1,4 @@
-"""Names to code: what a config's `name:` may say, and how it is built.
+"""Names to code: what the `name` of a part in a config may be, and how the part is built.
 
 A part registers itself where it is written:
 
@@ -27,7 +27,7 @@ def register(kind: str, name: str, **facts: Any) -> Callable[[T], T]:
     """Give a class or function its name in a config; the part itself is returned unchanged.
 
     Args:
-        facts: what else there is to say of the part, such as how a metric is shown in tables.
+        facts: more about the part, such as how tables show a metric.
 
     Raises:
         ValueError: the kind already has another part of that name.

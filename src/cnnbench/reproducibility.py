@@ -1,7 +1,7 @@
 """Randomness as a pure function, deterministic switches, and a record of the environment.
 
-Every random draw takes its own generator, keyed by (seed, purpose, epoch, step). Nothing depends on how far
-some other generator has run, so a resumed run, another worker count or one batch taken alone agree to the bit.
+Every random draw takes its own generator, keyed by (seed, purpose, epoch, step). Nothing depends on how far another
+generator has run, so a resumed run, another number of workers and a single batch agree to the bit.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ def set_deterministic(enabled: bool) -> None:
 
 
 def describe_environment() -> dict[str, Any]:
-    """What a reader needs to judge or repeat a measurement: versions, hardware, threads, command."""
+    """What is needed to judge or repeat a measurement: versions, hardware, threads, command."""
     import cnnbench
 
     record: dict[str, Any] = {

@@ -125,7 +125,7 @@ def _count(parameters: Iterable[nn.Parameter]) -> int:
 
 @dataclass
 class _Work:
-    """What a running module has done itself, without its submodules."""
+    """What a running module has done itself, not counting its submodules."""
 
     parameters: int = 0
     macs: int = 0
@@ -140,7 +140,7 @@ class _Watch(TorchFunctionMode):
     """
 
     def __init__(self, unread: dict[int, tuple[str, int]]) -> None:
-        # Here, because it imports triton, which takes a sixth of a second; training needs that anyway.
+        # Imported here, because it imports triton, which takes a sixth of a second; training needs that anyway.
         from torch.utils.flop_counter import FlopCounterMode
 
         super().__init__()
@@ -193,7 +193,7 @@ class _Watch(TorchFunctionMode):
         flops_before = self.counter.get_total_flops()
         output = func(*args, **kwargs)
         inputs, outputs = find_tensors((args, kwargs)), find_tensors(output)
-        if not outputs or not self.running:  # a look at a shape, or torch exchanging the weights
+        if not outputs or not self.running:  # reads a shape, or swaps in the stand-ins of the weights
             return output
         work = self.running[-1]
         work.parameters += sum(self.unread.pop(id(tensor))[1] for tensor in inputs if id(tensor) in self.unread)

@@ -34,7 +34,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Axis:
-    """What a layer's outputs see along one axis of the image.
+    """The part of one axis of the image that a layer's outputs see.
 
     Attributes:
         length: of the image along this axis.
@@ -94,7 +94,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Field:
-    """What the elements of a tensor see of the image.
+    """The part of the image that the elements of a tensor see.
 
     Attributes:
         axes: height and width, or a signal's length.
@@ -152,7 +152,7 @@ class Field:
         return replace(self, dims=tuple(dims))
 
     def end_window(self) -> "Field":
-        """The field behind a convolution or pooling; a window behind a look at everything belongs to a head."""
+        """The field behind a convolution or pooling; behind a layer that sees the whole image, it belongs to a head."""
         return self if all(axis.is_collapsed for axis in self.axes) else replace(self, last_window=self.axes)
 
     def deepen(self, layers: int = 1) -> "Field":

@@ -1,4 +1,4 @@
-"""Rules for functions that look along whole dimensions (dense layers, attention, means) or move them."""
+"""Rules for functions that read whole dimensions (dense layers, attention, means) or move them."""
 
 from collections.abc import Sequence
 from types import EllipsisType

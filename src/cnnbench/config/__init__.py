@@ -1,1 +1,1 @@
-"""Every key of the config: type, default, what it accepts, and what it means to a run."""
+"""Every key of the config: type, default, accepted values, and its role in a run."""

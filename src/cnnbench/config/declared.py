@@ -1,4 +1,4 @@
-"""Which keys there are: those of the schema, and the options that parts declare.
+"""All keys: those of the schema, and the options that parts declare.
 
 A part's file imports torch, and completion, `list keys`, a sweep and a report must not. So its `Options` class is read
 from the syntax of the file: a declaration consists of names, constants and calls of `key`, which need no execution.
@@ -81,7 +81,7 @@ def find_keys(plain: Mapping[str, Any]) -> dict[str, Key]:
 
 
 def select(plain: Mapping[str, Any], wanted: Callable[[Role, FieldInfo], bool]) -> dict[str, Any]:
-    """The keys of a config, as plain data, whose declarations are wanted; what nobody declares stays.
+    """Select the keys of a config, as plain data, by their declarations; undeclared keys are kept.
 
     It may be a stranger's config, of any content.
     """
@@ -139,14 +139,14 @@ def read_options(section: str) -> dict[Any, type[Options]]:
 
 @functools.cache
 def _list_part_files() -> list[Path]:
-    # Only a decorator at the top of a file is found: a part that is registered by a call, as the table of
-    # `data/sets/torchvision_sets.py` is, can declare no options.
+    # Only decorators at the top level of a file are found: a part that is registered by a call, such as the table in
+    # `data/sets/torchvision_sets.py`, cannot declare options.
     return [path for path in sorted(PACKAGE.rglob("*.py")) if "\n@register(" in path.read_text(encoding="utf-8")]
 
 
 @functools.cache
 def _find_bindings(path: Path) -> dict[str, ast.stmt]:
-    """What each name at the top of a file is bound by."""
+    """The statement that binds each name at the top level of a file."""
     found: dict[str, ast.stmt] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom):
@@ -175,7 +175,7 @@ def _find_options_annotation(node: ast.stmt) -> ast.expr | None:
 
 @functools.cache
 def _evaluate_name(name: str, path: Path) -> Any:
-    """What a name at the top of a file stands for."""
+    """The value of a name at the top level of a file."""
     node = _find_bindings(path).get(name)
     if isinstance(node, ast.ImportFrom):
         original = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
@@ -193,7 +193,7 @@ def _evaluate_name(name: str, path: Path) -> Any:
 
 
 def _evaluate(node: ast.expr | None, path: Path) -> Any:
-    """What an expression of a declaration stands for."""
+    """The value of an expression in a declaration."""
     match node:
         case ast.Constant(value):
             return value

@@ -1,4 +1,4 @@
-"""How a key is declared: its type and default, what it accepts, one sentence of meaning, and its role.
+"""Declare keys: type, default, accepted values, one sentence of meaning, and role.
 
     class Trainer(Section):
         epochs: int = key("Passes over the training images", 20, ge=1, le=100_000)
@@ -54,7 +54,7 @@ def key(
 
 
 class Section(BaseModel):
-    """Keys that stand together, such as `trainer.…`."""
+    """A group of keys, such as `trainer.…`."""
 
     model_config = ConfigDict(
         extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True, validate_default=False, protected_namespaces=()
@@ -227,7 +227,7 @@ def _format_range(metadata: Any) -> str:
 
 
 def _explain(section: type[BaseModel], error: ErrorDetails, place: str, values: Any) -> str:
-    """The first thing that is wrong, as a sentence."""
+    """Explain the first error in a sentence."""
     if not error["loc"]:
         return str(error["ctx"]["error"]) if "ctx" in error else error["msg"]
     name, prefix = str(error["loc"][0]), f"{place}." if place else ""

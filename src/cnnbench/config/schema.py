@@ -12,9 +12,9 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from cnnbench.config.keys import Section, find_role, format_value, key
 from cnnbench.processes.cores import MOST_THREADS
 
-# What is near enough to MNIST, on which most recipes were found.
+# Datasets similar to MNIST, on which most recipes were found.
 SMALL_GREY = ("digits", "mnist", "fashion_mnist", "kmnist", "emnist", "qmnist", "usps")
-NOT_IN_NAMES = '/\\:*?"<>|$'  # which separate folders, or which Windows or a config would read as something else
+NOT_IN_NAMES = '/\\:*?"<>|$'  # they separate folders, or have a meaning on Windows or in a config
 LARGEST_SEED = 2**63 - 1
 
 Activation = Literal["relu", "leaky_relu", "gelu", "tanh", "sigmoid", "silu", "elu"]
@@ -54,7 +54,7 @@ class PartSection(Section):
 
 
 class ModelConfig(PartSection):
-    """Which network, and how large."""
+    """The network and its size."""
 
     name: str = key("The network", "lenet5")
     width: float = key("Multiplies every hidden channel and unit count", 1.0, gt=0, le=1000)
@@ -70,7 +70,7 @@ class ModelConfig(PartSection):
 
 
 class DataConfig(PartSection):
-    """Which images, how they are split and scaled."""
+    """The images, and how they are split and scaled."""
 
     name: str = key("The dataset", "digits")
     root: str = key("The folder where datasets are stored; $CNNBENCH_DATA if that is set", "data", role="place")
@@ -130,7 +130,7 @@ class AugmentConfig(Section):
 
 
 class OptimizerConfig(PartSection):
-    """How weights move."""
+    """The optimizer."""
 
     name: str = key("The optimizer", "adam")
     lr: float = key("Learning rate", 1e-3, gt=0)
@@ -139,14 +139,14 @@ class OptimizerConfig(PartSection):
 
 
 class SchedulerConfig(PartSection):
-    """How the learning rate changes, batch by batch."""
+    """The schedule of the learning rate, by batch."""
 
     name: str = key("The schedule of the learning rate", "constant")
     warmup_epochs: float = key("Epochs over which the learning rate first rises linearly", 0.0, ge=0)
 
 
 class TrainerConfig(Section):
-    """How long, how, and on what the network trains."""
+    """How long, how, and on which device to train."""
 
     # So many rows of metrics.csv can be read again. A longer run is the same run where its schedule says so.
     epochs: int = key("Passes over the training images", 20, ge=1, le=100_000, may_change=True)
@@ -186,11 +186,11 @@ class TrainerConfig(Section):
 
 
 class LoggerConfig(PartSection):
-    """Where a run goes besides its folder: the name of each tracker, with its own options."""
+    """The trackers that follow a run, by name, with their options."""
 
 
 class ComparisonConfig(Section):
-    """What the report of a sweep compares with."""
+    """What the report of a sweep compares its groups with."""
 
     baseline: str | None = key("The group others are compared with, such as model=mlp; null: the first", None)
     reference: dict[str, Any] = key("Published figures: a group's accuracy and f1_macro", {})
@@ -198,7 +198,7 @@ class ComparisonConfig(Section):
 
 
 class SweepConfig(Section):
-    """What a command asks of its sweep, rather than of the runs in it."""
+    """Settings of a sweep as a whole, not of its runs."""
 
     seeds: int | None = key("Run every config with each of the seeds 0, 1, … below this", None, ge=1)
     restart: bool = key("Start again, even if an earlier call of the same command has finished jobs", False)

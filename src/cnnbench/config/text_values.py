@@ -1,4 +1,4 @@
-"""How the value of a key is read from text: where the key is text, as its user wrote it; otherwise as YAML."""
+"""Read the value of a key from text: literally if the key is text, otherwise as YAML."""
 
 import os
 import re
@@ -9,9 +9,9 @@ from pydantic.fields import FieldInfo
 
 from cnnbench.config.keys import is_list, is_text_key, may_be_null
 
-# Text in quotes of one kind, which a backslash takes their meaning.
+# Quoted text; a backslash escapes a quote.
 _QUOTED = re.compile(r"""(['"])((?:(?!\1)[^\\]|\\.)*)\1""", re.DOTALL)
-# Commas that part values: not those inside quotes.
+# Commas between values, not those inside quotes.
 _PARTED = re.compile(r"""((?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^,])*),?""", re.DOTALL)
 
 

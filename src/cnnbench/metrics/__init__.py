@@ -1,4 +1,4 @@
-"""The confusion matrix, and every figure that follows from it."""
+"""The confusion matrix, and every metric that follows from it."""
 
 import cnnbench.metrics as _package
 from cnnbench import registry

@@ -7,7 +7,8 @@ import numpy as np
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-DENSE = 1_000  # classes up to which every cell of a confusion matrix is stored: 10,000 have a hundred million
+# Classes up to which all cells of a confusion matrix are stored; 10,000 classes have a hundred million cells.
+DENSE = 1_000
 
 
 def count_confusion(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> "np.ndarray | csr_array":
@@ -21,7 +22,7 @@ def count_confusion(labels: np.ndarray, predictions: np.ndarray, num_classes: in
     if num_classes <= DENSE:
         cells = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
         return cells.reshape(num_classes, num_classes)
-    from scipy.sparse import coo_array  # a fifth of a second, and few data have so many classes
+    from scipy.sparse import coo_array  # takes a fifth of a second, and few datasets have so many classes
 
     ones = np.ones(len(labels), dtype=np.int64)
     return coo_array((ones, (labels, predictions)), shape=(num_classes, num_classes)).tocsr()

@@ -1,4 +1,4 @@
-"""Figures that follow from a confusion matrix (rows true, columns predicted).
+"""Metrics that follow from a confusion matrix (rows true, columns predicted).
 
 Beyond 1,000 classes the matrix is sparse (`count_confusion`): `sum`, `diagonal` and `trace` work on both kinds.
 A score over nothing (precision of a class never predicted, recall of an absent one) is 0, as in scikit-learn.
@@ -18,7 +18,7 @@ FIRST = ("accuracy", "f1_macro")
 
 @dataclass(frozen=True)
 class Metric:
-    """How tables show a metric: what `register` is given besides its name.
+    """How tables show a metric: the facts that it is registered with.
 
     Attributes:
         title: its heading; without one, its name.

@@ -1,4 +1,4 @@
-"""What a network computes on the way to its output, by name."""
+"""The intermediate results of a network, by name."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""A network of convolutions alone: strides shrink the images, a 1×1 convolution names the classes, a mean ends it.
+"""A network of convolutions only: strides shrink the images, a 1×1 convolution gives class maps, and a mean ends it.
 
 Springenberg, Dosovitskiy, Brox and Riedmiller, "Striving for Simplicity: The All Convolutional Net", arXiv:1412.6806
 (All-CNN-C, cut to small images).
@@ -24,7 +24,7 @@ class AllConvOptions(NormOptions):
 
 @register("model", "all_conv")
 def all_conv(spec: NetworkSpec, options: AllConvOptions) -> nn.Sequential:
-    """Two convolutions and a shrinking one per stage, then 3×3, 1×1 and 1×1 to the classes, averaged over the image.
+    """Two convolutions and a strided one per stage, then 3×3, 1×1 and 1×1 to the classes, averaged over the image.
 
     `depth` repeats every convolution before a shrinking one; dropout follows each stage, on single values.
     """
@@ -44,7 +44,7 @@ def all_conv(spec: NetworkSpec, options: AllConvOptions) -> nn.Sequential:
     layers.add_module("mix", ConvBlock(channels, channels, 3, style))
     layers.add_module("mix1x1", ConvBlock(channels, channels, 1, style))
     layers.add_module("classes", nn.Conv2d(channels, spec.num_classes, 1))
-    compute_output_shape(layers, spec.input_shape)  # refuses images of which nothing is left
+    compute_output_shape(layers, spec.input_shape)  # refuses images that are too small
     layers.add_module("mean", nn.AdaptiveAvgPool2d(1))
     layers.add_module("flatten", nn.Flatten())
     return layers

@@ -1,4 +1,4 @@
-"""Blocks that the families share: a convolution with its norm and activation in three kinds, poolings, residuals."""
+"""Blocks that the families share: three kinds of convolution with norm and activation, pooling, residuals."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from cnnbench.models.layers import make_activation, make_norm
 
 @dataclass(frozen=True)
 class Style:
-    """What all convolutions of a network have in common, as the user chose it.
+    """The settings that all convolutions of a network share.
 
     Attributes:
         conv: the kind of block that `make_conv_block` makes.
@@ -31,7 +31,7 @@ class Style:
 
     @property
     def needs_bias(self) -> bool:
-        """Whether a convolution needs a bias: most norms behind it add one of their own."""
+        """Whether a convolution needs a bias: most norms behind it have their own."""
         return self.norm in ("none", "lrn")
 
     def make_conv(
@@ -61,7 +61,7 @@ class Style:
         options = {"stride": stride, "dilation": dilation, "groups": groups, "bias": self.needs_bias}
         if before == after:
             return conv(in_channels, out_channels, kernel, padding=tuple(before), **options)
-        # A convolution of torch pads both ends alike; a padding layer lists the last axis first.
+        # Torch's convolutions pad both ends equally. A padding layer lists the last axis first.
         pads = tuple(count for ends in zip(reversed(before), reversed(after), strict=True) for count in ends)
         return nn.Sequential(OrderedDict(pad=pad(pads, 0.0), conv=conv(in_channels, out_channels, kernel, **options)))
 
@@ -172,7 +172,7 @@ def make_conv_stack(
 def make_pool(
     name: Pool, channels: int, style: Style, *, window: int = 2, stride: int = 2, padding: int = 0
 ) -> nn.Module:
-    """What shrinks images between two stages; `stride` is a 3×3 convolution of that stride (arXiv:1412.6806)."""
+    """The layer that shrinks images between two stages; `stride` is a strided 3×3 convolution (arXiv:1412.6806)."""
     match name:
         case "max":
             return nn.MaxPool2d(window, stride, padding)

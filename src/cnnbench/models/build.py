@@ -1,4 +1,4 @@
-"""From a model's name and the shape of the data to a network with weights that depend on the seed alone."""
+"""Build a network from a model's name and the shape of the data; its weights depend only on the seed."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What options accept that several families share."""
+"""The options that several families share, and what they accept."""
 
 from typing import Annotated, Literal
 
@@ -19,12 +19,12 @@ STAGES = "a list of at least one stage, each a list of at least one whole number
 
 
 class NormOptions(Options):
-    """Of a network with norms."""
+    """The options of a network with norms."""
 
     norm: Norm = key("Normalisation after each convolution")
 
 
 class ClassifierOptions(NormOptions):
-    """Of a network that ends in `heads.Classifier`."""
+    """The options of a network that ends in `heads.Classifier`."""
 
     head: Head = key("How classes are read from the features")

@@ -1,4 +1,4 @@
-"""Heads: how classes are read from the features."""
+"""Heads: from features to classes."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Inception for small images: several kernels side by side, 1×1 reductions before the costly ones.
+"""Inception for small images: several kernels in parallel, 1×1 reductions before the expensive ones.
 
 Szegedy et al., "Going Deeper with Convolutions", arXiv:1409.4842 (the module with reductions); two 3×3 in place of
 the 5×5 and 1×3 + 3×1 in place of a 3×3 are from "Rethinking the Inception Architecture", arXiv:1512.00567.

@@ -1,4 +1,4 @@
-"""How weights are drawn before training."""
+"""Initialise weights."""
 
 from collections.abc import Callable
 from functools import partial

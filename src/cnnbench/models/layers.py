@@ -19,7 +19,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "elu": nn.ELU,
 }
-MOST_GROUPS = 8  # of group normalisation; fewer where the channels do not divide
+MOST_GROUPS = 8  # groups of a group normalisation; fewer if they do not divide the channels
 
 
 def make_activation(name: str) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What every family of networks is told: the shape of the data, and how large and of what kind the network is."""
+"""The arguments of every family of networks: the shape of the data, and the size and kind of the network."""
 
 from dataclasses import dataclass
 

@@ -98,7 +98,7 @@ def resnet_mini(spec: NetworkSpec, options: ResNetOptions) -> Classifier:
     expansion = EXPANSION if options.block == "bottleneck" else 1
     channels = spec.scale(options.channels[0])
     features = nn.Sequential()
-    # Drawn also where a block takes its place, so that each seed keeps the weights it has always had.
+    # Built even if a block replaces it, because it draws random numbers: each seed keeps its weights.
     stem = style.make_conv(spec.in_channels, channels, 3)
     features.add_module("stem", stem if options.preactivation else ConvBlock(spec.in_channels, channels, 3, style))
     for number, filters in enumerate(map(spec.scale, options.channels), 1):

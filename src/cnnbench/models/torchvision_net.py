@@ -18,7 +18,7 @@ REFUSED = {
     "pretrained": "networks start untrained, and nothing is downloaded",
     "num_classes": "it follows from the data",
 }
-# Its absence makes torchvision warn and do the same.
+# Without it, torchvision warns and does the same.
 INIT_WEIGHTS = {"googlenet": True, "inception_v3": True}
 
 
@@ -40,7 +40,7 @@ def torchvision_net(spec: NetworkSpec, options: TorchvisionOptions) -> nn.Module
         ValueError: a width, depth, activation or dropout, which these networks do not have; an unknown arch or
             argument; images the network cannot take.
     """
-    import torchvision.models  # here, because it takes a second
+    import torchvision.models  # imported here, because it takes a second
 
     for name, accepted in NEUTRAL.items():
         if (value := getattr(spec, name)) != accepted:

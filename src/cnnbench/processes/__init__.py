@@ -1,1 +1,1 @@
-"""Signals, child processes that end with their parent, and the number of processor cores to use."""
+"""Signals, child processes that end with their parent, and the number of cores to use."""

@@ -13,8 +13,7 @@ def count_cores() -> int:
 
 
 def count_threads() -> int:
-    """How many threads one run may compute with: the processors it may use, or fewer where it, or the variable
-    OMP_NUM_THREADS, sets a lower limit.
+    """How many threads a run may use: one per usable processor, or fewer if a limit or OMP_NUM_THREADS says so.
 
     It does not depend on how many runs share the processors, because the number of threads changes a run's bits.
     """

@@ -15,14 +15,14 @@ from cnnbench.processes.worker import CAN_FORK, Worker, WorkerEnded, wait_for_an
 log = logging.getLogger("cnnbench")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-JOBS_AHEAD = 3  # of each process: enough that none waits, few enough that results do not pile up
+JOBS_AHEAD = 3  # per process: enough that none waits, few enough that results do not pile up
 
 
 class Pool(Generic[Job, Result]):
-    """Processes that all do the same task, started at once.
+    """Processes for the same task, started at once.
 
-    Each has a connection of its own. With one queue for all, a process that is killed while it holds the queue's lock
-    leaves the others and the parent waiting for ever. Close it, or its processes live until Python ends.
+    Each has a connection of its own. With a shared queue, a process that is killed while it holds the queue's lock
+    would block all others for ever. Close it, or its processes live until Python ends.
 
     Args:
         task: goes to each process once; what it raises is raised here.
@@ -114,7 +114,8 @@ def _work(connection: Connection, task: Callable[[Any], Any]) -> None:
     with suppress(EOFError, OSError):
         while True:
             number, job = connection.recv()
-            # The thread sends only bytes: what cannot be pickled is an error of its job.
+            # Pickled here, so that a result that cannot be pickled is an error of its job and not of the sending
+            # thread.
             try:
                 message = multiprocessing.reduction.ForkingPickler.dumps((number, task(job), None))
             except Exception as error:
@@ -123,7 +124,7 @@ def _work(connection: Connection, task: Callable[[Any], Any]) -> None:
 
 
 def _send_all(connection: Connection, outbox: "queue.SimpleQueue[Any]") -> None:
-    """Send results from a thread of its own, so that the next job goes on until the parent takes them."""
+    """Send results in a separate thread, so that the process works on while the parent is busy."""
     with suppress(OSError):
         while True:
             connection.send_bytes(outbox.get())

@@ -1,7 +1,7 @@
 """Ctrl-C, SIGTERM, SIGHUP and SIGUSR1: finish the current step, save, then end.
 
-SIGHUP, which a terminal sends when it is closed, is as SIGTERM, unless it was ignored from the beginning, as by nohup.
-Where nothing is worth keeping, SIGINT and SIGTERM raise at once. Within `defer` they are only noted: training asks
+SIGHUP, which a closing terminal sends, is handled like SIGTERM, unless it was ignored from the start, as by nohup.
+If there is nothing to save, SIGINT and SIGTERM raise at once. Within `defer` they are only noted: training asks
 `is_requested` after every step, saves, and calls `check`, which raises. A second SIGINT raises at once everywhere.
 SIGUSR1 asks for a checkpoint, and training goes on.
 """
@@ -118,7 +118,7 @@ def _handle_stop(number: int, _: FrameType | None) -> None:
     _state.stop = number
     _state.interrupts += number == signal.SIGINT
     if _state.interrupts > 2:
-        os._exit(128 + signal.SIGINT)  # something swallowed the exception of the second
+        os._exit(128 + signal.SIGINT)  # some code has swallowed the second one's exception
     if not _state.deferring or _state.interrupts == 2:
         check()
     _tell(f"{signal.Signals(number).name}: finishing this step and saving it; Ctrl-C again quits at once")
@@ -132,6 +132,6 @@ def _handle_save(_: int, __: FrameType | None) -> None:
 
 
 def _tell(text: str) -> None:
-    """Written without Python's streams: the handler may run while one of them is being used."""
+    """Write without Python's streams, because the handler may interrupt code that holds a stream's lock."""
     with suppress(OSError):  # the terminal may have been closed
         os.write(2, f"{text}\n".encode())

@@ -1,6 +1,6 @@
 """Child processes: started, fed and watched through a connection; they never outlive this process.
 
-A worker ignores the signals that may be sent to a whole group of processes, for its parent decides when it ends. It
+A worker ignores signals that may be sent to a whole group of processes: its parent decides when it ends. It
 ends with its parent, even if that is killed: by `PR_SET_PDEATHSIG` on Linux, and by its closed connection elsewhere.
 """
 
@@ -24,7 +24,7 @@ from cnnbench.processes import signals
 
 PR_SET_PDEATHSIG = 1
 STARTS = 1.0  # seconds that an interrupt waits for the process to listen
-# A fork of a process that has used torch is safe enough on Linux alone, as torch's own loader has it.
+# Forking a process that has loaded torch is safe only on Linux; torch's DataLoader has the same rule.
 CAN_FORK = sys.platform == "linux" and hasattr(os, "fork")
 
 
@@ -96,12 +96,13 @@ class Worker:
         process = context.Process(target=_run, args=(target, theirs, os.getpid(), fork, arguments), daemon=fork)
         with theirs, _set_environment(environment or {}):
             if not fork and hasattr(signal, "pthread_sigmask"):
-                resource_tracker.ensure_running()  # it would unblock signals when it starts one by itself
+                resource_tracker.ensure_running()  # starting it inside `hold` would unblock the signals
             try:
                 with signals.hold():  # a signal is raised when the block ends, and finds a worker that can be closed
                     process.start()
                     worker = cls(ours, process)
-                    # Python waits for its children before it ends, and this one ignores the SIGTERM that it sends them.
+                    # At exit, multiprocessing sends children SIGTERM, which this one ignores, and waits for them for
+                    # ever.
                     worker._kill_at_exit = util.Finalize(None, process.kill, exitpriority=0)
             except BaseException:
                 if process.pid is not None:
@@ -173,7 +174,7 @@ class Inbox:
                 while signal.getsignal(signal.SIGINT) == signal.SIG_IGN and time.monotonic() < deadline:
                     time.sleep(0.01)  # the main thread has been given something to do, and does not listen yet
                 if hasattr(signal, "pthread_kill"):
-                    # To the main thread, so that it also leaves a call of the system that it waits in.
+                    # Sent to the main thread, so that it also interrupts a system call there.
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 else:
                     signal.raise_signal(signal.SIGINT)
@@ -181,7 +182,7 @@ class Inbox:
 
 
 def end_with_parent(parent: int) -> None:
-    """Have Linux kill this process when the parent's thread that started it ends; other systems cannot."""
+    """Let Linux kill this process when the parent's thread that started it ends; other systems cannot."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it ended before the line above
@@ -210,7 +211,7 @@ def _describe_exit(code: int | None) -> str:
 
 @contextmanager
 def _set_environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Variables for a process that starts here: libraries such as BLAS read them once, when they are loaded."""
+    """Set variables for a process that is started inside: libraries such as BLAS read them only when loaded."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

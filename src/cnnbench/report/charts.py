@@ -34,7 +34,7 @@ from cnnbench.runs.class_names import shorten_distinctly
 from cnnbench.storage.text import format_percent
 
 MOST_DIFFERENCES = 30
-MARKS = 40  # epochs of a curve that have a tooltip
+MARKS = 40  # epochs per curve that have a tooltip
 LINE = 1.4  # points, the width of a curve
 SPLITS = {"val": "validation", "train": "training"}
 FIRST, SECOND = "-", (0, (2, 1.5))  # dashes, of validation and of training beside it

@@ -26,7 +26,7 @@ from cnnbench.storage.regular import refuse_damaged
 
 LARGEST_FLOAT = 3.5e38  # losses are float32
 LARGEST_HEADER = 2**24
-# What a figure of a summary may be: its kind, and the largest that is possible.
+# The type of each figure of a summary, and its largest possible value.
 COUNT, AMOUNT, SHARE = ("a whole number", 10**15), ("a number", 10**15), ("a share", 1)
 LIMITS: dict[str, tuple[str, float]] = {
     **dict.fromkeys(("parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"), COUNT),
@@ -37,7 +37,7 @@ LIMITS: dict[str, tuple[str, float]] = {
 }
 SCORES = ("precision", "recall", "f1", "support")
 OF_CLASSES = ("predictions.npz", "confusion_matrix.csv")
-UNTRAINED = ("running_mean", "running_var", "num_batches_tracked")  # what weights hold besides parameters
+UNTRAINED = ("running_mean", "running_var", "num_batches_tracked")  # buffers of batch norms, which are no parameters
 EXACT = 1e-9  # figures are written with all their digits
 LEAST_SHOWN = 1e-37  # a smaller probability has lost digits, or is 0
 
@@ -114,7 +114,7 @@ class _Check:
             self.contradict(key, found, source)
 
     def contradict(self, key: str, found: Any, source: str) -> NoReturn:
-        # The figure that is not believed must not appear anywhere in a report, so the message does not quote it.
+        # A report must not show a figure that is not believed, so the message does not quote it either.
         raise ValueError(f"{self.path / 'summary.json'} contradicts {source}, according to which {key} is {found!r}")
 
     def check_classes(self) -> None:
@@ -193,7 +193,7 @@ class _Check:
         self.check_loss(losses, "predictions.npz", is_least=bool(true.min() < LEAST_SHOWN))
 
     def check_loss(self, losses: np.ndarray, source: str, *, is_least: bool = False) -> None:
-        """Check that the loss is the mean of these, or no less where they are the least that it can be."""
+        """Check that the loss is the mean of these; if they are only lower bounds, that it is no less."""
         given, found = self.summary.get("test/loss"), float(losses.mean()) if len(losses) else math.nan
         if given is None or not math.isfinite(found):
             return
@@ -237,7 +237,7 @@ class _Check:
             self.check_times(round(sum(map(float, seconds)), 3), len(rows))  # type: ignore[arg-type]
 
     def find_best_epoch(self, rows: Sequence[Mapping[str, Any]]) -> int | None:
-        """The epoch whose weights were tested; None if its rows do not tell."""
+        """The epoch whose weights were tested; None if the rows do not say which."""
         trainer = self.config.get("trainer")
         monitor = trainer.get("monitor") if isinstance(trainer, Mapping) else None
         monitor = monitor or ("val/accuracy" if "test/accuracy" in self.summary else "val/loss")
@@ -260,7 +260,7 @@ class _Check:
             self.contradict("images_per_second", round(expected, 1), "metrics.csv")
 
     def check_parameters(self) -> None:
-        """Check that the weights have as many numbers as the summary says; only the header of the file is read."""
+        """Check the number of parameters against the weights, of which only the file's header is read."""
         file = self.path / "checkpoints" / "best.safetensors"
         if self.summary.get("parameters") is None:
             return

@@ -1,4 +1,4 @@
-"""Groups compared with groups; `study.py` states the rules."""
+"""Compare groups of runs; `study.py` states the rules."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,8 @@ from cnnbench.report.statistics import (
     find_least_seeds,
 )
 
-PAIRS_UP_TO = 3  # so many groups are all compared with each other, which needs no more seeds than a baseline does
+# Up to this many groups are all compared with each other, which needs no more seeds than a baseline does.
+PAIRS_UP_TO = 3
 PAIRED, WELCH = "paired", "welch"
 BETTER, WORSE, NOT_SHOWN = "better", "worse", "no difference shown"
 TOO_FEW, NO_TEST = "too few seeds", "no test"
@@ -81,7 +82,7 @@ class Comparison(Difference):
         return f"{self.verdict} ({format_p_equation(self.p_holm)}{corrected}, n = {self.size})"
 
     def _describe_few_seeds(self) -> str:
-        """What the seeds so far show, and how many a verdict needs."""
+        """Describe what the seeds show so far, and how many a verdict needs."""
         points = f"{format_points(self.mean)} points {format_interval(self.low, self.high, format_points)}".strip()
         side = "ahead" if self.mean > 0 else "behind" if self.mean < 0 else "level"
         if self.kind == WELCH:
@@ -101,7 +102,7 @@ class Comparison(Difference):
 
 
 def choose_baseline(groups: Sequence[Group], wanted: str | None) -> tuple[Group | None, bool]:
-    """The baseline, and whether the command or an experiment named it; None if no group has an accuracy.
+    """Choose the baseline, and tell whether the command or an experiment named it; None if no group has an accuracy.
 
     Raises:
         ValueError: `wanted` names no group, or several.

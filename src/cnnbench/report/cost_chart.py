@@ -1,4 +1,4 @@
-"""Accuracy against what it costs: every group with its interval and its seeds, and the Pareto front."""
+"""Accuracy against cost: every group with its interval and seeds, and the Pareto front."""
 
 import textwrap
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ MOST_NAMED = 12
 
 @dataclass(frozen=True)
 class Point:
-    """What a group costs and reaches.
+    """The cost and the accuracy of a group.
 
     Attributes:
         label: the group's; `short` is how a chart writes it.
@@ -156,7 +156,7 @@ def _draw(cost: str, points: Sequence[Point], front: Sequence[Point]) -> tuple[F
         )
         _scale_costs(axes, [point.cost for point in points])
         axes.set(xlabel=cost, ylabel="test accuracy (%)", ylim=limits)
-        # The names that matter most come first, because one that finds no room is left out.
+        # The most important names come first, because a name that finds no room is left out.
         rest = sorted(others, key=lambda point: not point.is_baseline)
         _write_names(figure, axes, [*front, *rest[: max(MOST_NAMED - len(front), len(baseline))]], points, front)
     return figure, tips
@@ -202,7 +202,7 @@ def find_limits(points: Sequence[Point]) -> tuple[float, float]:
 def _write_names(
     figure: Figure, axes: Axes, named: Sequence[Point], points: Sequence[Point], front: Sequence[Point]
 ) -> None:
-    """Write names where they hide no point, name or line; the other points have their tooltip."""
+    """Write names where they cover no point, name or line; the others are only in tooltips."""
     figure.draw_without_rendering()
     frame = axes.get_window_extent()
     marks = axes.transData.transform([(point.cost, 100 * point.mean) for point in points])

@@ -1,4 +1,4 @@
-"""The rows of `results.csv` and `groups.csv`: figures with all their digits, for programs."""
+"""The rows of `results.csv` and `groups.csv`: figures with all digits, for programs."""
 
 import statistics
 from typing import Any
@@ -25,7 +25,7 @@ OF_COMPARISON = {
     "verdict": "verdict",
     "words": "words",
 }
-RUN_COLUMNS = ("run", "group", "state", "counted", "seed", "name", "tags")  # the first ones of results.csv
+RUN_COLUMNS = ("run", "group", "state", "counted", "seed", "name", "tags")  # the first columns of results.csv
 
 
 def list_runs(study: Study) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A study as `report.md`, and what all documents of a report share: templates, and a glossary of the terms they use."""
+"""A study as `report.md`, and what all documents of a report share: templates and a glossary."""
 
 import re
 from collections.abc import Callable, Mapping

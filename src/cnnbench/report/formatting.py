@@ -1,4 +1,4 @@
-"""How a report writes names and figures: the same way in every format."""
+"""Format names and figures, in the same way for every document of a report."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,12 @@ from cnnbench.storage.text import format_percent, make_lines_printable, make_pri
 
 
 def make_legible(text: object, longest: int = 200) -> str:
-    """A name on one line, shortened if needed, with nothing in it that hides or reorders the text around it."""
+    """Put a name on one line, shortened if needed, without characters that hide or reorder the text around it."""
     return shorten_text(make_printable(" ".join(str(text).split())), longest)
 
 
 def make_lines_legible(text: object, longest: int = 2000) -> str:
-    """The same for a message or a command, whose lines and spaces are kept."""
+    """The same for a message or a command, which keeps its lines and spaces."""
     return shorten_text(make_lines_printable(str(text)), longest)
 
 
@@ -44,7 +44,7 @@ def format_interval(low: float | None, high: float | None, write: Callable[[floa
 
 
 def format_p(p: float | None) -> str:
-    """A p-value with two significant digits, or more if rounding would carry it across 0.05; never 0."""
+    """A p-value with two significant digits, or more if rounding would move it across 0.05; never 0."""
     if p is None:
         return ""
     if p < 0.0001:

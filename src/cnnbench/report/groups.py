@@ -85,7 +85,7 @@ class Group:
         return median if median < float("inf") else None
 
     def matches(self, words: str) -> bool:
-        """Whether words such as `model=mlp` or `model.width=2 model.depth=1`, or its label, describe the group."""
+        """Whether its label, or settings such as `model=mlp` or `model.width=2 model.depth=1`, describe the group."""
         if words == self.label:
             return True
         pairs = [word.partition("=") for word in words.split()]
@@ -135,9 +135,9 @@ def group_runs(
 
 
 def select_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that a result depends on, such as `model.width`, but for the seed; a null is as good as none."""
+    """The keys that a result depends on, such as `model.width`, except the seed; null counts as absent."""
     settings = flatten(select(config, lambda role, _: role == "result"))
-    settings.pop("seed", None)  # seeds are what a group averages over
+    settings.pop("seed", None)  # a group averages over its seeds
     return {key: value for key, value in settings.items() if value is not None and value != {}}
 
 
@@ -166,7 +166,7 @@ def _find_differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _choose_axes(settings: Sequence[Mapping[str, Any]], differing: Sequence[str], by: str | None) -> list[str]:
-    """Keys that split the groups: `by` first, then parts (`model.name`), then options; keys that split none are out."""
+    """Choose the keys that tell groups apart: `by` first, then parts (`model.name`), then options."""
     classes = [0] * len(settings)
     chosen = set()
     for key in sorted(differing, key=lambda key: (key != by, not key.endswith(".name"))):
@@ -212,7 +212,7 @@ def _find_target(group: Group, target: float) -> None:
 
 
 def shorten_names(groups: Sequence[Group], axes: Sequence[str]) -> dict[str, str]:
-    """What a chart writes for each group, by its label: `lenet5, width 2` for `model=lenet5 model.width=2`."""
+    """Shorten the labels of groups for a chart: `lenet5, width 2` for `model=lenet5 model.width=2`."""
     ends = [key.rpartition(".")[2] for key in axes]
 
     def write(group: Group) -> str:

@@ -1,4 +1,4 @@
-r"""A study's tables for a paper: `report.tex`, to be included with \input; it needs the package booktabs."""
+r"""The tables of a study as `report.tex`, to \input into a paper; it needs the package booktabs."""
 
 import re
 
@@ -47,7 +47,7 @@ def format_latex(study: Study) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX sets as it is, negative numbers with a minus sign."""
+    """Escape text for LaTeX, and write negative numbers with a minus sign."""
     minus = re.sub(r"(?<!\w)-(?=\d)", "−", make_printable(text))
     text = "".join(SPECIAL.get(character, character) for character in minus)
     return re.sub("-(?=-)", "-{}", text)  # two hyphens would be set as a dash

@@ -26,9 +26,9 @@ from cnnbench.storage.text import format_percent
 PAPERS = "#ffffff", "#14171b"
 CELLS = ("#08519c", "#9fd3f5"), ("#54278f", "#cdbff2"), ("#8c3b00", "#ffbf8a")
 LEVELS = 256
-# A number in a cell, by whether it is black on light and on dark paper. Matplotlib would not write pure black down.
+# The colour of a number in a cell, by whether it is black on light and on dark paper. Matplotlib omits pure black.
 INKS = {(True, True): "#010101", (False, False): "#ffffff", (True, False): "#0a0b0c", (False, True): "#f8f9fa"}
-SHOWN_CLASSES = 20  # of a confusion matrix, whose cells grow with the square
+SHOWN_CLASSES = 20  # of a confusion matrix: the number of cells grows with the square
 NUMBERED_CLASSES = 12  # with more classes, a cell is too small for its number
 NAME = 14  # characters of a class name in a chart
 LISTED = 15  # values in the table below a matrix
@@ -43,7 +43,7 @@ def make_colours(kinds: Sequence[int]) -> ListedColormap:
 
 
 def choose_ink(colour: str) -> str:
-    """The placeholder colour of a number in a cell: black or white, whichever stands out more on either paper."""
+    """Choose the placeholder colour of a number in a cell: black or white, whichever has more contrast."""
     cell = CELL.fullmatch(f"fill:{colour}")
     if cell is None:
         return INKS[(_prefers_black(to_rgb(colour)),) * 2]
@@ -69,7 +69,7 @@ def draw_matrix(
     rows: Sequence[str],
     **options: Any,
 ) -> None:
-    """Draw a heatmap whose cells have the gid `cells`, with texts in black or white, whichever stands out more."""
+    """Draw a heatmap whose cells have the gid `cells`, with texts in black or white, whichever has more contrast."""
     annotation = False if texts is None else texts
     sns.heatmap(values, ax=axes, annot=annotation, fmt="", xticklabels=columns, yticklabels=rows, **options)
     mesh = axes.collections[0]
@@ -79,7 +79,7 @@ def draw_matrix(
     is_shown = ~np.ma.getmaskarray(np.ma.asarray(mesh.get_array())).ravel()
     for text, colour in zip(list(axes.texts), np.asarray(mesh.get_facecolor())[is_shown], strict=bool(axes.texts)):
         text.set_color(choose_ink(to_hex(colour)))
-        text.set_in_layout(False)  # it lies inside its cell; asking each for its extent takes a third of the time
+        text.set_in_layout(False)  # texts lie inside their cells, and measuring each takes a third of the time
         if not text.get_text():
             text.remove()
     axes.tick_params(axis="x", rotation=0 if max(map(count_cells, columns)) < 4 else 90, length=0)
@@ -87,7 +87,7 @@ def draw_matrix(
 
 
 def choose_classes(confusions: Sequence[np.ndarray]) -> np.ndarray:
-    """The classes to show: those with the most mistakes, if there are too many, in their own order."""
+    """Choose the classes to show: if there are too many, those with the most mistakes, in their own order."""
     wrong = sum(matrix - np.diag(np.diag(matrix)) for matrix in confusions)
     counts = wrong.sum(0) + wrong.sum(1)
     return np.sort(np.argsort(-counts, kind="stable")[:SHOWN_CLASSES])

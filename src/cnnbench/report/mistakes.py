@@ -1,4 +1,4 @@
-"""The test images that two networks get wrong, both or one alone, and those of them that their folders kept."""
+"""The test images that both networks, or only one, get wrong; pictures of those that the run folders hold."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ from cnnbench.runs.class_names import shorten_distinctly
 from cnnbench.runs.contents import read_mistakes
 
 SHOWN, SHOWN_SIGNALS = 12, 8  # in a strip
-SMALL = 40  # pixels of a side up to which a picture is kept to the bit
+SMALL = 40  # pixels of the longer side up to which a picture is stored without loss
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Strip:
 
 
 def make_strips(name: str, runs: tuple[Run, Run], labels: tuple[str, str], classes: Sequence[str]) -> list[Strip]:
-    """Mistakes that both networks make, that the first alone makes, and that the second alone makes.
+    """Collect the mistakes of both networks, of the first alone, and of the second alone.
 
     Args:
         name: prefix of the charts' names.

@@ -1,4 +1,4 @@
-"""Single networks compared image by image, which is another question than which group is better."""
+"""Compare single networks image by image, which does not answer which group is better."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The sentences that a reader must know besides the numbers: what was not counted, not checked, or not comparable."""
+"""Notes that a reader needs besides the numbers: what was not counted, not checked, or not comparable."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -12,8 +12,8 @@ from cnnbench.runs.folder import FINISHED, SWEEP
 from cnnbench.storage.plain_data import read_yaml
 from cnnbench.storage.text import join_some
 
-LONGEST_MESSAGE = 1000  # characters of what a run said
-MOST_SETS = 6  # sets of training images that a note names
+LONGEST_MESSAGE = 1000  # characters of a run's message
+MOST_SETS = 6  # training sets that a note names
 STATES = {
     "running": "{be} still running or ended abruptly",
     "failed": "failed",
@@ -74,7 +74,7 @@ def _note_missing_jobs(study: Study, folders: Sequence[Path]) -> Iterator[Note]:
 
 
 def _note_duplicates(study: Study) -> Iterator[Note]:
-    """Finished runs with the same config and seed, of which the latest counts."""
+    """Note finished runs with the same config and seed, of which the latest counts."""
     by_seed: dict[tuple[str, int | None], list[Run]] = defaultdict(list)
     for run in study.runs:
         if run.summary:
@@ -117,7 +117,7 @@ def _note_departures(study: Study) -> Iterator[Note]:
 
 
 def _note_seeds(study: Study) -> Iterator[Note]:
-    """Whether seeds are too few, may have been added after a look at the results, or are not all compared."""
+    """Note seeds that are too few, may have been added after looking at results, or are not all compared."""
     mixed = ""
     for group in study.groups:
         folders = {run.path.parent for run in group.runs}
@@ -139,7 +139,7 @@ def _note_seeds(study: Study) -> Iterator[Note]:
 
 
 def _note_other_keys(study: Study) -> Iterator[Note]:
-    """What else differs between the groups, apart from options that only one choice of an axis has."""
+    """Note what else differs between the groups, apart from options that only one choice of an axis has."""
     sections = {key.partition(".")[0] for key in study.axes if key.endswith(".name")}
     own_options = {
         key
@@ -153,7 +153,7 @@ def _note_other_keys(study: Study) -> Iterator[Note]:
 
 
 def _note_training_data(study: Study) -> Iterator[Note]:
-    """Runs whose configs name the same data but found different data there."""
+    """Note runs with the same data keys that found different data."""
     by_data: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in (run for group in study.groups for run in group.runs):
         named = {key: value for key, value in run.settings.items() if key.startswith("data.")}

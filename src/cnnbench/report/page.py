@@ -1,4 +1,4 @@
-"""`report.html`: a study as one file that needs no network, and no script to be read."""
+"""`report.html`: a study as one file that needs no network, and can be read without scripts."""
 
 import base64
 import hashlib
@@ -26,7 +26,7 @@ from cnnbench.report.svg import Chart
 from cnnbench.report.tables import tabulate_comparisons, tabulate_groups, tabulate_runs
 from cnnbench.runs.folder import FINISHED
 
-MOST_SETTINGS = 80  # in a drawer; nobody writes a config with more by hand
+MOST_SETTINGS = 80  # of a config in a drawer, more than anybody writes by hand
 MOST_SHARED = 500
 CURVES_NOTE = (
     "The test images are used only once, after training. Training figures are taken while the weights change, on the "
@@ -36,7 +36,7 @@ CURVES_NOTE = (
 
 @dataclass(frozen=True)
 class Finding:
-    """Comparisons with one group of which the same is said, each with its figures in a line."""
+    """Comparisons with one group that share a verdict; each has a line of figures."""
 
     b: str
     words: str
@@ -68,7 +68,7 @@ class ChartSection:
 
 @dataclass(frozen=True)
 class Drawer:
-    """What the page tells of a run below its row; `environment` is a number from 1, or 0 if none was recorded."""
+    """The details of a run below its row; `environment` is a number from 1, or 0 if none was recorded."""
 
     run: Run
     settings: Sequence[tuple[str, str]]
@@ -126,7 +126,7 @@ def _make_chart_sections(study: Study) -> list[ChartSection]:
 
 
 def _find_findings(study: Study) -> list[Finding]:
-    """The verdicts, those of a significant test first; groups of which the same is said stand together."""
+    """Collect the verdicts, significant ones first; groups with the same verdict stand together."""
     table = tabulate_comparisons(study).adapt_to("page")
     figures = {
         (one.a, one.b): " · ".join(

@@ -21,7 +21,7 @@ MOST_PAIRS = 5
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two: the runs whose counts are added up, and the network whose mistakes are shown."""
+    """One side of a pair: the runs whose counts are summed, and the network whose mistakes are shown."""
 
     label: str
     runs: Sequence[Run]
@@ -30,7 +30,7 @@ class Side:
 
 @dataclass
 class Pair:
-    """What the page shows of two sides, or of one alone, which has only a matrix.
+    """Two sides as the page shows them; a single side has only a matrix.
 
     Attributes:
         test: the McNemar test of the two networks, if the study has one.
@@ -65,7 +65,7 @@ def _choose_sides(study: Study) -> list[list[Side]]:
     groups = study.ranked
     if len(groups) < 2:
         return [[Side(f"{group.label} seed={run.seed}", [run], run) for run in group.runs[:2]] for group in groups]
-    # The baseline comes first, then the most accurate: a reader sees that pair unless another is chosen.
+    # The baseline and the most accurate group come first: the page shows that pair until another is chosen.
     chosen = [(groups[0], other) for other in groups[1:MOST_PAIRS]]
     if len(groups) > 2:
         chosen.append((groups[2], groups[1]))
@@ -91,7 +91,7 @@ def _make_pair(study: Study, name: str, sides: Sequence[Side]) -> Pair:
     labels, networks = (sides[0].label, sides[1].label), (sides[0].network, sides[1].network)
     matrices.append(chart_confusion_difference(f"{name}-difference", labels, confusions, classes, chosen))
     pair.f1 = chart_f1(f"{name}-f1", labels, classes, f1s)
-    if networks[0].test_set == networks[1].test_set:  # equal labels may belong to other images
+    if networks[0].test_set == networks[1].test_set:  # the labels may be equal although the images are others
         pair.mistakes = make_strips(name, networks, labels, classes)
         names = {run.name for run in networks}
         pair.test = next((test for test in study.mcnemar if {test.a, test.b} == names), None)

@@ -13,7 +13,7 @@ from cnnbench.report.runs import Run, join_names, read_runs
 from cnnbench.report.study import Note, Study
 from cnnbench.storage.text import join_some
 
-GROUP_BY = ("name", "tag")  # what groups may be told apart by besides their settings
+GROUP_BY = ("name", "tag")  # what may separate groups besides their settings
 MOST_SETS = 6  # test sets that a message names
 
 
@@ -112,7 +112,7 @@ def _add_reference(group: Group) -> None:
 
 
 def _describe_departures(run: Run, protocol: object) -> str:
-    """How a run departs from a protocol, such as `trainer.epochs=5 (not 3)`; empty if it follows all of it."""
+    """Describe how a run departs from a protocol, such as `trainer.epochs=5 (not 3)`; empty if it does not."""
     if not isinstance(protocol, dict) or not protocol:
         return "a protocol that comparison.protocol does not state"
     wanted = {

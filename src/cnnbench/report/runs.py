@@ -1,4 +1,4 @@
-"""Run folders as a report sees them: found below any folder and read once; a damaged one is named, not fatal."""
+"""Run folders as a report sees them: found below any folder and read once. A damaged one is named and left out."""
 
 import os
 from collections import Counter
@@ -16,7 +16,7 @@ from cnnbench.storage.plain_data import check_kinds, read_json
 from cnnbench.storage.regular import refuse_damaged
 from cnnbench.storage.text import join_some
 
-DEEPEST = 4  # levels below a named folder in which runs are looked for: outputs/<name>/<date>/<job>
+DEEPEST = 4  # levels below a named folder that are searched for runs: outputs/<name>/<date>/<job>
 UNKNOWN, DAMAGED, UNTESTED = "unknown", "damaged", "untested"
 
 
@@ -132,7 +132,7 @@ def _order_naturally(path: Path) -> tuple[int, int, str]:
 
 
 def _shorten_names(paths: Sequence[Path]) -> list[str]:
-    """The last part of each path, with as many parents as it and its siblings need to be unique."""
+    """Shorten each path to its last part, with as many parents as it and its siblings need to be unique."""
     lengths = dict.fromkeys((path.parent for path in paths), 1)
     while True:
         names = ["/".join(path.parts[-lengths[path.parent] :]) for path in paths]

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy  # loads scipy.stats, which takes a second, when a test asks for it
+import scipy  # scipy.stats takes a second to load, and is loaded when first used
 
 Values = Sequence[float] | np.ndarray
 
 LEVEL = 0.05
-EXACT_SEEDS = 20  # up to so many pairs, all sign flips are counted: half a million sums, 20 ms
-DRAWN_FLIPS = 99_999  # with more pairs, so many are drawn
+EXACT_SEEDS = 20  # up to this many pairs, all sign flips are counted: half a million sums, 20 ms
+DRAWN_FLIPS = 99_999  # with more pairs, this many are drawn
 NO_SPREAD = 1e-12  # a smaller standard deviation is rounding: accuracies are counts over images
 
 
@@ -38,7 +38,7 @@ class Estimate:
     high: float | None = None
 
     def compute_bounds(self, *, share: bool = True) -> tuple[float | None, float | None]:
-        """The interval; that of a share is cut at 0 and 1, which the t-distribution does not know."""
+        """The interval. That of a share is cut at 0 and 1, because the t-distribution ignores these limits."""
         if not share or self.low is None or self.high is None:
             return self.low, self.high
         return max(0.0, self.low), min(1.0, self.high)
@@ -46,7 +46,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """What the tests say of two groups of measurements, the first minus the second.
+    """The result of comparing two groups of measurements, the first minus the second.
 
     Attributes:
         mean, low, high: the difference of the means and its 95 % interval; the interval is None if there are too few
@@ -78,7 +78,7 @@ def estimate(values: Values) -> Estimate:
 
 
 def compare_pairs(first: Values, second: Values) -> Difference:
-    """Compare values that belong together one by one; at least one pair."""
+    """Compare paired values; at least one pair."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     differences = a - b
     mean, p_flip = float(differences.mean()), compute_sign_flip_p(differences)
@@ -126,11 +126,11 @@ def compute_sign_flip_p(differences: Values) -> float:
             (values,), np.mean, permutation_type="samples", n_resamples=DRAWN_FLIPS, rng=np.random.default_rng(0)
         )
         return float(drawn.pvalue)
-    sums = values[:1]  # by symmetry, the first sign may stay
+    sums = values[:1]  # the test is symmetric, so the first sign may stay
     for value in values[1:]:
         sums = np.concatenate([sums + value, sums - value])
     observed = abs(values.sum())
-    tolerance = 1e-9 * np.abs(values).sum()  # equal sums, added up in another order
+    tolerance = 1e-9 * np.abs(values).sum()  # equal sums may differ in their last bits
     return float(np.mean(np.abs(sums) >= observed - tolerance))
 
 
@@ -141,7 +141,7 @@ def compute_mcnemar_p(only_first: int, only_second: int) -> float:
 
 
 def correct_by_holm(values: Sequence[float]) -> list[float]:
-    """p-values after Holm's correction, which keeps the chance of any false finding among them at 5 % or less."""
+    """Correct p-values by Holm's method, which keeps the chance of any false finding among them at 5 % or less."""
     order = sorted(range(len(values)), key=lambda index: values[index])
     corrected, largest = [0.0] * len(values), 0.0
     for rank, index in enumerate(order):

@@ -1,4 +1,4 @@
-"""What a report is made of: runs in groups, the groups compared, and what a reader must know.
+"""The content of a report: runs in groups, comparisons of groups, and notes.
 
 The rules, fixed before any result is seen:
 
@@ -70,7 +70,7 @@ class Study:
 
     @property
     def ranked(self) -> list[Group]:
-        """The groups with an accuracy: the baseline, then the others, the most accurate first."""
+        """The groups with an accuracy: the baseline first, then the others from the most to the least accurate."""
         return sorted(self.measured, key=lambda group: (group.label != self.baseline, -group.mean_accuracy))
 
     @property

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from cnnbench.report.formatting import make_legible, make_lines_legible
 
 INK, MUTED, GRID, PAPER = "#010203", "#616263", "#e1e2e3", "#f1f2f3"
-# Okabe and Ito's colours, as the stylesheet has them; markers differ as well, for those who see none.
+# Okabe and Ito's colours, as in the stylesheet; markers differ too, for readers who do not see colours.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#4d4d4d")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 Tips = dict[str, list[str]]  # by the gid of an artist, the tooltips of its marks in drawing order
@@ -34,7 +34,7 @@ VARIABLES |= {"#0a0b0c": "--cell-ink", "#f8f9fa": "--cell-paper"}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a class may be called $x$
-    "font.family": "DejaVu Sans",  # wider than what the page shows it in: nothing measured here overlaps there
+    "font.family": "DejaVu Sans",  # wider than the page's fonts, so that nothing measured here overlaps there
     "font.size": 8,
     "axes.labelsize": 8,
     "axes.titlesize": 9,
@@ -67,7 +67,7 @@ ATTRIBUTES_WITH_NUMBERS = ("d", "x", "y", "width", "height", "transform", "point
 
 @contextmanager
 def use_page_style() -> Iterator[None]:
-    """Draw in the style of the page, without warnings of glyphs that no font has: the browser finds one."""
+    """Draw in the style of the page, without warnings of missing glyphs: the browser finds a font."""
     fonts = logging.getLogger("matplotlib.font_manager")
     level = fonts.level
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
@@ -165,7 +165,7 @@ def _tidy(root: ElementTree.Element) -> None:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing, and what it shows in words and numbers.
+    """A drawing, and its content in words and numbers.
 
     Attributes:
         name: unique on the page, of letters, digits and dashes.

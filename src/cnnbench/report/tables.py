@@ -1,4 +1,4 @@
-"""A study as tables, each described once for the terminal, Markdown, LaTeX and the page."""
+"""The tables of a study, each described once for the terminal, Markdown, LaTeX and the page."""
 
 import statistics
 from collections.abc import Callable, Collection, Sequence
@@ -27,7 +27,7 @@ Medium = Literal["page", "text", "paper"]  # report.html; the terminal and repor
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows, a detail in small print, and the value it is sorted by; missing values sort last."""
+    """The text of a cell, a detail in small print, and the value it is sorted by; missing values sort last."""
 
     text: str = ""
     detail: str = ""
@@ -72,7 +72,7 @@ class Table:
     rows: Sequence[Sequence[Cell]]
 
     def adapt_to(self, medium: Medium) -> "Table":
-        """The table as a medium shows it, without columns that would be empty."""
+        """Return the table for a medium, without columns that would be empty."""
         kept: list[tuple[Column, list[Cell]]] = []
         for place, column in enumerate(self.columns):
             cells = [row[place] for row in self.rows]
@@ -144,7 +144,7 @@ def _tabulate_scores() -> list[Column]:
 
 
 def _tabulate_differences(study: Study) -> list[Column]:
-    """The comparison with the baseline, which stands in a table of its own where there is text only."""
+    """The comparison with the baseline; text media have it in a table of its own."""
     against = study.against_baseline
 
     def make_difference(group: Group) -> Cell:

@@ -1,4 +1,4 @@
-"""From run folders to the files of a report."""
+"""Write the files of a report from run folders."""
 
 import os
 import shlex
@@ -20,7 +20,7 @@ from cnnbench.storage.csv_tables import format_csv, read_csv
 from cnnbench.storage.regular import read_bytes
 from cnnbench.storage.text import format_path, make_printable
 
-# How each file of a report begins, and what else is in it: that tells it from a file of somebody else's.
+# How each file of a report begins, and what else is in it, which distinguishes it from other people's files.
 MARKS = {
     "results.csv": (",".join(RUN_COLUMNS[:5]).encode(), b",folder"),
     "groups.csv": (b"group,", b",seeds,"),
@@ -98,7 +98,7 @@ def write_report(
 
 
 def _write_together(folder: Path, texts: Mapping[str, str]) -> None:
-    """Replace files of a folder, none of them before all are on the disk."""
+    """Replace files of a folder, but none before all of them are on the disk."""
     with defer(), ExitStack() as entered:
         files = [entered.enter_context(write_atomically(folder / name)) for name in texts]
         for file, text in zip(files, texts.values(), strict=True):

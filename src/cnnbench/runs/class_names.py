@@ -1,4 +1,4 @@
-"""Class names as pictures show them: short, all different, and in letters that an installed font has."""
+"""Class names for pictures: short, distinct, and in letters that an installed font has."""
 
 import os
 import unicodedata
@@ -14,7 +14,7 @@ from cnnbench.storage.text import make_printable
 LONGEST = 16  # characters of a name in a picture
 HEAD = 4  # characters kept in front of the place where a name differs from others
 _SHAPED = hasattr(ft2font, "__libraqm_version__")  # matplotlib joins and orders letters from 3.11 on
-# Scripts whose letters join or change places: written one by one in the order of the text, nobody can read them.
+# Scripts whose letters join or change places. Drawn one by one in the order of the text, they are unreadable.
 _JOINED = ((0x0590, 0x08FF), (0x0900, 0x0DFF), (0x0F00, 0x109F), (0x1780, 0x17FF))
 _VARIATIONS = dict.fromkeys((0xFE0E, 0xFE0F))  # ask for an emoji in colour or not; they have no shape
 
@@ -40,12 +40,12 @@ class Names:
 
     @property
     def width(self) -> float:
-        """Of the longest name, in letters of the Latin alphabet."""
+        """The width of the longest name, in Latin letters."""
         return max(map(count_cells, self.shown), default=0)
 
 
 def count_cells(text: str) -> int:
-    """The width of a text in letters of the Latin alphabet."""
+    """The width of a text, in Latin letters."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
@@ -78,7 +78,7 @@ def shorten_distinctly(names: Sequence[str], longest: int = LONGEST) -> list[str
 
 
 def _isolate(name: str) -> str:
-    """A name that runs from right to left between marks, so that it does not change places with the text around it."""
+    """Put a right-to-left name between isolate marks, so that it does not change places with the text around it."""
     return f"\u200e{name}\u200e" if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name) else name
 
 

@@ -1,4 +1,4 @@
-"""The pictures of one run: confusion matrix, curves, worst mistakes, reconstructions, augmented images.
+"""The pictures of a run: confusion matrix, curves, worst mistakes, reconstructions, augmented images.
 
 Figures are made without pyplot, so that no figure stays open and threads do not share a current one.
 """
@@ -29,7 +29,7 @@ Extent = tuple[float, float, float, float]  # left, right, bottom, top
 
 
 def find_worst_mistakes(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The indices of the wrong predictions that the model was surest of, surest first.
+    """The indices of the most confident wrong predictions, the most confident first.
 
     Args:
         labels, predictions: (N,).
@@ -152,13 +152,13 @@ def plot_curves(rows: Sequence[dict[str, float | None]]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.grid(alpha=0.3)
-    # One legend above both: it never covers a curve, and placing one inside each takes a sixth of the time.
+    # One legend above both never covers a curve; finding a free place inside each takes a sixth of the time.
     figure.legend(*places[0].get_legend_handles_labels(), loc="upper right", ncols=2, frameon=False)
     return figure
 
 
 def plot_mistakes(images: np.ndarray, predicted: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
-    """The wrong predictions the model was surest of, each with its true class, its prediction and that probability.
+    """The most confident wrong predictions, each with its true class, its prediction and that probability.
 
     Args:
         images: those of `find_worst_mistakes`, in its order: images, uint8 (M, C, H, W), or signals, float32 (M, C, L),
@@ -190,7 +190,7 @@ def plot_mistakes(images: np.ndarray, predicted: Mapping[str, np.ndarray], class
 def plot_augmentation(
     title: str, images: np.ndarray, names: Names, variants: np.ndarray, captions: np.ndarray
 ) -> Figure:
-    """A row for each image: the image with its class, then what each epoch makes of it.
+    """A row for each image: the image with its class, then its augmented form in each epoch.
 
     Args:
         images: uint8, (R, C, H, W), and `names`, the class of each as `shown`.
@@ -275,8 +275,8 @@ def _draw_signal(axes: Axes, signal: np.ndarray, extent: Extent) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG in place of what is there, which may be a link to anywhere, and not through it."""
-    # The least compression takes a third of the time and a tenth more space. Letters that are not fitted to the pixels
-    # save an eighth of the whole time.
+    """Replace a PNG as a whole, and never write through a link that may be there instead."""
+    # The lowest compression takes a third of the time and a tenth more space. Not hinting letters saves an eighth of
+    # all.
     with write_atomically(path) as file, rc_context({"text.hinting": "none"}):
         figure.savefig(file, dpi=100, format="png", pil_kwargs={"compress_level": 1})

@@ -22,7 +22,7 @@ RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "inter
 PRUNED = "pruned"  # stopped by a search, in favour of better runs
 # The files of a folder before its config.yaml, which makes it a run folder.
 BEFORE_CONFIG = {LOCK, "train.log", "checkpoints", "overrides.yaml", "env.json", "status.json"}
-SWEEP, STUDY = "sweep.yaml", "study.yaml"  # what makes a folder of runs a sweep, or a search
+SWEEP, STUDY = "sweep.yaml", "study.yaml"  # the files that make a folder of runs a sweep, or a search
 WANDB = "wandb"  # W&B's own folder: it holds links to its logs, and nothing else reads or writes there
 
 Kinds = dict[str, type | tuple[type, ...]]
@@ -138,14 +138,14 @@ class RunFolder:
                 remove_temporary(inside)
 
     def start(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
-        """Write what a new run was asked for; the config last, because it makes the folder a run folder."""
+        """Write the config and overrides of a new run; the config last, because it makes the folder a run folder."""
         self.checkpoints.mkdir(exist_ok=True)
         write_yaml(self.path / "overrides.yaml", list(overrides))
         self.set_status(RUNNING)
         write_yaml(self.path / "config.yaml", dict(config))
 
     def resume(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
-        """Write that the run is resumed, and what has changed since it began."""
+        """Record that the run is resumed, with its changed config and overrides."""
         self.checkpoints.mkdir(exist_ok=True)
         if self.read_config() != config:
             write_yaml(self.path / "config.yaml", dict(config))
@@ -193,7 +193,7 @@ class RunFolder:
             return {}
 
     def read_threads(self) -> int | None:
-        """How many threads the run computes with, which decides the last bits of its results; None if unknown."""
+        """The number of threads of the run, on which the last bits of its results depend; None if unknown."""
         try:
             threads = read_json(self.path / "env.json").get("torch_threads")
         except (ValueError, OSError, AttributeError):

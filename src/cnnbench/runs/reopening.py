@@ -1,4 +1,4 @@
-"""The config of a run folder that somebody else may have written: what it names outside the folder is only read."""
+"""The config of a run folder from a stranger: nothing outside the folder that it names is written to."""
 
 from cnnbench.config.schema import Config, from_dict
 from cnnbench.processes.cores import count_cores

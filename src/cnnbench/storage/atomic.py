@@ -29,7 +29,7 @@ class NoneReadable(ValueError):
 
 @contextmanager
 def open_folder(folder: Path) -> Iterator[Path]:
-    """A path that keeps leading to this folder, even if something else takes its place; links are not followed.
+    """Open a folder: a path that leads to it even if it is replaced meanwhile. Links are not followed.
 
     Raises:
         OSError: a symbolic link or no folder. Errors raised inside name the folder by its own path.
@@ -71,7 +71,7 @@ def write_atomically(path: Path) -> Iterator[BinaryIO]:
     try:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(temporary, flags, 0o666)  # less the umask, as for any new file
+        descriptor = os.open(temporary, flags, 0o666)  # minus the umask, as for any new file
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
@@ -115,8 +115,8 @@ def append(path: Path, content: bytes) -> None:
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Put a folder on the disk: only then are the names of its files there."""
-    if os.name == "nt":  # has no such call
+    """Flush a folder: a rename survives a power failure only if the folder is on the disk too."""
+    if os.name == "nt":  # Windows has no such call
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

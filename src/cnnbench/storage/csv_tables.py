@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def escape_formula(value: object) -> object:
-    """A cell that no spreadsheet computes: text that looks like a formula gets an apostrophe in front.
+    """Protect a cell from being computed by a spreadsheet: text that looks like a formula gets an apostrophe in front.
 
     Numbers, also in text, stay as they are. `unescape_formula` removes exactly the apostrophes added here.
     """

@@ -1,6 +1,6 @@
 """JSON and YAML as plain data: mappings, lists, text, numbers, true, false and null, and nothing else.
 
-The readers accept files that anybody may have written. They refuse with a `ValueError` that names the file.
+The readers accept files from strangers, and refuse them with a `ValueError` that names the file.
 
 A sealed YAML file ends with a comment that holds the SHA-256 of the lines above. One flipped bit may turn a config
 into another valid config; the seal turns any unintended change into an error.

@@ -1,4 +1,4 @@
-"""Bounded reads of files that anybody may have written: regular files only, never larger than the reader allows."""
+"""Bounded reads of files from strangers: regular files only, never larger than the reader allows."""
 
 import errno
 import os

@@ -1,7 +1,7 @@
-r"""Names that anybody may have chosen (classes, files, runs), made safe to show.
+r"""Make names from strangers (of classes, files, runs) safe to show.
 
-A terminal obeys escape sequences, and a line feed breaks a table; Markdown and rich have markup. Each function here
-serves one such place; `csv_tables` serves spreadsheets, and `runs.class_names` pictures.
+A terminal obeys escape sequences, a line feed breaks a table, and Markdown and rich have markup. Each function here
+serves one medium; `csv_tables` serves spreadsheets, and `runs.class_names` pictures.
 """
 
 import os

@@ -20,7 +20,7 @@ from cnnbench.storage.csv_tables import read_csv
 from cnnbench.storage.plain_data import read_json, write_json
 
 log = logging.getLogger("cnnbench")
-MOST_FAILURES = 3  # in a row; a server that is down should not slow every epoch
+MOST_FAILURES = 3  # consecutive failures; a server that is down should not slow every epoch
 GIVEN_UP = "no more is sent; the run folder has everything"
 IDS = "trackers.json"
 
@@ -53,7 +53,7 @@ class TrackedRun:
 
 
 class Tracker(Protocol):
-    """What a registered class does once it has been called with a run."""
+    """The interface of a tracker, which is created with a run and its options."""
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Record an epoch: `epoch` and every metric by name; None where there is no value."""

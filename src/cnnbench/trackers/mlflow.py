@@ -43,7 +43,7 @@ class MLflowOptions(Options):
 @register("logger", "mlflow", package="mlflow")
 class _MLflow:
     def __init__(self, run: TrackedRun, options: MLflowOptions) -> None:
-        # MLflow would report its use over the network, and wait minutes for a server that is not there.
+        # Otherwise MLflow reports its use over the network, and waits minutes for a server that is down.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")

@@ -27,7 +27,7 @@ class WandBOptions(Options):
 @register("logger", "wandb", package="wandb")
 class _WandB:
     def __init__(self, run: TrackedRun, options: WandBOptions) -> None:
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would report its own errors over the network
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # otherwise it reports its own errors over the network
         import wandb
 
         self.run, self.wandb = run, wandb
