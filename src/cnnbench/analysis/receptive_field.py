@@ -78,6 +78,7 @@ class Axis:
         if self.is_collapsed:
             return self
         period = len(self.starts)
+        # After this many readings, the outputs have passed a whole number of the input's periods.
         repeats = period // math.gcd(period, reading.inputs)
         spans = [[self.compute_span(i) for i in reading.positions(o)] for o in range(reading.outputs * repeats)]
         return replace(
@@ -180,6 +181,7 @@ class Field:
 
 
 def _find_same_dimension(before: Sequence[int], after: Sequence[int], dim: int) -> int | None:
+    # With equally many elements behind it, a dimension has the same stride: the same elements lie along it.
     size, behind = before[dim], math.prod(before[len(before) + dim + 1 :])
     for candidate in range(-1, -len(after) - 1, -1):
         if after[candidate] == size and math.prod(after[len(after) + candidate + 1 :]) == behind:

@@ -61,9 +61,9 @@ class ModelConfig(PartSection):
     depth: int = key("Multiplies the layers of every stage", 1, ge=1, le=100)
     activation: Activation = key("The nonlinearity between layers", "relu")
     dropout: float = key(
-        "Share of units dropped after each hidden dense layer; without one, before the last layer", 0.0, ge=0, lt=1
+        "Dropout rate after each hidden dense layer, or before the last layer if there is none", 0.0, ge=0, lt=1
     )
-    init: Initialisation = key("How weights are drawn; default is torch's own way, and the course's", "default")
+    init: Initialisation = key("Initialisation of the weights; default is torch's, as in the course", "default")
     init_std: float = key("Standard deviation of init=normal", 0.01, gt=0)
     recipe: list[str] = key("The overrides that recipe=true puts before the command's own", [], role="control")
     recipe_data: list[str] = key("The datasets that the recipe was made for", [*SMALL_GREY], role="control")
@@ -74,15 +74,17 @@ class DataConfig(PartSection):
 
     name: str = key("The dataset", "digits")
     root: str = key("The folder where datasets are stored; $CNNBENCH_DATA if that is set", "data", role="place")
-    download: bool = key("Fetch a torchvision dataset that is not there", True, role="place")
+    download: bool = key("Download a torchvision dataset that is missing", True, role="place")
     val_fraction: float = key(
-        "Share of the training images held out for validation, stratified; unless the data have their own split",
+        "Share of the training images held out for validation, stratified; ignored if the data have a validation split",
         0.1,
         ge=0,
         lt=1,
     )
-    test_fraction: float = key("Share of each class to test on, where the data have no test split", 0.2, gt=0, lt=1)
-    split_seed: int = key("Chooses the images of test_fraction, whatever the run's seed", 0, ge=0, le=LARGEST_SEED)
+    test_fraction: float = key("Share of each class to test on, if the data have no test split", 0.2, gt=0, lt=1)
+    split_seed: int = key(
+        "Seed of the test split of test_fraction, independent of the run's seed", 0, ge=0, le=LARGEST_SEED
+    )
     train_limit: int | None = key("Train on at most this many images, stratified", None, ge=1)
     image_size: Pixels | Sides | None = key(
         "Resize images to N×N or [HEIGHT,WIDTH] pixels; null leaves them as they are",
@@ -93,7 +95,7 @@ class DataConfig(PartSection):
         "Scale pixels to -1…1 (half), by the training images' mean and deviation (dataset), or to 0…1 (none)", "half"
     )
     class_weights: Literal["none", "balanced"] = key(
-        "balanced: in the training loss a class counts n / (K · n_c)", "none"
+        "balanced: weigh classes by n / (K · n_c) in the training loss", "none"
     )
     sampler: Literal["uniform", "balanced"] = key(
         "balanced: draw each class equally often, with replacement", "uniform"
@@ -101,22 +103,22 @@ class DataConfig(PartSection):
 
 
 class AugmentConfig(Section):
-    """What training does to its images, each image by its own random parameters; nothing unless a key says so.
+    """The augmentation of training images, with random parameters for each image; by default none.
 
     A preset in `configs/augment/` sets these keys; what its `exceptions` say of a dataset comes before a command's own.
     """
 
     name: str = key("The preset that these keys came from", "none")
-    flip: float = key("Share of images that are mirrored, left to right", 0.0, ge=0, le=1)
-    crop: int = key("Shift by up to so many whole pixels: a random crop with a black margin", 0, ge=0, le=1024)
-    rotate: float = key("Turn by up to so many degrees either way", 0.0, ge=0, le=180)
-    shift: float = key("Move by up to this share of the side either way", 0.0, ge=0, le=1)
+    flip: float = key("Share of images that are mirrored horizontally", 0.0, ge=0, le=1)
+    crop: int = key("Shift by up to this many whole pixels: a random crop of the padded image", 0, ge=0, le=1024)
+    rotate: float = key("Rotate by up to this many degrees either way", 0.0, ge=0, le=180)
+    shift: float = key("Shift by up to this share of each side, either way", 0.0, ge=0, le=1)
     scale: Factors = key(
-        "Smallest and largest factor of size", [1.0, 1.0], length=2, accepted="[LOW,HIGH] with 0 < LOW ≤ HIGH ≤ 10"
+        "Smallest and largest scale factor", [1.0, 1.0], length=2, accepted="[LOW,HIGH] with 0 < LOW ≤ HIGH ≤ 10"
     )
-    # Beyond 60 degrees nothing is left to see.
-    shear: float = key("Slant by up to so many degrees either way", 0.0, ge=0, le=60)
-    erase: float = key("Share of images of which a box turns black", 0.0, ge=0, le=1)
+    # Beyond 60 degrees, images are sheared beyond recognition.
+    shear: float = key("Shear by up to this many degrees either way", 0.0, ge=0, le=60)
+    erase: float = key("Share of images in which a random box is made black", 0.0, ge=0, le=1)
     erase_area: Shares = key(
         "Smallest and largest box, as a share of the image",
         [0.02, 0.2],
@@ -124,9 +126,9 @@ class AugmentConfig(Section):
         accepted="[LOW,HIGH] with 0 < LOW ≤ HIGH ≤ 1",
     )
     brightness: float = key("Multiply by a factor of 1 ± this", 0.0, ge=0, le=1)
-    contrast: float = key("Stretch by a factor of 1 ± this about the image's mean", 0.0, ge=0, le=1)
-    mixup: float = key("Alpha of the Beta distribution of an image's weight in a mixture of two", 0.0, ge=0, le=100)
-    cutmix: float = key("Alpha of the Beta distribution of the area kept around a box of another", 0.0, ge=0, le=100)
+    contrast: float = key("Scale contrast by a factor of 1 ± this about the image's mean", 0.0, ge=0, le=1)
+    mixup: float = key("Alpha of mixup's Beta distribution of weights", 0.0, ge=0, le=100)
+    cutmix: float = key("Alpha of cutmix's Beta distribution of areas", 0.0, ge=0, le=100)
 
 
 class OptimizerConfig(PartSection):
@@ -134,43 +136,44 @@ class OptimizerConfig(PartSection):
 
     name: str = key("The optimizer", "adam")
     lr: float = key("Learning rate", 1e-3, gt=0)
-    weight_decay: float = key("How strongly weights shrink towards zero", 0.0, ge=0)
-    decay_bias_and_norm: bool = key("Let weight decay also shrink biases and the weights of norms", False)
+    weight_decay: float = key("Weight decay", 0.0, ge=0)
+    decay_bias_and_norm: bool = key("Apply weight decay to biases and norms too", False)
 
 
 class SchedulerConfig(PartSection):
     """The schedule of the learning rate, by batch."""
 
     name: str = key("The schedule of the learning rate", "constant")
-    warmup_epochs: float = key("Epochs over which the learning rate first rises linearly", 0.0, ge=0)
+    warmup_epochs: float = key("Epochs of linear warm-up of the learning rate", 0.0, ge=0)
 
 
 class TrainerConfig(Section):
     """How long, how, and on which device to train."""
 
-    # So many rows of metrics.csv can be read again. A longer run is the same run where its schedule says so.
+    # The limit keeps metrics.csv readable. A run with more epochs is the same run if its schedule does not depend on
+    # them.
     epochs: int = key("Passes over the training images", 20, ge=1, le=100_000, may_change=True)
-    batch_size: int = key("Images a batch", 64, ge=1)
-    accumulate: int = key("Batches that make one step together: a larger batch in the same memory", 1, ge=1)
-    eval_batch_size: int = key("Images a batch of validation and test", 1000, ge=1)
+    batch_size: int = key("Images per batch", 64, ge=1)
+    accumulate: int = key("Batches per step (gradient accumulation): a larger batch in the same memory", 1, ge=1)
+    eval_batch_size: int = key("Images per batch in validation and test", 1000, ge=1)
     # Another device, or compiled code, rounds differently, yet an interrupted run may have to go on elsewhere.
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$")] = key(
-        "Where to compute", "auto", may_change=True, accepted="auto, cpu, cuda, cuda:N or mps"
+        "Device to train on", "auto", may_change=True, accepted="auto, cpu, cuda, cuda:N or mps"
     )
     precision: Literal["fp32", "bf16", "fp16"] = key("Number format of the forward pass", "fp32")
-    # How many share a sum decides its last bits.
+    # The number of threads that share a sum decides its last bits.
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | Literal["auto"] = key(
         "Threads of torch; auto: one for each 100 million multiply-accumulates of a batch", "auto"
     )
-    deterministic: bool = key("Use algorithms that give the same bits each time", True)
+    deterministic: bool = key("Use deterministic algorithms only", True)
     compile: bool = key("Compile the model with torch.compile", False, may_change=True)
     # The graph keeps the learning rate as float32.
     graph: bool = key("Replay the training step as a CUDA graph, which launches it at once", False, may_change=True)
     channels_last: bool = key("Keep images and filters in channels-last memory order", True)
-    label_smoothing: float = key("Share of a label that is spread over all classes", 0.0, ge=0, lt=1)
+    label_smoothing: float = key("Share of each label that is spread over all classes", 0.0, ge=0, lt=1)
     clip_norm: float | None = key("Largest L2 norm of all gradients together", None, gt=0)
     monitor: Literal["val/loss", "val/accuracy", "val/f1_macro"] | None = key(
-        "Chooses the best epoch; null: val/accuracy, or val/loss without classes", None
+        "The metric that chooses the best epoch; null: val/accuracy, or val/loss without classes", None
     )
     patience: int | None = key("Stop after this many epochs without a better monitor", None, ge=1)
     ema: float | None = key(
@@ -192,7 +195,7 @@ class LoggerConfig(PartSection):
 class ComparisonConfig(Section):
     """What the report of a sweep compares its groups with."""
 
-    baseline: str | None = key("The group others are compared with, such as model=mlp; null: the first", None)
+    baseline: str | None = key("The group that others are compared with, such as model=mlp; null: the first", None)
     reference: dict[str, Any] = key("Published figures: a group's accuracy and f1_macro", {})
     protocol: dict[str, Any] = key("The settings that the published figures were measured under", {})
 
@@ -200,7 +203,7 @@ class ComparisonConfig(Section):
 class SweepConfig(Section):
     """Settings of a sweep as a whole, not of its runs."""
 
-    seeds: int | None = key("Run every config with each of the seeds 0, 1, … below this", None, ge=1)
+    seeds: int | None = key("Run every config with the seeds 0, 1, … below this number", None, ge=1)
     restart: bool = key("Start again, even if an earlier call of the same command has finished jobs", False)
     jobs: Annotated[int, Field(ge=1)] | Literal["auto"] = key(
         "Jobs to run at once; auto: as many as the cores have threads for and the memory has room for, one a GPU",
@@ -212,7 +215,10 @@ class Config(Section):
     """One run. The role of a section holds for all of its keys, unless it is `result`: then each key has its own."""
 
     seed: int = key(
-        "Decides the split, the weights, the order of batches and all other chance", 0, ge=0, le=LARGEST_SEED
+        "Seed of the validation split, the weights, the order of batches and all other randomness",
+        0,
+        ge=0,
+        le=LARGEST_SEED,
     )
     name: Name = key(
         "The folder of outputs/ that the run goes to",
@@ -221,19 +227,21 @@ class Config(Section):
         accepted=f"text of letters, digits, blanks and signs other than {' '.join(NOT_IN_NAMES)}; no dot or blank "
         "first or last, and up to 200 bytes",
     )
-    tags: list[str] = key("Words to find the run by", [], role="record")
+    tags: list[str] = key("Words for finding the run", [], role="record")
     resume: str | None = key("The folder of a run or sweep to continue", None, role="control")
-    recipe: bool = key("Train as model.recipe says; the command's own overrides win", False, role="control")
+    recipe: bool = key("Apply model.recipe; the command's own overrides take precedence", False, role="control")
     preview: bool = key("Draw what augment does to training images, and stop", False, role="control")
     model: ModelConfig = key("The network", ModelConfig())
     data: DataConfig = key("The images", DataConfig())
-    augment: AugmentConfig = key("Random changes of the training images", AugmentConfig())
-    optimizer: OptimizerConfig = key("How weights move", OptimizerConfig())
-    scheduler: SchedulerConfig = key("How the learning rate changes", SchedulerConfig())
-    trainer: TrainerConfig = key("How long and on what to train", TrainerConfig())
+    augment: AugmentConfig = key("Random augmentation of the training images", AugmentConfig())
+    optimizer: OptimizerConfig = key("The optimizer", OptimizerConfig())
+    scheduler: SchedulerConfig = key("The schedule of the learning rate", SchedulerConfig())
+    trainer: TrainerConfig = key("How long, how, and on which device to train", TrainerConfig())
     logger: LoggerConfig = key("The trackers of the run, with their options", LoggerConfig(), role="record")
-    comparison: ComparisonConfig = key("What the sweep's report compares with", ComparisonConfig(), role="record")
-    sweep: SweepConfig = key("What to do with the jobs of a sweep", SweepConfig(), role="control")
+    comparison: ComparisonConfig = key(
+        "What the report of a sweep compares its groups with", ComparisonConfig(), role="record"
+    )
+    sweep: SweepConfig = key("Settings of a sweep as a whole", SweepConfig(), role="control")
 
     @model_validator(mode="after")
     def _check_sections_together(self) -> Self:

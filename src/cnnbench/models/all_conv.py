@@ -19,7 +19,7 @@ class AllConvOptions(NormOptions):
 
     channels: Counts = key("Filters of each stage", accepted=COUNTS)
     kernel_size: KernelSize = key("Height and width of the stages' convolutions")
-    pool: Pool = key("What shrinks the images; stride is the paper's, max and avg are what it was compared with")
+    pool: Pool = key("What shrinks the images: the paper uses stride, and compares with max and avg")
 
 
 @register("model", "all_conv")

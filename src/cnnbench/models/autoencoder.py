@@ -19,7 +19,7 @@ from cnnbench.registry import register
 class AutoencoderOptions(NormOptions):
     """What `configs/model/conv_autoencoder.yaml` sets."""
 
-    channels: Counts = key("Filters of each halving of the size", accepted=COUNTS)
+    channels: Counts = key("Filters of each stage, which halves the size", accepted=COUNTS)
     code_channels: Count = key("Channels of the code")
 
 

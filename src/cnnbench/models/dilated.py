@@ -24,7 +24,7 @@ class DilatedOptions(ClassifierOptions):
 
     filters: Count = key("Filters of every convolution")
     dilations: Counts = key("Dilation of each layer", accepted=COUNTS)
-    hybrid: bool = key("Use dilations 1, 2, 5, 1, 2, 5, … for as many layers instead")
+    hybrid: bool = key("Use dilations 1, 2, 5, 1, 2, 5, … instead, for as many layers")
     kernel_size: KernelSize = key("Height and width of each convolution")
     conv: Conv = key("Kind of the dilated convolutions")
 

@@ -24,7 +24,7 @@ class LeNet5Options(ClassifierOptions):
     padding: Literal["same", "valid"] = key("Padding of the first convolution of each stage")
     conv: Conv = key("Kind of the convolutions")
     pool: Pool = key("What shrinks the images after each stage")
-    extend_to: int = key("Repeat the border of images until each side has so many pixels", ge=0)
+    extend_to: int = key("Extend images to this many pixels a side by repeating their border; 0 leaves them", ge=0)
 
 
 @register("model", "lenet5_1998")  # another yaml: tanh, average pooling, 32×32

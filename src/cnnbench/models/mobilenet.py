@@ -16,10 +16,10 @@ from cnnbench.registry import register
 class MobileNetOptions(ClassifierOptions):
     """What `configs/model/mobilenet_mini.yaml` sets."""
 
-    stem: Count = key("Filters of the first convolution, which is a full one")
+    stem: Count = key("Filters of the first convolution, which is not separable")
     stages: Stages = key("Filters of each convolution, a list per stage", accepted=STAGES)
     kernel_size: KernelSize = key("Height and width of the stages' convolutions")
-    conv: Conv = key("Kind of the convolutions; standard is what the paper's table 4 compares with")
+    conv: Conv = key("Kind of the convolutions; the paper's table 4 compares with standard")
 
 
 @register("model", "mobilenet_mini")

@@ -31,7 +31,7 @@ class ResNetOptions(ClassifierOptions):
     )
     blocks: Count = key("Blocks of each stage; three stages of basic blocks make 6 · blocks · depth + 2 layers")
     block: Literal["basic", "bottleneck"] = key("Two 3×3 convolutions, or 1×1, 3×3, 1×1")
-    residual: bool = key("Whether there are shortcuts; without them nothing else changes")
+    residual: bool = key("Whether blocks have shortcuts; nothing else changes without them")
     preactivation: bool = key("Norm and activation before each convolution, and nothing after the sum")
     norm: Norm = key("Normalisation of each convolution")
 

@@ -26,7 +26,7 @@ class SequenceOptions(NormOptions):
         accepted=COUNTS,
     )
     kernel_size: KernelSize = key("Samples that a convolution reads")
-    padding: Literal["causal", "same"] = key("Whether an output may see later samples: causal says no")
+    padding: Literal["causal", "same"] = key("causal: no output sees later samples")
     read: Literal["mean", "last"] = key("Read the classes from the mean over all samples, or from the last sample")
 
 

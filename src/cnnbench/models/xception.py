@@ -18,9 +18,9 @@ from cnnbench.registry import register
 class XceptionOptions(ClassifierOptions):
     """What `configs/model/xception_mini.yaml` sets."""
 
-    stem: Count = key("Filters of the first convolution, which is a full one")
+    stem: Count = key("Filters of the first convolution, which is not separable")
     entry: Counts = key("Channels of each entry block", accepted=COUNTS)
-    middle: int = key("How many middle blocks", ge=0)
+    middle: int = key("Number of middle blocks", ge=0)
     exit: Count = key("Channels of the last convolution")
 
 

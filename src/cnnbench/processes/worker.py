@@ -94,6 +94,7 @@ class Worker:
         context: Any = multiprocessing.get_context("fork" if fork else "spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_run, args=(target, theirs, os.getpid(), fork, arguments), daemon=fork)
+        # Our copy of their end is closed: otherwise we would never notice the end of the process.
         with theirs, _set_environment(environment or {}):
             if not fork and hasattr(signal, "pthread_sigmask"):
                 resource_tracker.ensure_running()  # starting it inside `hold` would unblock the signals
@@ -178,7 +179,7 @@ class Inbox:
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 else:
                     signal.raise_signal(signal.SIGINT)
-        os._exit(1)
+        os._exit(1)  # the parent is gone: nobody needs what this process does
 
 
 def end_with_parent(parent: int) -> None:

@@ -110,6 +110,7 @@ def _run_t_test(
 def _compute_hedges_g(a: np.ndarray, b: np.ndarray) -> float:
     freedom = len(a) + len(b) - 2
     pooled = math.sqrt(((len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)) / freedom)
+    # The last factor corrects the bias of small samples (Hedges, 1981).
     return float((a.mean() - b.mean()) / pooled * (1 - 3 / (4 * freedom - 1)))
 
 
@@ -145,6 +146,7 @@ def correct_by_holm(values: Sequence[float]) -> list[float]:
     order = sorted(range(len(values)), key=lambda index: values[index])
     corrected, largest = [0.0] * len(values), 0.0
     for rank, index in enumerate(order):
+        # The maximum keeps the order: a larger p-value may not become the smaller one.
         largest = max(largest, min(1.0, (len(values) - rank) * values[index]))
         corrected[index] = largest
     return corrected

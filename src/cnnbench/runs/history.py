@@ -91,9 +91,11 @@ class History:
             found = self.run.read_metrics_file()
         except (OSError, ValueError):
             found = b""
+        # The checkpoint is the reference. The file may lack its last row, or have rows of epochs that came after it.
         last = format_csv([row], header=False).encode()
         content = found[: size - len(last)] + last
         if hashlib.sha256(content).hexdigest() != digest:
+            # A spreadsheet may have saved the same rows in another form: written anew, they have the right hash.
             content = format_csv([*self._read_intact_rows(found), row]).encode()
             if hashlib.sha256(content).hexdigest() != digest:
                 log.error(

@@ -69,6 +69,7 @@ def write_atomically(path: Path) -> Iterator[BinaryIO]:
         OSError: it cannot be written; the message names `path`.
     """
     try:
+        # A name that nobody can guess, opened with O_EXCL: no link of that name can lead the write elsewhere.
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         descriptor = os.open(temporary, flags, 0o666)  # minus the umask, as for any new file
@@ -76,6 +77,7 @@ def write_atomically(path: Path) -> Iterator[BinaryIO]:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
                 file.flush()
+                # Without this, a power failure could leave the new name with missing content.
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
@@ -133,6 +135,7 @@ def link(path: Path, other: Path, *, move: bool = True) -> None:
     """
     temporary = other.with_name(f".{other.name}.{os.getpid()}{TEMPORARY}")
     try:
+        # os.link never replaces a file, and os.replace does so in one step.
         try:
             os.link(path, temporary)
         except OSError as error:

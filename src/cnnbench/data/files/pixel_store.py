@@ -78,6 +78,7 @@ def open_store(path: Path, key: str) -> Stored | None:
     """
     try:
         with open(path, "rb") as file:
+            # The description is at the end, because its hashes are known only after all pixels are written.
             end = file.seek(0, os.SEEK_END) - TAIL.size
             file.seek(end)
             length, digest = TAIL.unpack(file.read())
@@ -102,6 +103,7 @@ def open_store(path: Path, key: str) -> Stored | None:
     # Copy on write: torch wants memory that it may write to, and the file stays as it is.
     pixels = np.memmap(path, np.uint8, "c", shape=found.shape) if end > length else np.empty(found.shape, np.uint8)
     chunks = [pixels[start:stop] for start, stop in pairwise(ends)]
+    # Hashing releases Python's lock, so threads do it in parallel.
     with ThreadPoolExecutor(count_cores()) as threads:
         if [*threads.map(_digest, chunks)] != [digest for _, digest in found.digests]:
             raise Damaged("a checksum of its pixels is wrong")

@@ -25,13 +25,13 @@ FEWEST_NUMBERED, FEWEST_MIXED = 5, 20  # rows; fewer may count up, or be all num
 class CsvSignalsOptions(Options):
     """What `configs/data/csv_signals.yaml` sets."""
 
-    path: str | None = key("The CSV file, a row a signal: its values and its label", may_change=True)
+    path: str | None = key("The CSV file, with the values and the label of a signal in each row", may_change=True)
     test_path: str | None = key(
         "A second file to test on; null = data.test_fraction of each class, the same rows for every seed",
         may_change=True,
     )
     header: bool = key("Whether the first row holds column names")
-    label: str = key("Which value of a row is the label: first, last, or with a header the name of its column")
+    label: str = key("The column of the label: first, last, or its name if there is a header")
 
 
 @register("data", "csv_signals")

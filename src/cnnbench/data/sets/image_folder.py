@@ -45,8 +45,12 @@ class ImageFolderOptions(Options):
         "DIR/train/<class>/… with val and test if there are any, DIR/<class>/…, or a CSV file of path,label[,split]",
         may_change=True,
     )
-    channels: Literal[1, 3] | None = key("1 for greyscale, 3 for colour; null = 3 if one of 100 files is in colour")
-    resize: Resize = key("How images get data.image_size: stretched, padded with background, or cropped to the centre")
+    channels: Literal[1, 3] | None = key(
+        "1 for greyscale, 3 for colour; null = 3 if any of 100 sampled files is in colour"
+    )
+    resize: Resize = key(
+        "How images are fitted to data.image_size: stretched, padded with background, or cropped to the centre"
+    )
     background: list[Annotated[int, Field(ge=0, le=255)]] = key(
         "Red, green and blue below transparency and around padded images", length=3
     )
@@ -57,7 +61,7 @@ class ImageFolderOptions(Options):
     memory_limit: str | None = key(
         "Such as 2GB: a larger set is decoded batch by batch; null = a third of the memory", role="speed"
     )
-    workers: int | None = key("Processes that decode; null = one for each core, 0 = none", role="speed", ge=0)
+    workers: int | None = key("Decoding processes; null = one per core, 0 = none", role="speed", ge=0)
 
 
 @register("data_kept", "image_folder")

@@ -47,7 +47,7 @@ class WavesOptions(Options):
     noise: list[Annotated[float, Field(ge=0, le=1000)]] = key(
         "Lowest and highest standard deviation of the Gaussian noise; each signal draws its own between them", length=2
     )
-    waves_seed: int = key("Makes the signals and the test split; the run's own seed has no part in them")
+    waves_seed: int = key("Seed of the signals and the test split, independent of the run's seed")
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
