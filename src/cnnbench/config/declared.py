@@ -110,7 +110,8 @@ def check_part_options(config: Config) -> None:
         chosen = getattr(config, section)
         if isinstance(chosen, PartSection):
             is_logger = section == "logger"
-            for part, options in (chosen.options if is_logger else {chosen.name: chosen.options}).items():
+            parts = chosen.options if is_logger else {dict(chosen)["name"]: chosen.options}
+            for part, options in parts.items():
                 declared = read_options(section).get(part)  # None for an unknown part, which the build refuses
                 if declared and isinstance(options, Mapping):
                     declared.from_plain(options, f"{section}.{part}" if is_logger else section)
