@@ -107,6 +107,7 @@ def _describe(one: Comparison) -> str:
 def _find_limits(comparisons: Sequence[Comparison]) -> tuple[float, float]:
     """The range of the axis: zero, every mean and every interval, except an interval far longer than the others."""
     widest = [max(abs(one.low), abs(one.high)) for one in comparisons if one.low is not None and one.high is not None]
+    # With two seeds, an interval can be many times as long as all others, which then would be too short to see.
     usual = 1.5 * statistics.median(widest) if widest else 0.0
     reach = max(3 * max(abs(one.mean) for one in comparisons), usual) or 0.01
     ends = [0.0, *(v for one in comparisons for v in (one.low, one.mean, one.high) if v is not None)]

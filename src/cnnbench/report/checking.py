@@ -89,6 +89,7 @@ def _check_limits(summary: Mapping[str, Any], path: Path) -> None:
         if not fits or (kind == COUNT[0] and not isinstance(value, int)):
             refuse_damaged(path, f"{key}={value!r} is not {kind} from 0 to {most:.3g}")
     shares = [key for key in ("test/accuracy", "test/f1_macro") if key in summary]
+    # A figure that was deleted would otherwise pass, because a missing figure contradicts nothing.
     if len(shares) == 1:
         refuse_damaged(path, f"it has {shares[0]} alone; accuracy and F1 belong together")
     if not isinstance(summary.get("test_labels_sha256"), str):
@@ -184,6 +185,7 @@ class _Check:
             predicted = probabilities[images, arrays["predictions"]]
         else:
             predicted = np.where(top == arrays["predictions"][:, None], probabilities, -1).max(1)
+        # Not argmax: where two probabilities round to the same number, either class may have been predicted.
         if (predicted < probabilities.max(1)).any():
             raise ValueError(f"{self.path / 'predictions.npz'} has predictions that are not the most probable class")
         if top is not None:
@@ -197,6 +199,7 @@ class _Check:
         given, found = self.summary.get("test/loss"), float(losses.mean()) if len(losses) else math.nan
         if given is None or not math.isfinite(found):
             return
+        # The run summed losses of logits, in another order; here they come from probabilities in float32.
         tolerance = 1e-5 + 1e-4 * abs(found)
         if given < found - tolerance or (given > found + tolerance and not is_least):
             self.contradict("test/loss", found, source)
@@ -250,6 +253,7 @@ class _Check:
         return 1 + int(np.argmax(sign * np.array(values, dtype=float)))
 
     def check_times(self, seconds: float, epochs: int) -> None:
+        # Both are sums of seconds that were rounded to thousandths.
         if abs(self.summary["train_seconds"] - seconds) > 0.0011:
             self.contradict("train_seconds", seconds, "metrics.csv")
         rate, images = self.summary.get("images_per_second"), self.summary.get("train_images")
@@ -269,6 +273,7 @@ class _Check:
             return
         try:
             with file.open("rb") as opened:
+                # safetensors: eight bytes of length, then a JSON header with the shape of each tensor.
                 (length,) = struct.unpack("<Q", opened.read(8))
                 header = json.loads(opened.read(length)) if length <= LARGEST_HEADER else {}
             shapes = {name: one["shape"] for name, one in header.items() if name.startswith("model.")}

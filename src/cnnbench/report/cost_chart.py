@@ -96,6 +96,7 @@ def _list_points(study: Study, cost: str) -> list[Point]:
 def find_pareto_front(points: Sequence[Point]) -> list[Point]:
     """The groups for which no other is at least as accurate at no higher cost, and better in one; cheapest first."""
     front: list[Point] = []
+    # From cheap to expensive, the front is where the mean rises above all before it; equal points share their place.
     for point in sorted(points, key=lambda point: (point.cost, -point.mean)):
         is_equal = front and (point.cost, point.mean) == (front[-1].cost, front[-1].mean)
         if not front or is_equal or point.mean > front[-1].mean:
@@ -180,6 +181,7 @@ def find_cut_ends(point: Point, limits: tuple[float, float]) -> list[tuple[float
 def _scale_costs(axes: Axes, costs: Sequence[float]) -> None:
     if min(costs) > 0:
         axes.set_xscale("log")
+        # Margins on a logarithmic axis: wide enough for a marker where all costs are alike, growing with their range.
         spread = max(costs) / min(costs)
         axes.set_xlim(min(costs) / (1.15 * spread**0.08), max(costs) * (1.15 * spread**0.08))
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if spread < 300 else (1,), numticks=9))
@@ -192,6 +194,7 @@ def find_limits(points: Sequence[Point]) -> tuple[float, float]:
     """The range of the accuracy axis in percent: every seed, and of the intervals what leaves room for those."""
     values = _to_percent([value for point in points for value in (*point.seeds, point.mean)])
     ends = _to_percent([end for point in points for end in (point.low, point.high) if end is not None])
+    # The interval of two seeds is twelve times their distance, and would press all points into a line.
     reach = max(0.5, max(values) - min(values))
     low = max(min(values) - reach, min([*values, *ends]))
     high = min(max(values) + reach, max([*values, *ends]))
@@ -203,7 +206,7 @@ def _write_names(
     figure: Figure, axes: Axes, named: Sequence[Point], points: Sequence[Point], front: Sequence[Point]
 ) -> None:
     """Write names where they cover no point, name or line; the others are only in tooltips."""
-    figure.draw_without_rendering()
+    figure.draw_without_rendering()  # fixes the layout, on which the extents below depend
     frame = axes.get_window_extent()
     marks = axes.transData.transform([(point.cost, 100 * point.mean) for point in points])
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in marks]
@@ -229,6 +232,7 @@ def _write_names(
 
 def wrap_name(name: str) -> str:
     """Break `mlp, width 1, depth 1, epochs 2` into lines of at most `LABEL` characters, after a setting if possible."""
+    # textwrap breaks at ordinary blanks only, so a setting and its value stay together if they fit into a line.
     bound = ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in name.split(", "))
     return "\n".join(textwrap.wrap(bound, LABEL, break_on_hyphens=False)).replace("\N{NO-BREAK SPACE}", " ")
 

@@ -81,6 +81,7 @@ class Group:
     def median_epochs_to_target(self) -> float | None:
         """The median over all seeds; one that never reached the target counts as later than all others."""
         epochs = [float("inf") if epoch is None else epoch for epoch in self.epochs_to_target.values()]
+        # Leaving out the seeds that never reached it would favour the group that fails more often.
         median = statistics.median(epochs) if epochs else float("inf")
         return median if median < float("inf") else None
 
@@ -161,12 +162,15 @@ def _normalize(text: str) -> str:
 def _find_differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     keys = list(dict.fromkeys(key for values in settings for key in values))
     differing = [key for key in keys if len({format_setting(values.get(key)) for values in settings}) > 1]
+    # The keys of a section stand together, also if a later config has more of them than the first.
     sections = list(dict.fromkeys(key.partition(".")[0] for key in keys))
     return sorted(differing, key=lambda key: sections.index(key.partition(".")[0]))
 
 
 def _choose_axes(settings: Sequence[Mapping[str, Any]], differing: Sequence[str], by: str | None) -> list[str]:
     """Choose the keys that tell groups apart: `by` first, then parts (`model.name`), then options."""
+    # Each key refines the classes of settings that the keys before could not tell apart. One that refines none says
+    # nothing new, so that the labels stay short.
     classes = [0] * len(settings)
     chosen = set()
     for key in sorted(differing, key=lambda key: (key != by, not key.endswith(".name"))):

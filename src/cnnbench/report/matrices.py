@@ -47,6 +47,7 @@ def choose_ink(colour: str) -> str:
     cell = CELL.fullmatch(f"fill:{colour}")
     if cell is None:
         return INKS[(_prefers_black(to_rgb(colour)),) * 2]
+    # The colour is mixed by the browser, from the paper and the full colour: do the same for either paper.
     share = int(cell[1], 16) / (LEVELS - 1)
     on_light, on_dark = (
         _prefers_black([(1 - share) * a + share * b for a, b in zip(to_rgb(paper), to_rgb(full), strict=True)])
@@ -57,6 +58,7 @@ def choose_ink(colour: str) -> str:
 
 def _prefers_black(rgb: Sequence[float]) -> bool:
     """Whether black has more contrast than white on a colour, as WCAG computes it."""
+    # The relative luminance of an sRGB colour; at 0.179 black and white have the same contrast.
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.179
 
@@ -73,6 +75,7 @@ def draw_matrix(
     annotation = False if texts is None else texts
     sns.heatmap(values, ax=axes, annot=annotation, fmt="", xticklabels=columns, yticklabels=rows, **options)
     mesh = axes.collections[0]
+    # Clipping would hide the outer half of the lines around the border cells.
     mesh.set(gid="cells", clip_on=False)
     # One text per cell that is not masked; seaborn's own choice of ink has less contrast than 4.5 on middling colours.
     mesh.update_scalarmappable()

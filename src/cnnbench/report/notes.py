@@ -56,6 +56,7 @@ def _note_states(study: Study) -> Iterator[Note]:
 
 def _note_missing_jobs(study: Study, folders: Sequence[Path]) -> Iterator[Note]:
     """Sweeps in or below the folders that have jobs without a folder; not those of which only some runs were named."""
+    # A job that has not started has no folder, so only the sweep's own record tells of it.
     started = Counter(run.path.parent for run in study.runs)
     named = [folder.resolve() for folder in folders]
     for sweep in dict.fromkeys([*named, *started]):
@@ -156,6 +157,7 @@ def _note_training_data(study: Study) -> Iterator[Note]:
     """Note runs with the same data keys that found different data."""
     by_data: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in (run for group in study.groups for run in group.runs):
+        # A dataset of the same name may have changed between two runs, or differ between machines.
         named = {key: value for key, value in run.settings.items() if key.startswith("data.")}
         if hashed := run.summary.get("train_set_sha256"):
             by_data[repr(sorted(named.items()))][str(hashed)].append(run)

@@ -80,6 +80,7 @@ def render_page(study: Study) -> str:
     """The page's HTML; its Content-Security-Policy allows only its own script, by hash."""
     script = read_template("report.js")
     pairs, problems = make_pairs(study)
+    # Keys that all runs share are listed once, and each run's drawer has only the others.
     flats = [_flatten(run) for run in study.runs]
     shared = dict(set(flats[0].items()).intersection(*(one.items() for one in flats[1:]))) if flats else {}
     drawers, environments = _make_drawers(study.runs, flats, shared)
@@ -170,6 +171,7 @@ def _flatten(run: Run) -> dict[str, str]:
 
 def _find_command(run: Run) -> str:
     """The command that a run was part of, such as that of a sweep; empty if it only made this run."""
+    # The first two words are `cnnbench train`; a run by itself was given just the overrides that it records.
     command = run.environment.get("command")
     if not isinstance(command, list) or [*map(str, command[2:])] == run.overrides:
         return ""

@@ -139,6 +139,7 @@ def translate_style(style: str) -> str:
 
 
 def _add_titles(root: ElementTree.Element, gid: str, texts: Sequence[str]) -> None:
+    # Matplotlib draws a marker once, in <defs>, and places it by <use>; a path in <defs> is no mark.
     (group,) = (element for element in root.iter("g") if element.get("id") == gid)
     defined = {inner for defs in group.iter("defs") for inner in defs.iter()}
     marks = [element for element in group.iter() if element.tag in ("path", "use") and element not in defined]
@@ -153,6 +154,7 @@ def _tidy(root: ElementTree.Element) -> None:
     """Remove empty groups, backgrounds, and ids that nothing refers to."""
     for parent in list(root.iter()):
         for child in list(parent):
+            # The transparent backgrounds of the figure and its axes.
             is_unseen = child.tag == "path" and child.get("style") == "fill:none"
             if child.tag in ("metadata", "style") or is_unseen or (child.tag in ("g", "defs") and not len(child)):
                 parent.remove(child)

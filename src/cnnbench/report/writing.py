@@ -100,6 +100,7 @@ def write_report(
 def _write_together(folder: Path, texts: Mapping[str, str]) -> None:
     """Replace files of a folder, but none before all of them are on the disk."""
     with defer(), ExitStack() as entered:
+        # Leaving the stack renames the files one after the other, when all of them are complete and on the disk.
         files = [entered.enter_context(write_atomically(folder / name)) for name in texts]
         for file, text in zip(files, texts.values(), strict=True):
             file.write(text.encode())
