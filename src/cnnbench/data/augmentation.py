@@ -43,6 +43,7 @@ def draw(indices: Tensor, seed: int, epoch: int) -> Drawn:
         For each of `PURPOSES` float32 (N,), multiples of 2⁻²⁴.
     """
     # torch has no unsigned 64-bit arithmetic, but products wrap alike; only right shifts need the sign cut off.
+    # SplitMix64's constants, as signed numbers. The top 24 bits are as many as a float32 holds exactly.
     mixed = indices * -0x61C8864680B583EB + _make_keys(seed, epoch, indices.device)
     mixed = (mixed ^ _shift_right(mixed, 30)) * -0x40A7B892E31B1A47
     mixed = (mixed ^ _shift_right(mixed, 27)) * -0x6B2FB644ECCEEE15

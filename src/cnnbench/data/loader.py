@@ -25,6 +25,7 @@ def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def _compute_scale_and_shift(dimensions: int, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    # (x / 255 − mean) / std as one product and one difference.
     largest = 255 if dimensions == 2 else 1
     per_channel = (-1, *[1] * dimensions)
     return (1 / (largest * std)).view(per_channel), (mean / std).view(per_channel)
@@ -111,6 +112,7 @@ class Batches:
             return
         rows = [self.split.locate_rows(indices.cpu()) for indices in parts]
         for images in stored.stream(rows):
+            # Computing goes on while the images are copied.
             yield images.to(self.device, non_blocking=True)
 
     def _order_epoch(self, epoch: int) -> Tensor:

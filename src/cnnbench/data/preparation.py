@@ -156,6 +156,8 @@ def split_by_class(
     by_remainder = torch.argsort(share.floor() - share + tie_break)
     lowest, highest = torch.full_like(counts, keep), counts - int(leave)
     quota = torch.minimum(torch.maximum(share.floor().long(), lowest), highest)
+    # Rounding down leaves some of the count over. It goes to the largest remainders that have room; where `keep` raised
+    # quotas above their share, the smallest remainders give back.
     while missing := count - int(quota.sum()):
         ranked = by_remainder if missing > 0 else by_remainder.flip(0)
         able = ranked[(quota < highest if missing > 0 else quota > lowest)[ranked]][: abs(missing)]
@@ -170,6 +172,7 @@ def _take_first_of_each(order: Tensor, labels: Tensor, quota: Tensor) -> Tensor:
     """Choose the first images of each class in the order, as many as its quota (classes ascending): bool, (N,)."""
     _, counts = torch.unique(labels, return_counts=True)
     by_class = order[labels[order].argsort(stable=True)]
+    # The rank of each image within its class: its place in the sorted order, less the place where its class begins.
     place = torch.arange(len(labels)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     chosen[by_class[place < quota.repeat_interleave(counts)]] = True
@@ -189,6 +192,7 @@ def cut_test(labels: Tensor, contents: Iterable[bytes], fraction: float, split_s
     Returns:
         The indices of the test split and all others, both ascending.
     """
+    # torch has no unsigned 64-bit integers, so the hash loses a bit.
     salt = f"{split_seed}/test_split/".encode()
     ranks = torch.tensor(
         [int.from_bytes(hashlib.sha256(salt + content).digest()[:8], "little") >> 1 for content in contents]
@@ -240,6 +244,7 @@ def measure_normalization(
             counts[channel] += np.bincount(pixels.cpu().numpy().ravel(), minlength=256)
     if signals:
         flat = torch.cat(signals).double().transpose(0, 1).flatten(1)
+        # A constant channel must not divide by zero.
         deviations = flat.std(1, correction=0).clamp_min(1e-6)
         return tuple(flat.mean(1).tolist()), tuple(deviations.tolist())
     values = np.arange(256) / 255
@@ -248,5 +253,6 @@ def measure_normalization(
         weights = count / count.sum()
         mean = float(weights @ values)
         means.append(mean)
+        # At least one grey level: nearly constant channels would otherwise be scaled to pure noise.
         stds.append(max(float(weights @ (values - mean) ** 2) ** 0.5, 1 / 255))
     return tuple(means), tuple(stds)

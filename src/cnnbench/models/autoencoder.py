@@ -75,6 +75,7 @@ class ConvAutoencoder(nn.Module):
             up = nn.ConvTranspose2d(
                 entering, leaving, 4, stride=2, padding=1, output_padding=(rows, columns), bias=bias or is_last
             )
+            # No norm and no activation at the end: normalised pixels may have any sign and size.
             block = up if is_last else ResamplingBlock(up, leaving, style, spec.depth)
             self.decoder.add_module(f"up{number}", block)
 

@@ -134,6 +134,7 @@ class AsymmetricBlock(nn.Module):
     ) -> None:
         super().__init__()
         tall, wide = (kernel_size, 1), (1, kernel_size)
+        # Each half strides along its own axis: the second would otherwise read every second row of the first in vain.
         self.vertical = style.make_conv(in_channels, out_channels, tall, stride=(stride, 1), dilation=dilation)
         self.vertical_norm = style.make_norm(out_channels)
         self.vertical_activation = style.make_activation()
@@ -155,6 +156,7 @@ def make_conv_block(in_channels: int, out_channels: int, kernel_size: int, style
     """
     if style.conv == "depthwise_separable":
         return SeparableBlock(in_channels, out_channels, kernel_size, style, **geometry)
+    # A 1×1 has nothing to factorise.
     if style.conv == "asymmetric" and kernel_size > 1:
         return AsymmetricBlock(in_channels, out_channels, kernel_size, style, **geometry)
     return ConvBlock(in_channels, out_channels, kernel_size, style, **geometry)  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ class Classifier(nn.Module):
     """
 
     def __init__(self, features: nn.Module, spec: NetworkSpec, head: Head, hidden: Sequence[int] = ()) -> None:
+        # Found by a pass on the meta device, not by a formula per family: any features may come before any head.
         channels, *sides = compute_output_shape(features, spec.input_shape)
         super().__init__()
         self.features = features

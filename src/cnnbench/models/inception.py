@@ -80,6 +80,7 @@ def inception_mini(spec: NetworkSpec, options: InceptionOptions) -> Classifier:
         pool = make_pool(options.pool, channels, plain, window=3, stride=2, padding=1)
         features.add_module(f"pool{number}", pool)
         modules = nn.Sequential()
+        # Each of the four branches needs a channel.
         for leaving in [max(4, spec.scale(count)) for count in stage for _ in range(spec.depth)]:
             modules.append(Inception(channels, leaving, style, stacked=options.stacked))
             channels = leaving

@@ -9,6 +9,7 @@ from torch import nn
 from cnnbench.registry import describe_unknown
 
 DRAWS: dict[str, Callable[..., Any]] = {
+    # For ReLU with any activation, so that two activations start from the same weights.
     "kaiming": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
     "xavier": nn.init.xavier_uniform_,
     "normal": nn.init.normal_,

@@ -109,6 +109,7 @@ def resnet_mini(spec: NetworkSpec, options: ResNetOptions) -> Classifier:
             channels = filters * expansion
         features.add_module(f"stage{number}", stage)
     if options.preactivation:
+        # The last sum has passed no norm and no activation (section 3.1 of arXiv:1603.05027).
         features.add_module("norm", style.make_norm(channels))
         features.add_module("activation", style.make_activation())
     return Classifier(features, spec, options.head)

@@ -27,6 +27,7 @@ def compute_output_shape(module: nn.Module, input_shape: Sequence[int], *, train
 
     hook = register_module_forward_pre_hook(note)
     was_training = module.training
+    # Stand-ins for the weights, so that the module itself stays on its device.
     weights = {name: torch.empty_like(value, device="meta") for name, value in module.state_dict().items()}
     try:
         module.train(training_batch > 0)

@@ -57,6 +57,7 @@ def torchvision_net(spec: NetworkSpec, options: TorchvisionOptions) -> nn.Module
     given = {**_choose_arguments(arch, spec.image_size), **args}
     device = torch.get_default_device()
     try:
+        # The constructors raise anything for wrong arguments, and none of their errors names a key of the config.
         with torch.device("cpu"), _WeightsOn(device):
             model = torchvision.models.get_model(arch, weights=None, num_classes=spec.num_classes, **given).to(device)
     except Exception as error:
@@ -105,6 +106,7 @@ def _choose_arguments(arch: str, image_size: Sequence[int]) -> dict[str, Any]:
 
 def _replace_first_channels(model: nn.Module, in_channels: int) -> None:
     """Let the first convolution read `in_channels`; its new weights are drawn from among those it had."""
+    # Drawing from the existing weights keeps their distribution, which differs from network to network.
     first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
     before = first.weight.detach()
     drawn = torch.randint(before.numel(), (len(before), in_channels, *before.shape[2:]), device=before.device)
