@@ -214,12 +214,7 @@ class SweepConfig(Section):
 class Config(Section):
     """One run. The role of a section holds for all of its keys, unless it is `result`: then each key has its own."""
 
-    seed: int = key(
-        "Seed of the validation split, the weights, the order of batches and all other randomness",
-        0,
-        ge=0,
-        le=LARGEST_SEED,
-    )
+    seed: int = key("Seed of the validation split, weights, order and all other randomness", 0, ge=0, le=LARGEST_SEED)
     name: Name = key(
         "The folder of outputs/ that the run goes to",
         "run",
