@@ -179,7 +179,7 @@ class Inbox:
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 else:
                     signal.raise_signal(signal.SIGINT)
-        os._exit(1)  # the parent is gone: nobody needs what this process does
+        os._exit(1)
 
 
 def end_with_parent(parent: int) -> None:
