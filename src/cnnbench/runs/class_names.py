@@ -78,7 +78,7 @@ def shorten_distinctly(names: Sequence[str], longest: int = LONGEST) -> list[str
 
 
 def _isolate(name: str) -> str:
-    """Put a right-to-left name between isolate marks, so that it does not change places with the text around it."""
+    """Put a right-to-left name between left-to-right marks, so that it does not change places with its neighbours."""
     return f"\u200e{name}\u200e" if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name) else name
 
 

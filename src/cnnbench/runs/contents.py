@@ -90,6 +90,7 @@ def read_confusion(folder: Path) -> tuple[list[str], Any]:
         ValueError: neither a square table of counts nor a list of its cells.
     """
     path = folder / "confusion_matrix.csv"
+    # A class may have any name, also an empty one, so rows and columns are compared by place.
     header, *rows = read_csv_cells(path) or [[]]
     if header == CELLS:
         names = [row.get("class", "") for row in read_csv(folder / "per_class.csv")]
@@ -140,6 +141,7 @@ def read_mistakes(folder: Path) -> dict[int, np.ndarray]:
 
 
 def _parse_count(cell: str) -> int:
+    # 18 digits always fit into 64 bits; int() would also read "1_000" and other scripts' digits.
     if not (cell.isascii() and cell.isdigit() and len(cell) < 19):
         raise ValueError(f"{cell[:40]!r} is not a count")
     return int(cell)

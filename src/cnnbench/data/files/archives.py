@@ -139,6 +139,7 @@ def _iterate_zip(file: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]]]:
         for member in archive.infolist():
             if member.is_dir():
                 continue
+            # The upper half holds Unix's file type; 0 where the archive was made on Windows.
             if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
                 raise Refused(f"it holds {format_path(member.filename)!r}, which is not a regular file")
             yield member.filename, member.file_size, archive.open(member)
@@ -152,6 +153,7 @@ def _resolve(folder: Path, name: str) -> Path:
     """
     path = PurePosixPath(name)
     target = folder / path
+    # Resolved, because a link in the folder may lead out of it; `..` is refused even where it stays inside.
     is_inside = folder.resolve() in target.resolve().parents
     if not is_inside or ".." in path.parts or len(path.parts) > MOST_FOLDERS or set(name) & {"\\", ":", "\0"}:
         raise Refused(f"it holds {format_path(name)!r}, which does not stay in its folder")

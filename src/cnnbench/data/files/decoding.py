@@ -97,6 +97,8 @@ def decode_chunks(files: Iterable[str], decoder: Decoder, workers: int | None = 
     workers = 0 if len(first) < FEW_FILES else count_cores() if workers is None else workers
     together = max(1, workers)
     largest = max(1, min(CHUNK_FILES, BYTES_AHEAD // (CHUNKS_AHEAD * together * math.prod(decoder.how.shape))))
+    # Small chunks at first: the files may be thumbnails or photographs. `size` is read for each chunk, and follows the
+    # time that the last ones took.
     size = min(FEW_FILES // together + 1, largest)
     files = chain(first, files)
     with closing(

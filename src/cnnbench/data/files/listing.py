@@ -161,6 +161,7 @@ def _list_split(root: str, folders: Sequence[str], where: str) -> list[File]:
         paths = [f"{folder}/{path}" for path in walk_files(os.path.join(root, folder), _refuse_folder)]
         if not paths:
             raise ValueError(f"{where}: class folder {format_path(folder)!r} holds no images")
+        # Bytes, because text with undecodable names has no order that all systems share.
         found += ((os.fsencode(path[len(folder) :]), name, path) for path in paths)
     return [(path, name) for _, name, path in sorted(found)]
 

@@ -37,6 +37,7 @@ def clean_png(content: bytes) -> bytes:
 
 def _iterate_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
     """The kind of each chunk, where it begins, and where it ends."""
+    # After a signature of 8 bytes, each chunk has 12 bytes beside its content: length, kind, checksum.
     position, kind = 8, b""
     while kind != b"IEND":
         if len(content) < position + 12:

@@ -59,7 +59,7 @@ def walk_files(folder: str, complain: Complain, ours: list[str] | None = None) -
         complain: called with a folder that cannot be read, and why.
         ours: gets the paths of the folders that this program wrote.
     """
-    seen: set[tuple[int, int]] = set()
+    seen: set[tuple[int, int]] = set()  # links can lead in circles
     waiting = [("", True)]
     while waiting:
         path, is_folder = waiting.pop()
@@ -80,6 +80,7 @@ def walk_files(folder: str, complain: Complain, ours: list[str] | None = None) -
             if ours is not None:
                 ours.append(path)
             continue
+        # A stack: pushed in reverse, the entries are popped by name, each folder with all that is in it.
         counted = (entry for entry in reversed(entries) if not is_litter(entry.name))
         waiting += ((f"{path}/{entry.name}" if path else entry.name, leads_to_folder(entry)) for entry in counted)
 
