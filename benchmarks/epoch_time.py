@@ -1,6 +1,6 @@
 """Time of one training epoch on MNIST at batch 64: the course's way, a bare tensor loop, cnnbench.
 
-    CNNBENCH_DATA=DIR make bench          # or: python benchmarks/epoch_time.py --rounds 5
+    CNNBENCH_DATA=DIR python benchmarks/epoch_time.py --rounds 5
 
 The three take turns within each round, so that a slow minute of a shared machine touches all of them; medians and
 the medians of the rounds' own ratios are printed. Bare loop: the images are normalised once, beforehand, and nothing
@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from course_way import loaders, train_epoch
+from figures import record
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import Config
 from cnnbench.data import normalize
-from cnnbench.experiment.build import build_parts
+from cnnbench.experiment.build import build_parts, choose_threads
 from cnnbench.experiment.run import prepare_training
 from cnnbench.runs.folder import RunFolder, create_folder
 
@@ -80,14 +81,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--models", nargs="+", default=["mlp", "lenet5"])
+    parser.add_argument("--threads", type=int, help="of every way; without it, as many as cnnbench takes")
     parser.add_argument("--without-course", action="store_true", help="only the bare loop and cnnbench")
     arguments = parser.parse_args()
     ways = [bare_loop, cnnbench] if arguments.without_course else [course_way, bare_loop, cnnbench]
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
+    print(f"torch {torch.__version__}, {os.cpu_count()} cores")
     for name in arguments.models:
         config = compose_config(
             [f"model={name}", "data=mnist", "data.val_fraction=0", "trainer.epochs=1", "trainer.device=cpu"]
         )
+        torch.set_num_threads(arguments.threads or choose_threads(config, build_parts(config).complexity))
+        print(f"{name:8} {torch.get_num_threads()} threads")
         for way in ways[-2:]:
             way(config)  # warm up
         rounds = [{way.__name__: way(config) for way in ways} for _ in range(arguments.rounds)]
@@ -95,13 +99,9 @@ def main() -> None:
             seconds = [times[way.__name__] for times in rounds]
             spread = f"({min(seconds):.3f}…{max(seconds):.3f})"
             print(f"{name:8} {way.__name__:12} {statistics.median(seconds):7.3f} s  {spread}")
-        print_ratio(name, "cnnbench ÷ bare loop", [times["cnnbench"] / times["bare_loop"] for times in rounds])
+        record(f"{name}: cnnbench ÷ bare loop", [times["cnnbench"] / times["bare_loop"] for times in rounds])
         if not arguments.without_course:
-            print_ratio(name, "course's way ÷ cnnbench", [times["course_way"] / times["cnnbench"] for times in rounds])
-
-
-def print_ratio(name: str, what: str, ratios: list[float]) -> None:
-    print(f"{name:8} {what}: {statistics.median(ratios):.3f}  ({min(ratios):.3f}…{max(ratios):.3f})")
+            record(f"{name}: course's way ÷ cnnbench", [times["course_way"] / times["cnnbench"] for times in rounds])
 
 
 if __name__ == "__main__":
