@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from epoch_time import print_ratio
+from figures import record
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode, v2
@@ -140,7 +140,7 @@ def main() -> None:
     )
     times = measured(alone, arguments.rounds)
     ratios = [t["images, torchvision"] / t["images, standard"] for t in times]
-    print_ratio("images", "torchvision ÷ standard", ratios)
+    record("images: torchvision ÷ standard", ratios)
     if arguments.only_images:
         return
     epochs: dict[str, Callable[[], float]] = {
@@ -149,7 +149,7 @@ def main() -> None:
     }
     times = measured(epochs, arguments.rounds)
     for name in ("light", "standard", "strong"):
-        print_ratio("epoch", f"{name} ÷ none", [t[f"epoch, {name}"] / t["epoch, none"] for t in times])
+        record(f"epoch: {name} ÷ none", [t[f"epoch, {name}"] / t["epoch, none"] for t in times])
 
 
 if __name__ == "__main__":

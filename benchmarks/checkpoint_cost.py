@@ -18,7 +18,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from epoch_time import print_ratio
+from figures import record
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import Config
@@ -90,7 +90,7 @@ def main() -> None:
     common = ["data=mnist", "data.val_fraction=0", f"data.train_limit={limit}", "trainer.device=cpu"]
     lenet = compose_config(["model=lenet5", *common, f"trainer.epochs={asked.epochs}"])
     train(lenet)  # warm up
-    print_ratio("lenet5", "a checkpoint an epoch ÷ none (wanted: ≤ 1.03)", in_turns(lenet, asked.rounds))
+    record("lenet5: a checkpoint an epoch ÷ none (wanted: ≤ 1.03)", in_turns(lenet, asked.rounds))
 
     seconds: list[float] = []
     second = 1 / 60
@@ -100,7 +100,7 @@ def main() -> None:
     save = statistics.median(seconds)
     print(f"resnet_mini save: {save * 1000:.1f} ms, median of {len(seconds)} ({max(seconds) * 1000:.1f} at most)")
     print(f"resnet_mini a checkpoint a minute: {1 + save / 60:.5f} (wanted: ≤ 1.01)")
-    print_ratio("resnet_mini", "a checkpoint a second ÷ none", ratios)
+    record("resnet_mini: a checkpoint a second ÷ none", ratios)
 
 
 if __name__ == "__main__":

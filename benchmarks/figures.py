@@ -28,5 +28,5 @@ def record(name: str, values: Sequence[float], unit: str = "") -> None:
 
 def describe(values: Sequence[float], unit: str = "") -> str:
     """The median, the unit, and the range if there are several values."""
-    text = f"{statistics.median(values):.3g} {unit}".rstrip()
-    return f"{text} ({min(values):.3g}…{max(values):.3g})" if len(values) > 1 else text
+    text = f"{statistics.median(values):.4g} {unit}".rstrip()
+    return f"{text} ({min(values):.4g}…{max(values):.4g})" if len(values) > 1 else text
