@@ -50,7 +50,7 @@ def vgg_mini(spec: NetworkSpec, options: VGGOptions) -> Classifier:
     for number, filters in enumerate(options.stages, 1):
         stage = nn.Sequential()
         for leaving in [spec.scale(count) for count in filters for _ in range(spec.depth)]:
-            geometry = {} if channels == spec.in_channels else groups
+            geometry = groups if len(features) or len(stage) else {}  # the images' few channels have no groups
             stage.append(make_conv_block(channels, leaving, options.kernel_size, style, **geometry))
             channels = leaving
         features.add_module(f"stage{number}", stage)
