@@ -53,15 +53,21 @@ def seed_initialisation(seed: int) -> Iterator[None]:
         yield
 
 
-def set_deterministic(enabled: bool) -> None:
+def set_deterministic(enabled: bool, *, compiled: bool = False) -> None:
     """Make torch and cuDNN use algorithms that give the same bits each time, or let them choose the fastest.
 
     On the CPU the training path is deterministic either way; this matters on CUDA. An operation that has no
     deterministic form warns instead of stopping the run.
+
+    Args:
+        compiled: also tell torch's compiler, whose import takes more than a second.
     """
     if enabled:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(enabled, warn_only=True)
+    if compiled:
+        torch.use_deterministic_algorithms(enabled, warn_only=True)
+    else:
+        torch.set_deterministic_debug_mode("warn" if enabled else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = enabled
     torch.backends.cudnn.benchmark = not enabled

@@ -1,7 +1,7 @@
-"""Parameters, multiply-accumulates, memory, depth and receptive field, from one forward pass on the meta device.
+"""Parameters, multiply-accumulates, memory, depth and receptive field, from the forward pass of one image.
 
-The pass computes shapes only, so that it allocates no weights and no activations. It watches the torch functions that a
-model calls, not only its modules, and therefore also sees `F.max_pool2d` and a sum of branches.
+The pass runs on the model's own device: of a model on the meta device, only shapes are computed. It watches the torch
+functions that a model calls, not only its modules, and therefore also sees `F.max_pool2d` and a sum of branches.
 """
 
 import math
@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from cnnbench.analysis import tensor_rules, window_rules  # noqa: F401  (importing them registers the rules)
+from cnnbench.analysis.multiplications import call_and_count
 from cnnbench.analysis.operations import Window, compute_effect, find_tensors, get_field, set_field
 from cnnbench.analysis.receptive_field import Field
 
@@ -82,21 +83,20 @@ def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
     """Describe a model for one image.
 
     Args:
-        model: on any device; it runs on the meta device in eval mode and is left as it was.
+        model: on any device; it runs in eval mode and is left as it was.
         input_shape: (C, H, W), or (C, L) for a signal.
     """
     parameters = dict(model.named_parameters())
-    state = parameters | dict(model.named_buffers())
-    shapes = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
-    watch = _Watch({id(shapes[name]): (name, value.numel()) for name, value in parameters.items()})
+    watch = _Watch({id(value): (name, value.numel()) for name, value in parameters.items()})
     was_training = model.training
     hooks = watch.listen_to(model)
     try:
         model.eval()
-        image = torch.empty(1, *input_shape, device="meta")
+        device = next((value.device for value in parameters.values()), None)
+        image = torch.zeros(1, *input_shape, device=device)
         set_field(image, Field.of_image(input_shape[1:]))
-        with watch.counter, watch, torch.no_grad():
-            output = torch.func.functional_call(model, shapes, (image,))
+        with watch, torch.no_grad():
+            output = model(image)
     finally:
         model.train(was_training)
         for hook in hooks:
@@ -136,16 +136,12 @@ class _Watch(TorchFunctionMode):
     """Follows a forward pass: a row for each module that computes something, a `Field` for every tensor.
 
     Args:
-        unread: name and size of the parameters that no function has read yet, by the id of their stand-in.
+        unread: name and size of the parameters that no function has read yet, by their id.
     """
 
     def __init__(self, unread: dict[int, tuple[str, int]]) -> None:
-        # Imported here, because it imports triton, which takes a sixth of a second; training needs that anyway.
-        from torch.utils.flop_counter import FlopCounterMode
-
         super().__init__()
         self.unread = unread
-        self.counter = FlopCounterMode(display=False)
         self.layers: list[Layer] = []
         self.running: list[_Work] = []  # of the module that runs now, and of those around it
 
@@ -190,14 +186,13 @@ class _Watch(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        flops_before = self.counter.get_total_flops()
-        output = func(*args, **kwargs)
+        output, macs = call_and_count(func, args, kwargs)
         inputs, outputs = find_tensors((args, kwargs)), find_tensors(output)
-        if not outputs or not self.running:  # reads a shape, or swaps in the stand-ins of the weights
+        if not outputs or not self.running:  # reads a shape
             return output
         work = self.running[-1]
         work.parameters += sum(self.unread.pop(id(tensor))[1] for tensor in inputs if id(tensor) in self.unread)
-        work.macs += (self.counter.get_total_flops() - flops_before) // 2
+        work.macs += macs
         effect = compute_effect(func, args, kwargs, outputs[0])
         if effect.window:
             work.windows.append(effect.window)

@@ -55,23 +55,27 @@ def _train_one(config: Config, path: Path, overrides: Sequence[str]) -> None:
             f"trainer.timeout_minutes={config.trainer.timeout_minutes:g} limits the jobs of a sweep: add -m, or leave "
             "it out"
         )
-    info = build_parts(config, shapes_only=True).dataset.info
-    if config.preview and info.dimensions != 2:
-        raise ValueError(f"preview=true draws images, and data={info.name} are signals")
+    try:
+        parts = build_parts(config)
+    except (RuntimeError, MemoryError):  # such as too little memory: the run meets it again, and records it
+        parts = None
+    if config.preview and parts is not None and parts.dataset.info.dimensions != 2:
+        raise ValueError(f"preview=true draws images, and data={parts.dataset.info.name} are signals")
     folder = RunFolder.create(path).path
     if config.preview:
         print(shorten(preview(config, folder)))
         return
-    tables.show_run(_run(config, folder, overrides))
+    tables.show_run(_run(config, folder, overrides, parts=parts))
     print(shorten(folder))
 
 
-def _run(config: Config, folder: Path, overrides: Sequence[str], *, resume: bool = False) -> dict[str, Any]:
+def _run(config: Config, folder: Path, overrides: Sequence[str], **options: Any) -> dict[str, Any]:
+    """The summary of a run; the options are those of `run_job`."""
     from cnnbench.experiment.lifetime import CannotGoOn
     from cnnbench.experiment.run import run_job
 
     try:
-        return run_job(config, folder, overrides, resume=resume)
+        return run_job(config, folder, overrides, **options)
     except (InUse, NoneReadable, CannotGoOn):  # nothing has been run
         raise
     except Exception as error:

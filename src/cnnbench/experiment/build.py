@@ -19,6 +19,7 @@ from cnnbench.trackers import check_trackers
 from cnnbench.training.device import make_autocast, resolve_device
 from cnnbench.training.graph import check_graph
 from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
+from cnnbench.training.optimizers import Optimizer
 from cnnbench.training.tasks import get_task
 
 MACS_PER_THREAD = 100_000_000  # of a batch's forward pass; benchmarks/LOG.md has the measurements
@@ -32,7 +33,7 @@ class Parts:
     dataset: Dataset
     model: nn.Module
     complexity: Summary
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     schedule: Schedule
 
 

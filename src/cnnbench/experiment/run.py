@@ -49,6 +49,7 @@ def run_job(
     *,
     resume: bool = False,
     test: bool = True,
+    parts: Parts | None = None,
     on_epoch: OnEpoch = lambda row: None,
     draw: Callable[[Sequence[Picture]], None] = draw_in_turn,
 ) -> dict[str, Any]:
@@ -57,6 +58,7 @@ def run_job(
     Args:
         path: a new folder or, with `resume`, one that holds a run of the same config.
         overrides: what the user typed, for the record.
+        parts: those of the config, if they are built already.
         test: whether to measure the best weights on the test split. A search does not; its summary has no `test/…`.
         on_epoch: as in `fit`.
         draw: draws all pictures of the run, in any order.
@@ -70,10 +72,10 @@ def run_job(
         Exception: whatever stopped the run; `status.json` and `train.log` record it too.
     """
     run = RunFolder(path)
-    set_deterministic(config.trainer.deterministic)
+    set_deterministic(config.trainer.deterministic, compiled=config.trainer.compile)
     with ExitStack() as entered:
         life = _claim_folder(run, config, overrides, resume=resume, entered=entered)
-        parts = build_parts(config, test=test, within_memory=resume)
+        parts = parts or build_parts(config, test=test, within_memory=resume)
         dataset = parts.dataset
         # The number of threads decides the last bits of a result: a run keeps its own wherever it is resumed.
         torch.set_num_threads(run.read_threads() or choose_threads(config, parts.complexity))

@@ -1,4 +1,8 @@
-"""The shape of a network's output, found on the meta device, which computes shapes and allocates nothing."""
+"""The shape of a network's output, found by a forward pass.
+
+The pass runs on the module's own device. On the meta device it computes shapes alone, but torch then imports its
+symbolic algebra and its compiler, which takes longer than the pass of one image.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,13 +31,13 @@ def compute_output_shape(module: nn.Module, input_shape: Sequence[int], *, train
 
     hook = register_module_forward_pre_hook(note)
     was_training = module.training
-    # Stand-ins for the weights, so that the module itself stays on its device.
-    weights = {name: torch.empty_like(value, device="meta") for name, value in module.state_dict().items()}
+    buffers = {name: value.clone() for name, value in module.named_buffers()}  # batch norms would update their own
+    device = next((value.device for value in module.parameters()), None)
     try:
         module.train(training_batch > 0)
-        with torch.no_grad():
-            images = torch.empty(training_batch or 1, *input_shape, device="meta")
-            output = torch.func.functional_call(module, weights, (images,), tie_weights=False)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            images = torch.zeros(training_batch or 1, *input_shape, device=device)
+            output = torch.func.functional_call(module, buffers, (images,), tie_weights=False)
     except (RuntimeError, ValueError) as error:
         where = ""
         if reached:

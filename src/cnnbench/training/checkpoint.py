@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from cnnbench.storage.atomic import NoneReadable, link, open_folder, write_atomically
 from cnnbench.storage.regular import read_bytes
+from cnnbench.training.optimizers import Optimizer
 
 log = logging.getLogger("cnnbench")
 BEST, LAST, PREVIOUS = "best", "last", "previous"
@@ -184,7 +185,7 @@ def load_model(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "m
     model.load_state_dict({full: weights[name] for name, (full, _) in own.items()})
 
 
-def collect_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+def collect_optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
     """An optimizer's state as `optimizer.<parameter>.<field>`; empty before its first step."""
     names: dict[Tensor, str] = {parameter: strip_wrappers(name) for name, parameter in model.named_parameters()}
     return {
@@ -195,7 +196,7 @@ def collect_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module
     }
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def load_optimizer(optimizer: Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put a checkpoint's optimizer state into an optimizer over the same model.
 
     Raises:

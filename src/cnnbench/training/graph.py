@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cnnbench.training.optimizers import Optimizer
+
 Batch = tuple[Tensor, Tensor]  # images and labels
 Outputs = tuple[Tensor | None, ...]
 WARM_UP = 3  # eager steps before the recording: libraries and the optimizer allocate what they keep
@@ -29,7 +31,7 @@ def check_graph(device: torch.device, precision: str, *, compiled: bool) -> None
         raise ValueError("trainer.graph=true and trainer.compile=true cannot be combined: use one of them")
 
 
-def make_capturable(optimizer: torch.optim.Optimizer) -> None:
+def make_capturable(optimizer: Optimizer) -> None:
     """Keep the learning rate in a tensor, which a graph reads at every step; a number would be recorded with it."""
     for group in optimizer.param_groups:
         group["lr"] = torch.tensor(float(group["lr"]), device=group["params"][0].device)
@@ -37,7 +39,7 @@ def make_capturable(optimizer: torch.optim.Optimizer) -> None:
             group["capturable"] = True
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def set_lr(optimizer: Optimizer, lr: float) -> None:
     """Set the learning rate of the next step; a tensor stays where it is."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):

@@ -16,6 +16,7 @@ from cnnbench.reproducibility import derive_key, seed_model_noise
 from cnnbench.training.ema import WeightAverage
 from cnnbench.training.graph import StepGraph, set_lr
 from cnnbench.training.optim import Schedule
+from cnnbench.training.optimizers import Optimizer
 from cnnbench.training.tasks import Task, compute_loss, split_outputs
 
 MOST_PROBABILITIES = 2**25  # of a split: 128 MB; beyond this, only those of the `TOP` likeliest classes are kept
@@ -108,7 +109,7 @@ class Stepper:
     task: Task
     forward: Callable[[Tensor], Tensor | tuple[Tensor, ...]]
     parameters: list[nn.Parameter]
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     autocast: Callable[[], AbstractContextManager[None]]
     scaler: torch.amp.GradScaler
     label_smoothing: float
@@ -131,7 +132,7 @@ class Stepper:
         return self._step(batches, count)
 
     def _step(self, batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor | None]:
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         losses, weights, correct = [], [], []
         for images, labels in batches:
             with self.autocast():
@@ -160,9 +161,9 @@ class Stepper:
     def _update(self) -> None:
         """Clip the gradients and let the optimizer use them."""
         if self.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
+            self.scaler.unscale_(self.optimizer)  # type: ignore[arg-type]
             nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        self.scaler.step(self.optimizer)
+        self.scaler.step(self.optimizer)  # type: ignore[arg-type]  # it needs no more than the protocol
         self.scaler.update()
 
 

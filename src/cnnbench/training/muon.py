@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cnnbench.training.optimizers import Adam
+
 ITERATION = (3.4445, -4.7750, 2.0315)  # a quintic that takes singular values to about 1 in few iterations
 MATCHED_RMS = 0.2  # of an entry of AdamW's update, at a learning rate of 1
 
@@ -23,9 +25,7 @@ class Muon(torch.optim.Optimizer):
         rest: AdamW, over the other parameters; its groups and its state become part of this optimizer's.
     """
 
-    def __init__(
-        self, matrices: list[dict[str, Any]], rest: torch.optim.Optimizer, lr: float, momentum: float, iterations: int
-    ) -> None:
+    def __init__(self, matrices: list[dict[str, Any]], rest: Adam, lr: float, momentum: float, iterations: int) -> None:
         super().__init__(matrices, {"lr": lr, "momentum": momentum, "iterations": iterations})
         self.rest, self.matrices = rest, list(self.param_groups)
         self.param_groups += rest.param_groups

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-import torch
 from pydantic import Field, model_validator
 from torch import nn
 
@@ -12,9 +11,9 @@ from cnnbench import registry
 from cnnbench.config.keys import Count, Options, key
 from cnnbench.registry import register
 from cnnbench.training.muon import Muon
+from cnnbench.training.optimizers import SGD, Adam, Groups, Optimizer
 
 Schedule = Callable[[int], float]
-Groups = list[dict[str, Any]]  # parameters with their weight decay, as torch's optimizers take them
 
 
 def build_optimizer(
@@ -25,7 +24,7 @@ def build_optimizer(
     weight_decay: float,
     decay_bias_and_norm: bool,
     options: Mapping[str, Any] | None = None,
-) -> torch.optim.Optimizer:
+) -> Optimizer:
     """A registered optimizer over a model's parameters.
 
     Args:
@@ -72,21 +71,21 @@ class AdamOptions(Options):
 
 
 @register("optimizer", "sgd")
-def sgd(groups: Groups, lr: float, fused: bool, options: SGDOptions) -> torch.optim.Optimizer:
+def sgd(groups: Groups, lr: float, fused: bool, options: SGDOptions) -> Optimizer:
     """Stochastic gradient descent with momentum."""
-    return torch.optim.SGD(groups, lr, options.momentum, nesterov=options.nesterov, fused=fused)
+    return SGD(groups, lr, fused=fused, momentum=options.momentum, nesterov=options.nesterov)
 
 
 @register("optimizer", "adam")
-def adam(groups: Groups, lr: float, fused: bool, options: AdamOptions) -> torch.optim.Optimizer:
+def adam(groups: Groups, lr: float, fused: bool, options: AdamOptions) -> Optimizer:
     """Adam (arXiv:1412.6980); weight decay is added to the gradient."""
-    return torch.optim.Adam(groups, lr, (options.betas[0], options.betas[1]), options.eps, fused=fused)
+    return Adam(groups, lr, fused=fused, betas=options.betas, eps=options.eps)
 
 
 @register("optimizer", "adamw")
-def adamw(groups: Groups, lr: float, fused: bool, options: AdamOptions) -> torch.optim.Optimizer:
+def adamw(groups: Groups, lr: float, fused: bool, options: AdamOptions) -> Optimizer:
     """Adam with decoupled weight decay (arXiv:1711.05101)."""
-    return torch.optim.AdamW(groups, lr, (options.betas[0], options.betas[1]), options.eps, fused=fused)
+    return Adam(groups, lr, fused=fused, betas=options.betas, eps=options.eps, decoupled=True)
 
 
 class MuonOptions(Options):
@@ -101,13 +100,13 @@ class MuonOptions(Options):
 
 
 @register("optimizer", "muon")
-def muon(groups: Groups, lr: float, fused: bool, options: MuonOptions) -> torch.optim.Optimizer:
+def muon(groups: Groups, lr: float, fused: bool, options: MuonOptions) -> Optimizer:
     """Muon for hidden matrices; AdamW for biases, norms and the last matrix, whose rows are the classes."""
     hidden = {id(p) for p in [p for group in groups for p in group["params"] if p.ndim > 1][:-1]}
     matrices = [{**group, "params": [p for p in group["params"] if id(p) in hidden]} for group in groups]
     rest = [{**group, "params": [p for p in group["params"] if id(p) not in hidden]} for group in groups]
-    betas = (options.betas[0], options.betas[1])
-    others = torch.optim.AdamW([group for group in rest if group["params"]], lr, betas, options.eps, fused=fused)
+    rest = [group for group in rest if group["params"]]
+    others = Adam(rest, lr, fused=fused, betas=options.betas, eps=options.eps, decoupled=True)
     matrices = [group for group in matrices if group["params"]]
     return Muon(matrices, others, lr, options.momentum, options.iterations) if matrices else others
 

@@ -21,6 +21,7 @@ from cnnbench.training.ema import WeightAverage
 from cnnbench.training.graph import StepGraph, make_capturable
 from cnnbench.training.loop import Batches, Evaluation, Progress, Stepper, evaluate, train_one_epoch
 from cnnbench.training.optim import Schedule
+from cnnbench.training.optimizers import Optimizer
 from cnnbench.training.state import State
 from cnnbench.training.tasks import get_task
 
@@ -106,7 +107,7 @@ def build_state(
     data: Splits,
     settings: Settings,
     *,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     record: Mapping[str, Any],
 ) -> State:
     """A run before its first step; `State.restore` takes it to its last checkpoint. Nothing is written.
