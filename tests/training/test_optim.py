@@ -12,6 +12,7 @@ from torch.optim import lr_scheduler
 
 from cnnbench.training.muon import orthogonalize
 from cnnbench.training.optim import build_optimizer, build_schedule
+from cnnbench.training.optimizers import Adam
 
 ONE_CYCLE = {"peak_at": 0.3, "initial": 0.04, "final": 0.001, "anneal": "cosine"}
 
@@ -206,7 +207,8 @@ def test_muon_takes_filters_as_rows_and_leaves_a_network_of_one_matrix_to_adamw(
     moved = (before - conv.weight.detach()).flatten(1)
     torch.testing.assert_close(moved, 0.2 * 18**0.5 * orthogonalize(conv.weight.grad.flatten(1), 5))
     alone = build_optimizer("muon", last, lr=1.0, weight_decay=0, decay_bias_and_norm=False, options=MUON)
-    assert isinstance(alone, torch.optim.AdamW)
+    assert isinstance(alone, Adam)
+    assert alone.decoupled
 
 
 @pytest.mark.parametrize(

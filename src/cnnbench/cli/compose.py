@@ -90,7 +90,9 @@ def _compose_request(given: Sequence[str], multirun: bool) -> Request:
             raise ValueError(f"{only[0].input_line} is for sweeps: add -m or sweep.seeds=N")
         with hint_at_several_runs(given):
             folder = _check_folder(base.hydra.run.dir)
-            return Request(jobs=[_compose_job(overrides, parsed)], folder=folder, axes=[], is_sweep=False, hydra=base)
+            return Request(
+                jobs=[_compose_job(overrides, parsed, base)], folder=folder, axes=[], is_sweep=False, hydra=base
+            )
     new_folder = _has_new_folder(base)
     if OmegaConf.is_interpolation(base, "name"):
         base.name = "sweep"  # the default names one model and one dataset, and a sweep may have several
@@ -198,8 +200,8 @@ def to_config(composed: DictConfig) -> Config:
     return config
 
 
-def _compose_job(overrides: Sequence[str], parsed: Sequence[Override]) -> Job:
-    added, composed = _compose_with_recipe(overrides, parsed)
+def _compose_job(overrides: Sequence[str], parsed: Sequence[Override], composed: DictConfig | None = None) -> Job:
+    added, composed = _compose_with_recipe(overrides, parsed, composed)
     return Job([*added, *overrides], to_config(composed))
 
 
@@ -246,9 +248,15 @@ def _do_overlap(key: str, other: str) -> bool:
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
-def _compose_with_recipe(overrides: Sequence[str], parsed: Sequence[Override]) -> tuple[list[str], DictConfig]:
-    """Compose a job; also return the overrides that its recipe and its augmentation put in front of its own."""
-    composed = _compose(overrides, parsed)
+def _compose_with_recipe(
+    overrides: Sequence[str], parsed: Sequence[Override], composed: DictConfig | None = None
+) -> tuple[list[str], DictConfig]:
+    """Compose a job; also return the overrides that its recipe and its augmentation put in front of its own.
+
+    Args:
+        composed: what the overrides alone make, if that is known.
+    """
+    composed = composed or _compose(overrides, parsed)
     if added := find_recipe(composed):
         # In front, so that what the command says wins.
         composed = _compose([*added, *overrides], [*parse_overrides(added), *parsed])

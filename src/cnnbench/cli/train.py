@@ -1,12 +1,13 @@
 """`cnnbench train`: one run, a sweep, or the rest of an interrupted run."""
 
+import contextlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnbench.cli import compose, sweep, tables
+from cnnbench.cli import compose
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.literal import hint_at_several_runs
 from cnnbench.cli.run_folders import find_folder, find_unfinished, shorten
@@ -17,6 +18,7 @@ from cnnbench.runs.folder import FINISHED, RunFolder
 from cnnbench.storage.atomic import InUse, NoneReadable
 from cnnbench.storage.text import format_output_path, make_printable
 from cnnbench.sweep.jobs import is_sweep
+from cnnbench.sweep.server import JobServer
 
 log = logging.getLogger("cnnbench")
 
@@ -32,8 +34,12 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
     if any(map(_is_resume, overrides)):
         _resume(overrides)
         return
-    with sweep.create_server(overrides) as server:
-        if multirun or any(text.startswith("sweep.seeds=") for text in overrides):
+    several = multirun or any(text.startswith("sweep.seeds=") for text in overrides)
+    with contextlib.ExitStack() as entered:
+        server = None
+        if several or any(text.lstrip("+").startswith("hydra/launcher=") for text in overrides):
+            server = entered.enter_context(_create_server(overrides))
+        if several and server is not None:
             server.start()  # so that it imports torch while Hydra composes the jobs
         request = compose.compose_request(overrides, multirun=multirun)
         if not request.is_sweep:
@@ -42,7 +48,21 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
         elif any(job.config.preview for job in request.jobs):
             raise ValueError("preview=true draws the images of one run: remove -m, or an experiment of several runs")
         else:
-            sweep.run_sweep(request, overrides, server)
+            from cnnbench.cli.sweep import run_sweep
+
+            run_sweep(request, overrides, server or entered.enter_context(_create_server(overrides)))
+
+
+def _create_server(overrides: Sequence[str]) -> JobServer:
+    from cnnbench.cli.sweep import create_server  # not at the top: a single run does without sweeps and reports
+
+    return create_server(overrides)
+
+
+def _show(summary: Mapping[str, Any]) -> None:
+    from cnnbench.cli.tables import show_run  # not at the top: a run that fails needs no tables
+
+    show_run(summary)
 
 
 def _train_one(config: Config, path: Path, overrides: Sequence[str]) -> None:
@@ -65,7 +85,7 @@ def _train_one(config: Config, path: Path, overrides: Sequence[str]) -> None:
     if config.preview:
         print(shorten(preview(config, folder)))
         return
-    tables.show_run(_run(config, folder, overrides, parts=parts))
+    _show(_run(config, folder, overrides, parts=parts))
     print(shorten(folder))
 
 
@@ -99,6 +119,8 @@ def _resume(overrides: Sequence[str]) -> None:
         print(f"all runs in {make_printable(name)} are finished: nothing to resume", file=sys.stderr)
         print(format_output_path(name))
     elif is_sweep(folder):
+        from cnnbench.cli import sweep
+
         asked = None
         for text in others:
             name, _, value = text.partition("=")
@@ -119,10 +141,10 @@ def _resume_run(run: RunFolder, overrides: Sequence[str]) -> None:
     finished = run.find_status().get("state") == FINISHED
     if finished and config.trainer.epochs == run.read_config()["trainer"]["epochs"]:
         print(f"{make_printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)
-        tables.show_run(run.read_summary())
+        _show(run.read_summary())
     else:
         before = [text for text in _read_overrides(run) if text not in overrides]
-        tables.show_run(_run(config, run.path, [*before, *overrides], resume=True))
+        _show(_run(config, run.path, [*before, *overrides], resume=True))
     print(format_output_path(run.path))
 
 
