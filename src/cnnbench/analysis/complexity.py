@@ -92,8 +92,8 @@ def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
     hooks = watch.listen_to(model)
     try:
         model.eval()
-        device = next((value.device for value in parameters.values()), None)
-        image = torch.zeros(1, *input_shape, device=device)
+        weight = next(iter(parameters.values()), torch.empty(0))
+        image = weight.new_zeros(1, *input_shape)
         set_field(image, Field.of_image(input_shape[1:]))
         with watch, torch.no_grad():
             output = model(image)

@@ -18,6 +18,14 @@ from cnnbench.metrics import score_classes
 from cnnbench.reproducibility import make_generator
 from cnnbench.runs.contents import write_evaluation
 from cnnbench.runs.folder import RunFolder
+from cnnbench.runs.pictures import (
+    choose_reconstructions,
+    draw_confusion,
+    draw_curves,
+    draw_mistakes,
+    draw_reconstructions,
+    find_worst_mistakes,
+)
 from cnnbench.storage.arrays import write_npz
 from cnnbench.storage.csv_tables import write_csv
 from cnnbench.storage.text import format_percent
@@ -52,17 +60,14 @@ def write_result_files(
     Returns:
         The pictures to draw: the confusion matrix, or some images beside their reconstructions.
     """
-    from cnnbench.runs import figures  # takes a second, and only a measured split needs it
-
     found = evaluation.classified
     if found is None:
         write_npz(folder / "reconstruction.npz", losses=evaluation.losses)
-        shown = figures.choose_reconstructions(evaluation.losses)
+        shown = choose_reconstructions(evaluation.losses)
         few = split[torch.from_numpy(shown)]
         made = _denormalize(_compute_outputs(model, serve(few)), dataset)
         images = few.images.numpy(), made.numpy()
-        path = folder / "reconstructions.png"
-        return [partial(figures.draw, path, figures.plot_reconstructions, *images, evaluation.losses[shown])]
+        return [partial(draw_reconstructions, folder, *images, evaluation.losses[shown])]
     assert found.probabilities is not None, "the test keeps them"
     write_evaluation(
         folder,
@@ -74,21 +79,20 @@ def write_result_files(
         probabilities=found.probabilities,
         top_classes=found.top_classes,
     )
-    _choose_names(dataset.info.class_names)
-    return [partial(figures.draw_confusion, folder)]
+    if not all(name.isascii() for name in dataset.info.class_names):  # every font has those letters
+        _choose_names(dataset.info.class_names)
+    return [partial(draw_confusion, folder)]
 
 
 def write_run_files(run: RunFolder, evaluation: Evaluation | None, split: Split) -> list[Picture]:
     """Write some mistakes of a training run, if classes were tested; returns the pictures to draw."""
-    from cnnbench.runs import figures
-
-    pictures = [partial(figures.draw_curves, run)]
+    pictures = [partial(draw_curves, run)]
     if evaluation is not None and (found := evaluation.classified):
         assert found.probabilities is not None, "the test keeps them"
         write_mistakes(run.path, found.labels, found.predictions, split)
-        worst = figures.find_worst_mistakes(found.labels, found.predictions, found.probabilities)
+        worst = find_worst_mistakes(found.labels, found.predictions, found.probabilities)
         shown = split[torch.from_numpy(worst)].images if len(worst) else torch.zeros(0, *split.shape)
-        pictures.append(partial(figures.draw_mistakes, run.path, shown.numpy()))
+        pictures.append(partial(draw_mistakes, run.path, shown.numpy()))
     return pictures
 
 

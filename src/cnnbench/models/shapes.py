@@ -32,11 +32,11 @@ def compute_output_shape(module: nn.Module, input_shape: Sequence[int], *, train
     hook = register_module_forward_pre_hook(note)
     was_training = module.training
     buffers = {name: value.clone() for name, value in module.named_buffers()}  # batch norms would update their own
-    device = next((value.device for value in module.parameters()), None)
+    weight = next(module.parameters(), torch.empty(0))
     try:
         module.train(training_batch > 0)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            images = torch.zeros(training_batch or 1, *input_shape, device=device)
+            images = weight.new_zeros(training_batch or 1, *input_shape)
             output = torch.func.functional_call(module, buffers, (images,), tie_weights=False)
     except (RuntimeError, ValueError) as error:
         where = ""

@@ -14,53 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cnnbench.runs.class_names import Names, count_cells, fit_names
-from cnnbench.runs.contents import read_confusion, read_predictions
-from cnnbench.runs.folder import RunFolder
+from cnnbench.runs.pictures import find_worst_mistakes
 from cnnbench.storage.atomic import write_atomically
 from cnnbench.storage.text import format_percent
 
 CELLS_WITH_NUMBERS = 20  # with more classes, a cell is too small for its count
 MATRIX_CLASSES = 100  # with more, neither cells nor names can be told apart: bars are drawn instead
 CONFUSIONS = 30  # bars in that picture
-RECONSTRUCTIONS = 8  # images in each half of reconstructions.png
-MISTAKES = 25  # images in mistakes.png
 TRAIN, VALIDATION = "#0072b2", "#d55e00"  # Okabe and Ito: colour-blind readers can tell them apart
 Extent = tuple[float, float, float, float]  # left, right, bottom, top
-
-
-def find_worst_mistakes(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The indices of the most confident wrong predictions, the most confident first.
-
-    Args:
-        labels, predictions: (N,).
-        probabilities: (N, K), or (N, T) of the likeliest classes.
-    """
-    wrong = np.flatnonzero(labels != predictions)
-    return wrong[np.argsort(-probabilities[wrong].max(1, initial=0), kind="stable")][:MISTAKES]
-
-
-def choose_reconstructions(losses: np.ndarray) -> np.ndarray:
-    """The indices of the images to draw: the first ones, then those with the largest loss, worst first."""
-    worst = np.argsort(-losses, kind="stable")[:RECONSTRUCTIONS]
-    return np.concatenate([np.arange(min(RECONSTRUCTIONS, len(losses))), worst])
-
-
-def draw_curves(run: RunFolder) -> None:
-    """Draw `curves.png` from a run's `metrics.csv`."""
-    draw(run.path / "curves.png", plot_curves, run.read_metrics())
-
-
-def draw_mistakes(folder: Path, images: np.ndarray) -> None:
-    """Draw `mistakes.png` from a folder's `predictions.npz` and the images or signals of `plot_mistakes`."""
-    names, _ = read_confusion(folder)
-    draw(folder / "mistakes.png", plot_mistakes, images, read_predictions(folder), names)
-
-
-def draw_confusion(folder: Path) -> None:
-    """Draw `confusion_matrix.png` from a folder's `confusion_matrix.csv`."""
-    names, confusion = read_confusion(folder)
-    plot = plot_confusion if len(names) <= MATRIX_CLASSES else plot_confused_pairs
-    draw(folder / "confusion_matrix.png", plot, confusion, names)
 
 
 def draw(path: Path, plot: Callable[..., Figure], *arguments: Any) -> None:

@@ -1,0 +1,62 @@
+"""The pictures of a run, drawn from its folder, and which images they show.
+
+Only drawing imports matplotlib, so that a process that leaves the drawing to another does without it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from cnnbench.runs.contents import read_confusion, read_predictions
+from cnnbench.runs.folder import RunFolder
+
+RECONSTRUCTIONS = 8  # images in each half of reconstructions.png
+MISTAKES = 25  # images in mistakes.png
+
+
+def find_worst_mistakes(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The indices of the most confident wrong predictions, the most confident first.
+
+    Args:
+        labels, predictions: (N,).
+        probabilities: (N, K), or (N, T) of the likeliest classes.
+    """
+    wrong = np.flatnonzero(labels != predictions)
+    return wrong[np.argsort(-probabilities[wrong].max(1, initial=0), kind="stable")][:MISTAKES]
+
+
+def choose_reconstructions(losses: np.ndarray) -> np.ndarray:
+    """The indices of the images to draw: the first ones, then those with the largest loss, worst first."""
+    worst = np.argsort(-losses, kind="stable")[:RECONSTRUCTIONS]
+    return np.concatenate([np.arange(min(RECONSTRUCTIONS, len(losses))), worst])
+
+
+def draw_curves(run: RunFolder) -> None:
+    """Draw `curves.png` from a run's `metrics.csv`."""
+    from cnnbench.runs import figures
+
+    figures.draw(run.path / "curves.png", figures.plot_curves, run.read_metrics())
+
+
+def draw_mistakes(folder: Path, images: np.ndarray) -> None:
+    """Draw `mistakes.png` from a folder's `predictions.npz` and the images or signals of `plot_mistakes`."""
+    from cnnbench.runs import figures
+
+    names, _ = read_confusion(folder)
+    figures.draw(folder / "mistakes.png", figures.plot_mistakes, images, read_predictions(folder), names)
+
+
+def draw_confusion(folder: Path) -> None:
+    """Draw `confusion_matrix.png` from a folder's `confusion_matrix.csv`."""
+    from cnnbench.runs import figures
+
+    names, confusion = read_confusion(folder)
+    plot = figures.plot_confusion if len(names) <= figures.MATRIX_CLASSES else figures.plot_confused_pairs
+    figures.draw(folder / "confusion_matrix.png", plot, confusion, names)
+
+
+def draw_reconstructions(folder: Path, images: np.ndarray, made: np.ndarray, losses: np.ndarray) -> None:
+    """Draw `reconstructions.png`; the arguments are those of `plot_reconstructions`."""
+    from cnnbench.runs import figures
+
+    figures.draw(folder / "reconstructions.png", figures.plot_reconstructions, images, made, losses)
