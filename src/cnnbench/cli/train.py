@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,16 @@ from cnnbench.cli.streams import show_log
 from cnnbench.config.schema import Config, to_dict
 from cnnbench.config.text_values import unquote
 from cnnbench.runs.folder import FINISHED, RunFolder
+from cnnbench.runs.pictures import Picture
 from cnnbench.storage.atomic import InUse, NoneReadable
 from cnnbench.storage.text import format_output_path, make_printable
 from cnnbench.sweep.jobs import is_sweep
+from cnnbench.sweep.painters import open_painters
 from cnnbench.sweep.server import JobServer
 
 log = logging.getLogger("cnnbench")
+PAINTERS = 2  # a third would save no time, and each takes 50 MB
+Draw = Callable[[Sequence[Picture]], None]
 
 
 def train(overrides: Sequence[str], *, multirun: bool) -> None:
@@ -43,8 +47,8 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
             server.start()  # so that it imports torch while Hydra composes the jobs
         request = compose.compose_request(overrides, multirun=multirun)
         if not request.is_sweep:
-            with hint_at_several_runs(overrides):
-                _train_one(request.jobs[0].config, request.folder, overrides)
+            with hint_at_several_runs(overrides), open_painters(PAINTERS) as draw:
+                _train_one(request.jobs[0].config, request.folder, overrides, draw)
         elif any(job.config.preview for job in request.jobs):
             raise ValueError("preview=true draws the images of one run: remove -m, or an experiment of several runs")
         else:
@@ -65,7 +69,7 @@ def _show(summary: Mapping[str, Any]) -> None:
     show_run(summary)
 
 
-def _train_one(config: Config, path: Path, overrides: Sequence[str]) -> None:
+def _train_one(config: Config, path: Path, overrides: Sequence[str], draw: Draw) -> None:
     # Not at the top, because the process of a sweep's command needs no torch.
     from cnnbench.experiment.build import build_parts
     from cnnbench.experiment.run import preview
@@ -85,7 +89,7 @@ def _train_one(config: Config, path: Path, overrides: Sequence[str]) -> None:
     if config.preview:
         print(shorten(preview(config, folder)))
         return
-    _show(_run(config, folder, overrides, parts=parts))
+    _show(_run(config, folder, overrides, parts=parts, draw=draw))
     print(shorten(folder))
 
 
@@ -130,10 +134,11 @@ def _resume(overrides: Sequence[str]) -> None:
         with sweep.create_server([]) as server:
             sweep.resume_sweep(folder.resolve(), server, asked)
     else:
-        _resume_run(RunFolder.open_existing(folder), others)
+        with open_painters(PAINTERS) as draw:
+            _resume_run(RunFolder.open_existing(folder), others, draw)
 
 
-def _resume_run(run: RunFolder, overrides: Sequence[str]) -> None:
+def _resume_run(run: RunFolder, overrides: Sequence[str], draw: Draw) -> None:
     from cnnbench.experiment.resume import apply_overrides
     from cnnbench.runs.reopening import load_config
 
@@ -144,7 +149,7 @@ def _resume_run(run: RunFolder, overrides: Sequence[str]) -> None:
         _show(run.read_summary())
     else:
         before = [text for text in _read_overrides(run) if text not in overrides]
-        _show(_run(config, run.path, [*before, *overrides], resume=True))
+        _show(_run(config, run.path, [*before, *overrides], resume=True, draw=draw))
     print(format_output_path(run.path))
 
 

@@ -12,10 +12,11 @@ from typing import Any
 from cnnbench.data.contents import digest
 from cnnbench.experiment.build import make_batches
 from cnnbench.experiment.measured_data import DataChoice, choose_data
-from cnnbench.experiment.result_files import draw_in_turn, write_result_files
+from cnnbench.experiment.result_files import write_result_files
 from cnnbench.experiment.trained import load_trained
 from cnnbench.metrics import compute_f1
 from cnnbench.reproducibility import set_deterministic
+from cnnbench.runs.pictures import draw_in_turn
 from cnnbench.storage.atomic import open_folder
 from cnnbench.storage.plain_data import read_json, write_json
 from cnnbench.storage.text import format_path

@@ -19,6 +19,7 @@ from cnnbench.reproducibility import make_generator
 from cnnbench.runs.contents import write_evaluation
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.pictures import (
+    Picture,
     choose_reconstructions,
     draw_confusion,
     draw_curves,
@@ -39,7 +40,6 @@ PREVIEWED = 10, 7  # images, at most one a class, and epochs
 CAPTION = 11  # characters of a class's name in the preview
 NUMBERS_NAMED = 20  # classes in the warning that pictures show numbers instead of names
 KEPT_MISTAKES, KEPT_BYTES, KEPT_SIDE = 256, 2**19, 64  # images, bytes of all, pixels of the longer side
-Picture = partial[None]  # draws a picture when called; picklable, so that another process can call it
 
 
 def write_result_files(
@@ -94,12 +94,6 @@ def write_run_files(run: RunFolder, evaluation: Evaluation | None, split: Split)
         shown = split[torch.from_numpy(worst)].images if len(worst) else torch.zeros(0, *split.shape)
         pictures.append(partial(draw_mistakes, run.path, shown.numpy()))
     return pictures
-
-
-def draw_in_turn(pictures: Sequence[Picture]) -> None:
-    """Draw pictures one after the other."""
-    for picture in pictures:
-        picture()
 
 
 def write_mistakes(folder: Path, labels: np.ndarray, predictions: np.ndarray, split: Split) -> None:

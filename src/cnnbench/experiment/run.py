@@ -19,8 +19,6 @@ from cnnbench.experiment.build import Parts, build_parts, choose_threads, load_d
 from cnnbench.experiment.data_record import record_data
 from cnnbench.experiment.lifetime import Lifetime, track_lifetime
 from cnnbench.experiment.result_files import (
-    Picture,
-    draw_in_turn,
     draw_preview,
     write_result_files,
     write_run_files,
@@ -30,6 +28,7 @@ from cnnbench.experiment.resume import compute_fingerprint
 from cnnbench.processes import signals
 from cnnbench.reproducibility import describe_environment, set_deterministic
 from cnnbench.runs.folder import RunFolder
+from cnnbench.runs.pictures import Picture, draw_in_turn
 from cnnbench.storage.atomic import InUse
 from cnnbench.storage.plain_data import write_json
 from cnnbench.trackers import open_trackers

@@ -26,17 +26,20 @@ class Pool(Generic[Job, Result]):
 
     Args:
         task: goes to each process once; what it raises is raised here.
+        prepare: called in each process first.
 
     Raises:
         OSError: the system starts no more processes.
     """
 
-    def __init__(self, task: Callable[[Job], Result], processes: int) -> None:
+    def __init__(
+        self, task: Callable[[Job], Result], processes: int, *, prepare: Callable[[], object] | None = None
+    ) -> None:
         self._workers: list[Worker] = []
         try:
             for _ in range(processes):
                 # A new interpreter would import torch for two seconds.
-                self._workers.append(Worker.start(_work, task, fork=CAN_FORK))
+                self._workers.append(Worker.start(_work, task, prepare, fork=CAN_FORK))
         except BaseException:
             self.close()
             raise
@@ -108,7 +111,9 @@ def map_in_processes(
             ) from None
 
 
-def _work(connection: Connection, task: Callable[[Any], Any]) -> None:
+def _work(connection: Connection, task: Callable[[Any], Any], prepare: Callable[[], object] | None) -> None:
+    if prepare is not None:
+        prepare()
     outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_send_all, args=(connection, outbox), daemon=True).start()
     with suppress(EOFError, OSError):

@@ -3,6 +3,8 @@
 Only drawing imports matplotlib, so that a process that leaves the drawing to another does without it.
 """
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from cnnbench.runs.folder import RunFolder
 
 RECONSTRUCTIONS = 8  # images in each half of reconstructions.png
 MISTAKES = 25  # images in mistakes.png
+Picture = partial[None]  # draws a picture when called; picklable, so that another process can call it
 
 
 def find_worst_mistakes(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -60,3 +63,9 @@ def draw_reconstructions(folder: Path, images: np.ndarray, made: np.ndarray, los
     from cnnbench.runs import figures
 
     figures.draw(folder / "reconstructions.png", figures.plot_reconstructions, images, made, losses)
+
+
+def draw_in_turn(pictures: Sequence[Picture]) -> None:
+    """Draw pictures one after the other."""
+    for picture in pictures:
+        picture()

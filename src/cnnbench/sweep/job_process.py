@@ -17,6 +17,7 @@ from cnnbench.processes import signals
 from cnnbench.processes.cores import count_cores, limit_cores, limit_threads
 from cnnbench.processes.worker import CAN_FORK, Inbox
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
+from cnnbench.runs.pictures import draw_in_turn
 from cnnbench.storage.atomic import InUse, NoneReadable
 from cnnbench.storage.regular import open_to_append
 from cnnbench.sweep.painters import Painters
@@ -75,8 +76,6 @@ class JobOutcome:
 
 def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
     """Answer each `JobOrder` with a `JobOutcome`, until the other end closes the connection."""
-    from cnnbench.experiment.result_files import draw_in_turn
-
     draw: Callable[[Sequence[partial[None]]], None] = draw_in_turn
     if request.room.cores is None and CAN_FORK and count_cores() > 1:  # no other job needs them
         with contextlib.suppress(OSError):  # if no more processes can be started, the job draws by itself

@@ -1,10 +1,14 @@
-"""Processes that draw a job's pictures in parallel."""
+"""Processes that draw a run's pictures beside the one that trains it."""
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 
+from cnnbench.processes.cores import count_cores
 from cnnbench.processes.pool import Pool
-from cnnbench.processes.worker import WorkerEnded
+from cnnbench.processes.worker import CAN_FORK, WorkerEnded
+from cnnbench.runs.pictures import draw_in_turn
 
 PICTURES = 3  # of a run; on two cores, too, a process for each: they take turns, and none waits for a long one to end
 
@@ -17,7 +21,9 @@ class Painters:
     """
 
     def __init__(self, count: int = PICTURES) -> None:
-        self._pool: Pool[partial[None], Exception | None] | None = Pool(_draw, count)
+        # Imported while this process does something else.
+        prepare = partial(importlib.import_module, "cnnbench.runs.figures")
+        self._pool: Pool[partial[None], Exception | None] | None = Pool(_draw, count, prepare=prepare)
 
     def draw(self, pictures: Sequence[partial[None]]) -> None:
         """Draw all of them, and wait for the last.
@@ -40,6 +46,23 @@ class Painters:
         if self._pool is not None:
             self._pool.close()
             self._pool = None
+
+
+@contextmanager
+def open_painters(count: int) -> Iterator[Callable[[Sequence[partial[None]]], None]]:
+    """A function that draws pictures, in other processes where they can be forked and there are cores for them.
+
+    Enter it before torch is imported, so that the processes stay small.
+    """
+    painters = None
+    if CAN_FORK and count_cores() > 1:
+        with suppress(OSError):  # if no more processes can be started, this one draws
+            painters = Painters(count)
+    try:
+        yield painters.draw if painters else draw_in_turn
+    finally:
+        if painters:
+            painters.close()
 
 
 def _draw(picture: partial[None]) -> Exception | None:
