@@ -9,6 +9,7 @@ from PIL import Image
 from cnnbench.metrics import count_confusion
 from cnnbench.runs import figures, pictures
 from cnnbench.runs.contents import write_evaluation
+from cnnbench.runs.shown_images import choose_reconstructions, find_worst_mistakes
 
 
 def confusion(k):
@@ -34,7 +35,7 @@ def test_the_confusion_matrix_labels_its_axes_and_writes_counts_where_they_fit(k
 def test_reconstructions_stand_below_their_images(tmp_path):
     rng = np.random.default_rng(0)
     losses = rng.random(20)
-    chosen = pictures.choose_reconstructions(losses)
+    chosen = choose_reconstructions(losses)
     assert chosen[:8].tolist() == list(range(8))
     assert losses[chosen[8:]].tolist() == sorted(losses, reverse=True)[:8]
     for channels in (1, 3):
@@ -89,7 +90,7 @@ def test_mistakes_are_the_surest_wrong_predictions_in_order():
         "probabilities": probabilities,
     }
     images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1).repeat(5, 2).repeat(5, 3)
-    figure = figures.plot_mistakes(images[pictures.find_worst_mistakes(**predicted)], predicted, ["cat", "dog"])
+    figure = figures.plot_mistakes(images[find_worst_mistakes(**predicted)], predicted, ["cat", "dog"])
     axes = figure.axes[0]
     assert [image.get_array()[0, 0] for image in axes.images] == [3, 1, 2]
     assert axes.texts[0].get_text() == "true cat\nsaid dog (99%)"
@@ -103,7 +104,7 @@ def test_no_mistakes_or_many_can_be_drawn(channels, tmp_path):
         probabilities = np.tile([0.9, 0.1] if wrong == 0 else [0.1, 0.9], (400, 1))
         predicted = {"labels": labels, "predictions": probabilities.argmax(1), "probabilities": probabilities}
         images = np.zeros((400, channels, 8, 8), dtype=np.uint8)
-        figure = figures.plot_mistakes(images[pictures.find_worst_mistakes(**predicted)], predicted, ["a", "b"])
+        figure = figures.plot_mistakes(images[find_worst_mistakes(**predicted)], predicted, ["a", "b"])
         assert len(figure.axes[0].images) == min(wrong, 25)
         figures.save_figure(figure, tmp_path / f"{wrong}.png")
 
@@ -112,9 +113,7 @@ def test_signals_are_drawn_as_lines_of_their_own_height_in_one_set_of_axes(tmp_p
     signals = np.array([[[0, 1, 0, 5]], [[-9, 9, 9, 9]], [[7, 7, 7, 7]], [[-3e38, 0, 0, 3e38]]], dtype=np.float32)
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
     predicted = {"labels": np.zeros(4, int), "predictions": probabilities.argmax(1), "probabilities": probabilities}
-    figure = figures.plot_mistakes(
-        signals[pictures.find_worst_mistakes(**predicted)], predicted, ["low\nand flat", "$"]
-    )
+    figure = figures.plot_mistakes(signals[find_worst_mistakes(**predicted)], predicted, ["low\nand flat", "$"])
     (axes,) = figure.axes
     assert "3 of 3 among 4 test signals" in figure.get_suptitle()
     assert axes.texts[0].get_text() == "true low and flat\nsaid \\$ (80%)"

@@ -20,13 +20,12 @@ from cnnbench.runs.contents import write_evaluation
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.pictures import (
     Picture,
-    choose_reconstructions,
     draw_confusion,
     draw_curves,
     draw_mistakes,
     draw_reconstructions,
-    find_worst_mistakes,
 )
+from cnnbench.runs.shown_images import choose_reconstructions, find_worst_mistakes
 from cnnbench.storage.arrays import write_npz
 from cnnbench.storage.csv_tables import write_csv
 from cnnbench.storage.text import format_percent

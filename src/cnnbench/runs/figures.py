@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cnnbench.runs.class_names import Names, count_cells, fit_names
-from cnnbench.runs.pictures import find_worst_mistakes
+from cnnbench.runs.shown_images import find_worst_mistakes
 from cnnbench.storage.atomic import write_atomically
 from cnnbench.storage.text import format_percent
 

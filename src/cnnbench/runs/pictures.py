@@ -1,4 +1,4 @@
-"""The pictures of a run, drawn from its folder, and which images they show.
+"""The pictures of a run, drawn from its folder.
 
 Only drawing imports matplotlib, so that a process that leaves the drawing to another does without it.
 """
@@ -12,26 +12,7 @@ import numpy as np
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import RunFolder
 
-RECONSTRUCTIONS = 8  # images in each half of reconstructions.png
-MISTAKES = 25  # images in mistakes.png
 Picture = partial[None]  # draws a picture when called; picklable, so that another process can call it
-
-
-def find_worst_mistakes(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The indices of the most confident wrong predictions, the most confident first.
-
-    Args:
-        labels, predictions: (N,).
-        probabilities: (N, K), or (N, T) of the likeliest classes.
-    """
-    wrong = np.flatnonzero(labels != predictions)
-    return wrong[np.argsort(-probabilities[wrong].max(1, initial=0), kind="stable")][:MISTAKES]
-
-
-def choose_reconstructions(losses: np.ndarray) -> np.ndarray:
-    """The indices of the images to draw: the first ones, then those with the largest loss, worst first."""
-    worst = np.argsort(-losses, kind="stable")[:RECONSTRUCTIONS]
-    return np.concatenate([np.arange(min(RECONSTRUCTIONS, len(losses))), worst])
 
 
 def draw_curves(run: RunFolder) -> None:

@@ -1,0 +1,23 @@
+"""The images that the pictures of a run show."""
+
+import numpy as np
+
+RECONSTRUCTIONS = 8  # images in each half of reconstructions.png
+MISTAKES = 25  # images in mistakes.png
+
+
+def find_worst_mistakes(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The indices of the most confident wrong predictions, the most confident first.
+
+    Args:
+        labels, predictions: (N,).
+        probabilities: (N, K), or (N, T) of the likeliest classes.
+    """
+    wrong = np.flatnonzero(labels != predictions)
+    return wrong[np.argsort(-probabilities[wrong].max(1, initial=0), kind="stable")][:MISTAKES]
+
+
+def choose_reconstructions(losses: np.ndarray) -> np.ndarray:
+    """The indices of the images to draw: the first ones, then those with the largest loss, worst first."""
+    worst = np.argsort(-losses, kind="stable")[:RECONSTRUCTIONS]
+    return np.concatenate([np.arange(min(RECONSTRUCTIONS, len(losses))), worst])
