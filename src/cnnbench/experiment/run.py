@@ -86,9 +86,7 @@ def run_job(
             life.resume(to_dict(config), overrides)
         if run.read_threads() is None:  # of a new run, or of one that was killed before this or has a damaged file
             write_json(path / "env.json", describe_environment())
-        write_skipped(run, dataset)
-        for note in dataset.notes:
-            log.warning("%s", note)
+        _record_problems(run, dataset)
         known, options = state.history.epochs, config.logger.options
         opened = open_trackers(options, path, to_dict(config), resume=resume, problems=life.notes)
         logger = entered.enter_context(opened)
@@ -119,6 +117,13 @@ def _claim_folder(
     if not resume:
         run.start(to_dict(config), overrides)
     return life
+
+
+def _record_problems(run: RunFolder, dataset: Dataset) -> None:
+    """Write and log what a reader of the results must know of the data."""
+    write_skipped(run, dataset)
+    for note in dataset.notes:
+        log.warning("%s", note)
 
 
 def prepare_training(
