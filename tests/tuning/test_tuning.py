@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ WRONG = [
     (["tune=nowhere.yaml"], "tune=nowhere.yaml: there is no such file"),
     (["tune.trails=3"], "unknown key in tune 'trails'. Did you mean 'trials'?"),
     (["tune.trials=0"], "tune.trials=0: must be a whole number from 1"),
-    (["tune.workers=many"], "tune.workers=many: must be a whole number"),
+    (["tune.workers=many"], "tune.workers=many: must be a whole number from 1 to 256 or auto"),
     (["tune.timeout=-1"], "tune.timeout=-1: must be null or a number above 0"),
     (["tune.pruner=medain"], "tune.pruner=medain: must be one of median, hyperband, none. Did you mean median?"),
     (["tune.space={optimizer.rl: {type: float, low: 1, high: 2}}"], "tune.space.optimizer.rl: optimizer.rl=1.0 cannot"),
@@ -168,17 +169,16 @@ MIXED = {
 }
 
 
-def pretend(study, trial, stop_after=None):
-    """A trial that learns as its learning rate lets it; returns whether it was finished."""
+def pretend(study, trial):
+    """A trial that learns as its learning rate lets it; yields after each epoch whether it has ended."""
     quality = 1 - abs(np.log10(trial.params["optimizer.lr"]) + 2) / 3 - 0.05 * trial.params["model.depth"]
     for epoch in range(1, 6):
         if study.report(trial, {"epoch": epoch, "val/accuracy": quality * epoch / 5}):
             study.finish(trial, "pruned", seconds=epoch)
-            return True
-        if epoch == stop_after:
-            return False
+            yield True
+        yield False
     study.finish(trial, "finished", seconds=5)
-    return True
+    yield True
 
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
@@ -187,16 +187,16 @@ def test_an_interrupted_study_draws_judges_and_ends_as_an_uninterrupted_one(prun
         (tmp_path / name).mkdir()
     whole = study_of(tmp_path / "whole", MIXED, pruner=pruner)
     for _ in range(14):
-        pretend(whole, whole.ask())
+        any(pretend(whole, whole.ask()))
     for number in range(14):
         broken = study_of(tmp_path / "broken", MIXED, pruner=pruner)
-        pretend(broken, broken.ask(), stop_after=1 + number % 4)
+        any(islice(pretend(broken, broken.ask()), 1 + number % 4))
         with open(tmp_path / "broken/study.journal", "ab") as file:  # what a process killed while writing leaves
             file.write(b'{"op_code":4,"wor')
         (tmp_path / "broken/study.journal.lock").touch()
         broken = study_of(tmp_path / "broken", MIXED, pruner=pruner)
         for trial in broken.list_unfinished():
-            pretend(broken, trial)
+            any(pretend(broken, trial))
     assert broken.list_rows() == whole.list_rows()
     states = [row["state"] for row in whole.list_rows()]
     assert {"finished", "pruned"} <= set(states)
@@ -205,8 +205,26 @@ def test_an_interrupted_study_draws_judges_and_ends_as_an_uninterrupted_one(prun
     assert broken.find_best() == best
 
 
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_a_search_is_the_same_however_many_of_its_trials_run_at_once(pruner, tmp_path):
+    rows = []
+    for most in (1, 2, 3):
+        (tmp_path / str(most)).mkdir()
+        study = study_of(tmp_path / str(most), MIXED, pruner=pruner, workers=3)
+        running, number = [], 0
+        while number < 16 or running:
+            while number < 16 and len(running) < most and study.can_start(number):
+                running.append(pretend(study, study.ask()))
+                number += 1
+            ended = [trial for trial in running[::-1] if next(trial)]  # an epoch of each, the last first
+            running = [trial for trial in running if trial not in ended]
+        rows.append(study.list_rows())
+    assert rows[0] == rows[1] == rows[2]
+    assert {"finished", "pruned"} <= {row["state"] for row in rows[0]}
+
+
 def test_a_trial_below_the_median_of_its_epoch_is_pruned_and_one_above_is_not(tmp_path):
-    study = study_of(tmp_path, LR, startup_trials=5, warmup_epochs=2)
+    study = study_of(tmp_path, LR, startup_trials=5, warmup_epochs=2, workers=1)
     rng = np.random.default_rng(0)
     curves = []
     for _ in range(5):

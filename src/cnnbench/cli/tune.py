@@ -19,7 +19,7 @@ from cnnbench.cli.literal import describe_values, explain_syntax, quote_text
 from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.cli.streams import log, show_log
 from cnnbench.config.schema import Config, refuse_interpolation, to_dict
-from cnnbench.experiment.build import build_parts, load_dataset
+from cnnbench.experiment.build import build_parts, estimate_need, load_dataset
 from cnnbench.metrics import format_metric
 from cnnbench.registry import describe_unknown
 from cnnbench.runs.folder import FINISHED, STUDY, create_folder
@@ -28,7 +28,7 @@ from cnnbench.storage.plain_data import read_yaml, write_yaml
 from cnnbench.storage.text import format_output_path, make_printable
 from cnnbench.training.tasks import get_task
 from cnnbench.tuning.figures import draw_search
-from cnnbench.tuning.search import Search
+from cnnbench.tuning.search import Search, TrialPlan
 from cnnbench.tuning.settings import TuneSettings, parse_settings
 from cnnbench.tuning.space import Space, Value, format_override, parse_space
 from cnnbench.tuning.study import INSTALL, SearchStudy
@@ -197,16 +197,14 @@ def _search(request: _SearchRequest) -> None:
         most_epochs=request.config.trainer.epochs,
     )
 
-    def compose_trial(params: dict[str, Value]) -> tuple[Config, list[str]]:
+    def plan_trial(params: dict[str, Value]) -> TrialPlan:
         overrides = [*request.overrides, *(format_override(key, value) for key, value in params.items())]
         config = compose.compose_config(overrides)
-        build_parts(config, shapes_only=True, test=False)
-        return config, overrides
+        return TrialPlan(config, overrides, estimate_need(config, build_parts(config, shapes_only=True, test=False)))
 
     log.info("up to %d trials in %s, chosen by %s", settings.trials, shorten(request.folder), request.monitor)
-    search = Search(study, compose_trial, trials=settings.trials, workers=settings.workers, timeout=settings.timeout)
     try:
-        search.run()
+        Search(study, plan_trial).run()
     except BaseException:
         log.info("resume with: cnnbench tune resume=%s", shlex.quote(str(shorten(request.folder))))
         raise

@@ -4,11 +4,12 @@ Their threads fit the processors. Their memory fits what is free: a run is taken
 so a second one starts only once the first has ended an epoch. A GPU computes one run at a time.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import signal
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from cnnbench.processes.cores import count_cores
-from cnnbench.processes.memory import measure_available, measure_private
+from cnnbench.processes.memory import count_oom_kills, measure_available, measure_private
 
 MARGIN = (
     1.25  # of the memory that a run is taken to need: a peak falls between two looks, a test needs more than an epoch
@@ -39,6 +40,8 @@ class Load:
         memory: bytes that its process has for itself now.
         peak: the most that it had.
         has_peaked: whether the peak says what it needs, which is after an epoch.
+        has_company: whether another run was computed at the same time.
+        oom_kills: those that the system had counted when it began.
     """
 
     pid: int
@@ -46,6 +49,13 @@ class Load:
     memory: int = 0
     peak: int = 0
     has_peaked: bool = False
+    has_company: bool = False
+    oom_kills: int | None = field(default_factory=count_oom_kills)
+
+    def was_killed_for_memory(self, code: int | None) -> bool:
+        """Whether its process most likely ended with this exit code because memory ran out."""
+        kills = count_oom_kills()
+        return code in (None, -signal.SIGKILL) and (kills is None or kills != self.oom_kills)
 
 
 class Capacity:
@@ -89,6 +99,12 @@ class Capacity:
         """Take a run's peak for what runs like it need."""
         footprint = load.need.footprint
         self._peaks[footprint] = max(load.peak, self._peaks.get(footprint, 0))
+
+    @staticmethod
+    def note_company(loads: Collection[Load]) -> None:
+        """Note that these runs are computed at the same time."""
+        for load in loads:
+            load.has_company |= len(loads) > 1
 
     @staticmethod
     def _fits(need: Need, others: Sequence[Need]) -> bool:

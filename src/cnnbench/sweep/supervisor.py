@@ -6,14 +6,12 @@ computes with the threads that it would have alone, and so comes to the same bit
 """
 
 import logging
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnbench.processes.capacity import Capacity, Load, Need
-from cnnbench.processes.memory import count_oom_kills
 from cnnbench.processes.worker import Worker, WorkerEnded, wait_for_any
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
 from cnnbench.storage.atomic import InUse
@@ -36,16 +34,12 @@ class _Running:
         load: what it takes of the machine.
         epochs: those that its folder held when it started.
         ends: when its time is up.
-        oom_kills: those that the system had counted when it started.
-        has_company: whether another job ran beside it.
     """
 
     job: SweepJob
     load: Load
     epochs: int
     ends: float | None
-    oom_kills: int | None
-    has_company: bool = False
 
 
 class Supervisor:
@@ -114,7 +108,10 @@ class Supervisor:
         return bool(self._running)
 
     def _has_room(self, job: SweepJob) -> bool:
-        return self.capacity.admits(self._find_need(job), [running.load for running in self._running.values()])
+        return self.capacity.admits(self._find_need(job), self._list_loads())
+
+    def _list_loads(self) -> list[Load]:
+        return [running.load for running in self._running.values()]
 
     def _find_need(self, job: SweepJob) -> Need:
         return self.needs.get(job.name, Need())
@@ -134,11 +131,10 @@ class Supervisor:
         ends = time.monotonic() + 60 * minutes + DUMPS if minutes else None
         folder = self.sweep.path / job.name
         load = Load(worker.process.pid or 0, self._find_need(job))
-        started = _Running(job, load, self.sweep.count_epochs(job), ends, count_oom_kills())
+        started = _Running(job, load, self.sweep.count_epochs(job), ends)
         worker.send(JobOrder(folder, job.config, job.overrides, resume))
         self._running[worker] = started
-        for running in self._running.values():
-            running.has_company |= len(self._running) > 1
+        self.capacity.note_company(self._list_loads())
 
     def _find_worker(self) -> Worker:
         """A process without a job.
@@ -177,14 +173,13 @@ class Supervisor:
         except WorkerEnded as ended:
             self.tick()  # the whole sweep may have been stopped
             outcome = JobOutcome(FAILED, str(ended))
-            kills = count_oom_kills()
-            ran_out = ended.code in (None, -signal.SIGKILL) and (kills is None or kills != running.oom_kills)
+            ran_out = running.load.was_killed_for_memory(ended.code)
         if outcome.state == UNREADABLE:
             self._idle.append(worker)
             del self._running[worker]
             self.sweep.set_aside(running.job)
             self._start(running.job)  # again, in a new folder
-        elif ran_out and running.has_company:
+        elif ran_out and running.load.has_company:
             self._alone.append(running.job)
             message = f"{outcome.message}; it goes on alone when the other jobs have ended"
             log.warning("job %s: %s", running.job.name, message)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from cnnbench.config.schema import Config
 from cnnbench.metrics import find_metric
+from cnnbench.processes.capacity import Capacity, Load, Need
 from cnnbench.processes.worker import Worker, WorkerEnded, wait_for_any
 from cnnbench.runs.folder import FAILED, RUNNING
 from cnnbench.storage.csv_tables import write_csv
@@ -19,7 +20,18 @@ from cnnbench.tuning.study import SearchStudy, SearchTrial
 from cnnbench.tuning.trial_process import TrialEpoch, TrialOrder, TrialOutcome, dismiss, start_trial_process
 
 log = logging.getLogger("cnnbench")
-Compose = Callable[[dict[str, Value]], tuple[Config, list[str]]]  # a trial's values → its config, and its overrides
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """The run that a trial's values make: its config, its overrides, and what it takes of the machine."""
+
+    config: Config
+    overrides: list[str]
+    need: Need
+
+
+Plan = Callable[[dict[str, Value]], TrialPlan]  # of a trial's values
 
 
 @dataclass
@@ -27,26 +39,27 @@ class _Busy:
     """A trial that a worker trains."""
 
     trial: SearchTrial
+    load: Load
     epochs: int
-    seconds: float
+    seconds: float = 0.0
 
 
 class Search:
     """Runs trials until enough have ended.
 
     Args:
-        compose: makes a trial's config; a ValueError makes the trial a failed one.
-        trials: how many end in all, those of earlier processes included.
-        timeout: seconds after which no further trial starts.
+        plan: makes a trial's run; a ValueError makes the trial a failed one.
     """
 
-    def __init__(
-        self, study: SearchStudy, compose: Compose, *, trials: int, workers: int, timeout: float | None
-    ) -> None:
-        self.study, self.compose = study, compose
-        self.trials, self.workers = trials, workers
-        self.deadline = None if timeout is None else time.monotonic() + timeout
+    def __init__(self, study: SearchStudy, plan: Plan) -> None:
+        self.study, self.plan = study, plan
+        settings = study.settings
+        self.trials, self.at_once = settings.trials, settings.at_once
+        self.capacity = Capacity(None if settings.workers == "auto" else settings.workers)
+        self.deadline = None if settings.timeout is None else time.monotonic() + settings.timeout
         self.waiting = deque(study.list_unfinished())
+        self._plans: dict[int, TrialPlan] = {}
+        self.alone: deque[SearchTrial] = deque()  # ran out of memory beside others
         self.crew: list[Worker] = []
         self.busy: dict[Worker, _Busy] = {}
 
@@ -69,32 +82,42 @@ class Search:
         return sum(row["state"] != RUNNING for row in self.study.list_rows())
 
     def _start(self) -> bool:
-        """Give every idle worker a trial until all have started; returns whether any is running."""
-        while len(self.busy) < self.workers and (trial := self._start_next()):
-            self._begin(trial)
+        """Start trials while there is room for the next one; returns whether any is running."""
+        while len(self.busy) < self.at_once and (trial := self._take_next()):
+            if not self._begin(trial):
+                self.waiting.appendleft(trial)  # it waits for room
+                break
         return bool(self.busy)
 
-    def _start_next(self) -> SearchTrial | None:
+    def _take_next(self) -> SearchTrial | None:
+        if self.alone and not self.busy:
+            return self.alone.popleft()
         if self.deadline is not None and time.monotonic() > self.deadline:
             return None
         if self.waiting:
-            return self.waiting.popleft()
-        return self.study.ask() if len(self.study.list_rows()) < self.trials else None
+            return self.waiting.popleft() if self.study.can_start(self.waiting[0].number) else None
+        number = len(self.study.list_rows())
+        return self.study.ask() if number < self.trials and self.study.can_start(number) else None
 
-    def _begin(self, trial: SearchTrial) -> None:
+    def _begin(self, trial: SearchTrial) -> bool:
+        """Start a trial; returns whether there was room for it."""
         shown = " ".join(f"{key}={_format_value(value)}" for key, value in trial.params.items())
         try:
-            config, overrides = self.compose(trial.params)
+            plan = self._plans[trial.number] = self._plans.get(trial.number) or self.plan(trial.params)
         except ValueError as error:
             log.info("trial %d: %s", trial.number, shown)
-            self._end(_Busy(trial, 0, 0.0), FAILED, str(error))
-            return
+            self._end(_Busy(trial, Load(0, Need()), 0), FAILED, str(error))
+            return True
+        if not self.capacity.admits(plan.need, [busy.load for busy in self.busy.values()]):
+            return False
         trial.folder.mkdir(exist_ok=True)
         resume = (trial.folder / "config.yaml").is_file()
         log.info("trial %d%s: %s", trial.number, " continues" if resume else "", shown)
         worker = self._get_idle_worker()
-        self.busy[worker] = _Busy(trial, config.trainer.epochs, 0.0)
-        worker.send(TrialOrder(config, trial.folder, overrides, resume))
+        self.busy[worker] = _Busy(trial, Load(worker.process.pid or 0, plan.need), plan.config.trainer.epochs)
+        self.capacity.note_company([busy.load for busy in self.busy.values()])
+        worker.send(TrialOrder(plan.config, trial.folder, plan.overrides, resume))
+        return True
 
     def _is_to_prune(self, begun: _Busy, row: dict[str, Any]) -> bool:
         """Record an epoch; a trial in its last one is not pruned, because that would save nothing."""
@@ -105,19 +128,27 @@ class Search:
         self.crew = [worker for worker in self.crew if worker in self.busy or worker.process.exitcode is None]
         idle = [worker for worker in self.crew if worker not in self.busy]
         if not idle:
-            idle = [start_trial_process(one_thread=self.workers > 1)]
+            idle = [start_trial_process()]
             self.crew += idle
         return idle[0]
 
     def _hear(self, worker: Worker) -> None:
+        busy = self.busy[worker]
         try:
             message = worker.receive()
         except WorkerEnded as ended:
-            message = TrialOutcome(FAILED, str(ended))
+            message = TrialOutcome(FAILED, str(ended), busy.load.was_killed_for_memory(ended.code))
         if isinstance(message, TrialEpoch):
-            worker.send(self._is_to_prune(self.busy[worker], message.row))
+            busy.load.has_peaked = True
+            self.capacity.observe(busy.load)
+            worker.send(self._is_to_prune(busy, message.row))
+            return
+        del self.busy[worker]
+        if message.ran_out_of_memory and busy.load.has_company:
+            log.warning("trial %d: %s; it goes on alone when the others have ended", busy.trial.number, message.message)
+            self.alone.append(busy.trial)
         else:
-            self._end(self.busy.pop(worker), message.state, message.message)
+            self._end(busy, message.state, message.message)
 
     def _end(self, begun: _Busy, state: str, message: str = "") -> None:
         study, number = self.study, begun.trial.number

@@ -1,10 +1,14 @@
 """What a search does, as `tune.KEY=VALUE` on the command line or in a space's YAML file."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from cnnbench.config.keys import Section, key
 from cnnbench.config.schema import refuse_interpolation
+
+AT_ONCE = 4  # trials, with workers=auto on any machine: more would be drawn from too few results
 
 
 class TuneSettings(Section):
@@ -14,8 +18,10 @@ class TuneSettings(Section):
     overrides: list[str] = key("Overrides of every trial; the command's own win", [])
     trials: int = key("Trials in all: finished, pruned and failed ones together", 20, ge=1)
     timeout: float | None = key("Seconds after which no further trial starts", None, gt=0)
-    workers: int = key(
-        "Trials at a time, each in a process of its own; with more than one, each has one thread", 1, ge=1, le=256
+    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = key(
+        f"Trials to run at once; each is drawn and judged without those beside it. auto: as many of {AT_ONCE} as the "
+        f"cores have threads for and the memory has room for, one a GPU; drawn and judged as with {AT_ONCE}",
+        "auto",
     )
     seed: int = key("Seed of the sampler; the trials' own is `seed`", 0, ge=0)
     sampler: Literal["tpe", "random"] = key("How values are drawn", "tpe")
@@ -24,6 +30,11 @@ class TuneSettings(Section):
     )
     startup_trials: int = key("The first trials, drawn at random and never pruned by median", 5, ge=1)
     warmup_epochs: int = key("Epochs that every trial trains before it may be pruned", 3, ge=1)
+
+    @property
+    def at_once(self) -> int:
+        """How many trials may run at once, whatever the machine."""
+        return AT_ONCE if self.workers == "auto" else self.workers
 
 
 def parse_settings(plain: Mapping[str, Any]) -> TuneSettings:

@@ -1,11 +1,13 @@
 """The study: every trial in one journal of JSON lines, which Optuna writes and nothing needs pickle to read.
 
-One process holds the study and asks for trials; the others only train. What is drawn for trial n depends on the
-study's seed, on n and on the results so far, so that an interrupted search draws the values that it would have drawn.
+One process holds the study and asks for trials; the others only train. What is drawn for trial n, and whether it is
+pruned, depends on the study's seed, on n and on the trials up to n - `tune.workers`, which have ended before it starts.
+So a search is the same on any number of cores, and after an interruption.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,30 +52,37 @@ class SearchStudy:
 
     def __init__(self, folder: Path, space: Space, settings: TuneSettings, *, monitor: str, most_epochs: int) -> None:
         import optuna
-        from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+        from cnnbench.tuning.journal import TrialJournal
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.folder, self.space, self.settings = folder, space, settings
         self.monitor, self.maximize = monitor, find_metric(monitor).higher_is_better
+        self._pruner = _create_pruner(settings, most_epochs)
         path = folder / JOURNAL
         _repair(path)
         try:
-            storage = JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+            self._journal = TrialJournal(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
             self._study = optuna.create_study(
                 study_name=NAME,
-                storage=storage,
+                storage=self._journal,
                 direction="maximize" if self.maximize else "minimize",
-                pruner=_create_pruner(settings, most_epochs),
                 load_if_exists=True,
             )
         except Exception as error:  # Optuna raises many kinds here, assertions among them
             raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
+    def can_start(self, number: int) -> bool:
+        """Whether the trials that a trial may see have ended."""
+        before = self._study.get_trials(deepcopy=False)[: max(0, number - self.settings.at_once + 1)]
+        return all(trial.state.is_finished() for trial in before)
+
     def ask(self) -> SearchTrial:
         """Draw and record the values of a new trial."""
-        self._study.sampler = self._create_sampler(len(self._study.get_trials(deepcopy=False)))
-        return self._draw_trial(self._study.ask())
+        number = len(self._study.get_trials(deepcopy=False))
+        with self._show_to(number) as study:
+            return self._draw_trial(study.ask())
 
     def list_unfinished(self) -> list[SearchTrial]:
         """Trials that were running when an earlier process ended, in order."""
@@ -82,8 +91,8 @@ class SearchStudy:
         trials = []
         for frozen in self._study.get_trials(deepcopy=False):
             if not frozen.state.is_finished():
-                self._study.sampler = self._create_sampler(frozen.number)
-                trials.append(self._draw_trial(optuna.trial.Trial(self._study, frozen._trial_id)))
+                with self._show_to(frozen.number) as study:
+                    trials.append(self._draw_trial(optuna.trial.Trial(study, frozen._trial_id)))
         return trials
 
     def report(self, trial: SearchTrial, row: Mapping[str, Any]) -> bool:
@@ -91,7 +100,8 @@ class SearchStudy:
         epoch, value = int(row["epoch"]), row[self.monitor]
         if epoch not in self._read_frozen(trial).intermediate_values:
             trial.handle.report(math.nan if value is None else value, epoch)
-        return trial.handle.should_prune()
+        with self._journal.show_to(trial.number, self.settings.at_once):
+            return trial.handle.should_prune()
 
     def finish(self, trial: SearchTrial, state: str, message: str = "", seconds: float = 0.0) -> None:
         """Record that a trial has ended: finished, pruned or failed.
@@ -146,6 +156,16 @@ class SearchStudy:
             return get_param_importances(self._study, evaluator=FanovaImportanceEvaluator(seed=0))
         except (RuntimeError, ValueError, ZeroDivisionError):  # too little variance
             return {}
+
+    @contextmanager
+    def _show_to(self, number: int) -> Iterator["optuna.Study"]:
+        """The study as a trial may see it; a new one for each, because a study keeps the trials that it has read."""
+        import optuna
+
+        with self._journal.show_to(number, self.settings.at_once):
+            yield optuna.load_study(
+                study_name=NAME, storage=self._journal, sampler=self._create_sampler(number), pruner=self._pruner
+            )
 
     def _draw_trial(self, handle: "optuna.trial.Trial") -> SearchTrial:
         params = {name: round_value(entry.suggest(handle, name)) for name, entry in self.space.items()}

@@ -15,7 +15,6 @@ from cnnbench.processes.worker import Inbox, Worker
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, PRUNED, RunFolder, format_resume_command
 
 PATIENCE = 20.0  # seconds that a process has to save its trial before it is killed
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,12 @@ class TrialOutcome:
 
     state: str
     message: str = ""
+    ran_out_of_memory: bool = False
 
 
-def start_trial_process(*, one_thread: bool) -> Worker:
-    """A process that answers each `TrialOrder` with `TrialEpoch`s and a `TrialOutcome`.
-
-    Args:
-        one_thread: whether it computes with one thread, because it is not alone.
-    """
-    return Worker.start(_train_trials, environment=ONE_THREAD if one_thread else {})
+def start_trial_process() -> Worker:
+    """A process that answers each `TrialOrder` with `TrialEpoch`s and a `TrialOutcome`."""
+    return Worker.start(_train_trials)
 
 
 def dismiss(workers: Sequence[Worker]) -> None:
@@ -76,6 +72,7 @@ def _train_trials(connection: Connection) -> None:
 
 
 def _train(connection: Connection, inbox: Inbox, order: TrialOrder) -> TrialOutcome:
+    from cnnbench.experiment.exhaustion import OutOfMemory
     from cnnbench.experiment.run import run_job
     from cnnbench.training.trainer import Pruned
 
@@ -93,7 +90,7 @@ def _train(connection: Connection, inbox: Inbox, order: TrialOrder) -> TrialOutc
     except Pruned:
         return TrialOutcome(PRUNED)
     except Exception as error:
-        return TrialOutcome(FAILED, f"{type(error).__name__}: {error}")
+        return TrialOutcome(FAILED, f"{type(error).__name__}: {error}", isinstance(error, OutOfMemory))
     except BaseException:
         command = format_resume_command("tune", order.folder.parent)
         RunFolder(order.folder).set_status(INTERRUPTED, f"resume with: {command}")
