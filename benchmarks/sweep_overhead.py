@@ -1,60 +1,52 @@
-"""What a sweep costs beside training, and how much faster joblib is: 24 LeNet-5 digits jobs.
+"""What a sweep costs beside training: 24 LeNet-5 digits jobs, one after the other.
 
-    python benchmarks/sweep_overhead.py --rounds 2
+    python benchmarks/sweep_overhead.py --rounds 3
 
-runs the sweep in process and through joblib in turn (A B A B). Of each it prints the seconds from the first line of the
-command to its end, and of the sweep in process the overhead of a job: all of those seconds, those of starting Python
-and importing torch among them, less the seconds in training passes, divided by the jobs. `between` is the same from the
-start of the first job to the end of the last. Ratios are of throughput, joblib ÷ in process.
+A job's seconds beside its training are those from the start of the first job to the end of the last, less the seconds
+in training passes, divided by the jobs. The whole command, from Python's start to its report, is recorded too. Both
+need a quiet machine: on a busy one, what is beside training is slowed as well.
 """
 
 import argparse
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime
 from pathlib import Path
+
+from figures import record
 
 from cnnbench.runs.folder import RunFolder
 
 
-def measured(folder: Path, jobs: int, more: list[str]) -> tuple[float, float, float]:
-    """Seconds of the whole command, between its first and its last job, and in training passes."""
-    command = [sys.executable, "-m", "cnnbench", "train", f"sweep.seeds={jobs}", f"hydra.sweep.dir={folder}", *more]
+def run_sweep(folder: Path, jobs: int, overrides: list[str]) -> tuple[float, list[RunFolder]]:
+    """Run the sweep; returns the seconds of the whole command and the runs."""
+    command = [sys.executable, "-m", "cnnbench", "train", "model=lenet5", f"sweep.seeds={jobs}"]
     started = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run([*command, f"hydra.sweep.dir={folder}", *overrides], check=True, capture_output=True)
     seconds = time.perf_counter() - started
     runs = [RunFolder(path.parent) for path in folder.glob("*/summary.json")]
     assert len(runs) == jobs
-    begun = min((run.path / "config.yaml").stat().st_mtime for run in runs)
-    ended = max((run.path / "status.json").stat().st_mtime for run in runs)
-    return seconds, ended - begun, sum(run.read_summary()["train_seconds"] for run in runs)
+    return seconds, runs
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=24)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("overrides", nargs="*", help="of every job, such as trainer.epochs=5")
     options = parser.parse_args()
-    print(f"{datetime.now():%Y-%m-%d %H:%M}, {options.jobs} jobs: {' '.join(sys.argv)}")
-    ratios = []
-    for number in range(options.rounds):
-        with tempfile.TemporaryDirectory() as where:
-            seconds, between, training = measured(Path(where, "alone"), options.jobs, options.overrides)
-            parallel, _, _ = measured(
-                Path(where, "joblib"), options.jobs, ["hydra/launcher=joblib", *options.overrides]
-            )
-        ratios.append(seconds / parallel)
-        print(
-            f"round {number + 1}: in process {seconds:.1f} s ({training:.1f} s in training; a job's overhead "
-            f"{(seconds - training) / options.jobs:.2f} s, between {(between - training) / options.jobs:.2f} s); "
-            f"joblib {parallel:.1f} s; ratio {ratios[-1]:.2f}",
-            flush=True,
-        )
-    print(f"median ratio {statistics.median(ratios):.2f}")
+    between, whole = [], []
+    for _ in range(options.rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            seconds, runs = run_sweep(Path(folder, "sweep"), options.jobs, ["sweep.jobs=1", *options.overrides])
+            training = sum(run.read_summary()["train_seconds"] for run in runs)
+            begun = min((run.path / "config.yaml").stat().st_mtime for run in runs)
+            ended = max((run.path / "status.json").stat().st_mtime for run in runs)
+        between.append((ended - begun - training) / options.jobs)
+        whole.append((seconds - training) / options.jobs)
+    record("a sweep job beside its training", between, "s")
+    record("a sweep job beside its training, the whole command shared out", whole, "s")
 
 
 if __name__ == "__main__":
