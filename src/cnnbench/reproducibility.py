@@ -25,6 +25,7 @@ def derive_key(seed: int, purpose: str, *position: int) -> int:
         position: where the draw stands, such as the epoch and the step.
     """
     text = f"{seed}/{purpose}/{'/'.join(map(str, position))}".encode()
+    # Without its lowest bit, so that it also fits into torch's signed 64-bit integers.
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 

@@ -18,7 +18,8 @@ def test_list_keys_shows_default_accepted_values_and_meaning(cnnbench):
         assert words in shown
     [row] = json.loads(cnnbench("list", "keys", "optimizer.lr", "--json").stdout)
     assert row == {
-        "key": "optimizer.lr", "type": "number", "default": "0.001, 0.05 (sgd)", "accepted": "a number above 0",
+        "key": "optimizer.lr", "type": "number", "default": "0.001, 0.01 (muon), 0.05 (sgd)",
+        "accepted": "a number above 0",
         "meaning": "Learning rate", "role": "result", "part": "",
     }  # fmt: skip
 

@@ -164,6 +164,7 @@ class _Watch(TorchFunctionMode):
 
     def _end(self, name: str, module: nn.Module, output: Any) -> None:
         work = self.running.pop()
+        # A leaf has a row even if nothing of it is counted; a container only if its own forward computes something.
         is_leaf = not any(module.children()) and not isinstance(module, nn.Identity | nn.Sequential)
         outputs = find_tensors(output)
         if not outputs or not (is_leaf or work.parameters or work.macs or work.windows):
@@ -191,6 +192,7 @@ class _Watch(TorchFunctionMode):
         if not outputs or not self.running:  # reads a shape
             return output
         work = self.running[-1]
+        # Popped, so that a weight that two modules share counts once.
         work.parameters += sum(self.unread.pop(id(tensor))[1] for tensor in inputs if id(tensor) in self.unread)
         work.macs += macs
         effect = compute_effect(func, args, kwargs, outputs[0])

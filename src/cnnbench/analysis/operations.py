@@ -67,6 +67,7 @@ def compute_effect(func: Callable[..., Any], args: Sequence[Any], kwargs: Mappin
     """The effect of calling a torch function with these arguments and this (first) output."""
     inputs = [(tensor, field) for tensor in find_tensors((args, kwargs)) if (field := get_field(tensor))]
     if func not in RULES:
+        # A reshape, or elementwise with broadcasting: both keep an axis where its dimension can be recognised.
         return Effect(merge_fields([field.reshape(tensor.shape, output.shape) for tensor, field in inputs]))
     names, effect = RULES[func]
     given = {**dict(zip(names, args, strict=False)), **kwargs}

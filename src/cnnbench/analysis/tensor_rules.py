@@ -23,6 +23,7 @@ def _linear(call: Call) -> Effect:
 def _product(call: Call) -> Effect:
     """A product of matrices: a dense layer if one is a weight; otherwise every output may see everything."""
     left, right = call.given["input"], call.given.get("mat2", call.given.get("other"))
+    # Two inputs that depend on the image: attention, whose weights depend on every position.
     if get_field(left) and get_field(right):
         return Effect(call.field.mix_all())
     return Effect(call.field.mix({-1 if get_field(left) else -2}).deepen())
@@ -74,6 +75,7 @@ def _indexing(call: Call) -> Effect:
     """`x[:, :, 1::2]` reads every second position; a number leaves a single position of its dimension."""
     shape, index = call.given["input"].shape, call.given["index"]
     index = index if isinstance(index, tuple) else (index,)
+    # Tensors and masks as indices pick positions that are known only when the model runs.
     if not all(type(part) in (int, slice, type(None), EllipsisType) for part in index):
         return Effect(call.field.reshape(shape, call.output.shape))
     readings: dict[int, Reading] = {}

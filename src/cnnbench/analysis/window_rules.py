@@ -92,6 +92,7 @@ def _make_window(call: Call) -> Window:
     dilation = _repeat_per_axis(given.get("dilation", 1), axes)
     padding = given.get("padding", 0)
     if padding == "same":
+        # Of an even kernel, torch pads one more behind than in front.
         padding = [d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True)]
     padding = _repeat_per_axis(0 if padding == "valid" else padding, axes)
     return Window(kernel, stride, padding, dilation, given.get("groups", 1))
@@ -125,6 +126,7 @@ def _spread(kernel: int, stride: int, padding: int, dilation: int) -> Reading:
 
     def find_positions(output: int) -> list[int]:
         places = [output + padding - dilation * tap for tap in range(kernel)]
+        # Between the inputs lie stride − 1 zeros, which see nothing.
         return [place // stride for place in places if place % stride == 0]
 
     return Reading(find_positions, 1, stride)
@@ -147,6 +149,7 @@ def _resize(inputs: int, outputs: int, neighbours: int, centred: bool, align_cor
         align_corners: whether the first and last positions of both lie on each other.
     """
     corners = align_corners and inputs > 1 and outputs > 1
+    # Fractions, because a rounding error at a whole place would read a neighbour too many.
     ratio = Fraction(inputs - 1, outputs - 1) if corners else Fraction(inputs, outputs)
     offset = Fraction(1, 2) if centred and not corners else Fraction(0)
 

@@ -61,6 +61,7 @@ def iterate_keys(section: type[Section], place: str, role: Role = "result") -> I
     for part, declared in read_options(place).items():
         for key in iterate_keys(declared, f"{place}.{part}" if place == "logger" else place, role):
             alike = options.setdefault(key.name, [])
+            # Parts that declare an option alike share one entry; each other way of declaring it is one of its own.
             same = [other for other in alike if repr(other.field) == repr(key.field)]
             parts = (*same[0].parts, part) if same else (part,)
             alike[:] = [*(other for other in alike if other not in same), key._replace(parts=parts)]

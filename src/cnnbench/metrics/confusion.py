@@ -20,6 +20,7 @@ def count_confusion(labels: np.ndarray, predictions: np.ndarray, num_classes: in
         labels, predictions: int64, (N,), each from 0 to num_classes − 1.
     """
     if num_classes <= DENSE:
+        # Each pair of classes as one number, the place of its cell.
         cells = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
         return cells.reshape(num_classes, num_classes)
     from scipy.sparse import coo_array  # takes a fifth of a second, and few datasets have so many classes
