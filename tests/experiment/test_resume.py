@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -29,6 +30,8 @@ from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.history import History
 from cnnbench.training import checkpoint, trainer
 from cnnbench.training.loop import Diverged, Progress, Stepper
+from cnnbench.training.state import State
+from cnnbench.training.tasks import CLASSIFICATION
 from conftest import assert_same_tensors, without_times
 
 TINY = ["trainer.epochs=3", "data.train_limit=200", "trainer.batch_size=24", "model=mlp"]
@@ -165,23 +168,29 @@ def test_the_noise_of_a_model_that_draws_between_steps_goes_on_where_it_was(tmp_
     assert without_times(tmp_path / "whole") == without_times(tmp_path / "cut")
 
 
+def make_state(folder):
+    """The state of a run with a linear model and the scaler of fp16, which the CPU has only for tests."""
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+    step = Stepper(CLASSIFICATION, model, list(model.parameters()), optimizer, nullcontext, scaler, 0.0, None)
+    progress = Progress(0, torch.zeros(3), None)
+    folder.checkpoints.mkdir(exist_ok=True)
+    return State(folder, model, step, torch.device("cpu"), {}, 0, History(folder, "val/loss"), progress)
+
+
+def test_a_loss_that_is_not_finite_is_never_saved_also_where_the_weights_are(tmp_path):
+    state = make_state(RunFolder(tmp_path))
+    state.save()
+    state.progress.losses[0], state.progress.steps = math.inf, 1
+    with pytest.raises(Diverged, match="the loss became inf at epoch 1, step 1"):
+        state.save()
+    assert checkpoint.load(tmp_path / "checkpoints", "last")[1]["step"] == 0
+
+
 def test_the_scale_of_fp16_is_kept_and_restored(tmp_path):
-    from cnnbench.training.state import State
-    from cnnbench.training.tasks import CLASSIFICATION
-
-    def state():
-        model = nn.Linear(2, 2)
-        optimizer = torch.optim.SGD(model.parameters(), 0.1)
-        scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
-        from contextlib import nullcontext
-
-        step = Stepper(CLASSIFICATION, model, list(model.parameters()), optimizer, nullcontext, scaler, 0.0, None)
-        progress = Progress(0, torch.zeros(3), None)
-        folder.checkpoints.mkdir(exist_ok=True)
-        return State(folder, model, step, torch.device("cpu"), {}, 0, History(folder, "val/loss"), progress)
-
     folder = RunFolder(tmp_path)
-    first, second = state(), state()
+    first, second = make_state(folder), make_state(folder)
     for _ in range(3):
         first.step([(torch.ones(1, 2), torch.zeros(1, dtype=torch.int64))], 1)
     assert first.step.scaler.get_scale() == 16

@@ -1,4 +1,4 @@
-"""Describe a network without training it: model in, plain data out."""
+"""Describe a network without training it, and change images to see what it answers: plain data out."""
 
 from cnnbench.analysis.complexity import Layer, Summary, summarize
 from cnnbench.analysis.operations import Window

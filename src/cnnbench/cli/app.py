@@ -15,7 +15,7 @@ import cnnbench
 from cnnbench.cli.choices import LISTED, complete_one_of, complete_tuning, list_choices
 from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import WRONG, ExitCodes, exit_with
-from cnnbench.cli.options import EvaluateOptions, Overrides, PredictOptions, SummaryOptions
+from cnnbench.cli.options import EvaluateOptions, Overrides, PredictOptions, RobustnessOptions, SummaryOptions
 from cnnbench.cli.order import put_command_first
 from cnnbench.cli.streams import prepare_streams
 from cnnbench.cli.usage import UsageError, explain_usage
@@ -177,6 +177,18 @@ def summary(options: SummaryOptions) -> None:
     from cnnbench.cli.summary import print_summary
 
     print_summary(options)
+
+
+@command()
+def robustness(options: RobustnessOptions) -> None:
+    """Measure finished runs on changed test images: shifted, turned, resized, noisy, blurred, faint, covered.
+
+    Prints accuracy, and the share of the images that keep their class, at each strength. Runs that differ only in
+    their seed form a group.
+    """
+    from cnnbench.cli.robustness import robustness
+
+    robustness(options)
 
 
 @command()

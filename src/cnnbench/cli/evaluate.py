@@ -19,8 +19,8 @@ def evaluate(options: EvaluateOptions) -> None:
         split=options.split,
         data=options.data,
         options=compose.compose_config([f"data={options.data}"]).data.options if options.data else {},
-        path=_expand(options.path),
-        root=_expand(options.root),
+        path=expand_path(options.path),
+        root=expand_path(options.root),
     )
     folder, metrics = evaluate_run(
         find_folder(options.run, run=True),
@@ -37,5 +37,6 @@ def evaluate(options: EvaluateOptions) -> None:
     print(format_output_path(folder))
 
 
-def _expand(path: str | None) -> str | None:
+def expand_path(path: str | None) -> str | None:
+    """Expand `~`, which a shell leaves alone in `--root=~/x` and in environment variables."""
     return os.path.expanduser(path) if path else path

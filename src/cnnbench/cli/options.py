@@ -17,6 +17,11 @@ Overrides = Annotated[
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run, or `latest`.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images per batch, instead of the run's own.")]
+Root = Annotated[
+    str | None, typer.Option(envvar="CNNBENCH_DATA", help="Where datasets are stored, if not where the run found them.")
+]
+# The help text is shown without importing torch, and so without the changes themselves; a test compares the names.
+CHANGES = ("shift", "rotation", "scale", "noise", "blur", "contrast", "occlusion")
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,7 @@ class EvaluateOptions:
     path: Annotated[
         str | None, typer.Option(help="Another image folder or file; with --data image_folder for any run.")
     ] = None
-    root: Annotated[
-        str | None,
-        typer.Option(envvar="CNNBENCH_DATA", help="Where datasets are stored, if not where the run found them."),
-    ] = None
+    root: Root = None
     device: Device = None
     batch_size: BatchSize = None
     out: Annotated[Path | None, typer.Option(help="Write the results here instead of into the run folder.")] = None
@@ -67,6 +69,39 @@ class PredictOptions:
     null: Annotated[
         bool, typer.Option("--null", "-0", help="Paths on standard input end with a null byte, not with a line feed.")
     ] = False
+
+
+@dataclass(frozen=True)
+class RobustnessOptions:
+    """What `cnnbench robustness` takes."""
+
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Finished runs, sweeps, or folders of them; or `latest`.")
+    ]
+    kind: Annotated[
+        str | None,
+        typer.Option(metavar="KIND,…", help=f"Which changes to make, of {', '.join(CHANGES)}; by default all."),
+    ] = None
+    split: Annotated[
+        str, typer.Option(help="train, val or test.", autocompletion=complete_one_of("train", "val", "test"))
+    ] = "test"
+    max_images: Annotated[
+        int | None, typer.Option(min=1, help="Measure a random sample of so many images; by default all.")
+    ] = None
+    max_shift: Annotated[
+        int | None, typer.Option(min=1, help="The longest shift in pixels along each axis; by default 2.")
+    ] = None
+    form: Annotated[
+        str,
+        typer.Option("--format", help="table, csv or json.", autocompletion=complete_one_of("table", "csv", "json")),
+    ] = "table"
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the results of all runs here, in one picture, instead of into each run folder."),
+    ] = None
+    root: Root = None
+    device: Device = None
+    batch_size: BatchSize = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import cnnbench.data.sets as _sets
 from cnnbench import registry
 from cnnbench.data.augmentation import Augmentation
 from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, find_data_shape, load_source, to_image_size
-from cnnbench.data.loader import Batches, balance_weights, normalize
+from cnnbench.data.loader import Batches, Change, balance_weights, normalize
 from cnnbench.data.preparation import prepare
 
 registry.discover(_sets)
@@ -12,6 +12,7 @@ registry.discover(_sets)
 __all__ = [
     "Augmentation",
     "Batches",
+    "Change",
     "Dataset",
     "DatasetInfo",
     "Source",

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from cnnbench.data.augmentation import Augmentation
 from cnnbench.data.dataset import Split
 from cnnbench.reproducibility import make_generator
 
@@ -35,6 +35,17 @@ def _scale(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return images.mul_(scale).sub_(shift)
 
 
+class Change(Protocol):
+    """Changes the images of a batch before they are normalised, as an `Augmentation` does."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether each image needs the one after it."""
+
+    def __call__(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int, /) -> tuple[Tensor, Tensor]:
+        """Pixels as they are stored, or float32, and labels; see `Augmentation`."""
+
+
 class Batches:
     """A split served in batches of normalised images, on the device where its labels are.
 
@@ -44,7 +55,7 @@ class Batches:
         shuffle_seed: the run's seed; None serves the split in its own order.
         sampler: `uniform` or `balanced`, as in `order_epoch`; only with a seed.
         channels_last: give images that memory format; signals have none.
-        augmentation: changes the images of every epoch; for training alone.
+        augmentation: changes the images of every epoch.
     """
 
     def __init__(
@@ -57,7 +68,7 @@ class Batches:
         shuffle_seed: int | None = None,
         sampler: str = "uniform",
         channels_last: bool = False,
-        augmentation: Augmentation | None = None,
+        augmentation: Change | None = None,
     ) -> None:
         self.split = split
         self.labels = split.labels

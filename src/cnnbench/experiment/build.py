@@ -10,7 +10,7 @@ from torch import nn
 
 from cnnbench.analysis import Summary, summarize
 from cnnbench.config.schema import AugmentConfig, Config
-from cnnbench.data import Augmentation, Batches, Dataset, DatasetInfo, Split, load_source, prepare
+from cnnbench.data import Augmentation, Batches, Change, Dataset, DatasetInfo, Split, load_source, prepare
 from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
 from cnnbench.models import NetworkSpec, build_model, compute_output_shape
 from cnnbench.processes.capacity import Need
@@ -247,9 +247,19 @@ def make_augmentation(config: Config, info: DatasetInfo, device: torch.device) -
 
 
 def make_batches(
-    split: Split, *, dataset: Dataset, config: Config, device: torch.device, shuffle: bool = False
+    split: Split,
+    *,
+    dataset: Dataset,
+    config: Config,
+    device: torch.device,
+    shuffle: bool = False,
+    change: Change | None = None,
 ) -> Batches:
-    """A split's batches on a device: for training (shuffled, augmented) or, in order, for evaluation."""
+    """A split's batches on a device: for training (shuffled, augmented) or, in order, for evaluation.
+
+    Args:
+        change: what to do to the images in an evaluation.
+    """
     return Batches(
         split.to(device),
         config.trainer.batch_size if shuffle else config.trainer.eval_batch_size,
@@ -258,5 +268,5 @@ def make_batches(
         shuffle_seed=config.seed if shuffle else None,
         sampler=config.data.sampler,
         channels_last=config.trainer.channels_last,
-        augmentation=make_augmentation(config, dataset.info, device) if shuffle else None,
+        augmentation=make_augmentation(config, dataset.info, device) if shuffle else change,
     )

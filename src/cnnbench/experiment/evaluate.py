@@ -3,17 +3,21 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
+from cnnbench.data import Batches
 from cnnbench.data.contents import digest
 from cnnbench.experiment.build import make_batches
-from cnnbench.experiment.measured_data import DataChoice, choose_data
+from cnnbench.experiment.measured_data import DataChoice, MeasuredData, choose_data
 from cnnbench.experiment.result_files import write_result_files
-from cnnbench.experiment.trained import load_trained
+from cnnbench.experiment.trained import Trained, load_trained
 from cnnbench.metrics import compute_f1
 from cnnbench.reproducibility import set_deterministic
 from cnnbench.runs.pictures import draw_in_turn
@@ -21,8 +25,62 @@ from cnnbench.storage.atomic import open_folder
 from cnnbench.storage.plain_data import read_json, write_json
 from cnnbench.storage.text import format_path
 from cnnbench.training.device import resolve_device
-from cnnbench.training.loop import evaluate
+from cnnbench.training.loop import Evaluation, evaluate
 from cnnbench.training.tasks import get_task
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A run's best weights and the images to measure them on.
+
+    Attributes:
+        found: the split, and its dataset with the run's own normalisation.
+        serve: makes the batches of a split.
+    """
+
+    trained: Trained
+    found: MeasuredData
+    model: nn.Module
+    serve: Callable[..., Batches]
+    device: torch.device
+
+    def evaluate(self, batches: Batches) -> Evaluation:
+        """Measure the model on batches, and keep the result of each image."""
+        return evaluate(
+            self.model,
+            batches,
+            task=get_task(self.model),
+            num_classes=self.trained.info.num_classes,
+            autocast=self.trained.make_autocast(self.device),
+            keep_probabilities=True,
+        )
+
+
+def prepare_measurement(
+    path: Path, choice: DataChoice, *, device: str | None = None, batch_size: int | None = None
+) -> Measurement:
+    """Read a run and the images to measure it on.
+
+    Args:
+        device: auto, cpu, cuda, cuda:N or mps; None is auto.
+        batch_size: None is the run's own for evaluation.
+
+    Raises:
+        ValueError: not a finished run, no such split, other classes, or none of the run's images.
+    """
+    trained = load_trained(path)
+    trained.refuse_large_batches(1)
+    config = trained.config
+    config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size
+    found = choose_data(trained, choice)
+    trained.refuse_large_batches(min(config.trainer.eval_batch_size, len(found.split)))
+    trained.use_threads()
+    target = resolve_device(device or "auto")
+    set_deterministic(config.trainer.deterministic)  # as training did: on a GPU other algorithms give other bits
+    # Other data are prepared with the run's constants too, whatever their own would be.
+    found = replace(found, dataset=replace(found.dataset, mean=trained.mean, std=trained.std))
+    serve = partial(make_batches, dataset=found.dataset, config=config, device=target)
+    return Measurement(trained, found, trained.load_model(target), serve, target)
 
 
 def evaluate_run(
@@ -46,27 +104,9 @@ def evaluate_run(
         ValueError: not a finished run, no such split, other classes, none of the run's images, or nowhere to write.
     """
     choice = choice or DataChoice()
-    trained = load_trained(path)
-    trained.refuse_large_batches(1)
-    config = trained.config
-    config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size
-    found = choose_data(trained, choice)
-    trained.refuse_large_batches(min(config.trainer.eval_batch_size, len(found.split)))
-    trained.use_threads()
-    target = resolve_device(device or "auto")
-    set_deterministic(config.trainer.deterministic)  # as training did: on a GPU other algorithms give other bits
-    model = trained.load_model(target)
-    # Other data are prepared with the run's constants too, whatever their own would be.
-    dataset = replace(found.dataset, mean=trained.mean, std=trained.std)
-    serve = partial(make_batches, dataset=dataset, config=config, device=target)
-    measured = evaluate(
-        model,
-        serve(found.split),
-        task=get_task(model),
-        num_classes=trained.info.num_classes,
-        autocast=trained.make_autocast(target),
-        keep_probabilities=True,
-    )
+    ready = prepare_measurement(path, choice, device=device, batch_size=batch_size)
+    config, found, dataset = ready.trained.config, ready.found, ready.found.dataset
+    measured = ready.evaluate(ready.serve(found.split))
     where = {} if choice.path is None else {"path": format_path(choice.path)}
     metrics = {"data": config.data.name, **where, "split": choice.split, "images": len(found.split)}
     metrics |= measured.compute_scores()
@@ -78,10 +118,11 @@ def evaluate_run(
 
     def write(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        draw_in_turn(write_result_files(folder, measured, found.split, dataset, model=model, serve=serve))
+        pictures = write_result_files(folder, measured, found.split, dataset, model=ready.model, serve=ready.serve)
+        draw_in_turn(pictures)
         write_json(folder / "metrics.json", metrics)
 
-    return _write_result(trained.folder.path / "evaluations", out, metrics, write), metrics
+    return _write_result(ready.trained.folder.path / "evaluations", out, metrics, write), metrics
 
 
 def _write_result(

@@ -1,27 +1,22 @@
 """Charts of groups: differences from the baseline, and learning curves."""
 
-import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cnnbench.metrics import find_metric
 from cnnbench.report.checking import is_number
 from cnnbench.report.comparing import TESTED, Comparison
+from cnnbench.report.curves import Curve, draw_curves
 from cnnbench.report.formatting import format_interval, format_points, make_legible
 from cnnbench.report.groups import Group, shorten_names
 from cnnbench.report.study import Study
 from cnnbench.report.svg import (
     INK,
-    LABEL,
-    MARKERS,
-    MUTED,
     PAPER,
     SERIES,
     SIZE,
@@ -34,10 +29,7 @@ from cnnbench.runs.class_names import shorten_distinctly
 from cnnbench.storage.text import format_percent
 
 MOST_DIFFERENCES = 30
-MARKS = 40  # epochs per curve that have a tooltip
-LINE = 1.4  # points, the width of a curve
 SPLITS = {"val": "validation", "train": "training"}
-FIRST, SECOND = "-", (0, (2, 1.5))  # dashes, of validation and of training beside it
 
 
 def chart_differences(comparisons: Sequence[Comparison], short: Mapping[str, str]) -> Chart:
@@ -120,31 +112,6 @@ def _exceeds(end: float | None, limits: tuple[float, float]) -> bool:
     return end is not None and not limits[0] <= 100 * end <= limits[1]
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A figure by epoch over the seeds of a group, (epochs,) each: mean, lowest, highest, and how many runs it had.
-
-    Attributes:
-        number: of the group, which gives it colour and marker.
-        split: `val` or `train`.
-    """
-
-    number: int
-    label: str
-    short: str
-    split: str
-    epochs: np.ndarray
-    mean: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    n: np.ndarray
-
-    @property
-    def gid(self) -> str:
-        """The name of its marks."""
-        return f"{self.split}{self.number}"
-
-
 def chart_curves(study: Study) -> tuple[list[Chart], str]:
     """Chart accuracy and loss by epoch for as many groups as there are colours; with a note on what is missing."""
     groups = study.ranked or study.groups
@@ -187,26 +154,21 @@ def _gather_curve(
 
 def _chart_metric(metric: str, unit: str, curves: Sequence[Curve]) -> Chart:
     """Chart means by epoch, with a band from the lowest to the highest seed."""
-    tips = {}
-    groups = {curve.number: curve.short for curve in curves}
-    splits = [split for split in SPLITS if any(curve.split == split for curve in curves)]
-    with use_page_style():
-        columns, longest = (2, LABEL) if all(len(short) <= LABEL for short in groups.values()) else (1, 2 * LABEL)
-        entries = len(groups) * (len(groups) > 1) + len(splits)
-        figure = Figure(figsize=(SIZE[0], SIZE[1] + 0.17 * math.ceil(entries / columns)))
-        axes = figure.subplots()
-        for curve in curves:
-            alpha = 0.18 if len(curves) < 5 else 0.1
-            tips[curve.gid] = _draw_curve(axes, curve, unit, alpha if curve.split == splits[0] else None)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.set(xlabel="epoch", ylabel=f"{metric} ({unit})")
-        names = dict(zip(groups, shorten_distinctly(list(groups.values()), longest), strict=True))
-        _add_legend(figure, axes, names, splits, columns)
+
+    def describe(curve: Curve, place: int) -> str:
+        low, high = (_write(values[place], unit) for values in (curve.low, curve.high))
+        figure = f"{_write(curve.mean[place], unit)} {unit}, seeds {low} to {high}, n = {curve.n[place]}"
+        return f"{curve.label}\n{SPLITS[curve.part]}, epoch {curve.x[place]}: {figure}"
+
+    figure, axes, tips = draw_curves(curves, SPLITS, describe)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set(xlabel="epoch", ylabel=f"{metric} ({unit})")
+    splits = [split for split in SPLITS if any(curve.part == split for curve in curves)]
     rows = [
         (
             curve.label,
-            SPLITS[curve.split],
-            str(curve.epochs[-1]),
+            SPLITS[curve.part],
+            str(curve.x[-1]),
             _write(curve.mean[-1], unit),
             f"{_write(curve.low[-1], unit)} to {_write(curve.high[-1], unit)}",
             str(curve.n[-1]),
@@ -219,37 +181,5 @@ def _chart_metric(metric: str, unit: str, curves: Sequence[Curve]) -> Chart:
     return make_chart(figure, f"curve-{metric}", metric.capitalize(), note, header, rows, tips)
 
 
-def _add_legend(figure: Figure, axes: Axes, groups: Mapping[int, str], splits: Sequence[str], columns: int) -> None:
-    """Colours and markers stand for groups, the kind of line for the split."""
-    if len(groups) > 1:
-        for number, name in groups.items():
-            axes.plot([], [], color=SERIES[number], marker=MARKERS[number], markersize=4, linestyle="none", label=name)
-    for split, dashes in zip(splits, (FIRST, SECOND), strict=False):
-        axes.plot([], [], color=MUTED, linestyle=dashes, linewidth=LINE, label=SPLITS[split])
-    figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.4, handletextpad=0.6, handlelength=3)
-
-
 def _write(value: float, unit: str) -> str:
     return format_percent(value / 100, sign="") if unit == "%" else f"{value:.4g}"
-
-
-def _draw_curve(axes: Axes, curve: Curve, unit: str, alpha: float | None) -> list[str]:
-    """Draw a line, its band and its marks; without `alpha`, a dashed line with hollow marks and no band.
-
-    Returns:
-        The tooltips of the marks.
-    """
-    colour, marker = SERIES[curve.number], MARKERS[curve.number]
-    if alpha is not None:
-        axes.fill_between(curve.epochs, curve.low, curve.high, color=colour, alpha=alpha, linewidth=0)
-    axes.plot(curve.epochs, curve.mean, color=colour, linestyle=SECOND if alpha is None else FIRST, linewidth=LINE)
-    few = np.unique(np.linspace(0, len(curve.mean) - 1, min(MARKS, len(curve.mean))).round().astype(int))
-    inside = PAPER if alpha is None else colour
-    axes.scatter(
-        curve.epochs[few], curve.mean[few], marker=marker, s=16, color=inside, edgecolor=colour, zorder=3, gid=curve.gid
-    )
-    return [
-        f"{curve.label}\n{SPLITS[curve.split]}, epoch {curve.epochs[i]}: {_write(curve.mean[i], unit)} {unit}, "
-        f"seeds {_write(curve.low[i], unit)} to {_write(curve.high[i], unit)}, n = {curve.n[i]}"
-        for i in few
-    ]

@@ -20,6 +20,7 @@ from cnnbench.report.formatting import format_p_equation, make_legible, make_lin
 from cnnbench.report.groups import format_setting, select_settings, shorten_names
 from cnnbench.report.matrices import chart_width_and_depth
 from cnnbench.report.pairs import make_pairs
+from cnnbench.report.robustness import chart_robustness
 from cnnbench.report.runs import Run
 from cnnbench.report.study import Study
 from cnnbench.report.svg import Chart
@@ -121,6 +122,7 @@ def _make_chart_sections(study: Study) -> list[ChartSection]:
         ChartSection("cost", "Cost", costs, cost_note, heading="Accuracy and what it costs"),
         ChartSection("differences", "Differences", differences, is_wide=True),
         ChartSection("curves", "Learning curves", curves, f"{CURVES_NOTE} {curves_note}" if curves else ""),
+        ChartSection("robustness", "Robustness", *chart_robustness(study)),
         ChartSection("heatmaps", "Width and depth", chart_width_and_depth(study)),
     )
     return [section for section in sections if section.charts or section.note]

@@ -1,0 +1,159 @@
+"""`cnnbench robustness`: finished runs on changed images, as tables, CSV or JSON, and as a picture."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnnbench.cli.errors import RunFailed
+from cnnbench.cli.evaluate import expand_path
+from cnnbench.cli.options import RobustnessOptions
+from cnnbench.cli.run_folders import find_folder
+from cnnbench.cli.tables import Column, make_console, show_table, show_text
+from cnnbench.metrics import find_metric
+from cnnbench.registry import describe_unknown
+from cnnbench.report.formatting import format_share, format_spread
+from cnnbench.report.groups import group_runs, shorten_names
+from cnnbench.report.robustness import Results, draw_picture, gather_points, list_kinds
+from cnnbench.report.runs import Run, read_runs
+from cnnbench.runs import robustness as files
+from cnnbench.runs.folder import FINISHED
+from cnnbench.runs.robustness import Robustness
+from cnnbench.storage.atomic import write_text
+from cnnbench.storage.csv_tables import format_csv
+from cnnbench.storage.text import format_output_path, format_path, make_printable
+
+FORMATS = ("table", "csv", "json")
+Measured = list[tuple[Run, Robustness]]
+
+
+def robustness(options: RobustnessOptions) -> None:
+    """Measure the runs, write what was found, and print it; the last line of a table is a folder.
+
+    Raises:
+        ValueError: the command is wrong, or no run can be measured; the message says what the first one lacks.
+        RunFailed: some runs could not be measured; the others have been.
+    """
+    if options.form not in FORMATS:
+        raise ValueError(describe_unknown("format", options.form, FORMATS))
+    out = options.out
+    if out is not None and out.exists() and not (out.is_dir() and _is_ours(out)):
+        raise ValueError(f"--out {format_path(out)} holds something else: must be a new or an empty folder")
+    runs = read_runs([find_folder(folder) for folder in options.runs])
+    groups, axes, _ = group_runs(runs, None)
+    measured, problems = _measure_runs(runs, options)
+    if not measured:
+        raise ValueError(problems[0])
+    results = {
+        group.label: found for group in groups if (found := [one for run, one in measured if run.group == group.label])
+    }
+    short = shorten_names(groups, axes)
+    texts = {"csv": format_csv(_list_rows(measured)), "json": json.dumps(_list_results(measured), indent=2) + "\n"}
+    if out is None:
+        folders = [_write_beside(run, found, short) for run, found in measured]
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        for form, text in texts.items():
+            write_text(out / f"robustness.{form}", text)
+        draw_picture(out / "robustness.png", results, short)
+        folders = [out]
+    for problem in [*dict.fromkeys(note for _, found in measured for note in found.notes), *problems]:
+        print(f"warning: {make_printable(problem)}", file=sys.stderr)
+    if options.form == "table":
+        _show_tables(results, short)
+        if len(folders) > 1:
+            print("--out DIR draws these runs in one picture; cnnbench report shows them side by side.")
+        print(*map(format_output_path, folders), sep="\n")
+    else:
+        sys.stdout.write(texts[options.form])
+    if problems:
+        raise RunFailed(f"{len(problems)} of {len(measured) + len(problems)} runs could not be measured")
+
+
+def _measure_runs(runs: Sequence[Run], options: RobustnessOptions) -> tuple[Measured, list[str]]:
+    """The results of the runs that can be measured, and why the others cannot."""
+    from cnnbench.experiment.measured_data import DataChoice
+    from cnnbench.experiment.robustness import measure_robustness
+    from cnnbench.training.loop import Diverged
+
+    kinds = [kind for kind in (options.kind or "").split(",") if kind]
+    choice = DataChoice(split=options.split, root=expand_path(options.root))
+    measured: Measured = []
+    problems = []
+    for number, run in enumerate(runs, 1):
+        if run.state != FINISHED:
+            why = f": {run.message}" if run.message else ""
+            problems.append(f"run {run.name} is not finished (its state: {run.state}{why})")
+            continue
+        if not run.counted:  # a later run has the same config and seed
+            continue
+        if len(runs) > 1:
+            print(f"{make_printable(run.name)} ({number} of {len(runs)})", file=sys.stderr)
+        try:
+            found = measure_robustness(
+                run.path,
+                kinds,
+                choice=choice,
+                max_images=options.max_images,
+                max_shift=options.max_shift,
+                device=options.device,
+                batch_size=options.batch_size,
+            )
+        except (ValueError, OSError, Diverged) as error:
+            problems.append(str(error))
+        else:
+            measured.append((run, found))
+    return measured, problems
+
+
+def _write_beside(run: Run, found: Robustness, short: dict[str, str]) -> Path:
+    """Write a run's result into its folder; kinds of change that were measured earlier on the same images stay."""
+    folder = files.locate_result(run.path, found.split)
+    try:
+        earlier = files.read_robustness(folder)
+        found = found.extend(earlier) if earlier else found
+        files.write_robustness(folder, found)
+        draw_picture(folder / "robustness.png", {run.group: [found]}, short)
+    except OSError as error:
+        raise ValueError(
+            f"{format_path(folder)} cannot be written ({error.strerror}): --out DIR names another folder for the result"
+        ) from None
+    return folder
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is empty, or holds an earlier result."""
+    return not any(folder.iterdir()) or (folder / files.FILE).is_file()
+
+
+def _list_rows(measured: Measured) -> list[dict[str, object]]:
+    return [
+        {"run": run.name, "group": run.group, "seed": run.seed, "images": found.images, **row}
+        for run, found in measured
+        for row in found.list_rows()
+    ]
+
+
+def _list_results(measured: Measured) -> list[dict[str, object]]:
+    return [{"run": run.name, "group": run.group, "seed": run.seed, **found.model_dump()} for run, found in measured]
+
+
+def _show_tables(results: Results, short: dict[str, str]) -> None:
+    """Print a table for each kind of change: a row for each strength, the figures of the groups side by side."""
+    console, metric = make_console(), find_metric("accuracy")
+    several = len(results) > 1
+    columns = []
+    for label in results:
+        name = f"{short[label]} " if several else ""
+        columns += [Column(f"{name}accuracy (%)"), Column(f"{name}same class", optional=1)]
+    for kind, unit in list_kinds(results).items():
+        rows: dict[float, list[str]] = {}
+        for place, runs in enumerate(results.values()):
+            for point in gather_points(runs, kind):
+                row = rows.setdefault(point.strength, [f"{point.strength:g}", *[""] * len(columns)])
+                figures = format_spread(point.accuracy, metric), format_share(point.consistency.mean)
+                row[2 * place + 1 : 2 * place + 3] = figures
+        show_table(console, kind, [Column(unit), *columns], [rows[strength] for strength in sorted(rows)])
+    seeds = max(map(len, results.values()))
+    spread = f"accuracy: mean ± standard deviation over {seeds} seeds; " if seeds > 1 else ""
+    show_text(console, f"{spread}same class: the share of the images whose class is that of the unchanged image.")
