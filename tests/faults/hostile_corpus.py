@@ -270,6 +270,30 @@ JSON = {
 }
 
 
+def robustness(**changes: Any) -> bytes:
+    """A `robustness.json` with one row, some of whose values are changed."""
+    row = {"kind": "shift", "strength": 1, "unit": "pixels", "arguments": [1, 0], "accuracy": 0.5, "consistency": 0.5}
+    rows = [row | {key: value for key, value in changes.items() if key in row}]
+    whole = {"data": "digits", "split": "test", "images": 10, "images_sha256": "a", "rows": rows}
+    return json.dumps(whole | {key: value for key, value in changes.items() if key in whole}).encode()
+
+
+ROBUSTNESS = {
+    "good": robustness(),
+    "more_than_all": robustness(accuracy=1.5),
+    "not_a_number": robustness(consistency=float("nan")),
+    "infinite": robustness(strength=float("inf")),
+    "beyond_a_picture": robustness(strength=1e300),
+    "arguments": robustness(arguments=[0] * 1000),
+    "long_name": robustness(kind="x" * 10_000),
+    "name_is_a_list": robustness(unit=["pixels"]),
+    "no_images": robustness(images=0),
+    "no_rows": robustness(rows=[]),
+    "rows_are_a_mapping": robustness(rows={"0": 1}),
+    "many_rows": robustness(rows=[0] * 200_000),
+}
+
+
 def npy(
     shape: str, kind: str = "'<i8'", body: bytes = b"", header: str | None = None, version: bytes = b"\1\0"
 ) -> bytes:

@@ -29,6 +29,7 @@ from cnnbench.experiment.trained import load_trained
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.reopening import load_config
+from cnnbench.runs.robustness import read_robustness
 from cnnbench.storage.regular import Refused
 
 # What nothing that is read may bring about, whatever the arguments.
@@ -103,6 +104,7 @@ LOADERS = {
     "run": run,
     "status": lambda folder: RunFolder(folder).read_status(),
     "summary": lambda folder: RunFolder(folder).read_summary(),
+    "robustness": read_robustness,
     "npz": read_predictions,
     "confusion": read_confusion,
     "data": read_data,

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ NOTE = (
     "change. Several changes of one strength, such as shifts in all directions, are averaged."
 )
 BANDS = "Lines: mean over the seeds; bands: 95 % interval of the mean accuracy, where there are several seeds."
+MOST_KINDS, MOST_STRENGTHS = 16, 200  # in a report; a file from elsewhere may have any number
 COLUMNS, BAND = 4, 0.18  # panels in a row of the picture, and how strong its bands are
 Results = Mapping[str, Sequence[Robustness]]  # of a group's runs, by its label
 
@@ -53,14 +55,14 @@ def gather_points(results: Sequence[Robustness], kind: str) -> list[Point]:
             values[strength].append((float(accuracy), float(consistency)))
     return [
         Point(strength, *(estimate(figures) for figures in zip(*pairs, strict=True)))
-        for strength, pairs in sorted(values.items())
+        for strength, pairs in sorted(values.items())[:MOST_STRENGTHS]
     ]
 
 
 def list_kinds(results: Results) -> dict[str, str]:
     """The kinds of change under which any run was measured, and the unit of each."""
     rows = (row for several in results.values() for result in several for row in result.rows)
-    return {row.kind: make_legible(row.unit, 40) for row in rows}
+    return dict(islice({row.kind: make_legible(row.unit, 40) for row in rows}.items(), MOST_KINDS))
 
 
 def chart_robustness(study: Study) -> tuple[list[Chart], str]:

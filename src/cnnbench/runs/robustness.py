@@ -11,13 +11,14 @@ from cnnbench.storage.regular import refuse_damaged
 
 FILE = "robustness.json"
 Share = Annotated[float, Field(ge=0, le=1)]
+Number = Annotated[float, Field(ge=-1e6, le=1e6)]
 Text = Annotated[str, Field(max_length=200)]
 
 
 class _Plain(BaseModel):
     """Values of a file that anybody may have written."""
 
-    model_config = ConfigDict(allow_inf_nan=False, frozen=True, extra="forbid")
+    model_config = ConfigDict(allow_inf_nan=False, frozen=True)
 
 
 class Row(_Plain):
@@ -31,9 +32,9 @@ class Row(_Plain):
     """
 
     kind: Text
-    strength: float
+    strength: Number
     unit: Text
-    arguments: Annotated[tuple[float, ...], Field(max_length=8)]
+    arguments: Annotated[tuple[Number, ...], Field(max_length=8)]
     accuracy: Share
     consistency: Share
 
