@@ -44,15 +44,15 @@ class Measurement:
     serve: Callable[..., Batches]
     device: torch.device
 
-    def evaluate(self, batches: Batches) -> Evaluation:
-        """Measure the model on batches, and keep the result of each image."""
+    def evaluate(self, batches: Batches, *, keep_probabilities: bool = False) -> Evaluation:
+        """Measure the model on batches."""
         return evaluate(
             self.model,
             batches,
             task=get_task(self.model),
             num_classes=self.trained.info.num_classes,
             autocast=self.trained.make_autocast(self.device),
-            keep_probabilities=True,
+            keep_probabilities=keep_probabilities,
         )
 
 
@@ -106,7 +106,7 @@ def evaluate_run(
     choice = choice or DataChoice()
     ready = prepare_measurement(path, choice, device=device, batch_size=batch_size)
     config, found, dataset = ready.trained.config, ready.found, ready.found.dataset
-    measured = ready.evaluate(ready.serve(found.split))
+    measured = ready.evaluate(ready.serve(found.split), keep_probabilities=True)
     where = {} if choice.path is None else {"path": format_path(choice.path)}
     metrics = {"data": config.data.name, **where, "split": choice.split, "images": len(found.split)}
     metrics |= measured.compute_scores()

@@ -76,9 +76,9 @@ def measure_robustness(
 
     def predict(case: Case | None) -> np.ndarray:
         change = None if case is None else ChangedImages(case, places)
-        predictions = ready.evaluate(ready.serve(split, change=change)).predictions
-        assert predictions is not None
-        return predictions
+        classified = ready.evaluate(ready.serve(split, change=change)).classified
+        assert classified is not None
+        return classified.predictions
 
     return Robustness(
         data=ready.trained.config.data.name,
