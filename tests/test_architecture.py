@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tokenize
+from functools import cache
 
 import pytest
 from mutants import listed
@@ -36,15 +37,20 @@ def place(path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
+@cache
+def parse(path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def all_names(path) -> set[str]:
     """Whatever a file imports from cnnbench, also under `TYPE_CHECKING` and inside functions."""
-    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    nodes = [node for node in ast.walk(parse(path)) if isinstance(node, ast.ImportFrom)]
     return {f"{node.module}.{alias.name}" for node in nodes for alias in node.names if node.module}
 
 
 def imports(path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -86,7 +92,7 @@ def test_files_stay_readable(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_functions_stay_readable(path):
-    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in ast.walk(parse(path)) if isinstance(node, ast.FunctionDef)]
     for node in functions:
         given = [one for one in (*node.args.posonlyargs, *node.args.args) if one.arg not in ("self", "cls")]
         given += [*node.args.kwonlyargs, *filter(None, (node.args.vararg, node.args.kwarg))]
