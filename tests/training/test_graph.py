@@ -88,3 +88,5 @@ def test_a_step_that_cannot_be_recorded_is_refused():
         check_graph(torch.device("cuda"), "fp16", compiled=False)
     with pytest.raises(ValueError, match=r"trainer\.graph=true and trainer\.compile=true cannot be combined"):
         check_graph(torch.device("cuda"), "bf16", compiled=True)
+    with pytest.raises(ValueError, match=r"trainer\.graph=true and trainer\.devices=2 cannot be combined"):
+        check_graph(torch.device("cuda"), "bf16", compiled=False, devices=2)

@@ -74,7 +74,7 @@ def test_the_same_command_gives_the_same_bits_twice(overrides, tmp_path):
 )
 def test_threads_follow_the_work_of_a_batch_and_the_cores(network, batch, cores, threads, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "")
-    monkeypatch.setattr("cnnbench.processes.cores._count_usable", lambda: cores)
+    monkeypatch.setattr("cnnbench.processes.cores.count_processors", lambda: cores)
     config = compose_config([f"model={network}", f"trainer.batch_size={batch}", "data.image_size=20"])
     assert choose_threads(config, build_parts(config, shapes_only=True).complexity) == threads
     config.trainer.threads = 3

@@ -164,7 +164,8 @@ def _launch_once(overrides: list[str], jobs: Sequence[SweepJob], task: Callable[
             config=config,
         )
         try:
-            launcher.launch([[f"hydra.sweep.subdir={job.name}"] for job in jobs], 0)
+            for returned in launcher.launch([[f"hydra.sweep.subdir={job.name}"] for job in jobs], 0):
+                _ = returned.return_value  # raises what stopped a worker before its job could fail
         except Exception as error:
             return error
     return None

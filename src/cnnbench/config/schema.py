@@ -160,10 +160,11 @@ class TrainerConfig(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$")] = key(
         "Device to train on", "auto", may_change=True, accepted="auto, cpu, cuda, cuda:N or mps"
     )
+    devices: int = key("GPUs, or processes on the CPU, that share each batch", 1, ge=1, le=64, may_change=True)
     precision: Literal["fp32", "bf16", "fp16"] = key("Number format of the forward pass", "fp32")
     # The number of threads that share a sum decides its last bits.
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | Literal["auto"] = key(
-        "Threads of torch; auto: one for each 100 million multiply-accumulates of a batch", "auto"
+        "Threads of torch on each device; auto: one per 100 million multiply-accumulates of a batch there", "auto"
     )
     deterministic: bool = key("Use deterministic algorithms only", True)
     compile: bool = key("Compile the model with torch.compile", False, may_change=True)

@@ -1,5 +1,6 @@
 """Batches of a split, in an order that is a function of (seed, epoch), and weights of classes."""
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cnnbench.data.dataset import Split
+from cnnbench.processes.ranks import ALONE, Rank
 from cnnbench.reproducibility import make_generator
 
 GATHERED_PIXELS = 2**19
@@ -77,6 +79,7 @@ class Batches:
         self.shuffle_seed = shuffle_seed
         self.sampler = sampler
         self.augmentation = augmentation
+        self.rank = ALONE
         dimensions = len(split.shape) - 1
         self.memory_format = torch.channels_last if channels_last and dimensions == 2 else torch.contiguous_format
         constants = (torch.tensor(values, dtype=torch.float32, device=self.device) for values in (mean, std))
@@ -84,6 +87,12 @@ class Batches:
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
+
+    def for_rank(self, rank: Rank) -> "Batches":
+        """A rank's part of each batch; it is empty if there are more ranks than images."""
+        part = copy.copy(self)
+        part.rank = rank
+        return part
 
     def iterate_epoch(self, number: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch: images float32 (N, C, H, W) or signals (N, C, L), and labels int64 (N,).
@@ -95,24 +104,35 @@ class Batches:
         """
         # Several batches are gathered at once and served as views: a tenth of the calls, and still small enough
         # for the processor's cache.
-        stretch = self.batch_size * max(1, GATHERED_PIXELS // (self.batch_size * math.prod(self.split.shape)))
+        several = max(1, GATHERED_PIXELS // (self.batch_size * math.prod(self.split.shape)))
         order = self._order_epoch(number)
         # An image is mixed with the next one, the last with the first.
         partners = 1 if self.augmentation and self.augmentation.mixes else 0
         extended = torch.cat((order, order[:partners]))
+        if self.rank.count > 1 and partners:
+            several = 1  # the partner of a batch's last image here is in the next rank's part
+        starts = range(0, len(order), self.batch_size)
+        batches = [self.rank.take_part(at, min(at + self.batch_size, len(order))) for at in starts]
         # The group of batches in which `start` lies is gathered as a whole. The last bits of an augmented image depend
         # on its neighbours in memory, because vector instructions and the scalar ones for the rest round differently.
-        first, skipped = divmod(start, stretch // self.batch_size)
-        parts = [extended[at : at + stretch + partners] for at in range(first * stretch, len(order), stretch)]
-        for indices, images in zip(parts, self._gather(parts), strict=True):
+        first, skipped = divmod(start, several)
+        stretches = [batches[at : at + several] for at in range(first * several, len(batches), several)]
+        parts = [self._take(extended, stretch, partners) for stretch in stretches]
+        for stretch, indices, images in zip(stretches, parts, self._gather(parts), strict=True):
             labels = self.labels.index_select(0, indices)
             if self.augmentation:
                 images, labels = self.augmentation(images, labels, indices, number)
             images = _scale(images.to(torch.float32), self.scale, self.shift)
             images = images.contiguous(memory_format=self.memory_format)
-            batches = zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
-            yield from islice(batches, skipped, None)
+            sizes = [len(places) for places in stretch]
+            yield from islice(zip(images.split(sizes), labels.split(sizes), strict=True), skipped, None)
             skipped = 0
+
+    def _take(self, order: Tensor, stretch: Sequence[range], partners: int) -> Tensor:
+        """The part of an epoch's order in these places, each with so many partners behind it."""
+        if self.rank.count == 1:  # the places follow one another
+            return order[stretch[0].start : stretch[-1].stop + partners]
+        return torch.cat([order[places.start : places.stop + partners] for places in stretch])
 
     def _gather(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
         """The images or signals with each part's indices, on the device, as they are stored."""

@@ -16,7 +16,7 @@ from cnnbench.models import NetworkSpec, build_model, compute_output_shape
 from cnnbench.processes.capacity import Need
 from cnnbench.processes.cores import count_threads
 from cnnbench.trackers import check_trackers
-from cnnbench.training.device import make_autocast, resolve_device
+from cnnbench.training.device import check_devices, make_autocast, resolve_device
 from cnnbench.training.graph import check_graph
 from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
 from cnnbench.training.optimizers import Optimizer
@@ -50,9 +50,10 @@ def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True,
         ValueError: something in the config that does not exist here or does not fit the rest.
     """
     device = resolve_device(config.trainer.device)
+    check_devices(device, config.trainer.devices)
     make_autocast(device, config.trainer.precision)
     if config.trainer.graph:
-        check_graph(device, config.trainer.precision, compiled=config.trainer.compile)
+        check_graph(device, config.trainer.precision, compiled=config.trainer.compile, devices=config.trainer.devices)
     check_trackers(config.logger.options)
     with limit_data_of_run() if within_memory else nullcontext():
         dataset = load_dataset(config, test=test)
@@ -84,15 +85,16 @@ def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True,
 
 
 def choose_threads(config: Config, complexity: Summary) -> int:
-    """The number of torch's threads for a run: `trainer.threads`, or one that suits the work of a batch.
+    """The number of torch's threads in each process of a run: `trainer.threads`, or one that suits its work.
 
     It depends on network, batch size and processors, never on how busy they are. Threads busy-wait for one another: on
     small networks a second thread gains little, and slows the run tenfold when other processes compete for the cores.
     """
     if isinstance(config.trainer.threads, int):
         return config.trainer.threads
-    work = complexity.macs * config.trainer.batch_size
-    return max(1, min(count_threads(), work // MACS_PER_THREAD))
+    devices = config.trainer.devices
+    work = complexity.macs * config.trainer.batch_size // devices
+    return max(1, min(count_threads() // devices, work // MACS_PER_THREAD))
 
 
 def estimate_need(config: Config, parts: Parts) -> Need:
@@ -100,7 +102,7 @@ def estimate_need(config: Config, parts: Parts) -> Need:
     trainer, complexity = config.trainer, parts.complexity
     images = min(trainer.batch_size, len(parts.dataset.train))
     footprint = complexity.weight_bytes + images * complexity.activation_bytes
-    return Need(choose_threads(config, complexity), str(parts.device), footprint)
+    return Need(choose_threads(config, complexity) * trainer.devices, str(parts.device), footprint)
 
 
 def _refuse_large_models(config: Config, dataset: Dataset) -> None:

@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,18 @@ from typing import Any
 import torch
 
 from cnnbench.config.schema import Config, to_dict
-from cnnbench.data import Dataset, balance_weights
+from cnnbench.data import Dataset
 from cnnbench.data.contents import digest
-from cnnbench.data.polarity import SAMPLE, find_polarity
 from cnnbench.experiment.build import Parts, build_parts, choose_threads, load_dataset, make_augmentation, make_batches
-from cnnbench.experiment.data_record import record_data
 from cnnbench.experiment.lifetime import Lifetime, track_lifetime
+from cnnbench.experiment.preparation import prepare_training
+from cnnbench.experiment.ranks import start_ranks
 from cnnbench.experiment.result_files import (
     draw_preview,
     write_result_files,
     write_run_files,
     write_skipped,
 )
-from cnnbench.experiment.resume import compute_fingerprint
 from cnnbench.processes import signals
 from cnnbench.reproducibility import describe_environment, set_deterministic
 from cnnbench.runs.folder import RunFolder
@@ -33,9 +31,8 @@ from cnnbench.storage.atomic import InUse
 from cnnbench.storage.plain_data import write_json
 from cnnbench.trackers import open_trackers
 from cnnbench.training.loop import Evaluation
-from cnnbench.training.state import State
 from cnnbench.training.tasks import get_task
-from cnnbench.training.trainer import Outcome, Settings, Splits, build_state, fit
+from cnnbench.training.trainer import Outcome
 
 log = logging.getLogger("cnnbench")
 OnEpoch = Callable[[Mapping[str, Any]], None]
@@ -74,16 +71,18 @@ def run_job(
     set_deterministic(config.trainer.deterministic, compiled=config.trainer.compile)
     with ExitStack() as entered:
         life = _claim_folder(run, config, overrides, resume=resume, entered=entered)
+        others = entered.enter_context(start_ranks(config, path, resume=resume))
         parts = parts or build_parts(config, test=test, within_memory=resume)
         dataset = parts.dataset
         # The number of threads decides the last bits of a result: a run keeps its own wherever it is resumed.
         torch.set_num_threads(run.read_threads() or choose_threads(config, parts.complexity))
         log.info("%s", dataset.describe())
         log.info("%s on %s, %s", config.model.name, dataset.info.name, parts.device)
-        state, train = prepare_training(config, run, parts, test=test)
+        state, train = prepare_training(config, run, parts, test=test, rank=others.join(parts.device))
         if resume:
             state.restore()
             life.resume(to_dict(config), overrides)
+        others.let_restore()
         if run.read_threads() is None:  # of a new run, or of one that was killed before this or has a damaged file
             write_json(path / "env.json", describe_environment())
         _record_problems(run, dataset)
@@ -124,54 +123,6 @@ def _record_problems(run: RunFolder, dataset: Dataset) -> None:
     write_skipped(run, dataset)
     for note in dataset.notes:
         log.warning("%s", note)
-
-
-def prepare_training(
-    config: Config, run: RunFolder, parts: Parts, *, test: bool = True
-) -> tuple[State, Callable[..., Outcome]]:
-    """A run's state before its first step, and `fit`, which needs only `on_epoch` now."""
-    trainer, dataset = config.trainer, parts.dataset
-    serve = partial(make_batches, dataset=dataset, config=config, device=parts.device)
-    data = Splits(
-        train=serve(dataset.train, shuffle=True),
-        val=serve(dataset.val) if dataset.val else None,
-        test=serve(dataset.test) if test else None,
-    )
-    balanced = config.data.class_weights != "none"
-    settings = Settings(
-        epochs=trainer.epochs,
-        seed=config.seed,
-        lr=config.optimizer.lr,
-        num_classes=dataset.info.num_classes,
-        precision=trainer.precision,
-        compile=trainer.compile,
-        label_smoothing=trainer.label_smoothing,
-        clip_norm=trainer.clip_norm,
-        class_weights=balance_weights(dataset.train.labels, dataset.info.num_classes) if balanced else None,
-        monitor=trainer.monitor,
-        patience=trainer.patience,
-        ema=trainer.ema,
-        accumulate=trainer.accumulate,
-        graph=trainer.graph,
-        checkpoint_minutes=trainer.checkpoint_minutes,
-        keep=trainer.keep,
-    )
-    record = {
-        "config": compute_fingerprint(config),
-        "data": _describe_preparation(dataset),
-        "split": record_data(run, dataset, each="path" in config.data.options, test=test),
-    }
-    state = build_state(run, parts.model, data, settings, optimizer=parts.optimizer, record=record)
-    return state, partial(fit, state, data, settings, parts.schedule)
-
-
-def _describe_preparation(dataset: Dataset) -> dict[str, Any]:
-    """What a checkpoint records of the images, so that others can be prepared like them."""
-    polarity = None
-    if dataset.info.in_channels == 1:  # colour images have none, and may have to be decoded to find out
-        sample = torch.arange(0, len(dataset.train), -(-len(dataset.train) // SAMPLE))
-        polarity = find_polarity(dataset.train[sample].images)
-    return {**asdict(dataset.info), "mean": dataset.mean, "std": dataset.std, "polarity": polarity}
 
 
 def _record(config: Config, run: RunFolder, parts: Parts, outcome: Outcome) -> list[Picture]:

@@ -22,7 +22,7 @@ class Need:
     """What a run takes of the machine.
 
     Attributes:
-        threads: that it computes with.
+        threads: that it computes with, in all its processes.
         device: `cpu`, or another that it has for itself.
         footprint: bytes of its weights and of a batch's activations, to compare runs by.
     """

@@ -7,9 +7,14 @@ _most: int | None = None
 _most_threads: int | None = None
 
 
+def count_processors() -> int:
+    """How many processors the system lets this process use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def count_cores() -> int:
     """How many processors this process may use."""
-    return _count_usable() if _most is None else min(_count_usable(), _most)
+    return count_processors() if _most is None else min(count_processors(), _most)
 
 
 def count_threads() -> int:
@@ -20,7 +25,7 @@ def count_threads() -> int:
     if _most_threads is not None:
         return _most_threads
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(_count_usable(), int(asked)) if asked.isdecimal() and int(asked) > 0 else _count_usable()
+    return min(count_processors(), int(asked)) if asked.isdecimal() and int(asked) > 0 else count_processors()
 
 
 def limit_cores(most: int | None) -> None:
@@ -33,7 +38,3 @@ def limit_threads(most: int | None) -> None:
     """Let a run in this process compute with no more threads than this; None for no limit."""
     global _most_threads
     _most_threads = most
-
-
-def _count_usable() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

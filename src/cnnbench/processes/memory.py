@@ -23,12 +23,13 @@ def measure_available() -> int | None:
 
 
 def measure_private(pid: int) -> int | None:
-    """The bytes of a process that it shares with no other, which its end would set free."""
+    """The bytes that a process and those it has started share with no other, which their end would set free."""
     try:
         found = re.findall(r"^Private_\w+:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+        started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return None
-    return 1024 * sum(map(int, found))
+    return 1024 * sum(map(int, found)) + sum(measure_private(int(child)) or 0 for child in started)
 
 
 def count_oom_kills() -> int | None:

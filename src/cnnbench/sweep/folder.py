@@ -37,6 +37,7 @@ from cnnbench.sweep.jobs import (
 
 log = logging.getLogger("cnnbench")
 ASIDE = "set_aside"
+SUBMITIT = ".submitit"  # the files of Slurm's launcher, which has a link among them; nothing else reads them
 BEFORE_A_CHECKPOINT = BEFORE_CONFIG | {"config.yaml", "metrics.csv"}  # of no use without one
 
 
@@ -79,7 +80,7 @@ class SweepFolder:
         self.path = path
         if not is_sweep(path):
             raise ValueError(f"{str(path)!r} is not a sweep: it has no {JOBS}")
-        refuse_irregular(path, except_in=[WANDB])
+        refuse_irregular(path, except_in=[WANDB, SUBMITIT])
         plain = read_json(path / JOBS)
         try:
             self.jobs = [_parse_job(**job) for job in plain["jobs"]]
@@ -112,7 +113,7 @@ class SweepFolder:
     @classmethod
     def open_or_repair(cls, path: Path, jobs: Sequence[SweepJob], *, argv: Sequence[str]) -> "SweepFolder":
         """The sweep in a folder; if `jobs.json` cannot be read, it is written again from the runs in the folder."""
-        refuse_irregular(path, except_in=[WANDB])
+        refuse_irregular(path, except_in=[WANDB, SUBMITIT])
         try:
             return cls(path)
         except ValueError as error:

@@ -6,6 +6,8 @@ from functools import partial
 
 import torch
 
+from cnnbench.processes.cores import count_processors
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -25,6 +27,30 @@ def resolve_device(name: str) -> torch.device:
         here = ["auto", "cpu", *(f"cuda:{i}" for i in range(cuda)), *(["mps"] if mps else [])]
         raise ValueError(f"trainer.device={name}: this machine has no such device. Use one of {', '.join(here)}")
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def check_devices(first: torch.device, count: int) -> None:
+    """Check that a run can use so many devices.
+
+    Raises:
+        ValueError: this machine has fewer, or there is only one of the kind; the message says what is accepted.
+    """
+    if count == 1:
+        return
+    if first.type == "mps":
+        raise ValueError(f"trainer.devices={count}: there is one MPS device. Use 1, or trainer.device=cpu")
+    if first.index:
+        raise ValueError(
+            f"trainer.devices={count} computes on cuda:0 to cuda:{count - 1}, and trainer.device={first} names one "
+            "card: use trainer.device=cuda"
+        )
+    here = torch.cuda.device_count() if first.type == "cuda" else count_processors()
+    if count > here:
+        kind = "GPU" if first.type == "cuda" else "core"
+        raise ValueError(
+            f"trainer.devices={count}: this machine has {here} {kind}{'s' if here > 1 else ''} to use. "
+            f"It must be from 1 to {here}"
+        )
 
 
 def make_autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[None]]:

@@ -17,11 +17,12 @@ Outputs = tuple[Tensor | None, ...]
 WARM_UP = 3  # eager steps before the recording: libraries and the optimizer allocate what they keep
 
 
-def check_graph(device: torch.device, precision: str, *, compiled: bool) -> None:
+def check_graph(device: torch.device, precision: str, *, compiled: bool, devices: int = 1) -> None:
     """Check that a run's step can be recorded.
 
     Raises:
-        ValueError: another device than CUDA, fp16, whose scale would be recorded with the step, or a compiled model.
+        ValueError: another device than CUDA, fp16, whose scale would be recorded with the step, a compiled model, or
+            several devices.
     """
     if device.type != "cuda":
         raise ValueError(f"trainer.graph=true needs trainer.device=cuda; on {device.type} use trainer.graph=false")
@@ -29,6 +30,8 @@ def check_graph(device: torch.device, precision: str, *, compiled: bool) -> None
         raise ValueError("trainer.graph=true needs trainer.precision=fp32 or bf16, not fp16")
     if compiled:
         raise ValueError("trainer.graph=true and trainer.compile=true cannot be combined: use one of them")
+    if devices > 1:
+        raise ValueError(f"trainer.graph=true and trainer.devices={devices} cannot be combined: use one of them")
 
 
 def make_capturable(optimizer: Optimizer) -> None:

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from cnnbench.data import Batches
 from cnnbench.metrics import compute_scores, count_confusion
+from cnnbench.processes.ranks import ALONE, Rank
 from cnnbench.reproducibility import derive_key, seed_model_noise
 from cnnbench.training.ema import WeightAverage
 from cnnbench.training.graph import StepGraph, set_lr
 from cnnbench.training.optim import Schedule
 from cnnbench.training.optimizers import Optimizer
-from cnnbench.training.tasks import Task, compute_loss, split_outputs
+from cnnbench.training.ranks import sum_over_ranks
+from cnnbench.training.tasks import Task, compute_loss, count_correct, split_outputs
 
 MOST_PROBABILITIES = 2**25  # of a split: 128 MB; beyond this, only those of the `TOP` likeliest classes are kept
 TOP = 10
@@ -104,6 +106,7 @@ class Stepper:
         average: of the weights, updated after each step.
         accumulate: batches a step; the last step of an epoch may have fewer.
         graph: replays the step from a recording; None runs it eagerly.
+        rank: which part of each batch this process computes; with several, `forward` averages their gradients.
     """
 
     task: Task
@@ -118,6 +121,7 @@ class Stepper:
     average: WeightAverage | None = None
     accumulate: int = 1
     graph: StepGraph | None = None
+    rank: Rank = ALONE
 
     def __call__(self, batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor | None]:
         """Update the weights once, by the mean gradient over batches that have `count` images together.
@@ -138,7 +142,7 @@ class Stepper:
             with self.autocast():
                 outputs = self.forward(images)
                 loss = compute_loss(self.task, outputs, images, labels, self.label_smoothing, self.class_weights)
-            if len(labels) < count:  # one of several batches: weigh its mean by its share
+            if len(labels) < count or self.rank.count > 1:  # a part of the images: weigh its mean by its share
                 weights.append(self._sum_weights(labels) / count)
                 loss = loss * weights[-1]
             self.scaler.scale(loss).backward()
@@ -149,10 +153,13 @@ class Stepper:
         if not weights:
             self._update()
             return losses[0], counted
-        total = sum(weights)
-        torch._foreach_div_([value.grad for value in self.parameters if value.grad is not None], total)
+        loss, total, ranks = sum(losses[1:], losses[0]), sum(weights), self.rank.count
+        if ranks > 1:
+            loss, total, counted = sum_over_ranks([loss, total, counted], loss.device)
+        # The mean gradient over ranks, times their number, is the sum.
+        torch._foreach_div_([value.grad for value in self.parameters if value.grad is not None], total / ranks)
         self._update()
-        return sum(losses[1:], losses[0]) / total, counted
+        return loss / total, counted
 
     def _sum_weights(self, labels: Tensor) -> Tensor | int:
         """The sum of the weights of a batch's images, by which the mean of its loss divides."""
@@ -200,8 +207,9 @@ def train_one_epoch(
     first = epoch * steps
     clock = time.perf_counter() - progress.seconds
     served = batches.iterate_epoch(epoch, progress.steps * step.accumulate)
+    other_noise = [step.rank.number] if step.rank.number else []  # each rank drops units of its own
     for number in range(progress.steps, steps):
-        seed_model_noise(derive_key(seed, "step", epoch, number), device)
+        seed_model_noise(derive_key(seed, "step", epoch, number, *other_noise), device)
         set_lr(step.optimizer, lr * schedule(first + number))
         loss, correct = step(islice(served, step.accumulate), sizes[number])
         if step.average is not None:
@@ -222,11 +230,6 @@ def train_one_epoch(
     if progress.correct is not None:
         trained["accuracy"] = int(progress.correct) / len(batches.labels)
     return trained
-
-
-def count_correct(outputs: Tensor, labels: Tensor) -> Tensor:
-    """How many predictions are correct, int64 (); the true class of a mixed image is the one with the larger share."""
-    return (outputs.argmax(1) == (labels if labels.dim() == 1 else labels.argmax(1))).sum()
 
 
 def check_losses(losses: Tensor, epoch: int) -> None:

@@ -72,10 +72,17 @@ def compute_loss(
     label_smoothing: float,
     class_weights: Tensor | None = None,
 ) -> Tensor:
-    """The mean loss of a batch, (); each auxiliary head adds its own, times 0.3."""
+    """The mean loss of a batch, (); each auxiliary head adds its own, times 0.3. Without images it is 0."""
     main, auxiliary = split_outputs(outputs)
+    if not len(labels):  # a rank's part of a batch may be empty; its gradients are zeros
+        return sum((other.sum() for other in auxiliary), main.sum()) * 0
     measure = partial(task.loss, label_smoothing=label_smoothing, class_weights=class_weights)
     loss = measure(main, images, labels)
     for other in auxiliary:
         loss = loss + AUXILIARY_WEIGHT * measure(other, images, labels)
     return loss
+
+
+def count_correct(outputs: Tensor, labels: Tensor) -> Tensor:
+    """How many predictions are correct, int64 (); the true class of a mixed image is the one with the larger share."""
+    return (outputs.argmax(1) == (labels if labels.dim() == 1 else labels.argmax(1))).sum()

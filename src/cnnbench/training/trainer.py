@@ -22,6 +22,7 @@ from cnnbench.training.graph import StepGraph, make_capturable
 from cnnbench.training.loop import Batches, Evaluation, Progress, Stepper, evaluate, train_one_epoch
 from cnnbench.training.optim import Schedule
 from cnnbench.training.optimizers import Optimizer
+from cnnbench.training.ranks import distribute
 from cnnbench.training.state import State
 from cnnbench.training.tasks import get_task
 
@@ -112,17 +113,20 @@ def build_state(
 ) -> State:
     """A run before its first step; `State.restore` takes it to its last checkpoint. Nothing is written.
 
+    All ranks of a run call this together.
+
     Args:
         model: on the device of the batches.
         record: what every checkpoint holds besides its position, such as how images were prepared.
     """
-    task, device = get_task(model), data.train.device
+    task, device, rank = get_task(model), data.train.device, data.train.rank
     weights = settings.class_weights
     if settings.graph:
         make_capturable(optimizer)
+    forward = distribute(model, device) if rank.count > 1 else model
     step = Stepper(
         task=task,
-        forward=torch.compile(model) if settings.compile else model,
+        forward=torch.compile(forward) if settings.compile else forward,
         parameters=list(model.parameters()),
         optimizer=optimizer,
         autocast=make_autocast(device, settings.precision),
@@ -130,9 +134,10 @@ def build_state(
         label_smoothing=settings.label_smoothing,
         clip_norm=settings.clip_norm,
         class_weights=None if weights is None else torch.tensor(weights, device=device),
-        average=None if settings.ema is None else WeightAverage(model, settings.ema),
+        average=None if settings.ema is None or rank.number else WeightAverage(model, settings.ema),
         accumulate=settings.accumulate,
         graph=StepGraph(data.train.batch_size * settings.accumulate) if settings.graph else None,
+        rank=rank,
     )
     history = History(run, settings.monitor or task.monitor)
     progress = Progress.start(data.train, task, settings.accumulate)
@@ -198,6 +203,17 @@ def fit(
         measure = _make_measure(state, settings, between=signals.check)
         test = None if data.test is None else measure(state.model, data.test, keep_probabilities=True, of="test images")
     return Outcome(history.rows, history.epochs, best, test, history.seconds)
+
+
+def follow(state: State, data: Splits, settings: Settings, schedule: Schedule) -> None:
+    """In a rank other than 0: compute its part of each step. Rank 0 saves and measures, and may end the run earlier."""
+    for epoch in range(state.history.epochs, settings.epochs):
+        state.model.train()
+        train_one_epoch(
+            state.step, data.train, state.progress, epoch=epoch, seed=settings.seed, lr=settings.lr, schedule=schedule,
+            advance=lambda count, loss: None,
+        )  # fmt: skip
+        state.progress = Progress.start(data.train, state.step.task, settings.accumulate)
 
 
 def _run_epoch(

@@ -1,0 +1,74 @@
+"""What a run trains with, made from its config: batches, settings, and the state before the first step."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+
+from cnnbench.config.schema import Config
+from cnnbench.data import Dataset, balance_weights
+from cnnbench.data.polarity import SAMPLE, find_polarity
+from cnnbench.experiment.build import Parts, make_batches
+from cnnbench.experiment.data_record import record_data
+from cnnbench.experiment.resume import compute_fingerprint
+from cnnbench.processes.ranks import ALONE, Rank
+from cnnbench.runs.folder import RunFolder
+from cnnbench.training.state import State
+from cnnbench.training.trainer import Settings, Splits, build_state, fit, follow
+
+
+def prepare_training(
+    config: Config, run: RunFolder, parts: Parts, *, test: bool = True, rank: Rank = ALONE
+) -> tuple[State, Callable[..., Any]]:
+    """A run's state before its first step, and `fit`, which needs only `on_epoch` now; in other ranks than 0, `follow`.
+
+    All ranks of a run call this together.
+    """
+    trainer, dataset = config.trainer, parts.dataset
+    serve = partial(make_batches, dataset=dataset, config=config, device=parts.device)
+    data = Splits(
+        train=serve(dataset.train, shuffle=True).for_rank(rank),
+        val=serve(dataset.val) if dataset.val else None,
+        test=serve(dataset.test) if test else None,
+    )
+    balanced = config.data.class_weights != "none"
+    settings = Settings(
+        epochs=trainer.epochs,
+        seed=config.seed,
+        lr=config.optimizer.lr,
+        num_classes=dataset.info.num_classes,
+        precision=trainer.precision,
+        compile=trainer.compile,
+        label_smoothing=trainer.label_smoothing,
+        clip_norm=trainer.clip_norm,
+        class_weights=balance_weights(dataset.train.labels, dataset.info.num_classes) if balanced else None,
+        monitor=trainer.monitor,
+        patience=trainer.patience,
+        ema=trainer.ema,
+        accumulate=trainer.accumulate,
+        graph=trainer.graph,
+        checkpoint_minutes=trainer.checkpoint_minutes,
+        keep=trainer.keep,
+    )
+    record = (
+        {}
+        if rank.number
+        else {  # only rank 0 writes checkpoints
+            "config": compute_fingerprint(config),
+            "data": _describe_preparation(dataset),
+            "split": record_data(run, dataset, each="path" in config.data.options, test=test),
+        }
+    )
+    state = build_state(run, parts.model, data, settings, optimizer=parts.optimizer, record=record)
+    return state, partial(follow if rank.number else fit, state, data, settings, parts.schedule)
+
+
+def _describe_preparation(dataset: Dataset) -> dict[str, Any]:
+    """What a checkpoint records of the images, so that others can be prepared like them."""
+    polarity = None
+    if dataset.info.in_channels == 1:  # colour images have none, and may have to be decoded to find out
+        sample = torch.arange(0, len(dataset.train), -(-len(dataset.train) // SAMPLE))
+        polarity = find_polarity(dataset.train[sample].images)
+    return {**asdict(dataset.info), "mean": dataset.mean, "std": dataset.std, "polarity": polarity}

@@ -1,0 +1,223 @@
+"""The other processes of a run on several devices: rank 0 starts them, tells them when to begin, and watches them.
+
+Each is a `Worker`: it ignores signals, and ends with rank 0, which saves and stops for all.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cnnbench.config.schema import Config, from_dict, to_dict
+from cnnbench.experiment.build import build_parts
+from cnnbench.experiment.exhaustion import explain_exhaustion, is_out_of_memory
+from cnnbench.experiment.preparation import prepare_training
+from cnnbench.processes.cores import count_cores
+from cnnbench.processes.ranks import ALONE, Rank
+from cnnbench.processes.worker import Inbox, Worker, WorkerEnded, wait_for_any
+from cnnbench.reproducibility import set_deterministic
+from cnnbench.runs.folder import RunFolder
+from cnnbench.training.device import resolve_device
+from cnnbench.training.loop import Diverged
+from cnnbench.training.ranks import abort_exchange, join_ranks, leave_ranks, open_store, wait_for_ranks
+
+log = logging.getLogger("cnnbench")
+REPORTS = 5.0  # seconds for a rank that has failed to say why
+
+
+@dataclass(frozen=True)
+class RankOrder:
+    """What a rank computes: a part of the run in this folder.
+
+    Attributes:
+        config: the run's, but with this rank's own device.
+        resume: start from the last checkpoint.
+    """
+
+    rank: Rank
+    config: dict[str, Any]
+    folder: Path
+    resume: bool
+
+
+@dataclass(frozen=True)
+class Begin:
+    """The message that data may be loaded: rank 0 has them, so that files are decoded once.
+
+    Attributes:
+        port: where the ranks meet.
+        threads: of torch, in each rank.
+    """
+
+    port: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A rank has loaded its data and is about to join the others."""
+
+
+@dataclass(frozen=True)
+class RankFailure:
+    """Why a rank ends.
+
+    Attributes:
+        is_echo: perhaps only because another rank has ended.
+    """
+
+    text: str
+    is_echo: bool
+
+
+class RankLost(RuntimeError):
+    """Another process of the run has ended.
+
+    Attributes:
+        rank: its number.
+    """
+
+    def __init__(self, rank: int, count: int, reason: object) -> None:
+        super().__init__(f"rank {rank} of {count} (from 0) ended: {reason}")
+        self.rank = rank
+
+
+class OtherRanks:
+    """Ranks 1 and up as rank 0 sees them; none, if the run has one device."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.workers: list[Worker] = []
+        self._is_closed = False
+
+    def start(self, config: Config, folder: Path, *, resume: bool) -> None:
+        """Start the processes, which import torch while this one loads the data."""
+        kind = resolve_device(config.trainer.device).type
+        for number in range(1, self.count):
+            plain = to_dict(config)
+            plain["trainer"] |= {"device": f"cuda:{number}" if kind == "cuda" else kind, "devices": 1}
+            order = RankOrder(Rank(number, self.count), plain, folder, resume)
+            self.workers.append(Worker.start(compute_part, order))
+
+    def join(self, device: torch.device) -> Rank:
+        """Wait until all ranks have their data, and connect them; returns the rank of this process.
+
+        Raises:
+            RankLost: one has failed.
+        """
+        if not self.workers:
+            return ALONE
+        threads = torch.get_num_threads()
+        if device.type == "cpu" and threads * self.count > count_cores():
+            log.warning(
+                "trainer.devices=%d processes of %d threads share %d cores: trainer.threads=%d may be faster",
+                self.count, threads, count_cores(), max(1, count_cores() // self.count),
+            )  # fmt: skip
+        store, port = open_store()
+        for worker in self.workers:
+            worker.send(Begin(port, threads))
+        for number, worker in enumerate(self.workers, 1):
+            try:
+                message = worker.receive()
+            except WorkerEnded as ended:
+                raise RankLost(number, self.count, ended) from None
+            if isinstance(message, RankFailure):
+                raise RankLost(number, self.count, message.text)
+        rank = Rank(0, self.count)
+        join_ranks(rank, device, port=port, store=store)
+        if device.type == "cuda":
+            threading.Thread(target=self._abort_when_lost, daemon=True).start()
+        return rank
+
+    def let_restore(self) -> None:
+        """Let the other ranks read the last checkpoint, now that rank 0 has made sure that it can be read."""
+        if self.workers:
+            wait_for_ranks()
+
+    def find_lost(self, seconds: float) -> RankLost | None:
+        """The rank whose end broke the exchange; None if none ends within so many seconds."""
+        echo = None
+        waiting = {worker: number for number, worker in enumerate(self.workers, 1)}
+        ends = time.monotonic() + seconds
+        while waiting and (ready := wait_for_any(waiting, max(0, ends - time.monotonic()))):
+            for worker in ready:
+                number = waiting.pop(worker)
+                try:
+                    message = worker.receive()
+                except WorkerEnded as ended:
+                    return RankLost(number, self.count, ended)
+                if isinstance(message, RankFailure):
+                    echo = RankLost(number, self.count, message.text)
+                    if not message.is_echo:
+                        return echo
+        return echo
+
+    def close(self) -> None:
+        """End the processes, and this one's connections with them."""
+        self._is_closed = True
+        for worker in self.workers:
+            worker.close()
+        if self.workers:
+            leave_ranks()
+
+    def _abort_when_lost(self) -> None:
+        wait_for_any(self.workers)  # a rank that computes sends nothing
+        if not self._is_closed:
+            abort_exchange()
+
+
+@contextmanager
+def start_ranks(config: Config, folder: Path, *, resume: bool) -> Iterator[OtherRanks]:
+    """Start the other ranks of a run, and end them when it ends here.
+
+    Raises:
+        RankLost: in place of the error that a broken exchange raised.
+    """
+    others = OtherRanks(config.trainer.devices)
+    try:
+        others.start(config, folder, resume=resume)
+        yield others
+    except RuntimeError as error:
+        is_own = isinstance(error, RankLost | Diverged) or is_out_of_memory(error)
+        if not is_own and (lost := others.find_lost(REPORTS)):
+            raise lost from error
+        raise
+    finally:
+        others.close()
+
+
+def compute_part(connection: Connection, order: RankOrder) -> None:
+    """In a process of its own: compute the part of one rank, until rank 0 ends it."""
+    inbox = Inbox(connection)
+    logging.disable()  # rank 0 says the same
+    try:
+        _compute_part(connection, inbox, order)
+    except Diverged:  # so does rank 0, which sees the same losses
+        pass
+    except Exception as error:
+        explained = explain_exhaustion(error, order.folder, from_dict(order.config))
+        connection.send(RankFailure(f"{type(explained).__name__}: {explained}", type(explained) is RuntimeError))
+        return
+    inbox.receive()
+
+
+def _compute_part(connection: Connection, inbox: Inbox, order: RankOrder) -> None:
+    begin: Begin = inbox.receive()
+    torch.set_num_threads(begin.threads)
+    config = from_dict(order.config)
+    set_deterministic(config.trainer.deterministic)
+    parts = build_parts(config, test=False, within_memory=order.resume)
+    connection.send(Ready())
+    join_ranks(order.rank, parts.device, port=begin.port)
+    state, train = prepare_training(config, RunFolder(order.folder), parts, test=False, rank=order.rank)
+    wait_for_ranks()  # until rank 0 has restored its state
+    if order.resume:
+        state.restore()
+    train()
