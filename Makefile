@@ -73,6 +73,10 @@ kill: $(VENV)/.developing
 mutants: $(VENV)/.developing
 	$(BIN)/python tests/faults/mutants.py
 
+# As root, where Debian's slurmctld, slurmd and munge are installed: a cluster of one node, and a sweep on it.
+slurm: $(VENV)/.developing
+	$(BIN)/python tests/faults/slurm.py
+
 clean:
 	rm -rf $(VENV) build dist
 

@@ -4,6 +4,9 @@
 """
 
 import json
+import os
+import signal
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ from cnnbench.experiment.build import load_dataset, make_augmentation
 from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.exhaustion import OutOfMemory
 from cnnbench.experiment.predict import Predictor
+from cnnbench.experiment.ranks import RankLost
 from cnnbench.experiment.run import run_job
 from cnnbench.processes import signals as interruptions
 from cnnbench.runs.contents import read_predictions
@@ -372,3 +376,38 @@ def test_a_sweep_on_the_gpu_trains_every_job_and_says_which_had_too_little_memor
     assert "Traceback" not in done.stderr
     env = json.loads((tmp_path / "sweep/1/env.json").read_text())
     assert env["gpus"] == [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+two_cards = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+
+
+@two_cards
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=lenet5"],
+        ["model=mlp", "trainer.accumulate=3", "data.class_weights=balanced", "trainer.clip_norm=0.5"],
+        ["model=resnet_mini", "model.width=0.25", "optimizer.lr=0.001"],
+        ["model=mlp", "trainer.precision=fp16"],
+        ["model=lenet5", "trainer.compile=true"],
+    ],
+    ids=" ".join,
+)
+def test_two_gpus_train_the_weights_of_one_but_for_rounding(overrides, tmp_path):
+    given = ["optimizer=sgd", "optimizer.lr=0.05", "trainer.epochs=1", *overrides]
+    for devices in (1, 2):
+        run(tmp_path / str(devices), *given, f"trainer.devices={devices}")
+    assert_close(tmp_path / "1", tmp_path / "2", atol=1e-3 if "fp16" in str(overrides) else 2e-4)
+
+
+@two_cards
+def test_a_killed_process_of_another_gpu_ends_the_run_which_goes_on_with_one(tmp_path):
+    def kill_other_rank(row):
+        if row["epoch"] == 2:
+            os.kill(active_children()[0].pid, signal.SIGKILL)
+
+    config = compose_config([*SHORT, "trainer.devices=2", "trainer.epochs=50"])
+    with pytest.raises(RankLost, match="rank 1 of 2"):
+        run_job(config, tmp_path, [], on_epoch=kill_other_rank, draw=leave_undrawn)
+    assert RunFolder(tmp_path).read_status()["state"] == FAILED
+    assert run(tmp_path, "trainer.epochs=50", resume=True)["epochs"] == 50

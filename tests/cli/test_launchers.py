@@ -28,7 +28,7 @@ def states(folder):
 @pytest.mark.parametrize(
     ("launcher", "package"),
     [
-        (["hydra/launcher=submitit_local"], "submitit"),
+        (["hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=2", "trainer.devices=2"], "submitit"),
         (["hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2"], "ray"),
     ],
 )

@@ -1,8 +1,8 @@
 """A sweep of runs on two devices through a real Slurm: `make slurm`, as root, with Debian's slurmctld, slurmd, munge.
 
-It starts a cluster of one node with its files in a temporary folder, submits a sweep by the launcher submitit_slurm, and
-checks that the jobs, each of two processes, have finished. The daemons end with it. Exit code 0: all is right; 77: Slurm
-is not installed, or does not start here.
+It starts a cluster of one node with its files in a temporary folder, submits a sweep by `hydra/launcher=submitit_slurm`
+and checks that the jobs, each of two processes, have finished. The daemons end with it. Exit code 0: all is right; 77:
+Slurm is not installed, or does not start here.
 """
 
 import os
