@@ -4,8 +4,6 @@
 """
 
 import json
-import os
-import signal
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -404,7 +402,7 @@ def test_two_gpus_train_the_weights_of_one_but_for_rounding(overrides, tmp_path)
 def test_a_killed_process_of_another_gpu_ends_the_run_which_goes_on_with_one(tmp_path):
     def kill_other_rank(row):
         if row["epoch"] == 2:
-            os.kill(active_children()[0].pid, signal.SIGKILL)
+            active_children()[0].kill()
 
     config = compose_config([*SHORT, "trainer.devices=2", "trainer.epochs=50"])
     with pytest.raises(RankLost, match="rank 1 of 2"):

@@ -103,7 +103,7 @@ def test_a_run_goes_on_with_any_number_of_devices_after_a_signal_and_after_a_kil
     def kill_other_rank(row):
         if row["epoch"] == 3:
             (other,) = active_children()
-            os.kill(other.pid, signal.SIGKILL)
+            other.kill()
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     summary = run(whole)

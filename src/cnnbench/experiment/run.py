@@ -74,8 +74,7 @@ def run_job(
         others = entered.enter_context(start_ranks(config, path, resume=resume))
         parts = parts or build_parts(config, test=test, within_memory=resume)
         dataset = parts.dataset
-        # The number of threads decides the last bits of a result: a run keeps its own wherever it is resumed.
-        torch.set_num_threads(run.read_threads() or choose_threads(config, parts.complexity))
+        _set_threads(run, config, parts)
         log.info("%s", dataset.describe())
         log.info("%s on %s, %s", config.model.name, dataset.info.name, parts.device)
         state, train = prepare_training(config, run, parts, test=test, rank=others.join(parts.device))
@@ -83,8 +82,7 @@ def run_job(
             state.restore()
             life.resume(to_dict(config), overrides)
         others.let_restore()
-        if run.read_threads() is None:  # of a new run, or of one that was killed before this or has a damaged file
-            write_json(path / "env.json", describe_environment())
+        _record_environment(run)
         _record_problems(run, dataset)
         known, options = state.history.epochs, config.logger.options
         opened = open_trackers(options, path, to_dict(config), resume=resume, problems=life.notes)
@@ -116,6 +114,16 @@ def _claim_folder(
     if not resume:
         run.start(to_dict(config), overrides)
     return life
+
+
+def _set_threads(run: RunFolder, config: Config, parts: Parts) -> None:
+    """Choose the number of threads. It decides the last bits of a result, so a resumed run keeps its own."""
+    torch.set_num_threads(run.read_threads() or choose_threads(config, parts.complexity))
+
+
+def _record_environment(run: RunFolder) -> None:
+    if run.read_threads() is None:  # of a new run, or of one that was killed before this or has a damaged file
+        write_json(run.path / "env.json", describe_environment())
 
 
 def _record_problems(run: RunFolder, dataset: Dataset) -> None:

@@ -10,6 +10,11 @@ class Rank:
     number: int = 0
     count: int = 1
 
+    @property
+    def noise_key(self) -> tuple[int, ...]:
+        """What tells this rank's noise, such as dropout, from that of others; nothing for rank 0."""
+        return (self.number,) if self.number else ()
+
     def take_part(self, start: int, stop: int) -> range:
         """This rank's part of a batch that spans these places; all parts together are the batch, in order."""
         size = stop - start

@@ -207,9 +207,8 @@ def train_one_epoch(
     first = epoch * steps
     clock = time.perf_counter() - progress.seconds
     served = batches.iterate_epoch(epoch, progress.steps * step.accumulate)
-    other_noise = [step.rank.number] if step.rank.number else []  # each rank drops units of its own
     for number in range(progress.steps, steps):
-        seed_model_noise(derive_key(seed, "step", epoch, number, *other_noise), device)
+        seed_model_noise(derive_key(seed, "step", epoch, number, *step.rank.noise_key), device)
         set_lr(step.optimizer, lr * schedule(first + number))
         loss, correct = step(islice(served, step.accumulate), sizes[number])
         if step.average is not None:
