@@ -80,7 +80,7 @@ PARTS = [
         1,
         {"experiment=mlp_vs_lenet5: now ÷ before issue 15": "≤ 0.70"},
     ),
-    Part("recipe", "fast_recipe.py", 2),
+    Part("recipe", "fast_recipe.py", 3, {"lenet5_fast: today's ÷ former recipe, seconds": "≤ 0.6"}, ["former"]),
     Part("peers", "peers.py", 2),
     Part("devices", "devices_time.py", 2),
     Part("cuda", "cuda_time.py", 3, needs_gpu=True),

@@ -197,10 +197,13 @@ def _serve(scratch: Path) -> None:
     import scipy.stats  # noqa: F401
     import sklearn.datasets  # noqa: F401
     import torch
-    import torch._dynamo
+    import torch._dynamo  # which building a network without its weights needs
 
+    import cnnbench.cli.sweep
     import cnnbench.cli.train
     import cnnbench.data.sets.image_folder
+    import cnnbench.experiment.evaluate
+    import cnnbench.experiment.run
     import cnnbench.runs.figures  # noqa: F401
 
     torch.set_num_threads(1)
