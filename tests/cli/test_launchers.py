@@ -93,7 +93,6 @@ def test_every_launcher_has_a_yaml_that_says_how_to_get_it():
 @pytest.mark.parametrize(
     ("name", "config", "at_once", "threads"),
     [
-        ("basic", {}, 1, None),
         ("joblib", {"n_jobs": -1}, 4, None),
         ("joblib", {"n_jobs": -2}, 3, None),
         ("joblib", {"n_jobs": 2}, 2, None),

@@ -44,11 +44,14 @@ def test_jobs_at_once_come_to_the_bits_of_jobs_in_turn(supervise, tmp_path):
     sweeps = [made(tmp_path / name, *QUICK, "seed=0,1,2") for name in ("in_turn", "at_once")]
     counts: list[int] = []
     supervisors: list[Supervisor] = []
+
+    def count() -> None:
+        counts.append(sum(load.is_computing for load in supervisors[-1]._list_loads()))
+
     for sweep, most in zip(sweeps, (1, 2), strict=True):
-        supervisor = supervise(sweep, most, tick=lambda: counts.append(len(supervisors[-1]._running)))
-        supervisors.append(supervisor)
-        assert supervisor.run_all(sweep.jobs) == dict.fromkeys("012", FINISHED)
-    assert max(counts) == 2
+        supervisors.append(supervise(sweep, most, tick=count))
+        assert supervisors[-1].run_all(sweep.jobs) == dict.fromkeys("012", FINISHED)
+        assert max(counts) == most
     for number in "012":
         runs = [sweep.path / number for sweep in sweeps]
         weights, others = (load_file(run / "checkpoints/best.safetensors") for run in runs)
@@ -102,6 +105,10 @@ def test_threads_fit_the_cores_and_a_gpu_has_one_job():
     assert not capacity.admits(gpu, [Load(0, gpu)])
     assert not capacity.admits(one, [Load(0, all_)])
     assert Capacity(2).admits(all_, [Load(0, all_)])
+    drawing = [Load(0, one, is_computing=False) for _ in range(2)]
+    assert Capacity(1).admits(all_, drawing[:1])
+    assert not Capacity(1).admits(all_, drawing), "pictures are drawn more slowly than jobs train"
+    assert not capacity.admits(gpu, [Load(0, gpu, is_computing=False)]), "its memory is taken"
 
 
 def test_a_job_starts_beside_others_once_the_first_is_known_to_leave_it_memory():

@@ -430,11 +430,14 @@ def test_two_calls_of_a_command_do_not_share_a_folder(tmp_path, monkeypatch, cap
 
 
 def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench, tmp_path):
-    arguments = ["train", "-m", *QUICK, "trainer.epochs=1,80,81", "sweep.jobs=2"]
+    arguments = ["train", "-m", *QUICK, "trainer.epochs=1,200,201", "sweep.jobs=2"]
     command = [sys.executable, "-m", "cnnbench", *arguments]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
-        while len(list(tmp_path.glob("outputs/*/*/[12]/checkpoints/last.*"))) < 2:
+        begun, ended = "outputs/*/*/[12]/checkpoints/last.*", "outputs/*/*/0/status.json"
+        while len(list(tmp_path.glob(begun))) < 2 or not any(
+            FINISHED in file.read_text() for file in tmp_path.glob(ended)
+        ):
             assert time.monotonic() < deadline, "no checkpoints of two jobs at once appeared"
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
@@ -453,7 +456,7 @@ def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench,
     done = cnnbench(*arguments)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, printed.splitlines()[-1]), done.stderr
     assert "continuing: 1 of 3 jobs are finished" in done.stderr
-    assert [RunFolder(sweep / str(number)).read_summary()["epochs"] for number in range(3)] == [1, 80, 81]
+    assert [RunFolder(sweep / str(number)).read_summary()["epochs"] for number in range(3)] == [1, 200, 201]
     assert (sweep / "0/summary.json").stat().st_mtime_ns == first
 
     finished = cnnbench(*arguments)

@@ -40,6 +40,7 @@ class Load:
         memory: bytes that its process has for itself now.
         peak: the most that it had.
         has_peaked: whether the peak says what it needs, which is after an epoch.
+        is_computing: false once it only draws its pictures: its process keeps its memory, but leaves its cores.
         has_company: whether another run was computed at the same time.
         oom_kills: those that the system had counted when it began.
     """
@@ -49,6 +50,7 @@ class Load:
     memory: int = 0
     peak: int = 0
     has_peaked: bool = False
+    is_computing: bool = True
     has_company: bool = False
     oom_kills: int | None = field(default_factory=count_oom_kills)
 
@@ -82,11 +84,14 @@ class Capacity:
 
     def admits(self, need: Need, loads: Sequence[Load]) -> bool:
         """Whether a run can start beside those that are being computed."""
-        if not loads:
-            return True
+        computing = [load for load in loads if load.is_computing]
+        if len(loads) - len(computing) > len(computing) + 1:
+            return False  # they end faster than their pictures are drawn, and processes would pile up
         if self.most is not None:
-            return len(loads) < self.most
-        return self._fits(need, [load.need for load in loads]) and self._has_memory(need, loads)
+            return len(computing) < self.most
+        if any(need.device == load.need.device != "cpu" for load in loads):
+            return False  # also of one that draws, because it keeps its memory there
+        return not computing or (self._fits(need, [load.need for load in computing]) and self._has_memory(need, loads))
 
     def observe(self, load: Load) -> None:
         """Look at the memory of a run."""

@@ -8,19 +8,17 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
 from cnnbench.processes import signals
-from cnnbench.processes.cores import count_cores, limit_cores, limit_threads
-from cnnbench.processes.worker import CAN_FORK, Inbox
+from cnnbench.processes.cores import limit_cores, limit_threads
+from cnnbench.processes.worker import Inbox
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
-from cnnbench.runs.pictures import draw_in_turn
+from cnnbench.runs.pictures import Picture, draw_in_turn
 from cnnbench.storage.atomic import InUse, NoneReadable
 from cnnbench.storage.regular import open_to_append
-from cnnbench.sweep.painters import Painters
 
 EXPENDABLE = 500  # of 1000: when memory runs out, the kernel ends a job first, and not the process that supervises it
 UNREADABLE = "unreadable"  # the state of a job whose checkpoints are all damaged
@@ -74,12 +72,19 @@ class JobOutcome:
     ran_out_of_memory: bool = False
 
 
+@dataclass(frozen=True)
+class JobIsDrawing:
+    """The message that a job has only its pictures left to draw, so that the next one can start."""
+
+
 def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
-    """Answer each `JobOrder` with a `JobOutcome`, until the other end closes the connection."""
-    draw: Callable[[Sequence[partial[None]]], None] = draw_in_turn
-    if request.room.cores is None and CAN_FORK and count_cores() > 1:  # no other job needs them
-        with contextlib.suppress(OSError):  # if no more processes can be started, the job draws by itself
-            draw = Painters().draw
+    """Answer each `JobOrder` with a `JobOutcome`, and before it `JobIsDrawing`, until the other end closes."""
+
+    def draw(pictures: Sequence[Picture]) -> None:
+        with contextlib.suppress(OSError):  # the other end has gone, and the inbox ends this process
+            connection.send(JobIsDrawing())
+        draw_in_turn(pictures)
+
     limit_threads(request.room.threads)
     limit_cores(request.room.cores)
     sys.argv = request.argv
@@ -92,7 +97,7 @@ def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
         connection.send(_do(inbox.receive(), draw))
 
 
-def _do(order: JobOrder, draw: Callable[[Sequence[partial[None]]], None]) -> JobOutcome:
+def _do(order: JobOrder, draw: Callable[[Sequence[Picture]], None]) -> JobOutcome:
     from cnnbench.config.schema import from_dict
     from cnnbench.experiment.exhaustion import OutOfMemory
     from cnnbench.experiment.run import run_job

@@ -1,8 +1,9 @@
 """Supervises the jobs of a sweep: whatever happens to one, its state is recorded and the others go on.
 
-Jobs start in their order, as soon as there is room for the next one beside those that are running (`Capacity`). Each
-has a process to itself, which does another job afterwards, and is replaced when a job breaks it. Beside others a job
-computes with the threads that it would have alone, and so comes to the same bits.
+Jobs start in their order, as soon as there is room for the next one beside those that are running (`Capacity`); one
+that only draws its pictures leaves its cores to the next. Each has a process to itself, which does another job
+afterwards, and is replaced when a job breaks it. Beside others a job computes with the threads that it would have
+alone, and so comes to the same bits.
 """
 
 import logging
@@ -16,7 +17,7 @@ from cnnbench.processes.worker import Worker, WorkerEnded, wait_for_any
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
 from cnnbench.storage.atomic import InUse
 from cnnbench.sweep.folder import SweepFolder
-from cnnbench.sweep.job_process import UNREADABLE, JobOrder, JobOutcome
+from cnnbench.sweep.job_process import UNREADABLE, JobIsDrawing, JobOrder, JobOutcome
 from cnnbench.sweep.jobs import SweepJob
 from cnnbench.sweep.server import JobServer
 
@@ -168,6 +169,9 @@ class Supervisor:
         try:
             outcome = worker.receive()
             self.capacity.observe(running.load)
+            if isinstance(outcome, JobIsDrawing):
+                running.load.is_computing = False
+                return
             self.capacity.learn(running.load)
             ran_out = outcome.ran_out_of_memory
         except WorkerEnded as ended:
@@ -197,6 +201,8 @@ class Supervisor:
                 for worker in wait_for_any(self._running, left):
                     try:
                         outcome = worker.receive()
+                        if isinstance(outcome, JobIsDrawing):
+                            continue
                     except WorkerEnded as ended:
                         outcome = JobOutcome(INTERRUPTED, str(ended))
                     if outcome.state != FINISHED:
