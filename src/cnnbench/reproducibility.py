@@ -9,11 +9,21 @@ import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
+
+# Of `describe_environment`: the last bits of a sum depend on them.
+DECIDES_BITS = {
+    "torch": "torch",
+    "cuda": "CUDA",
+    "gpus": "GPUs",
+    "cpu_capability": "processor features",
+    "torch_threads": "threads",
+}
 
 
 def derive_key(seed: int, purpose: str, *position: int) -> int:
@@ -74,6 +84,15 @@ def set_deterministic(enabled: bool, *, compiled: bool = False) -> None:
     torch.backends.cudnn.benchmark = not enabled
 
 
+def use_threads(number: int) -> None:
+    """Compute with so many threads: torch's, also those that run operations beside each other, and numpy's."""
+    torch.set_num_threads(number)
+    if torch.get_num_interop_threads() != number:
+        with suppress(RuntimeError):  # they are in use already, and no result depends on them
+            torch.set_num_interop_threads(number)
+    threadpool_limits(number, user_api="blas")
+
+
 def describe_environment() -> dict[str, Any]:
     """What is needed to judge or repeat a measurement: versions, hardware, threads, command."""
     import cnnbench
@@ -85,6 +104,7 @@ def describe_environment() -> dict[str, Any]:
         "torchvision": importlib.metadata.version("torchvision"),
         "platform": platform.platform(),
         "cpu": _read_cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
@@ -93,6 +113,16 @@ def describe_environment() -> dict[str, Any]:
         record["cuda"] = torch.version.cuda
         record["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return record
+
+
+def describe_differences(record: Mapping[str, Any]) -> list[str]:
+    """What differs here from a recorded environment and may change the last bits of a result."""
+    here = describe_environment()
+    return [
+        f"{name} {record[key]}, here {here[key]}"
+        for key, name in DECIDES_BITS.items()
+        if key in record and key in here and record[key] != here[key]
+    ]
 
 
 def _read_cpu_name() -> str:

@@ -23,11 +23,12 @@ from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.exhaustion import is_out_of_memory
 from cnnbench.experiment.lifetime import CannotGoOn
 from cnnbench.experiment.predict import Predictor
+from cnnbench.experiment.resume import apply_overrides
 from cnnbench.experiment.run import run_job
 from cnnbench.runs.folder import RunFolder, create_folder
 from cnnbench.runs.reopening import load_config
 from cnnbench.storage.atomic import open_folder, write_atomically
-from cnnbench.storage.plain_data import write_yaml
+from cnnbench.storage.plain_data import write_json, write_yaml
 from cnnbench.training import checkpoint
 
 TINY = ["data=image_folder", "data.cache=null", "model=mlp"]
@@ -146,6 +147,23 @@ def test_small_files_that_are_lost_stop_no_resume(content, finished, tmp_path, m
     assert len(run.read_metrics()) == run.read_summary()["epochs"] == 2
     assert run.read_threads() == RunFolder(finished / "run").read_threads()
     assert checkpoint.load(run.checkpoints, "last")[1]["epoch"] == 2
+
+
+def test_a_resume_an_evaluation_and_a_prediction_say_that_bits_may_differ_and_name_the_reason(
+    finished, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.chdir(finished)
+    path = tmp_path / "run"
+    shutil.copytree(finished / "run", path)
+    record = json.loads((path / "env.json").read_text())
+    write_json(path / "env.json", {**record, "torch": "1.0", "cpu_capability": "ABACUS"})
+    here = f"torch 1.0, here {record['torch']}; processor features ABACUS, here {record['cpu_capability']}"
+    assert here in evaluate_run(path)[1]["notes"][0]
+    assert here in Predictor(path).notes[0]
+    run_job(apply_overrides(RunFolder(path).read_config(), ["trainer.epochs=2"]), path, [], resume=True)
+    assert here in (path / "train.log").read_text()
+    assert not evaluate_run(finished / "run")[1]["notes"]
+    assert checkpoint.load(path / "checkpoints", "last")[1]["threads"] == RunFolder(path).read_summary()["threads"] == 1
 
 
 @pytest.mark.parametrize("name", ["train.log", "metrics.csv", "status.json", "checkpoints/last.safetensors"])

@@ -22,7 +22,7 @@ from cnnbench.experiment.predict import Prediction, Predictor
 from cnnbench.registry import describe_unknown
 from cnnbench.storage.atomic import write_atomically
 from cnnbench.storage.csv_tables import format_csv_row
-from cnnbench.storage.text import format_path, format_percent
+from cnnbench.storage.text import format_path, format_percent, make_printable
 
 COLUMNS = ("class", "probability")
 MOST_ENDINGS = 5  # of skipped files, in a message
@@ -177,6 +177,8 @@ def predict(options: PredictOptions) -> None:
         return
     run = find_folder(options.run, run=True)
     predictor = Predictor(run, device=options.device, batch_size=options.batch_size)
+    for note in predictor.notes:
+        print(f"warning: {make_printable(note)}", file=sys.stderr)
     batches = predictor.predict(chain([first], files), top=options.top, invert=options.invert)
     layout = FORMATS[options.form](predictor.class_names, options.top, out is None and sys.stdout.isatty())
     with closing(batches), _open_output(out) as file:

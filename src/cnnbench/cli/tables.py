@@ -126,6 +126,7 @@ def show_run(summary: Mapping[str, Any]) -> None:
         "training": f"{show('train_seconds', '.1f')} s",
         "speed": f"{show('images_per_second', ',.0f')} images/s",
         "device": show("device"),
+        "threads": show("threads"),
     }
     title = f"{known.get('model')} on {known.get('data')}, seed {known.get('seed')}"
     show_table(make_console(), title, [Column("result", 20), Column("value")], list(values.items()))

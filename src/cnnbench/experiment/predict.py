@@ -47,6 +47,7 @@ class Predictor:
         batch_size: None is the run's own for evaluation. The last bits of a probability may depend on it.
 
     Attributes:
+        notes: what a reader of the predictions must know.
         polarity: of the training images, if nearly all have the same; see `cnnbench.data.polarity`.
 
     Raises:
@@ -61,7 +62,7 @@ class Predictor:
         self.device = resolve_device(device or "auto")
         # As in training: on a GPU, other algorithms give other bits.
         set_deterministic(trained.config.trainer.deterministic)
-        trained.use_threads()
+        self.notes = trained.use_threads()
         self.model = trained.load_model(self.device)
         self.model.eval()
         if not get_task(self.model).has_classes:

@@ -22,7 +22,7 @@ from cnnbench.experiment.preparation import prepare_training
 from cnnbench.processes.cores import count_cores
 from cnnbench.processes.ranks import ALONE, Rank
 from cnnbench.processes.worker import Inbox, Worker, WorkerEnded, wait_for_any
-from cnnbench.reproducibility import set_deterministic
+from cnnbench.reproducibility import set_deterministic, use_threads
 from cnnbench.runs.folder import RunFolder
 from cnnbench.training.device import resolve_device
 from cnnbench.training.loop import Diverged
@@ -210,7 +210,7 @@ def compute_part(connection: Connection, order: RankOrder) -> None:
 
 def _compute_part(connection: Connection, inbox: Inbox, order: RankOrder) -> None:
     begin: Begin = inbox.receive()
-    torch.set_num_threads(begin.threads)
+    use_threads(begin.threads)
     config = from_dict(order.config)
     set_deterministic(config.trainer.deterministic)
     parts = build_parts(config, test=False, within_memory=order.resume)

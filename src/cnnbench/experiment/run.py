@@ -23,6 +23,7 @@ from cnnbench.experiment.result_files import (
     write_run_files,
     write_skipped,
 )
+from cnnbench.experiment.trained import use_threads_of
 from cnnbench.processes import signals
 from cnnbench.reproducibility import describe_environment, set_deterministic
 from cnnbench.runs.folder import RunFolder
@@ -74,7 +75,7 @@ def run_job(
         others = entered.enter_context(start_ranks(config, path, resume=resume))
         parts = parts or build_parts(config, test=test, within_memory=resume)
         dataset = parts.dataset
-        _set_threads(run, config, parts)
+        notes = _set_threads(run, config, parts)
         log.info("%s", dataset.describe())
         log.info("%s on %s, %s", config.model.name, dataset.info.name, parts.device)
         state, train = prepare_training(config, run, parts, test=test, rank=others.join(parts.device))
@@ -83,7 +84,7 @@ def run_job(
             life.resume(to_dict(config), overrides)
         others.let_restore()
         _record_environment(run)
-        _record_problems(run, dataset)
+        _record_problems(run, dataset, notes)
         known, options = state.history.epochs, config.logger.options
         opened = open_trackers(options, path, to_dict(config), resume=resume, problems=life.notes)
         logger = entered.enter_context(opened)
@@ -116,9 +117,12 @@ def _claim_folder(
     return life
 
 
-def _set_threads(run: RunFolder, config: Config, parts: Parts) -> None:
-    """Choose the number of threads. It decides the last bits of a result, so a resumed run keeps its own."""
-    torch.set_num_threads(run.read_threads() or choose_threads(config, parts.complexity))
+def _set_threads(run: RunFolder, config: Config, parts: Parts) -> list[str]:
+    """Choose the number of threads; returns what `use_threads_of` does.
+
+    It decides the last bits of a result, so a resumed run keeps its own.
+    """
+    return use_threads_of(run, run.read_threads() or choose_threads(config, parts.complexity))
 
 
 def _record_environment(run: RunFolder) -> None:
@@ -126,10 +130,10 @@ def _record_environment(run: RunFolder) -> None:
         write_json(run.path / "env.json", describe_environment())
 
 
-def _record_problems(run: RunFolder, dataset: Dataset) -> None:
-    """Write and log what a reader of the results must know of the data."""
+def _record_problems(run: RunFolder, dataset: Dataset, notes: Sequence[str]) -> None:
+    """Write and log what a reader of the results must know of the data and, from `notes`, of the machine."""
     write_skipped(run, dataset)
-    for note in dataset.notes:
+    for note in (*notes, *dataset.notes):
         log.warning("%s", note)
 
 
@@ -165,6 +169,7 @@ def _summarize_run(config: Config, parts: Parts, outcome: Outcome) -> dict[str, 
         "train_seconds": round(outcome.train_seconds, 3),
         "images_per_second": round(images / outcome.train_seconds, 1),
         "device": str(parts.device),
+        "threads": torch.get_num_threads(),
         "train_set_sha256": dataset.pool,
         "train_images": len(dataset.train),
         "val_images": len(dataset.val) if dataset.val else 0,

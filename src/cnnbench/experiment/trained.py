@@ -16,6 +16,7 @@ from cnnbench.data import DatasetInfo, to_image_size
 from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK
 from cnnbench.experiment.build import estimate_bytes_per_image, make_model, place_model
+from cnnbench.reproducibility import describe_differences, use_threads
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.reopening import load_config
 from cnnbench.training import checkpoint
@@ -87,10 +88,13 @@ class Trained:
         refuse_beyond_memory(each, f"image_size={size}, which the run's checkpoint says,")
         refuse_beyond_memory(images * each, f"a batch of {images:,} images of image_size={size} (--batch-size)")
 
-    def use_threads(self) -> None:
-        """Let torch compute with as many threads as the run did: their number changes the last bits of a result."""
-        if threads := self.folder.read_threads():
-            torch.set_num_threads(threads)
+    def use_threads(self) -> list[str]:
+        """Compute with as many threads as the run did: their number changes the last bits of a result.
+
+        Returns:
+            A note, if something else differs here that changes them.
+        """
+        return use_threads_of(self.folder, self.folder.read_threads())
 
     def _refuse_larger_models(self) -> None:
         """Refuse a config whose model has more weights than the checkpoint, before it fills the memory."""
@@ -114,6 +118,20 @@ class Trained:
         precision = self.config.trainer.precision
         fits = precision != "fp16" or device.type == "cuda"
         return make_autocast(device, precision if fits else "fp32")
+
+
+def use_threads_of(run: RunFolder, threads: int | None) -> list[str]:
+    """Compute with a number of threads, if it is known, for a run that was trained in another process.
+
+    Returns:
+        A note, if something differs from the run's own environment that may change the last bits of a result.
+    """
+    if threads:
+        use_threads(threads)
+    differences = describe_differences(run.read_environment())
+    if not differences:
+        return []
+    return [f"the last bits may differ from those of the machine that trained the run: {'; '.join(differences)}"]
 
 
 def load_trained(path: Path) -> Trained:

@@ -193,7 +193,13 @@ def _note_missing_accuracy(study: Study) -> Iterator[Note]:
 
 def _note_environments(study: Study) -> Iterator[Note]:
     runs = [run for group in study.groups for run in group.runs]
-    for key, name in (("torch", "versions of torch"), ("cnnbench", "versions of cnnbench"), ("cpu", "processors")):
+    for key, name in (
+        ("torch", "versions of torch"),
+        ("cnnbench", "versions of cnnbench"),
+        ("cpu", "processors"),
+        ("cpu_capability", "sets of processor features"),
+        ("torch_threads", "numbers of threads"),
+    ):
         values = {str(run.environment[key]) for run in runs if run.environment.get(key)}
         if len(values) > 1:
             yield Note("runs", f"The runs come from {len(values)} {name} ({', '.join(sorted(values)[:4])}).")

@@ -33,7 +33,7 @@ SUMMARY: Kinds = {
     **dict.fromkeys(
         ("seed", "parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"), (int, type(None))
     ),
-    **dict.fromkeys(("train_images", "val_images", "test_images"), (int, type(None))),
+    **dict.fromkeys(("train_images", "val_images", "test_images", "threads"), (int, type(None))),
     **dict.fromkeys(
         ("test/loss", "test/accuracy", "test/f1_macro", "train_seconds", "images_per_second"),
         (float, int, type(None)),
@@ -192,12 +192,17 @@ class RunFolder:
         except ValueError:
             return {}
 
+    def read_environment(self) -> dict[str, Any]:
+        """What `env.json` records; empty if it is missing or damaged."""
+        try:
+            found = read_json(self.path / "env.json")
+        except (ValueError, OSError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def read_threads(self) -> int | None:
         """The number of threads of the run, on which the last bits of its results depend; None if unknown."""
-        try:
-            threads = read_json(self.path / "env.json").get("torch_threads")
-        except (ValueError, OSError, AttributeError):
-            return None
+        threads = self.read_environment().get("torch_threads")
         return threads if type(threads) is int and 1 <= threads <= MOST_THREADS else None
 
     def read_metrics_file(self) -> bytes:

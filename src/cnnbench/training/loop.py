@@ -218,7 +218,7 @@ def train_one_epoch(
             progress.correct += correct
         progress.steps = number + 1
         progress.seconds = time.perf_counter() - clock
-        checked = number % CHECK_EVERY == 0
+        checked = number % CHECK_EVERY == 0 or number + 1 == steps
         if checked:
             check_losses(progress.losses[: number + 1], epoch)
         advance(sizes[number], loss.item() if checked else None)

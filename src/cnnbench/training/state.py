@@ -64,14 +64,14 @@ class State:
             tensors["epoch.correct"] = self.progress.correct
         folder = self.run.checkpoints
         checkpoint.keep_previous(folder)
-        checkpoint.save(folder, checkpoint.LAST, tensors=tensors, record=self._describe_position())
+        checkpoint.save(folder, checkpoint.LAST, tensors=tensors, record=self._make_record())
 
     def finish_epoch(self) -> None:
         """Write what belongs to the last finished epoch besides its checkpoint; idempotent."""
         epoch, folder = self.history.epochs, self.run.checkpoints
         if self.history.best == epoch:
             tensors = checkpoint.collect_model_tensors(self.tested)
-            checkpoint.save(folder, checkpoint.BEST, tensors=tensors, record=self._describe_position())
+            checkpoint.save(folder, checkpoint.BEST, tensors=tensors, record=self._make_record())
         checkpoint.keep_epoch(folder, epoch, self.keep)
         self.history.write()
 
@@ -143,6 +143,10 @@ class State:
                 )
         if lacking := sorted(self._describe_position().keys() - found.keys()):
             raise ValueError(f"the checkpoint cannot be resumed: it lacks {', '.join(lacking)}")
+
+    def _make_record(self) -> dict[str, Any]:
+        """What a checkpoint holds besides tensors; the number of threads is for the reader, and never compared."""
+        return {**self._describe_position(), "threads": torch.get_num_threads()}
 
     def _describe_position(self) -> dict[str, Any]:
         return {

@@ -22,6 +22,7 @@ from cnnbench.training.graph import StepGraph, make_capturable
 from cnnbench.training.loop import Batches, Evaluation, Progress, Stepper, evaluate, train_one_epoch
 from cnnbench.training.optim import Schedule
 from cnnbench.training.optimizers import Optimizer
+from cnnbench.training.pace import Pace
 from cnnbench.training.ranks import distribute
 from cnnbench.training.state import State
 from cnnbench.training.tasks import get_task
@@ -178,13 +179,7 @@ def fit(
         signals.defer(),
         tqdm(total=settings.epochs * images, initial=done, unit="img", unit_scale=True, disable=None) as bar,
     ):
-
-        def advance(count: int, loss: float | None) -> None:
-            bar.update(count)
-            if loss is not None:
-                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-            save_if_requested()
-
+        advance = _make_advance(state, bar, between=save_if_requested)
         for epoch in range(history.epochs, settings.epochs):
             if settings.patience is not None and epoch - history.best >= settings.patience:
                 log.info("stopped early: no better %s in %d epochs", history.monitor, settings.patience)
@@ -258,6 +253,22 @@ def _make_measure(state: State, settings: Settings, *, between: Callable[[], Non
         autocast=state.step.autocast,
         between=between,
     )
+
+
+def _make_advance(
+    state: State, bar: "tqdm[Any]", *, between: Callable[[], None]
+) -> Callable[[int, float | None], None]:
+    """A function to call after each step with its number of images and, now and then, its loss."""
+    pace = Pace()
+
+    def advance(count: int, loss: float | None) -> None:
+        bar.update(count)
+        if loss is not None:
+            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            pace.check(state.progress.steps, state.progress.seconds)
+        between()
+
+    return advance
 
 
 def _make_saver(state: State, minutes: float | None) -> Callable[[], None]:
