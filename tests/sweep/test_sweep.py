@@ -575,7 +575,7 @@ def test_a_server_leaves_no_file_behind_and_is_not_found_by_another_user(tmp_pat
 
 
 def test_nothing_is_lost_or_doubled_when_jobs_and_the_sweep_itself_are_killed(tmp_path):
-    assert "4 finished, each once and as in the undisturbed sweep" in disturbed(6, 1, tmp_path, minutes=0.05)
+    assert "4 finished, each once and as in the undisturbed sweep" in disturbed(6, 1, tmp_path, minutes=0.08)
 
 
 def test_job_processes_of_a_parallel_sweep_have_a_thread_each(supervising, tmp_path):

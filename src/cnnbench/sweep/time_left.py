@@ -57,7 +57,7 @@ class RestEstimate:
                 rest = min(most, max(least, rest - (now - running[job.name])))
             left.append(rest)
         # Memory may allow fewer than planned: once a job has ended, the number that ran is known.
-        at_once = self._most_running if self._seconds else self.at_once
+        at_once = min(self._most_running, self.at_once) if self._seconds else self.at_once
         return max(sum(left) / max(at_once, 1), *left, 0.0)
 
     def _count_macs(self, job: SweepJob) -> int:
