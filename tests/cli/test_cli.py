@@ -338,6 +338,24 @@ def test_help_and_completion_answer_without_torch_or_hydra():
         subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "keys"],
+        ["config", "model=mlp"],
+        ["report", "nowhere"],
+        ["train", "model=lenet6"],
+        ["train", "trainer.epochs=many"],
+        ["trian"],
+    ],
+)
+def test_commands_that_compute_nothing_and_wrong_ones_do_not_import_torch(arguments, tmp_path):
+    code = "import sys\nfrom cnnbench.cli.app import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr
+
+
 def test_the_shell_can_complete_overrides():
     environment = os.environ | {
         "_CNNBENCH_COMPLETE": "complete_bash",
