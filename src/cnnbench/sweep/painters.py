@@ -10,8 +10,6 @@ from cnnbench.processes.pool import Pool
 from cnnbench.processes.worker import CAN_FORK, WorkerEnded
 from cnnbench.runs.pictures import draw_in_turn
 
-PICTURES = 3  # of a run; on two cores, too, a process for each: they take turns, and none waits for a long one to end
-
 
 class Painters:
     """Draws in processes that are forked at once: make it before torch has threads.
@@ -20,7 +18,7 @@ class Painters:
         OSError: the system starts no more processes.
     """
 
-    def __init__(self, count: int = PICTURES) -> None:
+    def __init__(self, count: int) -> None:
         # Imported while this process does something else.
         prepare = partial(importlib.import_module, "cnnbench.runs.figures")
         self._pool: Pool[partial[None], Exception | None] | None = Pool(_draw, count, prepare=prepare)
