@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from cnnbench.config.schema import Config, from_dict, to_dict
 from cnnbench.experiment.build import build_parts
@@ -197,6 +198,7 @@ def compute_part(connection: Connection, order: RankOrder) -> None:
     """In a process of its own: compute the part of one rank, until rank 0 ends it."""
     inbox = Inbox(connection)
     logging.disable()  # rank 0 says the same
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a process that is killed leaves behind
     try:
         _compute_part(connection, inbox, order)
     except Diverged:  # so does rank 0, which sees the same losses
