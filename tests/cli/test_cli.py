@@ -430,7 +430,7 @@ def test_every_experiment_composes():
     for name in choices.list_groups()["experiment"]:
         asked = compose.compose_request([f"experiment={name}", *(() if "sequence" in name else ("data=digits",))])
         assert all(job.config.name == name for job in asked.jobs)
-        assert asked.is_sweep == (name not in ("lenet5_fast", "resnet_cifar10"))
+        assert asked.is_sweep == (name not in ("lenet5_fast", "resnet_cifar10", "cifar10_fast"))
 
 
 def test_the_zoo_experiment_holds_every_image_classifier():
@@ -493,7 +493,7 @@ def test_recipe_is_refused_for_a_model_without_one():
 )
 def test_a_recipe_is_refused_on_data_that_it_was_not_made_for(model, data, made_for):
     with pytest.raises(
-        ValueError, match=rf"was made for data={made_for}; on data={data} it may do worse .* optimizer=adam"
+        ValueError, match=rf"was made for data={made_for}; on data={data} it may do worse .* optimizer="
     ):
         compose.compose_config([f"model={model}", f"data={data}", "recipe=true"])
     given = [f"model={model}", f"data={data}", "recipe=true", f"model.recipe_data=[{data}]"]
