@@ -56,6 +56,7 @@ WRONG = [
     (["sweep.seeds=0"], "sweep.seeds=0: must be null or a whole number from 1"),
     (["-m", "sweep.seeds=1,2"], "sweep.seeds=1,2 names several values: give one for the whole sweep"),
     (["sweep.restart=true"], "sweep.restart=true is for sweeps: add -m or sweep.seeds=N"),
+    (["sweep.jobs=0", "-m", "seed=0,1"], "sweep.jobs=0: must be a whole number from 1 or auto"),
     (["trainer.timeout_minutes=5"], "trainer.timeout_minutes=5 limits the jobs of a sweep"),
     (["-m", "hydra/launcher=jobib"], "unknown launcher 'jobib'. Did you mean 'joblib'? Valid: basic, joblib, ray"),
     (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: must be a whole number"),
