@@ -33,6 +33,7 @@ from cnnbench.config.schema import Config
 from cnnbench.data import Split
 from cnnbench.experiment.run import build_parts, load_dataset, make_batches, prepare_training
 from cnnbench.runs.folder import RunFolder, create_folder
+from cnnbench.training.passes import train_alone
 
 Clock = Callable[[], float]
 
@@ -81,7 +82,7 @@ def epoch(config: Config, clock: Clock) -> float:
         run = RunFolder(create_folder(Path(folder) / "run"))
         run.start({}, [])
         started = clock()
-        prepare_training(config, run, parts)[1]()
+        train_alone(prepare_training(config, run, parts)[1]())
         return clock() - started
 
 

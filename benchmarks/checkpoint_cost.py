@@ -25,6 +25,7 @@ from cnnbench.config.schema import Config
 from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.run import prepare_training
 from cnnbench.runs.folder import RunFolder, create_folder
+from cnnbench.training.passes import train_alone
 from cnnbench.training.state import State
 
 
@@ -60,7 +61,7 @@ def train(config: Config) -> float:
         run = RunFolder(create_folder(Path(folder) / "run"))
         run.start({}, [])
         began = time.perf_counter()
-        prepare_training(config, run, parts, test=False)[1]()
+        train_alone(prepare_training(config, run, parts, test=False)[1]())
         return time.perf_counter() - began
 
 

@@ -27,6 +27,7 @@ from cnnbench.data import normalize
 from cnnbench.experiment.build import build_parts, choose_threads
 from cnnbench.experiment.run import prepare_training
 from cnnbench.runs.folder import RunFolder, create_folder
+from cnnbench.training.passes import train_alone
 
 
 def course_way(config: Config) -> float:
@@ -66,7 +67,7 @@ def whole_fit(config: Config) -> tuple[float, float]:
         run = RunFolder(create_folder(Path(folder) / "run"))
         run.start({}, [])
         started = now(parts.device)
-        outcome = prepare_training(config, run, parts)[1]()
+        outcome = train_alone(prepare_training(config, run, parts)[1]())
         return now(parts.device) - started, outcome.train_seconds
 
 

@@ -26,6 +26,7 @@ from cnnbench.data.dataset import _load_source
 from cnnbench.experiment.build import build_parts, choose_threads
 from cnnbench.experiment.run import prepare_training
 from cnnbench.runs.folder import RunFolder, create_folder
+from cnnbench.training.passes import train_alone
 
 GRID: dict[str, list[object]] = {
     "optimizer.lr": [0.016, 0.02, 0.024, 0.03],
@@ -70,7 +71,7 @@ def train(overrides: list[str]) -> Measured:
         started, busy = time.perf_counter(), time.process_time()
         parts = build_parts(config)
         torch.set_num_threads(choose_threads(config, parts.complexity))
-        outcome = prepare_training(config, run, parts)[1]()
+        outcome = train_alone(prepare_training(config, run, parts)[1]())
         seconds, processor = time.perf_counter() - started, time.process_time() - busy
     assert outcome.test is not None
     reached = outcome.rows[-1]["val/accuracy"] or outcome.test.compute_scores()["accuracy"]

@@ -22,6 +22,7 @@ from cnnbench.processes.signals import Terminated
 from cnnbench.processes.worker import Inbox, Worker
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
 from cnnbench.training import checkpoint
+from cnnbench.training.passes import train_alone
 from cnnbench.training.ranks import join_ranks, leave_ranks, open_store
 
 CPU = torch.device("cpu")
@@ -48,7 +49,9 @@ def train_each(settings, folder, rank):
         path.mkdir(exist_ok=True)
         (path / "checkpoints").mkdir(exist_ok=True)
         config = compose_config([*TINY, *given])
-        prepare_training(config, RunFolder(path), build_parts(config), test=False, rank=rank)[1]()
+        train = prepare_training(config, RunFolder(path), build_parts(config), test=False, rank=rank)[1]
+        if (training := train()) is not None:  # of rank 0
+            train_alone(training)
 
 
 def train_as_second(connection, settings, folder, port):

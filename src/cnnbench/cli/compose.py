@@ -24,6 +24,7 @@ from cnnbench.cli.recipes import find_exceptions, find_recipe
 from cnnbench.cli.unknown_keys import check_signs, explain_failure
 from cnnbench.config import schema as schema
 from cnnbench.config.declared import check_part_options
+from cnnbench.config.keys import list_control_keys
 from cnnbench.config.schema import Config
 from cnnbench.storage.text import format_path
 
@@ -157,7 +158,8 @@ def _read_sweep(base: DictConfig, parsed: Sequence[Override]) -> schema.SweepCon
 def _list_task_overrides(base: DictConfig, parsed: Sequence[Override], seeds: int | None) -> list[Override]:
     """What makes the jobs: the experiment's axes, the command's overrides, and as the fastest axis `sweep.seeds`."""
     params = [f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()]
-    own = [str(o.input_line) for o in parsed if not o.is_hydra_override() and not o.key_or_group.startswith("sweep.")]
+    apart = {f"sweep.{name}" for name in list_control_keys(schema.SweepConfig)}
+    own = [str(o.input_line) for o in parsed if not o.is_hydra_override() and o.key_or_group not in apart]
     if seeds is not None:
         params = [text for text in params if not text.startswith("seed=")]
         own.append(f"seed=range(0,{seeds})" if seeds > 1 else "seed=0")
@@ -194,7 +196,8 @@ def to_config(composed: DictConfig) -> Config:
     assert isinstance(plain, dict)
     # By now, those of this dataset are among the overrides.
     plain["augment"].pop("exceptions", None)
-    del plain["sweep"]
+    for name in list_control_keys(schema.SweepConfig):
+        del plain["sweep"][name]
     config = schema.from_dict({str(key): value for key, value in plain.items()})
     check_part_options(config)
     return config

@@ -31,6 +31,7 @@ from cnnbench.sweep.jobs import SweepJob, find_sweep, find_with_other_seeds, is_
 from cnnbench.sweep.progress import SweepProgress
 from cnnbench.sweep.server import JobCheck, JobServer
 from cnnbench.sweep.supervisor import Supervisor
+from cnnbench.sweep.together import run_groups
 
 log = logging.getLogger("cnnbench")
 
@@ -131,6 +132,8 @@ def _count_at_once(asked: SweepConfig, launcher: str, config: DictConfig) -> int
     most = None if asked.jobs == "auto" else asked.jobs
     if launcher == launchers.NO_LAUNCHER:
         return most
+    if asked.together:
+        raise ValueError(f"sweep.together=true trains jobs in one process, and hydra/launcher={launcher} does not")
     if most is not None:
         raise ValueError(
             f"sweep.jobs={most} is for the command's own jobs, and hydra/launcher={launcher} runs them: leave one out"
@@ -229,18 +232,19 @@ def _run(session: _Session) -> None:
     at_once = capacity.count(needs.values())
     launcher = OmegaConf.select(request.hydra, "hydra.launcher")
     session.server.room = launchers.choose_room(session.launcher, launcher, at_once)
-    number = "1 job" if len(left) == 1 else f"{len(left)} jobs"
-    log.info("%s in %s%s", number, shorten(sweep.path), f", up to {at_once} at once" if at_once > 1 else "")
+    beside = f", up to {at_once} at once" if at_once > 1 else ""
+    log.info("%d %s in %s%s", len(left), "job" if len(left) == 1 else "jobs", shorten(sweep.path), beside)
     _warn_of_competition(session, at_once, max(need.threads for need in needs.values()))
     aside = sweep.list_set_aside()
     before, macs = len(sweep.jobs) - len(left), {job.name: session.checks[job.name].macs for job in left}
     try:
         with SweepProgress(sweep, left, before=before, axes=request.axes, at_once=at_once, macs=macs) as progress:
             if session.launcher == launchers.NO_LAUNCHER:
+                alone = run_groups(left, sweep, session.server, tick=progress.refresh)
                 supervisor = Supervisor(
                     sweep, session.server, argv=sweep.argv, tick=progress.refresh, capacity=capacity, needs=needs
                 )
-                supervisor.run_all(left)
+                supervisor.run_all(alone)
                 supervisor.close()
             else:
                 launchers.launch(session.launcher, request, left, session.server, progress)
@@ -248,8 +252,7 @@ def _run(session: _Session) -> None:
         with contextlib.suppress(KeyboardInterrupt, Terminated):  # again: the report can wait
             _write_report(sweep)
         print(shorten(sweep.path), flush=True)
-        unfinished = len(sweep.list_unfinished())
-        message = f"{unfinished} of {len(sweep.jobs)} jobs are left: repeat the command to continue"
+        message = f"{len(sweep.list_unfinished())} of {len(sweep.jobs)} jobs are left: repeat the command to continue"
         raise type(error)(message) from None
     _show(sweep)
     if moved := sorted(sweep.list_set_aside() - aside):

@@ -96,6 +96,11 @@ def find_role(field: FieldInfo) -> Role:
     return _collect_facts(field)["role"]
 
 
+def list_control_keys(section: type[Section]) -> set[str]:
+    """The keys of a section that are for the command alone."""
+    return {name for name, field in section.model_fields.items() if find_role(field) == "control"}
+
+
 def may_change(field: FieldInfo) -> bool:
     """Whether a resumed run may change this key, although its result depends on it."""
     return bool(_collect_facts(field).get("may_change"))

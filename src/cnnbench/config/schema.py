@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from cnnbench.config.keys import Section, find_role, format_value, key
+from cnnbench.config.keys import Section, format_value, key, list_control_keys
 from cnnbench.processes.cores import MOST_THREADS
 
 # Datasets similar to MNIST, on which most recipes were found.
@@ -204,12 +204,17 @@ class ComparisonConfig(Section):
 class SweepConfig(Section):
     """Settings of a sweep as a whole, not of its runs."""
 
-    seeds: int | None = key("Run every config with the seeds 0, 1, … below this number", None, ge=1)
-    restart: bool = key("Start again, even if an earlier call of the same command has finished jobs", False)
+    seeds: int | None = key("Run every config with the seeds 0, 1, … below this number", None, ge=1, role="control")
+    restart: bool = key(
+        "Start again, even if an earlier call of the same command has finished jobs", False, role="control"
+    )
     jobs: Annotated[int, Field(ge=1)] | Literal["auto"] = key(
         "Jobs to run at once; auto: as many as the cores have threads for and the memory has room for, one a GPU",
         "auto",
+        role="control",
     )
+    # One step for many runs rounds differently, so it is recorded in each of them.
+    together: bool = key("Train jobs that differ only in their seed by one step", False, may_change=True)
 
 
 class Config(Section):
@@ -237,7 +242,7 @@ class Config(Section):
     comparison: ComparisonConfig = key(
         "What the report of a sweep compares its groups with", ComparisonConfig(), role="record"
     )
-    sweep: SweepConfig = key("Settings of a sweep as a whole", SweepConfig(), role="control")
+    sweep: SweepConfig = key("Settings of a sweep as a whole", SweepConfig())
 
     @model_validator(mode="after")
     def _check_sections_together(self) -> Self:
@@ -272,9 +277,9 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain data for `config.yaml`: all keys except those of the command alone (`resume`, `preview`, `sweep` …)."""
-    told = {name for name, field in Config.model_fields.items() if find_role(field) == "control"}
-    return config.model_dump(exclude=told)
+    """Plain data for `config.yaml`: all keys but those of the command alone (`resume`, `preview`, `sweep.seeds` …)."""
+    told: dict[str, Any] = {name: True for name in list_control_keys(Config)}
+    return config.model_dump(exclude=told | {"sweep": list_control_keys(SweepConfig)})
 
 
 def refuse_interpolation(value: object, where: str) -> None:

@@ -12,6 +12,7 @@ from cnnbench.analysis import Summary, summarize
 from cnnbench.config.schema import AugmentConfig, Config
 from cnnbench.data import Augmentation, Batches, Change, Dataset, DatasetInfo, Split, load_source, prepare
 from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
+from cnnbench.experiment.group import check_together
 from cnnbench.models import NetworkSpec, build_model, compute_output_shape
 from cnnbench.processes.capacity import Need
 from cnnbench.processes.cores import count_threads
@@ -64,6 +65,8 @@ def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True,
     make_augmentation(config, dataset.info, device)
     complexity = summarize(model, dataset.info.input_shape)
     _check_batches(config, model, dataset)
+    if config.sweep.together:
+        check_together(config, model, dataset, device)
     if not shapes_only:
         model = place_model(model, device, config)
     optimizer = build_optimizer(

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from logging.handlers import MemoryHandler
 from typing import Any
 
@@ -18,6 +19,7 @@ from cnnbench.training.trainer import Pruned
 
 log = logging.getLogger("cnnbench")
 MOST_WAITING = 10_000  # messages
+_current: "ContextVar[Lifetime | None]" = ContextVar("_current", default=None)
 
 
 class CannotGoOn(ValueError):
@@ -40,6 +42,10 @@ class Lifetime:
         self._file = _LogFile(run.log, encoding="utf-8", delay=True)
         self._file.setFormatter(_PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
         self._waiting = MemoryHandler(MOST_WAITING, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+        # Runs that are trained together take turns in one process, each in a context of its own.
+        _current.set(self)
+        for handler in (self._waiting, self._file):
+            handler.addFilter(lambda record: _current.get() in (None, self))
         log.addHandler(self._waiting)
 
     def begin(self) -> None:
@@ -90,6 +96,7 @@ class Lifetime:
 
     def close(self) -> None:
         """Stop logging."""
+        _current.set(None)
         for handler in (self._waiting, self._file):
             log.removeHandler(handler)
             with suppress(OSError):

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from cnnbench.config.schema import Config, to_dict
 from cnnbench.data import Dataset
 from cnnbench.data.contents import digest
 from cnnbench.experiment.build import Parts, build_parts, choose_threads, load_dataset, make_augmentation, make_batches
+from cnnbench.experiment.group import run_group
 from cnnbench.experiment.lifetime import Lifetime, track_lifetime
 from cnnbench.experiment.preparation import prepare_training
 from cnnbench.experiment.ranks import start_ranks
@@ -32,6 +33,7 @@ from cnnbench.storage.atomic import InUse
 from cnnbench.storage.plain_data import write_json
 from cnnbench.trackers import open_trackers
 from cnnbench.training.loop import Evaluation
+from cnnbench.training.passes import TrainingPass, train_alone
 from cnnbench.training.tasks import get_task
 from cnnbench.training.trainer import Outcome
 
@@ -64,6 +66,31 @@ def run_job(
         The run's summary, as in `summary.json`.
 
     Raises:
+        As `start_job` does.
+    """
+    job = start_job(config, path, overrides, resume=resume, test=test, parts=parts, on_epoch=on_epoch, draw=draw)
+    if not config.sweep.together:
+        return train_alone(job)
+    (member,) = run_group([job])  # the bits that it has beside others
+    if member.error is not None:
+        raise member.error
+    return member.summary
+
+
+def start_job(
+    config: Config,
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    resume: bool = False,
+    test: bool = True,
+    parts: Parts | None = None,
+    on_epoch: OnEpoch = lambda row: None,
+    draw: Callable[[Sequence[Picture]], None] = draw_in_turn,
+) -> Generator[TrainingPass, dict[str, float] | None, dict[str, Any]]:
+    """`run_job`, which pauses before it trains an epoch, as `fit` does.
+
+    Raises:
         InUse: another process works in the folder, or has put a run there.
         CannotGoOn: the run cannot be resumed in this way; nothing has been written.
         Exception: whatever stopped the run; `status.json` and `train.log` record it too.
@@ -94,7 +121,7 @@ def run_job(
                 logger.log(row)
             on_epoch(row)
 
-        outcome = train(on_epoch=report_epoch)
+        outcome = yield from train(on_epoch=report_epoch)
         draw(_record(config, run, parts, outcome))
         run.write_summary(summary := _summarize_run(config, parts, outcome))
         logger.finish(summary)

@@ -78,7 +78,10 @@ class JobIsDrawing:
 
 
 def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
-    """Answer each `JobOrder` with a `JobOutcome`, and before it `JobIsDrawing`, until the other end closes."""
+    """Answer each `JobOrder` with a `JobOutcome`, and before it `JobIsDrawing`, until the other end closes.
+
+    A list of orders is for jobs that are trained together; the answer is a list of outcomes alone.
+    """
 
     def draw(pictures: Sequence[Picture]) -> None:
         with contextlib.suppress(OSError):  # the other end has gone, and the inbox ends this process
@@ -94,34 +97,70 @@ def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
         Path("/proc/self/oom_score_adj").write_text(str(EXPENDABLE))
     inbox = Inbox(connection)
     while True:
-        connection.send(_do(inbox.receive(), draw))
+        order = inbox.receive()
+        connection.send(_do_together(order) if isinstance(order, list) else _do(order, draw))
 
 
 def _do(order: JobOrder, draw: Callable[[Sequence[Picture]], None]) -> JobOutcome:
     from cnnbench.config.schema import from_dict
-    from cnnbench.experiment.exhaustion import OutOfMemory
     from cnnbench.experiment.run import run_job
 
-    minutes = order.config["trainer"]["timeout_minutes"]
     try:
-        with _redirect_errors(order.folder / "train.log"):
-            if minutes:  # shortly before the supervisor ends it, so that the log shows where it hangs
-                faulthandler.dump_traceback_later(60 * minutes)
-            signals.listen()
-            try:
-                run_job(from_dict(order.config), order.folder, order.overrides, resume=order.resume, draw=draw)
-            finally:
-                signals.leave_to_parent()
-                faulthandler.cancel_dump_traceback_later()
-    except InUse as error:
-        return JobOutcome(RUNNING, str(error))
-    except NoneReadable as error:
-        return JobOutcome(UNREADABLE, str(error))
-    except Exception as error:
-        return JobOutcome(FAILED, f"{type(error).__name__}: {error}", isinstance(error, OutOfMemory))
+        with _attend(order):
+            run_job(from_dict(order.config), order.folder, order.overrides, resume=order.resume, draw=draw)
     except BaseException as error:
-        return JobOutcome(INTERRUPTED, type(error).__name__)
+        return _describe_end(error)
     return JobOutcome(FINISHED)
+
+
+def _do_together(orders: Sequence[JobOrder]) -> list[JobOutcome]:
+    """Train jobs by one step. What crashes them all is logged by the first."""
+    from cnnbench.config.schema import from_dict
+    from cnnbench.experiment.group import run_group
+    from cnnbench.experiment.run import start_job
+
+    try:
+        with _attend(orders[0]):
+            configs = [from_dict(order.config) for order in orders]
+            members = run_group(
+                [
+                    start_job(config, order.folder, order.overrides, resume=order.resume)
+                    for config, order in zip(configs, orders, strict=True)
+                ]
+            )
+    except BaseException as error:
+        return [_describe_end(error)] * len(orders)
+    return [_describe_end(member.error) for member in members]
+
+
+def _describe_end(error: BaseException | None) -> JobOutcome:
+    from cnnbench.experiment.exhaustion import OutOfMemory
+
+    match error:
+        case None:
+            return JobOutcome(FINISHED)
+        case InUse():
+            return JobOutcome(RUNNING, str(error))
+        case NoneReadable():
+            return JobOutcome(UNREADABLE, str(error))
+        case Exception():
+            return JobOutcome(FAILED, f"{type(error).__name__}: {error}", isinstance(error, OutOfMemory))
+    return JobOutcome(INTERRUPTED, type(error).__name__)
+
+
+@contextmanager
+def _attend(order: JobOrder) -> Iterator[None]:
+    """Let a job handle signals, and log what it prints and where it hangs."""
+    minutes = order.config["trainer"]["timeout_minutes"]
+    with _redirect_errors(order.folder / "train.log"):
+        if minutes:  # shortly before the supervisor ends it
+            faulthandler.dump_traceback_later(60 * minutes)
+        signals.listen()
+        try:
+            yield
+        finally:
+            signals.leave_to_parent()
+            faulthandler.cancel_dump_traceback_later()
 
 
 @contextmanager

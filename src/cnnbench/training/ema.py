@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class WeightAverage:
@@ -33,8 +33,13 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after a step of the run, counted from 0."""
-        decay = min(self.decay, (1 + step) / (10 + step))
         averages, weights = map(list, zip(*self._averaged, strict=True))
-        torch._foreach_lerp_(averages, weights, 1 - decay)
+        move_averages(averages, weights, self.decay, step)
         for average, value in self._copied:
             average.copy_(value)
+
+
+def move_averages(averages: list[Tensor], weights: list[Tensor], decay: float, step: int) -> None:
+    """Move averages towards weights, in place, by the formula of `WeightAverage`."""
+    decay = min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(averages, weights, 1 - decay)

@@ -18,6 +18,7 @@ from cnnbench.training.ema import WeightAverage
 from cnnbench.training.graph import StepGraph, set_lr
 from cnnbench.training.optim import Schedule
 from cnnbench.training.optimizers import Optimizer
+from cnnbench.training.progress import Progress, list_step_sizes, summarize_epoch
 from cnnbench.training.ranks import sum_over_ranks
 from cnnbench.training.tasks import Task, compute_loss, count_correct, split_outputs
 
@@ -63,30 +64,6 @@ class Evaluation:
     def compute_scores(self) -> dict[str, float]:
         """The loss and, for a task with classes, every registered metric, by name."""
         return {"loss": self.loss, **(compute_scores(self.classified.confusion) if self.classified else {})}
-
-
-@dataclass
-class Progress:
-    """The part of an epoch that is done.
-
-    Attributes:
-        steps: how many are done.
-        losses: float32 (steps an epoch,), each step's mean loss.
-        correct: int64 (), correct predictions made while training; None for a task without classes.
-        seconds: spent on these steps.
-    """
-
-    steps: int
-    losses: Tensor
-    correct: Tensor | None
-    seconds: float = 0.0
-
-    @classmethod
-    def start(cls, batches: Batches, task: Task, accumulate: int = 1) -> "Progress":
-        """Progress of an epoch that has not begun; a step takes `accumulate` batches."""
-        device = batches.device
-        correct = torch.zeros((), dtype=torch.int64, device=device) if task.has_classes else None
-        return cls(0, torch.zeros(-(-len(batches) // accumulate), device=device), correct)
 
 
 class Diverged(RuntimeError):
@@ -202,8 +179,8 @@ def train_one_epoch(
         Diverged: a loss is infinite or not a number.
     """
     device = batches.device
-    steps, size = len(progress.losses), batches.batch_size * step.accumulate
-    sizes = [size] * (steps - 1) + [len(batches.labels) - size * (steps - 1)]
+    sizes = list_step_sizes(batches, step.accumulate)
+    steps = len(sizes)
     first = epoch * steps
     clock = time.perf_counter() - progress.seconds
     served = batches.iterate_epoch(epoch, progress.steps * step.accumulate)
@@ -225,10 +202,7 @@ def train_one_epoch(
     next(served, None)  # lets the loader finish
     check_losses(progress.losses, epoch)
     progress.seconds = max(progress.seconds, time.perf_counter() - clock)
-    trained = {"loss": float((progress.losses.double().cpu() * torch.tensor(sizes)).sum() / sum(sizes))}
-    if progress.correct is not None:
-        trained["accuracy"] = int(progress.correct) / len(batches.labels)
-    return trained
+    return summarize_epoch(progress, sizes)
 
 
 def check_losses(losses: Tensor, epoch: int) -> None:

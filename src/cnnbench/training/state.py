@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.history import History
 from cnnbench.training import checkpoint
-from cnnbench.training.loop import ADVICE, Diverged, Progress, Stepper, check_losses
+from cnnbench.training.loop import ADVICE, Diverged, Stepper, check_losses
+from cnnbench.training.progress import Progress
 
 log = logging.getLogger("cnnbench")
 

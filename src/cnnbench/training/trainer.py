@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from cnnbench.training.loop import Batches, Evaluation, Progress, Stepper, evalu
 from cnnbench.training.optim import Schedule
 from cnnbench.training.optimizers import Optimizer
 from cnnbench.training.pace import Pace
+from cnnbench.training.passes import Settings, TrainingPass
 from cnnbench.training.ranks import distribute
 from cnnbench.training.state import State
 from cnnbench.training.tasks import get_task
@@ -51,41 +52,6 @@ class Splits:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a run trains.
-
-    Attributes:
-        seed: with epoch and step it determines the order of the images and all noise.
-        lr: the base learning rate; the schedule multiplies it.
-        class_weights: the weight of each class in the training loss; None weighs all classes alike.
-        monitor: the metric that chooses the best epoch; None leaves it to the model's task.
-        patience: stop after this many epochs without a better monitor.
-        ema: decay of a moving average of the weights; the average is then validated, kept as the best, and tested.
-        accumulate: batches in a step.
-        graph: record the step as a CUDA graph, and replay it.
-        checkpoint_minutes: also save when this long has passed within an epoch.
-        keep: how many checkpoints of past epochs stay beside the last and the best.
-    """
-
-    epochs: int
-    seed: int
-    lr: float
-    num_classes: int
-    precision: str = "fp32"
-    compile: bool = False
-    label_smoothing: float = 0.0
-    clip_norm: float | None = None
-    class_weights: tuple[float, ...] | None = None
-    monitor: str | None = None
-    patience: int | None = None
-    ema: float | None = None
-    accumulate: int = 1
-    graph: bool = False
-    checkpoint_minutes: float | None = None
-    keep: int = 0
-
-
-@dataclass(frozen=True)
 class Outcome:
     """The result of training.
 
@@ -101,6 +67,9 @@ class Outcome:
     best_epoch: int
     test: Evaluation | None
     train_seconds: float
+
+
+Passes = Generator[TrainingPass, dict[str, float] | None, Outcome]
 
 
 def build_state(
@@ -152,10 +121,13 @@ def fit(
     schedule: Schedule,
     *,
     on_epoch: Callable[[Mapping[str, Any]], None] = lambda row: None,
-) -> Outcome:
+) -> Passes:
     """Train, keep the best and the last weights, then test the best ones once.
 
     The best epoch is the first with the best monitor on the validation split; without one it is the last epoch.
+
+    Yields each epoch's training before it begins. Whoever has done it together with that of other runs sends what
+    `TrainingPass.run` would return; sent None, as by `train_alone`, the run trains by itself.
 
     Args:
         state: where training starts; its model ends with the weights that were tested.
@@ -185,12 +157,10 @@ def fit(
                 log.info("stopped early: no better %s in %d epochs", history.monitor, settings.patience)
                 break
             bar.set_description(f"epoch {epoch + 1}/{settings.epochs}", refresh=False)
-            row = _run_epoch(state, data, settings, schedule, advance=advance, between=save_if_requested)
-            history.add(row)
-            state.progress = Progress.start(data.train, state.step.task, settings.accumulate)
-            state.save()
-            state.finish_epoch()
-            log.info("%s", _describe(row, settings.epochs))
+            state.model.train()
+            request = TrainingPass(state, data.train, settings, schedule, advance)
+            trained = (yield request) or request.run()
+            row = _finish_epoch(trained, state, data, settings, schedule, between=save_if_requested)
             on_epoch(row)
             signals.check()
         best = state.load_best()
@@ -211,29 +181,24 @@ def follow(state: State, data: Splits, settings: Settings, schedule: Schedule) -
         state.progress = Progress.start(data.train, state.step.task, settings.accumulate)
 
 
-def _run_epoch(
+def _finish_epoch(
+    trained: Mapping[str, float],
     state: State,
     data: Splits,
     settings: Settings,
     schedule: Schedule,
     *,
-    advance: Callable[[int, float | None], None],
     between: Callable[[], None],
 ) -> dict[str, Any]:
-    """Train and validate one epoch, or the rest of it; returns its row of `metrics.csv`."""
+    """Validate an epoch that has been trained, and save it; returns its row of `metrics.csv`."""
     epoch, lr = state.history.epochs, settings.lr
-    state.model.train()
-    trained = train_one_epoch(
-        state.step, data.train, state.progress, epoch=epoch, seed=settings.seed, lr=lr, schedule=schedule,
-        advance=advance,
-    )  # fmt: skip
     validated = {}
     if data.val is not None:
         measure = _make_measure(state, settings, between=between)
         validated = measure(state.tested, data.val, of=f"validation images after epoch {epoch + 1}").compute_scores()
     metrics = ["loss", *(registry.list_names("metric") if state.step.task.has_classes else [])]
     steps, seconds = (epoch + 1) * len(state.progress.losses), state.progress.seconds
-    return {
+    row = {
         "epoch": epoch + 1,
         "step": steps,
         "lr": lr * schedule(steps - 1),
@@ -242,6 +207,12 @@ def _run_epoch(
         "seconds": round(seconds, 4),
         "images_per_second": round(len(data.train.labels) / seconds, 1),
     }
+    state.history.add(row)
+    state.progress = Progress.start(data.train, state.step.task, settings.accumulate)
+    state.save()
+    state.finish_epoch()
+    log.info("%s", _describe(row, settings.epochs))
+    return row
 
 
 def _make_measure(state: State, settings: Settings, *, between: Callable[[], None]) -> Callable[..., Evaluation]:

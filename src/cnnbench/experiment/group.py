@@ -1,0 +1,135 @@
+"""Runs that are trained together: each is an ordinary run with a folder of its own, but for who takes its steps."""
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnbench.config.schema import Config
+from cnnbench.data import Dataset
+from cnnbench.training.passes import TrainingPass
+from cnnbench.training.stack import HEIGHTS, check_stackable
+from cnnbench.training.together import save_all, train_together
+
+Job = Generator[TrainingPass, dict[str, float] | None, dict[str, Any]]
+
+
+@dataclass
+class Member:
+    """A run of a group.
+
+    Attributes:
+        job: what `start_job` returns.
+        request: the epoch that it wants to have trained; None if it has ended.
+        summary: its result, once it has finished.
+        error: what ended it otherwise.
+    """
+
+    job: Job
+    summary: dict[str, Any] = field(default_factory=dict)
+    request: TrainingPass | None = None
+    error: BaseException | None = None
+    _context: contextvars.Context = field(default_factory=contextvars.copy_context)
+
+    def advance(self, send: Callable[[Any], TrainingPass], value: Any) -> None:
+        """Let it go on to its next epoch, or to its end."""
+        try:
+            self.request = self._context.run(send, value)
+        except StopIteration as end:
+            self.request, self.summary = None, end.value
+        except BaseException as error:
+            self.request, self.error = None, error
+
+
+def check_together(config: Config, model: nn.Module, dataset: Dataset, device: torch.device) -> None:
+    """Check that a run can be trained together with others.
+
+    Raises:
+        ValueError: one of its settings, its data or its network stand against it; the message names it.
+    """
+    trainer = config.trainer
+    obstacles = {
+        f"trainer.device={device.type}": device.type not in HEIGHTS,
+        "trainer.precision=fp16": trainer.precision == "fp16",
+        "trainer.compile=true": trainer.compile,
+        "trainer.graph=true": trainer.graph,
+        f"trainer.devices={trainer.devices}": trainer.devices > 1,
+        f"trainer.accumulate={trainer.accumulate}": trainer.accumulate > 1,
+        # Others, such as Muon, do more than one thing to each value.
+        f"optimizer={config.optimizer.name}": config.optimizer.name not in ("sgd", "adam", "adamw"),
+        "logger=wandb": "wandb" in config.logger.options,
+        "data that are read batch by batch": not isinstance(dataset.train.stored, Tensor),
+    }
+    for obstacle, found in obstacles.items():
+        if found:
+            raise ValueError(f"sweep.together=true cannot be combined with {obstacle}: leave one of them out")
+    if device.type == "cpu" and any(isinstance(layer, nn.modules.conv._ConvNd) for layer in model.modules()):
+        raise ValueError(
+            f"sweep.together=true: on the CPU, model={config.model.name} trains no faster together with others, for it "
+            "has convolutions (benchmarks/README.md): use trainer.device=cuda, or leave it out"
+        )
+    try:
+        check_stackable(model, dataset.info.input_shape)
+    except ValueError as error:
+        raise ValueError(f"sweep.together=true: model={config.model.name} cannot be trained so: {error}") from None
+
+
+def run_group(jobs: Sequence[Job]) -> list[Member]:
+    """Run jobs that differ only in their seed, training those that are at the same step by one step.
+
+    A run that fails, or that stops early, leaves the others alone. Those that are behind, because an earlier process
+    was killed while it saved them, are trained first.
+
+    Returns:
+        The runs as they ended, in their order.
+    """
+    members = [Member(job) for job in jobs]
+    for member in members:
+        member.advance(member.job.send, None)
+    while (end := _find_interrupt(members)) is None and (waiting := [one for one in members if one.request]):
+        first = min(_get_position(one.request) for one in waiting)
+        _train([one for one in waiting if _get_position(one.request) == first])
+    if end is not None:
+        _end([one for one in members if one.request], end)
+    return members
+
+
+def _train(members: Sequence[Member]) -> None:
+    """Train an epoch of each run, and let it validate and save; what ends one of them at a signal is left to do."""
+    results = train_together([one.request for one in members if one.request])
+    done = 0
+    try:
+        for member, result in zip(members, results, strict=True):
+            member.advance(member.job.throw if isinstance(result, Exception) else member.job.send, result)
+            done += 1
+            if _find_interrupt(members) is not None:
+                break
+    except BaseException as error:  # in a step of all
+        if isinstance(error, Exception):
+            for member in members:
+                member.advance(member.job.throw, error)
+        else:
+            _end(members, error)
+        return
+    save_all(one.request for one in members[done:] if one.request)
+
+
+def _end(members: Sequence[Member], error: BaseException) -> None:
+    """Save runs between two steps, and end them as a signal asks."""
+    with contextlib.suppress(OSError):  # what was saved before is intact
+        save_all(one.request for one in members if one.request)
+    for member in members:
+        member.advance(member.job.throw, type(error)())
+
+
+def _find_interrupt(members: Sequence[Member]) -> BaseException | None:
+    return next((one.error for one in members if one.error and not isinstance(one.error, Exception)), None)
+
+
+def _get_position(request: TrainingPass | None) -> tuple[int, int]:
+    assert request is not None
+    return request.state.history.epochs, request.state.progress.steps

@@ -1,0 +1,117 @@
+"""Jobs of a sweep that differ only in their seed, trained together in one process (`sweep.together`)."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from cnnbench.processes.worker import Worker, WorkerEnded
+from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
+from cnnbench.storage.atomic import InUse
+from cnnbench.sweep.folder import SweepFolder
+from cnnbench.sweep.job_process import UNREADABLE, JobOrder, JobOutcome
+from cnnbench.sweep.jobs import SweepJob, hash_config
+from cnnbench.sweep.server import JobServer
+from cnnbench.sweep.supervisor import DUMPS, GRACE, LOOKS
+
+MOST = 32  # jobs in a group
+
+
+def plan_groups(jobs: Sequence[SweepJob]) -> tuple[list[list[SweepJob]], list[SweepJob]]:
+    """The groups of jobs that are trained together, and the jobs that are trained alone; both in their order."""
+    alike: dict[str, list[SweepJob]] = {}
+    alone = []
+    for job in jobs:
+        if job.config["sweep"]["together"]:
+            alike.setdefault(hash_config({**job.config, "seed": 0}), []).append(job)
+        else:
+            alone.append(job)
+    return [several[at : at + MOST] for several in alike.values() for at in range(0, len(several), MOST)], alone
+
+
+def run_groups(
+    jobs: Sequence[SweepJob], sweep: SweepFolder, server: JobServer, *, tick: Callable[[], None] = lambda: None
+) -> list[SweepJob]:
+    """Train groups one after the other, in a process that is replaced whenever a job breaks it.
+
+    Jobs whose checkpoints cannot be read start again in a new folder, as a group of their own.
+
+    Returns:
+        The jobs that are to be trained alone.
+
+    Raises:
+        BaseException: what `tick` raised or a signal; the running jobs have been interrupted and have saved themselves.
+    """
+    (waiting, alone), worker = plan_groups(jobs), None
+    try:
+        while waiting:
+            orders = _prepare(sweep, waiting.pop(0))
+            if not orders:
+                continue
+            group = [job for job, _ in orders]
+            try:
+                worker = worker or server.start_job_process(sweep.argv)
+                worker.send([order for _, order in orders])
+                outcomes = _await_outcomes(worker, group, tick)
+            except WorkerEnded as ended:
+                tick()  # the whole sweep may have been stopped
+                outcomes = [JobOutcome(FAILED, str(ended))] * len(group)
+            except BaseException:
+                if worker is not None:
+                    _record(sweep, group, _interrupt(worker, len(group)))
+                raise
+            if again := _record(sweep, group, outcomes):
+                waiting.append(again)
+            if worker is not None and any(outcome.state != FINISHED for outcome in outcomes):
+                worker.close()
+                worker = None
+            tick()
+    finally:
+        if worker is not None:
+            worker.close()
+    return alone
+
+
+def _prepare(sweep: SweepFolder, jobs: Sequence[SweepJob]) -> list[tuple[SweepJob, JobOrder]]:
+    """The orders of the jobs in whose folders no other process works."""
+    orders = []
+    for job in jobs:
+        with suppress(InUse):
+            resume = sweep.prepare(job)
+            orders.append((job, JobOrder(sweep.path / job.name, job.config, job.overrides, resume)))
+    return orders
+
+
+def _await_outcomes(worker: Worker, jobs: Sequence[SweepJob], tick: Callable[[], None]) -> list[JobOutcome]:
+    """How the jobs ended; the time limit of one is that of all together."""
+    minutes = jobs[0].config["trainer"]["timeout_minutes"]
+    ends = time.monotonic() + 60 * minutes + DUMPS if minutes else None
+    while (outcomes := worker.receive(LOOKS)) is None:
+        tick()
+        if ends is not None and time.monotonic() > ends:
+            message = f"the jobs trained together were not done after trainer.timeout_minutes={minutes:g}"
+            return [JobOutcome(FAILED, message)] * len(jobs)
+    return outcomes
+
+
+def _interrupt(worker: Worker, count: int) -> list[JobOutcome]:
+    """Let the jobs save themselves and end."""
+    worker.interrupt()
+    try:
+        outcomes = worker.receive(GRACE)
+    except WorkerEnded as ended:
+        return [JobOutcome(INTERRUPTED, str(ended))] * count
+    if outcomes is None:
+        return [JobOutcome(INTERRUPTED, f"killed: it did not save itself within {GRACE:.0f} s")] * count
+    return [one if one.state == FINISHED else JobOutcome(INTERRUPTED, one.message) for one in outcomes]
+
+
+def _record(sweep: SweepFolder, jobs: Sequence[SweepJob], outcomes: Sequence[JobOutcome]) -> list[SweepJob]:
+    """Record how jobs ended; returns those that must start again."""
+    again = []
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        if outcome.state == UNREADABLE:
+            sweep.set_aside(job)
+            again.append(job)
+        elif outcome.state != RUNNING:
+            sweep.record_end(job, outcome.state, outcome.message)
+    return again

@@ -1,0 +1,280 @@
+"""Runs of one network with their weights stacked: `torch.func.vmap` maps the network over them."""
+
+import copy
+import warnings
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from cnnbench.reproducibility import seed_model_noise
+from cnnbench.training.ema import move_averages
+from cnnbench.training.loop import Stepper
+from cnnbench.training.state import State
+from cnnbench.training.tasks import compute_loss, count_correct, split_outputs
+
+MOST = 32  # runs in a stack
+# CUDA's libraries choose an algorithm by the size of the whole stack: only one height gives a run the same bits.
+# On the CPU they do so for a single run alone.
+HEIGHTS = {"cuda": MOST, "cpu": 2}
+ALIGNED = 64  # values
+Dropped = tuple[torch.Size, float]  # the shape that a dropout layer sees, and the share of it that it drops
+
+
+class Stack:
+    """Runs at the same step, with their weights, optimizer state and averages stacked.
+
+    Args:
+        states: of the runs; theirs are the values that the stack starts from, and `scatter` writes them back.
+    """
+
+    def __init__(self, states: Sequence[State]) -> None:
+        self.states, self.device = states, states[0].device
+        self._spare = max(0, HEIGHTS[self.device.type] - len(states))
+        self.step_of_one: Stepper = states[0].step
+        names = {value: name for name, value in states[0].model.named_parameters()}
+        groups = self.step_of_one.optimizer.param_groups
+        self._rows = [Rows([names[value] for value in group["params"]], group["params"]) for group in groups]
+        self._weights = [nn.Parameter(rows.pack(self._fill(self._find_weights(rows)))) for rows in self._rows]
+        self.optimizer = self._stack_optimizer()
+        trained = {name for rows in self._rows for name in rows.names}
+        fixed = [{**dict(one.model.named_parameters()), **dict(one.model.named_buffers())} for one in states]
+        # Buffers, which batch norms update in place, and weights that are not trained.
+        self._others = {
+            name: torch.stack(self._fill([one[name].detach() for one in fixed])) for name in fixed[0].keys() - trained
+        }
+        moved = [name for name, value in sorted(self._others.items()) if value.is_floating_point()]
+        self._moved = Rows(moved, [fixed[0][name] for name in moved])
+        self._averages = self._stack_averages() if self.step_of_one.average is not None else []
+        weights = [one.step.class_weights for one in states if one.step.class_weights is not None]
+        self._class_weights = torch.stack(self._fill(weights)) if weights else None
+        self._noise: deque[Tensor] = deque()
+        self._network = _take_noise_from(copy.deepcopy(states[0].model).train(), self._noise)
+        self._dropped: dict[torch.Size, list[Dropped]] = {}
+        self._measure = vmap(
+            self._measure_one, in_dims=(0, 0, None if self._class_weights is None else 0, 0, 0), randomness="error"
+        )
+
+    def _find_weights(self, rows: "Rows") -> list[list[Tensor]]:
+        models = [dict(state.model.named_parameters()) for state in self.states]
+        return [[model[name].detach() for name in rows.names] for model in models]
+
+    def _stack_optimizer(self) -> Any:
+        """The optimizer of the stacked weights: what it does to one value does not depend on the others."""
+        optimizers = [state.step.optimizer for state in self.states]
+        stacked: Any = copy.copy(optimizers[0])
+        stacked.state = defaultdict(dict)
+        stacked.param_groups = []
+        for number, (rows, weights) in enumerate(zip(self._rows, self._weights, strict=True)):
+            stacked.param_groups.append({**optimizers[0].param_groups[number], "params": [weights]})
+            owners = [each.param_groups[number]["params"] for each in optimizers]
+            states = [
+                [each.state[own] for own in own_ones if own in each.state]
+                for each, own_ones in zip(optimizers, owners, strict=True)
+            ]
+            for name, value in states[0][0].items() if states[0] else ():
+                if isinstance(value, Tensor):
+                    alike = value.shape == owners[0][0].shape and value.dim() > 0  # others count the steps
+                    packed = rows.pack(self._fill([[each[name] for each in one] for one in states])) if alike else value
+                    stacked.state[weights][name] = packed.clone()
+        return stacked
+
+    def _stack_averages(self) -> list[Tensor]:
+        """The averages of all stacks of `_list_averaged`."""
+        models = [dict(one.step.average.model.state_dict()) for one in self.states if one.step.average is not None]
+        packs = [*self._rows, self._moved]
+        return [rows.pack(self._fill([[one[name] for name in rows.names] for one in models])) for rows in packs]
+
+    def _list_averaged(self) -> list[Tensor]:
+        others = [self._others[name] for name in self._moved.names]
+        return [*(value.detach() for value in self._weights), self._moved.join(others, len(self.states) + self._spare)]
+
+    def step(self, batches: Sequence[tuple[Tensor, Tensor]], keys: Sequence[int], number: int) -> tuple[Tensor, Any]:
+        """Update the weights of each run once.
+
+        Args:
+            batches: of each run, of one size.
+            keys: of each run's noise.
+            number: of the step, counted from 0.
+
+        Returns:
+            The mean loss of each run, (runs,), and its number of correct predictions, (runs,), or None without classes.
+        """
+        # Not channels-last: `vmap` would then mislay values in adaptive pooling, which sets strides.
+        images, labels = (torch.stack(self._fill(parts)).contiguous() for parts in zip(*batches, strict=True))
+        tensors = dict(self._others)
+        for rows, weights in zip(self._rows, self._weights, strict=True):
+            weights.grad = None
+            tensors |= rows.split(weights)
+        noise = self._draw_noise(keys, images.shape[1:])
+        losses, outputs = self._measure(tensors, noise, self._class_weights, images, labels)
+        losses.sum().backward()
+        _clip(self._weights, self.step_of_one.clip_norm)
+        self.optimizer.step()
+        if self.step_of_one.average is not None:
+            move_averages(self._averages, self._list_averaged(), self.step_of_one.average.decay, number)
+        count = len(batches)
+        counted = vmap(count_correct)(outputs.detach(), labels)[:count] if self.step_of_one.task.has_classes else None
+        return losses.detach()[:count], counted
+
+    def _measure_one(
+        self,
+        tensors: Mapping[str, Tensor],
+        noise: Sequence[Tensor],
+        class_weights: Tensor | None,
+        images: Tensor,
+        labels: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of one run, and its outputs."""
+        one = self.step_of_one
+        self._noise.extend(noise)
+        with one.autocast():
+            outputs = functional_call(self._network, dict(tensors), (images,))
+            loss = compute_loss(one.task, outputs, images, labels, one.label_smoothing, class_weights)
+        return loss, split_outputs(outputs)[0]
+
+    def _draw_noise(self, keys: Sequence[int], shape: torch.Size) -> list[Tensor]:
+        """What each dropout layer multiplies by, stacked: the numbers that each run would draw alone."""
+        if shape not in self._dropped:
+            self._dropped[shape] = find_dropped(self.states[0].model, shape)
+        dropped, drawn = self._dropped[shape], []
+        for key in keys if dropped else ():
+            seed_model_noise(key, self.device)
+            drawn.append([F.dropout(torch.ones(size, device=self.device), share) for size, share in dropped])
+        return [torch.stack(self._fill(layer)) for layer in zip(*drawn, strict=True)]
+
+    @torch.no_grad()
+    def scatter(self) -> None:
+        """Write the values of the stack into the runs."""
+        for number, state in enumerate(self.states):
+            own = state.model.state_dict(keep_vars=True)
+            for name, value in self._others.items():
+                own[name].copy_(value[number])
+            for rows, weights in zip(self._rows, self._weights, strict=True):
+                rows.unpack(weights, number, own)
+                for name, value in self.optimizer.state[weights].items():
+                    if value.shape == weights.shape:
+                        fields = {part: torch.empty_like(own[part], requires_grad=False) for part in rows.names}
+                        rows.unpack(value, number, fields)
+                    else:
+                        fields = {part: value.clone() for part in rows.names}
+                    for part, each in fields.items():
+                        state.step.optimizer.state[own[part]][name] = each
+            if state.step.average is not None:
+                averages = state.step.average.model.state_dict(keep_vars=True)
+                for rows, value in zip([*self._rows, self._moved], self._averages, strict=True):
+                    rows.unpack(value, number, averages)
+                for name in self._others.keys() - set(self._moved.names):
+                    averages[name].copy_(own[name])
+
+    def _fill(self, values: Sequence[Any]) -> list[Any]:
+        """One value for each run, and the last one again for each place that is left."""
+        return [*values, *[values[-1]] * self._spare]
+
+
+class Rows:
+    """Tensors of each run, laid out one behind the other in its row of a matrix.
+
+    Each row begins at a multiple of `ALIGNED` values: elsewhere a vector unit would round some of them differently.
+    """
+
+    def __init__(self, names: Sequence[str], like: Sequence[Tensor]) -> None:
+        self.names, self._shapes = names, [value.shape for value in like]
+        self._sizes = [value.numel() for value in like]
+        self._padding = -sum(self._sizes) % ALIGNED
+        self._device = like[0].device if like else torch.device("cpu")
+
+    def pack(self, runs: Sequence[Sequence[Tensor]]) -> Tensor:
+        """A matrix with a row for each run."""
+        padding = torch.zeros(self._padding, device=self._device)
+        return torch.stack([torch.cat([*(value.reshape(-1) for value in run), padding]) for run in runs])
+
+    def join(self, stacks: Sequence[Tensor], height: int) -> Tensor:
+        """The matrix of tensors that are stacked already, each (runs, …)."""
+        padding = torch.zeros(height, self._padding, device=self._device)
+        return torch.cat([*(value.reshape(height, -1) for value in stacks), padding], 1)
+
+    def split(self, matrix: Tensor) -> dict[str, Tensor]:
+        """Each tensor by its name, (runs, …), as views."""
+        parts = matrix.split([*self._sizes, self._padding], 1)
+        return {
+            name: part.reshape(len(matrix), *shape)
+            for name, part, shape in zip(self.names, parts, self._shapes, strict=False)
+        }
+
+    def unpack(self, matrix: Tensor, row: int, targets: Mapping[str, Tensor]) -> None:
+        """Copy a row into tensors of these names."""
+        parts = matrix[row].split([*self._sizes, self._padding])
+        for name, part, shape in zip(self.names, parts, self._shapes, strict=False):
+            targets[name].copy_(part.view(shape))
+
+
+def find_dropped(model: nn.Module, shape: Sequence[int]) -> list[Dropped]:
+    """What a network's dropout layers see of a batch of this shape, in the order in which they are called."""
+    network, dropped = copy.deepcopy(model).to("meta").train(), []
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.register_forward_pre_hook(lambda layer, given: dropped.append((given[0].shape, layer.p)))
+    network(torch.empty(tuple(shape), device="meta"))
+    return dropped
+
+
+def check_stackable(model: nn.Module, input_shape: Sequence[int]) -> None:
+    """Try whether a network can be mapped over stacked weights in training.
+
+    Raises:
+        ValueError: it cannot; the message says what torch says.
+    """
+    noise: deque[Tensor] = deque()
+    network = _take_noise_from(copy.deepcopy(model).to("meta").train(), noise)
+    shape = (2, *input_shape)
+    dropped = find_dropped(model, shape)
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    stacked = {name: torch.stack([value, value]) for name, value in tensors.items()}
+
+    def run(one: dict[str, Tensor], images: Tensor) -> Any:
+        noise.extend(torch.empty(size, device="meta") for size, _ in dropped)
+        return functional_call(network, one, (images,))
+
+    try:
+        with warnings.catch_warnings():
+            # An operation that `vmap` has no rule for, and runs row by row, may be wrong where it is about strides.
+            warnings.simplefilter("error", UserWarning)
+            vmap(run)(stacked, torch.empty(2, *shape, device="meta"))
+    except (RuntimeError, UserWarning) as error:
+        raise ValueError(str(error).partition("\n")[0]) from None
+
+
+class _GivenNoise(nn.Module):
+    """In the place of a dropout layer: multiplies by the next of some given tensors."""
+
+    def __init__(self, noise: deque[Tensor]) -> None:
+        super().__init__()
+        self._noise = noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self._noise.popleft().to(x.dtype)
+
+
+def _take_noise_from(network: nn.Module, noise: deque[Tensor]) -> nn.Module:
+    """The network with other dropout layers."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Dropout):
+                setattr(parent, name, _GivenNoise(noise))
+    return network
+
+
+def _clip(weights: Sequence[nn.Parameter], most: float | None) -> None:
+    """Clip the gradients of each run by their norm, as `clip_grad_norm_` does those of one."""
+    if most is None:
+        return
+    gradients = [value.grad for value in weights if value.grad is not None]
+    norms = torch.stack([each.norm(dim=1) for each in gradients]).norm(dim=0)
+    factor = (most / (norms + 1e-6)).clamp(max=1.0)
+    for each in gradients:
+        each.mul_(factor[:, None])

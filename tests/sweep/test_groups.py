@@ -1,0 +1,64 @@
+"""Jobs of a sweep that differ only in their seed, in one process."""
+
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+from test_sweep import entered, jobs_of, made
+
+from cnnbench.config.schema import from_dict
+from cnnbench.experiment.run import run_job
+from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
+from cnnbench.storage.plain_data import read_yaml
+from cnnbench.sweep.server import JobServer
+from cnnbench.sweep.together import MOST, plan_groups, run_groups
+from conftest import assert_same_tensors
+
+TOGETHER = ["model=mlp", "trainer.epochs=1", "data.train_limit=200", "sweep.together=true"]
+
+
+def test_groups_hold_jobs_that_differ_only_in_their_seed():
+    pair = jobs_of(*TOGETHER, "optimizer.lr=0.1,0.2")
+    jobs = [replace(job, config={**job.config, "seed": seed}) for seed in range(40) for job in pair]
+    groups, alone = plan_groups(jobs)
+    assert [len(group) for group in groups] == [MOST, 8, MOST, 8]
+    assert [{job.config["optimizer"]["lr"] for job in group} for group in groups] == [{0.1}, {0.1}, {0.2}, {0.2}]
+    assert alone == []
+    apart = [replace(job, config={**job.config, "sweep": {"together": False}}) for job in pair]
+    assert plan_groups(apart) == ([], apart)
+
+
+def test_a_group_that_is_killed_and_interrupted_goes_on_to_the_bits_of_a_job_alone(tmp_path):
+    sweep = made(tmp_path / "s", *TOGETHER, "trainer.epochs=30", "seed=0,1")
+    killed = []
+
+    def is_saved():
+        return all(any((tmp_path / "s" / job.name / "checkpoints").glob("last.*")) for job in sweep.jobs)
+
+    def kill():
+        if is_saved() and not killed:
+            killed.append(RunFolder(tmp_path / "s/1").read_status()["pid"])
+            os.kill(killed[0], signal.SIGKILL)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with JobServer() as server:
+        run_groups(sweep.jobs, sweep, server, tick=kill)
+        assert [sweep.read_state(job) for job in sweep.jobs] == [FAILED] * 2
+        assert "SIGKILL" in RunFolder(tmp_path / "s/0").read_status()["message"]
+        with pytest.raises(KeyboardInterrupt):
+            run_groups(sweep.jobs, sweep, server, tick=stop)
+        assert [sweep.read_state(job) for job in sweep.jobs] == [INTERRUPTED] * 2
+        run_groups(sweep.jobs, sweep, server)
+    assert [sweep.read_state(job) for job in sweep.jobs] == [FINISHED] * 2
+    (tmp_path / "alone").mkdir()
+    run_job(from_dict(sweep.jobs[1].config), tmp_path / "alone", [], draw=lambda pictures: None)
+    assert_same_tensors(tmp_path / "s/1", tmp_path / "alone")
+
+
+def test_the_command_trains_them_together_and_each_run_records_it(tmp_path, monkeypatch, capsys):
+    assert entered(monkeypatch, tmp_path, *TOGETHER, "-m", "seed=0,1", "hydra.sweep.dir=s") == 0
+    assert "2 of 2 finished" in capsys.readouterr().err
+    assert read_yaml(tmp_path / "s/1/config.yaml")["sweep"] == {"together": True}
