@@ -23,9 +23,18 @@ from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import Config
 
 COURSE, BARE, OURS, PASS = "course's way", "bare loop", "cnnbench", "cnnbench, training pass"
+GRAPH = "cnnbench, trainer.graph=true"
+
+
+def replay(config: Config) -> Config:
+    """The config with `trainer.graph=true`."""
+    return config.model_copy(update={"trainer": config.trainer.model_copy(update={"graph": True})})
+
+
 WAYS: dict[str, Callable[[Config], tuple[float, ...]]] = {
     COURSE: lambda config: (course_way(config),),
     BARE: lambda config: (bare_loop(config),),
+    GRAPH: lambda config: whole_fit(replay(config)),
     OURS: whole_fit,
 }
 

@@ -22,9 +22,10 @@ from cnnbench.data.augmentation import draw
 from cnnbench.experiment.build import load_dataset, make_augmentation
 from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.exhaustion import OutOfMemory
+from cnnbench.experiment.group import run_group
 from cnnbench.experiment.predict import Predictor
 from cnnbench.experiment.ranks import RankLost
-from cnnbench.experiment.run import run_job
+from cnnbench.experiment.run import run_job, start_job
 from cnnbench.processes import signals as interruptions
 from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import FAILED, FINISHED, RunFolder
@@ -409,3 +410,15 @@ def test_a_killed_process_of_another_gpu_ends_the_run_which_goes_on_with_one(tmp
         run_job(config, tmp_path, [], on_epoch=kill_other_rank, draw=leave_undrawn)
     assert RunFolder(tmp_path).read_status()["state"] == FAILED
     assert run(tmp_path, "trainer.epochs=50", resume=True)["epochs"] == 50
+
+
+def test_seeds_trained_together_have_bits_that_do_not_depend_on_their_companions(tmp_path):
+    given = [*SHORT, "model=lenet5", "model.dropout=0.3", "sweep.together=true"]
+    for name, seeds in (("three", (0, 1, 5)), ("one", (1,))):
+        jobs = []
+        for seed in seeds:
+            path = tmp_path / name / str(seed)
+            path.mkdir(parents=True)
+            jobs.append(start_job(compose_config([*given, f"seed={seed}"]), path, [], draw=leave_undrawn))
+        assert [member.error for member in run_group(jobs)] == [None] * len(seeds)
+    assert_same_run(tmp_path / "three/1", tmp_path / "one/1")
