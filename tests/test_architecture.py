@@ -26,6 +26,7 @@ FLOORS = (
     {"training"},
     {"experiment"},
     {"report", "sweep", "tuning"},
+    {"claims"},
     {"cli"},
     {"__main__"},
 )

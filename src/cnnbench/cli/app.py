@@ -15,7 +15,14 @@ import cnnbench
 from cnnbench.cli.choices import LISTED, complete_one_of, complete_tuning, list_choices
 from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import WRONG, ExitCodes, exit_with
-from cnnbench.cli.options import EvaluateOptions, Overrides, PredictOptions, RobustnessOptions, SummaryOptions
+from cnnbench.cli.options import (
+    ClaimOptions,
+    EvaluateOptions,
+    Overrides,
+    PredictOptions,
+    RobustnessOptions,
+    SummaryOptions,
+)
 from cnnbench.cli.order import put_command_first
 from cnnbench.cli.streams import prepare_streams
 from cnnbench.cli.usage import UsageError, explain_usage
@@ -189,6 +196,18 @@ def robustness(options: RobustnessOptions) -> None:
     from cnnbench.cli.robustness import robustness
 
     robustness(options)
+
+
+@command()
+def claim(options: ClaimOptions) -> None:
+    """Test the course's statements: list them, run some to a verdict, or report verdicts and predictions.
+
+    A verdict is supported, refuted or inconclusive, by a rule that was fixed before the data were seen. Claims share
+    their runs, which are kept below outputs/claims. The last line printed by run and report is where the result is.
+    """
+    from cnnbench.cli.claim import claim
+
+    claim(options)
 
 
 @command()

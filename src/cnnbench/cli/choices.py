@@ -19,6 +19,7 @@ LISTED = {
     "schedulers": "scheduler",
     "loggers": "logger",
     "spaces": "tune",
+    "claims": "claim",
 }
 
 
@@ -39,7 +40,7 @@ def list_groups() -> dict[str, list[str]]:
     return {
         folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
         for folder in sorted(find_config_dir().iterdir())
-        if folder.is_dir() and folder.name not in ("hydra", "tune")
+        if folder.is_dir() and folder.name not in ("hydra", "tune", "claim")
     }
 
 
@@ -105,6 +106,12 @@ def _complete(incomplete: str, parts: dict[str, list[str]], known: list[str]) ->
 def complete_data(incomplete: str) -> list[str]:
     """The names of datasets."""
     return [name for name in list_groups()["data"] if name.startswith(incomplete)]
+
+
+def complete_claim(incomplete: str) -> list[str]:
+    """The ids of claims, and `all`."""
+    ids = [path.stem.partition("_")[0] for path in sorted((find_config_dir() / "claim").glob("*.yaml"))]
+    return [name for name in [*ids, "all"] if name.startswith(incomplete)]
 
 
 def complete_one_of(*choices: str) -> Callable[[str], list[str]]:

@@ -49,6 +49,7 @@ class Request:
         axes: the keys that a sweep varies, in the order they were given.
         is_sweep: whether each job has a folder of its own inside `folder`.
         new_folder: whether the name of `folder` was made up for this call.
+        grows: whether the folder may hold other jobs too, which stay as they are.
         sweep: what the command asks of the sweep.
     """
 
@@ -58,6 +59,7 @@ class Request:
     is_sweep: bool
     hydra: DictConfig
     new_folder: bool = True
+    grows: bool = False
     sweep: schema.SweepConfig = field(default_factory=schema.SweepConfig)
 
 

@@ -28,6 +28,7 @@ from omegaconf import DictConfig
 
 from cnnbench.cli import compose
 from cnnbench.cli.hydra_session import get_hydra, start_hydra
+from cnnbench.config.schema import SweepConfig
 from cnnbench.processes.cores import count_cores
 from cnnbench.processes.signals import STOPS, leave_to_parent
 from cnnbench.registry import describe_unknown
@@ -85,6 +86,24 @@ def count_jobs_at_once(name: str, launcher: DictConfig, threads: int = 1) -> int
     if name == "ray":
         return int(launcher.ray.init.get("num_cpus") or count_cores())
     return int(launcher.get("array_parallelism") or count_cores())
+
+
+def choose_jobs_at_once(asked: SweepConfig, launcher: str, config: DictConfig) -> int | None:
+    """How many jobs the user wants at once, as far as the command says it.
+
+    Raises:
+        ValueError: a number that the launcher does not accept, or two numbers.
+    """
+    most = None if asked.jobs == "auto" else asked.jobs
+    if launcher == NO_LAUNCHER:
+        return most
+    if asked.together:
+        raise ValueError(f"sweep.together=true trains jobs in one process, and hydra/launcher={launcher} does not")
+    if most is not None:
+        raise ValueError(
+            f"sweep.jobs={most} is for the command's own jobs, and hydra/launcher={launcher} runs them: leave one out"
+        )
+    return count_jobs_at_once(launcher, config)
 
 
 def choose_room(name: str, launcher: DictConfig, at_once: int = 1) -> JobRoom:

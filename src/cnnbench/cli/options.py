@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cnnbench.cli.choices import complete_data, complete_one_of, complete_override
+from cnnbench.cli.choices import complete_claim, complete_data, complete_one_of, complete_override
 
 OVERRIDES_HELP = "Overrides such as model=mlp trainer.epochs=5; `cnnbench list models` shows the models."
 
@@ -21,6 +21,7 @@ Root = Annotated[
     str | None, typer.Option(envvar="CNNBENCH_DATA", help="Where datasets are stored, if not where the run found them.")
 ]
 # The help text is shown without importing torch, and so without the changes themselves; a test compares the names.
+CLAIM_ACTIONS = ("list", "run", "report")
 CHANGES = ("shift", "rotation", "scale", "noise", "blur", "contrast", "occlusion")
 
 
@@ -102,6 +103,43 @@ class RobustnessOptions:
     root: Root = None
     device: Device = None
     batch_size: BatchSize = None
+
+
+@dataclass(frozen=True)
+class ClaimOptions:
+    """What `cnnbench claim` takes."""
+
+    action: Annotated[
+        str,
+        typer.Argument(metavar="ACTION", help="list, run or report.", autocompletion=complete_one_of(*CLAIM_ACTIONS)),
+    ]
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="ID|DIR",
+            help="For run: claims such as C01, or all. For report: folders, by default outputs/claims.",
+            autocompletion=complete_claim,
+            show_default=False,
+        ),
+    ] = None
+    scale: Annotated[
+        str,
+        typer.Option(
+            help="quick: minutes; full: the protocol worth citing.", autocompletion=complete_one_of("quick", "full")
+        ),
+    ] = "quick"
+    data: Annotated[
+        str | None, typer.Option(help="Another dataset than the claim's own.", autocompletion=complete_data)
+    ] = None
+    predict: Annotated[
+        str | None,
+        typer.Option(
+            metavar="yes|no",
+            help="What you expect, recorded before the run.",
+            autocompletion=complete_one_of("yes", "no"),
+        ),
+    ] = None
+    out: Annotated[Path | None, typer.Option(help="For report: the CSV file, by default claims.csv.")] = None
 
 
 @dataclass(frozen=True)

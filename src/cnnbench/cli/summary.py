@@ -9,8 +9,9 @@ from typing import Any
 from cnnbench.analysis import Summary, summarize
 from cnnbench.cli import compose, tables
 from cnnbench.cli.options import SummaryOptions
-from cnnbench.data import DatasetInfo, find_data_shape, to_image_size
-from cnnbench.experiment.build import get_data_settings, make_model
+from cnnbench.data import DatasetInfo
+from cnnbench.experiment.build import make_model
+from cnnbench.experiment.description import describe_data
 
 CLOSING = {"(": ")", "[": "]", "{": "}", "'": "'", '"': '"'}
 
@@ -83,19 +84,7 @@ def describe(
         ValueError: an override that is not accepted, or a model that does not fit the data.
     """
     config = compose.compose_config(overrides)
-    if channels and image_size and num_classes:
-        shape: tuple[int, ...] = (channels, *image_size)
-        classes = num_classes
-    else:
-        shape, classes = find_data_shape(
-            config.data.name, root=config.data.root, options=config.data.options, settings=get_data_settings(config)
-        )
-    in_channels = channels or shape[0]
-    configured = config.data.image_size
-    sides = image_size or ([configured] * 2 if isinstance(configured, int) else configured) or shape[1:]
-    size = to_image_size(*sides) if len(shape) == 3 else sides[0]
-    names = tuple(map(str, range(num_classes or classes)))
-    info = DatasetInfo(config.data.name, in_channels, size, names, len(shape) - 1)
+    info = describe_data(config, channels=channels, image_size=image_size, num_classes=num_classes)
     summary = summarize(make_model(config, info, "meta"), info.input_shape)
     return DescribedModel(label or config.model.name, config.model.name, info, config.trainer.batch_size, summary)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from cnnbench.cli import compose, launchers
 from cnnbench.cli.errors import RunFailed
@@ -43,7 +43,8 @@ class _Session:
     Attributes:
         request: what the command asks for.
         overrides: of the command.
-        left: the jobs to run now.
+        asked: the jobs that the command asks for.
+        left: those of them to run now.
         checks: what is known of each of these, by its name.
         most: jobs that this command runs at once; None for as many as the machine can compute.
     """
@@ -51,6 +52,7 @@ class _Session:
     request: compose.Request
     overrides: Sequence[str]
     sweep: SweepFolder
+    asked: Sequence[SweepJob]
     left: Sequence[SweepJob]
     server: JobServer
     checks: Mapping[str, JobCheck]
@@ -88,13 +90,14 @@ def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobSer
     """
     config = request.hydra.hydra.launcher
     launcher = launchers.find_launcher(overrides)
-    most = _count_at_once(request.sweep, launcher, config)  # refuses a wrong number before anything else is done
+    # Refuses a wrong number before anything else is done.
+    most = launchers.choose_jobs_at_once(request.sweep, launcher, config)
     jobs = plan_jobs((to_dict(job.config), job.overrides) for job in request.jobs)
     if len(jobs) < len(request.jobs):
         log.info("%d jobs requested, %d of them different: each runs once", len(request.jobs), len(jobs))
     path, checks = _find_earlier(request, jobs), None
     if path is None:
-        if other := find_with_other_seeds(request.folder.parent, jobs):
+        if not request.grows and (other := find_with_other_seeds(request.folder.parent, jobs)):
             log.warning("%s holds the same configs with other seeds. %s", shorten(other.resolve()), FIX_SEEDS_FIRST)
         checks = _check(jobs, server)
         if is_sweep(request.folder):
@@ -108,10 +111,12 @@ def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobSer
             raise InUse(f"{error}{hint}") from None
         sweep = SweepFolder.open_or_repair(path, jobs, argv=sys.argv)
         sweep.adopt(jobs, argv=sys.argv)
-        left = sweep.list_unfinished()
+        asked = [job for job in sweep.jobs if job.hash in {job.hash for job in jobs}]
+        left = _list_left(request, sweep, asked)
         if not left:
-            log.info("all %d jobs are finished; sweep.restart=true runs them again", len(jobs))
-            _show(sweep)
+            if not request.grows:
+                log.info("all %d jobs are finished; sweep.restart=true runs them again", len(jobs))
+                _show(sweep)
             return
         if len(left) < len(jobs):
             log.info("continuing: %d of %d jobs are finished", len(jobs) - len(left), len(jobs))
@@ -120,25 +125,13 @@ def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobSer
         sweep.write()  # now that all of it can run
         if launcher != launchers.NO_LAUNCHER:
             most = launchers.count_jobs_at_once(launcher, config, max(check.need.threads for check in checks.values()))
-        _run(_Session(request, overrides, sweep, left, server, checks, most, launcher))
+        _run(_Session(request, overrides, sweep, asked, left, server, checks, most, launcher))
 
 
-def _count_at_once(asked: SweepConfig, launcher: str, config: DictConfig) -> int | None:
-    """How many jobs the user wants at once, as far as the command says it.
-
-    Raises:
-        ValueError: a number that the launcher does not accept, or two numbers.
-    """
-    most = None if asked.jobs == "auto" else asked.jobs
-    if launcher == launchers.NO_LAUNCHER:
-        return most
-    if asked.together:
-        raise ValueError(f"sweep.together=true trains jobs in one process, and hydra/launcher={launcher} does not")
-    if most is not None:
-        raise ValueError(
-            f"sweep.jobs={most} is for the command's own jobs, and hydra/launcher={launcher} runs them: leave one out"
-        )
-    return launchers.count_jobs_at_once(launcher, config)
+def _list_left(request: compose.Request, sweep: SweepFolder, asked: Sequence[SweepJob]) -> list[SweepJob]:
+    """The jobs that have no result; where others may share the folder, that a loss became infinite is a result too."""
+    left = [job for job in asked if not sweep.is_finished(job)]
+    return [job for job in left if not (request.grows and sweep.has_diverged(job))]
 
 
 def resume_sweep(path: Path, server: JobServer, asked: SweepConfig | None = None) -> None:
@@ -167,8 +160,8 @@ def resume_sweep(path: Path, server: JobServer, asked: SweepConfig | None = None
         checks = _check(left, server)
         axes, overrides = ([str(text) for text in plain.get(key) or []] for key in ("axes", "overrides"))
         request = compose.Request([], path, axes=axes, is_sweep=True, hydra=OmegaConf.create(), sweep=asked)
-        most = _count_at_once(asked, launchers.NO_LAUNCHER, request.hydra)
-        _run(_Session(request, overrides, sweep, left, server, checks, most))
+        most = launchers.choose_jobs_at_once(asked, launchers.NO_LAUNCHER, request.hydra)
+        _run(_Session(request, overrides, sweep, sweep.jobs, left, server, checks, most))
 
 
 def _find_earlier(request: compose.Request, jobs: Sequence[SweepJob]) -> Path | None:
@@ -178,6 +171,8 @@ def _find_earlier(request: compose.Request, jobs: Sequence[SweepJob]) -> Path | 
         ValueError: the requested folder holds another sweep, or must be renamed and cannot be.
     """
     folder = request.folder
+    if request.grows:
+        return folder.resolve() if is_sweep(folder) else None
     if request.sweep.restart:
         if is_sweep(folder):
             check_can_rename(folder)
@@ -236,7 +231,7 @@ def _run(session: _Session) -> None:
     log.info("%d %s in %s%s", len(left), "job" if len(left) == 1 else "jobs", shorten(sweep.path), beside)
     _warn_of_competition(session, at_once, max(need.threads for need in needs.values()))
     aside = sweep.list_set_aside()
-    before, macs = len(sweep.jobs) - len(left), {job.name: session.checks[job.name].macs for job in left}
+    before, macs = len(session.asked) - len(left), {job.name: session.checks[job.name].macs for job in left}
     try:
         with SweepProgress(sweep, left, before=before, axes=request.axes, at_once=at_once, macs=macs) as progress:
             if session.launcher == launchers.NO_LAUNCHER:
@@ -252,12 +247,14 @@ def _run(session: _Session) -> None:
         with contextlib.suppress(KeyboardInterrupt, Terminated):  # again: the report can wait
             _write_report(sweep)
         print(shorten(sweep.path), flush=True)
-        message = f"{len(sweep.list_unfinished())} of {len(sweep.jobs)} jobs are left: repeat the command to continue"
+        left = _list_left(request, sweep, session.asked)
+        message = f"{len(left)} of {len(session.asked)} jobs are left: repeat the command to continue"
         raise type(error)(message) from None
-    _show(sweep)
+    if not request.grows:
+        _show(sweep)
     if moved := sorted(sweep.list_set_aside() - aside):
         log.warning("moved files that belong to another job to %s", ", ".join(moved))
-    _report_failures(sweep)
+    _report_failures(sweep, _list_left(request, sweep, session.asked), len(session.asked))
 
 
 def _warn_of_competition(session: _Session, at_once: int, threads: int) -> None:
@@ -272,15 +269,14 @@ def _warn_of_competition(session: _Session, at_once: int, threads: int) -> None:
         )
 
 
-def _report_failures(sweep: SweepFolder) -> None:
-    unfinished = sweep.list_unfinished()
+def _report_failures(sweep: SweepFolder, unfinished: Sequence[SweepJob], asked: int) -> None:
     if elsewhere := [job for job in unfinished if sweep.read_state(job) == RUNNING]:
         names = ", ".join(job.name for job in elsewhere)
         log.warning("skipped, because another process is using them: %s", names)
     if unfinished:
         names = ", ".join(job.name for job in unfinished)
         raise RunFailed(
-            f"{len(unfinished)} of {len(sweep.jobs)} runs failed ({names}): their status.json and train.log say why, "
+            f"{len(unfinished)} of {asked} runs failed ({names}): their status.json and train.log say why, "
             f"and so does {shorten(sweep.path) / 'results.csv'}; the same command tries them again"
         )
 

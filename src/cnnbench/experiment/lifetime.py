@@ -15,6 +15,7 @@ from cnnbench.storage.atomic import NoneReadable, write_bytes
 from cnnbench.storage.regular import open_to_append
 from cnnbench.storage.text import make_lines_printable
 from cnnbench.training.checkpoint import LAST, locate
+from cnnbench.training.loop import Diverged
 from cnnbench.training.trainer import Pruned
 
 log = logging.getLogger("cnnbench")
@@ -76,14 +77,14 @@ class Lifetime:
         self._checkpoint = self._identify_checkpoint()
         self.run.resume(config, overrides)
 
-    def end(self, state: str, message: str) -> None:
+    def end(self, state: str, message: str, *, diverged: bool = False) -> None:
         """Set the status, if possible: what stopped the run may prevent that too, and is the error to report."""
         try:
             if self._identify_checkpoint() == self._checkpoint:
                 for name, content in self._originals.items():
                     write_bytes(self.run.path / name, content)
             if self.run.find_status().get("state") != FINISHED:
-                self.run.set_status(state, message)
+                self.run.set_status(state, message, diverged=diverged)
         except OSError as error:
             log.error("status.json could not be written: %s", error)
 
@@ -123,7 +124,8 @@ def track_lifetime(run: RunFolder, config: Config) -> Iterator[Lifetime]:
                 raise
             raise CannotGoOn(str(explained) or type(explained).__name__) from error
         log.exception("the run failed")
-        life.end(FAILED, "; ".join([f"{type(explained).__name__}: {explained}", *life.notes]))
+        message = "; ".join([f"{type(explained).__name__}: {explained}", *life.notes])
+        life.end(FAILED, message, diverged=isinstance(error, Diverged))
         raise explained from error
     except BaseException as error:
         log.info("interrupted by %s", type(error).__name__)

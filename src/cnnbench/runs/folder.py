@@ -173,12 +173,16 @@ class RunFolder:
             refuse_damaged(path, "it is not a list of text")
         return values
 
-    def set_status(self, state: str, message: str = "") -> None:
-        """Record the run's state: running, finished, failed, interrupted or pruned."""
+    def set_status(self, state: str, message: str = "", *, diverged: bool = False) -> None:
+        """Record the run's state: running, finished, failed, interrupted or pruned.
+
+        Args:
+            diverged: it failed because a loss or a weight became infinite: the result of its config, not an accident.
+        """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         started = self.find_status().get("started", now)
         status = {"state": state, "message": message, "started": started, "updated": now, "pid": os.getpid()}
-        write_json(self.path / "status.json", status)
+        write_json(self.path / "status.json", status | ({"diverged": True} if diverged else {}))
 
     def read_status(self) -> dict[str, Any]:
         """The last status, or an empty dict before the first."""

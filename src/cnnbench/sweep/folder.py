@@ -128,9 +128,15 @@ class SweepFolder:
         return cls(path)
 
     def adopt(self, jobs: Sequence[SweepJob], *, argv: Sequence[str]) -> None:
-        """Take the settings that the hash leaves out, such as a job's time limit, from a new call of the command."""
-        by_hash = {job.hash: job for job in jobs}
-        self.jobs = [replace(by_hash[job.hash], name=job.name) for job in self.jobs]
+        """Take the settings that the hash leaves out, such as a job's time limit, from a new call of the command.
+
+        Jobs that the sweep does not have yet are added to it.
+        """
+        by_hash, known = {job.hash: job for job in jobs}, {job.hash for job in self.jobs}
+        self.jobs = [replace(by_hash.get(job.hash, job), name=job.name) for job in self.jobs]
+        first = max((int(job.name) for job in self.jobs), default=-1) + 1
+        free = (str(number) for number in count(first) if not os.path.lexists(self.path / str(number)))
+        self.jobs += [replace(job, name=next(free)) for job in jobs if job.hash not in known]
         self.argv = list(argv)
 
     def write(self) -> None:
@@ -147,6 +153,13 @@ class SweepFolder:
     def list_unfinished(self) -> list[SweepJob]:
         """The jobs that have no result yet, including failed ones."""
         return [job for job in self.jobs if not self.is_finished(job)]
+
+    def has_diverged(self, job: SweepJob) -> bool:
+        """Whether the job's own loss became infinite: to run it again would change nothing."""
+        folder = self.path / job.name
+        return (
+            folder.is_dir() and bool(RunFolder(folder).find_status().get("diverged")) and read_hash(folder) == job.hash
+        )
 
     def read_state(self, job: SweepJob) -> str:
         """What the job's `status.json` says; empty before it has one."""

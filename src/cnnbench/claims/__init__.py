@@ -1,0 +1,1 @@
+"""Claims of the course: read from `configs/claim`, planned as runs of a sweep, measured, and judged."""

@@ -1,0 +1,120 @@
+"""What happens inside a network: gradients, units that never answer, the field that a gradient reaches.
+
+torch is imported where it is used, because listing claims must not wait for it.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+from cnnbench.claims.subjects import FinishedRun, Network
+from cnnbench.config.keys import Options, key
+from cnnbench.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IMAGES = 256  # of the keyed batch: the first training images
+
+
+class ShareOptions(Options):
+    """How much of the gradient counts."""
+
+    share: float = key("Share of the squared gradient inside the field", 0.95, gt=0, lt=1)
+
+
+@register("measure", "gradient_decay", source="run", low=-20, high=20)
+def gradient_decay(run: FinishedRun) -> float:
+    """Decimal orders of magnitude by which the first layer's weight gradient is smaller than the last one's.
+
+    For the network as it was before training, on the first training images. Each gradient is its root mean square, so
+    that layers of different size compare.
+    """
+    import torch.nn.functional as F
+    from torch import nn
+
+    from cnnbench.experiment.build import make_model, place_model
+
+    ready = run.prepare("train")
+    config = ready.trained.config
+    model = place_model(make_model(config, ready.trained.info), ready.device, config)
+    images, labels = next(ready.serve(ready.found.split).iterate_epoch())
+    F.cross_entropy(model(images[:IMAGES]), labels[:IMAGES]).backward()
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
+    sizes = [math.log10(max(1e-20, _compute_rms(layer.weight.grad))) for layer in (layers[0], layers[-1])]
+    return min(20.0, sizes[1] - sizes[0])
+
+
+@register("measure", "dead_units", source="run", low=0, high=1)
+def dead_units(run: FinishedRun) -> float:
+    """Share of the units behind activations that test images never switch on.
+
+    A channel of a convolution is one unit. It is on where its activation lets a gradient through: where the slope is
+    above 0.001, for ReLU any input above 0.
+    """
+    import torch
+
+    from cnnbench.models.layers import ACTIVATIONS, make_activation
+
+    ready = run.prepare("test")
+    kinds = tuple(type(make_activation(name)) for name in ACTIVATIONS)
+    alive: dict[str, Tensor] = {}
+
+    def watch(name: str, module: torch.nn.Module, values: Tensor) -> None:
+        with torch.enable_grad():
+            inputs = values.detach().clone().requires_grad_()
+            slope = torch.autograd.grad(module.forward(inputs).sum(), inputs)[0].abs()
+        on = (slope > 1e-3).transpose(0, 1).flatten(1).any(1)
+        alive[name] = alive.get(name, torch.zeros_like(on)) | on
+
+    named = [(name, module) for name, module in ready.model.named_modules() if isinstance(module, kinds)]
+    hooks = [
+        module.register_forward_pre_hook(lambda module, inputs, name=name: watch(name, module, inputs[0]))
+        for name, module in named
+    ]
+    try:
+        ready.evaluate(ready.serve(ready.found.split))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not alive:
+        raise ValueError(f"{run.path}: its network has no activations")
+    units = torch.cat([*alive.values()])
+    return float((~units).double().mean())
+
+
+@register("measure", "gradient_field", source="network", low=0, high=math.inf)
+def gradient_field(network: Network, options: ShareOptions) -> float:
+    """Side of the square around the centre that holds most of the squared gradient of one output, in pixels.
+
+    Measured before training, on random images, as Luo et al., "Understanding the Effective Receptive Field in Deep
+    Convolutional Neural Networks" (arXiv:1701.04128), do. The output is the middle of the last feature maps.
+    """
+    import torch
+
+    from cnnbench.reproducibility import make_generator
+
+    model = network.make_model().eval()
+    source = make_generator(network.config.seed, "gradient field")
+    images = torch.randn(32, *network.info.input_shape, generator=source).requires_grad_()
+    features = model.get_submodule("features")(images)
+    features[:, :, features.shape[2] // 2, features.shape[3] // 2].sum().backward()
+    assert images.grad is not None
+    return float(_find_side(images.grad.square().sum((0, 1)), options.share))
+
+
+def _find_side(mass: "Tensor", share: float) -> int:
+    """Side of the smallest square around the centre of mass that holds a share of it; `mass` is (H, W)."""
+    import torch
+
+    height, width = mass.shape
+    total = mass.sum()
+    rows, columns = torch.arange(height), torch.arange(width)
+    middle = (mass.sum(1) @ rows.float() / total).round(), (mass.sum(0) @ columns.float() / total).round()
+    reach = torch.maximum((rows - middle[0]).abs()[:, None], (columns - middle[1]).abs()[None, :])
+    inside = [float(mass[reach <= distance].sum() / total) for distance in range(max(height, width))]
+    return 2 * next(distance for distance, held in enumerate(inside) if held >= share) + 1
+
+
+def _compute_rms(gradient: "Tensor | None") -> float:
+    assert gradient is not None, "every layer is part of the loss"
+    return float(gradient.double().square().mean().sqrt())

@@ -1,0 +1,95 @@
+"""Measures the groups of a claim, and judges it."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnnbench import registry
+from cnnbench.claims.statement import Claim, Contrast
+from cnnbench.claims.subjects import FinishedRun, Network
+from cnnbench.claims.verdict import Finding, compute_effects, judge_contrast
+from cnnbench.config.schema import Config
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a claim.
+
+    Attributes:
+        configs: of each group, with the first seed.
+        seeds: how many.
+    """
+
+    claim: Claim
+    configs: Mapping[str, Config]
+    seeds: int
+
+    def list_runs(self) -> list[tuple[str, int, Config]]:
+        """Group, seed and config of each run, seed by seed, so that an interrupted claim has whole pairs."""
+        return [
+            (group, seed, config.model_copy(deep=True, update={"seed": seed}))
+            for seed in range(self.seeds)
+            for group, config in self.configs.items()
+        ]
+
+
+@dataclass
+class Measurer:
+    """Measures runs and networks, each once, also for several contrasts and claims.
+
+    Attributes:
+        find_run: the folder of a config's run, and whether it diverged; None where the run has no result.
+        problems: what could not be measured.
+    """
+
+    find_run: Callable[[Config], tuple[Path, bool] | None]
+    problems: list[str] = field(default_factory=list)
+    _known: dict[tuple[str, str, str], float] = field(default_factory=dict)
+
+    def measure(self, contrast: Contrast, config: Config) -> float | None:
+        """The value of a contrast's measure; None if there is none."""
+        name, options = contrast.measure, contrast.options
+        where, arguments = self._find_subject(contrast, config)
+        if isinstance(arguments, float) or arguments is None:
+            return arguments
+        key = (name, json.dumps(options, sort_keys=True), where)
+        if key not in self._known:
+            try:
+                self._known[key] = float(registry.build("measure", name, options=options, **arguments))
+            except (ValueError, OSError) as error:
+                self.problems.append(f"{name}: {error}")
+                return None
+        return self._known[key]
+
+    def _find_subject(self, contrast: Contrast, config: Config) -> tuple[str, dict[str, Any] | float | None]:
+        """What identifies the subject of a measure, and the measure's argument, or the value itself."""
+        if contrast.source == "network":
+            own = config.model_copy(update={"seed": 0}) if contrast.is_exact else config
+            return own.model_dump_json(), {"network": Network(own)}
+        found = self.find_run(config)
+        if found is None:
+            return "", None
+        path, has_diverged = found
+        if has_diverged:
+            value = registry.get_facts("measure", contrast.measure).get("diverged")
+            if value is None:
+                self.problems.append(f"{path.name}: its loss became infinite, and {contrast.measure} has no value then")
+            return str(path), None if value is None else float(value)
+        return str(path), {"run": FinishedRun.read(path)}
+
+
+def judge(plan: Plan, measurer: Measurer) -> tuple[list[Finding], list[dict[str, dict[int, float]]]]:
+    """Measure and judge each contrast of a claim; also return its values by group and seed."""
+    findings, all_values = [], []
+    for contrast in plan.claim.contrasts:
+        values: dict[str, dict[int, float]] = {name: {} for name in contrast.groups}
+        for group, seed, config in plan.list_runs():
+            if group in values and not (contrast.is_exact and seed):
+                value = measurer.measure(contrast, config)
+                if value is not None:
+                    values[group][seed] = value
+        findings.append(judge_contrast(contrast, [*compute_effects(contrast, values).values()]))
+        all_values.append(values)
+    return findings, all_values

@@ -1,0 +1,209 @@
+"""What a claim's run leaves behind: `prediction.json`, `verdict.json`, and `claims.csv` over several of them."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+import cnnbench
+from cnnbench.claims.statement import Claim, Rule, Scale, Text
+from cnnbench.claims.verdict import INCONCLUSIVE, SUPPORTED, Finding, combine
+from cnnbench.storage.csv_tables import format_csv
+from cnnbench.storage.plain_data import read_json, write_json
+from cnnbench.storage.regular import refuse_damaged
+
+VERDICT, PREDICTION, TABLE = "verdict.json", "prediction.json", "claims.csv"
+DEEPEST = 6  # levels below a named folder that are searched: a student's folder holds outputs/claims/mnist-quick/C01
+Answer = Literal["yes", "no"]
+Values = Mapping[str, Mapping[int, float]]
+
+
+class ContrastRecord(BaseModel):
+    """A contrast and what was found, as `verdict.json` has it.
+
+    Attributes:
+        values: the measure by group and seed.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+    measure: str
+    options: dict[str, Any]
+    group: str
+    against: str | None
+    compare: str
+    rule: Rule
+    threshold: float
+    unit: str
+    reason: Text
+    verdict: Literal["supported", "refuted", "inconclusive"]
+    effect: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    n: int
+    advice: str
+    values: dict[str, dict[int, float]]
+
+
+class VerdictRecord(BaseModel):
+    """The content of `verdict.json`.
+
+    Attributes:
+        held: whether the prediction held; None without one, or while the verdict is open.
+        problems: runs that failed.
+        runs: the folders of the runs behind it, relative to its own.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+    id: str
+    statement: Text
+    question: Text
+    nuance: Text
+    equal: Text
+    data: str
+    scale: Scale
+    seeds: int
+    groups: dict[str, list[str]]
+    verdict: Literal["supported", "refuted", "inconclusive"]
+    prediction: Answer | None
+    held: bool | None
+    contrasts: list[ContrastRecord]
+    problems: list[str]
+    runs: list[str]
+    command: str
+    created: str
+    version: str
+
+
+def make_record(
+    claim: Claim,
+    findings: Sequence[Finding],
+    values: Sequence[Values],
+    *,
+    data: str,
+    scale: Scale,
+    prediction: Answer | None,
+    problems: Sequence[str] = (),
+    runs: Sequence[str] = (),
+) -> VerdictRecord:
+    """The record of a claim that has been measured.
+
+    Args:
+        findings, values: of each contrast.
+    """
+    verdict = combine(findings)
+    contrasts = [
+        {**finding.contrast.model_dump(), **asdict(finding), "values": given}
+        for finding, given in zip(findings, values, strict=True)
+    ]
+    told = claim.model_dump(include={"id", "statement", "question", "nuance", "equal"})
+    return VerdictRecord.model_validate(
+        {
+            **told,
+            "data": data,
+            "scale": scale,
+            "seeds": claim.protocol[scale].seeds if claim.needs_training else 0,
+            "groups": {name: claim.list_overrides(name, scale, data) for name in claim.groups},
+            "verdict": verdict,
+            "prediction": prediction,
+            "held": compare_prediction(prediction, verdict),
+            "contrasts": contrasts,
+            "problems": list(problems),
+            "runs": list(runs),
+            "command": f"cnnbench claim run {claim.id} --scale {scale} --data {data}",
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "version": cnnbench.__version__,
+        }
+    )
+
+
+def compare_prediction(prediction: Answer | None, verdict: str) -> bool | None:
+    """Whether a prediction held; an open verdict leaves it open."""
+    if prediction is None or verdict == INCONCLUSIVE:
+        return None
+    return (prediction == "yes") == (verdict == SUPPORTED)
+
+
+def write_verdict(folder: Path, record: VerdictRecord) -> None:
+    """Write `verdict.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / VERDICT, record.model_dump(mode="json"))
+
+
+def read_verdict(path: Path) -> VerdictRecord:
+    """Read a `verdict.json`, which may be a stranger's.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        return VerdictRecord.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        refuse_damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+
+
+def find_verdicts(folder: Path, levels: int = DEEPEST) -> Iterator[Path]:
+    """Find `verdict.json` in and below a folder; links are not followed."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        if entry.name == VERDICT and entry.is_file(follow_symlinks=False):
+            yield Path(entry.path)
+        elif levels and entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+            yield from find_verdicts(Path(entry.path), levels - 1)
+
+
+def record_prediction(folder: Path, claim: str, answer: Answer) -> None:
+    """Write down what someone expects, before the claim is run.
+
+    Raises:
+        ValueError: the claim has a verdict already.
+    """
+    if (folder / VERDICT).is_file():
+        raise ValueError(
+            f"--predict {answer}: {claim} has a verdict already, in {folder}, and a prediction comes before it: "
+            "leave --predict out"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / PREDICTION, {"prediction": answer, "made": datetime.now(UTC).isoformat(timespec="seconds")})
+
+
+def read_prediction(folder: Path) -> Answer | None:
+    """The prediction in a claim's folder, if there is one."""
+    path = folder / PREDICTION
+    if not path.is_file():
+        return None
+    plain = read_json(path)
+    answer = plain.get("prediction") if isinstance(plain, dict) else None
+    if answer not in ("yes", "no"):
+        refuse_damaged(path, "its prediction is neither yes nor no")
+    return "yes" if answer == "yes" else "no"
+
+
+def format_table(records: Iterable[tuple[str, VerdictRecord]]) -> str:
+    """`claims.csv`: a row for each contrast, after the place that each record came from."""
+    rows = [
+        {
+            "from": place,
+            "claim": record.id,
+            "statement": record.statement.en,
+            "data": record.data,
+            "scale": record.scale,
+            "verdict": record.verdict,
+            "prediction": record.prediction,
+            "held": record.held,
+            **contrast.model_dump(exclude={"options", "reason", "values", "verdict", "advice"}),
+            "contrast_verdict": contrast.verdict,
+            "advice": contrast.advice,
+        }
+        for place, record in records
+        for contrast in record.contrasts
+    ]
+    return format_csv(rows)

@@ -1,0 +1,230 @@
+"""A claim as its YAML file states it: what is compared, and the threshold that decides, before any data are seen.
+
+An effect is a measure of one group, or its difference or ratio to another group of the same seed. A rule says on which
+side of the threshold it must lie. Every rule can fail: the threshold lies inside the range of possible effects.
+"""
+
+import functools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from cnnbench import registry
+from cnnbench.claims import measures as measures
+from cnnbench.registry import describe_unknown, find_nearest
+from cnnbench.storage.plain_data import read_yaml
+
+SCALES = ("quick", "full")
+Scale = Literal["quick", "full"]
+Rule = Literal["at_least", "at_most", "within", "beyond"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Text(_Part):
+    """A sentence or more, in English and Portuguese."""
+
+    en: str = Field(min_length=1)
+    pt: str = Field(min_length=1)
+
+
+class Protocol(_Part):
+    """How a claim is run at a scale.
+
+    Attributes:
+        seeds: how many; the same ones for every group.
+        overrides: of every run, after those of the claim.
+    """
+
+    seeds: int = Field(ge=1, le=1000)
+    overrides: list[str] = []
+
+
+class Pair(_Part):
+    """Two groups, of which the second is subtracted."""
+
+    group: str
+    against: str
+
+
+class Contrast(_Part):
+    """An effect, and the rule that it must keep.
+
+    Attributes:
+        measure: a registered measure, and `options` for it.
+        group, against: names of groups; without `against`, the effect is the group's own value.
+        compare: `difference`, or `ratio` of group to against.
+        than: subtract the effect of this pair, so that the two effects are compared.
+        rule: the effect is at least or at most the threshold; or `within` it on both sides of 0, or `beyond` it on
+            either side.
+        unit: of the effect, in words.
+        reason: why an effect of this size matters in practice.
+    """
+
+    measure: str
+    options: dict[str, Any] = {}
+    group: str
+    against: str | None = None
+    compare: Literal["difference", "ratio"] = "difference"
+    than: Pair | None = None
+    rule: Rule
+    threshold: float
+    unit: str
+    reason: Text
+
+    @model_validator(mode="after")
+    def _check_can_fail(self) -> Self:
+        registry.find_part("measure", self.measure)
+        registry.check_options("measure", self.measure, self.options)
+        if self.against is None and (self.than or self.compare == "ratio"):
+            raise ValueError("a ratio and `than` need `against`")
+        low, high = self.find_range()
+        threshold = self.threshold
+        inside = 0 < threshold < high if self.rule in ("within", "beyond") else low < threshold < high
+        if not inside:
+            raise ValueError(
+                f"threshold={threshold:g}: the effect lies between {low:g} and {high:g}, so the rule could only have "
+                "one outcome: choose a threshold in between"
+            )
+        return self
+
+    @property
+    def source(self) -> str:
+        """What the measure reads: `run`, or `network`, which needs no training."""
+        return str(registry.get_facts("measure", self.measure)["source"])
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the effect is the same for every seed, by its nature."""
+        return bool(registry.get_facts("measure", self.measure).get("exact"))
+
+    @property
+    def groups(self) -> list[str]:
+        """The names of the groups it compares."""
+        named = [self.group, self.against, *([self.than.group, self.than.against] if self.than else [])]
+        return [name for name in named if name is not None]
+
+    def find_range(self) -> tuple[float, float]:
+        """The least and the largest effect that is possible."""
+        facts = registry.get_facts("measure", self.measure)
+        low, high = float(facts["low"]), float(facts["high"])
+        if self.compare == "ratio":
+            low, high = 0.0, math.inf
+        elif self.against is not None:
+            low, high = low - high, high - low
+        return (low - high, high - low) if self.than else (low, high)
+
+
+class Claim(_Part):
+    """A statement that runs can support or refute.
+
+    Attributes:
+        nuance: when it fails, and what textbooks leave out.
+        equal: what is held equal between the groups.
+        data: the dataset, unless the command names another.
+        overrides: of every run, in the words of `cnnbench train`.
+        groups: the overrides of each group, by its name: what is varied.
+        contrasts: the claim holds where all of them do (an intersection–union test: no correction is needed for
+            support); it is refuted where one is, after Holm's correction.
+    """
+
+    id: str = Field(pattern="^C[0-9]{2}$")
+    statement: Text
+    question: Text
+    nuance: Text
+    equal: Text
+    data: str = "mnist"
+    overrides: list[str] = []
+    groups: dict[str, list[str]] = Field(min_length=1)
+    protocol: dict[Scale, Protocol]
+    contrasts: list[Contrast] = Field(min_length=1)
+
+    @field_validator("protocol")
+    @classmethod
+    def _check_scales(cls, protocol: dict[Scale, Protocol]) -> dict[Scale, Protocol]:
+        if missing := [scale for scale in SCALES if scale not in protocol]:
+            raise ValueError(f"{missing[0]} is missing")
+        return protocol
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> Self:
+        used = {name for contrast in self.contrasts for name in contrast.groups}
+        for name in sorted(used - self.groups.keys()):
+            raise ValueError(describe_unknown("group", name, self.groups))
+        if unused := sorted(self.groups.keys() - used):
+            raise ValueError(f"group {unused[0]!r} is in no contrast: remove it, or compare it")
+        return self
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether any of its measures reads a finished run."""
+        return any(contrast.source == "run" for contrast in self.contrasts)
+
+    def list_overrides(self, group: str, scale: Scale, data: str | None = None) -> list[str]:
+        """The overrides of a group's runs, without the seed."""
+        common = [f"data={data or self.data}", *self.overrides, *self.protocol[scale].overrides]
+        return [*common, *self.groups[group]]
+
+
+def read_claim(path: Path) -> Claim:
+    """Read a claim's file.
+
+    Raises:
+        ValueError: names the file and the key that is unknown, missing or wrong.
+    """
+    plain = read_yaml(path)
+    if not isinstance(plain, Mapping):
+        raise ValueError(f"{path.name}: must hold keys with values")
+    try:
+        claim = Claim.model_validate(plain)
+    except ValidationError as error:
+        raise ValueError(f"{path.name}: {_explain(error)}") from None
+    if not path.stem.startswith(f"{claim.id}_"):
+        raise ValueError(f"{path.name}: id={claim.id}: the file's name must begin with {claim.id}_")
+    return claim
+
+
+def _explain(error: ValidationError) -> str:
+    """Explain the first thing that is wrong."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        known = [name for part in (Claim, Contrast, Protocol, Text, Pair) for name in part.model_fields]
+        near = find_nearest(str(first["loc"][-1]), known)
+        return f"unknown key {where!r}.{f' Did you mean {near!r}?' if near else ''}"
+    problem = str(first["ctx"]["error"]) if "error" in first.get("ctx", {}) else first["msg"]
+    return f"{where}: {problem}" if where else problem
+
+
+@functools.cache
+def list_claims(folder: Path) -> dict[str, Path]:
+    """The claims' files, by id, in order."""
+    return {path.stem.partition("_")[0]: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def choose_claims(folder: Path, names: list[str]) -> list[Claim]:
+    """The claims of some ids, such as C04 or c04; `all` stands for every one.
+
+    Raises:
+        ValueError: an unknown id; the message has the nearest.
+    """
+    known = list_claims(folder)
+    if not names:
+        raise ValueError(f"name a claim, such as {next(iter(known))}, or all; `cnnbench claim list` shows them")
+    chosen: dict[str, None] = {}
+    for name in names:
+        key = name.upper() if name.upper() in known else name.partition("_")[0].upper()
+        if name.lower() == "all":
+            chosen.update(dict.fromkeys(known))
+        elif key in known:
+            chosen[key] = None
+        else:
+            near = find_nearest(name, [one.lower() for one in known])
+            hint = f" Did you mean {near.upper()}?" if near else ""
+            raise ValueError(f"unknown claim {name!r}.{hint} Valid: {', '.join([*known, 'all'])}")
+    return [read_claim(known[key]) for key in chosen]

@@ -1,0 +1,144 @@
+"""The rule that turns effects into a verdict, by the report's own statistics.
+
+A contrast is supported if the 95 % interval of its effect lies wholly on the threshold's right side, refuted if wholly
+on the wrong one, else inconclusive: the absence of a difference refutes nothing.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import scipy
+
+from cnnbench.claims.statement import Contrast
+from cnnbench.report.statistics import LEVEL, NO_SPREAD, compare_pairs, correct_by_holm
+
+SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
+MOST_SEEDS = 1000  # more would not be run
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the runs say about a contrast.
+
+    Attributes:
+        effect: the mean over seeds; None without a single pair.
+        low, high: its 95 % interval; equal to the effect where that is exact; None where there is none.
+        p: of the test that the effect lies at the nearest bound of the rule; None where there is no test.
+        n: seeds.
+        advice: what would decide an inconclusive one.
+    """
+
+    contrast: Contrast
+    verdict: str
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    n: int = 0
+    advice: str = ""
+
+
+def compute_effects(contrast: Contrast, values: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
+    """The effect by seed, for the seeds that every group has.
+
+    Args:
+        values: the measure by group and seed.
+    """
+    seeds = sorted(set.intersection(*({*values[group]} for group in contrast.groups)))
+
+    def compute(group: str, against: str | None, seed: int) -> float:
+        first = values[group][seed]
+        if against is None:
+            return first
+        second = values[against][seed]
+        if contrast.compare == "difference":
+            return first - second
+        return first / second if second else math.copysign(math.inf, first)
+
+    than = contrast.than
+    effects = {
+        seed: compute(contrast.group, contrast.against, seed)
+        - (compute(than.group, than.against, seed) if than else 0.0)
+        for seed in seeds
+    }
+    return {seed: effect for seed, effect in effects.items() if math.isfinite(effect)}
+
+
+def judge_contrast(contrast: Contrast, effects: Sequence[float]) -> Finding:
+    """Judge a contrast by its effects, one for each seed."""
+    if not effects:
+        return Finding(contrast, INCONCLUSIVE, advice="no seed has a result in every group")
+    if contrast.is_exact:
+        effect = effects[0]
+        verdict = REFUTED if _fails(contrast, effect, effect) else SUPPORTED  # at the threshold it holds
+        return Finding(contrast, verdict, effect, effect, effect, 0.0, 1)
+    n = len(effects)
+    bound = _find_nearest_bound(contrast, sum(effects) / n)
+    found = compare_pairs(effects, [bound] * n)
+    effect = found.mean + bound
+    if found.low is None or found.high is None:  # one seed, or no spread
+        low, high, p = effect, effect, found.p_flip
+        is_clear = p is not None and p < LEVEL and abs(found.mean) > NO_SPREAD
+    else:
+        low, high, p = found.low + bound, found.high + bound, found.p_t
+        is_clear = True
+    verdict = INCONCLUSIVE
+    if is_clear and _holds(contrast, low, high):
+        verdict = SUPPORTED
+    elif is_clear and _fails(contrast, low, high):
+        verdict = REFUTED
+    spread = found.mean / found.effect if found.effect else 0.0
+    advice = _advise(abs(found.mean), spread, n) if verdict == INCONCLUSIVE else ""
+    return Finding(contrast, verdict, effect, low if n > 1 else None, high if n > 1 else None, p, n, advice)
+
+
+def combine(findings: Sequence[Finding]) -> str:
+    """The verdict of a claim: all contrasts must hold.
+
+    Support is an intersection–union test, whose error does not grow with the number of contrasts. One refuted contrast
+    refutes the claim, so their p-values are corrected by Holm's method.
+    """
+    if all(finding.verdict == SUPPORTED for finding in findings):
+        return SUPPORTED
+    corrected = correct_by_holm([1.0 if finding.p is None else finding.p for finding in findings])
+    refuted = [finding.verdict == REFUTED and p < LEVEL for finding, p in zip(findings, corrected, strict=True)]
+    return REFUTED if any(refuted) else INCONCLUSIVE
+
+
+def _find_nearest_bound(contrast: Contrast, effect: float) -> float:
+    two_sided = contrast.rule in ("within", "beyond")
+    return math.copysign(contrast.threshold, effect) if two_sided else contrast.threshold
+
+
+def _holds(contrast: Contrast, low: float, high: float) -> bool:
+    """Whether every effect from low to high keeps the rule."""
+    threshold = contrast.threshold
+    match contrast.rule:
+        case "at_least":
+            return low > threshold
+        case "at_most":
+            return high < threshold
+        case "within":
+            return -threshold < low and high < threshold
+        case "beyond":
+            return low > threshold or high < -threshold
+
+
+def _fails(contrast: Contrast, low: float, high: float) -> bool:
+    """Whether every effect from low to high breaks the rule."""
+    opposite = {"at_least": "at_most", "at_most": "at_least", "within": "beyond", "beyond": "within"}
+    return _holds(contrast.model_copy(update={"rule": opposite[contrast.rule]}), low, high)
+
+
+def _advise(distance: float, spread: float, n: int) -> str:
+    """What would decide it, if the mean and the spread stayed as they are."""
+    if n < 2:
+        return "one seed says nothing about spread: use six or more"
+    if spread < NO_SPREAD:
+        return "all seeds agree: use six or more" if distance > NO_SPREAD else "every seed lies at the threshold"
+    for seeds in itertools.chain(range(n + 1, 100), range(100, MOST_SEEDS + 1, 10)):
+        if scipy.stats.t.ppf(1 - LEVEL / 2, seeds - 1) * spread / math.sqrt(seeds) < distance:
+            return f"about {seeds} seeds would decide it, at this effect and spread"
+    return f"more than {MOST_SEEDS:,} seeds: the effect lies at the threshold"

@@ -1,0 +1,151 @@
+"""Claims: what their files may say, what a verdict is, and the commands on real runs."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from cnnbench.claims.records import compare_prediction
+from cnnbench.claims.statement import Contrast, choose_claims, list_claims, read_claim
+from cnnbench.claims.verdict import combine, compute_effects, judge_contrast
+from cnnbench.cli.choices import find_config_dir
+from cnnbench.storage.csv_tables import read_csv
+
+FOLDER = find_config_dir() / "claim"
+TEXT = {"en": "a", "pt": "a"}
+MINIMAL = {
+    "id": "C99",
+    **dict.fromkeys(("statement", "question", "nuance", "equal"), TEXT),
+    "data": "digits",
+    "overrides": ["trainer.epochs=1", "data.train_limit=100", "data.val_fraction=0"],
+    "groups": {"a": ["model=mlp"], "b": ["model=mlp", "model.width=0.1"]},
+    "protocol": {"quick": {"seeds": 2}, "full": {"seeds": 2}},
+    "contrasts": [
+        {"measure": "accuracy", "group": "a", "against": "b", "rule": "at_least", "threshold": 0.1, "unit": "of 1"}
+        | {"reason": TEXT}
+    ],
+}
+
+
+def make_contrast(rule="at_least", threshold=0.1, **changes) -> Contrast:
+    return Contrast.model_validate({**MINIMAL["contrasts"][0], "rule": rule, "threshold": threshold, **changes})
+
+
+def write_claim(folder, plain) -> None:
+    (folder / "C99_test.yaml").write_text(json.dumps(plain))
+
+
+@pytest.mark.parametrize("name", list_claims(FOLDER))
+def test_every_file_is_a_claim(name):
+    (claim,) = choose_claims(FOLDER, [name])
+    assert claim.id == name
+    assert claim.statement.en != claim.statement.pt
+    assert not claim.needs_training or claim.protocol["quick"].seeds >= 6
+    assert claim.protocol["full"].seeds >= claim.protocol["quick"].seeds
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"statment": TEXT}, "unknown key 'statment'. Did you mean 'statement'"),
+        ({"contrasts": [{**MINIMAL["contrasts"][0], "treshold": 1}]}, "Did you mean 'threshold'"),
+        ({"contrasts": [{**MINIMAL["contrasts"][0], "measure": "acuracy"}]}, "Did you mean 'accuracy'"),
+        ({"contrasts": [{**MINIMAL["contrasts"][0], "group": "A"}]}, "unknown group 'A'"),
+        ({"contrasts": [{**MINIMAL["contrasts"][0], "threshold": -1}]}, "could only have one outcome"),
+        ({"contrasts": [{**MINIMAL["contrasts"][0], "threshold": 1}]}, "could only have one outcome"),
+        ({"groups": {**MINIMAL["groups"], "c": []}}, "group 'c' is in no contrast"),
+        ({"protocol": {"quick": {"seeds": 2}}}, "full is missing"),
+        ({"id": "C98"}, "file's name must begin with C98_"),
+    ],
+)
+def test_a_file_that_is_wrong_or_could_not_fail_is_refused(tmp_path, changes, message):
+    write_claim(tmp_path, {**MINIMAL, **changes})
+    with pytest.raises(ValueError, match=r"C99_test\.yaml") as error:
+        read_claim(tmp_path / "C99_test.yaml")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "effects", "verdict"),
+    [
+        ("at_least", [0.30, 0.31, 0.32], "supported"),
+        ("at_least", [0.01, 0.02, 0.03], "refuted"),
+        ("at_least", [0.0, 0.1, 0.3], "inconclusive"),
+        ("at_most", [0.01, 0.02, 0.03], "supported"),
+        ("at_most", [0.30, 0.31, 0.32], "refuted"),
+        ("within", [-0.01, 0.0, 0.02], "supported"),
+        ("within", [-0.31, -0.30, -0.32], "refuted"),
+        ("beyond", [-0.31, -0.30, -0.32], "supported"),
+        ("beyond", [-0.01, 0.0, 0.02], "refuted"),
+        ("at_least", [0.3], "inconclusive"),
+        ("at_least", [0.3] * 3, "inconclusive"),  # no spread: only the sign-flip test is left, and needs six
+        ("at_least", [0.3] * 6, "supported"),
+        ("at_least", [0.0] * 6, "refuted"),
+        ("at_least", [], "inconclusive"),
+    ],
+)
+def test_the_interval_decides(rule, effects, verdict):
+    assert judge_contrast(make_contrast(rule), effects).verdict == verdict
+
+
+def test_an_exact_effect_needs_one_seed():
+    contrast = make_contrast("at_most", 2, measure="parameters", compare="ratio")
+    assert [judge_contrast(contrast, [effect]).verdict for effect in (1.9, 2.0, 2.1)] == [
+        "supported",
+        "supported",
+        "refuted",
+    ]
+
+
+def test_all_contrasts_must_hold_and_one_refutes_after_correction():
+    good, failed, undecided = (
+        judge_contrast(make_contrast(), effects)
+        for effects in ([0.30, 0.31, 0.32], [0.01, 0.02, 0.03], [0.0, 0.1, 0.3])
+    )
+    assert combine([good, good]) == "supported"
+    assert combine([good, undecided]) == "inconclusive"
+    assert combine([good, failed]) == "refuted"
+    # Alone at p = 0.04, it is refuted; beside another at p = 0.5, Holm's method asks for 0.025.
+    close = replace(failed, p=0.04)
+    assert [combine([close]), combine([close, undecided])] == ["refuted", "inconclusive"]
+
+
+def test_an_open_verdict_says_how_many_seeds_would_decide_it():
+    # The mean lies 0.1 above the threshold, with a spread of 0.1: t(0.975, n − 1) / √n falls below 1 at n = 7.
+    assert "about 7 seeds" in judge_contrast(make_contrast(), [0.1, 0.2, 0.3]).advice
+
+
+def test_effects_are_paired_by_seed_and_compared_with_another_pair():
+    values = {"a": {0: 0.9, 1: 0.8, 2: 0.7}, "b": {0: 0.5, 1: 0.6}}
+    assert compute_effects(make_contrast(), values) == pytest.approx({0: 0.4, 1: 0.2})
+    than = make_contrast(than={"group": "b", "against": "b"})
+    assert compute_effects(than, values) == pytest.approx({0: 0.4, 1: 0.2})
+
+
+def test_a_prediction_holds_or_not_or_is_open():
+    assert [compare_prediction("yes", verdict) for verdict in ("supported", "refuted", "inconclusive")] == [
+        True,
+        False,
+        None,
+    ]
+    assert compare_prediction("no", "refuted") is True
+
+
+def test_analytic_claims_are_answered_without_training(cnnbench, tmp_path):
+    ended = cnnbench("claim", "run", "c10", "--predict", "no")
+    assert ended.returncode == 0, ended.stderr
+    assert "C10 is supported" in ended.stdout
+    record = json.loads((tmp_path / "outputs/claims/mnist-quick/C10/verdict.json").read_text())
+    assert (record["verdict"], record["prediction"], record["held"]) == ("supported", "no", False)
+    late = cnnbench("claim", "run", "C10", "--predict", "yes")
+    assert late.returncode == 2
+    assert "a prediction comes before" in late.stderr
+    assert "supported (mnist, quick)" in cnnbench("claim", "list").stdout
+    assert cnnbench("claim", "report", "--out", "class.csv").returncode == 0
+    assert {row["claim"] for row in read_csv(tmp_path / "class.csv")} == {"C10"}
+
+
+def test_unknown_words_are_answered_with_the_nearest(cnnbench):
+    assert "Did you mean C18?" in cnnbench("claim", "run", "C188").stderr
+    assert "Did you mean 'report'?" in cnnbench("claim", "reprot").stderr
+    assert "Did you mean 'quick'?" in cnnbench("claim", "run", "C03", "--scale", "quik").stderr
