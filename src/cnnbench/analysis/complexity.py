@@ -87,20 +87,7 @@ def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
         input_shape: (C, H, W), or (C, L) for a signal.
     """
     parameters = dict(model.named_parameters())
-    watch = _Watch({id(value): (name, value.numel()) for name, value in parameters.items()})
-    was_training = model.training
-    hooks = watch.listen_to(model)
-    try:
-        model.eval()
-        weight = next(iter(parameters.values()), torch.empty(0))
-        image = weight.new_zeros(1, *input_shape)
-        set_field(image, Field.of_image(input_shape[1:]))
-        with watch, torch.no_grad():
-            output = model(image)
-    finally:
-        model.train(was_training)
-        for hook in hooks:
-            hook.remove()
+    watch, output = _run(model, input_shape)
     layers = watch.layers + watch.list_unused(model)
     end = get_field(find_tensors(output)[0]) or Field()
     macs = sum(layer.macs for layer in layers)
@@ -117,6 +104,30 @@ def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
         receptive_field=tuple(axis.size for axis in end.last_window or ()) or tuple(input_shape[1:]),
         layers=layers,
     )
+
+
+def trace_fields(model: nn.Module, input_shape: Sequence[int]) -> dict[str, Field]:
+    """What the output of each module sees of the image, by the module's name; arguments as for `summarize`."""
+    return _run(model, input_shape)[0].fields
+
+
+def _run(model: nn.Module, input_shape: Sequence[int]) -> tuple["_Watch", Any]:
+    """Watch the forward pass of one image of zeros; also returns what the model gave."""
+    parameters = dict(model.named_parameters())
+    watch = _Watch({id(value): (name, value.numel()) for name, value in parameters.items()})
+    was_training = model.training
+    hooks = watch.listen_to(model)
+    try:
+        model.eval()
+        weight = next(iter(parameters.values()), torch.empty(0))
+        image = weight.new_zeros(1, *input_shape)
+        set_field(image, Field.of_image(input_shape[1:]))
+        with watch, torch.no_grad():
+            return watch, model(image)
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:
@@ -143,6 +154,7 @@ class _Watch(TorchFunctionMode):
         super().__init__()
         self.unread = unread
         self.layers: list[Layer] = []
+        self.fields: dict[str, Field] = {}
         self.running: list[_Work] = []  # of the module that runs now, and of those around it
 
     def listen_to(self, model: nn.Module) -> list[RemovableHandle]:
@@ -167,6 +179,8 @@ class _Watch(TorchFunctionMode):
         # A leaf has a row even if nothing of it is counted; a container only if its own forward computes something.
         is_leaf = not any(module.children()) and not isinstance(module, nn.Identity | nn.Sequential)
         outputs = find_tensors(output)
+        if outputs and (seen := get_field(outputs[0])):
+            self.fields[name] = seen
         if not outputs or not (is_leaf or work.parameters or work.macs or work.windows):
             return
         seen = get_field(outputs[0]) or Field()

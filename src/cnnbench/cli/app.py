@@ -18,6 +18,7 @@ from cnnbench.cli.errors import WRONG, ExitCodes, exit_with
 from cnnbench.cli.options import (
     ClaimOptions,
     EvaluateOptions,
+    ExplainOptions,
     Overrides,
     PredictOptions,
     RobustnessOptions,
@@ -208,6 +209,17 @@ def claim(options: ClaimOptions) -> None:
     from cnnbench.cli.claim import claim
 
     claim(options)
+
+
+@command()
+def explain(options: ExplainOptions) -> None:
+    """Draw what a finished run's network sees: filters, receptive fields, feature maps, heat maps, embedding, mistakes.
+
+    Writes a PNG file for each picture, and a page with all of them. The last line printed is the page.
+    """
+    from cnnbench.cli.explain import explain
+
+    explain(options)
 
 
 @command()

@@ -143,6 +143,28 @@ class ClaimOptions:
 
 
 @dataclass(frozen=True)
+class ExplainOptions:
+    """What `cnnbench explain` takes."""
+
+    run: Run
+    images: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH", help="Show these images: a file, a folder or a pattern; may be given again."),
+    ] = None
+    test: Annotated[int, typer.Option(min=1, help="How many test images to show, without --images; at most 8.")] = 5
+    language: Annotated[
+        str, typer.Option(help="Of the page: en or pt.", autocompletion=complete_one_of("en", "pt"))
+    ] = "en"
+    path: Annotated[str | None, typer.Option(help="Where the run's image folder or file is now, if it has moved.")] = (
+        None
+    )
+    root: Root = None
+    device: Device = None
+    batch_size: BatchSize = None
+    out: Annotated[Path | None, typer.Option(help="Write the results here instead of into the run folder.")] = None
+
+
+@dataclass(frozen=True)
 class SummaryOptions:
     """What `cnnbench summary` takes."""
 

@@ -74,7 +74,7 @@ class Predictor:
         self.batch_size = batch_size or trained.config.trainer.eval_batch_size
         self.class_names = trained.info.class_names
         self.polarity = trained.polarity
-        self.decoding = _get_decoding(trained)
+        self.decoding = get_decoding(trained)
         self._trained = trained
 
     def predict(
@@ -149,7 +149,7 @@ class Predictor:
         return logits.cpu().numpy(), logits.softmax(1).cpu().numpy()
 
 
-def _get_decoding(trained: Trained) -> Decoding:
+def get_decoding(trained: Trained) -> Decoding:
     """How the run's images were decoded, which only image folders have options for."""
     options = trained.config.data.options
     given = {key: options[key] for key in ("resize", "background") if options.get(key) is not None}

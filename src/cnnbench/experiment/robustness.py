@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cnnbench.analysis.perturbations import KINDS, Case, choose_kinds, list_cases, measure_cases
 from cnnbench.data.contents import digest
-from cnnbench.experiment.evaluate import prepare_measurement
+from cnnbench.experiment.evaluate import Measurement, prepare_measurement
 from cnnbench.experiment.measured_data import DataChoice
 from cnnbench.reproducibility import make_generator
 from cnnbench.runs.robustness import Robustness, Row
@@ -57,11 +57,20 @@ def measure_robustness(
             image, or a run without classes.
     """
     ready = prepare_measurement(path, choice or DataChoice(), device=device, batch_size=batch_size)
+    return measure_changes(
+        ready, kinds, split=(choice or DataChoice()).split, max_images=max_images, max_shift=max_shift
+    )
+
+
+def measure_changes(
+    ready: Measurement, kinds: Sequence[str], *, split: str, max_images: int | None, max_shift: int | None
+) -> Robustness:
+    """The same of a run that is ready; `split` is the name of the images' split."""
     task, info = get_task(ready.model), ready.trained.info
     if not task.has_classes:
         raise ValueError(
-            f"{str(path)!r} is a {task.name} run ({ready.trained.config.model.name}): it has no classes whose "
-            "accuracy could be measured"
+            f"{str(ready.trained.folder.path)!r} is a {task.name} run ({ready.trained.config.model.name}): "
+            "it has no classes whose accuracy could be measured"
         )
     chosen = choose_kinds(kinds, info.dimensions)
     notes = [
@@ -70,27 +79,27 @@ def measure_robustness(
     if max_shift is not None and max_shift >= min(info.size):
         what = "pixels of the images" if info.dimensions == 2 else "samples of the signals"
         raise ValueError(f"--max-shift {max_shift}: must be less than the {min(info.size)} {what}")
-    places = _choose_images(len(ready.found.split), max_images)
-    split = ready.found.split if max_images is None else ready.found.split[places]
+    places = sample_images(len(ready.found.split), max_images)
+    images = ready.found.split if max_images is None else ready.found.split[places]
     cases = [case for kind in chosen for case in list_cases(kind, info.size, max_shift)]
 
     def predict(case: Case | None) -> np.ndarray:
         change = None if case is None else ChangedImages(case, places)
-        classified = ready.evaluate(ready.serve(split, change=change)).classified
+        classified = ready.evaluate(ready.serve(images, change=change)).classified
         assert classified is not None
         return classified.predictions
 
     return Robustness(
         data=ready.trained.config.data.name,
-        split=(choice or DataChoice()).split,
-        images=len(split),
-        images_sha256=digest(ready.found.dataset.info, split),
+        split=split,
+        images=len(images),
+        images_sha256=digest(ready.found.dataset.info, images),
         notes=(*ready.found.notes, *notes),
-        rows=tuple(_make_row(*found) for found in measure_cases(predict, split.labels.numpy(), cases)),
+        rows=tuple(_make_row(*found) for found in measure_cases(predict, images.labels.numpy(), cases)),
     )
 
 
-def _choose_images(count: int, most: int | None) -> Tensor:
+def sample_images(count: int, most: int | None) -> Tensor:
     """The places of the images to measure, in order: all, or a sample that depends on their number alone."""
     if most is None:
         return torch.arange(count)

@@ -2,11 +2,11 @@
 
 import cnnbench.models as _package
 from cnnbench import registry
-from cnnbench.models.activations import collect_activations
+from cnnbench.models.activations import collect_activations, compute_last_hidden
 from cnnbench.models.build import build_model
 from cnnbench.models.network import NetworkSpec
 from cnnbench.models.shapes import compute_output_shape
 
 registry.discover(_package)
 
-__all__ = ["NetworkSpec", "build_model", "collect_activations", "compute_output_shape"]
+__all__ = ["NetworkSpec", "build_model", "collect_activations", "compute_last_hidden", "compute_output_shape"]

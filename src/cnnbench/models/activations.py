@@ -50,3 +50,29 @@ def find_blocks(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Mo
             yield from find_blocks(module, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", module
+
+
+def compute_last_hidden(model: nn.Module, images: Tensor) -> Tensor:
+    """What the last layer with weights reads, (N, D): the network's own description of each image.
+
+    Feature maps that a last convolution reads are averaged over their positions. The arguments are those of
+    `collect_activations`.
+
+    Raises:
+        ValueError: the network has no convolution and no dense layer.
+    """
+    read: list[Tensor] = []
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d)
+    hooks = [
+        module.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+        for module in model.modules()
+        if isinstance(module, kinds)
+    ]
+    try:
+        model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not read:
+        raise ValueError("the network has no convolution and no dense layer")
+    return read[-1].flatten(2).mean(2) if read[-1].dim() > 2 else read[-1]

@@ -22,6 +22,12 @@ CELLS_WITH_NUMBERS = 20  # with more classes, a cell is too small for its count
 MATRIX_CLASSES = 100  # with more, neither cells nor names can be told apart: bars are drawn instead
 CONFUSIONS = 30  # bars in that picture
 TRAIN, VALIDATION = "#0072b2", "#d55e00"  # Okabe and Ito: colour-blind readers can tell them apart
+ENGLISH = {
+    "worst": "Worst mistakes: {shown} of {wrong} among {total} test images",
+    "worst_signals": "Worst mistakes: {shown} of {wrong} among {total} test signals",
+    "true": "true",
+    "answer": "said",
+}
 Extent = tuple[float, float, float, float]  # left, right, bottom, top
 
 
@@ -119,29 +125,36 @@ def plot_curves(rows: Sequence[dict[str, float | None]]) -> Figure:
     return figure
 
 
-def plot_mistakes(images: np.ndarray, predicted: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
+def plot_mistakes(
+    images: np.ndarray,
+    predicted: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    words: Mapping[str, str] = ENGLISH,
+) -> Figure:
     """The most confident wrong predictions, each with its true class, its prediction and that probability.
 
     Args:
         images: those of `find_worst_mistakes`, in its order: images, uint8 (M, C, H, W), or signals, float32 (M, C, L),
             each of which fills its place in height.
         predicted: `labels` (N,), `predictions` (N,) and `probabilities`, as in `predictions.npz`.
+        words: those of `ENGLISH`, in the reader's language.
     """
     labels, predictions, probabilities = (predicted[key] for key in ("labels", "predictions", "probabilities"))
     worst = find_worst_mistakes(labels, predictions, probabilities)
     names = fit_names(class_names)
-    kind, draw = ("images", _draw_image) if images.ndim == 4 else ("signals", _draw_signal)
-    wrong = np.count_nonzero(labels != predictions)
-    title = [f"Worst mistakes: {len(worst)} of {wrong:,} among {len(labels):,} test {kind}", *names.explain_numbers()]
+    heading, draw = ("worst", draw_image) if images.ndim == 4 else ("worst_signals", draw_signal)
+    wrong = f"{np.count_nonzero(labels != predictions):,}"
+    found = words[heading].format(shown=len(worst), wrong=wrong, total=f"{len(labels):,}")
+    title = [found, *names.explain_numbers()]
     columns, caption, inches = 5, 0.34, 1.55  # an image with its margins is one wide
     rows = -(-len(worst) // columns)
     width, height = inches * columns, inches * (1 + caption) * rows
-    figure, axes = _make_grid(width, height, "\n".join(title), top=0.1 + 0.2 * len(title), margin=0.15)
+    figure, axes = make_grid(width, height, "\n".join(title), top=0.1 + 0.2 * len(title), margin=0.15)
     for place, index in enumerate(worst):
         x, y = place % columns, place // columns * (1 + caption)
         draw(axes, images[place], (x + 0.08, x + 0.92, y + 0.92 + caption, y + 0.08 + caption))
         answer = f"{names.shown[predictions[index]]} ({format_percent(probabilities[index].max(), 0)})"
-        text = f"true {names.shown[labels[index]]}\nsaid {answer}"
+        text = f"{words['true']} {names.shown[labels[index]]}\n{words['answer']} {answer}"
         size = min(9.0, 175 / max(map(count_cells, text.split("\n"))))  # a longer line would run into its neighbours
         axes.text(x + 0.5, y + caption + 0.04, text, ha="center", va="bottom", fontsize=size, fontfamily=names.fonts)
     # Last, because every imshow sets the limits to its own image.
@@ -164,12 +177,12 @@ def plot_augmentation(
     caption, gap = 0.08 + 0.14 * lines, 0.12  # in inches, as an image is one wide
     width, height = columns + 1 + gap, (1 + caption) * rows
     title = "\n".join([title, *names.explain_numbers("of the messages")])
-    figure, axes = _make_grid(width, height, title, top=0.75)
+    figure, axes = make_grid(width, height, title, top=0.75)
     for row in range(rows):
         texts = [names.shown[row], *captions[row]]
         for column, (image, text) in enumerate(zip([images[row], *variants[row]], texts, strict=True)):
             x, y = column + gap * (column > 0), row * (1 + caption)
-            _draw_image(axes, image, (x + 0.03, x + 0.97, y + 0.97, y + 0.03))
+            draw_image(axes, image, (x + 0.03, x + 0.97, y + 0.97, y + 0.03))
             size = min(7.5, 112 / max(1, *map(count_cells, text.split("\n"))))  # a longer line would meet the next
             axes.text(x + 0.5, y + 0.99, text, ha="center", va="top", fontsize=size, fontfamily=names.fonts)
             if row == 0:
@@ -178,10 +191,10 @@ def plot_augmentation(
     return figure
 
 
-def _make_grid(width: float, height: float, title: str, *, top: float, margin: float = 0.0) -> tuple[Figure, Axes]:
+def make_grid(width: float, height: float, title: str, *, top: float, margin: float = 0.0) -> tuple[Figure, Axes]:
     """One set of axes for a whole grid of images, in inches: one for each would take ten times as long to draw."""
     across = width + 2 * margin
-    figure = Figure(figsize=(across, height + top))
+    figure = Figure(figsize=(across, height + top), layout="none")  # type: ignore[arg-type]
     axes = figure.add_axes((margin / across, 0.0, width / across, max(height, 0.01) / (height + top)))
     axes.axis("off")
     figure.suptitle(title, y=1 - (0.1 if margin else 0.15) / (height + top), va="top", fontsize=11)
@@ -215,7 +228,7 @@ def _drop_channel(pixels: np.ndarray) -> np.ndarray:
     return pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels
 
 
-def _draw_image(axes: Axes, image: np.ndarray, extent: Extent) -> None:
+def draw_image(axes: Axes, image: np.ndarray, extent: Extent) -> None:
     """Draw an image inside a square, in its own proportions."""
     pixels = _drop_channel(image.transpose(1, 2, 0))
     left, right, bottom, top = extent
@@ -225,7 +238,7 @@ def _draw_image(axes: Axes, image: np.ndarray, extent: Extent) -> None:
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=extent)
 
 
-def _draw_signal(axes: Axes, signal: np.ndarray, extent: Extent) -> None:
+def draw_signal(axes: Axes, signal: np.ndarray, extent: Extent) -> None:
     """Draw a line for each channel."""
     left, right, bottom, top = extent
     signal = signal.astype(np.float64)  # the range of 32-bit numbers may not fit into 32 bits

@@ -1,0 +1,54 @@
+"""`cnnbench explain`: pictures of what a finished run's network sees, and a page with all of them."""
+
+import sys
+from pathlib import Path
+
+from cnnbench.cli.evaluate import expand_path
+from cnnbench.cli.inputs import find_images
+from cnnbench.cli.options import ExplainOptions
+from cnnbench.cli.run_folders import find_folder
+from cnnbench.registry import describe_unknown
+from cnnbench.storage.text import format_output_path, format_path, make_printable
+
+LANGUAGES = ("en", "pt")
+
+
+def explain(options: ExplainOptions) -> None:
+    """Find out what the network sees, and write the pictures; prints the page's path.
+
+    Raises:
+        ValueError: the command is wrong, the run cannot be explained, or the folder cannot be written.
+    """
+    from cnnbench.experiment.explain import explain_run
+    from cnnbench.experiment.measured_data import DataChoice
+    from cnnbench.report.explanation import PAGE, is_explanation, write_explanation
+
+    if options.language not in LANGUAGES:
+        raise ValueError(describe_unknown("language", options.language, LANGUAGES))
+    run = find_folder(options.run, run=True)
+    out = options.out or run / "evaluations" / "explanation"
+    if out.exists() and not is_explanation(out):
+        raise ValueError(f"--out {format_path(out)} holds something else: must be a new or an empty folder")
+    problems: list[str] = []
+    files = (
+        [*find_images(options.images, null=False, complain=lambda file, why: problems.append(f"{file}: {why}"))]
+        if options.images
+        else []
+    )
+    found = explain_run(
+        run,
+        files=files,
+        test=options.test,
+        choice=DataChoice(path=expand_path(options.path), root=expand_path(options.root)),
+        device=options.device,
+        batch_size=options.batch_size,
+    )
+    for note in [*problems, *found.notes]:
+        print(f"warning: {make_printable(note)}", file=sys.stderr)
+    try:
+        write_explanation(out, found, options.language, f"{found.data} · {format_path(Path(run).resolve())}")
+    except OSError as error:
+        raise ValueError(
+            f"{format_path(out)} cannot be written ({error.strerror}): --out DIR names another folder for the result"
+        ) from None
+    print(format_output_path(out / PAGE))

@@ -1,0 +1,72 @@
+"""Which parts of an image speak for the predicted class, by the methods that a network allows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from cnnbench.analysis.attribution import choose_window, compute_grad_cam, compute_occlusion, has_captum
+from cnnbench.analysis.receptive_field import Field
+from cnnbench.data import DatasetInfo
+from cnnbench.models import collect_activations
+from cnnbench.runs.explanation import ShownImage
+
+
+class HeatMaps:
+    """Computes Grad-CAM and occlusion maps of a network.
+
+    Args:
+        model: in evaluation mode, on its device.
+        fields: of its modules, as `trace_fields` gives them.
+
+    Attributes:
+        layer: the block whose maps Grad-CAM weights; empty if no block has maps of several places.
+        window: sides of the window that occlusion covers.
+        omitted: why a part is missing, as in `Explanation`.
+    """
+
+    def __init__(self, model: nn.Module, info: DatasetInfo, fields: Mapping[str, Field]) -> None:
+        self.model = model
+        self.window, self.steps = choose_window(info.size)
+        image = next(model.parameters()).new_zeros(1, *info.input_shape)
+        self.layer = _find_last_maps(model, image, fields)
+        self.omitted: dict[str, str] = {}
+        if not has_captum():
+            self.omitted = {"heat_maps": "no_captum"}
+        elif not self.layer:
+            self.omitted = {"grad_cam": "no_maps"}
+
+    def add(self, shown: Sequence[ShownImage], images: Tensor) -> list[ShownImage]:
+        """Add prediction, probability and maps to each image; `images` are the same, as the network takes them."""
+        with torch.no_grad():
+            logits = self.model(images).float()
+        predictions = logits.argmax(1)
+        shares = logits.softmax(1)
+        found = [
+            replace(one, prediction=int(predictions[place]), probability=float(shares[place, predictions[place]]))
+            for place, one in enumerate(shown)
+        ]
+        if not has_captum():
+            return found
+        occlusion = compute_occlusion(self.model, images, predictions, self.window, self.steps).cpu().numpy()
+        found = [replace(one, occlusion=occlusion[place]) for place, one in enumerate(found)]
+        if not self.layer:
+            return found
+        grad_cam = compute_grad_cam(self.model, self.model.get_submodule(self.layer), images, predictions)
+        return [replace(one, grad_cam=grad_cam[place].cpu().numpy()) for place, one in enumerate(found)]
+
+
+@torch.no_grad()
+def _find_last_maps(model: nn.Module, image: Tensor, fields: Mapping[str, Field]) -> str:
+    """The last block with feature maps of several places, before anything sees the image as a whole; or ''."""
+    last = ""
+    wanted = tuple(range(2 - image.dim(), 0))  # channels first
+    for name, tensor in collect_activations(model, image).items():
+        field = fields.get(name)
+        if tensor.dim() != image.dim() or field is None or field.dims != wanted or tensor.shape[1] < 2:
+            continue
+        if tensor[0, 0].numel() == 1:
+            break  # a later layer may enlarge it again, which adds no places
+        last = name
+    return last

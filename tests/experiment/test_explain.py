@@ -1,0 +1,84 @@
+"""`cnnbench explain`: what it finds in networks of each kind, and the page it writes of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_models import NAMES, build, inputs
+from test_training import run
+from torch import nn
+
+from cnnbench.analysis import trace_fields
+from cnnbench.analysis.attribution import choose_window, compute_occlusion
+from cnnbench.data import DatasetInfo
+from cnnbench.experiment.explain import explain_run
+from cnnbench.experiment.heat_maps import HeatMaps
+from cnnbench.report.explanation import PAGE, write_explanation
+from cnnbench.runs.explanation import ShownImage
+
+
+def test_occlusion_of_a_linear_network_is_its_weights_times_the_image():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2, bias=False))
+    images = torch.randn(1, 1, 4, 4)
+    found = compute_occlusion(model, images, torch.tensor([1]), (1, 1), (1, 1))
+    torch.testing.assert_close(found, (model[1].weight[1].detach() * images.flatten()).view(1, 4, 4))
+    assert choose_window((28, 28)) == ((7, 7), (4, 4))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "conv_autoencoder"])
+def test_every_classifier_has_heat_maps_in_the_shape_of_the_image(name):
+    model, images = build(name).eval(), inputs(name)[:1]
+    shape = tuple(images.shape[1:])
+    info = DatasetInfo("x", shape[0], shape[1] if len(shape) == 2 else shape[1:], ("a",) * 10, len(shape) - 1)
+    maps = HeatMaps(model, info, trace_fields(model, shape))
+    (found,) = maps.add([ShownImage("0", images[0].numpy())], images)
+    assert found.prediction == int(model(images).argmax())
+    assert found.occlusion.shape == shape[1:]
+    assert np.isfinite(found.occlusion).all()
+    if name == "mlp":
+        assert (found.grad_cam, maps.layer, maps.omitted) == (None, "", {"grad_cam": "no_maps"})
+        return
+    with torch.enable_grad():  # Grad-CAM as its paper defines it
+        activations = {}
+        hook = model.get_submodule(maps.layer).register_forward_hook(lambda _, __, out: activations.update(a=out))
+        gradient = torch.autograd.grad(model(images)[0, found.prediction], activations["a"])[0]
+        hook.remove()
+    weights = gradient.flatten(2).mean(2)[0]
+    cam = torch.einsum("c,c...->...", weights, activations["a"][0]).relu().detach()
+    mode = "bilinear" if cam.dim() == 2 else "linear"
+    wanted = nn.functional.interpolate(cam[None, None], shape[1:], mode=mode)[0, 0]
+    torch.testing.assert_close(torch.from_numpy(found.grad_cam), wanted, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "omitted"),
+    [
+        (["model=lenet5"], {}),
+        (["model=mlp"], {"seen": "no_maps", "grad_cam": "no_maps"}),
+        (["model=sequence_cnn", "data=waves"], {}),
+        (["model=conv_autoencoder"], dict.fromkeys(("heat_maps", "embedding", "mistakes", "shift"), "no_classes")),
+    ],
+)
+def test_a_run_is_explained_and_hostile_names_stay_text(overrides, omitted, tmp_path):
+    run(tmp_path / "run", *overrides, "trainer.epochs=1")
+    found = explain_run(tmp_path / "run", test=2)
+    assert {key: why for key, why in found.omitted.items() if why != "no_mistakes"} == omitted
+    assert len(found.images) == 2
+    hostile = [f"</bdi><script>alert({k})</script>\u202e$x$" for k in range(len(found.class_names))]
+    write_explanation(tmp_path / "out", replace(found, class_names=hostile), "pt", "<script>")
+    page = (tmp_path / "out" / PAGE).read_text()
+    assert "<script" not in page
+    assert "\u202e" not in page
+    assert 'lang="pt"' in page
+    assert len(page) < 3_000_000
+    pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert {"filters.png", "feature_maps_1.png", "feature_maps_2.png"} <= pictures
+    assert ("heat_maps.png" in pictures) == ("heat_maps" not in omitted)
+
+
+def test_wrong_requests_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="--test 9: must be from 1 to 8"):
+        explain_run(tmp_path, test=9)
+    with pytest.raises(ValueError, match="must be 1 to 8 images, and these are 9"):
+        explain_run(tmp_path, files=["x"] * 9)
