@@ -10,6 +10,8 @@ from cnnbench.claims.statement import Contrast, choose_claims, list_claims, read
 from cnnbench.claims.verdict import combine, compute_effects, judge_contrast
 from cnnbench.cli.choices import find_config_dir
 from cnnbench.storage.csv_tables import read_csv
+from cnnbench.sweep.folder import SweepFolder
+from cnnbench.sweep.jobs import plan_jobs
 
 FOLDER = find_config_dir() / "claim"
 TEXT = {"en": "a", "pt": "a"}
@@ -149,3 +151,12 @@ def test_unknown_words_are_answered_with_the_nearest(cnnbench):
     assert "Did you mean C18?" in cnnbench("claim", "run", "C188").stderr
     assert "Did you mean 'report'?" in cnnbench("claim", "reprot").stderr
     assert "Did you mean 'quick'?" in cnnbench("claim", "run", "C03", "--scale", "quik").stderr
+
+
+def test_a_shared_folder_takes_up_the_jobs_of_another_claim(tmp_path):
+    first, both = (plan_jobs(({"seed": seed}, []) for seed in seeds) for seeds in ((3,), (4, 3)))
+    sweep = SweepFolder.create(tmp_path / "runs", first, argv=[])
+    sweep.adopt(both, argv=[])
+    sweep.write()
+    found = SweepFolder(tmp_path / "runs").jobs
+    assert [(job.name, job.config["seed"]) for job in found] == [("0", 3), ("1", 4)]  # a folder never changes its job
