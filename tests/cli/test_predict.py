@@ -295,7 +295,7 @@ def test_csv_and_json_stay_valid_whatever_the_names_are():
     rows = [Prediction(file, [number, 0], [0.75, 0.25]) for number, file in enumerate(FILES)]
     rows.append(Prediction("@bad.png", error="damaged: =x\n"))
     text = {name: form(HOSTILE, 2) for name, form in FORMATS.items()}
-    text = {name: form.head + "".join(map(form.row, rows)) + form.foot for name, form in text.items()}
+    text = {name: form.head + "".join(map(form.format_row, rows)) + form.foot for name, form in text.items()}
 
     assert text["json"].isascii()
     for row, prediction in zip(json.loads(text["json"]), rows, strict=True):

@@ -37,7 +37,7 @@ def test_a_call_of_a_save_that_fails_ends_the_run_plainly_and_loses_nothing(case
 
 def test_results_that_cannot_be_written_are_no_success(case):
     before, calls = case.tally.strikes, case.calls_of_the_results()
-    wanted = {f".{name}": None for name in ("predictions.npz", "curves.png", "summary.json", "status.json")}
+    wanted = {f".{name}": None for name in ("predictions.npz", "per_class.csv", "summary.json", "status.json")}
     chosen = [
         next(i for i, c in enumerate(calls, 1) if c.name == name and c.path.name.startswith(hidden))
         for hidden, name in zip(wanted, ("fsync", "write", "open", "write"), strict=True)

@@ -37,11 +37,12 @@ def assert_left_in_order(ended, run, number):
 def test_a_signal_at_any_call_leaves_a_whole_folder_that_resumes_to_the_bit(case, faults):
     run = case.folder / "cut"
     save, results = case.calls_of_a_save(), case.calls_of_the_results()
-    drawing = next(number for number, call in enumerate(results, 1) if call.path.name.startswith(".curves.png"))
+    # Pictures are drawn in processes of their own, which have begun before the summary is written.
+    drawn = next(number for number, call in enumerate(results, 1) if call.path.name.startswith(".summary.json"))
     # Of the first files, only those after which there is a run to resume.
     moments = [(len(case.calls_of_the_start()) - 2, "")]
     moments += [(number, SAVE) for number in range(1, len(save), 8)]
-    moments += [(1, FINAL), (drawing, FINAL), (drawing + 1, FINAL), (len(results) - 20, FINAL)]
+    moments += [(1, FINAL), (drawn - 1, FINAL), (drawn, FINAL), (len(results) - 20, FINAL)]
     for turn, (at, begin) in enumerate(moments):
         number = (signal.SIGTERM, signal.SIGINT)[turn % 2]
         arguments = [f"resume={run}"] if turn else [*case.overrides, f"hydra.run.dir={run}"]
