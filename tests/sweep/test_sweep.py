@@ -65,7 +65,9 @@ def supervising():
 
 def test_a_hash_stands_for_what_a_run_is_and_not_for_how_it_is_asked_for():
     (job,) = jobs_of(*QUICK)
-    (slower,) = jobs_of(*QUICK, "trainer.timeout_minutes=5", "data.root=elsewhere", "sweep.jobs=1", "comparison.baseline=x")
+    (slower,) = jobs_of(
+        *QUICK, "trainer.timeout_minutes=5", "data.root=elsewhere", "sweep.jobs=1", "comparison.baseline=x"
+    )
     (other,) = jobs_of(*QUICK, "seed=1")
     assert job.hash == slower.hash != other.hash
     assert set(job.config["sweep"]) == {"together"}
