@@ -1,6 +1,6 @@
 # make demo · make test · make check · make docs · make cases · make bench · make peers · make cuda · make fuzz · make corrupt ·
 # make chaos · make kill · make mutants; each makes the environment it needs in .venv, once.
-.PHONY: demo test check docs cases bench peers cuda reproduce fuzz corrupt chaos kill mutants clean
+.PHONY: demo test check docs cases bench peers cuda reproduce fuzz corrupt chaos claims-null kill mutants clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -65,6 +65,9 @@ corrupt: $(VENV)/.developing
 
 chaos: $(VENV)/.developing
 	$(BIN)/python tests/faults/sweep_chaos.py
+
+claims-null: $(VENV)/.developing
+	$(BIN)/python tests/faults/claim_simulation.py
 
 kill: $(VENV)/.developing
 	$(BIN)/python tests/faults/kill_matrix.py
