@@ -18,6 +18,8 @@ from pathlib import Path
 
 import torch
 from epoch_time import bare_loop, course_way, whole_fit
+from figures import record
+from together_time import compare as compare_together
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import Config
@@ -52,6 +54,10 @@ def main() -> None:
     for name in arguments.models:
         for batch in arguments.batches:
             compare(name, batch, arguments.rounds)
+    alike = ["model=lenet5", "data=mnist", "data.val_fraction=0", "trainer.device=cuda"]
+    together, _, alone = compare_together(alike, 32, arguments.rounds)
+    ratios = [one / other for one, other in zip(together, alone, strict=True)]
+    record("32 seeds of lenet5 together ÷ one seed, cuda", ratios)
 
 
 def compare(name: str, batch: int, rounds: int) -> None:
@@ -78,6 +84,8 @@ def compare(name: str, batch: int, rounds: int) -> None:
         seconds, ratios = ([times[kind] / (times[BARE] if by else 1) for times in measured] for by in (False, True))
         ratio = "" if kind == BARE else spread(ratios)
         print(f"| {name}, {kind} | {batch} | {spread(seconds)} | {most / 1e6:.0f} | {ratio} |", flush=True)
+    for kind in (OURS, PASS, GRAPH):
+        record(f"{name}, batch {batch}: {kind} ÷ bare loop, cuda", [times[kind] / times[BARE] for times in measured])
 
 
 def spread(values: list[float]) -> str:

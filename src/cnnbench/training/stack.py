@@ -104,7 +104,7 @@ class Stack:
         Returns:
             The mean loss of each run, (runs,), and its number of correct predictions, (runs,), or None without classes.
         """
-        # Not channels-last: `vmap` would then mislay values in adaptive pooling, which sets strides.
+        # Not channels-last: networks with adaptive pooling then gave wrong values. We suspect its strides under `vmap`.
         images, labels = (torch.stack(self._fill(parts)).contiguous() for parts in zip(*batches, strict=True))
         tensors = dict(self._others)
         for rows, weights in zip(self._rows, self._weights, strict=True):
