@@ -261,7 +261,7 @@ def _warn_of_competition(session: _Session, at_once: int, threads: int) -> None:
     keys = {launchers.NO_LAUNCHER: "sweep.jobs", "joblib": "hydra.launcher.n_jobs"}
     if session.launcher in keys and session.most is not None and at_once > 1 and at_once * threads > count_cores():
         log.warning(
-            "%s=%d: jobs compute with up to %d threads each, and there are %d cores: they will compete for cores",
+            "%s=%d: jobs use %d threads each at most, and there are only %d cores: they will compete for them",
             keys[session.launcher],
             session.most,
             threads,
@@ -291,6 +291,6 @@ def _show(sweep: SweepFolder) -> None:
 def _write_report(sweep: SweepFolder) -> Study | None:
     try:
         return write_report([sweep.path], sweep.path, strict=False)
-    except FileInTheWay as error:  # the runs themselves are fine
-        log.warning("%s", error)
+    except (FileInTheWay, OSError) as error:  # the runs themselves are fine
+        log.warning("%s; when that is mended: cnnbench report %s", error, shorten(sweep.path))
         return None

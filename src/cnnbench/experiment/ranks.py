@@ -113,14 +113,14 @@ class OtherRanks:
         Raises:
             RankLost: one has failed.
         """
+        threads, cores = torch.get_num_threads(), count_cores()
+        if device.type == "cpu" and threads * self.count > cores:
+            log.warning(
+                "%d threads share %d core%s: trainer.threads=%d may be many times faster",
+                threads * self.count, cores, "s" if cores > 1 else "", max(1, cores // self.count),
+            )  # fmt: skip
         if not self.workers:
             return ALONE
-        threads = torch.get_num_threads()
-        if device.type == "cpu" and threads * self.count > count_cores():
-            log.warning(
-                "trainer.devices=%d processes of %d threads share %d cores: trainer.threads=%d may be faster",
-                self.count, threads, count_cores(), max(1, count_cores() // self.count),
-            )  # fmt: skip
         store, port = open_store()
         for worker in self.workers:
             worker.send(Begin(port, threads))
