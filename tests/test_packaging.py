@@ -194,6 +194,13 @@ def test_every_other_cnnbench_command_works(line, finished, request, cnnbench):
     environment = {"XDG_CACHE_HOME": str(finished / "cache"), "MPLCONFIGDIR": matplotlib.get_cachedir()}
     environment["HOME"] = str(finished)
     arguments = shlex.split(line)[1:]
+    if arguments[:2] == ["claim", "run"]:  # those that train take minutes
+        trained = {"C01": "C09", "C04": "C11", "all": "C09"}
+        arguments = [trained.get(argument, argument) for argument in arguments]
+    if arguments[:2] == ["claim", "report"]:
+        assert cnnbench("claim", "run", "C09", cwd=finished, **environment).returncode == 0
+        shutil.copytree(finished / "outputs/claims", finished / "class/ada")
+        arguments[-1:] = ["class/ada"]
     if arguments[0] == "tune":
         arguments += ["trainer.epochs=1", "data.train_limit=200", "tune.trials=2"]
     if arguments[0] == "train" and not any(a.startswith("resume=") for a in arguments):
