@@ -375,7 +375,8 @@ def test_version(fresh_cnnbench):
 @pytest.mark.parametrize("what", choices.LISTED)
 def test_list_describes_every_choice_in_a_line(what, cnnbench):
     lines = cnnbench("list", what).stdout.splitlines()
-    valid = choices.list_groups() | {"tune": list(choices.list_spaces())}
+    claims = sorted(path.stem for path in (choices.find_config_dir() / "claim").glob("*.yaml"))
+    valid = choices.list_groups() | {"tune": list(choices.list_spaces()), "claim": claims}
     assert [line.split()[0] for line in lines] == valid[choices.LISTED[what]]
     assert all(len(line.split()) > 2 for line in lines)
 
