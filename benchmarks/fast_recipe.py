@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from course_way import accuracy, loaders, train_epoch
+from figures import record
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.data.dataset import _load_source
@@ -123,7 +124,7 @@ def compare_with_former(rounds: int) -> None:
         print(f"{name}: {statistics.fmean(reached):.3f} ± {statistics.stdev(reached):.3f} %")
     for what in ("seconds", "processor"):
         ratios = [getattr(now, what) / getattr(before, what) for before, now in pairs]
-        print(f"today's ÷ former, {what}: {statistics.median(ratios):.3f} ({min(ratios):.3f}…{max(ratios):.3f})")
+        record(f"lenet5_fast: today's ÷ former recipe, {what}", ratios)
 
 
 def search(minutes: float) -> None:
