@@ -5,20 +5,15 @@
 Whole commands, from Python's start to the report. `--jobs 12 model=vgg_mini` measures others.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
 from figures import record
-from sweep_overhead import run_sweep
+from sweep_overhead import parse_options, run_sweep
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=24)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("overrides", nargs="*", help="of every job, such as trainer.epochs=5")
-    options = parser.parse_args()
+    options = parse_options(__doc__)
     in_turn: list[float] = []
     at_once: list[float] = []
     for number in range(options.rounds):

@@ -30,12 +30,17 @@ def run_sweep(folder: Path, jobs: int, overrides: list[str]) -> tuple[float, lis
     return seconds, runs
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_options(description: str | None) -> argparse.Namespace:
+    """The options `jobs`, `rounds` and `overrides` of a benchmark of sweeps."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("overrides", nargs="*", help="of every job, such as trainer.epochs=5")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse_options(__doc__)
     between, whole = [], []
     for _ in range(options.rounds):
         with tempfile.TemporaryDirectory() as folder:

@@ -9,10 +9,11 @@ from test_sweep import entered, jobs_of, made
 
 from cnnbench.config.schema import from_dict
 from cnnbench.experiment.run import run_job
+from cnnbench.processes.capacity import MOST_TOGETHER
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
 from cnnbench.storage.plain_data import read_yaml
 from cnnbench.sweep.server import JobServer
-from cnnbench.sweep.together import MOST, plan_groups, run_groups
+from cnnbench.sweep.together import plan_groups, run_groups
 from conftest import assert_same_tensors
 
 TOGETHER = ["model=mlp", "trainer.epochs=1", "data.train_limit=200", "sweep.together=true"]
@@ -22,7 +23,7 @@ def test_groups_hold_jobs_that_differ_only_in_their_seed():
     pair = jobs_of(*TOGETHER, "optimizer.lr=0.1,0.2")
     jobs = [replace(job, config={**job.config, "seed": seed}) for seed in range(40) for job in pair]
     groups, alone = plan_groups(jobs)
-    assert [len(group) for group in groups] == [MOST, 8, MOST, 8]
+    assert [len(group) for group in groups] == [MOST_TOGETHER, 8, MOST_TOGETHER, 8]
     assert [{job.config["optimizer"]["lr"] for job in group} for group in groups] == [{0.1}, {0.1}, {0.2}, {0.2}]
     assert alone == []
     apart = [replace(job, config={**job.config, "sweep": {"together": False}}) for job in pair]

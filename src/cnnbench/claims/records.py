@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,6 +19,7 @@ from cnnbench.storage.regular import refuse_damaged
 VERDICT, PREDICTION, TABLE = "verdict.json", "prediction.json", "claims.csv"
 DEEPEST = 6  # levels below a named folder that are searched: a student's folder holds outputs/claims/mnist-quick/C01
 Answer = Literal["yes", "no"]
+ANSWERS: tuple[Answer, ...] = get_args(Answer)
 Values = Mapping[str, Mapping[int, float]]
 
 

@@ -8,7 +8,7 @@ import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -17,8 +17,8 @@ from cnnbench.claims import measures as measures
 from cnnbench.registry import describe_unknown, find_nearest
 from cnnbench.storage.plain_data import read_yaml
 
-SCALES = ("quick", "full")
 Scale = Literal["quick", "full"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
 Rule = Literal["at_least", "at_most", "within", "beyond"]
 
 

@@ -5,12 +5,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar
 
 from omegaconf import OmegaConf
 
 from cnnbench.claims.measuring import Measurer, Plan, judge
 from cnnbench.claims.records import (
+    ANSWERS,
     TABLE,
     VERDICT,
     Answer,
@@ -40,6 +41,7 @@ from cnnbench.sweep.jobs import hash_config, is_sweep
 
 log = logging.getLogger("cnnbench")
 CLAIMS = OUTPUTS / "claims"
+Word = TypeVar("Word", bound=str)
 RUNS = "runs"  # the sweep that the claims of a dataset and scale share
 
 
@@ -66,19 +68,19 @@ def claim(options: ClaimOptions) -> None:
     names = list(options.names or [])
     scale = _check_word("--scale", options.scale, SCALES)
     if options.action == "list":
-        show_claims("full" if scale == "full" else "quick")
+        show_claims(scale)
     elif options.action == "report":
         report_claims([Path(name) for name in names] or [CLAIMS], options.out)
     else:
-        predicted = None if options.predict is None else _check_word("--predict", options.predict, get_args(Answer))
-        answer: Answer | None = None if predicted is None else "yes" if predicted == "yes" else "no"
-        run_claims(names, "full" if scale == "full" else "quick", options.data, answer)
+        answer = None if options.predict is None else _check_word("--predict", options.predict, ANSWERS)
+        run_claims(names, scale, options.data, answer)
 
 
-def _check_word(option: str, given: str, accepted: Sequence[str]) -> str:
-    if given not in accepted:
-        raise ValueError(describe_unknown(f"value of {option}", given, accepted))
-    return given
+def _check_word(option: str, given: str, accepted: Sequence[Word]) -> Word:
+    for word in accepted:
+        if word == given:
+            return word
+    raise ValueError(describe_unknown(f"value of {option}", given, accepted))
 
 
 def run_claims(names: list[str], scale: Scale, data: str | None, answer: Answer | None) -> None:
@@ -98,14 +100,12 @@ def run_claims(names: list[str], scale: Scale, data: str | None, answer: Answer 
         for claim in claims:
             record_prediction(places[claim.id].folder / claim.id, claim.id, answer)
     failures = []
-    from cnnbench.cli.sweep import create_server
+    from cnnbench.cli.sweep import create_server, run_sweep
 
     with create_server([]) as server:
         for plan in plans:
             place = places[plan.claim.id]
             if plan.claim.needs_training:
-                from cnnbench.cli.sweep import run_sweep
-
                 try:
                     run_sweep(_make_request(plan, place), [], server)
                 except RunFailed as error:

@@ -6,11 +6,9 @@ from pathlib import Path
 from cnnbench.cli.evaluate import expand_path
 from cnnbench.cli.inputs import find_images
 from cnnbench.cli.options import ExplainOptions
-from cnnbench.cli.run_folders import find_folder
+from cnnbench.cli.run_folders import find_folder, refuse_other_content
 from cnnbench.registry import describe_unknown
 from cnnbench.storage.text import format_output_path, format_path, make_printable
-
-LANGUAGES = ("en", "pt")
 
 
 def explain(options: ExplainOptions) -> None:
@@ -21,14 +19,13 @@ def explain(options: ExplainOptions) -> None:
     """
     from cnnbench.experiment.explain import explain_run
     from cnnbench.experiment.measured_data import DataChoice
-    from cnnbench.report.explanation import PAGE, is_explanation, write_explanation
+    from cnnbench.report.explanation import LANGUAGES, PAGE, write_explanation
 
     if options.language not in LANGUAGES:
         raise ValueError(describe_unknown("language", options.language, LANGUAGES))
     run = find_folder(options.run, run=True)
     out = options.out or run / "evaluations" / "explanation"
-    if out.exists() and not is_explanation(out):
-        raise ValueError(f"--out {format_path(out)} holds something else: must be a new or an empty folder")
+    refuse_other_content(out, PAGE)
     problems: list[str] = []
     files = (
         [*find_images(options.images, null=False, complain=lambda file, why: problems.append(f"{file}: {why}"))]

@@ -8,7 +8,7 @@ from pathlib import Path
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.evaluate import expand_path
 from cnnbench.cli.options import RobustnessOptions
-from cnnbench.cli.run_folders import find_folder
+from cnnbench.cli.run_folders import find_folder, refuse_other_content
 from cnnbench.cli.tables import Column, make_console, show_table, show_text
 from cnnbench.metrics import find_metric
 from cnnbench.registry import describe_unknown
@@ -37,8 +37,8 @@ def robustness(options: RobustnessOptions) -> None:
     if options.form not in FORMATS:
         raise ValueError(describe_unknown("format", options.form, FORMATS))
     out = options.out
-    if out is not None and out.exists() and not (out.is_dir() and _is_ours(out)):
-        raise ValueError(f"--out {format_path(out)} holds something else: must be a new or an empty folder")
+    if out is not None:
+        refuse_other_content(out, files.FILE)
     runs = read_runs([find_folder(folder) for folder in options.runs])
     groups, axes, _ = group_runs(runs, None)
     measured, problems = _measure_runs(runs, options)
@@ -119,11 +119,6 @@ def _write_beside(run: Run, found: Robustness, short: dict[str, str]) -> Path:
             f"{format_path(folder)} cannot be written ({error.strerror}): --out DIR names another folder for the result"
         ) from None
     return folder
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether a folder is empty, or holds an earlier result."""
-    return not any(folder.iterdir()) or (folder / files.FILE).is_file()
 
 
 def _list_rows(measured: Measured) -> list[dict[str, object]]:

@@ -15,6 +15,16 @@ LATEST, OUTPUTS = "latest", Path("outputs")
 MOST_COMMANDS = 8  # in an error that lists what could be resumed
 
 
+def refuse_other_content(out: Path, own: str) -> None:
+    """Accept a new or an empty folder for a result, or one that holds an earlier result in a file of this name.
+
+    Raises:
+        ValueError: it holds something else, or is no folder.
+    """
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / own).is_file())):
+        raise ValueError(f"--out {format_path(out)} holds something else: must be a new or an empty folder")
+
+
 def find_folder(name: Path | str, *, run: bool = False, study: bool = False) -> Path:
     """Return the folder that a command names; `latest` is the run or sweep below `outputs` that was written last.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from cnnbench.processes.cores import count_cores
 from cnnbench.processes.memory import count_oom_kills, measure_available, measure_private
 
+MOST_TOGETHER = 32  # runs that one step trains at most
 MARGIN = (
     1.25  # of the memory that a run is taken to need: a peak falls between two looks, a test needs more than an epoch
 )

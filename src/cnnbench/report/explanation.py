@@ -89,11 +89,6 @@ def write_explanation(folder: Path, found: Explanation, language: str, title: st
     write_text(folder / PAGE, page)
 
 
-def is_explanation(folder: Path) -> bool:
-    """Whether a folder is empty, or holds an earlier explanation."""
-    return folder.is_dir() and (not any(folder.iterdir()) or (folder / PAGE).is_file())
-
-
 def _make_sections(found: Explanation, texts: Mapping[str, Any]) -> list[Section]:
     makers = {
         "filters": _explain_filters,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from cnnbench.processes.capacity import MOST_TOGETHER
 from cnnbench.processes.worker import Worker, WorkerEnded
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
 from cnnbench.storage.atomic import InUse
@@ -12,8 +13,6 @@ from cnnbench.sweep.job_process import UNREADABLE, JobOrder, JobOutcome
 from cnnbench.sweep.jobs import SweepJob, hash_config
 from cnnbench.sweep.server import JobServer
 from cnnbench.sweep.supervisor import DUMPS, GRACE, LOOKS
-
-MOST = 32  # jobs in a group
 
 
 def plan_groups(jobs: Sequence[SweepJob]) -> tuple[list[list[SweepJob]], list[SweepJob]]:
@@ -25,7 +24,9 @@ def plan_groups(jobs: Sequence[SweepJob]) -> tuple[list[list[SweepJob]], list[Sw
             alike.setdefault(hash_config({**job.config, "seed": 0}), []).append(job)
         else:
             alone.append(job)
-    return [several[at : at + MOST] for several in alike.values() for at in range(0, len(several), MOST)], alone
+    return [
+        several[at : at + MOST_TOGETHER] for several in alike.values() for at in range(0, len(several), MOST_TOGETHER)
+    ], alone
 
 
 def run_groups(

@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from cnnbench.processes.capacity import MOST_TOGETHER
 from cnnbench.reproducibility import seed_model_noise
 from cnnbench.training.ema import move_averages
 from cnnbench.training.loop import Stepper
 from cnnbench.training.state import State
 from cnnbench.training.tasks import compute_loss, count_correct, split_outputs
 
-MOST = 32  # runs in a stack
 # CUDA's libraries choose an algorithm by the size of the whole stack: only one height gives a run the same bits.
 # On the CPU they do so for a single run alone.
-HEIGHTS = {"cuda": MOST, "cpu": 2}
+HEIGHTS = {"cuda": MOST_TOGETHER, "cpu": 2}
 ALIGNED = 64  # values
 Dropped = tuple[torch.Size, float]  # the shape that a dropout layer sees, and the share of it that it drops
 
