@@ -26,13 +26,26 @@ def server():
         yield shared
 
 
+class CountingCapacity(Capacity):
+    """Counts the runs that compute whenever it lets one more start: a job can end between two ticks of a supervisor."""
+
+    def __init__(self, most):
+        super().__init__(most)
+        self.counts = []
+
+    def admits(self, need, loads):
+        if admitted := super().admits(need, loads):
+            self.counts.append(1 + sum(load.is_computing for load in loads))
+        return admitted
+
+
 @pytest.fixture
 def supervise(server):
     """Makes a supervisor of several jobs at once, whose processes end with the test."""
     supervisors = []
 
-    def make(sweep, at_once, **given):
-        supervisors.append(Supervisor(sweep, server, argv=["cnnbench", "train"], capacity=Capacity(at_once), **given))
+    def make(sweep, capacity, **given):
+        supervisors.append(Supervisor(sweep, server, argv=["cnnbench", "train"], capacity=capacity, **given))
         return supervisors[-1]
 
     yield make
@@ -42,16 +55,10 @@ def supervise(server):
 
 def test_jobs_at_once_come_to_the_bits_of_jobs_in_turn(supervise, tmp_path):
     sweeps = [made(tmp_path / name, *QUICK, "seed=0,1,2") for name in ("in_turn", "at_once")]
-    counts: list[int] = []
-    supervisors: list[Supervisor] = []
-
-    def count() -> None:
-        counts.append(sum(load.is_computing for load in supervisors[-1]._list_loads()))
-
     for sweep, most in zip(sweeps, (1, 2), strict=True):
-        supervisors.append(supervise(sweep, most, tick=count))
-        assert supervisors[-1].run_all(sweep.jobs) == dict.fromkeys("012", FINISHED)
-        assert max(counts) == most
+        capacity = CountingCapacity(most)
+        assert supervise(sweep, capacity).run_all(sweep.jobs) == dict.fromkeys("012", FINISHED)
+        assert max(capacity.counts) == most
     for number in "012":
         runs = [sweep.path / number for sweep in sweeps]
         weights, others = (load_file(run / "checkpoints/best.safetensors") for run in runs)
@@ -75,7 +82,7 @@ def test_a_killed_and_a_hanging_job_cost_the_one_beside_them_nothing(supervise, 
                 pids[job.name] = status["pid"]
                 os.kill(status["pid"], number)
 
-    states = supervise(sweep, 3, tick=harm).run_all([quick, hanging, killed])
+    states = supervise(sweep, Capacity(3), tick=harm).run_all([quick, hanging, killed])
     assert states == {quick.name: FINISHED, hanging.name: FAILED, killed.name: FAILED}
     messages = [RunFolder(sweep.path / job.name).read_status()["message"] for job in (hanging, killed)]
     assert "it was not done after trainer.timeout_minutes=0.03" in messages[0]
@@ -85,7 +92,7 @@ def test_a_killed_and_a_hanging_job_cost_the_one_beside_them_nothing(supervise, 
 def test_a_job_that_runs_out_of_memory_beside_another_goes_on_alone(supervise, tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK, "model=lenet5", "trainer.epochs=20", "seed=0,1")
     sabotage = Sabotage(sweep, lambda pid: resource.prlimit(pid, resource.RLIMIT_AS, (2**20, 2**20)))
-    assert supervise(sweep, 2, tick=sabotage).run_all(sweep.jobs) == {"0": FINISHED, "1": FINISHED}
+    assert supervise(sweep, Capacity(2), tick=sabotage).run_all(sweep.jobs) == {"0": FINISHED, "1": FINISHED}
     logs = [(sweep.path / number / "train.log").read_text() for number in "01"]
     alone = "not enough memory", "it goes on alone when the other jobs have ended", "resumed"
     assert sorted(all(text in log for text in alone) for log in logs) == [False, True], logs
