@@ -77,6 +77,30 @@ def test_curves_show_training_and_validation():
     assert [text.get_text() for text in legend.get_texts()] == ["train", "validation"]
 
 
+@pytest.mark.parametrize("monitor", ["val/loss", "val/accuracy", "val/f1_macro"])
+def test_the_best_epoch_is_marked_where_validation_chose_it(monitor):
+    rows = [
+        {
+            "epoch": e,
+            "train/loss": 1,
+            "train/accuracy": 0.5,
+            "val/loss": e,
+            "val/accuracy": e / 9,
+            "val/f1_macro": e / 8,
+        }
+        for e in (1, 2, 3)
+    ]
+    (legend,) = figures.plot_curves(rows, 2, monitor).legends
+    text = {"val/loss": "2.0000", "val/accuracy": "22.22%", "val/f1_macro": "0.2500"}[monitor]
+    assert [one.get_text() for one in legend.get_texts()] == ["train", "validation", f"best epoch 2: {monitor} {text}"]
+    rings = [
+        line.get_xydata().tolist() for axes in legend.figure.axes for line in axes.lines if len(line.get_xdata()) < 2
+    ]
+    assert rings == {"val/loss": [[[2, 2]]], "val/accuracy": [[[2, pytest.approx(200 / 9)]]]}.get(monitor, [])
+    rows = [{**row, monitor: None} for row in rows]
+    assert len(figures.plot_curves(rows, 3, monitor).legends[0].get_texts()) == 2, "the last epoch, not the best"
+
+
 def test_a_run_of_one_epoch_has_no_parts_of_epochs():
     (axes,) = figures.plot_curves([{"epoch": 1, "train/loss": 0.5}]).axes
     assert [place for place in axes.get_xticks() if 0.5 < place < 1.5] == [1]

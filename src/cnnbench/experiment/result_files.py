@@ -30,6 +30,7 @@ from cnnbench.storage.arrays import write_npz
 from cnnbench.storage.csv_tables import write_csv
 from cnnbench.storage.text import format_percent
 from cnnbench.training.loop import Evaluation
+from cnnbench.training.trainer import Outcome
 
 if TYPE_CHECKING:  # imports matplotlib, which only drawing needs
     from cnnbench.runs.class_names import Names
@@ -83,10 +84,15 @@ def write_result_files(
     return [partial(draw_confusion, folder)]
 
 
-def write_run_files(run: RunFolder, evaluation: Evaluation | None, split: Split) -> list[Picture]:
-    """Write some mistakes of a training run, if classes were tested; returns the pictures to draw."""
-    pictures = [partial(draw_curves, run)]
-    if evaluation is not None and (found := evaluation.classified):
+def write_run_files(run: RunFolder, outcome: Outcome, split: Split, monitor: str) -> list[Picture]:
+    """Write some mistakes of a training run, if classes were tested; returns the pictures to draw.
+
+    Args:
+        split: the test images.
+        monitor: what chose the best epoch.
+    """
+    pictures = [partial(draw_curves, run, outcome.best_epoch, monitor)]
+    if outcome.test is not None and (found := outcome.test.classified):
         assert found.probabilities is not None, "the test keeps them"
         write_mistakes(run.path, found.labels, found.predictions, split)
         worst = find_worst_mistakes(found.labels, found.predictions, found.probabilities)

@@ -171,7 +171,8 @@ def _record(config: Config, run: RunFolder, parts: Parts, outcome: Outcome) -> l
     if test is not None:
         serve = partial(make_batches, dataset=dataset, config=config, device=parts.device)
         pictures = write_result_files(run.path, test, dataset.test, dataset, model=parts.model, serve=serve)
-    return pictures + write_run_files(run, test, dataset.test)
+    monitor = config.trainer.monitor or get_task(parts.model).monitor
+    return pictures + write_run_files(run, outcome, dataset.test, monitor)
 
 
 def _summarize_run(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:

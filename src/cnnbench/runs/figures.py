@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from cnnbench.metrics import find_metric
 from cnnbench.runs.class_names import Names, count_cells, fit_names
 from cnnbench.runs.shown_images import find_worst_mistakes
 from cnnbench.storage.atomic import write_atomically
@@ -101,27 +102,45 @@ def plot_confused_pairs(confusion: Any, class_names: Sequence[str]) -> Figure:
     return figure
 
 
-def plot_curves(rows: Sequence[dict[str, float | None]]) -> Figure:
-    """Loss and, where there are classes, accuracy against epochs, for training and validation."""
+def plot_curves(rows: Sequence[Mapping[str, Any]], best_epoch: int = 0, monitor: str = "val/accuracy") -> Figure:
+    """Loss and, where there are classes, accuracy against epochs, for training and validation.
+
+    Args:
+        rows: as in `metrics.csv`.
+        best_epoch: the epoch to mark, if its row has the value that chose it.
+        monitor: the metric of that value.
+    """
     classes = any("accuracy" in key for key in rows[0])
     drawn = {"loss": "nats", "accuracy": "%"} if classes else {"loss": "mean squared error"}
-    figure = Figure(figsize=(5 * len(drawn), 4))
-    figure.subplots_adjust(left=0.7 / (5 * len(drawn)), right=1 - 0.2 / (5 * len(drawn)), bottom=0.13, top=0.91)
+    chosen = next((row[monitor] for row in rows if row["epoch"] == best_epoch and row.get(monitor) is not None), None)
+    width, height = 5 * len(drawn), 4.3
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(left=0.7 / width, right=1 - 0.2 / width, bottom=0.85 / height, top=1 - 0.36 / height)
     places = figure.subplots(1, len(drawn), squeeze=False)[0]
     for axes, (metric, unit) in zip(places, drawn.items(), strict=True):
+        factor = 100 if unit == "%" else 1
         for split, label, colour, marker in (("train", "train", TRAIN, "o"), ("val", "validation", VALIDATION, "s")):
             values = [(row["epoch"], row.get(f"{split}/{metric}")) for row in rows]
-            points = [(epoch, (100 if unit == "%" else 1) * value) for epoch, value in values if value is not None]
+            points = [(epoch, factor * value) for epoch, value in values if value is not None]
             if points:
                 x, y = zip(*points, strict=True)
                 axes.plot(x, y, label=label, color=colour, marker=marker, markeredgecolor="white")
+        if chosen is not None:
+            shown = find_metric(monitor).format(chosen)
+            label = f"best epoch {best_epoch}: {monitor} {shown}"
+            axes.axvline(best_epoch, label=label, color="#666666", linestyle=":", zorder=1)
+            if monitor == f"val/{metric}":
+                axes.plot(
+                    best_epoch, factor * chosen, marker="o", markersize=13, markerfacecolor="none", color=VALIDATION
+                )
         axes.set(xlabel="epoch", ylabel=f"{metric} ({unit})")
         axes.set_title(metric.capitalize(), y=1.0, loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.grid(alpha=0.3)
-    # One legend above both never covers a curve; finding a free place inside each takes a sixth of the time.
-    figure.legend(*places[0].get_legend_handles_labels(), loc="upper right", ncols=2, frameon=False)
+    # One legend below both never covers a curve; finding a free place inside each takes a sixth of the time.
+    known = places[0].get_legend_handles_labels()
+    figure.legend(*known, loc="lower center", ncols=3, frameon=False, columnspacing=1.2)
     return figure
 
 

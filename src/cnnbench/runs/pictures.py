@@ -15,11 +15,11 @@ from cnnbench.runs.folder import RunFolder
 Picture = partial[None]  # draws a picture when called; picklable, so that another process can call it
 
 
-def draw_curves(run: RunFolder) -> None:
-    """Draw `curves.png` from a run's `metrics.csv`."""
+def draw_curves(run: RunFolder, best_epoch: int, monitor: str) -> None:
+    """Draw `curves.png` from a run's `metrics.csv`; the other arguments are those of `plot_curves`."""
     from cnnbench.runs import figures
 
-    figures.draw(run.path / "curves.png", figures.plot_curves, run.read_metrics())
+    figures.draw(run.path / "curves.png", figures.plot_curves, run.read_metrics(), best_epoch, monitor)
 
 
 def draw_mistakes(folder: Path, images: np.ndarray) -> None:
