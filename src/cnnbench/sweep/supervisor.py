@@ -22,7 +22,8 @@ from cnnbench.sweep.jobs import SweepJob
 from cnnbench.sweep.server import JobServer
 
 log = logging.getLogger("cnnbench")
-LOOKS = 0.2  # seconds between two checks of time limits, of memory and of a stop request
+LOOKS = 0.2  # seconds between two checks of time limits and of a stop request
+MEMORY_LOOKS = 1.0  # seconds between two looks at memory: the kernel goes through all pages of a process each time
 DUMPS = 0.5  # seconds for a hanging job to log where it hangs
 GRACE = 30.0  # seconds for interrupted jobs to save themselves
 
@@ -72,6 +73,7 @@ class Supervisor:
         self._waiting: deque[SweepJob] = deque()
         self._alone: deque[SweepJob] = deque()  # ran out of memory beside others
         self._states: dict[str, str] = {}
+        self._memory_seen = 0.0
 
     def run(self, job: SweepJob) -> str:
         """Run one job; returns its final state, as `run_all`."""
@@ -154,11 +156,16 @@ class Supervisor:
         """Wait a little for a job to end, and look after those that go on."""
         for worker in wait_for_any(self._running, LOOKS):
             self._hear(worker)
+        sees_memory = time.monotonic() - self._memory_seen > MEMORY_LOOKS
+        if sees_memory:
+            self._memory_seen = time.monotonic()
         for worker, running in list(self._running.items()):
             load = running.load
             if not load.has_peaked:
                 load.has_peaked = self.sweep.count_epochs(running.job) > running.epochs
-            self.capacity.observe(load)
+                sees_memory |= load.has_peaked  # others may be waiting to know
+            if sees_memory:
+                self.capacity.observe(load)
             if running.ends is not None and time.monotonic() > running.ends:
                 minutes = running.job.config["trainer"]["timeout_minutes"]
                 self._settle(worker, JobOutcome(FAILED, f"it was not done after trainer.timeout_minutes={minutes:g}"))
