@@ -59,7 +59,7 @@ def dead_units(run: FinishedRun) -> float:
     kinds = tuple(type(make_activation(name)) for name in ACTIVATIONS)
     alive: dict[str, Tensor] = {}
 
-    def watch(name: str, module: torch.nn.Module, values: Tensor) -> None:
+    def watch(name: str, module: torch.nn.Module, values: "Tensor") -> None:
         with torch.enable_grad():
             inputs = values.detach().clone().requires_grad_()
             slope = torch.autograd.grad(module.forward(inputs).sum(), inputs)[0].abs()
