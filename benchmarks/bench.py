@@ -83,7 +83,13 @@ PARTS = [
     Part("recipe", "fast_recipe.py", 3, {"lenet5_fast: today's ÷ former recipe, seconds": "≤ 0.6"}, ["former"]),
     Part("peers", "peers.py", 2),
     Part("devices", "devices_time.py", 2),
-    Part("together", "together_time.py", 2, arguments=["--seeds", "8", "32", "--images", "6400"]),
+    Part(
+        "together",
+        "together_time.py",
+        2,
+        {f"{seeds} seeds of mlp together ÷ one after another, cpu": "≤ 1" for seeds in (8, 32)},
+        ["model.width=0.25", "--seeds", "8", "32", "--images", "6400"],
+    ),
     Part("cuda", "cuda_time.py", 3, {"32 seeds of lenet5 together ÷ one seed, cuda": "≤ 3"}, needs_gpu=True),
 ]
 

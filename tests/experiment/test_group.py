@@ -11,8 +11,14 @@ from cnnbench.processes.signals import Terminated
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
 from cnnbench.training.loop import Diverged
 
-GROUP = ["trainer.epochs=3", "data.train_limit=200", "trainer.batch_size=48", "model=mlp", "model.dropout=0.3"]
-GROUP += ["trainer.patience=1", "trainer.ema=0.9", "optimizer.lr=0.01", "sweep.together=true"]
+GROUP = ["model=mlp", "model.width=0.25", "model.dropout=0.3", "trainer.epochs=4", "trainer.patience=2"]
+GROUP += [
+    "data.train_limit=200",
+    "trainer.batch_size=48",
+    "trainer.ema=0.9",
+    "optimizer.lr=0.01",
+    "sweep.together=true",
+]
 
 
 def train(folder, seeds, *overrides, resume=False):
@@ -78,7 +84,8 @@ def test_a_run_that_diverges_leaves_the_others_alone(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model=lenet5"], r"on the CPU, model=lenet5 trains no faster together with others"),
+        (["model=lenet5"], r"on the CPU, model=lenet5 \([\d,]+ weights\) trains more slowly together with others"),
+        (["model.width=1"], r"on the CPU, model=mlp \([\d,]+ weights\) trains more slowly"),
         (["trainer.accumulate=2"], "cannot be combined with trainer.accumulate=2: leave one of them out"),
         (["optimizer=muon"], "cannot be combined with optimizer=muon"),
         (["trainer.compile=true"], "cannot be combined with trainer.compile=true"),
@@ -86,7 +93,7 @@ def test_a_run_that_diverges_leaves_the_others_alone(tmp_path):
 )
 def test_what_cannot_be_trained_together_is_refused(overrides, message):
     with pytest.raises(ValueError, match=f"sweep.together=true:? {message}"):
-        build_parts(compose_config(["model=mlp", "sweep.together=true", *overrides]), shapes_only=True)
+        build_parts(compose_config([*GROUP, *overrides]), shapes_only=True)
 
 
 def test_a_failed_start_is_that_of_one_run(tmp_path):

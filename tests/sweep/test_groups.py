@@ -9,25 +9,35 @@ from test_sweep import entered, jobs_of, made
 
 from cnnbench.config.schema import from_dict
 from cnnbench.experiment.run import run_job
-from cnnbench.processes.capacity import MOST_TOGETHER
+from cnnbench.processes.capacity import Need
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
 from cnnbench.storage.plain_data import read_yaml
 from cnnbench.sweep.server import JobServer
-from cnnbench.sweep.together import plan_groups, run_groups
+from cnnbench.sweep.together import check_groups, plan_groups, run_groups
 from conftest import assert_same_tensors
 
-TOGETHER = ["model=mlp", "trainer.epochs=1", "data.train_limit=200", "sweep.together=true"]
+TOGETHER = ["model=mlp", "model.width=0.25", "trainer.epochs=1", "data.train_limit=200", "sweep.together=true"]
 
 
 def test_groups_hold_jobs_that_differ_only_in_their_seed():
     pair = jobs_of(*TOGETHER, "optimizer.lr=0.1,0.2")
     jobs = [replace(job, config={**job.config, "seed": seed}) for seed in range(40) for job in pair]
     groups, alone = plan_groups(jobs)
-    assert [len(group) for group in groups] == [MOST_TOGETHER, 8, MOST_TOGETHER, 8]
+    assert [len(group) for group in groups] == [20, 20, 20, 20]
     assert [{job.config["optimizer"]["lr"] for job in group} for group in groups] == [{0.1}, {0.1}, {0.2}, {0.2}]
     assert alone == []
     apart = [replace(job, config={**job.config, "sweep": {"together": False}}) for job in pair]
     assert plan_groups(apart) == ([], apart)
+
+
+def test_a_group_too_small_to_be_faster_on_the_cpu_is_refused():
+    jobs = jobs_of(*TOGETHER, "seed=0,1,2,3,4,5,6,7")
+    check_groups(jobs, {job.name: Need() for job in jobs})
+    check_groups(jobs[:2], {job.name: Need(device="cuda:0") for job in jobs})
+    with pytest.raises(
+        ValueError, match="on the CPU, 7 jobs that differ only in their seed train more slowly together"
+    ):
+        check_groups(jobs[:7], {job.name: Need() for job in jobs})
 
 
 def test_a_group_that_is_killed_and_interrupted_goes_on_to_the_bits_of_a_job_alone(tmp_path):
@@ -60,6 +70,7 @@ def test_a_group_that_is_killed_and_interrupted_goes_on_to_the_bits_of_a_job_alo
 
 
 def test_the_command_trains_them_together_and_each_run_records_it(tmp_path, monkeypatch, capsys):
+    made(tmp_path / "s", *TOGETHER, "seed=0,1")  # one that goes on is not refused for having few jobs left
     assert entered(monkeypatch, tmp_path, *TOGETHER, "-m", "seed=0,1", "hydra.sweep.dir=s") == 0
     assert "2 of 2 finished" in capsys.readouterr().err
     assert read_yaml(tmp_path / "s/1/config.yaml")["sweep"] == {"together": True}

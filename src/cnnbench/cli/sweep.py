@@ -31,7 +31,7 @@ from cnnbench.sweep.jobs import SweepJob, find_sweep, find_with_other_seeds, is_
 from cnnbench.sweep.progress import SweepProgress
 from cnnbench.sweep.server import JobCheck, JobServer
 from cnnbench.sweep.supervisor import Supervisor
-from cnnbench.sweep.together import run_groups
+from cnnbench.sweep.together import check_groups, run_groups
 
 log = logging.getLogger("cnnbench")
 
@@ -100,6 +100,7 @@ def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobSer
         if not request.grows and (other := find_with_other_seeds(request.folder.parent, jobs)):
             log.warning("%s holds the same configs with other seeds. %s", shorten(other.resolve()), FIX_SEEDS_FIRST)
         checks = _check(jobs, server)
+        check_groups(jobs, {name: check.need for name, check in checks.items()})
         if is_sweep(request.folder):
             log.info("the earlier sweep is now %s", shorten(rename_sweep(request.folder)))
         path = SweepFolder.create(request.folder, jobs, argv=sys.argv).path

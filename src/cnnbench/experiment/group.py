@@ -15,6 +15,7 @@ from cnnbench.training.passes import TrainingPass
 from cnnbench.training.stack import HEIGHTS, check_stackable
 from cnnbench.training.together import save_all, train_together
 
+MOST_WEIGHTS_ON_CPU = 30_000  # of a network that trains faster together; benchmarks/README.md has the measurements
 Job = Generator[TrainingPass, dict[str, float] | None, dict[str, Any]]
 
 
@@ -67,10 +68,13 @@ def check_together(config: Config, model: nn.Module, dataset: Dataset, device: t
     for obstacle, found in obstacles.items():
         if found:
             raise ValueError(f"sweep.together=true cannot be combined with {obstacle}: leave one of them out")
-    if device.type == "cpu" and any(isinstance(layer, nn.modules.conv._ConvNd) for layer in model.modules()):
+    weights = sum(value.numel() for value in model.parameters())
+    has_convolutions = any(isinstance(layer, nn.modules.conv._ConvNd) for layer in model.modules())
+    if device.type == "cpu" and (has_convolutions or weights > MOST_WEIGHTS_ON_CPU):
         raise ValueError(
-            f"sweep.together=true: on the CPU, model={config.model.name} trains no faster together with others, for it "
-            "has convolutions (benchmarks/README.md): use trainer.device=cuda, or leave it out"
+            f"sweep.together=true: on the CPU, model={config.model.name} ({weights:,} weights) trains more slowly "
+            f"together with others. Only networks with up to {MOST_WEIGHTS_ON_CPU:,} weights and no convolutions gain "
+            "there: use trainer.device=cuda, or leave it out"
         )
     try:
         check_stackable(model, dataset.info.input_shape)

@@ -1,10 +1,11 @@
 """Jobs of a sweep that differ only in their seed, trained together in one process (`sweep.together`)."""
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from cnnbench.processes.capacity import MOST_TOGETHER
+from cnnbench.processes.capacity import MOST_TOGETHER, Need
 from cnnbench.processes.worker import Worker, WorkerEnded
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
 from cnnbench.storage.atomic import InUse
@@ -13,6 +14,8 @@ from cnnbench.sweep.job_process import UNREADABLE, JobOrder, JobOutcome
 from cnnbench.sweep.jobs import SweepJob, hash_config
 from cnnbench.sweep.server import JobServer
 from cnnbench.sweep.supervisor import DUMPS, GRACE, LOOKS
+
+FEWEST_ON_CPU = 8  # jobs that train faster together; benchmarks/README.md has the measurements
 
 
 def plan_groups(jobs: Sequence[SweepJob]) -> tuple[list[list[SweepJob]], list[SweepJob]]:
@@ -24,9 +27,29 @@ def plan_groups(jobs: Sequence[SweepJob]) -> tuple[list[list[SweepJob]], list[Sw
             alike.setdefault(hash_config({**job.config, "seed": 0}), []).append(job)
         else:
             alone.append(job)
-    return [
-        several[at : at + MOST_TOGETHER] for several in alike.values() for at in range(0, len(several), MOST_TOGETHER)
-    ], alone
+    groups = []
+    for several in alike.values():
+        parts = math.ceil(len(several) / MOST_TOGETHER)
+        size = math.ceil(len(several) / parts)  # of each, so that the last one is not much smaller
+        groups += [several[at : at + size] for at in range(0, len(several), size)]
+    return groups, alone
+
+
+def check_groups(jobs: Sequence[SweepJob], needs: Mapping[str, Need]) -> None:
+    """Check that jobs to be trained together are enough to gain by it.
+
+    Args:
+        needs: of each job, by its name.
+
+    Raises:
+        ValueError: on the CPU, they are too few.
+    """
+    for group in plan_groups(jobs)[0]:
+        if needs[group[0].name].device == "cpu" and len(group) < FEWEST_ON_CPU:
+            raise ValueError(
+                f"sweep.together=true: on the CPU, {len(group)} jobs that differ only in their seed train more slowly "
+                f"together, and {FEWEST_ON_CPU} or more train faster: use sweep.seeds={FEWEST_ON_CPU}, or leave it out"
+            )
 
 
 def run_groups(
