@@ -57,11 +57,14 @@ WRONG = [
     (["-m", "sweep.seeds=1,2"], "sweep.seeds=1,2 names several values: give one for the whole sweep"),
     (["sweep.restart=true"], "sweep.restart=true is for sweeps: add -m or sweep.seeds=N"),
     (["sweep.jobs=0", "-m", "seed=0,1"], "sweep.jobs=0: must be a whole number from 1 or auto"),
-    (["trainer.timeout_minutes=5"], "trainer.timeout_minutes=5 limits the jobs of a sweep"),
+    (["trainer.timeout_minutes=5"], "trainer.timeout_minutes=5 is a limit for the jobs of a sweep"),
     (["-m", "hydra/launcher=jobib"], "unknown launcher 'jobib'. Did you mean 'joblib'? Valid: basic, joblib, ray"),
     (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: must be a whole number"),
     (["name=../elsewhere"], "name=../elsewhere: must be text of letters"),
-    (["--frobnicate"], "--frobnicate is not an option of cnnbench train: cnnbench train -h shows what it takes"),
+    (
+        ["--frobnicate"],
+        "--frobnicate is not an option of cnnbench train: cnnbench train -h shows its arguments and options",
+    ),
     (["--epochs", "5"], "keys are written without dashes: trainer.epochs=5"),
     (["--lr=0.1", "model=mlp"], "keys are written without dashes: optimizer.lr=0.1"),
     (["--model", "mlp"], "keys are written without dashes: model=mlp"),
@@ -70,7 +73,7 @@ WRONG = [
     (["model=resnet18"], "torchvision has it: model=torchvision model.arch=resnet18"),
     (["model=LeNet5"], "Did you mean 'lenet5'?"),
     (["data.path=photos"], "It is a key of data=csv_signals and data=image_folder"),
-    (["resume="], "resume=: must be the folder of a run"),
+    (["resume="], "resume= has no value: must be the folder of a run"),
     (["data=cifar-10"], "Did you mean 'cifar10'?"),
     (["dataset=mnist"], "Did you mean 'data'?"),
     (["epochs=5"], "Did you mean 'trainer.epochs'?"),
@@ -84,7 +87,7 @@ WRONG_ELSEWHERE = [
     (["trian"], "unknown command 'trian'. Did you mean 'train'? Valid: train, tune, evaluate"),
     (["help"], "Did you mean '-h'?"),
     (["model=mlp", "data=mnist"], "put a command first: cnnbench train model=mlp data=mnist"),
-    (["--frob"], "No such option: --frob. cnnbench -h shows what it takes"),
+    (["--frob"], "No such option: --frob. cnnbench -h shows its arguments and options"),
     (["evaluate"], "Missing argument 'RUN'"),
     (["evaluate", "nowhere"], "'nowhere' is not a folder"),
     (["evaluate", "x", "data=mnist"], "cnnbench evaluate takes options, not KEY=VALUE: --data mnist"),
@@ -93,7 +96,7 @@ WRONG_ELSEWHERE = [
     (["report", "x", "--target=0,98"], "--target=0,98: must be a number, such as 0.98"),
     (["tune", "tune.timeout=0,5"], "(or, as one number: tune.timeout=0.5): give one"),
     (["predict", "x"], "Missing argument 'PATH'"),
-    (["predict", "nowhere", "photo.png"], "'photo.png' is not there: give files"),
+    (["predict", "nowhere", "photo.png"], "'photo.png' does not exist: give files"),
     (["report"], "Missing argument 'DIR'"),
     (["report", "nowhere"], "'nowhere' is not a folder"),
     (["list", "model"], "Did you mean 'models'?"),
@@ -481,7 +484,7 @@ def test_each_job_of_a_sweep_has_the_recipe_of_its_model(cnnbench, tmp_path):
 
 
 def test_recipe_is_refused_for_a_model_without_one():
-    with pytest.raises(ValueError, match="recipe=true, but model=mlp has no recipe in its yaml"):
+    with pytest.raises(ValueError, match="recipe=true, but the YAML file of model=mlp has no recipe"):
         compose.compose_config(["model=mlp", "recipe=true", "model.recipe=[]"])
 
 

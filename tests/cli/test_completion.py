@@ -53,7 +53,7 @@ def test_the_tabulator_completes(shell, home):
     install = [sys.executable, "-m", "cnnbench", "--install-completion", shell]
     for _ in range(2):  # the second time changes nothing
         done = subprocess.run(install, env=environment, capture_output=True, text=True, check=True)
-    assert "has it now" in done.stdout
+    assert "installed in" in done.stdout
     terminal = pexpect.spawn(shell, ["-i"], env=environment, cwd=str(home / "work"), timeout=60, dimensions=(40, 200))
     terminal.sendline("cnnbench ready")
     terminal.expect_exact("GOT<ready>")

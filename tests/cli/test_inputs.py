@@ -54,7 +54,7 @@ def test_a_pattern_leaves_out_what_this_program_wrote_and_litter(here):
 
 def test_an_argument_that_is_not_there_stays_as_long_as_another_is(here):
     assert named("nope.png", "b.png", "*.gif") == ["nope.png", "b.png", "*.gif"]
-    with pytest.raises(ValueError, match=r"'nope.png' is not there: give files, folders, patterns"):
+    with pytest.raises(ValueError, match=r"'nope.png' does not exist: give files, folders, patterns"):
         named("nope.png", "*.gif")
     with pytest.raises(ValueError, match=r"'\*.gif' matches nothing"):
         named("*.gif")

@@ -112,7 +112,7 @@ def test_one_bad_file_has_its_line_and_the_others_succeed(predict, here):
         "error: od\\nd/bad\\x1b[2J.png: not a PNG, JPEG, BMP, GIF, WEBP, TIFF, PPM or AVIF image, or its header is "
         "damaged\n"
         "error: [bold]none.png: No such file or directory\n"
-        "error: 2 could not be read, 2 were predicted\n"
+        "error: 2 files could not be read, 2 were predicted\n"
     )
     with open(here / "rows.csv", newline="") as file:
         header, *rows = csv.reader(file)
@@ -145,7 +145,7 @@ def test_a_table_for_a_list_on_standard_input(here):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["RUN", "nowhere.png"], "'nowhere.png' is not there: give files, folders, patterns"),
+        (["RUN", "nowhere.png"], "'nowhere.png' does not exist: give files, folders, patterns"),
         (["RUN", "nothing*.png"], "'nothing*.png' matches nothing"),
         (["RUN", "empty"], "there are no images in the folders or in the list"),
         (["RUN", "test", "--format", "cvs"], "unknown format 'cvs'. Did you mean 'csv'?"),

@@ -145,11 +145,11 @@ def test_a_resumed_run_takes_text_as_it_stands():
         (["model=lenét5"], "unknown model 'lenét5'. Did you mean 'lenet5'"),
         (["data.pth=café", "data=image_folder"], "unknown key in data 'pth'. Did you mean 'path'"),
         (["épochs=3"], "unknown key 'épochs'"),
-        (["+data.root=é"], "the key exists already: leave out the [+]"),
+        (["+data.root=é"], "the key already exists: leave out the [+]"),
         (["model.args={a: é}", "model=torchvision"], r"in quotes: '[+][+]model.args=\{key: \"a \(1\)\"\}'"),
         (["hydra.launcher.x=[é]"], r"in quotes: 'hydra.launcher.x=\[\"café\""),
         (["data.root=a${b}"], r"Interpolation key 'b' not found \(\$\{KEY\} stands for the value of another key\)"),
-        (["trainer.device=cpu,cuda"], "If trainer.device=cpu,cuda stands for several values, add -m to run each"),
+        (["trainer.device=cpu,cuda"], "If trainer.device=cpu,cuda means several values, add -m to run each"),
     ],
 )
 def test_what_is_no_text_is_answered_with_the_form_that_works(overrides, message):

@@ -403,7 +403,7 @@ def test_a_preview_is_one_picture_and_no_run(preset, cnnbench, tmp_path):
     ("arguments", "message"),
     [
         (["-m", "seed=0,1"], "preview=true draws the images of one run"),
-        (["data=waves", "model=mlp"], "preview=true draws images, and data=waves are signals"),
+        (["data=waves", "model=mlp"], "preview=true draws images, but data=waves holds signals"),
     ],
 )
 def test_a_preview_of_several_runs_or_of_signals_is_refused(arguments, message, cnnbench, tmp_path):

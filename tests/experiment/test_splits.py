@@ -303,7 +303,7 @@ def test_a_result_goes_where_out_says_and_replaces_nothing(copied, tmp_path):
     folder, metrics = evaluate_run(run, out=tmp_path / "out/here")
     assert folder == tmp_path / "out/here"
     assert json.loads((folder / "metrics.json").read_text()) == metrics
-    with pytest.raises(ValueError, match="holds something else: must be a new or an empty folder"):
+    with pytest.raises(ValueError, match="holds other files: must be a new or an empty folder"):
         evaluate_run(run, DataChoice(split="train"), out=folder)
 
 

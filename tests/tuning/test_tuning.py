@@ -273,7 +273,7 @@ def test_a_damaged_journal_is_named_and_nothing_of_it_is_run(content, tmp_path):
         ({"overrides": ["name=${oc.env:HOME}"]}, "interpolations are not accepted"),
         ({"overrides": ["hydra.searchpath=[file:///tmp]"]}, "its overrides set keys of Hydra"),
         ({"overrides": "model=mlp"}, "overrides is not a list of text"),
-        ({"overrides": [*SMALL, "seed=3"]}, "the study was made with seed=0, but here it is 3"),
+        ({"overrides": [*SMALL, "seed=3"]}, "the study was started with seed=0, but here it is 3"),
         ({"tune": {"space": LR, "workers": 1000}}, "tune.workers=1000: must be a whole number from 1 to 256"),
         ({"tune": []}, "it lacks tune"),
         ({"config": None}, "it lacks config"),

@@ -34,8 +34,8 @@ TUNE_HELP = "tune=SPACE, tune.trials=N and other tune keys, and overrides for ev
 app = typer.Typer(
     name="cnnbench",
     help="Train, measure and compare convolutional networks on real images.",
-    invoke_without_command=True,
-    add_completion=False,  # Typer's own scripts append a blank to `key=`, and then complete from the beginning
+    invoke_without_command=True,  # without a command, `set_program_options` prints the help
+    add_completion=False,  # Typer's own scripts put a space after `key=`, so values could not be completed
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -56,7 +56,7 @@ def main() -> NoReturn:
     arguments = [argument for argument in arguments if argument != "--debug"]
     names = [one.name or getattr(one.callback, "__name__", "") for one in app.registered_commands]
     sys.argv[1:] = put_command_first(arguments, names)
-    if "_CNNBENCH_COMPLETE" in os.environ:
+    if "_CNNBENCH_COMPLETE" in os.environ:  # set by our completion scripts, which call this program for suggestions
         completion_init()
     try:
         code = app(prog_name="cnnbench", standalone_mode=False)
@@ -68,10 +68,8 @@ def main() -> NoReturn:
 
 
 def _normalize(argument: str) -> str:
-    """Remove the carriage return that scripts from Windows leave, and expand `~` in `--out=~/x`, which shells do not.
-
-    The name of an existing file is left alone.
-    """
+    """Remove the carriage return of a script saved on Windows; expand `~` in `--out=~/x`, which shells leave alone."""
+    # A file may really have such a name.
     if os.path.lexists(argument) or os.path.lexists(argument.partition("=")[2]):
         return argument
     argument = argument.removesuffix("\r")
@@ -90,7 +88,7 @@ def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable
             with ExitCodes():
                 function(**({"options": options(**given)} if options else given))
 
-        if options:
+        if options:  # Typer reads the signature, so the fields of the dataclass become the command's options
             run.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
             run.__annotations__ = get_type_hints(options, include_extras=True)
         app.command(name)(run)
@@ -111,13 +109,11 @@ def set_program_options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks of errors; works anywhere in the command.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; accepted anywhere.")] = False,
     install_completion: Install = None,
     show_completion: Show = None,
 ) -> None:
-    """Handle the options of every command, and show the help where there is no command."""
+    """Handle the options of the program itself; without a command, print the help."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -129,9 +125,9 @@ def train(
         bool, typer.Option("--multirun", "-m", help="Run every combination of comma-separated values.")
     ] = False,
 ) -> None:
-    """Train and test a model; with -m, or an experiment with several values, every combination.
+    """Train and test a model. With -m, or an experiment of several values, train every combination.
 
-    Without arguments, it trains LeNet-5 on the built-in digits. `resume=RUN` continues an interrupted run or sweep.
+    Without arguments, LeNet-5 learns the built-in digits. `resume=RUN` continues an interrupted run or sweep.
     The last line printed is the run (or sweep) folder.
     """
     from cnnbench.cli.train import train
@@ -146,7 +142,7 @@ def tune(
         typer.Argument(metavar="KEY=VALUE", help=TUNE_HELP, autocompletion=complete_tuning, show_default=False),
     ] = None,
 ) -> None:
-    """Search for good values of a config's keys, judged on the validation split; the test images are never read.
+    """Search for good values of config keys by validation score. The test images are never read.
 
     `tune=NAME` names a search space (`cnnbench list spaces`) or a YAML file. `resume=STUDY` continues a search.
     The last line printed is the study's folder.
@@ -158,7 +154,7 @@ def tune(
 
 @command()
 def evaluate(options: EvaluateOptions) -> None:
-    """Measure the best weights of a finished run, and write the results to its folder."""
+    """Measure the best weights of a finished run and write the results to its folder."""
     from cnnbench.cli.evaluate import evaluate
 
     evaluate(options)
@@ -166,9 +162,9 @@ def evaluate(options: EvaluateOptions) -> None:
 
 @command()
 def predict(options: PredictOptions) -> None:
-    """Predict the classes of images, prepared as the run prepared its own.
+    """Predict the classes of images, which are preprocessed as in the run.
 
-    A file that cannot be read gets a line on standard error. The others are predicted, and the exit code is 1.
+    A file that cannot be read is reported on standard error. The other files are predicted, and the exit code is 1.
     """
     from cnnbench.cli.predict import predict
 
@@ -179,8 +175,8 @@ def predict(options: PredictOptions) -> None:
 def summary(options: SummaryOptions) -> None:
     """Show a model layer by layer: output shape, window, parameters, multiply-accumulates, receptive field.
 
-    With --compare, the totals of several models. No weights are allocated, and no data are needed if --channels,
-    --image-size and --num-classes are all given.
+    --compare shows the totals of several models. No weights are allocated. With --channels, --image-size and
+    --num-classes, no data are needed.
     """
     from cnnbench.cli.summary import print_summary
 
@@ -189,10 +185,10 @@ def summary(options: SummaryOptions) -> None:
 
 @command()
 def robustness(options: RobustnessOptions) -> None:
-    """Measure finished runs on changed test images: shifted, turned, resized, noisy, blurred, faint, covered.
+    """Measure finished runs on test images that are shifted, rotated, rescaled, noisy, blurred, pale or occluded.
 
-    Prints accuracy, and the share of the images that keep their class, at each strength. Runs that differ only in
-    their seed form a group.
+    For each strength, prints the accuracy and the share of images that keep their predicted class. Runs that differ
+    only in their seed form a group.
     """
     from cnnbench.cli.robustness import robustness
 
@@ -201,10 +197,10 @@ def robustness(options: RobustnessOptions) -> None:
 
 @command()
 def claim(options: ClaimOptions) -> None:
-    """Test the course's statements: list them, run some to a verdict, or report verdicts and predictions.
+    """Test the statements of the course: list them, run some to a verdict, or report verdicts and predictions.
 
-    A verdict is supported, refuted or inconclusive, by a rule that was fixed before the data were seen. Claims share
-    their runs, which are kept below outputs/claims. The last line printed by run and report is where the result is.
+    A verdict is supported, refuted or inconclusive, by a rule fixed before the data were seen. Claims share their
+    runs, which are stored in outputs/claims. The last line printed by run and report is the path of the result.
     """
     from cnnbench.cli.claim import claim
 
@@ -228,22 +224,22 @@ def report(
         list[Path], typer.Argument(metavar="DIR", help="Runs, sweeps, or folders of them, finished or not.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Where to write; by default into a sweep that is reported alone, else ./report.")
+        Path | None, typer.Option(help="The output folder; by default the sweep, if it is the only DIR, else ./report.")
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(help="The group to compare with, such as model=mlp; by default the experiment's, or the first."),
+        typer.Option(help="The group to compare with, such as model=mlp; by default the experiment's or the first."),
     ] = None,
     target: Annotated[
-        float | None, typer.Option(help="Show how many epochs it took to reach this accuracy, such as 0.98.")
+        float | None, typer.Option(help="Show how many epochs a run takes to reach this accuracy, such as 0.98.")
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option(metavar="name|tag", help="Also separate runs that differ only in their name, or in their tags."),
+        typer.Option(metavar="name|tag", help="Put runs with different names (or tags) into different groups."),
     ] = None,
     latex: Annotated[bool, typer.Option("--latex", help="Also write report.tex, tables for a paper.")] = False,
 ) -> None:
-    """Compare runs, with spread, intervals and tests: writes results.csv, groups.csv, report.md and report.html.
+    """Compare runs, with spread, intervals and tests. Writes results.csv, groups.csv, report.md and report.html.
 
     Runs that differ only in their seed form a group. Runs on different test sets are not compared. The last line
     printed is the report's folder.
@@ -258,7 +254,7 @@ def config(
     overrides: Overrides = None,
     multirun: Annotated[bool, typer.Option("--multirun", "-m", help="Print the config of each job.")] = False,
 ) -> None:
-    """Print the config that the overrides make, as YAML. Checks that need data or models are left to train."""
+    """Print the config that the overrides produce, as YAML. Only `train` checks what needs the data or the model."""
     from cnnbench.cli.config import show
 
     show(overrides or [], multirun=multirun)
@@ -273,14 +269,14 @@ def list_names(
         ),
     ] = None,
     prefix: Annotated[
-        str, typer.Argument(metavar="PREFIX", help="Of keys: those that start with it, such as trainer.")
+        str, typer.Argument(metavar="PREFIX", help="For keys: list those that start with it, such as trainer.")
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Of keys: print JSON for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For keys: print JSON for programs.")] = False,
     as_schema: Annotated[
-        bool, typer.Option("--schema", help="Of keys: print a JSON Schema for editors; PREFIX is a section.")
+        bool, typer.Option("--schema", help="For keys: print a JSON Schema for editors; PREFIX is a section.")
     ] = False,
 ) -> None:
-    """Show the available choices, one per line; without KIND, the kinds.
+    """List the available choices, one per line. Without KIND, list the kinds.
 
     `list keys` shows every key with its type, default, accepted values and meaning.
     """

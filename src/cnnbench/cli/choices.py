@@ -1,4 +1,4 @@
-"""What there is to choose: names of parts and keys of the config, without importing any part."""
+"""The names of parts and keys that a user can choose, found without importing any part (completion must be instant)."""
 
 import functools
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def list_groups() -> dict[str, list[str]]:
 
 @functools.cache
 def read_declarations() -> dict[str, list["FieldInfo"]]:
-    """How each key was declared, those of a search included; several parts may declare an option of the same name."""
+    """The declarations of each key, including those of a search. Several parts may declare an option of one name."""
     from cnnbench.config.declared import iterate_keys, list_all_keys
     from cnnbench.tuning.settings import TuneSettings
 
@@ -65,7 +65,7 @@ def list_choices(what: str) -> list[tuple[str, str]]:
     """Name and one-line description of each choice: the first comment of its YAML file.
 
     Raises:
-        ValueError: not a kind of choice.
+        ValueError: the kind is unknown.
     """
     if what not in LISTED:
         raise ValueError(describe_unknown("list", what, LISTED))
@@ -83,7 +83,7 @@ def complete_override(incomplete: str) -> list[str]:
 
 
 def complete_tuning(incomplete: str) -> list[str]:
-    """As `complete_override`, and the keys of a search."""
+    """Complete an override, or a key of a search."""
     search = [key for key in read_declarations() if key.startswith("tune.")]
     return _complete(incomplete, {"tune": [*list_spaces()]} | list_groups(), [*search, *list_keys()])
 
@@ -104,16 +104,16 @@ def _complete(incomplete: str, parts: dict[str, list[str]], known: list[str]) ->
 
 
 def complete_data(incomplete: str) -> list[str]:
-    """The names of datasets."""
+    """Complete the name of a dataset."""
     return [name for name in list_groups()["data"] if name.startswith(incomplete)]
 
 
 def complete_claim(incomplete: str) -> list[str]:
-    """The ids of claims, and `all`."""
+    """Complete the id of a claim, or `all`."""
     ids = [path.stem.partition("_")[0] for path in sorted((find_config_dir() / "claim").glob("*.yaml"))]
     return [name for name in [*ids, "all"] if name.startswith(incomplete)]
 
 
 def complete_one_of(*choices: str) -> Callable[[str], list[str]]:
-    """A completion for a word that is one of the choices."""
+    """Make a function that completes one of the choices."""
     return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]

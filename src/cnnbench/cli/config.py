@@ -1,4 +1,4 @@
-"""`cnnbench config`: print the config that overrides make."""
+"""`cnnbench config`: print the config that overrides produce."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def show(overrides: Sequence[str], *, multirun: bool) -> None:
         ValueError: an override that is not accepted.
     """
     if any(text.lstrip("+").startswith("resume=") for text in overrides):
-        raise ValueError("resume=RUN continues with the run's own config, which is in RUN/config.yaml")
+        raise ValueError("resume=RUN uses the run's own config, which is in RUN/config.yaml")
     request = compose.compose_request(overrides, multirun=multirun)
     for number, job in enumerate(request.jobs):
         if request.is_sweep:

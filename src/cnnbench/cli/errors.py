@@ -37,7 +37,7 @@ ENDINGS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str,
 
 
 class ExitCodes:
-    """Within it, an error ends the program with one line and an exit code, and signals act as `signals` describes.
+    """A context in which an error ends the program with one line and an exit code, and signals stop it cleanly.
 
     Attributes:
         debug: show tracebacks.
@@ -48,7 +48,8 @@ class ExitCodes:
     def __enter__(self) -> None:
         signals.listen()
         if (limit := _read_address_limit()) is not None and limit < TORCH_BYTES:
-            _print_error(f"warning: {_explain_limit(limit)}")  # at once, because C++ may end the process silently
+            # Not only on failure: when C++ runs out of address space, it may end the process without a message.
+            _print_error(f"warning: {_explain_limit(limit)}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -61,19 +62,19 @@ class ExitCodes:
         for kinds, word, code in ENDINGS:
             if isinstance(error, kinds):
                 exit_with(f"{word}: {text}" if text else word, code)
-        # PyTorch and the dynamic linker report a lack of memory as other errors, which only their text tells apart.
+        # PyTorch and the dynamic linker raise other error types when memory runs out; only the text identifies them.
         if isinstance(error, MemoryError) or "bad_alloc" in text or "map segment" in text:
             limit = _read_address_limit()
-            remedy = "close other programs, or ask for less" if limit is None else _explain_limit(limit)
+            remedy = "close other programs, or use a smaller setting" if limit is None else _explain_limit(limit)
             exit_with(f"error: not enough memory ({text or name}): {remedy}", FAILED)
         exit_with(f"error: {name}: {text} (--debug shows where)", FAILED)
 
 
 def exit_with(message: str, code: int) -> NoReturn:
-    """Print a line on standard error, if possible, and end the program."""
+    """Print a line on standard error, if that is possible, and end the program."""
     _print_error(message)
-    # Once a KeyboardInterrupt has passed through `exec`, as dataclasses use it, `python -m` kills itself with SIGINT
-    # at the end, whatever the exit code. It does not if `exec` runs again, as it does for a named tuple.
+    # If a KeyboardInterrupt passes through `exec` (dataclasses use it), `python -m` later kills itself with SIGINT and
+    # loses the exit code. Another `exec` clears that state, and creating a named tuple runs one.
     namedtuple("Nothing", ())
     raise SystemExit(code)
 
@@ -92,6 +93,6 @@ def _read_address_limit() -> int | None:
 
 def _explain_limit(limit: int) -> str:
     return (
-        f"this process may map {limit / 1e9:.1f} GB (ulimit -v), and PyTorch alone maps up to {TORCH_BYTES / 1e9:.0f} "
-        "GB, most of which it never touches: ulimit -v unlimited lifts the limit"
+        f"this process may map {limit / 1e9:.1f} GB (ulimit -v), but PyTorch alone maps up to {TORCH_BYTES / 1e9:.0f} "
+        "GB, most of which it never uses: ulimit -v unlimited lifts the limit"
     )

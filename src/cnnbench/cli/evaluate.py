@@ -1,4 +1,4 @@
-"""`cnnbench evaluate`: the metrics of a finished run on a split of any dataset."""
+"""`cnnbench evaluate`: measure a finished run on a split of any dataset."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from cnnbench.storage.text import format_output_path, make_printable
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Measure a run on a split; prints the metrics and the folder that they were written to."""
+    """Measure a run on a split; print the metrics and the folder that holds them."""
     from cnnbench.experiment.evaluate import evaluate_run
     from cnnbench.experiment.measured_data import DataChoice
 
@@ -29,7 +29,7 @@ def evaluate(options: EvaluateOptions) -> None:
         batch_size=options.batch_size,
         out=options.out,
     )
-    del metrics["images_sha256"]
+    del metrics["images_sha256"]  # for programs, which find it in `metrics.json`
     for note in metrics.pop("notes"):
         print(f"warning: {make_printable(note)}", file=sys.stderr)
     for name, value in metrics.items():

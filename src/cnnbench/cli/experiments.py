@@ -20,9 +20,9 @@ KEY = "experiment="
 
 @contextmanager
 def register_experiments(overrides: Sequence[str]) -> Iterator[tuple[list[str], dict[str, str]]]:
-    """Tell Hydra about each file under a name; yields the overrides with these names, and the file of each name.
+    """Register each file with Hydra under a generated name; yield the overrides with these names, and name → file.
 
-    An error within it names the file.
+    An error raised inside the context names the file instead.
 
     Raises:
         ValueError: a file that is missing, or holds no keys.
@@ -42,10 +42,10 @@ def register_experiments(overrides: Sequence[str]) -> Iterator[tuple[list[str], 
 
 
 def split_by_experiment(given: Sequence[str], parsed: Sequence[Override]) -> list[list[str]]:
-    """The overrides of each experiment where a sweep names several; empty where it does not.
+    """The overrides of each experiment, if a sweep names several experiments; else an empty list.
 
     Args:
-        parsed: the given overrides, as Hydra reads them.
+        parsed: the given overrides, parsed by Hydra.
     """
     named = {place: o for place, o in enumerate(parsed) if o.key_or_group == "experiment"}
     if not named or not (last := named[max(named)]).is_sweep_override():
@@ -55,7 +55,7 @@ def split_by_experiment(given: Sequence[str], parsed: Sequence[Override]) -> lis
 
 
 def restore_names(text: str, named: dict[str, str]) -> str:
-    """Put the files back in place of the names that Hydra knows them by."""
+    """Replace the generated names in a text by the files that they stand for."""
     for name, file in named.items():
         text = text.replace(name, file)
     return text
@@ -78,6 +78,7 @@ def _name(value: str, named: dict[str, str]) -> str:
         raise ValueError(f"{KEY}{format_path(value)} is not an experiment's YAML file: {reason}") from None
     if not isinstance(config, DictConfig):
         raise ValueError(f"{KEY}{format_path(value)} is not an experiment's YAML file: it holds no keys")
+    # Named by content: a path may hold characters that Hydra does not accept in a name.
     name = f"own_{hashlib.sha256(content).hexdigest()[:16]}"
     ConfigStore.instance().store(group="experiment", name=name, node=config, package="_global_", provider="cnnbench")
     named[name] = value

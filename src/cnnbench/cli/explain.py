@@ -1,4 +1,4 @@
-"""`cnnbench explain`: pictures of what a finished run's network sees, and a page with all of them."""
+"""`cnnbench explain`: draw what a finished run's network sees, on one page."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from cnnbench.storage.text import format_output_path, format_path, make_printabl
 
 
 def explain(options: ExplainOptions) -> None:
-    """Find out what the network sees, and write the pictures; prints the page's path.
+    """Write the pictures and the page; print the page's path.
 
     Raises:
         ValueError: the command is wrong, the run cannot be explained, or the folder cannot be written.

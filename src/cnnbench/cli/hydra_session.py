@@ -1,4 +1,4 @@
-"""Hydra, started with our configs, and its parser of overrides."""
+"""A Hydra session with our configs, and Hydra's parser of overrides."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,10 +20,10 @@ from cnnbench.registry import describe_unknown
 
 @contextmanager
 def start_hydra() -> Iterator[None]:
-    """Within it, Hydra knows our configs."""
+    """A context in which Hydra is initialized with our configs."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(find_config_dir()), job_name="cnnbench"):
-        # A launcher's package brings a schema of our yaml's name, and Hydra would warn that it merges the two.
+        # A launcher's package registers a schema of the same name as our YAML file, and Hydra would warn about it.
         launchers = ConfigStore.instance().repo["hydra"].get("launcher", {})
         for path in (find_config_dir() / "hydra/launcher").glob("*.yaml"):
             launchers.pop(path.name, None)
@@ -31,17 +31,17 @@ def start_hydra() -> Iterator[None]:
 
 
 def get_hydra() -> Hydra:
-    """Hydra, within `start_hydra`."""
+    """Return the Hydra of the current `start_hydra` context."""
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None, "only within start_hydra()"
     return hydra
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
-    """Parse a command's overrides, within `start_hydra`.
+    """Parse a command's overrides inside a `start_hydra` context.
 
     Raises:
-        ValueError: one that is none; the message explains what is wrong with it.
+        ValueError: one is not an override; the message explains what is wrong with it.
     """
     for text in overrides:
         if "=" not in text and not text.startswith("~"):
@@ -61,5 +61,5 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
 
 
 def get_first_line(error: BaseException) -> str:
-    """What an error says, without the lines that follow."""
+    """Return the first line of an error's message."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""The files that a command line names: files, folders, patterns, and a list on standard input."""
+"""Find the images that a command line names: files, folders, patterns, and a list on standard input."""
 
 import glob
 import os
@@ -14,24 +14,24 @@ LeaveOut = Callable[[str], None]
 def find_images(
     arguments: Sequence[str], *, null: bool, complain: Complain, leave_out: LeaveOut = lambda _: None
 ) -> Iterator[str]:
-    """Every file that the arguments name, in their order.
+    """Yield every file that the arguments name, in their order.
 
-    A folder means all images in it and below, by name, as `walk_files` finds them; a symlink to a folder is
-    followed once. A pattern (`*`, `?`, `[…]`, `**`) that the shell has not expanded is expanded here, except for
-    what a folder leaves out too. `-` is a list of files and folders on standard input, and an argument that is neither
-    there nor a pattern that matches stays as it is.
+    A folder stands for all images in it and below it, sorted by name as `walk_files` finds them; a symlink to a folder
+    is followed once. A pattern (`*`, `?`, `[…]`, `**`) that the shell has not expanded is expanded here, without the
+    files that a folder would leave out. `-` reads files and folders from standard input. An argument that does not
+    exist and matches nothing is yielded unchanged, so that its error appears with those of other files.
 
     Args:
-        null: the paths on standard input end with a null byte, not with a line feed.
-        complain: called with a folder that cannot be read, and why.
-        leave_out: called with a file in a folder that is not an image, by name and content.
+        null: paths on standard input end with a null byte, not with a line feed.
+        complain: called with each folder that cannot be read, and the reason.
+        leave_out: called with each file in a folder that is not an image by name or content.
 
     Raises:
         ValueError: none of the arguments exists; the message names the first.
     """
     expanded = [(argument, _match(argument)) for argument in arguments]
     if not any(matches for _, matches in expanded):
-        reason = "matches nothing" if glob.has_magic(arguments[0]) else "is not there"
+        reason = "matches nothing" if glob.has_magic(arguments[0]) else "does not exist"
         raise ValueError(f"{arguments[0]!r} {reason}: give files, folders, patterns, or - for standard input")
     return _expand(expanded, null, partial(_find_below, complain=complain, leave_out=leave_out))
 
@@ -42,7 +42,7 @@ def _expand(expanded: list[tuple[str, list[str]]], null: bool, below: Callable[[
             for path in _read_paths(b"\0") if null else _clean_lines(_read_paths(b"\n")):
                 yield from below(path)
         elif "**" in argument and matches != [argument]:
-            # It matches what is in a folder beside the folder itself.
+            # `**` matches both a folder and its contents, which would otherwise come twice.
             yield from (match for match in matches if not os.path.isdir(match))
         else:
             for match in matches or [argument]:
@@ -66,7 +66,7 @@ def _match(argument: str) -> list[str]:
 
 
 def _list_names(path: str) -> list[str]:
-    """The names in a folder; none where it is a file, or cannot be read."""
+    """The names in a folder; none if it is a file or cannot be read."""
     try:
         return os.listdir(path)
     except OSError:
@@ -74,8 +74,8 @@ def _list_names(path: str) -> list[str]:
 
 
 def _read_paths(end: bytes) -> Iterator[str]:
-    """The paths on standard input, as they come."""
-    rest = b""
+    """Yield the paths on standard input as they arrive."""
+    rest = b""  # the start of a path whose end has not arrived yet
     while part := os.read(0, 2**16):
         *whole, rest = (rest + part).split(end)
         yield from (os.fsdecode(path) for path in whole if path)
@@ -84,7 +84,7 @@ def _read_paths(end: bytes) -> Iterator[str]:
 
 
 def _clean_lines(paths: Iterable[str]) -> Iterator[str]:
-    """The paths of a list as Windows may have written it: without a byte order mark and carriage returns."""
+    """Remove the byte order mark and the carriage returns of a list that was written on Windows."""
     for number, path in enumerate(paths):
         if number == 0 and ("\0" in path or path.startswith(("\udcff\udcfe", "\udcfe\udcff"))):
             raise ValueError("the list on standard input is UTF-16 or not text: write paths in UTF-8, one per line")
@@ -95,7 +95,7 @@ def _clean_lines(paths: Iterable[str]) -> Iterator[str]:
 
 
 def _find_below(path: str, complain: Complain, leave_out: LeaveOut) -> Iterator[str]:
-    """The file itself, or all images in a folder and below."""
+    """Yield the file itself, or all images in a folder and below it."""
     if not os.path.isdir(path):
         yield path
         return

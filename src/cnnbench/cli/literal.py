@@ -1,4 +1,4 @@
-"""Overrides for Hydra's grammar: the value of a text key is quoted, so that it arrives as its user wrote it."""
+"""Quote overrides for Hydra's grammar, so that the value of a text key arrives as the user wrote it."""
 
 import os
 import re
@@ -16,22 +16,22 @@ from cnnbench.config.keys import is_list, is_text_key, may_be_null
 from cnnbench.config.text_values import split_list, split_values, unquote
 
 Kind = Literal["text", "text or null", "list of text", "other"]
-TEXT_OF_COMMANDS = ("tune", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # text, yet no keys of a config
+TEXT_OF_COMMANDS = ("tune", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # text, but not config keys
 _OVERRIDE = re.compile(r"(\+{0,2}([\w./@-]+))=(.*)", re.DOTALL | re.ASCII)
 _DECIMAL = re.compile(r"[+-]?\d+,\d+")
-# Hydra's own ways to name several values.
+# Hydra's functions that name several values.
 _SWEEPS = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)", re.DOTALL)
 _OF_LISTS = re.compile(r"\[.*\]\s*,\s*\[.*\]", re.DOTALL)
 
 
 def quote_text(overrides: Sequence[str], *, sweeping: bool = False) -> list[str]:
-    """Rewrite overrides for Hydra: text that it would misread in quotes, several loggers as a list.
+    """Rewrite overrides for Hydra: quote text that it would misread, and turn several loggers into a list.
 
-    `key={…}` becomes `++key={…}`, for without `++` Hydra adds no keys. `logger=a,b` would be a sweep, and nobody sweeps
-    loggers.
+    `key={…}` becomes `++key={…}`, because Hydra adds keys only with `++`. `logger=a,b` means both loggers; Hydra would
+    take it for a sweep.
 
     Args:
-        sweeping: a comma separates the values of a sweep, unless a file of the whole name exists.
+        sweeping: commas separate the values of a sweep, unless a file of the whole name exists.
     """
     read = [_quote_override(text, sweeping) for text in overrides]
     listed = [f"logger=[{text[7:]}]" if re.match(r"logger=[\w]+(,[\w]+)+$", text) else text for text in read]
@@ -39,13 +39,13 @@ def quote_text(overrides: Sequence[str], *, sweeping: bool = False) -> list[str]
 
 
 def is_text(key: str) -> bool:
-    """Whether a key was declared as text."""
+    """Whether a key is declared as text."""
     return find_kind(key).startswith("text")
 
 
 @contextmanager
 def hint_at_several_runs(overrides: Sequence[str]) -> Iterator[None]:
-    """Within it, an error also suggests -m where a comma in a text key may separate several values."""
+    """A context in which an error also suggests -m, if a comma in a text key may have been meant as a separator."""
     try:
         yield
     except ValueError as error:
@@ -53,18 +53,18 @@ def hint_at_several_runs(overrides: Sequence[str]) -> Iterator[None]:
         several = [text for text in several if is_text(text.partition("=")[0].lstrip("+"))]
         if not several:
             raise
-        raise ValueError(f"{error}. If {several[0]} stands for several values, add -m to run each of them") from error
+        raise ValueError(f"{error}. If {several[0]} means several values, add -m to run each of them") from error
 
 
 def describe_values(override: Override) -> str:
-    """The start of a message about several values of a key, with the number that a decimal comma may mean."""
+    """The start of a message about several values of a key. `0,5` may have been meant as 0.5, so suggest that too."""
     text, _, value = str(override.input_line).partition("=")
     decimal = f" (or, as one number: {text}={value.replace(',', '.')})" if _DECIMAL.fullmatch(value) else ""
     return f"{override.input_line} names several values{decimal}"
 
 
 def explain_syntax(text: str, error: str) -> str:
-    """The message for an override that Hydra cannot parse, with the quoted form that it can."""
+    """The message for an override that Hydra cannot parse, with a quoted form that it can."""
     key, _, value = text.partition("=")
     if value.startswith(("[", "{")):
         quotes = f"'{key}=" + ("""["café", "a (1)"]'""" if value[0] == "[" else """{key: "a (1)"}'""")
@@ -85,7 +85,7 @@ def _quote_override(text: str, sweeping: bool) -> str:
             return text
         return _read_back(text, split_list(value)) or f"{start}=[{','.join(map(_quote, split_list(value)))}]"
     if kind == "other":
-        # What Hydra cannot read stays text: the key's own check then explains which values are valid.
+        # Pass on as text what Hydra cannot parse: the check of the key then says which values are valid.
         plain = _read(text) is None and value[:1] not in ("[", "{", "(", "'", '"')
         return f"{start}={_quote(value)}" if plain else text
     if sweeping and "," in value and not os.path.lexists(value):
@@ -96,7 +96,7 @@ def _quote_override(text: str, sweeping: bool) -> str:
 
 
 def find_kind(key: str) -> Kind:
-    """Whether a key was declared as text, so that its value is taken as it is written."""
+    """How a key is declared: the value of a text key is taken literally."""
     if key in TEXT_OF_COMMANDS:
         return "text"
     fields = read_declarations().get(key, [])
@@ -108,7 +108,7 @@ def find_kind(key: str) -> Kind:
 
 
 def _quote_value(start: str, value: str, kind: Kind) -> str:
-    """One value of a key of text, in Hydra's words."""
+    """One value of a text key, in Hydra's grammar."""
     if (kind == "text or null" and value == "null") or not value:
         return value
     text = unquote(value)
@@ -116,7 +116,7 @@ def _quote_value(start: str, value: str, kind: Kind) -> str:
 
 
 def _read_back(override: str, value: object) -> str | None:
-    """The override, if Hydra reads this very value from it."""
+    """The override, if Hydra reads exactly this value from it."""
     read = _read(override)
     return override if read and not read.is_sweep_override() and read.value() == value else None
 

@@ -1,4 +1,4 @@
-"""Arguments and options of the commands that have many of them, each declared once with its help text."""
+"""The arguments and options of commands that have many, each declared once with its help text."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,9 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finish
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images per batch, instead of the run's own.")]
 Root = Annotated[
-    str | None, typer.Option(envvar="CNNBENCH_DATA", help="Where datasets are stored, if not where the run found them.")
+    str | None, typer.Option(envvar="CNNBENCH_DATA", help="The folder of datasets, if they have moved since the run.")
 ]
-# The help text is shown without importing torch, and so without the changes themselves; a test compares the names.
+# Repeated here, because help must not import torch, as the modules that define them do; a test compares the names.
 CLAIM_ACTIONS = ("list", "run", "report")
 CHANGES = ("shift", "rotation", "scale", "noise", "blur", "contrast", "occlusion")
 
@@ -34,10 +34,13 @@ class EvaluateOptions:
         str, typer.Option(help="train, val or test.", autocompletion=complete_one_of("train", "val", "test"))
     ] = "test"
     data: Annotated[
-        str | None, typer.Option(help="Another dataset with the same classes.", autocompletion=complete_data)
+        str | None, typer.Option(help="Measure on another dataset with the same classes.", autocompletion=complete_data)
     ] = None
     path: Annotated[
-        str | None, typer.Option(help="Another image folder or file; with --data image_folder for any run.")
+        str | None,
+        typer.Option(
+            help="Another image folder or file; if the run was trained on other data, add --data image_folder."
+        ),
     ] = None
     root: Root = None
     device: Device = None
@@ -54,21 +57,25 @@ class PredictOptions:
         list[str],
         typer.Argument(metavar="PATH", help="Images, folders, patterns, or - for a list on standard input."),
     ]
-    top: Annotated[int, typer.Option(min=1, help="How many classes to show for each image, the likeliest first.")] = 1
+    top: Annotated[int, typer.Option(min=1, help="The number of classes to show for each image, likeliest first.")] = 1
     form: Annotated[
         str,
         typer.Option(
             "--format",
-            help="table, csv or json (an array with an object per line).",
+            help="table, csv or json (an array, with one object per line).",
             autocompletion=complete_one_of("table", "csv", "json"),
         ),
     ] = "table"
-    out: Annotated[Path | None, typer.Option(help="Write to this file, once all is done, instead of printing.")] = None
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead of printing; it appears at the end.")] = (
+        None
+    )
     batch_size: BatchSize = None
     device: Device = None
-    invert: Annotated[bool, typer.Option("--invert", help="Invert the images: dark on light to light on dark.")] = False
+    invert: Annotated[bool, typer.Option("--invert", help="Invert the images, such as black ink on white paper.")] = (
+        False
+    )
     null: Annotated[
-        bool, typer.Option("--null", "-0", help="Paths on standard input end with a null byte, not with a line feed.")
+        bool, typer.Option("--null", "-0", help="Paths on standard input end with a null byte instead of a line feed.")
     ] = False
 
 
@@ -81,13 +88,13 @@ class RobustnessOptions:
     ]
     kind: Annotated[
         str | None,
-        typer.Option(metavar="KIND,…", help=f"Which changes to make, of {', '.join(CHANGES)}; by default all."),
+        typer.Option(metavar="KIND,…", help=f"The changes to make: {', '.join(CHANGES)}; by default all."),
     ] = None
     split: Annotated[
         str, typer.Option(help="train, val or test.", autocompletion=complete_one_of("train", "val", "test"))
     ] = "test"
     max_images: Annotated[
-        int | None, typer.Option(min=1, help="Measure a random sample of so many images; by default all.")
+        int | None, typer.Option(min=1, help="Measure a random sample of this many images; by default all.")
     ] = None
     max_shift: Annotated[
         int | None, typer.Option(min=1, help="The longest shift in pixels along each axis; by default 2.")
@@ -98,7 +105,7 @@ class RobustnessOptions:
     ] = "table"
     out: Annotated[
         Path | None,
-        typer.Option(help="Write the results of all runs here, in one picture, instead of into each run folder."),
+        typer.Option(help="Write all results here, with one picture for all runs, instead of into each run folder."),
     ] = None
     root: Root = None
     device: Device = None
@@ -129,13 +136,13 @@ class ClaimOptions:
         ),
     ] = "quick"
     data: Annotated[
-        str | None, typer.Option(help="Another dataset than the claim's own.", autocompletion=complete_data)
+        str | None, typer.Option(help="Test the claim on another dataset.", autocompletion=complete_data)
     ] = None
     predict: Annotated[
         str | None,
         typer.Option(
             metavar="yes|no",
-            help="What you expect, recorded before the run.",
+            help="Whether you expect the claim to hold; recorded before the run.",
             autocompletion=complete_one_of("yes", "no"),
         ),
     ] = None
@@ -149,15 +156,13 @@ class ExplainOptions:
     run: Run
     images: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH", help="Show these images: a file, a folder or a pattern; may be given again."),
+        typer.Option(metavar="PATH", help="Show these images: a file, a folder or a pattern; may be repeated."),
     ] = None
-    test: Annotated[int, typer.Option(min=1, help="How many test images to show, without --images; at most 8.")] = 5
+    test: Annotated[int, typer.Option(min=1, help="Without --images: the number of test images to show, up to 8.")] = 5
     language: Annotated[
-        str, typer.Option(help="Of the page: en or pt.", autocompletion=complete_one_of("en", "pt"))
+        str, typer.Option(help="The language of the page: en or pt.", autocompletion=complete_one_of("en", "pt"))
     ] = "en"
-    path: Annotated[str | None, typer.Option(help="Where the run's image folder or file is now, if it has moved.")] = (
-        None
-    )
+    path: Annotated[str | None, typer.Option(help="The run's image folder or file, if it has moved.")] = None
     root: Root = None
     device: Device = None
     batch_size: BatchSize = None
@@ -172,10 +177,10 @@ class SummaryOptions:
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
     compare: Annotated[
         str | None,
-        typer.Option(help="Models side by side, each with its own overrides: 'lenet5,lenet5 model.width=2,mlp'."),
+        typer.Option(help="Compare models, each with its own overrides: 'lenet5,lenet5 model.width=2,mlp'."),
     ] = None
-    channels: Annotated[int | None, typer.Option(min=1, help="Input channels, instead of the data's.")] = None
+    channels: Annotated[int | None, typer.Option(min=1, help="Input channels, instead of the dataset's.")] = None
     image_size: Annotated[
-        str | None, typer.Option(help="Height and width, instead of the data's: 32, or 32x48.", metavar="N|HxW")
+        str | None, typer.Option(help="Height and width, instead of the dataset's: 32 or 32x48.", metavar="N|HxW")
     ] = None
-    num_classes: Annotated[int | None, typer.Option(min=1, help="Classes, instead of the data's.")] = None
+    num_classes: Annotated[int | None, typer.Option(min=1, help="Classes, instead of the dataset's.")] = None

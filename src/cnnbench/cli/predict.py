@@ -25,11 +25,11 @@ from cnnbench.storage.csv_tables import format_csv_row
 from cnnbench.storage.text import format_path, format_percent, make_printable
 
 COLUMNS = ("class", "probability")
-MOST_ENDINGS = 5  # of skipped files, in a message
+MOST_ENDINGS = 5  # of skipped files, listed in a message
 
 
 class Layout(NamedTuple):
-    """How predictions are written: `head`, a row for each file, `foot`."""
+    """A text format of predictions: `head`, a row for each file, `foot`."""
 
     head: str
     format_row: Callable[[Prediction], str]
@@ -37,12 +37,12 @@ class Layout(NamedTuple):
 
 
 def lay_out_table(class_names: Sequence[str], top: int, terminal: bool = False) -> Layout:
-    """Lines for people. The file comes last, because only its width is unknown beforehand."""
+    """A table for people. The file name comes last, because its width is unknown when the first row is printed."""
     names = [format_path(name) for name in class_names]
     width = max(map(cell_len, (*names, COLUMNS[0])))
 
     def format_row(prediction: Prediction) -> str:
-        if prediction.error is not None:  # its line is on standard error
+        if prediction.error is not None:  # already reported on standard error
             return ""
         cells = [
             f"{names[number]}{' ' * (width - cell_len(names[number]))}  {format_percent(share):>11}  "
@@ -54,9 +54,9 @@ def lay_out_table(class_names: Sequence[str], top: int, terminal: bool = False) 
 
 
 def lay_out_csv(class_names: Sequence[str], top: int, terminal: bool = False) -> Layout:
-    """Rows for programs. Names that a spreadsheet would take for a formula get an apostrophe in front.
+    """CSV for programs. Names that a spreadsheet would take for a formula get an apostrophe in front.
 
-    Read as float32, the probabilities are the model's to the bit. On a terminal, names are printable instead of exact.
+    Parsed as float32, the probabilities equal the model's to the bit. On a terminal, names are escaped to be printable.
     """
     show = format_path if terminal else _to_unicode
     names = [show(name) for name in class_names]
@@ -71,7 +71,7 @@ def lay_out_csv(class_names: Sequence[str], top: int, terminal: bool = False) ->
 
 
 def lay_out_json(class_names: Sequence[str], top: int, terminal: bool = False) -> Layout:
-    """An array with an object for each file, on a line of its own; pure ASCII."""
+    """A JSON array with an object for each file, each on its own line; pure ASCII."""
     names = [_to_unicode(name) for name in class_names]
     separator = "\n"
 
@@ -123,14 +123,14 @@ class Tally:
         """Print how many images look inverted, if any do.
 
         Args:
-            polarity: of the training images.
-            invert: the images have been inverted by `--invert`.
+            polarity: the polarity of the training images.
+            invert: whether `--invert` has inverted the images.
         """
         if not self.inverted:
             return
         light, dark = "light on dark", "dark on light"
         trained, found = (light, dark) if polarity == LIGHT_ON_DARK else (dark, light)
-        remedy = "without --invert they would not be" if invert else "--invert inverts them"
+        remedy = "leave out --invert" if invert else "--invert inverts them"
         print(
             f"warning: {self.inverted} of {self.predicted} images are {found}, and the run was trained on {trained}: "
             f"{remedy}. The first is {format_path(self.first_inverted)}",
@@ -149,13 +149,13 @@ class Tally:
             total = self.skipped.total()
             print(f"skipped {total} file{'s' * (total > 1)} that are not images: {endings}", file=sys.stderr)
         if self.failed:
-            raise RunFailed(f"{self.failed} could not be read, {self.predicted} were predicted")
+            raise RunFailed(f"{self.failed} files could not be read, {self.predicted} were predicted")
         if not self.predicted:
             raise ValueError("there are no images in the folders or in the list")
 
 
 def predict(options: PredictOptions) -> None:
-    """Predict and print, or write; errors of single files go to standard error.
+    """Print predictions, or write them to a file; errors of single files go to standard error.
 
     Raises:
         ValueError: the command is wrong; nothing has been printed or written.
@@ -168,7 +168,7 @@ def predict(options: PredictOptions) -> None:
         raise ValueError(f"--out {out}: must be a file, new or to be replaced, in an existing folder")
     tally = Tally()
     files = find_images(options.paths, null=options.null, complain=tally.fail, leave_out=tally.skip)
-    if out is not None:  # an earlier command may have written into a folder that is read now
+    if out is not None:  # the output of an earlier command may lie in a folder that is read now
         own = os.path.abspath(out)
         files = (file for file in files if not file.endswith(out.name) or os.path.abspath(file) != own)
     first = next(files, None)
@@ -188,7 +188,8 @@ def predict(options: PredictOptions) -> None:
             if out is not None:
                 raise
             discard_if_reader_gone(error, sys.stdout.fileno())
-            tally.predicted = max(tally.predicted, 1)  # the reader has seen enough: not an error
+            # A reader such as `head` has seen enough. That is not an error, even before the first count.
+            tally.predicted = max(tally.predicted, 1)
     tally.warn_of_inverted(predictor.polarity, invert=options.invert)
     tally.close()
 
@@ -196,7 +197,7 @@ def predict(options: PredictOptions) -> None:
 def write(
     file: BinaryIO, layout: Layout, batches: Iterable[list[Prediction]], count: Callable[[Prediction], None]
 ) -> None:
-    """Write the predictions of each batch as soon as they are there, and count them."""
+    """Write the predictions of each batch as soon as they are known, and count them."""
     file.write(layout.head.encode())
     for batch in batches:
         file.write("".join(map(layout.format_row, batch)).encode())

@@ -1,4 +1,4 @@
-"""What YAML files put in front of a command's overrides: a model's recipe, and a preset's exceptions for a dataset."""
+"""Overrides that come from YAML files: a model's recipe, and a preset's exceptions for a dataset."""
 
 from omegaconf import DictConfig
 
@@ -7,14 +7,14 @@ def find_recipe(composed: DictConfig) -> list[str]:
     """The recipe of a composed config's model, if `recipe=true`.
 
     Raises:
-        ValueError: it has none, or one that was made for other data.
+        ValueError: the model has no recipe, or one that was made for other data.
     """
     if not composed.get("recipe"):
         return []
     model, data = composed.model.name, composed.data.name
     recipe = [str(text) for text in composed.model.get("recipe") or []]
     if not recipe:
-        raise ValueError(f"recipe=true, but model={model} has no recipe in its yaml")
+        raise ValueError(f"recipe=true, but the YAML file of model={model} has no recipe")
     made_for = [str(name) for name in composed.model.get("recipe_data") or []]
     if data not in made_for:
         raise ValueError(
@@ -26,7 +26,7 @@ def find_recipe(composed: DictConfig) -> list[str]:
 
 
 def find_exceptions(composed: DictConfig) -> list[str]:
-    """What the augmentation preset of a composed config says of its dataset in particular, as overrides."""
+    """The overrides that a composed config's augmentation preset has for its dataset in particular."""
     return [
         f"augment.{key}={value}"
         for exception in composed.augment.get("exceptions") or []

@@ -1,4 +1,4 @@
-"""Every key to look up: `cnnbench list keys` for people, a JSON Schema for editors, a table for the documentation."""
+"""A reference of all keys: a table for the terminal and the documentation, a JSON Schema for editors."""
 
 import dataclasses
 import functools
@@ -29,10 +29,10 @@ COLUMNS = [
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What there is to say of a key.
+    """A key's entry in the reference.
 
     Attributes:
-        part: the parts that have it as an option; empty for a key of every run.
+        part: the parts that have it as an option; empty if every run has the key.
     """
 
     key: str
@@ -45,10 +45,10 @@ class Row:
 
 
 def find_rows(prefix: str = "") -> list[Row]:
-    """The keys that start with a prefix, those of a search (`tune.…`) last.
+    """The keys that start with a prefix; those of a search (`tune.…`) come last.
 
     Raises:
-        ValueError: there are none; the message names the sections.
+        ValueError: no key starts with it; the message names the sections.
     """
     keys = [*list_all_keys(), *iterate_keys(TuneSettings, "tune", role="control")]
     found = [_make_row(key) for key in keys if key.name.startswith(prefix)]
@@ -58,10 +58,10 @@ def find_rows(prefix: str = "") -> list[Row]:
 
 
 def show_keys(prefix: str = "", *, as_json: bool = False, as_schema: bool = False) -> None:
-    """Print the keys that start with a prefix: as a table, as JSON, or as the JSON Schema of the section.
+    """Print the keys that start with a prefix as a table or as JSON, or print the JSON Schema of a section.
 
     Raises:
-        ValueError: there are none.
+        ValueError: no key starts with it, or there is no such section.
     """
     if as_schema:
         print(json.dumps(make_json_schema(prefix), indent=2))
@@ -79,7 +79,7 @@ def show_keys(prefix: str = "", *, as_json: bool = False, as_schema: bool = Fals
 
 
 def format_markdown_table(rows: Iterable[Row]) -> str:
-    """Keys as a table in Markdown."""
+    """Format keys as a Markdown table."""
     lines = ["| key | default | accepted | meaning | role |", "| --- | --- | --- | --- | --- |"]
     for row in rows:
         meaning = f"{row.meaning} ({row.part})" if row.part else row.meaning
@@ -89,7 +89,7 @@ def format_markdown_table(rows: Iterable[Row]) -> str:
 
 
 def make_json_schema(section: str = "") -> dict[str, Any]:
-    """The JSON Schema of an experiment's YAML file, or of one in `configs/SECTION/`.
+    """The JSON Schema of an experiment's YAML file, or of a file in `configs/SECTION/`.
 
     Raises:
         ValueError: there is no such section.
@@ -135,7 +135,7 @@ def _make_row(key: Key) -> Row:
 
 
 def _format_default(key: Key) -> str:
-    """The default as typed; where parts differ, the parts stand behind each of the values."""
+    """The default as a user would type it. If parts have different defaults, each value is followed by its parts."""
     section, _, name = key.name.partition(".")
     parts: dict[str, list[str]] = {} if key.parts else {format_value(key.field.default): []}
     for part, value in _read_yaml_files(section).items():
@@ -151,7 +151,7 @@ def _format_default(key: Key) -> str:
 
 @functools.cache
 def _read_yaml_files(group: str) -> dict[str, Any]:
-    """What the YAML file of each part of a group holds."""
+    """The content of the YAML file of each part of a group."""
     return {
         name: yaml.safe_load((find_config_dir() / group / f"{name}.yaml").read_text(encoding="utf-8"))
         for name in list_groups().get(group, [])

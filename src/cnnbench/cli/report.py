@@ -1,4 +1,4 @@
-"""`cnnbench report`."""
+"""`cnnbench report`: compare runs, and print the comparison as tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ MOST_ROWS = 40
 
 
 def report(folders: Sequence[Path], *, out: Path | None, **options: Any) -> None:
-    """Compare runs and sweeps; prints the tables and, last, the folder of the report.
+    """Write a report of runs and sweeps; print its tables and, last, its folder.
 
     Args:
-        options: as in `write_report`.
+        options: passed on to `write_report`.
     """
     folders = [find_folder(folder) for folder in folders]
     place = out or choose_out(folders)
@@ -29,12 +29,12 @@ def report(folders: Sequence[Path], *, out: Path | None, **options: Any) -> None
 
 
 def choose_out(folders: Sequence[Path]) -> Path:
-    """The folder of a report: the sweep, if the report is of one sweep, or else `report` in the current folder."""
+    """The folder of a report: the sweep itself if only one is reported, else `report` in the current folder."""
     return folders[0] if len(folders) == 1 and (folders[0] / SWEEP).is_file() else Path("report")
 
 
 def show_study(study: Study) -> None:
-    """Print the groups, the comparisons and the notes; a table that does not fit becomes sentences."""
+    """Print the groups, the comparisons and the notes. Sentences replace a table that is too wide."""
     console = make_console()
     table = tabulate_groups(study).adapt_to("text")
     left_out = show_table(console, "Comparison", _fit_columns(table), table.texts[:MOST_ROWS])

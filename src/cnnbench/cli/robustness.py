@@ -1,4 +1,4 @@
-"""`cnnbench robustness`: finished runs on changed images, as tables, CSV or JSON, and as a picture."""
+"""`cnnbench robustness`: measure finished runs on changed images; tables, CSV or JSON, and a picture."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ Measured = list[tuple[Run, Robustness]]
 
 
 def robustness(options: RobustnessOptions) -> None:
-    """Measure the runs, write what was found, and print it; the last line of a table is a folder.
+    """Measure the runs; write and print the results. With tables, the last line printed is the folder.
 
     Raises:
         ValueError: the command is wrong, or no run can be measured; the message says what the first one lacks.
@@ -62,7 +62,7 @@ def robustness(options: RobustnessOptions) -> None:
     if options.form == "table":
         _show_tables(results, short)
         if len(folders) > 1:
-            print("--out DIR draws these runs in one picture; cnnbench report shows them side by side.")
+            print("--out DIR draws these runs in one picture, and cnnbench report compares them.")
         print(*map(format_output_path, folders), sep="\n")
     else:
         sys.stdout.write(texts[options.form])
@@ -71,7 +71,7 @@ def robustness(options: RobustnessOptions) -> None:
 
 
 def _measure_runs(runs: Sequence[Run], options: RobustnessOptions) -> tuple[Measured, list[str]]:
-    """The results of the runs that can be measured, and why the others cannot."""
+    """Return the results of the runs that can be measured, and the problems of the others."""
     from cnnbench.experiment.measured_data import DataChoice
     from cnnbench.experiment.robustness import measure_robustness
     from cnnbench.training.loop import Diverged
@@ -107,7 +107,7 @@ def _measure_runs(runs: Sequence[Run], options: RobustnessOptions) -> tuple[Meas
 
 
 def _write_beside(run: Run, found: Robustness, short: dict[str, str]) -> Path:
-    """Write a run's result into its folder; kinds of change that were measured earlier on the same images stay."""
+    """Write a run's result to its folder. Kinds of change that were measured earlier on the same images are kept."""
     folder = files.locate_result(run.path, found.split)
     try:
         earlier = files.read_robustness(folder)
@@ -134,7 +134,7 @@ def _list_results(measured: Measured) -> list[dict[str, object]]:
 
 
 def _show_tables(results: Results, short: dict[str, str]) -> None:
-    """Print a table for each kind of change: a row for each strength, the figures of the groups side by side."""
+    """Print a table for each kind of change: a row for each strength, with the figures of the groups side by side."""
     console, metric = make_console(), find_metric("accuracy")
     several = len(results) > 1
     columns = []

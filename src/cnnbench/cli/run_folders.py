@@ -1,4 +1,4 @@
-"""The run folder that a command means: what `latest` is, and what to resume in a folder of several runs."""
+"""Find the run folder that a command means: resolve `latest`, and find what to resume in a folder of several runs."""
 
 import os
 import shlex
@@ -12,28 +12,28 @@ from cnnbench.sweep.folder import ASIDE, SweepFolder
 from cnnbench.sweep.jobs import is_sweep
 
 LATEST, OUTPUTS = "latest", Path("outputs")
-MOST_COMMANDS = 8  # in an error that lists what could be resumed
+MOST_COMMANDS = 8  # listed in an error message
 
 
 def refuse_other_content(out: Path, own: str) -> None:
-    """Accept a new or an empty folder for a result, or one that holds an earlier result in a file of this name.
+    """Check that a result may be written to a folder: it is new or empty, or holds an earlier result of this name.
 
     Raises:
-        ValueError: it holds something else, or is no folder.
+        ValueError: it holds something else, or is not a folder.
     """
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / own).is_file())):
-        raise ValueError(f"--out {format_path(out)} holds something else: must be a new or an empty folder")
+        raise ValueError(f"--out {format_path(out)} holds other files: must be a new or an empty folder")
 
 
 def find_folder(name: Path | str, *, run: bool = False, study: bool = False) -> Path:
     """Return the folder that a command names; `latest` is the run or sweep below `outputs` that was written last.
 
     Args:
-        run: find a run, even where it belongs to a sweep.
+        run: find a run, even if it belongs to a sweep.
         study: find a study of `cnnbench tune`; otherwise studies are skipped.
 
     Raises:
-        ValueError: `latest`, and there is none.
+        ValueError: the name is `latest`, and there is no run.
     """
     if str(name) != LATEST or os.path.lexists(LATEST):
         return Path(name)
@@ -46,9 +46,9 @@ def find_folder(name: Path | str, *, run: bool = False, study: bool = False) -> 
 
 
 def find_unfinished(folder: Path) -> Path | None:
-    """Return the run or sweep in a folder that is not finished; None where all are finished.
+    """Return the unfinished run or sweep in a folder; None if all are finished.
 
-    A run, a sweep and a folder without runs are returned unchanged: opening them says what is wrong with them.
+    A run, a sweep and a folder without runs are returned unchanged, because opening them gives the better error.
 
     Raises:
         ValueError: several are unfinished; the message has a command for each.
@@ -67,7 +67,7 @@ def find_unfinished(folder: Path) -> Path | None:
 
 
 def shorten(folder: Path) -> Path:
-    """Return a folder relative to the current one, if it lies below it."""
+    """Return a folder relative to the current folder, if it lies inside it."""
     here = Path.cwd()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
@@ -90,12 +90,12 @@ def _is_finished(path: Path) -> bool:
         try:
             return not SweepFolder(path).list_unfinished()
         except ValueError:
-            return False  # damaged: resuming it says how
+            return False  # damaged; resuming it reports how
     return RunFolder(path).find_status().get("state") == FINISHED
 
 
 def _find_write_time(run: Path) -> tuple[datetime, float]:
-    """Return when the status was last written, in UTC; while a run goes on, when any of its files was."""
+    """Return when the status was last written, in UTC. For a run in progress, any of its files counts."""
     status = RunFolder(run).find_status()
     modified = max((path.stat().st_mtime for path in run.glob("*.*") if path.is_file()), default=0.0)
     try:

@@ -1,6 +1,6 @@
-"""Standard streams and the log messages on them.
+"""Standard streams, and the log on standard error.
 
-A closed stream, an encoding that lacks a character or a reader that has gone never stops a command.
+A command never fails because a stream is closed, an encoding lacks a character, or the reader of a pipe has gone.
 """
 
 import codecs
@@ -86,8 +86,8 @@ class _LogHandler(logging.Handler):
         from tqdm import tqdm  # not at the top: help and completion do without it
 
         prefix = "warning: " if record.levelno == logging.WARNING else ""
-        with contextlib.suppress(OSError, ValueError):  # a full disk or a closed stream does not stop the run
-            # Without `nolock`, an interruption while tqdm takes its lock would surface as an error of tqdm's own.
+        with contextlib.suppress(OSError, ValueError):  # a full disk or a closed stream must not stop the run
+            # With the lock, Ctrl-C at the moment when tqdm takes it would surface as an error inside tqdm.
             tqdm.write(make_lines_printable(prefix + record.getMessage()), file=sys.stderr, nolock=True)
 
 

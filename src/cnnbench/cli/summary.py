@@ -1,4 +1,4 @@
-"""`cnnbench summary`: sizes and costs of models, before they are trained."""
+"""`cnnbench summary`: the sizes and costs of models that have not been trained."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ class DescribedModel:
     """A model and its costs.
 
     Attributes:
-        label: what the user called it.
+        label: how the user wrote it.
         batch_size: images in a training step.
     """
 
@@ -47,7 +47,7 @@ class DescribedModel:
 
 
 def print_summary(options: SummaryOptions) -> None:
-    """Print the layers and totals of a model, or the totals of several, for the data's shape or for a given one."""
+    """Print a model's layers and totals, or the totals of several models, for the dataset's shape or a given one."""
     overrides = options.overrides or []
     shape: dict[str, Any] = {
         "channels": options.channels,
@@ -78,7 +78,7 @@ def describe(
     image_size: Sequence[int] | None = None,
     num_classes: int | None = None,
 ) -> DescribedModel:
-    """Build a model without allocating it, and describe it; the data are not needed where the whole shape is given.
+    """Build a model without allocating it, and describe it. If the whole shape is given, no data are needed.
 
     Raises:
         ValueError: an override that is not accepted, or a model that does not fit the data.
@@ -93,7 +93,7 @@ def read_size(text: str) -> tuple[int, int]:
     """Read height and width from 32, 32x48 or 32,48.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: the text has another form.
     """
     found = re.fullmatch(r"\[?(\d{1,5})(?:\s*[x×,]\s*(\d{1,5}))?\]?", text.strip())
     sides = [int(side) for side in found.groups(found[1])] if found else [0]
@@ -105,7 +105,7 @@ def read_size(text: str) -> tuple[int, int]:
 def parse_models(text: str) -> list[tuple[str, list[str]]]:
     """Return labels and overrides of models such as "lenet5,lenet5 model.width=2,mlp".
 
-    Commas separate models, and spaces a model's name from its overrides; inside brackets and quotes they do not.
+    Commas separate models, and spaces separate a model's name and overrides, except inside brackets and quotes.
 
     Raises:
         ValueError: a model has no name.
@@ -123,7 +123,7 @@ def parse_models(text: str) -> list[tuple[str, list[str]]]:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    parts, pending = [""], ""  # pending: the brackets and quotes that will close, innermost last
+    parts, pending = [""], ""  # pending: the closing brackets and quotes still to come, innermost last
     for character in text:
         if pending and character == pending[-1]:
             pending = pending[:-1]

@@ -1,4 +1,4 @@
-"""Tables on the terminal: laid out to fit its width, and filled with runs, trials and models."""
+"""Tables of runs, trials and models, laid out to fit the width of the terminal."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,8 @@ from cnnbench.storage.text import escape_for_table, format_percent, make_printab
 if TYPE_CHECKING:  # analysis imports torch, which the process of a sweep's command does without
     from cnnbench.analysis import Summary, Window
 
-WIDTH_OF_A_FILE = 200  # columns where standard output is a file or a pipe
-LEAST_NEEDED = 2  # columns this optional are missing where a table becomes paragraphs
+WIDTH_OF_A_FILE = 200  # characters, if standard output is a file or a pipe
+LEAST_NEEDED = 2  # columns at least this optional are left out of paragraphs
 BEST_TRIALS = 5
 
 
@@ -29,8 +29,8 @@ class Column:
     """A column of a table.
 
     Attributes:
-        text_width: the least width of a column of text, which may wrap; None for figures, which never do.
-        optional: columns with the highest number are dropped first where the terminal is narrow; 0 is never dropped.
+        text_width: the least width of a text column, whose cells may wrap; None for figures, which never wrap.
+        optional: on a narrow terminal, columns with the highest number are dropped first; 0 is never dropped.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Column:
 
 
 def make_console() -> Console:
-    """Standard output, as wide as the terminal; wide enough for whole tables where it is a file or a pipe."""
+    """Standard output, as wide as the terminal; a file or a pipe is wide enough for whole tables."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(width=WIDTH_OF_A_FILE, highlight=False)
 
@@ -47,7 +47,7 @@ def make_console() -> Console:
 def build_table(
     console: Console, title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, lines: bool = True
 ) -> tuple[Table, list[str]] | None:
-    """Return a table of the columns that fit and the names of those that do not; None where even the fewest do not fit.
+    """Return a table of the columns that fit, and the names of the others; None if not even the fewest fit.
 
     Args:
         lines: draw a frame around the cells.
@@ -65,7 +65,7 @@ def build_table(
         for place, width, full in zip(kept, widths, longest, strict=True):
             column, extra = columns[place], min(full - width, room // max(growing, 1))
             justify: Literal["left", "right"] = "right" if column.text_width is None else "left"
-            # Rich could share out the room, but it gives away more than there is where columns have a minimum width.
+            # Rich could distribute the room, but with minimum widths it hands out more than there is.
             table.add_column(escape_for_table(column.name), justify=justify, overflow="fold", width=width + extra)
             room, growing = room - extra, growing - (full > width)
         table.min_width = min(cell_len(make_printable(title)), console.width)
@@ -78,7 +78,7 @@ def build_table(
 def show_table(
     console: Console, title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, lines: bool = True
 ) -> list[str]:
-    """Print a table, or a paragraph for each row where it does not fit; return the names of the omitted columns."""
+    """Print a table, or a paragraph per row if the table does not fit; return the names of the omitted columns."""
     built = build_table(console, title, columns, rows, lines=lines)
     if built is not None:
         console.print(built[0])
@@ -93,12 +93,12 @@ def show_table(
 
 
 def show_text(console: Console, text: str, *, indent: int = 0) -> None:
-    """Print text that may contain names from anywhere, wrapped to the terminal."""
+    """Print text that may contain untrusted names, wrapped to the terminal."""
     console.print(Padding(Text(make_printable(text), overflow="fold"), (0, 0, 0, indent), expand=False))
 
 
 def _measure(column: Column, cells: Sequence[str]) -> tuple[int, int]:
-    """Return the least width that cuts nothing (headings break at blanks), and the width that breaks nothing."""
+    """Return the least width that truncates nothing (headings wrap at spaces), and the width that wraps nothing."""
     heading = max(map(cell_len, column.name.split()), default=0)
     longest = max([heading, *(cell_len(make_printable(cell)) for cell in cells)])
     least = longest if column.text_width is None else min(longest, max(column.text_width, heading))
@@ -107,7 +107,7 @@ def _measure(column: Column, cells: Sequence[str]) -> tuple[int, int]:
 
 def show_run(summary: Mapping[str, Any]) -> None:
     """Print the results of a run, from its `summary.json`."""
-    known = {key: value for key, value in summary.items() if value is not None}  # null: a loss that is not finite
+    known = {key: value for key, value in summary.items() if value is not None}  # null stands for an infinite loss
 
     def show(key: str, form: str = "") -> str:
         return format(known[key], form) if key in known else "unknown"
@@ -115,9 +115,9 @@ def show_run(summary: Mapping[str, Any]) -> None:
     values = {
         f"test {metric.title}": metric.format(known[key]) if key in known else "unknown"
         for metric in list_metrics()
-        if (key := f"test/{metric.name}") in summary  # a network without classes has none
+        if (key := f"test/{metric.name}") in summary  # an autoencoder has no such scores
     }
-    if "test/loss" in summary:  # a trial of a search has not been tested
+    if "test/loss" in summary:  # a trial of a search is never tested
         values |= {"test loss": show("test/loss", ".4f"), "test images": show("test_images", ",")}
     values |= {
         "parameters": show("parameters", ","),
@@ -138,8 +138,8 @@ def show_trials(
     """Print the best trials of a search, and how many trials ended in each state.
 
     Args:
-        rows: as in `trials.csv`.
-        shares: the share of the variance that each key accounts for; empty where it is unknown.
+        rows: the rows of `trials.csv`.
+        shares: the share of the variance that each key accounts for; empty if it is unknown.
     """
     states = Counter(str(row["state"]) for row in rows)
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
@@ -165,7 +165,7 @@ def show_trials(
 
 
 def show_summary(title: str, batch_size: int, summary: "Summary") -> None:
-    """Print a model layer by layer, and its totals; a narrow terminal gets fewer columns."""
+    """Print a model layer by layer, and its totals. A narrow terminal gets fewer columns."""
     console = make_console()
     columns = [
         Column("layer", 28),
@@ -201,7 +201,7 @@ def show_summary(title: str, batch_size: int, summary: "Summary") -> None:
 
 
 def show_models(models: Sequence[tuple[str, int, "Summary"]]) -> None:
-    """Print the totals of several models, a column each; models that do not fit side by side follow below.
+    """Print the totals of several models, one column each. Models that do not fit side by side follow below.
 
     Args:
         models: label, batch size and summary of each.
@@ -232,7 +232,7 @@ def _format_totals(summary: "Summary", batch_size: int) -> dict[str, str]:
 
 
 def format_sizes(sizes: Sequence[float]) -> str:
-    """Format sizes along several axes, such as `3×28×28`."""
+    """Format sizes along several axes as `3×28×28`."""
     return "×".join(f"{size:g}" for size in sizes)
 
 
@@ -241,7 +241,7 @@ def _format_compactly(sizes: Sequence[float]) -> str:
 
 
 def _format_window(window: "Window | None") -> str:
-    """Return such as `3 s2 p1 g32` for a 3×3 convolution of stride 2, padding 1 and 32 groups."""
+    """Return a short form: `3 s2 p1 g32` is a 3×3 window with stride 2, padding 1 and 32 groups."""
     if window is None:
         return ""
     options = [("s", window.stride, 1), ("p", window.padding, 0), ("d", window.dilation, 1)]

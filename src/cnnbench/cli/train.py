@@ -23,12 +23,12 @@ from cnnbench.sweep.painters import open_painters
 from cnnbench.sweep.server import JobServer
 
 log = logging.getLogger("cnnbench")
-PAINTERS = 2  # a third would save no time, and each takes 50 MB
+PAINTERS = 2  # processes that draw; a third would save no time, and each takes 50 MB
 Draw = Callable[[Sequence[Picture]], None]
 
 
 def train(overrides: Sequence[str], *, multirun: bool) -> None:
-    """Train, sweep or resume; prints a table and, last, the folder, or the picture of a preview.
+    """Train, sweep or resume; print a table and, last, the folder, or the picture of a preview.
 
     Raises:
         ValueError: the command is wrong; nothing has been written.
@@ -58,7 +58,7 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
 
 
 def _create_server(overrides: Sequence[str]) -> JobServer:
-    from cnnbench.cli.sweep import create_server  # not at the top: a single run does without sweeps and reports
+    from cnnbench.cli.sweep import create_server  # not at the top: a single run needs neither sweeps nor reports
 
     return create_server(overrides)
 
@@ -70,21 +70,21 @@ def _show(summary: Mapping[str, Any]) -> None:
 
 
 def _train_one(config: Config, path: Path, overrides: Sequence[str], draw: Draw) -> None:
-    # Not at the top, because the process of a sweep's command needs no torch.
+    # Not at the top: both import torch, which the process of a sweep's command does without.
     from cnnbench.experiment.build import build_parts
     from cnnbench.experiment.run import preview
 
     if config.trainer.timeout_minutes is not None:
         raise ValueError(
-            f"trainer.timeout_minutes={config.trainer.timeout_minutes:g} limits the jobs of a sweep: add -m, or leave "
-            "it out"
+            f"trainer.timeout_minutes={config.trainer.timeout_minutes:g} is a limit for the jobs of a sweep: add -m, "
+            "or leave it out"
         )
     try:
         parts = build_parts(config)
-    except (RuntimeError, MemoryError):  # such as too little memory: the run meets it again, and records it
+    except (RuntimeError, MemoryError):  # for example, too little memory: the run itself fails again and records it
         parts = None
     if config.preview and parts is not None and parts.dataset.info.dimensions != 2:
-        raise ValueError(f"preview=true draws images, and data={parts.dataset.info.name} are signals")
+        raise ValueError(f"preview=true draws images, but data={parts.dataset.info.name} holds signals")
     folder = RunFolder.create(path).path
     if config.preview:
         print(shorten(preview(config, folder)))
@@ -94,13 +94,13 @@ def _train_one(config: Config, path: Path, overrides: Sequence[str], draw: Draw)
 
 
 def _run(config: Config, folder: Path, overrides: Sequence[str], **options: Any) -> dict[str, Any]:
-    """The summary of a run; the options are those of `run_job`."""
+    """Run a job and return its summary; the options are those of `run_job`."""
     from cnnbench.experiment.lifetime import CannotGoOn
     from cnnbench.experiment.run import run_job
 
     try:
         return run_job(config, folder, overrides, **options)
-    except (InUse, NoneReadable, CannotGoOn):  # nothing has been run
+    except (InUse, NoneReadable, CannotGoOn):  # the command is wrong; nothing has been run
         raise
     except Exception as error:
         raise RunFailed(f"{type(error).__name__}: {error} (the log: {shorten(folder) / 'train.log'})") from error
@@ -117,7 +117,7 @@ def _resume(overrides: Sequence[str]) -> None:
         raise ValueError(f"resume={names[0]} and resume={names[1]}: a command resumes one run")
     (name,) = names
     if not name:
-        raise ValueError("resume=: must be the folder of a run")
+        raise ValueError("resume= has no value: must be the folder of a run or a sweep")
     folder = find_unfinished(find_folder(name))
     if folder is None:
         print(f"all runs in {make_printable(name)} are finished: nothing to resume", file=sys.stderr)
@@ -156,7 +156,7 @@ def _resume_run(run: RunFolder, overrides: Sequence[str], draw: Draw) -> None:
 def _read_overrides(run: RunFolder) -> list[str]:
     try:
         return run.read_overrides()
-    except (ValueError, OSError):  # only a record of what was typed: the config is elsewhere
+    except (ValueError, OSError):  # it only records what was typed; `config.yaml` has the config
         path = make_printable(str(run.path / "overrides.yaml"))
         log.warning("%s is missing or damaged: continuing without it", path)
         return []

@@ -1,4 +1,4 @@
-"""`cnnbench tune`: a search for good values, chosen on the validation split alone."""
+"""`cnnbench tune`: search for good values of config keys, judged on the validation split alone."""
 
 import importlib.util
 import shlex
@@ -35,7 +35,7 @@ from cnnbench.tuning.study import INSTALL, SearchStudy
 
 DEFAULT_SPACE = "lenet5"
 ON_RESUME = ("trials", "workers", "timeout")  # settings that may change when a study resumes
-FRESH_SEEDS = 6  # of the command that retrains the best trial: the fewest with which a paired test can be significant
+FRESH_SEEDS = 6  # to retrain the best trial with: a paired test of fewer cannot be significant
 
 
 @dataclass
@@ -43,9 +43,9 @@ class _SearchRequest:
     """A checked request for a search.
 
     Attributes:
-        overrides: of every trial: those of the space's file, then the command's.
-        folder: of the study.
-        monitor: the metric that chooses.
+        overrides: the overrides of every trial: those of the space's file, then those of the command.
+        folder: the study's folder.
+        monitor: the metric by which trials are judged.
     """
 
     settings: TuneSettings
@@ -57,7 +57,7 @@ class _SearchRequest:
 
 
 def tune(overrides: Sequence[str]) -> None:
-    """Start or resume a search; prints the best trials and, last, the study's folder.
+    """Start or resume a search; print the best trials and, last, the study's folder.
 
     Raises:
         ValueError: the command is wrong; nothing has been written.
@@ -67,7 +67,7 @@ def tune(overrides: Sequence[str]) -> None:
     if importlib.util.find_spec("optuna") is None:
         raise ValueError(INSTALL)
     overrides = quote_text(overrides)
-    # Those of the search; the others are of every trial.
+    # These belong to the search; all others apply to every trial.
     own = [o for o in map(_parse, overrides) if o.key_or_group in ("tune", "resume") or o.key_or_group[:5] == "tune."]
     for o in own:
         if o.is_sweep_override():
@@ -102,7 +102,7 @@ def _read_request(given: dict[str, Any], others: Sequence[str]) -> _SearchReques
 
 
 def _check(settings: TuneSettings, overrides: list[str], folder: Path) -> _SearchRequest:
-    """The request, once it is known that every end of the space can be trained."""
+    """Return the request after checking that both ends of every range, and every choice, can be trained."""
     space = parse_space(settings.space)
     config = compose.compose_config(overrides)
     monitor = _find_monitor(config)
@@ -113,25 +113,25 @@ def _check(settings: TuneSettings, overrides: list[str], folder: Path) -> _Searc
             try:
                 other = _find_monitor(compose.compose_config([*overrides, override]))
                 if other != monitor:
-                    raise ValueError(f"it is judged by {other}, and the others by {monitor}")
+                    raise ValueError(f"it is judged by {other}, but the others by {monitor}")
             except ValueError as error:
                 raise ValueError(f"tune.space.{key}: {override} cannot be trained: {error}") from None
     return _SearchRequest(settings, space, overrides, config, folder, monitor)
 
 
 def _find_monitor(config: Config) -> str:
-    """The metric that chooses among trials; also checks that the config can be trained."""
+    """The metric by which trials are judged. Also checks that the config can be trained."""
     parts = build_parts(config, shapes_only=True, test=False)
     if parts.dataset.val is None:
         raise ValueError(
-            f"data.val_fraction={config.data.val_fraction}: a search chooses on the validation split, never on the "
-            "test images: it must be a number above 0 and below 1"
+            f"data.val_fraction={config.data.val_fraction}: must be above 0 and below 1, because a search judges "
+            "trials on the validation split, never on the test images"
         )
     return config.trainer.monitor or get_task(parts.model).monitor
 
 
 def _read_space(name: str) -> dict[str, Any]:
-    """The file of a space: one of ours by its name, or the user's own by its path, which ends with .yaml."""
+    """Read a search space: one of ours by its name, or the user's own file, whose path ends with .yaml."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else list_spaces().get(name)
     if path is None:
         raise ValueError(f"{describe_unknown('tune', name, list_spaces())}, or the path of a .yaml file")
@@ -161,7 +161,7 @@ def _reopen_request(given: dict[str, Any], others: Sequence[str]) -> _SearchRequ
     overrides = record.get("overrides")
     if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
         raise ValueError(f"{folder / 'study.yaml'} is damaged: overrides is not a list of text")
-    # The file may be a stranger's: nothing in it may be evaluated.
+    # The study may come from a stranger, and `${…}` can read environment variables.
     refuse_interpolation(overrides, "overrides")
     if any(_parse(text).is_hydra_override() for text in overrides):
         raise ValueError(f"{folder / 'study.yaml'} is damaged: its overrides set keys of Hydra")
@@ -172,7 +172,7 @@ def _reopen_request(given: dict[str, Any], others: Sequence[str]) -> _SearchRequ
 
 
 def _check_same(recorded: Any, now: dict[str, Any]) -> None:
-    """Check that the trials to come have the config of the earlier ones."""
+    """Check that further trials would have the same config as the earlier ones."""
     if not isinstance(recorded, dict):
         raise ValueError("study.yaml is damaged: it lacks config")
     for section in now:
@@ -183,7 +183,7 @@ def _check_same(recorded: Any, now: dict[str, Any]) -> None:
         for key, before, after in pairs:
             if before != after:
                 raise ValueError(
-                    f"the study was made with {key}={before}, but here it is {after}: restore the first value"
+                    f"the study was started with {key}={before}, but here it is {after}: restore the first value"
                 )
 
 

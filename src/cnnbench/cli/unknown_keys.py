@@ -1,4 +1,4 @@
-"""Explain a group, a name or a key that does not exist, with what its user may have meant."""
+"""Explain a group, a name or a key that does not exist, and suggest what the user may have meant."""
 
 from collections.abc import Collection, Sequence
 from itertools import accumulate, chain
@@ -18,14 +18,15 @@ from cnnbench.config.keys import flatten, format_value
 from cnnbench.config.schema import make_default_dict
 from cnnbench.registry import describe_unknown, find_nearest
 
+# The choice of each group that switches it off; `~group` is what Hydra's users try.
 NOTHING = {"augment": "none", "experiment": "null", "logger": "none", "scheduler": "constant"}
 
 
 def check_signs(parsed: Sequence[Override]) -> None:
-    """Refuse `~` and `+` where they would do nothing.
+    """Refuse `~` and `+` in front of a key where they do not apply.
 
     Raises:
-        ValueError: the message has the override that works.
+        ValueError: the message has an override that works.
     """
     choices, defaults = list_groups(), make_default_dict()
     for o in parsed:
@@ -67,25 +68,25 @@ def explain_failure(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
     plain = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(plain, dict)
     plain.pop("hydra", None)
-    # Those of sections too: accumulate makes a, a.b and a.b.c of a.b.c.
+    # The names of sections count too: `accumulate` turns a.b.c into a, a.b and a.b.c.
     paths = [accumulate(name.split("."), "{}.{}".format) for name in flatten({str(k): v for k, v in plain.items()})]
     keys = list(dict.fromkeys(chain.from_iterable(paths)))
     for o in parsed:
         key = o.key_or_group
         if o.is_add() and key in keys:
-            return f"{o.input_line}: the key exists already: leave out the +"
+            return f"{o.input_line}: the key already exists: leave out the +"
         if not o.is_hydra_override() and not o.is_add() and key not in choices and key not in keys:
             return _suggest_key(key, keys, list(choices))
     return None
 
 
 def _find_own_experiments(group: str) -> Collection[str]:
-    """The experiments in the user's own files."""
+    """The experiments that were registered from the user's own files."""
     return ConfigStore.instance().repo.get(group, {})
 
 
 def _read_names(o: Override) -> list[str]:
-    """The names in an override of a group: one, those of a sweep, or those of a list."""
+    """The names in an override of a group: a single one, the values of a sweep, or the items of a list."""
     if o.is_sweep_override():
         return [str(value) for value in o.sweep_string_iterator()]
     value = o.value()
@@ -93,7 +94,7 @@ def _read_names(o: Override) -> list[str]:
 
 
 def _suggest_key(key: str, keys: list[str], group_names: list[str]) -> str:
-    """Suggest a key of the same section, else one of the same last name, else any similar one."""
+    """Suggest a key of the same section, else one with the same last part, else any similar one."""
     section, dot, leaf = key.partition(".")
     if dot and section in group_names:
         inside = [k.partition(".")[2] for k in keys if k.startswith(f"{section}.")]

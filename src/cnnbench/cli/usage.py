@@ -1,4 +1,4 @@
-"""Explain a command that is wrong, with one that works."""
+"""Explain a wrong command, and suggest one that works."""
 
 import difflib
 import importlib.util
@@ -15,7 +15,7 @@ from cnnbench.cli.choices import list_groups, list_keys
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # click's; newer versions of Typer bundle their own click
 COMMANDS_OF_OVERRIDES = ("train", "tune", "summary", "config")
-# Names of our keys in other programs.
+# What other programs call our keys.
 USUAL = {
     "dataset": "data",
     "network": "model",
@@ -51,7 +51,7 @@ COMMANDS = {
     "test": "evaluate",
     "compare": "report",
 }
-# Hydra's own options, and ours that replace them.
+# Hydra's own options, and what replaces them here.
 HYDRA = {
     **dict.fromkeys(("--cfg", "-c", "--resolve"), "cnnbench config KEY=VALUE… prints the composed config"),
     **dict.fromkeys(
@@ -65,14 +65,14 @@ HYDRA = {
 
 
 def explain_usage(error: Any, arguments: Sequence[str]) -> str:
-    """Explain a usage error of Typer in a line or two: what is wrong, and the command that works.
+    """Explain a usage error of Typer in a line or two: what is wrong, and a command that works.
 
     Args:
         arguments: of the command line, without the program.
     """
     context = error.ctx
     command = context.command_path if context is not None else "cnnbench"
-    help_ = f"{command} -h shows what it takes"
+    help_ = f"{command} -h shows its arguments and options"
     option = getattr(error, "option_name", None)
     named = command.rpartition(" ")[2]
     if option and named in COMMANDS_OF_OVERRIDES and type(error).__name__ == "NoSuchOption":
@@ -102,7 +102,7 @@ def explain_usage(error: Any, arguments: Sequence[str]) -> str:
 
 
 def find_meant(word: str) -> str | None:
-    """Find the group or key that a word such as `--batch-size`, `lr` or `dataset` means."""
+    """Find the group or key that a user means by a word such as `--batch-size`, `lr` or `dataset`."""
     name = word.strip("-").replace("-", "_").lower()
     known = [*list_groups(), *list_keys()]
     last = {key.rpartition(".")[2]: key for key in reversed(known)}
@@ -115,7 +115,7 @@ def find_meant(word: str) -> str | None:
 
 
 def explain_word(text: str) -> str:
-    """The message for a word among overrides that has no `=`."""
+    """The message for a word without `=` among overrides."""
     complaint = f"{text!r} is not an override: write KEY=VALUE"
     named = [f"{group}={name}" for group, names in list_groups().items() for name in names if name == text.lower()]
     if named:
@@ -125,12 +125,12 @@ def explain_word(text: str) -> str:
     if os.path.exists(text):
         return f"{complaint}, such as data=image_folder data.path={text}"
     if text == "=":
-        return f"{complaint}, without blanks around ="
+        return f"{complaint}, without spaces around ="
     return f"{complaint}, such as {f'{find_meant(text)}=…' if find_meant(text) else 'model=mlp'}"
 
 
 def find_torchvision_name(name: str) -> str | None:
-    """The name of a classifier in torchvision, if it has it; read from its source, because importing takes seconds."""
+    """The name of a classifier in torchvision, if there is one. Read from its source: importing it takes seconds."""
     package = importlib.util.find_spec("torchvision")
     places = package.submodule_search_locations if package else None
     wanted = name.lower().replace("-", "_")
@@ -152,7 +152,7 @@ def _find_replacement(option: str, arguments: Sequence[str]) -> str | None:
 
 
 def _read_value(option: str, arguments: Sequence[str]) -> str:
-    """What the command line gives an option, behind `=` or as the next word."""
+    """The value of an option on the command line: what follows `=`, or the next word; `…` without one."""
     given = next((text for text in arguments if text.partition("=")[0] == option), option)
     rest = list(arguments[arguments.index(given) + 1 :]) if given in arguments else []
     return given.partition("=")[2] or (rest[0] if rest and not rest[0].startswith("-") and "=" not in rest[0] else "…")

@@ -139,7 +139,7 @@ def _write_result(
                 write(folder := _find_free(inside, "_".join(parts), metrics))
             return evaluations / folder.name
         if out.is_dir() and any(out.iterdir()) and not _has_result(out, metrics):
-            raise ValueError(f"--out {format_path(out)} holds something else: must be a new or an empty folder")
+            raise ValueError(f"--out {format_path(out)} holds other files: must be a new or an empty folder")
         write(out)
         return out
     except OSError as error:

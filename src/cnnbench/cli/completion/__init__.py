@@ -1,4 +1,4 @@
-"""Completion for bash, zsh and fish: a script of each, which asks `cnnbench` itself for the words that fit."""
+"""Completion for bash, zsh and fish: a script for each, which asks `cnnbench` itself for suggestions."""
 
 import os
 import shlex
@@ -15,10 +15,10 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def find_script(shell: str) -> Path:
-    """The script that a shell is to read.
+    """The completion script for a shell.
 
     Raises:
-        ValueError: a shell that there is none for.
+        ValueError: the shell is not supported.
     """
     if shell not in SHELLS:
         raise ValueError(describe_unknown("shell", shell, SHELLS))
@@ -26,12 +26,12 @@ def find_script(shell: str) -> Path:
 
 
 def install(shell: str) -> Path:
-    """Make a shell read its script from now on; returns the file that was changed.
+    """Install completion for a shell; return the file that was changed.
 
-    fish looks into a folder of its own; the others get a line in the file that they read when they start.
+    fish has a folder for such scripts. bash and zsh get a line in the file that they read when they start.
 
     Raises:
-        ValueError: a shell that there is no script for.
+        ValueError: the shell is not supported.
     """
     script = find_script(shell)
     home = Path.home()
@@ -61,7 +61,7 @@ def _show(shell: str | None) -> None:
 def _install(shell: str | None) -> None:
     if shell:
         with ExitCodes():
-            typer.echo(f"{install(shell)} has it now: it takes effect in the next {shell}")
+            typer.echo(f"installed in {install(shell)}: it takes effect in the next {shell}")
         raise typer.Exit
 
 
