@@ -25,8 +25,8 @@ class Key(NamedTuple):
     """A key of a config, such as `model.stages`.
 
     Attributes:
-        role: that of its section, unless that is `result`.
-        parts: the parts that have it as an option; empty where it is a key of the section itself.
+        role: the section's role, unless that is `result`; then the key has its own.
+        parts: the parts that have it as an option; empty for a key of the section itself.
     """
 
     name: str
@@ -37,16 +37,16 @@ class Key(NamedTuple):
 
 @functools.cache
 def list_all_keys() -> tuple[Key, ...]:
-    """Every key, in the order of the schema; an option that parts declare differently once for each way."""
+    """Every key, in the order of the schema. An option that parts declare differently appears once per declaration."""
     return tuple(iterate_keys(Config, ""))
 
 
 def iterate_keys(section: type[Section], place: str, role: Role = "result") -> Iterator[Key]:
-    """The keys of a section and, where it chooses a part, of all its parts.
+    """The keys of a section and, if it chooses a part, the options of all its parts.
 
     Args:
-        place: what stands before a key, such as `trainer`; empty at the top.
-        role: that of the section.
+        place: the section's name, such as `trainer`; empty at the top level.
+        role: the role of the section.
     """
     prefix = f"{place}." if place else ""
     for name, field in section.model_fields.items():
@@ -61,7 +61,7 @@ def iterate_keys(section: type[Section], place: str, role: Role = "result") -> I
     for part, declared in read_options(place).items():
         for key in iterate_keys(declared, f"{place}.{part}" if place == "logger" else place, role):
             alike = options.setdefault(key.name, [])
-            # Parts that declare an option alike share one entry; each other way of declaring it is one of its own.
+            # Parts that declare an option in the same way share one entry.
             same = [other for other in alike if repr(other.field) == repr(key.field)]
             parts = (*same[0].parts, part) if same else (part,)
             alike[:] = [*(other for other in alike if other not in same), key._replace(parts=parts)]
@@ -69,7 +69,7 @@ def iterate_keys(section: type[Section], place: str, role: Role = "result") -> I
 
 
 def find_keys(plain: Mapping[str, Any]) -> dict[str, Key]:
-    """The keys that a checked config has, as plain data, by name."""
+    """The declarations of the keys in a checked config, which is given as plain data."""
     found = {}
     for key in list_all_keys():
         section = key.name.partition(".")[0]
@@ -82,9 +82,9 @@ def find_keys(plain: Mapping[str, Any]) -> dict[str, Key]:
 
 
 def select(plain: Mapping[str, Any], wanted: Callable[[Role, FieldInfo], bool]) -> dict[str, Any]:
-    """Select the keys of a config, as plain data, by their declarations; undeclared keys are kept.
+    """Select keys of a config, given as plain data, by their declarations. Undeclared keys are kept.
 
-    It may be a stranger's config, of any content.
+    The config may come from a stranger and have any content.
     """
     chosen: dict[str, Any] = {}
     for name, value in plain.items():
@@ -102,7 +102,7 @@ def select(plain: Mapping[str, Any], wanted: Callable[[Role, FieldInfo], bool]) 
 
 
 def check_part_options(config: Config) -> None:
-    """Check the options of the parts that a config chooses, as the parts themselves do when they are built.
+    """Check the options of the chosen parts early, by the same declarations as when the parts are built.
 
     Raises:
         ValueError: an option that the part does not have, lacks, or does not accept.
@@ -141,7 +141,7 @@ def read_options(section: str) -> dict[Any, type[Options]]:
 
 @functools.cache
 def read_part_options(section: str, part: str) -> type[Options] | None:
-    """The options that one part declares; None for an unknown part. Reading those of all takes a tenth of a second."""
+    """The options that one part declares; None for an unknown part. Reading those of all parts takes 0.1 s."""
     for path, text in _read_part_files().items():
         for node in _find_bindings(path).values() if f'"{part}"' in text else ():
             if part in _find_registered_names(node, section):
@@ -163,7 +163,7 @@ def _read_part_files() -> dict[Path, str]:
 
 @functools.cache
 def _find_bindings(path: Path) -> dict[str, ast.stmt]:
-    """The statement that binds each name at the top level of a file."""
+    """The statements that bind the names at the top level of a file, by name."""
     found: dict[str, ast.stmt] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom):

@@ -3,7 +3,8 @@
     class Trainer(Section):
         epochs: int = key("Passes over the training images", 20, ge=1, le=100_000)
 
-All help, checks and messages about a key come from this one line. It needs neither torch nor numpy.
+All help, checks and messages about a key come from this one line. This module imports neither torch nor numpy, because
+completion and `--help` need it.
 """
 
 import math
@@ -19,10 +20,10 @@ from pydantic_core.core_schema import ValidationInfo
 from cnnbench.registry import describe_unknown, find_nearest
 
 Role = Literal["result", "place", "speed", "record", "control"]
-"""What a key is to a run.
+"""What a key means to a run.
 
-`result` changes the weights or the figures, so another value makes another run; `place` says where data lie, `speed`
-how fast, `record` what the run is called and who watches it, `control` what the command does around it.
+`result`: changes the weights or the figures, so another value makes another run. `place`: where the data are. `speed`:
+how fast the run is. `record`: its name, tags and trackers. `control`: what the command does besides training.
 """
 
 Count = Annotated[int, Field(ge=1)]
@@ -42,10 +43,10 @@ def key(
 
     Args:
         meaning: one sentence for `cnnbench list keys` and the documentation, without a full stop.
-        default: left out for a part's own options, whose defaults are in its YAML file.
-        may_change: a `result` key that a resumed run may set: it checks itself that it stays the same run.
-        length: of a list.
-        accepted: what is accepted, in words; only where type and bounds do not say it.
+        default: omitted for a part's own options, whose defaults are in its YAML file.
+        may_change: a resumed run may set this `result` key; resuming checks that the run stays the same.
+        length: the length of a list.
+        accepted: what is accepted, in words; needed only if type and bounds do not say it.
         bounds: `ge`, `gt`, `le`, `lt`.
     """
     facts = {"role": role, "may_change": may_change, "accepted": accepted}
@@ -63,7 +64,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Python takes `true` for 1; a config does not."""
+        """Refuse `true` where a number belongs: pydantic, like Python, would read it as 1."""
         kinds = set(_flatten_types(cls.model_fields[str(info.field_name)].annotation))
         if not kinds & {bool, Any, dict} and _has_bool(value):
             raise ValueError("a truth value")
@@ -74,10 +75,10 @@ class Section(BaseModel):
         """Check plain data.
 
         Args:
-            place: what stands before a key in messages, such as `trainer`; empty at the top.
+            place: the section that messages name before a key, such as `trainer`; empty at the top level.
 
         Raises:
-            ValueError: names the key, its value, what is accepted, and for a name the nearest one.
+            ValueError: names the key, its value, what is accepted, and the nearest name.
         """
         try:
             return cls.model_validate(dict(values))
@@ -92,12 +93,12 @@ class Options(Section):
 
 
 def find_role(field: FieldInfo) -> Role:
-    """What a key is to a run."""
+    """What a key means to a run."""
     return _collect_facts(field)["role"]
 
 
 def list_control_keys(section: type[Section]) -> set[str]:
-    """The keys of a section that are for the command alone."""
+    """The keys of a section that only control the command."""
     return {name for name, field in section.model_fields.items() if find_role(field) == "control"}
 
 
@@ -117,7 +118,7 @@ def name_type(field: FieldInfo) -> str:
 
 
 def list_choices(field: FieldInfo) -> list[str]:
-    """The words that a key accepts, where they are few: for completion and for the nearest one."""
+    """The words that a key accepts, for completion and for suggesting the nearest one; empty for numbers and text."""
     found = []
     for kind in _flatten_types(field.annotation):
         found += ["null"] if kind is type(None) else ["true", "false"] if kind is bool else []
@@ -126,7 +127,7 @@ def list_choices(field: FieldInfo) -> list[str]:
 
 
 def is_text_key(field: FieldInfo) -> bool:
-    """Whether every value of a key is text, so that it is taken as it is written."""
+    """Whether every value of a key is text, and is therefore taken literally."""
     kinds = [kind for kind in _flatten_types(field.annotation) if kind is not type(None)]
     words = [get_args(kind) if get_origin(kind) is Literal else (kind,) for kind in kinds]
     return all(word is str or isinstance(word, str) for several in words for word in several)
@@ -152,7 +153,7 @@ def flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def format_value(value: Any) -> str:
-    """A value as one would type it: `2` for 2.0, `true`, `null`, `[0.9,0.99]`."""
+    """A value as a user would type it: `2` for 2.0, `true`, `null`, `[0.9,0.99]`."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     if isinstance(value, float):
@@ -168,7 +169,7 @@ def _collect_facts(field: FieldInfo) -> dict[str, Any]:
 
 
 def _flatten_types(annotation: Any) -> Iterator[Any]:
-    """The types of a union, of a list those of its items; `Annotated` is looked through."""
+    """The types in a union; for a list, those of its items. `Annotated` is unwrapped."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         for kind in get_args(annotation):

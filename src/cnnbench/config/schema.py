@@ -1,7 +1,7 @@
-"""Every key of a config: type, default (written here once), what it accepts, what it means, and its role.
+"""Every key of a config: its type, default (written only here), accepted values, meaning and role.
 
-The YAML files in `configs/` choose names and differ from these defaults where a part needs it. A `PartSection` also
-takes the options of its part (`optimizer.momentum`, `data.path` …), which the part declares where it is written.
+The YAML files in `configs/` choose names and override these defaults where a part needs it. A `PartSection` also
+takes the options of its part (`optimizer.momentum`, `data.path` …), which are declared in the part's own file.
 """
 
 from collections.abc import Mapping
@@ -42,13 +42,13 @@ Shares = Annotated[list[Annotated[float, Field(gt=0, le=1)]], AfterValidator(_ch
 
 
 class PartSection(Section):
-    """A section that chooses a part by its name, and also holds the part's own options."""
+    """A section that chooses a part by name and also holds the part's own options."""
 
     model_config = ConfigDict(extra="allow")
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keys that the part declares, as they were written: the part checks them."""
+        """The keys that the part declares, unchecked: the part checks them."""
         assert self.model_extra is not None, "extra keys are allowed"
         return self.model_extra
 
@@ -105,10 +105,10 @@ class DataConfig(PartSection):
 class AugmentConfig(Section):
     """The augmentation of training images, with random parameters for each image; by default none.
 
-    A preset in `configs/augment/` sets these keys; what its `exceptions` say of a dataset comes before a command's own.
+    A preset in `configs/augment/` sets these keys. Its `exceptions` apply to some datasets; overrides win.
     """
 
-    name: str = key("The preset that these keys came from", "none")
+    name: str = key("The preset that sets these keys", "none")
     flip: float = key("Share of images that are mirrored horizontally", 0.0, ge=0, le=1)
     crop: int = key("Shift by up to this many whole pixels: a random crop of the padded image", 0, ge=0, le=1024)
     rotate: float = key("Rotate by up to this many degrees either way", 0.0, ge=0, le=180)
@@ -150,25 +150,24 @@ class SchedulerConfig(PartSection):
 class TrainerConfig(Section):
     """How long, how, and on which device to train."""
 
-    # The limit keeps metrics.csv readable. A run with more epochs is the same run if its schedule does not depend on
-    # them.
+    # The limit keeps metrics.csv readable. More epochs continue the same run if the schedule does not depend on them.
     epochs: int = key("Passes over the training images", 20, ge=1, le=100_000, may_change=True)
     batch_size: int = key("Images per batch", 64, ge=1)
     accumulate: int = key("Batches per step (gradient accumulation): a larger batch in the same memory", 1, ge=1)
     eval_batch_size: int = key("Images per batch in validation and test", 1000, ge=1)
-    # Another device, or compiled code, rounds differently, yet an interrupted run may have to go on elsewhere.
+    # Another device, or compiled code, rounds differently. But an interrupted run may have to continue elsewhere.
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$")] = key(
         "Device to train on", "auto", may_change=True, accepted="auto, cpu, cuda, cuda:N or mps"
     )
     devices: int = key("GPUs, or processes on the CPU, that share each batch", 1, ge=1, le=64, may_change=True)
     precision: Literal["fp32", "bf16", "fp16"] = key("Number format of the forward pass", "fp32")
-    # The number of threads that share a sum decides its last bits.
+    # The number of threads that share a sum changes its last bits.
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | Literal["auto"] = key(
         "Threads of torch on each device; auto: one per 100 million multiply-accumulates of a batch there", "auto"
     )
     deterministic: bool = key("Use deterministic algorithms only", True)
     compile: bool = key("Compile the model with torch.compile", False, may_change=True)
-    # The graph keeps the learning rate as float32.
+    # A result key, because the graph keeps the learning rate as float32, which rounds differently.
     graph: bool = key("Replay the training step as a CUDA graph, which launches it at once", False, may_change=True)
     channels_last: bool = key("Keep images and filters in channels-last memory order", True)
     label_smoothing: float = key("Share of each label that is spread over all classes", 0.0, ge=0, lt=1)
@@ -185,7 +184,7 @@ class TrainerConfig(Section):
     )
     keep: int = key("Checkpoints of past epochs to keep beside last and best", 0, ge=0, role="control")
     timeout_minutes: float | None = key(
-        "Stop a job of a sweep that takes longer; it counts as failed", None, gt=0, role="control"
+        "Stop a job of a sweep that takes longer than this; it counts as failed", None, gt=0, role="control"
     )
 
 
@@ -213,25 +212,25 @@ class SweepConfig(Section):
         "auto",
         role="control",
     )
-    # One step for many runs rounds differently, so it is recorded in each of them.
+    # A step shared by many runs rounds differently, so this key is recorded in each run.
     together: bool = key("Train jobs that differ only in their seed by one step", False, may_change=True)
 
 
 class Config(Section):
-    """One run. The role of a section holds for all of its keys, unless it is `result`: then each key has its own."""
+    """One run. The role of a section applies to all its keys, unless it is `result`: then each key has its own role."""
 
     seed: int = key("Seed of the validation split, weights, order and all other randomness", 0, ge=0, le=LARGEST_SEED)
     name: Name = key(
         "The folder of outputs/ that the run goes to",
         "run",
         role="record",
-        accepted=f"text of letters, digits, blanks and signs other than {' '.join(NOT_IN_NAMES)}; no dot or blank "
-        "first or last, and up to 200 bytes",
+        accepted=f"text of letters, digits, spaces and signs other than {' '.join(NOT_IN_NAMES)}, up to 200 bytes, "
+        "without a dot or space at either end",
     )
     tags: list[str] = key("Words for finding the run", [], role="record")
     resume: str | None = key("The folder of a run or sweep to continue", None, role="control")
     recipe: bool = key("Apply model.recipe; the command's own overrides take precedence", False, role="control")
-    preview: bool = key("Draw what augment does to training images, and stop", False, role="control")
+    preview: bool = key("Draw training images and their augmented versions, and stop", False, role="control")
     model: ModelConfig = key("The network", ModelConfig())
     data: DataConfig = key("The images", DataConfig())
     augment: AugmentConfig = key("Random augmentation of the training images", AugmentConfig())
@@ -261,7 +260,7 @@ class Config(Section):
 
 
 def make_default_dict() -> dict[str, Any]:
-    """Every key with its default, as plain data: what the YAML files are merged into."""
+    """Every key with its default, as plain data. Hydra merges the YAML files into it."""
     return Config().model_dump()
 
 
@@ -277,7 +276,7 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain data for `config.yaml`: all keys but those of the command alone (`resume`, `preview`, `sweep.seeds` …)."""
+    """Plain data for `config.yaml`: all keys except those that only control the command (`resume`, `preview` …)."""
     told: dict[str, Any] = {name: True for name in list_control_keys(Config)}
     return config.model_dump(exclude=told | {"sweep": list_control_keys(SweepConfig)})
 

@@ -9,9 +9,9 @@ from pydantic.fields import FieldInfo
 
 from cnnbench.config.keys import is_list, is_text_key, may_be_null
 
-# Quoted text; a backslash escapes a quote.
+# Quoted text, in which a backslash escapes a quote.
 _QUOTED = re.compile(r"""(['"])((?:(?!\1)[^\\]|\\.)*)\1""", re.DOTALL)
-# Commas between values, not those inside quotes.
+# A value up to the next comma outside quotes.
 _PARTED = re.compile(r"""((?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^,])*),?""", re.DOTALL)
 
 
@@ -32,7 +32,7 @@ def read_value(field: FieldInfo, value: str) -> Any:
 
 
 def unquote(value: str) -> str:
-    """The text that a user means: the name of something that exists as it is, else without quotes, `~` expanded."""
+    """The text that a user means: without quotes and with `~` expanded, unless a file of exactly this name exists."""
     if os.path.lexists(value):
         return value
     quoted = _QUOTED.fullmatch(value)
@@ -43,11 +43,11 @@ def unquote(value: str) -> str:
 
 
 def split_values(value: str) -> list[str]:
-    """The values between commas, without the blanks around them."""
+    """The values between commas, without surrounding spaces."""
     return [part.strip() for part in _PARTED.findall(f"{value},")[:-1]]
 
 
 def split_list(value: str) -> list[str]:
-    """A list of text, such as `[a, b]`; its brackets may be left out."""
+    """A list of text such as `[a, b]`, with or without the brackets."""
     inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     return [unquote(part) for part in split_values(inner)] if inner.strip() else []

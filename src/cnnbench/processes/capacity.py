@@ -65,7 +65,7 @@ class Capacity:
     """Decides whether a run can start beside others, and learns from each how much memory it needs.
 
     Args:
-        most: so many runs, whatever they need; None for as many as this machine can compute.
+        most: run this many at once, whatever they need; None for as many as this machine can compute.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -73,7 +73,7 @@ class Capacity:
         self._peaks: dict[int, int] = {}  # by footprint
 
     def count(self, needs: Iterable[Need]) -> int:
-        """How many of these runs can be side by side, as far as that is known before one of them is measured."""
+        """How many of these runs can be computed at once, as far as that is known before one of them is measured."""
         listed = sorted(needs, key=lambda need: need.threads)
         if self.most is not None:
             return max(1, min(self.most, len(listed)))
@@ -87,11 +87,11 @@ class Capacity:
         """Whether a run can start beside those that are being computed."""
         computing = [load for load in loads if load.is_computing]
         if len(loads) - len(computing) > len(computing) + 1:
-            return False  # they end faster than their pictures are drawn, and processes would pile up
+            return False  # runs end faster than their pictures are drawn, and drawing processes would pile up
         if self.most is not None:
             return len(computing) < self.most
         if any(need.device == load.need.device != "cpu" for load in loads):
-            return False  # also of one that draws, because it keeps its memory there
+            return False  # a run that is drawing counts too, because it still holds memory on the GPU
         return not computing or (self._fits(need, [load.need for load in computing]) and self._has_memory(need, loads))
 
     def observe(self, load: Load) -> None:
@@ -102,7 +102,7 @@ class Capacity:
                 self.learn(load)
 
     def learn(self, load: Load) -> None:
-        """Take a run's peak for what runs like it need."""
+        """Remember a run's peak as an estimate for similar runs."""
         footprint = load.need.footprint
         self._peaks[footprint] = max(load.peak, self._peaks.get(footprint, 0))
 
@@ -128,6 +128,6 @@ class Capacity:
         return growing + self._estimate(need) <= available
 
     def _estimate(self, need: Need) -> float:
-        """The bytes that a run needs, by the run that says it best."""
+        """The bytes that a run needs, by the most favourable of the runs measured so far."""
         by_others = (peak + GROWTH * max(0, need.footprint - other) for other, peak in self._peaks.items())
         return MARGIN * min(by_others)

@@ -18,9 +18,9 @@ def count_cores() -> int:
 
 
 def count_threads() -> int:
-    """How many threads a run may use: one per usable processor, or fewer if a limit or OMP_NUM_THREADS says so.
+    """How many threads a run may use: one per usable processor, or fewer if `limit_threads` or OMP_NUM_THREADS says so.
 
-    It does not depend on how many runs share the processors, because the number of threads changes a run's bits.
+    The number does not depend on how many runs share the processors, because it changes the last bits of a result.
     """
     if _most_threads is not None:
         return _most_threads
@@ -29,7 +29,7 @@ def count_threads() -> int:
 
 
 def limit_cores(most: int | None) -> None:
-    """Limit the processors that this process uses, because others use the rest; None for all."""
+    """Limit the processors that this process uses, because others use the rest; None removes the limit."""
     global _most
     _most = most
 

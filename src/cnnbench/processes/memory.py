@@ -1,6 +1,6 @@
-"""How much memory is free, how much of it a process has for itself, and whether the system ran out of it.
+"""How much memory is free, how much a process uses alone, and whether the kernel killed processes for lack of it.
 
-Linux alone answers; elsewhere all of it is unknown, which is None.
+Only Linux reports these; elsewhere the functions return None.
 """
 
 import re
@@ -23,7 +23,7 @@ def measure_available() -> int | None:
 
 
 def measure_private(pid: int) -> int | None:
-    """The bytes that a process and those it has started share with no other, which their end would set free."""
+    """The bytes that a process and its children share with no other process, and would free if they ended."""
     try:
         found = re.findall(r"^Private_\w+:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
         started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -45,10 +45,10 @@ class Pool(Generic[Job, Result]):
             raise
 
     def map(self, jobs: Iterable[Job], *, ahead: int = JOBS_AHEAD) -> Generator[Result, None, None]:
-        """The task's result of each job, in order; read it to its end, or close the pool.
+        """Yield the task's result for each job, in order. Read it to its end, or close the pool.
 
         Args:
-            ahead: jobs of each process that are given out before the first result is taken.
+            ahead: the jobs per process that are handed out before the first result is taken.
 
         Raises:
             WorkerEnded: a process died.
@@ -86,10 +86,10 @@ class Pool(Generic[Job, Result]):
 def map_in_processes(
     task: Callable[[Job], Result], jobs: Iterable[Job], processes: int, *, ahead: int = JOBS_AHEAD
 ) -> Generator[Result, None, None]:
-    """`map(task, jobs)` in a pool that lives as long as the iterator: close it where it is not read to its end.
+    """`map(task, jobs)` in a pool that lives as long as the iterator; close the iterator unless you read it to its end.
 
     Args:
-        processes: 0 does the work here, as does a system that starts no more processes.
+        processes: with 0, or if the system starts no more processes, the work is done in this process.
 
     Raises:
         RuntimeError: a process died.

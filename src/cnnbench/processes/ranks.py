@@ -5,18 +5,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rank:
-    """A process's number, from 0, among `count` processes. Rank 0 saves, measures and reports; the others compute."""
+    """A process's number, from 0, among `count` processes. Rank 0 also saves, measures and reports."""
 
     number: int = 0
     count: int = 1
 
     @property
     def noise_key(self) -> tuple[int, ...]:
-        """What tells this rank's noise, such as dropout, from that of others; nothing for rank 0."""
+        """A key that gives each rank its own noise, such as dropout; empty for rank 0, as in a run without ranks."""
         return (self.number,) if self.number else ()
 
     def take_part(self, start: int, stop: int) -> range:
-        """This rank's part of a batch that spans these places; all parts together are the batch, in order."""
+        """This rank's part of the batch from `start` to `stop`; the parts of all ranks, in order, are the batch."""
         size = stop - start
         return range(start + size * self.number // self.count, start + size * (self.number + 1) // self.count)
 

@@ -1,9 +1,9 @@
 """Ctrl-C, SIGTERM, SIGHUP and SIGUSR1: finish the current step, save, then end.
 
-SIGHUP, which a closing terminal sends, is handled like SIGTERM, unless it was ignored from the start, as by nohup.
-If there is nothing to save, SIGINT and SIGTERM raise at once. Within `defer` they are only noted: training asks
-`is_requested` after every step, saves, and calls `check`, which raises. A second SIGINT raises at once everywhere.
-SIGUSR1 asks for a checkpoint, and training goes on.
+SIGHUP, which a closing terminal sends, is handled like SIGTERM, unless it was ignored from the start (nohup).
+If there is nothing to save, SIGINT and SIGTERM raise at once. Within `defer` they are only noted: training calls
+`is_requested` after every step, saves, and calls `check`, which raises. A second SIGINT always raises at once.
+SIGUSR1 requests a checkpoint, and training continues.
 """
 
 import os
@@ -47,7 +47,7 @@ def listen() -> None:
 
 
 def quit_at_once() -> None:
-    """From here on, Ctrl-C ends the process at once without a message: nothing has started, or all is done."""
+    """From now on, Ctrl-C ends the process at once without a message, because there is nothing to save."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
 
@@ -62,12 +62,12 @@ def leave_to_parent() -> None:
 
 @contextmanager
 def hold() -> Iterator[None]:
-    """Hold back signals that end a process; a process started inside has them blocked from the beginning.
+    """Hold back signals that end a process; a process started inside begins with them blocked.
 
-    If a handler raised while Python forks, Python would print and drop the exception.
+    Without this, a handler might raise while Python forks, and Python would print the exception and drop it.
     """
     held: list[int] = []
-    # Only the main thread runs handlers, or may change them; those that C installed cannot be put back.
+    # Only the main thread runs and may change handlers. Those installed by C code cannot be restored, so keep them.
     own = threading.current_thread() is threading.main_thread() and None not in map(signal.getsignal, STOPS)
     before = {number: signal.signal(number, lambda got, _: held.append(got)) for number in STOPS if own}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, TO_GROUPS) if hasattr(signal, "pthread_sigmask") else None

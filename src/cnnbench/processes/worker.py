@@ -1,7 +1,7 @@
-"""Child processes: started, fed and watched through a connection; they never outlive this process.
+"""Child processes that are started, fed and watched through a connection, and never outlive this process.
 
-A worker ignores signals that may be sent to a whole group of processes: its parent decides when it ends. It
-ends with its parent, even if that is killed: by `PR_SET_PDEATHSIG` on Linux, and by its closed connection elsewhere.
+A worker ignores signals that may be sent to a whole process group: its parent decides when it ends. It ends with its
+parent, even if the parent is killed: by `PR_SET_PDEATHSIG` on Linux, and by its closed connection elsewhere.
 """
 
 import ctypes
@@ -42,14 +42,14 @@ class WorkerEnded(Exception):
 
 @dataclass(frozen=True)
 class Interrupt:
-    """The message that raises SIGINT in a worker; unlike a signal, it also works on Windows and is never early."""
+    """The message that raises SIGINT in a worker. Unlike a signal, it works on Windows and never arrives too early."""
 
 
 class ProcessHandle(Protocol):
-    """The interface a worker needs of its process; those of `multiprocessing` have it.
+    """What a worker needs of its process; the processes of `multiprocessing` have it.
 
     Attributes:
-        exitcode: as in `WorkerEnded`; None before `join` has returned, too.
+        exitcode: as in `WorkerEnded`; also None before `join` has returned.
     """
 
     pid: int | None
@@ -94,7 +94,7 @@ class Worker:
         context: Any = multiprocessing.get_context("fork" if fork else "spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_run, args=(target, theirs, os.getpid(), fork, arguments), daemon=fork)
-        # Our copy of their end is closed: otherwise we would never notice the end of the process.
+        # Close our copy of their end, or we would never notice that the process has ended.
         with theirs, _set_environment(environment or {}):
             if not fork and hasattr(signal, "pthread_sigmask"):
                 resource_tracker.ensure_running()  # starting it inside `hold` would unblock the signals
@@ -102,8 +102,7 @@ class Worker:
                 with signals.hold():  # a signal is raised when the block ends, and finds a worker that can be closed
                     process.start()
                     worker = cls(ours, process)
-                    # At exit, multiprocessing sends children SIGTERM, which this one ignores, and waits for them for
-                    # ever.
+                    # At exit, multiprocessing sends SIGTERM to children, which this one ignores, and waits forever.
                     worker._kill_at_exit = util.Finalize(None, process.kill, exitpriority=0)
             except BaseException:
                 if process.pid is not None:
@@ -144,7 +143,7 @@ class Worker:
 
 
 def wait_for_any(workers: Iterable[Worker], timeout: float | None = None) -> list[Worker]:
-    """The workers with something to receive, at the latest after so many seconds; one that has ended is among them."""
+    """Wait for messages, up to `timeout` seconds; return the workers that have one or have ended."""
     by_connection = {worker.connection: worker for worker in workers}
     return [by_connection[ready] for ready in connections.wait(list(by_connection), timeout)]  # type: ignore[index]
 

@@ -1,1 +1,1 @@
-"""A search for good values of a config's keys: what varies, the study in a file, and the processes that train."""
+"""A search for good values of config keys: the space, the study in a file, and the processes that train."""

@@ -1,4 +1,4 @@
-"""The pictures of a search: the results of its trials, and which keys mattered."""
+"""Figures of a search: the results of its trials, and the importance of each key."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -19,7 +19,7 @@ STYLES = {FINISHED: ("#0072b2", "o", 1.0), PRUNED: ("#d55e00", "X", 0.8)}  # Oka
 def draw_search(
     folder: Path, rows: Sequence[Mapping[str, Any]], monitor: str, importances: Mapping[str, float]
 ) -> None:
-    """Draw `history.png` and, if there is anything to show, `importance.png`; an outdated one is removed."""
+    """Draw `history.png` and, if importances are known, `importance.png`; otherwise remove an outdated one."""
     plot_history(rows, monitor).savefig(folder / "history.png", dpi=100)
     path = folder / "importance.png"
     if importances:
@@ -30,10 +30,10 @@ def draw_search(
 
 
 def plot_history(rows: Sequence[Mapping[str, Any]], monitor: str) -> Figure:
-    """Each trial's best epoch in the order of trials, and the best finished one so far as steps.
+    """Plot the best epoch of each trial, in order, and the best finished trial so far as a step line.
 
     Args:
-        rows: as in `trials.csv`.
+        rows: the rows of `trials.csv`.
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -67,7 +67,7 @@ def plot_history(rows: Sequence[Mapping[str, Any]], monitor: str) -> Figure:
 
 
 def plot_importance(importances: Mapping[str, float], monitor: str, finished: int) -> Figure:
-    """A bar for each key: the share of the variance between finished trials that it accounts for."""
+    """Plot a bar for each key: its share of the variance between finished trials."""
     figure = Figure(figsize=(8, 1.4 + 0.4 * len(importances)), layout="constrained")
     axes = figure.subplots()
     colour = STYLES[FINISHED][0]

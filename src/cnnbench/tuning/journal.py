@@ -1,4 +1,4 @@
-"""The file of a study, as each trial may see it."""
+"""The journal of a study, with a view that makes a search independent of the number of cores."""
 
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 
 class TrialJournal(JournalStorage):
-    """Shows a trial only those trials that had ended before it could start.
+    """Shows a trial only the trials that must have ended before it starts.
 
-    Its values and its end then depend on nothing that happens beside it: neither on the cores of a machine nor on how
-    long a trial takes.
+    So neither its values nor its pruning depend on trials that run beside it, and thus not on the number of cores or
+    on how long a trial takes.
     """
 
     _reader: int | None = None
@@ -19,7 +19,7 @@ class TrialJournal(JournalStorage):
 
     @contextmanager
     def show_to(self, number: int, at_once: int) -> Iterator[None]:
-        """Inside, show what a trial may see if so many run at once."""
+        """A context that shows only what trial `number` may see if `at_once` trials run at once."""
         self._reader, self._at_once = number, at_once
         try:
             yield
@@ -29,7 +29,7 @@ class TrialJournal(JournalStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """The trials that the reader may see, itself among them; outside of `show_to`, all."""
+        """The trials that the reader may see, including itself; outside `show_to`, all trials."""
         trials = super().get_all_trials(study_id, deepcopy, states)
         if self._reader is None:
             return trials

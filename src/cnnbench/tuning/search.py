@@ -1,4 +1,4 @@
-"""The search: trials that are drawn, trained in processes, judged after every epoch, and recorded."""
+"""The search: draw trials, train them in processes, judge them after every epoch, and record them."""
 
 import logging
 import time
@@ -24,7 +24,7 @@ log = logging.getLogger("cnnbench")
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """The run that a trial's values make: its config, its overrides, and what it takes of the machine."""
+    """The run of a trial: its config, its overrides, and the resources that it needs."""
 
     config: Config
     overrides: list[str]
@@ -48,7 +48,7 @@ class Search:
     """Runs trials until enough have ended.
 
     Args:
-        plan: makes a trial's run; a ValueError makes the trial a failed one.
+        plan: makes the run of a trial; if it raises a ValueError, the trial has failed.
     """
 
     def __init__(self, study: SearchStudy, plan: Plan) -> None:
@@ -64,7 +64,7 @@ class Search:
         self.busy: dict[Worker, _Busy] = {}
 
     def run(self) -> None:
-        """Search. Afterwards, also on an error, all processes have ended and `trials.csv` lists the trials so far."""
+        """Search. Afterwards, even on an error, all processes have ended and `trials.csv` lists the trials so far."""
         ended = self._count_complete()
         # disable=None: a bar on a terminal, silence elsewhere.
         with tqdm(total=max(self.trials, ended), initial=ended, unit="trial", disable=None) as self.bar:
@@ -76,7 +76,7 @@ class Search:
                 dismiss(self.crew)
                 self._write()
         if (ended := self._count_complete()) < self.trials:
-            log.info("%d of %d trials have ended; the time limit was reached", ended, self.trials)
+            log.info("the time limit was reached: %d of %d trials have ended", ended, self.trials)
 
     def _count_complete(self) -> int:
         return sum(row["state"] != RUNNING for row in self.study.list_rows())
@@ -120,7 +120,7 @@ class Search:
         return True
 
     def _is_to_prune(self, begun: _Busy, row: dict[str, Any]) -> bool:
-        """Record an epoch; a trial in its last one is not pruned, because that would save nothing."""
+        """Record an epoch; return whether to prune. In its last epoch a trial goes on: pruning would save nothing."""
         begun.seconds += row["seconds"]
         return self.study.report(begun.trial, row) and row["epoch"] < begun.epochs
 

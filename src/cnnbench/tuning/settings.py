@@ -1,4 +1,4 @@
-"""What a search does, as `tune.KEY=VALUE` on the command line or in a space's YAML file."""
+"""The settings of a search: `tune.KEY=VALUE` on the command line, or keys of a space's YAML file."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -8,22 +8,22 @@ from pydantic import Field
 from cnnbench.config.keys import Section, key
 from cnnbench.config.schema import refuse_interpolation
 
-AT_ONCE = 4  # trials, with workers=auto on any machine: more would be drawn from too few results
+AT_ONCE = 4  # trials with workers=auto; with more, each would be drawn from too few results
 
 
 class TuneSettings(Section):
-    """A search."""
+    """The keys `tune.…`."""
 
-    space: dict[str, Any] = key("Which keys vary, and over what: KEY: {type: float, low: 0, high: 1}", {})
-    overrides: list[str] = key("Overrides of every trial; the command's own win", [])
-    trials: int = key("Trials in all: finished, pruned and failed ones together", 20, ge=1)
+    space: dict[str, Any] = key("The keys that vary, and their ranges: KEY: {type: float, low: 0, high: 1}", {})
+    overrides: list[str] = key("Overrides of every trial; those of the command take precedence", [])
+    trials: int = key("The total number of trials: finished, pruned and failed", 20, ge=1)
     timeout: float | None = key("Seconds after which no further trial starts", None, gt=0)
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = key(
         f"Trials to run at once; each is drawn and judged without those beside it. auto: as many of {AT_ONCE} as the "
         f"cores have threads for and the memory has room for, one a GPU; drawn and judged as with {AT_ONCE}",
         "auto",
     )
-    seed: int = key("Seed of the sampler; the trials' own is `seed`", 0, ge=0)
+    seed: int = key("Seed of the sampler; the seed of the trials is `seed`", 0, ge=0)
     sampler: Literal["tpe", "random"] = key("How values are drawn", "tpe")
     pruner: Literal["median", "hyperband", "none"] = key(
         "Which trials stop early; median: those worse than half of the earlier trials at the same epoch", "median"
@@ -38,10 +38,10 @@ class TuneSettings(Section):
 
 
 def parse_settings(plain: Mapping[str, Any]) -> TuneSettings:
-    """Checked settings from plain data.
+    """Check settings given as plain data.
 
     Raises:
-        ValueError: an unknown key, a wrong type, or a value out of range; named as `tune.KEY`.
+        ValueError: an unknown key, a wrong type, or a value out of range; the message names it as `tune.KEY`.
     """
     refuse_interpolation(plain, "tune")
     return TuneSettings.from_plain(plain, "tune")

@@ -1,4 +1,4 @@
-"""The search space: which keys of the config vary, and over what.
+"""The search space: the keys of the config that vary, and their values. In YAML:
 
 optimizer.lr: {type: float, low: 1.0e-4, high: 1.0e-2, log: true}
 model.width: {type: float, low: 0.5, high: 2, step: 0.5}
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 Value = bool | int | float | str | None
-DIGITS = 6  # of a number that is tried: enough to tell trials apart, and few enough to type
+DIGITS = 6  # significant digits of a tried number: enough to tell trials apart, and few enough to type
 FIELDS = {
     "float": ("low", "high", "log", "step"),
     "int": ("low", "high", "log", "step"),
@@ -41,8 +41,8 @@ class Numbers:
     """Numbers from `low` to `high`, both included.
 
     Attributes:
-        log: drawn evenly by their logarithm.
-        step: only `low`, `low + step` …; None for all of them, which for whole numbers is a step of 1.
+        log: draw uniformly on a logarithmic scale.
+        step: draw only `low`, `low + step` …; None for any number, which for whole numbers is a step of 1.
     """
 
     whole: bool
@@ -64,12 +64,12 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Choices:
-    """Some values, in no order."""
+    """Values without an order."""
 
     values: tuple[Value, ...]
 
     def list_ends(self) -> list[Value]:
-        """Every one of them."""
+        """All values."""
         return list(self.values)
 
     def suggest(self, trial: "Trial", key: str) -> Value:
@@ -81,10 +81,10 @@ Space = dict[str, Numbers | Choices]
 
 
 def parse_space(plain: Mapping[str, Any]) -> Space:
-    """A space from plain data; the config decides whether its keys exist and its values are accepted.
+    """Read a space from plain data. Whether its keys exist and its values are accepted is left to the config.
 
     Raises:
-        ValueError: names the key, what came, and what is accepted.
+        ValueError: names the key, its value, and what is accepted.
     """
     if not plain:
         raise ValueError("tune.space={}: must have at least one KEY: {type: float, int or categorical, …}")
@@ -97,7 +97,7 @@ def format_override(key: str, value: Value) -> str:
 
 
 def round_value(value: Value) -> Value:
-    """A drawn value, rounded for a trial: 0.30000000000000004 is 0.3."""
+    """Round a drawn value for a trial: 0.30000000000000004 becomes 0.3."""
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 

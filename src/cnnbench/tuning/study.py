@@ -1,8 +1,8 @@
-"""The study: every trial in one journal of JSON lines, which Optuna writes and nothing needs pickle to read.
+"""The study: all trials in one journal of JSON lines, written by Optuna and read without pickle.
 
-One process holds the study and asks for trials; the others only train. What is drawn for trial n, and whether it is
-pruned, depends on the study's seed, on n and on the trials up to n - `tune.workers`, which have ended before it starts.
-So a search is the same on any number of cores, and after an interruption.
+One process owns the study and asks for trials; the others only train. The values of trial n, and whether it is pruned,
+depend only on the study's seed, on n and on the trials up to n - `tune.workers`, which have ended before it starts.
+So a search gives the same result on any number of cores, and after an interruption.
 """
 
 import math
@@ -30,7 +30,7 @@ class SearchTrial:
     """A running trial.
 
     Attributes:
-        folder: its run folder; it is there once the trial has started.
+        folder: its run folder, which exists once the trial has started.
     """
 
     number: int
@@ -43,8 +43,8 @@ class SearchStudy:
     """A study in a folder that the caller has locked.
 
     Args:
-        monitor: the metric that chooses, by its name in `metrics.csv`.
-        most_epochs: the longest that a trial may train, by which hyperband divides them.
+        monitor: the metric by which trials are judged, as named in `metrics.csv`.
+        most_epochs: the epochs of a full trial, which hyperband divides into rungs.
 
     Raises:
         ValueError: the journal is damaged.
@@ -74,7 +74,7 @@ class SearchStudy:
             raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
     def can_start(self, number: int) -> bool:
-        """Whether the trials that a trial may see have ended."""
+        """Whether a trial can start: all trials that it may see must have ended."""
         before = self._study.get_trials(deepcopy=False)[: max(0, number - self.settings.at_once + 1)]
         return all(trial.state.is_finished() for trial in before)
 
@@ -85,7 +85,7 @@ class SearchStudy:
             return self._draw_trial(study.ask())
 
     def list_unfinished(self) -> list[SearchTrial]:
-        """Trials that were running when an earlier process ended, in order."""
+        """The trials that an earlier process left unfinished, in order."""
         import optuna
 
         trials = []
@@ -96,7 +96,7 @@ class SearchStudy:
         return trials
 
     def report(self, trial: SearchTrial, row: Mapping[str, Any]) -> bool:
-        """Record an epoch of a trial, once; returns whether the trial should be stopped."""
+        """Record an epoch of a trial, at most once; return whether to stop the trial."""
         epoch, value = int(row["epoch"]), row[self.monitor]
         if epoch not in self._read_frozen(trial).intermediate_values:
             trial.handle.report(math.nan if value is None else value, epoch)
@@ -143,9 +143,9 @@ class SearchStudy:
         return min(finished, key=lambda row: sign * row[self.monitor], default=None)
 
     def compute_importances(self) -> dict[str, float]:
-        """The share of the finished trials' variance that each key accounts for (fANOVA), largest first.
+        """The share of the variance between finished trials that each key accounts for (fANOVA), largest first.
 
-        Empty where too few have finished, or all came to the same.
+        Empty if too few trials have finished, or all have the same result.
         """
         from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
@@ -159,7 +159,7 @@ class SearchStudy:
 
     @contextmanager
     def _show_to(self, number: int) -> Iterator["optuna.Study"]:
-        """The study as a trial may see it; a new one for each, because a study keeps the trials that it has read."""
+        """The study as a trial may see it. Each trial gets a new one, because a study caches the trials it has read."""
         import optuna
 
         with self._journal.show_to(number, self.settings.at_once):
@@ -175,7 +175,7 @@ class SearchStudy:
         return self._study.get_trials(deepcopy=False)[trial.number]
 
     def _find_value(self, frozen: "optuna.trial.FrozenTrial") -> float | None:
-        """The best epoch's value, as `fit` chooses it; None before there is one."""
+        """The value of the best epoch, chosen as in `fit`; None before the first epoch."""
         values = [value for value in frozen.intermediate_values.values() if math.isfinite(value)]
         return (max if self.maximize else min)(values, default=None)
 
@@ -189,7 +189,7 @@ class SearchStudy:
 
 
 def _accept_number(attribute: Any) -> float | None:
-    """A number from the journal, which may be untrusted."""
+    """A number from the journal; None for anything else, because the file is untrusted."""
     return attribute if isinstance(attribute, int | float) else None
 
 
@@ -204,7 +204,7 @@ def _create_pruner(settings: TuneSettings, most_epochs: int) -> "optuna.pruners.
 
 
 def _repair(journal: Path) -> None:
-    """Clean up after a killed process: half a last line, and Optuna's lock, which would block the study."""
+    """Clean up after a killed process: remove Optuna's lock, which would block the study, and half a last line."""
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
     if journal.is_file():
         content = journal.read_bytes()

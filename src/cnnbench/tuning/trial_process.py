@@ -1,4 +1,4 @@
-"""A process that trains trials of a search, one after the other; the parent holds the study."""
+"""A process that trains trials of a search, one after the other. Its parent owns the study."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -29,14 +29,14 @@ class TrialOrder:
 
 @dataclass(frozen=True)
 class TrialEpoch:
-    """An epoch of the run, as in `metrics.csv`; the answer is whether to prune it."""
+    """An epoch of the run, as a row of `metrics.csv`; the parent answers whether to prune the trial."""
 
     row: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """How the run ended: its state, and why."""
+    """How the run ended."""
 
     state: str
     message: str = ""
@@ -44,7 +44,7 @@ class TrialOutcome:
 
 
 def start_trial_process() -> Worker:
-    """A process that answers each `TrialOrder` with `TrialEpoch`s and a `TrialOutcome`."""
+    """Start a process that answers each `TrialOrder` with `TrialEpoch`s and a `TrialOutcome`."""
     return Worker.start(_train_trials)
 
 
@@ -77,9 +77,9 @@ def _train(connection: Connection, inbox: Inbox, order: TrialOrder) -> TrialOutc
     from cnnbench.training.trainer import Pruned
 
     def judge(row: Mapping[str, Any]) -> None:
-        with suppress(OSError):  # the parent has gone: the inbox ends this process, and the run can go on later
+        with suppress(OSError):  # if the parent has ended, the inbox ends this process; the run can be resumed
             connection.send(TrialEpoch(dict(row)))
-        # Within training, signals are only noted.
+        # Training defers signals, so an interrupt does not end this wait by itself.
         while (prune := inbox.receive(0.1)) is None:
             signals.check()
         if prune:
