@@ -114,7 +114,8 @@ def test_all_contrasts_must_hold_and_one_refutes_after_correction():
 
 def test_an_open_verdict_says_how_many_seeds_would_decide_it():
     # The mean lies 0.1 above the threshold, with a spread of 0.1: t(0.975, n − 1) / √n falls below 1 at n = 7.
-    assert "about 7 seeds" in judge_contrast(make_contrast(), [0.1, 0.2, 0.3]).advice
+    finding = judge_contrast(make_contrast(), [0.1, 0.2, 0.3])
+    assert (finding.obstacle, finding.seeds_needed) == ("few_seeds", 7)
 
 
 def test_effects_are_paired_by_seed_and_compared_with_another_pair():
@@ -143,8 +144,8 @@ def test_analytic_claims_are_answered_without_training(cnnbench, tmp_path):
     assert late.returncode == 2
     assert "a prediction comes before" in late.stderr
     assert "supported (mnist, quick)" in cnnbench("claim", "list").stdout
-    assert cnnbench("claim", "report", "--out", "class.csv").returncode == 0
-    assert {row["claim"] for row in read_csv(tmp_path / "class.csv")} == {"C10"}
+    assert cnnbench("claim", "report", "--out", "class").returncode == 0
+    assert {row["claim"] for row in read_csv(tmp_path / "class/claims.csv")} == {"C10"}
 
 
 def test_unknown_words_are_answered_with_the_nearest(cnnbench):

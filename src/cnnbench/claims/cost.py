@@ -9,8 +9,6 @@ from cnnbench.processes.cores import count_cores
 from cnnbench.runs.folder import RunFolder
 from cnnbench.sweep.jobs import hash_config
 
-IMAGES = {"mnist": 60_000, "fashion_mnist": 60_000, "kmnist": 60_000, "cifar10": 50_000, "digits": 1_437}
-
 
 def measure_rate(folder: Path) -> float | None:
     """Seconds per multiply-accumulate of the finished runs below a folder; None without any."""
@@ -27,12 +25,20 @@ def measure_rate(folder: Path) -> float | None:
     return seconds / work if work else None
 
 
-def estimate_minutes(plan: Plan, rate: float) -> str:
-    """The minutes of training that a claim takes, in words; `?` where the number of images is not known."""
-    seconds = 0.0
+def count_work(plan: Plan) -> float | None:
+    """The multiply-accumulates of a claim's training, forward; None where the number of images is not known."""
+    from cnnbench.data import find_train_images
+
+    work = 0.0
     for config in {json.dumps(hash_config(c.model_dump())): c for c in plan.configs.values()}.values():
-        images = config.data.train_limit or IMAGES.get(config.data.name)
+        images = find_train_images(config.data.name)
         if images is None:
-            return "?"
-        seconds += rate * Network(config).summary.macs * images * config.trainer.epochs * plan.seeds
-    return f"{seconds / 60 / count_cores():.1f}"
+            return None
+        images = min(round(images * (1 - config.data.val_fraction)), config.data.train_limit or images)
+        work += Network(config).summary.macs * images * config.trainer.epochs * plan.seeds
+    return work
+
+
+def estimate_minutes(work: float, rate: float) -> float:
+    """The minutes of training on all cores."""
+    return rate * work / 60 / count_cores()

@@ -1,53 +1,55 @@
 """What a claim's run leaves behind: `prediction.json`, `verdict.json`, and `claims.csv` over several of them."""
 
+import importlib.metadata
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import cnnbench
-from cnnbench.claims.statement import Claim, Rule, Scale, Text
-from cnnbench.claims.verdict import INCONCLUSIVE, SUPPORTED, Finding, combine
+from cnnbench.claims.statement import Claim, Effect, Scale, Text
+from cnnbench.claims.verdict import INCONCLUSIVE, SUPPORTED, Finding, Obstacle, combine
 from cnnbench.storage.csv_tables import format_csv
 from cnnbench.storage.plain_data import read_json, write_json
 from cnnbench.storage.regular import refuse_damaged
+from cnnbench.storage.text import format_path
 
+LARGEST = 4 * 2**20  # bytes of a verdict; those of the course have 30,000
+MOST_VERDICTS = 20_000  # that are read: 400 students with 25 claims, at both scales
 VERDICT, PREDICTION, TABLE = "verdict.json", "prediction.json", "claims.csv"
 DEEPEST = 6  # levels below a named folder that are searched: a student's folder holds outputs/claims/mnist-quick/C01
+Verdict = Literal["supported", "refuted", "inconclusive"]
 Answer = Literal["yes", "no"]
 ANSWERS: tuple[Answer, ...] = get_args(Answer)
 Values = Mapping[str, Mapping[int, float]]
 
 
-class ContrastRecord(BaseModel):
+class ContrastRecord(Effect):
     """A contrast and what was found, as `verdict.json` has it.
 
     Attributes:
-        values: the measure by group and seed.
+        values: the measure by group and seed; None where it was not finite.
     """
 
     model_config = ConfigDict(extra="ignore")
-    measure: str
-    options: dict[str, Any]
-    group: str
-    against: str | None
-    compare: str
-    rule: Rule
-    threshold: float
-    unit: str
-    reason: Text
-    verdict: Literal["supported", "refuted", "inconclusive"]
+    verdict: Verdict
     effect: float | None
     low: float | None
     high: float | None
     p: float | None
     n: int
-    advice: str
-    values: dict[str, dict[int, float]]
+    obstacle: Obstacle | None = None
+    seeds_needed: int | None = None
+    values: dict[str, dict[int, float | None]]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it was counted, so that it has neither spread nor interval."""
+        return self.effect is not None and self.low == self.high == self.effect and self.n == 1
 
 
 class VerdictRecord(BaseModel):
@@ -57,6 +59,8 @@ class VerdictRecord(BaseModel):
         held: whether the prediction held; None without one, or while the verdict is open.
         problems: runs that failed.
         runs: the folders of the runs behind it, relative to its own.
+        portuguese: names of groups, and units, that Portuguese writes differently.
+        versions: of the packages that the figures depend on.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -69,7 +73,8 @@ class VerdictRecord(BaseModel):
     scale: Scale
     seeds: int
     groups: dict[str, list[str]]
-    verdict: Literal["supported", "refuted", "inconclusive"]
+    portuguese: dict[str, str] = {}
+    verdict: Verdict
     prediction: Answer | None
     held: bool | None
     contrasts: list[ContrastRecord]
@@ -78,6 +83,7 @@ class VerdictRecord(BaseModel):
     command: str
     created: str
     version: str
+    versions: dict[str, str] = {}
 
 
 def make_record(
@@ -101,13 +107,13 @@ def make_record(
         {**finding.contrast.model_dump(), **asdict(finding), "values": given}
         for finding, given in zip(findings, values, strict=True)
     ]
-    told = claim.model_dump(include={"id", "statement", "question", "nuance", "equal"})
+    told = claim.model_dump(include={"id", "statement", "question", "nuance", "equal", "portuguese"})
     return VerdictRecord.model_validate(
         {
             **told,
             "data": data,
             "scale": scale,
-            "seeds": claim.protocol[scale].seeds if claim.needs_training else 0,
+            "seeds": claim.protocol[scale].seeds if any(not one.is_exact for one in claim.contrasts) else 0,
             "groups": {name: claim.list_overrides(name, scale, data) for name in claim.groups},
             "verdict": verdict,
             "prediction": prediction,
@@ -118,6 +124,7 @@ def make_record(
             "command": f"cnnbench claim run {claim.id} --scale {scale} --data {data}",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "version": cnnbench.__version__,
+            "versions": {name: importlib.metadata.version(name) for name in ("torch", "numpy", "scipy")},
         }
     )
 
@@ -142,7 +149,7 @@ def read_verdict(path: Path) -> VerdictRecord:
         ValueError: it is damaged.
     """
     try:
-        return VerdictRecord.model_validate(read_json(path))
+        return VerdictRecord.model_validate(read_json(path, LARGEST))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         refuse_damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
@@ -159,6 +166,24 @@ def find_verdicts(folder: Path, levels: int = DEEPEST) -> Iterator[Path]:
             yield Path(entry.path)
         elif levels and entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
             yield from find_verdicts(Path(entry.path), levels - 1)
+
+
+def read_verdicts(folder: Path, problems: list[str], levels: int = DEEPEST) -> list[tuple[Path, VerdictRecord]]:
+    """Read the verdicts in and below a folder; one that is damaged is left out.
+
+    Args:
+        problems: receives what was left out, and why.
+    """
+    found = []
+    for number, path in enumerate(find_verdicts(folder, levels)):
+        if number == MOST_VERDICTS:
+            problems.append(f"{format_path(folder)} holds more than {MOST_VERDICTS:,} verdicts: the rest is left out")
+            break
+        try:
+            found.append((path, read_verdict(path)))
+        except (ValueError, OSError) as error:
+            problems.append(str(error))
+    return found
 
 
 def record_prediction(folder: Path, claim: str, answer: Answer) -> None:
@@ -181,7 +206,7 @@ def read_prediction(folder: Path) -> Answer | None:
     path = folder / PREDICTION
     if not path.is_file():
         return None
-    plain = read_json(path)
+    plain = read_json(path, LARGEST)
     answer = plain.get("prediction") if isinstance(plain, dict) else None
     if answer not in ("yes", "no"):
         refuse_damaged(path, "its prediction is neither yes nor no")
@@ -200,9 +225,12 @@ def format_table(records: Iterable[tuple[str, VerdictRecord]]) -> str:
             "verdict": record.verdict,
             "prediction": record.prediction,
             "held": record.held,
-            **contrast.model_dump(exclude={"options", "reason", "values", "verdict", "advice"}),
+            **contrast.model_dump(
+                exclude={"options", "reason", "than", "values", "verdict", "obstacle", "seeds_needed"}
+            ),
             "contrast_verdict": contrast.verdict,
-            "advice": contrast.advice,
+            "obstacle": contrast.obstacle,
+            "seeds_needed": contrast.seeds_needed,
         }
         for place, record in records
         for contrast in record.contrasts

@@ -52,7 +52,7 @@ class Pair(_Part):
     against: str
 
 
-class Contrast(_Part):
+class Effect(BaseModel):
     """An effect, and the rule that it must keep.
 
     Attributes:
@@ -66,6 +66,7 @@ class Contrast(_Part):
         reason: why an effect of this size matters in practice.
     """
 
+    model_config = ConfigDict(allow_inf_nan=False)
     measure: str
     options: dict[str, Any] = {}
     group: str
@@ -76,6 +77,16 @@ class Contrast(_Part):
     threshold: float
     unit: str
     reason: Text
+
+    @property
+    def groups(self) -> list[str]:
+        """The names of the groups it compares."""
+        named = [self.group, self.against, *([self.than.group, self.than.against] if self.than else [])]
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+
+class Contrast(Effect, _Part):
+    """An effect as a claim's file states it: measurable, with a rule that can have either outcome."""
 
     @model_validator(mode="after")
     def _check_can_fail(self) -> Self:
@@ -103,12 +114,6 @@ class Contrast(_Part):
         """Whether the effect is the same for every seed, by its nature."""
         return bool(registry.get_facts("measure", self.measure).get("exact"))
 
-    @property
-    def groups(self) -> list[str]:
-        """The names of the groups it compares."""
-        named = [self.group, self.against, *([self.than.group, self.than.against] if self.than else [])]
-        return [name for name in named if name is not None]
-
     def find_range(self) -> tuple[float, float]:
         """The least and the largest effect that is possible."""
         facts = registry.get_facts("measure", self.measure)
@@ -128,6 +133,7 @@ class Claim(_Part):
         equal: what is held equal between the groups.
         data: the dataset, unless the command names another.
         overrides: of every run, in the words of `cnnbench train`.
+        portuguese: names of groups, and units, that Portuguese writes differently.
         groups: the overrides of each group, by its name: what is varied.
         contrasts: the claim holds where all of them do (an intersection–union test: no correction is needed for
             support); it is refuted where one is, after Holm's correction.
@@ -141,6 +147,7 @@ class Claim(_Part):
     data: str = "mnist"
     overrides: list[str] = []
     groups: dict[str, list[str]] = Field(min_length=1)
+    portuguese: dict[str, str] = {}
     protocol: dict[Scale, Protocol]
     contrasts: list[Contrast] = Field(min_length=1)
 
@@ -158,6 +165,9 @@ class Claim(_Part):
             raise ValueError(describe_unknown("group", name, self.groups))
         if unused := sorted(self.groups.keys() - used):
             raise ValueError(f"group {unused[0]!r} is in no contrast: remove it, or compare it")
+        words = [*self.groups, *(contrast.unit for contrast in self.contrasts)]
+        if strange := [word for word in self.portuguese if word not in words]:
+            raise ValueError(describe_unknown("group or unit", strange[0], words))
         return self
 
     @property

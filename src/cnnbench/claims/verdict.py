@@ -8,14 +8,17 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import scipy
 
-from cnnbench.claims.statement import Contrast
-from cnnbench.report.statistics import LEVEL, NO_SPREAD, compare_pairs, correct_by_holm
+from cnnbench.claims.statement import Contrast, Effect
+from cnnbench.report.statistics import LEVEL, NO_SPREAD, compare_pairs, correct_by_holm, find_least_seeds
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
 MOST_SEEDS = 1000  # more would not be run
+LEAST_SEEDS = find_least_seeds()  # without spread, the sign-flip test decides
+Obstacle = Literal["no_result", "one_seed", "equal_seeds", "at_threshold", "few_seeds"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,9 @@ class Finding:
         low, high: its 95 % interval; equal to the effect where that is exact; None where there is none.
         p: of the test that the effect lies at the nearest bound of the rule; None where there is no test.
         n: seeds.
-        advice: what would decide an inconclusive one.
+        obstacle: why it is inconclusive.
+        seeds_needed: how many would decide it, if the mean and the spread stayed as they are; None where no number up
+            to `MOST_SEEDS` would.
     """
 
     contrast: Contrast
@@ -37,10 +42,11 @@ class Finding:
     high: float | None = None
     p: float | None = None
     n: int = 0
-    advice: str = ""
+    obstacle: Obstacle | None = None
+    seeds_needed: int | None = None
 
 
-def compute_effects(contrast: Contrast, values: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
+def compute_effects(contrast: Effect, values: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
     """The effect by seed, for the seeds that every group has.
 
     Args:
@@ -69,7 +75,7 @@ def compute_effects(contrast: Contrast, values: Mapping[str, Mapping[int, float]
 def judge_contrast(contrast: Contrast, effects: Sequence[float]) -> Finding:
     """Judge a contrast by its effects, one for each seed."""
     if not effects:
-        return Finding(contrast, INCONCLUSIVE, advice="no seed has a result in every group")
+        return Finding(contrast, INCONCLUSIVE, obstacle="no_result")
     if contrast.is_exact:
         effect = effects[0]
         verdict = REFUTED if _fails(contrast, effect, effect) else SUPPORTED  # at the threshold it holds
@@ -90,8 +96,8 @@ def judge_contrast(contrast: Contrast, effects: Sequence[float]) -> Finding:
     elif is_clear and _fails(contrast, low, high):
         verdict = REFUTED
     spread = found.mean / found.effect if found.effect else 0.0
-    advice = _advise(abs(found.mean), spread, n) if verdict == INCONCLUSIVE else ""
-    return Finding(contrast, verdict, effect, low if n > 1 else None, high if n > 1 else None, p, n, advice)
+    obstacle = _find_obstacle(abs(found.mean), spread, n) if verdict == INCONCLUSIVE else (None, None)
+    return Finding(contrast, verdict, effect, low if n > 1 else None, high if n > 1 else None, p, n, *obstacle)
 
 
 def combine(findings: Sequence[Finding]) -> str:
@@ -132,13 +138,17 @@ def _fails(contrast: Contrast, low: float, high: float) -> bool:
     return _holds(contrast.model_copy(update={"rule": opposite[contrast.rule]}), low, high)
 
 
-def _advise(distance: float, spread: float, n: int) -> str:
-    """What would decide it, if the mean and the spread stayed as they are."""
+def _find_obstacle(distance: float, spread: float, n: int) -> tuple[Obstacle, int | None]:
+    """Why effects do not decide a contrast, and how many seeds would.
+
+    Args:
+        distance: of the mean from the threshold.
+    """
     if n < 2:
-        return "one seed says nothing about spread: use six or more"
+        return "one_seed", LEAST_SEEDS
     if spread < NO_SPREAD:
-        return "all seeds agree: use six or more" if distance > NO_SPREAD else "every seed lies at the threshold"
+        return ("equal_seeds", LEAST_SEEDS) if distance > NO_SPREAD else ("at_threshold", None)
     for seeds in itertools.chain(range(n + 1, 100), range(100, MOST_SEEDS + 1, 10)):
         if scipy.stats.t.ppf(1 - LEVEL / 2, seeds - 1) * spread / math.sqrt(seeds) < distance:
-            return f"about {seeds} seeds would decide it, at this effect and spread"
-    return f"more than {MOST_SEEDS:,} seeds: the effect lies at the threshold"
+            return "few_seeds", seeds
+    return "at_threshold", None

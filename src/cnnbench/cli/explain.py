@@ -19,7 +19,8 @@ def explain(options: ExplainOptions) -> None:
     """
     from cnnbench.experiment.explain import explain_run
     from cnnbench.experiment.measured_data import DataChoice
-    from cnnbench.report.explanation import LANGUAGES, PAGE, write_explanation
+    from cnnbench.report.documents import LANGUAGES
+    from cnnbench.report.explanation import PAGE, write_explanation
 
     if options.language not in LANGUAGES:
         raise ValueError(describe_unknown("language", options.language, LANGUAGES))

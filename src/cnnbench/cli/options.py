@@ -146,7 +146,13 @@ class ClaimOptions:
             autocompletion=complete_one_of("yes", "no"),
         ),
     ] = None
-    out: Annotated[Path | None, typer.Option(help="For report: the CSV file, by default claims.csv.")] = None
+    language: Annotated[
+        str,
+        typer.Option(help="Of pages and of what is printed: en or pt.", autocompletion=complete_one_of("en", "pt")),
+    ] = "en"
+    out: Annotated[
+        Path | None, typer.Option(help="For report: the folder of its page and tables, by default class-report.")
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,16 @@
 import cnnbench.data.sets as _sets
 from cnnbench import registry
 from cnnbench.data.augmentation import Augmentation
-from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, find_data_shape, load_source, to_image_size
+from cnnbench.data.dataset import (
+    Dataset,
+    DatasetInfo,
+    Source,
+    Split,
+    find_data_shape,
+    find_train_images,
+    load_source,
+    to_image_size,
+)
 from cnnbench.data.loader import Batches, Change, balance_weights, normalize
 from cnnbench.data.preparation import prepare
 
@@ -19,6 +28,7 @@ __all__ = [
     "Split",
     "balance_weights",
     "find_data_shape",
+    "find_train_images",
     "load_source",
     "normalize",
     "prepare",

@@ -242,6 +242,12 @@ def load_source(
     return _load_source(name, arguments, (_get_version(given.get("path")), _get_version(given.get("test_path"))))
 
 
+def find_train_images(name: str) -> int | None:
+    """How many training images a dataset has, before any are set aside; None where that depends on its files."""
+    found: int | None = registry.get_facts("data", name).get("train_images")
+    return found
+
+
 def find_data_shape(
     name: str, *, root: str, options: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None
 ) -> tuple[tuple[int, ...], int]:

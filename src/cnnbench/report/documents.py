@@ -15,6 +15,8 @@ from cnnbench.report.tables import tabulate_comparisons, tabulate_groups, tabula
 from cnnbench.storage.plain_data import parse_yaml
 from cnnbench.storage.text import escape_for_markdown
 
+LANGUAGES = ("en", "pt")  # of the pages that people may ask for in either
+
 
 def read_template(name: str) -> str:
     """The text of a file in `templates/`."""

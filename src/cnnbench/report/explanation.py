@@ -22,7 +22,6 @@ from cnnbench.storage.plain_data import parse_yaml
 from cnnbench.storage.text import format_percent
 
 PAGE = "explanation.html"
-LANGUAGES = ("en", "pt")
 PIXELS_PER_INCH = 115  # of a drawing on the page, as `to_svg` sizes it
 
 
@@ -60,7 +59,7 @@ def write_explanation(folder: Path, found: Explanation, language: str, title: st
     """Write the page, and a PNG file for each picture; those of an earlier explanation are replaced.
 
     Args:
-        language: one of `LANGUAGES`.
+        language: one of `documents.LANGUAGES`.
         title: what the page says of the run below its heading.
     """
     texts = parse_yaml(read_template("explanation.yaml"))[language]

@@ -24,13 +24,13 @@ DEEPEST = 100  # levels of YAML; a config has three
 SEAL = "# sha256: "
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, largest: int = LARGEST_JSON) -> Any:
     """Read a JSON file.
 
     Raises:
-        ValueError: not valid JSON.
+        ValueError: not valid JSON, or more than `largest` bytes.
     """
-    content = read_bytes(path, LARGEST_JSON)
+    content = read_bytes(path, largest)
     try:
         return json.loads(content.decode())
     except RecursionError:

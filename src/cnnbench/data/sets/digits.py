@@ -14,10 +14,10 @@ from cnnbench.data.dataset import DatasetInfo, Source, Split
 from cnnbench.data.preparation import split_by_class
 from cnnbench.registry import register
 
-TEST_IMAGES = 360
+ALL_IMAGES, TEST_IMAGES = 1797, 360
 
 
-@register("data", "digits")
+@register("data", "digits", train_images=ALL_IMAGES - TEST_IMAGES)
 def digits(split_seed: int = 0) -> Source:
     """1,437 training and 360 test images. The cut is stratified and the same for every seed.
 

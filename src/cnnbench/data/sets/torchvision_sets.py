@@ -120,6 +120,7 @@ class Published:
         read: the images and labels in the files of one split.
         class_names: a name for each label.
         names: the file that holds them instead, and the key they have there.
+        train_images: how many there are, for who has not loaded them.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Published:
     read: Callable[[Sequence[Path]], Arrays]
     class_names: tuple[str, ...] = DIGITS
     names: tuple[str, str] | None = None
+    train_images: int = 60_000
 
     def load(self, root: str, download: bool, with_test: bool = True) -> Source:
         """Training and test images; if not `with_test`, the test files stay closed and the split is empty."""
@@ -220,24 +222,29 @@ SETS = (
     # MNIST's 60,000 training digits rebuilt, and 60,000 test digits (arXiv:1905.10498)
     _make_mnist_like("qmnist", "QMNIST", splits=("qmnist-train", "qmnist-test"), labels="labels-idx2-int"),
     # 7,291 + 2,007 digits from envelopes (Hull, 1994)
-    Published("usps", "USPS", "USPS", ("usps.bz2",), ("usps.t.bz2",), (1, 16, 16), _read_usps),
+    Published("usps", "USPS", "USPS", ("usps.bz2",), ("usps.t.bz2",), (1, 16, 16), _read_usps, train_images=7_291),
     # 73,257 + 26,032 house numbers (Netzer et al., 2011)
-    Published("svhn", "SVHN", "SVHN", ("train_32x32.mat",), ("test_32x32.mat",), (3, 32, 32), _read_svhn),
+    Published(
+        "svhn", "SVHN", "SVHN", ("train_32x32.mat",), ("test_32x32.mat",), (3, 32, 32), _read_svhn,
+        train_images=73_257,
+    ),
     # 50,000 + 10,000 photographs in 10 and in 100 classes (Krizhevsky, 2009)
     Published(
         "cifar10", "CIFAR10", "cifar-10-batches-py", tuple(f"data_batch_{number}" for number in range(1, 6)),
         ("test_batch",), (3, 32, 32), partial(_read_cifar, key="labels"), names=("batches.meta", "label_names"),
+        train_images=50_000,
     ),
     Published(
         "cifar100", "CIFAR100", "cifar-100-python", ("train",),
         ("test",), (3, 32, 32), partial(_read_cifar, key="fine_labels"), names=("meta", "fine_label_names"),
+        train_images=50_000,
     ),
 )  # fmt: skip
 
 # `config/declared.py` reads options from decorated parts only, so a part of this table can declare none.
 for _set in SETS:
     _classes = 100 if _set.name == "cifar100" else 10
-    register("data", _set.name)(_set.load)
+    register("data", _set.name, train_images=_set.train_images)(_set.load)
     register("data_shape", _set.name)(lambda shape=_set.shape, classes=_classes: (shape, classes))
 
 

@@ -1,0 +1,89 @@
+"""Where claims are run, what they run, and what that costs."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import cnnbench
+from cnnbench.claims.measuring import Plan
+from cnnbench.claims.statement import Claim, Scale, list_claims
+from cnnbench.cli import compose
+from cnnbench.cli.choices import find_config_dir
+from cnnbench.cli.run_folders import OUTPUTS
+from cnnbench.storage.plain_data import read_json, write_json
+
+CLAIMS = OUTPUTS / "claims"
+RUNS = "runs"  # the sweep that the claims of a dataset and scale share
+WORK = "work.json"
+LARGEST = 2**20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the claims of a dataset and a scale are kept."""
+
+    data: str
+    scale: Scale
+
+    @property
+    def folder(self) -> Path:
+        """The folder of both."""
+        return CLAIMS / f"{self.data}-{self.scale}"
+
+    @property
+    def runs(self) -> Path:
+        """The sweep that trains what they need."""
+        return self.folder / RUNS
+
+
+def plan_claim(claim: Claim, place: Place) -> Plan:
+    """Compose the runs of a claim.
+
+    Raises:
+        ValueError: the overrides of a group are wrong; the message names it.
+    """
+    configs = {}
+    for group in claim.groups:
+        try:
+            configs[group] = compose.compose_config(
+                ["name=claims", *claim.list_overrides(group, place.scale, place.data)]
+            )
+        except ValueError as error:
+            raise ValueError(f"{claim.id}, group {group!r}: {error}") from None
+    return Plan(claim, configs, claim.protocol[place.scale].seeds)
+
+
+def find_work(claim: Claim, place: Place) -> float | None:
+    """The multiply-accumulates that a claim's training takes; None where they cannot be known.
+
+    They are composed and counted once for each version of a claim's file, because that takes seconds.
+    """
+    known, key = _read_work(), _name_work(claim, place)
+    if key not in known:
+        return save_work(plan_claim(claim, place), place)
+    return known[key]
+
+
+def save_work(plan: Plan, place: Place) -> float | None:
+    """Count the multiply-accumulates of a plan, and keep them for `claim list`."""
+    from cnnbench.claims.cost import count_work
+
+    work = count_work(plan) if plan.claim.needs_training else 0.0
+    write_json(CLAIMS / WORK, _read_work() | {_name_work(plan.claim, place): work})
+    return work
+
+
+def _read_work() -> dict[str, float | None]:
+    """What has been counted; a file that is damaged is counted again."""
+    try:
+        plain = read_json(CLAIMS / WORK, LARGEST)
+    except (ValueError, OSError):
+        return {}
+    if not isinstance(plain, dict):
+        return {}
+    return {key: one for key, one in plain.items() if one is None or isinstance(one, int | float)}
+
+
+def _name_work(claim: Claim, place: Place) -> str:
+    content = list_claims(find_config_dir() / "claim")[claim.id].read_bytes()
+    return f"{claim.id}-{place.folder.name}-{hashlib.sha256(content + cnnbench.__version__.encode()).hexdigest()[:16]}"
