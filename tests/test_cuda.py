@@ -46,7 +46,7 @@ SMALL_ENOUGH = {  # so that a test takes a second: what a model needs besides
 PRESETS = sorted(path.stem for path in (ROOT / "configs/augment").glob("*.yaml"))
 
 
-def leave_undrawn(pictures):
+def leave_undrawn(pictures, wait=True):
     """For runs whose pictures nobody looks at."""
 
 
@@ -72,7 +72,7 @@ def test_every_model_gives_the_same_bits_twice(name, tmp_path):
     overrides = [f"model={name}", *SMALL_ENOUGH.get(name, [])]
     drawn: list = []
     for path in (tmp_path / "a", tmp_path / "b"):
-        summary = run(path, *overrides, draw=drawn.extend)
+        summary = run(path, *overrides, draw=lambda pictures, wait=True: drawn.extend(pictures))
         assert summary["device"] == "cuda:0"
         assert np.isfinite(summary["test/loss"])
     for picture in drawn[: len(drawn) // 2]:

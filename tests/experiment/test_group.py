@@ -27,7 +27,7 @@ def train(folder, seeds, *overrides, resume=False):
         path = folder / str(seed)
         path.mkdir(parents=True, exist_ok=True)
         config = compose_config([*GROUP, *overrides, f"seed={seed}"])
-        jobs.append(start_job(config, path, [f"seed={seed}"], resume=resume, draw=lambda pictures: None))
+        jobs.append(start_job(config, path, [f"seed={seed}"], resume=resume, draw=lambda pictures, wait=True: None))
     return run_group(jobs)
 
 
@@ -44,7 +44,7 @@ def test_an_interrupted_group_goes_on_to_the_bits_of_one_that_never_was_and_of_e
     assert [member.error for member in whole] == [None, None]
     alone = tmp_path / "alone"
     alone.mkdir()
-    run_job(compose_config([*GROUP, "seed=1"]), alone, [], draw=lambda pictures: None)
+    run_job(compose_config([*GROUP, "seed=1"]), alone, [], draw=lambda pictures, wait=True: None)
     assert_same_run(tmp_path / "whole/1", alone)
     assert "seed=0" not in (tmp_path / "whole/1/train.log").read_text()
     # In the second step, between two epochs of one run, and in the other's validation.
@@ -65,7 +65,7 @@ def test_a_run_that_diverges_leaves_the_others_alone(tmp_path):
     for seed in (0, 1):
         (tmp_path / str(seed)).mkdir()
         config = compose_config([*GROUP, f"seed={seed}"])
-        jobs.append(start_job(config, tmp_path / str(seed), [], draw=lambda pictures: None))
+        jobs.append(start_job(config, tmp_path / str(seed), [], draw=lambda pictures, wait=True: None))
 
     def spoil(job):
         request = next(job)

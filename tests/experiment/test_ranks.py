@@ -94,7 +94,7 @@ def test_a_run_goes_on_with_any_number_of_devices_after_a_signal_and_after_a_kil
     def run(path, devices=1, resume=False, on_epoch=lambda row: None):
         path.mkdir(exist_ok=True)
         config = compose_config([*given, f"trainer.devices={devices}"])
-        return run_job(config, path, given, resume=resume, on_epoch=on_epoch, draw=lambda pictures: None)
+        return run_job(config, path, given, resume=resume, on_epoch=on_epoch, draw=lambda pictures, wait=True: None)
 
     def interrupt(at, **options):
         with monkeypatch.context() as patch:

@@ -8,8 +8,9 @@ from PIL import Image
 
 from cnnbench.metrics import count_confusion
 from cnnbench.runs import figures, pictures
+from cnnbench.runs.class_names import fit_names
 from cnnbench.runs.contents import write_evaluation
-from cnnbench.runs.shown_images import choose_reconstructions, find_worst_mistakes
+from cnnbench.runs.shown_images import choose_of_each_class, choose_reconstructions, find_worst_mistakes
 
 
 def confusion(k):
@@ -120,6 +121,24 @@ def test_mistakes_are_the_surest_wrong_predictions_in_order():
     assert [image.get_array()[0, 0] for image in axes.images] == [3, 1, 2]
     assert axes.texts[0].get_text() == "true cat\nsaid dog (99%)"
     assert "3 of 3 among 4 test images" in figure.get_suptitle()
+
+
+def test_samples_are_of_each_class_in_turn():
+    assert choose_of_each_class(np.array([2, 2, 0, 2, 0, 1]), 5).tolist() == [2, 5, 0, 4, 1]
+    assert choose_of_each_class(np.array([1, 1]), 5).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 6), (3, 8, 8), (2, 30)])
+def test_samples_have_their_class_below_a_title(shape, tmp_path):
+    names = ["</text><script>$x^", "b" * 60, "\u202eevil\n"]
+    images = np.arange(7 * np.prod(shape)).reshape(7, *shape).astype(np.uint8 if len(shape) == 3 else np.float32)
+    figure = figures.plot_samples(images, np.arange(7) % 3, names, 1234)
+    (axes,) = figure.axes
+    kind = "images" if len(shape) == 3 else "signals"
+    assert figure.get_suptitle() == f"7 of 1,234 training {kind}, before augmentation"
+    assert [text.get_text() for text in axes.texts] == [fit_names(names).shown[k % 3] for k in range(7)]
+    assert len(axes.images) == (7 if len(shape) == 3 else 0)
+    figures.save_figure(figure, tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("channels", [1, 3])

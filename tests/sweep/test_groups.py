@@ -65,7 +65,7 @@ def test_a_group_that_is_killed_and_interrupted_goes_on_to_the_bits_of_a_job_alo
         run_groups(sweep.jobs, sweep, server)
     assert [sweep.read_state(job) for job in sweep.jobs] == [FINISHED] * 2
     (tmp_path / "alone").mkdir()
-    run_job(from_dict(sweep.jobs[1].config), tmp_path / "alone", [], draw=lambda pictures: None)
+    run_job(from_dict(sweep.jobs[1].config), tmp_path / "alone", [], draw=lambda pictures, wait=True: None)
     assert_same_tensors(tmp_path / "s/1", tmp_path / "alone")
 
 

@@ -53,10 +53,23 @@ def test_the_error_of_a_picture_that_fails_is_raised_when_all_are_done(painters,
     assert (tmp_path / "a").exists(), "nothing draws any more when the run is said to have failed"
 
 
+def test_a_picture_is_begun_at_once_and_its_error_raised_by_the_call_that_waits(painters, tmp_path):
+    painters.draw([partial(paint, tmp_path / "a"), partial(fail)], wait=False)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "a").exists():
+        assert time.monotonic() < deadline, "nothing is drawn while nobody waits"
+        time.sleep(0.01)
+    with pytest.raises(OSError, match="No space left"):
+        painters.draw([partial(paint, tmp_path / "b")])
+    assert (tmp_path / "b").exists()
+    painters.draw([])
+
+
 def test_pictures_of_a_painter_that_was_killed_are_drawn_here(tmp_path):
     painters = Painters(1)
     pictures = [partial(die_but_in, os.getpid(), tmp_path / "a"), partial(paint, tmp_path / "b")]
-    for _ in range(2):  # and from then on
-        painters.draw(pictures)
+    for wait in (True, False):  # and from then on
+        painters.draw(pictures, wait=wait)
+        painters.draw([])
         assert {(tmp_path / name).read_text() for name in "ab"} == {str(os.getpid())}
         (tmp_path / "a").unlink()

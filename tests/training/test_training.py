@@ -311,7 +311,7 @@ def test_the_run_folder_holds_what_the_design_says(tmp_path):
     summary = run(tmp_path / "a", "tags=[course,first]")
     expected = """config.yaml overrides.yaml env.json status.json train.log metrics.csv summary.json
         data.json confusion_matrix.csv per_class.csv predictions.npz mistakes.npz
-        confusion_matrix.png curves.png mistakes.png
+        confusion_matrix.png curves.png mistakes.png samples.png
         checkpoints/best.safetensors checkpoints/last.safetensors checkpoints/previous.safetensors .lock"""
     files = {str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*") if path.is_file()}
     assert files == set(expected.split())
@@ -425,7 +425,7 @@ def test_an_autoencoder_learns_to_reconstruct_and_leaves_its_own_files(tmp_path)
     assert rows[-1]["val/loss"] < 0.7 * rows[0]["val/loss"]
     assert summary["best_epoch"] == 1 + min(range(4), key=lambda i: rows[i]["val/loss"])
     names = {path.name for path in (tmp_path / "a").iterdir()}
-    assert {"reconstructions.png", "reconstruction.npz", "curves.png"} <= names
+    assert {"reconstructions.png", "reconstruction.npz", "curves.png", "samples.png"} <= names
     assert not {"confusion_matrix.csv", "mistakes.png", "predictions.npz"} & names
     with np.load(tmp_path / "a/reconstruction.npz", allow_pickle=False) as arrays:
         assert arrays["losses"].mean() == pytest.approx(summary["test/loss"], rel=1e-5)

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from cnnbench.cli.streams import show_log
 from cnnbench.config.schema import Config, to_dict
 from cnnbench.config.text_values import unquote
 from cnnbench.runs.folder import FINISHED, RunFolder
-from cnnbench.runs.pictures import Picture
+from cnnbench.runs.pictures import Draw
 from cnnbench.storage.atomic import InUse, NoneReadable
 from cnnbench.storage.text import format_output_path, make_printable
 from cnnbench.sweep.jobs import is_sweep
@@ -24,7 +24,6 @@ from cnnbench.sweep.server import JobServer
 
 log = logging.getLogger("cnnbench")
 PAINTERS = 2  # processes that draw; a third would save no time, and each takes 50 MB
-Draw = Callable[[Sequence[Picture]], None]
 
 
 def train(overrides: Sequence[str], *, multirun: bool) -> None:

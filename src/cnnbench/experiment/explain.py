@@ -23,7 +23,7 @@ from cnnbench.experiment.robustness import measure_changes, sample_images
 from cnnbench.models import collect_activations, compute_last_hidden
 from cnnbench.models.activations import OUTPUT
 from cnnbench.runs.explanation import Activation, Embedding, Explanation, Filters, Mistakes, SeenPart, ShownImage
-from cnnbench.runs.shown_images import find_worst_mistakes
+from cnnbench.runs.shown_images import choose_of_each_class, find_worst_mistakes
 from cnnbench.storage.text import format_path
 from cnnbench.training.tasks import get_task
 
@@ -97,14 +97,10 @@ def _choose_longest_shift(info: DatasetInfo) -> int:
 
 
 def _choose_tests(ready: Measurement, count: int) -> list[ShownImage]:
-    """The first test image of each class, then the second of each, until there are enough."""
+    """Test images of each class in turn."""
     split = ready.found.split
     labels = split.labels.cpu()
-    turns = torch.zeros(len(labels), dtype=torch.int64)
-    for label in labels.unique():
-        places = (labels == label).nonzero().flatten()
-        turns[places] = torch.arange(len(places))
-    order = torch.argsort(turns * (int(labels.max()) + 1) + labels, stable=True)[:count]
+    order = torch.from_numpy(choose_of_each_class(labels.numpy(), count))
     has_classes = get_task(ready.model).has_classes
     return [
         ShownImage(str(place), image.cpu().numpy(), True, int(labels[place]) if has_classes else None)

@@ -24,8 +24,9 @@ from cnnbench.runs.pictures import (
     draw_curves,
     draw_mistakes,
     draw_reconstructions,
+    draw_samples,
 )
-from cnnbench.runs.shown_images import choose_reconstructions, find_worst_mistakes
+from cnnbench.runs.shown_images import SAMPLES, choose_of_each_class, choose_reconstructions, find_worst_mistakes
 from cnnbench.storage.arrays import write_npz
 from cnnbench.storage.csv_tables import write_csv
 from cnnbench.storage.text import format_percent
@@ -113,18 +114,43 @@ def write_mistakes(folder: Path, labels: np.ndarray, predictions: np.ndarray, sp
     """
     order = torch.randperm(len(labels), generator=make_generator(0, "mistakes", len(labels)))
     wrong = order[torch.from_numpy(labels != predictions)[order]]
-    factor = min(1.0, KEPT_SIDE / max(split.shape[1:])) if len(split.shape) == 3 else 1.0
-    size = [max(1, round(side * factor)) for side in split.shape[1:]]
-    bytes_each = split.shape[0] * math.prod(size) * (1 if len(size) == 2 else 4)
-    indices = wrong[: min(KEPT_MISTAKES, KEPT_BYTES // bytes_each)]
     # Sorted, so that files are read in the order in which they lie on the disk.
-    indices = indices.sort().values
+    indices = wrong[: min(KEPT_MISTAKES, _count_kept(split))].sort().values
+    write_npz(folder / "mistakes.npz", indices=indices.numpy(), images=_take_reduced(split, indices))
+
+
+def prepare_samples(run: RunFolder, dataset: Dataset) -> list[Picture]:
+    """The picture of some training images, of each class in turn, unless an earlier process has drawn it."""
+    if (run.path / "samples.png").exists():
+        return []
+    train = dataset.train
+    most = max(1, min(SAMPLES, _count_kept(train)))
+    chosen = torch.from_numpy(choose_of_each_class(train.labels.cpu().numpy(), most))
+    labels = train.labels[chosen].cpu().numpy()
+    images = _take_reduced(train, chosen)
+    return [partial(draw_samples, run.path, images, labels, dataset.info.class_names, len(train))]
+
+
+def _reduce_size(split: Split) -> list[int]:
+    """The size of images that are kept or drawn, of `KEPT_SIDE` pixels a side at most; signals stay as they are."""
+    size = split.shape[1:]
+    factor = min(1.0, KEPT_SIDE / max(size)) if len(size) == 2 else 1.0
+    return [max(1, round(side * factor)) for side in size]
+
+
+def _count_kept(split: Split) -> int:
+    """How many images of a split fit into `KEPT_BYTES`."""
+    size = _reduce_size(split)
+    return KEPT_BYTES // (split.shape[0] * math.prod(size) * (1 if len(size) == 2 else 4))
+
+
+def _take_reduced(split: Split, indices: Tensor) -> np.ndarray:
+    """Some images of a split, reduced, uint8, or signals, float32."""
+    size = _reduce_size(split)
     images = split[indices].images if len(indices) else torch.zeros(0, *split.shape)
-    if factor < 1:
-        images = functional.interpolate(images.float(), size, mode="area").round().byte()
-    elif len(size) == 2:
-        images = images.byte()
-    write_npz(folder / "mistakes.npz", indices=indices.numpy(), images=images.cpu().numpy())
+    if size != [*split.shape[1:]]:
+        images = functional.interpolate(images.float(), size, mode="area").round()
+    return (images.byte() if len(size) == 2 else images).cpu().numpy()
 
 
 def write_skipped(run: RunFolder, dataset: Dataset) -> None:

@@ -20,6 +20,7 @@ from cnnbench.experiment.preparation import prepare_training
 from cnnbench.experiment.ranks import start_ranks
 from cnnbench.experiment.result_files import (
     draw_preview,
+    prepare_samples,
     write_result_files,
     write_run_files,
     write_skipped,
@@ -28,7 +29,7 @@ from cnnbench.experiment.trained import use_threads_of
 from cnnbench.processes import signals
 from cnnbench.reproducibility import describe_environment, set_deterministic
 from cnnbench.runs.folder import RunFolder
-from cnnbench.runs.pictures import Picture, draw_in_turn
+from cnnbench.runs.pictures import Draw, Picture, draw_in_turn
 from cnnbench.storage.atomic import InUse
 from cnnbench.storage.plain_data import write_json
 from cnnbench.trackers import open_trackers
@@ -50,7 +51,7 @@ def run_job(
     test: bool = True,
     parts: Parts | None = None,
     on_epoch: OnEpoch = lambda row: None,
-    draw: Callable[[Sequence[Picture]], None] = draw_in_turn,
+    draw: Draw = draw_in_turn,
 ) -> dict[str, Any]:
     """Train and test one config in its folder, and draw its pictures.
 
@@ -60,7 +61,7 @@ def run_job(
         parts: those of the config, if they are built already.
         test: whether to measure the best weights on the test split. A search does not; its summary has no `test/…`.
         on_epoch: as in `fit`.
-        draw: draws all pictures of the run, in any order.
+        draw: draws all pictures of the run.
 
     Returns:
         The run's summary, as in `summary.json`.
@@ -86,7 +87,7 @@ def start_job(
     test: bool = True,
     parts: Parts | None = None,
     on_epoch: OnEpoch = lambda row: None,
-    draw: Callable[[Sequence[Picture]], None] = draw_in_turn,
+    draw: Draw = draw_in_turn,
 ) -> Generator[TrainingPass, dict[str, float] | None, dict[str, Any]]:
     """`run_job`, which pauses before it trains an epoch, as `fit` does.
 
@@ -112,6 +113,7 @@ def start_job(
         others.let_restore()
         _record_environment(run)
         _record_problems(run, dataset, notes)
+        draw(prepare_samples(run, dataset), wait=False)
         known, options = state.history.epochs, config.logger.options
         opened = open_trackers(options, path, to_dict(config), resume=resume, problems=life.notes)
         logger = entered.enter_context(opened)

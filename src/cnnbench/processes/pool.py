@@ -47,6 +47,8 @@ class Pool(Generic[Job, Result]):
     def map(self, jobs: Iterable[Job], *, ahead: int = JOBS_AHEAD) -> Generator[Result, None, None]:
         """Yield the task's result for each job, in order. Read it to its end, or close the pool.
 
+        The first jobs are given out at once, before a result is asked for.
+
         Args:
             ahead: the jobs per process that are handed out before the first result is taken.
 
@@ -56,12 +58,21 @@ class Pool(Generic[Job, Result]):
         numbered = iter(enumerate(jobs))
         load = dict.fromkeys(self._workers, 0)
         results: dict[int, tuple[Any, Exception | None]] = {}
-        for wanted in count():
-            free = ahead * len(load) - sum(load.values()) - len(results)
-            for job in islice(numbered, free):
+
+        def give() -> None:
+            for job in islice(numbered, ahead * len(load) - sum(load.values()) - len(results)):
                 worker = min(load, key=load.__getitem__)
                 load[worker] += 1
                 worker.send(job)
+
+        give()
+        return self._collect(give, load, results)
+
+    def _collect(
+        self, give: Callable[[], None], load: dict[Worker, int], results: dict[int, tuple[Any, Exception | None]]
+    ) -> Generator[Result, None, None]:
+        for wanted in count():
+            give()
             if not results and not any(load.values()):
                 return
             while wanted not in results:

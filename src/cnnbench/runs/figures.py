@@ -161,21 +161,44 @@ def plot_mistakes(
     labels, predictions, probabilities = (predicted[key] for key in ("labels", "predictions", "probabilities"))
     worst = find_worst_mistakes(labels, predictions, probabilities)
     names = fit_names(class_names)
-    heading, draw = ("worst", draw_image) if images.ndim == 4 else ("worst_signals", draw_signal)
+    heading = "worst" if images.ndim == 4 else "worst_signals"
     wrong = f"{np.count_nonzero(labels != predictions):,}"
     found = words[heading].format(shown=len(worst), wrong=wrong, total=f"{len(labels):,}")
-    title = [found, *names.explain_numbers()]
-    columns, caption, inches = 5, 0.34, 1.55  # an image with its margins is one wide
-    rows = -(-len(worst) // columns)
+    captions = [
+        f"{words['true']} {names.shown[labels[index]]}\n{words['answer']} "
+        f"{names.shown[predictions[index]]} ({format_percent(probabilities[index].max(), 0)})"
+        for index in worst
+    ]
+    return _plot_captioned(images, captions, [found, *names.explain_numbers()], names.fonts)
+
+
+def plot_samples(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], total: int) -> Figure:
+    """Some training images with their classes.
+
+    Args:
+        images: uint8 (M, C, H, W), or signals, float32 (M, C, L).
+        labels: (M,).
+        total: how many training images there are.
+    """
+    names, kind = fit_names(class_names), "images" if images.ndim == 4 else "signals"
+    title = f"{len(images)} of {total:,} training {kind}, before augmentation"
+    captions = [names.shown[label] for label in labels]
+    return _plot_captioned(images, captions, [title, *names.explain_numbers()], names.fonts)
+
+
+def _plot_captioned(images: np.ndarray, captions: Sequence[str], title: Sequence[str], fonts: Sequence[str]) -> Figure:
+    """Images or signals in rows of five, each below its caption."""
+    draw = draw_image if images.ndim == 4 else draw_signal
+    lines = max((text.count("\n") + 1 for text in captions), default=1)
+    columns, caption, inches = 5, 0.1 + 0.12 * lines, 1.55  # an image with its margins is one wide
+    rows = -(-len(captions) // columns)
     width, height = inches * columns, inches * (1 + caption) * rows
     figure, axes = make_grid(width, height, "\n".join(title), top=0.1 + 0.2 * len(title), margin=0.15)
-    for place, index in enumerate(worst):
+    for place, text in enumerate(captions):
         x, y = place % columns, place // columns * (1 + caption)
         draw(axes, images[place], (x + 0.08, x + 0.92, y + 0.92 + caption, y + 0.08 + caption))
-        answer = f"{names.shown[predictions[index]]} ({format_percent(probabilities[index].max(), 0)})"
-        text = f"{words['true']} {names.shown[labels[index]]}\n{words['answer']} {answer}"
         size = min(9.0, 175 / max(map(count_cells, text.split("\n"))))  # a longer line would run into its neighbours
-        axes.text(x + 0.5, y + caption + 0.04, text, ha="center", va="bottom", fontsize=size, fontfamily=names.fonts)
+        axes.text(x + 0.5, y + caption + 0.04, text, ha="center", va="bottom", fontsize=size, fontfamily=fonts)
     # Last, because every imshow sets the limits to its own image.
     axes.set(xlim=(0, columns), ylim=(max(rows, 1) * (1 + caption), 0), aspect="equal")
     return figure

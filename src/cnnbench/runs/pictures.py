@@ -6,6 +6,7 @@ Only drawing imports matplotlib, so that a process that leaves the drawing to an
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -13,6 +14,13 @@ from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import RunFolder
 
 Picture = partial[None]  # draws a picture when called; picklable, so that another process can call it
+
+
+class Draw(Protocol):
+    """Draws the pictures of a run, in any order."""
+
+    def __call__(self, pictures: Sequence[Picture], *, wait: bool = True) -> None:
+        """Draw pictures; all that were ever given are drawn when a call that waits returns."""
 
 
 def draw_curves(run: RunFolder, best_epoch: int, monitor: str) -> None:
@@ -46,7 +54,14 @@ def draw_reconstructions(folder: Path, images: np.ndarray, made: np.ndarray, los
     figures.draw(folder / "reconstructions.png", figures.plot_reconstructions, images, made, losses)
 
 
-def draw_in_turn(pictures: Sequence[Picture]) -> None:
-    """Draw pictures one after the other."""
+def draw_samples(folder: Path, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], total: int) -> None:
+    """Draw `samples.png`; the arguments are those of `plot_samples`."""
+    from cnnbench.runs import figures
+
+    figures.draw(folder / "samples.png", figures.plot_samples, images, labels, class_names, total)
+
+
+def draw_in_turn(pictures: Sequence[Picture], *, wait: bool = True) -> None:
+    """Draw pictures one after the other, at once."""
     for picture in pictures:
         picture()

@@ -4,6 +4,19 @@ import numpy as np
 
 RECONSTRUCTIONS = 8  # images in each half of reconstructions.png
 MISTAKES = 25  # images in mistakes.png
+SAMPLES = 25  # images in samples.png
+
+
+def choose_of_each_class(labels: np.ndarray, most: int) -> np.ndarray:
+    """The indices of the first image of each class, then of the second of each, until there are enough.
+
+    Args:
+        labels: (N,).
+    """
+    order = np.argsort(labels, kind="stable")
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    turns = np.arange(len(labels)) - np.repeat(starts, counts)
+    return order[np.argsort(turns, kind="stable")[:most]]
 
 
 def find_worst_mistakes(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

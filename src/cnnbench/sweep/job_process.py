@@ -5,7 +5,7 @@ import faulthandler
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -16,7 +16,7 @@ from cnnbench.processes import signals
 from cnnbench.processes.cores import limit_cores, limit_threads
 from cnnbench.processes.worker import Inbox
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
-from cnnbench.runs.pictures import Picture, draw_in_turn
+from cnnbench.runs.pictures import Draw, Picture, draw_in_turn
 from cnnbench.storage.atomic import InUse, NoneReadable
 from cnnbench.storage.regular import open_to_append
 
@@ -83,10 +83,15 @@ def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
     A list of orders is for jobs that are trained together; the answer is a list of outcomes alone.
     """
 
-    def draw(pictures: Sequence[Picture]) -> None:
-        with contextlib.suppress(OSError):  # the other end has gone, and the inbox ends this process
-            connection.send(JobIsDrawing())
-        draw_in_turn(pictures)
+    waiting: list[Picture] = []  # a process that trains leaves them to the end, when the next job takes its place
+
+    def draw(pictures: Sequence[Picture], *, wait: bool = True) -> None:
+        waiting.extend(pictures)
+        if wait:
+            with contextlib.suppress(OSError):  # the other end has gone, and the inbox ends this process
+                connection.send(JobIsDrawing())
+            draw_in_turn(waiting)
+            waiting.clear()
 
     limit_threads(request.room.threads)
     limit_cores(request.room.cores)
@@ -101,7 +106,7 @@ def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
         connection.send(_do_together(order) if isinstance(order, list) else _do(order, draw))
 
 
-def _do(order: JobOrder, draw: Callable[[Sequence[Picture]], None]) -> JobOutcome:
+def _do(order: JobOrder, draw: Draw) -> JobOutcome:
     from cnnbench.config.schema import from_dict
     from cnnbench.experiment.run import run_job
 

@@ -1,14 +1,14 @@
 """Processes that draw a run's pictures beside the one that trains it."""
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
 from cnnbench.processes.cores import count_cores
 from cnnbench.processes.pool import Pool
 from cnnbench.processes.worker import CAN_FORK, WorkerEnded
-from cnnbench.runs.pictures import draw_in_turn
+from cnnbench.runs.pictures import Draw, Picture, draw_in_turn
 
 
 class Painters:
@@ -21,23 +21,34 @@ class Painters:
     def __init__(self, count: int) -> None:
         # Imported while this process does something else.
         prepare = partial(importlib.import_module, "cnnbench.runs.figures")
-        self._pool: Pool[partial[None], Exception | None] | None = Pool(_draw, count, prepare=prepare)
+        self._pool: Pool[Picture, Exception | None] | None = Pool(_draw, count, prepare=prepare)
+        self._begun: tuple[Sequence[Picture], Iterator[Exception | None]] = (), iter(())
+        self._errors: list[Exception] = []
 
-    def draw(self, pictures: Sequence[partial[None]]) -> None:
-        """Draw all of them, and wait for the last.
+    def draw(self, pictures: Sequence[Picture], *, wait: bool = True) -> None:
+        """Draw all of them, and wait for the last if asked to.
 
         Raises:
-            Exception: that of the first picture that failed.
+            Exception: that of the first picture that failed, also of those given earlier; where it waits.
         """
+        self._finish()
+        self._begun = pictures, self._pool.map(pictures) if self._pool else iter(())
+        if not wait:
+            return
+        self._finish()
+        if self._errors:
+            raise self._errors.pop(0)
+
+    def _finish(self) -> None:
+        """Wait for the pictures that were begun; without a pool, draw them in this process."""
+        (pictures, results), self._begun = self._begun, ((), iter(()))
         if self._pool is not None:
             try:
-                errors = [error for error in self._pool.map(pictures) if error is not None]
+                self._errors += [error for error in results if error is not None]
+                return
             except WorkerEnded:  # perhaps out of memory
                 self.close()
-        if self._pool is None:
-            errors = [error for error in map(_draw, pictures) if error is not None]
-        if errors:
-            raise errors[0]
+        self._errors += [error for error in map(_draw, pictures) if error is not None]
 
     def close(self) -> None:
         """End the processes; from then on, pictures are drawn in this one."""
@@ -47,7 +58,7 @@ class Painters:
 
 
 @contextmanager
-def open_painters(count: int) -> Iterator[Callable[[Sequence[partial[None]]], None]]:
+def open_painters(count: int) -> Iterator[Draw]:
     """A function that draws pictures, in other processes where they can be forked and there are cores for them.
 
     Enter it before torch is imported, so that the processes stay small.
@@ -63,7 +74,7 @@ def open_painters(count: int) -> Iterator[Callable[[Sequence[partial[None]]], No
             painters.close()
 
 
-def _draw(picture: partial[None]) -> Exception | None:
+def _draw(picture: Picture) -> Exception | None:
     try:
         picture()
     except Exception as error:
