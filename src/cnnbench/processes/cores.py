@@ -1,6 +1,9 @@
-"""How many processors and torch threads a run may use."""
+"""How many processors and torch threads a run may use, and who uses the processors."""
 
 import os
+import re
+from contextlib import suppress
+from pathlib import Path
 
 MOST_THREADS = 1024  # that a run may ask torch for
 _most: int | None = None
@@ -38,3 +41,34 @@ def limit_threads(most: int | None) -> None:
     """Let a run in this process compute with no more threads than this; None for no limit."""
     global _most_threads
     _most_threads = most
+
+
+def measure_use() -> tuple[float, float] | None:
+    """The seconds of processor time that all programs, and this process with those it started, have taken so far.
+
+    Only the processors that this process may use are counted. Linux alone answers; elsewhere it is None.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    try:
+        times = re.findall(r"^cpu(\d+) (.*)", Path("/proc/stat").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    mine, everyone = os.sched_getaffinity(0), 0
+    for number, line in times:
+        if int(number) in mine:
+            user, nice, system, _idle, _wait, irq, softirq = map(int, line.split()[:7])
+            everyone += user + nice + system + irq + softirq
+    ticks = os.sysconf("SC_CLK_TCK")
+    return (everyone / ticks, _count_ticks(os.getpid()) / ticks) if everyone else None
+
+
+def _count_ticks(pid: int) -> int:
+    """The processor time of a process and of those that its main thread started; 0 once it has ended."""
+    with suppress(OSError):
+        # The name, in brackets, may hold blanks. Of the fields behind it, four are the times of the process and of its
+        # children that have ended.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return sum(map(int, fields[11:15])) + sum(_count_ticks(int(child)) for child in started)
+    return 0

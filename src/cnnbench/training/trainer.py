@@ -230,7 +230,7 @@ def _make_advance(
     state: State, bar: "tqdm[Any]", *, between: Callable[[], None]
 ) -> Callable[[int, float | None], None]:
     """A function to call after each step with its number of images and, now and then, its loss."""
-    pace = Pace()
+    pace = Pace(torch.get_num_threads() if state.device.type == "cpu" else 1)
 
     def advance(count: int, loss: float | None) -> None:
         bar.update(count)
