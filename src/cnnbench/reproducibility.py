@@ -16,14 +16,9 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits
 
-# Of `describe_environment`: the last bits of a sum depend on them.
-DECIDES_BITS = {
-    "torch": "torch",
-    "cuda": "CUDA",
-    "gpus": "GPUs",
-    "cpu_capability": "processor features",
-    "torch_threads": "threads",
-}
+# Of `describe_environment`: the last bits of a sum depend on them; on those of the GPU, only if it computes.
+DECIDES_BITS = {"torch": "torch", "cpu_capability": "processor features", "torch_threads": "threads"}
+DECIDES_BITS_ON_GPU = {"cuda": "CUDA", "gpus": "GPUs"}
 
 
 def derive_key(seed: int, purpose: str, *position: int) -> int:
@@ -115,12 +110,13 @@ def describe_environment() -> dict[str, Any]:
     return record
 
 
-def describe_differences(record: Mapping[str, Any]) -> list[str]:
-    """What differs here from a recorded environment and may change the last bits of a result."""
+def describe_differences(record: Mapping[str, Any], device: torch.device) -> list[str]:
+    """What differs here from a recorded environment and may change the last bits of a result computed on a device."""
     here = describe_environment()
+    names = DECIDES_BITS | (DECIDES_BITS_ON_GPU if device.type == "cuda" else {})
     return [
         f"{name} {record[key]}, here {here[key]}"
-        for key, name in DECIDES_BITS.items()
+        for key, name in names.items()
         if key in record and key in here and record[key] != here[key]
     ]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -25,6 +26,7 @@ from cnnbench.experiment.lifetime import CannotGoOn
 from cnnbench.experiment.predict import Predictor
 from cnnbench.experiment.resume import apply_overrides
 from cnnbench.experiment.run import run_job
+from cnnbench.reproducibility import describe_differences
 from cnnbench.runs.folder import RunFolder, create_folder
 from cnnbench.runs.reopening import load_config
 from cnnbench.storage.atomic import open_folder, write_atomically
@@ -164,6 +166,15 @@ def test_a_resume_an_evaluation_and_a_prediction_say_that_bits_may_differ_and_na
     assert here in (path / "train.log").read_text()
     assert not evaluate_run(finished / "run")[1]["notes"]
     assert checkpoint.load(path / "checkpoints", "last")[1]["threads"] == RunFolder(path).read_summary()["threads"] == 1
+
+
+def test_the_gpus_of_a_machine_are_no_difference_to_a_run_on_its_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "this one")
+    record = {"gpus": ["another"]}
+    assert describe_differences(record, torch.device("cpu")) == []
+    assert describe_differences(record, torch.device("cuda:0")) == ["GPUs ['another'], here ['this one']"]
 
 
 @pytest.mark.parametrize("name", ["train.log", "metrics.csv", "status.json", "checkpoints/last.safetensors"])

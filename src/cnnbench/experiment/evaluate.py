@@ -74,8 +74,8 @@ def prepare_measurement(
     config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size
     found = choose_data(trained, choice)
     trained.refuse_large_batches(min(config.trainer.eval_batch_size, len(found.split)))
-    notes = [*found.notes, *trained.use_threads()]
     target = resolve_device(device or "auto")
+    notes = [*found.notes, *trained.use_threads(target)]
     set_deterministic(config.trainer.deterministic)  # as training did: on a GPU other algorithms give other bits
     # Other data are prepared with the run's constants too, whatever their own would be.
     found = replace(found, notes=notes, dataset=replace(found.dataset, mean=trained.mean, std=trained.std))

@@ -62,7 +62,7 @@ class Predictor:
         self.device = resolve_device(device or "auto")
         # As in training: on a GPU, other algorithms give other bits.
         set_deterministic(trained.config.trainer.deterministic)
-        self.notes = trained.use_threads()
+        self.notes = trained.use_threads(self.device)
         self.model = trained.load_model(self.device)
         self.model.eval()
         if not get_task(self.model).has_classes:

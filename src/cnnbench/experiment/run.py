@@ -151,7 +151,7 @@ def _set_threads(run: RunFolder, config: Config, parts: Parts) -> list[str]:
 
     It decides the last bits of a result, so a resumed run keeps its own.
     """
-    return use_threads_of(run, run.read_threads() or choose_threads(config, parts.complexity))
+    return use_threads_of(run, run.read_threads() or choose_threads(config, parts.complexity), parts.device)
 
 
 def _record_environment(run: RunFolder) -> None:

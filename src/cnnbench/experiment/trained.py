@@ -88,13 +88,13 @@ class Trained:
         refuse_beyond_memory(each, f"image_size={size}, which the run's checkpoint says,")
         refuse_beyond_memory(images * each, f"a batch of {images:,} images of image_size={size} (--batch-size)")
 
-    def use_threads(self) -> list[str]:
+    def use_threads(self, device: torch.device) -> list[str]:
         """Compute with as many threads as the run did: their number changes the last bits of a result.
 
         Returns:
             A note, if something else differs here that changes them.
         """
-        return use_threads_of(self.folder, self.folder.read_threads())
+        return use_threads_of(self.folder, self.folder.read_threads(), device)
 
     def _refuse_larger_models(self) -> None:
         """Refuse a config whose model has more weights than the checkpoint, before it fills the memory."""
@@ -120,15 +120,18 @@ class Trained:
         return make_autocast(device, precision if fits else "fp32")
 
 
-def use_threads_of(run: RunFolder, threads: int | None) -> list[str]:
+def use_threads_of(run: RunFolder, threads: int | None, device: torch.device) -> list[str]:
     """Compute with a number of threads, if it is known, for a run that was trained in another process.
+
+    Args:
+        device: that computes now.
 
     Returns:
         A note, if something differs from the run's own environment that may change the last bits of a result.
     """
     if threads:
         use_threads(threads)
-    differences = describe_differences(run.read_environment())
+    differences = describe_differences(run.read_environment(), device)
     if not differences:
         return []
     return [f"the last bits may differ from those of the machine that trained the run: {'; '.join(differences)}"]
