@@ -16,7 +16,8 @@ from test_image_folder import draw, load, photos, write_folder
 from cnnbench.cli.compose import compose_config
 from cnnbench.data import Batches, prepare
 from cnnbench.data.files.decoding import ImageFiles
-from cnnbench.experiment.build import make_augmentation
+from cnnbench.experiment.build import load_dataset, make_augmentation
+from cnnbench.processes.cores import count_cores
 from cnnbench.processes.pool import map_in_processes
 
 
@@ -38,6 +39,22 @@ def batches(source, shuffle=True, **options):
         shuffle_seed=3 if shuffle else None, **options,
     )  # fmt: skip
     return dataset, made
+
+
+@pytest.mark.parametrize(
+    ("overrides", "workers"),
+    [
+        ([], count_cores()),
+        (["trainer.threads=1"], 1),
+        (["trainer.threads=1000"], count_cores()),
+        (["trainer.threads=1", "data.workers=3"], 3),
+    ],
+)
+def test_as_many_processes_decode_as_the_run_has_threads(overrides, workers, folder):
+    given = ["data=image_folder", f"data.path={folder}", "data.image_size=6", "data.memory_limit=1", "data.cache=null"]
+    stored = load_dataset(compose_config([*given, *overrides])).train.stored
+    assert isinstance(stored, ImageFiles)
+    assert stored.workers == workers
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])

@@ -198,8 +198,13 @@ def load_dataset(
 
 def get_data_settings(config: Config) -> dict[str, Any]:
     """The settings of any dataset; each builder takes those that it has parameters for."""
-    data = config.data
-    return {"image_size": data.image_size, "test_fraction": data.test_fraction, "split_seed": data.split_seed}
+    data, threads = config.data, config.trainer.threads
+    return {
+        "image_size": data.image_size,
+        "test_fraction": data.test_fraction,
+        "split_seed": data.split_seed,
+        "threads": threads if isinstance(threads, int) else None,
+    }
 
 
 def make_model(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Module:

@@ -189,7 +189,7 @@ class Part:
         rows: range,
         decoder: Decoder,
         cache: str | None,
-        workers: int | None,
+        workers: int,
         place: tuple[object, ...],
     ) -> "Part":
         """Some rows of a listing.
@@ -202,7 +202,6 @@ class Part:
         digest.update(os.fsencode("\0".join(listing.paths[rows.start : rows.stop])))
         digest.update(listing.versions[rows.start : rows.stop].tobytes())
         file = None if cache is None else _name_cache_file(cache, listing.path, f"{decoder} {place}")
-        workers = count_cores() if workers is None else workers
         return cls(digest.hexdigest(), listing.make_paths(rows), decoder, file, workers)
 
     @property

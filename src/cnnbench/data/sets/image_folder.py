@@ -28,6 +28,7 @@ from cnnbench.data.files.listing_csv import list_csv
 from cnnbench.data.files.pixel_store import Part, Stored, read_part
 from cnnbench.data.memory import measure_memory, parse_bytes
 from cnnbench.data.preparation import cut_test, refuse_single_images
+from cnnbench.processes.cores import count_cores
 from cnnbench.registry import register
 from cnnbench.storage.text import format_path, join_some
 
@@ -61,7 +62,9 @@ class ImageFolderOptions(Options):
     memory_limit: str | None = key(
         "Such as 2GB: a larger set is decoded batch by batch; null = a third of the memory", role="speed"
     )
-    workers: int | None = key("Decoding processes; null = one per core, 0 = none", role="speed", ge=0)
+    workers: int | None = key(
+        "Decoding processes; null = trainer.threads if it is a number, else one per core; 0 = none", role="speed", ge=0
+    )
 
 
 @register("data_kept", "image_folder")
@@ -73,6 +76,7 @@ def image_folder(
     split_seed: int = 0,
     with_test: bool = True,
     classes: list[str] | None = None,
+    threads: int | None = None,
 ) -> Source:
     """The user's own images, decoded once at their final size.
 
@@ -82,6 +86,7 @@ def image_folder(
         split_seed: which share.
         with_test: whether the files of the test split are opened; without, the source's test split is empty.
         classes: those of a run that is to be measured on the images, which may lack some, and a split to train on.
+        threads: so many processes decode, unless an option says otherwise; None is one a core.
 
     Raises:
         ValueError: an unknown layout, or images that cannot be read or differ in size.
@@ -98,11 +103,12 @@ def image_folder(
     how = _choose_decoding(listing.make_paths(training or range(count)), options, size)
     streams = count * math.prod(how.shape) > most
     decoder = Decoder(how, resizes=image_size is not None, hashes=True, drops=streams)
+    workers = min(threads or count_cores(), count_cores()) if options.workers is None else options.workers
     splits: dict[str, Split] = {}
     bad: list[tuple[str, str]] = []
     # Test images are read separately, so that a search, which may not look at them, opens none of their files.
     for rows in filter(None, (training, range(training.stop, count if with_test else 0))):
-        part = Part.from_listing(listing, rows, decoder, options.cache, options.workers, (cut, rows.start > 0))
+        part = Part.from_listing(listing, rows, decoder, options.cache, workers, (cut, rows.start > 0))
         try:
             stored = read_part(part)
         except OtherSize as error:
