@@ -28,6 +28,7 @@ WRONG = [
     (["modle=mlp"], "unknown key 'modle'. Did you mean 'model'?"),
     (["lr=0.1"], "unknown key 'lr'. Did you mean 'optimizer.lr'?"),
     (["trainer.epoch=3"], "unknown key in trainer 'epoch'. Did you mean 'epochs'?"),
+    (["tune.workers=2"], "tune.workers is a key of searches: cnnbench tune tune.workers=… takes it"),
     (["trainr.epochs=3"], "unknown key 'trainr.epochs'. Did you mean 'trainer.epochs'?"),
     (["optimizer.momentum=0.9"], "unknown key in optimizer 'momentum'. Valid: betas"),
     (["+optimizer.momentum=0.9"], "unknown key in optimizer 'momentum'. Valid: betas"),

@@ -202,7 +202,8 @@ def _search(request: _SearchRequest) -> None:
         config = compose.compose_config(overrides)
         return TrialPlan(config, overrides, estimate_need(config, build_parts(config, shapes_only=True, test=False)))
 
-    log.info("up to %d trials in %s, chosen by %s", settings.trials, shorten(request.folder), request.monitor)
+    trials = f"{settings.trials} trial{'s' if settings.trials > 1 else ''}"
+    log.info("%s in %s, chosen by %s", trials, shorten(request.folder), request.monitor)
     try:
         Search(study, plan_trial).run()
     except BaseException:

@@ -96,6 +96,8 @@ def _read_names(o: Override) -> list[str]:
 def _suggest_key(key: str, keys: list[str], group_names: list[str]) -> str:
     """Suggest a key of the same section, else one with the same last part, else any similar one."""
     section, dot, leaf = key.partition(".")
+    if dot and section == "tune":
+        return f"{key} is a key of searches: cnnbench tune {key}=… takes it"
     if dot and section in group_names:
         inside = [k.partition(".")[2] for k in keys if k.startswith(f"{section}.")]
         theirs = [part for declared in list_all_keys() if declared.name == key for part in declared.parts]

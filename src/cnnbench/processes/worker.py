@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from cnnbench.processes import signals
 
 PR_SET_PDEATHSIG = 1
+KILLED = ": somebody killed it, or the system did because memory ran out"
 STARTS = 1.0  # seconds that an interrupt waits for the process to listen
 # Forking a process that has loaded torch is safe only on Linux; torch's DataLoader has the same rule.
 CAN_FORK = sys.platform == "linux" and hasattr(os, "fork")
@@ -201,12 +202,11 @@ def _run(target: Callable[..., None], connection: Connection, parent: int, forke
 
 def _describe_exit(code: int | None) -> str:
     if code is None:
-        return "its process ended together with the one it was forked from: most likely memory ran out"
+        return f"its process ended together with the one it was forked from{KILLED}"
     if code >= 0:
         return f"its process ended by itself with code {code}"
     name = signal.Signals(-code).name
-    hint = ": somebody killed it, or the system did because memory ran out" if name == "SIGKILL" else ""
-    return f"its process was ended by {name}{hint}"
+    return f"its process was ended by {name}{KILLED if name == 'SIGKILL' else ''}"
 
 
 @contextmanager
