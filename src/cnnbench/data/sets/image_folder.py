@@ -91,8 +91,6 @@ def image_folder(
     Raises:
         ValueError: an unknown layout, or images that cannot be read or differ in size.
     """
-    limit = options.memory_limit
-    most = measure_memory() // 3 if limit is None else parse_bytes("data.memory_limit", limit)
     listing, cut = _list(options.path, classes), None
     if test_fraction is not None and "test" not in listing.splits:
         cut = test_fraction, split_seed
@@ -101,13 +99,13 @@ def image_folder(
     training = range(listing.splits["test"].start if "test" in listing.splits else count)
     size = image_size if image_size is None or isinstance(image_size, int) else to_image_size(*image_size)
     how = _choose_decoding(listing.make_paths(training or range(count)), options, size)
-    streams = count * math.prod(how.shape) > most
+    streams = count * math.prod(how.shape) > _find_memory_limit(options)
     decoder = Decoder(how, resizes=image_size is not None, hashes=True, drops=streams)
-    workers = min(threads or count_cores(), count_cores()) if options.workers is None else options.workers
     splits: dict[str, Split] = {}
     bad: list[tuple[str, str]] = []
     # Test images are read separately, so that a search, which may not look at them, opens none of their files.
     for rows in filter(None, (training, range(training.stop, count if with_test else 0))):
+        workers = _count_workers(options, threads)
         part = Part.from_listing(listing, rows, decoder, options.cache, workers, (cut, rows.start > 0))
         try:
             stored = read_part(part)
@@ -117,8 +115,7 @@ def image_folder(
         bad += [(listing.paths[rows.start + row], reason) for row, reason in stored.bad.items()]
         images = ImageFiles(part.paths, how, part.workers) if streams else torch.from_numpy(stored.pixels)
         splits |= _split(listing, rows, stored, images)
-    if bad and options.on_bad_image == "fail":
-        raise ValueError(_describe_bad(listing, sorted(bad)))
+    _refuse_bad(options, listing, sorted(bad))
     _refuse_empty(listing, splits, classes)
     some = next(iter(splits.values()))
     for name in ("train", "test") if "test" in listing.splits else ():
@@ -229,13 +226,26 @@ def _refuse_empty(listing: Listing, splits: dict[str, Split], classes: Sequence[
         raise ValueError(f"data.path={format_path(listing.path)!r}: no image of {empty[0]} can be read")
 
 
-def _describe_bad(listing: Listing, bad: Sequence[tuple[str, str]]) -> str:
+def _find_memory_limit(options: ImageFolderOptions) -> int:
+    """The bytes of images that are kept in memory."""
+    limit = options.memory_limit
+    return measure_memory() // 3 if limit is None else parse_bytes("data.memory_limit", limit)
+
+
+def _count_workers(options: ImageFolderOptions, threads: int | None) -> int:
+    """How many processes decode."""
+    return min(threads or count_cores(), count_cores()) if options.workers is None else options.workers
+
+
+def _refuse_bad(options: ImageFolderOptions, listing: Listing, bad: Sequence[tuple[str, str]]) -> None:
+    if not bad or options.on_bad_image != "fail":
+        return
     lines = join_some([f"{format_path(file)}: {reason}" for file, reason in bad[:SHOWN]], SHOWN, "\n  ", total=len(bad))
     absent = sum(reason == os.strerror(errno.ENOENT) for _, reason in bad)
     hint = ""
     if absent and listing.path != listing.root:
         hint = f" ({absent} not there: paths start from {format_path(listing.root)!r}, the CSV file's own folder)"
-    return (
+    raise ValueError(
         f"data.path={format_path(listing.path)!r}: {len(bad)} of {len(listing.paths)} files cannot be read as images"
         f"{hint}; data.on_bad_image=skip leaves them out\n  {lines}"
     )
