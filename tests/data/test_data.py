@@ -20,6 +20,7 @@ from cnnbench.cli.choices import list_groups
 from cnnbench.cli.compose import compose_config
 from cnnbench.data import Batches, Split, find_data_shape, load_source, normalize, prepare
 from cnnbench.data.dataset import DatasetInfo, Source
+from cnnbench.data.loader import make_permutation
 from cnnbench.data.preparation import measure_normalization, resize, split_by_class
 from cnnbench.reproducibility import make_generator
 
@@ -166,6 +167,36 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert not torch.equal(order(first, 5), order(other, 5))
     plain = Batches(numbered(100), 7, mean=[0], std=[1])
     assert torch.equal(order(plain, 5), torch.arange(100))
+
+
+def test_pixels_are_permuted_as_by_hand_in_every_channel():
+    images = torch.arange(8, dtype=torch.uint8).view(1, 2, 2, 2)
+    batches = Batches(Split(images, torch.zeros(1).long()), 1, mean=[0, 0], std=[1 / 255] * 2, permute_pixels=True)
+    batches.permutation = torch.tensor([2, 0, 3, 1])
+    ((served, _),) = batches.iterate_epoch()
+    assert served.tolist() == [[[[2, 0], [3, 1]], [[6, 4], [7, 5]]]]
+
+
+def test_the_permutation_is_fixed_and_follows_the_augmentation():
+    images = torch.arange(5 * 28 * 28).remainder(251).byte().view(5, 1, 28, 28)
+    split, constants = Split(images, torch.arange(5)), {"mean": [0], "std": [1 / 255]}
+    plain, permuted = (Batches(split, 5, **constants, permute_pixels=wanted) for wanted in (False, True))
+    assert hashlib.sha256(make_permutation(784).numpy().tobytes()).hexdigest().startswith("26053018ca29e250")
+    assert make_permutation(784).sort().values.equal(torch.arange(784))
+    ((before, _),), ((after, _),) = plain.iterate_epoch(), permuted.iterate_epoch()
+    assert after.flatten(1).equal(before.flatten(1)[:, make_permutation(784)])
+    moved = [Batches(split, 5, **constants, permute_pixels=wanted, augmentation=MoveRight()) for wanted in (0, 1)]
+    ((before, _),), ((after, _),) = (batches.iterate_epoch() for batches in moved)
+    assert after.flatten(1).equal(before.flatten(1)[:, make_permutation(784)])
+
+
+class MoveRight:
+    """An augmentation that moves images by a pixel."""
+
+    mixes = False
+
+    def __call__(self, images, labels, indices, epoch):
+        return images.roll(1, dims=3), labels
 
 
 def idx(path, array):

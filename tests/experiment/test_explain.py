@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_models import NAMES, build, inputs
 from test_training import run
 from torch import nn
@@ -12,10 +13,15 @@ from torch import nn
 from cnnbench.analysis import trace_fields
 from cnnbench.analysis.attribution import choose_window, compute_occlusion
 from cnnbench.data import DatasetInfo
+from cnnbench.data.loader import make_permutation
+from cnnbench.experiment.evaluate import evaluate_run, prepare_measurement
 from cnnbench.experiment.explain import explain_run
 from cnnbench.experiment.heat_maps import HeatMaps
+from cnnbench.experiment.measured_data import DataChoice
+from cnnbench.experiment.predict import Predictor
 from cnnbench.report.explanation import PAGE, write_explanation
 from cnnbench.runs.explanation import ShownImage
+from cnnbench.runs.folder import RunFolder
 
 
 def test_occlusion_of_a_linear_network_is_its_weights_times_the_image():
@@ -75,6 +81,26 @@ def test_a_run_is_explained_and_hostile_names_stay_text(overrides, omitted, tmp_
     pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
     assert {"filters.png", "feature_maps_1.png", "feature_maps_2.png"} <= pictures
     assert ("heat_maps.png" in pictures) == ("heat_maps" not in omitted)
+
+
+def test_a_run_with_permuted_pixels_is_measured_predicted_and_explained_with_them(tmp_path):
+    folder = tmp_path / "run"
+    run(folder, "data.permute_pixels=true", "trainer.epochs=2")
+    ready = prepare_measurement(folder, DataChoice())
+    accuracy = RunFolder(folder).read_summary()["test/accuracy"]
+    assert evaluate_run(folder)[1]["accuracy"] == accuracy > 0.5  # chance is 0.1
+    images = ready.found.split.images
+    files = [str(tmp_path / f"{place}.png") for place in range(40)]
+    for file, image in zip(files, images, strict=False):
+        Image.fromarray(image[0].numpy()).save(file)
+    (answers,) = Predictor(folder).predict(files, workers=0)
+    predicted = ready.evaluate(ready.serve(ready.found.split)).classified.predictions
+    assert [answer.classes[0] for answer in answers] == predicted[:40].tolist()
+    found = explain_run(folder, files=files[:1])
+    permuted = images[0].flatten()[make_permutation(images[0].numel())]
+    assert found.images[0].pixels.flatten().tolist() == permuted.tolist()
+    assert found.images[0].prediction == predicted[0]
+    assert "pixels permuted" in found.notes[0]
 
 
 def test_wrong_requests_are_refused(tmp_path):

@@ -48,6 +48,11 @@ class Change(Protocol):
         """Pixels as they are stored, or float32, and labels; see `Augmentation`."""
 
 
+def make_permutation(pixels: int) -> Tensor:
+    """The fixed permutation of `data.permute_pixels`, int64 (pixels,): it depends on their number alone."""
+    return torch.randperm(pixels, generator=make_generator(0, "permute_pixels", pixels))
+
+
 class Batches:
     """A split served in batches of normalised images, on the device where its labels are.
 
@@ -58,6 +63,8 @@ class Batches:
         sampler: `uniform` or `balanced`, as in `order_epoch`; only with a seed.
         channels_last: give images that memory format; signals have none.
         augmentation: changes the images of every epoch.
+        permute_pixels: shuffle the pixels of each channel by `make_permutation`, after the augmentation, which is what
+            happens to an image before a network sees it.
     """
 
     def __init__(
@@ -71,6 +78,7 @@ class Batches:
         sampler: str = "uniform",
         channels_last: bool = False,
         augmentation: Change | None = None,
+        permute_pixels: bool = False,
     ) -> None:
         self.split = split
         self.labels = split.labels
@@ -82,11 +90,18 @@ class Batches:
         self.rank = ALONE
         dimensions = len(split.shape) - 1
         self.memory_format = torch.channels_last if channels_last and dimensions == 2 else torch.contiguous_format
+        self.permutation = make_permutation(math.prod(split.shape[1:])).to(self.device) if permute_pixels else None
         constants = (torch.tensor(values, dtype=torch.float32, device=self.device) for values in (mean, std))
         self.scale, self.shift = _compute_scale_and_shift(dimensions, *constants)
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
+
+    def permute(self, images: Tensor) -> Tensor:
+        """The images (N, C, …) with their pixels where the network gets them: elsewhere only with `permute_pixels`."""
+        if self.permutation is None:
+            return images
+        return images.flatten(2).index_select(2, self.permutation.to(images.device)).view(images.shape)
 
     def for_rank(self, rank: Rank) -> "Batches":
         """A rank's part of each batch; it is empty if there are more ranks than images."""
@@ -122,6 +137,7 @@ class Batches:
             labels = self.labels.index_select(0, indices)
             if self.augmentation:
                 images, labels = self.augmentation(images, labels, indices, number)
+            images = self.permute(images)
             images = _scale(images.to(torch.float32), self.scale, self.shift)
             images = images.contiguous(memory_format=self.memory_format)
             sizes = [len(places) for places in stretch]

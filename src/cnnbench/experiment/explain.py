@@ -64,6 +64,9 @@ def explain_run(
     shown, notes = _read_files(ready, files) if files else (_choose_tests(ready, test), [])
     fields = trace_fields(ready.model, info.input_shape)
     images = _prepare(ready, shown)
+    if config.data.permute_pixels:
+        shown = [replace(one, pixels=_permute(ready, one.pixels[None])[0]) for one in shown]
+        notes = [*notes, "data.permute_pixels=true: images are shown as the network gets them, with pixels permuted"]
     filters = _find_filters(ready.model, fields, info)
     seen = _locate_fields(fields, _find_blocks(ready.model, images, fields))
     found = Explanation(
@@ -136,6 +139,12 @@ def _prepare(ready: Measurement, shown: Sequence[ShownImage]) -> Tensor:
     pixels = torch.from_numpy(np.stack([one.pixels for one in shown]))
     batches = ready.serve(Split(pixels, torch.zeros(len(pixels), dtype=torch.int64)))
     return torch.cat([images for images, _ in batches.iterate_epoch()])
+
+
+def _permute(ready: Measurement, pixels: np.ndarray) -> np.ndarray:
+    """Images (N, C, H, W) with their pixels where the network gets them."""
+    images = torch.from_numpy(pixels)
+    return ready.serve(Split(images, torch.zeros(len(images), dtype=torch.int64))).permute(images).numpy()
 
 
 def _find_filters(model: nn.Module, fields: Mapping[str, Field], info: DatasetInfo) -> Filters | None:
@@ -241,7 +250,7 @@ def _add_tests(found: Explanation, ready: Measurement) -> Explanation:
     worst = find_worst_mistakes(measured.labels, measured.predictions, measured.probabilities)
     mistakes = None
     if len(worst):
-        images = split[torch.from_numpy(worst)].images.cpu().numpy()
+        images = _permute(ready, split[torch.from_numpy(worst)].images.cpu().numpy())
         predicted = {key: getattr(measured, key) for key in ("labels", "predictions", "probabilities")}
         mistakes = Mistakes(images, predicted)
     else:

@@ -66,8 +66,9 @@ def write_result_files(
         write_npz(folder / "reconstruction.npz", losses=evaluation.losses)
         shown = choose_reconstructions(evaluation.losses)
         few = split[torch.from_numpy(shown)]
-        made = _denormalize(_compute_outputs(model, serve(few)), dataset)
-        images = few.images.numpy(), made.numpy()
+        batches = serve(few)
+        made = _denormalize(_compute_outputs(model, batches), dataset)
+        images = batches.permute(few.images).numpy(), made.numpy()
         return [partial(draw_reconstructions, folder, *images, evaluation.losses[shown])]
     assert found.probabilities is not None, "the test keeps them"
     write_evaluation(
