@@ -1,14 +1,21 @@
 """Claims: what their files may say, what a verdict is, and the commands on real runs."""
 
 import json
+import re
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
+from cnnbench.claims.cost import estimate_minutes
+from cnnbench.claims.measures.sizes import parameters
 from cnnbench.claims.records import compare_prediction
-from cnnbench.claims.statement import Contrast, choose_claims, list_claims, read_claim
-from cnnbench.claims.verdict import combine, compute_effects, judge_contrast
+from cnnbench.claims.statement import Contrast, GroupSet, Take, choose_claims, list_claims, read_claim
+from cnnbench.claims.subjects import Network
+from cnnbench.claims.verdict import combine, compute_effects, judge_contrast, summarise_set
 from cnnbench.cli.choices import find_config_dir
+from cnnbench.cli.claim import _Place, _plan
+from cnnbench.cli.compose import compose_config
 from cnnbench.storage.csv_tables import read_csv
 from cnnbench.sweep.folder import SweepFolder
 from cnnbench.sweep.jobs import plan_jobs
@@ -41,9 +48,15 @@ def write_claim(folder, plain) -> None:
 def test_every_file_is_a_claim(name):
     (claim,) = choose_claims(FOLDER, [name])
     assert claim.id == name
-    assert claim.statement.en != claim.statement.pt
     assert not claim.needs_training or claim.protocol["quick"].seeds >= 6
     assert claim.protocol["full"].seeds >= claim.protocol["quick"].seeds
+    plan = _plan(claim, _Place(claim.data, "quick"))
+    assert re.fullmatch(r"\d+\.\d", estimate_minutes(plan, rate=1e-10))
+    compose_config(claim.list_overrides(next(iter(claim.groups)), "full"))
+    for text in (claim.statement, claim.question, claim.nuance, claim.equal, *(c.reason for c in claim.contrasts)):
+        assert text.en.endswith((".", "?"))
+        assert text.pt.endswith((".", "?"))
+        assert text.en != text.pt
 
 
 @pytest.mark.parametrize(
@@ -56,6 +69,8 @@ def test_every_file_is_a_claim(name):
         ({"contrasts": [{**MINIMAL["contrasts"][0], "threshold": -1}]}, "could only have one outcome"),
         ({"contrasts": [{**MINIMAL["contrasts"][0], "threshold": 1}]}, "could only have one outcome"),
         ({"groups": {**MINIMAL["groups"], "c": []}}, "group 'c' is in no contrast"),
+        ({"sets": {"c": {"groups": ["a", "b"], "take": "mean"}}}, "group 'c' is in no contrast"),
+        ({"sets": {"a": {"groups": ["a", "b"], "take": "mean"}}}, "'a' is a group and a set"),
         ({"protocol": {"quick": {"seeds": 2}}}, "full is missing"),
         ({"id": "C98"}, "file's name must begin with C98_"),
     ],
@@ -123,6 +138,29 @@ def test_effects_are_paired_by_seed_and_compared_with_another_pair():
     assert compute_effects(make_contrast(), values) == pytest.approx({0: 0.4, 1: 0.2})
     than = make_contrast(than={"group": "b", "against": "b"})
     assert compute_effects(than, values) == pytest.approx({0: 0.4, 1: 0.2})
+
+
+def test_a_set_stands_for_its_groups_by_seed():
+    values = {"a": {0: 0.9, 1: 0.5}, "b": {0: 0.5, 1: 0.8, 2: 0.1}, "c": {0: 0.1, 1: 0.8}}
+    found = {take: summarise_set(GroupSet(groups=["a", "b", "c"], take=take), values) for take in get_args(Take)}
+    assert found == {
+        "mean": pytest.approx({0: 0.5, 1: 0.7}),
+        "highest": {0: 0.9, 1: 0.8},
+        "lowest": {0: 0.1, 1: 0.5},
+        "spread": pytest.approx({0: 0.8, 1: 0.3}),
+    }
+    pair = make_contrast(group="spread", against="mean")
+    assert compute_effects(pair, found) == pytest.approx({0: 0.3, 1: -0.4})
+
+
+def test_the_budgets_of_c06_are_equal():
+    (claim,) = choose_claims(FOLDER, ["C06"])
+    counts = {
+        name: parameters(Network(config)) for name, config in _plan(claim, _Place("mnist", "quick")).configs.items()
+    }
+    for budget in ("6,000", "16,000", "44,000"):
+        own, others = counts[f"convolutions, {budget}"], counts[f"perceptron, {budget}"]
+        assert 0.96 < own / others < 1  # a little less, so that parameters do not explain an advantage
 
 
 def test_a_prediction_holds_or_not_or_is_open():

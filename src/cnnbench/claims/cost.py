@@ -30,7 +30,8 @@ def count_work(plan: Plan) -> float | None:
     from cnnbench.data import find_train_images
 
     work = 0.0
-    for config in {json.dumps(hash_config(c.model_dump())): c for c in plan.configs.values()}.values():
+    trained = [plan.configs[group] for group in plan.claim.list_trained_groups()]
+    for config in {json.dumps(hash_config(c.model_dump())): c for c in trained}.values():
         images = find_train_images(config.data.name)
         if images is None:
             return None

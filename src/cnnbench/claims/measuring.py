@@ -9,7 +9,7 @@ from typing import Any
 from cnnbench import registry
 from cnnbench.claims.statement import Claim, Contrast
 from cnnbench.claims.subjects import FinishedRun, Network
-from cnnbench.claims.verdict import Finding, compute_effects, judge_contrast
+from cnnbench.claims.verdict import Finding, compute_effects, judge_contrast, summarise_set
 from cnnbench.config.schema import Config
 
 
@@ -84,12 +84,15 @@ def judge(plan: Plan, measurer: Measurer) -> tuple[list[Finding], list[dict[str,
     """Measure and judge each contrast of a claim; also return its values by group and seed."""
     findings, all_values = [], []
     for contrast in plan.claim.contrasts:
-        values: dict[str, dict[int, float]] = {name: {} for name in contrast.groups}
+        values: dict[str, dict[int, float]] = {name: {} for name in plan.claim.list_groups(contrast)}
         for group, seed, config in plan.list_runs():
             if group in values and not (contrast.is_exact and seed):
                 value = measurer.measure(contrast, config)
                 if value is not None:
                     values[group][seed] = value
+        for name in contrast.groups:
+            if name in plan.claim.sets:
+                values[name] = summarise_set(plan.claim.sets[name], values)
         findings.append(judge_contrast(contrast, [*compute_effects(contrast, values).values()]))
         all_values.append(values)
     return findings, all_values

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import cnnbench
-from cnnbench.claims.statement import Claim, Effect, Scale, Text
+from cnnbench.claims.statement import Claim, Effect, GroupSet, Scale, Text
 from cnnbench.claims.verdict import INCONCLUSIVE, SUPPORTED, Finding, Obstacle, combine
 from cnnbench.storage.csv_tables import format_csv
 from cnnbench.storage.plain_data import read_json, write_json
@@ -32,7 +32,7 @@ class ContrastRecord(Effect):
     """A contrast and what was found, as `verdict.json` has it.
 
     Attributes:
-        values: the measure by group and seed; None where it was not finite.
+        values: the measure by group and seed, and that of each set by its name; None where it was not finite.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -73,6 +73,7 @@ class VerdictRecord(BaseModel):
     scale: Scale
     seeds: int
     groups: dict[str, list[str]]
+    sets: dict[str, GroupSet] = {}
     portuguese: dict[str, str] = {}
     verdict: Verdict
     prediction: Answer | None
@@ -107,7 +108,7 @@ def make_record(
         {**finding.contrast.model_dump(), **asdict(finding), "values": given}
         for finding, given in zip(findings, values, strict=True)
     ]
-    told = claim.model_dump(include={"id", "statement", "question", "nuance", "equal", "portuguese"})
+    told = claim.model_dump(include={"id", "statement", "question", "nuance", "equal", "portuguese", "sets"})
     return VerdictRecord.model_validate(
         {
             **told,

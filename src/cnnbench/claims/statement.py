@@ -20,6 +20,7 @@ from cnnbench.storage.plain_data import read_yaml
 Scale = Literal["quick", "full"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 Rule = Literal["at_least", "at_most", "within", "beyond"]
+Take = Literal["mean", "highest", "lowest", "spread"]
 
 
 class _Part(BaseModel):
@@ -52,12 +53,24 @@ class Pair(_Part):
     against: str
 
 
+class GroupSet(_Part):
+    """Several groups that a contrast takes as one, such as the learning rates of a grid.
+
+    Attributes:
+        take: the number that stands for them, for each seed: their mean, the highest or lowest of their values, or the
+            spread, which is the highest less the lowest.
+    """
+
+    groups: list[str] = Field(min_length=2)
+    take: Take
+
+
 class Effect(BaseModel):
     """An effect, and the rule that it must keep.
 
     Attributes:
         measure: a registered measure, and `options` for it.
-        group, against: names of groups; without `against`, the effect is the group's own value.
+        group, against: names of groups or sets; without `against`, the effect is the group's own value.
         compare: `difference`, or `ratio` of group to against.
         than: subtract the effect of this pair, so that the two effects are compared.
         rule: the effect is at least or at most the threshold; or `within` it on both sides of 0, or `beyond` it on
@@ -135,6 +148,7 @@ class Claim(_Part):
         overrides: of every run, in the words of `cnnbench train`.
         portuguese: names of groups, and units, that Portuguese writes differently.
         groups: the overrides of each group, by its name: what is varied.
+        sets: groups that a contrast takes as one, by the set's name.
         contrasts: the claim holds where all of them do (an intersection–union test: no correction is needed for
             support); it is refuted where one is, after Holm's correction.
     """
@@ -147,6 +161,7 @@ class Claim(_Part):
     data: str = "mnist"
     overrides: list[str] = []
     groups: dict[str, list[str]] = Field(min_length=1)
+    sets: dict[str, GroupSet] = {}
     portuguese: dict[str, str] = {}
     protocol: dict[Scale, Protocol]
     contrasts: list[Contrast] = Field(min_length=1)
@@ -160,12 +175,17 @@ class Claim(_Part):
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
+        if both := sorted(self.groups.keys() & self.sets.keys()):
+            raise ValueError(f"{both[0]!r} is a group and a set: give one of them another name")
         used = {name for contrast in self.contrasts for name in contrast.groups}
-        for name in sorted(used - self.groups.keys()):
+        for name in sorted(used - self.groups.keys() - self.sets.keys()):
+            raise ValueError(describe_unknown("group", name, [*self.groups, *self.sets]))
+        used |= {name for key in used & self.sets.keys() for name in self.sets[key].groups}
+        for name in sorted(used - self.groups.keys() - self.sets.keys()):
             raise ValueError(describe_unknown("group", name, self.groups))
-        if unused := sorted(self.groups.keys() - used):
+        if unused := sorted((self.groups.keys() | self.sets.keys()) - used):
             raise ValueError(f"group {unused[0]!r} is in no contrast: remove it, or compare it")
-        words = [*self.groups, *(contrast.unit for contrast in self.contrasts)]
+        words = [*self.groups, *self.sets, *(contrast.unit for contrast in self.contrasts)]
         if strange := [word for word in self.portuguese if word not in words]:
             raise ValueError(describe_unknown("group or unit", strange[0], words))
         return self
@@ -174,6 +194,16 @@ class Claim(_Part):
     def needs_training(self) -> bool:
         """Whether any of its measures reads a finished run."""
         return any(contrast.source == "run" for contrast in self.contrasts)
+
+    def list_trained_groups(self) -> list[str]:
+        """The groups that need runs."""
+        contrasts = [contrast for contrast in self.contrasts if contrast.source == "run"]
+        return list(dict.fromkeys(name for contrast in contrasts for name in self.list_groups(contrast)))
+
+    def list_groups(self, contrast: Contrast) -> list[str]:
+        """The groups that a contrast compares, those of its sets included."""
+        found = [self.sets[name].groups if name in self.sets else [name] for name in contrast.groups]
+        return list(dict.fromkeys(name for names in found for name in names))
 
     def list_overrides(self, group: str, scale: Scale, data: str | None = None) -> list[str]:
         """The overrides of a group's runs, without the seed."""
@@ -204,7 +234,7 @@ def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
-        known = [name for part in (Claim, Contrast, Protocol, Text, Pair) for name in part.model_fields]
+        known = [name for part in (Claim, Contrast, Protocol, Text, Pair, GroupSet) for name in part.model_fields]
         near = find_nearest(str(first["loc"][-1]), known)
         return f"unknown key {where!r}.{f' Did you mean {near!r}?' if near else ''}"
     problem = str(first["ctx"]["error"]) if "error" in first.get("ctx", {}) else first["msg"]

@@ -6,13 +6,13 @@ on the wrong one, else inconclusive: the absence of a difference refutes nothing
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import scipy
 
-from cnnbench.claims.statement import Contrast, Effect
+from cnnbench.claims.statement import Contrast, Effect, GroupSet
 from cnnbench.report.statistics import LEVEL, NO_SPREAD, compare_pairs, correct_by_holm, find_least_seeds
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
@@ -44,6 +44,22 @@ class Finding:
     n: int = 0
     obstacle: Obstacle | None = None
     seeds_needed: int | None = None
+
+
+def summarise_set(chosen: GroupSet, values: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
+    """The number that stands for a set, by seed, for the seeds that all of its groups have.
+
+    Args:
+        values: the measure by group and seed.
+    """
+    summarise: dict[str, Callable[[list[float]], float]] = {
+        "mean": lambda found: sum(found) / len(found),
+        "highest": max,
+        "lowest": min,
+        "spread": lambda found: max(found) - min(found),
+    }
+    seeds = sorted(set.intersection(*({*values[group]} for group in chosen.groups)))
+    return {seed: summarise[chosen.take]([values[group][seed] for group in chosen.groups]) for seed in seeds}
 
 
 def compute_effects(contrast: Effect, values: Mapping[str, Mapping[int, float]]) -> dict[int, float]:

@@ -123,7 +123,7 @@ def _write_overviews(places: Collection[Place], wording: Wording) -> None:
 
 def _make_request(plan: Plan, place: Place) -> compose.Request:
     """The sweep that trains what a claim needs; runs of other claims in the same folder are left alone."""
-    trained = {name for contrast in plan.claim.contrasts if contrast.source == "run" for name in contrast.groups}
+    trained = plan.claim.list_trained_groups()
     jobs = [
         compose.Job([*plan.claim.list_overrides(group, place.scale, place.data), f"seed={seed}"], config)
         for group, seed, config in plan.list_runs()

@@ -1,10 +1,13 @@
 """What a finished run achieved."""
 
+import math
+
 from cnnbench.claims.subjects import FinishedRun
 from cnnbench.config.keys import Options, key
 from cnnbench.registry import register
 
 SHIFTS = 28  # the widest images that claims are about
+SMALLEST_RATE = -6  # as a power of ten, below those that anyone tries
 
 
 class ShiftOptions(Options):
@@ -12,6 +15,12 @@ class ShiftOptions(Options):
 
     pixels: int = key("How far, along either axis or both", ge=1, le=SHIFTS)
     images: int = key("Test images to measure on, the same for every run", 2000, ge=1)
+
+
+class ReachOptions(Options):
+    """What counts as learned."""
+
+    bound: float = key("The least test accuracy", 0.5, gt=0, lt=1)
 
 
 class EpochOptions(Options):
@@ -36,6 +45,18 @@ def diverged(run: FinishedRun) -> float:
 def train_error(run: FinishedRun) -> float:
     """Share of the training images that the finished network classifies wrongly."""
     return 1 - _measure_train_accuracy(run)
+
+
+@register("measure", "learned_rate", source="run", low=SMALLEST_RATE, high=6, diverged=SMALLEST_RATE)
+def learned_rate(run: FinishedRun, options: ReachOptions) -> float:
+    """The power of ten of the learning rate, if the run learned at it; the lowest value if it did not, or diverged.
+
+    The highest of a grid of learning rates is the boundary of divergence.
+    """
+    from cnnbench.runs.folder import RunFolder
+
+    rate = float(RunFolder(run.path).read_config()["optimizer"]["lr"])
+    return math.log10(rate) if _read_accuracy(run) >= options.bound else SMALLEST_RATE
 
 
 @register("measure", "generalisation_gap", source="run", low=-1, high=1)
