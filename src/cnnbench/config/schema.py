@@ -94,9 +94,7 @@ class DataConfig(PartSection):
     normalize: Literal["half", "dataset", "none"] = key(
         "Scale pixels to -1…1 (half), by the training images' mean and deviation (dataset), or to 0…1 (none)", "half"
     )
-    permute_pixels: bool = key(
-        "Shuffle the pixels of every image by one fixed permutation, the same for all runs, splits and channels", False
-    )
+    permute_pixels: bool = key("Shuffle the pixels of all images by one permutation, the same for every run", False)
     class_weights: Literal["none", "balanced"] = key(
         "balanced: weigh classes by n / (K · n_c) in the training loss", "none"
     )
