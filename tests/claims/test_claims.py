@@ -1,20 +1,19 @@
 """Claims: what their files may say, what a verdict is, and the commands on real runs."""
 
 import json
-import re
 from dataclasses import replace
 from typing import get_args
 
 import pytest
 
-from cnnbench.claims.cost import estimate_minutes
+from cnnbench.claims.cost import count_work
 from cnnbench.claims.measures.sizes import parameters
 from cnnbench.claims.records import compare_prediction
 from cnnbench.claims.statement import Contrast, GroupSet, Take, choose_claims, list_claims, read_claim
 from cnnbench.claims.subjects import Network
 from cnnbench.claims.verdict import combine, compute_effects, judge_contrast, summarise_set
 from cnnbench.cli.choices import find_config_dir
-from cnnbench.cli.claim import _Place, _plan
+from cnnbench.cli.claim_plans import Place, plan_claim
 from cnnbench.cli.compose import compose_config
 from cnnbench.storage.csv_tables import read_csv
 from cnnbench.sweep.folder import SweepFolder
@@ -50,8 +49,8 @@ def test_every_file_is_a_claim(name):
     assert claim.id == name
     assert not claim.needs_training or claim.protocol["quick"].seeds >= 6
     assert claim.protocol["full"].seeds >= claim.protocol["quick"].seeds
-    plan = _plan(claim, _Place(claim.data, "quick"))
-    assert re.fullmatch(r"\d+\.\d", estimate_minutes(plan, rate=1e-10))
+    plan = plan_claim(claim, Place(claim.data, "quick"))
+    assert (count_work(plan) > 0) == claim.needs_training
     compose_config(claim.list_overrides(next(iter(claim.groups)), "full"))
     for text in (claim.statement, claim.question, claim.nuance, claim.equal, *(c.reason for c in claim.contrasts)):
         assert text.en.endswith((".", "?"))
@@ -156,7 +155,7 @@ def test_a_set_stands_for_its_groups_by_seed():
 def test_the_budgets_of_c06_are_equal():
     (claim,) = choose_claims(FOLDER, ["C06"])
     counts = {
-        name: parameters(Network(config)) for name, config in _plan(claim, _Place("mnist", "quick")).configs.items()
+        name: parameters(Network(config)) for name, config in plan_claim(claim, Place("mnist", "quick")).configs.items()
     }
     for budget in ("6,000", "16,000", "44,000"):
         own, others = counts[f"convolutions, {budget}"], counts[f"perceptron, {budget}"]
