@@ -171,7 +171,7 @@ def test_the_order_is_a_function_of_seed_and_epoch():
 
 def test_pixels_are_permuted_as_by_hand_in_every_channel():
     images = torch.arange(8, dtype=torch.uint8).view(1, 2, 2, 2)
-    batches = Batches(Split(images, torch.zeros(1).long()), 1, mean=[0, 0], std=[1 / 255] * 2, permute_pixels=True)
+    batches = Batches(Split(images, torch.zeros(1).long()), 1, mean=[0, 0], std=[1 / 255] * 2)
     batches.permutation = torch.tensor([2, 0, 3, 1])
     ((served, _),) = batches.iterate_epoch()
     assert served.tolist() == [[[[2, 0], [3, 1]], [[6, 4], [7, 5]]]]
@@ -180,13 +180,14 @@ def test_pixels_are_permuted_as_by_hand_in_every_channel():
 def test_the_permutation_is_fixed_and_follows_the_augmentation():
     images = torch.arange(5 * 28 * 28).remainder(251).byte().view(5, 1, 28, 28)
     split, constants = Split(images, torch.arange(5)), {"mean": [0], "std": [1 / 255]}
-    plain, permuted = (Batches(split, 5, **constants, permute_pixels=wanted) for wanted in (False, True))
+    plain = Batches(split, 5, **constants)
+    permuted = plain.with_permuted_pixels()
     assert hashlib.sha256(make_permutation(784).numpy().tobytes()).hexdigest().startswith("26053018ca29e250")
     assert make_permutation(784).sort().values.equal(torch.arange(784))
     ((before, _),), ((after, _),) = plain.iterate_epoch(), permuted.iterate_epoch()
     assert after.flatten(1).equal(before.flatten(1)[:, make_permutation(784)])
-    moved = [Batches(split, 5, **constants, permute_pixels=wanted, augmentation=MoveRight()) for wanted in (0, 1)]
-    ((before, _),), ((after, _),) = (batches.iterate_epoch() for batches in moved)
+    moved = Batches(split, 5, **constants, augmentation=MoveRight())
+    ((before, _),), ((after, _),) = moved.iterate_epoch(), moved.with_permuted_pixels().iterate_epoch()
     assert after.flatten(1).equal(before.flatten(1)[:, make_permutation(784)])
 
 

@@ -63,8 +63,6 @@ class Batches:
         sampler: `uniform` or `balanced`, as in `order_epoch`; only with a seed.
         channels_last: give images that memory format; signals have none.
         augmentation: changes the images of every epoch.
-        permute_pixels: shuffle the pixels of each channel by `make_permutation`, after the augmentation, which is what
-            happens to an image before a network sees it.
     """
 
     def __init__(
@@ -78,7 +76,6 @@ class Batches:
         sampler: str = "uniform",
         channels_last: bool = False,
         augmentation: Change | None = None,
-        permute_pixels: bool = False,
     ) -> None:
         self.split = split
         self.labels = split.labels
@@ -90,15 +87,24 @@ class Batches:
         self.rank = ALONE
         dimensions = len(split.shape) - 1
         self.memory_format = torch.channels_last if channels_last and dimensions == 2 else torch.contiguous_format
-        self.permutation = make_permutation(math.prod(split.shape[1:])).to(self.device) if permute_pixels else None
+        self.permutation: Tensor | None = None
         constants = (torch.tensor(values, dtype=torch.float32, device=self.device) for values in (mean, std))
         self.scale, self.shift = _compute_scale_and_shift(dimensions, *constants)
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
 
+    def with_permuted_pixels(self, wanted: bool = True) -> "Batches":
+        """The same batches with the pixels of each channel shuffled by `make_permutation`, if that is wanted.
+
+        It comes after the augmentation, because that changes images in the world, and this what the network gets.
+        """
+        part = copy.copy(self)
+        part.permutation = make_permutation(math.prod(self.split.shape[1:])).to(self.device) if wanted else None
+        return part
+
     def permute(self, images: Tensor) -> Tensor:
-        """The images (N, C, …) with their pixels where the network gets them: elsewhere only with `permute_pixels`."""
+        """The images (N, C, …) with their pixels where the network gets them: moved only if they are permuted."""
         if self.permutation is None:
             return images
         return images.flatten(2).index_select(2, self.permutation.to(images.device)).view(images.shape)

@@ -279,5 +279,4 @@ def make_batches(
         sampler=config.data.sampler,
         channels_last=config.trainer.channels_last,
         augmentation=make_augmentation(config, dataset.info, device) if shuffle else change,
-        permute_pixels=config.data.permute_pixels,
-    )
+    ).with_permuted_pixels(config.data.permute_pixels)

@@ -141,8 +141,7 @@ class Predictor:
             mean=self._trained.mean,
             std=self._trained.std,
             channels_last=self._trained.config.trainer.channels_last,
-            permute_pixels=self._trained.config.data.permute_pixels,
-        )
+        ).with_permuted_pixels(self._trained.config.data.permute_pixels)
         ((batch, _),) = batches.iterate_epoch()
         with self.autocast():
             logits = self.model(batch)
