@@ -46,6 +46,11 @@ def claim(options: ClaimOptions) -> None:
     if options.action not in CLAIM_ACTIONS:
         raise ValueError(describe_unknown("action of claim", options.action, CLAIM_ACTIONS))
     names = list(options.names or [])
+    if options.action == "measure":
+        from cnnbench.cli.measure import measure_runs
+
+        measure_runs(names)
+        return
     scale = _check_word("--scale", options.scale, SCALES)
     wording = Wording(_check_word("--language", options.language, LANGUAGES))
     if options.action == "list":

@@ -21,7 +21,7 @@ Root = Annotated[
     str | None, typer.Option(envvar="CNNBENCH_DATA", help="The folder of datasets, if they have moved since the run.")
 ]
 # Repeated here, because help must not import torch, as the modules that define them do; a test compares the names.
-CLAIM_ACTIONS = ("list", "run", "report")
+CLAIM_ACTIONS = ("list", "run", "report", "measure")
 CHANGES = ("shift", "rotation", "scale", "noise", "blur", "contrast", "occlusion")
 
 
@@ -118,13 +118,16 @@ class ClaimOptions:
 
     action: Annotated[
         str,
-        typer.Argument(metavar="ACTION", help="list, run or report.", autocompletion=complete_one_of(*CLAIM_ACTIONS)),
+        typer.Argument(
+            metavar="ACTION", help="list, run, report or measure.", autocompletion=complete_one_of(*CLAIM_ACTIONS)
+        ),
     ]
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="ID|DIR",
-            help="For run: claims such as C01, or all. For report: folders, by default outputs/claims.",
+            metavar="ID|DIR|MEASURE",
+            help="For run: claims such as C01, or all. For report: folders, by default outputs/claims. For measure: a "
+            "measure, its options and runs; nothing lists the measures.",
             autocompletion=complete_claim,
             show_default=False,
         ),

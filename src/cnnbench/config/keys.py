@@ -83,7 +83,10 @@ class Section(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            raise ValueError(_explain(cls, error.errors(include_url=False)[0], place, values)) from None
+            found = error.errors(include_url=False)
+            # A misspelt key first: the one that is missing may be the one that was meant.
+            first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
+            raise ValueError(_explain(cls, first, place, values)) from None
 
 
 class Options(Section):

@@ -22,6 +22,13 @@ class ShareOptions(Options):
     share: float = key("Share of the squared gradient inside the field", 0.95, gt=0, lt=1)
 
 
+class GradientOptions(Options):
+    """Which gradient."""
+
+    layer: int = key("Convolution or dense layer, counted from 1 at the images", ge=1)
+    trained: bool = key("Measure with the best weights; otherwise with those before training", False)
+
+
 @register("measure", "gradient_decay", source="run", low=-20, high=20)
 def gradient_decay(run: FinishedRun) -> float:
     """Decimal orders of magnitude by which the first layer's weight gradient is smaller than the last one's.
@@ -29,19 +36,38 @@ def gradient_decay(run: FinishedRun) -> float:
     For the network as it was before training, on the first training images. Each gradient is its root mean square, so
     that layers of different size compare.
     """
+    gradients = _compute_gradients(run, is_trained=False)
+    sizes = [math.log10(max(1e-20, float(one.square().mean().sqrt()))) for one in (gradients[0], gradients[-1])]
+    return min(20.0, sizes[1] - sizes[0])
+
+
+@register("measure", "gradient_norm", source="run", low=0, high=math.inf)
+def gradient_norm(run: FinishedRun, options: GradientOptions) -> float:
+    """Euclidean norm of the gradient of a layer's weights, before training or after, on the first training images."""
+    gradients = _compute_gradients(run, is_trained=options.trained)
+    if options.layer > len(gradients):
+        raise ValueError(f"{run.path}: layer={options.layer}: its network has {len(gradients)} layers with weights")
+    return float(gradients[options.layer - 1].norm())
+
+
+def _compute_gradients(run: FinishedRun, *, is_trained: bool) -> "list[Tensor]":
+    """The gradient of the loss with respect to the weights of each convolution and dense layer."""
     import torch.nn.functional as F
     from torch import nn
 
     from cnnbench.experiment.build import make_model, place_model
 
     ready = run.prepare("train")
-    config = ready.trained.config
-    model = place_model(make_model(config, ready.trained.info), ready.device, config)
+    if not ready.trained.info.class_names:
+        raise ValueError(f"{run.path} has no classes, and so no loss that other runs have")
+    config, model = ready.trained.config, ready.model
+    if not is_trained:
+        model = place_model(make_model(config, ready.trained.info), ready.device, config)
+    model.train()
     images, labels = next(ready.serve(ready.found.split).iterate_epoch())
     F.cross_entropy(model(images[:IMAGES]), labels[:IMAGES]).backward()
     layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
-    sizes = [math.log10(max(1e-20, _compute_rms(layer.weight.grad))) for layer in (layers[0], layers[-1])]
-    return min(20.0, sizes[1] - sizes[0])
+    return [layer.weight.grad.double() for layer in layers if layer.weight.grad is not None]
 
 
 @register("measure", "dead_units", source="run", low=0, high=1)
@@ -113,8 +139,3 @@ def _find_side(mass: "Tensor", share: float) -> int:
     reach = torch.maximum((rows - middle[0]).abs()[:, None], (columns - middle[1]).abs()[None, :])
     inside = [float(mass[reach <= distance].sum() / total) for distance in range(max(height, width))]
     return 2 * next(distance for distance, held in enumerate(inside) if held >= share) + 1
-
-
-def _compute_rms(gradient: "Tensor | None") -> float:
-    assert gradient is not None, "every layer is part of the loss"
-    return float(gradient.double().square().mean().sqrt())
