@@ -270,7 +270,7 @@ def test_the_folder_of_a_run_is_refused_with_the_command_that_resumes_it(cnnbenc
     config = (run / "config.yaml").read_bytes()
     done = cnnbench("train", *QUICK, "seed=1", f"hydra.run.dir={run}")
     assert done.returncode == 2
-    assert f"{run} holds a run already" in done.stderr
+    assert f"{run} already holds a run" in done.stderr
     assert f"cnnbench train resume={run}" in done.stderr
     assert (run / "config.yaml").read_bytes() == config
 

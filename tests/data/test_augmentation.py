@@ -348,7 +348,7 @@ def test_what_the_command_says_goes_before_a_presets_exceptions():
     [
         (
             ["data=waves", "model=mlp", "augment=standard"],
-            r"augment.flip=0.5 .*data=waves are signals: use augm",
+            r"augment.flip=0.5 .*data=waves holds signals: use augm",
         ),
         (["data=waves", "model=mlp", "augment.erase=0.1"], r"augment.erase=0.1 \(augment=none\) changes images"),
         (["model=conv_autoencoder", "augment=strong"], "augment.mixup=0.2: reconstruction has no labels to mix"),

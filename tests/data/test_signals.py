@@ -495,7 +495,7 @@ def test_train_on_ones_own_signals_whatever_their_labels_are_called(cnnbench, tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["model=lenet5"], "model=lenet5 takes images, and the data are signals. Models that take signals: mlp"),
+        (["model=lenet5"], "model=lenet5 takes images, but the data are signals. Models that take signals: mlp"),
         (["data.normalize=half"], "data.normalize=half is for pixels, but waves holds signals"),
         (["data.image_size=64"], "data.image_size=64 resizes images, but waves holds signals of 256 samples"),
         (["data.noise=[0.5,0.1]"], "data.noise=[0.5,0.1]: must be"),

@@ -101,5 +101,5 @@ def test_a_failed_start_is_that_of_one_run(tmp_path):
     (tmp_path / "1/config.yaml").write_text("")
     members = train(tmp_path, [0, 1], "trainer.epochs=1")
     assert members[0].error is None
-    assert "holds a run already" in str(members[1].error)
+    assert "already holds a run" in str(members[1].error)
     assert read_state(tmp_path / "0") == FINISHED

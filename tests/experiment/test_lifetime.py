@@ -88,7 +88,7 @@ def test_a_wrong_command_leaves_a_run_as_it_was(wrong, state, finished, tmp_path
     before = contents(tmp_path / "run")
     with pytest.raises(
         ValueError,
-        match=r"must be|Use one of|Resume may change only|Set a|does not exist|cannot be read|not the data|converted",
+        match=r"must be|Use one of|Resume can change only|Set a|does not exist|cannot be read|not the data|converted",
     ):
         train([f"resume={tmp_path / 'run'}", "trainer.epochs=2", wrong], multirun=False)
     assert contents(tmp_path / "run") == before
@@ -99,7 +99,7 @@ def test_a_damaged_checkpoint_of_another_run_or_a_new_run_in_its_folder_change_n
     path = tmp_path / "run"
     shutil.copytree(finished / "run", path)
     before = contents(path)
-    with pytest.raises(ValueError, match="holds a run already"):
+    with pytest.raises(ValueError, match="already holds a run"):
         train([f"hydra.run.dir={path}", "trainer.epochs=1"], multirun=False)
     assert contents(path) == before
     shutil.copy(path / "checkpoints/best.safetensors", path / "checkpoints/previous.safetensors")

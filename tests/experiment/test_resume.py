@@ -326,7 +326,7 @@ def test_more_epochs_equal_a_run_that_was_to_have_them(tmp_path):
         (["scheduler=one_cycle"], "trainer.epochs=4", "scheduler=one_cycle spans all epochs"),
         (["scheduler=cosine"], "trainer.epochs=4", "scheduler=cosine spans all epochs"),
         ([], "trainer.epochs=many", "trainer.epochs=many: must be a whole number"),
-        ([], "data.workers=2", "Resume may change only: name, tags, "),
+        ([], "data.workers=2", "Resume can change only: name, tags, "),
         ([], "trainer.device=tpu", "trainer.device=tpu: must be auto"),
         ([], "trainer.keep=[", "the value cannot be read"),
     ],

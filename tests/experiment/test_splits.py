@@ -431,7 +431,7 @@ def test_evaluate_measures_what_is_left_of_a_runs_own_data(copied):
         in metrics["notes"][0]
     )
     shutil.rmtree(photos)
-    with pytest.raises(ValueError, match=r"the run's own, does not exist: give its new place with --path"):
+    with pytest.raises(ValueError, match=r"of the run does not exist: give its new place with --path"):
         evaluate_run(run)
     photos.mkdir()
 

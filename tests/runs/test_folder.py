@@ -31,7 +31,7 @@ def test_only_what_a_killed_start_left_is_taken_over(tmp_path):
     (run / "checkpoints").mkdir()
     assert RunFolder.create(run).path == run
     for name, words in (
-        ("config.yaml", f"holds a run already.*cnnbench train resume={run}"),
+        ("config.yaml", f"already holds a run.*cnnbench train resume={run}"),
         ("notes.txt", "exists already"),
         ("checkpoints/last.safetensors", "exists already"),
     ):

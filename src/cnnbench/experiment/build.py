@@ -1,4 +1,4 @@
-"""From a config to its checked parts: data, model, optimizer, schedule, batches."""
+"""Build the parts of a run from its config, and check them: data, model, optimizer, schedule, batches."""
 
 import math
 from contextlib import nullcontext
@@ -88,7 +88,7 @@ def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True,
 
 
 def choose_threads(config: Config, complexity: Summary) -> int:
-    """The number of torch's threads in each process of a run: `trainer.threads`, or one that suits its work.
+    """The number of torch's threads in each process of a run: `trainer.threads`, or a number that suits its work.
 
     It depends on network, batch size and processors, never on how busy they are. Threads busy-wait for one another: on
     small networks a second thread gains little, and slows the run tenfold when other processes compete for the cores.
@@ -101,7 +101,7 @@ def choose_threads(config: Config, complexity: Summary) -> int:
 
 
 def estimate_need(config: Config, parts: Parts) -> Need:
-    """What a run takes of the machine, for running it beside others."""
+    """Estimate the resources that a run needs, to decide whether it can run beside others."""
     trainer, complexity = config.trainer, parts.complexity
     images = min(trainer.batch_size, len(parts.dataset.train))
     footprint = complexity.weight_bytes + images * complexity.activation_bytes
@@ -147,11 +147,11 @@ def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
         if value := getattr(config.augment, name):
             raise ValueError(f"augment.{name}={value}: {task.name} has no labels to mix: must be 0")
     if info.dimensions != 2:
-        raise ValueError(f"model={config.model.name} takes images, and data={info.name} are signals")
+        raise ValueError(f"model={config.model.name} takes images, but data={info.name} holds signals")
 
 
 def _check_batches(config: Config, model: nn.Module, dataset: Dataset) -> None:
-    """Refuse what fails only in training: auxiliary heads that do not fit, and norms over a batch of one image."""
+    """Refuse what would fail only in training: auxiliary heads that do not fit, and norms over a batch of one image."""
     compute_output_shape(model, dataset.info.input_shape, training_batch=2)
     images, batch_size = len(dataset.train), config.trainer.batch_size
     if images % batch_size == 1 or batch_size == 1:
@@ -167,7 +167,7 @@ def _check_batches(config: Config, model: nn.Module, dataset: Dataset) -> None:
 def load_dataset(
     config: Config, *, test_on_all: bool = False, test: bool = True, classes: list[str] | None = None
 ) -> Dataset:
-    """The config's data, split and measured.
+    """Load the config's data, split and measured.
 
     Args:
         test_on_all: data without a test split are all tested, because the model has not seen them.
@@ -197,7 +197,7 @@ def load_dataset(
 
 
 def get_data_settings(config: Config) -> dict[str, Any]:
-    """The settings of any dataset; each builder takes those that it has parameters for."""
+    """The settings of all datasets; each builder takes those that it has parameters for."""
     data, threads = config.data, config.trainer.threads
     return {
         "image_size": data.image_size,
@@ -247,7 +247,7 @@ def make_augmentation(config: Config, info: DatasetInfo, device: torch.device) -
     if info.dimensions != 2:
         changed = [f"augment.{key}={value}" for key, value in knobs.items() if value != getattr(AugmentConfig(), key)]
         raise ValueError(
-            f"{changed[0]} (augment={name}) changes images, and data={config.data.name} are signals: use augment=none"
+            f"{changed[0]} (augment={name}) changes images, but data={config.data.name} holds signals: use augment=none"
         )
     if config.augment.crop >= min(info.size):
         raise ValueError(

@@ -25,13 +25,13 @@ from cnnbench.storage.regular import refuse_damaged
 
 NAME = "data.json"
 SPLITS = ("train", "val", "test")
-MOST_HASHES = 2**21  # images; beyond this, no image is recognised by itself, and the file stays small enough to read
+MOST_HASHES = 2**21  # images; larger splits get one hash in all, so that the file stays small enough to read
 NOT_ITS_DATA = "not the data of this run"
 
 
 @dataclass(frozen=True)
 class SplitRecord:
-    """What `data.json` holds of one split.
+    """The record of one split in `data.json`.
 
     Attributes:
         hashes: int64 (N,), of the values of each image, in order; None if they are not kept.
@@ -53,7 +53,7 @@ DataRecord = Mapping[str, SplitRecord]  # by the split's name
 
 
 def record_data(run: RunFolder, dataset: Dataset, *, each: bool, test: bool = True) -> dict[str, str]:
-    """Record the data that a run is about to be trained on or, once it has checkpoints, compare them with its record.
+    """Record the data of a new run or, if the run has checkpoints, compare the data with its record.
 
     Args:
         each: keep a hash of each image.
@@ -69,7 +69,8 @@ def record_data(run: RunFolder, dataset: Dataset, *, each: bool, test: bool = Tr
     if begun and (record := read_data(run.path)):
         if changes := describe_changes(record, dataset):
             raise ValueError(
-                f"{NOT_ITS_DATA}: {changes}. A run can only be resumed with the images, labels and splits it began with"
+                f"{NOT_ITS_DATA}: {changes}. A run can only be resumed with the images, labels and splits that it "
+                "started with"
             )
         return {name: split.files_sha256 for name, split in record.items()}
     splits = {"train": dataset.train} | ({"val": dataset.val} if dataset.val else {})
@@ -124,7 +125,7 @@ def _parse_split(path: Path, values: Any) -> SplitRecord:
 
 
 def describe_changes(record: DataRecord, dataset: Dataset) -> str:
-    """How a dataset differs from the record of a run's; empty if it does not."""
+    """Describe how a dataset differs from a run's record; empty if it does not."""
     now: dict[str, Split | None] = {name: getattr(dataset, name) for name in record}
     changed = [name for name, split in record.items() if not split.is_same(dataset.info, now[name])]
     if not changed:
@@ -150,7 +151,7 @@ def describe_changes(record: DataRecord, dataset: Dataset) -> str:
 
 
 def find_kept(record: DataRecord, name: str, split: Split) -> Tensor:
-    """The indices of the images that a run had in one split and in no other, each as often as the run had it."""
+    """The indices of images that the run had in this split and in no other, each at most as often as the run had it."""
     left = Counter(_read_hashes(record, [name]))
     for value in _read_hashes(record, record.keys() - {name}):
         left.pop(value, None)

@@ -1,4 +1,4 @@
-"""The data that a config names, as far as a network needs to know them, without loading what has a known shape."""
+"""The shape and classes of a config's data; data of a known shape are not loaded for this."""
 
 from collections.abc import Sequence
 

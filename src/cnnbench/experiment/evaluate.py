@@ -1,4 +1,4 @@
-"""A finished run's best weights, measured on any split of its own or another dataset."""
+"""Measure a finished run's best weights on a split of its own or another dataset."""
 
 import json
 import re
@@ -76,8 +76,8 @@ def prepare_measurement(
     trained.refuse_large_batches(min(config.trainer.eval_batch_size, len(found.split)))
     target = resolve_device(device or "auto")
     notes = [*found.notes, *trained.use_threads(target)]
-    set_deterministic(config.trainer.deterministic)  # as training did: on a GPU other algorithms give other bits
-    # Other data are prepared with the run's constants too, whatever their own would be.
+    set_deterministic(config.trainer.deterministic)  # as in training: on a GPU, other algorithms give other bits
+    # Other data are also normalised with the run's constants: the network has learned with those.
     found = replace(found, notes=notes, dataset=replace(found.dataset, mean=trained.mean, std=trained.std))
     serve = partial(make_batches, dataset=found.dataset, config=config, device=target)
     return Measurement(trained, found, trained.load_model(target), serve, target)
@@ -111,7 +111,7 @@ def evaluate_run(
     metrics = {"data": config.data.name, **where, "split": choice.split, "images": len(found.split)}
     metrics |= measured.compute_scores()
     if measured.classified is not None:
-        # Of the classes that have images: the others may be predicted, but have no score.
+        # Only classes that have images get a score; the others can still be predicted.
         confusion = measured.classified.confusion
         metrics["f1_macro"] = float(compute_f1(confusion)[confusion.sum(1) > 0].mean())
     metrics |= {"images_sha256": digest(dataset.info, found.split), "notes": found.notes}
@@ -128,7 +128,7 @@ def evaluate_run(
 def _write_result(
     evaluations: Path, out: Path | None, metrics: Mapping[str, Any], write: Callable[[Path], None]
 ) -> Path:
-    """Write a result to `out`, or to a folder of its own in `evaluations`; returns where."""
+    """Write a result to `out`, or to its own folder in `evaluations`; return the folder."""
     try:
         if out is None:
             parts = [metrics["data"], metrics["split"]]
@@ -150,14 +150,14 @@ def _write_result(
 
 
 def _find_free(folder: Path, name: str, metrics: Mapping[str, Any]) -> Path:
-    """A folder of that name, or one with a number after it if that holds the result of another measurement."""
+    """A folder of this name, with a number appended if the name holds the result of another measurement."""
     names = (name if number == 1 else f"{name}_{number}" for number in count(1))
     places = (folder / name for name in names)
     return next(place for place in places if not (place / "metrics.json").exists() or _has_result(place, metrics))
 
 
 def _has_result(place: Path, metrics: Mapping[str, Any]) -> bool:
-    """Whether the result of the same measurement is there already."""
+    """Whether the folder already holds the result of the same measurement."""
     try:
         return bool(read_json(place / "metrics.json") == json.loads(json.dumps(metrics)))
     except (ValueError, OSError):

@@ -16,7 +16,7 @@ class OutOfMemory(RuntimeError):
 
 
 def explain_exhaustion(error: Exception, folder: Path, config: Config) -> Exception:
-    """The error itself or, if memory or space ran out, one that says what to lower or to free."""
+    """Return the error or, if memory or disk space ran out, one that says what to lower or to free."""
     if is_out_of_memory(error):
         trainer = config.trainer
         detail = str(error).strip().partition("\n")[0][:200]
@@ -38,7 +38,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on the host or on a device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # torch's CPU allocator, and CUDA outside of torch's allocator, raise plain RuntimeErrors: only their text tells.
+    # torch's CPU allocator, and CUDA outside torch's allocator, raise a plain RuntimeError; only its text tells.
     words = (
         *("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc"),
         *("CUDA error: out of memory", "STATUS_ALLOC_FAILED"),

@@ -1,4 +1,4 @@
-"""Runs that are trained together: each is an ordinary run with a folder of its own, but for who takes its steps."""
+"""Runs that are trained together. Each is an ordinary run with its own folder; only its steps are shared."""
 
 import contextlib
 import contextvars
@@ -37,7 +37,7 @@ class Member:
     _context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     def advance(self, send: Callable[[Any], TrainingPass], value: Any) -> None:
-        """Let it go on to its next epoch, or to its end."""
+        """Let the run continue to its next epoch, or to its end."""
         try:
             self.request = self._context.run(send, value)
         except StopIteration as end:
@@ -60,7 +60,7 @@ def check_together(config: Config, model: nn.Module, dataset: Dataset, device: t
         "trainer.graph=true": trainer.graph,
         f"trainer.devices={trainer.devices}": trainer.devices > 1,
         f"trainer.accumulate={trainer.accumulate}": trainer.accumulate > 1,
-        # Others, such as Muon, do more than one thing to each value.
+        # Other optimizers, such as Muon, do more than compute each value by itself, so stacking would change them.
         f"optimizer={config.optimizer.name}": config.optimizer.name not in ("sgd", "adam", "adamw"),
         "logger=wandb": "wandb" in config.logger.options,
         "data that are read batch by batch": not isinstance(dataset.train.stored, Tensor),
@@ -83,7 +83,7 @@ def check_together(config: Config, model: nn.Module, dataset: Dataset, device: t
 
 
 def run_group(jobs: Sequence[Job]) -> list[Member]:
-    """Run jobs that differ only in their seed, training those that are at the same step by one step.
+    """Run jobs that differ only in their seed; jobs at the same step are trained by one shared step.
 
     A run that fails, or that stops early, leaves the others alone. Those that are behind, because an earlier process
     was killed while it saved them, are trained first.
@@ -103,7 +103,7 @@ def run_group(jobs: Sequence[Job]) -> list[Member]:
 
 
 def _train(members: Sequence[Member]) -> None:
-    """Train an epoch of each run, and let it validate and save; what ends one of them at a signal is left to do."""
+    """Train an epoch of each run, and let each validate and save."""
     results = train_together([one.request for one in members if one.request])
     done = 0
     try:
@@ -112,7 +112,7 @@ def _train(members: Sequence[Member]) -> None:
             done += 1
             if _find_interrupt(members) is not None:
                 break
-    except BaseException as error:  # in a step of all
+    except BaseException as error:  # in a shared step, so it concerns all runs
         if isinstance(error, Exception):
             for member in members:
                 member.advance(member.job.throw, error)
@@ -123,8 +123,8 @@ def _train(members: Sequence[Member]) -> None:
 
 
 def _end(members: Sequence[Member], error: BaseException) -> None:
-    """Save runs between two steps, and end them as a signal asks."""
-    with contextlib.suppress(OSError):  # what was saved before is intact
+    """Save runs between two steps, and end them if a signal requests it."""
+    with contextlib.suppress(OSError):  # earlier checkpoints are intact
         save_all(one.request for one in members if one.request)
     for member in members:
         member.advance(member.job.throw, type(error)())

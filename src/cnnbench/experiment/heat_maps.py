@@ -1,4 +1,4 @@
-"""Which parts of an image speak for the predicted class, by the methods that a network allows."""
+"""Heat maps of the parts of an image that support the predicted class, by the methods that a network allows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The log and the status of a run, from the moment that there is something to record."""
+"""The log and the status of a run, written once there is something to record."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ class CannotGoOn(ValueError):
 
 
 class Lifetime:
-    """The log and the status of a run. Messages wait until `begin`, so that a refused run leaves no trace.
+    """The log and the status of a run. Messages are held back until `begin`, so that a refused run leaves no trace.
 
     Attributes:
         notes: what the last status message also says, such as a tracker that failed.
@@ -43,14 +43,14 @@ class Lifetime:
         self._file = _LogFile(run.log, encoding="utf-8", delay=True)
         self._file.setFormatter(_PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
         self._waiting = MemoryHandler(MOST_WAITING, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
-        # Runs that are trained together take turns in one process, each in a context of its own.
+        # Runs that are trained together take turns in one process, so the context tells whose message it is.
         _current.set(self)
         for handler in (self._waiting, self._file):
             handler.addFilter(lambda record: _current.get() in (None, self))
         log.addHandler(self._waiting)
 
     def begin(self) -> None:
-        """Start to write the log and, when the run ends, its status.
+        """Start writing the log and, when the run ends, its status.
 
         Raises:
             ValueError: the log is not a regular file.
@@ -64,7 +64,7 @@ class Lifetime:
         self._waiting.flush()
 
     def resume(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
-        """Begin, and write that the run is resumed.
+        """Begin, and log that the run is resumed.
 
         If it ends before it saves anything, config and overrides are put back, and the status of a finished run too.
         """
@@ -78,7 +78,7 @@ class Lifetime:
         self.run.resume(config, overrides)
 
     def end(self, state: str, message: str, *, diverged: bool = False) -> None:
-        """Set the status, if possible: what stopped the run may prevent that too, and is the error to report."""
+        """Set the status, if possible. What stopped the run, such as a full disk, may prevent this too."""
         try:
             if self._identify_checkpoint() == self._checkpoint:
                 for name, content in self._originals.items():
@@ -106,7 +106,7 @@ class Lifetime:
 
 @contextmanager
 def track_lifetime(run: RunFolder, config: Config) -> Iterator[Lifetime]:
-    """Log what happens inside, and record at the end how the run ended.
+    """A context that logs a run and records how it ended.
 
     Raises:
         CannotGoOn: an error before `begin`.
@@ -132,35 +132,35 @@ def track_lifetime(run: RunFolder, config: Config) -> Iterator[Lifetime]:
         has_config = (run.path / "config.yaml").exists()
         resume = f"resume with: {format_resume_command('train', run.path)}"
         advice = resume if has_config else "give the same command again to start the run"
-        # A status of RUNNING before `begin` was left by a process that was killed.
+        # Before `begin`, a status of RUNNING is that of an earlier process, which was killed.
         if life.begun or run.find_status().get("state") == RUNNING:
             life.end(INTERRUPTED, f"{type(error).__name__}: {advice}")
         if isinstance(error, KeyboardInterrupt | signals.Terminated):
             raise type(error)(advice) from error
         raise
     else:
-        with signals.defer():  # a signal in between would leave the status at running
+        with signals.defer():  # a signal in between would leave the status "running"
             run.set_status(FINISHED, "; ".join(life.notes))
     finally:
         life.close()
 
 
 class _LogFile(logging.FileHandler):
-    """A run's log. On a full disk its lines are lost; they are still shown on the terminal, and the run goes on."""
+    """A run's log. On a full disk its lines are lost, but still shown on the terminal, and the run continues."""
 
     def open(self) -> None:
-        """Open it now."""
+        """Open the file now, so that a folder that cannot be written is noticed at once."""
         self.stream = self._open()
 
     def _open(self) -> Any:
         return open(open_to_append(self.baseFilename), "a", encoding=self.encoding)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Nothing: the error that stops the run is the one to report."""
+        """Do nothing: a failed log line must not hide the error that stops the run."""
 
 
 class _PrintableFormatter(logging.Formatter):
-    """Names of classes and files may hold what a terminal would obey, and logs are read on terminals."""
+    """Escapes control characters: names of classes and files may hold some, and logs are read on terminals."""
 
     def format(self, record: logging.LogRecord) -> str:
         return make_lines_printable(super().format(record))

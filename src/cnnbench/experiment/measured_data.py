@@ -1,4 +1,4 @@
-"""The images that a finished run is measured on: a split of its own data, or of others that it has not learned from."""
+"""Choose the images that a finished run is measured on, and leave out those that it has learned from."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from cnnbench.experiment.trained import Trained
 from cnnbench.storage.text import format_path, join_some, make_printable
 
 NAMED = 5  # classes in a note
-LEARNED_FROM = ("train", "val", "test")  # the more a run learns from a split, the earlier it stands here
+LEARNED_FROM = ("train", "val", "test")  # ordered by how much a run learns from the split, most first
 VERBS = {"train": "trained", "val": "validated", "test": "tested"}
 
 
@@ -57,7 +57,7 @@ class MeasuredData:
 
 
 def choose_data(trained: Trained, choice: DataChoice) -> MeasuredData:
-    """Find the images to measure; changes the run's config to describe them.
+    """Find the images to measure. The run's config is changed to describe them.
 
     Raises:
         ValueError: no such split, data of other classes, or none of the run's images.
@@ -84,7 +84,7 @@ def _point_at(config: Config, info: DatasetInfo, choice: DataChoice) -> None:
     own_path = None if choice.data or choice.path else data.options.get("path")
     if own_path is not None and not os.path.exists(os.path.expanduser(own_path)):
         raise ValueError(
-            f"data.path={format_path(own_path)!r}, the run's own, does not exist: give its new place with --path"
+            f"data.path={format_path(own_path)!r} of the run does not exist: give its new place with --path"
         )
     if choice.data is not None and choice.data != data.name:
         data.name = choice.data
@@ -102,7 +102,7 @@ def _point_at(config: Config, info: DatasetInfo, choice: DataChoice) -> None:
         data.options["on_bad_image"] = "skip"  # and a note counts them
     if "channels" in data.options:
         data.options["channels"] = info.in_channels
-    if choice.root is not None:  # the user's own folder, unlike one that a stranger's config names: may be written to
+    if choice.root is not None:  # the user named this folder, so downloads may go there; a stranger's config may not
         data.root, data.download = choice.root, True
     data.image_size = [*info.size] if info.dimensions == 2 else None
     data.normalize = "none"  # the run's own constants apply
@@ -110,12 +110,12 @@ def _point_at(config: Config, info: DatasetInfo, choice: DataChoice) -> None:
 
 @limit_data_of_run()
 def _choose_own(config: Config, split: str, record: DataRecord, info: DatasetInfo) -> MeasuredData:
-    """A split of the run's own data, or what is left of it."""
+    """A split of the run's own data, or what remains of it."""
     classes, chosen = list(info.class_names), None
     recognised = split in record and record[split].hashes is not None
     try:
         dataset = load_dataset(config, classes=classes)
-    except ValueError as error:  # what is left cannot be split as it was
+    except ValueError as error:  # the remaining images cannot be split as before
         if not recognised:
             raise
         changes = f"what is left cannot be split as it was: {error}"
@@ -198,7 +198,7 @@ def _note_absent_classes(info: DatasetInfo, chosen: Split) -> list[str]:
 
 
 def _check_shape(config: Config, info: DatasetInfo) -> None:
-    """Refuse data that cannot fit, before anything is downloaded."""
+    """Refuse data that cannot fit the run before anything is downloaded."""
     data = config.data
     settings = get_data_settings(config) | {"classes": list(info.class_names), "test_fraction": None}
     shape, classes = find_data_shape(data.name, root=data.root, options=data.options, settings=settings)

@@ -1,4 +1,4 @@
-"""Predictions of a finished run's best weights for image files, prepared as in training."""
+"""Predict image files with a finished run's best weights; the images are preprocessed as in training."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -116,7 +116,7 @@ class Predictor:
     def _make_predictions(
         self, rows: list[tuple[str, str | None]], images: list[np.ndarray], top: int, invert: bool
     ) -> list[Prediction]:
-        """A prediction for each row of file and error; `images` are those of the files without an error."""
+        """A prediction for each row of file and error; `images` holds the files without an error."""
         self._trained.refuse_large_batches(len(images))
         answers = self._classify(np.stack(images), top, invert) if images else iter(())
         return [
@@ -128,7 +128,7 @@ class Predictor:
         pixels = 255 - pixels if invert else pixels
         turned = has_other_polarity(pixels, self.polarity).tolist() if self.polarity else [False] * len(pixels)
         logits, probabilities = self._forward(torch.from_numpy(pixels))
-        # By logits, since two probabilities may round to one number; stable, since argmax takes the first of equals.
+        # Sort logits: two probabilities may round to one number. Stable, because argmax takes the first of equals.
         classes = np.argsort(-logits, axis=1, kind="stable")[:, :top]
         return zip(classes.tolist(), np.take_along_axis(probabilities, classes, 1).tolist(), turned, strict=True)
 
@@ -150,7 +150,7 @@ class Predictor:
 
 
 def get_decoding(trained: Trained) -> Decoding:
-    """How the run's images were decoded, which only image folders have options for."""
+    """How the run's images were decoded; only image folders have options for this."""
     options = trained.config.data.options
     given = {key: options[key] for key in ("resize", "background") if options.get(key) is not None}
     if "background" in given:

@@ -1,4 +1,4 @@
-"""What a run trains with, made from its config: batches, settings, and the state before the first step."""
+"""Prepare training from a config: batches, settings, and the state before the first step."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,7 +22,7 @@ from cnnbench.training.trainer import Settings, Splits, build_state, fit, follow
 def prepare_training(
     config: Config, run: RunFolder, parts: Parts, *, test: bool = True, rank: Rank = ALONE
 ) -> tuple[State, Callable[..., Any]]:
-    """A run's state before its first step, and `fit`, which needs only `on_epoch` now; in other ranks than 0, `follow`.
+    """A run's state before its first step, and `fit` with all arguments but `on_epoch`; in ranks above 0, `follow`.
 
     All ranks of a run call this together.
     """
@@ -66,9 +66,9 @@ def prepare_training(
 
 
 def _describe_preparation(dataset: Dataset) -> dict[str, Any]:
-    """What a checkpoint records of the images, so that others can be prepared like them."""
+    """What a checkpoint records about the images, so that other images can be preprocessed in the same way."""
     polarity = None
-    if dataset.info.in_channels == 1:  # colour images have none, and may have to be decoded to find out
+    if dataset.info.in_channels == 1:  # only grey images have a polarity; reading colour images might decode them all
         sample = torch.arange(0, len(dataset.train), -(-len(dataset.train) // SAMPLE))
         polarity = find_polarity(dataset.train[sample].images)
     return {**asdict(dataset.info), "mean": dataset.mean, "std": dataset.std, "polarity": polarity}

@@ -35,7 +35,7 @@ REPORTS = 5.0  # seconds for a rank that has failed to say why
 
 @dataclass(frozen=True)
 class RankOrder:
-    """What a rank computes: a part of the run in this folder.
+    """What a rank computes: its part of the run in this folder.
 
     Attributes:
         config: the run's, but with this rank's own device.
@@ -50,7 +50,7 @@ class RankOrder:
 
 @dataclass(frozen=True)
 class Begin:
-    """The message that data may be loaded: rank 0 has them, so that files are decoded once.
+    """The message that data may be loaded: rank 0 has decoded the files, so that the others read its cache.
 
     Attributes:
         port: where the ranks meet.
@@ -63,12 +63,12 @@ class Begin:
 
 @dataclass(frozen=True)
 class Ready:
-    """A rank has loaded its data and is about to join the others."""
+    """The message that a rank has loaded its data and is about to join the others."""
 
 
 @dataclass(frozen=True)
 class RankFailure:
-    """Why a rank ends.
+    """The message in which a rank says why it ends.
 
     Attributes:
         is_echo: perhaps only because another rank has ended.
@@ -79,7 +79,7 @@ class RankFailure:
 
 
 class RankLost(RuntimeError):
-    """Another process of the run has ended.
+    """Raised if another process of the run has ended.
 
     Attributes:
         rank: its number.
@@ -91,7 +91,7 @@ class RankLost(RuntimeError):
 
 
 class OtherRanks:
-    """Ranks 1 and up as rank 0 sees them; none, if the run has one device."""
+    """Ranks 1 and up, as rank 0 sees them; empty if the run has one device."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -143,7 +143,7 @@ class OtherRanks:
             wait_for_ranks()
 
     def find_lost(self, seconds: float) -> RankLost | None:
-        """The rank whose end broke the exchange; None if none ends within so many seconds."""
+        """The rank whose end broke the exchange; None if none ends in time."""
         echo = None
         waiting = {worker: number for number, worker in enumerate(self.workers, 1)}
         ends = time.monotonic() + seconds
@@ -197,11 +197,11 @@ def start_ranks(config: Config, folder: Path, *, resume: bool) -> Iterator[Other
 def compute_part(connection: Connection, order: RankOrder) -> None:
     """In a process of its own: compute the part of one rank, until rank 0 ends it."""
     inbox = Inbox(connection)
-    logging.disable()  # rank 0 says the same
-    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a process that is killed leaves behind
+    logging.disable()  # rank 0 logs the same messages
+    tqdm.set_lock(threading.RLock())  # tqdm's default is a semaphore, which leaks if the process is killed
     try:
         _compute_part(connection, inbox, order)
-    except Diverged:  # so does rank 0, which sees the same losses
+    except Diverged:  # rank 0 sees the same losses, and reports it
         pass
     except Exception as error:
         explained = explain_exhaustion(error, order.folder, from_dict(order.config))

@@ -1,4 +1,4 @@
-"""The files and pictures that a measured split leaves in a folder."""
+"""Write the files and draw the pictures of a measured split."""
 
 import logging
 import math
@@ -40,7 +40,7 @@ log = logging.getLogger("cnnbench")
 PREVIEWED = 10, 7  # images, at most one a class, and epochs
 CAPTION = 11  # characters of a class's name in the preview
 NUMBERS_NAMED = 20  # classes in the warning that pictures show numbers instead of names
-KEPT_MISTAKES, KEPT_BYTES, KEPT_SIDE = 256, 2**19, 64  # images, bytes of all, pixels of the longer side
+KEPT_MISTAKES, KEPT_BYTES, KEPT_SIDE = 256, 2**19, 64  # images, bytes in total, pixels of the longer side
 
 
 def write_result_files(
@@ -115,7 +115,7 @@ def write_mistakes(folder: Path, labels: np.ndarray, predictions: np.ndarray, sp
     """
     order = torch.randperm(len(labels), generator=make_generator(0, "mistakes", len(labels)))
     wrong = order[torch.from_numpy(labels != predictions)[order]]
-    # Sorted, so that files are read in the order in which they lie on the disk.
+    # Sorted, so that a streamed dataset is read in order.
     indices = wrong[: min(KEPT_MISTAKES, _count_kept(split))].sort().values
     write_npz(folder / "mistakes.npz", indices=indices.numpy(), images=_take_reduced(split, indices))
 
@@ -163,7 +163,7 @@ def write_skipped(run: RunFolder, dataset: Dataset) -> None:
 
 
 def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | None, title: str) -> Path:
-    """Draw the first training image of each class beside what the first epochs make of it; returns the picture's path.
+    """Draw the first training image of each class beside its versions in the first epochs; return the picture's path.
 
     A mixed image is mixed with the next one in the picture; in training its partner changes with the order.
     """
@@ -195,13 +195,13 @@ def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | No
 
 
 def _describe_shares(label: Tensor, names: Sequence[str]) -> str:
-    """The classes of a mixed image, a line each, the largest share first, such as `7 80%`."""
+    """The classes of a mixed image, one per line as `7 80%`, the largest share first."""
     shares = [(share, names[k]) for k, share in enumerate(label.tolist()) if share >= 0.005]
     return "\n".join(f"{name} {format_percent(share, 0)}" for share, name in sorted(shares, reverse=True))
 
 
 def _choose_names(class_names: Sequence[str], longest: int = 16) -> "Names":
-    """Class names as pictures show them; a warning lists those that are shown as numbers."""
+    """Class names as pictures show them. A warning lists the names that are replaced by numbers."""
     from cnnbench.runs.class_names import fit_names
 
     names = fit_names(class_names, longest)

@@ -1,4 +1,4 @@
-"""What may change when a run goes on, and what a checkpoint must agree with."""
+"""Which keys may change when a run is resumed, and what its checkpoints must agree with."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,16 +10,16 @@ from cnnbench.config.text_values import read_value
 from cnnbench.registry import find_nearest
 from cnnbench.training.optim import build_schedule
 
-SPREAD = 100  # steps an epoch at which two schedules are compared
+SPREAD = 100  # steps per epoch at which two schedules are compared
 
 
 def compute_fingerprint(config: Config) -> dict[str, Any]:
-    """All of a config that its weights depend on, as plain data; a run resumes only from checkpoints that agree."""
+    """The part of a config that the weights depend on. A run resumes only from a checkpoint with the same."""
     return select(to_dict(config), lambda role, field: role == "result" and not may_change(field))
 
 
 def apply_overrides(plain: Mapping[str, Any], overrides: Sequence[str]) -> Config:
-    """A run's own config, changed by overrides that leave it the same run.
+    """Apply overrides to a run's config, if they leave it the same run.
 
     Args:
         plain: the run's `config.yaml`.
@@ -36,7 +36,7 @@ def apply_overrides(plain: Mapping[str, Any], overrides: Sequence[str]) -> Confi
         if not equals or name not in keys:
             near = find_nearest(name, keys)
             raise ValueError(
-                f"{text}: a resumed run keeps every setting that its result depends on. Resume may change only: "
+                f"{text}: a resumed run keeps every setting that its result depends on. Resume can change only: "
                 f"{', '.join(keys)}.{f' Did you mean {near}?' if near else ''}"
             )
         *sections, last = name.split(".")
@@ -53,7 +53,7 @@ def apply_overrides(plain: Mapping[str, Any], overrides: Sequence[str]) -> Confi
 
 
 def _check_epochs(own: Config, config: Config) -> None:
-    """More epochs are the same run only where the schedule of the first ones stays as it was."""
+    """Check a new number of epochs: the run stays the same only if the schedule of its past epochs does."""
     before, epochs = own.trainer.epochs, config.trainer.epochs
     if epochs < before:
         raise ValueError(f"trainer.epochs={epochs}: with resume it must be {before}, the run's own, or more")

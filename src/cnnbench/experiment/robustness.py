@@ -1,4 +1,4 @@
-"""A finished run's best weights on images that are shifted, turned, blurred, covered and so on."""
+"""Measure a finished run's best weights on images that are shifted, rotated, blurred, occluded and so on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def measure_robustness(
 def measure_changes(
     ready: Measurement, kinds: Sequence[str], *, split: str, max_images: int | None, max_shift: int | None
 ) -> Robustness:
-    """The same of a run that is ready; `split` is the name of the images' split."""
+    """`measure_robustness` of a loaded run; `split` names the split that the images belong to."""
     task, info = get_task(ready.model), ready.trained.info
     if not task.has_classes:
         raise ValueError(
@@ -100,7 +100,7 @@ def measure_changes(
 
 
 def sample_images(count: int, most: int | None) -> Tensor:
-    """The places of the images to measure, in order: all, or a sample that depends on their number alone."""
+    """The indices of the images to measure, in order: all, or a sample that depends only on their number."""
     if most is None:
         return torch.arange(count)
     return torch.randperm(count, generator=make_generator(0, "robustness images", count))[:most].sort().values

@@ -72,7 +72,7 @@ def run_job(
     job = start_job(config, path, overrides, resume=resume, test=test, parts=parts, on_epoch=on_epoch, draw=draw)
     if not config.sweep.together:
         return train_alone(job)
-    (member,) = run_group([job])  # the bits that it has beside others
+    (member,) = run_group([job])  # the same code as beside other runs, so the same bits
     if member.error is not None:
         raise member.error
     return member.summary
@@ -134,10 +134,10 @@ def _claim_folder(
     run: RunFolder, config: Config, overrides: Sequence[str], *, resume: bool, entered: ExitStack
 ) -> Lifetime:
     """Lock the folder until `entered` is left, and mark a new run as started."""
-    with signals.defer():  # a signal between lock and status would leave an earlier process's status
+    with signals.defer():  # a signal between lock and status would leave the status of an earlier process
         entered.enter_context(run.lock())
         if not resume and (run.path / "config.yaml").exists():
-            raise InUse(f"{run.path} holds a run already")
+            raise InUse(f"{run.path} already holds a run")
         life = entered.enter_context(track_lifetime(run, config))
         if not resume:
             life.begin()
@@ -155,19 +155,19 @@ def _set_threads(run: RunFolder, config: Config, parts: Parts) -> list[str]:
 
 
 def _record_environment(run: RunFolder) -> None:
-    if run.read_threads() is None:  # of a new run, or of one that was killed before this or has a damaged file
+    if run.read_threads() is None:  # a new run, or one that was killed before this point or has a damaged file
         write_json(run.path / "env.json", describe_environment())
 
 
 def _record_problems(run: RunFolder, dataset: Dataset, notes: Sequence[str]) -> None:
-    """Write and log what a reader of the results must know of the data and, from `notes`, of the machine."""
+    """Write and log what a reader of the results must know about the data and, from `notes`, about the machine."""
     write_skipped(run, dataset)
     for note in (*notes, *dataset.notes):
         log.warning("%s", note)
 
 
 def _record(config: Config, run: RunFolder, parts: Parts, outcome: Outcome) -> list[Picture]:
-    """Write the result of the test, if there was one; returns the pictures to draw."""
+    """Write the result of the test, if there was one; return the pictures to draw."""
     test, dataset = outcome.test, parts.dataset
     pictures = []
     if test is not None:
@@ -216,8 +216,8 @@ def _summarize_test(test: Evaluation, dataset: Dataset) -> dict[str, Any]:
 
 
 def preview(config: Config, folder: Path) -> Path:
-    """Draw what `augment` makes of training images into `augmented.png` in a folder; returns its path."""
+    """Draw training images and their augmented versions to `augmented.png` in a folder; return its path."""
     dataset = load_dataset(config)
     log.info("%s", dataset.describe())
-    title = f"augment={config.augment.name} on {dataset.info.name}: training images, and what each epoch makes of them"
+    title = f"augment={config.augment.name} on {dataset.info.name}: training images, and their versions in each epoch"
     return draw_preview(folder, dataset, make_augmentation(config, dataset.info, torch.device("cpu")), title)

@@ -1,4 +1,4 @@
-"""A finished run's best weights with all that is needed to use them, from its folder alone."""
+"""A finished run's best weights and everything needed to use them, read from its folder alone."""
 
 import math
 from collections.abc import Callable
@@ -27,7 +27,7 @@ Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
 
 
 class _Preparation(BaseModel):
-    """A checkpoint's record of its images, within the types and ranges that `Trained` relies on."""
+    """A checkpoint's record of its images, checked for the types and ranges that `Trained` relies on."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
     name: str
@@ -47,7 +47,7 @@ class _Preparation(BaseModel):
         if len(sides) > self.dimensions or (self.dimensions == 2 and max(sides) > LARGEST_SIDE):
             raise ValueError(f"image_size={self.image_size} does not fit {self.dimensions} dimensions")
         if not len(self.mean) == len(self.std) == self.in_channels:
-            raise ValueError(f"mean and std are not of {self.in_channels} channels")
+            raise ValueError(f"mean and std do not have {self.in_channels} channels")
         return self
 
 
@@ -89,7 +89,7 @@ class Trained:
         refuse_beyond_memory(images * each, f"a batch of {images:,} images of image_size={size} (--batch-size)")
 
     def use_threads(self, device: torch.device) -> list[str]:
-        """Compute with as many threads as the run did: their number changes the last bits of a result.
+        """Compute with as many threads as the run did, because their number changes the last bits of a result.
 
         Returns:
             A note, if something else differs here that changes them.
@@ -114,14 +114,14 @@ class Trained:
             )
 
     def make_autocast(self, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
-        """A function that makes the context of a forward pass in the run's precision; fp16 becomes fp32 off CUDA."""
+        """A function that makes the context of a forward pass in the run's precision. Without CUDA, fp16 is fp32."""
         precision = self.config.trainer.precision
         fits = precision != "fp16" or device.type == "cuda"
         return make_autocast(device, precision if fits else "fp32")
 
 
 def use_threads_of(run: RunFolder, threads: int | None, device: torch.device) -> list[str]:
-    """Compute with a number of threads, if it is known, for a run that was trained in another process.
+    """Use the number of threads of a run that was trained in another process, if it is known.
 
     Args:
         device: that computes now.

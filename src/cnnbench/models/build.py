@@ -39,7 +39,7 @@ def build_model(
     if spec.dimensions == SIGNALS and SIGNALS not in accepted:
         able = [other for other in registry.list_names("model") if SIGNALS in _list_dimensions(other)]
         raise ValueError(
-            f"model={name} takes images, and the data are signals. Models that take signals: {', '.join(able)}"
+            f"model={name} takes images, but the data are signals. Models that take signals: {', '.join(able)}"
         )
     if spec.dimensions == IMAGES and IMAGES not in accepted:
         raise ValueError(f"model={name} takes signals, and the data are images: use data=waves or data=csv_signals")

@@ -111,7 +111,7 @@ class RunFolder:
             return cls(path.resolve())
         if (path / "config.yaml").is_file():
             raise ValueError(
-                f"{path} holds a run already: name another folder, or resume it: {format_resume_command('train', path)}"
+                f"{path} already holds a run: name another folder, or resume it: {format_resume_command('train', path)}"
             )
         return cls(create_folder(path))
 

@@ -1,1 +1,1 @@
-"""Training: optimizers and schedules, checkpoints, the loop, and `fit`, which tells the whole story."""
+"""Training: optimizers and schedules, checkpoints, the loop, and `fit`. To read the story, start with `trainer.py`."""

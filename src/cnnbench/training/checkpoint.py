@@ -38,7 +38,7 @@ def locate(folder: Path, name: str) -> Path:
 
 
 def save(folder: Path, name: str, *, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-    """Write a checkpoint; an earlier one of that name stays until the new one is on the disk.
+    """Write a checkpoint. An earlier one of this name is kept until the new one is on the disk.
 
     Args:
         record: JSON values: the position in the run, and how to build the model and prepare its images.
@@ -78,7 +78,7 @@ def load(folder: Path, name: str) -> Loaded:
 
 
 def _read_record(content: bytes) -> dict[str, Any] | None:
-    """The record of a file, without its hash; None unless the hash is right."""
+    """The record of a file, without its hash; None if the hash is wrong."""
     length = int.from_bytes(content[:8], "little")
     if length > min(len(content) - 8, LARGEST_HEADER):
         return None
@@ -118,7 +118,7 @@ def load_newest(folder: Path, *, accept: Callable[[Mapping[str, Any]], None] = l
             continue
         accept(loaded[1])
         if name != LAST:
-            log.error("going on from %s, the checkpoint before the last", locate(folder, name))
+            log.error("continuing from %s, the checkpoint before the last", locate(folder, name))
             # Otherwise the next save would turn the damaged checkpoint into the previous one.
             _link(folder, name, LAST, move=False)
         return loaded
@@ -164,7 +164,7 @@ def collect_model_tensors(model: nn.Module, prefix: str = "model") -> dict[str, 
 
 
 def load_model(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "model") -> None:
-    """Put a checkpoint's weights into a model.
+    """Load a checkpoint's weights into a model.
 
     Raises:
         ValueError: names or shapes differ from the model's; the message gives the first difference.
@@ -197,7 +197,7 @@ def collect_optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[st
 
 
 def load_optimizer(optimizer: Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put a checkpoint's optimizer state into an optimizer over the same model.
+    """Load a checkpoint's optimizer state into an optimizer over the same model.
 
     Raises:
         ValueError: the state names a parameter that the model does not have.

@@ -30,7 +30,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def check_devices(first: torch.device, count: int) -> None:
-    """Check that a run can use so many devices.
+    """Check that a run can use this many devices.
 
     Raises:
         ValueError: this machine has fewer, or there is only one of the kind; the message says what is accepted.
@@ -41,7 +41,7 @@ def check_devices(first: torch.device, count: int) -> None:
         raise ValueError(f"trainer.devices={count}: there is one MPS device. Use 1, or trainer.device=cpu")
     if first.index:
         raise ValueError(
-            f"trainer.devices={count} computes on cuda:0 to cuda:{count - 1}, and trainer.device={first} names one "
+            f"trainer.devices={count} uses cuda:0 to cuda:{count - 1}, but trainer.device={first} names one "
             "card: use trainer.device=cuda"
         )
     here = torch.cuda.device_count() if first.type == "cuda" else count_processors()

@@ -32,7 +32,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after a step of the run, counted from 0."""
+        """Update the averages after a step of the run, counted from 0."""
         averages, weights = map(list, zip(*self._averaged, strict=True))
         move_averages(averages, weights, self.decay, step)
         for average, value in self._copied:

@@ -52,7 +52,7 @@ def set_lr(optimizer: Optimizer, lr: float) -> None:
 
 
 def record_on_cuda(step: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
-    """Record the kernels of a step without running them; returns what runs them, and the outputs that it overwrites.
+    """Record the kernels of a step without running them; return the graph, and the outputs that a replay overwrites.
 
     Dropout goes on to follow `seed_model_noise`: each replay reads the seed of CUDA's default generator anew.
     """
@@ -63,7 +63,7 @@ def record_on_cuda(step: Callable[[], Outputs]) -> tuple[Callable[[], None], Out
 
 
 def run_beside(step: Callable[[], Outputs]) -> Outputs:
-    """Run a step on a stream of its own, as the steps before a recording must."""
+    """Run a step on a side stream, as CUDA requires of the steps before a recording."""
     stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
     stream.wait_stream(current)
     with torch.cuda.stream(stream):

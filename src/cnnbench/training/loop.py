@@ -119,7 +119,7 @@ class Stepper:
             with self.autocast():
                 outputs = self.forward(images)
                 loss = compute_loss(self.task, outputs, images, labels, self.label_smoothing, self.class_weights)
-            if len(labels) < count or self.rank.count > 1:  # a part of the images: weigh its mean by its share
+            if len(labels) < count or self.rank.count > 1:  # part of the step's images: weight the mean by its share
                 weights.append(self._sum_weights(labels) / count)
                 loss = loss * weights[-1]
             self.scaler.scale(loss).backward()
@@ -133,13 +133,13 @@ class Stepper:
         loss, total, ranks = sum(losses[1:], losses[0]), sum(weights), self.rank.count
         if ranks > 1:
             loss, total, counted = sum_over_ranks([loss, total, counted], loss.device)
-        # The mean gradient over ranks, times their number, is the sum.
+        # DistributedDataParallel averages gradients over ranks; each rank's loss is a part of the whole, so sum them.
         torch._foreach_div_([value.grad for value in self.parameters if value.grad is not None], total / ranks)
         self._update()
         return loss / total, counted
 
     def _sum_weights(self, labels: Tensor) -> Tensor | int:
-        """The sum of the weights of a batch's images, by which the mean of its loss divides."""
+        """The sum of the weights of a batch's images, which is the divisor of its mean loss."""
         return len(labels) if self.class_weights is None or labels.dim() > 1 else self.class_weights[labels].sum()
 
     def _update(self) -> None:
@@ -162,7 +162,7 @@ def train_one_epoch(
     schedule: Schedule,
     advance: Callable[[int, float | None], None],
 ) -> dict[str, float]:
-    """Train on each batch of an epoch once, or on the remaining ones.
+    """Train on each batch of an epoch once; in a resumed epoch, on the remaining batches.
 
     Args:
         progress: what is done of the epoch; updated after each step.
@@ -229,7 +229,7 @@ def evaluate(
     between: Callable[[], None] = lambda: None,
     of: str = "images",
 ) -> Evaluation:
-    """Measure a model on a split, in the split's order; the model's training mode is left as it was.
+    """Measure a model on a split, in the split's order. The model's training mode is restored afterwards.
 
     Args:
         keep_probabilities: also return those of each image, if the task has classes.

@@ -47,13 +47,13 @@ class Muon(torch.optim.Optimizer):
                 direction = parameter.grad.add(average, alpha=momentum)  # Nesterov's form
                 update = orthogonalize(direction.flatten(1), group["iterations"])
                 update.mul_(MATCHED_RMS * max(update.shape) ** 0.5)
-                # The learning rate may be a tensor: alpha would wait for it.
+                # The learning rate may be a tensor on the device, and `alpha=` would wait for its value.
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update.view_as(parameter) * group["lr"])
         self.rest.step()
 
 
 def orthogonalize(matrix: Tensor, iterations: int) -> Tensor:
-    """The nearest matrix, roughly, whose singular values are all 1: about 0.7 to 1.2 after five iterations.
+    """Approximate the nearest matrix whose singular values are all 1; five iterations give about 0.7 to 1.2.
 
     Args:
         matrix: (rows, columns); its own singular values below about 1e-3 of its norm stay small.

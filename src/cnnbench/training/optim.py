@@ -35,7 +35,7 @@ def build_optimizer(
         ValueError: an unknown name or a wrong option.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
-    # One group if all are treated alike: every step makes one call a group.
+    # One group if possible, because each step launches kernels per group.
     alike = decay_bias_and_norm or weight_decay == 0
     groups = [
         {"params": [p for p in trained if p.ndim > 1 or alike], "weight_decay": weight_decay},
@@ -49,7 +49,7 @@ def build_optimizer(
 
 
 class SGDOptions(Options):
-    """What `configs/optimizer/sgd.yaml` sets."""
+    """Options in `configs/optimizer/sgd.yaml`."""
 
     momentum: float = key("Share of the last step's direction that is kept", ge=0, lt=1)
     nesterov: bool = key("Whether to use Nesterov's form of momentum")
@@ -62,7 +62,7 @@ class SGDOptions(Options):
 
 
 class AdamOptions(Options):
-    """What `configs/optimizer/adam.yaml` and `adamw.yaml` set."""
+    """Options in `configs/optimizer/adam.yaml` and `adamw.yaml`."""
 
     betas: list[Annotated[float, Field(ge=0, lt=1)]] = key(
         "Decay rates of the averages of the gradient and of its square", length=2
@@ -89,7 +89,7 @@ def adamw(groups: Groups, lr: float, fused: bool, options: AdamOptions) -> Optim
 
 
 class MuonOptions(Options):
-    """What `configs/optimizer/muon.yaml` sets."""
+    """Options in `configs/optimizer/muon.yaml`."""
 
     momentum: float = key("Share of the last step's direction that is kept", ge=0, lt=1)
     iterations: int = key("Newton-Schulz iterations that make a direction orthogonal", ge=1, le=20)
@@ -137,20 +137,20 @@ def build_schedule(
 
 
 class CosineOptions(Options):
-    """What `configs/scheduler/cosine.yaml` sets."""
+    """Options in `configs/scheduler/cosine.yaml`."""
 
     final: float = key("Last factor of the base learning rate", ge=0, le=1)
 
 
 class StepOptions(Options):
-    """What `configs/scheduler/step.yaml` sets."""
+    """Options in `configs/scheduler/step.yaml`."""
 
     step_epochs: Count = key("Epochs between two changes of the learning rate")
     gamma: float = key("Factor of the learning rate at each change", ge=0, le=1)
 
 
 class OneCycleOptions(Options):
-    """What `configs/scheduler/one_cycle.yaml` sets."""
+    """Options in `configs/scheduler/one_cycle.yaml`."""
 
     peak_at: float = key("Share of all steps at which the learning rate peaks", gt=0, lt=1)
     initial: float = key("First factor of the base learning rate", ge=0, le=1)

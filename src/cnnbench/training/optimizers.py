@@ -18,7 +18,7 @@ Groups = list[dict[str, Any]]  # parameters with their weight decay, as the opti
 
 
 class Optimizer(Protocol):
-    """What training needs of an optimizer; those of `torch.optim` have it too."""
+    """What training needs of an optimizer. The optimizers of `torch.optim` have it too."""
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -26,7 +26,7 @@ class Optimizer(Protocol):
 
     @property
     def state(self) -> MutableMapping[Tensor, Any]:
-        """What one step passes to the next, by parameter."""
+        """What a step leaves for the next one, by parameter."""
 
     def zero_grad(self) -> None:
         """Drop all gradients."""
@@ -36,7 +36,7 @@ class Optimizer(Protocol):
 
 
 class _FunctionOptimizer(ABC):
-    """What the optimizers below share.
+    """The base of the optimizers below.
 
     Args:
         fused: use one kernel for all parameters, on the CPU or CUDA.

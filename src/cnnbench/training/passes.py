@@ -1,4 +1,4 @@
-"""How a run trains, and the training of one epoch, which a run does by itself or together with others."""
+"""The settings of training, and an epoch that a run trains alone or together with other runs."""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run trains.
+    """The settings of training.
 
     Attributes:
         seed: with epoch and step it determines the order of the images and all noise.
@@ -25,7 +25,7 @@ class Settings:
         ema: decay of a moving average of the weights; the average is then validated, kept as the best, and tested.
         accumulate: batches in a step.
         graph: record the step as a CUDA graph, and replay it.
-        checkpoint_minutes: also save when this long has passed within an epoch.
+        checkpoint_minutes: also save when this much time has passed within an epoch.
         keep: how many checkpoints of past epochs stay beside the last and the best.
     """
 
@@ -49,7 +49,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class TrainingPass:
-    """The training of one epoch of a run, or of the rest of it.
+    """One epoch of a run that is about to be trained, or the rest of it.
 
     Attributes:
         advance: as in `train_one_epoch`.
@@ -62,7 +62,7 @@ class TrainingPass:
     advance: Callable[[int, float | None], None]
 
     def run(self) -> dict[str, float]:
-        """Train this run by itself, as `train_one_epoch`."""
+        """Train the epoch of this run alone."""
         return train_one_epoch(
             self.state.step,
             self.batches,
@@ -76,7 +76,7 @@ class TrainingPass:
 
 
 def train_alone(generator: Generator[TrainingPass, dict[str, float] | None, T]) -> T:
-    """Let a run train by itself to its end; returns what its generator returns."""
+    """Let a run train alone to its end; return what its generator returns."""
     while True:
         try:
             next(generator)

@@ -1,4 +1,4 @@
-"""The part of an epoch that is done, and what is said of a whole one."""
+"""How far an epoch has come, and the summary of a finished one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from cnnbench.training.tasks import Task
 
 @dataclass
 class Progress:
-    """The part of an epoch that is done.
+    """How far an epoch has come.
 
     Attributes:
-        steps: how many are done.
+        steps: the number of finished steps.
         losses: float32 (steps an epoch,), each step's mean loss.
         correct: int64 (), correct predictions made while training; None for a task without classes.
         seconds: spent on these steps.

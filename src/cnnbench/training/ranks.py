@@ -21,7 +21,7 @@ from cnnbench.processes.ranks import Rank
 
 HERE = "127.0.0.1"
 MEETS = timedelta(minutes=5)  # for the connections, once every rank has loaded its data
-WAITS = timedelta(days=7)  # in a collective: a test on rank 0 may take hours, and a rank that ends is noticed at once
+WAITS = timedelta(days=7)  # in a collective: a test on rank 0 may take hours; a rank that ends is noticed without it
 
 
 def open_store() -> tuple[dist.TCPStore, int]:
@@ -68,7 +68,7 @@ def abort_exchange() -> None:
 
 
 def wait_for_ranks() -> None:
-    """Return when every rank has come here."""
+    """Return when every rank has called this."""
     dist.barrier()
 
 
@@ -147,7 +147,7 @@ class SynchronisedNorm(_BatchNorm):
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """The sum over all ranks; so is its gradient, because each rank's loss is a part of the whole."""
+    """The sum over all ranks. Its gradient is also summed, because each rank's loss is a part of the whole."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

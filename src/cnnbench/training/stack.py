@@ -224,7 +224,7 @@ def find_dropped(model: nn.Module, shape: Sequence[int]) -> list[Dropped]:
 
 
 def check_stackable(model: nn.Module, input_shape: Sequence[int]) -> None:
-    """Try whether a network can be mapped over stacked weights in training.
+    """Check, by trying it, that a network can be trained with stacked weights.
 
     Raises:
         ValueError: it cannot; the message says what torch says.
@@ -250,7 +250,7 @@ def check_stackable(model: nn.Module, input_shape: Sequence[int]) -> None:
 
 
 class _GivenNoise(nn.Module):
-    """In the place of a dropout layer: multiplies by the next of some given tensors."""
+    """Replaces a dropout layer: multiplies by the next of the given tensors."""
 
     def __init__(self, noise: deque[Tensor]) -> None:
         super().__init__()

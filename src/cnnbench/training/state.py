@@ -103,13 +103,13 @@ class State:
         log.info("resumed after epoch %d, step %d of the next", self.history.epochs, self.progress.steps)
 
     def complete(self) -> None:
-        """Write what the last checkpoint's epoch lacks if the process was killed right after saving it."""
+        """Write the files of the last epoch that are missing if the process was killed right after its checkpoint."""
         if self.history.epochs and not self.progress.steps:
             self.finish_epoch()
         self.history.write()
 
     def load_best(self) -> int:
-        """Put the best epoch's weights into the model; returns the epoch, counted from 1.
+        """Load the best epoch's weights into the model; return the epoch, counted from 1.
 
         Raises:
             ValueError: neither the best checkpoint nor another one of that epoch can be read.

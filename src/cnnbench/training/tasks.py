@@ -1,4 +1,4 @@
-"""What a network is trained for: the loss that moves its weights, and what can be counted of its outputs."""
+"""Tasks: the loss that a network is trained with, and what can be counted in its outputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ def get_task(model: nn.Module) -> Task:
 
 
 def split_outputs(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """A network's output, and those of its auxiliary heads, which only exist in training."""
+    """A network's output, and the outputs of its auxiliary heads, which exist only in training."""
     return (outputs, ()) if isinstance(outputs, Tensor) else (outputs[0], tuple(outputs[1:]))
 
 

@@ -58,7 +58,7 @@ def train_together(passes: Sequence[TrainingPass]) -> Iterator[dict[str, float] 
             saved = time.monotonic()
             signals.confirm_save()
         if number % CHECK_EVERY == 0 and not bool(losses[:, : number + 1].isfinite().any(0).all()):
-            break  # none of the runs is worth going on with
+            break  # all runs have diverged
     for batches in served:
         next(batches, None)  # lets the loader finish
     stack.scatter()
@@ -72,7 +72,7 @@ def train_together(passes: Sequence[TrainingPass]) -> Iterator[dict[str, float] 
 
 
 def save_all(passes: Iterable[TrainingPass]) -> None:
-    """Save each run where it is; one that has diverged is left as it was saved before."""
+    """Save each run at its current step, except those that have diverged, whose earlier checkpoint is kept."""
     for each in passes:
         _restore_noise(each)
         try:

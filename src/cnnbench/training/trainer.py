@@ -32,7 +32,7 @@ log = logging.getLogger("cnnbench")
 
 
 class Pruned(Exception):
-    """Raised by an `on_epoch`: the run is not worth finishing."""
+    """Raised by `on_epoch` to end a run that is not worth finishing."""
 
     state = PRUNED
 
@@ -81,7 +81,7 @@ def build_state(
     optimizer: Optimizer,
     record: Mapping[str, Any],
 ) -> State:
-    """A run before its first step; `State.restore` takes it to its last checkpoint. Nothing is written.
+    """The state of a run before its first step; `State.restore` moves it to its last checkpoint. Nothing is written.
 
     All ranks of a run call this together.
 
@@ -171,7 +171,7 @@ def fit(
 
 
 def follow(state: State, data: Splits, settings: Settings, schedule: Schedule) -> None:
-    """In a rank other than 0: compute its part of each step. Rank 0 saves and measures, and may end the run earlier."""
+    """Train as a rank other than 0: compute its part of each step. Rank 0 saves and measures, and may end the run."""
     for epoch in range(state.history.epochs, settings.epochs):
         state.model.train()
         train_one_epoch(
@@ -190,7 +190,7 @@ def _finish_epoch(
     *,
     between: Callable[[], None],
 ) -> dict[str, Any]:
-    """Validate an epoch that has been trained, and save it; returns its row of `metrics.csv`."""
+    """Validate a trained epoch and save it; return its row of `metrics.csv`."""
     epoch, lr = state.history.epochs, settings.lr
     validated = {}
     if data.val is not None:
@@ -229,7 +229,7 @@ def _make_measure(state: State, settings: Settings, *, between: Callable[[], Non
 def _make_advance(
     state: State, bar: "tqdm[Any]", *, between: Callable[[], None]
 ) -> Callable[[int, float | None], None]:
-    """A function to call after each step with its number of images and, now and then, its loss."""
+    """Make a function to call after each step with its number of images and, now and then, its loss."""
     pace = Pace(torch.get_num_threads() if state.device.type == "cpu" else 1)
 
     def advance(count: int, loss: float | None) -> None:
@@ -243,7 +243,7 @@ def _make_advance(
 
 
 def _make_saver(state: State, minutes: float | None) -> Callable[[], None]:
-    """A function to call between any two steps: it saves if a signal or the clock asks for it, and then obeys."""
+    """Make a function to call between two steps: it saves if a signal or the clock says so, and ends on a signal."""
     saved = time.monotonic()
 
     def save_if_requested() -> None:
