@@ -1,6 +1,7 @@
 """`python -m cnnbench` is the same as the console script `cnnbench`."""
 
 import gc
+import sys
 from typing import NoReturn
 
 from cnnbench.processes import signals
@@ -17,7 +18,10 @@ def main() -> NoReturn:
     try:
         run()
     finally:
-        gc.freeze()  # Python would search everything imported for garbage once more before it ends
+        # Python would search everything imported for garbage once more before it ends. Triton must be cleaned up:
+        # otherwise it prints pages about leaked objects.
+        if "triton" not in sys.modules:
+            gc.freeze()
 
 
 if __name__ == "__main__":
