@@ -9,7 +9,7 @@ import torch
 from test_training import run
 
 from cnnbench import registry
-from cnnbench.claims.measures.layers import compute_edge_shares, find_nearest_class
+from cnnbench.claims.measures.layers import compute_coherence, find_nearest_class
 from cnnbench.claims.measures.networks import _find_side
 from cnnbench.claims.subjects import FinishedRun, Network
 from cnnbench.cli.compose import compose_config
@@ -17,6 +17,8 @@ from cnnbench.cli.measure import measure_runs
 from cnnbench.experiment.build import make_model
 from cnnbench.runs.folder import RunFolder
 from cnnbench.training import checkpoint
+
+STEP, SUM = (np.eye(5)[1:] + sign * np.eye(5)[:-1] for sign in (-1, 1))  # of neighbours
 
 
 @pytest.fixture(scope="module")
@@ -158,30 +160,25 @@ def test_the_side_of_the_square_that_holds_a_share_of_the_gradient():
     assert _find_side(mass, 0.95) == 1
 
 
-def make_grating(angle, period, phase, side=5):
+def make_grating(angle, phase, side=5):
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
-    wave = np.cos(2 * np.pi / period * (x * np.cos(angle) + y * np.sin(angle)) + phase)
-    return wave * np.exp(-2 * (x**2 + y**2) / side**2)
+    return np.cos(2 * np.pi / side * (x * np.cos(angle) + y * np.sin(angle)) + phase)
 
 
-def test_edges_and_bars_describe_what_they_are_made_of():
-    edges = np.stack([2 + 3 * make_grating(np.pi * step / 12, 5, step) for step in range(12)])[:, None]
-    assert compute_edge_shares(torch.tensor(edges)) == pytest.approx(1)
-    board = np.indices((5, 5)).sum(0) % 2 - 0.5
-    blob = np.exp(-(((np.mgrid[:5, :5] - 2) ** 2).sum(0)))
-    constant = np.ones((5, 5))
-    board_share, blob_share, none = compute_edge_shares(torch.tensor(np.stack([board, blob, constant])[:, None]))
-    assert (none, board_share < 0.05, blob_share < 0.6) == (0, True, True)
-    # By least squares, with the constant as a regressor of its own.
+def test_edges_and_bars_have_one_direction_and_blobs_none():
+    ramp, edge = np.mgrid[:5, :5][1], np.tile([-1, -1, 0, 1, 1], (5, 1))
+    tilted = [make_grating(np.pi * step / 12, step) for step in range(12)]
+    directed = np.stack([ramp, 2 + 3 * edge, edge.T, *tilted])[:, None]
+    assert compute_coherence(torch.tensor(directed)).numpy() == pytest.approx(1, abs=0.01)
+    blob = np.exp(-((np.mgrid[:5, :5] - 2) ** 2).sum(0))
+    assert compute_coherence(torch.tensor(np.stack([blob, np.ones((5, 5))])[:, None])).numpy() == pytest.approx(0)
+    # Channels that vary along x and along y, the second twice as much: (4 − 1) / (4 + 1).
+    crossed = np.stack([ramp, 2 * ramp.T])[None]
+    assert float(compute_coherence(torch.tensor(crossed))) == pytest.approx(0.6)
     noise = np.random.default_rng(0).normal(size=(5, 5))
-    explained = []
-    for step in range(12):
-        for period in (5, 10):
-            waves = [make_grating(np.pi * step / 12, period, phase).ravel() for phase in (0, np.pi / 2)]
-            design = np.stack([constant.ravel(), *waves], 1)
-            residual = noise.ravel() - design @ np.linalg.lstsq(design, noise.ravel())[0]
-            explained.append(1 - residual.var() / noise.var())
-    assert float(compute_edge_shares(torch.tensor(noise)[None, None])) == pytest.approx(max(explained))
+    y, x = ((np.kron(one, other) @ noise.ravel()) for one, other in ((STEP, SUM), (SUM, STEP)))
+    low, high = np.linalg.eigvalsh([[x @ x, x @ y], [x @ y, y @ y]])
+    assert float(compute_coherence(torch.tensor(noise)[None, None])) == pytest.approx((high - low) / (high + low))
 
 
 def test_edge_gain_is_nothing_without_training_and_all_for_filters_made_of_edges(runs, tmp_path):
@@ -190,14 +187,14 @@ def test_edge_gain_is_nothing_without_training_and_all_for_filters_made_of_edges
     name = next(name for name, _ in ready.model.named_parameters()).replace(".", "__")
     untrained = change_weights(runs / "lenet5", tmp_path / "untrained", **{name: first})
     assert measure("edge_gain", untrained) == 0
-    edges = torch.tensor(np.stack([make_grating(np.pi * step / 12, 10, 0.3) for step in range(6)]))[:, None]
-    drawn = change_weights(runs / "lenet5", tmp_path / "drawn", **{name: edges})
-    before = float(compute_edge_shares(first).mean())
-    assert measure("edge_gain", drawn) == pytest.approx(1 - before, abs=1e-5)
+    ramps = torch.arange(5.0).expand(6, 1, 5, 5)
+    drawn = change_weights(runs / "lenet5", tmp_path / "drawn", **{name: ramps})
+    assert measure("edge_gain", drawn) == pytest.approx(1 - float(compute_coherence(first).mean()), abs=1e-6)
     with pytest.raises(ValueError, match="does not begin with a convolution"):
         measure("edge_gain", runs / "mlp")
 
 
+@pytest.mark.filterwarnings("ignore:self.within_class_std_dev_")  # of scikit-learn, which does not use it here
 def test_separability_equals_nearest_centroids_of_scikit_learn(runs):
     neighbors = pytest.importorskip("sklearn.neighbors")
     weight, bias = read_weights(FinishedRun.read(runs / "mlp").prepare("test").model)[:2]

@@ -3,7 +3,6 @@
 torch is imported where it is used, because listing claims must not wait for it.
 """
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,57 +15,46 @@ if TYPE_CHECKING:
     from cnnbench.experiment.evaluate import Measurement
 
 IMAGES = 2000  # of each split, at most
-ANGLES = 12  # orientations, 15° apart
 
 
 @register("measure", "edge_gain", source="run", low=-1, high=1)
 def edge_gain(run: FinishedRun) -> float:
-    """Share of the first convolution's filters that oriented edges and bars describe, minus that before training.
+    """How much nearer to edges and bars training brought the filters of the first convolution.
 
-    For each filter, the share of its variance that lies in the plane of an edge and a bar of one orientation and width,
-    at the orientation and width where that is largest. Random filters have some by chance, so that is subtracted.
+    The mean coherence of the filters, minus that before training: random filters have some by chance.
     """
     from torch import nn
 
     from cnnbench.experiment.build import make_model
 
     ready = run.prepare("test")
-    shares = []
+    means = []
     for model in (ready.model, make_model(ready.trained.config, ready.trained.info)):
         layers = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
         if not layers or min(layers[0].kernel_size) < 3:
             raise ValueError(f"{run.path}: its network does not begin with a convolution of 3×3 or more")
-        shares.append(float(compute_edge_shares(layers[0].weight.detach().cpu()).mean()))
-    return shares[0] - shares[1]
+        means.append(float(compute_coherence(layers[0].weight.detach().cpu()).mean()))
+    return means[0] - means[1]
 
 
-def compute_edge_shares(filters: "Tensor") -> "Tensor":
-    """The share of each filter's variance that the best oriented edge and bar describe, (N,).
+def compute_coherence(filters: "Tensor") -> "Tensor":
+    """How far each filter varies along one direction only, (N,): 1 for an edge or a bar, 0 for a blob or a constant.
 
-    Edge and bar are the sine and cosine of a plane wave under a Gaussian window, one or half a period of it across the
-    filter: Gabor functions, of any phase between them. The mean of each channel is not counted.
+    With λ₁ ≥ λ₂ the eigenvalues of the filter's structure tensor, summed over positions and channels, it is
+    (λ₁ − λ₂) / (λ₁ + λ₂) (Bigün and Granlund, "Optimal Orientation Detection of Linear Symmetry", 1987). A 5×5 filter
+    of noise has 0.31, and 0.44 if the noise was blurred by a pixel: smooth filters are not edges yet.
 
     Args:
-        filters: (N, C, H, W); channels have their own mixture of edge and bar, and a common orientation and width.
+        filters: (N, C, H, W).
     """
     import torch
 
-    height, width = filters.shape[2:]
-    side = max(height, width)
-    y, x = torch.meshgrid(*(torch.arange(n).double() - (n - 1) / 2 for n in (height, width)), indexing="ij")
-    window = torch.exp(-2 * (x.square() + y.square()) / side**2)  # its deviation is half a side
-    values = filters.double().flatten(2)
-    values = values - values.mean(2, keepdim=True)
-    total = values.square().sum((1, 2))
-    best = torch.zeros_like(total)
-    for step in range(ANGLES):
-        angle = math.pi * step / ANGLES
-        for period in (side, 2 * side):
-            phase = 2 * math.pi / period * (x * math.cos(angle) + y * math.sin(angle))
-            plane = torch.stack([window * phase.sin(), window * phase.cos()]).flatten(1)
-            axes = torch.linalg.qr((plane - plane.mean(1, keepdim=True)).T).Q
-            best = torch.maximum(best, (values @ axes).square().sum((1, 2)))
-    return torch.where(total > 0, best / total, 0.0)
+    values = filters.double()
+    down, right = values[:, :, 1:] - values[:, :, :-1], values[..., 1:] - values[..., :-1]
+    y, x = (down[..., 1:] + down[..., :-1]).flatten(1), (right[:, :, 1:] + right[:, :, :-1]).flatten(1)
+    xx, yy, xy = (torch.linalg.vecdot(one, other) for one, other in ((x, x), (y, y), (x, y)))
+    total = xx + yy
+    return torch.where(total > 0, ((xx - yy).square() + 4 * xy.square()).sqrt() / total, 0.0)
 
 
 @register("measure", "separability_growth", source="run", low=-1, high=1)
