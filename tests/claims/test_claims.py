@@ -9,7 +9,7 @@ import pytest
 from cnnbench.claims.cost import count_work
 from cnnbench.claims.measures.sizes import parameters
 from cnnbench.claims.records import compare_prediction
-from cnnbench.claims.statement import Contrast, GroupSet, Take, choose_claims, list_claims, read_claim
+from cnnbench.claims.statement import Claim, Contrast, GroupSet, Take, choose_claims, list_claims, read_claim
 from cnnbench.claims.subjects import Network
 from cnnbench.claims.verdict import combine, compute_effects, judge_contrast, summarise_set
 from cnnbench.cli.choices import find_config_dir
@@ -49,8 +49,10 @@ def test_every_file_is_a_claim(name):
     assert claim.id == name
     assert not claim.needs_training or claim.protocol["quick"].seeds >= 6
     assert claim.protocol["full"].seeds >= claim.protocol["quick"].seeds
-    plan = plan_claim(claim, Place(claim.data, "quick"))
-    assert (count_work(plan) > 0) == claim.needs_training
+    # Of groups that set the same keys to other values, such as a grid's, one is composed.
+    forms = {tuple(one.partition("=")[0] for one in overrides): name for name, overrides in claim.groups.items()}
+    for group in forms.values():
+        compose_config(claim.list_overrides(group, "quick"))
     compose_config(claim.list_overrides(next(iter(claim.groups)), "full"))
     for text in (claim.statement, claim.question, claim.nuance, claim.equal, *(c.reason for c in claim.contrasts)):
         assert text.en.endswith((".", "?"))
@@ -150,6 +152,17 @@ def test_a_set_stands_for_its_groups_by_seed():
     }
     pair = make_contrast(group="spread", against="mean")
     assert compute_effects(pair, found) == pytest.approx({0: 0.3, 1: -0.4})
+
+
+def test_the_work_of_a_claim_counts_the_groups_that_are_trained_and_equal_ones_once():
+    trained = {**MINIMAL, "groups": {**MINIMAL["groups"], "c": ["model=mlp", "model.depth=1"], "d": ["model.width=9"]}}
+    sets = {"sets": {"both": {"groups": ["b", "c"], "take": "mean"}}}
+    counts = {**MINIMAL["contrasts"][0], "measure": "parameters", "against": "d", "threshold": 1}
+    claim = Claim.model_validate({**trained, **sets, "contrasts": [make_contrast(against="both"), counts]})
+    assert claim.list_trained_groups() == ["a", "b", "c"]
+    plan = plan_claim(claim, Place("digits", "quick"))
+    # 784 · units + units · 10 for a, which c equals, and for b of 13 units; 100 images, 1 epoch, 2 seeds.
+    assert count_work(plan) == 794 * (128 + 13) * 100 * 2
 
 
 def test_the_budgets_of_c06_are_equal():
