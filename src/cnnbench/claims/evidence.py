@@ -21,7 +21,7 @@ from cnnbench.report.svg import GRID, INK, MUTED, PAPER, SERIES, Tips, use_page_
 from cnnbench.runs.class_names import shorten_text
 from cnnbench.runs.figures import save_figure
 
-MOST_ROWS, MOST_SEEDS, MOST_BLOCKS = 16, 100, 8  # that are drawn
+MOST_ROWS, MOST_SEEDS, MOST_BLOCKS = 24, 100, 8  # that are drawn
 LARGEST = 1e15  # anybody may have written the file; a picture of larger numbers says nothing
 LOGARITHMIC = 25  # from this ratio of the largest to the smallest value on
 WIDE, NARROW, ROW, EDGE = (4.6, 5.0), 4.2, 0.44, 0.5  # inches
@@ -44,11 +44,11 @@ class Block:
         return self.contrasts[0]
 
     def gather_values(self) -> dict[str, dict[int, float]]:
-        """The values of each group in the unit shown, by seed, in the order in which the contrasts name them."""
+        """The values of each group and set in the unit shown, by seed, in the order in which the contrasts name them."""
         values: dict[str, dict[int, float]] = {}
         for contrast in self.contrasts:
-            for group in contrast.groups:
-                values.setdefault(group, select_finite(contrast, contrast.values.get(group, {})))
+            for group, own in contrast.values.items():
+                values.setdefault(group, select_finite(contrast, own))
         return dict(list(values.items())[:MOST_ROWS])
 
 

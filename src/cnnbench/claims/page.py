@@ -136,7 +136,7 @@ def _tabulate_values(
     for block in list_blocks(record)[:MOST_TABLES]:
         values: dict[str, Mapping[int, float | None]] = {}
         for contrast in block.contrasts:
-            values |= {group: contrast.values.get(group, {}) for group in contrast.groups}
+            values |= contrast.values
         seeds = sorted({seed for own in values.values() for seed in own})[:MOST_COLUMNS]
         unit = wording.name_unit(block.first, alone=True)
         rows = []
