@@ -44,7 +44,7 @@ class Block:
         return self.contrasts[0]
 
     def gather_values(self) -> dict[str, dict[int, float]]:
-        """The values of each group and set in the unit shown, by seed, in the order in which the contrasts name them."""
+        """The values of each group and set in the unit shown, by seed, as the contrasts name them."""
         values: dict[str, dict[int, float]] = {}
         for contrast in self.contrasts:
             for group, own in contrast.values.items():
