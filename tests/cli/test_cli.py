@@ -504,3 +504,17 @@ def test_a_recipe_is_refused_on_data_that_it_was_not_made_for(model, data, made_
         compose.compose_config([f"model={model}", f"data={data}", "recipe=true"])
     given = [f"model={model}", f"data={data}", "recipe=true", f"model.recipe_data=[{data}]"]
     assert compose.compose_config(given).optimizer.lr > 0.001, "whoever has found that it suits says so"
+
+
+def test_a_command_ends_only_once_its_threads_and_exit_handlers_have_run():
+    program = """
+import atexit, sys, threading
+from cnnbench.__main__ import main
+atexit.register(print, "handler")
+threading.Timer(0.5, print, ["thread"]).start()
+sys.argv[1:] = ["--version"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "thread" in done.stdout
+    assert done.stdout.endswith("handler\n")
