@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from multiprocessing import active_children
 
 import pytest
@@ -14,14 +15,15 @@ from test_resume import Interrupted, signals  # noqa: F401
 from cnnbench.cli.compose import compose_config
 from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.preparation import prepare_training
-from cnnbench.experiment.ranks import RankLost
+from cnnbench.experiment.ranks import RankHangs, RankLost
+from cnnbench.experiment.resume import apply_overrides
 from cnnbench.experiment.run import run_job
 from cnnbench.processes.cores import count_processors
 from cnnbench.processes.ranks import ALONE, Rank
 from cnnbench.processes.signals import Terminated
 from cnnbench.processes.worker import Inbox, Worker
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
-from cnnbench.training import checkpoint
+from cnnbench.training import checkpoint, ranks
 from cnnbench.training.passes import train_alone
 from cnnbench.training.ranks import join_ranks, leave_ranks, open_store
 
@@ -122,6 +124,21 @@ def test_a_run_goes_on_with_any_number_of_devices_after_a_signal_and_after_a_kil
     assert RunFolder(cut).read_status()["state"] == FINISHED
     assert_close(whole, cut)
     assert resumed["test/loss"] == pytest.approx(summary["test/loss"], abs=1e-5)
+
+
+def test_a_rank_that_hangs_ends_the_run_which_can_be_resumed(tmp_path, monkeypatch):
+    def stop_other_rank(row):
+        (other,) = active_children()
+        os.kill(other.pid, signal.SIGSTOP)
+
+    monkeypatch.setattr(ranks, "WAITS_FOR_OTHERS", timedelta(seconds=4))
+    config = compose_config(["model=lenet5", *TINY, "trainer.epochs=2", "trainer.devices=2"])
+    with pytest.raises(RankHangs, match=r"rank 1 of 2 \(from 0\) hangs: .*Resume with: cnnbench train resume="):
+        run_job(config, tmp_path, [], on_epoch=stop_other_rank)
+    assert RunFolder(tmp_path).read_status()["state"] == FAILED
+    assert not active_children()
+    assert len(RunFolder(tmp_path).read_metrics()) == 1
+    run_job(apply_overrides(RunFolder(tmp_path).read_config(), ["trainer.devices=1"]), tmp_path, [], resume=True)
 
 
 def test_ctrl_c_ends_all_ranks_of_a_command_once_the_run_is_saved(tmp_path):

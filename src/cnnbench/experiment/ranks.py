@@ -24,10 +24,18 @@ from cnnbench.processes.cores import count_cores
 from cnnbench.processes.ranks import ALONE, Rank
 from cnnbench.processes.worker import Inbox, Worker, WorkerEnded, wait_for_any
 from cnnbench.reproducibility import set_deterministic, use_threads
-from cnnbench.runs.folder import RunFolder
+from cnnbench.runs.folder import RunFolder, format_resume_command
 from cnnbench.training.device import resolve_device
 from cnnbench.training.loop import Diverged
-from cnnbench.training.ranks import abort_exchange, join_ranks, leave_ranks, open_store, wait_for_ranks
+from cnnbench.training.ranks import (
+    WAITS_FOR_OTHERS,
+    ExchangeTimedOut,
+    abort_exchange,
+    join_ranks,
+    leave_ranks,
+    open_store,
+    wait_for_ranks,
+)
 
 log = logging.getLogger("cnnbench")
 REPORTS = 5.0  # seconds for a rank that has failed to say why
@@ -88,6 +96,18 @@ class RankLost(RuntimeError):
     def __init__(self, rank: int, count: int, reason: object) -> None:
         super().__init__(f"rank {rank} of {count} (from 0) ended: {reason}")
         self.rank = rank
+
+
+class RankHangs(RuntimeError):
+    """Another process of the run is alive and does not compute."""
+
+    def __init__(self, count: int, folder: Path) -> None:
+        minutes = WAITS_FOR_OTHERS.total_seconds() / 60
+        who = "rank 1" if count == 2 else f"one of the ranks 1 to {count - 1}"
+        super().__init__(
+            f"{who} of {count} (from 0) hangs: it has not answered for {minutes:g} minutes. "
+            f"Resume with: {format_resume_command('train', folder)}"
+        )
 
 
 class OtherRanks:
@@ -179,12 +199,14 @@ def start_ranks(config: Config, folder: Path, *, resume: bool) -> Iterator[Other
     """Start the other ranks of a run, and end them when it ends here.
 
     Raises:
-        RankLost: in place of the error that a broken exchange raised.
+        RankLost, RankHangs: in place of the error that a broken exchange raised.
     """
     others = OtherRanks(config.trainer.devices)
     try:
         others.start(config, folder, resume=resume)
         yield others
+    except ExchangeTimedOut as error:
+        raise RankHangs(others.count, folder) from error
     except RuntimeError as error:
         is_own = isinstance(error, RankLost | Diverged) or is_out_of_memory(error)
         if not is_own and (lost := others.find_lost(REPORTS)):

@@ -19,7 +19,7 @@ from cnnbench.training.graph import StepGraph, set_lr
 from cnnbench.training.optim import Schedule
 from cnnbench.training.optimizers import Optimizer
 from cnnbench.training.progress import Progress, list_step_sizes, summarize_epoch
-from cnnbench.training.ranks import sum_over_ranks
+from cnnbench.training.ranks import notice_timeout, sum_over_ranks
 from cnnbench.training.tasks import Task, compute_loss, count_correct, split_outputs
 
 MOST_PROBABILITIES = 2**25  # of a split: 128 MB; beyond this, only those of the `TOP` likeliest classes are kept
@@ -110,7 +110,8 @@ class Stepper:
         """
         if self.graph is not None:
             return self.graph.run(self._step, list(batches), count)
-        return self._step(batches, count)
+        with notice_timeout() if self.rank.count > 1 else nullcontext():
+            return self._step(batches, count)
 
     def _step(self, batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor | None]:
         self.optimizer.zero_grad()

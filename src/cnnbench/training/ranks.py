@@ -7,7 +7,9 @@ wait for rank 0 in the exchange of gradients; they keep nothing that rank 0 does
 import inspect
 import os
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +23,12 @@ from cnnbench.processes.ranks import Rank
 
 HERE = "127.0.0.1"
 MEETS = timedelta(minutes=5)  # for the connections, once every rank has loaded its data
-WAITS = timedelta(days=7)  # in a collective: a test on rank 0 may take hours; a rank that ends is noticed without it
+# In an exchange. Rank 0 may test for hours meanwhile, and a rank that ends is noticed without it. The others only compute.
+WAITS_FOR_RANK_0, WAITS_FOR_OTHERS = timedelta(days=7), timedelta(minutes=30)
+
+
+class ExchangeTimedOut(RuntimeError):
+    """Another rank has not taken part in an exchange for too long."""
 
 
 def open_store() -> tuple[dist.TCPStore, int]:
@@ -49,7 +56,8 @@ def join_ranks(rank: Rank, device: torch.device, *, port: int, store: dist.TCPSt
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank.number, world_size=rank.count, timeout=WAITS)
+    waits = WAITS_FOR_RANK_0 if rank.number else WAITS_FOR_OTHERS
+    dist.init_process_group(backend, store=store, rank=rank.number, world_size=rank.count, timeout=waits)
 
 
 def leave_ranks() -> None:
@@ -65,6 +73,22 @@ def leave_ranks() -> None:
 def abort_exchange() -> None:
     """End the collective that another thread waits in: NCCL does not notice that a rank has ended, unlike gloo."""
     dist.distributed_c10d._abort_process_group()
+
+
+@contextmanager
+def notice_timeout() -> Iterator[None]:
+    """Tell an exchange inside that timed out from one that failed: gloo raises the same error.
+
+    Raises:
+        ExchangeTimedOut: in its place.
+    """
+    started = time.monotonic()
+    try:
+        yield
+    except RuntimeError as error:
+        if time.monotonic() - started < WAITS_FOR_OTHERS.total_seconds():
+            raise
+        raise ExchangeTimedOut(str(error)) from error
 
 
 def wait_for_ranks() -> None:
