@@ -113,6 +113,21 @@ def test_a_disk_that_fills_up_keeps_the_last_good_checkpoint(case, faults, small
     assert differences(case.folder / "whole", run) == []
 
 
+def test_a_sweep_on_a_disk_that_fills_up_goes_on_where_it_was_once_there_is_room(cnnbench, small_disk):
+    command = ["train", "-m", "model=mlp", "trainer.epochs=1", "data.train_limit=200", "seed=0,1", "hydra.sweep.dir=s"]
+    filler = small_disk / "filler"
+    fill(filler)
+    os.truncate(filler, filler.stat().st_size - 700_000)  # room for a run's first files, and for no checkpoint
+    full = cnnbench(*command, cwd=small_disk)
+    assert full.returncode == 1
+    assert "No space left on device. What was saved before is intact: free some space" in full.stderr
+    assert "2 of 2 runs failed (0, 1): the status.json of each says why; the same command tries them" in full.stderr
+    filler.unlink()
+    again = cnnbench(*command, cwd=small_disk)
+    assert again.returncode == 0, again.stderr
+    assert not (small_disk / "s/set_aside").exists()
+
+
 def test_a_read_only_disk_is_refused_at_once(case, faults, small_disk):
     (small_disk / "run").mkdir()
     shutil.copytree(case.folder / "whole", small_disk / "run", dirs_exist_ok=True)

@@ -251,10 +251,12 @@ def _run(session: _Session) -> None:
         left = _list_left(request, sweep, session.asked)
         message = f"{len(left)} of {len(session.asked)} jobs are left: repeat the command to continue"
         raise type(error)(message) from None
+    except OSError as error:  # as on a full disk
+        raise RunFailed(f"{error.strerror}: when that is mended, repeat the command to continue") from error
     if not request.grows:
         _show(sweep)
     if moved := sorted(sweep.list_set_aside() - aside):
-        log.warning("moved files that belong to another job to %s", ", ".join(moved))
+        log.warning("moved files that no job can go on from: they are now in %s", ", ".join(moved))
     _report_failures(sweep, _list_left(request, sweep, session.asked), len(session.asked))
 
 
@@ -277,8 +279,8 @@ def _report_failures(sweep: SweepFolder, unfinished: Sequence[SweepJob], asked: 
     if unfinished:
         names = ", ".join(job.name for job in unfinished)
         raise RunFailed(
-            f"{len(unfinished)} of {asked} runs failed ({names}): their status.json and train.log say why, "
-            f"and so does {shorten(sweep.path) / 'results.csv'}; the same command tries them again"
+            f"{len(unfinished)} of {asked} runs failed ({names}): the status.json of each says why; the same command "
+            "tries them again"
         )
 
 

@@ -38,7 +38,8 @@ from cnnbench.sweep.jobs import (
 log = logging.getLogger("cnnbench")
 ASIDE = "set_aside"
 SUBMITIT = ".submitit"  # the files of Slurm's launcher, which has a link among them; nothing else reads them
-BEFORE_A_CHECKPOINT = BEFORE_CONFIG | {"config.yaml", "metrics.csv"}  # of no use without one
+# Of no use without one.
+BEFORE_A_CHECKPOINT = BEFORE_CONFIG | {"config.yaml", "metrics.csv", "data.json", "skipped.csv"}
 
 
 def check_can_rename(path: Path) -> None:
