@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import shutil
 import signal
 import stat
