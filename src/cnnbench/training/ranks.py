@@ -23,7 +23,7 @@ from cnnbench.processes.ranks import Rank
 
 HERE = "127.0.0.1"
 MEETS = timedelta(minutes=5)  # for the connections, once every rank has loaded its data
-# In an exchange. Rank 0 may test for hours meanwhile, and a rank that ends is noticed without it. The others only compute.
+# In an exchange: rank 0 may test for hours meanwhile, the others only compute. A rank that ends is noticed without it.
 WAITS_FOR_RANK_0, WAITS_FOR_OTHERS = timedelta(days=7), timedelta(minutes=30)
 
 
