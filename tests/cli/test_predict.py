@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from test_training import run
 
-from cnnbench.cli import main
+from cnnbench.cli import heat_maps, main
 from cnnbench.cli.predict import FORMATS
 from cnnbench.data import load_source
 from cnnbench.data.files.fitting import Decoding
@@ -29,6 +29,7 @@ from cnnbench.experiment.run import load_dataset
 from cnnbench.experiment.trained import load_trained
 from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import RunFolder
+from cnnbench.storage.csv_tables import read_csv
 from cnnbench.storage.plain_data import write_yaml
 from cnnbench.training import checkpoint
 
@@ -93,6 +94,54 @@ def test_the_test_images_give_the_runs_own_predictions_to_the_bit_and_negatives_
         "warning: 4 of 5 images are dark on light, and the run was trained on light on dark: "
         "--invert inverts them. The first is negative/00000.png\n"
     )
+
+
+def test_explain_draws_each_image_beside_its_heat_map(predict, here):
+    few = here / "few"
+    few.mkdir()
+    for number in range(3):
+        shutil.copy(here / f"test/0000{number}.png", few)
+    (few / "bad.png").write_bytes(b"no image")
+    try:
+        done = predict("test/00007.png", "few", "--explain", "--out", "few/heat", "--format", "csv")
+        again = predict("few", "--explain", "--out", "few/heat")
+        plain = predict("test/00007.png", "few", "--format", "csv")  # the pictures are no images of the user's
+        rows = read_csv(few / "heat/heat_maps.csv")
+        assert [row["picture"] for row in rows] == sorted(path.name for path in (few / "heat").glob("*.png"))
+        sizes = set()
+        for row in rows:
+            with Image.open(few / "heat" / row["picture"]) as picture:
+                sizes.add(picture.size)
+        assert len(sizes) == 1
+    finally:
+        shutil.rmtree(few)
+    assert done.stdout == plain.stdout
+    assert (done.returncode, plain.returncode, again.returncode) == (1, 1, 2)
+    assert "4 pictures are in few/heat\n" in done.stderr
+    assert "--out few/heat holds other files: must be a new or an empty folder" in again.stderr
+    assert [row["picture"] for row in rows] == [f"000{n}_0000{k}.png" for n, k in enumerate((7, 0, 1, 2), 1)]
+    answers = [row for row in csv.DictReader(io.StringIO(plain.stdout)) if not row["error"]]
+    columns = ("file", "class", "probability")
+    assert [[row[key] for key in columns] for row in rows] == [[row[key] for key in columns] for row in answers]
+
+
+def test_explain_says_what_it_lacks_and_draws_a_thousand_pictures_at_most(here, monkeypatch, capsys, tmp_path):
+    with pytest.raises(ValueError, match="--explain: --out DIR must name a new or an empty folder"):
+        heat_maps.check_folder(None)
+    monkeypatch.setattr(heat_maps, "MOST", 3)
+    run(tmp_path / "mlp", "trainer.epochs=1")
+    predictor = Predictor(tmp_path / "mlp", batch_size=2)
+    drawn = heat_maps.HeatMapFolder(tmp_path / "out", predictor)
+    files = [str(here / f"test/{number:05}.png") for number in range(5)]
+    assert sum(len(batch) for batch in drawn.follow(predictor.predict(files, keep_pixels=True, workers=0))) == 5
+    drawn.close()
+    assert len([*(tmp_path / "out").glob("*.png")]) == 3
+    said = capsys.readouterr().err
+    assert "no layer of mlp has feature maps, so there is no Grad-CAM" in said
+    assert "only the first 3 images have pictures, and 2 have none" in said
+    monkeypatch.setitem(sys.modules, "captum", None)  # as if it were not installed
+    with pytest.raises(ValueError, match=r"--explain: .* need the package captum: pip install 'cnnbench\[explain\]'"):
+        heat_maps.check_folder(tmp_path / "new")
 
 
 def test_one_bad_file_has_its_line_and_the_others_succeed(predict, here):

@@ -66,9 +66,15 @@ class PredictOptions:
             autocompletion=complete_one_of("table", "csv", "json"),
         ),
     ] = "table"
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead of printing; it appears at the end.")] = (
-        None
-    )
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write to this file instead of printing; it appears at the end. With --explain: the pictures' folder."
+        ),
+    ] = None
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Draw each image beside a heat map of what its answer rests on.")
+    ] = False
     batch_size: BatchSize = None
     device: Device = None
     invert: Annotated[bool, typer.Option("--invert", help="Invert the images, such as black ink on white paper.")] = (

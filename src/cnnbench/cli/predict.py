@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 from rich.cells import cell_len
 
 from cnnbench.cli.errors import RunFailed
+from cnnbench.cli.heat_maps import HeatMapFolder, check_folder
 from cnnbench.cli.inputs import find_images
 from cnnbench.cli.options import PredictOptions
 from cnnbench.cli.run_folders import find_folder
@@ -22,7 +23,7 @@ from cnnbench.experiment.predict import Prediction, Predictor
 from cnnbench.registry import describe_unknown
 from cnnbench.storage.atomic import write_atomically
 from cnnbench.storage.csv_tables import format_csv_row
-from cnnbench.storage.text import format_path, format_percent, make_printable
+from cnnbench.storage.text import format_path, format_percent, make_printable, to_unicode
 
 COLUMNS = ("class", "probability")
 MOST_ENDINGS = 5  # of skipped files, listed in a message
@@ -58,7 +59,7 @@ def lay_out_csv(class_names: Sequence[str], top: int, terminal: bool = False) ->
 
     Parsed as float32, the probabilities equal the model's to the bit. On a terminal, names are escaped to be printable.
     """
-    show = format_path if terminal else _to_unicode
+    show = format_path if terminal else to_unicode
     names = [show(name) for name in class_names]
 
     def format_row(prediction: Prediction) -> str:
@@ -72,12 +73,12 @@ def lay_out_csv(class_names: Sequence[str], top: int, terminal: bool = False) ->
 
 def lay_out_json(class_names: Sequence[str], top: int, terminal: bool = False) -> Layout:
     """A JSON array with an object for each file, each on its own line; pure ASCII."""
-    names = [_to_unicode(name) for name in class_names]
+    names = [to_unicode(name) for name in class_names]
     separator = "\n"
 
     def format_row(prediction: Prediction) -> str:
         nonlocal separator
-        value: dict[str, object] = {"file": _to_unicode(prediction.file)}
+        value: dict[str, object] = {"file": to_unicode(prediction.file)}
         if prediction.error is None:
             pairs = zip(prediction.classes, prediction.probabilities, strict=True)
             value["predictions"] = [{"class": names[number], "probability": share} for number, share in pairs]
@@ -161,9 +162,10 @@ def predict(options: PredictOptions) -> None:
         ValueError: the command is wrong; nothing has been printed or written.
         RunFailed: some files could not be read; the others have been predicted.
     """
-    out = options.out
     if options.form not in FORMATS:
         raise ValueError(describe_unknown("format", options.form, FORMATS))
+    pictures = check_folder(options.out) if options.explain else None
+    out = None if options.explain else options.out
     if out is not None and ((out.exists() and not out.is_file()) or not out.parent.is_dir()):
         raise ValueError(f"--out {out}: must be a file, new or to be replaced, in an existing folder")
     tally = Tally()
@@ -171,6 +173,9 @@ def predict(options: PredictOptions) -> None:
     if out is not None:  # the output of an earlier command may lie in a folder that is read now
         own = os.path.abspath(out)
         files = (file for file in files if not file.endswith(out.name) or os.path.abspath(file) != own)
+    if pictures is not None:  # the folder may lie in one that is read
+        below = os.path.join(os.path.abspath(pictures), "")
+        files = (file for file in files if not os.path.abspath(file).startswith(below))
     first = next(files, None)
     if first is None:
         tally.close()
@@ -179,17 +184,22 @@ def predict(options: PredictOptions) -> None:
     predictor = Predictor(run, device=options.device, batch_size=options.batch_size)
     for note in predictor.notes:
         print(f"warning: {make_printable(note)}", file=sys.stderr)
-    batches = predictor.predict(chain([first], files), top=options.top, invert=options.invert)
+    batches = predictor.predict(
+        chain([first], files), top=options.top, invert=options.invert, keep_pixels=options.explain
+    )
+    drawn = None if pictures is None else HeatMapFolder(pictures, predictor)
     layout = FORMATS[options.form](predictor.class_names, options.top, out is None and sys.stdout.isatty())
     with closing(batches), _open_output(out) as file:
         try:
-            write(file, layout, batches, tally.add)
+            write(file, layout, drawn.follow(batches) if drawn else batches, tally.add)
         except OSError as error:
             if out is not None:
                 raise
             discard_if_reader_gone(error, sys.stdout.fileno())
             # A reader such as `head` has seen enough. That is not an error, even before the first count.
             tally.predicted = max(tally.predicted, 1)
+    if drawn:
+        drawn.close()
     tally.warn_of_inverted(predictor.polarity, invert=options.invert)
     tally.close()
 
@@ -215,8 +225,3 @@ def _open_output(out: Path | None) -> Iterator[BinaryIO]:
     else:
         with write_atomically(out) as file:
             yield file
-
-
-def _to_unicode(name: str) -> str:
-    r"""Return a name as Unicode; the byte 0xff of a path that is not UTF-8 becomes \udcff, as Python shows it."""
-    return name.encode("utf-8", "backslashreplace").decode()

@@ -37,6 +37,11 @@ class HeatMaps:
         elif not self.layer:
             self.omitted = {"grad_cam": "no_maps"}
 
+    @property
+    def preferred(self) -> str:
+        """The map to draw where there is room for one: Grad-CAM, or occlusion if no block has maps."""
+        return "grad_cam" if self.layer else "occlusion"
+
     def add(self, shown: Sequence[ShownImage], images: Tensor) -> list[ShownImage]:
         """Add prediction, probability and maps to each image; `images` are the same, as the network takes them."""
         with torch.no_grad():
@@ -49,12 +54,23 @@ class HeatMaps:
         ]
         if not has_captum():
             return found
-        occlusion = compute_occlusion(self.model, images, predictions, self.window, self.steps).cpu().numpy()
-        found = [replace(one, occlusion=occlusion[place]) for place, one in enumerate(found)]
-        if not self.layer:
-            return found
-        grad_cam = compute_grad_cam(self.model, self.model.get_submodule(self.layer), images, predictions)
-        return [replace(one, grad_cam=grad_cam[place].cpu().numpy()) for place, one in enumerate(found)]
+        return self.add_maps(found, images, ["occlusion", "grad_cam"] if self.layer else ["occlusion"])
+
+    def add_maps(self, shown: Sequence[ShownImage], images: Tensor, kinds: Sequence[str]) -> list[ShownImage]:
+        """Add maps of the predicted class to each image.
+
+        Args:
+            kinds: of `grad_cam` and `occlusion`; the first only if there is a `layer`.
+        """
+        targets = torch.tensor([one.prediction for one in shown], device=images.device)
+        found = [*shown]
+        for kind in kinds:
+            if kind == "occlusion":
+                maps = compute_occlusion(self.model, images, targets, self.window, self.steps)
+            else:
+                maps = compute_grad_cam(self.model, self.model.get_submodule(self.layer), images, targets)
+            found = [replace(one, **{kind: some}) for one, some in zip(found, maps.cpu().numpy(), strict=True)]
+        return found
 
 
 @torch.no_grad()

@@ -2,7 +2,8 @@
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import tee
 from pathlib import Path
 
@@ -10,13 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnbench.analysis import trace_fields
 from cnnbench.data import Batches, Split
 from cnnbench.data.files.decoding import decode_all
 from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.files.images import BadImage
 from cnnbench.data.polarity import has_other_polarity
+from cnnbench.experiment.heat_maps import HeatMaps
 from cnnbench.experiment.trained import Trained, load_trained
 from cnnbench.reproducibility import set_deterministic
+from cnnbench.runs.explanation import ShownImage
 from cnnbench.training.device import resolve_device
 from cnnbench.training.tasks import get_task
 
@@ -27,6 +31,7 @@ class Prediction:
 
     Attributes:
         classes, probabilities: the likeliest first; empty if there is an error.
+        pixels: uint8 (C, H, W), as the network takes them before normalisation; None unless they are asked for.
         is_reversed: the image is dark on light and the training images light on dark, or the reverse.
         error: why the file is not an image.
     """
@@ -36,6 +41,7 @@ class Prediction:
     probabilities: Sequence[float] = ()
     is_reversed: bool = False
     error: str | None = None
+    pixels: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 class Predictor:
@@ -72,13 +78,20 @@ class Predictor:
             )
         self.autocast = trained.make_autocast(self.device)
         self.batch_size = batch_size or trained.config.trainer.eval_batch_size
+        self.model_name = trained.config.model.name
         self.class_names = trained.info.class_names
         self.polarity = trained.polarity
         self.decoding = get_decoding(trained)
         self._trained = trained
 
     def predict(
-        self, files: Iterable[str], *, top: int = 1, invert: bool = False, workers: int | None = None
+        self,
+        files: Iterable[str],
+        *,
+        top: int = 1,
+        invert: bool = False,
+        workers: int | None = None,
+        keep_pixels: bool = False,
     ) -> Generator[list[Prediction], None, None]:
         """Predict files in order, one batch at a time; only a few batches are in memory.
 
@@ -87,16 +100,17 @@ class Predictor:
             top: how many classes to return for each file.
             invert: take the negative of each image.
             workers: as for `decode_all`.
+            keep_pixels: with each prediction.
 
         Raises:
             ValueError: `top` is more than there are classes.
         """
         if not 1 <= top <= len(self.class_names):
             raise ValueError(f"--top {top}: must be from 1 to {len(self.class_names)}, the run's number of classes")
-        return self._predict_batches(files, top, invert, workers)
+        return self._predict_batches(files, top, invert, workers, keep_pixels)
 
     def _predict_batches(
-        self, files: Iterable[str], top: int, invert: bool, workers: int | None
+        self, files: Iterable[str], top: int, invert: bool, workers: int | None, keep_pixels: bool
     ) -> Generator[list[Prediction], None, None]:
         names, sources = tee(files)
         rows: list[tuple[str, str | None]] = []
@@ -105,27 +119,28 @@ class Predictor:
             for file, found in zip(names, decoded, strict=True):
                 rows.append((file, found.reason if isinstance(found, BadImage) else None))
                 if not isinstance(found, BadImage):
-                    images.append(found)
+                    images.append(255 - found if invert else found)
                 # Errors are reported soon, even if all files are bad.
                 if len(images) == self.batch_size or len(rows) == 10 * self.batch_size:
-                    yield self._make_predictions(rows, images, top, invert)
+                    yield self._make_predictions(rows, images, top, keep_pixels)
                     rows, images = [], []
         if rows:
-            yield self._make_predictions(rows, images, top, invert)
+            yield self._make_predictions(rows, images, top, keep_pixels)
 
     def _make_predictions(
-        self, rows: list[tuple[str, str | None]], images: list[np.ndarray], top: int, invert: bool
+        self, rows: list[tuple[str, str | None]], images: list[np.ndarray], top: int, keep_pixels: bool
     ) -> list[Prediction]:
         """A prediction for each row of file and error; `images` holds the files without an error."""
         self._trained.refuse_large_batches(len(images))
-        answers = self._classify(np.stack(images), top, invert) if images else iter(())
+        answers = self._classify(np.stack(images), top) if images else iter(())
+        pixels = iter(images if keep_pixels else [None] * len(images))
         return [
-            Prediction(file, *next(answers)) if error is None else Prediction(file, error=error) for file, error in rows
+            Prediction(file, *next(answers), pixels=next(pixels)) if error is None else Prediction(file, error=error)
+            for file, error in rows
         ]
 
-    def _classify(self, pixels: np.ndarray, top: int, invert: bool) -> Iterator[tuple[list[int], list[float], bool]]:
+    def _classify(self, pixels: np.ndarray, top: int) -> Iterator[tuple[list[int], list[float], bool]]:
         """Classes, probabilities, and whether it is reversed, for each image; `pixels` are uint8 (N, C, H, W)."""
-        pixels = 255 - pixels if invert else pixels
         turned = has_other_polarity(pixels, self.polarity).tolist() if self.polarity else [False] * len(pixels)
         logits, probabilities = self._forward(torch.from_numpy(pixels))
         # Sort logits: two probabilities may round to one number. Stable, because argmax takes the first of equals.
@@ -135,6 +150,13 @@ class Predictor:
     @torch.no_grad()
     def _forward(self, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Logits and probabilities of one batch, each float32 (N, K)."""
+        with self.autocast():
+            logits = self.model(self._prepare(images))
+        logits = logits.float()
+        return logits.cpu().numpy(), logits.softmax(1).cpu().numpy()
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        """Pixels of at most one batch as the network takes them."""
         batches = Batches(
             Split(images, torch.zeros(len(images), dtype=torch.int64)).to(self.device),
             self.batch_size,
@@ -143,10 +165,26 @@ class Predictor:
             channels_last=self._trained.config.trainer.channels_last,
         ).with_permuted_pixels(self._trained.config.data.permute_pixels)
         ((batch, _),) = batches.iterate_epoch()
-        with self.autocast():
-            logits = self.model(batch)
-        logits = logits.float()
-        return logits.cpu().numpy(), logits.softmax(1).cpu().numpy()
+        return batch
+
+    @cached_property
+    def heat_maps(self) -> HeatMaps:
+        """What computes the heat maps of the run's network."""
+        info = self._trained.info
+        return HeatMaps(self.model, info, trace_fields(self.model, info.input_shape))
+
+    def explain(self, predictions: Sequence[Prediction]) -> list[ShownImage]:
+        """Images that were predicted, each with the preferred heat map of its likeliest class.
+
+        Args:
+            predictions: with pixels; at most a batch, and few enough for a backward pass.
+        """
+        shown = []
+        for one in predictions:
+            assert one.pixels is not None, "they were asked for"
+            shown.append(ShownImage(one.file, one.pixels, prediction=one.classes[0], probability=one.probabilities[0]))
+        images = self._prepare(torch.from_numpy(np.stack([one.pixels for one in shown])))
+        return self.heat_maps.add_maps(shown, images, [self.heat_maps.preferred])
 
 
 def get_decoding(trained: Trained) -> Decoding:

@@ -17,6 +17,7 @@ from cnnbench.runs import explanation_figures as figures
 from cnnbench.runs.class_names import shorten_distinctly
 from cnnbench.runs.explanation import Explanation, ShownImage
 from cnnbench.runs.figures import plot_mistakes, save_figure
+from cnnbench.runs.heat_map_figures import plot_heat_maps
 from cnnbench.storage.atomic import write_text
 from cnnbench.storage.plain_data import parse_yaml
 from cnnbench.storage.text import format_percent
@@ -150,7 +151,7 @@ def _explain_heat(found: Explanation, texts: Mapping[str, Any]) -> Part:
         window=" × ".join(map(str, found.window)),
         grad_cam=grad_cam.format(model=found.model, layer=found.grad_cam_layer),
     )
-    figure = figures.plot_heat_maps(found.images, found.class_names, texts["words"])
+    figure = plot_heat_maps(found.images, found.class_names, texts["words"])
     return text, [Drawing("heat_maps", figure)]
 
 

@@ -78,3 +78,8 @@ def format_percent(share: float, digits: int = 2, *, sign: str = "%") -> str:
     else:
         text = f"<{10**-more:.{more}f}" if share < 0.5 else f">{100 - 10**-more:.{more}f}"
     return text + sign
+
+
+def to_unicode(name: str) -> str:
+    r"""Return a name as Unicode; the byte 0xff of a path that is not UTF-8 becomes \udcff, as Python shows it."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -20,7 +20,8 @@ _LITTER = re.compile(
     r"|system volume information|lost\+found|network trash folder|temporary items|mlruns|mlartifacts|.*\.artifacts",
     re.IGNORECASE | re.DOTALL,
 )
-# Files that together make a folder one of ours: a run, one that has just begun, a sweep, a study, a report, figures.
+# Files that together make a folder one of ours: a run, one that has just begun, a sweep, a study, a report, figures,
+# heat maps, an explanation.
 _OURS = (
     {"config.yaml", "overrides.yaml"},
     {"train.log", ".lock"},
@@ -29,6 +30,8 @@ _OURS = (
     {"report.md", "results.csv", "groups.csv"},
     {"metrics.json", "predictions.npz"},
     {"metrics.json", "reconstructions.png"},
+    {"heat_maps.csv"},
+    {"explanation.html", "feature_maps_1.png"},
 )
 _PREVIEW = {"augmented.png"}
 

@@ -1,0 +1,89 @@
+"""`cnnbench predict --explain`: a picture for each image, the image beside where the network looked."""
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnbench.analysis.attribution import INSTALL, has_captum
+from cnnbench.cli.run_folders import refuse_other_content
+from cnnbench.experiment.predict import Prediction, Predictor
+from cnnbench.storage.csv_tables import write_csv
+from cnnbench.storage.text import format_path, to_unicode
+
+LIST = "heat_maps.csv"
+MOST = 1000  # pictures, each of which takes a tenth of a second
+TOGETHER = 16  # images in a backward pass
+STEM = 40  # characters of an image's name in that of its picture
+
+
+def check_folder(out: Path | None) -> Path:
+    """Check that heat maps can be computed and written.
+
+    Raises:
+        ValueError: no folder is named, or it holds other files; or the package that computes the maps is missing.
+    """
+    if not has_captum():
+        raise ValueError(f"--explain: {INSTALL}")
+    if out is None:
+        raise ValueError("--explain: --out DIR must name a new or an empty folder for the pictures")
+    refuse_other_content(out)
+    return out
+
+
+class HeatMapFolder:
+    """Draws the heat maps of predictions into a folder, as they arrive."""
+
+    def __init__(self, folder: Path, predictor: Predictor) -> None:
+        self.folder, self.predictor = folder, predictor
+        self._rows: list[dict[str, Any]] = []
+        self._left_out = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"--out {format_path(folder)} cannot be made: {error.strerror}") from None
+
+    def follow(self, batches: Iterable[list[Prediction]]) -> Iterator[list[Prediction]]:
+        """The same batches; the pictures of each are drawn before it is given on."""
+        for batch in batches:
+            images = [one for one in batch if one.error is None]
+            wanted = images[: MOST - len(self._rows)]
+            self._left_out += len(images) - len(wanted)
+            for start in range(0, len(wanted), TOGETHER):
+                self._draw(wanted[start : start + TOGETHER])
+            yield batch
+
+    def _draw(self, predictions: Sequence[Prediction]) -> None:
+        from cnnbench.runs.figures import draw
+        from cnnbench.runs.heat_map_figures import plot_answer
+
+        for shown in self.predictor.explain(predictions):
+            assert shown.prediction is not None
+            stem = re.sub(r"[^\w.-]+", "_", Path(shown.name).stem)[:STEM]
+            picture = f"{len(self._rows) + 1:04}_{stem}.png"
+            row: dict[str, Any] = {
+                "picture": picture,
+                "file": to_unicode(shown.name),
+                "class": to_unicode(self.predictor.class_names[shown.prediction]),
+                "probability": shown.probability,
+            }
+            draw(self.folder / picture, plot_answer, shown, self.predictor.class_names)
+            self._rows.append(row)
+
+    def close(self) -> None:
+        """List the pictures, and print what a reader of them must know."""
+        if not self._rows:
+            return
+        write_csv(self.folder / LIST, self._rows)
+        maps = self.predictor.heat_maps
+        if not maps.layer:
+            print(
+                f"warning: no layer of {self.predictor.model_name} has feature maps, so there is no Grad-CAM: the maps "
+                "show by how much the answer falls where a part of the image is covered",
+                file=sys.stderr,
+            )
+        if self._left_out:
+            text = f"warning: only the first {MOST:,} images have pictures, and {self._left_out:,} have none"
+            print(text, file=sys.stderr)
+        print(f"{len(self._rows):,} pictures are in {format_path(self.folder)}", file=sys.stderr)
