@@ -13,6 +13,7 @@ from cnnbench.claims.measures.layers import compute_coherence, find_nearest_clas
 from cnnbench.claims.measures.networks import _find_side
 from cnnbench.claims.subjects import FinishedRun, Network
 from cnnbench.cli.compose import compose_config
+from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.measure import measure_runs
 from cnnbench.experiment.build import make_model
 from cnnbench.runs.folder import RunFolder
@@ -208,11 +209,16 @@ def test_separability_equals_nearest_centroids_of_scikit_learn(runs):
     assert measure("separability_growth", runs / "mlp") == pytest.approx(scores[1] - scores[0], abs=1e-3)
 
 
-def test_a_user_measures_finished_runs(runs, cnnbench):
-    done = cnnbench("claim", "measure", "shift_loss", "pixels=2", "mlp", "lenet5", cwd=runs)
-    assert done.returncode == 0, done.stderr
-    assert f"{measure('shift_loss', runs / 'mlp', pixels=2):.6g}" in done.stdout
-    assert "dead_units" in cnnbench("claim", "measure", cwd=runs).stdout
+def test_a_user_measures_finished_runs(runs, monkeypatch, capsys):
+    monkeypatch.chdir(runs)
+    measure_runs(["gradient_norm", "layer=2", "trained=true", "mlp", "lenet5"])
+    shown = capsys.readouterr().out
+    assert all(
+        f"{measure('gradient_norm', runs / name, layer=2, trained=True):.6g}" in shown for name in ("mlp", "lenet5")
+    )
+    with pytest.raises(RunFailed, match="does not begin with a convolution"):
+        measure_runs(["edge_gain", "lenet5", "mlp"])
+    assert "lenet5" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
