@@ -5,12 +5,14 @@ from dataclasses import replace
 from typing import get_args
 
 import pytest
+from run_builders import write_run
 
 from cnnbench.claims.cost import count_work
+from cnnbench.claims.measures.results import SMALLEST_RATE, ReachOptions, learned_rate
 from cnnbench.claims.measures.sizes import parameters
 from cnnbench.claims.records import compare_prediction
 from cnnbench.claims.statement import Claim, Contrast, GroupSet, Take, choose_claims, list_claims, read_claim
-from cnnbench.claims.subjects import Network
+from cnnbench.claims.subjects import FinishedRun, Network
 from cnnbench.claims.verdict import combine, compute_effects, judge_contrast, summarise_set
 from cnnbench.cli.choices import find_config_dir
 from cnnbench.cli.claim_plans import Place, plan_claim
@@ -163,6 +165,15 @@ def test_the_work_of_a_claim_counts_the_groups_that_are_trained_and_equal_ones_o
     plan = plan_claim(claim, Place("digits", "quick"))
     # 784 · units + units · 10 for a, which c equals, and for b of 13 units; 100 images, 1 epoch, 2 seeds.
     assert count_work(plan) == 794 * (128 + 13) * 100 * 2
+
+
+def test_the_largest_rate_that_trains_is_the_boundary_of_a_grid(tmp_path):
+    right = {0.01: 900, 0.1: 500, 1.0: 499}  # of 1000
+    for rate, count in right.items():
+        write_run(tmp_path / str(rate), 0, count, optimizer__lr=rate)
+    rates = {str(rate): {0: learned_rate(FinishedRun.read(tmp_path / str(rate)), ReachOptions())} for rate in right}
+    assert rates == {"0.01": {0: -2}, "0.1": {0: -1}, "1.0": {0: SMALLEST_RATE}}
+    assert summarise_set(GroupSet(groups=[*rates], take="highest"), rates) == {0: -1}
 
 
 def test_the_budgets_of_c06_are_equal():
