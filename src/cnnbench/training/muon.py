@@ -5,19 +5,16 @@ A step changes all directions of a matrix alike, also those that the gradient ha
 fewer images. Updates are scaled to the size of AdamW's, so that one learning rate serves both (arXiv:2502.16982).
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from cnnbench.training.optimizers import Adam
+from cnnbench.training.optimizers import Adam, Groups
 
 ITERATION = (3.4445, -4.7750, 2.0315)  # a quintic that takes singular values to about 1 in few iterations
 MATCHED_RMS = 0.2  # of an entry of AdamW's update, at a learning rate of 1
 
 
-class Muon(torch.optim.Optimizer):
+class Muon:
     """Muon for matrices and, in the same optimizer, AdamW for the rest.
 
     Args:
@@ -25,16 +22,21 @@ class Muon(torch.optim.Optimizer):
         rest: AdamW, over the other parameters; its groups and its state become part of this optimizer's.
     """
 
-    def __init__(self, matrices: list[dict[str, Any]], rest: Adam, lr: float, momentum: float, iterations: int) -> None:
-        super().__init__(matrices, {"lr": lr, "momentum": momentum, "iterations": iterations})
-        self.rest, self.matrices = rest, list(self.param_groups)
-        self.param_groups += rest.param_groups
-        rest.state = self.state
+    def __init__(self, matrices: Groups, rest: Adam, lr: float, momentum: float, iterations: int) -> None:
+        self.rest = rest
+        self.matrices = [{"lr": lr, "momentum": momentum, "iterations": iterations, **group} for group in matrices]
+        self.param_groups = [*self.matrices, *rest.param_groups]
+        self.state = rest.state
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Update the weights by their gradients."""
-        assert closure is None, "a closure would be evaluated twice"
         for group in self.matrices:
             momentum = group["momentum"]
             for parameter in group["params"]:
