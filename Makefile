@@ -1,15 +1,15 @@
-# make demo · make test · make check · make docs · make cases · make bench · make peers · make cuda · make fuzz · make corrupt ·
-# make chaos · make kill · make mutants; each makes the environment it needs in .venv, once.
+# CONTRIBUTING.md describes demo, test, check, docs, cases, cuda, kill and mutants; benchmarks/ describes the others.
+# Each target creates the environment it needs in .venv, once.
 .PHONY: demo test check docs cases bench peers cuda reproduce fuzz corrupt chaos claims-null kill mutants clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
 BIN := $(VENV)/bin
-# The first Python on the path that cnnbench can run on; PYTHON=… names another.
+# The first suitable Python on the path; PYTHON=… names another.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 PYTEST ?= $(BIN)/python -m pytest
-# Compiled now, every start is seconds faster, also where PYTHONDONTWRITEBYTECODE is set.
+# Compile now: every later start is seconds faster, even if PYTHONDONTWRITEBYTECODE is set.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
 demo: $(VENV)/.installed
@@ -23,13 +23,13 @@ check: $(VENV)/.developing
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The documentation as a site, in build/docs; a broken link fails, and so does a page that loads anything from the network.
+# Build the documentation in build/docs. A broken link fails, and so does a page that loads anything from the network.
 docs: $(VENV)/.documenting
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@! grep -rlE '<(script|link|img)[^>]+(src|href)="?https?:' build/docs --include='*.html'
 	@echo "The documentation is in build/docs/index.html"
 
-# Scripts from outside of the checkout that show faults of the command: exit 0 right, anything else wrong.
+# Scripts outside the checkout that reproduce faults; exit code 0 means that the fault is fixed.
 CASES ?= ../shared/cases
 cases: $(VENV)/.developing
 	@if [ ! -d "$(CASES)" ]; then echo "No cases here: $(CASES) is not a folder."; exit 0; fi; \
@@ -42,12 +42,12 @@ cases: $(VENV)/.developing
 	done; \
 	echo "$$right of $$all cases right"; [ "$$right" = "$$all" ]
 
-# On a machine with an NVIDIA GPU: its tests, then its times.
+# On a machine with an NVIDIA GPU: run the tests that need it, then measure an epoch.
 cuda: $(VENV)/.developing
 	$(PYTEST) -m cuda tests/test_cuda.py
 	$(BIN)/python benchmarks/cuda_time.py
 
-# Each figure of speed in one table; PARTS="start peers" measures some. `make peers` installs what cnnbench is compared with.
+# Measure speed, in one table; PARTS="start peers" selects parts. `make peers` installs the programs to compare with.
 bench: $(VENV)/.developing
 	$(BIN)/python benchmarks/bench.py $(if $(PARTS),--only $(PARTS))
 
@@ -76,14 +76,14 @@ kill: $(VENV)/.developing
 mutants: $(VENV)/.developing
 	$(BIN)/python tests/faults/mutants.py
 
-# As root, where Debian's slurmctld, slurmd and munge are installed: a cluster of one node, and a sweep on it.
+# As root, with Debian's slurmctld, slurmd and munge installed: start a cluster of one node, and run a sweep on it.
 slurm: $(VENV)/.developing
 	$(BIN)/python tests/faults/slurm.py
 
 clean:
 	rm -rf $(VENV) build dist
 
-# uv installs the same packages as pip, in a fifth of the time; it is itself a package, so pip is all that is needed.
+# uv installs the same packages as pip in a fifth of the time. pip installs uv itself, so nothing else is needed.
 $(BIN)/uv:
 	@test -n "$(PYTHON)" || { echo "cnnbench needs Python 3.11, 3.12 or 3.13; none is on the path" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
