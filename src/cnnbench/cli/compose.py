@@ -1,4 +1,4 @@
-"""Hydra: from overrides to checked configs, one for a run or one for each job of a sweep."""
+"""Compose overrides into checked configs with Hydra: one for a run, or one for each job of a sweep."""
 
 import copy
 import os
@@ -34,7 +34,7 @@ ConfigStore.instance().store(name="defaults", node=schema.make_default_dict(), p
 
 @dataclass
 class Job:
-    """One run that a command asks for, and the overrides that make it, as Hydra reads them."""
+    """A requested run, and the overrides that produce its config, in Hydra's syntax."""
 
     overrides: list[str]
     config: Config
@@ -45,12 +45,12 @@ class Request:
     """What a command line asks for.
 
     Attributes:
-        folder: where the run or the sweep goes; it does not exist yet.
-        axes: the keys that a sweep varies, in the order they were given.
-        is_sweep: whether each job has a folder of its own inside `folder`.
-        new_folder: whether the name of `folder` was made up for this call.
-        grows: whether the folder may hold other jobs too, which stay as they are.
-        sweep: what the command asks of the sweep.
+        folder: the folder of the run or the sweep.
+        axes: the keys that a sweep varies, in the order given.
+        is_sweep: whether each job has its own folder inside `folder`.
+        new_folder: whether the name of `folder` was generated for this call.
+        grows: whether the folder may also hold other jobs, which are left alone.
+        sweep: the settings of the sweep as a whole.
     """
 
     jobs: list[Job]
@@ -82,6 +82,7 @@ def _compose_request(given: Sequence[str], multirun: bool) -> Request:
     base = _compose(overrides, parsed, sweeps=True)
     sweep = _read_sweep(base, parsed)
     is_sweep = multirun or sweep.seeds is not None or str(base.hydra.mode).endswith("MULTIRUN")
+    # Only now is it known whether a comma in text separates values, because an experiment may be a sweep itself.
     if is_sweep and (varied := quote_text(given, sweeping=True)) != overrides:
         overrides, parsed = varied, parse_overrides(varied)
         base = _compose(overrides, parsed, sweeps=True)
@@ -122,19 +123,19 @@ def _compose_request(given: Sequence[str], multirun: bool) -> Request:
 
 
 def _has_new_folder(base: DictConfig) -> bool:
-    """Whether the sweep's folder has a random name, as by default; a folder that the command names has none.
+    """Whether the sweep's folder has a random name, which is the default, and not one that the command gives.
 
-    Only the unresolved pattern tells: once resolved, a random name looks like any other.
+    This is visible only in the unresolved pattern.
     """
     sweep: Any = OmegaConf.to_container(base.hydra.sweep, resolve=False)
     return "${run_id:}" in str(sweep["dir"])
 
 
 def _check_folder(said: str) -> Path:
-    """The folder of a run or a sweep.
+    """Check the folder of a run or a sweep.
 
     Raises:
-        ValueError: the path is not UTF-8, so that no file could name it.
+        ValueError: the path is not UTF-8, so the files of a run could not record it.
     """
     whole = os.path.abspath(said)
     try:
@@ -145,7 +146,7 @@ def _check_folder(said: str) -> Path:
 
 
 def _read_sweep(base: DictConfig, parsed: Sequence[Override]) -> schema.SweepConfig:
-    """The checked `sweep` section: what to do with the jobs, the same for all of them."""
+    """Check the `sweep` section, which holds for all jobs."""
     for o in parsed:
         if o.key_or_group.startswith("sweep.") and o.is_sweep_override():
             raise ValueError(f"{o.input_line} names several values: give one for the whole sweep")
@@ -158,7 +159,7 @@ def _read_sweep(base: DictConfig, parsed: Sequence[Override]) -> schema.SweepCon
 
 
 def _list_task_overrides(base: DictConfig, parsed: Sequence[Override], seeds: int | None) -> list[Override]:
-    """What makes the jobs: the experiment's axes, the command's overrides, and as the fastest axis `sweep.seeds`."""
+    """The overrides that produce the jobs: the experiment's axes, the command's own, and `sweep.seeds` as the last axis."""
     params = [f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()]
     apart = {f"sweep.{name}" for name in list_control_keys(schema.SweepConfig)}
     own = [str(o.input_line) for o in parsed if not o.is_hydra_override() and o.key_or_group not in apart]
@@ -169,10 +170,10 @@ def _list_task_overrides(base: DictConfig, parsed: Sequence[Override], seeds: in
 
 
 def compose_config(overrides: Sequence[str]) -> Config:
-    """The checked config of one run.
+    """Compose and check the config of a single run.
 
     Raises:
-        ValueError: as `compose_request`, or the overrides request a sweep.
+        ValueError: as in `compose_request`, or the overrides request a sweep.
     """
     with register_experiments(overrides) as (known, _), start_hydra():
         overrides = quote_text(known)
@@ -184,10 +185,10 @@ def compose_config(overrides: Sequence[str]) -> Config:
 
 
 def to_config(composed: DictConfig) -> Config:
-    """The checked config of a composed one.
+    """Check a composed config.
 
     Raises:
-        ValueError: a value that is missing, or not accepted.
+        ValueError: a value is missing or not accepted.
     """
     try:
         own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
@@ -196,7 +197,7 @@ def to_config(composed: DictConfig) -> Config:
         hint = " (${KEY} stands for the value of another key)" if "nterpolation" in str(error) else ""
         raise ValueError(f"{get_first_line(error)}{hint}") from None
     assert isinstance(plain, dict)
-    # By now, those of this dataset are among the overrides.
+    # `_compose_with_recipe` has turned the exceptions for this dataset into overrides.
     plain["augment"].pop("exceptions", None)
     for name in list_control_keys(schema.SweepConfig):
         del plain["sweep"][name]
@@ -211,9 +212,9 @@ def _compose_job(overrides: Sequence[str], parsed: Sequence[Override], composed:
 
 
 def _compose_jobs(hydra_overrides: Sequence[str], task: Sequence[Override]) -> list[Job]:
-    """Every combination of a sweep's values.
+    """Compose every combination of a sweep's values.
 
-    Jobs that differ in plain values alone, such as the seed, share one composition: Hydra takes a tenth of a second.
+    Jobs that differ only in plain values, such as the seed, share one composition, because Hydra takes 0.1 s for each.
     """
     plain = _find_plain_axes(task)
     known: dict[tuple[str, ...], tuple[list[str], DictConfig]] = {}
@@ -235,7 +236,7 @@ def _compose_jobs(hydra_overrides: Sequence[str], task: Sequence[Override]) -> l
 
 
 def _find_plain_axes(task: Sequence[Override]) -> set[str]:
-    """The axes that change one value each, so that the order in which they are applied does not matter."""
+    """The axes that change a single value each, so that they can be applied after composition, in any order."""
     choices = list_groups()
     keys = [o.key_or_group for o in task]
     return {
@@ -256,14 +257,14 @@ def _do_overlap(key: str, other: str) -> bool:
 def _compose_with_recipe(
     overrides: Sequence[str], parsed: Sequence[Override], composed: DictConfig | None = None
 ) -> tuple[list[str], DictConfig]:
-    """Compose a job; also return the overrides that its recipe and its augmentation put in front of its own.
+    """Compose a job; also return the overrides that its recipe and its augmentation preset add in front.
 
     Args:
-        composed: what the overrides alone make, if that is known.
+        composed: the config without these additions, if it is known.
     """
     composed = composed or _compose(overrides, parsed)
     if added := find_recipe(composed):
-        # In front, so that what the command says wins.
+        # In front, so that the command's own overrides win.
         composed = _compose([*added, *overrides], [*parse_overrides(added), *parsed])
     if exceptions := find_exceptions(composed):
         added = [*exceptions, *added]

@@ -1,7 +1,7 @@
-"""Hydra's launchers: jobs in processes of a cluster, of Slurm, or of joblib.
+"""Run the jobs of a sweep with Hydra's launchers: joblib, Ray or Slurm.
 
-Each of their workers supervises job processes of its own (`sweep.supervisor`), so that a job that is killed or hangs
-breaks neither the worker nor the launcher. The sweep's folder holds all that a worker needs to know.
+Each worker of a launcher supervises its own job processes (`sweep.supervisor`), so that a job that is killed or hangs
+breaks neither the worker nor the launcher. A worker reads everything it needs from the sweep's folder.
 """
 
 import atexit
@@ -41,21 +41,21 @@ from cnnbench.sweep.server import JobServer
 from cnnbench.sweep.supervisor import Supervisor
 
 NO_LAUNCHER = "basic"  # Hydra's default: the command runs the jobs itself
-# Each launcher's package, and the extra of cnnbench that brings it.
+# Each launcher's package, and the extra of cnnbench that installs it.
 PACKAGES = {
     "joblib": ("hydra_joblib_launcher", "parallel"),
     "ray": ("hydra_ray_launcher", "ray"),
     "submitit_local": ("hydra_submitit_launcher", "slurm"),
     "submitit_slurm": ("hydra_submitit_launcher", "slurm"),
 }
-STOP = ".stop"  # a file in the sweep's folder: workers on every machine start no more jobs
+STOP = ".stop"  # a file in the sweep's folder that tells workers on every machine to start no more jobs
 
 
 def find_launcher(overrides: Sequence[str]) -> str:
     """The launcher that a command names; `basic` without one.
 
     Raises:
-        ValueError: there is no such launcher, or its package is not installed; the message says how to get it.
+        ValueError: there is no such launcher, or its package is missing; the message says how to install it.
     """
     named = [text.partition("=")[2] for text in overrides if text.partition("=")[0].lstrip("+") == "hydra/launcher"]
     name = named[-1] if named else NO_LAUNCHER
@@ -70,10 +70,10 @@ def find_launcher(overrides: Sequence[str]) -> str:
 
 
 def count_jobs_at_once(name: str, launcher: DictConfig, threads: int = 1) -> int:
-    """How many jobs a launcher runs side by side, as far as its config says.
+    """How many jobs a launcher runs at once, as far as its config says.
 
     Args:
-        threads: the most that one of the jobs computes with.
+        threads: the largest number of threads that a job computes with.
 
     Raises:
         ValueError: a number that joblib does not accept.
@@ -89,7 +89,7 @@ def count_jobs_at_once(name: str, launcher: DictConfig, threads: int = 1) -> int
 
 
 def choose_jobs_at_once(asked: SweepConfig, launcher: str, config: DictConfig) -> int | None:
-    """How many jobs the user wants at once, as far as the command says it.
+    """How many jobs the user wants at once, as far as the command says.
 
     Raises:
         ValueError: a number that the launcher does not accept, or two numbers.
@@ -107,9 +107,9 @@ def choose_jobs_at_once(asked: SweepConfig, launcher: str, config: DictConfig) -
 
 
 def choose_room(name: str, launcher: DictConfig, at_once: int = 1) -> JobRoom:
-    """What each job may use: the whole machine if it is alone on it, else what the launcher gives it.
+    """The resources of each job: the whole machine if it runs alone, else its share or what the launcher grants.
 
-    Beside others on this machine a job computes with as many threads as if it were alone: other bits otherwise.
+    Beside other jobs on this machine, a job keeps the number of threads that it has alone, because that changes bits.
     """
     if name in (NO_LAUNCHER, "joblib"):
         return JobRoom() if at_once == 1 else JobRoom(cores=max(1, count_cores() // at_once))
@@ -120,13 +120,13 @@ def choose_room(name: str, launcher: DictConfig, at_once: int = 1) -> JobRoom:
 
 @dataclass(frozen=True)
 class Origin:
-    """The sweep that a launcher's worker works for.
+    """Where the sweep of a launcher's worker was started.
 
     Attributes:
-        host: the machine that it was started on.
-        address: of its server; None if workers start their own.
-        parent: its process, with which workers on the same machine end; None if they outlive it.
-        room: of each job.
+        host: the machine of the sweep's command.
+        address: the address of its server; None if workers start their own.
+        parent: the process of the command, with which workers on the same machine end; None if they outlive it.
+        room: the resources of each job.
     """
 
     host: str
@@ -138,13 +138,13 @@ class Origin:
 def launch(
     name: str, request: compose.Request, jobs: Sequence[SweepJob], server: JobServer, progress: SweepProgress
 ) -> None:
-    """Run jobs with one of Hydra's launchers; their folders say how they ended.
+    """Run jobs with one of Hydra's launchers; their folders record how they ended.
 
     Raises:
-        BaseException: what a signal asks for, once the running jobs have saved themselves.
+        KeyboardInterrupt, Terminated: by a signal, once the running jobs have saved themselves.
     """
     sweep = progress.sweep
-    # A Slurm job may use what it was given, and goes on when the process that submitted it has ended.
+    # A Slurm job has its own resources, and continues when the process that submitted it has ended.
     is_apart = name == "submitit_slurm"
     address, parent = (None, None) if is_apart else (server.address, os.getpid())
     task = partial(run_one_job, origin=Origin(socket.gethostname(), address, parent, server.room))
@@ -162,7 +162,7 @@ def launch(
                 if signals_seen or failure is None:
                     return
                 untouched = [job for job in jobs if sweep.read_state(job) == ""]
-                for job in jobs:  # whose worker died with them
+                for job in jobs:  # those whose worker died have no status that says so
                     if job not in untouched and not sweep.is_finished(job) and sweep.read_state(job) != FAILED:
                         sweep.record_end(job, FAILED, f"its worker ended: {type(failure).__name__}")
                 if len(untouched) == len(jobs):
@@ -173,7 +173,7 @@ def launch(
 
 
 def _launch_once(overrides: list[str], jobs: Sequence[SweepJob], task: Callable[[DictConfig], Any]) -> Exception | None:
-    """Have Hydra's launcher call the task once for each job; returns what broke the launcher itself."""
+    """Let Hydra's launcher call the task once for each job; return the error that broke the launcher, if any."""
     with start_hydra():
         hydra = get_hydra()
         config = hydra.compose_config("config", overrides, RunMode.MULTIRUN, from_shell=False)
@@ -184,7 +184,7 @@ def _launch_once(overrides: list[str], jobs: Sequence[SweepJob], task: Callable[
         )
         try:
             for returned in launcher.launch([[f"hydra.sweep.subdir={job.name}"] for job in jobs], 0):
-                _ = returned.return_value  # raises what stopped a worker before its job could fail
+                _ = returned.return_value  # raises the error of a worker that stopped before its job could fail
         except Exception as error:
             return error
     return None
@@ -194,7 +194,7 @@ _supervisor: Supervisor | None = None  # of this worker, which does one job afte
 
 
 def run_one_job(composed: DictConfig, *, origin: Origin) -> str:
-    """Run a job in a worker that a launcher has started; its config is in the sweep's folder.
+    """Run a job in a launcher's worker. The job's config is in the sweep's folder.
 
     Returns:
         The state that the job ended in.
@@ -210,14 +210,14 @@ def run_one_job(composed: DictConfig, *, origin: Origin) -> str:
 def _create_supervisor(path: Path, origin: Origin) -> Supervisor:
     is_here = origin.host == socket.gethostname()
     parent = origin.parent if is_here else None
-    # The sweep says by a file when to stop; what ends the sweep itself may be sent to all that it has started.
+    # The sweep asks workers to stop by a file. A signal that ends the sweep may also reach every process it started.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if os.getppid() == parent:  # of another machine, the number would say nothing
+    if os.getppid() == parent:  # started directly by the command, not by a pool's own process
         leave_to_parent()
 
     def end_without_sweep() -> None:
         try:
-            if parent is not None and os.name != "nt":  # there, 0 is not a question but Ctrl-C
+            if parent is not None and os.name != "nt":  # on Windows, signal 0 is no test but Ctrl-C
                 os.kill(parent, 0)
         except OSError:
             os._exit(1)
@@ -236,7 +236,7 @@ def _create_supervisor(path: Path, origin: Origin) -> Supervisor:
 
 @contextmanager
 def _refresh_often(progress: SweepProgress) -> Iterator[None]:
-    """Refresh the progress in a thread, whatever the main thread does."""
+    """A context that refreshes the progress in a thread, because the launcher occupies the main thread."""
     over = threading.Event()
 
     def refresh() -> None:
@@ -254,9 +254,9 @@ def _refresh_often(progress: SweepProgress) -> Iterator[None]:
 
 @contextmanager
 def _delay_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Within it, the first signal that ends a process calls `stop` and is raised at the end; a second raises at once.
+    """A context in which the first signal to end calls `stop` and is raised at the end; a second is raised at once.
 
-    A launcher that is interrupted kills its workers, and jobs could not save themselves. Yields the signals so far.
+    Without it, an interrupted launcher would kill its workers before jobs could save themselves. Yields the signals.
     """
     seen: list[int] = []
     before: dict[signal.Signals, Any] = {}
@@ -269,7 +269,7 @@ def _delay_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
             signal.raise_signal(number)
 
     for number in STOPS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # of nohup
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP, and so do we
             before[number] = signal.signal(number, note)
     try:
         yield seen
