@@ -159,7 +159,7 @@ def _read_sweep(base: DictConfig, parsed: Sequence[Override]) -> schema.SweepCon
 
 
 def _list_task_overrides(base: DictConfig, parsed: Sequence[Override], seeds: int | None) -> list[Override]:
-    """The overrides that produce the jobs: the experiment's axes, the command's own, and `sweep.seeds` as the last axis."""
+    """The overrides that produce the jobs: the experiment's axes, the command's own, and last `sweep.seeds`."""
     params = [f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()]
     apart = {f"sweep.{name}" for name in list_control_keys(schema.SweepConfig)}
     own = [str(o.input_line) for o in parsed if not o.is_hydra_override() and o.key_or_group not in apart]
