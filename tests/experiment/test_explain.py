@@ -1,5 +1,8 @@
 """`cnnbench explain`: what it finds in networks of each kind, and the page it writes of it."""
 
+import base64
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from test_models import NAMES, build, inputs
+from test_page_browser import LOW_CONTRAST
 from test_training import run
 from torch import nn
 
@@ -14,6 +18,7 @@ from cnnbench.analysis import trace_fields
 from cnnbench.analysis.attribution import choose_window, compute_occlusion
 from cnnbench.data import DatasetInfo
 from cnnbench.data.loader import make_permutation
+from cnnbench.experiment import explain
 from cnnbench.experiment.evaluate import evaluate_run, prepare_measurement
 from cnnbench.experiment.explain import explain_run
 from cnnbench.experiment.heat_maps import HeatMaps
@@ -57,30 +62,79 @@ def test_every_classifier_has_heat_maps_in_the_shape_of_the_image(name):
     torch.testing.assert_close(torch.from_numpy(found.grad_cam), wanted, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "omitted"),
-    [
-        (["model=lenet5"], {}),
-        (["model=mlp"], {"seen": "no_maps", "grad_cam": "no_maps"}),
-        (["model=sequence_cnn", "data=waves"], {}),
-        (["model=conv_autoencoder"], dict.fromkeys(("heat_maps", "embedding", "mistakes", "shift"), "no_classes")),
-    ],
-)
-def test_a_run_is_explained_and_hostile_names_stay_text(overrides, omitted, tmp_path):
-    run(tmp_path / "run", *overrides, "trainer.epochs=1")
-    found = explain_run(tmp_path / "run", test=2)
+KINDS = {  # what is left out, by the overrides of a run
+    "model=lenet5": {},
+    "model=mlp": {"seen": "no_maps", "grad_cam": "no_maps"},
+    "model=sequence_cnn data=waves data.samples=400": {},
+    "model=conv_autoencoder": dict.fromkeys(("heat_maps", "embedding", "mistakes", "shift"), "no_classes"),
+}
+
+
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory):
+    """By overrides: what is found of a run, and the folder of its page, whose names are hostile."""
+    made = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for constant in ("EMBEDDED", "SHIFTED"):
+            patch.setattr(explain, constant, 60)
+        for number, overrides in enumerate(KINDS):
+            folder = tmp_path_factory.mktemp("explained")
+            run(folder / "run", *overrides.split(), "trainer.epochs=1")
+            found = explain_run(folder / "run", test=2)
+            hostile = [f"</bdi><script>alert({k})</script>\u202e$x$" for k in range(len(found.class_names))]
+            language, out = ("pt", "en")[number % 2], folder / "out"
+            found = replace(found, class_names=hostile, notes=["<script>alert()</script>"])
+            write_explanation(out, found, language, f"<script>{'long' * 50}")
+            made[overrides] = found, out, language
+    return made
+
+
+@pytest.mark.parametrize("overrides", KINDS)
+def test_a_run_is_explained_and_hostile_names_stay_text(explained, overrides):
+    found, out, language = explained[overrides]
+    omitted = KINDS[overrides]
     assert {key: why for key, why in found.omitted.items() if why != "no_mistakes"} == omitted
     assert len(found.images) == 2
-    hostile = [f"</bdi><script>alert({k})</script>\u202e$x$" for k in range(len(found.class_names))]
-    write_explanation(tmp_path / "out", replace(found, class_names=hostile), "pt", "<script>")
-    page = (tmp_path / "out" / PAGE).read_text()
+    page = (out / PAGE).read_text()
     assert "<script" not in page
     assert "\u202e" not in page
-    assert 'lang="pt"' in page
+    assert f'lang="{language}"' in page
+    assert ("First-layer filters" in page, "Filtros da primeira camada" in page) == (language == "en", language == "pt")
     assert len(page) < 3_000_000
-    pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
+    pictures = {path.name for path in out.glob("*.png")}
     assert {"filters.png", "feature_maps_1.png", "feature_maps_2.png"} <= pictures
     assert ("heat_maps.png" in pictures) == ("heat_maps" not in omitted)
+
+
+def test_the_page_in_a_browser_fits_is_legible_loads_nothing_and_prints(explained):
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("needs Chromium: apt-get install chromium chromium-driver (.ci/run does so)")
+    from screenshot import start_browser
+
+    pages = [(out / PAGE).as_uri() for _, out, _ in explained.values()]
+    driver = start_browser(1280)
+    try:
+        for scheme, width in [("light", 1280), ("dark", 390)]:
+            features = [{"name": "prefers-color-scheme", "value": scheme}]
+            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            device = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
+            for page in pages:
+                driver.get(page)
+                driver.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+                assert driver.execute_script("return document.documentElement.scrollWidth") <= width, page
+                assert driver.execute_script("return document.scripts.length") == 0
+                assert driver.execute_script(LOW_CONTRAST) == [], (page, scheme)
+                sizes = "return [...document.querySelectorAll('.picture svg')].map((one) => one.clientHeight)"
+                assert min(driver.execute_script(sizes)) > 60
+        printed = driver.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
+        assert base64.b64decode(printed["data"]).startswith(b"%PDF")
+        assert driver.get_log("browser") == []
+        messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+        asked = {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
+        assert {url for url in asked if not url.startswith("data:")} <= {*pages}
+    finally:
+        driver.quit()
 
 
 def test_a_run_with_permuted_pixels_is_measured_predicted_and_explained_with_them(tmp_path):
@@ -93,13 +147,15 @@ def test_a_run_with_permuted_pixels_is_measured_predicted_and_explained_with_the
     files = [str(tmp_path / f"{place}.png") for place in range(40)]
     for file, image in zip(files, images, strict=False):
         Image.fromarray(image[0].numpy()).save(file)
-    (answers,) = Predictor(folder).predict(files, workers=0)
+    predictor = Predictor(folder)
+    (answers,) = predictor.predict(files, workers=0, keep_pixels=True)
     predicted = ready.evaluate(ready.serve(ready.found.split)).classified.predictions
     assert [answer.classes[0] for answer in answers] == predicted[:40].tolist()
     found = explain_run(folder, files=files[:1])
     permuted = images[0].flatten()[make_permutation(images[0].numel())]
     assert found.images[0].pixels.flatten().tolist() == permuted.tolist()
     assert found.images[0].prediction == predicted[0]
+    assert predictor.explain(answers[:1])[0].pixels.flatten().tolist() == permuted.tolist()
     assert "pixels permuted" in found.notes[0]
 
 

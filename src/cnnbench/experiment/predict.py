@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import tee
 from pathlib import Path
@@ -155,16 +155,18 @@ class Predictor:
         logits = logits.float()
         return logits.cpu().numpy(), logits.softmax(1).cpu().numpy()
 
-    def _prepare(self, images: Tensor) -> Tensor:
-        """Pixels of at most one batch as the network takes them."""
-        batches = Batches(
+    def _serve(self, images: Tensor) -> Batches:
+        return Batches(
             Split(images, torch.zeros(len(images), dtype=torch.int64)).to(self.device),
             self.batch_size,
             mean=self._trained.mean,
             std=self._trained.std,
             channels_last=self._trained.config.trainer.channels_last,
         ).with_permuted_pixels(self._trained.config.data.permute_pixels)
-        ((batch, _),) = batches.iterate_epoch()
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        """Pixels of at most one batch as the network takes them."""
+        ((batch, _),) = self._serve(images).iterate_epoch()
         return batch
 
     @cached_property
@@ -183,7 +185,11 @@ class Predictor:
         for one in predictions:
             assert one.pixels is not None, "they were asked for"
             shown.append(ShownImage(one.file, one.pixels, prediction=one.classes[0], probability=one.probabilities[0]))
-        images = self._prepare(torch.from_numpy(np.stack([one.pixels for one in shown])))
+        pixels = torch.from_numpy(np.stack([one.pixels for one in shown]))
+        images = self._prepare(pixels)
+        if self._trained.config.data.permute_pixels:  # the maps are of what the network gets
+            permuted = self._serve(pixels).permute(pixels).numpy()
+            shown = [replace(one, pixels=some) for one, some in zip(shown, permuted, strict=True)]
         return self.heat_maps.add_maps(shown, images, [self.heat_maps.preferred])
 
 

@@ -28,6 +28,7 @@ ENGLISH = {
     "worst_signals": "Worst mistakes: {shown} of {wrong} among {total} test signals",
     "true": "true",
     "answer": "said",
+    "numbered": "#k: class k of per_class.csv, from 0 (no font here has its letters)",
 }
 Extent = tuple[float, float, float, float]  # left, right, bottom, top
 
@@ -169,7 +170,7 @@ def plot_mistakes(
         f"{names.shown[predictions[index]]} ({format_percent(probabilities[index].max(), 0)})"
         for index in worst
     ]
-    return _plot_captioned(images, captions, [found, *names.explain_numbers()], names.fonts)
+    return _plot_captioned(images, captions, [found, *([words["numbered"]] if names.numbered else [])], names.fonts)
 
 
 def plot_samples(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], total: int) -> Figure:
