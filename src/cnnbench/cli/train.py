@@ -23,7 +23,7 @@ from cnnbench.sweep.painters import open_painters
 from cnnbench.sweep.server import JobServer
 
 log = logging.getLogger("cnnbench")
-PAINTERS = 2  # processes that draw; a third would save no time, and each takes 50 MB
+PAINTERS = 1  # processes that draw; each takes 50 MB, and a second one would save a few hundredths of a second
 
 
 def train(overrides: Sequence[str], *, multirun: bool) -> None:

@@ -178,6 +178,7 @@ def _take_over(other: socket.socket) -> Connection:
 
 def _serve(connection: Connection, listener: socket.socket | None) -> NoReturn:
     """Run the server until its parent closes the connection."""
+    gc.disable()  # nothing of what is imported is garbage
     import torch
 
     import cnnbench.experiment.run
@@ -189,6 +190,7 @@ def _serve(connection: Connection, listener: socket.socket | None) -> NoReturn:
     # Objects made so far live for ever. Collecting garbage among them would take 0.1 s for every other job.
     gc.collect()
     gc.freeze()
+    gc.enable()
     children: dict[int, BaseProcess] = {}
     while True:
         ready = wait([connection] if listener is None else [connection, listener])
