@@ -18,13 +18,16 @@ from cnnbench.claims.verdict import compute_effects
 from cnnbench.claims.wording import MARKS, Wording, scale_value
 from cnnbench.report.statistics import estimate
 from cnnbench.report.svg import GRID, INK, MUTED, PAPER, SERIES, Tips, use_page_style
-from cnnbench.runs.class_names import shorten_text
+from cnnbench.runs.class_names import shorten_distinctly, shorten_text
 from cnnbench.runs.figures import save_figure
 
 MOST_ROWS, MOST_SEEDS, MOST_BLOCKS = 24, 100, 8  # that are drawn
 LARGEST = 1e15  # anybody may have written the file; a picture of larger numbers says nothing
 LOGARITHMIC = 25  # from this ratio of the largest to the smallest value on
-WIDE, NARROW, ROW, EDGE = (4.6, 5.0), 4.2, 0.44, 0.5  # inches
+WIDE, NARROW, EDGE = (4.9, 5.0), 4.2, 0.5  # inches
+THIN_ROW, ROW, TALL_ROW = 0.25, 0.44, 0.6
+LINE = 54  # characters above the marks of a row
+MOST_TALL = 6  # groups whose names have a line of their own
 LOOK = {  # marker and colour of a mean, by verdict
     "supported": ("D", SERIES[2], SERIES[2]),
     "refuted": ("X", SERIES[1], SERIES[1]),
@@ -42,6 +45,11 @@ class Block:
     def first(self) -> ContrastRecord:
         """The one that names measure and unit."""
         return self.contrasts[0]
+
+    def needs_two_lines(self, wording: Wording) -> bool:
+        """Whether the name and the figures of an effect do not fit above its marks side by side."""
+        texts = (wording.name_sides(one) + wording.format_effect(one) for one in self.contrasts)
+        return max(map(len, texts)) > LINE - 3
 
     def gather_values(self) -> dict[str, dict[int, float]]:
         """The values of each group and set in the unit shown, by seed, as the contrasts name them."""
@@ -79,24 +87,38 @@ def list_blocks(record: VerdictRecord) -> list[Block]:
 def draw_evidence(record: VerdictRecord, wording: Wording, *, narrow: bool = False) -> tuple[Figure, Tips]:
     """Draw the evidence; `narrow` puts the effects below the values, as a phone needs it."""
     blocks, tips = list_blocks(record), Tips()
-    # Where each group is a contrast of its own, the values are the effects.
-    rows = [(len(block.gather_values()) * (block.first.against is not None), len(block.contrasts)) for block in blocks]
-    sizes = [[size for size in pair if size] for pair in rows] if narrow else [[max(pair)] for pair in rows]
-    heights = [ROW * size + EDGE for pair in sizes for size in pair]
+    sizes = [_find_heights(block, wording, thin=not narrow) for block in blocks]
+    heights = [height for pair in sizes for height in (filter(None, pair) if narrow else [max(pair)])]
     with use_page_style():
         figure = Figure(figsize=(NARROW if narrow else sum(WIDE), sum(heights)))
         figure.set_layout_engine("constrained", w_pad=0.12)  # numbers of neighbouring axes must not touch
         columns = {} if narrow else {"width_ratios": WIDE}
         grid = figure.add_gridspec(len(heights), 1 if narrow else 2, height_ratios=heights, **columns)
         row = 0
-        for number, (block, (values, _)) in enumerate(zip(blocks, rows, strict=True)):
-            last: int | slice = slice(None) if not values and not narrow else -1
-            if values:
-                _draw_values(figure.add_subplot(grid[row, 0]), block, wording, f"v{number}", tips)
+        for number, (block, (left, right)) in enumerate(zip(blocks, sizes, strict=True)):
+            if left:
+                _draw_values(figure.add_subplot(grid[row, 0]), block, wording, f"v{number}", tips, thin=not narrow)
                 row += narrow
-            _draw_effects(figure.add_subplot(grid[row, last]), block, wording, f"e{number}", tips)
+            place = grid[row, -1] if left else grid[row, :]
+            if not narrow and left > right:  # the effects stay as tall as they are, at the top
+                place = place.subgridspec(2, 1, height_ratios=(right, left - right))[0]
+            _draw_effects(figure.add_subplot(place), block, wording, f"e{number}", tips)
             row += 1
     return figure, tips
+
+
+def _find_heights(block: Block, wording: Wording, *, thin: bool) -> tuple[float, float]:
+    """The heights of a block's values and of its effects, in inches.
+
+    Args:
+        thin: whether rows of many groups are as thin as a line of text, with their names beside them.
+    """
+    groups = len(block.gather_values())
+    # Where each group is a contrast of its own, the values are the effects.
+    left = (
+        (THIN_ROW if thin and groups > MOST_TALL else ROW) * groups + EDGE if block.first.against is not None else 0.0
+    )
+    return left, (TALL_ROW if block.needs_two_lines(wording) else ROW) * len(block.contrasts) + EDGE
 
 
 def save_evidence(path: Path, record: VerdictRecord, wording: Wording) -> None:
@@ -109,9 +131,10 @@ def save_evidence(path: Path, record: VerdictRecord, wording: Wording) -> None:
         save_figure(figure, path)
 
 
-def _draw_values(axes: Axes, block: Block, wording: Wording, gid: str, tips: Tips) -> None:
+def _draw_values(axes: Axes, block: Block, wording: Wording, gid: str, tips: Tips, *, thin: bool) -> None:
     values = block.gather_values()
     everything = [value for own in values.values() for value in own.values()]
+    is_thin = thin and len(values) > MOST_TALL
     is_counted = all(contrast.is_exact for contrast in block.contrasts)
     if not is_counted:
         _draw_pairs(axes, list(values.values()))
@@ -128,13 +151,23 @@ def _draw_values(axes: Axes, block: Block, wording: Wording, gid: str, tips: Tip
                 axes.plot(
                     [mean] * 2, [place - 0.2, place + 0.2], color=INK, linewidth=2, solid_capstyle="butt", zorder=4
                 )
-        _write_row(axes, place, name, text)
+        if is_thin:
+            axes.text(1.01, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7.5)
+        else:
+            _write_row(axes, place, name, text)
     unit = wording.name_unit(block.first, alone=True)
     _finish_axes(axes, len(values), _join(wording.name_measure(block.first), unit), everything, wording)
+    if is_thin:
+        names = shorten_distinctly([wording.name(group, 60) for group in values], 30)
+        axes.set_yticks(range(len(values)), names)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="y", visible=False)
+        axes.set_ylim(len(values) - 0.4, -0.6)
 
 
 def _draw_effects(axes: Axes, block: Block, wording: Wording, gid: str, tips: Tips) -> None:
     ends: list[float] = []
+    in_two_lines = block.needs_two_lines(wording)
     for contrast in block.contrasts:
         scaled = [scale_value(contrast, end) for end in _list_thresholds(contrast)]
         found = [contrast.effect, contrast.low, contrast.high]
@@ -152,7 +185,7 @@ def _draw_effects(axes: Axes, block: Block, wording: Wording, gid: str, tips: Ti
         if neutral is not None:
             axes.plot([neutral] * 2, [place - 0.24, place + 0.24], color=MUTED, linewidth=0.8, zorder=1)
         _draw_rule(axes, place, contrast)
-        _draw_effect(axes, place, contrast, wording, f"{gid}{place}", tips)
+        _draw_effect(axes, place, contrast, wording, f"{gid}{place}", tips, in_two_lines=in_two_lines)
 
 
 def _draw_rule(axes: Axes, place: int, contrast: ContrastRecord) -> None:
@@ -173,8 +206,11 @@ def _draw_rule(axes: Axes, place: int, contrast: ContrastRecord) -> None:
         axes.plot([end] * 2, [place - 0.24, place + 0.24], color=INK, linewidth=1.1, linestyle=(0, (2.4, 1.6)))
 
 
-def _draw_effect(axes: Axes, place: int, contrast: ContrastRecord, wording: Wording, gid: str, tips: Tips) -> None:
-    name, text = wording.name_sides(contrast, 34), wording.format_effect(contrast)
+def _draw_effect(
+    axes: Axes, place: int, contrast: ContrastRecord, wording: Wording, gid: str, tips: Tips, *, in_two_lines: bool
+) -> None:
+    text = wording.format_effect(contrast)
+    name = wording.name_sides(contrast, LINE // len(contrast.groups) - 1 if in_two_lines else LINE)
     effects = gather_effects(contrast)
     if not contrast.is_exact:
         _draw_seeds(axes, effects, place, gid, wording, name, tips)
@@ -188,7 +224,7 @@ def _draw_effect(axes: Axes, place: int, contrast: ContrastRecord, wording: Word
         marker, colour, edge = LOOK[contrast.verdict]
         axes.scatter([mean], [place], marker=marker, s=52, color=colour, edgecolor=edge, zorder=5, gid=f"{gid}m")
         tips[f"{gid}m"] = [f"{name}\n{text} {wording.name_unit(contrast)}\n{wording.name_verdict(contrast.verdict)}"]
-    _write_row(axes, place, name, f"{text} {MARKS[contrast.verdict]}")
+    _write_row(axes, place, name, f"{text} {MARKS[contrast.verdict]}", in_two_lines=in_two_lines)
 
 
 def _draw_seeds(
@@ -219,11 +255,12 @@ def _spread(count: int) -> np.ndarray:
     return 0.13 * np.sin(2.4 * np.arange(count)) if count > 1 else np.zeros(count)
 
 
-def _write_row(axes: Axes, place: int, name: str, text: str) -> None:
+def _write_row(axes: Axes, place: int, name: str, text: str, *, in_two_lines: bool = False) -> None:
     """Name and figure of a row, above its marks, so that both may be long."""
     above: dict[str, Any] = {"va": "bottom", "fontsize": 7.5, "zorder": 6}
     transform = axes.get_yaxis_transform()
-    axes.text(0, place - 0.29, shorten_text(name, max(16, 62 - len(text))), transform=transform, ha="left", **above)
+    longest, height = (LINE, 0.47) if in_two_lines else (max(16, LINE - len(text)), 0.29)
+    axes.text(0, place - height, shorten_text(name, longest), transform=transform, ha="left", **above)
     axes.text(1, place - 0.29, text, transform=transform, ha="right", **above)
 
 

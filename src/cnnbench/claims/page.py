@@ -48,6 +48,7 @@ def render_claim(record: VerdictRecord, wording: Wording) -> str:
         "cut": texts["cut"].format(shown=drawn, total=total) if drawn < total else "",
         "tables": _tabulate_values(record, wording),
         "contrasts": [_describe_contrast(one, wording) for one in record.contrasts[:MOST_CONTRASTS]],
+        "reasons": _list_reasons(record, wording),
         "obstacles": list_obstacles(record, wording),
         "nuance": make_legible(wording.choose(record.nuance), 2000),
         "equal": make_legible(wording.choose(record.equal), 2000),
@@ -124,8 +125,16 @@ def _describe_contrast(contrast: ContrastRecord, wording: Wording) -> dict[str, 
         "n": wording.texts["page"]["counted"] if contrast.is_exact else str(contrast.n),
         "verdict": wording.name_verdict(contrast.verdict),
         "colour": COLOURS[contrast.verdict],
-        "reason": make_legible(wording.choose(contrast.reason), 1000),
     }
+
+
+def _list_reasons(record: VerdictRecord, wording: Wording) -> list[tuple[str, str]]:
+    """Why each threshold has its size, once for contrasts with the same rule and reason."""
+    pairs = (
+        (f"{wording.name_measure(one)}, {wording.describe_rule(one)}", make_legible(wording.choose(one.reason), 1000))
+        for one in record.contrasts[:MOST_CONTRASTS]
+    )
+    return list(dict.fromkeys(pairs))
 
 
 def _tabulate_values(

@@ -114,7 +114,9 @@ class Wording:
         low = self.format_number(scale_value(contrast, -threshold if two_sided else threshold))
         high = self.format_number(scale_value(contrast, threshold))
         rule: str = self.texts["rules"][contrast.rule]
-        return f"{rule.format(low=low, high=high)} {self.name_unit(contrast)}".strip()
+        is_single = contrast.unit == SHARE and abs(scale_value(contrast, threshold)) == 1
+        unit = self.texts["units"][f"{SHARE} single"] if is_single else self.name_unit(contrast)
+        return f"{rule.format(low=low, high=high)} {unit}".strip()
 
     def describe_obstacle(self, contrast: ContrastRecord) -> str:
         """What would decide an inconclusive contrast; empty for another one."""

@@ -60,7 +60,10 @@ def find_work(claim: Claim, place: Place) -> float | None:
     """
     known, key = _read_work(), _name_work(claim, place)
     if key not in known:
-        return save_work(plan_claim(claim, place), place)
+        try:
+            return save_work(plan_claim(claim, place), place)
+        except (ValueError, OSError):  # data that are not there, or a file that is being written
+            return None
     return known[key]
 
 
