@@ -124,6 +124,7 @@ def _find_heights(block: Block, wording: Wording, *, thin: bool) -> tuple[float,
 def save_evidence(path: Path, record: VerdictRecord, wording: Wording) -> None:
     """Write the wide picture with its statement and verdict, for slides."""
     figure, _ = draw_evidence(record, wording)
+    figure.set_figheight(figure.get_figheight() + EDGE)  # for the title
     title = f"{record.id}: {wording.choose(record.statement)}"
     verdict = wording.texts["page"]["picture"].format(id=record.id, verdict=wording.name_verdict(record.verdict))
     with use_page_style(), rc_context({"savefig.transparent": False}):
@@ -259,7 +260,7 @@ def _write_row(axes: Axes, place: int, name: str, text: str, *, in_two_lines: bo
     """Name and figure of a row, above its marks, so that both may be long."""
     above: dict[str, Any] = {"va": "bottom", "fontsize": 7.5, "zorder": 6}
     transform = axes.get_yaxis_transform()
-    longest, height = (LINE, 0.47) if in_two_lines else (max(16, LINE - len(text)), 0.29)
+    longest, height = (LINE, 0.49) if in_two_lines else (max(16, LINE - len(text)), 0.29)
     axes.text(0, place - height, shorten_text(name, longest), transform=transform, ha="left", **above)
     axes.text(1, place - 0.29, text, transform=transform, ha="right", **above)
 
