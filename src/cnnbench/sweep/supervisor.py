@@ -44,6 +44,27 @@ class _Running:
     ends: float | None
 
 
+KILLED = JobOutcome(INTERRUPTED, f"killed: it did not save itself within {GRACE:.0f} s")
+
+
+def find_deadline(job: SweepJob) -> float | None:
+    """When a job that starts now has used up its time, by the monotonic clock."""
+    minutes = job.config["trainer"]["timeout_minutes"]
+    return time.monotonic() + 60 * minutes + DUMPS if minutes else None
+
+
+def describe_timeout(job: SweepJob) -> JobOutcome:
+    """The end of a job that has used up its time."""
+    return JobOutcome(
+        FAILED, f"it was not done after trainer.timeout_minutes={job.config['trainer']['timeout_minutes']:g}"
+    )
+
+
+def describe_interrupt(outcome: JobOutcome) -> JobOutcome:
+    """The end of a job that was interrupted: it may have finished just before."""
+    return outcome if outcome.state == FINISHED else JobOutcome(INTERRUPTED, outcome.message)
+
+
 class Supervisor:
     """Runs jobs in processes that are replaced whenever a job breaks them.
 
@@ -130,11 +151,9 @@ class Supervisor:
         except WorkerEnded as ended:
             self._record(job, JobOutcome(FAILED, str(ended)))
             return
-        minutes = job.config["trainer"]["timeout_minutes"]
-        ends = time.monotonic() + 60 * minutes + DUMPS if minutes else None
         folder = self.sweep.path / job.name
         load = Load(worker.process.pid or 0, self._find_need(job))
-        started = _Running(job, load, self.sweep.count_epochs(job), ends)
+        started = _Running(job, load, self.sweep.count_epochs(job), find_deadline(job))
         worker.send(JobOrder(folder, job.config, job.overrides, resume))
         self._running[worker] = started
         self.capacity.note_company(self._list_loads())
@@ -167,8 +186,7 @@ class Supervisor:
             if sees_memory:
                 self.capacity.observe(load)
             if running.ends is not None and time.monotonic() > running.ends:
-                minutes = running.job.config["trainer"]["timeout_minutes"]
-                self._settle(worker, JobOutcome(FAILED, f"it was not done after trainer.timeout_minutes={minutes:g}"))
+                self._settle(worker, describe_timeout(running.job))
         self.tick()
 
     def _hear(self, worker: Worker) -> None:
@@ -212,12 +230,9 @@ class Supervisor:
                             continue
                     except WorkerEnded as ended:
                         outcome = JobOutcome(INTERRUPTED, str(ended))
-                    if outcome.state != FINISHED:
-                        outcome = JobOutcome(INTERRUPTED, outcome.message)
-                    self._settle(worker, outcome)
+                    self._settle(worker, describe_interrupt(outcome))
             for worker in list(self._running):
-                message = f"killed: it did not save itself within {GRACE:.0f} s"
-                self._settle(worker, JobOutcome(INTERRUPTED, message))
+                self._settle(worker, KILLED)
         except BaseException:  # a second request ends them at once
             self.close()
             raise

@@ -13,7 +13,7 @@ from cnnbench.sweep.folder import SweepFolder
 from cnnbench.sweep.job_process import UNREADABLE, JobOrder, JobOutcome
 from cnnbench.sweep.jobs import SweepJob, hash_config
 from cnnbench.sweep.server import JobServer
-from cnnbench.sweep.supervisor import DUMPS, GRACE, LOOKS
+from cnnbench.sweep.supervisor import GRACE, KILLED, LOOKS, describe_interrupt, describe_timeout, find_deadline
 
 FEWEST_ON_CPU = 8  # jobs that train faster together; benchmarks/README.md has the measurements
 
@@ -107,13 +107,11 @@ def _prepare(sweep: SweepFolder, jobs: Sequence[SweepJob]) -> list[tuple[SweepJo
 
 def _await_outcomes(worker: Worker, jobs: Sequence[SweepJob], tick: Callable[[], None]) -> list[JobOutcome]:
     """How the jobs ended; the time limit of one is that of all together."""
-    minutes = jobs[0].config["trainer"]["timeout_minutes"]
-    ends = time.monotonic() + 60 * minutes + DUMPS if minutes else None
+    ends = find_deadline(jobs[0])
     while (outcomes := worker.receive(LOOKS)) is None:
         tick()
         if ends is not None and time.monotonic() > ends:
-            message = f"the jobs trained together were not done after trainer.timeout_minutes={minutes:g}"
-            return [JobOutcome(FAILED, message)] * len(jobs)
+            return [describe_timeout(jobs[0])] * len(jobs)
     return outcomes
 
 
@@ -125,8 +123,8 @@ def _interrupt(worker: Worker, count: int) -> list[JobOutcome]:
     except WorkerEnded as ended:
         return [JobOutcome(INTERRUPTED, str(ended))] * count
     if outcomes is None:
-        return [JobOutcome(INTERRUPTED, f"killed: it did not save itself within {GRACE:.0f} s")] * count
-    return [one if one.state == FINISHED else JobOutcome(INTERRUPTED, one.message) for one in outcomes]
+        return [KILLED] * count
+    return [describe_interrupt(outcome) for outcome in outcomes]
 
 
 def _record(sweep: SweepFolder, jobs: Sequence[SweepJob], outcomes: Sequence[JobOutcome]) -> list[SweepJob]:
