@@ -56,8 +56,15 @@ def test_an_interrupted_group_goes_on_to_the_bits_of_one_that_never_was_and_of_e
         assert [read_state(tmp_path / "cut" / seed) for seed in "01"] == [INTERRUPTED] * 2
     members = train(tmp_path / "cut", [0, 1], resume=True)
     assert [member.error for member in members] == [None, None]
+    # One that is behind, as after a kill between two saves, is trained first.
+    for seed, at in ((0, 2), (1, 6)):
+        with monkeypatch.context() as patch:
+            Interrupted(patch, at=at)
+            train(tmp_path / "apart", [seed])
+    train(tmp_path / "apart", [0, 1], resume=True)
     for seed in "01":
         assert_same_run(tmp_path / "whole" / seed, tmp_path / "cut" / seed)
+        assert_same_run(tmp_path / "whole" / seed, tmp_path / "apart" / seed)
 
 
 def test_a_run_that_diverges_leaves_the_others_alone(tmp_path):
