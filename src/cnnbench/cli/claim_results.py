@@ -10,8 +10,8 @@ from cnnbench.claims.statement import Claim, Scale, choose_claims, list_claims
 from cnnbench.claims.wording import Wording, list_obstacles
 from cnnbench.cli.choices import find_config_dir
 from cnnbench.cli.claim_plans import Place, find_work
-from cnnbench.cli.run_folders import refuse_other_content
 from cnnbench.cli.tables import Column, make_console, show_table, show_text
+from cnnbench.runs.folder import refuse_other_content
 from cnnbench.storage.atomic import write_text
 from cnnbench.storage.text import format_output_path, format_path, join_some, make_printable
 

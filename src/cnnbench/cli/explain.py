@@ -6,8 +6,9 @@ from pathlib import Path
 from cnnbench.cli.evaluate import expand_path
 from cnnbench.cli.inputs import find_images
 from cnnbench.cli.options import ExplainOptions
-from cnnbench.cli.run_folders import find_folder, refuse_other_content
+from cnnbench.cli.run_folders import find_folder
 from cnnbench.registry import describe_unknown
+from cnnbench.runs.folder import refuse_other_content
 from cnnbench.storage.text import format_output_path, format_path, make_printable
 
 

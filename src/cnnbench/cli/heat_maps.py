@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.analysis.attribution import INSTALL, has_captum
-from cnnbench.cli.run_folders import refuse_other_content
 from cnnbench.experiment.predict import Prediction, Predictor
+from cnnbench.runs.folder import refuse_other_content
 from cnnbench.storage.csv_tables import write_csv
 from cnnbench.storage.text import format_path, to_unicode
 

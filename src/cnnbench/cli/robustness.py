@@ -8,7 +8,7 @@ from pathlib import Path
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.evaluate import expand_path
 from cnnbench.cli.options import RobustnessOptions
-from cnnbench.cli.run_folders import find_folder, refuse_other_content
+from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.tables import Column, make_console, show_table, show_text
 from cnnbench.metrics import find_metric
 from cnnbench.registry import describe_unknown
@@ -17,7 +17,7 @@ from cnnbench.report.groups import group_runs, shorten_names
 from cnnbench.report.robustness import Results, draw_picture, gather_points, list_kinds
 from cnnbench.report.runs import Run, read_runs
 from cnnbench.runs import robustness as files
-from cnnbench.runs.folder import FINISHED
+from cnnbench.runs.folder import FINISHED, refuse_other_content
 from cnnbench.runs.robustness import Robustness
 from cnnbench.storage.atomic import write_text
 from cnnbench.storage.csv_tables import format_csv

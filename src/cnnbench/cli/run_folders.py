@@ -15,16 +15,6 @@ LATEST, OUTPUTS = "latest", Path("outputs")
 MOST_COMMANDS = 8  # listed in an error message
 
 
-def refuse_other_content(out: Path, own: str = "") -> None:
-    """Check that a result may be written to a folder: it is new or empty, or holds an earlier result of this name.
-
-    Raises:
-        ValueError: it holds something else, or is not a folder.
-    """
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (own and (out / own).is_file()))):
-        raise ValueError(f"--out {format_path(out)} holds other files: must be a new or an empty folder")
-
-
 def find_folder(name: Path | str, *, run: bool = False, study: bool = False) -> Path:
     """Return the folder that a command names; `latest` is the run or sweep below `outputs` that was written last.
 

@@ -20,6 +20,7 @@ from cnnbench.experiment.result_files import write_result_files
 from cnnbench.experiment.trained import Trained, load_trained
 from cnnbench.metrics import compute_f1
 from cnnbench.reproducibility import set_deterministic
+from cnnbench.runs.folder import refuse_other_content
 from cnnbench.runs.pictures import draw_in_turn
 from cnnbench.storage.atomic import open_folder
 from cnnbench.storage.plain_data import read_json, write_json
@@ -138,8 +139,8 @@ def _write_result(
             with open_folder(evaluations) as inside:
                 write(folder := _find_free(inside, "_".join(parts), metrics))
             return evaluations / folder.name
-        if out.is_dir() and any(out.iterdir()) and not _has_result(out, metrics):
-            raise ValueError(f"--out {format_path(out)} holds other files: must be a new or an empty folder")
+        if not _has_result(out, metrics):
+            refuse_other_content(out)
         write(out)
         return out
     except OSError as error:

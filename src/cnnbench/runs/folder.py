@@ -17,6 +17,7 @@ from cnnbench.storage.atomic import LOCK, TEMPORARY, lock_folder, open_folder, r
 from cnnbench.storage.csv_tables import LARGEST_CSV, parse_csv
 from cnnbench.storage.plain_data import check_kinds, read_json, read_sealed_yaml, write_json, write_yaml
 from cnnbench.storage.regular import read_bytes, refuse_damaged, refuse_irregular
+from cnnbench.storage.text import format_path
 
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 PRUNED = "pruned"  # stopped by a search, in favour of better runs
@@ -60,6 +61,16 @@ def create_folder(path: Path) -> Path:
         if not path.is_dir() or any(path.iterdir()):
             raise ValueError(f"{path} exists already and is not an empty folder") from None
     return path.resolve()
+
+
+def refuse_other_content(out: Path, own: str = "") -> None:
+    """Check that a result may be written to a folder: it is new or empty, or holds an earlier result of this name.
+
+    Raises:
+        ValueError: it holds something else, or is not a folder.
+    """
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (own and (out / own).is_file()))):
+        raise ValueError(f"--out {format_path(out)} holds other files: must be a new or an empty folder")
 
 
 def is_before_checkpoint(path: Path, files: Set[str]) -> bool:
