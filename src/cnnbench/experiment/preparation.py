@@ -1,7 +1,7 @@
 """Prepare training from a config: batches, settings, and the state before the first step."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ def prepare_training(
 
     All ranks of a run call this together.
     """
-    trainer, dataset = config.trainer, parts.dataset
+    dataset = parts.dataset
     serve = partial(make_batches, dataset=dataset, config=config, device=parts.device)
     data = Splits(
         train=serve(dataset.train, shuffle=True).for_rank(rank),
@@ -35,22 +35,12 @@ def prepare_training(
     )
     balanced = config.data.class_weights != "none"
     settings = Settings(
-        epochs=trainer.epochs,
         seed=config.seed,
         lr=config.optimizer.lr,
         num_classes=dataset.info.num_classes,
-        precision=trainer.precision,
-        compile=trainer.compile,
-        label_smoothing=trainer.label_smoothing,
-        clip_norm=trainer.clip_norm,
         class_weights=balance_weights(dataset.train.labels, dataset.info.num_classes) if balanced else None,
-        monitor=trainer.monitor,
-        patience=trainer.patience,
-        ema=trainer.ema,
-        accumulate=trainer.accumulate,
-        graph=trainer.graph,
-        checkpoint_minutes=trainer.checkpoint_minutes,
-        keep=trainer.keep,
+        # Keys of `trainer` have the names of the settings that they are.
+        **config.trainer.model_dump(include={field.name for field in fields(Settings)}),
     )
     record = (
         {}
