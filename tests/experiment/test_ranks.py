@@ -131,7 +131,7 @@ def test_a_rank_that_hangs_ends_the_run_which_can_be_resumed(tmp_path, monkeypat
         (other,) = active_children()
         os.kill(other.pid, signal.SIGSTOP)
 
-    monkeypatch.setattr(ranks, "WAITS_FOR_OTHERS", timedelta(seconds=4))
+    monkeypatch.setattr(ranks, "WAITS_FOR_OTHERS", timedelta(seconds=10))
     config = compose_config(["model=lenet5", *TINY, "trainer.epochs=2", "trainer.devices=2"])
     with pytest.raises(RankHangs, match=r"rank 1 of 2 \(from 0\) hangs: .*Resume with: cnnbench train resume="):
         run_job(config, tmp_path, [], on_epoch=stop_other_rank)
