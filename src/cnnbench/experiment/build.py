@@ -16,6 +16,7 @@ from cnnbench.experiment.group import check_together
 from cnnbench.models import NetworkSpec, build_model, compute_output_shape
 from cnnbench.processes.capacity import Need
 from cnnbench.processes.cores import count_threads
+from cnnbench.processes.memory import keep_freed_memory
 from cnnbench.trackers import check_trackers
 from cnnbench.training.device import check_devices, make_autocast, resolve_device
 from cnnbench.training.graph import check_graph
@@ -230,6 +231,8 @@ def make_model(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Mod
 
 def place_model(model: nn.Module, device: torch.device, config: Config) -> nn.Module:
     """The model on a device, in the config's memory format."""
+    if device.type == "cpu":
+        keep_freed_memory()
     memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
     return model.to(device, memory_format=memory_format)  # type: ignore[call-overload]
 
