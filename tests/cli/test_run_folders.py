@@ -64,6 +64,8 @@ def test_latest_is_what_was_written_last_in_utc_whatever_its_name(here):
     (here / "outputs/mlflow.artifacts/1/artifacts").mkdir(parents=True)
     (here / "outputs/mlflow.artifacts/1/artifacts/config.yaml").write_text("")
     assert find_folder("latest").samefile(running), "a tracker's copy is no run"
+    run_at(here / "outputs/claims/mnist-quick/runs/0", "2026-10-26T00:00:00+00:00", RUNNING)
+    assert find_folder("latest").samefile(running), "the user did not train a claim's runs"
     assert str(find_folder("other")) == "other"
     (here / "latest").mkdir()
     assert str(find_folder("latest")) == "latest", "what exists is taken literally"

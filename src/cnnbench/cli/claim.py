@@ -25,10 +25,11 @@ from cnnbench.claims.statement import SCALES, Scale, choose_claims, list_claims
 from cnnbench.claims.wording import Wording
 from cnnbench.cli import compose
 from cnnbench.cli.choices import find_config_dir, list_groups
-from cnnbench.cli.claim_plans import CLAIMS, RUNS, Place, plan_claim, save_work
+from cnnbench.cli.claim_plans import RUNS, Place, plan_claim, save_work
 from cnnbench.cli.claim_results import report_class, show_claims, show_verdict
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.options import CLAIM_ACTIONS, ClaimOptions
+from cnnbench.cli.run_folders import CLAIMS
 from cnnbench.config.schema import Config, to_dict
 from cnnbench.registry import describe_unknown
 from cnnbench.report.documents import LANGUAGES

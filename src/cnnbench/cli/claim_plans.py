@@ -9,10 +9,9 @@ from cnnbench.claims.measuring import Plan
 from cnnbench.claims.statement import Claim, Scale, list_claims
 from cnnbench.cli import compose
 from cnnbench.cli.choices import find_config_dir
-from cnnbench.cli.run_folders import OUTPUTS
+from cnnbench.cli.run_folders import CLAIMS
 from cnnbench.storage.plain_data import read_json, write_json
 
-CLAIMS = OUTPUTS / "claims"
 RUNS = "runs"  # the sweep that the claims of a dataset and scale share
 WORK = "work.json"
 LARGEST = 2**20

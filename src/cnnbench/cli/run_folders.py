@@ -12,11 +12,14 @@ from cnnbench.sweep.folder import ASIDE, SweepFolder
 from cnnbench.sweep.jobs import is_sweep
 
 LATEST, OUTPUTS = "latest", Path("outputs")
+CLAIMS = OUTPUTS / "claims"
 MOST_COMMANDS = 8  # listed in an error message
 
 
 def find_folder(name: Path | str, *, run: bool = False, study: bool = False) -> Path:
     """Return the folder that a command names; `latest` is the run or sweep below `outputs` that was written last.
+
+    The dozens of runs of a claim, which its command trained and not the user, are never the latest.
 
     Args:
         run: find a run, even if it belongs to a sweep.
@@ -27,7 +30,8 @@ def find_folder(name: Path | str, *, run: bool = False, study: bool = False) -> 
     """
     if str(name) != LATEST or os.path.lexists(LATEST):
         return Path(name)
-    found = [path for path in _find_runs(OUTPUTS) if (path.parent / STUDY).is_file() == study]
+    runs = (path for path in _find_runs(OUTPUTS) if not path.is_relative_to(CLAIMS))
+    found = [path for path in runs if (path.parent / STUDY).is_file() == study]
     if not found:
         what = "study" if study else "run"
         raise ValueError(f"{LATEST}: there is no {what} below {OUTPUTS}/ in the current folder; name its folder")
