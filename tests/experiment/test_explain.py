@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -101,6 +102,9 @@ def test_a_run_is_explained_and_hostile_names_stay_text(explained, overrides):
     assert f'lang="{language}"' in page
     assert ("First-layer filters" in page, "Filtros da primeira camada" in page) == (language == "en", language == "pt")
     assert len(page) < 3_000_000
+    labels = re.findall(r'role="img" aria-label="([^"]*)"', page)
+    assert {"pt": "Filtros da primeira camada", "en": "First-layer filters"}[language] in labels
+    assert not any("_" in label for label in labels), "no file's name"
     pictures = {path.name for path in out.glob("*.png")}
     assert {"filters.png", "feature_maps_1.png", "feature_maps_2.png"} <= pictures
     assert ("heat_maps.png" in pictures) == ("heat_maps" not in omitted)

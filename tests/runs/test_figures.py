@@ -8,8 +8,10 @@ from PIL import Image
 
 from cnnbench.metrics import count_confusion
 from cnnbench.runs import figures, pictures
+from cnnbench.runs.captions import ENGLISH, describe_answer, localize_number
 from cnnbench.runs.class_names import fit_names
 from cnnbench.runs.contents import write_evaluation
+from cnnbench.runs.explanation_figures import separate_boxes
 from cnnbench.runs.shown_images import choose_of_each_class, choose_reconstructions, find_worst_mistakes
 
 
@@ -204,3 +206,23 @@ def test_of_many_classes_the_most_frequent_confusions_are_drawn(tmp_path):
     pictures.draw_confusion(tmp_path)
     with Image.open(tmp_path / "confusion_matrix.png") as image:
         assert max(image.size) < 1000
+
+
+def test_boxes_that_cover_each_other_are_moved_apart_and_others_stay():
+    centres = np.array([[0.0, 0.0], [0.1, 0.1], [0.0, 0.0], [0.3, 0.05], [9.0, 9.0]])
+    sizes = np.array([(1.0, 0.3)] * 4 + [(0.2, 0.3)])
+    found = separate_boxes(centres, sizes)
+    for first in range(5):
+        for second in range(first):
+            gaps = np.abs(found[first] - found[second]) - (sizes[first] + sizes[second]) / 2
+            assert gaps.max() > -1e-5, (first, second)
+    assert found[4].tolist() == [9.0, 9.0]
+    assert np.abs(found[:4] - centres[:4]).max() < 0.6
+
+
+def test_portuguese_captions_have_a_decimal_comma():
+    words = {"true": "classe", "answer": "resposta", "decimal": ","}
+    assert describe_answer(words, "7", "9", 0.996) == ["classe 7", "resposta 9 (99,6%)"]
+    assert describe_answer(words, None, None, 0.0) == []
+    assert localize_number("10,000.5", words) == "10.000,5"
+    assert localize_number("10,000.5", ENGLISH) == "10,000.5"

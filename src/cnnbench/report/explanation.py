@@ -14,13 +14,13 @@ from cnnbench.report.documents import read_template, render
 from cnnbench.report.formatting import make_legible
 from cnnbench.report.svg import PAPER, to_svg, use_page_style
 from cnnbench.runs import explanation_figures as figures
+from cnnbench.runs.captions import describe_answer
 from cnnbench.runs.class_names import shorten_distinctly
 from cnnbench.runs.explanation import Explanation, ShownImage
 from cnnbench.runs.figures import plot_mistakes, save_figure
 from cnnbench.runs.heat_map_figures import plot_heat_maps
 from cnnbench.storage.atomic import write_text
 from cnnbench.storage.plain_data import parse_yaml
-from cnnbench.storage.text import format_percent
 
 PAGE = "explanation.html"
 PIXELS_PER_INCH = 115  # of a drawing on the page, as `to_svg` sizes it
@@ -39,11 +39,11 @@ class Drawing:
         """Its natural width on the page, in CSS pixels."""
         return round(self.figure.get_size_inches()[0] * PIXELS_PER_INCH)
 
-    @property
-    def svg(self) -> Markup:
-        """The drawing as an element of the page."""
+    def draw_svg(self, title: str) -> Markup:
+        """The drawing as an element of the page, which a screen reader announces by the title and the caption."""
+        label = f"{title}: {self.caption}" if self.caption else title
         # The XML writer has escaped the text in it.
-        return Markup(to_svg(self.figure, self.file, self.caption or self.file, {}))
+        return Markup(to_svg(self.figure, self.file, make_legible(label), {}))
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,10 @@ def _explain_filters(found: Explanation, texts: Mapping[str, Any]) -> Part:
     filters = found.filters
     assert filters is not None
     kind = "filters_signals" if filters.weights.ndim == 3 else "filters_dense" if filters.is_dense else "filters_text"
-    text = texts[kind].format(shown=len(filters.weights), total=filters.total, layer=filters.layer)
+    shown = len(filters.weights)
+    counts = texts["filters_dense_count" if filters.is_dense else "filters_count"]
+    count = counts["all" if shown == filters.total else "some"].format(shown=shown, total=filters.total)
+    text = texts[kind].format(count=count, layer=filters.layer)
     return text, [Drawing("filters", figures.plot_filters(filters))]
 
 
@@ -138,9 +141,8 @@ def _caption(one: ShownImage, found: Explanation, texts: Mapping[str, Any]) -> s
     """Such as `test image 12: true 7, says 9 (64%)`."""
     words, names = texts["words"], shorten_distinctly(found.class_names, 40)
     name = words["test"].format(name=one.name) if one.is_test else one.name
-    parts = [] if one.label is None else [f"{words['true']} {names[one.label]}"]
-    if one.prediction is not None and one.probability is not None:
-        parts.append(f"{words['answer']} {names[one.prediction]} ({format_percent(one.probability, 0)})")
+    label, prediction = (None if k is None else names[k] for k in (one.label, one.prediction))
+    parts = describe_answer(words, label, prediction, one.probability or 0.0)
     return f"{name}: {', '.join(parts)}" if parts else name
 
 

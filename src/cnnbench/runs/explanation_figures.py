@@ -4,6 +4,7 @@ Every figure is one set of axes, measured in inches from the top left, as in `fi
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 from matplotlib import colormaps, rcParams
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from cnnbench.runs.class_names import fit_names, shorten_text
+from cnnbench.runs.class_names import count_cells, fit_names, shorten_text
 from cnnbench.runs.drawing import Box, draw_curves, draw_input, draw_pixels, set_limits, to_bytes
 from cnnbench.runs.explanation import Activation, Embedding, Filters, SeenPart, ShownImage
 from cnnbench.runs.figures import TRAIN, VALIDATION, make_grid
@@ -145,14 +146,36 @@ def plot_embedding(embedding: Embedding, class_names: Sequence[str], words: Mapp
         axes.scatter(
             *places[embedding.is_wrong].T, s=70, facecolors="none", edgecolors=ink, linewidths=1.1, label=words["wrong"]
         )
-        for number, label in enumerate(common):
-            x, y = np.median(places[embedding.labels == label], axis=0)
+        centres = np.array([np.median(places[embedding.labels == label], axis=0) for label in common])
+        inches = np.array([4.3, 4.2]) / (np.ptp(places, axis=0) + 1e-9)  # about, for a unit of the plane
+        sizes = np.array([(0.18 + 0.09 * count_cells(names.shown[label]), 0.28) for label in common])
+        centres = separate_boxes(centres * inches, sizes) / inches
+        for number, (label, (x, y)) in enumerate(zip(common, centres, strict=True)):
             axes.text(
                 x, y, names.shown[label], ha="center", va="center", fontsize=9, fontfamily=names.fonts, zorder=4,
                 bbox={"boxstyle": "round,pad=0.2", "facecolor": paper, "edgecolor": colours[number], "linewidth": 1.5},
             )  # fmt: skip
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2, frameon=False)
     return figure
+
+
+def separate_boxes(centres: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The centres (N, 2) of boxes, moved so that none covers another; sizes (N, 2) are in the same unit."""
+    centres = centres.copy()
+    for _ in range(200):  # moving two apart may push one onto a third
+        moved = False
+        for first, second in combinations(range(len(centres)), 2):
+            apart = centres[second] - centres[first]
+            overlap = (sizes[first] + sizes[second]) / 2 - np.abs(apart)
+            if (overlap > 1e-6).all():
+                axis = int(overlap.argmin())
+                half = overlap[axis] / 2 * (1 if apart[axis] >= 0 else -1)
+                centres[first, axis] -= half
+                centres[second, axis] += half
+                moved = True
+        if not moved:
+            break
+    return centres
 
 
 def plot_shift(found: Robustness, words: Mapping[str, str], unit: str) -> Figure:

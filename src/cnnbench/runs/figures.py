@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cnnbench.metrics import find_metric
+from cnnbench.runs.captions import ENGLISH, describe_answer, localize_number
 from cnnbench.runs.class_names import Names, count_cells, fit_names
 from cnnbench.runs.shown_images import find_worst_mistakes
 from cnnbench.storage.atomic import write_atomically
@@ -23,13 +24,6 @@ CELLS_WITH_NUMBERS = 20  # with more classes, a cell is too small for its count
 MATRIX_CLASSES = 100  # with more, neither cells nor names can be told apart: bars are drawn instead
 CONFUSIONS = 30  # bars in that picture
 TRAIN, VALIDATION = "#0072b2", "#d55e00"  # Okabe and Ito: colour-blind readers can tell them apart
-ENGLISH = {
-    "worst": "Worst mistakes: {shown} of {wrong} among {total} test images",
-    "worst_signals": "Worst mistakes: {shown} of {wrong} among {total} test signals",
-    "true": "true",
-    "answer": "said",
-    "numbered": "#k: class k of per_class.csv, from 0 (no font here has its letters)",
-}
 Extent = tuple[float, float, float, float]  # left, right, bottom, top
 
 
@@ -163,12 +157,11 @@ def plot_mistakes(
     worst = find_worst_mistakes(labels, predictions, probabilities)
     names = fit_names(class_names)
     heading = "worst" if images.ndim == 4 else "worst_signals"
-    wrong = f"{np.count_nonzero(labels != predictions):,}"
-    found = words[heading].format(shown=len(worst), wrong=wrong, total=f"{len(labels):,}")
+    wrong, total = (localize_number(f"{n:,}", words) for n in (np.count_nonzero(labels != predictions), len(labels)))
+    found = words[heading].format(shown=len(worst), wrong=wrong, total=total)
     captions = [
-        f"{words['true']} {names.shown[labels[index]]}\n{words['answer']} "
-        f"{names.shown[predictions[index]]} ({format_percent(probabilities[index].max(), 0)})"
-        for index in worst
+        "\n".join(describe_answer(words, names.shown[label], names.shown[prediction], share))
+        for label, prediction, share in zip(labels[worst], predictions[worst], probabilities[worst].max(1), strict=True)
     ]
     return _plot_captioned(images, captions, [found, *([words["numbered"]] if names.numbered else [])], names.fonts)
 

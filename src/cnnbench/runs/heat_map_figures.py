@@ -7,20 +7,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cnnbench.runs.captions import describe_answer
 from cnnbench.runs.class_names import count_cells, fit_names
 from cnnbench.runs.drawing import Box, draw_input, draw_pixels, set_limits
 from cnnbench.runs.explanation import ShownImage
 from cnnbench.runs.figures import TRAIN, VALIDATION, make_grid
 from cnnbench.storage.text import format_percent
 
-FOR, AGAINST = VALIDATION, TRAIN  # Okabe and Ito's vermilion and blue
+FOR, AGAINST = VALIDATION, TRAIN  # Okabe and Ito's orange-red and blue
 
 
 def plot_heat_maps(images: Sequence[ShownImage], class_names: Sequence[str], words: Mapping[str, str]) -> Figure:
     """A column for each image: the image with its answer, and below it the heat maps that there are.
 
     Args:
-        words: `true`, `answer`, `grad_cam`, `occlusion`, `for_against`.
+        words: those of `describe_answer`, `grad_cam`, `occlusion`, `for_against`.
     """
     kinds = [kind for kind in ("grad_cam", "occlusion") if any(getattr(one, kind) is not None for one in images)]
     names, cell, caption, left = fit_names(class_names), 1.45, 0.42, 1.0
@@ -30,10 +31,8 @@ def plot_heat_maps(images: Sequence[ShownImage], class_names: Sequence[str], wor
         axes.text(left - 0.1, caption + cell * (row + 0.5), words[kind], ha="right", va="center", fontsize=9)
     for column, one in enumerate(images):
         x = left + cell * column
-        lines = [] if one.label is None else [f"{words['true']} {names.shown[one.label]}"]
-        if one.prediction is not None and one.probability is not None:
-            share = format_percent(one.probability, 0)
-            lines.append(f"{words['answer']} {names.shown[one.prediction]} ({share})")
+        label, prediction = (None if k is None else names.shown[k] for k in (one.label, one.prediction))
+        lines = describe_answer(words, label, prediction, one.probability or 0.0)
         size = min(8.5, 150 / max(map(count_cells, lines), default=1))
         wrong = one.label is not None and one.prediction not in (None, one.label)
         axes.text(
@@ -80,7 +79,7 @@ def plot_answer(shown: ShownImage, class_names: Sequence[str]) -> Figure:
 
 
 def blend_heat(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """The image in grey, with vermilion where the heat is above 0 and blue below, uint8 (3, H, W)."""
+    """The image in grey, with orange where the heat is above 0 and blue below, uint8 (3, H, W)."""
     grey = pixels.astype(np.float64).mean(0)
     share, colour = _colour_heat(heat)
     mixed = (1 - share[..., None]) * grey[..., None] + share[..., None] * colour
