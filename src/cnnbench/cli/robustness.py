@@ -8,7 +8,7 @@ from pathlib import Path
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.evaluate import expand_path
 from cnnbench.cli.options import RobustnessOptions
-from cnnbench.cli.run_folders import find_folder
+from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.cli.tables import Column, make_console, show_table, show_text
 from cnnbench.metrics import find_metric
 from cnnbench.registry import describe_unknown
@@ -63,7 +63,7 @@ def robustness(options: RobustnessOptions) -> None:
         _show_tables(results, short)
         if len(folders) > 1:
             print("--out DIR draws these runs in one picture, and cnnbench report compares them.")
-        print(*map(format_output_path, folders), sep="\n")
+        print(*(format_output_path(shorten(folder)) for folder in folders), sep="\n")
     else:
         sys.stdout.write(texts[options.form])
     if problems:
@@ -88,7 +88,7 @@ def _measure_runs(runs: Sequence[Run], options: RobustnessOptions) -> tuple[Meas
         if not run.counted:  # a later run has the same config and seed
             continue
         if len(runs) > 1:
-            print(f"{make_printable(run.name)} ({number} of {len(runs)})", file=sys.stderr)
+            print(f"measuring {format_path(shorten(run.path))} ({number} of {len(runs)})", file=sys.stderr)
         try:
             found = measure_robustness(
                 run.path,
