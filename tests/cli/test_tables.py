@@ -81,6 +81,14 @@ def test_several_columns_of_long_words_share_the_room(width, printed):
     assert [text.count(letter) for letter in "ABC"] == [41, 53, 167]
 
 
+def test_a_table_without_lines_takes_the_whole_width_and_no_more(capsys):
+    console = Console(width=80, force_terminal=True, color_system=None, highlight=False)
+    show_table(console, "T", [Column("x", 20), Column("y", 12)], [["A" * 19, "b " * 99]], lines=False)
+    printed = capsys.readouterr().out.splitlines()
+    assert any("A" * 19 in line for line in printed), "a name that fits is not broken"
+    assert max(len(line.rstrip()) for line in printed) in (78, 79)
+
+
 def test_columns_go_by_how_much_they_are_needed_before_a_table_becomes_paragraphs(printed):
     columns = [Column("name", 8), Column("figure"), Column("spare", optional=1), Column("sparest", optional=2)]
     rows = [["a name", "1.25", "2.5", "7"]]

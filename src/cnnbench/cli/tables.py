@@ -55,7 +55,7 @@ def build_table(
     for most in sorted({column.optional for column in columns}, reverse=True):
         kept = [place for place, column in enumerate(columns) if column.optional <= most]
         widths, longest = zip(*(_measure(columns[place], [row[place] for row in rows]) for place in kept), strict=True)
-        room = console.width - sum(widths) - (3 if lines else 1) * len(kept) - 1
+        room = console.width - sum(widths) - (3 if lines else 2) * len(kept) - 1
         if room < 0:
             continue
         growing = sum(full > width for full, width in zip(longest, widths, strict=True))
