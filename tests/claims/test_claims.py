@@ -1,6 +1,7 @@
 """Claims: what their files may say, what a verdict is, and the commands on real runs."""
 
 import json
+import math
 from dataclasses import replace
 from typing import get_args
 
@@ -10,6 +11,7 @@ from run_builders import write_run
 from cnnbench.claims.cost import count_work
 from cnnbench.claims.measures.results import SMALLEST_RATE, ReachOptions, learned_rate
 from cnnbench.claims.measures.sizes import parameters
+from cnnbench.claims.measuring import Measurer, judge
 from cnnbench.claims.records import compare_prediction
 from cnnbench.claims.statement import Claim, Contrast, GroupSet, Take, choose_claims, list_claims, read_claim
 from cnnbench.claims.subjects import FinishedRun, Network
@@ -136,6 +138,21 @@ def test_an_open_verdict_says_how_many_seeds_would_decide_it():
     assert (finding.obstacle, finding.seeds_needed) == ("few_seeds", 7)
 
 
+def test_missing_seeds_decide_nothing():
+    # A seed without an effect failed or diverged: the others are not a random part of the protocol's seeds.
+    findings = [judge_contrast(make_contrast(), effects, 4) for effects in ([0.3, 0.31, 0.32], [0.3, 0.31, 0.32, 0.3])]
+    assert [(one.verdict, one.obstacle) for one in findings] == [("inconclusive", "missing_seeds"), ("supported", None)]
+
+
+def test_a_run_without_result_is_a_problem_of_the_verdict(tmp_path):
+    write_claim(tmp_path, MINIMAL)
+    claim = read_claim(tmp_path / "C99_test.yaml")
+    measurer = Measurer(lambda config: None)
+    (finding,), _ = judge(plan_claim(claim, Place("digits", "quick")), measurer)
+    assert finding.obstacle == "no_result"
+    assert measurer.problems[0] == "a, seed 0: its run failed or was interrupted, and has no result"
+
+
 def test_effects_are_paired_by_seed_and_compared_with_another_pair():
     values = {"a": {0: 0.9, 1: 0.8, 2: 0.7}, "b": {0: 0.5, 1: 0.6}}
     assert compute_effects(make_contrast(), values) == pytest.approx({0: 0.4, 1: 0.2})
@@ -152,6 +169,9 @@ def test_a_set_stands_for_its_groups_by_seed():
         "lowest": {0: 0.1, 1: 0.5},
         "spread": pytest.approx({0: 0.8, 1: 0.3}),
     }
+    # A value that is not a number has no place in an order, wherever it stands.
+    odd = {"a": {0: 0.5, 1: math.nan, 2: 0.5}, "b": {0: math.nan, 1: 0.5, 2: 0.7}}
+    assert summarise_set(GroupSet(groups=["a", "b"], take="highest"), odd) == {2: 0.7}
     pair = make_contrast(group="spread", against="mean")
     assert compute_effects(pair, found) == pytest.approx({0: 0.3, 1: -0.4})
 

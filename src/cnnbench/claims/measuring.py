@@ -48,10 +48,10 @@ class Measurer:
     problems: list[str] = field(default_factory=list)
     _known: dict[tuple[str, str, str], float] = field(default_factory=dict)
 
-    def measure(self, contrast: Contrast, config: Config) -> float | None:
+    def measure(self, contrast: Contrast, group: str, config: Config) -> float | None:
         """The value of a contrast's measure; None if there is none."""
         name, options = contrast.measure, contrast.options
-        where, arguments = self._find_subject(contrast, config)
+        where, arguments = self._find_subject(contrast, group, config)
         if isinstance(arguments, float) or arguments is None:
             return arguments
         key = (name, json.dumps(options, sort_keys=True), where)
@@ -63,13 +63,16 @@ class Measurer:
                 return None
         return self._known[key]
 
-    def _find_subject(self, contrast: Contrast, config: Config) -> tuple[str, dict[str, Any] | float | None]:
+    def _find_subject(
+        self, contrast: Contrast, group: str, config: Config
+    ) -> tuple[str, dict[str, Any] | float | None]:
         """What identifies the subject of a measure, and the measure's argument, or the value itself."""
         if contrast.source == "network":
             own = config.model_copy(update={"seed": 0}) if contrast.is_exact else config
             return own.model_dump_json(), {"network": Network(own)}
         found = self.find_run(config)
         if found is None:
+            self.problems.append(f"{group}, seed {config.seed}: its run failed or was interrupted, and has no result")
             return "", None
         path, has_diverged = found
         if has_diverged:
@@ -87,12 +90,12 @@ def judge(plan: Plan, measurer: Measurer) -> tuple[list[Finding], list[dict[str,
         values: dict[str, dict[int, float]] = {name: {} for name in plan.claim.list_groups(contrast)}
         for group, seed, config in plan.list_runs():
             if group in values and not (contrast.is_exact and seed):
-                value = measurer.measure(contrast, config)
+                value = measurer.measure(contrast, group, config)
                 if value is not None:
                     values[group][seed] = value
         for name in contrast.groups:
             if name in plan.claim.sets:
                 values[name] = summarise_set(plan.claim.sets[name], values)
-        findings.append(judge_contrast(contrast, [*compute_effects(contrast, values).values()]))
+        findings.append(judge_contrast(contrast, [*compute_effects(contrast, values).values()], plan.seeds))
         all_values.append(values)
     return findings, all_values

@@ -18,7 +18,7 @@ from cnnbench.report.statistics import LEVEL, NO_SPREAD, compare_pairs, correct_
 SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
 MOST_SEEDS = 1000  # more would not be run
 LEAST_SEEDS = find_least_seeds()  # without spread, the sign-flip test decides
-Obstacle = Literal["no_result", "one_seed", "equal_seeds", "at_threshold", "few_seeds"]
+Obstacle = Literal["no_result", "missing_seeds", "one_seed", "equal_seeds", "at_threshold", "few_seeds"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Finding:
 
 
 def summarise_set(chosen: GroupSet, values: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
-    """The number that stands for a set, by seed, for the seeds that all of its groups have.
+    """The number that stands for a set, by seed, for the seeds of which all its groups have a finite value.
 
     Args:
         values: the measure by group and seed.
@@ -58,7 +58,8 @@ def summarise_set(chosen: GroupSet, values: Mapping[str, Mapping[int, float]]) -
         "lowest": min,
         "spread": lambda found: max(found) - min(found),
     }
-    seeds = sorted(set.intersection(*({*values[group]} for group in chosen.groups)))
+    known = ({seed for seed, value in values[group].items() if math.isfinite(value)} for group in chosen.groups)
+    seeds = sorted(set.intersection(*known))
     return {seed: summarise[chosen.take]([values[group][seed] for group in chosen.groups]) for seed in seeds}
 
 
@@ -88,8 +89,13 @@ def compute_effects(contrast: Effect, values: Mapping[str, Mapping[int, float]])
     return {seed: effect for seed, effect in effects.items() if math.isfinite(effect)}
 
 
-def judge_contrast(contrast: Contrast, effects: Sequence[float]) -> Finding:
-    """Judge a contrast by its effects, one for each seed."""
+def judge_contrast(contrast: Contrast, effects: Sequence[float], seeds: int = 0) -> Finding:
+    """Judge a contrast by its effects, one for each seed.
+
+    Args:
+        seeds: of the protocol. If some have no effect, nothing is decided: those whose runs failed or diverged are not
+            a random part, so the others alone would be biased.
+    """
     if not effects:
         return Finding(contrast, INCONCLUSIVE, obstacle="no_result")
     if contrast.is_exact:
@@ -107,12 +113,17 @@ def judge_contrast(contrast: Contrast, effects: Sequence[float]) -> Finding:
         low, high, p = found.low + bound, found.high + bound, found.p_t
         is_clear = True
     verdict = INCONCLUSIVE
+    is_clear = is_clear and n >= seeds
     if is_clear and _holds(contrast, low, high):
         verdict = SUPPORTED
     elif is_clear and _fails(contrast, low, high):
         verdict = REFUTED
     spread = found.mean / found.effect if found.effect else 0.0
-    obstacle = _find_obstacle(abs(found.mean), spread, n) if verdict == INCONCLUSIVE else (None, None)
+    obstacle: tuple[Obstacle | None, int | None] = (None, None)
+    if n < seeds:
+        obstacle = "missing_seeds", seeds
+    elif verdict == INCONCLUSIVE:
+        obstacle = _find_obstacle(abs(found.mean), spread, n)
     return Finding(contrast, verdict, effect, low if n > 1 else None, high if n > 1 else None, p, n, *obstacle)
 
 

@@ -124,7 +124,7 @@ class Wording:
             return ""
         text: str = self.texts["obstacles"][contrast.obstacle]
         seeds = "?" if contrast.seeds_needed is None else self.format_number(contrast.seeds_needed)
-        return text.format(seeds=seeds, most=self.format_number(MOST_SEEDS))
+        return text.format(n=contrast.n, seeds=seeds, most=self.format_number(MOST_SEEDS))
 
     def format_p(self, contrast: ContrastRecord) -> str:
         """The p-value; empty where nothing was tested."""
