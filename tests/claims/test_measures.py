@@ -69,6 +69,17 @@ def test_dead_units_are_those_that_were_killed(runs, tmp_path):
     assert measure("dead_units", leaky) == 0  # its slope is never below 0.01
 
 
+def test_dead_units_of_activations_that_overwrite_their_input(tmp_path):
+    run(tmp_path / "run", "model=torchvision", "model.arch=squeezenet1_1", "data.train_limit=32", "trainer.epochs=1")
+    assert 0 <= measure("dead_units", tmp_path / "run") < 1
+
+
+def test_the_gradient_field_of_a_network_without_maps_says_what_it_needs():
+    network = Network(compose_config(["model=mlp"]))
+    with pytest.raises(ValueError, match="mlp on digits has no part `features`"):
+        registry.build("measure", "gradient_field", options={"share": 0.9}, network=network)
+
+
 @pytest.mark.parametrize("trained", [False, True])
 def test_gradients_equal_those_derived_by_hand(runs, trained):
     ready = FinishedRun.read(runs / "mlp").prepare("train")

@@ -88,7 +88,8 @@ def dead_units(run: FinishedRun) -> float:
     def watch(name: str, module: torch.nn.Module, values: "Tensor") -> None:
         with torch.enable_grad():
             inputs = values.detach().clone().requires_grad_()
-            slope = torch.autograd.grad(module.forward(inputs).sum(), inputs)[0].abs()
+            # A copy, because torchvision's activations overwrite their input.
+            slope = torch.autograd.grad(module.forward(inputs.clone()).sum(), inputs)[0].abs()
         on = (slope > 1e-3).transpose(0, 1).flatten(1).any(1)
         alive[name] = alive.get(name, torch.zeros_like(on)) | on
 
@@ -120,6 +121,11 @@ def gradient_field(network: Network, options: ShareOptions) -> float:
     from cnnbench.reproducibility import make_generator
 
     model = network.make_model().eval()
+    if not hasattr(model, "features") or len(network.info.input_shape) != 3:
+        raise ValueError(
+            f"gradient_field: {network.config.model.name} on {network.config.data.name} has no part `features` that "
+            "makes maps of height and width: use a convolutional network for images, such as lenet5"
+        )
     source = make_generator(network.config.seed, "gradient field")
     images = torch.randn(32, *network.info.input_shape, generator=source).requires_grad_()
     features = model.get_submodule("features")(images)
