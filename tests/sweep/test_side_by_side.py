@@ -85,7 +85,7 @@ def test_a_killed_and_a_hanging_job_cost_the_one_beside_them_nothing(supervise, 
     states = supervise(sweep, Capacity(3), tick=harm).run_all([quick, hanging, killed])
     assert states == {quick.name: FINISHED, hanging.name: FAILED, killed.name: FAILED}
     messages = [RunFolder(sweep.path / job.name).read_status()["message"] for job in (hanging, killed)]
-    assert "it was not done after trainer.timeout_minutes=0.03" in messages[0]
+    assert "it was not finished after trainer.timeout_minutes=0.03" in messages[0]
     assert "ended by SIGKILL" in messages[1]
 
 
@@ -94,7 +94,7 @@ def test_a_job_that_runs_out_of_memory_beside_another_goes_on_alone(supervise, t
     sabotage = Sabotage(sweep, lambda pid: resource.prlimit(pid, resource.RLIMIT_AS, (2**20, 2**20)))
     assert supervise(sweep, Capacity(2), tick=sabotage).run_all(sweep.jobs) == {"0": FINISHED, "1": FINISHED}
     logs = [(sweep.path / number / "train.log").read_text() for number in "01"]
-    alone = "not enough memory", "it goes on alone when the other jobs have ended", "resumed"
+    alone = "not enough memory", "it continues alone when the other jobs have ended", "resumed"
     assert sorted(all(text in log for text in alone) for log in logs) == [False, True], logs
 
 

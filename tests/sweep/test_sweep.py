@@ -295,7 +295,9 @@ def test_a_job_that_hangs_is_ended_and_its_log_says_where_it_hung(supervising, s
     sweep = made(tmp_path / "sweep", *LONG, "trainer.timeout_minutes=0.05")
     supervisor = supervising(sweep, server)
     assert supervisor.run(sweep.jobs[0]) == FAILED
-    assert "it was not done after trainer.timeout_minutes=0.05" in RunFolder(sweep.path / "0").read_status()["message"]
+    assert (
+        "it was not finished after trainer.timeout_minutes=0.05" in RunFolder(sweep.path / "0").read_status()["message"]
+    )
     log = (sweep.path / "0/train.log").read_text()
     assert "Timeout (0:00:03)!" in log
     assert "run_job" in log
@@ -312,7 +314,7 @@ def test_a_stopped_process_is_ended_too(supervising, server, tmp_path):
 
     supervisor = supervising(sweep, server, tick=stop)
     assert supervisor.run(sweep.jobs[0]) == FAILED
-    assert "it was not done after" in RunFolder(sweep.path / "0").read_status()["message"]
+    assert "it was not finished after" in RunFolder(sweep.path / "0").read_status()["message"]
     assert is_gone(stopped[0])
 
 
@@ -484,7 +486,7 @@ def test_a_restart_does_not_take_the_current_folder_away(inside, tmp_path, monke
     place = ".." if inside == "0" else "."
     arguments = [*QUICK, "-m", "seed=0,1", f"hydra.sweep.dir={place}", "sweep.restart=true"]
     assert entered(monkeypatch, sweep.path / inside, *arguments) == 2
-    assert "that is the current one" in capsys.readouterr().err
+    assert "the current folder lies inside" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
     assert SweepFolder(sweep.path).jobs == sweep.jobs
 
@@ -506,11 +508,11 @@ def swap(written, *names):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda written: swap(written, "../victim"), "'../victim' is not a job's name"),
-        (lambda written: swap(written, "/tmp/victim"), "'/tmp/victim' is not a job's name"),
+        (lambda written: swap(written, "../victim"), "'../victim' is not the name of a job"),
+        (lambda written: swap(written, "/tmp/victim"), "'/tmp/victim' is not the name of a job"),
         (lambda written: swap(written, 0), "damaged"),
-        (lambda written: swap(written, "1", "1"), "does not hold the requested jobs"),
-        (lambda written: written["jobs"].pop(), "does not hold the requested jobs"),
+        (lambda written: swap(written, "1", "1"), "its jobs are not those of the request"),
+        (lambda written: written["jobs"].pop(), "its jobs are not those of the request"),
         (lambda written: written["jobs"][0]["config"].update(seed=7), "does not match its hash"),
         (lambda written: written["jobs"][0].update(hash="0" * 64), "does not match its hash"),
         (lambda written: written["jobs"][0].update(config=[]), "damaged"),

@@ -1,4 +1,4 @@
-"""A sweep from its command to its table: found again or begun, checked, run, compared."""
+"""A sweep from its command to its table: find it again or begin it, check its jobs, run them, compare the runs."""
 
 import contextlib
 import logging
@@ -41,18 +41,18 @@ class _Session:
     """A sweep that this command runs.
 
     Attributes:
-        request: what the command asks for.
-        overrides: of the command.
-        asked: the jobs that the command asks for.
-        left: those of them to run now.
-        checks: what is known of each of these, by its name.
-        most: jobs that this command runs at once; None for as many as the machine can compute.
+        request: the command, parsed.
+        overrides: the command's overrides.
+        requested: the jobs that the command names.
+        left: the requested jobs that are to run now.
+        checks: the check of each job in `left`, by its name.
+        most: the most jobs to run at once; None for as many as the machine has room for.
     """
 
     request: compose.Request
     overrides: Sequence[str]
     sweep: SweepFolder
-    asked: Sequence[SweepJob]
+    requested: Sequence[SweepJob]
     left: Sequence[SweepJob]
     server: JobServer
     checks: Mapping[str, JobCheck]
@@ -61,48 +61,50 @@ class _Session:
 
 
 def create_server(overrides: Sequence[str]) -> JobServer:
-    """The server of the sweep that a command asks for, not started yet.
+    """Create the server for the sweep of a command; it is not started yet.
 
     Raises:
-        ValueError: a launcher that is unknown, or not installed.
+        ValueError: the launcher is unknown or not installed.
     """
     launchers.find_launcher(overrides)
     return JobServer()
 
 
 def parse_jobs_at_once(text: str) -> SweepConfig:
-    """What `sweep.jobs=TEXT` asks of a sweep that is resumed from its folder.
+    """Parse the value of `sweep.jobs=TEXT`, given when a sweep is resumed from its folder.
 
     Raises:
-        ValueError: it is neither a number from 1 nor auto.
+        ValueError: the text is neither a number from 1 nor auto.
     """
     return from_dict({"sweep": {"jobs": int(text) if text.isdecimal() else text}}).sweep
 
 
 def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobServer) -> None:
-    """Run the jobs of a sweep that have no result yet; prints its table and, last, its folder.
+    """Run the jobs of a sweep that have no result yet; print its table and, on the last line, its folder.
 
-    If the same jobs were started before, they continue in that folder.
+    If the same jobs were started before, they continue in the folder of that sweep.
 
     Raises:
         ValueError: a job cannot run, or another process runs the sweep; nothing has been written.
-        RunFailed: a job failed; the others have been run.
+        RunFailed: a job failed; the other jobs have been run.
     """
     config = request.hydra.hydra.launcher
     launcher = launchers.find_launcher(overrides)
-    # Refuses a wrong number before anything else is done.
+    # A wrong number is refused before anything else is done.
     most = launchers.choose_jobs_at_once(request.sweep, launcher, config)
     jobs = plan_jobs((to_dict(job.config), job.overrides) for job in request.jobs)
     if len(jobs) < len(request.jobs):
-        log.info("%d jobs requested, %d of them different: each runs once", len(request.jobs), len(jobs))
+        log.info("%d jobs requested, but only %d differ: each of these runs once", len(request.jobs), len(jobs))
     path, checks = _find_earlier(request, jobs), None
     if path is None:
         if not request.grows and (other := find_with_other_seeds(request.folder.parent, jobs)):
-            log.warning("%s holds the same configs with other seeds. %s", shorten(other.resolve()), FIX_SEEDS_FIRST)
+            log.warning(
+                "%s holds runs of the same configs with other seeds. %s", shorten(other.resolve()), FIX_SEEDS_FIRST
+            )
         checks = _check(jobs, server)
         check_groups(jobs, {name: check.need for name, check in checks.items()})
         if is_sweep(request.folder):
-            log.info("the earlier sweep is now %s", shorten(rename_sweep(request.folder)))
+            log.info("renamed the earlier sweep to %s", shorten(rename_sweep(request.folder)))
         path = SweepFolder.create(request.folder, jobs, argv=sys.argv).path
     with contextlib.ExitStack() as lock:
         try:
@@ -112,8 +114,8 @@ def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobSer
             raise InUse(f"{error}{hint}") from None
         sweep = SweepFolder.open_or_repair(path, jobs, argv=sys.argv)
         sweep.adopt(jobs, argv=sys.argv)
-        asked = [job for job in sweep.jobs if job.hash in {job.hash for job in jobs}]
-        left = _list_left(request, sweep, asked)
+        requested = [job for job in sweep.jobs if job.hash in {job.hash for job in jobs}]
+        left = _list_left(request, sweep, requested)
         if not left:
             if not request.grows:
                 log.info("all %d jobs are finished; sweep.restart=true runs them again", len(jobs))
@@ -123,27 +125,27 @@ def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobSer
             log.info("continuing: %d of %d jobs are finished", len(jobs) - len(left), len(jobs))
         if checks is None:
             checks = _check(left, server)
-        sweep.write()  # now that all of it can run
+        sweep.write()  # only now is it known that every job can run
         if launcher != launchers.NO_LAUNCHER:
             most = launchers.count_jobs_at_once(launcher, config, max(check.need.threads for check in checks.values()))
-        _run(_Session(request, overrides, sweep, asked, left, server, checks, most, launcher))
+        _run(_Session(request, overrides, sweep, requested, left, server, checks, most, launcher))
 
 
-def _list_left(request: compose.Request, sweep: SweepFolder, asked: Sequence[SweepJob]) -> list[SweepJob]:
-    """The jobs that have no result; where others may share the folder, that a loss became infinite is a result too."""
-    left = [job for job in asked if not sweep.is_finished(job)]
+def _list_left(request: compose.Request, sweep: SweepFolder, requested: Sequence[SweepJob]) -> list[SweepJob]:
+    """The jobs that have no result. For a claim, a run whose loss became infinite is a result too."""
+    left = [job for job in requested if not sweep.is_finished(job)]
     return [job for job in left if not (request.grows and sweep.has_diverged(job))]
 
 
-def resume_sweep(path: Path, server: JobServer, asked: SweepConfig | None = None) -> None:
+def resume_sweep(path: Path, server: JobServer, settings: SweepConfig | None = None) -> None:
     """Run the unfinished jobs of a sweep on this machine, from its folder alone.
 
     Args:
-        asked: how many jobs to run at once, if it is not what the sweep was started with.
+        settings: how many jobs to run at once; by default the settings that the sweep was started with.
 
     Raises:
         ValueError: `jobs.json` is damaged, or a job cannot run.
-        RunFailed: a job failed; the others have been run.
+        RunFailed: a job failed; the other jobs have been run.
     """
     with lock_folder(path):
         sweep = SweepFolder(path)
@@ -156,12 +158,12 @@ def resume_sweep(path: Path, server: JobServer, asked: SweepConfig | None = None
         log.info("continuing: %d of %d jobs are finished", len(sweep.jobs) - len(left), len(sweep.jobs))
         if any("hydra/launcher=" in text for text in sweep.argv):
             command = shlex.join(["cnnbench", *sweep.argv[1:]])
-            log.info("running them without the launcher; to use it again, repeat the first command: %s", command)
-        asked = asked or from_dict({"sweep": plain.get("sweep") or {}}).sweep
+            log.info("running them without the launcher. To use it again, repeat the first command: %s", command)
+        settings = settings or from_dict({"sweep": plain.get("sweep") or {}}).sweep
         checks = _check(left, server)
         axes, overrides = ([str(text) for text in plain.get(key) or []] for key in ("axes", "overrides"))
-        request = compose.Request([], path, axes=axes, is_sweep=True, hydra=OmegaConf.create(), sweep=asked)
-        most = launchers.choose_jobs_at_once(asked, launchers.NO_LAUNCHER, request.hydra)
+        request = compose.Request([], path, axes=axes, is_sweep=True, hydra=OmegaConf.create(), sweep=settings)
+        most = launchers.choose_jobs_at_once(settings, launchers.NO_LAUNCHER, request.hydra)
         _run(_Session(request, overrides, sweep, sweep.jobs, left, server, checks, most))
 
 
@@ -169,7 +171,7 @@ def _find_earlier(request: compose.Request, jobs: Sequence[SweepJob]) -> Path | 
     """The folder of an earlier sweep to continue.
 
     Raises:
-        ValueError: the requested folder holds another sweep, or must be renamed and cannot be.
+        ValueError: the requested folder holds another sweep, or it must be renamed but cannot be.
     """
     folder = request.folder
     if request.grows:
@@ -185,26 +187,26 @@ def _find_earlier(request: compose.Request, jobs: Sequence[SweepJob]) -> Path | 
         return None
     if find_sweep(folder.parent, jobs, name=folder.name) is None:
         raise ValueError(
-            f"{folder} holds another sweep: choose another folder, or start again with sweep.restart=true, which "
-            "renames that one"
+            f"{folder} holds another sweep: choose another folder, or add sweep.restart=true, which renames the "
+            "earlier sweep and starts anew"
         )
     return folder.resolve()
 
 
 def _check(jobs: Sequence[SweepJob], server: JobServer) -> dict[str, JobCheck]:
-    """Check that every job can run, load their data into the server, and describe the data.
+    """Check that every job can run, load the data into the server, and log a description of them.
 
     Returns:
-        What is known of each job, by its name.
+        The check of each job, by its name.
 
     Raises:
-        ValueError: one cannot run.
-        RunFailed: the server ended meanwhile.
+        ValueError: a job cannot run.
+        RunFailed: the server process died.
     """
-    # The final report needs it: importing takes a second, and the server imports torch meanwhile.
+    # The report at the end needs this module. The import takes a second, during which the server imports torch.
     import cnnbench.report.page  # noqa: F401
 
-    # The seed changes nothing that is checked.
+    # Configs that differ only in their seed share one check.
     alike = {job.name: repr(job.config | {"seed": 0}) for job in jobs}
     different = {alike[job.name]: job.config for job in jobs}
     try:
@@ -232,7 +234,7 @@ def _run(session: _Session) -> None:
     log.info("%d %s in %s%s", len(left), "job" if len(left) == 1 else "jobs", shorten(sweep.path), beside)
     _warn_of_competition(session, at_once, max(need.threads for need in needs.values()))
     aside = sweep.list_set_aside()
-    before, macs = len(session.asked) - len(left), {job.name: session.checks[job.name].macs for job in left}
+    before, macs = len(session.requested) - len(left), {job.name: session.checks[job.name].macs for job in left}
     try:
         with SweepProgress(sweep, left, before=before, axes=request.axes, at_once=at_once, macs=macs) as progress:
             if session.launcher == launchers.NO_LAUNCHER:
@@ -245,26 +247,26 @@ def _run(session: _Session) -> None:
             else:
                 launchers.launch(session.launcher, request, left, session.server, progress)
     except (KeyboardInterrupt, Terminated) as error:
-        with contextlib.suppress(KeyboardInterrupt, Terminated):  # again: the report can wait
+        with contextlib.suppress(KeyboardInterrupt, Terminated):  # a second signal skips the report
             _write_report(sweep)
         print(shorten(sweep.path), flush=True)
-        left = _list_left(request, sweep, session.asked)
-        message = f"{len(left)} of {len(session.asked)} jobs are left: repeat the command to continue"
+        left = _list_left(request, sweep, session.requested)
+        message = f"{len(left)} of {len(session.requested)} jobs are left: repeat the command to continue"
         raise type(error)(message) from None
-    except OSError as error:  # as on a full disk
-        raise RunFailed(f"{error.strerror}: when that is mended, repeat the command to continue") from error
+    except OSError as error:  # for example a full disk
+        raise RunFailed(f"{error.strerror}: resolve this, then repeat the command to continue") from error
     if not request.grows:
         _show(sweep)
     if moved := sorted(sweep.list_set_aside() - aside):
-        log.warning("moved files that no job can go on from: they are now in %s", ", ".join(moved))
-    _report_failures(sweep, _list_left(request, sweep, session.asked), len(session.asked))
+        log.warning("moved files that no job can continue from to %s", ", ".join(moved))
+    _report_failures(sweep, _list_left(request, sweep, session.requested), len(session.requested))
 
 
 def _warn_of_competition(session: _Session, at_once: int, threads: int) -> None:
     keys = {launchers.NO_LAUNCHER: "sweep.jobs", "joblib": "hydra.launcher.n_jobs"}
     if session.launcher in keys and session.most is not None and at_once > 1 and at_once * threads > count_cores():
         log.warning(
-            "%s=%d: jobs use %d threads each at most, and there are only %d cores: they will compete for them",
+            "%s=%d: each job uses up to %d threads, but there are only %d cores: the jobs will compete for them",
             keys[session.launcher],
             session.most,
             threads,
@@ -272,20 +274,20 @@ def _warn_of_competition(session: _Session, at_once: int, threads: int) -> None:
         )
 
 
-def _report_failures(sweep: SweepFolder, unfinished: Sequence[SweepJob], asked: int) -> None:
+def _report_failures(sweep: SweepFolder, unfinished: Sequence[SweepJob], requested: int) -> None:
     if elsewhere := [job for job in unfinished if sweep.read_state(job) == RUNNING]:
         names = ", ".join(job.name for job in elsewhere)
         log.warning("skipped, because another process is using them: %s", names)
     if unfinished:
         names = ", ".join(job.name for job in unfinished)
         raise RunFailed(
-            f"{len(unfinished)} of {asked} runs failed ({names}): the status.json of each says why; the same command "
-            "tries them again"
+            f"{len(unfinished)} of {requested} runs failed ({names}): the status.json of each says why. The same "
+            "command tries them again"
         )
 
 
 def _show(sweep: SweepFolder) -> None:
-    """Write the report of the runs so far, print its tables and the folder."""
+    """Write the report of the runs so far; print its tables and the sweep's folder."""
     if study := _write_report(sweep):
         show_study(study)
     print(shorten(sweep.path), flush=True)
@@ -294,6 +296,6 @@ def _show(sweep: SweepFolder) -> None:
 def _write_report(sweep: SweepFolder) -> Study | None:
     try:
         return write_report([sweep.path], sweep.path, strict=False)
-    except (FileInTheWay, OSError) as error:  # the runs themselves are fine
-        log.warning("%s; when that is mended: cnnbench report %s", error, shorten(sweep.path))
+    except (FileInTheWay, OSError) as error:  # the runs are not affected
+        log.warning("%s. Resolve this, then write the report with: cnnbench report %s", error, shorten(sweep.path))
         return None

@@ -1,8 +1,8 @@
 """The folder of a sweep: where each job is stored, and which jobs are left.
 
-`jobs.json` holds every job's config and its hash. A job is known by the hash of its config alone, never by its place in
-the command: if the hash in `jobs.json` is not that of the `config.yaml` in the job's folder, the folder is another's.
-Files found in a job's place that someone could still need are set aside, never removed.
+`jobs.json` holds the config of every job and its hash. The hash of its config alone identifies a job, never its place
+in the command: if the hash in `jobs.json` is not that of the `config.yaml` in the job's folder, the folder belongs to
+another job. Files in a job's place that somebody could still need are moved to `set_aside`, never removed.
 """
 
 import contextlib
@@ -37,8 +37,8 @@ from cnnbench.sweep.jobs import (
 
 log = logging.getLogger("cnnbench")
 ASIDE = "set_aside"
-SUBMITIT = ".submitit"  # the files of Slurm's launcher, which has a link among them; nothing else reads them
-# Of no use without one.
+SUBMITIT = ".submitit"  # files of the Slurm launcher, one of which is a link; nothing else reads them
+# Files that are of no use without a checkpoint.
 BEFORE_A_CHECKPOINT = BEFORE_CONFIG | {"config.yaml", "metrics.csv", "data.json", "skipped.csv"}
 
 
@@ -46,24 +46,25 @@ def check_can_rename(path: Path) -> None:
     """Check that a sweep's folder can be renamed.
 
     Raises:
-        ValueError: this process is in the folder.
+        ValueError: the current folder lies inside it.
     """
     if Path.cwd().is_relative_to(path.resolve()):
         raise ValueError(
-            f"sweep.restart=true renames the earlier sweep's folder, and that is the current one, {path.resolve()}: "
-            "change to another folder first, or name another one by hydra.sweep.dir=DIR"
+            "sweep.restart=true renames the folder of the earlier sweep, but the current folder lies inside "
+            f"{path.resolve()}: change to another folder first, or choose another one for the sweep with "
+            "hydra.sweep.dir=DIR"
         )
 
 
 def rename_sweep(path: Path) -> Path:
-    """Rename a sweep's folder, so that another can have its name; returns the new one.
+    """Rename a sweep's folder, so that another sweep can take its name; return the new path.
 
     Raises:
         InUse: the sweep is running.
     """
     path = Path(os.path.abspath(path))
     with lock_folder(path):
-        pass  # unlocked again: some systems only rename a folder in which nothing is open
+        pass  # unlock it again: some systems cannot rename a folder in which a file is open
     number = 1
     while (other := path.with_name(f"{path.name}_before_{number}")).exists():
         number += 1
@@ -71,7 +72,7 @@ def rename_sweep(path: Path) -> Path:
 
 
 class SweepFolder:
-    """A folder with a sweep in it.
+    """The folder of a sweep.
 
     Raises:
         ValueError: its `jobs.json` is missing or damaged, or there is a symbolic link in it.
@@ -88,37 +89,37 @@ class SweepFolder:
             self.argv = [str(text) for text in plain["command"]]
             self._begun = str(plain.get("begun", read_begin(path).isoformat()))
             if hash_request(self.jobs) != plain["request"] or len({job.name for job in self.jobs}) < len(self.jobs):
-                raise ValueError("it does not hold the requested jobs")
+                raise ValueError("its jobs are not those of the request it records")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise ValueError(f"{path / JOBS} is damaged: {why}") from None
 
     @classmethod
     def create(cls, path: Path, jobs: Sequence[SweepJob], *, argv: Sequence[str]) -> "SweepFolder":
-        """Create a new one.
+        """Create the folder of a new sweep.
 
         Args:
-            argv: the command, which every run records as its own.
+            argv: the command; every run records it.
 
         Raises:
-            ValueError: the folder exists already and holds something else.
+            ValueError: the folder exists and holds something else.
         """
         if path.is_dir():
-            remove_temporary(path)  # of a process that was killed just here
+            remove_temporary(path)  # left by a process that was killed at this point
         path = create_folder(path)
-        # Keeps the order of sweeps even if the clock was set back.
+        # A later sweep gets a later time even if the clock was set back.
         neighbours = [read_begin(other) + timedelta(microseconds=1) for other in list_sweeps(path.parent)]
         _write_jobs(path, jobs, argv, max([datetime.now(UTC), *neighbours]).isoformat())
         return cls(path)
 
     @classmethod
     def open_or_repair(cls, path: Path, jobs: Sequence[SweepJob], *, argv: Sequence[str]) -> "SweepFolder":
-        """The sweep in a folder; if `jobs.json` cannot be read, it is written again from the runs in the folder."""
+        """Open the sweep in a folder; if `jobs.json` cannot be read, write it again from the runs in the folder."""
         refuse_irregular(path, except_in=[WANDB, SUBMITIT])
         try:
             return cls(path)
         except ValueError as error:
-            log.warning("%s: writing it again from the runs in the folder", error)
+            log.warning("%s: writing jobs.json again from the runs in the folder", error)
         known = read_hashes(path)
         free = (str(number) for number in count() if not os.path.lexists(path / str(number)))
         begun = read_begin(path)
@@ -129,9 +130,9 @@ class SweepFolder:
         return cls(path)
 
     def adopt(self, jobs: Sequence[SweepJob], *, argv: Sequence[str]) -> None:
-        """Take the settings that the hash leaves out, such as a job's time limit, from a new call of the command.
+        """Take settings that the hash leaves out, such as a job's time limit, from a new call of the command.
 
-        Jobs that the sweep does not have yet are added to it.
+        Jobs that are not in the sweep yet are added to it.
         """
         by_hash, known = {job.hash: job for job in jobs}, {job.hash for job in self.jobs}
         self.jobs = [replace(by_hash.get(job.hash, job), name=job.name) for job in self.jobs]
@@ -156,30 +157,30 @@ class SweepFolder:
         return [job for job in self.jobs if not self.is_finished(job)]
 
     def has_diverged(self, job: SweepJob) -> bool:
-        """Whether the job's own loss became infinite: to run it again would change nothing."""
+        """Whether the job's loss became infinite, so that running it again would change nothing."""
         folder = self.path / job.name
         return (
             folder.is_dir() and bool(RunFolder(folder).find_status().get("diverged")) and read_hash(folder) == job.hash
         )
 
     def read_state(self, job: SweepJob) -> str:
-        """What the job's `status.json` says; empty before it has one."""
+        """The state in the job's `status.json`; empty if it has none yet."""
         folder = self.path / job.name
         return str(RunFolder(folder).find_status().get("state", "")) if folder.is_dir() else ""
 
     def count_epochs(self, job: SweepJob) -> int:
-        """How many epochs of the job are recorded in its folder."""
+        """The number of epochs that the job's folder records."""
         folder = self.path / job.name
         return RunFolder(folder).count_epochs() if folder.is_dir() else 0
 
     def prepare(self, job: SweepJob) -> bool:
-        """Prepare the job's folder; returns whether the job can continue from a checkpoint there.
+        """Prepare the job's folder; return whether the job can continue from a checkpoint in it.
 
-        Files that the job cannot use are set aside; only what its own process wrote before the first checkpoint is
+        Files that the job cannot use are set aside. Only what its own process wrote before the first checkpoint is
         removed, except the log.
 
         Raises:
-            InUse: another process works there.
+            InUse: another process uses the folder.
         """
         folder = self.path / job.name
         if os.path.lexists(folder) and not folder.is_dir():
@@ -198,7 +199,7 @@ class SweepFolder:
         return False
 
     def set_aside(self, job: SweepJob) -> None:
-        """Move a job's folder, or what is in its place, to `set_aside`."""
+        """Move a job's folder, or whatever is in its place, to `set_aside`."""
         (self.path / job.name).rename(_find_place_aside(self.path, job.name))
 
     def list_set_aside(self) -> set[str]:
@@ -206,10 +207,10 @@ class SweepFolder:
         return {f"{ASIDE}/{path.name}" for path in (self.path / ASIDE).glob("*")}
 
     def record_end(self, job: SweepJob, state: str, message: str) -> str:
-        """Record in the job's folder how the job ended, unless its process did so itself.
+        """Record in the job's folder how the job ended, unless its process has done so.
 
         Returns:
-            The state in the folder: a job that was finished when its process ended is finished.
+            The state in the folder: a job that had its result when its process died is finished.
         """
         folder = self.path / job.name
         run = RunFolder(folder)
@@ -222,16 +223,16 @@ class SweepFolder:
             write_yaml(folder / "overrides.yaml", job.overrides)
         run.set_status(state, message)
         with contextlib.suppress(InUse), run.lock():
-            pass  # which removes what was half-written
+            pass  # taking the lock removes files that were half written
         with open(open_to_append(run.log), "a", encoding="utf-8") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} the sweep says: {state}: {message}\n")
         return state
 
 
 def _parse_job(name: str, hash: str, overrides: list[str], config: dict[str, Any]) -> SweepJob:
-    """A job as `jobs.json` has it; its name is that of a folder within the sweep's, and nothing else."""
+    """Read a job from `jobs.json`; its name is a number, so that it cannot lead out of the sweep's folder."""
     if not re.fullmatch(NAME, name):
-        raise ValueError(f"{name!r} is not a job's name")
+        raise ValueError(f"{name!r} is not the name of a job")
     if hash_config(config) != hash:
         raise ValueError(f"the config of job {name} does not match its hash")
     return SweepJob(name, hash, [str(text) for text in overrides], config)

@@ -1,4 +1,4 @@
-"""A process that trains jobs of a sweep, one after the other."""
+"""A process that runs jobs of a sweep, one after the other."""
 
 import contextlib
 import faulthandler
@@ -20,17 +20,17 @@ from cnnbench.runs.pictures import Draw, Picture, draw_in_turn
 from cnnbench.storage.atomic import InUse, NoneReadable
 from cnnbench.storage.regular import open_to_append
 
-EXPENDABLE = 500  # of 1000: when memory runs out, the kernel ends a job first, and not the process that supervises it
-UNREADABLE = "unreadable"  # the state of a job whose checkpoints are all damaged
+EXPENDABLE = 500  # of 1000: if memory runs out, the kernel kills a job rather than the process that supervises it
+UNREADABLE = "unreadable"  # state of a job whose checkpoints are all damaged
 
 
 @dataclass(frozen=True)
 class JobRoom:
-    """What a job process may use of the machine; None is all of it.
+    """What a job process may use of the machine; None stands for all of it.
 
     Attributes:
-        threads: the most that a run computes with.
-        cores: how many processors its loaders count on.
+        threads: the most threads that a run computes with.
+        cores: the number of cores that its data loaders may use.
     """
 
     threads: int | None = None
@@ -42,7 +42,7 @@ class JobProcessRequest:
     """A request for a process that runs jobs.
 
     Attributes:
-        argv: the command that the runs record as theirs.
+        argv: the command that the runs record.
     """
 
     room: JobRoom
@@ -54,7 +54,7 @@ class JobOrder:
     """The next job of a job process.
 
     Attributes:
-        resume: go on from the checkpoint in the folder.
+        resume: whether to continue from the checkpoint in the folder.
     """
 
     folder: Path
@@ -65,7 +65,7 @@ class JobOrder:
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """How a job ended: its state, and why if it is not finished."""
+    """How a job ended: its state and, unless it is finished, why."""
 
     state: str
     message: str = ""
@@ -74,21 +74,21 @@ class JobOutcome:
 
 @dataclass(frozen=True)
 class JobIsDrawing:
-    """The message that a job has only its pictures left to draw, so that the next one can start."""
+    """The message that a job only has to draw its pictures, so that the next job can start."""
 
 
 def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
-    """Answer each `JobOrder` with a `JobOutcome`, and before it `JobIsDrawing`, until the other end closes.
+    """Answer each `JobOrder` with `JobIsDrawing` and then a `JobOutcome`, until the other end closes.
 
-    A list of orders is for jobs that are trained together; the answer is a list of outcomes alone.
+    A list of orders is for jobs that are trained together; the answer is a list of outcomes.
     """
 
-    waiting: list[Picture] = []  # a process that trains leaves them to the end, when the next job takes its place
+    waiting: list[Picture] = []  # drawn at the end, while the next job already trains in another process
 
     def draw(pictures: Sequence[Picture], *, wait: bool = True) -> None:
         waiting.extend(pictures)
         if wait:
-            with contextlib.suppress(OSError):  # the other end has gone, and the inbox ends this process
+            with contextlib.suppress(OSError):  # the other end is gone, and the inbox ends this process
                 connection.send(JobIsDrawing())
             draw_in_turn(waiting)
             waiting.clear()
@@ -119,7 +119,7 @@ def _do(order: JobOrder, draw: Draw) -> JobOutcome:
 
 
 def _do_together(orders: Sequence[JobOrder]) -> list[JobOutcome]:
-    """Train jobs by one step. What crashes them all is logged by the first."""
+    """Train several jobs together. A crash of all of them is logged in the first one's folder."""
     from cnnbench.config.schema import from_dict
     from cnnbench.experiment.group import run_group
     from cnnbench.experiment.run import start_job
@@ -155,10 +155,10 @@ def _describe_end(error: BaseException | None) -> JobOutcome:
 
 @contextmanager
 def _attend(order: JobOrder) -> Iterator[None]:
-    """Let a job handle signals, and log what it prints and where it hangs."""
+    """Let a job handle signals; log its errors and, if it hangs, where."""
     minutes = order.config["trainer"]["timeout_minutes"]
     with _redirect_errors(order.folder / "train.log"):
-        if minutes:  # shortly before the supervisor ends it
+        if minutes:  # the supervisor ends it shortly afterwards
             faulthandler.dump_traceback_later(60 * minutes)
         signals.listen()
         try:
@@ -170,7 +170,7 @@ def _attend(order: JobOrder) -> Iterator[None]:
 
 @contextmanager
 def _redirect_errors(path: Path) -> Iterator[None]:
-    """Send standard error to a file, including the traceback of a crash."""
+    """Redirect standard error to a file, including the traceback of a crash."""
     kept = os.dup(2)
     log = open_to_append(path)
     try:

@@ -1,6 +1,6 @@
 """The jobs of a sweep, and how to find an earlier sweep of the same jobs.
 
-A job is known by the hash of its config alone, never by its place in the command.
+The hash of its config alone identifies a job, never its place in the command.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from cnnbench.runs.folder import SWEEP, RunFolder
 from cnnbench.storage.plain_data import read_json
 
 JOBS = "jobs.json"
-NAME = "[0-9]{1,9}"  # of a job's folder
+NAME = "[0-9]{1,9}"  # pattern for the names of job folders
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class SweepJob:
     """One run of a sweep.
 
     Attributes:
-        name: its folder within the sweep's.
-        hash: of its config.
-        overrides: what makes it, in the command's words.
-        config: all of it, as plain data.
+        name: the name of its folder inside the sweep's.
+        hash: the hash of its config.
+        overrides: the overrides that select it, as typed.
+        config: the whole config, as plain data.
     """
 
     name: str
@@ -39,16 +39,16 @@ class SweepJob:
 
 
 def hash_config(config: Mapping[str, Any]) -> str:
-    """The SHA-256 of what a run's result depends on, of its config as plain data."""
+    """The SHA-256 of those keys of a plain config that the result depends on."""
     own = select(config, lambda role, _: role == "result")
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def plan_jobs(configs: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> list[SweepJob]:
-    """A job for each config, in order; configs that are the same are one job.
+    """A job for each different config, in order.
 
     Args:
-        configs: each with the overrides that make it.
+        configs: each with the overrides that select it.
     """
     jobs: dict[str, SweepJob] = {}
     for config, overrides in configs:
@@ -58,7 +58,7 @@ def plan_jobs(configs: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> lis
 
 
 def hash_request(jobs: Iterable[SweepJob]) -> str:
-    """An identity that two commands share if they request the same runs in any order."""
+    """A hash that two commands share if they request the same runs, in any order."""
     return hashlib.sha256("".join(sorted(job.hash for job in jobs)).encode()).hexdigest()
 
 
@@ -68,7 +68,7 @@ def find_sweep(parent: Path, jobs: Sequence[SweepJob], *, name: str | None = Non
     If `jobs.json` cannot be read, the runs in the sweep's folder show what was requested.
 
     Args:
-        name: look only at this one, which may have no runs yet.
+        name: consider only the sweep of this name, which may have no runs yet.
     """
     hashes = {job.hash for job in jobs}
     same = []
@@ -85,7 +85,7 @@ def find_sweep(parent: Path, jobs: Sequence[SweepJob], *, name: str | None = Non
 
 
 def find_with_other_seeds(parent: Path, jobs: Sequence[SweepJob]) -> Path | None:
-    """The latest sweep in a folder that has results of the same configs, but lacks some of their seeds."""
+    """The latest sweep in a folder that has results for the same configs but lacks some of the seeds."""
     wanted = _group_seeds(job.config for job in jobs)
     similar = []
     for path in list_sweeps(parent):
@@ -99,7 +99,7 @@ def find_with_other_seeds(parent: Path, jobs: Sequence[SweepJob]) -> Path | None
 
 
 def _group_seeds(configs: Iterable[Mapping[str, Any]]) -> dict[str, set[int]]:
-    """The seeds of configs that differ in nothing else."""
+    """The seeds of each config, by the hash of the config without its seed."""
     seeds: dict[str, set[int]] = {}
     for config in configs:
         seeds.setdefault(hash_config({**config, "seed": 0}), set()).add(config["seed"])
@@ -117,9 +117,9 @@ def is_sweep(path: Path) -> bool:
 
 
 def read_begin(path: Path) -> datetime:
-    """When a sweep was begun, in UTC, and never before one that was begun earlier in the same folder.
+    """The time at which a sweep began, in UTC; later than that of any earlier sweep in the same parent folder.
 
-    If `jobs.json` is damaged, the time at which that file was written.
+    If `jobs.json` is damaged, it is the time at which that file was written.
     """
     with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
         begun = datetime.fromisoformat(read_json(path / JOBS)["begun"])
@@ -132,11 +132,11 @@ def read_hash(folder: Path) -> str | None:
     """The hash of the config in a run's folder; None if it cannot be read."""
     try:
         return hash_config(RunFolder(folder).read_config())
-    except (ValueError, OSError, KeyError, AttributeError, TypeError):  # a damaged file may hold anything
+    except (ValueError, OSError, KeyError, AttributeError, TypeError):  # a damaged file may contain anything
         return None
 
 
 def read_hashes(path: Path) -> dict[str, str]:
-    """The hash of each run's config in a sweep's folder, and the name of its folder."""
+    """The folder name of each run in a sweep, by the hash of its config."""
     numbered = [folder for folder in path.glob("*") if re.fullmatch(NAME, folder.name) and folder.is_dir()]
     return {digest: folder.name for folder in sorted(numbered) if (digest := read_hash(folder))}

@@ -1,4 +1,4 @@
-"""Processes that draw a run's pictures beside the one that trains it."""
+"""Processes that draw the pictures of a run while another process trains."""
 
 import importlib
 from collections.abc import Iterator, Sequence
@@ -12,24 +12,24 @@ from cnnbench.runs.pictures import Draw, Picture, draw_in_turn
 
 
 class Painters:
-    """Draws in processes that are forked at once: make it before torch has threads.
+    """Draws pictures in processes that are forked on creation, so create it before torch has started threads.
 
     Raises:
-        OSError: the system starts no more processes.
+        OSError: the system cannot start more processes.
     """
 
     def __init__(self, count: int) -> None:
-        # Imported while this process does something else.
+        # The processes import matplotlib while this one does something else.
         prepare = partial(importlib.import_module, "cnnbench.runs.figures")
         self._pool: Pool[Picture, Exception | None] | None = Pool(_draw, count, prepare=prepare)
         self._begun: tuple[Sequence[Picture], Iterator[Exception | None]] = (), iter(())
         self._errors: list[Exception] = []
 
     def draw(self, pictures: Sequence[Picture], *, wait: bool = True) -> None:
-        """Draw all of them, and wait for the last if asked to.
+        """Draw the pictures; with `wait`, return when they are drawn.
 
         Raises:
-            Exception: that of the first picture that failed, also of those given earlier; where it waits.
+            Exception: with `wait`, the error of the first picture that failed, including pictures of earlier calls.
         """
         self._finish()
         self._begun = pictures, self._pool.map(pictures) if self._pool else iter(())
@@ -40,7 +40,7 @@ class Painters:
             raise self._errors.pop(0)
 
     def _finish(self) -> None:
-        """Wait for the pictures that were begun; without a pool, draw them in this process."""
+        """Wait for the pictures that were begun, or draw them in this process if there is no pool."""
         (pictures, results), self._begun = self._begun, ((), iter(()))
         if self._pool is not None:
             try:
@@ -51,7 +51,7 @@ class Painters:
         self._errors += [error for error in map(_draw, pictures) if error is not None]
 
     def close(self) -> None:
-        """End the processes; from then on, pictures are drawn in this one."""
+        """End the processes; later pictures are drawn in this process."""
         if self._pool is not None:
             self._pool.close()
             self._pool = None
@@ -59,13 +59,13 @@ class Painters:
 
 @contextmanager
 def open_painters(count: int) -> Iterator[Draw]:
-    """A function that draws pictures, in other processes where they can be forked and there are cores for them.
+    """Provide a function that draws pictures: in other processes if they can be forked and there are cores for them.
 
-    Enter it before torch is imported, so that the processes stay small.
+    Enter this context before torch is imported, so that the processes stay small.
     """
     painters = None
     if CAN_FORK and count_cores() > 1:
-        with suppress(OSError):  # if no more processes can be started, this one draws
+        with suppress(OSError):  # if no process can be started, this one draws
             painters = Painters(count)
     try:
         yield painters.draw if painters else draw_in_turn

@@ -1,4 +1,4 @@
-"""The progress of a sweep: live lines on a terminal, elsewhere a line for each job that ends."""
+"""The progress of a sweep: live lines on a terminal, and elsewhere a line for each job that ends."""
 
 import sys
 import threading
@@ -19,7 +19,7 @@ from cnnbench.sweep.jobs import SweepJob
 from cnnbench.sweep.time_left import RestEstimate
 
 REFRESHES = 0.5  # seconds
-SHOWN = 8  # running jobs in the table
+SHOWN = 8  # running jobs shown at once
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class JobScore:
     """The best value that a finished job reached.
 
     Attributes:
-        monitor: `val/accuracy` if there is a validation split, else what was tested.
+        monitor: `val/accuracy` if there is a validation split, else `test/accuracy`; for an autoencoder, the loss.
     """
 
     job: SweepJob
@@ -35,7 +35,7 @@ class JobScore:
     monitor: str
 
     def beats(self, other: "JobScore | None") -> bool:
-        """Whether this one is better; a score of another kind is not compared."""
+        """Whether this score is better; scores of different metrics are not compared."""
         if other is None or other.monitor != self.monitor:
             return other is None
         return self.value > other.value if find_metric(self.monitor).higher_is_better else self.value < other.value
@@ -48,11 +48,11 @@ class SweepProgress:
     """Follows the jobs' folders; a context manager that shows the progress.
 
     Args:
-        jobs: those that are run now.
-        before: how many others of the sweep were finished already.
-        axes: the overrides worth showing.
-        at_once: jobs that run side by side, as far as that is known.
-        macs: multiply-accumulates of all epochs of each job, by its name.
+        jobs: the jobs to run now.
+        before: the number of other jobs that were finished before.
+        axes: the keys whose values identify a job.
+        at_once: the number of jobs that are expected to run side by side.
+        macs: the multiply-accumulates of all epochs of each job, by its name.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class SweepProgress:
         self.sweep, self.axes, self.at_once = sweep, axes, at_once
         self.waiting = list(jobs)
         self.total = len(jobs) + before
-        self.running: dict[str, float] = {}  # when each was first seen
+        self.running: dict[str, float] = {}  # when each was first seen running
         self._rest = RestEstimate(sweep, jobs, macs or {}, at_once)
         self.failed = 0
         self.best: JobScore | None = None
@@ -94,11 +94,11 @@ class SweepProgress:
 
     @property
     def done(self) -> int:
-        """How many jobs of the sweep are finished."""
+        """The number of finished jobs."""
         return self.total - len(self.waiting) - self.failed
 
     def refresh(self, *, at_once: bool = False) -> None:
-        """Look at the jobs and show what has changed, at most twice a second unless it is to be at once."""
+        """Look at the jobs and show what has changed; unless `at_once`, at most twice a second."""
         if not self._lock.acquire(blocking=at_once):
             return
         try:
@@ -114,7 +114,7 @@ class SweepProgress:
 
     def _follow(self, job: SweepJob) -> None:
         if self._read_update_time(job) == self._earlier[job.name]:
-            return  # the status is that of an earlier call of the command
+            return  # the status was written by an earlier command
         state = self.sweep.read_state(job)
         if state == RUNNING:
             self.running.setdefault(job.name, time.monotonic())
@@ -166,18 +166,18 @@ class SweepProgress:
             self._live.console.print(line, markup=False, highlight=False)
 
     def estimate_rest(self) -> str:
-        """The time left, such as `3:20`; `?` before a job has ended an epoch."""
+        """The time left, such as `3:20`; `?` before any job has finished an epoch."""
         seconds = self._rest.estimate(self.waiting, self.running)
         return "?" if seconds is None else _format_clock(seconds)
 
     def label(self, job: SweepJob) -> str:
-        """The settings that distinguish a job within its sweep."""
+        """The settings that identify a job within its sweep."""
         values = dict(text.lstrip("+").split("=", 1) for text in job.overrides if "=" in text)
         shown = [f"{axis}={values[axis]}" for axis in self.axes if axis in values]
         return " ".join(shown) or f"model={job.config['model']['name']} seed={job.config['seed']}"
 
     def render(self) -> str:
-        """The terminal's view: counts, time left, the best result so far, and the running jobs."""
+        """The text for a terminal: counts, time left, the best result so far, and the running jobs."""
         waiting = len(self.waiting) - len(self.running)
         counts = f"{self.done} done, {len(self.running)} running, {self.failed} failed, {waiting} waiting"
         lines = [f"Sweep of {self.total} jobs in {self.sweep.path.name}: {counts}, {self.estimate_rest()} left"]

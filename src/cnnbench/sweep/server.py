@@ -1,9 +1,9 @@
-"""The process that a sweep's jobs are forked from: torch is imported and data are decoded once, for all of them.
+"""The process from which the jobs of a sweep are forked, so that torch is imported and data are decoded only once.
 
-Its parent asks it through its connection to check configs; the data that they name are in memory from then on. Anybody
-else of this user, such as a launcher's workers, asks it for job processes through an abstract Unix socket, which leaves
-no file behind. The server must never use threads of torch, nor CUDA, for neither survives a fork. Where nothing can be
-forked, as on Windows, each job has a fresh interpreter, which decodes its data itself.
+Its parent sends it configs to check; the server keeps the data that they name in memory. Other processes of the same
+user, such as the workers of a launcher, request job processes through an abstract Unix socket, which leaves no file
+behind. The server must use neither torch threads nor CUDA, because neither survives a fork. Where processes cannot be
+forked, as on Windows, each job gets a new interpreter, which decodes its own data.
 """
 
 import contextlib
@@ -34,8 +34,8 @@ class JobCheck:
     Attributes:
         problem: why it cannot; None if it can.
         data: lines that describe its data.
-        need: what it takes of the machine.
-        macs: multiply-accumulates of all its epochs, forward.
+        need: the cores and memory that it needs.
+        macs: multiply-accumulates of the forward passes of all its epochs.
     """
 
     problem: str | None = None
@@ -45,11 +45,11 @@ class JobCheck:
 
 
 class JobServer:
-    """The server as others see it: started when it is needed, or found by its address; used as a context, it ends.
+    """A client of the server, which it starts when needed or finds by its address. As a context manager, it ends it.
 
     Args:
-        room: of each job process.
-        address: of one that runs already on this machine.
+        room: what each job process may use of the machine.
+        address: the address of a server that already runs on this machine.
     """
 
     def __init__(self, room: JobRoom | None = None, *, address: str | None = None) -> None:
@@ -65,9 +65,9 @@ class JobServer:
         self.close()
 
     def start(self) -> None:
-        """Start a server in place of any other. It is ready once torch is imported; requests made earlier wait."""
+        """Start a new server and end the old one. It answers once torch is imported; earlier requests wait."""
         self.close()
-        # torch counts GPUs without starting CUDA, which would not survive the fork; OpenBLAS keeps no threads.
+        # Make torch count GPUs without starting CUDA, and OpenBLAS keep no threads: neither would survive a fork.
         environment = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "OPENBLAS_NUM_THREADS": "1"}
         if not CAN_FORK:
             self.worker = Worker.start(_serve, None)
@@ -79,10 +79,10 @@ class JobServer:
             self.worker = Worker.start(_serve, listener, environment=environment)
 
     def check(self, configs: Sequence[Mapping[str, Any]]) -> list[JobCheck]:
-        """Whether each config can run; its data stay in the server's memory.
+        """Check whether each config can run; its data stay in the server's memory.
 
         Raises:
-            WorkerEnded: the server ended meanwhile.
+            WorkerEnded: the server died.
         """
         if self.worker is None:
             self.start()
@@ -91,13 +91,13 @@ class JobServer:
         return self.worker.receive()
 
     def start_job_process(self, argv: Sequence[str]) -> Worker:
-        """Start a process for jobs; restarts the server if it has ended.
+        """Start a process for jobs; restart the server if it has died.
 
         Args:
-            argv: the command that the runs record as theirs.
+            argv: the command that the runs record.
 
         Raises:
-            WorkerEnded: the server ended once more.
+            WorkerEnded: the server died again.
         """
         request = JobProcessRequest(self.room, list(argv))
         if CAN_FORK:
@@ -129,14 +129,14 @@ class JobServer:
         return fresh
 
     def close(self) -> None:
-        """End the server, and with it every process that was forked from it."""
+        """End the server and every process that was forked from it."""
         if self.worker is not None:
             self.worker.close()
             self.worker = self.address = None
 
 
 class _ForkedProcess:
-    """A job process. It is a child of the server, so only the server learns how it ended."""
+    """A job process. It is a child of the server, so only the server can tell how it ended."""
 
     def __init__(self, address: str, pid: int) -> None:
         self.pid: int | None = pid
@@ -152,7 +152,7 @@ class _ForkedProcess:
         self._has_ended = True
 
     def kill(self) -> None:
-        if not self._has_ended:  # otherwise another process may have its number by now
+        if not self._has_ended:  # afterwards, another process may have the same number
             assert self.pid is not None
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -165,10 +165,10 @@ def _connect(address: str) -> Connection:
 
 
 def _take_over(other: socket.socket) -> Connection:
-    """A connection to a process of the same user: what is received is unpickled, and could be code.
+    """Turn a socket into a connection, if the same user owns its other end: messages are unpickled, and could be code.
 
     Raises:
-        ConnectionRefusedError: it is another user's.
+        ConnectionRefusedError: the process belongs to another user.
     """
     _, user, _ = struct.unpack("3i", other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if user != os.geteuid():
@@ -178,16 +178,16 @@ def _take_over(other: socket.socket) -> Connection:
 
 def _serve(connection: Connection, listener: socket.socket | None) -> NoReturn:
     """Run the server until its parent closes the connection."""
-    gc.disable()  # nothing of what is imported is garbage
+    gc.disable()  # imports leave no garbage
     import torch
 
     import cnnbench.experiment.run
     import cnnbench.runs.figures  # noqa: F401
 
-    # A pool of threads does not survive a fork: each job starts its own in its process.
+    # A thread pool does not survive a fork; each job process starts its own.
     torch.set_num_threads(1)
     logging.getLogger("cnnbench").propagate = False
-    # Objects made so far live for ever. Collecting garbage among them would take 0.1 s for every other job.
+    # The objects so far live until the end. Searching them for garbage would take 0.1 s in every other job.
     gc.collect()
     gc.freeze()
     gc.enable()
@@ -195,20 +195,20 @@ def _serve(connection: Connection, listener: socket.socket | None) -> NoReturn:
     while True:
         ready = wait([connection] if listener is None else [connection, listener])
         if listener in ready:
-            with contextlib.suppress(OSError, EOFError):  # the client has gone
+            with contextlib.suppress(OSError, EOFError):  # the client is gone
                 _answer(listener, children)
         if connection in ready:
             try:
                 message = connection.recv()
             except (EOFError, OSError):
-                os._exit(0)  # which ends the children, too
+                os._exit(0)  # this also ends the children
             if isinstance(message, JobProcessRequest):
                 do_jobs(connection, message)
             connection.send([_check(config) for config in message])
 
 
 def _answer(listener: socket.socket, children: dict[int, BaseProcess]) -> None:
-    """Fork a process, or answer how the process with a given number ended."""
+    """Fork a job process, or tell how the process with a given number ended."""
     import torch
 
     with listener.accept()[0] as other, _take_over(other) as connection:

@@ -1,9 +1,9 @@
-"""Supervises the jobs of a sweep: whatever happens to one, its state is recorded and the others go on.
+"""Supervises the jobs of a sweep: whatever happens to one, its state is recorded and the other jobs continue.
 
-Jobs start in their order, as soon as there is room for the next one beside those that are running (`Capacity`); one
-that only draws its pictures leaves its cores to the next. Each has a process to itself, which does another job
-afterwards, and is replaced when a job breaks it. Beside others a job computes with the threads that it would have
-alone, and so comes to the same bits.
+Jobs start in order, each as soon as there is room for it beside the running ones (`Capacity`). A job that only has to
+draw its pictures leaves its cores to the next one. Each job has a process to itself, which then takes another job, and
+is replaced if a job crashes it. A job uses the same number of threads beside others as alone, so its result is the
+same to the bit.
 """
 
 import logging
@@ -22,10 +22,10 @@ from cnnbench.sweep.jobs import SweepJob
 from cnnbench.sweep.server import JobServer
 
 log = logging.getLogger("cnnbench")
-LOOKS = 0.2  # seconds between two checks of time limits and of a stop request
-MEMORY_LOOKS = 1.0  # seconds between two looks at memory: the kernel goes through all pages of a process each time
-DUMPS = 0.5  # seconds for a hanging job to log where it hangs
-GRACE = 30.0  # seconds for interrupted jobs to save themselves
+LOOKS = 0.2  # seconds between two checks of time limits and stop requests
+MEMORY_LOOKS = 1.0  # seconds between two checks of memory, for which the kernel walks through all pages of a process
+DUMPS = 0.5  # seconds that a hanging job has to log where it hangs
+GRACE = 30.0  # seconds that interrupted jobs have to save their state
 
 
 @dataclass
@@ -33,9 +33,9 @@ class _Running:
     """A job in its process.
 
     Attributes:
-        load: what it takes of the machine.
-        epochs: those that its folder held when it started.
-        ends: when its time is up.
+        load: the cores and memory that it uses.
+        epochs: the number of epochs in its folder when it started.
+        ends: the time at which its time limit is over.
     """
 
     job: SweepJob
@@ -44,36 +44,36 @@ class _Running:
     ends: float | None
 
 
-KILLED = JobOutcome(INTERRUPTED, f"killed: it did not save itself within {GRACE:.0f} s")
+KILLED = JobOutcome(INTERRUPTED, f"killed: it did not save its state within {GRACE:.0f} s")
 
 
 def find_deadline(job: SweepJob) -> float | None:
-    """When a job that starts now has used up its time, by the monotonic clock."""
+    """The monotonic time at which the time limit of a job that starts now is over; None without a limit."""
     minutes = job.config["trainer"]["timeout_minutes"]
     return time.monotonic() + 60 * minutes + DUMPS if minutes else None
 
 
 def describe_timeout(job: SweepJob) -> JobOutcome:
-    """The end of a job that has used up its time."""
+    """The outcome of a job that has reached its time limit."""
     return JobOutcome(
-        FAILED, f"it was not done after trainer.timeout_minutes={job.config['trainer']['timeout_minutes']:g}"
+        FAILED, f"it was not finished after trainer.timeout_minutes={job.config['trainer']['timeout_minutes']:g}"
     )
 
 
 def describe_interrupt(outcome: JobOutcome) -> JobOutcome:
-    """The end of a job that was interrupted: it may have finished just before."""
+    """The outcome of an interrupted job, which may have finished just before."""
     return outcome if outcome.state == FINISHED else JobOutcome(INTERRUPTED, outcome.message)
 
 
 class Supervisor:
-    """Runs jobs in processes that are replaced whenever a job breaks them.
+    """Runs jobs in processes that are replaced if a job crashes them.
 
     Args:
         tick: called several times a second while jobs run.
-        stops: whether the sweep is to stop; asked as often.
-        argv: the command that the runs record as theirs.
-        capacity: decides how many run at once; by default one after the other.
-        needs: what each job takes of the machine, by its name.
+        stops: tells whether the sweep must stop; called as often.
+        argv: the command that the runs record.
+        capacity: decides how many jobs run at once; by default one.
+        needs: the cores and memory that each job needs, by its name.
     """
 
     def __init__(
@@ -92,19 +92,19 @@ class Supervisor:
         self._running: dict[Worker, _Running] = {}
         self._idle: list[Worker] = []
         self._waiting: deque[SweepJob] = deque()
-        self._alone: deque[SweepJob] = deque()  # ran out of memory beside others
+        self._alone: deque[SweepJob] = deque()  # jobs that ran out of memory beside others
         self._states: dict[str, str] = {}
         self._memory_seen = 0.0
 
     def run(self, job: SweepJob) -> str:
-        """Run one job; returns its final state, as `run_all`."""
+        """Run one job and return its final state, as `run_all` does."""
         return self.run_all([job])[job.name]
 
     def run_all(self, jobs: Sequence[SweepJob]) -> dict[str, str]:
-        """Run jobs; returns the final state of each by its name: running, if another process is using its folder.
+        """Run jobs; return the final state of each by its name: running if another process uses its folder.
 
         Raises:
-            BaseException: what `tick` raised or a signal; running jobs have been interrupted and have saved themselves.
+            BaseException: raised by `tick` or a signal; running jobs have been interrupted and have saved their state.
         """
         self._waiting, self._alone, self._states = deque(jobs), deque(), {}
         try:
@@ -123,7 +123,7 @@ class Supervisor:
         self._running, self._idle = {}, []
 
     def _start_jobs(self) -> bool:
-        """Start jobs while there is room for the next one; returns whether any is running."""
+        """Start jobs while there is room for the next one; return whether any is running."""
         while self._waiting and self._has_room(self._waiting[0]):
             self._start(self._waiting.popleft())
         if self._alone and not self._running and not self._waiting:
@@ -159,20 +159,20 @@ class Supervisor:
         self.capacity.note_company(self._list_loads())
 
     def _find_worker(self) -> Worker:
-        """A process without a job.
+        """A process that has no job.
 
         Raises:
-            WorkerEnded: none can be started.
+            WorkerEnded: no process can be started.
         """
         while self._idle:
             worker = self._idle.pop()
-            if not worker.connection.poll():  # it has nothing to say, as one that has ended would
+            if not worker.connection.poll():  # a process that has ended would have something to read
                 return worker
             worker.close()
         return self.server.start_job_process(self.argv)
 
     def _watch(self) -> None:
-        """Wait a little for a job to end, and look after those that go on."""
+        """Wait a moment for a job to end, then check the memory and time limits of those still running."""
         for worker in wait_for_any(self._running, LOOKS):
             self._hear(worker)
         sees_memory = time.monotonic() - self._memory_seen > MEMORY_LOOKS
@@ -182,7 +182,7 @@ class Supervisor:
             load = running.load
             if not load.has_peaked:
                 load.has_peaked = self.sweep.count_epochs(running.job) > running.epochs
-                sees_memory |= load.has_peaked  # others may be waiting to know
+                sees_memory |= load.has_peaked  # waiting jobs may fit now
             if sees_memory:
                 self.capacity.observe(load)
             if running.ends is not None and time.monotonic() > running.ends:
@@ -210,14 +210,14 @@ class Supervisor:
             self._start(running.job)  # again, in a new folder
         elif ran_out and running.load.has_company:
             self._alone.append(running.job)
-            message = f"{outcome.message}; it goes on alone when the other jobs have ended"
+            message = f"{outcome.message}; it continues alone when the other jobs have ended"
             log.warning("job %s: %s", running.job.name, message)
             self._settle(worker, JobOutcome(INTERRUPTED, message))
         else:
             self._settle(worker, outcome)
 
     def _interrupt(self) -> None:
-        """Let the running jobs save themselves, and end them."""
+        """Let the running jobs save their state, and end them."""
         for worker in self._running:
             worker.interrupt()
         deadline = time.monotonic() + GRACE
@@ -233,12 +233,12 @@ class Supervisor:
                     self._settle(worker, describe_interrupt(outcome))
             for worker in list(self._running):
                 self._settle(worker, KILLED)
-        except BaseException:  # a second request ends them at once
+        except BaseException:  # a second signal ends them at once
             self.close()
             raise
 
     def _settle(self, worker: Worker, outcome: JobOutcome) -> None:
-        """Record how a job ended; unless all is well, its process ends too."""
+        """Record how a job ended; keep its process only if the job did not fail."""
         job = self._running.pop(worker).job
         if outcome.state in (FINISHED, RUNNING):
             self._idle.append(worker)

@@ -1,4 +1,4 @@
-"""How long a sweep still takes, from the work of its jobs and the seconds that they took for it so far."""
+"""An estimate of how long a sweep still takes, from the work of its jobs and their speed so far."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -8,31 +8,31 @@ from cnnbench.sweep.jobs import SweepJob
 
 
 class RestEstimate:
-    """Measures the seconds per multiply-accumulate of the jobs so far, and applies them to what is left.
+    """Measures the seconds per multiply-accumulate so far, and applies them to the work that is left.
 
     Args:
-        macs: of all epochs of each job, by its name; jobs that are not in it count alike.
-        at_once: jobs that are to run side by side.
+        macs: the multiply-accumulates of all epochs of each job, by its name; jobs that are missing count alike.
+        at_once: the number of jobs that are expected to run side by side.
     """
 
     def __init__(self, sweep: SweepFolder, jobs: Iterable[SweepJob], macs: Mapping[str, int], at_once: int) -> None:
         self.sweep, self.macs, self.at_once = sweep, macs, at_once
-        # An earlier call of the command may have trained some epochs already.
+        # An earlier command may have trained some of the epochs.
         self._shares_before = {job.name: self._measure_share(job) for job in jobs}
         self._macs_done = self._seconds = 0.0
         self._most_running = 0
 
     def add_finished(self, job: SweepJob, seconds: float) -> None:
-        """Learn from a job that has finished in so many seconds."""
+        """Take the speed of a finished job into account."""
         self._macs_done += (1 - self._shares_before[job.name]) * self._count_macs(job)
         self._seconds += seconds
 
     def estimate(self, waiting: Iterable[SweepJob], running: Mapping[str, float]) -> float | None:
-        """The seconds until the last job ends; None before any has ended an epoch.
+        """The seconds until the last job ends; None before any job has finished an epoch.
 
         Args:
             waiting: all jobs that have not ended.
-            running: those that run, with the time at which they began.
+            running: when each running job began, by its name.
         """
         now = time.monotonic()
         self._most_running = max(self._most_running, len(running))
@@ -56,7 +56,7 @@ class RestEstimate:
                 )
                 rest = min(most, max(least, rest - (now - running[job.name])))
             left.append(rest)
-        # Memory may allow fewer than planned: once a job has ended, the number that ran is known.
+        # Memory may allow fewer jobs than planned; once one has ended, the number that ran is known.
         at_once = min(self._most_running, self.at_once) if self._seconds else self.at_once
         return max(sum(left) / max(at_once, 1), *left, 0.0)
 
@@ -64,5 +64,5 @@ class RestEstimate:
         return max(1, self.macs.get(job.name, 1))
 
     def _measure_share(self, job: SweepJob) -> float:
-        """The share of a job's epochs that its folder holds."""
+        """The share of its epochs that a job has recorded."""
         return min(1.0, self.sweep.count_epochs(job) / job.config["trainer"]["epochs"])

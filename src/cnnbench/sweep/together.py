@@ -15,11 +15,11 @@ from cnnbench.sweep.jobs import SweepJob, hash_config
 from cnnbench.sweep.server import JobServer
 from cnnbench.sweep.supervisor import GRACE, KILLED, LOOKS, describe_interrupt, describe_timeout, find_deadline
 
-FEWEST_ON_CPU = 8  # jobs that train faster together; benchmarks/README.md has the measurements
+FEWEST_ON_CPU = 8  # the fewest jobs that train faster together; benchmarks/README.md has the measurements
 
 
 def plan_groups(jobs: Sequence[SweepJob]) -> tuple[list[list[SweepJob]], list[SweepJob]]:
-    """The groups of jobs that are trained together, and the jobs that are trained alone; both in their order."""
+    """The groups of jobs to train together, and the jobs to train alone, both in order."""
     alike: dict[str, list[SweepJob]] = {}
     alone = []
     for job in jobs:
@@ -30,40 +30,40 @@ def plan_groups(jobs: Sequence[SweepJob]) -> tuple[list[list[SweepJob]], list[Sw
     groups = []
     for several in alike.values():
         parts = math.ceil(len(several) / MOST_TOGETHER)
-        size = math.ceil(len(several) / parts)  # of each, so that the last one is not much smaller
+        size = math.ceil(len(several) / parts)  # equal sizes, so that the last group is not much smaller
         groups += [several[at : at + size] for at in range(0, len(several), size)]
     return groups, alone
 
 
 def check_groups(jobs: Sequence[SweepJob], needs: Mapping[str, Need]) -> None:
-    """Check that jobs to be trained together are enough to gain by it.
+    """Check that each group is large enough to be faster than separate jobs.
 
     Args:
-        needs: of each job, by its name.
+        needs: the need of each job, by its name.
 
     Raises:
-        ValueError: on the CPU, they are too few.
+        ValueError: a group on the CPU is too small.
     """
     for group in plan_groups(jobs)[0]:
         if needs[group[0].name].device == "cpu" and len(group) < FEWEST_ON_CPU:
             raise ValueError(
                 f"sweep.together=true: on the CPU, {len(group)} jobs that differ only in their seed train more slowly "
-                f"together, and {FEWEST_ON_CPU} or more train faster: use sweep.seeds={FEWEST_ON_CPU}, or leave it out"
+                f"together; {FEWEST_ON_CPU} or more train faster: use sweep.seeds={FEWEST_ON_CPU}, or leave it out"
             )
 
 
 def run_groups(
     jobs: Sequence[SweepJob], sweep: SweepFolder, server: JobServer, *, tick: Callable[[], None] = lambda: None
 ) -> list[SweepJob]:
-    """Train groups one after the other, in a process that is replaced whenever a job breaks it.
+    """Train the groups one after the other, in a process that is replaced if a group crashes it.
 
-    Jobs whose checkpoints cannot be read start again in a new folder, as a group of their own.
+    Jobs whose checkpoints cannot be read start again in new folders, as a group of their own.
 
     Returns:
-        The jobs that are to be trained alone.
+        The jobs to train alone.
 
     Raises:
-        BaseException: what `tick` raised or a signal; the running jobs have been interrupted and have saved themselves.
+        BaseException: raised by `tick` or a signal; the running jobs have been interrupted and have saved their state.
     """
     (waiting, alone), worker = plan_groups(jobs), None
     try:
@@ -96,7 +96,7 @@ def run_groups(
 
 
 def _prepare(sweep: SweepFolder, jobs: Sequence[SweepJob]) -> list[tuple[SweepJob, JobOrder]]:
-    """The orders of the jobs in whose folders no other process works."""
+    """The orders for those jobs whose folders no other process uses."""
     orders = []
     for job in jobs:
         with suppress(InUse):
@@ -106,7 +106,7 @@ def _prepare(sweep: SweepFolder, jobs: Sequence[SweepJob]) -> list[tuple[SweepJo
 
 
 def _await_outcomes(worker: Worker, jobs: Sequence[SweepJob], tick: Callable[[], None]) -> list[JobOutcome]:
-    """How the jobs ended; the time limit of one is that of all together."""
+    """Wait until the jobs end; the time limit of one job holds for the whole group."""
     ends = find_deadline(jobs[0])
     while (outcomes := worker.receive(LOOKS)) is None:
         tick()
@@ -116,7 +116,7 @@ def _await_outcomes(worker: Worker, jobs: Sequence[SweepJob], tick: Callable[[],
 
 
 def _interrupt(worker: Worker, count: int) -> list[JobOutcome]:
-    """Let the jobs save themselves and end."""
+    """Let the jobs save their state and end."""
     worker.interrupt()
     try:
         outcomes = worker.receive(GRACE)
@@ -128,7 +128,7 @@ def _interrupt(worker: Worker, count: int) -> list[JobOutcome]:
 
 
 def _record(sweep: SweepFolder, jobs: Sequence[SweepJob], outcomes: Sequence[JobOutcome]) -> list[SweepJob]:
-    """Record how jobs ended; returns those that must start again."""
+    """Record how the jobs ended; return those that must start again."""
     again = []
     for job, outcome in zip(jobs, outcomes, strict=True):
         if outcome.state == UNREADABLE:
