@@ -47,6 +47,11 @@ def write_claim(folder, plain) -> None:
     (folder / "C99_test.yaml").write_text(json.dumps(plain))
 
 
+@pytest.mark.parametrize("name", ["C03", "c3", "C3_anything", "C03_parameters_and_image_size"])
+def test_an_id_may_be_written_short(name):
+    assert [claim.id for claim in choose_claims(FOLDER, [name])] == ["C03"]
+
+
 @pytest.mark.parametrize("name", list_claims(FOLDER))
 def test_every_file_is_a_claim(name):
     (claim,) = choose_claims(FOLDER, [name])

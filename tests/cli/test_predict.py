@@ -117,7 +117,7 @@ def test_explain_draws_each_image_beside_its_heat_map(predict, here):
         shutil.rmtree(few)
     assert done.stdout == plain.stdout
     assert (done.returncode, plain.returncode, again.returncode) == (1, 1, 2)
-    assert "4 pictures are in few/heat\n" in done.stderr
+    assert "wrote 4 pictures to few/heat\n" in done.stderr
     assert "--out few/heat holds other files: must be a new or an empty folder" in again.stderr
     assert [row["picture"] for row in rows] == [f"000{n}_0000{k}.png" for n, k in enumerate((7, 0, 1, 2), 1)]
     answers = [row for row in csv.DictReader(io.StringIO(plain.stdout)) if not row["error"]]

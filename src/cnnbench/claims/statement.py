@@ -6,6 +6,7 @@ side of the threshold it must lie. Every rule can fail: the threshold lies insid
 
 import functools
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -248,7 +249,7 @@ def list_claims(folder: Path) -> dict[str, Path]:
 
 
 def choose_claims(folder: Path, names: list[str]) -> list[Claim]:
-    """The claims of some ids, such as C04 or c04; `all` stands for every one.
+    """The claims of some ids, such as C04, c04 or C4; `all` stands for every one.
 
     Raises:
         ValueError: an unknown id; the message has the nearest.
@@ -259,6 +260,8 @@ def choose_claims(folder: Path, names: list[str]) -> list[Claim]:
     chosen: dict[str, None] = {}
     for name in names:
         key = name.upper() if name.upper() in known else name.partition("_")[0].upper()
+        if re.fullmatch("C[0-9]", key):
+            key = f"C0{key[1]}"
         if name.lower() == "all":
             chosen.update(dict.fromkeys(known))
         elif key in known:

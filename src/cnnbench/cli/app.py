@@ -221,7 +221,8 @@ def explain(options: ExplainOptions) -> None:
 @command()
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR", help="Runs, sweeps, or folders of them, finished or not.")
+        list[Path],
+        typer.Argument(metavar="DIR", help="Runs, sweeps or folders of them, even unfinished; or `latest`."),
     ],
     out: Annotated[
         Path | None, typer.Option(help="The output folder; by default the sweep, if it is the only DIR, else ./report.")
@@ -291,5 +292,7 @@ def list_names(
         for kind in LISTED:
             typer.echo(f"cnnbench list {kind:<12} {', '.join(name for name, _ in list_choices(kind))}")
         return
-    for name, description in list_choices(what):
-        typer.echo(f"{name:<20} {description}".rstrip())
+    listed = list_choices(what)
+    width = max((len(name) for name, _ in listed), default=0)
+    for name, description in listed:
+        typer.echo(f"{name:<{width}}  {description}".rstrip())

@@ -8,6 +8,7 @@ from typing import Any
 
 from cnnbench.analysis.attribution import INSTALL, has_captum
 from cnnbench.experiment.predict import Prediction, Predictor
+from cnnbench.report.formatting import format_count
 from cnnbench.runs.folder import refuse_other_content
 from cnnbench.storage.csv_tables import write_csv
 from cnnbench.storage.text import format_path, to_unicode
@@ -86,4 +87,4 @@ class HeatMapFolder:
         if self._left_out:
             text = f"warning: only the first {MOST:,} images have pictures, and {self._left_out:,} have none"
             print(text, file=sys.stderr)
-        print(f"{len(self._rows):,} pictures are in {format_path(self.folder)}", file=sys.stderr)
+        print(f"wrote {format_count(len(self._rows), 'picture')} to {format_path(self.folder)}", file=sys.stderr)

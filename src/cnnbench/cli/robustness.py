@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.evaluate import expand_path
-from cnnbench.cli.options import RobustnessOptions
+from cnnbench.cli.options import CHANGES, RobustnessOptions
 from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.cli.tables import Column, make_console, show_table, show_text
 from cnnbench.metrics import find_metric
@@ -36,12 +36,16 @@ def robustness(options: RobustnessOptions) -> None:
     """
     if options.form not in FORMATS:
         raise ValueError(describe_unknown("format", options.form, FORMATS))
+    kinds = [kind for kind in (options.kind or "").split(",") if kind]
+    for kind in kinds:
+        if kind not in CHANGES:
+            raise ValueError(describe_unknown("kind of change", kind, CHANGES))
     out = options.out
     if out is not None:
         refuse_other_content(out, files.FILE)
     runs = read_runs([find_folder(folder) for folder in options.runs])
     groups, axes, _ = group_runs(runs, None)
-    measured, problems = _measure_runs(runs, options)
+    measured, problems = _measure_runs(runs, kinds, options)
     if not measured:
         raise ValueError(problems[0])
     results = {
@@ -70,13 +74,12 @@ def robustness(options: RobustnessOptions) -> None:
         raise RunFailed(f"{len(problems)} of {len(measured) + len(problems)} runs could not be measured")
 
 
-def _measure_runs(runs: Sequence[Run], options: RobustnessOptions) -> tuple[Measured, list[str]]:
+def _measure_runs(runs: Sequence[Run], kinds: Sequence[str], options: RobustnessOptions) -> tuple[Measured, list[str]]:
     """Return the results of the runs that can be measured, and the problems of the others."""
     from cnnbench.experiment.measured_data import DataChoice
     from cnnbench.experiment.robustness import measure_robustness
     from cnnbench.training.loop import Diverged
 
-    kinds = [kind for kind in (options.kind or "").split(",") if kind]
     choice = DataChoice(split=options.split, root=expand_path(options.root))
     measured: Measured = []
     problems = []
