@@ -98,9 +98,7 @@ def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobSer
     path, checks = _find_earlier(request, jobs), None
     if path is None:
         if not request.grows and (other := find_with_other_seeds(request.folder.parent, jobs)):
-            log.warning(
-                "%s holds runs of the same configs with other seeds. %s", shorten(other.resolve()), FIX_SEEDS_FIRST
-            )
+            log.warning("%s has the same configs with other seeds. %s", shorten(other.resolve()), FIX_SEEDS_FIRST)
         checks = _check(jobs, server)
         check_groups(jobs, {name: check.need for name, check in checks.items()})
         if is_sweep(request.folder):
