@@ -21,7 +21,7 @@ from cnnbench.storage.csv_tables import read_csv
 from cnnbench.trackers import TrackedRun, Trackers, open_trackers, store_id
 
 SMALL = ["trainer.epochs=2", "data.train_limit=200", "model=mlp"]
-FIGURES = {"curves", "confusion_matrix", "mistakes"}
+FIGURES = {"curves", "confusion_matrix", "mistakes", "samples"}
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_wandb_has_metrics_figures_config_and_tables_and_ran_offline(tracked):
     names = {key.partition("/")[0] for key in logged[2]}
     assert names >= FIGURES | {"summary", "per_class"}
     media = [path for path in folders[1].rglob("media/**/*") if path.is_file()]
-    assert sorted(path.suffix for path in media) == [".json", ".json", ".png", ".png", ".png"]
+    assert sorted(path.suffix for path in media) == [".json"] * 2 + [".png"] * len(FIGURES)
     (table,) = (json.loads(path.read_text()) for path in media if path.name.startswith("per_class"))
     assert [row[0] for row in table["data"]] == [str(digit) for digit in range(10)]
 

@@ -4,6 +4,7 @@ Only Linux reports these; elsewhere the functions return None.
 """
 
 import ctypes
+import functools
 import os
 import platform
 import re
@@ -39,6 +40,7 @@ def measure_private(pid: int) -> int | None:
     return 1024 * sum(map(int, found)) + sum(measure_private(int(child)) or 0 for child in started)
 
 
+@functools.cache
 def keep_freed_memory() -> None:
     """Keep the memory that this process frees, instead of returning it to the system; glibc only.
 
