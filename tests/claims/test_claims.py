@@ -12,7 +12,7 @@ from cnnbench.claims.cost import count_work
 from cnnbench.claims.measures.results import SMALLEST_RATE, ReachOptions, learned_rate
 from cnnbench.claims.measures.sizes import parameters
 from cnnbench.claims.measuring import Measurer, judge
-from cnnbench.claims.records import compare_prediction
+from cnnbench.claims.records import compare_prediction, read_prediction, record_prediction
 from cnnbench.claims.statement import Claim, Contrast, GroupSet, Take, choose_claims, list_claims, read_claim
 from cnnbench.claims.subjects import FinishedRun, Network
 from cnnbench.claims.verdict import combine, compute_effects, judge_contrast, summarise_set
@@ -232,6 +232,25 @@ def test_analytic_claims_are_answered_without_training(cnnbench, tmp_path):
     assert "supported (mnist, quick)" in cnnbench("claim", "list").stdout
     assert cnnbench("claim", "report", "--out", "class").returncode == 0
     assert {row["claim"] for row in read_csv(tmp_path / "class/claims.csv")} == {"C10"}
+
+
+def test_a_prediction_is_not_changed(tmp_path):
+    record_prediction(tmp_path, "C10", "no")
+    record_prediction(tmp_path, "C10", "no")
+    with pytest.raises(ValueError, match="was predicted otherwise before"):
+        record_prediction(tmp_path, "C10", "yes")
+    assert read_prediction(tmp_path) == "no"
+
+
+def test_data_that_do_not_suit_a_claim_leave_no_verdict(cnnbench, tmp_path):
+    for arguments, expected in (
+        (("C03", "--data", "waves"), "the data are signals"),
+        (("C11", "--data", "image_folder"), "data.path=null"),
+    ):
+        ended = cnnbench("claim", "run", *arguments)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert expected in ended.stderr
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_unknown_words_are_answered_with_the_nearest(cnnbench):

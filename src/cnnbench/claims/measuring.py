@@ -35,6 +35,10 @@ class Plan:
         ]
 
 
+class NotMeasurable(ValueError):
+    """A network cannot be built or measured, whatever is trained: the data do not suit the claim."""
+
+
 @dataclass
 class Measurer:
     """Measures runs and networks, each once, also for several contrasts and claims.
@@ -49,7 +53,11 @@ class Measurer:
     _known: dict[tuple[str, str, str], float] = field(default_factory=dict)
 
     def measure(self, contrast: Contrast, group: str, config: Config) -> float | None:
-        """The value of a contrast's measure; None if there is none."""
+        """The value of a contrast's measure; None if there is none.
+
+        Raises:
+            NotMeasurable: a measure of a network that is not trained.
+        """
         name, options = contrast.measure, contrast.options
         where, arguments = self._find_subject(contrast, group, config)
         if isinstance(arguments, float) or arguments is None:
@@ -59,6 +67,8 @@ class Measurer:
             try:
                 self._known[key] = float(registry.build("measure", name, options=options, **arguments))
             except (ValueError, OSError) as error:
+                if contrast.source == "network":
+                    raise NotMeasurable(f"{group}: {error}") from None
                 self.problems.append(f"{name}: {error}")
                 return None
         return self._known[key]

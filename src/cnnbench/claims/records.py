@@ -191,13 +191,15 @@ def record_prediction(folder: Path, claim: str, answer: Answer) -> None:
     """Write down what someone expects, before the claim is run.
 
     Raises:
-        ValueError: the claim has a verdict already.
+        ValueError: the claim has a verdict already, or the other answer was given before: some runs may be known.
     """
     if (folder / VERDICT).is_file():
         raise ValueError(
             f"--predict {answer}: {claim} has a verdict already, in {folder}, and a prediction comes before it: "
             "leave --predict out"
         )
+    if read_prediction(folder) not in (None, answer):
+        raise ValueError(f"--predict {answer}: {claim} was predicted otherwise before, in {folder / PREDICTION}")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / PREDICTION, {"prediction": answer, "made": datetime.now(UTC).isoformat(timespec="seconds")})
 

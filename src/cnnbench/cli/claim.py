@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from omegaconf import OmegaConf
 
-from cnnbench.claims.measuring import Measurer, Plan, judge
+from cnnbench.claims.measuring import Measurer, NotMeasurable, Plan, judge
 from cnnbench.claims.records import (
     ANSWERS,
     TABLE,
@@ -74,7 +74,8 @@ def run_claims(names: list[str], scale: Scale, data: str | None, answer: Answer 
     """Run claims one after the other; prints each verdict as soon as it is known and, last, the page.
 
     Raises:
-        ValueError: an unknown claim or dataset, or a prediction that comes too late; nothing has been run.
+        ValueError: an unknown claim or dataset, a prediction that comes too late, or data on which no claim can be
+            measured; nothing has been recorded.
         RunFailed: a run failed for another reason than its own loss; all claims have been judged by what there is.
     """
     claims = choose_claims(find_config_dir() / "claim", names)
@@ -99,12 +100,19 @@ def run_claims(names: list[str], scale: Scale, data: str | None, answer: Answer 
                 except RunFailed as error:
                     failures.append(f"{plan.claim.id}: {error}")
                     log.warning("%s", failures[-1])
-            record = _judge(plan, place)
+            try:
+                record = _judge(plan, place)
+            except NotMeasurable as error:  # no verdict: it would say nothing about the claim
+                failures.append(f"{plan.claim.id}: {error}")
+                del places[plan.claim.id]
+                continue
             folder = place.folder / plan.claim.id
             write_verdict(folder, record)
             save_work(plan, place)
             write_claim_page(folder, record, wording)
             show_verdict(record, wording)
+    if not places:
+        raise ValueError("; ".join(failures))
     _write_overviews({*places.values()}, wording)
     only = next(iter(places)) if len(places) == 1 else None
     print(format_output_path(places[only].folder / only / PAGE if only else CLAIMS / INDEX))
