@@ -26,9 +26,9 @@ cnnbench claim run all
 ```
 
 Each verdict follows a rule that was in the claim's file, `configs/claim/`, before the data were seen. These are quick
-runs: {data}, {seeds} seeds, few images, few epochs, recorded on {date} with torch {torch} on two cores of an x86-64
-CPU. Their networks have often not converged. `--scale full`, the protocol worth citing, was not run. How a verdict
-comes about: [Test a statement of the course](how-to/claims.md).
+runs: {data}, {seeds} seeds or more, few images, few epochs, recorded on {date} with torch {torch} on two cores of an
+x86-64 CPU. Their networks have often not converged. `--scale full`, the protocol worth citing, was not run. How a
+verdict comes about: [Test a statement of the course](how-to/claims.md).
 
 | verdict | claims |
 | --- | --- |
@@ -49,7 +49,7 @@ def describe(record: VerdictRecord) -> str:
         [
             f"## {record.id}: {record.verdict}",
             "",
-            record.statement.en,
+            textwrap.fill(record.statement.en, 120),
             "",
             f"![{record.id}: the values of each group by seed, and the effects](pictures/claims/{record.id}.png)",
             "",
@@ -83,7 +83,7 @@ def main() -> None:
     named = {verdict: [one.id for one in records if one.verdict == verdict] for verdict in verdicts}
     head = HEAD.format(
         data=records[0].data.upper(),
-        seeds=max(one.seeds for one in records),
+        seeds=min((one.seeds for one in records if one.seeds), default=0),
         date=max(one.created for one in records)[:10],
         torch=records[0].versions.get("torch", "?").partition("+")[0],
         counts="\n".join(f"| {verdict} ({len(ids)}) | {', '.join(ids)} |" for verdict, ids in named.items()),
