@@ -211,6 +211,8 @@ def test_every_other_cnnbench_command_works(line, finished, request, cnnbench, t
         assert cnnbench("claim", "run", "C10", cwd=folder, **environment).returncode == 0
         shutil.copytree(folder / "outputs/claims", folder / "class/ada")
         arguments[2] = "class/ada"
+    if arguments[0] == "robustness" and "--max-images" not in arguments:
+        arguments += ["--max-images", "100"]
     if arguments[0] == "tune":
         arguments += ["trainer.epochs=1", "data.train_limit=200", "tune.trials=2"]
     if arguments[0] == "train" and not any(a.startswith("resume=") for a in arguments):

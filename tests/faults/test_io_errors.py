@@ -122,7 +122,7 @@ def test_a_sweep_on_a_disk_that_fills_up_goes_on_where_it_was_once_there_is_room
     full = cnnbench(*command, cwd=small_disk)
     assert full.returncode == 1
     assert "No space left on device. What was saved before is intact: free some space" in full.stderr
-    assert "2 of 2 runs failed (0, 1): the status.json of each says why; the same command tries them" in full.stderr
+    assert "2 of 2 runs failed (0, 1): the status.json of each says why. The same command tries them" in full.stderr
     filler.unlink()
     again = cnnbench(*command, cwd=small_disk)
     assert again.returncode == 0, again.stderr
