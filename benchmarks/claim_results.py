@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from cnnbench.claims.records import VerdictRecord, read_verdicts
+from cnnbench.claims.verdict import VERDICTS
 from cnnbench.claims.wording import Wording
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -79,8 +80,7 @@ def main() -> None:
             small = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
             small.save(PICTURES / f"{record.id}.png", optimize=True)
     records = [record for _, record in found]
-    verdicts = ("supported", "refuted", "inconclusive")
-    named = {verdict: [one.id for one in records if one.verdict == verdict] for verdict in verdicts}
+    named = {verdict: [one.id for one in records if one.verdict == verdict] for verdict in VERDICTS}
     head = HEAD.format(
         data=records[0].data.upper(),
         seeds=min((one.seeds for one in records if one.seeds), default=0),

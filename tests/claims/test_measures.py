@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from sklearn.neighbors import NearestCentroid
 from test_training import run
 
 from cnnbench import registry
@@ -208,13 +209,12 @@ def test_edge_gain_is_nothing_without_training_and_all_for_filters_made_of_edges
 
 @pytest.mark.filterwarnings("ignore:self.within_class_std_dev_")  # of scikit-learn, which does not use it here
 def test_separability_equals_nearest_centroids_of_scikit_learn(runs):
-    neighbors = pytest.importorskip("sklearn.neighbors")
     weight, bias = read_weights(FinishedRun.read(runs / "mlp").prepare("test").model)[:2]
     scores = []
     for activate in (lambda values: values, lambda values: np.maximum(values, 0)):
         (train, known), (test, labels) = (read_split(runs / "mlp", split) for split in ("train", "test"))
         first, asked = (activate(images @ weight.T + bias) for images in (train, test))
-        predicted = neighbors.NearestCentroid().fit(first, known).predict(asked)
+        predicted = NearestCentroid().fit(first, known).predict(asked)
         assert (find_nearest_class(*map(torch.tensor, (first, asked, known))).numpy() == predicted).all()
         scores.append(float((predicted == labels).mean()))
     assert measure("separability_growth", runs / "mlp") == pytest.approx(scores[1] - scores[0], abs=1e-3)

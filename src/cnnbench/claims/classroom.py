@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cnnbench.claims.page import render_frame
-from cnnbench.claims.records import VerdictRecord
+from cnnbench.claims.records import VerdictRecord, keep_latest
 from cnnbench.claims.wording import MARKS, Wording
 from cnnbench.report.formatting import make_legible
 from cnnbench.report.svg import GRID, INK, MUTED, PAPER, SERIES, Tips, to_svg, use_page_style
@@ -58,9 +58,7 @@ def gather_class(verdicts: Sequence[tuple[Path, VerdictRecord]], problems: Seque
     folders: dict[Path, dict[Study, VerdictRecord]] = {}
     for path, record in verdicts:
         own = folders.setdefault(_find_student(path), {})
-        study = (record.id, record.data, record.scale)
-        if study not in own or record.created > own[study].created:
-            own[study] = record
+        keep_latest(own, (record.id, record.data, record.scale), record)
     return Classroom(dict(zip(_name_folders([*folders]), folders.values(), strict=True)), [*problems])
 
 

@@ -1,6 +1,7 @@
 """The page of a claim, and the index of all claims with a verdict."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import cnnbench
 from cnnbench.claims.evidence import count_left_out, draw_evidence, list_blocks, save_evidence
 from cnnbench.claims.records import ContrastRecord, VerdictRecord
 from cnnbench.claims.statement import Claim
+from cnnbench.claims.verdict import VERDICTS
 from cnnbench.claims.wording import Wording, list_obstacles, scale_value
 from cnnbench.report.documents import read_template, render
 from cnnbench.report.formatting import make_legible
@@ -184,8 +186,8 @@ def write_index(
     """
     texts = wording.texts["index"]
     records = sorted(verdicts, key=lambda pair: (pair[1].id, pair[1].data, pair[1].scale))
-    found = [record.verdict for _, record in records]
-    counts = {name: wording.format_number(found.count(name)) for name in ("supported", "refuted", "inconclusive")}
+    found: Counter[str] = Counter(record.verdict for _, record in records)
+    counts = {name: wording.format_number(found[name]) for name in VERDICTS}
     decided = [record.held for _, record in records if record.held is not None]
     known = {record.id for _, record in records}
     body = {

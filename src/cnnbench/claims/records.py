@@ -2,11 +2,11 @@
 
 import importlib.metadata
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -185,6 +185,12 @@ def read_verdicts(folder: Path, problems: list[str], levels: int = DEEPEST) -> l
         except (ValueError, OSError) as error:
             problems.append(str(error))
     return found
+
+
+def keep_latest(known: dict[Any, VerdictRecord], key: Hashable, record: VerdictRecord) -> None:
+    """Put a record under its key, unless a later one is there."""
+    if key not in known or record.created > known[key].created:
+        known[key] = record
 
 
 def record_prediction(folder: Path, claim: str, answer: Answer) -> None:

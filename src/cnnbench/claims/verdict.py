@@ -15,7 +15,7 @@ import scipy
 from cnnbench.claims.statement import Contrast, Effect, GroupSet
 from cnnbench.report.statistics import LEVEL, NO_SPREAD, compare_pairs, correct_by_holm, find_least_seeds
 
-SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
+VERDICTS = SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
 MOST_SEEDS = 1000  # more would not be run
 LEAST_SEEDS = find_least_seeds()  # without spread, the sign-flip test decides
 Obstacle = Literal["no_result", "missing_seeds", "one_seed", "equal_seeds", "at_threshold", "few_seeds"]

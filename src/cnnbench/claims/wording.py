@@ -1,6 +1,6 @@
 """Verdicts in words and figures, in English or Portuguese, as pages and the terminal show them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -10,6 +10,7 @@ from cnnbench.claims.statement import Text
 from cnnbench.claims.verdict import MOST_SEEDS
 from cnnbench.report.documents import LANGUAGES, read_template
 from cnnbench.report.formatting import format_p, make_legible
+from cnnbench.runs.captions import SWAP_MARKS
 from cnnbench.storage.plain_data import parse_yaml
 
 SHARE = "of 1"  # the unit of shares, which are written in percent
@@ -88,9 +89,7 @@ class Wording:
         text = f"{value:.3g}" if size < 1 or size >= 1e12 else f"{value:.4g}" if size < 1000 else f"{value:,.0f}"
         if "e" not in text and "." in text:
             text = text.rstrip("0").rstrip(".")
-        if self.language == "pt":
-            text = text.translate(str.maketrans(",.", ".,"))
-        return text.replace("-", "−")
+        return self._localize(text).replace("-", "−")
 
     def format_value(self, contrast: ContrastRecord, value: float, *, alone: bool = False) -> str:
         """A number with its unit; shares become percent."""
@@ -128,8 +127,7 @@ class Wording:
 
     def format_p(self, contrast: ContrastRecord) -> str:
         """The p-value; empty where nothing was tested."""
-        text = "" if contrast.is_exact else format_p(contrast.p)
-        return text.replace(".", ",") if self.language == "pt" else text
+        return "" if contrast.is_exact else self._localize(format_p(contrast.p))
 
     def name_verdict(self, verdict: str) -> str:
         """A verdict in this language."""
@@ -140,6 +138,10 @@ class Wording:
         """A prediction in this language."""
         return str(self.texts[answer or "none"])
 
+    def _localize(self, number: str) -> str:
+        """A number in English notation, with the marks of the language."""
+        return number.translate(SWAP_MARKS) if self.language == "pt" else number
+
     def count(self, number: int, forms: Mapping[str, str]) -> str:
         """Such as `1 claim` or `2 claims`."""
         return forms["one"] if number == 1 else forms["many"].format(n=self.format_number(number))
@@ -148,11 +150,6 @@ class Wording:
 def scale_value(contrast: ContrastRecord, value: float) -> float:
     """A value in the unit in which it is shown: a share in percent."""
     return 100 * value if contrast.unit == SHARE else value
-
-
-def list_filters(wording: Wording) -> dict[str, Callable[..., Any]]:
-    """What templates call."""
-    return {"legible": make_legible, "number": wording.format_number}
 
 
 def list_obstacles(record: VerdictRecord, wording: Wording) -> Sequence[str]:

@@ -1,7 +1,6 @@
 """`cnnbench claim`: the course's statements, run as experiments and answered with verdicts."""
 
 import logging
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -25,16 +24,17 @@ from cnnbench.claims.statement import SCALES, Scale, choose_claims, list_claims
 from cnnbench.claims.wording import Wording
 from cnnbench.cli import compose
 from cnnbench.cli.choices import find_config_dir, list_groups
-from cnnbench.cli.claim_plans import RUNS, Place, plan_claim, save_work
+from cnnbench.cli.claim_plans import RUNS, Place, find_work, plan_claim
 from cnnbench.cli.claim_results import report_class, show_claims, show_verdict
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.options import CLAIM_ACTIONS, ClaimOptions
 from cnnbench.cli.run_folders import CLAIMS
+from cnnbench.cli.streams import show_warnings
 from cnnbench.config.schema import Config, to_dict
 from cnnbench.registry import describe_unknown
 from cnnbench.report.documents import LANGUAGES
 from cnnbench.storage.atomic import write_text
-from cnnbench.storage.text import format_output_path, make_printable
+from cnnbench.storage.text import format_output_path
 from cnnbench.sweep.folder import SweepFolder
 from cnnbench.sweep.jobs import hash_config, is_sweep
 
@@ -108,7 +108,7 @@ def run_claims(names: list[str], scale: Scale, data: str | None, answer: Answer 
                 continue
             folder = place.folder / plan.claim.id
             write_verdict(folder, record)
-            save_work(plan, place)
+            find_work(plan.claim, place, plan)
             write_claim_page(folder, record, wording)
             show_verdict(record, wording)
     if not places:
@@ -131,8 +131,7 @@ def _write_overviews(places: Collection[Place], wording: Wording) -> None:
         write_text(place.folder / TABLE, format_table(inside))
     folder = find_config_dir() / "claim"
     write_index(CLAIMS, verdicts, choose_claims(folder, [*list_claims(folder)]), wording, problems)
-    for problem in problems:
-        print(f"warning: {make_printable(problem)}", file=sys.stderr)
+    show_warnings(problems)
 
 
 def _make_request(plan: Plan, place: Place) -> compose.Request:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cnnbench
+from cnnbench.claims.cost import count_work
 from cnnbench.claims.measuring import Plan
 from cnnbench.claims.statement import Claim, Scale, list_claims
 from cnnbench.cli import compose
@@ -52,27 +53,22 @@ def plan_claim(claim: Claim, place: Place) -> Plan:
     return Plan(claim, configs, claim.protocol[place.scale].seeds)
 
 
-def find_work(claim: Claim, place: Place) -> float | None:
+def find_work(claim: Claim, place: Place, plan: Plan | None = None) -> float | None:
     """The multiply-accumulates that a claim's training takes; None where they cannot be known.
 
     They are composed and counted once for each version of a claim's file, because that takes seconds.
+
+    Args:
+        plan: of the claim, if it has been composed.
     """
     known, key = _read_work(), _name_work(claim, place)
     if key not in known:
         try:
-            return save_work(plan_claim(claim, place), place)
+            known[key] = count_work(plan or plan_claim(claim, place)) if claim.needs_training else 0.0
         except (ValueError, OSError):  # data that are not there, or a file that is being written
             return None
+        write_json(CLAIMS / WORK, known)
     return known[key]
-
-
-def save_work(plan: Plan, place: Place) -> float | None:
-    """Count the multiply-accumulates of a plan, and keep them for `claim list`."""
-    from cnnbench.claims.cost import count_work
-
-    work = count_work(plan) if plan.claim.needs_training else 0.0
-    write_json(CLAIMS / WORK, _read_work() | {_name_work(plan.claim, place): work})
-    return work
 
 
 def _read_work() -> dict[str, float | None]:

@@ -1,19 +1,27 @@
 """Claims on the terminal: a verdict, the list of claims, and what a class found."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.claims.cost import estimate_minutes, measure_rate
-from cnnbench.claims.records import TABLE, VERDICT, ContrastRecord, VerdictRecord, format_table, read_verdicts
+from cnnbench.claims.records import (
+    TABLE,
+    VERDICT,
+    ContrastRecord,
+    VerdictRecord,
+    format_table,
+    keep_latest,
+    read_verdicts,
+)
 from cnnbench.claims.statement import Claim, Scale, choose_claims, list_claims
 from cnnbench.claims.wording import Wording, list_obstacles
 from cnnbench.cli.choices import find_config_dir
 from cnnbench.cli.claim_plans import Place, find_work
+from cnnbench.cli.streams import show_warnings
 from cnnbench.cli.tables import Column, make_console, show_table, show_text
 from cnnbench.runs.folder import refuse_other_content
 from cnnbench.storage.atomic import write_text
-from cnnbench.storage.text import format_output_path, format_path, join_some, make_printable
+from cnnbench.storage.text import format_output_path, format_path, join_some
 
 CLASS_PAGE, CLASS_TABLE, CLASS_FOLDER = "class.html", "class.csv", Path("class-report")
 MOST_NAMED, MOST_ROWS = 6, 60  # folders in an error, rows on the terminal
@@ -66,8 +74,7 @@ def show_claims(folder: Path, scale: Scale, wording: Wording) -> None:
     latest: dict[str, VerdictRecord] = {}
     problems: list[str] = []
     for _, record in read_verdicts(folder, problems):
-        if record.id not in latest or record.created > latest[record.id].created:
-            latest[record.id] = record
+        keep_latest(latest, record.id, record)
     rate = measure_rate(folder)
     rows = []
     for claim in claims:
@@ -82,7 +89,7 @@ def show_claims(folder: Path, scale: Scale, wording: Wording) -> None:
         Column(texts["last_verdict"], 12),
     ]
     show_table(make_console(), texts["terminal"]["list"].format(scale=scale), columns, rows, lines=False)
-    _warn(problems)
+    show_warnings(problems)
 
 
 def _find_minutes(claim: Claim, scale: Scale, rate: float | None, wording: Wording) -> str:
@@ -116,7 +123,7 @@ def report_class(folders: Sequence[Path], out: Path | None, wording: Wording) ->
     if not verdicts:
         raise ValueError(join_some(problems, MOST_NAMED, "; "))
     classroom = gather_class([*verdicts.items()], problems)
-    _warn(problems)
+    show_warnings(problems)
     texts = wording.texts["terminal"]
     held = {True: wording.texts["yes"], False: wording.texts["no"], None: ""}
     rows = []
@@ -137,8 +144,3 @@ def report_class(folders: Sequence[Path], out: Path | None, wording: Wording) ->
     write_text(place / CLASS_PAGE, render_class(classroom, wording))
     write_text(place / CLASS_TABLE, format_class(classroom))
     print(format_output_path(place / CLASS_PAGE))
-
-
-def _warn(problems: Sequence[str]) -> None:
-    for problem in problems:
-        print(f"warning: {make_printable(problem)}", file=sys.stderr)

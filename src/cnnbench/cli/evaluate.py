@@ -1,11 +1,11 @@
 """`cnnbench evaluate`: measure a finished run on a split of any dataset."""
 
 import os
-import sys
 
 from cnnbench.cli import compose
 from cnnbench.cli.options import EvaluateOptions
 from cnnbench.cli.run_folders import find_folder
+from cnnbench.cli.streams import show_warnings
 from cnnbench.metrics import format_metric
 from cnnbench.storage.text import format_output_path, make_printable
 
@@ -30,8 +30,7 @@ def evaluate(options: EvaluateOptions) -> None:
         out=options.out,
     )
     del metrics["images_sha256"]  # for programs, which find it in `metrics.json`
-    for note in metrics.pop("notes"):
-        print(f"warning: {make_printable(note)}", file=sys.stderr)
+    show_warnings(metrics.pop("notes"))
     for name, value in metrics.items():
         print(f"{name:<10} {format_metric(name, value) if isinstance(value, float) else make_printable(str(value))}")
     print(format_output_path(folder))

@@ -1,15 +1,15 @@
 """`cnnbench explain`: draw what a finished run's network sees, on one page."""
 
-import sys
 from pathlib import Path
 
 from cnnbench.cli.evaluate import expand_path
 from cnnbench.cli.inputs import find_images
 from cnnbench.cli.options import ExplainOptions
 from cnnbench.cli.run_folders import find_folder
+from cnnbench.cli.streams import show_warnings
 from cnnbench.registry import describe_unknown
 from cnnbench.runs.folder import refuse_other_content
-from cnnbench.storage.text import format_output_path, format_path, make_printable
+from cnnbench.storage.text import format_output_path, format_path
 
 
 def explain(options: ExplainOptions) -> None:
@@ -42,8 +42,7 @@ def explain(options: ExplainOptions) -> None:
         device=options.device,
         batch_size=options.batch_size,
     )
-    for note in [*problems, *found.notes]:
-        print(f"warning: {make_printable(note)}", file=sys.stderr)
+    show_warnings([*problems, *found.notes])
     try:
         write_explanation(out, found, options.language, f"{found.data} · {format_path(Path(run).resolve())}")
     except OSError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.analysis.attribution import INSTALL, has_captum
+from cnnbench.cli.streams import show_warnings
 from cnnbench.experiment.predict import Prediction, Predictor
 from cnnbench.report.formatting import format_count
 from cnnbench.runs.folder import refuse_other_content
@@ -79,12 +80,11 @@ class HeatMapFolder:
         write_csv(self.folder / LIST, self._rows)
         maps = self.predictor.heat_maps
         if not maps.layer:
-            print(
-                f"warning: no layer of {self.predictor.model_name} has feature maps, so there is no Grad-CAM: the maps "
-                "show by how much the answer falls where a part of the image is covered",
-                file=sys.stderr,
+            text = (
+                f"no layer of {self.predictor.model_name} has feature maps, so there is no Grad-CAM: the maps show by "
+                "how much the answer falls where a part of the image is covered"
             )
+            show_warnings([text])
         if self._left_out:
-            text = f"warning: only the first {MOST:,} images have pictures, and {self._left_out:,} have none"
-            print(text, file=sys.stderr)
+            show_warnings([f"only the first {MOST:,} images have pictures, and {self._left_out:,} have none"])
         print(f"wrote {format_count(len(self._rows), 'picture')} to {format_path(self.folder)}", file=sys.stderr)

@@ -17,13 +17,13 @@ from cnnbench.cli.heat_maps import HeatMapFolder, check_folder
 from cnnbench.cli.inputs import find_images
 from cnnbench.cli.options import PredictOptions
 from cnnbench.cli.run_folders import find_folder
-from cnnbench.cli.streams import discard_if_reader_gone
+from cnnbench.cli.streams import discard_if_reader_gone, show_warnings
 from cnnbench.data.polarity import LIGHT_ON_DARK
 from cnnbench.experiment.predict import Prediction, Predictor
 from cnnbench.registry import describe_unknown
 from cnnbench.storage.atomic import write_atomically
 from cnnbench.storage.csv_tables import format_csv_row
-from cnnbench.storage.text import format_path, format_percent, make_printable, to_unicode
+from cnnbench.storage.text import format_path, format_percent, to_unicode
 
 COLUMNS = ("class", "probability")
 MOST_ENDINGS = 5  # of skipped files, listed in a message
@@ -182,8 +182,7 @@ def predict(options: PredictOptions) -> None:
         return
     run = find_folder(options.run, run=True)
     predictor = Predictor(run, device=options.device, batch_size=options.batch_size)
-    for note in predictor.notes:
-        print(f"warning: {make_printable(note)}", file=sys.stderr)
+    show_warnings(predictor.notes)
     batches = predictor.predict(
         chain([first], files), top=options.top, invert=options.invert, keep_pixels=options.explain
     )

@@ -9,6 +9,7 @@ from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.evaluate import expand_path
 from cnnbench.cli.options import CHANGES, RobustnessOptions
 from cnnbench.cli.run_folders import find_folder, shorten
+from cnnbench.cli.streams import show_warnings
 from cnnbench.cli.tables import Column, make_console, show_table, show_text
 from cnnbench.metrics import find_metric
 from cnnbench.registry import describe_unknown
@@ -21,7 +22,7 @@ from cnnbench.runs.folder import FINISHED, refuse_other_content
 from cnnbench.runs.robustness import Robustness
 from cnnbench.storage.atomic import write_text
 from cnnbench.storage.csv_tables import format_csv
-from cnnbench.storage.text import format_output_path, format_path, make_printable
+from cnnbench.storage.text import format_output_path, format_path
 
 FORMATS = ("table", "csv", "json")
 Measured = list[tuple[Run, Robustness]]
@@ -61,8 +62,7 @@ def robustness(options: RobustnessOptions) -> None:
             write_text(out / f"robustness.{form}", text)
         draw_picture(out / "robustness.png", results, short)
         folders = [out]
-    for problem in [*dict.fromkeys(note for _, found in measured for note in found.notes), *problems]:
-        print(f"warning: {make_printable(problem)}", file=sys.stderr)
+    show_warnings([*dict.fromkeys(note for _, found in measured for note in found.notes), *problems])
     if options.form == "table":
         _show_tables(results, short)
         if len(folders) > 1:

@@ -10,8 +10,9 @@ import io
 import logging
 import os
 import sys
+from collections.abc import Iterable
 
-from cnnbench.storage.text import make_lines_printable
+from cnnbench.storage.text import make_lines_printable, make_printable
 
 log = logging.getLogger("cnnbench")
 ERROR_HANDLER = "cnnbench.replace"
@@ -89,6 +90,12 @@ class _LogHandler(logging.Handler):
         with contextlib.suppress(OSError, ValueError):  # a full disk or a closed stream must not stop the run
             # With the lock, Ctrl-C at the moment when tqdm takes it would surface as an error inside tqdm.
             tqdm.write(make_lines_printable(prefix + record.getMessage()), file=sys.stderr, nolock=True)
+
+
+def show_warnings(texts: Iterable[str]) -> None:
+    """Print a line for each warning on standard error."""
+    for text in texts:
+        print(f"warning: {make_printable(text)}", file=sys.stderr)
 
 
 def show_log() -> None:

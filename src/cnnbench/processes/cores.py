@@ -63,12 +63,20 @@ def measure_use() -> tuple[float, float] | None:
     return (everyone / ticks, _count_ticks(os.getpid()) / ticks) if everyone else None
 
 
+def list_children(pid: int) -> list[int]:
+    """The processes that the main thread of a process has started; Linux only.
+
+    Raises:
+        OSError: it has ended.
+    """
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def _count_ticks(pid: int) -> int:
     """The processor time of a process and of those that its main thread started; 0 once it has ended."""
     with suppress(OSError):
         # The name, in brackets, may hold blanks. Of the fields behind it, four are the times of the process and of its
         # children that have ended.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return sum(map(int, fields[11:15])) + sum(_count_ticks(int(child)) for child in started)
+        return sum(map(int, fields[11:15])) + sum(map(_count_ticks, list_children(pid)))
     return 0
