@@ -5,6 +5,7 @@ import faulthandler
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -158,14 +159,18 @@ def _attend(order: JobOrder) -> Iterator[None]:
     """Let a job handle signals; log its errors and, if it hangs, where."""
     minutes = order.config["trainer"]["timeout_minutes"]
     with _redirect_errors(order.folder / "train.log"):
-        if minutes:  # the supervisor ends it shortly afterwards
-            faulthandler.dump_traceback_later(60 * minutes)
+        # The supervisor ends the process shortly afterwards. `dump_traceback_later` would read frames while other
+        # threads change them, and crash.
+        timer = threading.Timer(60 * (minutes or 0), faulthandler.dump_traceback)
+        timer.daemon = True
+        if minutes:
+            timer.start()
         signals.listen()
         try:
             yield
         finally:
             signals.leave_to_parent()
-            faulthandler.cancel_dump_traceback_later()
+            timer.cancel()
 
 
 @contextmanager

@@ -51,10 +51,13 @@ class Painters:
         self._errors += [error for error in map(_draw, pictures) if error is not None]
 
     def close(self) -> None:
-        """End the processes; later pictures are drawn in this process."""
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
+        """Finish the pictures that were begun, and end the processes; later pictures are drawn in this process."""
+        try:
+            self._finish()  # a process that is killed while it writes a picture leaves half a file
+        finally:
+            if self._pool is not None:
+                self._pool.close()
+                self._pool = None
 
 
 @contextmanager
