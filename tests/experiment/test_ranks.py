@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
+from functools import partial
 from multiprocessing import active_children
 
 import pytest
@@ -45,15 +46,22 @@ SETTINGS = [
 pytestmark = pytest.mark.skipif(count_processors() < 2, reason="needs two cores")
 
 
+def record_seed(log, *_):
+    with log.open("a") as file:
+        file.write(f"{torch.initial_seed()}\n")
+
+
 def train_each(settings, folder, rank):
     for number, given in enumerate(settings):
         path = folder / f"{number}-{rank.count}"
         path.mkdir(exist_ok=True)
         (path / "checkpoints").mkdir(exist_ok=True)
         config = compose_config([*TINY, *given])
-        train = prepare_training(config, RunFolder(path), build_parts(config), test=False, rank=rank)[1]
+        state, train = prepare_training(config, RunFolder(path), build_parts(config), test=False, rank=rank)
+        hook = state.model.register_forward_pre_hook(partial(record_seed, path / f"noise-{rank.number}"))
         if (training := train()) is not None:  # of rank 0
             train_alone(training)
+        hook.remove()
 
 
 def train_as_second(connection, settings, folder, port):
@@ -84,6 +92,8 @@ def test_two_ranks_train_the_weights_of_one_process(tmp_path):
         leave_ranks()
     for number in range(len(SETTINGS)):
         assert_close(tmp_path / f"{number}-1", tmp_path / f"{number}-2")
+        first, second = ((tmp_path / f"{number}-2/noise-{rank}").read_text().split() for rank in (0, 1))
+        assert not set(first) & set(second), "ranks draw the same noise"
 
 
 def test_a_run_goes_on_with_any_number_of_devices_after_a_signal_and_after_a_kill(
