@@ -18,7 +18,8 @@ from cnnbench.cli.hydra_session import get_first_line
 from cnnbench.cli.literal import describe_values, explain_syntax, quote_text
 from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.cli.streams import log, show_log
-from cnnbench.config.schema import Config, refuse_interpolation, to_dict
+from cnnbench.config.schema import Config, to_dict
+from cnnbench.config.text_values import refuse_interpolation
 from cnnbench.experiment.build import build_parts, estimate_need, load_dataset
 from cnnbench.metrics import format_metric
 from cnnbench.registry import describe_unknown

@@ -7,38 +7,25 @@ takes the options of its part (`optimizer.momentum`, `data.path` …), which are
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from cnnbench.config.keys import Section, format_value, key, list_control_keys
+from cnnbench.config.text_values import refuse_interpolation
+from cnnbench.config.value_types import (
+    LARGEST_SEED,
+    NOT_IN_NAMES,
+    Activation,
+    Factors,
+    Initialisation,
+    Name,
+    Pixels,
+    Shares,
+    Sides,
+)
 from cnnbench.processes.cores import MOST_THREADS
 
 # Datasets similar to MNIST, on which most recipes were found.
 SMALL_GREY = ("digits", "mnist", "fashion_mnist", "kmnist", "emnist", "qmnist", "usps")
-NOT_IN_NAMES = '/\\:*?"<>|$'  # they separate folders, or have a meaning on Windows or in a config
-LARGEST_SEED = 2**63 - 1
-
-Activation = Literal["relu", "leaky_relu", "gelu", "tanh", "sigmoid", "silu", "elu"]
-Initialisation = Literal["default", "kaiming", "xavier", "normal"]
-Pixels = Annotated[int, Field(ge=1, le=1024)]
-Sides = Annotated[list[Pixels], Field(min_length=2, max_length=2)]
-
-
-def _check_folder_name(name: str) -> str:
-    clean = name.isprintable() and not set(name) & set(NOT_IN_NAMES)
-    if not clean or not 0 < len(name.encode()) <= 200 or name != name.strip() or name != name.strip("."):
-        raise ValueError("not the name of a folder")
-    return name
-
-
-def _check_order(values: list[float]) -> list[float]:
-    if values[0] > values[1]:
-        raise ValueError("not a range")
-    return values
-
-
-Name = Annotated[str, AfterValidator(_check_folder_name)]
-Factors = Annotated[list[Annotated[float, Field(gt=0, le=10)]], AfterValidator(_check_order)]
-Shares = Annotated[list[Annotated[float, Field(gt=0, le=1)]], AfterValidator(_check_order)]
 
 
 class PartSection(Section):
@@ -280,19 +267,3 @@ def to_dict(config: Config) -> dict[str, Any]:
     """Plain data for `config.yaml`: all keys except those that only control the command (`resume`, `preview` …)."""
     told: dict[str, Any] = {name: True for name in list_control_keys(Config)}
     return config.model_dump(exclude=told | {"sweep": list_control_keys(SweepConfig)})
-
-
-def refuse_interpolation(value: object, where: str) -> None:
-    """Look for `${…}` anywhere in plain data.
-
-    Raises:
-        ValueError: names the key that holds it.
-    """
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            refuse_interpolation(inner, f"{where}.{name}" if where else str(name))
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            refuse_interpolation(inner, where)
-    elif isinstance(value, str) and "${" in value:
-        raise ValueError(f"{where}={value!r}: interpolations are not accepted here")

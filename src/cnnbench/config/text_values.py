@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -51,3 +52,19 @@ def split_list(value: str) -> list[str]:
     """A list of text such as `[a, b]`, with or without the brackets."""
     inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     return [unquote(part) for part in split_values(inner)] if inner.strip() else []
+
+
+def refuse_interpolation(value: object, where: str) -> None:
+    """Look for `${…}` anywhere in plain data.
+
+    Raises:
+        ValueError: names the key that holds it.
+    """
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            refuse_interpolation(inner, f"{where}.{name}" if where else str(name))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            refuse_interpolation(inner, where)
+    elif isinstance(value, str) and "${" in value:
+        raise ValueError(f"{where}={value!r}: interpolations are not accepted here")

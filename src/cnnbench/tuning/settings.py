@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from cnnbench.config.keys import Section, key
-from cnnbench.config.schema import refuse_interpolation
+from cnnbench.config.text_values import refuse_interpolation
 
 AT_ONCE = 4  # trials with workers=auto; with more, each would be drawn from too few results
 
