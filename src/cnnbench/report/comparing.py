@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import TypeVar
 
 from cnnbench.report.formatting import format_interval, format_p_equation, format_points
 from cnnbench.report.groups import Group
@@ -16,6 +17,7 @@ from cnnbench.report.statistics import (
     find_least_seeds,
 )
 
+T = TypeVar("T")
 # Up to this many groups are all compared with each other, which needs no more seeds than a baseline does.
 PAIRS_UP_TO = 3
 PAIRED, WELCH = "paired", "welch"
@@ -134,14 +136,19 @@ def _find_groups(groups: Sequence[Group], words: str) -> list[Group]:
     return exact or [group for group in groups if group.matches(words)]
 
 
+def pair_groups(groups: Sequence[T], baseline: T, *, all_pairs: bool) -> list[tuple[T, T]]:
+    """The pairs that are compared: each with the baseline and, if wanted, up to three groups all with each other."""
+    others = [group for group in groups if group is not baseline]
+    pairs = [(other, baseline) for other in others]
+    if all_pairs and len(groups) <= PAIRS_UP_TO:
+        pairs += [(second, first) for first, second in combinations(others, 2)]
+    return pairs
+
+
 def compare_groups(groups: Sequence[Group], baseline: Group, *, all_pairs: bool) -> list[Comparison]:
     """Compare each group with the baseline and, if wanted, up to three groups all with each other."""
     measured = [group for group in groups if group.accuracy]
-    others = [group for group in measured if group is not baseline]
-    pairs = [(other, baseline) for other in others]
-    if all_pairs and len(measured) <= PAIRS_UP_TO:
-        pairs += [(second, first) for first, second in combinations(others, 2)]
-    compared = [_compare(a, b) for a, b in pairs]
+    compared = [_compare(a, b) for a, b in pair_groups(measured, baseline, all_pairs=all_pairs)]
     values = [comparison.p for comparison in compared if comparison.p is not None]
     corrected = iter(correct_by_holm(values))
     return [_judge(one, values, None if one.p is None else next(corrected)) for one in compared]
