@@ -158,6 +158,17 @@ def test_a_run_without_result_is_a_problem_of_the_verdict(tmp_path):
     assert measurer.problems[0] == "a, seed 0: its run failed or was interrupted, and has no result"
 
 
+def test_a_run_that_contradicts_itself_is_a_problem_of_the_verdict(tmp_path):
+    write_claim(tmp_path, MINIMAL)
+    run = write_run(tmp_path / "0", 0, 900)
+    run.write_summary(run.read_summary() | {"test/accuracy": 0.99})
+    measurer = Measurer(lambda config: (run.path, False))
+    claim = read_claim(tmp_path / "C99_test.yaml")
+    (finding,), _ = judge(plan_claim(claim, Place("digits", "quick")), measurer)
+    assert finding.obstacle == "no_result"
+    assert measurer.problems == [f"{run.path}/summary.json says 0.99 for test/accuracy; by predictions.npz it is 0.9"]
+
+
 def test_effects_are_paired_by_seed_and_compared_with_another_pair():
     values = {"a": {0: 0.9, 1: 0.8, 2: 0.7}, "b": {0: 0.5, 1: 0.6}}
     assert compute_effects(make_contrast(), values) == pytest.approx({0: 0.4, 1: 0.2})

@@ -11,6 +11,7 @@ from cnnbench.claims.statement import Claim, Contrast
 from cnnbench.claims.subjects import FinishedRun, Network
 from cnnbench.claims.verdict import Finding, compute_effects, judge_contrast, summarise_set
 from cnnbench.config.schema import Config
+from cnnbench.runs.checking import UNREADABLE
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Measurer:
     find_run: Callable[[Config], tuple[Path, bool] | None]
     problems: list[str] = field(default_factory=list)
     _known: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    _runs: dict[Path, FinishedRun | None] = field(default_factory=dict)
 
     def measure(self, contrast: Contrast, group: str, config: Config) -> float | None:
         """The value of a contrast's measure; None if there is none.
@@ -90,7 +92,18 @@ class Measurer:
             if value is None:
                 self.problems.append(f"{path.name}: its loss became infinite, and {contrast.measure} has no value then")
             return str(path), None if value is None else float(value)
-        return str(path), {"run": FinishedRun.read(path)}
+        run = self._read_run(path)
+        return str(path), None if run is None else {"run": run}
+
+    def _read_run(self, path: Path) -> FinishedRun | None:
+        """A finished run; None, and a problem, if its figures are not to be believed."""
+        if path not in self._runs:
+            try:
+                self._runs[path] = FinishedRun.read(path)
+            except UNREADABLE as error:
+                self._runs[path] = None
+                self.problems.append(" ".join(str(error).split()))
+        return self._runs[path]
 
 
 def judge(plan: Plan, measurer: Measurer) -> tuple[list[Finding], list[dict[str, dict[int, float]]]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.config.schema import Config
+from cnnbench.runs.checking import check_figures
 from cnnbench.runs.folder import RunFolder
 
 if TYPE_CHECKING:  # they import torch, and listing claims must not
@@ -33,9 +34,12 @@ class FinishedRun:
         """Read a run's folder.
 
         Raises:
-            ValueError: the run is not finished, or its summary is damaged.
+            ValueError: the run is not finished, a file is damaged, or its figures contradict each other.
         """
-        return cls(path, RunFolder(path).read_summary())
+        folder = RunFolder(path)
+        summary = folder.read_summary()
+        check_figures(folder, folder.read_config(), summary)
+        return cls(path, summary)
 
     def prepare(self, split: str = "test") -> "Measurement":
         """Its network with the best weights, and the images of a split."""

@@ -11,9 +11,10 @@ from cnnbench.cli import compose
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.literal import hint_at_several_runs
 from cnnbench.cli.run_folders import find_folder, find_unfinished, shorten
-from cnnbench.cli.streams import show_log
+from cnnbench.cli.streams import show_log, show_warnings
 from cnnbench.config.schema import Config, to_dict
 from cnnbench.config.text_values import unquote
+from cnnbench.runs.checking import find_contradiction
 from cnnbench.runs.folder import FINISHED, RunFolder
 from cnnbench.runs.pictures import Draw
 from cnnbench.storage.atomic import InUse, NoneReadable
@@ -145,7 +146,10 @@ def _resume_run(run: RunFolder, overrides: Sequence[str], draw: Draw) -> None:
     finished = run.find_status().get("state") == FINISHED
     if finished and config.trainer.epochs == run.read_config()["trainer"]["epochs"]:
         print(f"{make_printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)
-        _show(run.read_summary())
+        if problem := find_contradiction(run):
+            show_warnings([f"{problem}. The run's figures are not shown"])
+        else:
+            _show(run.read_summary())
     else:
         before = [text for text in _read_overrides(run) if text not in overrides]
         _show(_run(config, run.path, [*before, *overrides], resume=True, draw=draw))

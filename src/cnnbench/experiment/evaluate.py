@@ -18,8 +18,9 @@ from cnnbench.experiment.build import make_batches
 from cnnbench.experiment.measured_data import DataChoice, MeasuredData, choose_data
 from cnnbench.experiment.result_files import write_result_files
 from cnnbench.experiment.trained import Trained, load_trained
-from cnnbench.metrics import compute_f1
+from cnnbench.metrics import average_f1_of_present
 from cnnbench.reproducibility import set_deterministic
+from cnnbench.runs.checking import find_contradiction
 from cnnbench.runs.folder import refuse_other_content
 from cnnbench.runs.pictures import draw_in_turn
 from cnnbench.storage.atomic import open_folder
@@ -75,13 +76,18 @@ def prepare_measurement(
     config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size
     found = choose_data(trained, choice)
     trained.refuse_large_batches(min(config.trainer.eval_batch_size, len(found.split)))
-    target = resolve_device(device or "auto")
-    notes = [*found.notes, *trained.use_threads(target)]
+    return build_measurement(trained, found, resolve_device(device or "auto"))
+
+
+def build_measurement(trained: Trained, found: MeasuredData, device: torch.device) -> Measurement:
+    """Prepare the measurement of a run's best weights on images that have been loaded."""
+    config = trained.config
+    notes = [*found.notes, *trained.use_threads(device)]
     set_deterministic(config.trainer.deterministic)  # as in training: on a GPU, other algorithms give other bits
     # Other data are also normalised with the run's constants: the network has learned with those.
     found = replace(found, notes=notes, dataset=replace(found.dataset, mean=trained.mean, std=trained.std))
-    serve = partial(make_batches, dataset=found.dataset, config=config, device=target)
-    return Measurement(trained, found, trained.load_model(target), serve, target)
+    serve = partial(make_batches, dataset=found.dataset, config=config, device=device)
+    return Measurement(trained, found, trained.load_model(device), serve, device)
 
 
 def evaluate_run(
@@ -113,9 +119,11 @@ def evaluate_run(
     metrics |= measured.compute_scores()
     if measured.classified is not None:
         # Only classes that have images get a score; the others can still be predicted.
-        confusion = measured.classified.confusion
-        metrics["f1_macro"] = float(compute_f1(confusion)[confusion.sum(1) > 0].mean())
-    metrics |= {"images_sha256": digest(dataset.info, found.split), "notes": found.notes}
+        metrics["f1_macro"] = average_f1_of_present(measured.classified.confusion)
+    notes = list(found.notes)
+    if problem := find_contradiction(ready.trained.folder):
+        notes.append(f"{problem}. The run's own figures are not to be believed; those here are measured anew")
+    metrics |= {"images_sha256": digest(dataset.info, found.split), "notes": notes}
 
     def write(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from cnnbench import registry
 from cnnbench.metrics.confusion import count_confusion
 from cnnbench.metrics.scores import (
     Metric,
+    average_f1_of_present,
     compute_f1,
     compute_scores,
     find_metric,
@@ -17,6 +18,7 @@ registry.discover(_package)
 
 __all__ = [
     "Metric",
+    "average_f1_of_present",
     "compute_f1",
     "compute_scores",
     "count_confusion",

@@ -96,6 +96,11 @@ def compute_f1(confusion: np.ndarray) -> np.ndarray:
     return f1
 
 
+def average_f1_of_present(confusion: np.ndarray) -> float:
+    """The mean of the F1 scores of those classes that have images."""
+    return float(compute_f1(confusion)[confusion.sum(1) > 0].mean())
+
+
 def score_classes(confusion: np.ndarray, class_names: Sequence[str]) -> list[dict[str, str | float | int]]:
     """Precision, recall, F1 and support (number of true images) of each class."""
     return [

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cnnbench.metrics import find_metric
-from cnnbench.report.checking import is_number
 from cnnbench.report.comparing import TESTED, Comparison
 from cnnbench.report.curves import Curve, draw_curves
 from cnnbench.report.formatting import format_interval, format_points, make_legible
@@ -26,6 +25,7 @@ from cnnbench.report.svg import (
     use_page_style,
 )
 from cnnbench.runs.class_names import shorten_distinctly
+from cnnbench.storage.plain_data import is_number
 from cnnbench.storage.text import format_percent
 
 MOST_DIFFERENCES = 30

@@ -38,7 +38,9 @@ def list_runs(study: Study) -> list[dict[str, Any]]:
         settings = {shorten_key(key): _to_plain(run.settings.get(key)) for key in keys}
         values = (run.name, run.group, run.state, run.counted, run.seed, run.label, run.tags)
         own = dict(zip(RUN_COLUMNS, values, strict=True))
-        rows.append(order | measured | settings | own | {"message": run.message, "folder": str(run.path)})
+        # A table of figures does not repeat one that is not believed.
+        message = run.contradiction.describe_without_value() if run.contradiction else run.message
+        rows.append(order | measured | settings | own | {"message": message, "folder": str(run.path)})
     return rows
 
 

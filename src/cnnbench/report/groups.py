@@ -8,9 +8,9 @@ from typing import Any
 
 from cnnbench.config.declared import select
 from cnnbench.config.keys import flatten, format_value
-from cnnbench.report.checking import is_number
 from cnnbench.report.runs import DAMAGED, Run
 from cnnbench.report.statistics import Estimate, estimate
+from cnnbench.storage.plain_data import is_number
 
 UNSET = "unset"
 COSTS = ("parameters", "macs", "receptive_field", "depth")

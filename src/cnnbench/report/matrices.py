@@ -14,12 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from cnnbench.report.checking import is_number
 from cnnbench.report.formatting import format_change, format_share, make_legible
 from cnnbench.report.groups import Group, format_setting, shorten_key
 from cnnbench.report.study import Study
 from cnnbench.report.svg import CELL, GRID, INK, PAPER, Chart, make_chart, use_page_style
 from cnnbench.runs.class_names import count_cells, shorten_distinctly
+from cnnbench.storage.plain_data import is_number
 from cnnbench.storage.text import format_percent
 
 # Full colours of cells on light and on dark paper, as in the stylesheet.

@@ -4,13 +4,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnbench.report.checking import is_number
 from cnnbench.report.comparing import PAIRS_UP_TO, choose_baseline, compare_groups
 from cnnbench.report.groups import Group, format_setting, group_runs, shorten_key
 from cnnbench.report.networks import compare_networks
 from cnnbench.report.notes import collect_notes
 from cnnbench.report.runs import Run, join_names, read_runs
 from cnnbench.report.study import Note, Study
+from cnnbench.storage.plain_data import is_number
 from cnnbench.storage.text import join_some
 
 GROUP_BY = ("name", "tag")  # what may separate groups besides their settings

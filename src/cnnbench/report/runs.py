@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.report.checking import OF_CLASSES, check_figures, is_number
+from cnnbench.runs.checking import UNREADABLE, check_figures, is_tested
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import FINISHED, SWEEP, RunFolder
-from cnnbench.storage.plain_data import check_kinds, read_json
+from cnnbench.runs.measured import Contradiction
+from cnnbench.storage.plain_data import check_kinds, is_number, read_json
 from cnnbench.storage.regular import refuse_damaged
 from cnnbench.storage.text import join_some
 
@@ -34,6 +35,7 @@ class Run:
         group: the label of its group.
         counted: whether its group counts this run for its seed.
         unchecked: which of its figures could not be checked, and why, a phrase each.
+        contradiction: of a damaged run, the figures that contradict each other.
     """
 
     path: Path
@@ -50,6 +52,7 @@ class Run:
     group: str = ""
     counted: bool = False
     unchecked: list[str] = field(default_factory=list)
+    contradiction: Contradiction | None = None
 
     @property
     def label(self) -> str:
@@ -95,6 +98,16 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     Raises:
         ValueError: a folder is missing, or there is no run in it or up to four levels below.
     """
+    paths = find_all_runs(folders)
+    return [_read_run(path, name) for path, name in zip(paths, _shorten_names(paths), strict=True)]
+
+
+def find_all_runs(folders: Sequence[Path]) -> list[Path]:
+    """Find every run in or below the folders, each once.
+
+    Raises:
+        ValueError: a folder is missing, or there is no run in it or up to four levels below.
+    """
     found: dict[Path, None] = {}
     for folder in folders:
         if not folder.is_dir():
@@ -103,8 +116,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         if not inside and not (folder / SWEEP).is_file():  # the first job of a sweep may be about to start
             raise ValueError(f"{str(folder)!r} holds no run: there is no config.yaml in it or {DEEPEST} levels below")
         found.update(dict.fromkeys(inside))
-    paths = list(found)
-    return [_read_run(path, name) for path, name in zip(paths, _shorten_names(paths), strict=True)]
+    return list(found)
 
 
 def find_runs(folder: Path, levels: int = DEEPEST) -> Iterator[Path]:
@@ -150,9 +162,10 @@ def _read_run(path: Path, name: str) -> Run:
     run = Run(path, name)
     try:
         _fill_run(run, RunFolder.open_existing(path))
-    except (ValueError, OSError, RecursionError, MemoryError, ArithmeticError, TypeError, LookupError) as error:
+    except UNREADABLE as error:
         # The folder has vanished, or a file is missing or damaged. That costs this run, not the report.
         run.state, run.message = DAMAGED, " ".join(str(error).split()) or type(error).__name__
+        run.contradiction = error if isinstance(error, Contradiction) else None
         run.summary = {}
     return run
 
@@ -172,10 +185,7 @@ def _fill_run(run: Run, folder: RunFolder) -> None:
     if run.state != FINISHED:
         return
     summary = folder.read_summary()
-    is_tested = any((run.path / name).is_file() for name in OF_CLASSES) or any(
-        key.startswith("test") for key in summary
-    )
-    if not is_tested and "best_epoch" in summary:
+    if not is_tested(folder, summary):
         run.state = UNTESTED
         return
     run.unchecked = check_figures(folder, run.config, summary)

@@ -8,6 +8,7 @@ into another valid config; the seal turns any unintended change into an error.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,16 @@ def check_kinds(path: Path, values: Any, kinds: Mapping[str, type | tuple[type, 
             names = " or ".join("null" if one is type(None) else one.__name__ for one in accepted)
             refuse_damaged(path, f"{key}={str(value)[:60]!r}, expected {names}")
     return values
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value from a file is a finite number."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of 400 digits
+        return False
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -12,6 +12,8 @@ from run_copies import trained_pair
 from cnnbench import registry
 from cnnbench.cli.report import show_study
 from cnnbench.cli.tables import show_run
+from cnnbench.cli.train import train
+from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.report.csv_rows import list_runs
 from cnnbench.report.reading import read_study
 from cnnbench.report.writing import write_report
@@ -69,9 +71,11 @@ def test_an_edited_figure_is_not_believed(figures, source, runs):
     study = read_study([runs])
     (key,) = figures
     assert [run.state for run in study.runs] == ["finished", "damaged"]
-    said = f"contradicts {source}, according to which {key.replace('__', '/')} is "
+    name, value = key.replace("__", "/"), figures[key]
+    said = f"summary.json says {repr(value)[:60]} for {name}; by {source} it is "
     assert any(said in note.text for note in study.notes), study.notes
-    assert "0.9987" not in str(list_runs(study)), "the figure that is not believed stands nowhere"
+    assert f"contradicts {source}, according to which {name} is " in str(list_runs(study))
+    assert "0.9987" not in str(list_runs(study)), "no table repeats a figure that is not believed"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +102,7 @@ def test_no_figure_of_one_run_costs_the_others(key, value, tmp_path):
         ("3,0.9", "3,high", "train/accuracy='high' is impossible"),
         ("3,0.9", "2,0.9", "do not follow one after the other"),
         ("3,0.9", "3000000000000000000000,0.9", "do not follow one after the other"),
-        ("3,0.9\n", "", "contradicts metrics.csv, according to which epochs is 2"),
+        ("3,0.9\n", "", "says 3 for epochs; by metrics.csv it is 2"),
         ("epoch,", "era,", "do not follow one after the other"),
     ],
 )
@@ -120,6 +124,53 @@ def test_files_of_another_run_are_not_taken_for_its_own(runs):
         shutil.copytree(runs, folder)
         shutil.copy(runs / "0" / name, folder / "1" / name)
         assert [run.state for run in read_study([folder]).runs] == ["finished", "damaged"], name
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "words"),
+    [
+        (
+            "confusion_matrix.csv",
+            "2,0,",
+            "2,7,",
+            "says 7 for images of '2' predicted as '0'; by predictions.npz it is 0",
+        ),
+        ("per_class.csv", "1,1.0,", "1,0.5,", "says 0.5 for precision of '1'; by predictions.npz it is "),
+        (
+            "per_class.csv",
+            "3,",
+            "three,",
+            "says 'three' for the name or the number of classes; by confusion_matrix.csv",
+        ),
+    ],
+)
+def test_a_message_names_the_cell_of_a_table_that_does_not_follow(name, old, new, words, tmp_path):
+    path = write_run(tmp_path / "0", 0, 1000).path / name
+    lines = path.read_text().splitlines()
+    changed = [new + line.removeprefix(old) if line.startswith(old) else line for line in lines]
+    assert changed != lines
+    path.write_text("\n".join(changed))
+    assert words in read_study([tmp_path]).runs[0].message
+
+
+def test_evaluate_and_train_do_not_believe_an_edited_figure_either(runs, capsys):
+    change(runs / "1/summary.json", test__accuracy=0.9987)
+    said = "says 0.9987 for test/accuracy; by predictions.npz it is 0."
+    assert said in evaluate_run(runs / "1")[1]["notes"][0]
+    train([f"resume={runs / '1'}"], multirun=False)
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert "99.87" not in shown.out
+
+
+def test_of_many_classes_the_likeliest_bound_the_loss(tmp_path):
+    run = write_run(tmp_path / "0", 0, 900)
+    top = {"top_classes": read_predictions(run.path)["predictions"][:, None], "num_classes": np.array(4)}
+    arrays = read_npz(run.path / "predictions.npz") | {"probabilities": np.full((1000, 1), 0.25, np.float32)}
+    write_npz(run.path / "predictions.npz", **arrays | top)
+    for loss, state in ((1.5, "finished"), (1.3, "damaged")):  # of four equally likely classes: 1.386
+        change(run.path / "summary.json", test__loss=loss)
+        assert read_study([tmp_path]).runs[0].state == state
 
 
 def test_predictions_that_are_not_the_most_probable_class_are_not_believed(tmp_path):
@@ -162,7 +213,7 @@ def test_a_reconstruction_is_checked_by_its_losses(tmp_path):
         change(run.path / "summary.json", test__loss=loss)
     study = read_study([tmp_path])
     assert [run.state for run in study.runs] == ["finished", "damaged"]
-    assert "contradicts reconstruction.npz, according to which test/loss is 0.25" in study.runs[1].message
+    assert "says 0.2 for test/loss; by reconstruction.npz it is 0.25" in study.runs[1].message
 
 
 GONE = ("test/accuracy", "test/f1_macro", "test_set_sha256", "test/loss", "test_images", "test_labels_sha256")
@@ -207,7 +258,7 @@ def test_what_a_missing_file_would_tell_is_said_not_to_be_checked(runs):
     [
         ({"num_classes": np.arange(3)}, "alone"),
         ({"num_classes": np.array(10**12), "top_classes": np.zeros((1000, 4), int)}, "the limit is"),
-        ({"probabilities": np.full((1000, 4), np.nan, np.float32)}, "according to which test/loss is None"),
+        ({"probabilities": np.full((1000, 4), np.nan, np.float32)}, "for test/loss; by predictions.npz it is None"),
     ],
     ids=["number", "memory", "nan"],
 )

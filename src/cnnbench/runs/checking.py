@@ -1,0 +1,184 @@
+"""Checks that a run's figures follow from its files, so that an edited or damaged figure is not believed.
+
+What was measured on the test split is in `measured`. Seed, model and data come from the sealed config, the epochs from
+`metrics.csv`, the sizes of the splits from `data.json`, the parameters from the header of the weights.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnbench.metrics import find_metric
+from cnnbench.runs.folder import FINISHED, RunFolder
+from cnnbench.runs.measured import OF_CLASSES, Figures
+from cnnbench.storage.plain_data import check_kinds, is_number, read_json
+from cnnbench.storage.regular import refuse_damaged
+
+LARGEST_FLOAT = 3.5e38  # losses are float32
+LARGEST_HEADER = 2**24
+# The type of each figure of a summary, and its largest possible value.
+COUNT, AMOUNT, SHARE = ("a whole number", 10**15), ("a number", 10**15), ("a share", 1)
+LIMITS: dict[str, tuple[str, float]] = {
+    **dict.fromkeys(("parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"), COUNT),
+    **dict.fromkeys(("train_images", "val_images", "test_images"), COUNT),
+    **dict.fromkeys(("train_seconds", "images_per_second"), AMOUNT),
+    "test/loss": ("a number", LARGEST_FLOAT),
+    **dict.fromkeys(("test/accuracy", "test/f1_macro"), SHARE),
+}
+UNTRAINED = ("running_mean", "running_var", "num_batches_tracked")  # buffers of batch norms, which are no parameters
+# What reading a folder may raise: its files may hold anything, and another process may remove them.
+UNREADABLE = (ValueError, OSError, RecursionError, MemoryError, ArithmeticError, TypeError, LookupError)
+
+
+def is_tested(folder: RunFolder, summary: Mapping[str, Any]) -> bool:
+    """Whether a finished run was measured on its test split; the trials of a search are not."""
+    has_files = any((folder.path / name).is_file() for name in OF_CLASSES)
+    return has_files or "best_epoch" not in summary or any(key.startswith("test") for key in summary)
+
+
+def find_contradiction(folder: RunFolder) -> str:
+    """What is wrong with the figures of a finished run, on one line; empty if they agree with each other."""
+    try:
+        if folder.find_status().get("state") == FINISHED:
+            summary = folder.read_summary()
+            if is_tested(folder, summary):
+                check_figures(folder, folder.read_config(), summary)
+    except UNREADABLE as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    return ""
+
+
+def check_figures(folder: RunFolder, config: Mapping[str, Any], summary: dict[str, Any]) -> list[str]:
+    """Compare a summary with the other files of its run; metrics that it lacks are added to it.
+
+    Returns:
+        What could not be checked, and why, a phrase each.
+
+    Raises:
+        Contradiction: two files contradict each other; the message gives both values.
+        ValueError: a figure is impossible, or a file is damaged; the message names the file.
+    """
+    _check_limits(summary, folder.path / "summary.json")
+    figures = Figures(folder.path / "summary.json", summary)
+    for key, part in (("seed", config), ("model", config.get("model")), ("data", config.get("data"))):
+        value = part.get("seed" if key == "seed" else "name") if isinstance(part, Mapping) else None
+        if value is not None:
+            figures.expect(key, value, "config.yaml")
+    figures.check_measured()
+    check = _Check(folder, config, figures)
+    check.check_splits()
+    check.check_epochs()
+    check.check_parameters()
+    return figures.unchecked
+
+
+def _check_limits(summary: Mapping[str, Any], path: Path) -> None:
+    for key, (kind, most) in LIMITS.items():
+        value = summary.get(key)
+        if key not in summary or (value is None and kind != SHARE[0]):
+            continue
+        fits = is_number(value) and 0 <= value <= most  # type: ignore[operator]
+        if not fits or (kind == COUNT[0] and not isinstance(value, int)):
+            refuse_damaged(path, f"{key}={value!r} is not {kind} from 0 to {most:.3g}")
+    shares = [key for key in ("test/accuracy", "test/f1_macro") if key in summary]
+    # A figure that was deleted would otherwise pass, because a missing figure contradicts nothing.
+    if len(shares) == 1:
+        refuse_damaged(path, f"it has {shares[0]} alone; accuracy and F1 belong together")
+    if not isinstance(summary.get("test_labels_sha256"), str):
+        refuse_damaged(path, "test_labels_sha256 is missing")
+
+
+@dataclass
+class _Check:
+    """The figures of a summary, compared with the files of its run."""
+
+    folder: RunFolder
+    config: Mapping[str, Any]
+    figures: Figures
+
+    def check_splits(self) -> None:
+        """Check the sizes of the splits against `data.json`, and take the hash of the test set from it if needed."""
+        file = self.folder.path / "data.json"
+        if not file.is_file():
+            return
+        splits = check_kinds(file, read_json(file), {"splits": dict}).get("splits", {})
+        for name in ("train", "val", "test"):
+            split = check_kinds(file, splits.get(name, {"images": 0}), {"images": int, "files_sha256": str})
+            self.figures.expect(f"{name}_images", split.get("images", 0), file.name)
+            if name == "test" and "files_sha256" in split:
+                self.figures.values.setdefault("test_set_sha256", split["files_sha256"])
+                self.figures.expect("test_set_sha256", split["files_sha256"], file.name)
+
+    def check_epochs(self) -> None:
+        """Check that `metrics.csv` has the epochs of the summary, in order, and that its figures are possible."""
+        file = self.folder.path / "metrics.csv"
+        if not file.is_file():
+            self.figures.unchecked.append("the epochs and times are not checked (metrics.csv is missing)")
+            return
+        rows = self.folder.read_metrics()
+        for key, value in (item for row in rows for item in row.items()):
+            if value is None or (isinstance(value, float) and not math.isfinite(value)):
+                continue  # a loss may have been infinite
+            is_share = key.partition("/")[2] in ("accuracy", "f1_macro")
+            if not is_number(value) or abs(value) > LARGEST_FLOAT or (is_share and not 0 <= value <= 1):
+                refuse_damaged(file, f"{key}={value!r} is impossible")
+        if [row.get("epoch") for row in rows] != [*range(1, len(rows) + 1)]:
+            refuse_damaged(file, "its epochs do not follow one after the other")
+        self.figures.expect("epochs", len(rows), file.name)
+        if best := self.find_best_epoch(rows):
+            self.figures.expect("best_epoch", best, file.name)
+        seconds = [row.get("seconds") for row in rows]
+        if rows and self.figures.values.get("train_seconds") is not None and all(map(is_number, seconds)):
+            self.check_times(round(sum(map(float, seconds)), 3), len(rows))  # type: ignore[arg-type]
+
+    def find_best_epoch(self, rows: Sequence[Mapping[str, Any]]) -> int | None:
+        """The epoch whose weights were tested; None if the rows do not say which."""
+        trainer = self.config.get("trainer")
+        monitor = trainer.get("monitor") if isinstance(trainer, Mapping) else None
+        monitor = monitor or ("val/accuracy" if "test/accuracy" in self.figures.values else "val/loss")
+        values = [row.get(str(monitor)) for row in rows]
+        if not rows or all(value is None for value in values):
+            return len(rows) or None
+        if not all(map(is_number, values)):
+            return None
+        sign = 1 if find_metric(str(monitor)).higher_is_better else -1
+        return 1 + int(np.argmax(sign * np.array(values, dtype=float)))
+
+    def check_times(self, seconds: float, epochs: int) -> None:
+        # Both are sums of seconds that were rounded to thousandths.
+        if abs(self.figures.values["train_seconds"] - seconds) > 0.0011:
+            self.figures.contradict("train_seconds", seconds, "metrics.csv")
+        rate, images = self.figures.values.get("images_per_second"), self.figures.values.get("train_images")
+        if not seconds or not images or rate is None:
+            return
+        expected = epochs * images / seconds
+        if abs(rate - expected) > 0.1 + 0.001 * rate / seconds:  # seconds are rounded to thousandths
+            self.figures.contradict("images_per_second", round(expected, 1), "metrics.csv")
+
+    def check_parameters(self) -> None:
+        """Check the number of parameters against the weights, of which only the file's header is read."""
+        file = self.folder.path / "checkpoints" / "best.safetensors"
+        if self.figures.values.get("parameters") is None:
+            return
+        if not file.is_file():  # also, a named pipe must not be opened
+            self.figures.unchecked.append("the parameters are not checked (checkpoints/best.safetensors is missing)")
+            return
+        try:
+            with file.open("rb") as opened:
+                # safetensors: eight bytes of length, then a JSON header with the shape of each tensor.
+                (length,) = struct.unpack("<Q", opened.read(8))
+                header = json.loads(opened.read(length)) if length <= LARGEST_HEADER else {}
+            shapes = {name: one["shape"] for name, one in header.items() if name.startswith("model.")}
+            found = sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(UNTRAINED))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error):
+            shapes, found = {}, 0  # `evaluate` and `predict` say what is wrong with weights
+        if shapes:
+            self.figures.expect("parameters", found, "the weights")
+        else:
+            self.figures.unchecked.append("the parameters are not checked (checkpoints/best.safetensors is damaged)")
