@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 # Of `describe_environment`: the last bits of a sum depend on them; on those of the GPU, only if it computes.
 DECIDES_BITS = {"torch": "torch", "cpu_capability": "processor features", "torch_threads": "threads"}
+DECIDES_TRAINING = {"cnnbench": "cnnbench", "torchvision": "torchvision"}
 DECIDES_BITS_ON_GPU = {"cuda": "CUDA", "gpus": "GPUs"}
 
 
@@ -110,10 +111,15 @@ def describe_environment() -> dict[str, Any]:
     return record
 
 
-def describe_differences(record: Mapping[str, Any], device: torch.device) -> list[str]:
-    """What differs here from a recorded environment and may change the last bits of a result computed on a device."""
+def describe_differences(record: Mapping[str, Any], device: torch.device, *, training: bool = False) -> list[str]:
+    """What differs here from a recorded environment and may change the last bits of a result computed on a device.
+
+    Args:
+        training: also name what may change how a network is trained.
+    """
     here = describe_environment()
-    names = DECIDES_BITS | (DECIDES_BITS_ON_GPU if device.type == "cuda" else {})
+    names = DECIDES_BITS | (DECIDES_TRAINING if training else {})
+    names |= DECIDES_BITS_ON_GPU if device.type == "cuda" else {}
     return [
         f"{name} {record[key]}, here {here[key]}"
         for key, name in names.items()

@@ -5,6 +5,7 @@ import numpy as np
 from cnnbench.cli.compose import compose_config
 from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.run import run_job
+from cnnbench.experiment.verification import AGREES, verify_run
 from cnnbench.report.writing import write_report
 from cnnbench.runs.contents import read_confusion, read_predictions
 
@@ -37,6 +38,7 @@ def test_thousands_of_classes_are_trained_resumed_evaluated_and_reported(tmp_pat
     assert metrics["loss"] == summary["test/loss"]
     for name, content in written.items():
         assert (folder / name).read_bytes() == (run / name).read_bytes() == content
+    assert verify_run(run, evaluate_only=True).verdict == AGREES
     study = write_report([run], tmp_path / "report")
     assert [(one.state, one.message) for one in study.runs] == [("finished", "")]
     assert (tmp_path / "report/report.html").exists()

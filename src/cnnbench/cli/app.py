@@ -5,7 +5,6 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_type_hints
 
 import typer
@@ -21,8 +20,10 @@ from cnnbench.cli.options import (
     ExplainOptions,
     Overrides,
     PredictOptions,
+    ReportOptions,
     RobustnessOptions,
     SummaryOptions,
+    VerifyOptions,
 )
 from cnnbench.cli.order import put_command_first
 from cnnbench.cli.streams import prepare_streams
@@ -219,27 +220,7 @@ def explain(options: ExplainOptions) -> None:
 
 
 @command()
-def report(
-    folders: Annotated[
-        list[Path],
-        typer.Argument(metavar="DIR", help="Runs, sweeps or folders of them, even unfinished; or `latest`."),
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="The output folder; by default the sweep, if it is the only DIR, else ./report.")
-    ] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(help="The group to compare with, such as model=mlp; by default the experiment's or the first."),
-    ] = None,
-    target: Annotated[
-        float | None, typer.Option(help="Show how many epochs a run takes to reach this accuracy, such as 0.98.")
-    ] = None,
-    by: Annotated[
-        str | None,
-        typer.Option(metavar="name|tag", help="Put runs with different names (or tags) into different groups."),
-    ] = None,
-    latex: Annotated[bool, typer.Option("--latex", help="Also write report.tex, tables for a paper.")] = False,
-) -> None:
+def report(options: ReportOptions) -> None:
     """Compare runs, with spread, intervals and tests. Writes results.csv, groups.csv, report.md and report.html.
 
     Runs that differ only in their seed form a group. Runs on different test sets are not compared. The last line
@@ -247,7 +228,19 @@ def report(
     """
     from cnnbench.cli.report import report
 
-    report(folders, out=out, baseline=baseline, target=target, latex=latex, by=by)
+    report(options)
+
+
+@command()
+def verify(options: VerifyOptions) -> None:
+    """Find the figures of finished runs again: train them again or, elsewhere, test their weights again.
+
+    Prints a line for each run: reproduced to the bit, figures agree, does NOT agree, or cannot be verified. The exit
+    code is 1 if one of them was not confirmed. Nothing in their folders changes.
+    """
+    from cnnbench.cli.verify import verify
+
+    verify(options)
 
 
 @command()

@@ -119,6 +119,25 @@ class RobustnessOptions:
 
 
 @dataclass(frozen=True)
+class VerifyOptions:
+    """What `cnnbench verify` takes."""
+
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Finished runs, sweeps, or folders of them; or `latest`.")
+    ]
+    sample: Annotated[int | None, typer.Option(min=1, help="Verify this many of the runs, drawn at random.")] = None
+    seed: Annotated[int, typer.Option(min=0, help="The seed of --sample.")] = 0
+    evaluate_only: Annotated[
+        bool, typer.Option("--evaluate-only", help="Test the stored weights again, but do not train.")
+    ] = False
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False
+    path: Annotated[
+        str | None, typer.Option(help="The image folder or file of runs with a data.path, if it has moved.")
+    ] = None
+    root: Root = None
+
+
+@dataclass(frozen=True)
 class ClaimOptions:
     """What `cnnbench claim` takes."""
 
@@ -182,6 +201,31 @@ class ExplainOptions:
     device: Device = None
     batch_size: BatchSize = None
     out: Annotated[Path | None, typer.Option(help="Write the results here instead of into the run folder.")] = None
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What `cnnbench report` takes."""
+
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR", help="Runs, sweeps or folders of them, even unfinished; or `latest`."),
+    ]
+    out: Annotated[
+        Path | None, typer.Option(help="The output folder; by default the sweep, if it is the only DIR, else ./report.")
+    ] = None
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The group to compare with, such as model=mlp; by default the experiment's or the first."),
+    ] = None
+    target: Annotated[
+        float | None, typer.Option(help="Show how many epochs a run takes to reach this accuracy, such as 0.98.")
+    ] = None
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="name|tag", help="Put runs with different names (or tags) into different groups."),
+    ] = None
+    latex: Annotated[bool, typer.Option("--latex", help="Also write report.tex, tables for a paper.")] = False
 
 
 @dataclass(frozen=True)

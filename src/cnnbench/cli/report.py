@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from cnnbench.cli.options import ReportOptions
 from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.tables import Column, build_table, make_console, show_table, show_text
 from cnnbench.report.study import Study
@@ -16,15 +16,19 @@ NAME, VERDICT = 20, 50  # least widths of columns on the terminal
 MOST_ROWS = 40
 
 
-def report(folders: Sequence[Path], *, out: Path | None, **options: Any) -> None:
-    """Write a report of runs and sweeps; print its tables and, last, its folder.
-
-    Args:
-        options: passed on to `write_report`.
-    """
-    folders = [find_folder(folder) for folder in folders]
-    place = out or choose_out(folders)
-    show_study(write_report(folders, place, **options))
+def report(options: ReportOptions) -> None:
+    """Write a report of runs and sweeps; print its tables and, last, its folder."""
+    folders = [find_folder(folder) for folder in options.folders]
+    place = options.out or choose_out(folders)
+    study = write_report(
+        folders,
+        place,
+        baseline=options.baseline,
+        target=options.target,
+        latex=options.latex,
+        by=options.by,
+    )
+    show_study(study)
     print(format_output_path(place))
 
 

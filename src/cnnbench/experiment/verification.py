@@ -1,0 +1,240 @@
+"""Verify a finished run: do its config, its data and its weights give the figures in its folder?
+
+First the files are compared with each other, the weights with the config, and the data with their record. Then the
+weights are tested again, and must give the stored predictions within a tolerance. Where versions, threads and processor
+are those of the run, it is also trained again, and must come out the same to the bit. Nothing in the folder changes.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cnnbench.config.declared import select
+from cnnbench.config.keys import flatten, may_change
+from cnnbench.config.schema import Config, LoggerConfig
+from cnnbench.experiment.build import Parts, build_parts
+from cnnbench.experiment.data_record import NOT_ITS_DATA, describe_changes, read_data
+from cnnbench.experiment.retesting import WEIGHTS, test_weights
+from cnnbench.experiment.retraining import train_again
+from cnnbench.experiment.trained import load_trained
+from cnnbench.reproducibility import describe_differences, use_threads
+from cnnbench.runs.checking import UNREADABLE, check_figures, is_tested
+from cnnbench.runs.contents import read_predictions
+from cnnbench.runs.folder import FINISHED, RunFolder
+from cnnbench.runs.measured import Contradiction, MeasuredFigures
+from cnnbench.runs.reopening import load_config
+from cnnbench.storage.text import format_path, make_printable
+from cnnbench.training import checkpoint
+from cnnbench.training.device import resolve_device
+from cnnbench.training.loop import Diverged
+
+REPRODUCED, AGREES, DISAGREES, UNVERIFIABLE = "reproduced", "agrees", "disagrees", "unverifiable"
+# Of a probability or, as a share of it, a loss. Other versions and processors round differently; half precision and
+# another kind of device, whose convolutions may be less exact, much more so.
+CLOSE, ROUGH = 0.001, 0.05
+NEEDED = ("torch", "cnnbench", "cpu_capability", "torch_threads")  # of `env.json`, to know whether bits can agree
+LONGEST = 500  # characters of a reason
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the verification of a run has shown.
+
+    Attributes:
+        verdict: reproduced, agrees, disagrees or unverifiable.
+        reason: why the run was not trained again, does not agree, or cannot be verified.
+        tolerance: the largest difference of a probability that was accepted; None if nothing was tested again.
+    """
+
+    verdict: str
+    reason: str = ""
+    tolerance: float | None = None
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the run's figures were found again."""
+        return self.verdict in (REPRODUCED, AGREES)
+
+    def describe(self) -> str:
+        """The verdict in words."""
+        if self.verdict == REPRODUCED:
+            return "reproduced to the bit"
+        if self.verdict == AGREES:
+            return f"figures agree within {self.tolerance:g} (not retrained: {self.reason})"
+        return f"{'does NOT agree' if self.verdict == DISAGREES else 'cannot be verified'}: {self.reason}"
+
+
+class _Ended(Exception):
+    """The verification has ended early."""
+
+    def __init__(self, verdict: str, reason: str) -> None:
+        self.verification = Verification(verdict, make_printable(" ".join(reason.split())[:LONGEST]))
+
+
+@contextmanager
+def _end_as(verdict: str, *kinds: type[Exception]) -> Iterator[None]:
+    """End with a verdict if something inside raises one of these, by default whatever reading and computing may."""
+    try:
+        yield
+    except (_Ended, Contradiction):
+        raise
+    except Exception as error:
+        if isinstance(error, kinds or (*UNREADABLE, RuntimeError)):
+            raise _Ended(verdict, str(error) or type(error).__name__) from error
+        raise
+
+
+def verify_run(
+    path: Path, *, evaluate_only: bool = False, root: str | None = None, data_path: str | None = None
+) -> Verification:
+    """Verify a run; whatever its folder holds, the answer is a verdict.
+
+    Args:
+        evaluate_only: do not train.
+        root: where datasets are, if they have moved since the run. Nothing is downloaded.
+        data_path: where the images or signals of a run's own `data.path` are now.
+    """
+    try:
+        return _verify(path, evaluate_only, root, data_path)
+    except Contradiction as error:
+        inside = error.file.is_relative_to(path)
+        file = format_path(error.file.relative_to(path) if inside else error.file)
+        return _Ended(DISAGREES, error.describe(file)).verification
+    except _Ended as end:
+        return end.verification
+
+
+def _verify(path: Path, evaluate_only: bool, root: str | None, data_path: str | None) -> Verification:
+    with _end_as(UNVERIFIABLE):
+        run = RunFolder.open_existing(path)
+        status = run.read_status()
+    if (state := status.get("state", "unknown")) != FINISHED:
+        raise _Ended(UNVERIFIABLE, f"it is not finished (its state: {state})")
+    with _end_as(DISAGREES):
+        summary, config = _check_files(run)
+    tested = is_tested(run, summary)
+    with _end_as(UNVERIFIABLE):
+        device, obstacles = _find_obstacles(run, summary, config)
+        obstacles = ["--evaluate-only"] if evaluate_only else obstacles
+        if obstacles and not tested:
+            raise _Ended(UNVERIFIABLE, f"it was not tested, and is not trained again: {'; '.join(obstacles)}")
+        _prepare_config(config, device, root, data_path, is_trained=not obstacles)
+        parts = build_parts(config, test=tested, within_memory=True)
+        record = read_data(run.path)
+        changes = describe_changes(record, parts.dataset) if record else "the folder does not record them"
+    if changes:
+        raise _Ended(UNVERIFIABLE, f"{NOT_ITS_DATA}: {changes}")
+    _check_parts(run, summary, parts)
+    trained_on = str(summary.get("device", "cpu")).partition(":")[0]
+    exact = trained_on == device.type and config.trainer.precision == "fp32"
+    tolerance = CLOSE if exact else ROUGH
+    if tested:
+        with _end_as(DISAGREES):
+            trained = replace(load_trained(run.path), config=config)
+        with _end_as(UNVERIFIABLE):
+            trained.refuse_large_batches(min(config.trainer.eval_batch_size, len(parts.dataset.test)))
+        with _end_as(UNVERIFIABLE), _end_as(DISAGREES, ValueError, Diverged):
+            test_weights(trained, summary, parts, tolerance)
+    if obstacles:
+        return Verification(AGREES, make_printable("; ".join(obstacles)[:LONGEST]), tolerance)
+    with _end_as(UNVERIFIABLE, Exception), _end_as(DISAGREES, Diverged):
+        train_again(run, config, parts, test=tested)
+    return Verification(REPRODUCED)
+
+
+def _check_files(run: RunFolder) -> tuple[dict[str, Any], Config]:
+    """The summary and the config of a run whose files agree with each other.
+
+    Raises:
+        Contradiction, or an error of reading: they do not, or one is damaged.
+        _Ended: there are no weights.
+    """
+    plain, summary = run.read_config(), run.read_summary()
+    config = load_config(run)
+    if is_tested(run, summary):
+        check_figures(run, plain, summary)
+    if (run.path / "predictions.npz").is_file():
+        read_predictions(run.path)  # if it is damaged, `check_figures` makes do with the confusion matrix
+    for file in sorted(run.path.glob("evaluations/*/metrics.json")):
+        MeasuredFigures(file.parent).check_measured()
+    epochs, most = summary.get("epochs"), config.trainer.epochs
+    if epochs != most and (config.trainer.patience is None or not isinstance(epochs, int) or epochs > most):
+        raise Contradiction(run.path / "summary.json", "epochs", epochs, "config.yaml", most)
+    if not checkpoint.locate(run.checkpoints, checkpoint.BEST).is_file():
+        raise _Ended(UNVERIFIABLE, f"{WEIGHTS} is missing")
+    _check_record(run, plain, summary)
+    return summary, config
+
+
+def _check_record(run: RunFolder, plain: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+    """Check that the weights were trained with this config, on these data, up to the best epoch."""
+    _, record = checkpoint.load(run.checkpoints, checkpoint.BEST)
+    own = flatten(select(plain, lambda role, field: role == "result" and not may_change(field)))
+    trained_with = flatten({"config": record.get("config")})
+    for key, value in own.items():
+        # Another version of cnnbench may have had other keys.
+        if (found := trained_with.get(f"config.{key}", value)) != value:
+            raise Contradiction(run.path / "config.yaml", key, value, WEIGHTS, found)
+    if record.get("epoch") != summary.get("best_epoch"):
+        raise Contradiction(
+            run.path / "summary.json", "best_epoch", summary.get("best_epoch"), WEIGHTS, record.get("epoch")
+        )
+    hashes = record.get("split")
+    for name, split in read_data(run.path).items():
+        found = hashes.get(name) if isinstance(hashes, dict) else None
+        if found not in (None, split.files_sha256):
+            figure = f"files_sha256 of the {name} split"
+            raise Contradiction(run.path / "data.json", figure, split.files_sha256, WEIGHTS, found)
+
+
+def _find_obstacles(run: RunFolder, summary: Mapping[str, Any], config: Config) -> tuple[torch.device, list[str]]:
+    """The device to compute on, and why training there cannot be expected to give the same bits."""
+    name = str(summary.get("device", "cpu"))[:20]
+    try:
+        device = resolve_device(name)
+    except (ValueError, RuntimeError):
+        return torch.device("cpu"), [f"trained on {name}, here cpu"]
+    if threads := run.read_threads():
+        use_threads(threads)
+    environment = run.read_environment()
+    unknown = [f"env.json lacks {key}" for key in NEEDED if key not in environment]
+    if device.type == "cuda" and not config.trainer.deterministic:
+        unknown.append("trainer.deterministic=false")
+    return device, unknown + describe_differences(environment, device, training=True)
+
+
+def _prepare_config(
+    config: Config, device: torch.device, root: str | None, data_path: str | None, *, is_trained: bool
+) -> None:
+    """Make the config of a run say where to compute and where the data are; nothing is sent to trackers."""
+    config.logger = LoggerConfig()
+    config.trainer.device = str(device)
+    if not is_trained:
+        config.trainer.devices, config.trainer.compile, config.trainer.graph = 1, False, False
+        config.sweep.together = False
+    if root is not None:
+        config.data.root = root
+    if data_path is not None and "path" in config.data.options:
+        config.data.options["path"] = data_path
+
+
+def _check_parts(run: RunFolder, summary: Mapping[str, Any], parts: Parts) -> None:
+    """Check the figures that follow from the network and from the data."""
+    sizes = parts.complexity
+    figures = {
+        "the network": {
+            "parameters": sizes.parameters,
+            "macs": sizes.macs,
+            "receptive_field": max(sizes.receptive_field),
+            "depth": sizes.depth,
+        },
+        "the data": {"train_set_sha256": parts.dataset.pool},
+    }
+    for source, values in figures.items():
+        for key, found in values.items():
+            if summary.get(key, found) != found:
+                raise Contradiction(run.path / "summary.json", key, summary[key], source, found)
