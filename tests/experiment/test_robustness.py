@@ -3,11 +3,14 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 from run_builders import write_run
 from test_training import run
 
+from cnnbench.cli.options import RobustnessOptions
+from cnnbench.cli.robustness import robustness
 from cnnbench.experiment.robustness import measure_robustness
 from cnnbench.report.page import render_page
 from cnnbench.report.reading import read_study
@@ -61,6 +64,9 @@ def test_what_a_run_lacks_is_said(runs):
         measure_robustness(runs / "autoencoder")
     with pytest.raises(ValueError, match="--max-shift 28: must be less than the 28 pixels of the images"):
         measure_robustness(runs / "mlp0", max_shift=28)
+    for kinds in ("", "shift,", ","):
+        with pytest.raises(ValueError, match=r"unknown kind of change ''\. Valid: blur, contrast"):
+            robustness(RobustnessOptions([Path("nowhere")], kind=kinds))
     with pytest.raises(ValueError, match=r"unknown kind of change 'shfit'. Did you mean 'shift'"):
         measure_robustness(runs / "mlp0", ["shfit"])
 

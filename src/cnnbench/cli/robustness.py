@@ -37,7 +37,7 @@ def robustness(options: RobustnessOptions) -> None:
     """
     if options.form not in FORMATS:
         raise ValueError(describe_unknown("format", options.form, FORMATS))
-    kinds = [kind for kind in (options.kind or "").split(",") if kind]
+    kinds = [] if options.kind is None else [kind.strip() for kind in options.kind.split(",")]
     for kind in kinds:
         if kind not in CHANGES:
             raise ValueError(describe_unknown("kind of change", kind, CHANGES))
