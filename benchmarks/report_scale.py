@@ -4,11 +4,14 @@
 
 LeNet-5 is trained on MNIST for one epoch. Its run folder is copied with other widths and seeds (six seeds per group,
 the rest in one more group); each copy has its own wrong predictions and the figures that follow from them. The report
-is a separate process: `wall` is its time from start to end, `peak` the most memory it held (VmHWM).
+is a separate process: `wall` is its time from start to end, `processor` what it and its children computed, `peak` the
+most memory it held (VmHWM). `--python` names interpreters, such as those of two worktrees, which report the same runs
+in turn.
 """
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -75,10 +78,10 @@ def _swap_likeliest(probabilities: np.ndarray, predictions: np.ndarray, before: 
     return made
 
 
-def measure(sweep: Path) -> tuple[float, float, int]:
-    """Seconds, peak MiB and the bytes of the report's largest file."""
-    started = time.perf_counter()
-    command = [sys.executable, "-m", "cnnbench", "report", str(sweep), "--target", "0.98", "--latex"]
+def measure(sweep: Path, python: str) -> tuple[float, float, float, int]:
+    """Seconds, seconds of processors, peak MiB and the bytes of the report's largest file."""
+    started, before = time.perf_counter(), _count_processor_seconds()
+    command = [python, "-m", "cnnbench", "report", str(sweep), "--target", "0.98", "--latex"]
     peak = 0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
@@ -87,12 +90,19 @@ def measure(sweep: Path) -> tuple[float, float, int]:
             time.sleep(0.02)
     seconds = time.perf_counter() - started
     assert process.returncode == 0
-    return seconds, peak / 1024, max(path.stat().st_size for path in sweep.glob("*.*"))
+    computed = _count_processor_seconds() - before
+    return seconds, computed, peak / 1024, max(path.stat().st_size for path in sweep.glob("*.*"))
+
+
+def _count_processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, nargs="+", default=[200, 2000])
+    parser.add_argument("--python", nargs="+", default=[sys.executable])
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         template = create_folder(Path(place) / "template")
@@ -101,8 +111,12 @@ def main() -> None:
         for count in asked.runs:
             sweep = Path(place) / str(count)
             make(template, sweep, count)
-            seconds, peak, largest = measure(sweep)
-            print(f"{count:>6,} runs: wall {seconds:.1f} s, peak {peak:.0f} MiB, largest file {largest:,} bytes")
+            for python in asked.python:
+                seconds, computed, peak, largest = measure(sweep, python)
+                print(
+                    f"{count:>6,} runs: wall {seconds:.1f} s, processor {computed:.1f} s, peak {peak:.0f} MiB, "
+                    f"largest file {largest:,} bytes ({python})"
+                )
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def test_an_honest_run_is_confirmed_and_nothing_in_its_folder_changes(evaluate_o
     ("change", "verdict", "words"),
     [
         (edit_accuracy, DISAGREES, "summary.json says 0.9987 for test/accuracy; by predictions.npz it is "),
-        (edit_cost, DISAGREES, "summary.json says 5 for macs; by the network it is 9"),
+        (edit_cost, DISAGREES, "summary.json says 5 for macs; by the network it is 101632"),
         (edit_epochs, DISAGREES, "metrics.csv says 0.25 for train/loss in epoch 1; by training again it is "),
         (take_weights, DISAGREES, "config.yaml says 0 for seed; by checkpoints/best.safetensors it is 1"),
         (change_weights, DISAGREES, "by its weights it is "),

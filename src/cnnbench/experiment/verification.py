@@ -225,7 +225,7 @@ def _prepare_config(
 def _check_parts(run: RunFolder, summary: Mapping[str, Any], parts: Parts) -> None:
     """Check the figures that follow from the network and from the data."""
     sizes = parts.complexity
-    figures = {
+    figures: dict[str, dict[str, Any]] = {
         "the network": {
             "parameters": sizes.parameters,
             "macs": sizes.macs,
