@@ -118,6 +118,9 @@ def test_a_sweep_on_a_disk_that_fills_up_goes_on_where_it_was_once_there_is_room
     command = ["train", "-m", "model=mlp", "trainer.epochs=1", "data.train_limit=200", "seed=0,1", "hydra.sweep.dir=s"]
     filler = small_disk / "filler"
     fill(filler)
+    full = cnnbench(*command, cwd=small_disk)
+    assert full.returncode == 1
+    assert "No space left on device: free some space, then repeat the command" in full.stderr
     os.truncate(filler, filler.stat().st_size - 700_000)  # room for a run's first files, and for no checkpoint
     full = cnnbench(*command, cwd=small_disk)
     assert full.returncode == 1

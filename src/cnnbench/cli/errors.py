@@ -59,6 +59,12 @@ class ExitCodes:
         if self.debug:
             traceback.print_exception(error)
         name, text = type(error).__name__, str(error)
+        if isinstance(error, OSError):
+            from cnnbench.storage.atomic import NO_SPACE  # not at the top: help needs no locks
+
+            if error.errno in NO_SPACE:  # not the command's fault
+                where = f"{error.filename}: " if error.filename else ""
+                exit_with(f"error: {where}{error.strerror}: free some space, then repeat the command", FAILED)
         for kinds, word, code in ENDINGS:
             if isinstance(error, kinds):
                 exit_with(f"{word}: {text}" if text else word, code)

@@ -1,14 +1,12 @@
 """What to do when memory or disk space runs out."""
 
-import errno
 from pathlib import Path
 
 import torch
 
 from cnnbench.config.schema import Config
 from cnnbench.runs.folder import format_resume_command
-
-NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+from cnnbench.storage.atomic import NO_SPACE
 
 
 class OutOfMemory(RuntimeError):

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 TEMPORARY = ".tmp"  # suffix of the hidden files that are not complete yet
 # Errors of file systems without hard links: FAT, some network and container file systems.
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
+NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 OPEN_FILES = Path("/proc/self/fd")
 LOCK = ".lock"
 LOCK_TIMEOUT = 3.0  # seconds; workers that decode images outlive a killed run by up to a second
