@@ -4,12 +4,33 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    cohen_kappa_score,
+    confusion_matrix,
+    f1_score,
+    matthews_corrcoef,
+    precision_recall_fscore_support,
+    recall_score,
+)
+from statsmodels.stats.proportion import proportion_confint
 
 from cnnbench import registry
-from cnnbench.metrics import compute_scores, count_confusion, score_classes
+from cnnbench.metrics import (
+    compute_accuracy_interval,
+    compute_scores,
+    compute_wilson_interval,
+    count_confusion,
+    list_metrics,
+    score_classes,
+)
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning"),
+    pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true"),
+    pytest.mark.filterwarnings("ignore:invalid value encountered in scalar divide"),
+]
 CASES = st.integers(2, 12).flatmap(
     lambda k: st.tuples(
         st.just(k), st.lists(st.tuples(st.integers(0, k - 1), st.integers(0, k - 1)), min_size=1, max_size=80)
@@ -30,6 +51,10 @@ def test_confusion_and_scores_equal_scikit_learn(case):
     found = compute_scores(confusion)
     assert found["accuracy"] == pytest.approx(accuracy_score(labels, predictions))
     assert found["f1_macro"] == pytest.approx(f1_score(labels, predictions, average="macro", zero_division=0))
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predictions), abs=1e-9)
+    assert found["mcc"] == pytest.approx(matthews_corrcoef(labels, predictions), abs=1e-9)
+    kappa = cohen_kappa_score(labels, predictions)  # not a number if there is one class
+    assert found["cohen_kappa"] == pytest.approx(0 if np.isnan(kappa) else kappa, abs=1e-9)
 
 
 @given(CASES)
@@ -40,6 +65,24 @@ def test_scores_of_each_class_equal_scikit_learn(case):
     expected = precision_recall_fscore_support(labels, predictions, labels=range(k), zero_division=0)
     for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
         np.testing.assert_allclose([row[name] for row in rows], values)
+    for number, row in enumerate(rows):
+        rest = recall_score(labels != number, predictions != number, zero_division=0)
+        assert row["specificity"] == pytest.approx(rest, abs=1e-9)
+
+
+@given(st.integers(0, 5000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
+def test_the_wilson_interval_equals_statsmodels(counts):
+    right, total = counts
+    found = compute_wilson_interval(right, total)
+    assert found == pytest.approx(proportion_confint(right, total, method="wilson") if total else (0, 1), abs=1e-9)
+    assert 0 <= found[0] <= (right / total if total else 0) <= found[1] <= 1
+    confusion = np.array([[right, total - right], [0, 0]])
+    assert tuple(compute_accuracy_interval(confusion).values()) == found
+
+
+def test_details_stay_out_of_the_tables_of_runs():
+    assert [metric.name for metric in list_metrics(detail=False)] == ["accuracy", "f1_macro"]
+    assert {metric.name for metric in list_metrics(detail=True)} == {"balanced_accuracy", "cohen_kappa", "mcc"}
 
 
 def test_rows_are_true_classes_and_columns_predicted_ones():

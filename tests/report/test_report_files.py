@@ -68,6 +68,9 @@ def test_files_hold_the_figures_of_the_study(sweep, tmp_path):
     text = (tmp_path / "out/report.md").read_text()
     assert "| model=lenet5 | 6 | 94.85 ± 0.19 | [94.65, 95.05] |" in text
     assert "better (p = 0.031, n = 6)" in text
+    details = text[text.index("## More metrics") :].split("\n")[2:]
+    assert details[0].startswith("| group | n | balanced accuracy % | balanced accuracy [95 %] | Cohen's kappa |")
+    assert len(details[: details.index("")]) == 4, "a row for each group"
     assert "1 of 13 runs failed and is not counted" in text
     assert "13 runs, of which 12 count, in 2 groups. Tested on 1000 images of digits." in text
     assert f"cnnbench report {sweep} --out {tmp_path / 'out'} --target 0.9 --latex" in text

@@ -6,7 +6,7 @@ from cnnbench.cli import compose
 from cnnbench.cli.options import EvaluateOptions
 from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.streams import show_warnings
-from cnnbench.metrics import format_metric
+from cnnbench.metrics import ONE_RUN, format_metric
 from cnnbench.storage.text import format_output_path, make_printable
 
 
@@ -31,8 +31,19 @@ def evaluate(options: EvaluateOptions) -> None:
     )
     del metrics["images_sha256"]  # for programs, which find it in `metrics.json`
     show_warnings(metrics.pop("notes"))
-    for name, value in metrics.items():
-        print(f"{name:<10} {format_metric(name, value) if isinstance(value, float) else make_printable(str(value))}")
+    shown = {
+        name: format_metric(name, value) if isinstance(value, float) else make_printable(str(value))
+        for name, value in metrics.items()
+    }
+    if "accuracy" in shown:
+        ends = [format_metric("accuracy", metrics[end]) for end in ("accuracy_low", "accuracy_high")]
+        shown["accuracy"] += f"  [{', '.join(ends)}]"
+        del shown["accuracy_low"], shown["accuracy_high"]
+    width = max(map(len, shown))
+    for name, text in shown.items():
+        print(f"{name:<{width}}  {text}")
+    if "accuracy" in shown:
+        print(f"[ ] is {ONE_RUN}.")
     print(format_output_path(folder))
 
 

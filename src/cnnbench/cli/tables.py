@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cnnbench.metrics import find_metric, format_metric, list_metrics
+from cnnbench.metrics import ONE_RUN, find_metric, format_metric, list_metrics
 from cnnbench.runs.folder import FINISHED
 from cnnbench.storage.text import escape_for_table, format_percent, make_printable
 
@@ -114,9 +114,12 @@ def show_run(summary: Mapping[str, Any]) -> None:
 
     values = {
         f"test {metric.title}": metric.format(known[key]) if key in known else "unknown"
-        for metric in list_metrics()
+        for metric in list_metrics(detail=False)
         if (key := f"test/{metric.name}") in summary  # an autoencoder has no such scores
     }
+    if has_interval := {"test/accuracy_low", "test/accuracy_high"} <= known.keys():
+        ends = (format_metric("accuracy", known[f"test/accuracy_{end}"]) for end in ("low", "high"))
+        values["test accuracy"] += f"  [{', '.join(ends)}]"
     if "test/loss" in summary:  # a trial of a search is never tested
         values |= {"test loss": show("test/loss", ".4f"), "test images": show("test_images", ",")}
     values |= {
@@ -129,7 +132,10 @@ def show_run(summary: Mapping[str, Any]) -> None:
         "threads": show("threads"),
     }
     title = f"{known.get('model')} on {known.get('data')}, seed {known.get('seed')}"
-    show_table(make_console(), title, [Column("result", 20), Column("value")], list(values.items()))
+    console = make_console()
+    show_table(console, title, [Column("result", 20), Column("value")], list(values.items()))
+    if has_interval:
+        show_text(console, f"[ ] is {ONE_RUN}.")
 
 
 def show_trials(

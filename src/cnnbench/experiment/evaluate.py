@@ -18,7 +18,7 @@ from cnnbench.experiment.build import make_batches
 from cnnbench.experiment.measured_data import DataChoice, MeasuredData, choose_data
 from cnnbench.experiment.result_files import write_result_files
 from cnnbench.experiment.trained import Trained, load_trained
-from cnnbench.metrics import average_f1_of_present
+from cnnbench.metrics import average_f1_of_present, compute_accuracy_interval
 from cnnbench.reproducibility import set_deterministic
 from cnnbench.runs.checking import find_contradiction
 from cnnbench.runs.folder import refuse_other_content
@@ -119,7 +119,9 @@ def evaluate_run(
     metrics |= measured.compute_scores()
     if measured.classified is not None:
         # Only classes that have images get a score; the others can still be predicted.
-        metrics["f1_macro"] = average_f1_of_present(measured.classified.confusion)
+        confusion = measured.classified.confusion
+        metrics["f1_macro"] = average_f1_of_present(confusion)
+        metrics |= compute_accuracy_interval(confusion)
     notes = list(found.notes)
     if problem := find_contradiction(ready.trained.folder):
         notes.append(f"{problem}. The run's own figures are not to be believed; those here are measured anew")

@@ -26,6 +26,7 @@ from cnnbench.experiment.result_files import (
     write_skipped,
 )
 from cnnbench.experiment.trained import use_threads_of
+from cnnbench.metrics import compute_accuracy_interval
 from cnnbench.processes import signals
 from cnnbench.reproducibility import describe_environment, set_deterministic
 from cnnbench.runs.folder import RunFolder
@@ -207,8 +208,11 @@ def _summarize_run(config: Config, parts: Parts, outcome: Outcome) -> dict[str, 
 
 
 def _summarize_test(test: Evaluation, dataset: Dataset) -> dict[str, Any]:
+    scores = test.compute_scores()
+    if test.classified is not None:
+        scores |= compute_accuracy_interval(test.classified.confusion)
     return {
-        **{f"test/{name}": value for name, value in test.compute_scores().items()},
+        **{f"test/{name}": value for name, value in scores.items()},
         "test_images": len(dataset.test),
         "test_labels_sha256": hashlib.sha256(dataset.test.labels.numpy().tobytes()).hexdigest(),
         "test_set_sha256": digest(dataset.info, dataset.test),

@@ -4,10 +4,13 @@ import cnnbench.metrics as _package
 from cnnbench import registry
 from cnnbench.metrics.confusion import count_confusion
 from cnnbench.metrics.scores import (
+    ONE_RUN,
     Metric,
     average_f1_of_present,
+    compute_accuracy_interval,
     compute_f1,
     compute_scores,
+    compute_wilson_interval,
     find_metric,
     format_metric,
     list_metrics,
@@ -17,10 +20,13 @@ from cnnbench.metrics.scores import (
 registry.discover(_package)
 
 __all__ = [
+    "ONE_RUN",
     "Metric",
     "average_f1_of_present",
+    "compute_accuracy_interval",
     "compute_f1",
     "compute_scores",
+    "compute_wilson_interval",
     "count_confusion",
     "find_metric",
     "format_metric",

@@ -11,7 +11,7 @@ import jinja2
 from cnnbench.report.comparing import FIX_SEEDS_FIRST
 from cnnbench.report.formatting import format_count
 from cnnbench.report.study import Study
-from cnnbench.report.tables import tabulate_comparisons, tabulate_groups, tabulate_networks
+from cnnbench.report.tables import tabulate_comparisons, tabulate_details, tabulate_groups, tabulate_networks
 from cnnbench.storage.plain_data import parse_yaml
 from cnnbench.storage.text import escape_for_markdown
 
@@ -56,6 +56,7 @@ def render_markdown(study: Study, command: str, made: str) -> str:
         "study": study,
         "tested": study.groups[0].runs[0].summary if study.groups else {},
         "groups": tabulate_groups(study).adapt_to("text"),
+        "details": tabulate_details(study).adapt_to("text"),
         "comparisons": tabulate_comparisons(study).adapt_to("text"),
         "networks": tabulate_networks(study).adapt_to("text"),
         "fix_seeds_first": FIX_SEEDS_FIRST,

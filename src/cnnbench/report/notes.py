@@ -4,7 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from cnnbench.metrics import ONE_RUN
 from cnnbench.report.comparing import FIX_SEEDS_FIRST, PAIRED, TOO_FEW
+from cnnbench.report.formatting import format_interval, format_share
 from cnnbench.report.groups import COSTS, shorten_key
 from cnnbench.report.runs import Run, join_names
 from cnnbench.report.study import Note, Study
@@ -14,6 +16,7 @@ from cnnbench.storage.text import join_some
 
 LONGEST_MESSAGE = 1000  # characters of a run's message
 MOST_SETS = 6  # training sets that a note names
+MOST_GROUPS = 8  # groups that a note names
 STATES = {
     "running": "{be} still running or ended abruptly",
     "failed": "failed",
@@ -32,6 +35,7 @@ def collect_notes(study: Study, folders: Sequence[Path]) -> list[Note]:
         *_note_duplicates(study),
         *_note_disagreements(study),
         *_note_departures(study),
+        *_note_single_runs(study),
         *_note_seeds(study),
         *_note_other_keys(study),
         *_note_training_data(study),
@@ -115,6 +119,18 @@ def _note_departures(study: Study) -> Iterator[Note]:
         if group.departures:
             said = f"No published figures of {group.label}: they were measured with {group.departures}."
             yield Note("groups", said)
+
+
+def _note_single_runs(study: Study) -> Iterator[Note]:
+    """Give groups of one run, which have no spread over seeds, the interval that their test images allow."""
+    single = [
+        f"{group.label} {format_share(summary['test/accuracy'])} "
+        f"{format_interval(summary['test/accuracy_low'], summary['test/accuracy_high'])}"
+        for group in study.measured
+        if group.n == 1 and "test/accuracy_low" in (summary := group.runs[0].summary)
+    ]
+    if single:
+        yield Note("groups", f"One run only: {join_some(single, MOST_GROUPS, '; ')}. [ ] is {ONE_RUN}.")
 
 
 def _note_seeds(study: Study) -> Iterator[Note]:

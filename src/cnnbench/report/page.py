@@ -24,7 +24,7 @@ from cnnbench.report.robustness import chart_robustness
 from cnnbench.report.runs import Run
 from cnnbench.report.study import Study
 from cnnbench.report.svg import Chart
-from cnnbench.report.tables import tabulate_comparisons, tabulate_groups, tabulate_runs
+from cnnbench.report.tables import tabulate_comparisons, tabulate_details, tabulate_groups, tabulate_runs
 from cnnbench.runs.folder import FINISHED
 
 MOST_SETTINGS = 80  # of a config in a drawer, more than anybody writes by hand
@@ -93,6 +93,7 @@ def render_page(study: Study) -> str:
         "lost": [(place, run) for place, run in enumerate(study.runs, 1) if run.state != FINISHED],
         "notes": [*(note.text for note in study.notes if note.kind != "unfinished"), *problems],
         "groups": tabulate_groups(study).adapt_to("page"),
+        "details": tabulate_details(study).adapt_to("page"),
         "chart_sections": _make_chart_sections(study),
         "pairs": pairs,
         "runs": tabulate_runs(study).adapt_to("page"),

@@ -105,7 +105,7 @@ def tabulate_groups(study: Study) -> Table:
     columns = [
         Column("group", lambda group: _name(group.label), kind="name"),
         Column("n", lambda group: _format_number(group.n)),
-        *_tabulate_scores(),
+        *_tabulate_scores(detail=False),
         *_tabulate_differences(study),
         Column("loss", lambda group: Cell() if group.accuracy else _format_mean(group, "test/loss", ".4f")),
         Column("parameters", lambda group: _format_number(group.parameters)),
@@ -124,7 +124,17 @@ def tabulate_groups(study: Study) -> Table:
     return _tabulate("groups-table", "Groups", columns, study.groups)
 
 
-def _tabulate_scores() -> list[Column]:
+def tabulate_details(study: Study) -> Table:
+    """A row per group: the metrics for which the first table has no room."""
+    columns = [
+        Column("group", lambda group: _name(group.label), kind="name"),
+        Column("n", lambda group: _format_number(group.n)),
+        *_tabulate_scores(detail=True),
+    ]
+    return _tabulate("details-table", "More metrics", columns, study.measured)
+
+
+def _tabulate_scores(*, detail: bool) -> list[Column]:
     def make_column(metric: Metric) -> Column:
         def make_cell(group: Group) -> Cell:
             found = group.estimate_of(metric.name)
@@ -140,7 +150,7 @@ def _tabulate_scores() -> list[Column]:
             optional=int(metric.name == "f1_macro"),
         )
 
-    return [make_column(metric) for metric in list_metrics()]
+    return [make_column(metric) for metric in list_metrics(detail=detail)]
 
 
 def _tabulate_differences(study: Study) -> list[Column]:
@@ -237,7 +247,7 @@ def tabulate_runs(study: Study) -> Table:
         Column("group", lambda run: _name(run.group), kind="name"),
         Column("seed", lambda run: _format_number(run.seed, "d")),
         Column("state", make_state, kind="status"),
-        *map(show_metric, list_metrics()),
+        *map(show_metric, list_metrics(detail=False)),
         show("loss", "test/loss", ".4g"),
         show("best", "best_epoch", "g", "epoch"),
         show("training", "train_seconds", ",.1f", "s"),

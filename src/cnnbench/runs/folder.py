@@ -39,6 +39,7 @@ SUMMARY: Kinds = {
         ("test/loss", "test/accuracy", "test/f1_macro", "train_seconds", "images_per_second"),
         (float, int, type(None)),
     ),
+    **dict.fromkeys(("test/accuracy_low", "test/accuracy_high"), (float, int, type(None))),
 }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from cnnbench.metrics import (
     average_f1_of_present,
+    compute_accuracy_interval,
     compute_scores,
     count_confusion,
     list_metrics,
@@ -139,7 +140,7 @@ class Figures:
             self._check_per_class(confusion, names, source)
 
     def _compute_scores(self, confusion: Any) -> dict[str, float]:
-        return compute_scores(confusion)
+        return compute_scores(confusion) | compute_accuracy_interval(confusion)
 
     def _read_class_names(self, confusion: Any) -> Sequence[str] | None:
         """The class names of `confusion_matrix.csv`, whose counts must be these; None if there is no such file."""
@@ -240,4 +241,4 @@ class MeasuredFigures(Figures):
         super().__init__(file, check_kinds(file, read_json(file), {**kinds, "images": int}), "", "images")
 
     def _compute_scores(self, confusion: Any) -> dict[str, float]:
-        return compute_scores(confusion) | {"f1_macro": average_f1_of_present(confusion)}
+        return super()._compute_scores(confusion) | {"f1_macro": average_f1_of_present(confusion)}

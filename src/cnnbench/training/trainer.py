@@ -11,8 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from cnnbench import registry
-from cnnbench.metrics import format_metric
+from cnnbench.metrics import format_metric, list_metrics
 from cnnbench.processes import signals
 from cnnbench.runs.folder import PRUNED, RunFolder
 from cnnbench.runs.history import History
@@ -196,7 +195,9 @@ def _finish_epoch(
     if data.val is not None:
         measure = _make_measure(state, settings, between=between)
         validated = measure(state.tested, data.val, of=f"validation images after epoch {epoch + 1}").compute_scores()
-    metrics = ["loss", *(registry.list_names("metric") if state.step.task.has_classes else [])]
+    metrics = ["loss"]
+    if state.step.task.has_classes:
+        metrics += [metric.name for metric in list_metrics(detail=False)]
     steps, seconds = (epoch + 1) * len(state.progress.losses), state.progress.seconds
     row = {
         "epoch": epoch + 1,
