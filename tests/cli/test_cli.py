@@ -158,12 +158,17 @@ def test_train_evaluate_and_resume_a_finished_run(fresh_cnnbench, cnnbench, tmp_
     run = RunFolder(tmp_path / last)
     assert run.read_status()["state"] == "finished"
     assert run.read_overrides()[-1] == "tags=[a,b]"
-    assert f"{run.read_summary()['test/accuracy']:.2%}" in done.stdout
+    accuracy, low, high = (run.read_summary()[f"test/accuracy{end}"] for end in ("", "_low", "_high"))
+    assert low < accuracy < high
+    shown = f"{100 * accuracy:.2f}%  [{100 * low:.2f}%, {100 * high:.2f}%]"
+    assert shown in done.stdout
+    assert "one run, which covers the sampling of the test images" in " ".join(done.stdout.split())
 
     measured = fresh_cnnbench("evaluate", last)
     assert measured.returncode == 0, measured.stderr
     assert measured.stdout.splitlines()[-1] == f"{last}/evaluations/digits_test"
-    assert f"accuracy   {100 * run.read_summary()['test/accuracy']:.2f}%" in measured.stdout
+    assert re.search(rf"^accuracy +{re.escape(shown)}$", measured.stdout, re.MULTILINE)
+    assert {"ranking.png", "thresholds.csv"} <= {path.name for path in (run.path / "evaluations/digits_test").iterdir()}
 
     other = cnnbench("evaluate", last, "--data", "emnist")
     assert other.returncode == 2

@@ -26,6 +26,7 @@ from cnnbench.experiment.measured_data import DataChoice
 from cnnbench.experiment.run import run_job
 from cnnbench.reproducibility import make_generator
 from cnnbench.runs.folder import RunFolder
+from cnnbench.storage.csv_tables import read_csv
 
 NAMES = ("cat", "dog", "owl")
 SHORT = ("model=mlp", "trainer.epochs=1", "data.cache=null", "data.workers=0")
@@ -229,6 +230,17 @@ def test_exchanged_labels_are_other_data(copied):
     (photos / "x").rename(photos / "dog")
     with pytest.raises(ValueError, match="not the data of this run"):
         trained(run, photos, "trainer.epochs=2", resume=True)
+
+
+def test_a_run_of_two_classes_has_curves_and_thresholds(tmp_path):
+    draw_set(tmp_path / "photos", 20, ("cat", "dog"))
+    trained(tmp_path / "run", tmp_path / "photos")
+    assert (tmp_path / "run/ranking.png").read_bytes().startswith(b"\x89PNG")
+    rows = read_csv(tmp_path / "run/thresholds.csv")
+    assert {row["class"] for row in rows} == {"cat", "dog"}
+    assert {int(row["true_positives"]) + int(row["false_negatives"]) for row in rows} == {4}
+    areas = [row["roc_auc"] for row in read_csv(tmp_path / "run/per_class.csv")]
+    assert float(areas[0]) == pytest.approx(float(areas[1]), abs=1e-6)
 
 
 def test_evaluate_measures_what_was_test_and_says_what_differs(copied):

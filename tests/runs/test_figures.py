@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from cnnbench.metrics import count_confusion
-from cnnbench.runs import figures, pictures
+from cnnbench.metrics.ranking import rank_classes
+from cnnbench.runs import figures, pictures, ranking_figures
 from cnnbench.runs.captions import ENGLISH, describe_answer, localize_number
 from cnnbench.runs.class_names import fit_names
 from cnnbench.runs.contents import write_evaluation
@@ -226,3 +227,18 @@ def test_portuguese_captions_have_a_decimal_comma():
     assert describe_answer(words, None, None, 0.0) == []
     assert localize_number("10,000.5", words) == "10.000,5"
     assert localize_number("10,000.5", ENGLISH) == "10,000.5"
+
+
+def test_rankings_are_drawn_with_their_areas(tmp_path):
+    random = np.random.default_rng(0)
+    labels, probabilities = random.integers(0, 2, 50), random.dirichlet((1, 1, 1), 50)
+    found = rank_classes(labels, probabilities)
+    figure = ranking_figures.plot_rankings(found, ["_cat", "dog", "absent"])
+    roc, precision_recall = figure.axes
+    assert [len(axes.lines) for axes in figure.axes] == [3, 2], "the third class has no images; guessing is a line"
+    (legend,) = figure.legends
+    areas = [f"{one.roc_auc:.4f}, {one.average_precision:.4f}" for one in found[:2]]
+    assert [text.get_text() for text in legend.get_texts()] == [f"{areas[0]}: _cat", f"{areas[1]}: dog"]
+    assert np.trapezoid(roc.lines[0].get_ydata(), roc.lines[0].get_xdata()) == pytest.approx(found[0].roc_auc)
+    assert precision_recall.get_xlabel() == "sensitivity (recall)"
+    figures.save_figure(figure, tmp_path / "x.png")

@@ -19,6 +19,7 @@ from cnnbench.experiment.measured_data import DataChoice, MeasuredData, choose_d
 from cnnbench.experiment.result_files import write_result_files
 from cnnbench.experiment.trained import Trained, load_trained
 from cnnbench.metrics import average_f1_of_present, compute_accuracy_interval
+from cnnbench.metrics.ranking import RANKED_CLASSES
 from cnnbench.reproducibility import set_deterministic
 from cnnbench.runs.checking import find_contradiction
 from cnnbench.runs.folder import refuse_other_content
@@ -129,7 +130,9 @@ def evaluate_run(
 
     def write(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        pictures = write_result_files(folder, measured, found.split, dataset, model=ready.model, serve=ready.serve)
+        pictures = write_result_files(
+            folder, measured, found.split, dataset, model=ready.model, serve=ready.serve, most_curves=RANKED_CLASSES
+        )
         draw_in_turn(pictures)
         write_json(folder / "metrics.json", metrics)
 

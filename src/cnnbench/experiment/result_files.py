@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from cnnbench.data import Augmentation, Batches, Dataset, Split
 from cnnbench.metrics import score_classes
+from cnnbench.metrics.ranking import RANKED_CLASSES, list_thresholds, rank_classes
 from cnnbench.reproducibility import make_generator
 from cnnbench.runs.contents import write_evaluation
 from cnnbench.runs.folder import RunFolder
@@ -23,6 +24,7 @@ from cnnbench.runs.pictures import (
     draw_confusion,
     draw_curves,
     draw_mistakes,
+    draw_rankings,
     draw_reconstructions,
     draw_samples,
 )
@@ -51,12 +53,15 @@ def write_result_files(
     *,
     model: nn.Module,
     serve: Callable[[Split], Batches],
+    most_curves: int = 2,
 ) -> list[Picture]:
     """Write an evaluation with predictions: confusion matrix, scores by class and predictions, or losses by image.
 
     Args:
         split: the measured images.
         serve: makes a split's batches.
+        most_curves: up to this many classes, `thresholds.csv` is written and `ranking.png` drawn, which takes longer
+            than the other pictures.
 
     Returns:
         The pictures to draw: the confusion matrix, or some images beside their reconstructions.
@@ -71,19 +76,30 @@ def write_result_files(
         images = batches.permute(few.images).numpy(), made.numpy()
         return [partial(draw_reconstructions, folder, *images, evaluation.losses[shown])]
     assert found.probabilities is not None, "the test keeps them"
+    names = dataset.info.class_names
+    per_class: list[dict[str, Any]] = score_classes(found.confusion, names)
+    pictures = [partial(draw_confusion, folder)]
+    if len(names) <= RANKED_CLASSES and found.top_classes is None:
+        rankings = rank_classes(found.labels, found.probabilities)
+        for row, ranking in zip(per_class, rankings, strict=True):
+            areas = {"roc_auc": ranking.roc_auc, "average_precision": ranking.average_precision}
+            row |= {key: None if math.isnan(area) else area for key, area in areas.items()}
+        if len(names) <= most_curves:
+            write_csv(folder / "thresholds.csv", list_thresholds(rankings, names))
+            pictures.append(partial(draw_rankings, folder))
     write_evaluation(
         folder,
-        class_names=dataset.info.class_names,
+        class_names=names,
         confusion=found.confusion,
-        per_class=score_classes(found.confusion, dataset.info.class_names),
+        per_class=per_class,
         labels=found.labels,
         predictions=found.predictions,
         probabilities=found.probabilities,
         top_classes=found.top_classes,
     )
-    if not all(name.isascii() for name in dataset.info.class_names):  # every font has those letters
-        _choose_names(dataset.info.class_names)
-    return [partial(draw_confusion, folder)]
+    if not all(name.isascii() for name in names):  # every font has those letters
+        _choose_names(names)
+    return pictures
 
 
 def write_run_files(run: RunFolder, outcome: Outcome, split: Split, monitor: str) -> list[Picture]:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from cnnbench.metrics.ranking import rank_classes
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import RunFolder
 
@@ -45,6 +46,16 @@ def draw_confusion(folder: Path) -> None:
     names, confusion = read_confusion(folder)
     plot = figures.plot_confusion if len(names) <= figures.MATRIX_CLASSES else figures.plot_confused_pairs
     figures.draw(folder / "confusion_matrix.png", plot, confusion, names)
+
+
+def draw_rankings(folder: Path) -> None:
+    """Draw `ranking.png` from a folder's `predictions.npz`, which has the probabilities of all classes."""
+    from cnnbench.runs import figures, ranking_figures
+
+    names, _ = read_confusion(folder)
+    arrays = read_predictions(folder)
+    rankings = rank_classes(arrays["labels"], arrays["probabilities"])
+    figures.draw(folder / "ranking.png", ranking_figures.plot_rankings, rankings, names)
 
 
 def draw_reconstructions(folder: Path, images: np.ndarray, made: np.ndarray, losses: np.ndarray) -> None:
