@@ -23,7 +23,7 @@ from course_way import accuracy, loaders, train_epoch
 from figures import record
 
 from cnnbench.cli.compose import compose_config
-from cnnbench.data.dataset import _load_source
+from cnnbench.data.sources import _load_source
 from cnnbench.experiment.build import build_parts, choose_threads
 from cnnbench.experiment.run import prepare_training
 from cnnbench.runs.folder import RunFolder, create_folder

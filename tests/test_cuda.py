@@ -19,10 +19,11 @@ from cnnbench import registry
 from cnnbench.cli.compose import compose_config
 from cnnbench.data import Batches
 from cnnbench.data.augmentation import draw
-from cnnbench.experiment.build import load_dataset, make_augmentation
+from cnnbench.experiment.build import make_augmentation
 from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.exhaustion import OutOfMemory
 from cnnbench.experiment.group import run_group
+from cnnbench.experiment.loading import load_dataset
 from cnnbench.experiment.predict import Predictor
 from cnnbench.experiment.ranks import RankLost
 from cnnbench.experiment.run import run_job, start_job

@@ -24,8 +24,8 @@ from cnnbench.data import load_source
 from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.files.images import decode_image
 from cnnbench.data.preparation import resize
+from cnnbench.experiment.loading import load_dataset
 from cnnbench.experiment.predict import Prediction, Predictor
-from cnnbench.experiment.run import load_dataset
 from cnnbench.experiment.trained import load_trained
 from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import RunFolder

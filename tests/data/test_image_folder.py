@@ -22,7 +22,7 @@ from cnnbench.data.files import pixel_store
 from cnnbench.data.files.listing import list_folder
 from cnnbench.data.loader import order_epoch
 from cnnbench.data.memory import parse_bytes
-from cnnbench.experiment.build import load_dataset
+from cnnbench.experiment.loading import load_dataset
 from cnnbench.experiment.run import run_job
 from cnnbench.runs.contents import read_confusion
 from cnnbench.runs.folder import RunFolder

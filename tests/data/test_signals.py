@@ -22,7 +22,7 @@ from cnnbench.cli.compose import compose_config
 from cnnbench.data import find_data_shape, load_source, prepare
 from cnnbench.data.contents import digest
 from cnnbench.data.files.labels import normalize_label, unify_labels
-from cnnbench.experiment.build import get_data_settings
+from cnnbench.experiment.loading import get_data_settings
 from cnnbench.runs.contents import read_confusion
 from cnnbench.runs.folder import RunFolder
 

@@ -18,11 +18,11 @@ from cnnbench.cli.compose import compose_config
 from cnnbench.cli.streams import show_log
 from cnnbench.cli.train import train
 from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
-from cnnbench.experiment.build import load_dataset
 from cnnbench.experiment.data_record import read_data
 from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.exhaustion import is_out_of_memory
 from cnnbench.experiment.lifetime import CannotGoOn
+from cnnbench.experiment.loading import load_dataset
 from cnnbench.experiment.predict import Predictor
 from cnnbench.experiment.resume import apply_overrides
 from cnnbench.experiment.run import run_job

@@ -12,12 +12,13 @@ from cnnbench.cli.summary import describe, read_size
 from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.data import DatasetInfo, Split, prepare
 from cnnbench.data.augmentation import Augmentation
-from cnnbench.data.dataset import load_source
 from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.files.images import decode_image
 from cnnbench.data.preparation import resize
-from cnnbench.experiment.build import load_dataset, make_augmentation
+from cnnbench.data.sources import load_source
+from cnnbench.experiment.build import make_augmentation
 from cnnbench.experiment.evaluate import evaluate_run
+from cnnbench.experiment.loading import load_dataset
 from cnnbench.experiment.predict import Predictor
 from cnnbench.experiment.run import run_job
 from cnnbench.experiment.trained import load_trained

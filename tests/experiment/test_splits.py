@@ -19,9 +19,9 @@ from PIL import Image, ImageOps
 from cnnbench.cli.compose import compose_config
 from cnnbench.data import load_source, prepare
 from cnnbench.data.preparation import cut_test, split_by_class
-from cnnbench.experiment.build import load_dataset
 from cnnbench.experiment.data_record import read_data
 from cnnbench.experiment.evaluate import evaluate_run
+from cnnbench.experiment.loading import load_dataset
 from cnnbench.experiment.measured_data import DataChoice
 from cnnbench.experiment.run import run_job
 from cnnbench.reproducibility import make_generator

@@ -15,8 +15,9 @@ from torch import nn
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import from_dict, to_dict
-from cnnbench.experiment.build import build_parts, choose_threads, load_dataset, make_batches
+from cnnbench.experiment.build import build_parts, choose_threads, make_batches
 from cnnbench.experiment.evaluate import evaluate_run
+from cnnbench.experiment.loading import load_dataset
 from cnnbench.experiment.measured_data import DataChoice
 from cnnbench.experiment.resume import compute_fingerprint
 from cnnbench.experiment.run import run_job

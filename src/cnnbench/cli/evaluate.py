@@ -1,6 +1,8 @@
 """`cnnbench evaluate`: measure a finished run on a split of any dataset."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from cnnbench.cli import compose
 from cnnbench.cli.options import EvaluateOptions
@@ -21,6 +23,7 @@ def evaluate(options: EvaluateOptions) -> None:
         options=compose.compose_config([f"data={options.data}"]).data.options if options.data else {},
         path=expand_path(options.path),
         root=expand_path(options.root),
+        exclude=options.exclude,
     )
     folder, metrics = evaluate_run(
         find_folder(options.run, run=True),
@@ -31,6 +34,18 @@ def evaluate(options: EvaluateOptions) -> None:
     )
     del metrics["images_sha256"]  # for programs, which find it in `metrics.json`
     show_warnings(metrics.pop("notes"))
+    rest = _format_figures(metrics.pop("without_excluded", {}))
+    shown = _format_figures(metrics)
+    width, figures = (max(map(len, texts)) for texts in (shown, shown.values()))
+    for name, text in shown.items():
+        without = f"{text:<{figures}}  without the excluded: {rest[name]}" if name in rest else text
+        print(f"{name:<{width}}  {without}")
+    if "accuracy" in shown:
+        print(f"[ ] is {ONE_RUN}.")
+    print(format_output_path(folder))
+
+
+def _format_figures(metrics: Mapping[str, Any]) -> dict[str, str]:
     shown = {
         name: format_metric(name, value) if isinstance(value, float) else make_printable(str(value))
         for name, value in metrics.items()
@@ -39,12 +54,7 @@ def evaluate(options: EvaluateOptions) -> None:
         ends = [format_metric("accuracy", metrics[end]) for end in ("accuracy_low", "accuracy_high")]
         shown["accuracy"] += f"  [{', '.join(ends)}]"
         del shown["accuracy_low"], shown["accuracy_high"]
-    width = max(map(len, shown))
-    for name, text in shown.items():
-        print(f"{name:<{width}}  {text}")
-    if "accuracy" in shown:
-        print(f"[ ] is {ONE_RUN}.")
-    print(format_output_path(folder))
+    return shown
 
 
 def expand_path(path: str | None) -> str | None:

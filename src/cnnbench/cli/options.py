@@ -42,6 +42,10 @@ class EvaluateOptions:
             help="Another image folder or file; if the run was trained on other data, add --data image_folder."
         ),
     ] = None
+    exclude: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Also measure without these images: a CSV list, as `cnnbench check` writes."),
+    ] = None
     root: Root = None
     device: Device = None
     batch_size: BatchSize = None

@@ -20,7 +20,8 @@ from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.cli.streams import log, show_log
 from cnnbench.config.schema import Config, to_dict
 from cnnbench.config.text_values import refuse_interpolation
-from cnnbench.experiment.build import build_parts, estimate_need, load_dataset
+from cnnbench.experiment.build import build_parts, estimate_need
+from cnnbench.experiment.loading import load_dataset
 from cnnbench.metrics import format_metric
 from cnnbench.registry import describe_unknown
 from cnnbench.runs.folder import FINISHED, STUDY, create_folder

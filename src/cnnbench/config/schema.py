@@ -72,6 +72,7 @@ class DataConfig(PartSection):
     split_seed: int = key(
         "Seed of the test split of test_fraction, independent of the run's seed", 0, ge=0, le=LARGEST_SEED
     )
+    exclude: str | None = key("A CSV list of images to leave out of the data, as `cnnbench check` writes it", None)
     train_limit: int | None = key("Train on at most this many images, stratified", None, ge=1)
     image_size: Pixels | Sides | None = key(
         "Resize images to N×N or [HEIGHT,WIDTH] pixels; null leaves them as they are",

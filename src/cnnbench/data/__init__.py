@@ -8,13 +8,11 @@ from cnnbench.data.dataset import (
     DatasetInfo,
     Source,
     Split,
-    find_data_shape,
-    find_train_images,
-    load_source,
     to_image_size,
 )
 from cnnbench.data.loader import Batches, Change, balance_weights, normalize
 from cnnbench.data.preparation import prepare
+from cnnbench.data.sources import find_data_shape, find_train_images, load_source
 
 registry.discover(_sets)
 

@@ -1,19 +1,14 @@
-"""Datasets: splits, their metadata, and loading by name."""
+"""Datasets: splits and their metadata."""
 
-import functools
-import inspect
-import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cnnbench import registry
 from cnnbench.data.hashing import hash_rows
 
 CHUNK_VALUES = 2**20  # pixels or samples processed together: few enough to copy as float64
@@ -60,7 +55,10 @@ def to_image_size(height: int, width: int) -> int | tuple[int, int]:
 
 
 class Names(Protocol):
-    """The names of images, by index."""
+    """The files of images, by index: their paths, which start with `root`, and `names` below it."""
+
+    root: str
+    names: Sequence[str]
 
     def __getitem__(self, place: int) -> str:
         """The name of the image with this index."""
@@ -170,6 +168,14 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Exclusion:
+    """What `data.exclude` left out: the content of its file, and the number of images by split."""
+
+    content: bytes
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A dataset ready for training.
 
@@ -180,6 +186,8 @@ class Dataset:
         skipped, paths: as in `Source`.
         notes: those of the source, and what splitting it has shown.
         source_shape: of an image or signal before it was resized.
+        exclusion: what `data.exclude` left out; None without that key.
+        listed: int64 (n, 3), the marks of the images in a list that the caller asked about.
     """
 
     info: DatasetInfo
@@ -193,6 +201,8 @@ class Dataset:
     paths: Names | None = None
     notes: tuple[str, ...] = ()
     source_shape: tuple[int, ...] = ()
+    exclusion: Exclusion | None = None
+    listed: Tensor | None = None
 
     def describe(self) -> str:
         """Classes, images of each split, their size and channels, in one line."""
@@ -204,80 +214,10 @@ class Dataset:
         else:
             size, source = ("×".join(map(str, shape[1:])) for shape in (self.info.input_shape, self.source_shape))
             size = f"images of {size}" if source in ("", size) else f"images of {source}, resized to {size}"
-        return f"{self.info.name}: {_count(self.info.num_classes, 'class')}, {splits} {size}, {channels}"
+        excluded = [f"{count:,} {name}" for name, count in (self.exclusion.counts if self.exclusion else {}).items()]
+        without = f"; data.exclude leaves out {', '.join(excluded)}" if excluded else ""
+        return f"{self.info.name}: {_count(self.info.num_classes, 'class')}, {splits} {size}, {channels}{without}"
 
 
 def _count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
-
-
-def load_source(
-    name: str,
-    *,
-    root: str,
-    download: bool,
-    options: Mapping[str, Any] | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> Source:
-    """Read a dataset; the last few stay in memory, so that a sweep reads each of them once.
-
-    Args:
-        root: the folder datasets are stored in.
-        download: whether a dataset that is missing there may be fetched.
-        options: what the dataset's own yaml adds; the files that `path` and `test_path` name are read again when they
-            have changed.
-        settings: what a config says for any dataset, such as `image_size`; a dataset is given those that its
-            signature names and its options do not.
-
-    Raises:
-        ValueError: an unknown name or option, or the files are missing; the message says where they belong.
-    """
-    given = dict(options or {})
-    everything = {"root": root, "download": download, **(settings or {})}
-    named = inspect.signature(registry.find_part("data", name)).parameters
-    wanted = {key: value for key, value in everything.items() if key in named and key not in given}
-    if name in registry.list_names("data_kept"):
-        return registry.build("data", name, options=given, **wanted)
-    arguments = json.dumps([given, wanted], sort_keys=True)
-    return _load_source(name, arguments, (_get_version(given.get("path")), _get_version(given.get("test_path"))))
-
-
-def find_train_images(name: str) -> int | None:
-    """How many training images a dataset has, before any are set aside; None where that depends on its files."""
-    found: int | None = registry.get_facts("data", name).get("train_images")
-    return found
-
-
-def find_data_shape(
-    name: str, *, root: str, options: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None
-) -> tuple[tuple[int, ...], int]:
-    """The shape of one image (C, H, W), or of one signal (C, L), and the number of classes, without fetching anything.
-
-    A dataset whose shape is fixed registers it as a `data_shape`; of any other the files are read.
-
-    Args:
-        options, settings: as in `load_source`.
-
-    Raises:
-        ValueError: an unknown name or option, or files that are needed and missing.
-    """
-    if name in registry.list_names("data_shape"):
-        return registry.build("data_shape", name, options=options)
-    info = load_source(name, root=root, download=False, options=options, settings=settings).info
-    return info.input_shape, info.num_classes
-
-
-@functools.lru_cache(maxsize=8)
-def _load_source(name: str, arguments: str, _: object) -> Source:
-    options, settings = json.loads(arguments)
-    source: Source = registry.build("data", name, options=options, **settings)
-    return source.add_marks()
-
-
-def _get_version(path: object) -> tuple[int, int] | None:
-    """When a file was last changed, and its size; None where there is none."""
-    try:
-        found = os.stat(os.path.expanduser(str(path)))
-    except (OSError, ValueError):
-        return None
-    return found.st_mtime_ns, found.st_size

@@ -1,18 +1,18 @@
-"""Build the parts of a run from its config, and check them: data, model, optimizer, schedule, batches."""
+"""Build the parts of a run from its config, and check them: model, optimizer, schedule, batches."""
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from cnnbench.analysis import Summary, summarize
 from cnnbench.config.schema import AugmentConfig, Config
-from cnnbench.data import Augmentation, Batches, Change, Dataset, DatasetInfo, Split, load_source, prepare
+from cnnbench.data import Augmentation, Batches, Change, Dataset, DatasetInfo, Split
 from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
 from cnnbench.experiment.group import check_together
+from cnnbench.experiment.loading import load_dataset
 from cnnbench.models import NetworkSpec, build_model, compute_output_shape
 from cnnbench.processes.capacity import Need
 from cnnbench.processes.cores import count_threads
@@ -39,10 +39,18 @@ class Parts:
     schedule: Schedule
 
 
-def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True, within_memory: bool = False) -> Parts:
+def build_parts(
+    config: Config,
+    *,
+    dataset: Dataset | None = None,
+    shapes_only: bool = False,
+    test: bool = True,
+    within_memory: bool = False,
+) -> Parts:
     """Load the data and build model, optimizer and schedule.
 
     Args:
+        dataset: instead of the one that the config names.
         shapes_only: allocate no weights, to check whether a config can work.
         test: as in `load_dataset`.
         within_memory: refuse data beyond `limit_data_of_run` and a model beyond half of the memory: the config may be
@@ -58,7 +66,7 @@ def build_parts(config: Config, *, shapes_only: bool = False, test: bool = True,
         check_graph(device, config.trainer.precision, compiled=config.trainer.compile, devices=config.trainer.devices)
     check_trackers(config.logger.options)
     with limit_data_of_run() if within_memory else nullcontext():
-        dataset = load_dataset(config, test=test)
+        dataset = dataset or load_dataset(config, test=test)
     if within_memory:
         _refuse_large_models(config, dataset)
     model = make_model(config, dataset.info, "meta" if shapes_only else "cpu")
@@ -163,49 +171,6 @@ def _check_batches(config: Config, model: nn.Module, dataset: Dataset) -> None:
                 f"trainer.batch_size={batch_size} makes a batch of one of the {images} training images, "
                 f"and a norm needs more than one value: {error}"
             ) from None
-
-
-def load_dataset(
-    config: Config, *, test_on_all: bool = False, test: bool = True, classes: list[str] | None = None
-) -> Dataset:
-    """Load the config's data, split and measured.
-
-    Args:
-        test_on_all: data without a test split are all tested, because the model has not seen them.
-        test: whether the test images may be read; otherwise the test split is empty.
-        classes: those of the run to be measured; one's own images or signals may lack some.
-
-    Raises:
-        ValueError: unknown or missing data, or no images left to train on.
-    """
-    data = config.data
-    settings = get_data_settings(config) | {"with_test": test, "classes": classes}
-    if test_on_all:
-        settings["test_fraction"] = None
-    source = load_source(data.name, root=data.root, download=data.download, options=data.options, settings=settings)
-    if test_on_all and source.test is None:
-        source = replace(source, test=source.train)
-    return prepare(
-        source,
-        seed=config.seed,
-        split_seed=data.split_seed,
-        test_fraction=data.test_fraction,
-        val_fraction=data.val_fraction,
-        train_limit=data.train_limit,
-        image_size=data.image_size,
-        normalization=data.normalize,
-    )
-
-
-def get_data_settings(config: Config) -> dict[str, Any]:
-    """The settings of all datasets; each builder takes those that it has parameters for."""
-    data, threads = config.data, config.trainer.threads
-    return {
-        "image_size": data.image_size,
-        "test_fraction": data.test_fraction,
-        "split_seed": data.split_seed,
-        "threads": threads if isinstance(threads, int) else None,
-    }
 
 
 def make_model(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Module:

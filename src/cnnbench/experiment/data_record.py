@@ -2,9 +2,11 @@
 
 For each split it holds the number of images and two SHA-256 sums over them and their labels, in order: one of their
 files, one of their values. For one's own images and signals it also holds a short hash of the values of each (16
-hexadecimal digits), which recognises it wherever it lies.
+hexadecimal digits), which recognises it wherever it lies. It counts the images that `data.exclude` left out; their list
+is copied to `excluded.csv`.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnbench.config.schema import Config
 from cnnbench.data import Dataset, DatasetInfo, Split
 from cnnbench.data.contents import digest
 from cnnbench.data.dataset import VALUES
 from cnnbench.data.hashing import to_numbers
 from cnnbench.runs.folder import RunFolder
+from cnnbench.storage.atomic import write_bytes
 from cnnbench.storage.plain_data import check_kinds, read_json, write_json
 from cnnbench.storage.regular import refuse_damaged
 
-NAME = "data.json"
+NAME, LIST = "data.json", "excluded.csv"
 SPLITS = ("train", "val", "test")
 MOST_HASHES = 2**21  # images; larger splits get one hash in all, so that the file stays small enough to read
 NOT_ITS_DATA = "not the data of this run"
@@ -78,8 +82,24 @@ def record_data(run: RunFolder, dataset: Dataset, *, each: bool, test: bool = Tr
     each = each and sum(map(len, splits.values())) <= MOST_HASHES
     values = {name: _describe_split(dataset.info, split, each) for name, split in splits.items()}
     if not begun:
-        write_json(run.path / NAME, {"splits": values})
+        excluded: dict[str, Any] = {}
+        if dataset.exclusion:
+            write_bytes(run.path / LIST, dataset.exclusion.content)
+            list_sha256 = hashlib.sha256(dataset.exclusion.content).hexdigest()
+            excluded = {"excluded": {**dataset.exclusion.counts, "sha256": list_sha256}}
+        write_json(run.path / NAME, {"splits": values} | excluded)
     return {name: described["files_sha256"] for name, described in values.items()}
+
+
+def describe_own_data(config: Config, folder: Path) -> Config:
+    """The config by which a run's data are loaded again.
+
+    Their list of excluded images is the copy in the run's folder, because the original may be gone or changed.
+    """
+    list_ = folder / LIST
+    has_list = config.data.exclude is not None and list_.exists()
+    changes = {"exclude": str(list_) if has_list else config.data.exclude}
+    return config.model_copy(update={"data": config.data.model_copy(update=changes)})
 
 
 def _describe_split(info: DatasetInfo, split: Split, each: bool) -> dict[str, Any]:
@@ -166,6 +186,12 @@ def find_kept(record: DataRecord, name: str, split: Split) -> Tensor:
 def find_seen(record: DataRecord, names: Sequence[str], split: Split) -> Tensor:
     """Which images a run had in some of its splits, bool (N,)."""
     return torch.from_numpy(np.isin(hash_split(split), np.array(_read_hashes(record, names), np.int64)))
+
+
+def count_shared(dataset: Dataset) -> int:
+    """How many test images, by their values, are also training or validation images."""
+    known = np.concatenate([hash_split(dataset.train), hash_split(dataset.val)])
+    return int(np.isin(hash_split(dataset.test), known).sum())
 
 
 def _read_hashes(record: DataRecord, names: Any) -> list[int]:

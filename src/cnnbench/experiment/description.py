@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from cnnbench.config.schema import Config
 from cnnbench.data import DatasetInfo, find_data_shape, to_image_size
-from cnnbench.experiment.build import get_data_settings
+from cnnbench.experiment.loading import get_data_settings
 
 
 def describe_data(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cnnbench.data import Batches
 from cnnbench.data.contents import digest
@@ -114,15 +114,14 @@ def evaluate_run(
     choice = choice or DataChoice()
     ready = prepare_measurement(path, choice, device=device, batch_size=batch_size)
     config, found, dataset = ready.trained.config, ready.found, ready.found.dataset
+    listed = found.is_listed
     measured = ready.evaluate(ready.serve(found.split), keep_probabilities=True)
     where = {} if choice.path is None else {"path": format_path(choice.path)}
     metrics = {"data": config.data.name, **where, "split": choice.split, "images": len(found.split)}
-    metrics |= measured.compute_scores()
-    if measured.classified is not None:
-        # Only classes that have images get a score; the others can still be predicted.
-        confusion = measured.classified.confusion
-        metrics["f1_macro"] = average_f1_of_present(confusion)
-        metrics |= compute_accuracy_interval(confusion)
+    metrics |= _compute_scores(measured)
+    if listed is not None:
+        metrics["excluded"] = int(listed.sum())
+        metrics["without_excluded"] = _measure_rest(ready, listed)
     notes = list(found.notes)
     if problem := find_contradiction(ready.trained.folder):
         notes.append(f"{problem}. The run's own figures are not to be believed; those here are measured anew")
@@ -137,6 +136,28 @@ def evaluate_run(
         write_json(folder / "metrics.json", metrics)
 
     return _write_result(ready.trained.folder.path / "evaluations", out, metrics, write), metrics
+
+
+def _compute_scores(measured: Evaluation) -> dict[str, float]:
+    scores = measured.compute_scores()
+    if measured.classified is not None:
+        # Only classes that have images get a score; the others can still be predicted.
+        confusion = measured.classified.confusion
+        scores["f1_macro"] = average_f1_of_present(confusion)
+        scores |= compute_accuracy_interval(confusion)
+    return scores
+
+
+def _measure_rest(ready: Measurement, listed: Tensor) -> dict[str, Any]:
+    """The figures of the measured split without the listed images.
+
+    Raises:
+        ValueError: none is left.
+    """
+    rest = ready.found.split[torch.nonzero(~listed).flatten()]
+    if not len(rest):
+        raise ValueError("--exclude: the list names all images of the split, so none is left to measure")
+    return {"images": len(rest), **_compute_scores(ready.evaluate(ready.serve(rest)))}
 
 
 def _write_result(

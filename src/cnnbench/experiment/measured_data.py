@@ -1,30 +1,35 @@
 """Choose the images that a finished run is measured on, and leave out those that it has learned from."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cnnbench import registry
 from cnnbench.config.schema import Config
 from cnnbench.data import Dataset, DatasetInfo, Split, find_data_shape
+from cnnbench.data.exclusion import find_listed
 from cnnbench.data.memory import limit_data_of_run
-from cnnbench.experiment.build import get_data_settings, load_dataset
 from cnnbench.experiment.data_record import (
     NOT_ITS_DATA,
     DataRecord,
     describe_changes,
+    describe_own_data,
     find_kept,
     find_seen,
     read_data,
 )
+from cnnbench.experiment.loading import get_data_settings, load_dataset
 from cnnbench.experiment.trained import Trained
 from cnnbench.storage.text import format_path, join_some, make_printable
 
 NAMED = 5  # classes in a note
 LEARNED_FROM = ("train", "val", "test")  # ordered by how much a run learns from the split, most first
+Load = Callable[..., Dataset]  # `load_dataset` with some arguments
 VERBS = {"train": "trained", "val": "validated", "test": "tested"}
 
 
@@ -38,6 +43,7 @@ class DataChoice:
         options: that dataset's options, from its YAML file.
         path: another folder of images or CSV file. If it has no test split, all of it is measured.
         root: where datasets lie.
+        exclude: a list of images; `MeasuredData.is_listed` says which of the split it names.
     """
 
     split: str = "test"
@@ -45,6 +51,7 @@ class DataChoice:
     options: Mapping[str, Any] = field(default_factory=dict)
     path: str | None = None
     root: str | None = None
+    exclude: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,11 @@ class MeasuredData:
     dataset: Dataset
     split: Split
     notes: list[str]
+
+    @property
+    def is_listed(self) -> Tensor | None:
+        """Which images of the split the list of `DataChoice.exclude` names, bool (N,); None without a list."""
+        return None if self.dataset.listed is None else find_listed(self.split, self.dataset.listed)
 
 
 def choose_data(trained: Trained, choice: DataChoice) -> MeasuredData:
@@ -66,8 +78,9 @@ def choose_data(trained: Trained, choice: DataChoice) -> MeasuredData:
     _point_at(config, info, choice)
     _check_shape(config, info)
     record = read_data(trained.folder.path)
+    load = partial(load_dataset, classes=list(info.class_names), listed=choice.exclude)
     choose = _choose_own if choice.data is None and choice.path is None else _choose_other
-    found = choose(config, split, record, info)
+    found = choose(describe_own_data(config, trained.folder.path), split, record, info, load)
     notes = list(found.notes)
     if split not in record or not record[split].is_same(found.dataset.info, found.split):
         notes += _note_absent_classes(info, found.split)
@@ -87,7 +100,7 @@ def _point_at(config: Config, info: DatasetInfo, choice: DataChoice) -> None:
             f"data.path={format_path(own_path)!r} of the run does not exist: give its new place with --path"
         )
     if choice.data is not None and choice.data != data.name:
-        data.name = choice.data
+        data.name, data.exclude = choice.data, None
         data.options.clear()
         data.options.update(choice.options)
     if choice.path is not None:
@@ -109,12 +122,12 @@ def _point_at(config: Config, info: DatasetInfo, choice: DataChoice) -> None:
 
 
 @limit_data_of_run()
-def _choose_own(config: Config, split: str, record: DataRecord, info: DatasetInfo) -> MeasuredData:
+def _choose_own(config: Config, split: str, record: DataRecord, info: DatasetInfo, load: Load) -> MeasuredData:
     """A split of the run's own data, or what remains of it."""
-    classes, chosen = list(info.class_names), None
+    chosen = None
     recognised = split in record and record[split].hashes is not None
     try:
-        dataset = load_dataset(config, classes=classes)
+        dataset = load(config)
     except ValueError as error:  # the remaining images cannot be split as before
         if not recognised:
             raise
@@ -134,7 +147,7 @@ def _choose_own(config: Config, split: str, record: DataRecord, info: DatasetInf
         return MeasuredData(dataset, chosen, [f"{note}. Its {split} images have not changed"])
     total = record[split].images
     if recognised:
-        dataset = load_dataset(_remove_cuts(config), test_on_all=True, classes=classes)
+        dataset = load(_remove_cuts(config), test_on_all=True)
         candidates = dataset.train if split == "val" and dataset.val is None else _get_split(dataset, split)
         chosen = candidates[find_kept(record, split, candidates)]
         if len(chosen):
@@ -144,10 +157,10 @@ def _choose_own(config: Config, split: str, record: DataRecord, info: DatasetInf
     raise ValueError(f"{note}. None of its {total} {split} images is here; {option} measures the run on others")
 
 
-def _choose_other(config: Config, split: str, record: DataRecord, info: DatasetInfo) -> MeasuredData:
+def _choose_other(config: Config, split: str, record: DataRecord, info: DatasetInfo, load: Load) -> MeasuredData:
     """A split of other data, without the images that the run has learned from."""
     whole = split == "test"
-    dataset = load_dataset(_remove_cuts(config) if whole else config, test_on_all=whole, classes=list(info.class_names))
+    dataset = load(_remove_cuts(config) if whole else config, test_on_all=whole)
     _check_classes(config.data.name, dataset.info.class_names, info.class_names)
     chosen = _get_split(dataset, split)
     if split not in record or record[split].is_same(dataset.info, chosen):

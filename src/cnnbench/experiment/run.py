@@ -13,9 +13,11 @@ import torch
 from cnnbench.config.schema import Config, to_dict
 from cnnbench.data import Dataset
 from cnnbench.data.contents import digest
-from cnnbench.experiment.build import Parts, build_parts, choose_threads, load_dataset, make_augmentation, make_batches
+from cnnbench.experiment.build import Parts, build_parts, choose_threads, make_augmentation, make_batches
+from cnnbench.experiment.data_record import count_shared, describe_own_data
 from cnnbench.experiment.group import run_group
 from cnnbench.experiment.lifetime import Lifetime, track_lifetime
+from cnnbench.experiment.loading import load_dataset
 from cnnbench.experiment.preparation import prepare_training
 from cnnbench.experiment.ranks import start_ranks
 from cnnbench.experiment.result_files import (
@@ -101,8 +103,9 @@ def start_job(
     set_deterministic(config.trainer.deterministic, compiled=config.trainer.compile)
     with ExitStack() as entered:
         life = _claim_folder(run, config, overrides, resume=resume, entered=entered)
-        others = entered.enter_context(start_ranks(config, path, resume=resume))
-        parts = parts or build_parts(config, test=test, within_memory=resume)
+        found = describe_own_data(config, path) if resume else config
+        others = entered.enter_context(start_ranks(found, path, resume=resume))
+        parts = parts or build_parts(found, test=test, within_memory=resume)
         dataset = parts.dataset
         notes = _set_threads(run, config, parts)
         log.info("%s", dataset.describe())
@@ -214,6 +217,7 @@ def _summarize_test(test: Evaluation, dataset: Dataset) -> dict[str, Any]:
     return {
         **{f"test/{name}": value for name, value in scores.items()},
         "test_images": len(dataset.test),
+        "test_images_in_training": count_shared(dataset),
         "test_labels_sha256": hashlib.sha256(dataset.test.labels.numpy().tobytes()).hexdigest(),
         "test_set_sha256": digest(dataset.info, dataset.test),
     }

@@ -17,6 +17,7 @@ from cnnbench.storage.text import join_some
 LONGEST_MESSAGE = 1000  # characters of a run's message
 MOST_SETS = 6  # training sets that a note names
 MOST_GROUPS = 8  # groups that a note names
+SHARED = ("test_images_in_training", "test_images_near_training", "test_images")
 STATES = {
     "running": "{be} still running or ended abruptly",
     "failed": "failed",
@@ -39,6 +40,7 @@ def collect_notes(study: Study, folders: Sequence[Path]) -> list[Note]:
         *_note_seeds(study),
         *_note_other_keys(study),
         *_note_training_data(study),
+        *_note_shared_images(study),
         *_note_missing_checks(study),
         *_note_missing_accuracy(study),
         *_note_environments(study),
@@ -184,6 +186,23 @@ def _note_training_data(study: Study) -> Iterator[Note]:
             "data",
             f"{', '.join(labels[:8])}: trained on different data under one name, so a difference may come from the "
             f"data. Training images by SHA-256: {hashes}.",
+        )
+
+
+def _note_shared_images(study: Study) -> Iterator[Note]:
+    """Note runs that were tested on images which they had learned from, as they recorded it themselves."""
+    by_count: dict[tuple[int, int, int], list[Run]] = defaultdict(list)
+    for run in (run for group in study.groups for run in group.runs):
+        same, near, total = (run.summary.get(key) or 0 for key in SHARED)
+        if same or near:
+            by_count[same, near, total].append(run)
+    for (same, near, total), runs in list(by_count.items())[:MOST_SETS]:
+        counts = [f"{same:,} are also among the images they learned from"] if same else []
+        counts += [f"{near:,} are nearly the same as one of those"] if near else []
+        yield Note(
+            "data",
+            f"{join_names(runs)}: of the {total:,} test images, {' and '.join(counts)}, so the accuracy is too high. "
+            "`cnnbench check` lists them, and `data.exclude` leaves them out.",
         )
 
 

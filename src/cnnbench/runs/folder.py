@@ -35,6 +35,7 @@ SUMMARY: Kinds = {
         ("seed", "parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"), (int, type(None))
     ),
     **dict.fromkeys(("train_images", "val_images", "test_images", "threads"), (int, type(None))),
+    **dict.fromkeys(("test_images_in_training", "test_images_near_training"), (int, type(None))),
     **dict.fromkeys(
         ("test/loss", "test/accuracy", "test/f1_macro", "train_seconds", "images_per_second"),
         (float, int, type(None)),

@@ -201,7 +201,7 @@ class Part:
         digest = hashlib.sha256(f"{FORMAT} {PIL.__version__} {FORMATS} {decoder} {len(rows)}".encode())
         digest.update(os.fsencode("\0".join(listing.paths[rows.start : rows.stop])))
         digest.update(listing.versions[rows.start : rows.stop].tobytes())
-        file = None if cache is None else _name_cache_file(cache, listing.path, f"{decoder} {place}")
+        file = None if cache is None else name_cache_file(cache, listing.path, f"{decoder} {place}")
         return cls(digest.hexdigest(), listing.make_paths(rows), decoder, file, workers)
 
     @property
@@ -228,8 +228,8 @@ class Part:
                 bar.update(chunk.files)
 
 
-def _name_cache_file(cache: str, path: str, how: str) -> Path:
-    """The cache file of a part: one for each part of a folder and way of decoding, replaced when they change."""
+def name_cache_file(cache: str, path: str, how: str) -> Path:
+    """The cache file of something made of a folder or file: one for each way of making it, replaced when it changes."""
     folder = Path(cache).expanduser()
     if cache == "auto":
         folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "cnnbench")

@@ -1,0 +1,83 @@
+"""Load a dataset by its name in a config."""
+
+import functools
+import inspect
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from cnnbench import registry
+from cnnbench.data.dataset import Source
+
+
+def load_source(
+    name: str,
+    *,
+    root: str,
+    download: bool,
+    options: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Source:
+    """Read a dataset; the last few stay in memory, so that a sweep reads each of them once.
+
+    Args:
+        root: the folder datasets are stored in.
+        download: whether a dataset that is missing there may be fetched.
+        options: what the dataset's own yaml adds; the files that `path` and `test_path` name are read again when they
+            have changed.
+        settings: what a config says for any dataset, such as `image_size`; a dataset is given those that its
+            signature names and its options do not.
+
+    Raises:
+        ValueError: an unknown name or option, or the files are missing; the message says where they belong.
+    """
+    given = dict(options or {})
+    everything = {"root": root, "download": download, **(settings or {})}
+    named = inspect.signature(registry.find_part("data", name)).parameters
+    wanted = {key: value for key, value in everything.items() if key in named and key not in given}
+    if name in registry.list_names("data_kept"):
+        return registry.build("data", name, options=given, **wanted)
+    arguments = json.dumps([given, wanted], sort_keys=True)
+    return _load_source(name, arguments, (_get_version(given.get("path")), _get_version(given.get("test_path"))))
+
+
+def find_train_images(name: str) -> int | None:
+    """How many training images a dataset has, before any are set aside; None where that depends on its files."""
+    found: int | None = registry.get_facts("data", name).get("train_images")
+    return found
+
+
+def find_data_shape(
+    name: str, *, root: str, options: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None
+) -> tuple[tuple[int, ...], int]:
+    """The shape of one image (C, H, W), or of one signal (C, L), and the number of classes, without fetching anything.
+
+    A dataset whose shape is fixed registers it as a `data_shape`; of any other the files are read.
+
+    Args:
+        options, settings: as in `load_source`.
+
+    Raises:
+        ValueError: an unknown name or option, or files that are needed and missing.
+    """
+    if name in registry.list_names("data_shape"):
+        return registry.build("data_shape", name, options=options)
+    info = load_source(name, root=root, download=False, options=options, settings=settings).info
+    return info.input_shape, info.num_classes
+
+
+@functools.lru_cache(maxsize=8)
+def _load_source(name: str, arguments: str, _: object) -> Source:
+    options, settings = json.loads(arguments)
+    source: Source = registry.build("data", name, options=options, **settings)
+    return source.add_marks()
+
+
+def _get_version(path: object) -> tuple[int, int] | None:
+    """When a file was last changed, and its size; None where there is none."""
+    try:
+        found = os.stat(os.path.expanduser(str(path)))
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size
