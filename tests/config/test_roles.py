@@ -59,7 +59,9 @@ def test_a_key_makes_another_run_for_all_or_for_none(key):
     is_result = key.role == "result"
     assert (compute_fingerprint(config) != compute_fingerprint(own)) == (is_result and not may_change(key.field))
     assert (hash_config(to_dict(config)) != hash_config(plain)) == is_result
-    assert ((select_settings(to_dict(config)), config.seed) != (select_settings(plain), own.seed)) == is_result
+    assert (
+        (select_settings(to_dict(config)), config.all_seeds) != (select_settings(plain), own.all_seeds)
+    ) == is_result
     override = f"{key.name}={format_value(value)}"
     if key.name in find_keys(plain) and (not is_result or may_change(key.field)):
         assert compute_fingerprint(apply_overrides(plain, [override])) == compute_fingerprint(own)

@@ -89,7 +89,7 @@ def test_missing_splits_are_cut_and_keep_every_share_the_test_split_whatever_the
     write_folder(tmp_path)
     source = load(tmp_path)
     assert source.test is None
-    cuts = [{"seed": seed, "split_seed": split_seed} for seed, split_seed in ((0, 0), (0, 0), (1, 0), (0, 1))]
+    cuts = [{"seed": seed, "test_seed": test_seed} for seed, test_seed in ((0, 0), (0, 0), (1, 0), (0, 1))]
     first, same, other, elsewhere = (prepare(source, val_fraction=0.25, test_fraction=0.2, **cut) for cut in cuts)
     for split, count in (("train", 12), ("val", 4), ("test", 4)):
         assert getattr(first, split).labels.bincount().tolist() == [count // 2] * 2

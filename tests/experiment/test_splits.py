@@ -76,16 +76,16 @@ def copied(flat, tmp_path):
 
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=60), st.floats(0.01, 0.99), st.integers(0, 9))
-def test_a_test_cut_has_each_class_on_both_sides_and_one_more_image_moves_at_most_one(labels, fraction, split_seed):
+def test_a_test_cut_has_each_class_on_both_sides_and_one_more_image_moves_at_most_one(labels, fraction, test_seed):
     contents = [f"{place}".encode() for place in range(len(labels))]
-    tested, rest = cut_test(torch.tensor(labels), contents, fraction, split_seed)
+    tested, rest = cut_test(torch.tensor(labels), contents, fraction, test_seed)
     assert sorted([*tested.tolist(), *rest.tolist()]) == list(range(len(labels)))
     for label, count in Counter(labels).items():
         inside = sum(labels[index] == label for index in tested.tolist())
         assert inside == (0 if count == 1 else min(max(1, round(fraction * count)), count - 1))
-    turned, _ = cut_test(torch.tensor(labels[::-1]), contents[::-1], fraction, split_seed)
+    turned, _ = cut_test(torch.tensor(labels[::-1]), contents[::-1], fraction, test_seed)
     assert {len(labels) - 1 - index for index in turned.tolist()} == {*tested.tolist()}
-    more, _ = cut_test(torch.tensor([*labels, labels[0]]), [*contents, b"new"], fraction, split_seed)
+    more, _ = cut_test(torch.tensor([*labels, labels[0]]), [*contents, b"new"], fraction, test_seed)
     assert len({*tested.tolist()} - {*more.tolist()}) <= 1
 
 
@@ -124,12 +124,12 @@ def test_a_limit_keeps_each_class_or_names_those_it_leaves_out():
 
 
 @pytest.mark.parametrize("name", ["digits", "waves"])
-def test_the_split_seed_chooses_the_test_split_of_embedded_data_and_the_seed_does_not(name):
+def test_the_test_seed_chooses_the_test_split_of_embedded_data_and_the_seed_does_not(name):
     def tested(*overrides):
         return load_dataset(compose_config([f"data={name}", *overrides])).test.images
 
     assert torch.equal(tested("seed=0"), tested("seed=1"))
-    assert not torch.equal(tested("seed=0"), tested("data.split_seed=1"))
+    assert not torch.equal(tested("seed=0"), tested("data.test_seed=1"))
 
 
 def test_all_seeds_share_a_test_set(flat, tmp_path):
@@ -137,7 +137,7 @@ def test_all_seeds_share_a_test_set(flat, tmp_path):
     other = trained(tmp_path / "other", flat / "photos", "seed=1")
     for key in ("test_set_sha256", "train_set_sha256", "test_images"):
         assert first[key] == other[key]
-    elsewhere = trained(tmp_path / "elsewhere", flat / "photos", "data.split_seed=1")
+    elsewhere = trained(tmp_path / "elsewhere", flat / "photos", "data.test_seed=1")
     assert elsewhere["test_set_sha256"] != first["test_set_sha256"]
 
 

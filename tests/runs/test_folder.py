@@ -148,6 +148,11 @@ def test_what_is_not_a_run_folder_is_named(tmp_path):
         RunFolder(tmp_path / "0").read_summary()
 
 
+def test_a_key_that_was_renamed_is_read_by_its_current_name(tmp_path):
+    RunFolder(tmp_path).start({"seed": 0, "data": {"split_seed": 4, "name": "digits"}}, [])
+    assert RunFolder(tmp_path).read_config()["data"] == {"test_seed": 4, "name": "digits"}
+
+
 def test_a_status_keeps_its_start(tmp_path):
     run = RunFolder(tmp_path)
     assert run.read_status() == {}

@@ -1,4 +1,4 @@
-"""Jobs of a sweep that differ only in their seed, in one process."""
+"""Jobs of a sweep that differ only in their seeds, in one process."""
 
 import os
 import signal
@@ -21,7 +21,8 @@ TOGETHER = ["model=mlp", "model.width=0.25", "trainer.epochs=1", "data.train_lim
 
 def test_groups_hold_jobs_that_differ_only_in_their_seed():
     pair = jobs_of(*TOGETHER, "optimizer.lr=0.1,0.2")
-    jobs = [replace(job, config={**job.config, "seed": seed}) for seed in range(40) for job in pair]
+    seeds = [{"seed": seed} for seed in range(30)] + [{"seeds": {"order": seed}} for seed in range(1, 11)]
+    jobs = [replace(job, config={**job.config, **own}) for own in seeds for job in pair]
     groups, alone = plan_groups(jobs)
     assert [len(group) for group in groups] == [20, 20, 20, 20]
     assert [{job.config["optimizer"]["lr"] for job in group} for group in groups] == [{0.1}, {0.1}, {0.2}, {0.2}]
@@ -35,7 +36,7 @@ def test_a_group_too_small_to_be_faster_on_the_cpu_is_refused():
     check_groups(jobs, {job.name: Need() for job in jobs})
     check_groups(jobs[:2], {job.name: Need(device="cuda:0") for job in jobs})
     with pytest.raises(
-        ValueError, match="on the CPU, 7 jobs that differ only in their seed train more slowly together"
+        ValueError, match="on the CPU, 7 jobs that differ only in their seeds train more slowly together"
     ):
         check_groups(jobs[:7], {job.name: Need() for job in jobs})
 

@@ -47,7 +47,14 @@ def train(overrides, graph, *, tensor_lr=True):
     for epoch in range(2):
         progress = Progress.start(batches, CLASSIFICATION, accumulate)
         result = train_one_epoch(
-            step, batches, progress, epoch=epoch, seed=0, lr=0.01, schedule=parts.schedule, advance=lambda *_: None
+            step,
+            batches,
+            progress,
+            epoch=epoch,
+            noise_seed=0,
+            lr=0.01,
+            schedule=parts.schedule,
+            advance=lambda *_: None,
         )
         trained.append((result, progress.losses))
     return trained, parts.model.state_dict()

@@ -189,7 +189,7 @@ def robustness(options: RobustnessOptions) -> None:
     """Measure finished runs on test images that are shifted, rotated, rescaled, noisy, blurred, pale or occluded.
 
     For each strength, prints the accuracy and the share of images that keep their predicted class. Runs that differ
-    only in their seed form a group.
+    only in their seeds form a group.
     """
     from cnnbench.cli.robustness import robustness
 
@@ -223,7 +223,7 @@ def explain(options: ExplainOptions) -> None:
 def report(options: ReportOptions) -> None:
     """Compare runs, with spread, intervals and tests. Writes results.csv, groups.csv, report.md and report.html.
 
-    Runs that differ only in their seed form a group. Runs on different test sets are not compared. The last line
+    Runs that differ only in their seeds form a group. Runs on different test sets are not compared. The last line
     printed is the report's folder.
     """
     from cnnbench.cli.report import report

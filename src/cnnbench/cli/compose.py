@@ -24,7 +24,7 @@ from cnnbench.cli.recipes import find_exceptions, find_recipe
 from cnnbench.cli.unknown_keys import check_signs, explain_failure
 from cnnbench.config import schema as schema
 from cnnbench.config.declared import check_part_options
-from cnnbench.config.keys import list_control_keys
+from cnnbench.config.keys import format_value, list_control_keys
 from cnnbench.config.schema import Config
 from cnnbench.storage.text import format_path
 
@@ -107,9 +107,10 @@ def _compose_request(given: Sequence[str], multirun: bool) -> Request:
         jobs = [job for experiment in experiments for job in experiment.jobs]
         axes = list(dict.fromkeys(["experiment", *(axis for experiment in experiments for axis in experiment.axes)]))
     else:
-        task = _list_task_overrides(base, parsed, sweep.seeds)
-        jobs = _compose_jobs([str(o.input_line) for o in parsed if o.is_hydra_override()], task)
-        last = {o.get_key_element(): o for o in task}
+        hydra_overrides = [str(o.input_line) for o in parsed if o.is_hydra_override()]
+        tasks = _list_tasks(base, parsed, sweep)
+        jobs = [job for task in tasks for job in _compose_jobs(hydra_overrides, task)]
+        last = {o.get_key_element(): o for task in tasks for o in task}
         axes = [key.lstrip("+") for key, o in last.items() if o.is_sweep_override()]
     return Request(
         jobs=jobs,
@@ -152,21 +153,33 @@ def _read_sweep(base: DictConfig, parsed: Sequence[Override]) -> schema.SweepCon
             raise ValueError(f"{o.input_line} names several values: give one for the whole sweep")
     plain = OmegaConf.to_container(base.sweep, resolve=True)
     sweep = schema.from_dict({"sweep": plain}).sweep
-    given = [o.input_line for o in parsed if o.key_or_group == "seed"]
+    if several := [o.input_line for o in parsed if o.key_or_group == "seeds"]:
+        raise ValueError(
+            f"{several[0]}: seeds is a group of keys, such as seeds.init; sweep.seeds=N runs each config with N seeds"
+        )
+    varied = {"seed", *(f"seeds.{source}" for source in sweep.alone)}
+    given = [o.input_line for o in parsed if o.key_or_group in varied]
     if sweep.seeds is not None and given:
         raise ValueError(f"sweep.seeds={sweep.seeds} and {given[0]} both name seeds: leave one of them out")
+    if sweep.seeds is None and sweep.alone:
+        raise ValueError(f"sweep.alone={format_value(sweep.alone)} needs a number of seeds: add sweep.seeds=N")
     return sweep
 
 
-def _list_task_overrides(base: DictConfig, parsed: Sequence[Override], seeds: int | None) -> list[Override]:
-    """The overrides that produce the jobs: the experiment's axes, the command's own, and last `sweep.seeds`."""
+def _list_tasks(base: DictConfig, parsed: Sequence[Override], sweep: schema.SweepConfig) -> list[list[Override]]:
+    """The overrides that produce the jobs: the experiment's axes, the command's own, and last those of `sweep.seeds`.
+
+    The jobs of `sweep.alone` come as a task for each source of randomness, besides that which varies all together.
+    """
     params = [f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()]
     apart = {f"sweep.{name}" for name in list_control_keys(schema.SweepConfig)}
     own = [str(o.input_line) for o in parsed if not o.is_hydra_override() and o.key_or_group not in apart]
-    if seeds is not None:
-        params = [text for text in params if not text.startswith("seed=")]
-        own.append(f"seed=range(0,{seeds})" if seeds > 1 else "seed=0")
-    return parse_overrides([*params, *own])
+    if sweep.seeds is None:
+        return [parse_overrides([*params, *own])]
+    values = f"range(0,{sweep.seeds})" if sweep.seeds > 1 else "0"
+    params = [text for text in params if not text.startswith("seed=")]
+    keys = ["seed", *(f"seeds.{source}" for source in sweep.alone)]
+    return [parse_overrides([*params, *own, f"{key}={values}"]) for key in keys]
 
 
 def compose_config(overrides: Sequence[str]) -> Config:

@@ -15,6 +15,7 @@ from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.report import show_study
 from cnnbench.cli.run_folders import shorten
 from cnnbench.config.schema import SweepConfig, from_dict, to_dict
+from cnnbench.config.seeds import drop_seeds
 from cnnbench.processes.capacity import Capacity
 from cnnbench.processes.cores import count_cores
 from cnnbench.processes.signals import Terminated
@@ -204,8 +205,8 @@ def _check(jobs: Sequence[SweepJob], server: JobServer) -> dict[str, JobCheck]:
     # The report at the end needs this module. The import takes a second, during which the server imports torch.
     import cnnbench.report.page  # noqa: F401
 
-    # Configs that differ only in their seed share one check.
-    alike = {job.name: repr(job.config | {"seed": 0}) for job in jobs}
+    # Configs that differ only in their seeds share one check.
+    alike = {job.name: repr(drop_seeds(job.config)) for job in jobs}
     different = {alike[job.name]: job.config for job in jobs}
     try:
         checks = server.check(list(different.values()))

@@ -19,6 +19,7 @@ from cnnbench.cli.literal import describe_values, explain_syntax, quote_text
 from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.cli.streams import log, show_log
 from cnnbench.config.schema import Config, to_dict
+from cnnbench.config.seeds import Seeds
 from cnnbench.config.text_values import refuse_interpolation
 from cnnbench.experiment.build import build_parts, estimate_need
 from cnnbench.experiment.loading import load_dataset
@@ -238,7 +239,8 @@ def _format_command(request: _SearchRequest, params: dict[str, Value]) -> str:
     """The command that retrains the best trial with new seeds and tests each run once."""
     first = request.config.seed + 1
     seeds = ",".join(str(seed) for seed in range(first, first + FRESH_SEEDS))
-    kept = [text for text in request.overrides if text.partition("=")[0] not in {"name", "seed", *params}]
+    dropped = {"name", "seed", *(f"seeds.{source}" for source in Seeds._fields), *params}
+    kept = [text for text in request.overrides if text.partition("=")[0] not in dropped]
     chosen = [format_override(key, value) for key, value in params.items()]
     return shlex.join(["cnnbench", "train", "-m", *kept, *chosen, f"seed={seeds}"])
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from cnnbench.config.keys import Section, format_value, key, list_control_keys
+from cnnbench.config.seeds import Seeds, SeedsConfig, Source, read_seeds
 from cnnbench.config.text_values import refuse_interpolation
 from cnnbench.config.value_types import (
     LARGEST_SEED,
@@ -69,8 +70,8 @@ class DataConfig(PartSection):
         lt=1,
     )
     test_fraction: float = key("Share of each class to test on, if the data have no test split", 0.2, gt=0, lt=1)
-    split_seed: int = key(
-        "Seed of the test split of test_fraction, independent of the run's seed", 0, ge=0, le=LARGEST_SEED
+    test_seed: int = key(
+        "Seed of the test split that test_fraction cuts; independent of `seed` and `seeds`", 0, ge=0, le=LARGEST_SEED
     )
     exclude: str | None = key("A CSV list of images to leave out of the data, as `cnnbench check` writes it", None)
     train_limit: int | None = key("Train on at most this many images, stratified", None, ge=1)
@@ -193,6 +194,12 @@ class SweepConfig(Section):
     """Settings of a sweep as a whole, not of its runs."""
 
     seeds: int | None = key("Run every config with the seeds 0, 1, … below this number", None, ge=1, role="control")
+    alone: list[Source] = key(
+        "Also vary the seeds of these sources of randomness one at a time, by sweep.seeds values each",
+        [],
+        role="control",
+        accepted="a list of init, order, augment, split and dropout",
+    )
     restart: bool = key(
         "Start again, even if an earlier call of the same command has finished jobs", False, role="control"
     )
@@ -202,13 +209,14 @@ class SweepConfig(Section):
         role="control",
     )
     # A step shared by many runs rounds differently, so this key is recorded in each run.
-    together: bool = key("Train jobs that differ only in their seed by one step", False, may_change=True)
+    together: bool = key("Train jobs that differ only in their seeds by one step", False, may_change=True)
 
 
 class Config(Section):
     """One run. The role of a section applies to all its keys, unless it is `result`: then each key has its own role."""
 
-    seed: int = key("Seed of the validation split, weights, order and all other randomness", 0, ge=0, le=LARGEST_SEED)
+    seed: int = key("Seed of all randomness that seeds does not set apart", 0, ge=0, le=LARGEST_SEED)
+    seeds: SeedsConfig = key("The seeds of single sources of randomness", SeedsConfig())
     name: Name = key(
         "The folder of outputs/ that the run goes to",
         "run",
@@ -231,6 +239,11 @@ class Config(Section):
         "What the report of a sweep compares its groups with", ComparisonConfig(), role="record"
     )
     sweep: SweepConfig = key("Settings of a sweep as a whole", SweepConfig())
+
+    @property
+    def all_seeds(self) -> Seeds:
+        """The seed of each source of randomness."""
+        return read_seeds(self.model_dump(include={"seed", "seeds"}))
 
     @model_validator(mode="after")
     def _check_sections_together(self) -> Self:

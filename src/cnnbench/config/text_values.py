@@ -1,4 +1,4 @@
-"""Read the value of a key from text: literally if the key is text, otherwise as YAML."""
+"""Read the value of a key from text: literally if the key is text, otherwise as YAML. Refuse interpolations."""
 
 import os
 import re

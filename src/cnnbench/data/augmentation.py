@@ -68,7 +68,7 @@ class Augmentation:
     crop; pixels from outside the image are black. Then come brightness and contrast, erasing, and mixing.
 
     Args:
-        seed: the run's.
+        seed: of the random parameters.
         num_classes: how many columns the labels of mixed images have.
         device: where the images are.
         flip: the share of images that are mirrored, left to right.

@@ -198,7 +198,7 @@ def _locate_row(
             raise ValueError("path is empty: images that have files are named by their path")
         if row.path not in by_path:
             raise ValueError(f"path={make_printable(row.path)!r} is not one of the images")
-        # The split matters only for a file that is in several: another `data.split_seed` moves files between splits.
+        # The split matters only for a file that is in several: another `data.test_seed` moves files between splits.
         return [one for one in by_path[row.path] if one[0] == row.split] or by_path[row.path]
     if row.split not in splits:
         raise ValueError(

@@ -59,7 +59,7 @@ class Batches:
     Args:
         batch_size: images a batch; the last batch of an epoch may be smaller.
         mean, std: per channel, as in `normalize`.
-        shuffle_seed: the run's seed; None serves the split in its own order.
+        shuffle_seed: of the order; None serves the split in its own order.
         sampler: `uniform` or `balanced`, as in `order_epoch`; only with a seed.
         channels_last: give images that memory format; signals have none.
         augmentation: changes the images of every epoch.

@@ -24,7 +24,7 @@ def prepare(
     source: Source,
     *,
     seed: int,
-    split_seed: int = 0,
+    test_seed: int = 0,
     test_fraction: float = 0.0,
     val_fraction: float = 0.0,
     train_limit: int | None = None,
@@ -40,7 +40,7 @@ def prepare(
 
     Args:
         seed: chooses what the limit leaves, and the validation split.
-        split_seed: chooses the test split, for every seed the same.
+        test_seed: chooses the test split, for every seed the same.
         test_fraction, val_fraction: for a source that has no such split.
         normalization: `half` (mean and std 0.5; only for pixels), `dataset` (measured on the training split) or `none`.
 
@@ -52,7 +52,7 @@ def prepare(
     if test is None:
         assert train.marks is not None
         contents = [row.tobytes() for row in train.marks[:, FILE].numpy().astype("<i8")]
-        tested, rest = cut_test(train.labels, contents, test_fraction, split_seed)
+        tested, rest = cut_test(train.labels, contents, test_fraction, test_seed)
         test, train = train[tested], train[rest]
         refuse_single_images(info.class_names, train.labels, test.labels)
     pool = digest(info, train, val)
@@ -179,8 +179,8 @@ def _take_first_of_each(order: Tensor, labels: Tensor, quota: Tensor) -> Tensor:
     return chosen
 
 
-def cut_test(labels: Tensor, contents: Iterable[bytes], fraction: float, split_seed: int) -> tuple[Tensor, Tensor]:
-    """Choose the test split of data without one: a function of the data and `data.split_seed`, not of the run's seed.
+def cut_test(labels: Tensor, contents: Iterable[bytes], fraction: float, test_seed: int) -> tuple[Tensor, Tensor]:
+    """Choose the test split of data without one: a function of the data and `data.test_seed`, not of the run's seed.
 
     It has the images with the lowest hashes of each class. So adding or removing an image moves at most one other of
     its class, and neither the order of the images nor another class matters. A class of two or more images has some on
@@ -193,7 +193,7 @@ def cut_test(labels: Tensor, contents: Iterable[bytes], fraction: float, split_s
         The indices of the test split and all others, both ascending.
     """
     # torch has no unsigned 64-bit integers, so the hash loses a bit.
-    salt = f"{split_seed}/test_split/".encode()
+    salt = f"{test_seed}/test_split/".encode()
     ranks = torch.tensor(
         [int.from_bytes(hashlib.sha256(salt + content).digest()[:8], "little") >> 1 for content in contents]
     )

@@ -189,7 +189,7 @@ def make_model(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Mod
         init=model.init,
         init_std=model.init_std,
         options=model.options,
-        seed=config.seed,
+        seed=config.all_seeds.init,
         device=device,
     )
 
@@ -221,7 +221,7 @@ def make_augmentation(config: Config, info: DatasetInfo, device: torch.device) -
         raise ValueError(
             f"augment.crop={config.augment.crop}: must be less than the {min(info.size)} pixels of the images"
         )
-    return Augmentation(seed=config.seed, num_classes=info.num_classes, device=device, **knobs)
+    return Augmentation(seed=config.all_seeds.augment, num_classes=info.num_classes, device=device, **knobs)
 
 
 def make_batches(
@@ -243,7 +243,7 @@ def make_batches(
         config.trainer.batch_size if shuffle else config.trainer.eval_batch_size,
         mean=dataset.mean,
         std=dataset.std,
-        shuffle_seed=config.seed if shuffle else None,
+        shuffle_seed=config.all_seeds.order if shuffle else None,
         sampler=config.data.sampler,
         channels_last=config.trainer.channels_last,
         augmentation=make_augmentation(config, dataset.info, device) if shuffle else change,

@@ -83,7 +83,7 @@ def check_together(config: Config, model: nn.Module, dataset: Dataset, device: t
 
 
 def run_group(jobs: Sequence[Job]) -> list[Member]:
-    """Run jobs that differ only in their seed; jobs at the same step are trained by one shared step.
+    """Run jobs that differ only in their seeds; jobs at the same step are trained by one shared step.
 
     A run that fails, or that stops early, leaves the others alone. Those that are behind, because an earlier process
     was killed while it saved them, are trained first.

@@ -42,8 +42,8 @@ def load_dataset(
         source = replace(source, test=source.train)
     dataset = prepare(
         source,
-        seed=config.seed,
-        split_seed=data.split_seed,
+        seed=config.all_seeds.split,
+        test_seed=data.test_seed,
         test_fraction=data.test_fraction,
         val_fraction=data.val_fraction,
         train_limit=data.train_limit,
@@ -59,6 +59,6 @@ def get_data_settings(config: Config) -> dict[str, Any]:
     return {
         "image_size": data.image_size,
         "test_fraction": data.test_fraction,
-        "split_seed": data.split_seed,
+        "test_seed": data.test_seed,
         "threads": threads if isinstance(threads, int) else None,
     }

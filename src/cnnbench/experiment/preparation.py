@@ -35,7 +35,7 @@ def prepare_training(
     )
     balanced = config.data.class_weights != "none"
     settings = Settings(
-        seed=config.seed,
+        noise_seed=config.all_seeds.dropout,
         lr=config.optimizer.lr,
         num_classes=dataset.info.num_classes,
         class_weights=balance_weights(dataset.train.labels, dataset.info.num_classes) if balanced else None,

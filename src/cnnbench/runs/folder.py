@@ -172,7 +172,7 @@ class RunFolder:
             ValueError: `config.yaml` has changed since it was written, or is not a mapping.
         """
         path = self.path / "config.yaml"
-        return check_kinds(path, read_sealed_yaml(path), {})
+        return _use_current_names(check_kinds(path, read_sealed_yaml(path), {}))
 
     def read_overrides(self) -> list[str]:
         """What the user typed.
@@ -256,6 +256,14 @@ class RunFolder:
             state = self.read_status().get("state", "unknown")
             raise ValueError(f"{str(self.path)!r} has no summary.json: the run is not finished (its state: {state})")
         return check_kinds(path, read_json(path), SUMMARY)
+
+
+def _use_current_names(config: dict[str, Any]) -> dict[str, Any]:
+    """A config of an earlier version, in which `data.test_seed` was called `data.split_seed`, with its current name."""
+    data = config.get("data")
+    if not isinstance(data, dict) or "split_seed" not in data:
+        return config
+    return {**config, "data": {"test_seed" if key == "split_seed" else key: value for key, value in data.items()}}
 
 
 def parse_metrics(content: bytes, path: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.config.declared import select
+from cnnbench.config.seeds import Seeds, drop_seeds, read_seeds
 from cnnbench.runs.folder import SWEEP, RunFolder
 from cnnbench.storage.plain_data import read_json
 
@@ -38,9 +39,16 @@ class SweepJob:
     config: dict[str, Any]
 
 
-def hash_config(config: Mapping[str, Any]) -> str:
-    """The SHA-256 of those keys of a plain config that the result depends on."""
-    own = select(config, lambda role, _: role == "result")
+def hash_config(config: Mapping[str, Any], *, with_seeds: bool = True) -> str:
+    """The SHA-256 of those keys of a plain config that the result depends on.
+
+    Args:
+        with_seeds: otherwise runs that repeat each other with other seeds have the same hash.
+    """
+    own: dict[str, Any] = drop_seeds(select(config, lambda role, _: role == "result"))
+    if with_seeds:
+        # By value: seed=0 and seed=1 with each source set to 0 are the same run.
+        own["seeds"] = read_seeds(config)
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
@@ -98,11 +106,11 @@ def find_with_other_seeds(parent: Path, jobs: Sequence[SweepJob]) -> Path | None
     return max(similar, key=read_begin, default=None)
 
 
-def _group_seeds(configs: Iterable[Mapping[str, Any]]) -> dict[str, set[int]]:
-    """The seeds of each config, by the hash of the config without its seed."""
-    seeds: dict[str, set[int]] = {}
+def _group_seeds(configs: Iterable[Mapping[str, Any]]) -> dict[str, set[Seeds]]:
+    """The seeds of each config, by the hash of the config without its seeds."""
+    seeds: dict[str, set[Seeds]] = {}
     for config in configs:
-        seeds.setdefault(hash_config({**config, "seed": 0}), set()).add(config["seed"])
+        seeds.setdefault(hash_config(config, with_seeds=False), set()).add(read_seeds(config))
     return seeds
 
 

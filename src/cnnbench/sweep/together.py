@@ -1,4 +1,4 @@
-"""Jobs of a sweep that differ only in their seed, trained together in one process (`sweep.together`)."""
+"""Jobs of a sweep that differ only in their seeds, trained together in one process (`sweep.together`)."""
 
 import math
 import time
@@ -24,7 +24,7 @@ def plan_groups(jobs: Sequence[SweepJob]) -> tuple[list[list[SweepJob]], list[Sw
     alone = []
     for job in jobs:
         if job.config["sweep"]["together"]:
-            alike.setdefault(hash_config({**job.config, "seed": 0}), []).append(job)
+            alike.setdefault(hash_config(job.config, with_seeds=False), []).append(job)
         else:
             alone.append(job)
     groups = []
@@ -47,7 +47,7 @@ def check_groups(jobs: Sequence[SweepJob], needs: Mapping[str, Need]) -> None:
     for group in plan_groups(jobs)[0]:
         if needs[group[0].name].device == "cpu" and len(group) < FEWEST_ON_CPU:
             raise ValueError(
-                f"sweep.together=true: on the CPU, {len(group)} jobs that differ only in their seed train more slowly "
+                f"sweep.together=true: on the CPU, {len(group)} jobs that differ only in their seeds train more slowly "
                 f"together; {FEWEST_ON_CPU} or more train faster: use sweep.seeds={FEWEST_ON_CPU}, or leave it out"
             )
 

@@ -158,7 +158,7 @@ def train_one_epoch(
     progress: Progress,
     *,
     epoch: int,
-    seed: int,
+    noise_seed: int,
     lr: float,
     schedule: Schedule,
     advance: Callable[[int, float | None], None],
@@ -167,7 +167,7 @@ def train_one_epoch(
 
     Args:
         progress: what is done of the epoch; updated after each step.
-        epoch: 0 for the first; with `seed` it determines the order of the images and the noise of every step.
+        epoch: 0 for the first; with `noise_seed` it determines the noise of each step, such as dropout.
         lr: the base learning rate, multiplied by `schedule(step)`.
         advance: called after each step with its number of images and, now and then, its loss. What it raises ends the
             epoch there.
@@ -186,7 +186,7 @@ def train_one_epoch(
     clock = time.perf_counter() - progress.seconds
     served = batches.iterate_epoch(epoch, progress.steps * step.accumulate)
     for number in range(progress.steps, steps):
-        seed_model_noise(derive_key(seed, "step", epoch, number, *step.rank.noise_key), device)
+        seed_model_noise(derive_key(noise_seed, "step", epoch, number, *step.rank.noise_key), device)
         set_lr(step.optimizer, lr * schedule(first + number))
         loss, correct = step(islice(served, step.accumulate), sizes[number])
         if step.average is not None:

@@ -17,7 +17,7 @@ class Settings:
     """The settings of training.
 
     Attributes:
-        seed: with epoch and step it determines the order of the images and all noise.
+        noise_seed: with epoch and step it determines dropout and other noise inside the network.
         lr: the base learning rate; the schedule multiplies it.
         class_weights: the weight of each class in the training loss; None weighs all classes alike.
         monitor: the metric that chooses the best epoch; None leaves it to the model's task.
@@ -30,7 +30,7 @@ class Settings:
     """
 
     epochs: int
-    seed: int
+    noise_seed: int
     lr: float
     num_classes: int
     precision: str = "fp32"
@@ -68,7 +68,7 @@ class TrainingPass:
             self.batches,
             self.state.progress,
             epoch=self.state.history.epochs,
-            seed=self.settings.seed,
+            noise_seed=self.settings.noise_seed,
             lr=self.settings.lr,
             schedule=self.schedule,
             advance=self.advance,

@@ -1,4 +1,4 @@
-"""Runs that differ only in their seed, trained by one step: their weights are stacked, and `torch.func.vmap` maps the
+"""Runs that differ only in their seeds, trained by one step: their weights are stacked, and `torch.func.vmap` maps the
 network over them.
 
 Each run keeps its own weights, order of images, augmentation and noise. No operation adds up values of two runs, and
@@ -41,7 +41,7 @@ def train_together(passes: Sequence[TrainingPass]) -> Iterator[dict[str, float] 
     before = state.progress.seconds
     for number in range(start, steps):
         set_lr(stack.optimizer, first.settings.lr * first.schedule(epoch * steps + number))
-        keys = [derive_key(each.settings.seed, "step", epoch, number) for each in passes]
+        keys = [derive_key(each.settings.noise_seed, "step", epoch, number) for each in passes]
         loss, counted = stack.step([next(batches) for batches in served], keys, epoch * steps + number)
         losses[:, number] = loss
         if correct is not None and counted is not None:
@@ -82,7 +82,7 @@ def save_all(passes: Iterable[TrainingPass]) -> None:
 
 
 def _restore_noise(request: TrainingPass) -> None:
-    state, seed = request.state, request.settings.seed
+    state, seed = request.state, request.settings.noise_seed
     if state.progress.steps:
         seed_model_noise(derive_key(seed, "step", state.history.epochs, state.progress.steps - 1), state.device)
 

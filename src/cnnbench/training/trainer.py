@@ -174,8 +174,8 @@ def follow(state: State, data: Splits, settings: Settings, schedule: Schedule) -
     for epoch in range(state.history.epochs, settings.epochs):
         state.model.train()
         train_one_epoch(
-            state.step, data.train, state.progress, epoch=epoch, seed=settings.seed, lr=settings.lr, schedule=schedule,
-            advance=lambda count, loss: None,
+            state.step, data.train, state.progress, epoch=epoch, noise_seed=settings.noise_seed, lr=settings.lr,
+            schedule=schedule, advance=lambda count, loss: None,
         )  # fmt: skip
         state.progress = Progress.start(data.train, state.step.task, settings.accumulate)
 

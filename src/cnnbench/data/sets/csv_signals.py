@@ -38,7 +38,7 @@ class CsvSignalsOptions(Options):
 def csv_signals(
     options: CsvSignalsOptions,
     test_fraction: float | None = None,
-    split_seed: int = 0,
+    test_seed: int = 0,
     with_test: bool = True,
     classes: list[str] | None = None,
 ) -> Source:
@@ -48,7 +48,7 @@ def csv_signals(
 
     Args:
         test_fraction: share of each class in the test split, the same rows for every seed; None cuts none.
-        split_seed: which share.
+        test_seed: which share.
         with_test: whether the file of `test_path` is opened; without, the source's test split is empty.
         classes: those of a run that is to be measured on the signals, which may lack some.
 
@@ -84,7 +84,7 @@ def csv_signals(
         return Source(info, rows, None, notes=tuple(notes))
     assert rows.marks is not None
     contents = (row.tobytes() for row in rows.marks[:, 1].numpy().astype("<i8"))
-    tested, rest = cut_test(rows.labels, contents, test_fraction, split_seed)
+    tested, rest = cut_test(rows.labels, contents, test_fraction, test_seed)
     if problem := _find_lacking_side(names, rows.labels, rows.labels[tested]):
         is_alone = not options.header and table.labels.count(table.labels[0]) == 1
         advice = f"; the first row is alone in its class{NAMES_HINT}" if is_alone else ""

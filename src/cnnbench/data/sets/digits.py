@@ -18,16 +18,16 @@ ALL_IMAGES, TEST_IMAGES = 1797, 360
 
 
 @register("data", "digits", train_images=ALL_IMAGES - TEST_IMAGES)
-def digits(split_seed: int = 0) -> Source:
+def digits(test_seed: int = 0) -> Source:
     """1,437 training and 360 test images. The cut is stratified and the same for every seed.
 
     Args:
-        split_seed: which images are tested on.
+        test_seed: which images are tested on.
     """
     grey, target = _read_grey()
     images = torch.from_numpy(np.rint(grey * (255 / 16)).astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(target)
-    test, train = split_by_class(labels, TEST_IMAGES, torch.Generator().manual_seed(1797 + split_seed))
+    test, train = split_by_class(labels, TEST_IMAGES, torch.Generator().manual_seed(1797 + test_seed))
     info = DatasetInfo("digits", in_channels=1, image_size=8, class_names=tuple("0123456789"))
     return Source(info, Split(images[train], labels[train]), Split(images[test], labels[test]))
 

@@ -73,7 +73,7 @@ def image_folder(
     options: ImageFolderOptions,
     image_size: int | Sequence[int] | None = None,
     test_fraction: float | None = None,
-    split_seed: int = 0,
+    test_seed: int = 0,
     with_test: bool = True,
     classes: list[str] | None = None,
     threads: int | None = None,
@@ -83,7 +83,7 @@ def image_folder(
     Args:
         image_size: height and width, or one number for both; None is that of all images, if it is the same.
         test_fraction: the share of each class that is tested on, where the files have no test split; None cuts none.
-        split_seed: which share.
+        test_seed: which share.
         with_test: whether the files of the test split are opened; without, the source's test split is empty.
         classes: those of a run that is to be measured on the images, which may lack some, and a split to train on.
         threads: so many processes decode, unless an option says otherwise; None is one a core.
@@ -93,8 +93,8 @@ def image_folder(
     """
     listing, cut = _list(options.path, classes), None
     if test_fraction is not None and "test" not in listing.splits:
-        cut = test_fraction, split_seed
-        listing = _cut_test_split(listing, test_fraction, split_seed)
+        cut = test_fraction, test_seed
+        listing = _cut_test_split(listing, test_fraction, test_seed)
     count = len(listing.paths)
     training = range(listing.splits["test"].start if "test" in listing.splits else count)
     size = image_size if image_size is None or isinstance(image_size, int) else to_image_size(*image_size)
@@ -155,7 +155,7 @@ def _log_once(text: str) -> None:
     log.info(text)
 
 
-def _cut_test_split(listing: Listing, fraction: float, split_seed: int) -> Listing:
+def _cut_test_split(listing: Listing, fraction: float, test_seed: int) -> Listing:
     """The listing with a share of each class as its test split: by the files' names alone, so none is opened.
 
     Raises:
@@ -163,7 +163,7 @@ def _cut_test_split(listing: Listing, fraction: float, split_seed: int) -> Listi
     """
     train, val = listing.splits["train"], listing.splits.get("val", range(0))
     labels = torch.tensor(listing.labels)[train.start : train.stop]
-    tested, rest = cut_test(labels, (os.fsencode(listing.paths[row]) for row in train), fraction, split_seed)
+    tested, rest = cut_test(labels, (os.fsencode(listing.paths[row]) for row in train), fraction, test_seed)
     refuse_single_images(listing.class_names, labels[rest], labels[tested])
     parts = {"train": rest.tolist(), "val": [*val], "test": tested.tolist()}
     order = [row for rows in parts.values() for row in rows]

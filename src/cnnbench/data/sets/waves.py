@@ -57,11 +57,11 @@ class WavesOptions(Options):
 
 
 @register("data", "waves")
-def waves(options: WavesOptions, split_seed: int = 0) -> Source:
+def waves(options: WavesOptions, test_seed: int = 0) -> Source:
     """Signals of one channel; a sixth of each class is the test split. They depend on the options alone.
 
     Args:
-        split_seed: which signals are tested on.
+        test_seed: which signals are tested on.
     """
     length, samples, seed = options.length, options.samples, options.waves_seed
     # The signals, their noise, the two multiplied, and the splits.
@@ -77,7 +77,7 @@ def waves(options: WavesOptions, split_seed: int = 0) -> Source:
     random = make_generator(seed, "waves/noise")
     deviations = _draw_uniform((options.noise[0], options.noise[1]), samples, random).unsqueeze(-1)
     signals += deviations * torch.randn(signals.shape, generator=random)
-    random = make_generator(seed, "waves/test", *([split_seed] if split_seed else []))
+    random = make_generator(seed, "waves/test", *([test_seed] if test_seed else []))
     test, train = split_by_class(labels, round(TEST_SHARE * samples), random)
     info = DatasetInfo("waves", in_channels=1, image_size=length, class_names=tuple(CLASSES), dimensions=1)
     return Source(info, Split(signals[train], labels[train]), Split(signals[test], labels[test]))
