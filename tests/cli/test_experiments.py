@@ -6,6 +6,9 @@ import pytest
 
 from cnnbench.cli import compose, main
 from cnnbench.cli.order import put_command_first
+from cnnbench.config.schema import from_dict, to_dict
+from cnnbench.config.seeds import Seeds, read_seeds
+from cnnbench.sweep.jobs import plan_jobs
 
 MINE = """
 defaults:
@@ -61,6 +64,15 @@ def test_a_file_that_is_no_experiment_is_refused(name, content, why, tmp_path, m
         compose.compose_request([f"experiment=./{name}"])
     assert why in str(caught.value)
     assert "own_" not in str(caught.value)
+
+
+def test_a_sweep_varies_each_source_of_randomness_alone_and_all_together():
+    request = compose.compose_request(["experiment=variance_lenet5", "data=digits", "sweep.seeds=2"])
+    jobs = plan_jobs((to_dict(job.config), job.overrides) for job in request.jobs)
+    names = [read_seeds(job.config).name for job in jobs]
+    assert names == [0, 1, "0,init=1", "0,order=1", "0,augment=1", "0,split=1", "0,dropout=1"]
+    assert request.axes == ["seed", *(f"seeds.{source}" for source in Seeds._fields)]
+    assert {from_dict(job.config).augment.crop for job in jobs} == {2}
 
 
 def test_each_of_several_experiments_runs_its_own_sweep():

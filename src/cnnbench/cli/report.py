@@ -6,6 +6,7 @@ from pathlib import Path
 from cnnbench.cli.options import ReportOptions
 from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.tables import Column, build_table, make_console, show_table, show_text
+from cnnbench.report.shares import tabulate_variance
 from cnnbench.report.study import Study
 from cnnbench.report.tables import Table, tabulate_comparisons, tabulate_groups
 from cnnbench.report.writing import write_report
@@ -53,6 +54,9 @@ def show_study(study: Study) -> None:
             show_text(console, table.title)
             for one in study.comparisons[:MOST_ROWS]:
                 show_text(console, f"{one.a} against {one.b}: {one.words}", indent=2)
+    if study.variance:
+        table = tabulate_variance(study).adapt_to("text")
+        left_out += show_table(console, table.title, _fit_columns(table), table.texts[:MOST_ROWS])
     if more > 0:
         show_text(console, f"{more} more are in report.md.")
     if left_out:

@@ -88,7 +88,7 @@ def _measure_runs(runs: Sequence[Run], kinds: Sequence[str], options: Robustness
             why = f": {run.message}" if run.message else ""
             problems.append(f"run {run.name} is not finished (its state: {run.state}{why})")
             continue
-        if not run.counted:  # a later run has the same config and seed
+        if not run.counted:  # a later run has the same config and seeds
             continue
         if len(runs) > 1:
             print(f"measuring {format_path(shorten(run.path))} ({number} of {len(runs)})", file=sys.stderr)

@@ -53,7 +53,7 @@ def read_seeds(config: Mapping[str, Any]) -> Seeds:
     """
     own = config.get("seeds")
     own = own if isinstance(own, Mapping) else {}
-    values = {"seed": config.get("seed")} | {f"seeds.{name}": own.get(name) for name in Seeds._fields}
+    values: dict[str, Any] = {"seed": config.get("seed")} | {f"seeds.{name}": own.get(name) for name in Seeds._fields}
     for name, value in values.items():
         is_whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_SEED
         if not is_whole and (value is not None or name == "seed"):

@@ -1,4 +1,4 @@
-"""Charts of groups: differences from the baseline, and learning curves."""
+"""Charts of groups: differences from the baseline, shares of the variance, and learning curves."""
 
 import statistics
 from collections import defaultdict
@@ -13,6 +13,7 @@ from cnnbench.report.comparing import TESTED, Comparison
 from cnnbench.report.curves import Curve, draw_curves
 from cnnbench.report.formatting import format_interval, format_points, make_legible
 from cnnbench.report.groups import Group, shorten_names
+from cnnbench.report.shares import format_ratio
 from cnnbench.report.study import Study
 from cnnbench.report.svg import (
     INK,
@@ -29,6 +30,7 @@ from cnnbench.storage.plain_data import is_number
 from cnnbench.storage.text import format_percent
 
 MOST_DIFFERENCES = 30
+MOST_SHARES = 30
 SPLITS = {"val": "validation", "train": "training"}
 
 
@@ -110,6 +112,39 @@ def _find_limits(comparisons: Sequence[Comparison]) -> tuple[float, float]:
 
 def _exceeds(end: float | None, limits: tuple[float, float]) -> bool:
     return end is not None and not limits[0] <= 100 * end <= limits[1]
+
+
+def chart_variance(study: Study) -> list[Chart]:
+    """Chart each share with its interval; no chart without shares."""
+    shares = study.variance[:MOST_SHARES]
+    if not shares:
+        return []
+    several = len({one.group for one in shares}) > 1
+    names = [f"{make_legible(one.group, 30)}: {one.source}" if several else one.source for one in shares]
+    limit = 250 * max(1.0, *(one.share for one in shares))  # the interval of two runs ends thousands of times higher
+    with use_page_style():
+        figure = Figure(figsize=(SIZE[0] * 1.35, 1.0 + 0.24 * len(shares)))
+        axes = figure.subplots()
+        axes.axvline(100, color=INK, linewidth=0.8)
+        for place, one in enumerate(shares):
+            if one.low is not None and one.high is not None:
+                axes.plot([100 * one.low, 100 * one.high], [place, place], color=SERIES[0], linewidth=1.6)
+        x = [100 * one.share for one in shares]
+        axes.scatter(x, range(len(x)), s=34, color=SERIES[0], edgecolor=PAPER, zorder=3, gid="shares")
+        axes.set_yticks(range(len(x)), names)
+        axes.set_ylim(len(x) - 0.5, -0.5)
+        axes.set_xlim(0, limit)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("variance, in % of that of all seeds together")
+    intervals = [format_interval(one.low, one.high, format_ratio) for one in shares]
+    tips = [
+        f"{name}\n{format_ratio(one.share)} % {interval}"
+        for name, one, interval in zip(names, shares, intervals, strict=True)
+    ]
+    note = "Dots: share of the variance; lines: its 95 % interval; vertical line: all seeds together."
+    if any(one.high is not None and 100 * one.high > limit for one in shares):
+        note += " Some intervals are longer than the picture is wide; the table has them in full."
+    return [make_chart(figure, "variance-chart", "Shares of the variance", note, (), (), {"shares": tips})]
 
 
 def chart_curves(study: Study) -> tuple[list[Chart], str]:

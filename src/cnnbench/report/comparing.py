@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TypeVar
 
+from cnnbench.config.seeds import sort_seeds
 from cnnbench.report.formatting import format_interval, format_p_equation, format_points
 from cnnbench.report.groups import Group
 from cnnbench.report.runs import Run
@@ -155,7 +156,7 @@ def compare_groups(groups: Sequence[Group], baseline: Group, *, all_pairs: bool)
 
 
 def _compare(a: Group, b: Group) -> Comparison:
-    shared = sorted(a.accuracy.keys() & b.accuracy.keys())
+    shared = sort_seeds(a.accuracy.keys() & b.accuracy.keys())
     sets_a, sets_b = ({run.seed: run.test_set for run in group.runs} for group in (a, b))
     too_few_for_welch = min(len(a.accuracy), len(b.accuracy)) < 2
     same_sets = all(sets_a[seed] == sets_b[seed] for seed in shared)

@@ -10,6 +10,8 @@ import jinja2
 
 from cnnbench.report.comparing import FIX_SEEDS_FIRST
 from cnnbench.report.formatting import format_count
+from cnnbench.report.shares import NOTE as VARIANCE_NOTE
+from cnnbench.report.shares import tabulate_variance
 from cnnbench.report.study import Study
 from cnnbench.report.tables import tabulate_comparisons, tabulate_details, tabulate_groups, tabulate_networks
 from cnnbench.storage.plain_data import parse_yaml
@@ -59,6 +61,8 @@ def render_markdown(study: Study, command: str, made: str) -> str:
         "details": tabulate_details(study).adapt_to("text"),
         "comparisons": tabulate_comparisons(study).adapt_to("text"),
         "networks": tabulate_networks(study).adapt_to("text"),
+        "variance": tabulate_variance(study).adapt_to("text"),
+        "variance_note": VARIANCE_NOTE,
         "fix_seeds_first": FIX_SEEDS_FIRST,
         "command": command,
         "made": made,

@@ -1,4 +1,4 @@
-"""Groups of runs that differ only in their seed, and the shortest labels that tell the groups apart."""
+"""Groups of runs that differ only in their seeds, and the shortest labels that tell the groups apart."""
 
 import statistics
 from collections import defaultdict
@@ -8,6 +8,7 @@ from typing import Any
 
 from cnnbench.config.declared import select
 from cnnbench.config.keys import flatten, format_value
+from cnnbench.config.seeds import SeedName, Seeds, drop_seeds, sort_seeds
 from cnnbench.report.runs import DAMAGED, Run
 from cnnbench.report.statistics import Estimate, estimate
 from cnnbench.storage.plain_data import is_number
@@ -18,11 +19,14 @@ COSTS = ("parameters", "macs", "receptive_field", "depth")
 
 @dataclass
 class Group:
-    """Finished runs that differ only in their seed, one per seed.
+    """Finished runs that differ only in their seeds, which are named as `Seeds.name` does.
 
     Attributes:
         label: what sets the group apart from the others, such as `model=lenet5 model.width=2`.
         settings: every key that differs between groups, with this group's value or None.
+        runs: those that count, one for each seed.
+        alone: the runs that vary the seed of one source of randomness alone, by source, if `runs` vary all together.
+            Mean, spread and comparisons leave them out, because they share all other seeds.
         parameters, macs, receptive_field, depth: of its first run.
         epochs_to_target: by seed, the first epoch that reached the target, or None. Empty without a target.
         target_metric: what had to reach it: val/accuracy, or train/accuracy without a validation split.
@@ -33,11 +37,12 @@ class Group:
     label: str
     settings: dict[str, Any]
     runs: list[Run]
+    alone: dict[str, list[Run]] = field(default_factory=dict)
     parameters: int | None = None
     macs: int | None = None
     receptive_field: int | None = None
     depth: int | None = None
-    epochs_to_target: dict[int, int | None] = field(default_factory=dict)
+    epochs_to_target: dict[SeedName, int | None] = field(default_factory=dict)
     target_metric: str = ""
     reference: dict[str, float] = field(default_factory=dict)
     departures: str = ""
@@ -48,17 +53,17 @@ class Group:
         return len(self.runs)
 
     @property
-    def seeds(self) -> list[int]:
+    def seeds(self) -> list[SeedName]:
         """The seeds, ascending."""
-        return sorted(run.seed for run in self.runs if run.seed is not None)
+        return sort_seeds(run.seed for run in self.runs if run.seed is not None)
 
-    def collect_figures(self, key: str) -> dict[int, float]:
+    def collect_figures(self, key: str) -> dict[SeedName, float]:
         """A figure of the runs' summaries, such as `test/loss`, by seed."""
         figures = {run.seed: run.summary.get(key) for run in self.runs if run.seed is not None}
         return {seed: value for seed, value in figures.items() if value is not None and is_number(value)}
 
     @property
-    def accuracy(self) -> dict[int, float]:
+    def accuracy(self) -> dict[SeedName, float]:
         """Test accuracy by seed; empty without classes."""
         return self.collect_figures("test/accuracy")
 
@@ -126,7 +131,7 @@ def group_runs(
             run.group = label
         counted = _choose_latest(several)
         if counted:
-            group = Group(label, {key: values.get(key) for key in differing}, counted)
+            group = Group(label, {key: values.get(key) for key in differing}, *separate_sources(counted))
             for key in COSTS:
                 setattr(group, key, counted[0].summary.get(key))
             if target is not None:
@@ -136,9 +141,8 @@ def group_runs(
 
 
 def select_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that a result depends on, such as `model.width`, except the seed; null counts as absent."""
-    settings = flatten(select(config, lambda role, _: role == "result"))
-    settings.pop("seed", None)  # a group averages over its seeds
+    """The keys that a result depends on, such as `model.width`, except the seeds; null counts as absent."""
+    settings = flatten(drop_seeds(select(config, lambda role, _: role == "result")))
     return {key: value for key, value in settings.items() if value is not None and value != {}}
 
 
@@ -191,8 +195,8 @@ def _make_label(axes: Sequence[str], values: Mapping[str, Any]) -> str:
 
 
 def _choose_latest(runs: Iterable[Run]) -> list[Run]:
-    """The finished runs that count: the latest of several with the same config and seed."""
-    by_seed: dict[int | None, list[Run]] = defaultdict(list)
+    """The finished runs that count: the latest of several with the same config and seeds."""
+    by_seed: dict[SeedName | None, list[Run]] = defaultdict(list)
     for run in runs:
         if run.summary:
             by_seed[run.seed].append(run)
@@ -200,6 +204,26 @@ def _choose_latest(runs: Iterable[Run]) -> list[Run]:
     for run in chosen:
         run.counted = True
     return chosen
+
+
+def separate_sources(runs: Sequence[Run]) -> tuple[list[Run], dict[str, list[Run]]]:
+    """Separate runs of one config that vary all seeds together from those that vary one alone.
+
+    Returns:
+        The runs in which every source of randomness has the same seed; and for each source the runs that vary its seed
+        alone: the most that share their other seeds. If there are not two of either kind, all runs and nothing.
+    """
+    together = [run for run in runs if run.seeds and len(set(run.seeds)) == 1]
+    alone = {}
+    for place, source in enumerate(Seeds._fields):
+        by_others: dict[tuple[int, ...], list[Run]] = defaultdict(list)
+        for run in runs:
+            if run.seeds:
+                by_others[run.seeds[:place] + run.seeds[place + 1 :]].append(run)
+        most = max(by_others.values(), key=len, default=[])
+        if len(most) > 1:
+            alone[source] = most
+    return (together, alone) if len(together) > 1 and alone else (list(runs), {})
 
 
 def _find_target(group: Group, target: float) -> None:

@@ -2,6 +2,8 @@ r"""The tables of a study as `report.tex`, to \input into a paper; it needs the 
 
 import re
 
+from cnnbench.report.shares import NOTE as VARIANCE_NOTE
+from cnnbench.report.shares import tabulate_variance
 from cnnbench.report.study import Study
 from cnnbench.report.tables import Table, tabulate_comparisons, tabulate_groups
 from cnnbench.storage.text import make_printable
@@ -39,10 +41,12 @@ BODY
 
 
 def format_latex(study: Study) -> str:
-    """The tables of groups and of comparisons."""
+    """The tables of groups, of comparisons, and of the shares of the variance."""
     tables = [_format_table(tabulate_groups(study), GROUPS)]
     if study.comparisons:
         tables.append(_format_table(tabulate_comparisons(study), COMPARISONS))
+    if study.variance:
+        tables.append(_format_table(tabulate_variance(study), VARIANCE_NOTE))
     return "% \\usepackage{booktabs}\n" + "\n".join(tables)
 
 

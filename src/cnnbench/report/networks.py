@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cnnbench.config.seeds import sort_seeds
 from cnnbench.report.comparing import NOT_SHOWN, Comparison
 from cnnbench.report.groups import Group
 from cnnbench.report.runs import Run
@@ -74,7 +75,7 @@ def _choose_networks(groups: Sequence[Group], comparisons: Sequence[Comparison])
 def choose_representatives(a: Group, b: Group) -> tuple[Run, Run]:
     """A run of each group: those of the lowest seed that both have, or else the first runs."""
     runs_a, runs_b = ({run.seed: run for run in group.runs if run.has_classes} for group in (a, b))
-    shared = sorted(seed for seed in runs_a.keys() & runs_b.keys() if seed is not None)
+    shared = sort_seeds(seed for seed in runs_a.keys() & runs_b.keys() if seed is not None)
     if shared:
         return runs_a[shared[0]], runs_b[shared[0]]
     return next(iter(runs_a.values())), next(iter(runs_b.values()))

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from cnnbench.config.seeds import SeedName
 from cnnbench.metrics import ONE_RUN
 from cnnbench.report.comparing import FIX_SEEDS_FIRST, PAIRED, TOO_FEW
 from cnnbench.report.formatting import format_interval, format_share
@@ -38,6 +39,7 @@ def collect_notes(study: Study, folders: Sequence[Path]) -> list[Note]:
         *_note_departures(study),
         *_note_single_runs(study),
         *_note_seeds(study),
+        *_note_single_sources(study),
         *_note_other_keys(study),
         *_note_training_data(study),
         *_note_shared_images(study),
@@ -81,8 +83,8 @@ def _note_missing_jobs(study: Study, folders: Sequence[Path]) -> Iterator[Note]:
 
 
 def _note_duplicates(study: Study) -> Iterator[Note]:
-    """Note finished runs with the same config and seed, of which the latest counts."""
-    by_seed: dict[tuple[str, int | None], list[Run]] = defaultdict(list)
+    """Note finished runs with the same config and seeds, of which the latest counts."""
+    by_seed: dict[tuple[str, SeedName | None], list[Run]] = defaultdict(list)
     for run in study.runs:
         if run.summary:
             by_seed[run.group, run.seed].append(run)
@@ -154,6 +156,17 @@ def _note_seeds(study: Study) -> Iterator[Note]:
                 "comparisons",
                 f"{one.a} and {one.b} share {one.n_a} of their {counts[one.a]} and {counts[one.b]} seeds: only those "
                 "are compared.",
+            )
+
+
+def _note_single_sources(study: Study) -> Iterator[Note]:
+    for group in study.groups:
+        if group.alone:
+            left_out = sum(run.group == group.label and run.counted for run in study.runs) - group.n
+            yield Note(
+                "groups",
+                f"{group.label}: mean, spread and comparisons are of the {group.n} runs that vary all seeds together. "
+                f"{left_out} other runs keep some seeds fixed, and count only for the shares of the variance.",
             )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 import cnnbench
-from cnnbench.report.charts import chart_curves, chart_differences
+from cnnbench.report.charts import chart_curves, chart_differences, chart_variance
 from cnnbench.report.comparing import TESTED, Comparison
 from cnnbench.report.cost_chart import chart_costs
 from cnnbench.report.documents import read_template, render
@@ -22,9 +22,11 @@ from cnnbench.report.matrices import chart_width_and_depth
 from cnnbench.report.pairs import make_pairs
 from cnnbench.report.robustness import chart_robustness
 from cnnbench.report.runs import Run
+from cnnbench.report.shares import NOTE as VARIANCE_NOTE
+from cnnbench.report.shares import tabulate_variance
 from cnnbench.report.study import Study
 from cnnbench.report.svg import Chart
-from cnnbench.report.tables import tabulate_comparisons, tabulate_details, tabulate_groups, tabulate_runs
+from cnnbench.report.tables import Table, tabulate_comparisons, tabulate_details, tabulate_groups, tabulate_runs
 from cnnbench.runs.folder import FINISHED
 
 MOST_SETTINGS = 80  # of a config in a drawer, more than anybody writes by hand
@@ -47,7 +49,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class ChartSection:
-    """A section of charts; the page shows it if it has charts or a note.
+    """A section of charts, below a table if there is one; the page shows it if it has charts or a note.
 
     Attributes:
         name: the section's id, to which the navigation links.
@@ -60,6 +62,7 @@ class ChartSection:
     note: str = ""
     heading: str = ""
     is_wide: bool = False
+    table: Table | None = None
 
     @property
     def link(self) -> tuple[str, str]:
@@ -120,6 +123,15 @@ def _make_chart_sections(study: Study) -> list[ChartSection]:
     differences = [chart_differences(against, shorten_names(study.groups, study.axes))] if against else []
     curves, curves_note = chart_curves(study)
     sections = (
+        ChartSection(
+            "variance",
+            "Variance",
+            chart_variance(study),
+            VARIANCE_NOTE if study.variance else "",
+            heading="Where the variance comes from",
+            is_wide=True,
+            table=tabulate_variance(study).adapt_to("page") if study.variance else None,
+        ),
         ChartSection("cost", "Cost", costs, cost_note, heading="Accuracy and what it costs"),
         ChartSection("differences", "Differences", differences, is_wide=True),
         ChartSection("curves", "Learning curves", curves, f"{CURVES_NOTE} {curves_note}" if curves else ""),

@@ -10,6 +10,7 @@ from cnnbench.report.networks import compare_networks
 from cnnbench.report.notes import collect_notes
 from cnnbench.report.runs import Run, join_names, read_runs
 from cnnbench.report.study import Note, Study
+from cnnbench.report.variance import decompose_variance
 from cnnbench.storage.plain_data import is_number
 from cnnbench.storage.text import join_some
 
@@ -64,6 +65,7 @@ def read_study(
         raise ValueError(f"--by {by}: must be {' or '.join(GROUP_BY)}")
     runs = read_runs(folders)
     study = Study(runs, *group_runs(runs, target, by), target=target)
+    study.variance = [share for group in study.groups for share in decompose_variance(group)]
     conflict = _find_conflict(runs)
     if conflict and strict:
         raise conflict

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnbench.config.seeds import SeedName, Seeds, read_seeds
 from cnnbench.runs.checking import UNREADABLE, check_figures, is_tested
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import FINISHED, SWEEP, RunFolder
@@ -33,7 +34,7 @@ class Run:
         summary: the result; empty unless the run is finished.
         settings: the flat keys of its config that say what was trained, such as `model.width`.
         group: the label of its group.
-        counted: whether its group counts this run for its seed.
+        counted: whether its group counts this run for its seeds.
         unchecked: which of its figures could not be checked, and why, a phrase each.
         contradiction: of a damaged run, the figures that contradict each other.
     """
@@ -46,13 +47,18 @@ class Run:
     state: str = UNKNOWN
     message: str = ""
     updated: str = ""
-    seed: int | None = None
+    seeds: Seeds | None = None
     summary: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     group: str = ""
     counted: bool = False
     unchecked: list[str] = field(default_factory=list)
     contradiction: Contradiction | None = None
+
+    @property
+    def seed(self) -> SeedName | None:
+        """The name of its seeds."""
+        return None if self.seeds is None else self.seeds.name
 
     @property
     def label(self) -> str:
@@ -175,10 +181,10 @@ def _fill_run(run: Run, folder: RunFolder) -> None:
     status = folder.read_status()
     run.state, run.message = str(status.get("state", UNKNOWN)), str(status.get("message") or "")
     run.updated = str(status.get("updated", ""))
-    seed = run.config.get("seed")
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        refuse_damaged(run.path / "config.yaml", f"seed={seed!r} is not a whole number")
-    run.seed = seed
+    try:
+        run.seeds = read_seeds(run.config)
+    except ValueError as error:
+        refuse_damaged(run.path / "config.yaml", str(error))
     run.overrides = folder.read_overrides() if (run.path / "overrides.yaml").is_file() else []
     environment = run.path / "env.json"
     run.environment = check_kinds(environment, read_json(environment), {}) if environment.is_file() else {}

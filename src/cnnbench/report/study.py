@@ -26,6 +26,7 @@ from cnnbench.report.comparing import Comparison
 from cnnbench.report.groups import Group
 from cnnbench.report.networks import McNemar
 from cnnbench.report.runs import Run
+from cnnbench.report.variance import VarianceShare
 
 NoteKind = Literal["unfinished", "unstarted", "runs", "groups", "comparisons", "seeds", "networks", "data", "replaced"]
 
@@ -51,6 +52,7 @@ class Study:
         baseline: the label of the group that others are compared with; None with fewer than two groups.
         comparisons: differences of groups, the baseline's first.
         mcnemar: differences of single networks.
+        variance: which share of the variance each source of randomness has, for groups that vary them one at a time.
     """
 
     runs: list[Run]
@@ -61,6 +63,7 @@ class Study:
     baseline: str | None = None
     comparisons: list[Comparison] = field(default_factory=list)
     mcnemar: list[McNemar] = field(default_factory=list)
+    variance: list[VarianceShare] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
     @property

@@ -95,7 +95,8 @@ class Table:
         return [row[place].text for row in self.rows for place in places]
 
 
-def _tabulate(name: str, title: str, columns: Sequence[Column], items: Sequence[Any]) -> Table:
+def tabulate(name: str, title: str, columns: Sequence[Column], items: Sequence[Any]) -> Table:
+    """Make a table with a row for each item."""
     return Table(name, title, columns, [[column.cell(item) for column in columns] for item in items])
 
 
@@ -121,7 +122,7 @@ def tabulate_groups(study: Study) -> Table:
         Column("published", lambda group: _show_reference(group, "f1_macro", 1, 4), unit="F1", optional=2,
                media=("text", "paper")),
     ]  # fmt: skip
-    return _tabulate("groups-table", "Groups", columns, study.groups)
+    return tabulate("groups-table", "Groups", columns, study.groups)
 
 
 def tabulate_details(study: Study) -> Table:
@@ -131,7 +132,7 @@ def tabulate_details(study: Study) -> Table:
         Column("n", lambda group: _format_number(group.n)),
         *_tabulate_scores(detail=True),
     ]
-    return _tabulate("details-table", "More metrics", columns, study.measured)
+    return tabulate("details-table", "More metrics", columns, study.measured)
 
 
 def _tabulate_scores(*, detail: bool) -> list[Column]:
@@ -201,7 +202,7 @@ def tabulate_comparisons(study: Study) -> Table:
         Column("p, Holm", lambda one: Cell(format_p(one.p_holm)), media=("text", "paper")),
         Column("verdict", lambda one: Cell(one.words), kind="words"),
     ]
-    return _tabulate("comparisons", "Which is better (test accuracy)", columns, study.comparisons)
+    return tabulate("comparisons", "Which is better (test accuracy)", columns, study.comparisons)
 
 
 def tabulate_networks(study: Study) -> Table:
@@ -222,7 +223,7 @@ def tabulate_networks(study: Study) -> Table:
         show("p, Holm", lambda test: format_p(test.p_holm), "number"),
         show("it has", lambda test: test.verdict, "words"),
     ]
-    return _tabulate("networks", "Two networks on the same images", columns, study.mcnemar)
+    return tabulate("networks", "Two networks on the same images", columns, study.mcnemar)
 
 
 def tabulate_runs(study: Study) -> Table:
@@ -240,12 +241,15 @@ def tabulate_runs(study: Study) -> Table:
 
     def make_state(run: Run) -> Cell:
         is_older = run.summary and not run.counted
-        return Cell(run.state, "not counted: a newer run has its config and seed" if is_older else "", run.state)
+        return Cell(run.state, "not counted: a newer run has its config and seeds" if is_older else "", run.state)
+
+    def make_seed(run: Run) -> Cell:
+        return Cell() if run.seed is None else Cell(str(run.seed), value=run.seed if isinstance(run.seed, int) else "")
 
     columns = [
         Column("run", lambda run: _name(run.name), kind="name"),
         Column("group", lambda run: _name(run.group), kind="name"),
-        Column("seed", lambda run: _format_number(run.seed, "d")),
+        Column("seed", make_seed),
         Column("state", make_state, kind="status"),
         *map(show_metric, list_metrics(detail=False)),
         show("loss", "test/loss", ".4g"),
@@ -254,7 +258,7 @@ def tabulate_runs(study: Study) -> Table:
         Column("name", lambda run: _name(run.label), kind="name"),
         Column("tags", lambda run: _name(run.tags), kind="name"),
     ]
-    return _tabulate("runs-table", "Runs", columns, study.runs)
+    return tabulate("runs-table", "Runs", columns, study.runs)
 
 
 def _name(text: str) -> Cell:

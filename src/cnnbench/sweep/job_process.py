@@ -159,7 +159,7 @@ def _attend(order: JobOrder) -> Iterator[None]:
     """Let a job handle signals; log its errors and, if it hangs, where."""
     minutes = order.config["trainer"]["timeout_minutes"]
     with _redirect_errors(order.folder / "train.log"):
-        # The supervisor ends the process shortly afterwards. `dump_traceback_later` would read frames while other
+        # The supervisor ends the process shortly afterwards. faulthandler's own timer would read frames while other
         # threads change them, and crash.
         timer = threading.Timer(60 * (minutes or 0), faulthandler.dump_traceback)
         timer.daemon = True
