@@ -21,7 +21,7 @@ FLOORS = (
     {"registry", "reproducibility", "processes"},
     {"config", "storage"},
     {"data", "models", "metrics", "analysis"},
-    {"runs"},
+    {"runs", "quality"},
     {"trackers"},
     {"training"},
     {"experiment"},

@@ -26,6 +26,7 @@ from cnnbench.data.files.pixel_store import Damaged, open_store
 from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.data_record import read_data
 from cnnbench.experiment.trained import load_trained
+from cnnbench.quality.files import read_check
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.reopening import load_config
@@ -105,6 +106,7 @@ LOADERS = {
     "status": lambda folder: RunFolder(folder).read_status(),
     "summary": lambda folder: RunFolder(folder).read_summary(),
     "robustness": read_robustness,
+    "check": read_check,
     "npz": read_predictions,
     "confusion": read_confusion,
     "data": read_data,

@@ -15,6 +15,7 @@ from cnnbench.cli.choices import LISTED, complete_one_of, complete_tuning, list_
 from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import WRONG, ExitCodes, exit_with
 from cnnbench.cli.options import (
+    CheckOptions,
     ClaimOptions,
     EvaluateOptions,
     ExplainOptions,
@@ -182,6 +183,18 @@ def summary(options: SummaryOptions) -> None:
     from cnnbench.cli.summary import print_summary
 
     print_summary(options)
+
+
+@command()
+def check(options: CheckOptions) -> None:
+    """Check a dataset for duplicates, images in two splits or with two labels, empty images, outliers, bad files.
+
+    Near duplicates, such as an image that was compressed again, are found too. The exit code is 0 whatever is found,
+    unless --fail-on names it. The last line printed is the folder of the results.
+    """
+    from cnnbench.cli.check import check
+
+    check(options)
 
 
 @command()

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cnnbench.cli.choices import complete_claim, complete_data, complete_one_of, complete_override
+from cnnbench.quality.findings import KINDS as FINDINGS
 
 OVERRIDES_HELP = "Overrides such as model=mlp trainer.epochs=5; `cnnbench list models` shows the models."
 
@@ -139,6 +140,33 @@ class VerifyOptions:
         str | None, typer.Option(help="The image folder or file of runs with a data.path, if it has moved.")
     ] = None
     root: Root = None
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """What `cnnbench check` takes."""
+
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="The data, as for train: data=mnist, or data=image_folder data.path=DIR.",
+            autocompletion=complete_override,
+            show_default=False,
+        ),
+    ] = None
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FINDING,…",
+            help=f"Exit with 1 if there are any of these: {', '.join(FINDINGS)}.",
+            autocompletion=complete_one_of(*FINDINGS),
+        ),
+    ] = None
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the results here instead of into outputs/check/, in a folder of the data."),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import typer
 from cnnbench.cli.choices import list_groups, list_keys
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # click's; newer versions of Typer bundle their own click
-COMMANDS_OF_OVERRIDES = ("train", "tune", "summary", "config")
+COMMANDS_OF_OVERRIDES = ("train", "tune", "check", "summary", "config")
 # What other programs call our keys.
 USUAL = {
     "dataset": "data",

@@ -142,6 +142,27 @@ def decode_bytes(content: bytes, how: Decoding, name: str | bytes | os.PathLike,
     raise kind(format_path(name), reason)
 
 
+def decode_unchanged(
+    content: bytes, name: str | bytes | os.PathLike, background: tuple[int, int, int] = (255, 255, 255)
+) -> np.ndarray:
+    """The pixels of a file's content in its own size: uint8, (C, H, W), of one channel where all pixels are grey.
+
+    Raises:
+        BadImage: as `decode_image`.
+    """
+    try:
+        image = _load(*_open(content))
+        channels = 1 if image.mode in ("1", "L") and not image.has_transparency_data else 3
+        # Only channels and background matter to `_flatten`.
+        pixels = _to_planes(_flatten(image, Decoding(channels, 1, background=background)))
+    except Exception as error:  # as in `decode_bytes`
+        reason = _explain(error)
+    else:
+        is_grey = channels == 3 and (pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all()
+        return pixels[:1] if is_grey else pixels
+    raise BadImage(format_path(name), reason)
+
+
 def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
     """Channels (1 where every colour it can hold is grey, else 3), width and height of an upright image.
 

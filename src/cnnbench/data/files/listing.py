@@ -11,7 +11,7 @@ which folders are splits. Nothing is opened here.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -52,6 +52,7 @@ class Listing:
         wanted: the classes of a run that is to be measured on the images: some may be missing, and a split to train on.
         ignored: what lies beside the classes and splits.
         remarks: what a user should know of how the files were read.
+        cut: share and seed of the test split, if it was cut from the other images.
     """
 
     path: str
@@ -64,6 +65,7 @@ class Listing:
     wanted: Sequence[str] | None = None
     ignored: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    cut: tuple[float, int] | None = None
 
     def make_paths(self, rows: range) -> Paths:
         """The paths in some rows, from the root."""
@@ -113,6 +115,14 @@ class Listing:
             self.labels += [number[label] for _, label in files[split]]
             self.splits[split] = range(start, len(self.paths))
         self.versions = np.array([_stat(os.path.join(self.root, path)) for path in self.paths], np.int64)
+
+
+class ListedFiles(NamedTuple):
+    """The files of a dataset, and how they are decoded: the colour below transparency, the number of processes."""
+
+    listing: Listing
+    background: tuple[int, int, int]
+    workers: int
 
 
 def _stat(path: str) -> tuple[int, int, int, int]:

@@ -21,7 +21,7 @@ _LITTER = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 # Files that together make a folder one of ours: a run, one that has just begun, a sweep, a study, a report, figures,
-# heat maps, an explanation.
+# heat maps, an explanation, a check.
 _OURS = (
     {"config.yaml", "overrides.yaml"},
     {"train.log", ".lock"},
@@ -32,6 +32,7 @@ _OURS = (
     {"metrics.json", "reconstructions.png"},
     {"heat_maps.csv"},
     {"explanation.html", "feature_maps_1.png"},
+    {"check.json", "check.html"},
 )
 _PREVIEW = {"augmented.png"}
 

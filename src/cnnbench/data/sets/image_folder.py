@@ -23,7 +23,7 @@ from cnnbench.data.dataset import DatasetInfo, Source, Split, to_image_size
 from cnnbench.data.files.decoding import Decoder, ImageFiles, probe_some
 from cnnbench.data.files.fitting import Decoding, Resize
 from cnnbench.data.files.images import OtherSize
-from cnnbench.data.files.listing import Listing, list_folder
+from cnnbench.data.files.listing import ListedFiles, Listing, list_folder
 from cnnbench.data.files.listing_csv import list_csv
 from cnnbench.data.files.pixel_store import Part, Stored, read_part
 from cnnbench.data.memory import measure_memory, parse_bytes
@@ -91,10 +91,11 @@ def image_folder(
     Raises:
         ValueError: an unknown layout, or images that cannot be read or differ in size.
     """
-    listing, cut = _list(options.path, classes), None
-    if test_fraction is not None and "test" not in listing.splits:
-        cut = test_fraction, test_seed
-        listing = _cut_test_split(listing, test_fraction, test_seed)
+    listing = _list_and_cut(options.path, classes, test_fraction, test_seed)
+    if listing.cut:
+        labels = torch.tensor(listing.labels)
+        train, test = (labels[[*listing.splits.get(name, ())]] for name in ("train", "test"))
+        refuse_single_images(listing.class_names, train, test)
     count = len(listing.paths)
     training = range(listing.splits["test"].start if "test" in listing.splits else count)
     size = image_size if image_size is None or isinstance(image_size, int) else to_image_size(*image_size)
@@ -106,7 +107,7 @@ def image_folder(
     # Test images are read separately, so that a search, which may not look at them, opens none of their files.
     for rows in filter(None, (training, range(training.stop, count if with_test else 0))):
         workers = _count_workers(options, threads)
-        part = Part.from_listing(listing, rows, decoder, options.cache, workers, (cut, rows.start > 0))
+        part = Part.from_listing(listing, rows, decoder, options.cache, workers, (listing.cut, rows.start > 0))
         try:
             stored = read_part(part)
         except OtherSize as error:
@@ -129,6 +130,32 @@ def image_folder(
         paths=listing.make_paths(range(count)),
         notes=tuple(f"{format_path(listing.path)}: {remark}" for remark in listing.remarks),
     )
+
+
+@register("data_files", "image_folder")
+def find_image_files(
+    options: ImageFolderOptions,
+    test_fraction: float | None = None,
+    test_seed: int = 0,
+    threads: int | None = None,
+) -> ListedFiles:
+    """The files that `image_folder` reads for the same arguments; none is opened.
+
+    Raises:
+        ValueError: an unknown layout.
+    """
+    listing = _list_and_cut(options.path, None, test_fraction, test_seed)
+    red, green, blue = options.background
+    return ListedFiles(listing, (red, green, blue), _count_workers(options, threads))
+
+
+def _list_and_cut(
+    path: str | None, classes: Sequence[str] | None, test_fraction: float | None, test_seed: int
+) -> Listing:
+    listing = _list(path, classes)
+    if test_fraction is None or "test" in listing.splits:
+        return listing
+    return _cut_test_split(listing, test_fraction, test_seed)
 
 
 def _list(path: str | None, classes: Sequence[str] | None) -> Listing:
@@ -156,15 +183,10 @@ def _log_once(text: str) -> None:
 
 
 def _cut_test_split(listing: Listing, fraction: float, test_seed: int) -> Listing:
-    """The listing with a share of each class as its test split: by the files' names alone, so none is opened.
-
-    Raises:
-        ValueError: a class has a single image.
-    """
+    """The listing with a share of each class as its test split: by the files' names alone, so none is opened."""
     train, val = listing.splits["train"], listing.splits.get("val", range(0))
     labels = torch.tensor(listing.labels)[train.start : train.stop]
     tested, rest = cut_test(labels, (os.fsencode(listing.paths[row]) for row in train), fraction, test_seed)
-    refuse_single_images(listing.class_names, labels[rest], labels[tested])
     parts = {"train": rest.tolist(), "val": [*val], "test": tested.tolist()}
     order = [row for rows in parts.values() for row in rows]
     ends = np.cumsum([0, *map(len, parts.values())]).tolist()
@@ -174,6 +196,7 @@ def _cut_test_split(listing: Listing, fraction: float, test_seed: int) -> Listin
         labels=[listing.labels[row] for row in order],
         versions=listing.versions[order],
         splits={name: range(*ends[at : at + 2]) for at, (name, rows) in enumerate(parts.items()) if rows},
+        cut=(fraction, test_seed),
     )
 
 

@@ -1,0 +1,76 @@
+"""`cnnbench check`: look for duplicates, leaks, contradictions and outliers in a dataset."""
+
+import os
+from pathlib import Path
+
+from cnnbench.cli import compose
+from cnnbench.cli.errors import RunFailed
+from cnnbench.cli.options import CheckOptions
+from cnnbench.cli.streams import show_log, show_warnings
+from cnnbench.cli.tables import Column, make_console, show_table, show_text
+from cnnbench.config.schema import NOT_IN_NAMES, Config
+from cnnbench.quality.files import JSON_FILE, write_check
+from cnnbench.quality.findings import KINDS, DataCheck
+from cnnbench.registry import describe_unknown
+from cnnbench.runs.folder import refuse_other_content
+from cnnbench.storage.text import format_output_path, format_path, make_printable, to_unicode
+
+CHECKS = Path("outputs", "check")
+
+
+def check(options: CheckOptions) -> None:
+    """Check a dataset; write the findings, print them as a table and, last, their folder.
+
+    Raises:
+        ValueError: the command is wrong, or the data cannot be loaded; nothing has been written.
+        RunFailed: there are findings that `--fail-on` names.
+    """
+    fatal = [kind for kind in (options.fail_on or "").split(",") if kind]
+    for kind in fatal:
+        if kind not in KINDS:
+            raise ValueError(describe_unknown("finding of --fail-on", kind, KINDS))
+    show_log()
+    config = compose.compose_config(options.overrides or [])
+    out = options.out or CHECKS / _name_data(config)
+    refuse_other_content(out, JSON_FILE)
+    from cnnbench.experiment.data_check import check_data
+    from cnnbench.report.data_check import write_page
+
+    found, images = check_data(config)
+    try:
+        write_check(out, found)
+        write_page(out, found, images.read_picture)
+    except OSError as error:
+        raise ValueError(
+            f"{format_path(out)} cannot be written ({error.strerror}): --out DIR names another folder for the result"
+        ) from None
+    show_warnings(found.notes)
+    _show_check(found)
+    print(format_output_path(out))
+    if fatal := [f"{found.count(kind):,} × {kind}" for kind in fatal if found.count(kind)]:
+        raise RunFailed(f"{', '.join(fatal)} (--fail-on {options.fail_on})")
+
+
+def _name_data(config: Config) -> str:
+    """The name of a folder for the result: the dataset's, or that of the folder or file of one's own images."""
+    path = config.data.options.get("path")
+    name = to_unicode(os.path.basename(os.path.abspath(os.path.expanduser(path)))) if path else ""
+    safe = "".join("_" if letter in NOT_IN_NAMES else letter for letter in make_printable(name))
+    return safe or config.data.name
+
+
+def _show_check(found: DataCheck) -> None:
+    console = make_console()
+    splits = ", ".join(f"{count:,} {name}" for name, count in found.splits.items())
+    columns = [
+        Column("finding", 16),
+        Column("count"),
+        Column("meaning", 30, optional=2),
+        Column("list", 12, optional=1),
+    ]
+    rows = []
+    for kind, finding in found.findings.items():
+        has_list = any(case.excluded for case in finding.cases)
+        rows.append([kind, f"{finding.count:,}", KINDS[kind].meaning, f"{kind}.csv" if has_list else ""])
+    show_table(console, f"{found.data}: {splits} images, {len(found.class_names)} classes", columns, rows)
+    show_text(console, "Pictures are in check.html; each list names the images to leave out.")

@@ -1,0 +1,122 @@
+"""What a check of a dataset finds. This module and `files.py` need no torch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of finding.
+
+    Attributes:
+        title: its name in tables and on the page.
+        meaning: what it says about the data, in a sentence.
+        is_pair: whether each case is about two images.
+    """
+
+    title: str
+    meaning: str
+    is_pair: bool = False
+
+
+# In the order of tables and of the page: what spoils a measurement comes first.
+KINDS = {
+    "leak": Kind("Leaks", "The same pixels in two splits: figures on the later split are too good.", True),
+    "near_leak": Kind("Near leaks", "Nearly the same image in two splits.", True),
+    "conflict": Kind("Conflicts", "The same pixels with two labels: one of the labels is wrong.", True),
+    "near_conflict": Kind("Near conflicts", "Nearly the same image with two labels.", True),
+    "duplicate": Kind("Duplicates", "The same pixels twice in a split: they count twice.", True),
+    "near_duplicate": Kind("Near duplicates", "Nearly the same image twice in a split.", True),
+    "unreadable": Kind("Unreadable files", "Files that are no image, are damaged or are missing."),
+    "constant": Kind("Constant images", "All pixels have one value."),
+    "blank": Kind("Blank images", "Pixels hardly differ, as on an empty page."),
+    "size": Kind("Unusual sizes", "Far fewer or far more pixels than nearly all other images."),
+    "shape": Kind("Unusual shapes", "Far wider or far taller than nearly all other images."),
+    "brightness": Kind("Unusual brightness", "Far darker or far brighter than nearly all other images."),
+    "colour": Kind("Unusual colours", "Colours far from those of nearly all other images; grey among coloured ones."),
+    "small_class": Kind("Small classes", "A split has, or would get, no image of the class."),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ImageName:
+    """Names one image, in a form that stays valid when other images are added.
+
+    Attributes:
+        split: `train`, `val` or `test`, as the source has them; what a run cuts for validation belongs to `train`.
+        index: the image's place in that split, from 0; unreadable files count.
+        path: the file below the dataset's folder; None where images have no files.
+        label: the name of its class.
+        hash: of the file, or of the values where there is none, as 16 hexadecimal digits; empty if unreadable.
+    """
+
+    split: str
+    index: int
+    path: str | None = None
+    label: str = ""
+    hash: str = ""
+
+    def __str__(self) -> str:
+        return self.path if self.path is not None else f"{self.split} {self.index}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One occurrence of a finding.
+
+    Attributes:
+        images: of a pair, the one that stays first; of a suspect, one; of a class, none.
+        excluded: which of the images, by their place, the list for `data.exclude` names.
+        detail: what was measured, in a few words.
+        label: the class under which the page shows it.
+    """
+
+    images: tuple[ImageName, ...]
+    excluded: tuple[int, ...]
+    detail: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """All cases of one kind; `count` is their number, even where a file or page holds only the first of them."""
+
+    count: int
+    cases: tuple[Case, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """The result of a check.
+
+    Attributes:
+        data: the dataset's name.
+        path: the folder or file of one's own images.
+        key: a SHA-256 of what was checked and how; equal if another check would find the same.
+        splits: how many images each split has, unreadable ones included.
+        findings: by kind, in the order of `KINDS`; a kind that was not looked for is missing.
+        notes: what a reader of the findings must know.
+    """
+
+    data: str
+    path: str | None
+    key: str
+    splits: dict[str, int]
+    class_names: tuple[str, ...]
+    findings: dict[str, Finding] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def count(self, kind: str) -> int:
+        """How many cases of a kind there are."""
+        return self.findings[kind].count if kind in self.findings else 0
+
+    def list_excluded(self, kind: str) -> list[ImageName]:
+        """The images of a kind to leave out, each once."""
+        return list(dict.fromkeys(image for image, _ in iterate_excluded(self.findings.get(kind, Finding(0)))))
+
+
+def iterate_excluded(finding: Finding) -> Iterator[tuple[ImageName, Case]]:
+    """Each image to leave out, with the case that says so."""
+    for case in finding.cases:
+        for place in case.excluded:
+            yield case.images[place], case

@@ -1,0 +1,171 @@
+"""What is measured of each image: hashes, size, brightness, colour, and a thumbnail that images are compared by.
+
+Files are decoded at their own size, in worker processes; of large images only the thumbnail stays in memory.
+"""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from cnnbench.data.files.images import BadImage, decode_unchanged, read_file
+from cnnbench.data.hashing import compute_short_hash, to_numbers
+from cnnbench.processes.pool import map_in_processes
+
+LARGEST_THUMBNAIL = 32  # pixels of a side
+FEW_FILES = 64  # a process gets at a time
+CHUNK_VALUES = 2**22  # pixels that are measured together, as float32
+GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow converts
+
+
+@dataclass
+class Probes:
+    """Measurements of images, in their order.
+
+    Attributes:
+        hashes: int64 (N, 2), of the file and of the pixels in their own size; equal where there is no file.
+        sizes: int32 (N, 2), height and width.
+        colours: float32 (N, 3), the mean red, green and blue, from 0 to 255.
+        ranges: uint8 (N,), the largest pixel value less the smallest.
+        deviations: float32 (N,), the standard deviation of the grey pixels.
+        are_grey: bool (N,), whether red, green and blue are equal in every pixel.
+        thumbnails: uint8 (N, C, h, w).
+        bad: why an image could not be read, by its row; its measurements are 0.
+    """
+
+    hashes: np.ndarray
+    sizes: np.ndarray
+    colours: np.ndarray
+    ranges: np.ndarray
+    deviations: np.ndarray
+    are_grey: np.ndarray
+    thumbnails: np.ndarray
+    bad: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def allocate(cls, count: int, thumbnail: tuple[int, int, int]) -> "Probes":
+        """Probes of as many images, all 0."""
+        return cls(
+            np.zeros((count, 2), np.int64),
+            np.zeros((count, 2), np.int32),
+            np.zeros((count, 3), np.float32),
+            np.zeros(count, np.uint8),
+            np.zeros(count, np.float32),
+            np.zeros(count, bool),
+            np.zeros((count, *thumbnail), np.uint8),
+        )
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    @property
+    def are_good(self) -> np.ndarray:
+        """Which images could be read: bool (N,)."""
+        good = np.ones(len(self), bool)
+        good[[*self.bad]] = False
+        return good
+
+    def insert(self, start: int, other: "Probes") -> None:
+        """Put the measurements of other images in the rows from `start` on."""
+        rows = slice(start, start + len(other))
+        for name in ("hashes", "sizes", "colours", "ranges", "deviations", "are_grey", "thumbnails"):
+            getattr(self, name)[rows] = getattr(other, name)
+        self.bad |= {start + row: reason for row, reason in other.bad.items()}
+
+
+def measure_images(images: np.ndarray, hashes: np.ndarray, thumbnail: tuple[int, int, int]) -> Probes:
+    """Measure images of one size, uint8 (N, C, H, W).
+
+    Args:
+        hashes: int64 (N, 2), as in `Probes`.
+        thumbnail: channels, height and width of the thumbnails.
+    """
+    count, channels, height, width = images.shape
+    found = Probes.allocate(count, thumbnail)
+    found.hashes[:], found.sizes[:] = hashes, (height, width)
+    several = max(1, CHUNK_VALUES // (channels * height * width))
+    for start in range(0, count, several):
+        rows = slice(start, start + several)
+        flat = images[rows].reshape(-1, channels, height * width)
+        found.ranges[rows] = (flat.max(2) - flat.min(2)).max(1)
+        found.are_grey[rows] = (flat == flat[:, :1]).all((1, 2))
+        pixels = flat.astype(np.float32)
+        found.colours[rows] = pixels.mean(2)
+        grey = pixels[:, 0] if channels == 1 else np.tensordot(pixels, GREY, ([1], [0]))
+        found.deviations[rows] = grey.std(1)
+    found.thumbnails[:] = make_thumbnails(images, thumbnail)
+    return found
+
+
+def measure_signals(signals: np.ndarray, hashes: np.ndarray) -> Probes:
+    """Measure signals, float32 (N, C, L): whether they are constant is all that is known beside their hashes."""
+    found = Probes.allocate(len(signals), (1, 1, 1))
+    found.hashes[:], found.sizes[:] = hashes, signals.shape[1:]
+    found.ranges[:] = (signals.max(2) > signals.min(2)).any(1)
+    return found
+
+
+def make_thumbnails(images: np.ndarray, thumbnail: tuple[int, int, int]) -> np.ndarray:
+    """Images of one size in another: uint8 (N, C, H, W) to (N, c, h, w), stretched, with antialiasing."""
+    channels, height, width = thumbnail
+    if images.shape[1] != channels:
+        grey = images if channels == 3 else np.tensordot(images, GREY, ([1], [0])).round().astype(np.uint8)[:, None]
+        images = np.broadcast_to(grey, (len(images), channels, *images.shape[2:]))
+    if images.shape[2:] == (height, width):
+        return images
+    made = np.empty((len(images), *thumbnail), np.uint8)
+    for image, place in zip(images, made, strict=True):
+        for plane, small in zip(image, place, strict=True):
+            small[:] = Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR)
+    return made
+
+
+@dataclass(frozen=True)
+class Prober:
+    """What each process does with the files it is given."""
+
+    thumbnail: tuple[int, int, int]
+    background: tuple[int, int, int]
+
+    def __call__(self, files: Sequence[str]) -> Probes:
+        """Measure some files."""
+        found = Probes.allocate(len(files), self.thumbnail)
+        for row, file in enumerate(files):
+            try:
+                content = read_file(file)
+                pixels = decode_unchanged(content, file, self.background)
+            except BadImage as error:
+                found.bad[row] = error.reason
+                continue
+            # The shape is hashed too: the same bytes may be the pixels of a wide and of a tall image.
+            digest = compute_short_hash(repr(pixels.shape).encode() + pixels.tobytes())
+            hashes = to_numbers(compute_short_hash(content) + digest)
+            found.insert(row, measure_images(pixels[None], hashes, self.thumbnail))
+        return found
+
+
+def probe_files(files: Sequence[str], prober: Prober, workers: int) -> Probes:
+    """Measure files in worker processes, with a progress bar.
+
+    Args:
+        workers: processes; 0 measures here.
+    """
+    found = Probes.allocate(len(files), prober.thumbnail)
+    jobs = (
+        [files[row] for row in range(at, min(at + FEW_FILES, len(files)))] for at in range(0, len(files), FEW_FILES)
+    )
+    processes = 0 if len(files) <= FEW_FILES else workers
+    # disable=None: a bar on a terminal only.
+    with (
+        closing(map_in_processes(prober, jobs, processes)) as parts,
+        tqdm(total=len(files), desc="checking", unit="img", unit_scale=True, disable=None) as bar,
+    ):
+        row = 0
+        for part in parts:
+            found.insert(row, part)
+            row += len(part)
+            bar.update(len(part))
+    return found
