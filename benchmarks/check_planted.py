@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -47,14 +48,14 @@ def brighten(factor: float) -> Edit:
 
 
 def shrink(image: Image.Image, _: int) -> Image.Image:
-    return image.resize(tuple(round(0.9 * side) for side in image.size), Image.Resampling.BICUBIC)
+    return image.resize((round(0.9 * image.width), round(0.9 * image.height)), Image.Resampling.BICUBIC)
 
 
 def keep(image: Image.Image, _: int) -> Image.Image:
     return image
 
 
-FAULTS: dict[str, tuple[Edit, str, dict[str, int]]] = {
+FAULTS: dict[str, tuple[Edit, str, dict[str, Any]]] = {
     "exact copy": (keep, "bmp", {}),
     "JPEG, quality 60": (keep, "jpg", {"quality": 60}),
     "shift by one pixel": (shift, "png", {}),
@@ -64,7 +65,7 @@ FAULTS: dict[str, tuple[Edit, str, dict[str, int]]] = {
 }
 
 
-def save(image: Image.Image, folder: Path, label: int, name: str, **options: int) -> None:
+def save(image: Image.Image, folder: Path, label: int, name: str, **options: Any) -> None:
     (folder / str(label)).mkdir(parents=True, exist_ok=True)
     image.save(folder / str(label) / name, **options)
 
@@ -118,7 +119,7 @@ def main() -> None:
             write_check(given.out, check)
             write_page(given.out, check, read.read_picture)
     pairs = [
-        tuple(image.path for image in case.images)
+        tuple(str(image.path) for image in case.images)
         for kind in ("duplicate", "near_duplicate", "leak", "near_leak")
         for case in check.findings[kind].cases
     ]

@@ -42,12 +42,12 @@ EXPECTED = {
 
 def paint(number: int, size: tuple[int, int] = (32, 32)) -> Image.Image:
     """A smooth picture like no other."""
-    noise = np.random.default_rng(number).integers(40, 216, (9, 9, 3), dtype=np.uint8)
+    noise = np.random.default_rng(number).integers(40, 216, (5, 5, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
 
 
-def tint(image: Image.Image, factors: tuple[float, ...], plus: float = 0) -> Image.Image:
-    return Image.fromarray(np.clip(np.asarray(image) * np.array(factors) + plus, 0, 255).astype(np.uint8))
+def tint(image: Image.Image, factor: float, plus: tuple[int, ...] = (0, 0, 0)) -> Image.Image:
+    return Image.fromarray(np.clip(np.asarray(image) * factor + np.array(plus), 0, 255).astype(np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -61,19 +61,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "test/dog/leak.bmp": paint(4),
         "test/owl/jpeg.jpg": paint(8),
         "test/owl/shift.png": Image.fromarray(np.roll(np.asarray(paint(10)), (1, -1), (0, 1))),
-        "test/owl/bright.png": tint(paint(11), (1.1,) * 3),
+        "test/owl/bright.png": tint(paint(11), 1.1),
         "test/owl/small.png": paint(12).resize((29, 29)),
         "train/owl/dog.png": paint(5),
         "train/dog/again.png": paint(6),
-        "train/dog/dark.png": tint(paint(7), (0.9,) * 3),
+        "train/dog/dark.png": tint(paint(7), 0.9),
         "train/dog/black.png": Image.new("RGB", (32, 32)),
         "train/dog/empty.png": Image.fromarray(
             np.random.default_rng(0).integers(250, 253, (32, 32, 3), dtype=np.uint8)
         ),
         "train/dog/large.png": paint(300, (320, 320)),
         "train/dog/wide.png": paint(301, (80, 20)),
-        "train/dog/night.png": tint(paint(302), (0.1,) * 3),
-        "train/dog/red.png": tint(paint(303), (0.7, 0.1, 0.1), 60),
+        "train/dog/night.png": tint(paint(302), 0.1),
+        "train/dog/red.png": tint(paint(303), 0.3, (180, 50, 50)),
     }
     for name, image in pages.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +177,7 @@ def test_the_command_ends_with_1_only_for_findings_that_are_named(cnnbench, fold
         ("Path,label\na,b\n", "did you mean 'path' by 'Path'"),
         ("split,index\ntest,-1\n", "row 2: needs a path, or a split and an index from 0"),
         ("split,index\ntest," + "9" * 5000 + "\n", "row 2"),
-        ("path\n''\n\n'\n", "row 3"),
+        ("path,label\n,cat\n", "row 2: needs a path"),
     ],
 )
 def test_a_list_that_names_no_images_is_refused(tmp_path, text, message):

@@ -72,7 +72,7 @@ def list_files(name: str, options: Mapping[str, Any], settings: Mapping[str, Any
     """
     if name not in registry.list_names("data_files"):
         return None
-    keys = ("test_fraction", "split_seed", "threads")
+    keys = ("test_fraction", "test_seed", "threads")
     files: ListedFiles = registry.build(
         "data_files", name, options=options, **{key: settings[key] for key in keys if key in settings}
     )
@@ -139,8 +139,10 @@ def _read_source(source: Source, path: str | None) -> CheckedImages:
     parts = {"train": source.train, "val": source.val, "test": source.test}
     splits = {name: split for name, split in parts.items() if split is not None and len(split)}
     info, ends = source.info, np.cumsum([0, *map(len, splits.values())]).tolist()
-    thumbnail = (info.in_channels, *(min(LARGEST_THUMBNAIL, side) for side in info.size))
-    probes = Probes.allocate(ends[-1], thumbnail if info.dimensions == 2 else (1, 1, 1))
+    # A signal has no thumbnail.
+    height, width = (min(LARGEST_THUMBNAIL, side) for side in info.size) if info.dimensions == 2 else (1, 1)
+    thumbnail = (info.in_channels, height, width)
+    probes = Probes.allocate(ends[-1], thumbnail)
     key = hashlib.sha256(repr((FORMAT, info, [*splits])).encode())
     for start, split in zip(ends, splits.values(), strict=False):
         assert split.marks is not None

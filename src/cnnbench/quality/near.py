@@ -4,6 +4,7 @@ Candidates are pairs whose coarse descriptions agree; every pair of images is co
 matrices. Each candidate is then compared pixel by pixel.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,12 +15,14 @@ from cnnbench.quality.probes import GREY, Probes
 GRID = 8  # points of a description along each side
 BLUR = 1.5  # pixels of a thumbnail, before it is described
 SCALE = 2048  # of the vectors: sums of products stay below 2**24
-ALIKE = 0.97  # the least correlation of candidates
-MOST_CANDIDATES = 16  # of an image
-BLOCK = 1024  # images compared with all others at a time
+ALIKE = 0.975  # the least correlation of candidates
+MOST_CANDIDATES = 4  # of an image
+BLOCK = 1024  # images compared with others at a time
 PAIRS = 4096  # candidates compared pixel by pixel at a time
-SMOOTH = 0.7  # pixels of blur before that: JPEG and resizing change the finest detail
-NEAR = 0.1  # the largest distance of a pair
+SMOOTH = 0.5  # pixels of blur before that: JPEG and resizing change the finest detail
+SHARPNESS = 0.5  # pixels of blur between a resized image and its original
+SHIFTS = [(down, across) for down in range(3) for across in range(3)]  # from -1 to 1 pixel
+ROUGHLY_NEAR, NEAR = 0.3, 0.1  # the largest distance of a pair, before and after sharpness is compared
 MOST_GAIN = 1.3
 LEAST_SIDE = 8  # pixels of a thumbnail; smaller ones do not tell images apart
 SAME_SHAPE = 0.05  # the largest difference of the logarithms of two ratios of sides
@@ -127,27 +130,47 @@ def _keep_most_alike(pairs: np.ndarray) -> np.ndarray:
 def measure_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """How different the images of each pair are, uint8 (m, C, h, w) each: float32 (m,), 0 for equal, 1 for unrelated.
 
-    It is the share of the deviation that remains after the second image is shifted by up to a pixel, and its brightness
-    and contrast are fitted to those of the first: the square root of 1 − r², for their correlation r.
+    It is the share of the deviation that remains after one image is shifted by up to a pixel, its brightness and
+    contrast are fitted to the other's, and the sharper of them is blurred: the square root of 1 − r², for their
+    correlation r.
     """
-    one, other = (
-        ndimage.gaussian_filter(part.astype(np.float32), (0, 0, SMOOTH, SMOOTH), mode="nearest")
-        for part in (first, second)
-    )
-    height, width = one.shape[2:]
-    middle = one[:, :, 1:-1, 1:-1].reshape(len(one), -1)
-    middle = middle - middle.mean(1, keepdims=True)
-    energy = np.einsum("ij,ij->i", middle, middle)
-    best = np.ones(len(one), np.float32)
-    for down in (0, 1, 2):
-        for across in (0, 1, 2):
-            part = other[:, :, down : height - 2 + down, across : width - 2 + across].reshape(len(one), -1)
-            part = part - part.mean(1, keepdims=True)
-            others = np.einsum("ij,ij->i", part, part)
-            product = np.einsum("ij,ij->i", middle, part)
-            r = product / np.maximum(np.sqrt(energy * others), 1e-6)
-            gain = np.sqrt(energy / np.maximum(others, 1e-6))
-            distance = np.sqrt(np.clip(1 - r * np.abs(r), 0, 1))
-            fits = (gain < MOST_GAIN) & (gain > 1 / MOST_GAIN)
-            best = np.where(fits, np.minimum(best, distance), best)
-    return best
+    ones, others = (images.astype(np.float32) for images in (first, second))
+    distances, shifts = _align(_blur(ones, SMOOTH), _blur(others, SMOOTH))
+    near = np.flatnonzero(distances <= ROUGHLY_NEAR)
+    blurrier = float(np.hypot(SMOOTH, SHARPNESS))
+    for one, other in ((SMOOTH, blurrier), (blurrier, SMOOTH)):
+        found, _ = _align(_blur(ones[near], one), _blur(others[near], other), shifts[near])
+        distances[near] = np.minimum(distances[near], found)
+    return distances
+
+
+def _blur(images: np.ndarray, sigma: float) -> np.ndarray:
+    return ndimage.gaussian_filter(images, (0, 0, sigma, sigma), mode="nearest")
+
+
+def _align(first: np.ndarray, second: np.ndarray, shifts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The least distance of each pair over all shifts by up to a pixel, and the number of that shift.
+
+    Args:
+        shifts: consider only this shift of each pair.
+    """
+    height, width = first.shape[2:]
+    middle, energy = _centre(first[:, :, 1:-1, 1:-1])
+    best, chosen = np.ones(len(first), np.float32), np.zeros(len(first), np.int64)
+    for number, (down, across) in enumerate(SHIFTS):
+        at = np.arange(len(first)) if shifts is None else np.flatnonzero(shifts == number)
+        part, other_energy = _centre(second[at, :, down : height - 2 + down, across : width - 2 + across])
+        r = np.einsum("ij,ij->i", middle[at], part) / np.maximum(np.sqrt(energy[at] * other_energy), 1e-6)
+        distance = np.sqrt(np.clip(1 - r * np.abs(r), 0, 1))  # a negative has r < 0
+        gain = np.sqrt(energy[at] / np.maximum(other_energy, 1e-6))
+        distance[(gain > MOST_GAIN) | (gain < 1 / MOST_GAIN)] = 1
+        is_better = distance < best[at]
+        best[at[is_better]], chosen[at[is_better]] = distance[is_better], number
+    return best, chosen
+
+
+def _centre(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels (m, n) of images less their mean, and the sum of their squares (m,)."""
+    flat = images.reshape(len(images), math.prod(images.shape[1:]))
+    flat = flat - flat.mean(1, keepdims=True)
+    return flat, np.einsum("ij,ij->i", flat, flat)

@@ -102,7 +102,7 @@ def measure_images(images: np.ndarray, hashes: np.ndarray, thumbnail: tuple[int,
 
 def measure_signals(signals: np.ndarray, hashes: np.ndarray) -> Probes:
     """Measure signals, float32 (N, C, L): whether they are constant is all that is known beside their hashes."""
-    found = Probes.allocate(len(signals), (1, 1, 1))
+    found = Probes.allocate(len(signals), (signals.shape[1], 1, 1))
     found.hashes[:], found.sizes[:] = hashes, signals.shape[1:]
     found.ranges[:] = (signals.max(2) > signals.min(2)).any(1)
     return found

@@ -92,10 +92,7 @@ def image_folder(
         ValueError: an unknown layout, or images that cannot be read or differ in size.
     """
     listing = _list_and_cut(options.path, classes, test_fraction, test_seed)
-    if listing.cut:
-        labels = torch.tensor(listing.labels)
-        train, test = (labels[[*listing.splits.get(name, ())]] for name in ("train", "test"))
-        refuse_single_images(listing.class_names, train, test)
+    _refuse_single_files(listing)
     count = len(listing.paths)
     training = range(listing.splits["test"].start if "test" in listing.splits else count)
     size = image_size if image_size is None or isinstance(image_size, int) else to_image_size(*image_size)
@@ -156,6 +153,13 @@ def _list_and_cut(
     if test_fraction is None or "test" in listing.splits:
         return listing
     return _cut_test_split(listing, test_fraction, test_seed)
+
+
+def _refuse_single_files(listing: Listing) -> None:
+    if listing.cut:
+        labels = torch.tensor(listing.labels)
+        train, test = (labels[[*listing.splits.get(name, ())]] for name in ("train", "test"))
+        refuse_single_images(listing.class_names, train, test)
 
 
 def _list(path: str | None, classes: Sequence[str] | None) -> Listing:
