@@ -1,31 +1,36 @@
 """Pairs of nearly equal images: compressed again, resized, shifted by a pixel, brighter or darker.
 
-Candidates are pairs whose coarse descriptions agree; every pair of images is compared, block by block, as products of
-matrices. Each candidate is then compared pixel by pixel.
+Candidates are pairs whose coarse descriptions are alike; every pair of images is compared, block by block, as products
+of matrices. The candidates are then compared pixel by pixel. The constants were chosen on MNIST and CIFAR-10, between
+the distances of planted copies and those of the most alike of distinct images (benchmarks/EVIDENCE.md).
 """
 
 import math
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from scipy import ndimage
 
+from cnnbench.processes.cores import count_cores
 from cnnbench.quality.probes import GREY, Probes
 
 GRID = 8  # points of a description along each side
 BLUR = 1.5  # pixels of a thumbnail, before it is described
 SCALE = 2048  # of the vectors: sums of products stay below 2**24
-ALIKE = 0.975  # the least correlation of candidates
-MOST_CANDIDATES = 4  # of an image
+LEAST_ALIKE = 0.85  # correlation of candidates; more where images are so much alike that there would be more than
+MEAN_CANDIDATES, MOST_CANDIDATES = 64, 3  # of an image: before the most alike are chosen, and after
+SAMPLED = 2048  # images that tell how much alike images are
 BLOCK = 1024  # images compared with others at a time
 PAIRS = 4096  # candidates compared pixel by pixel at a time
 SMOOTH = 0.5  # pixels of blur before that: JPEG and resizing change the finest detail
 SHARPNESS = 0.5  # pixels of blur between a resized image and its original
+NOISE = 3.0  # grey levels: what compression adds
 SHIFTS = [(down, across) for down in range(3) for across in range(3)]  # from -1 to 1 pixel
-ROUGHLY_NEAR, NEAR = 0.3, 0.1  # the largest distance of a pair, before and after sharpness is compared
+ROUGHLY_NEAR, NEAR = 0.3, 0.075  # the largest distance of a pair, before and after sharpness is compared
 MOST_GAIN = 1.3
 LEAST_SIDE = 8  # pixels of a thumbnail; smaller ones do not tell images apart
 SAME_SHAPE = 0.05  # the largest difference of the logarithms of two ratios of sides
+SAME_COLOUR = 25.0  # grey levels between red and green, or yellow and blue
 
 Pair = tuple[int, int, float]
 
@@ -36,18 +41,26 @@ def find_near_pairs(probes: Probes, rows: np.ndarray) -> list[Pair]:
     Args:
         rows: ascending; none of these images may be constant, or have the same pixels as another.
     """
-    if min(probes.thumbnails.shape[2:]) < LEAST_SIDE:
+    if min(probes.thumbnails.shape[2:]) < LEAST_SIDE or len(rows) < 2:
         return []
-    described = describe_images(probes.thumbnails, rows)
-    shapes = np.log(probes.sizes[rows, 1] / probes.sizes[rows, 0])
-    pairs: list[Pair] = []
-    for candidates in _find_candidates(described, shapes):
-        for start in range(0, len(candidates), PAIRS):
-            first, second = rows[candidates[start : start + PAIRS]].T
-            distances = measure_distances(probes.thumbnails[first], probes.thumbnails[second])
-            for at in np.flatnonzero(distances <= NEAR):
-                pairs.append((int(first[at]), int(second[at]), float(distances[at])))
-    return sorted(pairs, key=lambda pair: (pair[2], pair[1], pair[0]))
+    red, green, blue = probes.colours[rows].T
+    shapes = np.log(probes.sizes[rows, 1] / probes.sizes[rows, 0]) / SAME_SHAPE
+    # A pair differs by at most 1 in each of these.
+    traits = np.stack((shapes, (red - green) / SAME_COLOUR, ((red + green) / 2 - blue) / SAME_COLOUR), 1)
+    candidates = rows[_find_candidates(describe_images(probes.thumbnails, rows), traits)]
+
+    def measure(start: int) -> np.ndarray:
+        first, second = candidates[start : start + PAIRS].T
+        return measure_distances(probes.thumbnails[first], probes.thumbnails[second])
+
+    # numpy and scipy release Python's lock while they compute.
+    with ThreadPoolExecutor(count_cores()) as threads:
+        distances = np.concatenate([*threads.map(measure, range(0, len(candidates), PAIRS)), np.empty(0)])
+    found = [
+        (int(candidates[at, 0]), int(candidates[at, 1]), float(distances[at]))
+        for at in np.flatnonzero(distances <= NEAR)
+    ]
+    return sorted(found, key=lambda pair: (pair[2], pair[1], pair[0]))
 
 
 def describe_images(thumbnails: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -62,7 +75,7 @@ def describe_images(thumbnails: np.ndarray, rows: np.ndarray) -> np.ndarray:
     for start in range(0, len(rows), PAIRS):
         part = slice(start, start + PAIRS)
         grey = _to_grey(thumbnails[rows[part]])
-        blurred = ndimage.gaussian_filter(grey, (0, BLUR, BLUR), mode="nearest")
+        blurred = _blur(grey, BLUR)
         down, across = _locate_centres(grey)
         ys = np.clip(steps * height - 0.5 + down[:, None], 0, height - 1)
         xs = np.clip(steps * width - 0.5 + across[:, None], 0, width - 1)
@@ -78,17 +91,26 @@ def _to_grey(images: np.ndarray) -> np.ndarray:
     return pixels[:, 0] if images.shape[1] == 1 else np.tensordot(pixels, GREY, ([1], [0]))
 
 
+def _blur(images: np.ndarray, sigma: float) -> np.ndarray:
+    return ndimage.gaussian_filter(images, (0, sigma, sigma), mode="nearest")
+
+
 def _locate_centres(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far below and to the right of the middle lies the centre of what stands out from the border, in pixels."""
+    """How far below and to the right of the middle lies the centre of what stands out from the border, in pixels.
+
+    Where less than half of the border is plain, an image has no such centre; in between, it counts in part.
+    """
     border = np.concatenate((grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]), 1)
-    weights = np.abs(grey - np.median(border, 1)[:, None, None])
+    background = np.median(border, 1)
+    plain = (np.abs(border - background[:, None]) <= 16).mean(1)
+    weights = np.abs(grey - background[:, None, None])
     total = np.maximum(weights.sum((1, 2)), 1e-6)
     offsets = []
     for axis in (1, 2):
         size = grey.shape[axis]
         places = np.arange(size) - (size - 1) / 2
         centre = (weights.sum(3 - axis) * places).sum(1) / total
-        offsets.append(np.clip(centre, -size / 4, size / 4))
+        offsets.append(np.clip(centre, -size / 4, size / 4) * np.clip((plain - 0.5) / 0.25, 0, 1))
     return offsets[0], offsets[1]
 
 
@@ -105,64 +127,76 @@ def _interpolate(images: np.ndarray, ys: np.ndarray, xs: np.ndarray) -> np.ndarr
     return upper * (1 - down) + lower * down
 
 
-def _find_candidates(described: np.ndarray, shapes: np.ndarray) -> Iterator[np.ndarray]:
-    """Pairs of places with alike descriptions, the first less than the second, (m, 2), some at a time."""
-    count = len(described)
+def _find_candidates(described: np.ndarray, traits: np.ndarray) -> np.ndarray:
+    """Pairs of places with alike descriptions, the first less than the second: (m, 2)."""
+    count, least = len(described), _choose_least_product(described)
+    parts = []
     for start in range(0, count, BLOCK):
-        block, found = described[start : start + BLOCK], []
+        block = described[start : start + BLOCK]
         for left in range(start, count, BLOCK * 8):
             alike = block @ described[left : left + BLOCK * 8].T
-            places = np.flatnonzero(alike > ALIKE * SCALE**2)
+            places = np.flatnonzero(alike > least)
             first, second = np.divmod(places, alike.shape[1])
             pairs = np.stack((first + start, second + left, alike.ravel()[places].astype(np.int64)))
-            is_new = (pairs[0] < pairs[1]) & (np.abs(shapes[pairs[0]] - shapes[pairs[1]]) <= SAME_SHAPE)
-            found.append(_keep_most_alike(pairs[:, is_new]))
-        yield _keep_most_alike(np.concatenate(found, 1))[:2].T
+            fits = (np.abs(traits[pairs[0]] - traits[pairs[1]]) <= 1).all(1)
+            parts.append(pairs[:, fits & (pairs[0] < pairs[1])])
+    first, second, alike = np.concatenate(parts, 1)
+    # Of the copies of an image, each is among the most alike of the other, in one direction at least.
+    kept = _are_most_alike(first, second, alike) | _are_most_alike(second, first, alike)
+    return np.stack((first[kept], second[kept]), 1)
 
 
-def _keep_most_alike(pairs: np.ndarray) -> np.ndarray:
-    """Of pairs (3, m), a first place, a second and how alike they are, the most alike of each first place."""
-    pairs = pairs[:, np.lexsort((pairs[1], -pairs[2], pairs[0]))]
-    rank = np.arange(pairs.shape[1]) - np.searchsorted(pairs[0], pairs[0])
-    return pairs[:, rank < MOST_CANDIDATES]
+def _choose_least_product(described: np.ndarray) -> float:
+    """The least product of the descriptions of candidates."""
+    some = described[np.unique(np.linspace(0, len(described) - 1, SAMPLED).astype(int))]
+    products = (some @ some.T)[np.triu_indices(len(some), 1)]
+    share = min(1.0, MEAN_CANDIDATES / len(described))
+    return max(LEAST_ALIKE * SCALE**2, float(np.quantile(products, 1 - share)))
+
+
+def _are_most_alike(ones: np.ndarray, others: np.ndarray, alike: np.ndarray) -> np.ndarray:
+    """Of pairs (m,) of places and how alike they are: whether each is among the most alike of its one place."""
+    order = np.lexsort((others, -alike, ones))
+    ranks = np.arange(len(order)) - np.searchsorted(ones[order], ones[order])
+    found = np.zeros(len(order), bool)
+    found[order] = ranks < MOST_CANDIDATES
+    return found
 
 
 def measure_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """How different the images of each pair are, uint8 (m, C, h, w) each: float32 (m,), 0 for equal, 1 for unrelated.
 
-    It is the share of the deviation that remains after one image is shifted by up to a pixel, its brightness and
-    contrast are fitted to the other's, and the sharper of them is blurred: the square root of 1 − r², for their
-    correlation r.
+    It is the share of the grey pixels' deviation, beyond that of `NOISE`, that remains after one image is shifted by up
+    to a pixel, its brightness and contrast are fitted to the other's, and the sharper of them is blurred.
     """
-    ones, others = (images.astype(np.float32) for images in (first, second))
+    ones, others = _to_grey(first), _to_grey(second)
     distances, shifts = _align(_blur(ones, SMOOTH), _blur(others, SMOOTH))
     near = np.flatnonzero(distances <= ROUGHLY_NEAR)
-    blurrier = float(np.hypot(SMOOTH, SHARPNESS))
+    blurrier = math.hypot(SMOOTH, SHARPNESS)
     for one, other in ((SMOOTH, blurrier), (blurrier, SMOOTH)):
         found, _ = _align(_blur(ones[near], one), _blur(others[near], other), shifts[near])
         distances[near] = np.minimum(distances[near], found)
     return distances
 
 
-def _blur(images: np.ndarray, sigma: float) -> np.ndarray:
-    return ndimage.gaussian_filter(images, (0, 0, sigma, sigma), mode="nearest")
-
-
 def _align(first: np.ndarray, second: np.ndarray, shifts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The least distance of each pair over all shifts by up to a pixel, and the number of that shift.
+    """The least distance of each pair (m, h, w) over all shifts by up to a pixel, and the number of that shift.
 
     Args:
         shifts: consider only this shift of each pair.
     """
-    height, width = first.shape[2:]
-    middle, energy = _centre(first[:, :, 1:-1, 1:-1])
+    height, width = first.shape[1:]
+    middle, energy = _centre(first[:, 1:-1, 1:-1])
+    noise = NOISE**2 * middle.shape[1]
     best, chosen = np.ones(len(first), np.float32), np.zeros(len(first), np.int64)
     for number, (down, across) in enumerate(SHIFTS):
         at = np.arange(len(first)) if shifts is None else np.flatnonzero(shifts == number)
-        part, other_energy = _centre(second[at, :, down : height - 2 + down, across : width - 2 + across])
-        r = np.einsum("ij,ij->i", middle[at], part) / np.maximum(np.sqrt(energy[at] * other_energy), 1e-6)
-        distance = np.sqrt(np.clip(1 - r * np.abs(r), 0, 1))  # a negative has r < 0
-        gain = np.sqrt(energy[at] / np.maximum(other_energy, 1e-6))
+        part, other = _centre(second[at, down : height - 2 + down, across : width - 2 + across])
+        one = energy[at]
+        r = np.einsum("ij,ij->i", middle[at], part) / np.maximum(np.sqrt(one * other), 1e-6)
+        remaining = 1 - r * np.abs(r)  # a negative has r < 0
+        distance = np.sqrt(np.clip(remaining - noise / np.maximum(np.minimum(one, other), 1e-6), 0, 1))
+        gain = np.sqrt(one / np.maximum(other, 1e-6))
         distance[(gain > MOST_GAIN) | (gain < 1 / MOST_GAIN)] = 1
         is_better = distance < best[at]
         best[at[is_better]], chosen[at[is_better]] = distance[is_better], number
