@@ -11,7 +11,7 @@ import typer
 from typer.completion import completion_init
 
 import cnnbench
-from cnnbench.cli.choices import LISTED, complete_one_of, complete_tuning, list_choices
+from cnnbench.cli.choices import LISTED, complete_tuning, list_choices
 from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import WRONG, ExitCodes, exit_with
 from cnnbench.cli.options import (
@@ -19,6 +19,7 @@ from cnnbench.cli.options import (
     ClaimOptions,
     EvaluateOptions,
     ExplainOptions,
+    ListOptions,
     Overrides,
     PredictOptions,
     ReportOptions,
@@ -268,37 +269,23 @@ def config(
 
 
 @command(name="list")
-def list_names(
-    what: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="KIND", help=f"One of: {', '.join(LISTED)}, keys.", autocompletion=complete_one_of(*LISTED, "keys")
-        ),
-    ] = None,
-    prefix: Annotated[
-        str, typer.Argument(metavar="PREFIX", help="For keys: list those that start with it, such as trainer.")
-    ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="For keys: print JSON for programs.")] = False,
-    as_schema: Annotated[
-        bool, typer.Option("--schema", help="For keys: print a JSON Schema for editors; PREFIX is a section.")
-    ] = False,
-) -> None:
+def list_names(options: ListOptions) -> None:
     """List the available choices, one per line. Without KIND, list the kinds.
 
     `list keys` shows every key with its type, default, accepted values and meaning.
     """
-    if what == "keys":
+    if options.what == "keys":
         from cnnbench.cli.reference import show_keys
 
-        show_keys(prefix, as_json=as_json, as_schema=as_schema)
+        show_keys(options.prefix, as_json=options.as_json, as_schema=options.as_schema)
         return
-    if prefix or as_json or as_schema:
+    if options.prefix or options.as_json or options.as_schema:
         raise ValueError("PREFIX, --json and --schema are for `cnnbench list keys`")
-    if what is None:
+    if options.what is None:
         for kind in LISTED:
             typer.echo(f"cnnbench list {kind:<12} {', '.join(name for name, _ in list_choices(kind))}")
         return
-    listed = list_choices(what)
+    listed = list_choices(options.what)
     width = max((len(name) for name, _ in listed), default=0)
     for name, description in listed:
         typer.echo(f"{name:<{width}}  {description}".rstrip())

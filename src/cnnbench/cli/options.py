@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cnnbench.cli.choices import complete_claim, complete_data, complete_one_of, complete_override
+from cnnbench.cli.choices import LISTED, complete_claim, complete_data, complete_one_of, complete_override
 from cnnbench.quality.findings import KINDS as FINDINGS
 
 OVERRIDES_HELP = "Overrides such as model=mlp trainer.epochs=5; `cnnbench list models` shows the models."
@@ -275,3 +275,22 @@ class SummaryOptions:
         str | None, typer.Option(help="Height and width, instead of the dataset's: 32 or 32x48.", metavar="N|HxW")
     ] = None
     num_classes: Annotated[int | None, typer.Option(min=1, help="Classes, instead of the dataset's.")] = None
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """What `cnnbench list` takes."""
+
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="KIND", help=f"One of: {', '.join(LISTED)}, keys.", autocompletion=complete_one_of(*LISTED, "keys")
+        ),
+    ] = None
+    prefix: Annotated[
+        str, typer.Argument(metavar="PREFIX", help="For keys: list those that start with it, such as trainer.")
+    ] = ""
+    as_json: Annotated[bool, typer.Option("--json", help="For keys: print JSON for programs.")] = False
+    as_schema: Annotated[
+        bool, typer.Option("--schema", help="For keys: print a JSON Schema for editors; PREFIX is a section.")
+    ] = False
