@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from cnnbench.cli.compose import compose_config
+from cnnbench.data.exclusion import read_image_list
 from cnnbench.experiment.data_check import check_data, find_check_key
-from cnnbench.quality.files import read_check, read_image_list, write_check
+from cnnbench.experiment.loading import load_dataset
+from cnnbench.quality.files import read_check, write_check
 from cnnbench.quality.findings import KINDS, ImageName
 from cnnbench.quality.outliers import find_far_out
 from cnnbench.report.data_check import render_page
@@ -94,16 +96,26 @@ def test_every_planted_fault_is_found_and_nothing_else(checked, kind):
     assert finding.count == len(finding.cases)
 
 
-def test_a_list_names_what_to_leave_out_and_is_read_back(checked, tmp_path):
+def test_a_list_names_what_to_leave_out_and_is_read_back(checked, folder, tmp_path):
     write_check(tmp_path, checked.check)
     assert read_check(tmp_path) == checked.check
     assert {path.stem for path in tmp_path.glob("*.csv")} == {
         kind for kind in KINDS if checked.check.list_excluded(kind)
     }
-    (leaked,) = read_image_list(tmp_path / "leak.csv")
-    assert leaked == checked.check.findings["leak"].cases[0].images[1]
-    assert (leaked.split, leaked.path, leaked.label) == ("test", "test/dog/leak.bmp", "dog")
-    assert {one.path for one in read_image_list(tmp_path / "conflict.csv")} == {"train/dog/05.png", "train/owl/dog.png"}
+    (row,) = read_image_list(str(tmp_path / "leak.csv"), "data.exclude").rows
+    leaked = checked.check.findings["leak"].cases[0].images[1]
+    assert (row.split, row.index, row.path, row.hash) == ("test", str(leaked.index), "test/dog/leak.bmp", leaked.hash)
+    data = [
+        "data=image_folder",
+        f"data.path={folder}",
+        "data.image_size=32",
+        "data.on_bad_image=skip",
+        "data.cache=null",
+    ]
+    whole, rest = (
+        load_dataset(compose_config([*data, *more])) for more in ([], [f"data.exclude={tmp_path / 'conflict.csv'}"])
+    )
+    assert len(whole.train) + len(whole.val) - len(rest.train) - len(rest.val) == 2
     write_check(tmp_path, replace(checked.check, findings={}))
     assert not list(tmp_path.glob("*.csv")), "lists of an earlier check go"
 
@@ -168,22 +180,6 @@ def test_the_command_ends_with_1_only_for_findings_that_are_named(cnnbench, fold
     ended = cnnbench(*data, "--fail-on", "leek")
     assert ended.returncode == 2
     assert "unknown finding of --fail-on 'leek'. Did you mean 'leak'?" in ended.stderr
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("file,label\na,b\n", "has no column 'path', and not both 'split' and 'index'"),
-        ("Path,label\na,b\n", "did you mean 'path' by 'Path'"),
-        ("split,index\ntest,-1\n", "row 2: needs a path, or a split and an index from 0"),
-        ("split,index\ntest," + "9" * 5000 + "\n", "row 2"),
-        ("path,label\n,cat\n", "row 2: needs a path"),
-    ],
-)
-def test_a_list_that_names_no_images_is_refused(tmp_path, text, message):
-    (tmp_path / "list.csv").write_text(text)
-    with pytest.raises(ValueError, match=re.escape(message)):
-        read_image_list(tmp_path / "list.csv")
 
 
 def test_a_damaged_check_is_refused(checked, tmp_path):

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from cnnbench.config.schema import Config
-from cnnbench.experiment.build import get_data_settings
+from cnnbench.experiment.loading import get_data_settings
 from cnnbench.quality.checking import check_images
 from cnnbench.quality.findings import DataCheck
 from cnnbench.quality.images import CheckedImages, compute_key, list_files, read_images
@@ -17,7 +17,7 @@ class Checked(NamedTuple):
 
 
 def check_data(config: Config) -> Checked:
-    """Check all images of a config's data, in the splits that their source has.
+    """Check all images of a config's data, in the splits that their source has; `data.exclude` leaves none out.
 
     Raises:
         ValueError: unknown or missing data.
