@@ -27,7 +27,7 @@ cnnbench claim run all
 ```
 
 Each verdict follows a rule that was in the claim's file, `configs/claim/`, before the data were seen. These are quick
-runs: {data}, {seeds} seeds or more, few images, few epochs, recorded on {date} with torch {torch} on two cores of an
+runs: {data}, {seeds} seeds or more, few images, few epochs, recorded on {date} with torch {torch} on one core of an
 x86-64 CPU. Their networks have often not converged. `--scale full`, the protocol worth citing, was not run. How a
 verdict comes about: [Test a statement of the course](how-to/claims.md).
 
