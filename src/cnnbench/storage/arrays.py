@@ -1,13 +1,17 @@
 """Numpy arrays in npz files, without pickle and within bounds."""
 
+import errno
 import io
+import json
 import math
+import os
 import struct
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +20,7 @@ from cnnbench.storage.regular import read_bytes, refuse_damaged
 
 LARGEST_ARRAYS = 2**30  # bytes of all arrays of a file together
 MOST_ARRAYS = 100
+LARGEST_HEADER = 2**24  # bytes, of a safetensors file
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
@@ -43,6 +48,27 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         refuse_damaged(path, error)
     except (ValueError, LookupError, TypeError, ArithmeticError, tokenize.TokenError, struct.error) as error:
         refuse_damaged(path, error)
+
+
+def read_safetensors_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file: type and shape of each tensor, and `__metadata__`. Nothing else is read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not a safetensors file.
+    """
+    if not path.is_file():  # also, a named pipe must not be opened
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    try:
+        with path.open("rb") as file:
+            # Eight bytes of length, then JSON.
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length)) if length <= LARGEST_HEADER else None
+    except (OSError, ValueError, RecursionError, struct.error) as error:
+        refuse_damaged(path, error)
+    if not isinstance(header, dict):
+        refuse_damaged(path, "its header is not a JSON object, or too large")
+    return header
 
 
 def _read_members(archive: zipfile.ZipFile) -> Iterator[tuple[str, np.ndarray]]:

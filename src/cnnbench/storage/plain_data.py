@@ -2,8 +2,8 @@
 
 The readers accept files from strangers, and refuse them with a `ValueError` that names the file.
 
-A sealed YAML file ends with a comment that holds the SHA-256 of the lines above. One flipped bit may turn a config
-into another valid config; the seal turns any unintended change into an error.
+A sealed YAML file ends with a comment that holds the SHA-256 of the lines above; a sealed JSON file has it as its last
+key. One flipped bit may turn a config into another valid config; the seal turns any unintended change into an error.
 """
 
 import hashlib
@@ -43,6 +43,32 @@ def read_json(path: Path, largest: int = LARGEST_JSON) -> Any:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; a number that is not finite becomes null, which every reader accepts."""
     write_text(path, json.dumps(_replace_nonfinite(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_sealed_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, with the SHA-256 of its values as one more key, `sha256`."""
+    write_json(path, {**values, "sha256": _hash_values(values)})
+
+
+def read_sealed_json(path: Path, kinds: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
+    """Read an object that `write_sealed_json` wrote, without its hash.
+
+    Args:
+        kinds: as for `check_kinds`; all of these keys are required.
+
+    Raises:
+        ValueError: it has changed since, is not valid JSON, lacks a key, or has a value of another type.
+    """
+    values = check_kinds(path, read_json(path), kinds)
+    if values.pop("sha256", None) != _hash_values(values):
+        refuse_damaged(path, "its sha256 is not that of its other values, so the file has changed since it was written")
+    for key in kinds.keys() - values.keys():
+        refuse_damaged(path, f"it lacks {key}")
+    return values
+
+
+def _hash_values(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _replace_nonfinite(value: Any) -> Any:
