@@ -6,6 +6,7 @@ written with opcodes, so that building the corpus runs nothing either.
 
 import bz2
 import gzip
+import hashlib
 import io
 import json
 import lzma
@@ -309,6 +310,27 @@ CHECKS = {
     "no_such_finding": check(kind="x" * 10_000),
     "index_is_text": check(images=[{"split": "test", "index": "first"}]),
     "label_is_a_list": check(label=["a"]),
+}
+
+
+def temperature(**changes: Any) -> bytes:
+    """A sealed `temperature.json`, some of whose values are changed."""
+    values = {"temperature": 1.5, "images": 10, "weights_sha256": "a"} | changes
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return json.dumps(values | {"sha256": digest}).encode()
+
+
+TEMPERATURE = {
+    "good": temperature(),
+    "zero": temperature(temperature=0.0),
+    "negative": temperature(temperature=-1.0),
+    "not_a_number": temperature(temperature=float("nan")),
+    "infinite": temperature(temperature=float("inf")),
+    "below_the_least_float": temperature(temperature=5e-324),
+    "whole_number_of_400_digits": temperature(temperature=10**400),
+    "no_images": temperature(images=0),
+    "weights_are_a_list": temperature(weights_sha256=["a"]),
+    "sealed_by_another_hash": temperature().replace(b"1.5", b"1.4"),
 }
 
 

@@ -31,6 +31,7 @@ from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.reopening import load_config
 from cnnbench.runs.robustness import read_robustness
+from cnnbench.runs.temperature import find_temperature
 from cnnbench.storage.regular import Refused
 
 # What nothing that is read may bring about, whatever the arguments.
@@ -107,6 +108,7 @@ LOADERS = {
     "summary": lambda folder: RunFolder(folder).read_summary(),
     "robustness": read_robustness,
     "check": read_check,
+    "temperature": find_temperature,
     "npz": read_predictions,
     "confusion": read_confusion,
     "data": read_data,

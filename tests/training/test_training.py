@@ -312,7 +312,7 @@ def test_the_run_folder_holds_what_the_design_says(tmp_path):
     summary = run(tmp_path / "a", "tags=[course,first]")
     expected = """config.yaml overrides.yaml env.json status.json train.log metrics.csv summary.json
         data.json confusion_matrix.csv per_class.csv predictions.npz mistakes.npz
-        confusion_matrix.png curves.png mistakes.png samples.png
+        confusion_matrix.png curves.png mistakes.png reliability.png samples.png
         checkpoints/best.safetensors checkpoints/last.safetensors checkpoints/previous.safetensors .lock"""
     files = {str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*") if path.is_file()}
     assert files == set(expected.split())
@@ -388,7 +388,9 @@ def test_evaluating_on_other_data_uses_the_runs_own_scaling(tmp_path, mnist_root
     assert metrics["images"] == 10_000
     assert metrics["accuracy"] > 0.15
     names = {path.name for path in folder.iterdir()}
-    assert names == {"metrics.json", "confusion_matrix.csv", "per_class.csv", "predictions.npz", "confusion_matrix.png"}
+    pictures = {"confusion_matrix.png", "ranking.png", "reliability.png"}
+    tables = {"metrics.json", "confusion_matrix.csv", "per_class.csv", "thresholds.csv"}
+    assert names == {"predictions.npz"} | tables | pictures
 
 
 @pytest.mark.parametrize(

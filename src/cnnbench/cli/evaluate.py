@@ -31,6 +31,7 @@ def evaluate(options: EvaluateOptions) -> None:
         device=options.device,
         batch_size=options.batch_size,
         out=options.out,
+        calibrate=options.calibrate,
     )
     del metrics["images_sha256"]  # for programs, which find it in `metrics.json`
     show_warnings(metrics.pop("notes"))

@@ -51,6 +51,9 @@ class EvaluateOptions:
     device: Device = None
     batch_size: BatchSize = None
     out: Annotated[Path | None, typer.Option(help="Write the results here instead of into the run folder.")] = None
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Fit a temperature on the validation images; it is kept.")
+    ] = False
 
 
 @dataclass(frozen=True)

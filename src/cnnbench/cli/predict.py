@@ -183,6 +183,9 @@ def predict(options: PredictOptions) -> None:
     run = find_folder(options.run, run=True)
     predictor = Predictor(run, device=options.device, batch_size=options.batch_size)
     show_warnings(predictor.notes)
+    if found := predictor.temperature:
+        known = f"temperature {found.value:g}, fitted on {found.images:,} validation images"
+        print(f"probabilities are calibrated: {known}", file=sys.stderr)
     batches = predictor.predict(
         chain([first], files), top=options.top, invert=options.invert, keep_pixels=options.explain
     )

@@ -15,21 +15,29 @@ from torch import Tensor, nn
 from cnnbench.data import Batches
 from cnnbench.data.contents import digest
 from cnnbench.experiment.build import make_batches
+from cnnbench.experiment.calibration import VALIDATION, choose_validation, fit_run
 from cnnbench.experiment.measured_data import DataChoice, MeasuredData, choose_data
 from cnnbench.experiment.result_files import write_result_files
 from cnnbench.experiment.trained import Trained, load_trained
-from cnnbench.metrics import average_f1_of_present, compute_accuracy_interval
+from cnnbench.metrics import average_f1_of_present, compute_accuracy_interval, score_probabilities
 from cnnbench.metrics.ranking import RANKED_CLASSES
 from cnnbench.reproducibility import set_deterministic
 from cnnbench.runs.checking import find_contradiction
 from cnnbench.runs.folder import refuse_other_content
 from cnnbench.runs.pictures import draw_in_turn
+from cnnbench.runs.temperature import Temperature, write_temperature
 from cnnbench.storage.atomic import open_folder
 from cnnbench.storage.plain_data import read_json, write_json
 from cnnbench.storage.text import format_path
 from cnnbench.training.device import resolve_device
 from cnnbench.training.loop import Evaluation, evaluate
 from cnnbench.training.tasks import get_task
+
+TOO_MANY = (
+    "only the probabilities of each image's likeliest classes are kept: there is no Brier score, nor any figure after "
+    "calibration, and the loss is the NLL"
+)
+FITTED_ON_THESE = "the temperature was fitted on these images: the figures after calibration are better than on others"
 
 
 @dataclass(frozen=True)
@@ -98,58 +106,84 @@ def evaluate_run(
     device: str | None = None,
     batch_size: int | None = None,
     out: Path | None = None,
+    calibrate: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
     """Measure a run's best weights on a split, and write the figures beside the run.
 
     Args:
         choice: what to measure on; None is the run's own test split.
         out: where the figures go; None is a folder in the run's `evaluations` that holds no other result.
+        calibrate: first fit a temperature on the run's validation images; it is kept beside the weights.
 
     Returns:
         The folder written to and the metrics, with `notes` that a reader of the figures needs.
 
     Raises:
-        ValueError: not a finished run, no such split, other classes, none of the run's images, or nowhere to write.
+        ValueError: not a finished run, no such split, other classes, none of the run's images, or nowhere to write; or
+            no temperature can be fitted. Nothing has been written then.
     """
     choice = choice or DataChoice()
     ready = prepare_measurement(path, choice, device=device, batch_size=batch_size)
     config, found, dataset = ready.trained.config, ready.found, ready.found.dataset
-    listed = found.is_listed
+    fitted = _fit_temperature(path, choice, device, batch_size) if calibrate else None
+    temperature, notes = (fitted, []) if fitted else ready.trained.read_temperature()
     measured = ready.evaluate(ready.serve(found.split), keep_probabilities=True)
     where = {} if choice.path is None else {"path": format_path(choice.path)}
     metrics = {"data": config.data.name, **where, "split": choice.split, "images": len(found.split)}
-    metrics |= _compute_scores(measured)
-    if listed is not None:
-        metrics["excluded"] = int(listed.sum())
-        metrics["without_excluded"] = _measure_rest(ready, listed)
-    notes = list(found.notes)
+    metrics |= _compute_scores(measured, temperature)
+    metrics |= {} if found.is_listed is None else _measure_rest(ready, found.is_listed)
+    notes += _note_probabilities(measured, temperature, choice)
     if problem := find_contradiction(ready.trained.folder):
         notes.append(f"{problem}. The run's own figures are not to be believed; those here are measured anew")
-    metrics |= {"images_sha256": digest(dataset.info, found.split), "notes": notes}
+    metrics |= {"images_sha256": digest(dataset.info, found.split), "notes": [*found.notes, *notes]}
 
     def write(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         pictures = write_result_files(
-            folder, measured, found.split, dataset, model=ready.model, serve=ready.serve, most_curves=RANKED_CLASSES
-        )
+            folder, measured, found.split, dataset, model=ready.model, serve=ready.serve,
+            most_curves=RANKED_CLASSES, temperature=temperature.value if temperature else None,
+        )  # fmt: skip
         draw_in_turn(pictures)
         write_json(folder / "metrics.json", metrics)
 
-    return _write_result(ready.trained.folder.path / "evaluations", out, metrics, write), metrics
+    folder = _write_result(ready.trained.folder.path / "evaluations", out, metrics, write)
+    if fitted:
+        write_temperature(path, fitted)
+    return folder, metrics
 
 
-def _compute_scores(measured: Evaluation) -> dict[str, float]:
-    scores = measured.compute_scores()
-    if measured.classified is not None:
-        # Only classes that have images get a score; the others can still be predicted.
-        confusion = measured.classified.confusion
-        scores["f1_macro"] = average_f1_of_present(confusion)
-        scores |= compute_accuracy_interval(confusion)
+def _fit_temperature(path: Path, choice: DataChoice, device: str | None, batch_size: int | None) -> Temperature:
+    own = choose_validation(path, choice)
+    ready = prepare_measurement(path, own, device=device, batch_size=batch_size)
+    return fit_run(ready.trained, ready.model, ready.found, ready.serve, ready.device)
+
+
+def _compute_scores(measured: Evaluation, temperature: Temperature | None = None) -> dict[str, Any]:
+    """Every figure of an evaluation; with a temperature, those of the probabilities also after calibration."""
+    scores: dict[str, Any] = measured.compute_scores()
+    found = measured.classified
+    if found is None:
+        return scores
+    # Only classes that have images get a score; the others can still be predicted.
+    scores["f1_macro"] = average_f1_of_present(found.confusion)
+    scores |= compute_accuracy_interval(found.confusion)
+    if temperature is not None:
+        scores |= {"temperature": temperature.value, "temperature_images": temperature.images}
+        calibrated = score_probabilities(vars(found), temperature.value)
+        scores |= {f"calibrated/{name}": value for name, value in calibrated.items()}
     return scores
 
 
+def _note_probabilities(measured: Evaluation, temperature: Temperature | None, choice: DataChoice) -> list[str]:
+    if measured.classified is None:
+        return []
+    notes = [] if measured.classified.top_classes is None else [TOO_MANY]
+    own = choice.split == VALIDATION and choice.data is None and choice.path is None
+    return [*notes, FITTED_ON_THESE] if temperature and own else notes
+
+
 def _measure_rest(ready: Measurement, listed: Tensor) -> dict[str, Any]:
-    """The figures of the measured split without the listed images.
+    """The number of listed images, and the figures of the measured split without them.
 
     Raises:
         ValueError: none is left.
@@ -157,7 +191,8 @@ def _measure_rest(ready: Measurement, listed: Tensor) -> dict[str, Any]:
     rest = ready.found.split[torch.nonzero(~listed).flatten()]
     if not len(rest):
         raise ValueError("--exclude: the list names all images of the split, so none is left to measure")
-    return {"images": len(rest), **_compute_scores(ready.evaluate(ready.serve(rest)))}
+    scores = _compute_scores(ready.evaluate(ready.serve(rest)))
+    return {"excluded": int(listed.sum()), "without_excluded": {"images": len(rest), **scores}}
 
 
 def _write_result(
@@ -192,8 +227,12 @@ def _find_free(folder: Path, name: str, metrics: Mapping[str, Any]) -> Path:
 
 
 def _has_result(place: Path, metrics: Mapping[str, Any]) -> bool:
-    """Whether the folder already holds the result of the same measurement."""
+    """Whether the folder already holds the result of the same measurement, perhaps with fewer figures.
+
+    An earlier version knew fewer, and the run may have been calibrated since.
+    """
     try:
-        return bool(read_json(place / "metrics.json") == json.loads(json.dumps(metrics)))
-    except (ValueError, OSError):
+        earlier, now = read_json(place / "metrics.json"), json.loads(json.dumps(metrics))
+        return bool(earlier) and earlier == {key: now.get(key) for key in earlier}
+    except (ValueError, OSError, TypeError):
         return False

@@ -54,6 +54,7 @@ class Predictor:
 
     Attributes:
         notes: what a reader of the predictions must know.
+        temperature: that calibrates the probabilities; None if the run has none.
         polarity: of the training images, if nearly all have the same; see `cnnbench.data.polarity`.
 
     Raises:
@@ -68,7 +69,8 @@ class Predictor:
         self.device = resolve_device(device or "auto")
         # As in training: on a GPU, other algorithms give other bits.
         set_deterministic(trained.config.trainer.deterministic)
-        self.notes = trained.use_threads(self.device)
+        self.temperature, notes = trained.read_temperature()
+        self.notes = [*trained.use_threads(self.device), *notes]
         self.model = trained.load_model(self.device)
         self.model.eval()
         if not get_task(self.model).has_classes:
@@ -149,11 +151,12 @@ class Predictor:
 
     @torch.no_grad()
     def _forward(self, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Logits and probabilities of one batch, each float32 (N, K)."""
+        """Logits and probabilities, calibrated if the run is, of one batch; each float32 (N, K)."""
         with self.autocast():
             logits = self.model(self._prepare(images))
         logits = logits.float()
-        return logits.cpu().numpy(), logits.softmax(1).cpu().numpy()
+        scaled = logits if self.temperature is None else logits / self.temperature.value
+        return logits.cpu().numpy(), scaled.softmax(1).cpu().numpy()
 
     def _serve(self, images: Tensor) -> Batches:
         return Batches(

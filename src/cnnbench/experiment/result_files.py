@@ -26,6 +26,7 @@ from cnnbench.runs.pictures import (
     draw_mistakes,
     draw_rankings,
     draw_reconstructions,
+    draw_reliability,
     draw_samples,
 )
 from cnnbench.runs.shown_images import SAMPLES, choose_of_each_class, choose_reconstructions, find_worst_mistakes
@@ -54,6 +55,7 @@ def write_result_files(
     model: nn.Module,
     serve: Callable[[Split], Batches],
     most_curves: int = 2,
+    temperature: float | None = None,
 ) -> list[Picture]:
     """Write an evaluation with predictions: confusion matrix, scores by class and predictions, or losses by image.
 
@@ -62,9 +64,10 @@ def write_result_files(
         serve: makes a split's batches.
         most_curves: up to this many classes, `thresholds.csv` is written and `ranking.png` drawn, which takes longer
             than the other pictures.
+        temperature: that calibrates the probabilities; those in `predictions.npz` are the network's own all the same.
 
     Returns:
-        The pictures to draw: the confusion matrix, or some images beside their reconstructions.
+        The pictures to draw: confusion matrix and reliability, or some images beside their reconstructions.
     """
     found = evaluation.classified
     if found is None:
@@ -78,7 +81,7 @@ def write_result_files(
     assert found.probabilities is not None, "the test keeps them"
     names = dataset.info.class_names
     per_class: list[dict[str, Any]] = score_classes(found.confusion, names)
-    pictures = [partial(draw_confusion, folder)]
+    pictures = [partial(draw_confusion, folder), partial(draw_reliability, folder, temperature)]
     if len(names) <= RANKED_CLASSES and found.top_classes is None:
         rankings = rank_classes(found.labels, found.probabilities)
         for row, ranking in zip(per_class, rankings, strict=True):

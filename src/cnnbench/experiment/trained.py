@@ -19,6 +19,7 @@ from cnnbench.experiment.build import estimate_bytes_per_image, make_model, plac
 from cnnbench.reproducibility import describe_differences, use_threads
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.reopening import load_config
+from cnnbench.runs.temperature import Temperature, find_temperature
 from cnnbench.training import checkpoint
 from cnnbench.training.device import make_autocast
 
@@ -95,6 +96,23 @@ class Trained:
             A note, if something else differs here that changes them.
         """
         return use_threads_of(self.folder, self.folder.read_threads(), device)
+
+    def read_temperature(self) -> tuple[Temperature | None, list[str]]:
+        """The temperature that calibrates its probabilities, if it has one.
+
+        Returns:
+            The temperature, and a note if there is one that was fitted to other weights.
+
+        Raises:
+            ValueError: `temperature.json` is damaged.
+        """
+        found = find_temperature(self.folder.path)
+        if found is None or found.is_current:
+            return found, []
+        return None, [
+            "probabilities are not calibrated, because the run was trained further since its temperature was fitted: "
+            "cnnbench evaluate --calibrate fits another"
+        ]
 
     def _refuse_larger_models(self) -> None:
         """Refuse a config whose model has more weights than the checkpoint, before it fills the memory."""

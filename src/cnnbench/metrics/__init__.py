@@ -1,9 +1,11 @@
-"""The confusion matrix, and every metric that follows from it."""
+"""Metrics: what follows from the confusion matrix, and what follows from the probabilities of each image."""
 
 import cnnbench.metrics as _package
 from cnnbench import registry
+from cnnbench.metrics.calibration import score_probabilities
 from cnnbench.metrics.confusion import count_confusion
 from cnnbench.metrics.scores import (
+    OF_PROBABILITIES,
     ONE_RUN,
     Metric,
     average_f1_of_present,
@@ -20,6 +22,7 @@ from cnnbench.metrics.scores import (
 registry.discover(_package)
 
 __all__ = [
+    "OF_PROBABILITIES",
     "ONE_RUN",
     "Metric",
     "average_f1_of_present",
@@ -32,4 +35,5 @@ __all__ = [
     "format_metric",
     "list_metrics",
     "score_classes",
+    "score_probabilities",
 ]

@@ -58,6 +58,15 @@ class Metric:
         return f"{self.title} %" if self.percent else self.title
 
 
+# Scores that do not follow from a confusion matrix; `cnnbench.metrics.calibration` computes them. Less is better.
+OF_PROBABILITIES = (
+    Metric("nll", "NLL", higher_is_better=False),
+    Metric("brier", "Brier", higher_is_better=False),
+    Metric("ece", "ECE", percent=True, digits=2, share=True, higher_is_better=False),
+    Metric("aurc", "AURC", digits=5, share=True, higher_is_better=False),
+)
+
+
 def list_metrics(*, detail: bool | None = None) -> list[Metric]:
     """The registered metrics, accuracy and F1 first.
 
@@ -74,7 +83,7 @@ def find_metric(key: str) -> Metric:
     """The metric behind a figure such as `accuracy` or `val/accuracy`; a loss is one of which less is better."""
     name = key.rpartition("/")[2]
     unregistered = Metric(name, name, higher_is_better=name != "loss")
-    return next((metric for metric in list_metrics() if metric.name == name), unregistered)
+    return next((metric for metric in (*list_metrics(), *OF_PROBABILITIES) if metric.name == name), unregistered)
 
 
 def format_metric(key: str, value: float) -> str:

@@ -58,6 +58,14 @@ def draw_rankings(folder: Path) -> None:
     figures.draw(folder / "ranking.png", ranking_figures.plot_rankings, rankings, names)
 
 
+def draw_reliability(folder: Path, temperature: float | None = None) -> None:
+    """Draw `reliability.png` from a folder's `predictions.npz`; with a temperature, also after calibration."""
+    from cnnbench.runs import calibration_figures, figures
+
+    arrays = read_predictions(folder)
+    figures.draw(folder / "reliability.png", calibration_figures.plot_reliability, arrays, temperature)
+
+
 def draw_reconstructions(folder: Path, images: np.ndarray, made: np.ndarray, losses: np.ndarray) -> None:
     """Draw `reconstructions.png`; the arguments are those of `plot_reconstructions`."""
     from cnnbench.runs import figures

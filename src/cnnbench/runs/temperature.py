@@ -5,10 +5,10 @@ further, the temperature no longer applies.
 """
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnbench.metrics.calibration import LEAST_TEMPERATURE, MOST_TEMPERATURE
 from cnnbench.storage.arrays import read_safetensors_header
 from cnnbench.storage.atomic import open_folder
 from cnnbench.storage.plain_data import read_sealed_json, write_sealed_json
@@ -54,8 +54,8 @@ def find_temperature(run: Path) -> Temperature | None:
     except FileNotFoundError:
         return None
     value, images = values["temperature"], values["images"]
-    if not (0 < value < math.inf and images > 0):
-        refuse_damaged(path, f"temperature={value!r} of {images} images: both must be above 0")
+    if not (LEAST_TEMPERATURE <= value <= MOST_TEMPERATURE and images > 0):
+        refuse_damaged(path, f"temperature={value!r} of {images} images is impossible")
     return Temperature(value, images, values["weights_sha256"] == _read_weights_hash(run))
 
 

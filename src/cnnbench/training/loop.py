@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.data import Batches
-from cnnbench.metrics import compute_scores, count_confusion
+from cnnbench.metrics import compute_scores, count_confusion, score_probabilities
 from cnnbench.processes.ranks import ALONE, Rank
 from cnnbench.reproducibility import derive_key, seed_model_noise
 from cnnbench.training.ema import WeightAverage
@@ -62,8 +62,12 @@ class Evaluation:
     classified: Classified | None
 
     def compute_scores(self) -> dict[str, float]:
-        """The loss and, for a task with classes, every registered metric, by name."""
-        return {"loss": self.loss, **(compute_scores(self.classified.confusion) if self.classified else {})}
+        """The loss, for a task with classes every registered metric, and the scores of probabilities that were kept."""
+        scores, found = {"loss": self.loss}, self.classified
+        if found is not None:
+            scores |= compute_scores(found.confusion)
+            scores |= {} if found.probabilities is None else score_probabilities(vars(found))
+        return scores
 
 
 class Diverged(RuntimeError):
