@@ -5,7 +5,7 @@ from pathlib import Path
 from cnnbench.cli.evaluate import expand_path
 from cnnbench.cli.inputs import find_images
 from cnnbench.cli.options import ExplainOptions
-from cnnbench.cli.run_folders import find_folder
+from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.cli.streams import show_warnings
 from cnnbench.registry import describe_unknown
 from cnnbench.runs.folder import refuse_other_content
@@ -44,7 +44,7 @@ def explain(options: ExplainOptions) -> None:
     )
     show_warnings([*problems, *found.notes])
     try:
-        write_explanation(out, found, options.language, f"{found.data} · {format_path(Path(run).resolve())}")
+        write_explanation(out, found, options.language, f"{found.data} · {format_path(shorten(Path(run).resolve()))}")
     except OSError as error:
         raise ValueError(
             f"{format_path(out)} cannot be written ({error.strerror}): --out DIR names another folder for the result"
