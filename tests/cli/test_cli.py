@@ -61,6 +61,37 @@ WRONG = [
     (["sweep.seeds=0"], "sweep.seeds=0: must be null or a whole number from 1"),
     (["-m", "sweep.seeds=1,2"], "sweep.seeds=1,2 names several values: give one for the whole sweep"),
     (["sweep.restart=true"], "sweep.restart=true is for sweeps: add -m or sweep.seeds=N"),
+    (
+        ["-m", "model=mlp,lenet5", "sweep.until=decided", "seed=0,1"],
+        "takes the seeds 0, 1, 2, … by itself: leave seed=0,1 out",
+    ),
+    (["-m", "model=mlp,lenet5", "sweep.until=decided", "sweep.seeds=6"], "by itself: leave sweep.seeds=6 out"),
+    (
+        ["-m", "model=mlp,lenet5", "sweep.until=decidet"],
+        "sweep.until=decidet: must be null or decided. Did you mean decided?",
+    ),
+    (
+        ["-m", "model=mlp,lenet5", "sweep.until=decided", "sweep.delta=0"],
+        "sweep.delta=0: must be null or a number above 0 and below 1",
+    ),
+    (
+        ["-m", "model=mlp,lenet5", "sweep.until=decided", "sweep.max_seeds=3"],
+        "sweep.max_seeds=3: must be a whole number from 7",
+    ),
+    (
+        ["-m", "model=mlp,lenet5", "sweep.delta=0.01"],
+        "sweep.delta=0.01 is for sweep.until=decided: add that, or leave it out",
+    ),
+    (["-m", "model=mlp,lenet5", "sweep.until=decided", "seeds.init=3"], "by itself: leave seeds.init out"),
+    (["model=mlp", "sweep.until=decided"], "compares configs, and this command has only one: name two or more"),
+    (
+        ["-m", "model=mlp,lenet5", "sweep.until=decided", "sweep.together=true"],
+        "and sweep.until=decided adds them one by one: leave one of them out",
+    ),
+    (
+        ["-m", "model=mlp,lenet5", "sweep.until=decided", "hydra/launcher=joblib"],
+        "which hydra/launcher=joblib cannot do: leave the launcher out",
+    ),
     (["sweep.jobs=0", "-m", "seed=0,1"], "sweep.jobs=0: must be a whole number from 1 or auto"),
     (["trainer.timeout_minutes=5"], "trainer.timeout_minutes=5 is a limit for the jobs of a sweep"),
     (["-m", "hydra/launcher=jobib"], "unknown launcher 'jobib'. Did you mean 'joblib'? Valid: basic, joblib, ray"),

@@ -21,10 +21,11 @@ from cnnbench.cli.experiments import register_experiments, restore_names, split_
 from cnnbench.cli.hydra_session import get_first_line, get_hydra, parse_overrides, start_hydra
 from cnnbench.cli.literal import describe_values, hint_at_several_runs, quote_text
 from cnnbench.cli.recipes import find_exceptions, find_recipe
+from cnnbench.cli.sweep_keys import read_sweep
 from cnnbench.cli.unknown_keys import check_signs, explain_failure
 from cnnbench.config import schema as schema
 from cnnbench.config.declared import check_part_options
-from cnnbench.config.keys import format_value, list_control_keys
+from cnnbench.config.keys import list_control_keys
 from cnnbench.config.schema import Config
 from cnnbench.storage.text import format_path
 
@@ -80,8 +81,8 @@ def _compose_request(given: Sequence[str], multirun: bool) -> Request:
     overrides = quote_text(given)
     parsed = parse_overrides(overrides)
     base = _compose(overrides, parsed, sweeps=True)
-    sweep = _read_sweep(base, parsed)
-    is_sweep = multirun or sweep.seeds is not None or str(base.hydra.mode).endswith("MULTIRUN")
+    sweep = read_sweep(base, parsed)
+    is_sweep = multirun or sweep.most_seeds is not None or str(base.hydra.mode).endswith("MULTIRUN")
     # Only now is it known whether a comma in text separates values, because an experiment may be a sweep itself.
     if is_sweep and (varied := quote_text(given, sweeping=True)) != overrides:
         overrides, parsed = varied, parse_overrides(varied)
@@ -112,6 +113,8 @@ def _compose_request(given: Sequence[str], multirun: bool) -> Request:
         jobs = [job for task in tasks for job in _compose_jobs(hydra_overrides, task)]
         last = {o.get_key_element(): o for task in tasks for o in task}
         axes = [key.lstrip("+") for key, o in last.items() if o.is_sweep_override()]
+    if sweep.until:
+        jobs.sort(key=lambda job: job.config.seed)  # all configs with one seed, then with the next one
     return Request(
         jobs=jobs,
         folder=folder,
@@ -146,37 +149,17 @@ def _check_folder(said: str) -> Path:
     return Path(said)
 
 
-def _read_sweep(base: DictConfig, parsed: Sequence[Override]) -> schema.SweepConfig:
-    """Check the `sweep` section, which holds for all jobs."""
-    for o in parsed:
-        if o.key_or_group.startswith("sweep.") and o.is_sweep_override():
-            raise ValueError(f"{o.input_line} names several values: give one for the whole sweep")
-    plain = OmegaConf.to_container(base.sweep, resolve=True)
-    sweep = schema.from_dict({"sweep": plain}).sweep
-    if several := [o.input_line for o in parsed if o.key_or_group == "seeds"]:
-        raise ValueError(
-            f"{several[0]}: seeds is a group of keys, such as seeds.init; sweep.seeds=N runs each config with N seeds"
-        )
-    varied = {"seed", *(f"seeds.{source}" for source in sweep.alone)}
-    given = [o.input_line for o in parsed if o.key_or_group in varied]
-    if sweep.seeds is not None and given:
-        raise ValueError(f"sweep.seeds={sweep.seeds} and {given[0]} both name seeds: leave one of them out")
-    if sweep.seeds is None and sweep.alone:
-        raise ValueError(f"sweep.alone={format_value(sweep.alone)} needs a number of seeds: add sweep.seeds=N")
-    return sweep
-
-
 def _list_tasks(base: DictConfig, parsed: Sequence[Override], sweep: schema.SweepConfig) -> list[list[Override]]:
-    """The overrides that produce the jobs: the experiment's axes, the command's own, and last those of `sweep.seeds`.
+    """The overrides that produce the jobs: the experiment's axes, the command's own, and last the seeds of the sweep.
 
     The jobs of `sweep.alone` come as a task for each source of randomness, besides that which varies all together.
     """
     params = [f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()]
     apart = {f"sweep.{name}" for name in list_control_keys(schema.SweepConfig)}
     own = [str(o.input_line) for o in parsed if not o.is_hydra_override() and o.key_or_group not in apart]
-    if sweep.seeds is None:
+    if sweep.most_seeds is None:
         return [parse_overrides([*params, *own])]
-    values = f"range(0,{sweep.seeds})" if sweep.seeds > 1 else "0"
+    values = f"range(0,{sweep.most_seeds})" if sweep.most_seeds > 1 else "0"
     params = [text for text in params if not text.startswith("seed=")]
     keys = ["seed", *(f"seeds.{source}" for source in sweep.alone)]
     return [parse_overrides([*params, *own, f"{key}={values}"]) for key in keys]

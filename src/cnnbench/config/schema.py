@@ -208,8 +208,25 @@ class SweepConfig(Section):
         "auto",
         role="control",
     )
+    until: Literal["decided"] | None = key(
+        "Add seeds, instead of sweep.seeds, until every comparison is decided", None, role="control"
+    )
+    delta: float | None = key(
+        "With until: groups whose accuracies differ by less than this share (0.001 is 0.1 points) are equal; null: a "
+        "sweep never calls them equal",
+        None,
+        gt=0,
+        lt=1,
+        role="control",
+    )
+    max_seeds: int = key("With until: the most seeds of each config", 40, ge=1, role="control")
     # A step shared by many runs rounds differently, so this key is recorded in each run.
     together: bool = key("Train jobs that differ only in their seeds by one step", False, may_change=True)
+
+    @property
+    def most_seeds(self) -> int | None:
+        """The number of seeds of each config, at most; None if the command names the seeds itself."""
+        return self.max_seeds if self.until else self.seeds
 
 
 class Config(Section):

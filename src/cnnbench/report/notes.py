@@ -75,9 +75,16 @@ def _note_missing_jobs(study: Study, folders: Sequence[Path]) -> Iterator[Note]:
         except (ValueError, OSError) as error:
             yield Note("unstarted", f"{error}: how many jobs the sweep has is not known.")
             continue
-        jobs = content.get("jobs") if isinstance(content, dict) else None
+        jobs, settings = (content.get(key) if isinstance(content, dict) else None for key in ("jobs", "sweep"))
+        adds_seeds = isinstance(settings, dict) and settings.get("until") is not None
+        if adds_seeds:
+            said = f"{sweep.name} added seeds until it was decided. Its results are read by the anytime verdict; the "
+            yield Note("seeds", f"{said}other tests hold only for a number of seeds that is fixed beforehand.")
         if isinstance(jobs, list) and len(jobs) > started[sweep]:
             missing = len(jobs) - started[sweep]
+            if adds_seeds:
+                yield Note("unstarted", f"{sweep.name} is not decided: it may need up to {missing} more runs.")
+                continue
             have = "has" if missing == 1 else "have"
             yield Note("unstarted", f"{missing} of the {len(jobs)} jobs of {sweep.name} {have} not started.")
 

@@ -1,8 +1,9 @@
 """The folder of a sweep: where each job is stored, and which jobs are left.
 
-`jobs.json` holds the config of every job and its hash. The hash of its config alone identifies a job, never its place
-in the command: if the hash in `jobs.json` is not that of the `config.yaml` in the job's folder, the folder belongs to
-another job. Files in a job's place that somebody could still need are moved to `set_aside`, never removed.
+`jobs.json` holds the settings of the sweep, and the config of every job and its hash. The hash of its config alone
+identifies a job, never its place in the command: if the hash in `jobs.json` is not that of the `config.yaml` in the
+job's folder, the folder belongs to another job. Files in a job's place that somebody could still need are moved to
+`set_aside`, never removed.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from cnnbench.config.schema import SweepConfig, from_dict
 from cnnbench.runs.folder import BEFORE_CONFIG, FINISHED, WANDB, RunFolder, create_folder, is_before_checkpoint
 from cnnbench.storage import atomic
 from cnnbench.storage.atomic import InUse, lock_folder, remove_temporary
@@ -37,6 +39,7 @@ from cnnbench.sweep.jobs import (
 
 log = logging.getLogger("cnnbench")
 ASIDE = "set_aside"
+RECORDED = {"jobs", "until", "delta", "max_seeds"}  # settings of a sweep that its folder keeps
 SUBMITIT = ".submitit"  # files of the Slurm launcher, one of which is a link; nothing else reads them
 # Files that are of no use without a checkpoint.
 BEFORE_A_CHECKPOINT = BEFORE_CONFIG | {"config.yaml", "metrics.csv", "data.json", "skipped.csv"}
@@ -87,19 +90,30 @@ class SweepFolder:
         try:
             self.jobs = [_parse_job(**job) for job in plain["jobs"]]
             self.argv = [str(text) for text in plain["command"]]
+            self.settings = from_dict({"sweep": plain.get("settings", {})}).sweep
             self._begun = str(plain.get("begun", read_begin(path).isoformat()))
-            if hash_request(self.jobs) != plain["request"] or len({job.name for job in self.jobs}) < len(self.jobs):
+            if hash_request(self.jobs, adds_seeds=self.adds_seeds) != plain["request"] or len(
+                {job.name for job in self.jobs}
+            ) < len(self.jobs):
                 raise ValueError("its jobs are not those of the request it records")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise ValueError(f"{path / JOBS} is damaged: {why}") from None
 
+    @property
+    def adds_seeds(self) -> bool:
+        """Whether seeds are added until the sweep is decided; its jobs are then those that it needs at most."""
+        return self.settings.until is not None
+
     @classmethod
-    def create(cls, path: Path, jobs: Sequence[SweepJob], *, argv: Sequence[str]) -> "SweepFolder":
+    def create(
+        cls, path: Path, jobs: Sequence[SweepJob], *, argv: Sequence[str], settings: SweepConfig | None = None
+    ) -> "SweepFolder":
         """Create the folder of a new sweep.
 
         Args:
             argv: the command; every run records it.
+            settings: of the sweep as a whole; by default those of the schema.
 
         Raises:
             ValueError: the folder exists and holds something else.
@@ -109,11 +123,14 @@ class SweepFolder:
         path = create_folder(path)
         # A later sweep gets a later time even if the clock was set back.
         neighbours = [read_begin(other) + timedelta(microseconds=1) for other in list_sweeps(path.parent)]
-        _write_jobs(path, jobs, argv, max([datetime.now(UTC), *neighbours]).isoformat())
+        begun = max([datetime.now(UTC), *neighbours]).isoformat()
+        _write_jobs(path, jobs, argv, begun, settings or SweepConfig())
         return cls(path)
 
     @classmethod
-    def open_or_repair(cls, path: Path, jobs: Sequence[SweepJob], *, argv: Sequence[str]) -> "SweepFolder":
+    def open_or_repair(
+        cls, path: Path, jobs: Sequence[SweepJob], *, argv: Sequence[str], settings: SweepConfig | None = None
+    ) -> "SweepFolder":
         """Open the sweep in a folder; if `jobs.json` cannot be read, write it again from the runs in the folder."""
         refuse_irregular(path, except_in=[WANDB, SUBMITIT])
         try:
@@ -126,10 +143,10 @@ class SweepFolder:
         if (path / JOBS).exists():
             (path / JOBS).rename(_find_place_aside(path, JOBS))
         named = [replace(job, name=known.get(job.hash) or next(free)) for job in jobs]
-        _write_jobs(path, named, argv, begun.isoformat())
+        _write_jobs(path, named, argv, begun.isoformat(), settings or SweepConfig())
         return cls(path)
 
-    def adopt(self, jobs: Sequence[SweepJob], *, argv: Sequence[str]) -> None:
+    def adopt(self, jobs: Sequence[SweepJob], *, argv: Sequence[str], settings: SweepConfig | None = None) -> None:
         """Take settings that the hash leaves out, such as a job's time limit, from a new call of the command.
 
         Jobs that are not in the sweep yet are added to it.
@@ -139,11 +156,11 @@ class SweepFolder:
         first = max((int(job.name) for job in self.jobs), default=-1) + 1
         free = (str(number) for number in count(first) if not os.path.lexists(self.path / str(number)))
         self.jobs += [replace(job, name=next(free)) for job in jobs if job.hash not in known]
-        self.argv = list(argv)
+        self.argv, self.settings = list(argv), settings or self.settings
 
     def write(self) -> None:
         """Write `jobs.json`, from which other processes, such as a launcher's workers, read the jobs."""
-        _write_jobs(self.path, self.jobs, self.argv, self._begun)
+        _write_jobs(self.path, self.jobs, self.argv, self._begun, self.settings)
 
     def is_finished(self, job: SweepJob) -> bool:
         """Whether the folder holds this job's result."""
@@ -238,9 +255,15 @@ def _parse_job(name: str, hash: str, overrides: list[str], config: dict[str, Any
     return SweepJob(name, hash, [str(text) for text in overrides], config)
 
 
-def _write_jobs(path: Path, jobs: Sequence[SweepJob], argv: Sequence[str], begun: str) -> None:
-    plain = [asdict(job) for job in jobs]
-    write_json(path / JOBS, {"request": hash_request(jobs), "begun": begun, "command": list(argv), "jobs": plain})
+def _write_jobs(path: Path, jobs: Sequence[SweepJob], argv: Sequence[str], begun: str, settings: SweepConfig) -> None:
+    plain = {
+        "request": hash_request(jobs, adds_seeds=settings.until is not None),
+        "begun": begun,
+        "command": list(argv),
+        "settings": settings.model_dump(include=RECORDED),
+        "jobs": [asdict(job) for job in jobs],
+    }
+    write_json(path / JOBS, plain)
 
 
 def _find_place_aside(path: Path, name: str) -> Path:

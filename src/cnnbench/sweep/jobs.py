@@ -65,25 +65,33 @@ def plan_jobs(configs: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> lis
     return list(jobs.values())
 
 
-def hash_request(jobs: Iterable[SweepJob]) -> str:
-    """A hash that two commands share if they request the same runs, in any order."""
-    return hashlib.sha256("".join(sorted(job.hash for job in jobs)).encode()).hexdigest()
+def hash_request(jobs: Iterable[SweepJob], *, adds_seeds: bool = False) -> str:
+    """A hash that two commands share if they request the same runs, in any order.
+
+    Args:
+        adds_seeds: the sweep adds seeds until it is decided, so that the seeds are not part of the request.
+    """
+    hashes = {hash_config(job.config, with_seeds=False) for job in jobs} if adds_seeds else [job.hash for job in jobs]
+    return hashlib.sha256("".join(["seeds are added"] * adds_seeds + sorted(hashes)).encode()).hexdigest()
 
 
-def find_sweep(parent: Path, jobs: Sequence[SweepJob], *, name: str | None = None) -> Path | None:
+def find_sweep(
+    parent: Path, jobs: Sequence[SweepJob], *, name: str | None = None, adds_seeds: bool = False
+) -> Path | None:
     """The latest sweep directly inside a folder that holds the same runs.
 
     If `jobs.json` cannot be read, the runs in the sweep's folder show what was requested.
 
     Args:
         name: consider only the sweep of this name, which may have no runs yet.
+        adds_seeds: as in `hash_request`.
     """
     hashes = {job.hash for job in jobs}
     same = []
     for path in list_sweeps(parent) if name is None else [parent / name]:
         try:
             plain = read_json(path / JOBS)
-            is_same = bool(plain["jobs"]) and plain["request"] == hash_request(jobs)
+            is_same = bool(plain["jobs"]) and plain["request"] == hash_request(jobs, adds_seeds=adds_seeds)
         except (ValueError, OSError, KeyError, TypeError):
             known = read_hashes(path).keys()
             is_same = known <= hashes and (name is not None or bool(known))

@@ -66,6 +66,8 @@ class SweepProgress:
         macs: Mapping[str, int] | None = None,
     ) -> None:
         self.sweep, self.axes, self.at_once = sweep, axes, at_once
+        self._up_to = "up to " if sweep.adds_seeds else ""
+        self._headline = ""
         self.waiting = list(jobs)
         self.total = len(jobs) + before
         self.running: dict[str, float] = {}  # when each was first seen running
@@ -140,10 +142,10 @@ class SweepProgress:
             result = f"failed: {message}"
         else:
             result = self._read_result(run, job)
-        left = f", {self.estimate_rest()} left" if self.waiting else ""
+        left = f", {self._render_rest()}" if self.waiting else ""
         self._print(
             f"job {job.name}: {self.label(job)}: {result} "
-            f"({self.done} of {self.total} finished, {self.failed} failed{left})",
+            f"({self.done} of {self._up_to}{self.total} finished, {self.failed} failed{left})",
             even_if_live=state == FAILED,
         )
         if state == FINISHED and message:
@@ -165,6 +167,14 @@ class SweepProgress:
         elif even_if_live:
             self._live.console.print(line, markup=False, highlight=False)
 
+    def announce(self, text: str) -> None:
+        """Show a text above the running jobs until the next one; without a terminal, print it."""
+        self._headline = text
+        self._print(text, even_if_live=False)
+
+    def _render_rest(self) -> str:
+        return f"{'at most ' if self._up_to else ''}{self.estimate_rest()} left"
+
     def estimate_rest(self) -> str:
         """The time left, such as `3:20`; `?` before any job has finished an epoch."""
         seconds = self._rest.estimate(self.waiting, self.running)
@@ -180,7 +190,10 @@ class SweepProgress:
         """The text for a terminal: counts, time left, the best result so far, and the running jobs."""
         waiting = len(self.waiting) - len(self.running)
         counts = f"{self.done} done, {len(self.running)} running, {self.failed} failed, {waiting} waiting"
-        lines = [f"Sweep of {self.total} jobs in {self.sweep.path.name}: {counts}, {self.estimate_rest()} left"]
+        jobs = f"{self._up_to}{self.total} jobs in {self.sweep.path.name}"
+        lines = [f"Sweep of {jobs}: {counts}, {self._render_rest()}"]
+        if self._headline:
+            lines.append(self._headline)
         if self.best:
             lines.append(f"best so far: {self.best}, {self.label(self.best.job)}")
         running = [job for job in self.waiting if job.name in self.running]

@@ -9,7 +9,7 @@ same to the bit.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnbench.processes.capacity import Capacity, Load, Need
@@ -115,6 +115,14 @@ class Supervisor:
             self._interrupt()
             raise
         return {job.name: self._states.get(job.name, INTERRUPTED) for job in jobs}
+
+    def add(self, jobs: Iterable[SweepJob]) -> None:
+        """Let more jobs follow those that `run_all` has still to start; `tick` may call this."""
+        self._waiting.extend(jobs)
+
+    def list_failed(self) -> set[str]:
+        """The names of the jobs that this call of `run_all` cannot finish: failed, or used by another process."""
+        return {name for name, state in self._states.items() if state in (FAILED, RUNNING)}
 
     def close(self) -> None:
         """End the processes."""

@@ -1,0 +1,189 @@
+"""The jobs of a sweep from the first to its table: run them, show what came of them, and name those that failed."""
+
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from cnnbench.cli import compose, launchers
+from cnnbench.cli.errors import RunFailed
+from cnnbench.cli.report import show_study
+from cnnbench.cli.rounds import Rounds, run_rounds
+from cnnbench.cli.run_folders import shorten
+from cnnbench.processes.capacity import Capacity
+from cnnbench.processes.cores import count_cores
+from cnnbench.processes.signals import Terminated
+from cnnbench.report.study import Study
+from cnnbench.report.writing import FileInTheWay, write_report
+from cnnbench.runs.folder import RUNNING, SWEEP
+from cnnbench.storage.plain_data import write_yaml
+from cnnbench.storage.text import make_printable
+from cnnbench.sweep.folder import RECORDED, SweepFolder
+from cnnbench.sweep.jobs import SweepJob
+from cnnbench.sweep.progress import SweepProgress
+from cnnbench.sweep.server import JobCheck, JobServer
+from cnnbench.sweep.supervisor import Supervisor
+from cnnbench.sweep.together import run_groups
+
+log = logging.getLogger("cnnbench")
+
+
+@dataclass
+class Session:
+    """A sweep that this command runs.
+
+    Attributes:
+        request: the command, parsed.
+        overrides: the command's overrides.
+        requested: the jobs that the command names.
+        left: the requested jobs that are to run now.
+        checks: the check of each job in `left`, by its name.
+        most: the most jobs to run at once; None for as many as the machine has room for.
+        rounds: of a sweep that adds seeds until it is decided.
+    """
+
+    request: compose.Request
+    overrides: Sequence[str]
+    sweep: SweepFolder
+    requested: Sequence[SweepJob]
+    left: Sequence[SweepJob]
+    server: JobServer
+    checks: Mapping[str, JobCheck]
+    most: int | None
+    rounds: Rounds | None = None
+    launcher: str = launchers.NO_LAUNCHER
+
+
+def list_left(request: compose.Request, sweep: SweepFolder, requested: Sequence[SweepJob]) -> list[SweepJob]:
+    """The jobs that have no result. For a claim, a run whose loss became infinite is a result too."""
+    left = [job for job in requested if not sweep.is_finished(job)]
+    return [job for job in left if not (request.grows and sweep.has_diverged(job))]
+
+
+def run_jobs(session: Session) -> None:
+    """Run the jobs that are left, and show the results of the sweep.
+
+    Raises:
+        RunFailed: a job failed; the other jobs have been run.
+        KeyboardInterrupt, Terminated: by a signal; the running jobs have saved their state.
+    """
+    sweep, left, request = session.sweep, session.left, session.request
+    _write_record(session)
+    capacity, needs = Capacity(session.most), {job.name: session.checks[job.name].need for job in left}
+    at_once = capacity.count(needs.values())
+    launcher = OmegaConf.select(request.hydra, "hydra.launcher")
+    session.server.room = launchers.choose_room(session.launcher, launcher, at_once)
+    beside = f", up to {at_once} at once" if at_once > 1 else ""
+    count = f"{'up to ' if session.rounds else ''}{len(left)} {'job' if len(left) == 1 else 'jobs'}"
+    log.info("%s in %s%s", count, shorten(sweep.path), beside)
+    _warn_of_competition(session, at_once, max(need.threads for need in needs.values()))
+    aside = sweep.list_set_aside()
+    before, macs = len(session.requested) - len(left), {job.name: session.checks[job.name].macs for job in left}
+    try:
+        with SweepProgress(sweep, left, before=before, axes=request.axes, at_once=at_once, macs=macs) as progress:
+            if session.rounds is not None:
+                run_rounds(session.rounds, session.server, progress, capacity=capacity, needs=needs)
+            elif session.launcher == launchers.NO_LAUNCHER:
+                alone = run_groups(left, sweep, session.server, tick=progress.refresh)
+                supervisor = Supervisor(
+                    sweep, session.server, argv=sweep.argv, tick=progress.refresh, capacity=capacity, needs=needs
+                )
+                supervisor.run_all(alone)
+                supervisor.close()
+            else:
+                launchers.launch(session.launcher, request, left, session.server, progress)
+    except (KeyboardInterrupt, Terminated) as error:
+        with contextlib.suppress(KeyboardInterrupt, Terminated):  # a second signal skips the report
+            _write_report(sweep)
+        print(shorten(sweep.path), flush=True)
+        if session.rounds is not None:
+            message = f"the sweep is not decided after {session.rounds.complete} seeds"
+        else:
+            left = list_left(request, sweep, session.requested)
+            message = f"{len(left)} of {len(session.requested)} jobs are left"
+        raise type(error)(f"{message}: repeat the command to continue") from None
+    except OSError as error:  # for example a full disk
+        raise RunFailed(f"{error.strerror}: resolve this, then repeat the command to continue") from error
+    moved = sorted(sweep.list_set_aside() - aside)
+    try:
+        finish(session)
+    finally:
+        if moved:
+            log.warning("moved files that no job can continue from to %s", ", ".join(moved))
+
+
+def _write_record(session: Session, **verdict: Any) -> None:
+    """Write `sweep.yaml`: what was asked for and, once a sweep that adds seeds is over, its verdict."""
+    sweep, request = session.sweep, session.request
+    plain = {"overrides": list(session.overrides), "axes": request.axes, "jobs": [job.overrides for job in sweep.jobs]}
+    settings = request.sweep.model_dump(include=RECORDED if session.rounds else {"jobs"})
+    write_yaml(sweep.path / SWEEP, plain | {"sweep": settings} | verdict)
+
+
+def finish(session: Session) -> None:
+    """Show the results of the sweep.
+
+    Raises:
+        RunFailed: a job failed.
+    """
+    sweep, rounds = session.sweep, session.rounds
+    if rounds is None:
+        if not session.request.grows:
+            _show_sweep(sweep)
+        _report_failures(sweep, list_left(session.request, sweep, session.requested), len(session.requested))
+        return
+    if surplus := rounds.settle():
+        log.info("job %s had started before the sweep was decided: set aside", ", ".join(surplus))
+    _write_record(session, verdict=rounds.to_plain())
+    _show_sweep(sweep, rounds.describe())
+    _report_failures(sweep, rounds.list_failed(), len(rounds.seen))
+
+
+def _warn_of_competition(session: Session, at_once: int, threads: int) -> None:
+    keys = {launchers.NO_LAUNCHER: "sweep.jobs", "joblib": "hydra.launcher.n_jobs"}
+    if session.launcher in keys and session.most is not None and at_once > 1 and at_once * threads > count_cores():
+        log.warning(
+            "%s=%d: each job uses up to %d threads, but there are only %d cores: the jobs will compete for them",
+            keys[session.launcher],
+            session.most,
+            threads,
+            count_cores(),
+        )
+
+
+def _show_sweep(sweep: SweepFolder, verdict: Sequence[str] = ()) -> None:
+    """Write the report of the runs so far; print its tables, the verdict of the sweep and, last, its folder."""
+    if study := _write_report(sweep):
+        show_study(study)
+    for line in verdict:
+        print(make_printable(line))
+    print(shorten(sweep.path), flush=True)
+
+
+def _write_report(sweep: SweepFolder) -> Study | None:
+    """Write the report of the runs so far into the sweep's folder; if that fails, log why and return None."""
+    try:
+        return write_report([sweep.path], sweep.path, strict=False)
+    except (FileInTheWay, OSError) as error:  # the runs are not affected
+        log.warning("%s. Resolve this, then write the report with: cnnbench report %s", error, shorten(sweep.path))
+        return None
+
+
+def _report_failures(sweep: SweepFolder, unfinished: Sequence[SweepJob], requested: int) -> None:
+    """Name the jobs that did not finish.
+
+    Raises:
+        RunFailed: there are such jobs.
+    """
+    if elsewhere := [job for job in unfinished if sweep.read_state(job) == RUNNING]:
+        names = ", ".join(job.name for job in elsewhere)
+        log.warning("skipped, because another process is using them: %s", names)
+    if unfinished:
+        names = ", ".join(job.name for job in unfinished)
+        raise RunFailed(
+            f"{len(unfinished)} of {requested} runs failed ({names}): the status.json of each says why. The same "
+            "command tries them again"
+        )
