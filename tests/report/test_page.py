@@ -374,7 +374,8 @@ def test_an_interval_of_an_accuracy_ends_at_nought_and_a_hundred(tmp_path):
         write_run(tmp_path / str(seed), seed, right)
     html = render_page(read_study([tmp_path]))
     assert "[0.00, 100.00]" in html
-    assert not re.search(r"\[-\d|\[−\d", html)
+    assert not re.search(r"\[[-−]\d+\.\d\d\b", html)
+    assert "[−1.0000, 1.0000]" in html, "that of kappa ends at −1"
 
 
 def test_intervals_are_drawn_whole_or_with_an_arrowhead():

@@ -29,7 +29,7 @@ class Metric:
         title: its heading; without one, its name.
         percent: whether it is shown in percent.
         digits: after the decimal point.
-        share: whether it lies between 0 and 1; its intervals are then cut there.
+        share: whether it lies between `lowest` and 1; its intervals are then cut there.
         higher_is_better: which end a table sorts first, and which epoch or trial is the best.
         detail: leave it out of tables of runs and groups and of `metrics.csv`; every other file and `evaluate` have it,
             and a report shows it in a table of its own.
@@ -40,6 +40,7 @@ class Metric:
     percent: bool = False
     digits: int = 4
     share: bool = False
+    lowest: float = 0.0
     higher_is_better: bool = True
     detail: bool = False
 
@@ -121,7 +122,7 @@ def balanced_accuracy(confusion: np.ndarray) -> float:
     return float(recall.mean()) if len(recall) else 0.0
 
 
-@register("metric", "cohen_kappa", title="Cohen's kappa", detail=True)
+@register("metric", "cohen_kappa", title="Cohen's kappa", share=True, lowest=-1.0, detail=True)
 def cohen_kappa(confusion: np.ndarray) -> float:
     """The agreement of predictions and labels beyond chance: 0 for guessing by their frequencies, 1 if all are right.
 
@@ -132,7 +133,7 @@ def cohen_kappa(confusion: np.ndarray) -> float:
     return float(_divide(agreement - by_chance, 1 - by_chance))
 
 
-@register("metric", "mcc", title="MCC", detail=True)
+@register("metric", "mcc", title="MCC", share=True, lowest=-1.0, detail=True)
 def mcc(confusion: np.ndarray) -> float:
     """Matthews' correlation of predictions and labels, from −1 to 1; 0 if all have the same label or prediction.
 

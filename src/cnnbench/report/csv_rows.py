@@ -63,7 +63,8 @@ def _list_group(group: Group, study: Study, comparison: Comparison | None) -> di
     }
     for metric in list_metrics():
         found = group.estimate_of(metric.name)
-        figures = (found.mean, found.std, *found.compute_bounds(share=metric.share)) if found else (None,) * 4
+        bounds = found.compute_bounds(share=metric.share, lowest=metric.lowest) if found else ()
+        figures = (found.mean, found.std, *bounds) if found else (None,) * 4
         row |= dict(zip((f"{metric.name}_{part}" for part in ("mean", "std", "low", "high")), figures, strict=True))
     for name, key in (("loss", "test/loss"), ("seconds", "train_seconds"), ("images_per_second", "images_per_second")):
         values = group.collect_figures(key).values()

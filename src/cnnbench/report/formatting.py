@@ -63,7 +63,8 @@ def format_p_equation(p: float) -> str:
 
 def format_figure(value: float, metric: Metric) -> str:
     """A value of a metric without its unit; a percentage reads 100.00 only if it is exactly that."""
-    return format_percent(value, metric.digits, sign="") if metric.percent else f"{value:.{metric.digits}f}"
+    text = format_percent(value, metric.digits, sign="") if metric.percent else f"{value:.{metric.digits}f}"
+    return text.replace("-", "−")
 
 
 def format_spread(estimate: Estimate | None, metric: Metric) -> str:
@@ -76,5 +77,7 @@ def format_spread(estimate: Estimate | None, metric: Metric) -> str:
 
 def format_mean_interval(estimate: Estimate | None, metric: Metric) -> str:
     """The interval of a mean, such as `[98.63, 98.94]`."""
-    low, high = estimate.compute_bounds(share=metric.share) if estimate else (None, None)
+    low, high = (None, None)
+    if estimate:
+        low, high = estimate.compute_bounds(share=metric.share, lowest=metric.lowest)
     return format_interval(low, high, lambda value: format_figure(value, metric))

@@ -37,11 +37,11 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
-    def compute_bounds(self, *, share: bool = True) -> tuple[float | None, float | None]:
-        """The interval. That of a share is cut at 0 and 1, because the t-distribution ignores these limits."""
+    def compute_bounds(self, *, share: bool = True, lowest: float = 0.0) -> tuple[float | None, float | None]:
+        """The interval. That of a share is cut at `lowest` and 1, because the t-distribution ignores these limits."""
         if not share or self.low is None or self.high is None:
             return self.low, self.high
-        return max(0.0, self.low), min(1.0, self.high)
+        return max(lowest, self.low), min(1.0, self.high)
 
 
 @dataclass(frozen=True)
