@@ -18,6 +18,14 @@ Overrides = Annotated[
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run, or `latest`.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images per batch, instead of the run's own.")]
+Abstain = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Predict all classes that fit, or 'unknown'; the true class is missing for at most this share of images "
+        "like the validation images, such as 0.05.",
+    ),
+]
 Root = Annotated[
     str | None, typer.Option(envvar="CNNBENCH_DATA", help="The folder of datasets, if they have moved since the run.")
 ]
@@ -50,6 +58,7 @@ class EvaluateOptions:
     root: Root = None
     device: Device = None
     batch_size: BatchSize = None
+    abstain: Abstain = None
     out: Annotated[Path | None, typer.Option(help="Write the results here instead of into the run folder.")] = None
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Fit a temperature on the validation images; it is kept.")
@@ -66,6 +75,7 @@ class PredictOptions:
         typer.Argument(metavar="PATH", help="Images, folders, patterns, or - for a list on standard input."),
     ]
     top: Annotated[int, typer.Option(min=1, help="The number of classes to show for each image, likeliest first.")] = 1
+    abstain: Abstain = None
     form: Annotated[
         str,
         typer.Option(

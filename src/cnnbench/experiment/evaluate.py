@@ -2,17 +2,18 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnbench.data import Batches
+from cnnbench.data import Batches, Split
 from cnnbench.data.contents import digest
 from cnnbench.experiment.build import make_batches
 from cnnbench.experiment.calibration import VALIDATION, choose_validation, fit_run
@@ -20,6 +21,7 @@ from cnnbench.experiment.measured_data import DataChoice, MeasuredData, choose_d
 from cnnbench.experiment.result_files import write_result_files
 from cnnbench.experiment.trained import Trained, load_trained
 from cnnbench.metrics import average_f1_of_present, compute_accuracy_interval, score_probabilities
+from cnnbench.metrics.conformal import PredictionSets, score_sets
 from cnnbench.metrics.ranking import RANKED_CLASSES
 from cnnbench.reproducibility import set_deterministic
 from cnnbench.runs.checking import find_contradiction
@@ -66,6 +68,16 @@ class Measurement:
             keep_probabilities=keep_probabilities,
         )
 
+    @torch.no_grad()
+    def iterate_logits(self, split: Split) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Logits, float32 (N, K), and labels (N,) of each batch of a split."""
+        self.model.eval()
+        autocast = self.trained.make_autocast(self.device)
+        for images, labels in self.serve(split).iterate_epoch():
+            with autocast():
+                outputs = self.model(images)
+            yield outputs.float().cpu().numpy(), labels.cpu().numpy()
+
 
 def prepare_measurement(
     path: Path, choice: DataChoice, *, device: str | None = None, batch_size: int | None = None
@@ -107,6 +119,7 @@ def evaluate_run(
     batch_size: int | None = None,
     out: Path | None = None,
     calibrate: bool = False,
+    sets: PredictionSets | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Measure a run's best weights on a split, and write the figures beside the run.
 
@@ -114,6 +127,7 @@ def evaluate_run(
         choice: what to measure on; None is the run's own test split.
         out: where the figures go; None is a folder in the run's `evaluations` that holds no other result.
         calibrate: first fit a temperature on the run's validation images; it is kept beside the weights.
+        sets: prediction sets to measure too.
 
     Returns:
         The folder written to and the metrics, with `notes` that a reader of the figures needs.
@@ -133,6 +147,8 @@ def evaluate_run(
     metrics |= _compute_scores(measured, temperature)
     metrics |= {} if found.is_listed is None else _measure_rest(ready, found.is_listed)
     notes += _note_probabilities(measured, temperature, choice)
+    if sets is not None:
+        metrics |= {"abstain": sets.miss, **_measure_sets(ready, sets)}
     if problem := find_contradiction(ready.trained.folder):
         notes.append(f"{problem}. The run's own figures are not to be believed; those here are measured anew")
     metrics |= {"images_sha256": digest(dataset.info, found.split), "notes": [*found.notes, *notes]}
@@ -193,6 +209,15 @@ def _measure_rest(ready: Measurement, listed: Tensor) -> dict[str, Any]:
         raise ValueError("--exclude: the list names all images of the split, so none is left to measure")
     scores = _compute_scores(ready.evaluate(ready.serve(rest)))
     return {"excluded": int(listed.sum()), "without_excluded": {"images": len(rest), **scores}}
+
+
+def _measure_sets(ready: Measurement, sets: PredictionSets) -> dict[str, float]:
+    sizes, covered = [], []
+    for logits, labels in ready.iterate_logits(ready.found.split):
+        members = sets.find(logits)
+        sizes.append(members.sum(1))
+        covered.append(members[np.arange(len(labels)), labels])
+    return score_sets(np.concatenate(sizes), np.concatenate(covered))
 
 
 def _write_result(

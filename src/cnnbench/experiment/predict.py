@@ -1,9 +1,9 @@
 """Predict image files with a finished run's best weights; the images are preprocessed as in training."""
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import tee
 from pathlib import Path
 
@@ -19,10 +19,14 @@ from cnnbench.data.files.images import BadImage
 from cnnbench.data.polarity import has_other_polarity
 from cnnbench.experiment.heat_maps import HeatMaps
 from cnnbench.experiment.trained import Trained, load_trained
+from cnnbench.metrics.conformal import PredictionSets
 from cnnbench.reproducibility import set_deterministic
 from cnnbench.runs.explanation import ShownImage
 from cnnbench.training.device import resolve_device
 from cnnbench.training.tasks import get_task
+
+Answer = tuple[list[int], list[float], bool, list[int]]  # the fields of a `Prediction` from `classes` to `fits`
+Classify = Callable[[np.ndarray], Iterator[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class Prediction:
         classes, probabilities: the likeliest first; empty if there is an error.
         pixels: uint8 (C, H, W), as the network takes them before normalisation; None unless they are asked for.
         is_reversed: the image is dark on light and the training images light on dark, or the reverse.
+        fits: its prediction set, likeliest first; empty if no class fits, or if no sets are asked for.
         error: why the file is not an image.
     """
 
@@ -40,6 +45,7 @@ class Prediction:
     classes: Sequence[int] = ()
     probabilities: Sequence[float] = ()
     is_reversed: bool = False
+    fits: Sequence[int] = ()
     error: str | None = None
     pixels: np.ndarray | None = field(default=None, compare=False, repr=False)
 
@@ -94,6 +100,7 @@ class Predictor:
         invert: bool = False,
         workers: int | None = None,
         keep_pixels: bool = False,
+        sets: PredictionSets | None = None,
     ) -> Generator[list[Prediction], None, None]:
         """Predict files in order, one batch at a time; only a few batches are in memory.
 
@@ -103,16 +110,18 @@ class Predictor:
             invert: take the negative of each image.
             workers: as for `decode_all`.
             keep_pixels: with each prediction.
+            sets: what decides which classes fit an image.
 
         Raises:
             ValueError: `top` is more than there are classes.
         """
         if not 1 <= top <= len(self.class_names):
             raise ValueError(f"--top {top}: must be from 1 to {len(self.class_names)}, the run's number of classes")
-        return self._predict_batches(files, top, invert, workers, keep_pixels)
+        classify = partial(self._classify, top=top, sets=sets)
+        return self._predict_batches(files, classify, invert, workers, keep_pixels)
 
     def _predict_batches(
-        self, files: Iterable[str], top: int, invert: bool, workers: int | None, keep_pixels: bool
+        self, files: Iterable[str], classify: Classify, invert: bool, workers: int | None, keep_pixels: bool
     ) -> Generator[list[Prediction], None, None]:
         names, sources = tee(files)
         rows: list[tuple[str, str | None]] = []
@@ -124,30 +133,36 @@ class Predictor:
                     images.append(255 - found if invert else found)
                 # Errors are reported soon, even if all files are bad.
                 if len(images) == self.batch_size or len(rows) == 10 * self.batch_size:
-                    yield self._make_predictions(rows, images, top, keep_pixels)
+                    yield self._make_predictions(rows, images, classify, keep_pixels)
                     rows, images = [], []
         if rows:
-            yield self._make_predictions(rows, images, top, keep_pixels)
+            yield self._make_predictions(rows, images, classify, keep_pixels)
 
     def _make_predictions(
-        self, rows: list[tuple[str, str | None]], images: list[np.ndarray], top: int, keep_pixels: bool
+        self, rows: list[tuple[str, str | None]], images: list[np.ndarray], classify: Classify, keep_pixels: bool
     ) -> list[Prediction]:
         """A prediction for each row of file and error; `images` holds the files without an error."""
         self._trained.refuse_large_batches(len(images))
-        answers = self._classify(np.stack(images), top) if images else iter(())
+        answers = classify(np.stack(images)) if images else iter(())
         pixels = iter(images if keep_pixels else [None] * len(images))
         return [
             Prediction(file, *next(answers), pixels=next(pixels)) if error is None else Prediction(file, error=error)
             for file, error in rows
         ]
 
-    def _classify(self, pixels: np.ndarray, top: int) -> Iterator[tuple[list[int], list[float], bool]]:
-        """Classes, probabilities, and whether it is reversed, for each image; `pixels` are uint8 (N, C, H, W)."""
+    def _classify(self, pixels: np.ndarray, *, top: int, sets: PredictionSets | None) -> Iterator[Answer]:
+        """The answer for each image; `pixels` are uint8 (N, C, H, W)."""
         turned = has_other_polarity(pixels, self.polarity).tolist() if self.polarity else [False] * len(pixels)
         logits, probabilities = self._forward(torch.from_numpy(pixels))
         # Sort logits: two probabilities may round to one number. Stable, because argmax takes the first of equals.
-        classes = np.argsort(-logits, axis=1, kind="stable")[:, :top]
-        return zip(classes.tolist(), np.take_along_axis(probabilities, classes, 1).tolist(), turned, strict=True)
+        ranked = np.argsort(-logits, axis=1, kind="stable")
+        fits: list[list[int]] = [[]] * len(pixels)
+        if sets is not None:
+            members = np.take_along_axis(sets.find(logits), ranked, 1)
+            fits = [row[chosen].tolist() for row, chosen in zip(ranked, members, strict=True)]
+        classes = ranked[:, :top]
+        shares = np.take_along_axis(probabilities, classes, 1)
+        return zip(classes.tolist(), shares.tolist(), turned, fits, strict=True)
 
     @torch.no_grad()
     def _forward(self, images: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,92 @@
+"""`--abstain`: sets are calibrated on the validation images and kept beside the weights."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conformal import draw_characters
+from test_predict import export
+from test_splits import draw_set, trained
+from test_training import run
+
+from cnnbench.experiment.evaluate import evaluate_run
+from cnnbench.experiment.measured_data import DataChoice
+from cnnbench.experiment.predict import Predictor
+from cnnbench.experiment.prediction_sets import find_prediction_sets
+from cnnbench.storage.csv_tables import parse_csv
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A run on the digits with half of its images for validation, and letters in their frame."""
+    folder = tmp_path_factory.mktemp("sets")
+    run(folder / "run", "model=lenet5", "trainer.epochs=15", "data.train_limit=null", "data.val_fraction=0.4")
+    letters = torch.from_numpy(draw_characters("AEFHKMNPRTUVWXYadehkmnptuwx", 108, side=8))[:, None]
+    export(letters, folder / "letters")
+    return folder
+
+
+def test_sets_cover_as_promised_and_letters_are_unknown(digits):
+    sets, notes = find_prediction_sets(digits / "run", 0.05)
+    assert notes == []
+    _, metrics = evaluate_run(digits / "run", sets=sets)
+    # 360 test images and about 260 that calibrate: two standard deviations are 3.5 points.
+    assert 0.9 < metrics["coverage"] <= 1
+    assert metrics["mean_set_size"] < 1.3
+    files = [str(path) for path in sorted((digits / "letters").iterdir())]
+    found = [one for batch in Predictor(digits / "run").predict(files, sets=sets) for one in batch]
+    assert np.mean([not one.fits for one in found]) > 0.6
+
+
+def test_every_format_shows_the_sets(digits, cnnbench):
+    def predict(*options):
+        done = cnnbench("predict", "run", "letters", "--abstain", "0.05", *options, cwd=digits)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    rows = json.loads(predict("--format", "json"))
+    assert all(row["unknown"] == (row["set"] == []) for row in rows)
+    table = parse_csv(predict("--format", "csv").encode(), digits)
+    assert [row["set"] for row in table] == ["|".join(row["set"]) or "unknown" for row in rows]
+    assert [int(row["set_size"]) for row in table] == [len(row["set"]) for row in rows]
+    header, *lines = predict().splitlines()
+    assert header.split() == ["set", "class", "probability", "file"]
+    assert [line.startswith("unknown  ") for line in lines] == [row["unknown"] for row in rows]
+
+
+def test_the_calibration_is_kept_for_these_weights_and_the_data_are_not_needed_again(tmp_path):
+    photos = draw_set(tmp_path / "photos", 40)
+    trained(tmp_path / "run", photos, "data.val_fraction=0.4")
+    moved = photos.rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match="give its new place with --path"):
+        find_prediction_sets(tmp_path / "run", 0.05)
+    other = draw_set(tmp_path / "other", 40, start=100)
+    with pytest.raises(ValueError, match=r"neither the run's own path nor --path .* holds"):
+        find_prediction_sets(tmp_path / "run", 0.05, DataChoice(path=str(other)))
+    sets, notes = find_prediction_sets(tmp_path / "run", 0.05, DataChoice(path=str(moved)))
+    shutil.rmtree(moved)
+    again, _ = find_prediction_sets(tmp_path / "run", 0.2)
+    np.testing.assert_array_equal(again.scores, sets.scores)
+    assert sets.threshold > again.threshold
+    assert notes == []
+    few, notes = find_prediction_sets(tmp_path / "run", 0.01)
+    assert few.find(np.zeros((2, 3))).all(), "all classes"
+    assert notes[0].startswith("every class is in every set: ")
+    assert notes[0].endswith("--abstain 0.01 needs 99")
+    shutil.copy(tmp_path / "run/checkpoints/last.safetensors", tmp_path / "run/checkpoints/best.safetensors")
+    with pytest.raises(ValueError, match="give its new place with --path"):
+        find_prediction_sets(tmp_path / "run", 0.2)  # other weights
+
+
+@pytest.mark.parametrize("miss", [0.0, 1.0, -0.1, float("nan")])
+def test_a_share_that_is_none_is_refused(miss, tmp_path):
+    with pytest.raises(ValueError, match=r"--abstain .*: must be above 0 and below 1, such as 0.05"):
+        find_prediction_sets(tmp_path, miss)
+
+
+def test_a_run_without_validation_says_so(tmp_path):
+    run(tmp_path / "run", "trainer.epochs=1", "data.val_fraction=0")
+    with pytest.raises(ValueError, match=r"has no validation images .* never calibrated on test images"):
+        find_prediction_sets(tmp_path / "run", 0.05)
