@@ -56,7 +56,7 @@ def find_temperature(run: Path) -> Temperature | None:
     value, images = values["temperature"], values["images"]
     if not (LEAST_TEMPERATURE <= value <= MOST_TEMPERATURE and images > 0):
         refuse_damaged(path, f"temperature={value!r} of {images} images is impossible")
-    return Temperature(value, images, values["weights_sha256"] == _read_weights_hash(run))
+    return Temperature(value, images, values["weights_sha256"] == read_weights_hash(run))
 
 
 def write_temperature(run: Path, found: Temperature) -> None:
@@ -65,13 +65,13 @@ def write_temperature(run: Path, found: Temperature) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    weights = _read_weights_hash(run)
+    weights = read_weights_hash(run)
     with open_folder(run / "checkpoints") as inside:
         values = {"temperature": found.value, "images": found.images, "weights_sha256": weights}
         write_sealed_json(inside / FILE, values)
 
 
-def _read_weights_hash(run: Path) -> str | None:
+def read_weights_hash(run: Path) -> str | None:
     """The SHA-256 that the best weights record of themselves; None if they are missing or damaged."""
     try:
         header = read_safetensors_header(run / "checkpoints" / "best.safetensors")
