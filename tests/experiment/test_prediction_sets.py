@@ -34,7 +34,7 @@ def test_sets_cover_as_promised_and_letters_are_unknown(digits):
     _, metrics = evaluate_run(digits / "run", sets=sets)
     # 360 test images and about 260 that calibrate: two standard deviations are 3.5 points.
     assert 0.9 < metrics["coverage"] <= 1
-    assert metrics["mean_set_size"] < 1.3
+    assert metrics["mean_set_size"] < 2
     files = [str(path) for path in sorted((digits / "letters").iterdir())]
     found = [one for batch in Predictor(digits / "run").predict(files, sets=sets) for one in batch]
     # Half of them here, at eight pixels a side; benchmarks/conformal.py measures letters of MNIST's size.

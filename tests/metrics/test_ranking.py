@@ -12,6 +12,7 @@ from cnnbench.metrics.ranking import (
     list_thresholds,
     rank_class,
     rank_classes,
+    score_ranking,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
@@ -50,6 +51,21 @@ def test_top_five_accuracy_equals_scikit_learn_also_with_equal_probabilities(cas
     likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, :6]
     kept = np.take_along_axis(probabilities, likeliest, 1)
     assert compute_top_accuracy(labels, kept, likeliest) == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.integers(2, 6).flatmap(lambda k: st.tuples(st.just(k), st.integers(20, 60), st.integers(0, 2**32 - 1))))
+@settings(max_examples=30)
+def test_mean_areas_of_a_few_classes_equal_scikit_learn(case):
+    k, n, seed = case
+    random = np.random.default_rng(seed)
+    labels, probabilities = np.arange(n) % k, random.dirichlet(np.ones(k), n)
+    found = score_ranking({"labels": labels, "probabilities": probabilities}, k)
+    one_hot = np.eye(k)[labels]
+    assert found["roc_auc"] == pytest.approx(roc_auc_score(one_hot, probabilities, average="macro"), abs=1e-9)
+    expected = average_precision_score(one_hot, probabilities, average="macro")
+    assert found["average_precision"] == pytest.approx(expected, abs=1e-9)
+    assert score_ranking({"labels": labels % 1, "probabilities": probabilities}, k) == {}, "an area is undefined"
+    assert list(score_ranking({"labels": labels, "probabilities": probabilities}, 11)) == ["top5_accuracy"]
 
 
 def test_thresholds_list_the_counts_of_each_class_and_stay_few():

@@ -18,14 +18,8 @@ Overrides = Annotated[
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run, or `latest`.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images per batch, instead of the run's own.")]
-Abstain = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SHARE",
-        help="Predict all classes that fit, or 'unknown'; the true class is missing for at most this share of images "
-        "like the validation images, such as 0.05.",
-    ),
-]
+ABSTAIN_HELP = "Predict all classes that fit, or 'unknown', without the true class for at most this SHARE of images."
+Abstain = Annotated[float | None, typer.Option(metavar="SHARE", help=ABSTAIN_HELP)]
 Root = Annotated[
     str | None, typer.Option(envvar="CNNBENCH_DATA", help="The folder of datasets, if they have moved since the run.")
 ]
@@ -47,9 +41,7 @@ class EvaluateOptions:
     ] = None
     path: Annotated[
         str | None,
-        typer.Option(
-            help="Another image folder or file; if the run was trained on other data, add --data image_folder."
-        ),
+        typer.Option(help="Another image folder or file; for a run of other data, with --data image_folder."),
     ] = None
     exclude: Annotated[
         str | None,
@@ -60,9 +52,7 @@ class EvaluateOptions:
     batch_size: BatchSize = None
     abstain: Abstain = None
     out: Annotated[Path | None, typer.Option(help="Write the results here instead of into the run folder.")] = None
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Fit a temperature on the validation images; it is kept.")
-    ] = False
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Fit a temperature on validation; it is kept.")] = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Where a figure is undefined, because a class has no images or all of them, it is NaN.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +111,27 @@ def list_thresholds(rankings: Sequence[Ranking], class_names: Sequence[str]) -> 
                 }
             )
     return rows
+
+
+def score_ranking(arrays: Mapping[str, np.ndarray], classes: int) -> dict[str, float]:
+    """Up to `RANKED_CLASSES` classes, the areas under their curves, mean over the classes; with more, top-5 accuracy.
+
+    Areas are missing if one of them is undefined, or if there are too many images to keep all probabilities.
+
+    Args:
+        arrays: as in `predictions.npz`.
+    """
+    labels, probabilities, top = arrays["labels"], arrays["probabilities"], arrays.get("top_classes")
+    if not len(labels) or not np.isfinite(probabilities).all():
+        return {}
+    if classes > RANKED_CLASSES:
+        return {"top5_accuracy": compute_top_accuracy(labels, probabilities, top)}
+    rankings = rank_classes(labels, probabilities) if top is None else []
+    if not rankings or not all(found.positives and found.negatives for found in rankings):
+        return {}
+    return {
+        key: float(np.mean([getattr(found, key) for found in rankings])) for key in ("roc_auc", "average_precision")
+    }
 
 
 def compute_top_accuracy(labels: np.ndarray, probabilities: np.ndarray, top_classes: np.ndarray | None = None) -> float:

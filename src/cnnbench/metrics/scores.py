@@ -66,6 +66,18 @@ OF_PROBABILITIES = (
     Metric("ece", "ECE", percent=True, digits=2, share=True, higher_is_better=False),
     Metric("aurc", "AURC", digits=5, share=True, higher_is_better=False),
 )
+# Of probabilities too, computed by `cnnbench.metrics.ranking`; and of prediction sets (`cnnbench.metrics.conformal`).
+OF_RANKING = (
+    Metric("top5_accuracy", "top-5 accuracy", percent=True, digits=2, share=True),
+    Metric("roc_auc", "ROC AUC", share=True),
+    Metric("average_precision", "average precision", share=True),
+)
+OF_SETS = (
+    Metric("abstain", "abstain", percent=True, digits=2, share=True, higher_is_better=False),
+    Metric("coverage", "coverage", percent=True, digits=2, share=True),
+    Metric("mean_set_size", "classes in a set", digits=3, higher_is_better=False),
+    Metric("unknown", "unknown", percent=True, digits=2, share=True, higher_is_better=False),
+)
 
 
 def list_metrics(*, detail: bool | None = None) -> list[Metric]:
@@ -84,7 +96,10 @@ def find_metric(key: str) -> Metric:
     """The metric behind a figure such as `accuracy` or `val/accuracy`; a loss is one of which less is better."""
     name = key.rpartition("/")[2]
     unregistered = Metric(name, name, higher_is_better=name != "loss")
-    return next((metric for metric in (*list_metrics(), *OF_PROBABILITIES) if metric.name == name), unregistered)
+    return next(
+        (metric for metric in (*list_metrics(), *OF_PROBABILITIES, *OF_RANKING, *OF_SETS) if metric.name == name),
+        unregistered,
+    )
 
 
 def format_metric(key: str, value: float) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cnnbench.data import Batches
 from cnnbench.metrics import compute_scores, count_confusion, score_probabilities
+from cnnbench.metrics.ranking import score_ranking
 from cnnbench.processes.ranks import ALONE, Rank
 from cnnbench.reproducibility import derive_key, seed_model_noise
 from cnnbench.training.ema import WeightAverage
@@ -66,7 +67,8 @@ class Evaluation:
         scores, found = {"loss": self.loss}, self.classified
         if found is not None:
             scores |= compute_scores(found.confusion)
-            scores |= {} if found.probabilities is None else score_probabilities(vars(found))
+            if found.probabilities is not None:
+                scores |= score_probabilities(vars(found)) | score_ranking(vars(found), found.confusion.shape[0])
         return scores
 
 
