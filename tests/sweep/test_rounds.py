@@ -53,9 +53,9 @@ def find_jobs(sweep, width):
 
 
 def test_a_round_is_every_config_with_one_seed():
-    jobs = jobs_of(*TWO, "sweep.max_seeds=8")
+    jobs = jobs_of(*TWO, "sweep.max_seeds=3")
     assert [(job.config["seed"], job.config["model"]["width"]) for job in jobs] == [
-        (seed, width) for seed in range(8) for width in (1, 2)
+        (seed, width) for seed in range(3) for width in (1, 2)
     ]
 
 
@@ -98,7 +98,7 @@ def test_rounds_end_undecided_at_the_limit_and_a_smaller_one_leaves_those_that_a
 
 
 def test_jobs_run_ahead_of_the_round_that_is_waited_for_only_to_keep_the_machine_busy(tmp_path):
-    rounds = Rounds(create(tmp_path / "sweep", *TWO))
+    rounds = Rounds(create(tmp_path / "sweep", *TWO, "sweep.max_seeds=6"))
     assert [job.config["seed"] for job in rounds.take_jobs(1)] == [0, 0, 1, 1]
     assert rounds.take_jobs(2) == []
     for job in rounds.sweep.jobs[:2]:
@@ -134,7 +134,7 @@ def test_a_config_whose_run_fails_gets_no_more_seeds_and_the_others_go_on(tmp_pa
 
 
 def test_groups_on_different_test_images_end_after_a_round(tmp_path):
-    sweep = create(tmp_path / "sweep", *TWO)
+    sweep = create(tmp_path / "sweep", *TWO, "sweep.max_seeds=2")
     for job, test_set in zip(sweep.jobs[:2], "ab", strict=True):
         finish(sweep, job, 500, test_set=test_set * 64)
     rounds = Rounds(sweep)
