@@ -9,7 +9,7 @@ from PIL import Image
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.data import load_source
-from cnnbench.data.exclusion import collect_marks, find_listed, read_image_list
+from cnnbench.data.exclusion import collect_marks, match_marks, read_image_list
 from cnnbench.experiment.loading import load_dataset
 from cnnbench.storage.csv_tables import write_csv
 
@@ -132,5 +132,5 @@ def test_a_list_with_names_that_look_like_formulas_is_read_back(tmp_path, photos
         [{"path": names[row], "hash": int(marks[row, 0]).to_bytes(8, "little", signed=True).hex()} for row in (0, 4)],
     )
     images = read_image_list(str(tmp_path / "list.csv"), "--exclude")
-    listed = find_listed(source.train, collect_marks(source, images))
+    listed = match_marks(source.train, collect_marks(source, images))
     assert np.flatnonzero(listed).tolist() == [0, 4]

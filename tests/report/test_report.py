@@ -544,6 +544,15 @@ def test_runs_that_found_other_data_under_one_name_are_named(tmp_path):
     assert not [text for text in read_study([tmp_path]).notes if "different data" in text.text]
 
 
+def test_runs_that_were_tested_on_training_images_are_named(tmp_path):
+    for seed, counts in enumerate(((0, 0), (12, 3), (12, 3))):
+        run = write_run(tmp_path / f"run{seed}", seed)
+        shared = dict(zip(("test_images_in_training", "test_images_near_training"), counts, strict=True))
+        write_json(run.path / "summary.json", run.read_summary() | shared)
+    said = note(read_study([tmp_path]), "of the 1,000 test images")
+    assert said.startswith("run1, run2: of the 1,000 test images, 12 are also among the images they learned from and")
+
+
 def test_seeds_added_to_a_sweep_by_single_runs_are_told(tmp_path):
     for seed in range(6):
         write_run(tmp_path / ("sweep" if seed < 4 else "later") / str(seed), seed, 900 + seed)

@@ -1,6 +1,7 @@
 """`cnnbench check`: look for duplicates, leaks, contradictions and outliers in a dataset."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.cli import compose
@@ -33,10 +34,16 @@ def check(options: CheckOptions) -> None:
     config = compose.compose_config(options.overrides or [])
     out = options.out or CHECKS / _name_data(config)
     refuse_other_content(out, JSON_FILE)
-    from cnnbench.experiment.data_check import check_data
+    from cnnbench.experiment.data_check import add_label_suspects, check_data
+    from cnnbench.experiment.label_suspects import require_cleanlab
     from cnnbench.report.data_check import write_page
 
+    if options.labels:
+        require_cleanlab()
     found, images = check_data(config)
+    if options.labels:
+        networks, epochs = _compose_networks(options.overrides or [], images.dimensions)
+        found = add_label_suspects(found, images, networks, epochs=epochs)
     try:
         write_check(out, found)
         write_page(out, found, images.read_picture)
@@ -49,6 +56,15 @@ def check(options: CheckOptions) -> None:
     print(format_output_path(out))
     if fatal := [f"{found.count(kind):,} × {kind}" for kind in fatal if found.count(kind)]:
         raise RunFailed(f"{', '.join(fatal)} (--fail-on {options.fail_on})")
+
+
+def _compose_networks(overrides: Sequence[str], dimensions: int) -> tuple[Config, int | None]:
+    """The config of the networks that judge labels, and their epochs if the command says so; its overrides win."""
+    from cnnbench.experiment.label_suspects import RECIPE, SIGNAL_RECIPE
+
+    config = compose.compose_config([*(RECIPE if dimensions == 2 else SIGNAL_RECIPE), *overrides])
+    has_epochs = any(text.startswith("trainer.epochs=") for text in overrides)
+    return config, config.trainer.epochs if has_epochs else None
 
 
 def _name_data(config: Config) -> str:

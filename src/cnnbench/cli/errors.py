@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from cnnbench.processes import signals
 from cnnbench.processes.signals import Terminated
+from cnnbench.quality.findings import RefusedData
 from cnnbench.storage.text import make_lines_printable
 
 try:
@@ -31,6 +32,7 @@ class RunFailed(Exception):
 ENDINGS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str, int], ...] = (
     (KeyboardInterrupt, "interrupted", INTERRUPTED),
     (Terminated, "terminated", TERMINATED),
+    (RefusedData, "error", FAILED),
     ((ValueError, OSError), "error", WRONG),
     (RunFailed, "error", FAILED),
 )

@@ -20,6 +20,7 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images per batch, instead of the run's own.")]
 ABSTAIN_HELP = "Predict all classes that fit, or 'unknown', without the true class for at most this SHARE of images."
 Abstain = Annotated[float | None, typer.Option(metavar="SHARE", help=ABSTAIN_HELP)]
+Split = Annotated[str, typer.Option(help="train, val or test.", autocompletion=complete_one_of("train", "val", "test"))]
 Root = Annotated[
     str | None, typer.Option(envvar="CNNBENCH_DATA", help="The folder of datasets, if they have moved since the run.")
 ]
@@ -33,9 +34,7 @@ class EvaluateOptions:
     """What `cnnbench evaluate` takes."""
 
     run: Run
-    split: Annotated[
-        str, typer.Option(help="train, val or test.", autocompletion=complete_one_of("train", "val", "test"))
-    ] = "test"
+    split: Split = "test"
     data: Annotated[
         str | None, typer.Option(help="Measure on another dataset with the same classes.", autocompletion=complete_data)
     ] = None
@@ -104,9 +103,7 @@ class RobustnessOptions:
         str | None,
         typer.Option(metavar="KIND,…", help=f"The changes to make: {', '.join(CHANGES)}; by default all."),
     ] = None
-    split: Annotated[
-        str, typer.Option(help="train, val or test.", autocompletion=complete_one_of("train", "val", "test"))
-    ] = "test"
+    split: Split = "test"
     max_images: Annotated[
         int | None, typer.Option(min=1, help="Measure a random sample of this many images; by default all.")
     ] = None
@@ -166,6 +163,7 @@ class CheckOptions:
             autocompletion=complete_one_of(*FINDINGS),
         ),
     ] = None
+    labels: Annotated[bool, typer.Option("--labels", help="Also look for wrong labels, which needs cleanlab.")] = False
     out: Annotated[
         Path | None,
         typer.Option(help="Write the results here instead of into outputs/check/, in a folder of the data."),

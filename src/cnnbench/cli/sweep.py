@@ -19,6 +19,7 @@ from cnnbench.config.schema import SweepConfig, from_dict, to_dict
 from cnnbench.config.seeds import drop_seeds
 from cnnbench.metrics.sequential import find_least_pairs
 from cnnbench.processes.worker import WorkerEnded
+from cnnbench.quality.findings import RefusedData
 from cnnbench.report.comparing import FIX_SEEDS_FIRST
 from cnnbench.runs.folder import SWEEP
 from cnnbench.runs.reopening import restrict_config
@@ -206,7 +207,7 @@ def _check(jobs: Sequence[SweepJob], server: JobServer) -> dict[str, JobCheck]:
         The check of each job, by its name.
 
     Raises:
-        ValueError: a job cannot run.
+        ValueError: a job cannot run; `RefusedData` if that is because of its data.
         RunFailed: the server process died.
     """
     # The report at the end needs this module. The import takes a second, during which the server imports torch.
@@ -221,7 +222,7 @@ def _check(jobs: Sequence[SweepJob], server: JobServer) -> dict[str, JobCheck]:
         raise RunFailed(f"the process that checks the jobs and decodes their data died: {ended}") from None
     for check in checks:
         if check.problem is not None:
-            raise ValueError(check.problem)
+            raise (RefusedData if check.refuses_data else ValueError)(check.problem)
     for line in dict.fromkeys(line for check in checks for line in check.data):
         log.info("%s", line)
     by_config = dict(zip(different, checks, strict=True))

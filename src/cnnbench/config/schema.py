@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from cnnbench.config.augment import AugmentConfig
 from cnnbench.config.keys import Section, format_value, key, list_control_keys
 from cnnbench.config.seeds import Seeds, SeedsConfig, Source, read_seeds
 from cnnbench.config.text_values import refuse_interpolation
@@ -16,11 +17,9 @@ from cnnbench.config.value_types import (
     LARGEST_SEED,
     NOT_IN_NAMES,
     Activation,
-    Factors,
     Initialisation,
     Name,
     Pixels,
-    Shares,
     Sides,
 )
 from cnnbench.processes.cores import MOST_THREADS
@@ -74,6 +73,11 @@ class DataConfig(PartSection):
         "Seed of the test split that test_fraction cuts; independent of `seed` and `seeds`", 0, ge=0, le=LARGEST_SEED
     )
     exclude: str | None = key("A CSV list of images to leave out of the data, as `cnnbench check` writes it", None)
+    check: Literal["warn", "fail", "off"] = key(
+        "Look for nearly equal images in two splits or with two labels before training, and warn of them or fail",
+        "off",
+        role="control",
+    )
     train_limit: int | None = key("Train on at most this many images, stratified", None, ge=1)
     image_size: Pixels | Sides | None = key(
         "Resize images to N×N or [HEIGHT,WIDTH] pixels; null leaves them as they are",
@@ -90,35 +94,6 @@ class DataConfig(PartSection):
     sampler: Literal["uniform", "balanced"] = key(
         "balanced: draw each class equally often, with replacement", "uniform"
     )
-
-
-class AugmentConfig(Section):
-    """The augmentation of training images, with random parameters for each image; by default none.
-
-    A preset in `configs/augment/` sets these keys. Its `exceptions` apply to some datasets; overrides win.
-    """
-
-    name: str = key("The preset that sets these keys", "none")
-    flip: float = key("Share of images that are mirrored horizontally", 0.0, ge=0, le=1)
-    crop: int = key("Shift by up to this many whole pixels: a random crop of the padded image", 0, ge=0, le=1024)
-    rotate: float = key("Rotate by up to this many degrees either way", 0.0, ge=0, le=180)
-    shift: float = key("Shift by up to this share of each side, either way", 0.0, ge=0, le=1)
-    scale: Factors = key(
-        "Smallest and largest scale factor", [1.0, 1.0], length=2, accepted="[LOW,HIGH] with 0 < LOW ≤ HIGH ≤ 10"
-    )
-    # Beyond 60 degrees, images are sheared beyond recognition.
-    shear: float = key("Shear by up to this many degrees either way", 0.0, ge=0, le=60)
-    erase: float = key("Share of images in which a random box is made black", 0.0, ge=0, le=1)
-    erase_area: Shares = key(
-        "Smallest and largest box, as a share of the image",
-        [0.02, 0.2],
-        length=2,
-        accepted="[LOW,HIGH] with 0 < LOW ≤ HIGH ≤ 1",
-    )
-    brightness: float = key("Multiply by a factor of 1 ± this", 0.0, ge=0, le=1)
-    contrast: float = key("Scale contrast by a factor of 1 ± this about the image's mean", 0.0, ge=0, le=1)
-    mixup: float = key("Alpha of mixup's Beta distribution of weights", 0.0, ge=0, le=100)
-    cutmix: float = key("Alpha of cutmix's Beta distribution of areas", 0.0, ge=0, le=100)
 
 
 class OptimizerConfig(PartSection):

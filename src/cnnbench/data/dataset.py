@@ -188,6 +188,7 @@ class Dataset:
         source_shape: of an image or signal before it was resized.
         exclusion: what `data.exclude` left out; None without that key.
         listed: int64 (n, 3), the marks of the images in a list that the caller asked about.
+        near_tests: how many test images are nearly the same as one of the others; None if nobody has looked.
     """
 
     info: DatasetInfo
@@ -203,6 +204,7 @@ class Dataset:
     source_shape: tuple[int, ...] = ()
     exclusion: Exclusion | None = None
     listed: Tensor | None = None
+    near_tests: int | None = None
 
     def describe(self) -> str:
         """Classes, images of each split, their size and channels, in one line."""

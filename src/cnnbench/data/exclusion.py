@@ -136,7 +136,7 @@ def exclude_images(source: Source, images: ImageList, *, strict: bool = True) ->
 
 
 def collect_marks(source: Source, images: ImageList) -> Tensor:
-    """The marks of the listed images, int64 (n, 3), by which `find_listed` finds them in any split of the source.
+    """The marks of the listed images, int64 (n, 3), by which `match_marks` finds them in any split of the source.
 
     Raises:
         ValueError: as `ImageList.locate` does.
@@ -146,7 +146,7 @@ def collect_marks(source: Source, images: ImageList) -> Tensor:
     return torch.cat([_get_marks(split)[located[name]] for name, split in _get_splits(source).items()])
 
 
-def find_listed(split: Split, marks: Tensor) -> Tensor:
+def match_marks(split: Split, marks: Tensor) -> Tensor:
     """Which images of a split `collect_marks` has found, bool (N,)."""
     # Only together do both columns name one image: copies share a hash, and the first images of splits a place.
     columns = [FILE, PLACE]

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from cnnbench.analysis import Summary, summarize
-from cnnbench.config.schema import AugmentConfig, Config
+from cnnbench.config.augment import AugmentConfig
+from cnnbench.config.schema import Config
 from cnnbench.data import Augmentation, Batches, Change, Dataset, DatasetInfo, Split
 from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
 from cnnbench.experiment.group import check_together

@@ -92,13 +92,13 @@ def record_data(run: RunFolder, dataset: Dataset, *, each: bool, test: bool = Tr
 
 
 def describe_own_data(config: Config, folder: Path) -> Config:
-    """The config by which a run's data are loaded again.
+    """The config by which a run's data are loaded again, without a second check.
 
     Their list of excluded images is the copy in the run's folder, because the original may be gone or changed.
     """
     list_ = folder / LIST
     has_list = config.data.exclude is not None and list_.exists()
-    changes = {"exclude": str(list_) if has_list else config.data.exclude}
+    changes = {"check": "off", "exclude": str(list_) if has_list else config.data.exclude}
     return config.model_copy(update={"data": config.data.model_copy(update=changes)})
 
 
@@ -188,7 +188,7 @@ def find_seen(record: DataRecord, names: Sequence[str], split: Split) -> Tensor:
     return torch.from_numpy(np.isin(hash_split(split), np.array(_read_hashes(record, names), np.int64)))
 
 
-def count_shared(dataset: Dataset) -> int:
+def count_leaks(dataset: Dataset) -> int:
     """How many test images, by their values, are also training or validation images."""
     known = np.concatenate([hash_split(dataset.train), hash_split(dataset.val)])
     return int(np.isin(hash_split(dataset.test), known).sum())

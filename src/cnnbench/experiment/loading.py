@@ -6,6 +6,7 @@ from typing import Any
 from cnnbench.config.schema import Config
 from cnnbench.data import Dataset, load_source, prepare
 from cnnbench.data.exclusion import collect_marks, exclude_images, read_image_list
+from cnnbench.experiment.training_check import check_before_training
 
 
 def load_dataset(
@@ -26,6 +27,7 @@ def load_dataset(
 
     Raises:
         ValueError: unknown or missing data, or no images left to train on.
+        RefusedData: as `check_before_training` does.
     """
     data = config.data
     settings = get_data_settings(config) | {"with_test": test, "classes": classes}
@@ -50,7 +52,9 @@ def load_dataset(
         image_size=data.image_size,
         normalization=data.normalize,
     )
-    return replace(dataset, exclusion=exclusion, listed=marks)
+    dataset = replace(dataset, exclusion=exclusion, listed=marks)
+    is_new = classes is None and test  # a search reads no test images, and its training images are not in two splits
+    return check_before_training(dataset, source, config) if is_new else dataset
 
 
 def get_data_settings(config: Config) -> dict[str, Any]:

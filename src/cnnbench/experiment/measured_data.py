@@ -12,7 +12,7 @@ from torch import Tensor
 from cnnbench import registry
 from cnnbench.config.schema import Config
 from cnnbench.data import Dataset, DatasetInfo, Split, find_data_shape
-from cnnbench.data.exclusion import find_listed
+from cnnbench.data.exclusion import match_marks
 from cnnbench.data.memory import limit_data_of_run
 from cnnbench.experiment.data_record import (
     NOT_ITS_DATA,
@@ -65,7 +65,7 @@ class MeasuredData:
     @property
     def is_listed(self) -> Tensor | None:
         """Which images of the split the list of `DataChoice.exclude` names, bool (N,); None without a list."""
-        return None if self.dataset.listed is None else find_listed(self.split, self.dataset.listed)
+        return None if self.dataset.listed is None else match_marks(self.split, self.dataset.listed)
 
 
 def choose_data(trained: Trained, choice: DataChoice) -> MeasuredData:

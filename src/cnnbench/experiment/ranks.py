@@ -123,6 +123,7 @@ class OtherRanks:
         kind = resolve_device(config.trainer.device).type
         for number in range(1, self.count):
             plain = to_dict(config)
+            plain["data"]["check"] = "off"  # rank 0 checks
             plain["trainer"] |= {"device": f"cuda:{number}" if kind == "cuda" else kind, "devices": 1}
             order = RankOrder(Rank(number, self.count), plain, folder, resume)
             self.workers.append(Worker.start(compute_part, order))

@@ -14,7 +14,7 @@ from cnnbench.config.schema import Config, to_dict
 from cnnbench.data import Dataset
 from cnnbench.data.contents import digest
 from cnnbench.experiment.build import Parts, build_parts, choose_threads, make_augmentation, make_batches
-from cnnbench.experiment.data_record import count_shared, describe_own_data
+from cnnbench.experiment.data_record import count_leaks, describe_own_data
 from cnnbench.experiment.group import run_group
 from cnnbench.experiment.lifetime import Lifetime, track_lifetime
 from cnnbench.experiment.loading import load_dataset
@@ -217,7 +217,8 @@ def _summarize_test(test: Evaluation, dataset: Dataset) -> dict[str, Any]:
     return {
         **{f"test/{name}": value for name, value in scores.items()},
         "test_images": len(dataset.test),
-        "test_images_in_training": count_shared(dataset),
+        "test_images_in_training": count_leaks(dataset),
+        **({} if dataset.near_tests is None else {"test_images_near_training": dataset.near_tests}),
         "test_labels_sha256": hashlib.sha256(dataset.test.labels.numpy().tobytes()).hexdigest(),
         "test_set_sha256": digest(dataset.info, dataset.test),
     }

@@ -17,7 +17,7 @@ from cnnbench.config.declared import select
 from cnnbench.config.keys import flatten, may_change
 from cnnbench.config.schema import Config, LoggerConfig
 from cnnbench.experiment.build import Parts, build_parts
-from cnnbench.experiment.data_record import NOT_ITS_DATA, describe_changes, read_data
+from cnnbench.experiment.data_record import NOT_ITS_DATA, describe_changes, describe_own_data, read_data
 from cnnbench.experiment.retesting import WEIGHTS, test_weights
 from cnnbench.experiment.retraining import train_again
 from cnnbench.experiment.trained import load_trained
@@ -123,7 +123,7 @@ def _verify(path: Path, evaluate_only: bool, root: str | None, data_path: str | 
         if obstacles and not tested:
             raise _Ended(UNVERIFIABLE, f"it was not tested, and is not trained again: {'; '.join(obstacles)}")
         _prepare_config(config, device, root, data_path, is_trained=not obstacles)
-        parts = build_parts(config, test=tested, within_memory=True)
+        parts = build_parts(describe_own_data(config, run.path), test=tested, within_memory=True)
         record = read_data(run.path)
         changes = describe_changes(record, parts.dataset) if record else "the folder does not record them"
     if changes:

@@ -34,8 +34,13 @@ KINDS = {
     "shape": Kind("Unusual shapes", "Far wider or far taller than nearly all other images."),
     "brightness": Kind("Unusual brightness", "Far darker or far brighter than nearly all other images."),
     "colour": Kind("Unusual colours", "Colours far from those of nearly all other images; grey among coloured ones."),
+    "label": Kind("Label suspects", "Networks that have not seen the image take it for another class."),
     "small_class": Kind("Small classes", "A split has, or would get, no image of the class."),
 }  # fmt: skip
+
+
+class RefusedData(ValueError):
+    """Data with leaks or contradictions, which `data.check=fail` refuses."""
 
 
 @dataclass(frozen=True)

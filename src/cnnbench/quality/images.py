@@ -104,7 +104,7 @@ def read_images(
     if files is not None:
         return _read_files(name, files)
     source = load_source(name, root=root, download=download, options=options, settings=settings)
-    return _read_source(source, options.get("path"))
+    return measure_source(source, options.get("path"))
 
 
 def _read_files(name: str, files: ListedFiles) -> CheckedImages:
@@ -134,8 +134,13 @@ def _read_files(name: str, files: ListedFiles) -> CheckedImages:
     )
 
 
-def _read_source(source: Source, path: str | None) -> CheckedImages:
-    """The images that a source holds in memory."""
+def measure_source(source: Source, path: str | None = None) -> CheckedImages:
+    """The images of a source as it decodes them, without unreadable ones.
+
+    Args:
+        source: with marks.
+        path: the folder or file of one's own data.
+    """
     parts = {"train": source.train, "val": source.val, "test": source.test}
     splits = {name: split for name, split in parts.items() if split is not None and len(split)}
     info, ends = source.info, np.cumsum([0, *map(len, splits.values())]).tolist()

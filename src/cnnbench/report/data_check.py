@@ -20,7 +20,7 @@ PAGE = "check.html"
 MOST_SHOWN = 60  # cases of a kind, spread over the classes
 LARGEST = 128  # pixels of a picture's longer side
 WAVE = (64, 96)  # pixels of a signal's picture
-PLAIN = ("size", "shape", "brightness", "colour")  # findings that may be as they should
+PLAIN = ("size", "shape", "brightness", "colour", "label")  # findings that may be as they should
 
 Read = Callable[[ImageName], np.ndarray | None]
 

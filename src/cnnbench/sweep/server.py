@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 from cnnbench.processes.capacity import Need
 from cnnbench.processes.worker import CAN_FORK, Worker, WorkerEnded, end_with_parent
+from cnnbench.quality.findings import RefusedData
 from cnnbench.sweep.job_process import JobProcessRequest, JobRoom, do_jobs
 
 
@@ -33,12 +34,14 @@ class JobCheck:
 
     Attributes:
         problem: why it cannot; None if it can.
+        refuses_data: whether `data.check=fail` is the reason.
         data: lines that describe its data.
         need: the cores and memory that it needs.
         macs: multiply-accumulates of the forward passes of all its epochs.
     """
 
     problem: str | None = None
+    refuses_data: bool = False
     data: Sequence[str] = ()
     need: Need = field(default_factory=Need)
     macs: int = 0
@@ -242,7 +245,7 @@ def _check(plain: dict[str, Any]) -> JobCheck:
         config = from_dict(plain)
         parts = build_parts(config, shapes_only=True)
     except (ValueError, OSError) as error:
-        return JobCheck(problem=str(error))
+        return JobCheck(problem=str(error), refuses_data=isinstance(error, RefusedData))
     data = [parts.dataset.describe(), *(f"warning: {note}" for note in parts.dataset.notes)]
     macs = parts.complexity.macs * len(parts.dataset.train) * config.trainer.epochs
     return JobCheck(data=data, need=estimate_need(config, parts), macs=macs)

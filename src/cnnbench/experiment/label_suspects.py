@@ -1,0 +1,186 @@
+"""Find images whose label is probably wrong: a small network that has not seen an image disagrees with its label.
+
+The training images are divided into folds. A network trained on the other folds predicts each fold, and one trained on
+all of them predicts the images of validation and test. From the probabilities, cleanlab (the extra `check`) estimates
+how many labels of each class are wrong and which: Northcutt, Jiang and Chuang, "Confident Learning: Estimating
+Uncertainty in Dataset Labels", Journal of Artificial Intelligence Research 70, 2021, arXiv:1911.00068.
+"""
+
+import importlib.util
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnnbench.config.schema import Config
+from cnnbench.data import Source, Split, prepare
+from cnnbench.data.dataset import VALUES
+from cnnbench.experiment.build import build_parts, choose_threads
+from cnnbench.experiment.preparation import prepare_training
+from cnnbench.metrics.confusion import DENSE
+from cnnbench.reproducibility import make_generator, set_deterministic, use_threads
+from cnnbench.runs.folder import RunFolder
+from cnnbench.training.passes import train_alone
+
+log = logging.getLogger("cnnbench")
+INSTALL = "--labels needs the package cleanlab: pip install 'cnnbench[check]'"
+# Overrides for the network: the recipe of experiment=lenet5_fast, which learns MNIST to 99 % in half an epoch,
+# or its counterpart for signals. One thread, so that the suspects do not depend on the machine.
+_MUON = ["optimizer=muon", "optimizer.lr=0.024", "optimizer.momentum=0.85", "optimizer.weight_decay=0.1"]
+_SCHEDULE = ["scheduler=one_cycle", "scheduler.peak_at=0.06", "scheduler.initial=0.3", "scheduler.final=0.0"]
+_OTHERS = ["scheduler.anneal=linear", "trainer.batch_size=128", "trainer.label_smoothing=0.1", "trainer.threads=1"]
+RECIPE = ["model=lenet5", *_MUON, *_SCHEDULE, *_OTHERS]
+SIGNAL_RECIPE = ["model=sequence_cnn", "optimizer=adam", "scheduler=one_cycle", "trainer.threads=1"]
+IMAGE_SIZE = 32  # of one's own images, unless `data.image_size` says otherwise
+FOLDS = 5
+IMAGES_SEEN = 120_000  # by each network: two epochs of MNIST, or more of a smaller dataset
+MOST_EPOCHS = 60
+
+
+@dataclass(frozen=True)
+class LabelSuspect:
+    """An image whose label is doubted.
+
+    Attributes:
+        split, index: where it is in the source.
+        label: its own.
+        likeliest: the class that the network predicts.
+        probability, own_probability: those of the likeliest class and of its own.
+    """
+
+    split: str
+    index: int
+    label: int
+    likeliest: int
+    probability: float
+    own_probability: float
+
+
+def require_cleanlab() -> None:
+    """Raise a ValueError with the command to install cleanlab if it is missing."""
+    if importlib.util.find_spec("cleanlab") is None:
+        raise ValueError(INSTALL)
+
+
+def find_label_suspects(
+    config: Config, source: Source, *, epochs: int | None = None, report: Callable[[str], None] = log.info
+) -> list[LabelSuspect]:
+    """The images of all splits whose label is probably wrong, the most doubtful first; the same for the same seed.
+
+    Classes of fewer than `FOLDS` training images are not judged.
+
+    Args:
+        config: the network and how it is trained.
+        epochs: of each network; None depends on the number of images.
+        report: is told what is being done.
+
+    Raises:
+        ValueError: cleanlab is not installed, or more than a thousand classes.
+    """
+    require_cleanlab()
+    classes = source.info.num_classes
+    if classes > DENSE:
+        raise ValueError(f"--labels is for up to {DENSE:,} classes, and {source.info.name} has {classes:,}")
+    source = source.add_marks()
+    config = config.model_copy(deep=True)
+    config.trainer.epochs = epochs or min(MOST_EPOCHS, math.ceil(IMAGES_SEEN / len(source.train)))
+    config.scheduler.warmup_epochs = min(config.scheduler.warmup_epochs, config.trainer.epochs)
+    splits = {"train": source.train, "val": source.val, "test": source.test}
+    judged = {name: split for name, split in splits.items() if split is not None and len(split)}
+    probabilities = {"train": _predict_folds(config, source, report)}
+    for name in judged.keys() - {"train"}:
+        report(f"label suspects: a network trained on all training images judges {name}")
+        probabilities[name] = _predict(config, source, source.train, judged[name])
+    enough = source.train.labels.bincount(minlength=classes) >= FOLDS
+    return _choose_suspects(judged, probabilities, enough.numpy())
+
+
+def _predict_folds(config: Config, source: Source, report: Callable[[str], None]) -> np.ndarray:
+    """The probabilities of the training images, float64 (N, K), each from a network that has not seen the image."""
+    train = source.train
+    folds = assign_folds(train, config.seed)
+    found = np.zeros((len(train), source.info.num_classes))
+    for fold in range(FOLDS):
+        report(f"label suspects: fold {fold + 1} of {FOLDS}")
+        held_out = torch.nonzero(folds == fold).flatten()
+        if len(held_out):
+            rest = torch.nonzero(folds != fold).flatten()
+            found[held_out.numpy()] = _predict(config, source, train[rest], train[held_out])
+    return found
+
+
+def assign_folds(split: Split, seed: int) -> Tensor:
+    """The fold of each image, int64 (N,): stratified, and the same for equal images, so that no copy is a hint."""
+    assert split.marks is not None, "the source has marks"
+    order = torch.randperm(len(split), generator=make_generator(seed, "label_folds"))
+    by_class = order[split.labels[order].argsort(stable=True)]
+    folds = torch.empty(len(split), dtype=torch.int64)
+    folds[by_class] = torch.arange(len(split)) % FOLDS
+    _, firsts, kinds = np.unique(split.marks[:, VALUES].numpy(), return_index=True, return_inverse=True)
+    return folds[torch.from_numpy(firsts[kinds])]
+
+
+def _predict(config: Config, source: Source, train: Split, judged: Split) -> np.ndarray:
+    """The probabilities of `judged`, float64 (n, K), from a network trained on `train`. Nothing is kept."""
+    data = config.data
+    dataset = prepare(
+        Source(source.info, train, judged),
+        seed=config.seed,
+        image_size=data.image_size,
+        normalization=data.normalize,
+    )
+    set_deterministic(config.trainer.deterministic)
+    parts = build_parts(config, dataset=dataset)
+    use_threads(choose_threads(config, parts.complexity))
+    with TemporaryDirectory() as folder, _without_messages():
+        run = RunFolder(Path(folder))
+        run.checkpoints.mkdir()
+        _, fit = prepare_training(config, run, parts)
+        test = train_alone(fit()).test
+    assert test is not None, "it was asked for"
+    assert test.classified is not None, "the network classifies"
+    assert test.classified.probabilities is not None, "fit keeps them"
+    return test.classified.probabilities.astype(np.float64)
+
+
+@contextmanager
+def _without_messages() -> Iterator[None]:
+    """Log only warnings: an epoch's figures say nothing about the labels."""
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _choose_suspects(
+    judged: dict[str, Split], probabilities: dict[str, np.ndarray], enough: np.ndarray
+) -> list[LabelSuspect]:
+    """The suspects among images with these probabilities, of the classes with enough images to judge."""
+    from cleanlab.filter import find_label_issues
+
+    places = [(name, index) for name, split in judged.items() for index in range(len(split))]
+    labels = np.concatenate([split.labels.numpy() for split in judged.values()])
+    shares = np.concatenate([probabilities[name] for name in judged])
+    rows = np.flatnonzero(enough[labels])
+    classes = np.flatnonzero(enough)
+    known = shares[rows][:, classes]
+    known /= known.sum(1, keepdims=True)
+    own = np.searchsorted(classes, labels[rows])
+    # One process, because several would be slower to start than the work takes.
+    ranked = find_label_issues(own, known, return_indices_ranked_by="self_confidence", n_jobs=1)
+    suspects = []
+    for row in rows[ranked].tolist():
+        split, index = places[row]
+        label, likeliest = int(labels[row]), int(shares[row].argmax())
+        suspect = LabelSuspect(split, index, label, likeliest, float(shares[row, likeliest]), float(shares[row, label]))
+        suspects.append(suspect)
+    return suspects
