@@ -76,16 +76,14 @@ class _Ended(Exception):
 
 
 @contextmanager
-def _end_as(verdict: str, *kinds: type[Exception]) -> Iterator[None]:
-    """End with a verdict if something inside raises one of these, by default whatever reading and computing may."""
+def _blame_files(kinds: tuple[type[Exception], ...] = UNREADABLE) -> Iterator[None]:
+    """Take an error of one of these kinds as a sign that the run's files are not those that its training wrote."""
     try:
         yield
-    except (_Ended, Contradiction):
+    except Contradiction:
         raise
-    except Exception as error:
-        if isinstance(error, kinds or (*UNREADABLE, RuntimeError)):
-            raise _Ended(verdict, str(error) or type(error).__name__) from error
-        raise
+    except kinds as error:
+        raise _Ended(DISAGREES, str(error) or type(error).__name__) from error
 
 
 def verify_run(
@@ -106,26 +104,25 @@ def verify_run(
         return _Ended(DISAGREES, error.describe(file)).verification
     except _Ended as end:
         return end.verification
+    except Exception as error:  # missing data, too little memory, or whatever a stranger's folder may cause
+        return _Ended(UNVERIFIABLE, str(error) or type(error).__name__).verification
 
 
 def _verify(path: Path, evaluate_only: bool, root: str | None, data_path: str | None) -> Verification:
-    with _end_as(UNVERIFIABLE):
-        run = RunFolder.open_existing(path)
-        status = run.read_status()
-    if (state := status.get("state", "unknown")) != FINISHED:
+    run = RunFolder.open_existing(path)
+    if (state := run.read_status().get("state", "unknown")) != FINISHED:
         raise _Ended(UNVERIFIABLE, f"it is not finished (its state: {state})")
-    with _end_as(DISAGREES):
+    with _blame_files():
         summary, config = _check_files(run)
     tested = is_tested(run, summary)
-    with _end_as(UNVERIFIABLE):
-        device, obstacles = _find_obstacles(run, summary, config)
-        obstacles = ["--evaluate-only"] if evaluate_only else obstacles
-        if obstacles and not tested:
-            raise _Ended(UNVERIFIABLE, f"it was not tested, and is not trained again: {'; '.join(obstacles)}")
-        _prepare_config(config, device, root, data_path, is_trained=not obstacles)
-        parts = build_parts(describe_own_data(config, run.path), test=tested, within_memory=True)
-        record = read_data(run.path)
-        changes = describe_changes(record, parts.dataset) if record else "the folder does not record them"
+    device, obstacles = _find_obstacles(run, summary, config)
+    obstacles = ["--evaluate-only"] if evaluate_only else obstacles
+    if obstacles and not tested:
+        raise _Ended(UNVERIFIABLE, f"it was not tested, and is not trained again: {'; '.join(obstacles)}")
+    _prepare_config(config, device, root, data_path, is_trained=not obstacles)
+    parts = build_parts(describe_own_data(config, run.path), test=tested, within_memory=True)
+    record = read_data(run.path)
+    changes = describe_changes(record, parts.dataset) if record else "the folder does not record them"
     if changes:
         raise _Ended(UNVERIFIABLE, f"{NOT_ITS_DATA}: {changes}")
     _check_parts(run, summary, parts)
@@ -133,15 +130,14 @@ def _verify(path: Path, evaluate_only: bool, root: str | None, data_path: str | 
     exact = trained_on == device.type and config.trainer.precision == "fp32"
     tolerance = CLOSE if exact else ROUGH
     if tested:
-        with _end_as(DISAGREES):
+        with _blame_files():
             trained = replace(load_trained(run.path), config=config)
-        with _end_as(UNVERIFIABLE):
-            trained.refuse_large_batches(min(config.trainer.eval_batch_size, len(parts.dataset.test)))
-        with _end_as(UNVERIFIABLE), _end_as(DISAGREES, ValueError, Diverged):
+        trained.refuse_large_batches(min(config.trainer.eval_batch_size, len(parts.dataset.test)))
+        with _blame_files((ValueError, Diverged)):
             test_weights(trained, summary, parts, tolerance)
     if obstacles:
         return Verification(AGREES, make_printable("; ".join(obstacles)[:LONGEST]), tolerance)
-    with _end_as(UNVERIFIABLE, Exception), _end_as(DISAGREES, Diverged):
+    with _blame_files((Diverged,)):
         train_again(run, config, parts, test=tested)
     return Verification(REPRODUCED)
 
