@@ -128,6 +128,7 @@ def test_a_config_whose_run_fails_gets_no_more_seeds_and_the_others_go_on(tmp_pa
     request = compose.Request([], sweep.path, [], is_sweep=True, hydra=OmegaConf.create(), sweep=sweep.settings)
     with JobServer() as server, pytest.raises(RunFailed, match=r"1 of \d+ runs failed \(5\)"):
         finish_sweep(Session(request, [], sweep, sweep.jobs, [], server, {}, None, rounds))
+    assert "it may need up to 15 more runs" in (sweep.path / "report.md").read_text()
     again = Rounds(SweepFolder(sweep.path))
     assert (again.is_over, again.complete) == (False, 1), "the failed job is tried again"
     assert third[1] in again.list_left()
@@ -175,6 +176,7 @@ def test_a_sweep_that_is_killed_goes_on_with_its_rounds_to_the_verdict_and_the_b
     assert done.code == 0, done.err
     assert re.search("continuing: 1[4-9] of up to 24 jobs are finished", done.err)
     assert "after seed 7: " in done.err
+    assert "sweep adds seeds until it is decided: read its anytime verdict" in done.out
     jobs = SweepFolder(sweep.path).jobs
     record = read_yaml(sweep.path / "sweep.yaml")
     seeds = record["verdict"]["seeds"]

@@ -78,8 +78,8 @@ def _note_missing_jobs(study: Study, folders: Sequence[Path]) -> Iterator[Note]:
         jobs, settings = (content.get(key) if isinstance(content, dict) else None for key in ("jobs", "sweep"))
         adds_seeds = isinstance(settings, dict) and settings.get("until") is not None
         if adds_seeds:
-            said = f"{sweep.name} added seeds until it was decided. Its results are read by the anytime verdict; the "
-            yield Note("seeds", f"{said}other tests hold only for a number of seeds that is fixed beforehand.")
+            said = f"{sweep.name} adds seeds until it is decided: read its anytime verdict. The other verdict holds "
+            yield Note("seeds", f"{said}only for a number of seeds that was fixed beforehand.")
         if isinstance(jobs, list) and len(jobs) > started[sweep]:
             missing = len(jobs) - started[sweep]
             if adds_seeds:
