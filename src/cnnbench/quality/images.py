@@ -19,7 +19,7 @@ from cnnbench.quality.probes import LARGEST_THUMBNAIL, Prober, Probes, measure_i
 from cnnbench.storage.text import format_path, to_unicode
 
 FORMAT = 1  # of a check; raise it when the same images would give other findings
-PROBED = 100  # files that determine the size and the channels of thumbnails
+PROBED = 100  # files that determine the size of thumbnails
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,6 @@ def _read_files(name: str, files: ListedFiles) -> CheckedImages:
     paths = listing.make_paths(range(len(listing.paths)))
     found = [shape for _, shape in probe_some(paths, PROBED)] or [(1, 1, 1)]
     width, height = (min(LARGEST_THUMBNAIL, int(np.median(sides))) for sides in list(zip(*found, strict=True))[1:])
-    thumbnail = (max(channels for channels, _, _ in found), height, width)
 
     def read_pixels(row: int) -> np.ndarray | None:
         try:
@@ -128,7 +127,7 @@ def _read_files(name: str, files: ListedFiles) -> CheckedImages:
         splits=dict(listing.splits),
         labels=np.array(listing.labels, np.int64),
         paths=listing.paths,
-        probes=probe_files(paths, Prober(thumbnail, files.background), files.workers),
+        probes=probe_files(paths, Prober((height, width), files.background), files.workers),
         read_pixels=read_pixels,
         notes=tuple(f"{format_path(listing.path)}: {remark}" for remark in listing.remarks),
     )
@@ -146,8 +145,7 @@ def measure_source(source: Source, path: str | None = None) -> CheckedImages:
     info, ends = source.info, np.cumsum([0, *map(len, splits.values())]).tolist()
     # A signal has no thumbnail.
     height, width = (min(LARGEST_THUMBNAIL, side) for side in info.size) if info.dimensions == 2 else (1, 1)
-    thumbnail = (info.in_channels, height, width)
-    probes = Probes.allocate(ends[-1], thumbnail)
+    probes = Probes.allocate(ends[-1], (height, width))
     key = hashlib.sha256(repr((FORMAT, info, [*splits])).encode())
     for start, split in zip(ends, splits.values(), strict=False):
         assert split.marks is not None
@@ -155,7 +153,7 @@ def measure_source(source: Source, path: str | None = None) -> CheckedImages:
         for chunk in split.iterate_chunks():
             part = hashes[row - start : row - start + len(chunk)]
             if info.dimensions == 2:
-                probes.insert(row, measure_images(chunk.numpy(), part, thumbnail))
+                probes.insert(row, measure_images(chunk.numpy(), part, (height, width)))
             else:
                 probes.insert(row, measure_signals(chunk.numpy(), part))
             row += len(chunk)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from cnnbench.processes.cores import count_cores
-from cnnbench.quality.probes import GREY, Probes
+from cnnbench.quality.probes import Probes
 
 GRID = 8  # points of a description along each side
 BLUR = 1.5  # pixels of a thumbnail, before it is described
@@ -41,7 +41,7 @@ def find_near_pairs(probes: Probes, rows: np.ndarray) -> list[Pair]:
     Args:
         rows: ascending; none of these images may be constant, or have the same pixels as another.
     """
-    if min(probes.thumbnails.shape[2:]) < LEAST_SIDE or len(rows) < 2:
+    if min(probes.thumbnails.shape[1:]) < LEAST_SIDE or len(rows) < 2:
         return []
     red, green, blue = probes.colours[rows].T
     shapes = np.log(probes.sizes[rows, 1] / probes.sizes[rows, 0]) / SAME_SHAPE
@@ -69,12 +69,12 @@ def describe_images(thumbnails: np.ndarray, rows: np.ndarray) -> np.ndarray:
     They do not change with brightness and contrast nor, where there is a plain border, with a shift. Their values are
     whole numbers so small that products of matrices are exact, whatever the order in which a library adds.
     """
-    height, width = thumbnails.shape[2:]
+    height, width = thumbnails.shape[1:]
     described = np.empty((len(rows), GRID * GRID), np.float32)
     steps = (np.arange(GRID) + 0.5) / GRID
     for start in range(0, len(rows), PAIRS):
         part = slice(start, start + PAIRS)
-        grey = _to_grey(thumbnails[rows[part]])
+        grey = thumbnails[rows[part]].astype(np.float32)
         blurred = _blur(grey, BLUR)
         down, across = _locate_centres(grey)
         ys = np.clip(steps * height - 0.5 + down[:, None], 0, height - 1)
@@ -83,12 +83,6 @@ def describe_images(thumbnails: np.ndarray, rows: np.ndarray) -> np.ndarray:
         found -= found.mean(1, keepdims=True)
         described[part] = np.rint(SCALE * found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6))
     return described
-
-
-def _to_grey(images: np.ndarray) -> np.ndarray:
-    """uint8 (N, C, H, W) as float32 (N, H, W)."""
-    pixels = images.astype(np.float32)
-    return pixels[:, 0] if images.shape[1] == 1 else np.tensordot(pixels, GREY, ([1], [0]))
 
 
 def _blur(images: np.ndarray, sigma: float) -> np.ndarray:
@@ -164,12 +158,12 @@ def _are_most_alike(ones: np.ndarray, others: np.ndarray, alike: np.ndarray) -> 
 
 
 def measure_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How different the images of each pair are, uint8 (m, C, h, w) each: float32 (m,), 0 for equal, 1 for unrelated.
+    """How different the images of each pair are, uint8 (m, h, w) each: float32 (m,), 0 for equal, 1 for unrelated.
 
-    It is the share of the grey pixels' deviation, beyond that of `NOISE`, that remains after one image is shifted by up
+    It is the share of the deviation, beyond that of `NOISE`, that remains after one image is shifted by up
     to a pixel, its brightness and contrast are fitted to the other's, and the sharper of them is blurred.
     """
-    ones, others = _to_grey(first), _to_grey(second)
+    ones, others = first.astype(np.float32), second.astype(np.float32)
     distances, shifts = _align(_blur(ones, SMOOTH), _blur(others, SMOOTH))
     near = np.flatnonzero(distances <= ROUGHLY_NEAR)
     blurrier = math.hypot(SMOOTH, SHARPNESS)

@@ -32,7 +32,7 @@ class Probes:
         ranges: uint8 (N,), the largest pixel value less the smallest.
         deviations: float32 (N,), the standard deviation of the grey pixels.
         are_grey: bool (N,), whether red, green and blue are equal in every pixel.
-        thumbnails: uint8 (N, C, h, w).
+        thumbnails: uint8 (N, h, w), grey.
         bad: why an image could not be read, by its row; its measurements are 0.
     """
 
@@ -46,7 +46,7 @@ class Probes:
     bad: dict[int, str] = field(default_factory=dict)
 
     @classmethod
-    def allocate(cls, count: int, thumbnail: tuple[int, int, int]) -> "Probes":
+    def allocate(cls, count: int, thumbnail: tuple[int, int]) -> "Probes":
         """Probes of as many images, all 0."""
         return cls(
             np.zeros((count, 2), np.int64),
@@ -76,12 +76,12 @@ class Probes:
         self.bad |= {start + row: reason for row, reason in other.bad.items()}
 
 
-def measure_images(images: np.ndarray, hashes: np.ndarray, thumbnail: tuple[int, int, int]) -> Probes:
+def measure_images(images: np.ndarray, hashes: np.ndarray, thumbnail: tuple[int, int]) -> Probes:
     """Measure images of one size, uint8 (N, C, H, W).
 
     Args:
         hashes: int64 (N, 2), as in `Probes`.
-        thumbnail: channels, height and width of the thumbnails.
+        thumbnail: height and width of the thumbnails.
     """
     count, channels, height, width = images.shape
     found = Probes.allocate(count, thumbnail)
@@ -96,30 +96,27 @@ def measure_images(images: np.ndarray, hashes: np.ndarray, thumbnail: tuple[int,
         found.colours[rows] = pixels.mean(2)
         grey = pixels[:, 0] if channels == 1 else np.tensordot(pixels, GREY, ([1], [0]))
         found.deviations[rows] = grey.std(1)
-    found.thumbnails[:] = make_thumbnails(images, thumbnail)
+        found.thumbnails[rows] = make_thumbnails(grey.reshape(-1, height, width), thumbnail)
     return found
 
 
 def measure_signals(signals: np.ndarray, hashes: np.ndarray) -> Probes:
     """Measure signals, float32 (N, C, L): whether they are constant is all that is known beside their hashes."""
-    found = Probes.allocate(len(signals), (signals.shape[1], 1, 1))
+    found = Probes.allocate(len(signals), (1, 1))
     found.hashes[:], found.sizes[:] = hashes, signals.shape[1:]
     found.ranges[:] = (signals.max(2) > signals.min(2)).any(1)
     return found
 
 
-def make_thumbnails(images: np.ndarray, thumbnail: tuple[int, int, int]) -> np.ndarray:
-    """Images of one size in another: uint8 (N, C, H, W) to (N, c, h, w), stretched, with antialiasing."""
-    channels, height, width = thumbnail
-    if images.shape[1] != channels:
-        grey = images if channels == 3 else np.tensordot(images, GREY, ([1], [0])).round().astype(np.uint8)[:, None]
-        images = np.broadcast_to(grey, (len(images), channels, *images.shape[2:]))
-    if images.shape[2:] == (height, width):
+def make_thumbnails(grey: np.ndarray, thumbnail: tuple[int, int]) -> np.ndarray:
+    """Grey images of one size, float32 (N, H, W), in another: uint8 (N, h, w), stretched, with antialiasing."""
+    images = grey.round().astype(np.uint8)
+    if images.shape[1:] == thumbnail:
         return images
+    height, width = thumbnail
     made = np.empty((len(images), *thumbnail), np.uint8)
     for image, place in zip(images, made, strict=True):
-        for plane, small in zip(image, place, strict=True):
-            small[:] = Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR)
+        place[:] = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     return made
 
 
@@ -127,7 +124,7 @@ def make_thumbnails(images: np.ndarray, thumbnail: tuple[int, int, int]) -> np.n
 class Prober:
     """What each process does with the files it is given."""
 
-    thumbnail: tuple[int, int, int]
+    thumbnail: tuple[int, int]
     background: tuple[int, int, int]
 
     def __call__(self, files: Sequence[str]) -> Probes:
