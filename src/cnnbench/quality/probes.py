@@ -116,7 +116,7 @@ def make_thumbnails(grey: np.ndarray, thumbnail: tuple[int, int]) -> np.ndarray:
     height, width = thumbnail
     made = np.empty((len(images), *thumbnail), np.uint8)
     for image, place in zip(images, made, strict=True):
-        place[:] = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+        place[:] = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
     return made
 
 
