@@ -175,8 +175,10 @@ def test_make_cases_runs_every_case_and_fails_where_one_does(tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A folder with finished runs, RUN and `latest`, images of the same classes in PHOTOS, and one in digit.png."""
+    """A folder with finished runs, RUN and `latest`, images of the same classes in PHOTOS, digit.png, and lists."""
     folder = tmp_path_factory.mktemp("readme")
+    for name in ("list.csv", "leak.csv"):
+        (folder / name).write_text("split,index\ntest,0\n")
     for number in range(120):
         path = folder / f"PHOTOS/{number % 10}/{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -213,6 +215,8 @@ def test_every_other_cnnbench_command_works(line, finished, request, cnnbench, t
         arguments[2] = "class/ada"
     if arguments[0] == "robustness" and "--max-images" not in arguments:
         arguments += ["--max-images", "100"]
+    if "--labels" in arguments:
+        arguments += ["trainer.epochs=1"]
     if arguments[0] == "tune":
         arguments += ["trainer.epochs=1", "data.train_limit=200", "tune.trials=2"]
     if arguments[0] == "train" and not any(a.startswith("resume=") for a in arguments):
