@@ -1,5 +1,6 @@
 """`--abstain`: sets are calibrated on the validation images and kept beside the weights."""
 
+import contextlib
 import json
 import shutil
 
@@ -11,6 +12,7 @@ from test_predict import export
 from test_splits import draw_set, trained
 from test_training import run
 
+from cnnbench.cli.predict import FORMATS
 from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.measured_data import DataChoice
 from cnnbench.experiment.predict import Predictor
@@ -22,7 +24,7 @@ from cnnbench.storage.csv_tables import parse_csv
 def digits(tmp_path_factory):
     """A run on the digits with half of its images for validation, and letters in their frame."""
     folder = tmp_path_factory.mktemp("sets")
-    run(folder / "run", "model=lenet5", "trainer.epochs=10", "data.train_limit=null", "data.val_fraction=0.4")
+    run(folder / "run", "model=lenet5", "trainer.epochs=8", "data.train_limit=null", "data.val_fraction=0.4")
     letters = torch.from_numpy(draw_characters("AEFHKMNPRTUVWXYadehkmnptuwx", 108, side=8))[:, None]
     export(letters, folder / "letters")
     return folder
@@ -36,25 +38,31 @@ def test_sets_cover_as_promised_and_letters_are_unknown(digits):
     assert 0.9 < metrics["coverage"] <= 1
     assert metrics["mean_set_size"] < 2
     files = [str(path) for path in sorted((digits / "letters").iterdir())]
-    found = [one for batch in Predictor(digits / "run").predict(files, sets=sets) for one in batch]
+    found = [one for batch in Predictor(digits / "run").predict(files, sets=sets, workers=0) for one in batch]
     # Half of them here, at eight pixels a side; benchmarks/conformal.py measures letters of MNIST's size.
     assert np.mean([not one.fits for one in found]) > 0.35
 
 
 def test_every_format_shows_the_sets(digits, cnnbench):
-    def predict(*options):
-        done = cnnbench("predict", "run", "letters", "--abstain", "0.05", *options, cwd=digits)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    rows = json.loads(predict("--format", "json"))
-    assert all(row["unknown"] == (row["set"] == []) for row in rows)
-    table = parse_csv(predict("--format", "csv").encode(), digits)
-    assert [row["set"] for row in table] == ["|".join(row["set"]) or "unknown" for row in rows]
-    assert [int(row["set_size"]) for row in table] == [len(row["set"]) for row in rows]
-    header, *lines = predict().splitlines()
+    predictor, (sets, _) = Predictor(digits / "run"), find_prediction_sets(digits / "run", 0.05)
+    files = [f"letters/{path.name}" for path in sorted((digits / "letters").glob("0000*"))]
+    with contextlib.chdir(digits):
+        found = [one for batch in predictor.predict(files, sets=sets, workers=0) for one in batch]
+    texts = {}
+    for form, lay_out in FORMATS.items():
+        layout = lay_out(predictor.class_names, 1, sets=True)
+        texts[form] = layout.head + "".join(map(layout.format_row, found)) + layout.foot
+    done = cnnbench("predict", "run", *files, "--abstain", "0.05", "--format", "csv", cwd=digits)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", texts["csv"])
+    expected = [[str(number) for number in one.fits] for one in found]  # the classes are called as they are numbered
+    rows = json.loads(texts["json"])
+    assert [(row["set"], row["unknown"]) for row in rows] == [(names, not names) for names in expected]
+    table = parse_csv(texts["csv"].encode(), digits)
+    assert [row["set"] for row in table] == ["|".join(names) or "unknown" for names in expected]
+    assert [int(row["set_size"]) for row in table] == [len(names) for names in expected]
+    header, *lines = texts["table"].splitlines()
     assert header.split() == ["set", "class", "probability", "file"]
-    assert [line.startswith("unknown  ") for line in lines] == [row["unknown"] for row in rows]
+    assert all(line.startswith(", ".join(names) or "unknown  ") for line, names in zip(lines, expected, strict=True))
 
 
 def test_the_calibration_is_kept_for_these_weights_and_the_data_are_not_needed_again(tmp_path):

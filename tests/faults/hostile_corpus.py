@@ -403,6 +403,24 @@ NPZ |= {
     "top_of_other_shape": saved(**{**TOP, "top_classes": np.array([0, 1])}),
     "top_of_numbers_with_decimals": saved(**{**TOP, "top_classes": np.array([[0.0, 1.0], [1.0, 0.0]])}),
 }
+CALIBRATION = {
+    "scores": np.zeros(3),
+    "means": np.zeros((2, 2)),
+    "precisions": np.zeros((2, 2, 2)),
+    "weights_sha256": np.array("a"),
+}
+CONFORMAL = {
+    "good": saved(**CALIBRATION),
+    "objects": NPZ["objects"],
+    "pickle": NPZ["pickle"],
+    "cut_short": saved(**CALIBRATION)[:-30],
+    "no_scores": saved(**{name: array for name, array in CALIBRATION.items() if name != "scores"}),
+    "scores_of_text": saved(**{**CALIBRATION, "scores": np.array(["a"])}),
+    "a_score_that_is_no_number": saved(**{**CALIBRATION, "scores": np.array([np.nan])}),
+    "scores_of_two_dimensions": saved(**{**CALIBRATION, "scores": np.zeros((3, 1))}),
+    "means_of_other_classes": saved(**{**CALIBRATION, "means": np.zeros((3, 3))}),
+    "precisions_of_an_image": saved(**{**CALIBRATION, "precisions": np.zeros((2, 2))}),
+}
 HASHES = {"images": 2, "files_sha256": "a", "values_sha256": "b"}
 DATA = {
     **{

@@ -27,6 +27,7 @@ from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.data_record import read_data
 from cnnbench.experiment.trained import load_trained
 from cnnbench.quality.files import read_check
+from cnnbench.runs.conformal import read_calibration
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.reopening import load_config
@@ -109,6 +110,7 @@ LOADERS = {
     "robustness": read_robustness,
     "check": read_check,
     "temperature": find_temperature,
+    "conformal": lambda folder: read_calibration(folder, 2),
     "npz": read_predictions,
     "confusion": read_confusion,
     "data": read_data,

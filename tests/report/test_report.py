@@ -8,6 +8,7 @@ import pytest
 from run_builders import labels_of, write_run
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_confint
 
 from cnnbench.cli import compose
 from cnnbench.config.schema import to_dict
@@ -560,3 +561,15 @@ def test_seeds_added_to_a_sweep_by_single_runs_are_told(tmp_path):
     assert note(read_study([tmp_path]), "come from a sweep and single runs.")
     assert "14.6 %" in note(read_study([tmp_path]), "Fix the number of seeds before you look")
     assert {found.kind for found in read_study([tmp_path / "sweep"]).notes} == {"runs"}
+
+
+def test_a_group_of_one_run_has_the_interval_of_its_test_images(tmp_path):
+    write_run(tmp_path / "0", 0, 950)
+    (note,) = (note.text for note in read_study([tmp_path]).notes if "Wilson" in note.text)
+    low, high = proportion_confint(950, 1000, method="wilson")
+    assert f"95.00 % [{100 * low:.2f} %, {100 * high:.2f} %]" in note
+    assert "sampling of the test images but not the spread over seeds" in note
+    write_run(tmp_path / "1", 1, 940)
+    assert not any("Wilson" in note.text for note in read_study([tmp_path]).notes), (
+        "two seeds have an interval of their own"
+    )

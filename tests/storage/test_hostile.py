@@ -209,6 +209,7 @@ def built(tmp_path_factory):
     built.files("robustness", corpus.JSON | corpus.ROBUSTNESS, "robustness.json")
     built.files("check", corpus.JSON | corpus.CHECKS, "check.json")
     built.files("temperature", corpus.JSON | corpus.TEMPERATURE, "checkpoints/temperature.json")
+    built.files("conformal", corpus.CONFORMAL, "checkpoints/conformal.npz")
     built.files("npz", corpus.NPZ, "predictions.npz")
     built.files("confusion", corpus.CSV, "confusion_matrix.csv")
     for name, content in corpus.CELLS.items():

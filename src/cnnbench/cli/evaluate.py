@@ -28,16 +28,16 @@ def evaluate(options: EvaluateOptions) -> None:
     run = find_folder(options.run, run=True)
     how: dict[str, Any] = {"device": options.device, "batch_size": options.batch_size}
     sets = None
+    notes: list[str] = []
     if options.abstain is not None:
         from cnnbench.experiment.prediction_sets import find_prediction_sets
 
         if options.split == "val":
             raise ValueError("--abstain with --split val: the validation images calibrate the sets, so measure others")
         sets, notes = find_prediction_sets(run, options.abstain, choice, **how)
-        show_warnings(notes)
     folder, metrics = evaluate_run(run, choice, **how, out=options.out, calibrate=options.calibrate, sets=sets)
     del metrics["images_sha256"]  # for programs, which find it in `metrics.json`
-    show_warnings(metrics.pop("notes"))
+    show_warnings(dict.fromkeys([*notes, *metrics.pop("notes")]))
     rest = _format_figures(metrics.pop("without_excluded", {}))
     shown = _format_figures(metrics)
     width, figures = (max(map(len, texts)) for texts in (shown, shown.values()))

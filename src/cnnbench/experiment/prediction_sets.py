@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cnnbench.experiment.calibration import VALIDATION
 from cnnbench.experiment.data_record import read_data
 from cnnbench.experiment.evaluate import Measurement, prepare_measurement
 from cnnbench.experiment.measured_data import DataChoice
@@ -17,7 +18,6 @@ from cnnbench.runs.conformal import read_calibration, write_calibration
 from cnnbench.storage.text import format_path
 from cnnbench.training.tasks import get_task
 
-VALIDATION = "val"
 MOST_FITTED = 2**22  # logits from which the misfit is learned: 32 MB
 
 
@@ -47,7 +47,7 @@ def find_prediction_sets(
     found = read_calibration(path, load_trained(path).info.num_classes)
     if found is None:
         ready = _prepare_validation(path, choice or DataChoice(), device, batch_size)
-        notes += [f"calibration: {note}" for note in ready.found.notes]
+        notes += ready.found.notes
         found = _calibrate(ready)
         if len(found[1]):
             with suppress(OSError):  # the folder cannot be written: the next command calibrates again

@@ -29,14 +29,14 @@ def read_calibration(run: Path, classes: int) -> tuple[Misfit, np.ndarray] | Non
     if not path.is_file():
         return None
     arrays = read_npz(path)
-    shapes = {"scores": arrays["scores"].shape[:1]} if "scores" in arrays else {}
+    shapes: dict[str, tuple[int, ...]] = {"scores": arrays.get("scores", np.zeros(0)).shape[:1]}
     if classes <= MOST_CLASSES:
         shapes |= {"means": (classes, classes), "precisions": (classes, classes, classes)}
     for name, shape in shapes.items():
         found = arrays.get(name)
         if found is None or found.shape != shape or found.dtype != np.float64 or np.isnan(found).any():
             refuse_damaged(path, f"{name} are not numbers of the shape {shape}")
-    if "scores" not in arrays or str(arrays.get("weights_sha256")) != read_weights_hash(run):
+    if str(arrays.get("weights_sha256")) != read_weights_hash(run):
         return None
     return Misfit(arrays.get("means"), arrays.get("precisions")), arrays["scores"]
 
