@@ -3,7 +3,7 @@
 import statistics
 from typing import Any
 
-from cnnbench.metrics import list_metrics
+from cnnbench.metrics import OF_PROBABILITIES, list_metrics
 from cnnbench.report.comparing import Comparison
 from cnnbench.report.groups import Group, format_setting, shorten_key
 from cnnbench.report.study import Study
@@ -61,7 +61,7 @@ def _list_group(group: Group, study: Study, comparison: Comparison | None) -> di
         "receptive_field": group.receptive_field,
         "depth": group.depth,
     }
-    for metric in list_metrics():
+    for metric in (*list_metrics(), *OF_PROBABILITIES):
         found = group.estimate_of(metric.name)
         bounds = found.compute_bounds(share=metric.share, lowest=metric.lowest) if found else ()
         figures = (found.mean, found.std, *bounds) if found else (None,) * 4

@@ -8,6 +8,8 @@ from typing import Any
 
 import jinja2
 
+from cnnbench.report.calibration import NOTE as CALIBRATION_NOTE
+from cnnbench.report.calibration import tabulate_calibration
 from cnnbench.report.comparing import FIX_SEEDS_FIRST
 from cnnbench.report.formatting import format_count
 from cnnbench.report.shares import NOTE as VARIANCE_NOTE
@@ -63,6 +65,8 @@ def render_markdown(study: Study, command: str, made: str) -> str:
         "networks": tabulate_networks(study).adapt_to("text"),
         "variance": tabulate_variance(study).adapt_to("text"),
         "variance_note": VARIANCE_NOTE,
+        "calibration": tabulate_calibration(study).adapt_to("text"),
+        "calibration_note": CALIBRATION_NOTE,
         "fix_seeds_first": FIX_SEEDS_FIRST,
         "command": command,
         "made": made,

@@ -12,6 +12,9 @@ from typing import Any
 from markupsafe import Markup
 
 import cnnbench
+from cnnbench.report.calibration import NOTE as CALIBRATION_NOTE
+from cnnbench.report.calibration import tabulate_calibration
+from cnnbench.report.calibration_chart import chart_calibration
 from cnnbench.report.charts import chart_curves, chart_differences, chart_variance
 from cnnbench.report.comparing import TESTED, Comparison
 from cnnbench.report.cost_chart import chart_costs
@@ -135,10 +138,21 @@ def _make_chart_sections(study: Study) -> list[ChartSection]:
         ChartSection("cost", "Cost", costs, cost_note, heading="Accuracy and what it costs"),
         ChartSection("differences", "Differences", differences, is_wide=True),
         ChartSection("curves", "Learning curves", curves, f"{CURVES_NOTE} {curves_note}" if curves else ""),
+        _make_calibration_section(study),
         ChartSection("robustness", "Robustness", *chart_robustness(study)),
         ChartSection("heatmaps", "Width and depth", chart_width_and_depth(study)),
     )
     return [section for section in sections if section.charts or section.note]
+
+
+def _make_calibration_section(study: Study) -> ChartSection:
+    table = tabulate_calibration(study).adapt_to("page")
+    heading = "How far probabilities can be trusted"
+    if not table.rows:
+        return ChartSection("calibration", heading, [])
+    return ChartSection(
+        "calibration", "Calibration", chart_calibration(study), CALIBRATION_NOTE, heading=heading, table=table
+    )
 
 
 def _find_findings(study: Study) -> list[Finding]:

@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 
 from cnnbench.config.seeds import SeedName, Seeds, read_seeds
+from cnnbench.metrics import score_probabilities
 from cnnbench.runs.checking import UNREADABLE, check_figures, is_tested
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import FINISHED, SWEEP, RunFolder
 from cnnbench.runs.measured import Contradiction
+from cnnbench.runs.temperature import read_temperature
 from cnnbench.storage.plain_data import check_kinds, is_number, read_json
 from cnnbench.storage.regular import refuse_damaged
 from cnnbench.storage.text import join_some
 
 DEEPEST = 4  # levels below a named folder that are searched for runs: outputs/<name>/<date>/<job>
+TEMPERATURE, CALIBRATED = "temperature", "calibrated"  # in a summary; the second is the prefix of scores
 UNKNOWN, DAMAGED, UNTESTED = "unknown", "damaged", "untested"
 
 
@@ -196,6 +199,19 @@ def _fill_run(run: Run, folder: RunFolder) -> None:
         return
     run.unchecked = check_figures(folder, run.config, summary)
     run.summary = summary
+    _add_calibrated(run)
+
+
+def _add_calibrated(run: Run) -> None:
+    """Add to the summary the temperature of a calibrated run, and what its probabilities then score."""
+    run.summary = {key: value for key, value in run.summary.items() if not key.startswith((TEMPERATURE, CALIBRATED))}
+    try:
+        temperature = read_temperature(run.path)
+        if temperature is not None and run.has_classes:
+            scores = score_probabilities(run.read_predictions(), temperature)
+            run.summary |= {TEMPERATURE: temperature, **{f"{CALIBRATED}/{name}": one for name, one in scores.items()}}
+    except (ValueError, OSError) as error:
+        run.unchecked.append(f"figures after calibration are left out ({error})")
 
 
 def join_names(runs: Iterable[Run], most: int = 8) -> str:

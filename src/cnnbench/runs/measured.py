@@ -15,12 +15,14 @@ from typing import Any, NoReturn
 import numpy as np
 
 from cnnbench.metrics import (
+    OF_PROBABILITIES,
     average_f1_of_present,
     compute_accuracy_interval,
     compute_scores,
     count_confusion,
     list_metrics,
     score_classes,
+    score_probabilities,
 )
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.storage.arrays import read_npz
@@ -111,7 +113,7 @@ class Figures:
 
     def _check_classes(self) -> None:
         """Recompute what follows from the predictions or, if those cannot be read, from the confusion matrix."""
-        source = "predictions.npz"
+        source, of_probabilities = "predictions.npz", dict[str, float]()
         names: Sequence[str] | None
         try:
             arrays = read_predictions(self.folder)
@@ -130,9 +132,13 @@ class Figures:
             confusion = count_confusion(labels, predictions, int(arrays.get("num_classes", np.array(columns))))
             self.expect("test_labels_sha256", hashlib.sha256(labels.tobytes()).hexdigest(), source)
             self._check_probabilities(arrays)
+            of_probabilities = score_probabilities(arrays)
             names = self._read_class_names(confusion)
         self.expect(self.images, images, source)
-        for name, value in self._compute_scores(confusion).items():
+        for metric in OF_PROBABILITIES:
+            if metric.name not in of_probabilities:  # nothing shows that it is right
+                self.values.pop(f"{self.prefix}{metric.name}", None)
+        for name, value in (self._compute_scores(confusion) | of_probabilities).items():
             given = self.values.setdefault(f"{self.prefix}{name}", value)
             if not is_number(given) or not math.isclose(given, value, rel_tol=EXACT, abs_tol=EXACT):
                 self.contradict(f"{self.prefix}{name}", value, source)
