@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from cnnbench.experiment.data_check import check_data, find_check_key
 from cnnbench.experiment.loading import load_dataset
 from cnnbench.quality.files import read_check, write_check
 from cnnbench.quality.findings import KINDS, ImageName
-from cnnbench.quality.outliers import find_far_out
+from cnnbench.quality.outliers import find_far_out, find_suspects
+from cnnbench.quality.probes import measure_images
 from cnnbench.report.data_check import render_page
 
 CLASSES = ("<b>cat</b>", "dog", "owl")
@@ -202,3 +204,12 @@ def test_far_out_is_three_interquartile_ranges_beyond_the_quartiles():
     assert find_far_out(values, 1.0).tolist() == sorted(expected.tolist(), key=lambda at: -abs(values[at] - 50))
     assert find_far_out(np.array([5.0] * 50 + [7.0]), floor=1.0).size == 0
     assert find_far_out(np.array([5.0] * 50 + [9.0]), floor=1.0).tolist() == [50]
+
+
+def test_images_without_any_structure_are_constant_and_nothing_else():
+    probes = measure_images(np.full((3, 3, 16, 16), 7, np.uint8), np.arange(6).reshape(3, 2), (16, 16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = {kind: [row for row, _ in suspects] for kind, suspects in find_suspects(probes)}
+    assert found.pop("constant") == [0, 1, 2]
+    assert not any(found.values())

@@ -62,6 +62,8 @@ def _find_colours(probes: Probes, good: np.ndarray) -> list[Suspect]:
         return [(int(row), "in colour, among grey images") for row in good[~is_grey]]
     found = [(int(row), "grey, among coloured images") for row in good[is_grey]] if share <= RARE else []
     coloured = good[~is_grey]
+    if not len(coloured):
+        return found
     red, green, blue = probes.colours[coloured].T.astype(np.float64)
     # Opponent colours: brightness has no part in them.
     opponents = np.stack((red - green, (red + green) / 2 - blue))
