@@ -12,12 +12,14 @@ import tomllib
 import matplotlib
 import pytest
 from PIL import Image
+from run_builders import write_run
 
 from cnnbench import registry
 from cnnbench.cli.choices import list_groups, list_keys
 from cnnbench.cli.compose import compose_request
 from cnnbench.data import load_source
 from cnnbench.runs.folder import RunFolder
+from cnnbench.storage.plain_data import write_yaml
 from cnnbench.tuning.settings import TuneSettings
 from conftest import ROOT
 
@@ -175,7 +177,7 @@ def test_make_cases_runs_every_case_and_fails_where_one_does(tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A folder with finished runs, RUN and `latest`, images of the same classes in PHOTOS, digit.png, and lists."""
+    """Finished runs, RUN and `latest`, a SWEEP, images of the same classes in PHOTOS, digit.png, and lists."""
     folder = tmp_path_factory.mktemp("readme")
     for name in ("list.csv", "leak.csv"):
         (folder / name).write_text("split,index\ntest,0\n")
@@ -186,6 +188,10 @@ def finished(tmp_path_factory):
     command = [sys.executable, "-m", "cnnbench", "train", "trainer.epochs=1", "hydra.run.dir=outputs/first/run"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     shutil.copytree(folder / "outputs/first/run", folder / "RUN")
+    for seed in range(6):
+        write_run(folder / f"SWEEP/mlp{seed}", seed, 900 + seed, model__name="mlp")
+        write_run(folder / f"SWEEP/lenet5{seed}", seed, 950 - seed)
+    write_yaml(folder / "SWEEP/sweep.yaml", {"jobs": [[]] * 12})
     images = load_source("digits", root="", download=False).test.images
     Image.fromarray(images[0, 0].numpy()).save(folder / "digit.png")
     return folder

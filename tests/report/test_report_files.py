@@ -220,6 +220,8 @@ def test_the_files_of_a_report_are_all_new_or_all_old(sweep, tmp_path, monkeypat
         (["empty"], "'empty' holds no run"),
         (["sweep", "--baseline", "model=vgg"], "must be one of 'model=mlp', 'model=lenet5'"),
         (["sweep", "--target", "98"], "must be an accuracy above 0 and up to 1"),
+        (["sweep", "--delta", "0"], "--delta 0: must be a difference in points above 0 and below 100, such as 0.1"),
+        (["sweep", "--delta", "nan"], "--delta nan: must be a difference in points"),
         (["sweep", "other"], "different test sets"),
         (["sweep", "--out", "sweep/sweep.yaml"], "(File exists): name another folder by --out DIR"),
         ([], "Missing argument 'DIR"),
@@ -236,6 +238,32 @@ def test_a_wrong_command_ends_with_2_and_writes_nothing(arguments, words, sweep,
     assert words in captured.err
     assert captured.out == ""
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sweep", "--difference", "0"], "--difference 0: must be a difference in points above 0 and below 100"),
+        (["sweep"], "Missing option '--difference'"),
+        (["nowhere", "--difference", "0.2"], "'nowhere' is not a folder"),
+        (
+            ["sweep/0", "--difference", "0.2"],
+            "no group has two seeds with an accuracy: run more, such as sweep.seeds=5",
+        ),
+        (["sweep", "other", "--difference", "0.2"], "different test sets"),
+        (["alike", "--difference", "0.2"], "all seeds have the same accuracy"),
+    ],
+    ids=str,
+)
+def test_a_wrong_plan_ends_with_2(arguments, words, sweep, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "other", 0, test_set="b" * 64)
+    for seed in range(2):
+        write_run(tmp_path / "alike" / str(seed), seed)
+    assert run_main(monkeypatch, "plan", *arguments) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.out == ""
 
 
 def test_hostile_names_do_nothing(tmp_path, capsys):

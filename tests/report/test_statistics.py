@@ -10,11 +10,13 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.meta_analysis import effectsize_smd
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
 
 from cnnbench.report import statistics
 from cnnbench.report.statistics import (
     compare_pairs,
     compare_samples,
+    compute_equivalence_p,
     compute_mcnemar_p,
     compute_sign_flip_p,
     correct_by_holm,
@@ -66,6 +68,14 @@ def test_the_sign_flip_test_equals_scipys_permutation_test(pairs):
     )
     assert compute_sign_flip_p(first - second) == pytest.approx(expected.pvalue, **CLOSE)
     assert compare_pairs(first, second).p_flip == compute_sign_flip_p(first - second)
+
+
+@given(PAIRS, st.sampled_from([0.0005, 0.01, 0.3]))
+def test_equivalence_equals_statsmodels(pairs, delta):
+    first, second = np.array(pairs).T
+    assume(np.ptp(first - second) > 1e-6)
+    expected = ttost_paired(first, second, -delta, delta)[0]
+    assert compute_equivalence_p(first - second, delta) == pytest.approx(expected, **CLOSE)
 
 
 @given(SAMPLES, SAMPLES)
@@ -133,6 +143,8 @@ def test_what_the_numbers_do_not_allow_is_none():
     assert compare_samples([0.5], [0.1, 0.2]).p_t is None
     assert compare_samples([0.5, 0.5], [0.1, 0.1]).p_t is None
     assert compute_mcnemar_p(0, 0) == 1.0
+    assert compute_equivalence_p([0.1], 0.2) is None
+    assert compute_equivalence_p([0.0, 0.0, 0.0], 0.2) is None
 
 
 @pytest.mark.parametrize(("family", "needed"), [(1, 6), (2, 7), (3, 7), (6, 8), (11, 9), (100, 12)])

@@ -1,7 +1,7 @@
 """The names of parts and keys that a user can choose, found without importing any part (completion must be instant)."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,18 @@ def read_declarations() -> dict[str, list["FieldInfo"]]:
 def list_keys() -> list[str]:
     """Every key of a run's config that is not the name of a part."""
     return [key for key in read_declarations() if not key.startswith("tune.") and not key.endswith(".name")]
+
+
+def describe_choices(kind: str | None) -> Iterator[str]:
+    """The lines of `cnnbench list`: the choices of a kind with their descriptions, or the kinds with their choices."""
+    if kind is None:
+        for one in LISTED:
+            yield f"cnnbench list {one:<12} {', '.join(name for name, _ in list_choices(one))}"
+        return
+    listed = list_choices(kind)
+    width = max((len(name) for name, _ in listed), default=0)
+    for name, description in listed:
+        yield f"{name:<{width}}  {description}".rstrip()
 
 
 def list_choices(what: str) -> list[tuple[str, str]]:

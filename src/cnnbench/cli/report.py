@@ -19,6 +19,7 @@ MOST_ROWS = 40
 
 def report(options: ReportOptions) -> None:
     """Write a report of runs and sweeps; print its tables and, last, its folder."""
+    delta = None if options.delta is None else convert_points("--delta", options.delta)
     folders = [find_folder(folder) for folder in options.folders]
     place = options.out or choose_out(folders)
     study = write_report(
@@ -28,9 +29,21 @@ def report(options: ReportOptions) -> None:
         target=options.target,
         latex=options.latex,
         by=options.by,
+        delta=delta,
     )
     show_study(study)
     print(format_output_path(place))
+
+
+def convert_points(option: str, points: float) -> float:
+    """A difference in percentage points as a share.
+
+    Raises:
+        ValueError: it is not above 0 and below 100; the message names the option.
+    """
+    if not 0 < points < 100:
+        raise ValueError(f"{option} {points:g}: must be a difference in points above 0 and below 100, such as 0.1")
+    return points / 100
 
 
 def choose_out(folders: Sequence[Path]) -> Path:
@@ -53,7 +66,8 @@ def show_study(study: Study) -> None:
         else:
             show_text(console, table.title)
             for one in study.comparisons[:MOST_ROWS]:
-                show_text(console, f"{one.a} against {one.b}: {one.words}", indent=2)
+                anytime = f". Anytime verdict: {one.anytime_words}" if one.anytime else ""
+                show_text(console, f"{one.a} against {one.b}: {one.words}{anytime}", indent=2)
     if study.variance:
         table = tabulate_variance(study).adapt_to("text")
         left_out += show_table(console, table.title, _fit_columns(table), table.texts[:MOST_ROWS])

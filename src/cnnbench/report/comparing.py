@@ -6,6 +6,8 @@ from itertools import combinations
 from typing import TypeVar
 
 from cnnbench.config.seeds import sort_seeds
+from cnnbench.metrics import sequential
+from cnnbench.metrics.sequential import BETTER, EQUAL, WORSE, Reading
 from cnnbench.report.formatting import format_interval, format_p_equation, format_points
 from cnnbench.report.groups import Group
 from cnnbench.report.runs import Run
@@ -14,6 +16,7 @@ from cnnbench.report.statistics import (
     Difference,
     compare_pairs,
     compare_samples,
+    compute_equivalence_p,
     correct_by_holm,
     find_least_seeds,
 )
@@ -22,12 +25,12 @@ T = TypeVar("T")
 # Up to this many groups are all compared with each other, which needs no more seeds than a baseline does.
 PAIRS_UP_TO = 3
 PAIRED, WELCH = "paired", "welch"
-BETTER, WORSE, NOT_SHOWN = "better", "worse", "no difference shown"
-TOO_FEW, NO_TEST = "too few seeds", "no test"
+NOT_SHOWN, TOO_FEW, NO_TEST = "no difference shown", "too few seeds", "no test"
 TESTED = (BETTER, WORSE)  # the verdicts of a significant test
 FIX_SEEDS_FIRST = (
     "Fix the number of seeds before you look at any result. Adding seeds one by one until a verdict appears, from six "
-    "up to sixteen, gives a false verdict between equal groups in 14.6 % of cases instead of 5 %."
+    "up to sixteen, gives a false verdict between equal groups in 14.6 % of cases instead of 5 %. Only the anytime "
+    "verdict may be read after each seed."
 )
 
 
@@ -45,7 +48,13 @@ class Comparison(Difference):
         p_holm: p after Holm's correction over the comparisons of the study, of which `family` have a test.
         seeds_needed: the fewest pairs for which the sign-flip test could give p_holm < 0.05, if the other comparisons
             stay as they are. Without pairs, each group needs as many.
-        verdict: better, worse, no difference shown, too few seeds, or no test: of `a`.
+        delta: the difference up to which groups count as equal; None if nobody named one.
+        p_equal: of the two one-sided tests that the groups are equal within `delta`, after Holm's correction over these
+            tests; None without pairs or without `delta`.
+        verdict: better, worse, equal, no difference shown, too few seeds, or no test: of `a`, for a number of seeds
+            that was fixed beforehand.
+        anytime: what may be said however often the runs were looked at; None without pairs. It has its own test, and
+            has no part in `verdict`.
     """
 
     a: str
@@ -60,7 +69,10 @@ class Comparison(Difference):
     p_holm: float | None = None
     family: int = 0
     seeds_needed: int | None = None
+    delta: float | None = None
+    p_equal: float | None = None
     verdict: str = NO_TEST
+    anytime: Reading | None = None
 
     @property
     def effect_name(self) -> str:
@@ -82,7 +94,26 @@ class Comparison(Difference):
         if self.p_holm is None:
             return f"{NO_TEST}: the runs of each group do not differ among themselves"
         corrected = " after Holm" if self.family > 1 else ""
-        return f"{self.verdict} ({format_p_equation(self.p_holm)}{corrected}, n = {self.size})"
+        said = f"{format_p_equation(self.p_holm)}{corrected}"
+        if self.p_equal is None or self.delta is None:
+            return f"{self.verdict} ({said}, n = {self.size})"
+        equal, within = f"{format_p_equation(self.p_equal)}{corrected}", f"within {_format_delta(self.delta)} points"
+        if self.verdict == EQUAL:
+            return f"{EQUAL} {within} ({equal}, two one-sided tests, n = {self.size})"
+        also = ", and" if self.verdict in TESTED and self.p_equal < LEVEL else "; not shown to be"
+        return f"{self.verdict} ({said}, n = {self.size}){also} {EQUAL} {within} ({equal})"
+
+    @property
+    def anytime_words(self) -> str:
+        """What may be said at any time, in a phrase with the interval; empty without pairs."""
+        if self.anytime is None:
+            return ""
+        read = self.anytime
+        within = f" within {_format_delta(self.delta)} points" if read.verdict == EQUAL and self.delta else ""
+        pairs = read.decided_at if read.is_decided else read.n
+        interval = format_interval(read.low, read.high, format_points)
+        of_all = f" of {read.n}" if pairs != read.n else ""
+        return f"{read.verdict}{within} after {pairs}{of_all} {'seed' if read.n == 1 else 'seeds'} {interval}".strip()
 
     def _describe_few_seeds(self) -> str:
         """Describe what the seeds show so far, and how many a verdict needs."""
@@ -146,28 +177,47 @@ def pair_groups(groups: Sequence[T], baseline: T, *, all_pairs: bool) -> list[tu
     return pairs
 
 
-def compare_groups(groups: Sequence[Group], baseline: Group, *, all_pairs: bool) -> list[Comparison]:
-    """Compare each group with the baseline and, if wanted, up to three groups all with each other."""
-    measured = [group for group in groups if group.accuracy]
-    compared = [_compare(a, b) for a, b in pair_groups(measured, baseline, all_pairs=all_pairs)]
+def compare_groups(
+    groups: Sequence[Group], baseline: Group, *, all_pairs: bool, delta: float | None = None
+) -> list[Comparison]:
+    """Compare each group with the baseline and, if wanted, up to three groups all with each other.
+
+    Args:
+        delta: the difference up to which groups count as equal, as a share.
+    """
+    pairs = pair_groups([group for group in groups if group.accuracy], baseline, all_pairs=all_pairs)
+    compared = [_compare(a, b, delta, len(pairs)) for a, b in pairs]
     values = [comparison.p for comparison in compared if comparison.p is not None]
-    corrected = iter(correct_by_holm(values))
-    return [_judge(one, values, None if one.p is None else next(corrected)) for one in compared]
+    corrected = _correct([comparison.p for comparison in compared])
+    equal = _correct([comparison.p_equal for comparison in compared])
+    return [
+        _judge(replace(comparison, p_equal=p_equal), values, p_holm)
+        for comparison, p_holm, p_equal in zip(compared, corrected, equal, strict=True)
+    ]
 
 
-def _compare(a: Group, b: Group) -> Comparison:
+def _correct(values: Sequence[float | None]) -> list[float | None]:
+    """Correct the p-values of a family by Holm's method; comparisons without one are not of the family."""
+    corrected = iter(correct_by_holm([value for value in values if value is not None]))
+    return [None if value is None else next(corrected) for value in values]
+
+
+def _compare(a: Group, b: Group, delta: float | None, comparisons: int) -> Comparison:
     shared = sort_seeds(a.accuracy.keys() & b.accuracy.keys())
     sets_a, sets_b = ({run.seed: run.test_set for run in group.runs} for group in (a, b))
     too_few_for_welch = min(len(a.accuracy), len(b.accuracy)) < 2
     same_sets = all(sets_a[seed] == sets_b[seed] for seed in shared)
     if shared and same_sets and (len(shared) >= 2 or too_few_for_welch):
         first, second = ([group.accuracy[seed] for seed in shared] for group in (a, b))
+        differences = [x - y for x, y in zip(first, second, strict=True)]
         found, n = compare_pairs(first, second), len(shared)
         p_flip = found.p_flip if n > 1 else None
         return Comparison(
             **vars(replace(found, p_flip=p_flip)), a=a.label, b=b.label, kind=PAIRED, n_a=n, n_b=n, p=p_flip,
-            ahead=sum(x > y for x, y in zip(first, second, strict=True)),
-            level=sum(x == y for x, y in zip(first, second, strict=True)),
+            ahead=sum(difference > 0 for difference in differences),
+            level=sum(difference == 0 for difference in differences),
+            delta=delta, p_equal=None if delta is None else compute_equivalence_p(differences, delta),
+            anytime=sequential.decide(differences, delta=delta, comparisons=comparisons),
         )  # fmt: skip
     found = compare_samples(list(a.accuracy.values()), list(b.accuracy.values()))
     same_images = len({*sets_a.values(), *sets_b.values()}) == 1
@@ -179,7 +229,7 @@ def _compare(a: Group, b: Group) -> Comparison:
 
 
 def _judge(comparison: Comparison, values: Sequence[float], p_holm: float | None) -> Comparison:
-    """Add the verdict; `values` are the p-values of all comparisons."""
+    """Add the verdict for a fixed number of seeds; `values` are the p-values of all comparisons."""
     if not comparison.same_images:
         return comparison
     others = list(values)
@@ -192,6 +242,12 @@ def _judge(comparison: Comparison, values: Sequence[float], p_holm: float | None
         verdict = NO_TEST
     elif p_holm < LEVEL and comparison.mean != 0:
         verdict = BETTER if comparison.mean > 0 else WORSE
+    elif comparison.p_equal is not None and comparison.p_equal < LEVEL:
+        verdict = EQUAL
     else:
         verdict = NOT_SHOWN
     return replace(comparison, p_holm=p_holm, family=len(values), seeds_needed=needed, verdict=verdict)
+
+
+def _format_delta(delta: float) -> str:
+    return f"{100 * delta:.4g}"

@@ -22,8 +22,17 @@ OF_COMPARISON = {
     "p_flip": "p_flip",
     "p": "p",
     "p_holm": "p_holm",
+    "delta": "delta",
+    "p_equal": "p_equal",
     "verdict": "verdict",
     "words": "words",
+}
+# The anytime verdict, and the attributes of its `Reading`.
+OF_READING = {
+    "anytime_verdict": "verdict",
+    "anytime_decided_at": "decided_at",
+    "anytime_low": "low",
+    "anytime_high": "high",
 }
 RUN_COLUMNS = ("run", "group", "state", "counted", "seed", "name", "tags")  # the first columns of results.csv
 
@@ -79,6 +88,7 @@ def _list_group(group: Group, study: Study, comparison: Comparison | None) -> di
         }
     row["against"] = comparison.b if comparison else None
     row |= {column: getattr(comparison, part) if comparison else None for column, part in OF_COMPARISON.items()}
+    row |= {column: getattr(comparison and comparison.anytime, part, None) for column, part in OF_READING.items()}
     return row | {f"published_{name}": group.reference.get(name) for name in ("accuracy", "f1_macro")}
 
 

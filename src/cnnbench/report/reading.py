@@ -11,7 +11,8 @@ from cnnbench.report.notes import collect_notes
 from cnnbench.report.runs import Run, join_names, read_runs
 from cnnbench.report.study import Note, Study
 from cnnbench.report.variance import decompose_variance
-from cnnbench.storage.plain_data import is_number
+from cnnbench.runs.folder import SWEEP
+from cnnbench.storage.plain_data import is_number, read_yaml
 from cnnbench.storage.text import join_some
 
 GROUP_BY = ("name", "tag")  # what may separate groups besides their settings
@@ -45,6 +46,7 @@ def read_study(
     target: float | None = None,
     strict: bool = True,
     by: str | None = None,
+    delta: float | None = None,
 ) -> Study:
     """Read runs and sweeps, and compare what can be compared.
 
@@ -54,6 +56,8 @@ def read_study(
         target: an accuracy, as a share.
         strict: refuse runs on different test sets; otherwise such groups are not compared, and a note says so.
         by: `name` or `tag`: runs that differ in it are in different groups.
+        delta: the difference of accuracies, as a share, up to which groups count as equal; None takes `sweep.delta` of
+            the sweeps, if they agree.
 
     Raises:
         DifferentTestSets: with `strict`.
@@ -75,7 +79,8 @@ def read_study(
     problems: list[str] = []
     if chosen:
         study.baseline = chosen.label if len(study.groups) > 1 else None
-        study.comparisons = compare_groups(study.groups, chosen, all_pairs=not is_named)
+        study.delta = _find_delta(runs) if delta is None else delta
+        study.comparisons = compare_groups(study.groups, chosen, all_pairs=not is_named, delta=study.delta)
         study.mcnemar, problems = compare_networks(study.groups, study.comparisons)
     study.notes = collect_notes(study, folders)
     if chosen and not is_named and len(study.measured) > PAIRS_UP_TO:
@@ -84,6 +89,20 @@ def read_study(
     study.notes += [Note("networks", problem) for problem in problems]
     study.notes += [Note("data", str(conflict))] if conflict else []
     return study
+
+
+def _find_delta(runs: Sequence[Run]) -> float | None:
+    """Find the `sweep.delta` that all sweeps of these runs were given; None if they differ or have none."""
+    found = set()
+    for folder in {run.path.parent for run in runs}:
+        try:
+            content = read_yaml(folder / SWEEP) if (folder / SWEEP).is_file() else {}
+        except (ValueError, OSError):  # a note says so
+            content = {}
+        settings = content.get("sweep") if isinstance(content, dict) else None
+        found.add(settings.get("delta") if isinstance(settings, dict) else None)
+    delta = found.pop() if len(found) == 1 else None
+    return float(delta) if is_number(delta) and 0 < float(delta) < 1 else None
 
 
 def _find_conflict(runs: Sequence[Run]) -> DifferentTestSets | None:

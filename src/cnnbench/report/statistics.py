@@ -135,6 +135,19 @@ def compute_sign_flip_p(differences: Values) -> float:
     return float(np.mean(np.abs(sums) >= observed - tolerance))
 
 
+def compute_equivalence_p(differences: Values, delta: float) -> float | None:
+    """Two one-sided paired t-tests (Schuirmann, 1987): p < 0.05 shows a mean difference between −delta and delta.
+
+    None for a single pair, or if all differences are equal.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if len(values) < 2 or values.std(ddof=1) < NO_SPREAD:
+        return None
+    above = scipy.stats.ttest_1samp(values, -delta, alternative="greater").pvalue
+    below = scipy.stats.ttest_1samp(values, delta, alternative="less").pvalue
+    return float(max(above, below))
+
+
 def compute_mcnemar_p(only_first: int, only_second: int) -> float:
     """The exact McNemar test: are the images that only one of two networks gets right split evenly between them?"""
     discordant = only_first + only_second

@@ -14,6 +14,10 @@ The rules, fixed before any result is seen:
   family of their own, likewise.
 - "better" and "worse" need a corrected p below 0.05. With enough seeds, anything else is "no difference shown", which
   is not "equal". With fewer, the report says what was seen and how many seeds a verdict needs.
+- "equal" needs a δ that the reader named, pairs, as many seeds, and two one-sided paired t-tests with p below 0.05
+  after Holm's correction over these tests.
+- All of this holds for a number of seeds that was fixed beforehand. Pairs also have an anytime verdict, from a test of
+  its own (`metrics/sequential.py`), which may be read after each seed. Neither verdict has a part in the other.
 - A McNemar test asks about two trained networks, not about two ways to train. It is made for each comparison with the
   runs of the lowest seed that both groups have, or with the first runs. Two runs of one group, reported alone, are
   compared in this way too.
@@ -49,6 +53,7 @@ class Study:
         axes: the keys that tell the groups apart, such as `model.name`, `model.width`.
         follows: keys that differ along with the axes.
         target: the accuracy whose first epoch is looked for.
+        delta: the difference of accuracies, as a share, up to which groups count as equal; None if nobody named one.
         baseline: the label of the group that others are compared with; None with fewer than two groups.
         comparisons: differences of groups, the baseline's first.
         mcnemar: differences of single networks.
@@ -60,6 +65,7 @@ class Study:
     axes: list[str]
     follows: list[str]
     target: float | None = None
+    delta: float | None = None
     baseline: str | None = None
     comparisons: list[Comparison] = field(default_factory=list)
     mcnemar: list[McNemar] = field(default_factory=list)

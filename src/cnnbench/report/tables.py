@@ -175,7 +175,7 @@ def _tabulate_differences(study: Study) -> list[Column]:
     page: tuple[Medium, ...] = ("page",)
     return [
         Column("difference", make_difference, unit="points", high_first=True, media=page),
-        Column("verdict", make_verdict, kind="status", media=page),
+        Column("verdict", make_verdict, unit="(fixed n)", kind="status", media=page),
     ]
 
 
@@ -200,8 +200,10 @@ def tabulate_comparisons(study: Study) -> Table:
         Column("p, sign-flip", lambda one: Cell(format_p(one.p_flip))),
         Column("p, t", make_t, optional=2, media=("page", "text")),
         Column("p, Holm", lambda one: Cell(format_p(one.p_holm)), media=("text", "paper")),
-        Column("verdict", lambda one: Cell(one.words), kind="words"),
-    ]
+        Column("verdict", lambda one: Cell(one.words), unit="(fixed n)", kind="words"),
+        Column("anytime verdict", lambda one: Cell(one.anytime_words), unit="[95 %]", kind="words", optional=1,
+               media=("page", "text")),
+    ]  # fmt: skip
     return tabulate("comparisons", "Which is better (test accuracy)", columns, study.comparisons)
 
 

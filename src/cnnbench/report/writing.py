@@ -52,6 +52,7 @@ def write_report(
     latex: bool = False,
     strict: bool = True,
     by: str | None = None,
+    delta: float | None = None,
 ) -> Study:
     """Write `results.csv` (a row per run), `groups.csv`, `report.md`, `report.html` and, on request, `report.tex`.
 
@@ -60,7 +61,7 @@ def write_report(
     Args:
         out: a folder, made if needed. It may hold an earlier report of the same runs, which is replaced; a note of the
             study says so.
-        baseline, target, strict, by: as in `read_study`.
+        baseline, target, strict, by, delta: as in `read_study`.
 
     Raises:
         FileInTheWay: `out` holds a report of other runs, or a file of the same name that is not a report's.
@@ -69,9 +70,10 @@ def write_report(
     """
     from cnnbench.report.page import render_page  # matplotlib takes a second to import
 
-    study = read_study(folders, baseline=baseline, target=target, strict=strict, by=by)
+    study = read_study(folders, baseline=baseline, target=target, strict=strict, by=by, delta=delta)
     earlier = _find_earlier_report(out, study.runs)
     options = {"--out": out, "--baseline": baseline, "--target": target and f"{target:g}", "--by": by}
+    options["--delta"] = delta and f"{100 * delta:g}"
     command = _write_command(folders, options, latex)
     made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, cnnbench {cnnbench.__version__}."
     texts = {
