@@ -80,7 +80,8 @@ def plan_seeds(study: Study, difference: float, baseline: str | None = None) -> 
     assert chosen is not None
     compared = compare_groups(groups, chosen, all_pairs=not is_named)
     by_label = {group.label: group for group in groups}
-    pairs = [(by_label[one.a], by_label[one.b]) for one in compared] or [(chosen, None)]
+    pairs: list[tuple[Group, Group | None]] = [(by_label[one.a], by_label[one.b]) for one in compared]
+    pairs = pairs or [(chosen, None)]
     plans = [plan for a, b in pairs if (plan := _plan_pair(a, b, difference, len(pairs))) is not None]
     if not plans:
         raise ValueError("the spread is not known, because all seeds have the same accuracy")

@@ -93,16 +93,16 @@ def read_study(
 
 def _find_delta(runs: Sequence[Run]) -> float | None:
     """Find the `sweep.delta` that all sweeps of these runs were given; None if they differ or have none."""
-    found = set()
+    found = []
     for folder in {run.path.parent for run in runs}:
         try:
             content = read_yaml(folder / SWEEP) if (folder / SWEEP).is_file() else {}
         except (ValueError, OSError):  # a note says so
             content = {}
         settings = content.get("sweep") if isinstance(content, dict) else None
-        found.add(settings.get("delta") if isinstance(settings, dict) else None)
-    delta = found.pop() if len(found) == 1 else None
-    return float(delta) if is_number(delta) and 0 < float(delta) < 1 else None
+        found.append(settings.get("delta") if isinstance(settings, dict) else None)
+    delta = found[0] if found and all(one == found[0] for one in found) else None
+    return float(delta) if isinstance(delta, int | float) and 0 < delta < 1 else None
 
 
 def _find_conflict(runs: Sequence[Run]) -> DifferentTestSets | None:
