@@ -21,14 +21,13 @@ from cnnbench.cli.options import (
     ExplainOptions,
     ListOptions,
     Overrides,
-    PlanOptions,
     PredictOptions,
-    ReportOptions,
     RobustnessOptions,
     SummaryOptions,
     VerifyOptions,
 )
 from cnnbench.cli.order import put_command_first
+from cnnbench.cli.report_options import PlanOptions, ReportOptions
 from cnnbench.cli.streams import prepare_streams
 from cnnbench.cli.usage import UsageError, explain_usage
 from cnnbench.processes import signals

@@ -24,13 +24,6 @@ Split = Annotated[str, typer.Option(help="train, val or test.", autocompletion=c
 Root = Annotated[
     str | None, typer.Option(envvar="CNNBENCH_DATA", help="The folder of datasets, if they have moved since the run.")
 ]
-Folders = Annotated[
-    list[Path], typer.Argument(metavar="DIR", help="Runs, sweeps or folders of them, even unfinished; or `latest`.")
-]
-Baseline = Annotated[
-    str | None,
-    typer.Option(help="The group to compare with, such as model=mlp; by default the experiment's or the first."),
-]
 # Repeated here, because help must not import torch, as the modules that define them do; a test compares the names.
 CLAIM_ACTIONS = ("list", "run", "report", "measure")
 CHANGES = ("shift", "rotation", "scale", "noise", "blur", "contrast", "occlusion")
@@ -244,31 +237,6 @@ class ExplainOptions:
 
 
 @dataclass(frozen=True)
-class ReportOptions:
-    """What `cnnbench report` takes."""
-
-    folders: Folders
-    out: Annotated[
-        Path | None, typer.Option(help="The output folder; by default the sweep, if it is the only DIR, else ./report.")
-    ] = None
-    baseline: Baseline = None
-    target: Annotated[
-        float | None, typer.Option(help="Show how many epochs a run takes to reach this accuracy, such as 0.98.")
-    ] = None
-    delta: Annotated[
-        float | None,
-        typer.Option(
-            metavar="POINTS", help="Groups whose accuracies differ by less are equal; by default sweep.delta, if set."
-        ),
-    ] = None
-    by: Annotated[
-        str | None,
-        typer.Option(metavar="name|tag", help="Put runs with different names (or tags) into different groups."),
-    ] = None
-    latex: Annotated[bool, typer.Option("--latex", help="Also write report.tex, tables for a paper.")] = False
-
-
-@dataclass(frozen=True)
 class SummaryOptions:
     """What `cnnbench summary` takes."""
 
@@ -283,17 +251,6 @@ class SummaryOptions:
         str | None, typer.Option(help="Height and width, instead of the dataset's: 32 or 32x48.", metavar="N|HxW")
     ] = None
     num_classes: Annotated[int | None, typer.Option(min=1, help="Classes, instead of the dataset's.")] = None
-
-
-@dataclass(frozen=True)
-class PlanOptions:
-    """What `cnnbench plan` takes."""
-
-    folders: Folders
-    difference: Annotated[
-        float, typer.Option(metavar="POINTS", help="The difference to find, in percentage points, such as 0.2.")
-    ]
-    baseline: Baseline = None
 
 
 @dataclass(frozen=True)

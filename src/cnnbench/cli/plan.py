@@ -2,8 +2,8 @@
 
 import math
 
-from cnnbench.cli.options import PlanOptions
 from cnnbench.cli.report import convert_points
+from cnnbench.cli.report_options import PlanOptions
 from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.tables import Column, make_console, show_table, show_text
 from cnnbench.report.formatting import format_change, format_count

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnbench.cli.options import ReportOptions
+from cnnbench.cli.report_options import ReportOptions
 from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.tables import Column, build_table, make_console, show_table, show_text
 from cnnbench.report.shares import tabulate_variance
