@@ -57,7 +57,7 @@ def add_label_suspects(
     for one in find_label_suspects(config, source, epochs=epochs):
         image = images.name_image(_find_row(images, source, one.split, one.index))
         own, likeliest = format_percent(one.own_probability, 1), format_percent(one.probability, 1)
-        detail = f"{likeliest} {names[one.likeliest]}, {own} {names[one.label]}"
+        detail = f"looks like {names[one.likeliest]} ({likeliest}), labelled {names[one.label]} ({own})"
         cases.append(Case((image,), (0,), detail, image.label))
     findings = {**check.findings, "label": Finding(len(cases), tuple(cases))}
     return replace(check, findings={kind: findings[kind] for kind in KINDS if kind in findings})
