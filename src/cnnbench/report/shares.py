@@ -34,4 +34,4 @@ def _show_share(one: VarianceShare) -> Cell:
 
 def format_ratio(share: float) -> str:
     """A share of a variance, which may exceed the whole, in percent without a sign."""
-    return f"{100 * share:.0f}"
+    return f"{100 * share:.{0 if share >= 0.1 else 1}f}"
