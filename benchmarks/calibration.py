@@ -3,8 +3,7 @@
     CNNBENCH_DATA=DIR OMP_NUM_THREADS=1 python benchmarks/calibration.py --seeds 10
 
 For each row, networks of as many seeds are trained, calibrated on their validation images, and measured on the test
-images. A row shows means and standard deviations over the seeds; of ECE also in how many seeds it became smaller. The
-last row's networks are trained for many epochs on few images, so that they are too confident.
+images. A row shows means and standard deviations over the seeds; of ECE also in how many seeds it became smaller.
 """
 
 import argparse
