@@ -53,7 +53,7 @@ def read_check(folder: Path) -> DataCheck:
         check = _CHECK.validate_python(read_json(path))
     except ValidationError as error:
         first = error.errors()[0]
-        refuse_damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        refuse_damaged(path, ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"]))))
     for kind, finding in check.findings.items():
         if kind not in KINDS:
             refuse_damaged(path, describe_unknown("finding", kind[:60], KINDS))
