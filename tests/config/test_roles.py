@@ -19,7 +19,7 @@ from cnnbench.sweep.jobs import hash_config, hash_request, plan_jobs
 ONE_A_PART = [key._replace(parts=key.parts[:1]) for key in list_all_keys()]
 CANDIDATES = [
     True, False, 21, 0, 1, 2, 0.5, "x", "cpu", "val/loss", "bf16", "balanced", "none", "tanh", "kaiming", [0.5, 0.9],
-    ["x"], {"x": 1}, ["init"], "decided",
+    ["x"], {"x": 1}, ["init"], "decided", "warn",
 ]  # fmt: skip
 
 
