@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnbench.cli import compose
 from cnnbench.experiment.run import run_job
-from cnnbench.metrics import compute_scores, score_classes, score_probabilities
+from cnnbench.metrics import compute_accuracy_interval, compute_scores, score_classes, score_probabilities
 from cnnbench.report.study import Study
 from cnnbench.report.writing import write_report
 from cnnbench.runs.contents import read_confusion, read_predictions, write_evaluation
@@ -115,7 +115,8 @@ def measured_anew(run: RunFolder, accuracy: float, rng: np.random.Generator) -> 
         run.path, class_names=classes, confusion=confusion, per_class=score_classes(confusion, classes), labels=labels,
         predictions=predictions, probabilities=even,
     )  # fmt: skip
-    scores = compute_scores(confusion) | score_probabilities(read_predictions(run.path))
+    scores = compute_scores(confusion) | compute_accuracy_interval(confusion)
+    scores |= score_probabilities(read_predictions(run.path))
     measured = {f"test/{name}": value for name, value in scores.items()}
     run.write_summary(run.read_summary() | measured | {"test/loss": float(np.log(len(classes)))})
 
