@@ -100,7 +100,7 @@ def test_fewer_than_six_seeds_show_nothing_however_large_the_difference(n, tmp_p
     (found,) = read_study([tmp_path]).comparisons
     assert found.verdict == "too few seeds"
     many = "both" if n == 2 else f"all {n}"
-    assert found.words == f"ahead in {many} seeds, +80.00 points; a verdict needs 6 seeds: add sweep.seeds=6"
+    assert found.words == f"ahead in {many} seeds; a verdict needs 6 seeds: add sweep.seeds=6"
 
 
 def test_too_few_seeds_say_what_they_have_seen(tmp_path):
@@ -110,13 +110,10 @@ def test_too_few_seeds_say_what_they_have_seen(tmp_path):
     study = read_study([tmp_path])
     found = {(c.a, c.b): c for c in study.comparisons}
     first, second, third = found.values()
-    assert first.words == (
-        "ahead in all 3 seeds, +2.00 points [+1.50, +2.50]; a verdict needs 7 seeds with 3 comparisons: "
-        "add sweep.seeds=7"
-    )
+    assert first.words == ("ahead in all 3 seeds; a verdict needs 7 seeds with 3 comparisons: add sweep.seeds=7")
     assert first.low == pytest.approx(0.02 - stats.t.ppf(0.975, 2) * 0.002 / 3**0.5)
-    assert second.words.startswith("ahead on average, in 1 of 3 seeds, +0.43 points [")
-    assert third.words.startswith("behind on average, in 2 of 3 seeds, −1.57 points [")
+    assert second.words.startswith("ahead on average, in 1 of 3 seeds; ")
+    assert third.words.startswith("behind on average, in 2 of 3 seeds; ")
     assert {c.verdict for c in study.comparisons} == {"too few seeds"}
     assert "14.6 %" in note(study, "Fix the number of seeds before you look")
 
@@ -138,7 +135,7 @@ def test_more_comparisons_need_more_seeds(tmp_path):
     study = read_study([tmp_path], baseline="model.width=1")
     assert len(study.comparisons) == 4
     assert study.comparisons[0].words == (
-        "level in all 6 seeds, +0.00 points; a verdict needs 8 seeds with 4 comparisons: add sweep.seeds=8"
+        "level in all 6 seeds; a verdict needs 8 seeds with 4 comparisons: add sweep.seeds=8"
     )
 
 
@@ -147,7 +144,7 @@ def test_one_seed_is_no_test(tmp_path):
     write_run(tmp_path / "b", 0, 900)
     (found,) = read_study([tmp_path]).comparisons
     assert (found.verdict, found.p, found.low) == ("too few seeds", None, None)
-    assert found.words == ("ahead in the one seed in common, +80.00 points; a verdict needs 6 seeds: add sweep.seeds=6")
+    assert found.words == ("ahead in the one seed in common; a verdict needs 6 seeds: add sweep.seeds=6")
 
 
 def test_without_seeds_in_common_it_is_welch(tmp_path):

@@ -21,7 +21,7 @@ from cnnbench.storage.csv_tables import read_csv
 from cnnbench.trackers import TrackedRun, Trackers, open_trackers, store_id
 
 SMALL = ["trainer.epochs=2", "data.train_limit=200", "model=mlp"]
-FIGURES = {"curves", "confusion_matrix", "mistakes", "samples"}
+FIGURES = {"curves", "confusion_matrix", "mistakes", "reliability", "samples"}
 
 
 @pytest.fixture(scope="module")

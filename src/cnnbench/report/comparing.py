@@ -85,6 +85,11 @@ class Comparison(Difference):
         return f"{self.n_a}" if self.kind == PAIRED else f"{self.n_a} and {self.n_b}"
 
     @property
+    def difference(self) -> str:
+        """The difference in points with its interval."""
+        return f"{format_points(self.mean)} points {format_interval(self.low, self.high, format_points)}".strip()
+
+    @property
     def words(self) -> str:
         """The verdict in a phrase, with n and the reason."""
         if not self.same_images:
@@ -117,17 +122,16 @@ class Comparison(Difference):
 
     def _describe_few_seeds(self) -> str:
         """Describe what the seeds show so far, and how many a verdict needs."""
-        points = f"{format_points(self.mean)} points {format_interval(self.low, self.high, format_points)}".strip()
         side = "ahead" if self.mean > 0 else "behind" if self.mean < 0 else "level"
         if self.kind == WELCH:
-            seen = f"{side}, {points}, n = {self.size} without common seeds"
+            seen = f"{side}, n = {self.size} without common seeds"
         elif self.n_a == 1:
-            seen = f"{side} in the one seed in common, {points}"
+            seen = f"{side} in the one seed in common"
         else:
             counts = {"ahead": self.ahead, "level": self.level, "behind": self.n_a - self.ahead - self.level}
             in_all = f"in {'both' if self.n_a == 2 else f'all {self.n_a}'} seeds"
             in_some = f"on average, in {counts[side]} of {self.n_a} seeds"
-            seen = f"{side} {in_all if counts[side] == self.n_a else in_some}, {points}"
+            seen = f"{side} {in_all if counts[side] == self.n_a else in_some}"
         family = self.family + (self.p is None)  # with this one, once it has a test
         of_each = " of each" if self.kind == WELCH else ""
         with_others = f" with {family} comparisons" if family > 1 else ""
