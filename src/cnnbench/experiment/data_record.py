@@ -91,14 +91,18 @@ def record_data(run: RunFolder, dataset: Dataset, *, each: bool, test: bool = Tr
     return {name: described["files_sha256"] for name, described in values.items()}
 
 
-def describe_own_data(config: Config, folder: Path) -> Config:
-    """The config by which a run's data are loaded again, without a second check.
+def describe_own_data(config: Config, folder: Path, *, check: bool = False) -> Config:
+    """The config by which a run's data are loaded again.
 
     Their list of excluded images is the copy in the run's folder, because the original may be gone or changed.
+
+    Args:
+        check: whether `data.check` applies, as it does to a run that is resumed: its summary says what was found.
     """
     list_ = folder / LIST
     has_list = config.data.exclude is not None and list_.exists()
-    changes = {"check": "off", "exclude": str(list_) if has_list else config.data.exclude}
+    mode = config.data.check if check else "off"
+    changes = {"check": mode, "exclude": str(list_) if has_list else config.data.exclude}
     return config.model_copy(update={"data": config.data.model_copy(update=changes)})
 
 

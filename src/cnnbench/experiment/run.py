@@ -103,7 +103,7 @@ def start_job(
     set_deterministic(config.trainer.deterministic, compiled=config.trainer.compile)
     with ExitStack() as entered:
         life = _claim_folder(run, config, overrides, resume=resume, entered=entered)
-        found = describe_own_data(config, path) if resume else config
+        found = describe_own_data(config, path, check=True) if resume else config
         others = entered.enter_context(start_ranks(found, path, resume=resume))
         parts = parts or build_parts(found, test=test, within_memory=resume)
         dataset = parts.dataset

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cnnbench.processes import signals
 from cnnbench.processes.capacity import Capacity, Load, Need
 from cnnbench.processes.worker import Worker, WorkerEnded, wait_for_any
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
@@ -182,7 +183,8 @@ class Supervisor:
     def _watch(self) -> None:
         """Wait a moment for a job to end, then check the memory and time limits of those still running."""
         for worker in wait_for_any(self._running, LOOKS):
-            self._hear(worker)
+            with signals.hold():  # a message that is read but not settled would be waited for again
+                self._hear(worker)
         sees_memory = time.monotonic() - self._memory_seen > MEMORY_LOOKS
         if sees_memory:
             self._memory_seen = time.monotonic()
