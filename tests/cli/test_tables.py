@@ -48,7 +48,7 @@ def test_a_comparison_keeps_names_figures_and_verdicts_at_every_width(study, pri
         for group in study.groups:
             assert group.label.replace(" ", "") in text
         for one in study.comparisons:
-            assert f"{one.a}against{one.b}:{one.words}".replace(" ", "") in text
+            assert f"{one.a}against{one.b}:{one.difference},{one.words}".replace(" ", "") in text
     assert "91.10±0.10" in text
     assert "[red]x[/red]" in text
 
