@@ -119,4 +119,4 @@ def test_images_of_others_are_not_the_runs_own_validation_images(copy):
     ready = prepare_measurement(copy, DataChoice("val"))
     others = prepare_measurement(copy, DataChoice("test")).found
     with pytest.raises(ValueError, match="--path leads to other images than the run's own validation images"):
-        fit_run(ready.trained, ready.model, others, ready.serve, ready.device)
+        fit_run(ready.trained, ready.model, others, ready.iterate_logits)

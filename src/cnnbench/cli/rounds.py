@@ -13,11 +13,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnbench.config.seeds import sort_seeds
 from cnnbench.metrics.sequential import BETTER, EQUAL, WORSE, Reading, decide
 from cnnbench.processes.capacity import Capacity, Need
-from cnnbench.report.comparing import choose_baseline, pair_groups
-from cnnbench.report.formatting import format_interval, format_points
+from cnnbench.report.comparing import choose_baseline, pair_accuracies, pair_groups
+from cnnbench.report.formatting import format_difference
 from cnnbench.report.groups import Group, group_runs
 from cnnbench.report.runs import Run, read_runs
 from cnnbench.storage.text import join_some
@@ -54,8 +53,8 @@ class Decision:
             return f"{self.a} and {self.b} are equal {within} (after {reading.decided_at} seeds)"
         if reading.mean is None:
             return f"{self.a} against {self.b} is undecided: there is no pair of runs on the same test images"
-        points = f"{format_points(reading.mean)} points {format_interval(reading.low, reading.high, format_points)}"
-        return f"{self.a} against {self.b} is undecided: {points.strip()}"
+        difference = format_difference(reading.mean, reading.low, reading.high)
+        return f"{self.a} against {self.b} is undecided: {difference}"
 
 
 class Rounds:
@@ -231,13 +230,10 @@ class Rounds:
         return [self._decide(a, b) for a, b in pair_groups(groups, baseline, all_pairs=not is_named)]
 
     def _decide(self, a: Group, b: Group) -> Decision:
-        by_seed = [{run.seed: run for run in group.runs if run.seed in group.accuracy} for group in (a, b)]
-        shared = sort_seeds(by_seed[0].keys() & by_seed[1].keys())
-        is_paired = all(by_seed[0][seed].test_set == by_seed[1][seed].test_set for seed in shared)
-        differences = [a.accuracy[seed] - b.accuracy[seed] for seed in shared] if is_paired else []
-        reading = decide(differences, delta=self.delta, comparisons=self._expected)
+        pairs = pair_accuracies(a, b)
+        reading = decide([x - y for x, y in pairs or ()], delta=self.delta, comparisons=self._expected)
         is_open = (
-            is_paired
+            pairs is not None
             and not reading.is_decided
             and all(self._configs[group.runs[0].path.name] not in self.failed for group in (a, b))
         )

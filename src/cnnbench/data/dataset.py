@@ -161,6 +161,12 @@ class Source:
     paths: Names | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that there are, by their names, `train` first."""
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in splits.items() if split is not None}
+
     def add_marks(self) -> "Source":
         """Return the source with marks on every split."""
         test, val = (None if split is None else add_marks(split) for split in (self.test, self.val))

@@ -62,7 +62,7 @@ class ImageList:
         Raises:
             ValueError: a row names no image, or another one than it was written for.
         """
-        splits = _get_splits(source)
+        splits = source.splits
         by_path = _index_paths(source, splits, {row.path for row in self.rows})
         found: dict[str, set[int]] = {name: set() for name in splits}
         problems = []
@@ -121,7 +121,7 @@ def exclude_images(source: Source, images: ImageList, *, strict: bool = True) ->
     """
     source = source.add_marks()
     located = images.locate(source, strict=strict)
-    splits = _get_splits(source)
+    splits = source.splits
     for name, split in splits.items():
         keep = torch.ones(len(split), dtype=torch.bool)
         keep[located[name]] = False
@@ -143,7 +143,7 @@ def collect_marks(source: Source, images: ImageList) -> Tensor:
     """
     source = source.add_marks()
     located = images.locate(source)
-    return torch.cat([_get_marks(split)[located[name]] for name, split in _get_splits(source).items()])
+    return torch.cat([_get_marks(split)[located[name]] for name, split in source.splits.items()])
 
 
 def match_marks(split: Split, marks: Tensor) -> Tensor:
@@ -152,11 +152,6 @@ def match_marks(split: Split, marks: Tensor) -> Tensor:
     columns = [FILE, PLACE]
     listed = set(map(tuple, marks[:, columns].tolist()))
     return torch.tensor([tuple(mark) in listed for mark in _get_marks(split)[:, columns].tolist()], dtype=torch.bool)
-
-
-def _get_splits(source: Source) -> dict[str, Split]:
-    splits = {"train": source.train, "val": source.val, "test": source.test}
-    return {name: split for name, split in splits.items() if split is not None}
 
 
 def _get_marks(split: Split) -> Tensor:

@@ -1,7 +1,6 @@
 """Fit the temperature that calibrates a run's probabilities (Guo et al., arXiv:1706.04599), on validation images."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from cnnbench.data import Batches, Split
-from cnnbench.experiment.data_record import find_seen, read_data
+from cnnbench.data import Split
+from cnnbench.experiment.data_record import DataRecord, find_seen, read_data
 from cnnbench.experiment.measured_data import DataChoice, MeasuredData
 from cnnbench.experiment.trained import Trained
 from cnnbench.metrics.calibration import NoTemperature, fit_temperature
@@ -23,6 +22,21 @@ MOST_LOGITS = 2**24  # 128 MiB in float64; of more validation images, as many as
 VALIDATION = "val"
 
 
+def require_validation(path: Path, why: str) -> DataRecord:
+    """The record of a run's data, which holds validation images, or is empty.
+
+    Raises:
+        ValueError: the run has none; the message gives the reason why it needs them.
+    """
+    record = read_data(path)
+    if record and VALIDATION not in record:
+        raise ValueError(
+            f"{format_path(path)} has no validation images (data.val_fraction=0), and {why}: train with "
+            "data.val_fraction=0.1"
+        )
+    return record
+
+
 def choose_validation(path: Path, choice: DataChoice) -> DataChoice:
     """A run's own validation images; the given choice only says where they are now.
 
@@ -31,24 +45,21 @@ def choose_validation(path: Path, choice: DataChoice) -> DataChoice:
     """
     if choice.data is not None:
         raise ValueError(f"--calibrate fits on the run's own validation images: leave out --data {choice.data}")
-    record = read_data(path)
-    if record and VALIDATION not in record:
-        raise ValueError(
-            f"{format_path(path)} has no validation images (data.val_fraction=0), and --calibrate never fits on test "
-            "images: train with data.val_fraction=0.1"
-        )
+    require_validation(path, "--calibrate never fits on test images")
     return replace(choice, split=VALIDATION, exclude=None)
 
 
 def fit_run(
-    trained: Trained, model: nn.Module, found: MeasuredData, serve: Callable[[Split], Batches], device: torch.device
+    trained: Trained,
+    model: nn.Module,
+    found: MeasuredData,
+    iterate_logits: Callable[[Split], Iterator[tuple[np.ndarray, np.ndarray]]],
 ) -> Temperature:
     """Fit the temperature of a run.
 
     Args:
-        model: with the run's best weights, on the device.
         found: the validation images.
-        serve: makes a split's batches.
+        iterate_logits: gives logits and labels of each batch of a split, as `Measurement.iterate_logits` does.
 
     Raises:
         ValueError: a network without classes, other images than the run's own, or no temperature fits.
@@ -64,9 +75,9 @@ def fit_run(
     ):
         raise ValueError("--calibrate: --path leads to other images than the run's own validation images")
     split = _draw(found.split, max(1, MOST_LOGITS // trained.info.num_classes))
-    logits = _compute_logits(model, serve(split), trained.make_autocast(device))
+    logits, labels = (np.concatenate(parts) for parts in zip(*iterate_logits(split), strict=True))
     try:
-        return Temperature(fit_temperature(logits, split.labels.cpu().numpy()), len(split))
+        return Temperature(fit_temperature(logits, labels), len(split))
     except NoTemperature as error:
         raise ValueError(f"--calibrate: no temperature fits the {len(split):,} validation images: {error}") from None
 
@@ -77,17 +88,3 @@ def _draw(split: Split, most: int) -> Split:
         return split
     order = torch.randperm(len(split), generator=make_generator(0, "calibration", len(split)))
     return split[order[:most].sort().values]
-
-
-@torch.no_grad()
-def _compute_logits(
-    model: nn.Module, batches: Batches, autocast: Callable[[], AbstractContextManager[None]]
-) -> np.ndarray:
-    """Logits of a split, (N, K), as an evaluation computes them."""
-    model.eval()
-    logits = []
-    for images, _ in batches.iterate_epoch():
-        with autocast():
-            outputs = model(images)
-        logits.append(outputs.float().cpu())
-    return torch.cat(logits).numpy()

@@ -171,7 +171,7 @@ def evaluate_run(
 def _fit_temperature(path: Path, choice: DataChoice, device: str | None, batch_size: int | None) -> Temperature:
     own = choose_validation(path, choice)
     ready = prepare_measurement(path, own, device=device, batch_size=batch_size)
-    return fit_run(ready.trained, ready.model, ready.found, ready.serve, ready.device)
+    return fit_run(ready.trained, ready.model, ready.found, ready.iterate_logits)
 
 
 def _compute_scores(measured: Evaluation, temperature: Temperature | None = None) -> dict[str, Any]:

@@ -92,8 +92,7 @@ def find_label_suspects(
     config = config.model_copy(deep=True)
     config.trainer.epochs = epochs or min(MOST_EPOCHS, math.ceil(IMAGES_SEEN / len(source.train)))
     config.scheduler.warmup_epochs = min(config.scheduler.warmup_epochs, config.trainer.epochs)
-    splits = {"train": source.train, "val": source.val, "test": source.test}
-    judged = {name: split for name, split in splits.items() if split is not None and len(split)}
+    judged = {name: split for name, split in source.splits.items() if len(split)}
     probabilities = {"train": _predict_folds(config, source, report)}
     for name in judged.keys() - {"train"}:
         report(f"label suspects: a network trained on all training images judges {name}")

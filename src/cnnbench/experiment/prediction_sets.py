@@ -7,15 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cnnbench.experiment.calibration import VALIDATION
-from cnnbench.experiment.data_record import read_data
+from cnnbench.experiment.calibration import VALIDATION, require_validation
 from cnnbench.experiment.evaluate import Measurement, prepare_measurement
 from cnnbench.experiment.measured_data import DataChoice
 from cnnbench.experiment.trained import load_trained
 from cnnbench.metrics.conformal import Misfit, PredictionSets, find_least_images
 from cnnbench.reproducibility import make_generator
 from cnnbench.runs.conformal import read_calibration, write_calibration
-from cnnbench.storage.text import format_path
 from cnnbench.training.tasks import get_task
 
 MOST_FITTED = 2**22  # logits from which the misfit is learned: 32 MB
@@ -62,12 +60,7 @@ def find_prediction_sets(
 
 
 def _prepare_validation(path: Path, choice: DataChoice, device: str | None, batch_size: int | None) -> Measurement:
-    record = read_data(path)
-    if record and VALIDATION not in record:
-        raise ValueError(
-            f"{format_path(path)} has no validation images (data.val_fraction=0), and --abstain is never calibrated on "
-            "test images: train with data.val_fraction=0.1"
-        )
+    record = require_validation(path, "--abstain is never calibrated on test images")
     own = DataChoice(split=VALIDATION, root=choice.root)
     try:
         ready = prepare_measurement(path, own, device=device, batch_size=batch_size)

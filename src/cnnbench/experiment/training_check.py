@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from cnnbench.config.schema import Config
-from cnnbench.data import Dataset, Source, Split
+from cnnbench.data import Dataset, Source
 from cnnbench.data.contents import digest, find_duplicates
 from cnnbench.data.dataset import PLACE, VALUES
 from cnnbench.data.files.pixel_store import name_cache_file
@@ -56,7 +56,7 @@ def check_before_training(dataset: Dataset, source: Source, config: Config) -> D
         return dataset
     found = _find_near_copies(source, config)
     if config.data.check == "fail":
-        equal = find_duplicates(source.info, _list_splits(source), source.paths)
+        equal = find_duplicates(source.info, source.splits, source.paths)
         if problems := [*equal, *found.notes]:
             raise RefusedData(
                 f"data.check=fail: {'; '.join(problems)}. `cnnbench check` lists these images, and data.exclude=LIST "
@@ -94,14 +94,9 @@ def _find_near_copies(source: Source, config: Config) -> NearCopies:
 
 def _compute_key(source: Source) -> str:
     """A hash of images, labels and names of the files."""
-    content = digest(source.info, *_list_splits(source).values(), column=VALUES)
+    content = digest(source.info, *source.splits.values(), column=VALUES)
     names = "\0".join(source.paths.names) if source.paths else ""
     return hashlib.sha256(f"{FORMAT} {content} ".encode() + os.fsencode(names)).hexdigest()
-
-
-def _list_splits(source: Source) -> dict[str, Split]:
-    splits = {"train": source.train, "val": source.val, "test": source.test}
-    return {name: split for name, split in splits.items() if split is not None}
 
 
 def _describe(check: DataCheck, source: Source, key: str) -> NearCopies:
@@ -128,7 +123,7 @@ def _name_pairs(cases: Sequence[Case], source: Source) -> str:
 
 
 def _name_image(image: ImageName, source: Source) -> str:
-    split = _list_splits(source)[image.split]
+    split = source.splits[image.split]
     if source.paths is None or split.marks is None:
         return f"number {image.index + 1} of {image.split}"
     return repr(format_path(source.paths[int(split.marks[image.index, PLACE])]))

@@ -140,8 +140,7 @@ def measure_source(source: Source, path: str | None = None) -> CheckedImages:
         source: with marks.
         path: the folder or file of one's own data.
     """
-    parts = {"train": source.train, "val": source.val, "test": source.test}
-    splits = {name: split for name, split in parts.items() if split is not None and len(split)}
+    splits = {name: split for name, split in source.splits.items() if len(split)}
     info, ends = source.info, np.cumsum([0, *map(len, splits.values())]).tolist()
     # A signal has no thumbnail.
     height, width = (min(LARGEST_THUMBNAIL, side) for side in info.size) if info.dimensions == 2 else (1, 1)

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -25,6 +26,7 @@ from cnnbench.report.svg import (
     make_chart,
     use_page_style,
 )
+from cnnbench.report.variance import VarianceShare
 from cnnbench.runs.class_names import shorten_distinctly
 from cnnbench.storage.plain_data import is_number
 from cnnbench.storage.text import format_percent
@@ -70,9 +72,8 @@ def _draw_differences(
         figure = Figure(figsize=(SIZE[0] * 1.35, 1.1 + 0.24 * len(comparisons)))
         axes = figure.subplots()
         axes.axvline(0, color=INK, linewidth=0.8)
+        _draw_intervals(axes, comparisons)
         for place, one in enumerate(comparisons):
-            if one.low is not None and one.high is not None:
-                axes.plot([100 * one.low, 100 * one.high], [place, place], color=SERIES[0], linewidth=1.6)
             for end, side, arrow in ((one.low, limits[0], "<"), (one.high, limits[1], ">")):
                 if _exceeds(end, limits):
                     axes.plot(side, place, arrow, color=SERIES[0], markersize=4.5, clip_on=False)
@@ -93,9 +94,15 @@ def _draw_differences(
     return figure, tips
 
 
+def _draw_intervals(axes: Axes, rows: Sequence[Comparison | VarianceShare]) -> None:
+    """Draw the interval of each row, in percent, as a line at its place."""
+    for place, one in enumerate(rows):
+        if one.low is not None and one.high is not None:
+            axes.plot([100 * one.low, 100 * one.high], [place, place], color=SERIES[0], linewidth=1.6)
+
+
 def _describe(one: Comparison) -> str:
-    interval = format_interval(one.low, one.high, format_points)
-    return f"{one.a}\n{format_points(one.mean)} points {interval}, n = {one.size}\n{one.verdict}"
+    return f"{one.a}\n{one.difference}, n = {one.size}\n{one.verdict}"
 
 
 def _find_limits(comparisons: Sequence[Comparison]) -> tuple[float, float]:
@@ -126,9 +133,7 @@ def chart_variance(study: Study) -> list[Chart]:
         figure = Figure(figsize=(SIZE[0] * 1.35, 1.0 + 0.24 * len(shares)))
         axes = figure.subplots()
         axes.axvline(100, color=INK, linewidth=0.8)
-        for place, one in enumerate(shares):
-            if one.low is not None and one.high is not None:
-                axes.plot([100 * one.low, 100 * one.high], [place, place], color=SERIES[0], linewidth=1.6)
+        _draw_intervals(axes, shares)
         x = [100 * one.share for one in shares]
         axes.scatter(x, range(len(x)), s=34, color=SERIES[0], edgecolor=PAPER, zorder=3, gid="shares")
         axes.set_yticks(range(len(x)), names)

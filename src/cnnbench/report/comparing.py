@@ -8,7 +8,7 @@ from typing import TypeVar
 from cnnbench.config.seeds import sort_seeds
 from cnnbench.metrics import sequential
 from cnnbench.metrics.sequential import BETTER, EQUAL, WORSE, Reading
-from cnnbench.report.formatting import format_interval, format_p_equation, format_points
+from cnnbench.report.formatting import format_difference, format_interval, format_p_equation, format_points
 from cnnbench.report.groups import Group
 from cnnbench.report.runs import Run
 from cnnbench.report.statistics import (
@@ -87,7 +87,7 @@ class Comparison(Difference):
     @property
     def difference(self) -> str:
         """The difference in points with its interval."""
-        return f"{format_points(self.mean)} points {format_interval(self.low, self.high, format_points)}".strip()
+        return format_difference(self.mean, self.low, self.high)
 
     @property
     def words(self) -> str:
@@ -206,15 +206,22 @@ def _correct(values: Sequence[float | None]) -> list[float | None]:
     return [None if value is None else next(corrected) for value in values]
 
 
-def _compare(a: Group, b: Group, delta: float | None, comparisons: int) -> Comparison:
+def pair_accuracies(a: Group, b: Group) -> list[tuple[float, float]] | None:
+    """The accuracies of both groups for each seed that they share; None if a seed was tested on different images."""
     shared = sort_seeds(a.accuracy.keys() & b.accuracy.keys())
     sets_a, sets_b = ({run.seed: run.test_set for run in group.runs} for group in (a, b))
+    if any(sets_a[seed] != sets_b[seed] for seed in shared):
+        return None
+    return [(a.accuracy[seed], b.accuracy[seed]) for seed in shared]
+
+
+def _compare(a: Group, b: Group, delta: float | None, comparisons: int) -> Comparison:
+    pairs = pair_accuracies(a, b)
     too_few_for_welch = min(len(a.accuracy), len(b.accuracy)) < 2
-    same_sets = all(sets_a[seed] == sets_b[seed] for seed in shared)
-    if shared and same_sets and (len(shared) >= 2 or too_few_for_welch):
-        first, second = ([group.accuracy[seed] for seed in shared] for group in (a, b))
-        differences = [x - y for x, y in zip(first, second, strict=True)]
-        found, n = compare_pairs(first, second), len(shared)
+    if pairs and (len(pairs) >= 2 or too_few_for_welch):
+        first, second = zip(*pairs, strict=True)
+        differences = [x - y for x, y in pairs]
+        found, n = compare_pairs(first, second), len(pairs)
         p_flip = found.p_flip if n > 1 else None
         return Comparison(
             **vars(replace(found, p_flip=p_flip)), a=a.label, b=b.label, kind=PAIRED, n_a=n, n_b=n, p=p_flip,
@@ -224,7 +231,7 @@ def _compare(a: Group, b: Group, delta: float | None, comparisons: int) -> Compa
             anytime=sequential.decide(differences, delta=delta, comparisons=comparisons),
         )  # fmt: skip
     found = compare_samples(list(a.accuracy.values()), list(b.accuracy.values()))
-    same_images = len({*sets_a.values(), *sets_b.values()}) == 1
+    same_images = len({run.test_set for group in (a, b) for run in group.runs}) == 1
     figures = found if same_images else Difference(found.mean)
     return Comparison(
         **vars(figures), a=a.label, b=b.label, kind=WELCH, n_a=len(a.accuracy), n_b=len(b.accuracy), p=figures.p_t,

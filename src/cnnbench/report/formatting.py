@@ -43,6 +43,11 @@ def format_interval(low: float | None, high: float | None, write: Callable[[floa
     return "" if low is None or high is None else f"[{write(low)}, {write(high)}]"
 
 
+def format_difference(mean: float, low: float | None, high: float | None) -> str:
+    """A difference of shares with its interval, such as `+0.40 points [+0.10, +0.70]`."""
+    return f"{format_points(mean)} points {format_interval(low, high, format_points)}".strip()
+
+
 def format_p(p: float | None) -> str:
     """A p-value with two significant digits, or more if rounding would move it across 0.05; never 0."""
     if p is None:
