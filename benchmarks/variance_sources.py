@@ -18,7 +18,7 @@ from cnnbench.config.seeds import read_seeds
 from cnnbench.experiment.run import run_job
 from cnnbench.report.shares import tabulate_variance
 from cnnbench.report.writing import write_report
-from cnnbench.sweep.jobs import plan_jobs
+from cnnbench.sweeps.jobs import plan_jobs
 
 
 def train_all(out: Path, overrides: list[str]) -> None:

@@ -25,7 +25,7 @@ FLOORS = (
     {"trackers"},
     {"training"},
     {"experiment"},
-    {"report", "sweep", "tuning"},
+    {"report", "sweeps", "tuning"},
     {"claims"},
     {"cli"},
     {"__main__"},

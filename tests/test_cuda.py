@@ -30,8 +30,8 @@ from cnnbench.experiment.run import run_job, start_job
 from cnnbench.processes import signals as interruptions
 from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import FAILED, FINISHED, RunFolder
-from cnnbench.sweep.server import JobServer
-from cnnbench.sweep.supervisor import Supervisor
+from cnnbench.sweeps.server import JobServer
+from cnnbench.sweeps.supervisor import Supervisor
 from cnnbench.training import checkpoint
 from conftest import ROOT, assert_same_tensors, without_times
 

@@ -20,8 +20,8 @@ from cnnbench.cli.choices import find_config_dir
 from cnnbench.cli.claim_plans import Place, plan_claim
 from cnnbench.cli.compose import compose_config
 from cnnbench.storage.csv_tables import read_csv
-from cnnbench.sweep.folder import SweepFolder
-from cnnbench.sweep.jobs import plan_jobs
+from cnnbench.sweeps.folder import SweepFolder
+from cnnbench.sweeps.jobs import plan_jobs
 
 FOLDER = find_config_dir() / "claim"
 TEXT = {"en": "a", "pt": "a"}

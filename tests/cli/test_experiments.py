@@ -8,7 +8,7 @@ from cnnbench.cli import compose, main
 from cnnbench.cli.order import put_command_first
 from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.config.seeds import Seeds, read_seeds
-from cnnbench.sweep.jobs import plan_jobs
+from cnnbench.sweeps.jobs import plan_jobs
 
 MINE = """
 defaults:

@@ -12,8 +12,8 @@ from cnnbench.config.schema import to_dict
 from cnnbench.report.reading import read_study
 from cnnbench.runs.folder import FINISHED, INTERRUPTED, RUNNING, RunFolder
 from cnnbench.storage.plain_data import read_json
-from cnnbench.sweep.folder import SweepFolder
-from cnnbench.sweep.jobs import find_with_other_seeds, plan_jobs
+from cnnbench.sweeps.folder import SweepFolder
+from cnnbench.sweeps.jobs import find_with_other_seeds, plan_jobs
 
 QUICK = ["model=mlp", "trainer.epochs=1", "data.train_limit=100"]
 

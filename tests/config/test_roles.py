@@ -14,7 +14,7 @@ from cnnbench.config.keys import format_value, may_change
 from cnnbench.config.schema import Config, from_dict, to_dict
 from cnnbench.experiment.resume import apply_overrides, compute_fingerprint
 from cnnbench.report.groups import select_settings
-from cnnbench.sweep.jobs import hash_config, hash_request, plan_jobs
+from cnnbench.sweeps.jobs import hash_config, hash_request, plan_jobs
 
 ONE_A_PART = [key._replace(parts=key.parts[:1]) for key in list_all_keys()]
 CANDIDATES = [

@@ -1,7 +1,7 @@
 import pytest
 
 from cnnbench.config.seeds import Seeds, read_seeds, sort_seeds
-from cnnbench.sweep.jobs import hash_config
+from cnnbench.sweeps.jobs import hash_config
 
 
 def test_a_source_without_a_seed_of_its_own_has_that_of_the_run():

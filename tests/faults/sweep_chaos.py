@@ -35,8 +35,8 @@ from safetensors.numpy import load_file
 
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.csv_tables import read_csv
-from cnnbench.sweep.folder import SweepFolder
-from cnnbench.sweep.jobs import hash_config
+from cnnbench.sweeps.folder import SweepFolder
+from cnnbench.sweeps.jobs import hash_config
 
 DIVERGES = "1e20"
 MARK = "CNNBENCH_CHAOS"  # in the environment of every process of the sweep

@@ -7,7 +7,7 @@ from cnnbench.claims.measuring import Plan
 from cnnbench.claims.subjects import Network
 from cnnbench.processes.cores import count_cores
 from cnnbench.runs.folder import RunFolder
-from cnnbench.sweep.jobs import hash_config
+from cnnbench.sweeps.jobs import hash_config
 
 
 def measure_rate(folder: Path) -> float | None:

@@ -35,8 +35,8 @@ from cnnbench.registry import describe_unknown
 from cnnbench.report.documents import LANGUAGES
 from cnnbench.storage.atomic import write_text
 from cnnbench.storage.text import format_output_path
-from cnnbench.sweep.folder import SweepFolder
-from cnnbench.sweep.jobs import hash_config, is_sweep
+from cnnbench.sweeps.folder import SweepFolder
+from cnnbench.sweeps.jobs import hash_config, is_sweep
 
 log = logging.getLogger("cnnbench")
 Word = TypeVar("Word", bound=str)

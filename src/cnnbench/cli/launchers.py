@@ -1,6 +1,6 @@
 """Run the jobs of a sweep with Hydra's launchers: joblib, Ray or Slurm.
 
-Each worker of a launcher supervises its own job processes (`sweep.supervisor`), so that a job that is killed or hangs
+Each worker of a launcher supervises its own job processes (`sweeps.supervisor`), so that a job that is killed or hangs
 breaks neither the worker nor the launcher. A worker reads everything it needs from the sweep's folder.
 """
 
@@ -33,12 +33,12 @@ from cnnbench.processes.cores import count_cores
 from cnnbench.processes.signals import STOPS, leave_to_parent
 from cnnbench.registry import describe_unknown
 from cnnbench.runs.folder import FAILED
-from cnnbench.sweep.folder import SweepFolder
-from cnnbench.sweep.job_process import JobRoom
-from cnnbench.sweep.jobs import SweepJob
-from cnnbench.sweep.progress import REFRESHES, SweepProgress
-from cnnbench.sweep.server import JobServer
-from cnnbench.sweep.supervisor import Supervisor
+from cnnbench.sweeps.folder import SweepFolder
+from cnnbench.sweeps.job_process import JobRoom
+from cnnbench.sweeps.jobs import SweepJob
+from cnnbench.sweeps.progress import REFRESHES, SweepProgress
+from cnnbench.sweeps.server import JobServer
+from cnnbench.sweeps.supervisor import Supervisor
 
 NO_LAUNCHER = "basic"  # Hydra's default: the command runs the jobs itself
 # Each launcher's package, and the extra of cnnbench that installs it.

@@ -20,11 +20,11 @@ from cnnbench.report.formatting import format_difference
 from cnnbench.report.groups import Group, group_runs
 from cnnbench.report.runs import Run, read_runs
 from cnnbench.storage.text import join_some
-from cnnbench.sweep.folder import SweepFolder
-from cnnbench.sweep.jobs import SweepJob, hash_config
-from cnnbench.sweep.progress import SweepProgress
-from cnnbench.sweep.server import JobServer
-from cnnbench.sweep.supervisor import Supervisor
+from cnnbench.sweeps.folder import SweepFolder
+from cnnbench.sweeps.jobs import SweepJob, hash_config
+from cnnbench.sweeps.progress import SweepProgress
+from cnnbench.sweeps.server import JobServer
+from cnnbench.sweeps.supervisor import Supervisor
 
 MOST_NAMED = 3  # comparisons that a line of progress names
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cnnbench.runs.folder import FINISHED, RUNNING, STUDY, RunFolder
 from cnnbench.storage.text import format_path, join_some
-from cnnbench.sweep.folder import ASIDE, SweepFolder
-from cnnbench.sweep.jobs import is_sweep
+from cnnbench.sweeps.folder import ASIDE, SweepFolder
+from cnnbench.sweeps.jobs import is_sweep
 
 LATEST, OUTPUTS = "latest", Path("outputs")
 CLAIMS = OUTPUTS / "claims"

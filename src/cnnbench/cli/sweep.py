@@ -25,10 +25,10 @@ from cnnbench.runs.folder import SWEEP
 from cnnbench.runs.reopening import restrict_config
 from cnnbench.storage.atomic import InUse, lock_folder
 from cnnbench.storage.plain_data import read_yaml
-from cnnbench.sweep.folder import SweepFolder, check_can_rename, rename_sweep
-from cnnbench.sweep.jobs import SweepJob, find_sweep, find_with_other_seeds, hash_config, is_sweep, plan_jobs
-from cnnbench.sweep.server import JobCheck, JobServer
-from cnnbench.sweep.together import check_groups
+from cnnbench.sweeps.folder import SweepFolder, check_can_rename, rename_sweep
+from cnnbench.sweeps.jobs import SweepJob, find_sweep, find_with_other_seeds, hash_config, is_sweep, plan_jobs
+from cnnbench.sweeps.server import JobCheck, JobServer
+from cnnbench.sweeps.together import check_groups
 
 log = logging.getLogger("cnnbench")
 

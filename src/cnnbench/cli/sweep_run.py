@@ -21,12 +21,12 @@ from cnnbench.report.writing import FileInTheWay, write_report
 from cnnbench.runs.folder import RUNNING, SWEEP
 from cnnbench.storage.plain_data import write_yaml
 from cnnbench.storage.text import make_printable
-from cnnbench.sweep.folder import RECORDED, SweepFolder
-from cnnbench.sweep.jobs import SweepJob
-from cnnbench.sweep.progress import SweepProgress
-from cnnbench.sweep.server import JobCheck, JobServer
-from cnnbench.sweep.supervisor import Supervisor
-from cnnbench.sweep.together import run_groups
+from cnnbench.sweeps.folder import RECORDED, SweepFolder
+from cnnbench.sweeps.jobs import SweepJob
+from cnnbench.sweeps.progress import SweepProgress
+from cnnbench.sweeps.server import JobCheck, JobServer
+from cnnbench.sweeps.supervisor import Supervisor
+from cnnbench.sweeps.together import run_groups
 
 log = logging.getLogger("cnnbench")
 

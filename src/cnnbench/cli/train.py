@@ -19,9 +19,9 @@ from cnnbench.runs.folder import FINISHED, RunFolder
 from cnnbench.runs.pictures import Draw
 from cnnbench.storage.atomic import InUse, NoneReadable
 from cnnbench.storage.text import format_output_path, make_printable
-from cnnbench.sweep.jobs import is_sweep
-from cnnbench.sweep.painters import open_painters
-from cnnbench.sweep.server import JobServer
+from cnnbench.sweeps.jobs import is_sweep
+from cnnbench.sweeps.painters import open_painters
+from cnnbench.sweeps.server import JobServer
 
 log = logging.getLogger("cnnbench")
 PAINTERS = 1  # processes that draw; each takes 50 MB, and a second one would save a few hundredths of a second

@@ -9,11 +9,11 @@ from cnnbench.processes.capacity import MOST_TOGETHER, Need
 from cnnbench.processes.worker import Worker, WorkerEnded
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
 from cnnbench.storage.atomic import InUse
-from cnnbench.sweep.folder import SweepFolder
-from cnnbench.sweep.job_process import UNREADABLE, JobOrder, JobOutcome
-from cnnbench.sweep.jobs import SweepJob, hash_config
-from cnnbench.sweep.server import JobServer
-from cnnbench.sweep.supervisor import GRACE, KILLED, LOOKS, describe_interrupt, describe_timeout, find_deadline
+from cnnbench.sweeps.folder import SweepFolder
+from cnnbench.sweeps.job_process import UNREADABLE, JobOrder, JobOutcome
+from cnnbench.sweeps.jobs import SweepJob, hash_config
+from cnnbench.sweeps.server import JobServer
+from cnnbench.sweeps.supervisor import GRACE, KILLED, LOOKS, describe_interrupt, describe_timeout, find_deadline
 
 FEWEST_ON_CPU = 8  # the fewest jobs that train faster together; benchmarks/README.md has the measurements
 

@@ -14,9 +14,9 @@ from cnnbench.processes.capacity import Capacity, Load, Need
 from cnnbench.processes.cores import count_cores
 from cnnbench.processes.memory import measure_available, measure_private
 from cnnbench.runs.folder import FAILED, FINISHED, RUNNING, RunFolder
-from cnnbench.sweep.server import JobServer
-from cnnbench.sweep.supervisor import Supervisor
-from cnnbench.sweep.time_left import RestEstimate
+from cnnbench.sweeps.server import JobServer
+from cnnbench.sweeps.supervisor import Supervisor
+from cnnbench.sweeps.time_left import RestEstimate
 
 
 @pytest.fixture(scope="module")

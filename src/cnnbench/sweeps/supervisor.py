@@ -17,10 +17,10 @@ from cnnbench.processes.capacity import Capacity, Load, Need
 from cnnbench.processes.worker import Worker, WorkerEnded, wait_for_any
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING
 from cnnbench.storage.atomic import InUse
-from cnnbench.sweep.folder import SweepFolder
-from cnnbench.sweep.job_process import UNREADABLE, JobIsDrawing, JobOrder, JobOutcome
-from cnnbench.sweep.jobs import SweepJob
-from cnnbench.sweep.server import JobServer
+from cnnbench.sweeps.folder import SweepFolder
+from cnnbench.sweeps.job_process import UNREADABLE, JobIsDrawing, JobOrder, JobOutcome
+from cnnbench.sweeps.jobs import SweepJob
+from cnnbench.sweeps.server import JobServer
 
 log = logging.getLogger("cnnbench")
 LOOKS = 0.2  # seconds between two checks of time limits and stop requests

@@ -24,7 +24,7 @@ from cnnbench.storage import atomic
 from cnnbench.storage.atomic import InUse, lock_folder, remove_temporary
 from cnnbench.storage.plain_data import read_json, write_json, write_yaml
 from cnnbench.storage.regular import open_to_append, refuse_irregular
-from cnnbench.sweep.jobs import (
+from cnnbench.sweeps.jobs import (
     JOBS,
     NAME,
     SweepJob,

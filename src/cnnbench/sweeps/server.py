@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 from cnnbench.processes.capacity import Need
 from cnnbench.processes.worker import CAN_FORK, Worker, WorkerEnded, end_with_parent
 from cnnbench.quality.findings import RefusedData
-from cnnbench.sweep.job_process import JobProcessRequest, JobRoom, do_jobs
+from cnnbench.sweeps.job_process import JobProcessRequest, JobRoom, do_jobs
 
 
 @dataclass(frozen=True)

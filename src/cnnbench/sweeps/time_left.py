@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterable, Mapping
 
-from cnnbench.sweep.folder import SweepFolder
-from cnnbench.sweep.jobs import SweepJob
+from cnnbench.sweeps.folder import SweepFolder
+from cnnbench.sweeps.jobs import SweepJob
 
 
 class RestEstimate:

@@ -12,8 +12,8 @@ from cnnbench.experiment.run import run_job
 from cnnbench.processes.capacity import Need
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
 from cnnbench.storage.plain_data import read_yaml
-from cnnbench.sweep.server import JobServer
-from cnnbench.sweep.together import check_groups, plan_groups, run_groups
+from cnnbench.sweeps.server import JobServer
+from cnnbench.sweeps.together import check_groups, plan_groups, run_groups
 from conftest import assert_same_tensors
 
 TOGETHER = ["model=mlp", "model.width=0.25", "trainer.epochs=1", "data.train_limit=200", "sweep.together=true"]

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from cnnbench.sweep.painters import Painters
+from cnnbench.sweeps.painters import Painters
 
 
 @pytest.fixture

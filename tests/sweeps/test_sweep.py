@@ -21,13 +21,13 @@ from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFold
 from cnnbench.storage.atomic import lock_folder
 from cnnbench.storage.csv_tables import read_csv, write_csv
 from cnnbench.storage.plain_data import read_json, write_yaml
-from cnnbench.sweep import jobs as sweeps
-from cnnbench.sweep.folder import ASIDE, SweepFolder, rename_sweep
-from cnnbench.sweep.job_process import JobRoom
-from cnnbench.sweep.jobs import hash_config, hash_request, plan_jobs
-from cnnbench.sweep.progress import SweepProgress
-from cnnbench.sweep.server import JobServer
-from cnnbench.sweep.supervisor import Supervisor
+from cnnbench.sweeps import jobs as sweeps
+from cnnbench.sweeps.folder import ASIDE, SweepFolder, rename_sweep
+from cnnbench.sweeps.job_process import JobRoom
+from cnnbench.sweeps.jobs import hash_config, hash_request, plan_jobs
+from cnnbench.sweeps.progress import SweepProgress
+from cnnbench.sweeps.server import JobServer
+from cnnbench.sweeps.supervisor import Supervisor
 
 QUICK = ["model=mlp", "trainer.epochs=2", "data.train_limit=200"]
 LONG = ["model=mlp", "trainer.epochs=100000", "data.train_limit=200"]
@@ -568,7 +568,7 @@ def test_a_server_leaves_no_file_behind_and_is_not_found_by_another_user(tmp_pat
         killed.check([jobs_of(*QUICK)[0].config])
         if os.geteuid() == 0:
             code = (
-                "import os, sys; from cnnbench.sweep.server import JobServer; os.seteuid(65534)\n"
+                "import os, sys; from cnnbench.sweeps.server import JobServer; os.seteuid(65534)\n"
                 "try: JobServer(address=sys.stdin.read())._fork(None)\nexcept OSError as error: print(error)"
             )
             other = subprocess.run(

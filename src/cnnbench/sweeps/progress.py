@@ -14,9 +14,9 @@ from rich.text import Text
 from cnnbench.metrics import find_metric, format_metric
 from cnnbench.runs.folder import FAILED, FINISHED, RUNNING, RunFolder
 from cnnbench.storage.text import make_printable
-from cnnbench.sweep.folder import SweepFolder
-from cnnbench.sweep.jobs import SweepJob
-from cnnbench.sweep.time_left import RestEstimate
+from cnnbench.sweeps.folder import SweepFolder
+from cnnbench.sweeps.jobs import SweepJob
+from cnnbench.sweeps.time_left import RestEstimate
 
 REFRESHES = 0.5  # seconds
 SHOWN = 8  # running jobs shown at once

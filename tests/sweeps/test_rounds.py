@@ -23,9 +23,9 @@ from cnnbench.metrics.sequential import BETTER, EQUAL, UNDECIDED, decide
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.csv_tables import read_csv
 from cnnbench.storage.plain_data import read_yaml
-from cnnbench.sweep.folder import SweepFolder
-from cnnbench.sweep.jobs import find_sweep
-from cnnbench.sweep.server import JobServer
+from cnnbench.sweeps.folder import SweepFolder
+from cnnbench.sweeps.jobs import find_sweep
+from cnnbench.sweeps.server import JobServer
 
 TWO = ["model=lenet5", "trainer.epochs=3", "model.width=1,2", "sweep.until=decided"]
 NOISE = (3, -2, 4, 0, -5, 1, 2, -1, 5, -3, 2, 0)  # images right more or less, by seed
