@@ -1,6 +1,6 @@
 # CONTRIBUTING.md describes demo, test, check, docs, cases, cuda, kill and mutants; benchmarks/ describes the others.
 # Each target creates the environment it needs in .venv, once.
-.PHONY: demo test check docs cases bench peers cuda reproduce fuzz corrupt chaos claims-null kill mutants clean
+.PHONY: demo test check docs cases bench peers draw-check cuda reproduce fuzz corrupt chaos claims-null kill mutants clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -50,6 +50,10 @@ cuda: $(VENV)/.developing
 # Measure speed, in one table; PARTS="start peers" selects parts. `make peers` installs the programs to compare with.
 bench: $(VENV)/.developing
 	$(BIN)/python benchmarks/bench.py $(if $(PARTS),--only $(PARTS))
+
+# Whether the page of `cnnbench draw` answers as torch does: in Chromium, on MNIST's test images, for every family.
+draw-check: $(VENV)/.developing
+	$(BIN)/python benchmarks/draw_check.py
 
 peers: $(VENV)/.developing
 	$(INSTALL) --group peers

@@ -26,7 +26,7 @@ FLOORS = (
     {"training"},
     {"experiment"},
     {"report", "sweeps", "tuning"},
-    {"claims"},
+    {"claims", "draw"},
     {"cli"},
     {"__main__"},
 )

@@ -1,0 +1,133 @@
+"""Whether the page of `cnnbench draw` answers as torch does, in headless Chromium, and how long an answer takes.
+
+    CNNBENCH_DATA=DIR python benchmarks/draw_check.py [--models NAME…]
+
+Each model is trained for one epoch on MNIST and compiled; the browser and torch (float32, CPU) answer the same test
+images: LeNet-5 and the MLP all 10,000, the other families, with 2,000 training images, the first 500. Labels must be
+equal, and probabilities within 1e-4. A time is that of one call of `Network.run` in the page, the median over images.
+"""
+
+import argparse
+import base64
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from figures import record
+from screenshot import start_browser
+
+from cnnbench import registry
+from cnnbench.cli.compose import compose_config
+from cnnbench.draw.program import Program, compile_run, read_script
+from cnnbench.experiment.evaluate import prepare_measurement
+from cnnbench.experiment.measured_data import DataChoice
+from cnnbench.experiment.run import run_job
+
+TOLERANCE = 1e-4
+WHOLE = ("lenet5", "mlp")  # answer all test images
+FEW = 500
+DRAWN = [
+    name for name in registry.list_names("model") if name not in ("conv_autoencoder", "sequence_cnn", "torchvision")
+]
+ANSWER = """
+const decode = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+const network = new Network(JSON.parse(arguments[0]), decode(arguments[1]).buffer);
+const [pixels, size] = [decode(arguments[2]), network.image.length];
+const [probabilities, logits, times] = [[], [], []];
+for (let at = 0; at < pixels.length; at += size) {
+  const begun = performance.now();
+  const found = network.run(pixels.subarray(at, at + size));
+  times.push(performance.now() - begun);
+  probabilities.push([...found.probabilities]);
+  logits.push([...found.activations[found.activations.length - 1]]);
+}
+return [probabilities, logits, times];
+"""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a browser answers to images.
+
+    Attributes:
+        probabilities, logits: float64 (N, K).
+        milliseconds: of each image.
+    """
+
+    probabilities: np.ndarray
+    logits: np.ndarray
+    milliseconds: list[float]
+
+
+def open_page(driver: Any, folder: Path) -> None:
+    """Open an empty page that has the class `Network`."""
+    page = folder / "network.html"
+    page.write_text(f"<!doctype html><meta charset=utf-8><title>draw</title><script>{read_script()}</script>")
+    driver.get(page.as_uri())
+
+
+def answer(driver: Any, program: Program, images: np.ndarray) -> Answers:
+    """Let the open page answer images, uint8 (N, C, H, W)."""
+    coded = [base64.b64encode(data).decode() for data in (program.weights, images.tobytes())]
+    probabilities, logits, times = driver.execute_script(ANSWER, program.as_json(), *coded)
+    return Answers(np.array(probabilities), np.array(logits), times)
+
+
+def train(name: str, folder: Path) -> Path:
+    root = os.environ["CNNBENCH_DATA"]
+    overrides = [f"model={name}", "data=mnist", f"data.root={root}", "data.download=false", "trainer.epochs=1"]
+    overrides += ["trainer.device=cpu"] + ([] if name in WHOLE else ["data.train_limit=2000"])
+    (folder / name).mkdir()
+    run_job(compose_config(overrides), folder / name, overrides)
+    return folder / name
+
+
+def compare(driver: Any, name: str, run: Path) -> bool:
+    """Compare a run's page with torch, and print a row; whether they agree."""
+    ready = prepare_measurement(run, DataChoice(), device="cpu")
+    split = ready.found.split
+    if name not in WHOLE:
+        split = split[torch.arange(FEW)]
+    logits = np.concatenate([some for some, _ in ready.iterate_logits(split)])
+    expected = torch.from_numpy(logits).softmax(1).numpy()
+    program = compile_run(ready.trained)
+    found = answer(driver, program, split.images.numpy())
+    different = int((found.probabilities.argmax(1) != expected.argmax(1)).sum())
+    distance = float(np.abs(found.probabilities - expected).max())
+    time, slow = statistics.median(found.milliseconds), np.quantile(found.milliseconds, 0.99)
+    size = len(program.weights) / 2**20
+    print(
+        f"| {name} | {len(split):,} | {different} | {distance:.1e} | {time:.2f} | {slow:.2f} | {size:.2f} |", flush=True
+    )
+    record(f"{name}: a stroke", [time], "ms")
+    return different == 0 and distance <= TOLERANCE
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=DRAWN, default=DRAWN, metavar="NAME")
+    models: Sequence[str] = parser.parse_args().models
+    driver = start_browser(800)
+    try:
+        print(
+            f"torch {torch.__version__}, {driver.capabilities['browserName']} {driver.capabilities['browserVersion']}"
+        )
+        print("| model | images | other label | largest difference | ms an image | ms, 99 % | MB of weights |")
+        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+        with tempfile.TemporaryDirectory() as folder:
+            open_page(driver, Path(folder))
+            agree = [compare(driver, name, train(name, Path(folder))) for name in models]
+    finally:
+        driver.quit()
+    sys.exit(0 if all(agree) else 1)
+
+
+if __name__ == "__main__":
+    main()

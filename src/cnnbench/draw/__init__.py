@@ -1,0 +1,1 @@
+"""A page that evaluates a trained network in the browser."""

@@ -1,0 +1,89 @@
+"""Record the layers of a network from the forward pass of one image.
+
+A `TorchDispatchMode` sees every operation that reaches ATen, whichever of torch's many functions and modules a network
+called. `torch.export` would see the same, but it imports torch's compiler and takes seconds (benchmarks/LOG.md).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
+
+from cnnbench.analysis.operations import find_tensors
+from cnnbench.draw.kernels import KERNELS, Call
+from cnnbench.draw.layers import Graph, Layer, MissingKernel
+
+
+def trace_network(network: nn.Module, shape: Sequence[int]) -> tuple[Graph, Layer]:
+    """The layers of a network, and the one that gives its logits.
+
+    Args:
+        network: in float32 on the CPU; it runs in evaluation mode and is left as it was.
+        shape: of an image, (C, H, W).
+
+    Raises:
+        MissingKernel: it uses an operation that the page cannot compute.
+    """
+    was_training = network.training
+    image = torch.zeros(1, *shape)
+    graph = Graph(image)
+    hooks = _follow_modules(network, graph)
+    try:
+        network.eval()
+        with torch.no_grad(), _Recorder(graph):
+            logits = network(image)
+        return graph, graph.find(logits)
+    finally:
+        network.train(was_training)
+        for hook in hooks:
+            hook.remove()
+
+
+def _follow_modules(network: nn.Module, graph: Graph) -> list[RemovableHandle]:
+    """Keep the name of the running module in the graph, and name each module's output."""
+    running: list[tuple[str, bool]] = [("", False)]
+
+    def begin(name: str, module: nn.Module, inputs: Any) -> None:
+        running.append((name, not any(module.children())))
+        graph.module, graph.is_leaf = running[-1]
+
+    def end(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        running.pop()
+        graph.module, graph.is_leaf = running[-1]
+        # Containers that only chain others have the name of their last member; a dropout returns what it was given.
+        is_chain = type(module).forward is nn.Sequential.forward
+        if name and not is_chain and isinstance(output, Tensor) and not any(output is one for one in inputs):
+            graph.name_output(output, name)
+
+    hooks = []
+    for name, module in network.named_modules():
+        hooks.append(module.register_forward_pre_hook(lambda *found, name=name: begin(name, *found)))
+        hooks.append(module.register_forward_hook(lambda *found, name=name: end(name, *found)))
+    return hooks
+
+
+class _Recorder(TorchDispatchMode):
+    """Adds a layer to a graph for each operation that depends on the image."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if not any(self.graph.is_known(tensor) for tensor in find_tensors((args, kwargs))):
+            return output  # computed from weights alone: a weight itself
+        name = func._schema.name.removeprefix("aten::")
+        kernel = KERNELS.get(name) or KERNELS.get(name.removesuffix("_"))
+        if kernel is None:
+            raise MissingKernel(func._schema.name, self.graph.module)
+        given = {argument.name: argument.default_value for argument in func._schema.arguments}
+        given |= dict(zip(given, args, strict=False)) | kwargs
+        kernel(Call(self.graph, func, given, output))
+        return output
