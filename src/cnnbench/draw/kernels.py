@@ -1,7 +1,7 @@
 """The operations of ATen that the page can compute, and the layers that compute them.
 
 `kernel` gives an operation its entry in `KERNELS`; whatever has none is refused by name. An operation that overwrites
-its input (`relu_`) has the entry of the one that does not.
+its input, as relu_ does, has the entry of the one that does not.
 """
 
 import math

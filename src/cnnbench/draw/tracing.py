@@ -1,7 +1,7 @@
 """Record the layers of a network from the forward pass of one image.
 
 A `TorchDispatchMode` sees every operation that reaches ATen, whichever of torch's many functions and modules a network
-called. `torch.export` would see the same, but it imports torch's compiler and takes seconds (benchmarks/LOG.md).
+called. The exporter of torch would see the same, but it imports torch's compiler and takes seconds (benchmarks/LOG.md).
 """
 
 from collections.abc import Sequence
