@@ -18,7 +18,7 @@ SOURCE = ROOT / "src" / "cnnbench"
 # From the bottom up; a room imports only rooms of the floors below its own.
 FLOORS = (
     {"__init__"},
-    {"registry", "reproducibility", "processes"},
+    {"registry", "reproducibility", "processes", "bars"},
     {"config", "storage"},
     {"data", "models", "metrics", "analysis"},
     {"runs", "quality"},
@@ -28,6 +28,7 @@ FLOORS = (
     {"report", "sweeps", "tuning"},
     {"claims", "draw"},
     {"cli"},
+    {"api"},
     {"__main__"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

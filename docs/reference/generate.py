@@ -1,14 +1,17 @@
 """Fills the reference pages with what the program declares; mkdocs calls it as a hook.
 
 A page asks for a part of the reference by a comment: `<!-- keys: trainer -->`, `<!-- parts: models -->`,
-`<!-- metrics -->`, `<!-- commands -->`. No list is kept by hand, so none can be out of date.
+`<!-- metrics -->`, `<!-- commands -->`, `<!-- api -->`. No list is kept by hand, so none can be out of date.
 """
 
+import inspect
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import typer
 
+import cnnbench.api
 from cnnbench.cli.app import app
 from cnnbench.cli.choices import list_choices
 from cnnbench.cli.reference import find_rows, format_markdown_table
@@ -52,4 +55,32 @@ def make_commands(_: str) -> str:
     return "\n\n".join(sections)
 
 
-GENERATORS = {"keys": make_keys, "parts": make_parts, "metrics": make_metrics, "commands": make_commands}
+def make_api(_: str) -> str:
+    """Return the functions and classes of the Python API, with their docstrings."""
+    parts = {name: getattr(cnnbench.api, name) for name in cnnbench.api.__all__}
+    ordered = sorted(parts, key=lambda name: (inspect.isclass(parts[name]), name))  # functions first
+    return "\n\n".join(text for name in ordered for text in _describe(f"cnnbench.{name}", parts[name], "##"))
+
+
+def _describe(name: str, part: Any, heading: str) -> Iterator[str]:
+    is_error = inspect.isclass(part) and issubclass(part, Exception)
+    signature = "" if is_error else str(inspect.signature(part)).replace("~", "")
+    yield f"{heading} {name}\n\n```text\n{name}{signature}\n\n{inspect.getdoc(part)}\n```"
+    if not inspect.isclass(part):
+        return
+    for member, value in vars(part).items():
+        if member.startswith("_") or not (inspect.isfunction(value) or isinstance(value, property)):
+            continue
+        if isinstance(value, property):
+            yield f"### {part.__name__}.{member}\n\n```text\n{inspect.getdoc(value)}\n```"
+        else:
+            yield from _describe(f"{part.__name__}.{member}", value, "###")
+
+
+GENERATORS = {
+    "keys": make_keys,
+    "parts": make_parts,
+    "metrics": make_metrics,
+    "commands": make_commands,
+    "api": make_api,
+}

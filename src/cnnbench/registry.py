@@ -51,8 +51,11 @@ def discover(package: ModuleType) -> None:
 
 
 def list_names(kind: str) -> list[str]:
-    """The registered names of one kind, sorted."""
-    return sorted(_builders.get(kind, {}))
+    """The registered names of one kind that a config may choose, sorted.
+
+    A part that is registered with `listed=False` is one that only a Python program can give.
+    """
+    return sorted(name for name in _builders.get(kind, {}) if _facts[kind, name].get("listed", True))
 
 
 def get_facts(kind: str, name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import platform
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from threadpoolctl import threadpool_limits
 DECIDES_BITS = {"torch": "torch", "cpu_capability": "processor features", "torch_threads": "threads"}
 DECIDES_TRAINING = {"cnnbench": "cnnbench", "torchvision": "torchvision"}
 DECIDES_BITS_ON_GPU = {"cuda": "CUDA", "gpus": "GPUs"}
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+_is_guest: ContextVar[bool] = ContextVar("_is_guest", default=False)
 
 
 def derive_key(seed: int, purpose: str, *position: int) -> int:
@@ -70,7 +73,7 @@ def set_deterministic(enabled: bool, *, compiled: bool = False) -> None:
         compiled: also tell torch's compiler, whose import takes more than a second.
     """
     if enabled:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        os.environ.setdefault(WORKSPACE, ":4096:8")
     if compiled:
         torch.use_deterministic_algorithms(enabled, warn_only=True)
     else:
@@ -80,10 +83,31 @@ def set_deterministic(enabled: bool, *, compiled: bool = False) -> None:
     torch.backends.cudnn.benchmark = not enabled
 
 
+@contextmanager
+def preserve_torch_settings() -> Iterator[None]:
+    """Put torch's threads, generators and deterministic switches back at the end, for the program that called us."""
+    cudnn, fill = torch.backends.cudnn, torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    deterministic, benchmark, workspace = cudnn.deterministic, cudnn.benchmark, os.environ.get(WORKSPACE)
+    devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
+    token = _is_guest.set(True)
+    try:
+        with torch.random.fork_rng(devices), threadpool_limits():
+            yield
+    finally:
+        _is_guest.reset(token)
+        torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode(mode)
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+        cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
+        if workspace is None:
+            os.environ.pop(WORKSPACE, None)
+
+
 def use_threads(number: int) -> None:
     """Compute with so many threads: torch's, also those that run operations beside each other, and numpy's."""
     torch.set_num_threads(number)
-    if torch.get_num_interop_threads() != number:
+    if torch.get_num_interop_threads() != number and not _is_guest.get():  # it can be set only once in a process
         with suppress(RuntimeError):  # they are in use already, and no result depends on them
             torch.set_num_interop_threads(number)
     threadpool_limits(number, user_api="blas")

@@ -64,6 +64,18 @@ class Request:
     sweep: schema.SweepConfig = field(default_factory=schema.SweepConfig)
 
 
+class SeveralValues(ValueError):
+    """A command for one run names several.
+
+    Attributes:
+        said: what names them, and what else it may mean.
+    """
+
+    def __init__(self, said: str) -> None:
+        super().__init__(f"{said}: add -m to run each of them")
+        self.said = said
+
+
 def compose_request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
     """Compose and check every job that a command asks for, before anything starts.
 
@@ -89,7 +101,7 @@ def _compose_request(given: Sequence[str], multirun: bool) -> Request:
         base = _compose(overrides, parsed, sweeps=True)
     several = [o for o in parsed if o.is_sweep_override()]
     if several and not is_sweep:
-        raise ValueError(f"{describe_values(several[0])}: add -m to run each of them")
+        raise SeveralValues(describe_values(several[0]))
     if not is_sweep:
         if only := [o for o in parsed if o.key_or_group.startswith("sweep.")]:
             raise ValueError(f"{only[0].input_line} is for sweeps: add -m or sweep.seeds=N")

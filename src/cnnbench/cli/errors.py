@@ -8,6 +8,7 @@ import contextlib
 import sys
 import traceback
 from collections import namedtuple
+from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
@@ -26,7 +27,15 @@ FAILED, WRONG, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
 class RunFailed(Exception):
-    """A run started and did not finish; its folder says why."""
+    """A run started and did not finish; its folder says why.
+
+    Attributes:
+        folder: of the run or the sweep, if it is one.
+    """
+
+    def __init__(self, message: str, folder: Path | None = None) -> None:
+        super().__init__(message)
+        self.folder = folder
 
 
 ENDINGS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str, int], ...] = (

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cnnbench.cli import compose
@@ -12,8 +13,12 @@ from cnnbench.metrics import ONE_RUN, format_metric
 from cnnbench.storage.text import format_output_path, make_printable
 
 
-def evaluate(options: EvaluateOptions) -> None:
-    """Measure a run on a split; print the metrics and the folder that holds them."""
+def measure(options: EvaluateOptions) -> tuple[Path, dict[str, Any], list[str]]:
+    """Measure a run on a split.
+
+    Returns:
+        The folder that holds the result, the metrics, and notes that their reader needs.
+    """
     from cnnbench.experiment.evaluate import evaluate_run
     from cnnbench.experiment.measured_data import DataChoice
 
@@ -36,8 +41,14 @@ def evaluate(options: EvaluateOptions) -> None:
             raise ValueError("--abstain with --split val: the validation images calibrate the sets, so measure others")
         sets, notes = find_prediction_sets(run, options.abstain, choice, **how)
     folder, metrics = evaluate_run(run, choice, **how, out=options.out, calibrate=options.calibrate, sets=sets)
+    return folder, metrics, list(dict.fromkeys([*notes, *metrics.pop("notes")]))
+
+
+def evaluate(options: EvaluateOptions) -> None:
+    """Measure a run on a split; print the metrics and the folder that holds them."""
+    folder, metrics, notes = measure(options)
     del metrics["images_sha256"]  # for programs, which find it in `metrics.json`
-    show_warnings(dict.fromkeys([*notes, *metrics.pop("notes")]))
+    show_warnings(notes)
     rest = _format_figures(metrics.pop("without_excluded", {}))
     shown = _format_figures(metrics)
     width, figures = (max(map(len, texts)) for texts in (shown, shown.values()))

@@ -1,7 +1,8 @@
 """A Hydra session with our configs, and Hydra's parser of overrides."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from hydra import initialize_config_dir
 from hydra._internal.hydra import Hydra
@@ -10,6 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.version import VersionBase
 
 from cnnbench.cli.choices import find_config_dir, list_groups
 from cnnbench.cli.literal import explain_syntax
@@ -20,14 +22,35 @@ from cnnbench.registry import describe_unknown
 
 @contextmanager
 def start_hydra() -> Iterator[None]:
-    """A context in which Hydra is initialized with our configs."""
+    """A context in which Hydra is initialized with our configs. Afterwards it is as the program left it."""
+    theirs, base = GlobalHydra.instance().hydra, VersionBase.instance().getbase()
     GlobalHydra.instance().clear()
-    with initialize_config_dir(version_base="1.3", config_dir=str(find_config_dir()), job_name="cnnbench"):
-        # A launcher's package registers a schema of the same name as our YAML file, and Hydra would warn about it.
-        launchers = ConfigStore.instance().repo["hydra"].get("launcher", {})
-        for path in (find_config_dir() / "hydra/launcher").glob("*.yaml"):
-            launchers.pop(path.name, None)
+    launchers: dict[str, Any] = {}
+    hidden: dict[str, Any] = {}
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(find_config_dir()), job_name="cnnbench"):
+            # A launcher's package registers a schema of the same name as our YAML file, and Hydra would warn about it.
+            launchers = ConfigStore.instance().repo["hydra"].get("launcher", {})
+            names = [path.name for path in (find_config_dir() / "hydra/launcher").glob("*.yaml")]
+            hidden = {name: launchers.pop(name) for name in names if name in launchers}
+            yield
+    finally:
+        launchers |= hidden
+        GlobalHydra.instance().hydra = theirs
+        VersionBase.instance().version_base = base
+
+
+@contextmanager
+def offer_parts(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """A context in which a config may choose parts that have no YAML file: by group, their `name` and options."""
+    store = ConfigStore.instance()
+    for group, node in parts.items():
+        store.store(group=group, name=node["name"], node=dict(node), provider="cnnbench")
+    try:
         yield
+    finally:
+        for group, node in parts.items():
+            del store.repo[group][f"{node['name']}.yaml"]
 
 
 def get_hydra() -> Hydra:

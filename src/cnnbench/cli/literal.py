@@ -69,7 +69,7 @@ def explain_syntax(text: str, error: str) -> str:
     if value.startswith(("[", "{")):
         quotes = f"'{key}=" + ("""["café", "a (1)"]'""" if value[0] == "[" else """{key: "a (1)"}'""")
         return f"{text!r} cannot be read as KEY=VALUE: {error}. Put text inside brackets in quotes: {quotes}"
-    quotes = shlex.quote(f"{key}={_quote(value)}")
+    quotes = shlex.quote(f"{key}={quote(value)}")
     return f"{text!r} cannot be read as KEY=VALUE: {error}. As text, in quotes: {quotes}"
 
 
@@ -83,11 +83,11 @@ def _quote_override(text: str, sweeping: bool) -> str:
     if kind == "list of text":
         if value in ("", "null") or (sweeping and _OF_LISTS.fullmatch(value)):
             return text
-        return _read_back(text, split_list(value)) or f"{start}=[{','.join(map(_quote, split_list(value)))}]"
+        return _read_back(text, split_list(value)) or f"{start}=[{','.join(map(quote, split_list(value)))}]"
     if kind == "other":
         # Pass on as text what Hydra cannot parse: the check of the key then says which values are valid.
         plain = _read(text) is None and value[:1] not in ("[", "{", "(", "'", '"')
-        return f"{start}={_quote(value)}" if plain else text
+        return f"{start}={quote(value)}" if plain else text
     if sweeping and "," in value and not os.path.lexists(value):
         if _SWEEPS.fullmatch(value):
             return text
@@ -112,7 +112,7 @@ def _quote_value(start: str, value: str, kind: Kind) -> str:
     if (kind == "text or null" and value == "null") or not value:
         return value
     text = unquote(value)
-    return text if _read_back(f"{start}={text}", text) else _quote(text)
+    return text if _read_back(f"{start}={text}", text) else quote(text)
 
 
 def _read_back(override: str, value: object) -> str | None:
@@ -128,5 +128,6 @@ def _read(override: str) -> Override | None:
         return None
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
+    """The text in quotes of Hydra's."""
     return QuotedString(text, Quote.double if "'" in text else Quote.single).with_quotes()

@@ -138,23 +138,22 @@ class Tally:
             self.first_inverted = self.first_inverted or prediction.file
             self.inverted += 1
 
-    def warn_of_inverted(self, polarity: str | None, *, invert: bool) -> None:
-        """Print how many images look inverted, if any do.
+    def describe_inverted(self, polarity: str | None, *, invert: bool) -> list[str]:
+        """A note on how many images look inverted, if any do.
 
         Args:
             polarity: the polarity of the training images.
             invert: whether `--invert` has inverted the images.
         """
         if not self.inverted:
-            return
+            return []
         light, dark = "light on dark", "dark on light"
         trained, found = (light, dark) if polarity == LIGHT_ON_DARK else (dark, light)
         remedy = "leave out --invert" if invert else "--invert inverts them"
-        print(
-            f"warning: {self.inverted} of {self.predicted} images are {found}, and the run was trained on {trained}: "
-            f"{remedy}. The first is {format_path(self.first_inverted)}",
-            file=sys.stderr,
-        )
+        return [
+            f"{self.inverted} of {self.predicted} images are {found}, and the run was trained on {trained}: "
+            f"{remedy}. The first is {format_path(self.first_inverted)}"
+        ]
 
     def close(self) -> None:
         """Print how many files were skipped.
@@ -227,7 +226,7 @@ def predict(options: PredictOptions) -> None:
             tally.predicted = max(tally.predicted, 1)
     if drawn:
         drawn.close()
-    tally.warn_of_inverted(predictor.polarity, invert=options.invert)
+    show_warnings(tally.describe_inverted(predictor.polarity, invert=options.invert))
     tally.close()
 
 

@@ -14,7 +14,7 @@ from cnnbench.cli import compose, launchers
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.rounds import Rounds
 from cnnbench.cli.run_folders import shorten
-from cnnbench.cli.sweep_run import Session, finish, list_left, run_jobs
+from cnnbench.cli.sweep_run import Display, Session, finish, list_left, run_jobs
 from cnnbench.config.schema import SweepConfig, from_dict, to_dict
 from cnnbench.config.seeds import drop_seeds
 from cnnbench.metrics.sequential import find_least_pairs
@@ -52,8 +52,10 @@ def parse_jobs_at_once(text: str) -> SweepConfig:
     return from_dict({"sweep": {"jobs": int(text) if text.isdecimal() else text}}).sweep
 
 
-def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobServer) -> None:
-    """Run the jobs of a sweep that have no result yet; print its table and, on the last line, its folder.
+def run_sweep(
+    request: compose.Request, overrides: Sequence[str], server: JobServer, display: Display | None = None
+) -> Path:
+    """Run the jobs of a sweep that have no result yet; show its table and, last, its folder, which is returned.
 
     If the same jobs were started before, they continue in the folder of that sweep.
 
@@ -61,7 +63,7 @@ def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobSer
         ValueError: a job cannot run, or another process runs the sweep; nothing has been written.
         RunFailed: a job failed; the other jobs have been run.
     """
-    config = request.hydra.hydra.launcher
+    config, display = request.hydra.hydra.launcher, display or Display()
     launcher = launchers.find_launcher(overrides)
     # A wrong number is refused before anything else is done.
     most = launchers.choose_jobs_at_once(request.sweep, launcher, config)
@@ -95,15 +97,18 @@ def run_sweep(request: compose.Request, overrides: Sequence[str], server: JobSer
             if not request.grows:
                 number = len(rounds.seen if rounds else jobs)
                 log.info("all %d jobs are finished; sweep.restart=true runs them again", number)
-                finish(Session(request, overrides, sweep, requested, left, server, {}, most, rounds))
-            return
+                session = Session(request, overrides, sweep, requested, left, server, {}, most, rounds)
+                finish(replace(session, display=display))
+            return path
         _log_continuing(sweep, len(requested) - len(left), len(requested))
         if checks is None:
             checks = _check(left, server)
         sweep.write()  # only now is it known that every job can run
         if launcher != launchers.NO_LAUNCHER:
             most = launchers.count_jobs_at_once(launcher, config, max(check.need.threads for check in checks.values()))
-        run_jobs(Session(request, overrides, sweep, requested, left, server, checks, most, rounds, launcher))
+        session = Session(request, overrides, sweep, requested, left, server, checks, most, rounds, launcher)
+        run_jobs(replace(session, display=display))
+    return path
 
 
 def _check_until(settings: SweepConfig, jobs: Sequence[SweepJob], launcher: str) -> None:
@@ -141,7 +146,9 @@ def _log_continuing(sweep: SweepFolder, finished: int, requested: int) -> None:
         log.info("continuing: %d of %s%d jobs are finished", finished, up_to, requested)
 
 
-def resume_sweep(path: Path, server: JobServer, asked: SweepConfig | None = None) -> None:
+def resume_sweep(
+    path: Path, server: JobServer, asked: SweepConfig | None = None, display: Display | None = None
+) -> None:
     """Run the unfinished jobs of a sweep on this machine, from its folder alone.
 
     Args:
@@ -162,6 +169,7 @@ def resume_sweep(path: Path, server: JobServer, asked: SweepConfig | None = None
         request = compose.Request([], path, axes=axes, is_sweep=True, hydra=OmegaConf.create(), sweep=settings)
         most = launchers.choose_jobs_at_once(settings, launchers.NO_LAUNCHER, request.hydra)
         session = Session(request, overrides, sweep, sweep.jobs, left, server, {}, most, rounds)
+        session.display = display or session.display
         if not left:
             log.info("all %d jobs are finished: nothing to resume", len(rounds.seen if rounds else sweep.jobs))
             finish(session)

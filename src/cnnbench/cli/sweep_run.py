@@ -3,7 +3,8 @@
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -31,6 +32,27 @@ from cnnbench.sweeps.together import run_groups
 log = logging.getLogger("cnnbench")
 
 
+class Display:
+    """How a sweep is shown: on the terminal; the Python API shows it in another way.
+
+    Attributes:
+        progress: the class that follows the jobs.
+    """
+
+    progress = SweepProgress
+
+    def show_result(self, study: Study | None, verdict: Sequence[str]) -> None:
+        """Show the comparison of the runs, if there is a report, and the verdict of a sweep that adds seeds."""
+        if study is not None:
+            show_study(study)
+        for line in verdict:
+            print(make_printable(line))
+
+    def show_folder(self, path: Path) -> None:
+        """Show the folder of the sweep; it is the last line printed."""
+        print(shorten(path), flush=True)
+
+
 @dataclass
 class Session:
     """A sweep that this command runs.
@@ -55,6 +77,7 @@ class Session:
     most: int | None
     rounds: Rounds | None = None
     launcher: str = launchers.NO_LAUNCHER
+    display: Display = field(default_factory=Display)
 
 
 def list_left(request: compose.Request, sweep: SweepFolder, requested: Sequence[SweepJob]) -> list[SweepJob]:
@@ -83,7 +106,8 @@ def run_jobs(session: Session) -> None:
     aside = sweep.list_set_aside()
     before, macs = len(session.requested) - len(left), {job.name: session.checks[job.name].macs for job in left}
     try:
-        with SweepProgress(sweep, left, before=before, axes=request.axes, at_once=at_once, macs=macs) as progress:
+        follow = session.display.progress
+        with follow(sweep, left, before=before, axes=request.axes, at_once=at_once, macs=macs) as progress:
             if session.rounds is not None:
                 run_rounds(session.rounds, session.server, progress, capacity=capacity, needs=needs)
             elif session.launcher == launchers.NO_LAUNCHER:
@@ -98,7 +122,7 @@ def run_jobs(session: Session) -> None:
     except (KeyboardInterrupt, Terminated) as error:
         with contextlib.suppress(KeyboardInterrupt, Terminated):  # a second signal skips the report
             _write_report(sweep)
-        print(shorten(sweep.path), flush=True)
+        session.display.show_folder(sweep.path)
         if session.rounds is not None:
             message = f"the sweep is not decided after {session.rounds.complete} seeds"
         else:
@@ -106,7 +130,8 @@ def run_jobs(session: Session) -> None:
             message = f"{len(left)} of {len(session.requested)} jobs are left"
         raise type(error)(f"{message}: repeat the command to continue") from None
     except OSError as error:  # for example a full disk
-        raise RunFailed(f"{error.strerror}: resolve this, then repeat the command to continue") from error
+        message = f"{error.strerror}: resolve this, then repeat the command to continue"
+        raise RunFailed(message, sweep.path) from error
     moved = sorted(sweep.list_set_aside() - aside)
     try:
         finish(session)
@@ -132,13 +157,13 @@ def finish(session: Session) -> None:
     sweep, rounds = session.sweep, session.rounds
     if rounds is None:
         if not session.request.grows:
-            _show_sweep(sweep)
+            _show_sweep(session)
         _report_failures(sweep, list_left(session.request, sweep, session.requested), len(session.requested))
         return
     if surplus := rounds.settle():
         log.info("job %s had started before the sweep was decided: set aside", ", ".join(surplus))
     _write_record(session, verdict=rounds.to_plain())
-    _show_sweep(sweep, rounds.describe())
+    _show_sweep(session, rounds.describe())
     _report_failures(sweep, rounds.list_failed(), len(rounds.seen))
 
 
@@ -154,13 +179,10 @@ def _warn_of_competition(session: Session, at_once: int, threads: int) -> None:
         )
 
 
-def _show_sweep(sweep: SweepFolder, verdict: Sequence[str] = ()) -> None:
-    """Write the report of the runs so far; print its tables, the verdict of the sweep and, last, its folder."""
-    if study := _write_report(sweep):
-        show_study(study)
-    for line in verdict:
-        print(make_printable(line))
-    print(shorten(sweep.path), flush=True)
+def _show_sweep(session: Session, verdict: Sequence[str] = ()) -> None:
+    """Write the report of the runs so far; show it, the verdict of the sweep and, last, its folder."""
+    session.display.show_result(_write_report(session.sweep), verdict)
+    session.display.show_folder(session.sweep.path)
 
 
 def _write_report(sweep: SweepFolder) -> Study | None:
@@ -185,5 +207,6 @@ def _report_failures(sweep: SweepFolder, unfinished: Sequence[SweepJob], request
         names = ", ".join(job.name for job in unfinished)
         raise RunFailed(
             f"{len(unfinished)} of {requested} runs failed ({names}): the status.json of each says why. The same "
-            "command tries them again"
+            "command tries them again",
+            sweep.path,
         )

@@ -105,8 +105,8 @@ def _measure(column: Column, cells: Sequence[str]) -> tuple[int, int]:
     return least, max(longest, cell_len(column.name))
 
 
-def show_run(summary: Mapping[str, Any]) -> None:
-    """Print the results of a run, from its `summary.json`."""
+def describe_run(summary: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    """A title for a run, and its results as text, from its `summary.json`."""
     known = {key: value for key, value in summary.items() if value is not None}  # null stands for an infinite loss
 
     def show(key: str, form: str = "") -> str:
@@ -117,7 +117,7 @@ def show_run(summary: Mapping[str, Any]) -> None:
         for metric in list_metrics(detail=False)
         if (key := f"test/{metric.name}") in summary  # an autoencoder has no such scores
     }
-    if has_interval := {"test/accuracy_low", "test/accuracy_high"} <= known.keys():
+    if _has_interval(summary):
         ends = (format_metric("accuracy", known[f"test/accuracy_{end}"]) for end in ("low", "high"))
         values["test accuracy"] += f"  [{', '.join(ends)}]"
     if "test/loss" in summary:  # a trial of a search is never tested
@@ -131,10 +131,19 @@ def show_run(summary: Mapping[str, Any]) -> None:
         "device": show("device"),
         "threads": show("threads"),
     }
-    title = f"{known.get('model')} on {known.get('data')}, seed {known.get('seed')}"
+    return f"{known.get('model')} on {known.get('data')}, seed {known.get('seed')}", values
+
+
+def _has_interval(summary: Mapping[str, Any]) -> bool:
+    return None not in (summary.get("test/accuracy_low"), summary.get("test/accuracy_high"))
+
+
+def show_run(summary: Mapping[str, Any]) -> None:
+    """Print the results of a run."""
+    title, values = describe_run(summary)
     console = make_console()
     show_table(console, title, [Column("result", 20), Column("value")], list(values.items()))
-    if has_interval:
+    if _has_interval(summary):
         show_text(console, f"[ ] is {ONE_RUN}.")
 
 

@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnbench.cli import compose
 from cnnbench.cli.errors import RunFailed
@@ -22,6 +22,9 @@ from cnnbench.storage.text import format_output_path, make_printable
 from cnnbench.sweeps.jobs import is_sweep
 from cnnbench.sweeps.painters import open_painters
 from cnnbench.sweeps.server import JobServer
+
+if TYPE_CHECKING:
+    from cnnbench.experiment.build import Parts
 
 log = logging.getLogger("cnnbench")
 PAINTERS = 1  # processes that draw; each takes 50 MB, and a second one would save a few hundredths of a second
@@ -70,9 +73,39 @@ def _show(summary: Mapping[str, Any]) -> None:
 
 
 def _train_one(config: Config, path: Path, overrides: Sequence[str], draw: Draw) -> None:
-    # Not at the top: both import torch, which the process of a sweep's command does without.
+    if config.preview:
+        print(shorten(_preview(config, path)))
+        return
+    folder, summary = train_new(config, path, overrides, draw)
+    _show(summary)
+    print(shorten(folder))
+
+
+def _preview(config: Config, path: Path) -> Path:
+    from cnnbench.experiment.run import preview  # not at the top: it imports torch
+
+    parts = _build_parts(config)
+    if parts is not None and parts.dataset.info.dimensions != 2:
+        raise ValueError(f"preview=true draws images, but data={parts.dataset.info.name} holds signals")
+    return preview(config, RunFolder.create(path).path)
+
+
+def train_new(config: Config, path: Path, overrides: Sequence[str], draw: Draw) -> tuple[Path, dict[str, Any]]:
+    """Train one config in a new folder; return the folder and the summary.
+
+    Raises:
+        ValueError: the config cannot be trained; nothing has been written.
+        RunFailed: the run started and did not finish.
+    """
+    parts = _build_parts(config)
+    folder = RunFolder.create(path).path
+    return folder, _run(config, folder, overrides, parts=parts, draw=draw)
+
+
+def _build_parts(config: Config) -> "Parts | None":
+    """Check a config, and build the parts of its run; None if there is too little memory."""
+    # Not at the top: it imports torch, which the process of a sweep's command does without.
     from cnnbench.experiment.build import build_parts
-    from cnnbench.experiment.run import preview
 
     if config.trainer.timeout_minutes is not None:
         raise ValueError(
@@ -80,17 +113,9 @@ def _train_one(config: Config, path: Path, overrides: Sequence[str], draw: Draw)
             "or leave it out"
         )
     try:
-        parts = build_parts(config)
+        return build_parts(config)
     except (RuntimeError, MemoryError):  # for example, too little memory: the run itself fails again and records it
-        parts = None
-    if config.preview and parts is not None and parts.dataset.info.dimensions != 2:
-        raise ValueError(f"preview=true draws images, but data={parts.dataset.info.name} holds signals")
-    folder = RunFolder.create(path).path
-    if config.preview:
-        print(shorten(preview(config, folder)))
-        return
-    _show(_run(config, folder, overrides, parts=parts, draw=draw))
-    print(shorten(folder))
+        return None
 
 
 def _run(config: Config, folder: Path, overrides: Sequence[str], **options: Any) -> dict[str, Any]:
@@ -103,7 +128,9 @@ def _run(config: Config, folder: Path, overrides: Sequence[str], **options: Any)
     except (InUse, NoneReadable, CannotGoOn):  # the command is wrong; nothing has been run
         raise
     except Exception as error:
-        raise RunFailed(f"{type(error).__name__}: {error} (the log: {shorten(folder) / 'train.log'})") from error
+        raise RunFailed(
+            f"{type(error).__name__}: {error} (the log: {shorten(folder) / 'train.log'})", folder
+        ) from error
 
 
 def _is_resume(override: str) -> bool:
@@ -139,21 +166,34 @@ def _resume(overrides: Sequence[str]) -> None:
 
 
 def _resume_run(run: RunFolder, overrides: Sequence[str], draw: Draw) -> None:
+    summary = train_on(run, overrides, draw)
+    if summary is not None:
+        _show(summary)
+    else:
+        print(f"{make_printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)
+        if problem := find_contradiction(run):
+            show_warnings([f"{problem}. The run's figures are not shown"])
+        else:
+            _show(run.read_summary())
+    print(format_output_path(run.path))
+
+
+def train_on(run: RunFolder, overrides: Sequence[str], draw: Draw) -> dict[str, Any] | None:
+    """Resume a run; return its summary, or None if the run is finished already.
+
+    Raises:
+        ValueError: the run cannot be resumed in this way; nothing has been written.
+        RunFailed: it started and did not finish.
+    """
     from cnnbench.experiment.resume import apply_overrides
     from cnnbench.runs.reopening import load_config
 
     config = apply_overrides(to_dict(load_config(run)), overrides)
     finished = run.find_status().get("state") == FINISHED
     if finished and config.trainer.epochs == run.read_config()["trainer"]["epochs"]:
-        print(f"{make_printable(str(run.path))} is finished: nothing to resume", file=sys.stderr)
-        if problem := find_contradiction(run):
-            show_warnings([f"{problem}. The run's figures are not shown"])
-        else:
-            _show(run.read_summary())
-    else:
-        before = [text for text in _read_overrides(run) if text not in overrides]
-        _show(_run(config, run.path, [*before, *overrides], resume=True, draw=draw))
-    print(format_output_path(run.path))
+        return None
+    before = [text for text in _read_overrides(run) if text not in overrides]
+    return _run(config, run.path, [*before, *overrides], resume=True, draw=draw)
 
 
 def _read_overrides(run: RunFolder) -> list[str]:

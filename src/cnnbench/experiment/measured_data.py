@@ -14,6 +14,7 @@ from cnnbench.config.schema import Config
 from cnnbench.data import Dataset, DatasetInfo, Split, find_data_shape
 from cnnbench.data.exclusion import match_marks
 from cnnbench.data.memory import limit_data_of_run
+from cnnbench.data.sets.arrays import NAME as ARRAYS
 from cnnbench.experiment.data_record import (
     NOT_ITS_DATA,
     DataRecord,
@@ -99,7 +100,7 @@ def _point_at(config: Config, info: DatasetInfo, choice: DataChoice) -> None:
         raise ValueError(
             f"data.path={format_path(own_path)!r} of the run does not exist: give its new place with --path"
         )
-    if choice.data is not None and choice.data != data.name:
+    if choice.data is not None and (choice.data != data.name or choice.data == ARRAYS):
         data.name, data.exclude = choice.data, None
         data.options.clear()
         data.options.update(choice.options)

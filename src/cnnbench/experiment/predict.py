@@ -115,18 +115,41 @@ class Predictor:
         Raises:
             ValueError: `top` is more than there are classes.
         """
+        names, sources = tee(files)
+        decoded = decode_all(sources, self.decoding, workers=workers)
+        return self.predict_decoded(names, decoded, top=top, invert=invert, keep_pixels=keep_pixels, sets=sets)
+
+    def predict_decoded(
+        self,
+        names: Iterable[str],
+        decoded: Generator[np.ndarray | BadImage, None, None],
+        *,
+        top: int = 1,
+        invert: bool = False,
+        keep_pixels: bool = False,
+        sets: PredictionSets | None = None,
+    ) -> Generator[list[Prediction], None, None]:
+        """Predict images that are decoded, as `predict` does; each has a name.
+
+        Args:
+            decoded: uint8 (C, H, W) as `decoding` says, or why there is none; it is closed at the end.
+        """
         if not 1 <= top <= len(self.class_names):
             raise ValueError(f"--top {top}: must be from 1 to {len(self.class_names)}, the run's number of classes")
         classify = partial(self._classify, top=top, sets=sets)
-        return self._predict_batches(files, classify, invert, workers, keep_pixels)
+        return self._predict_batches(names, decoded, classify, invert, keep_pixels)
 
     def _predict_batches(
-        self, files: Iterable[str], classify: Classify, invert: bool, workers: int | None, keep_pixels: bool
+        self,
+        names: Iterable[str],
+        decoded: Generator[np.ndarray | BadImage, None, None],
+        classify: Classify,
+        invert: bool,
+        keep_pixels: bool,
     ) -> Generator[list[Prediction], None, None]:
-        names, sources = tee(files)
         rows: list[tuple[str, str | None]] = []
         images: list[np.ndarray] = []
-        with closing(decode_all(sources, self.decoding, workers=workers)) as decoded:
+        with closing(decoded):
             for file, found in zip(names, decoded, strict=True):
                 rows.append((file, found.reason if isinstance(found, BadImage) else None))
                 if not isinstance(found, BadImage):

@@ -10,6 +10,7 @@ import torch
 from cnnbench.config.schema import Config
 from cnnbench.data import Dataset, balance_weights
 from cnnbench.data.polarity import SAMPLE, find_polarity
+from cnnbench.data.sets.arrays import NAME as ARRAYS
 from cnnbench.experiment.build import Parts, make_batches
 from cnnbench.experiment.data_record import record_data
 from cnnbench.experiment.resume import compute_fingerprint
@@ -48,11 +49,16 @@ def prepare_training(
         else {  # only rank 0 writes checkpoints
             "config": compute_fingerprint(config),
             "data": _describe_preparation(dataset),
-            "split": record_data(run, dataset, each="path" in config.data.options, test=test),
+            "split": record_data(run, dataset, each=_has_own_images(config), test=test),
         }
     )
     state = build_state(run, parts.model, data, settings, optimizer=parts.optimizer, record=record)
     return state, partial(follow if rank.number else fit, state, data, settings, parts.schedule)
+
+
+def _has_own_images(config: Config) -> bool:
+    """Whether the data are the user's, so that `data.json` keeps a hash of each image."""
+    return config.data.name == ARRAYS or "path" in config.data.options
 
 
 def _describe_preparation(dataset: Dataset) -> dict[str, Any]:

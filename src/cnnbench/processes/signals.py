@@ -29,6 +29,8 @@ class _State:
     stop: int | None = None  # the signal that requested the end
     interrupts = 0  # how often Ctrl-C came
     save = False
+    ended_by: int | None = None  # the signal of the last `Terminated`
+    may_exit = True  # whether a third Ctrl-C ends the process
 
 
 _state = _State()
@@ -44,6 +46,39 @@ def listen() -> None:
             signal.signal(number, _handle_stop)
     if SAVE is not None:
         signal.signal(SAVE, _handle_save)
+
+
+@contextmanager
+def attend() -> Iterator[None]:
+    """Handle signals inside, in a program with handlers of its own, which are put back; only the main thread can.
+
+    Other signals than SIGINT are handled only where the program leaves them to the system. One that ends the program
+    is raised again at the end, so that it still does so, after training has been saved.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in TO_GROUPS} if is_main else {}
+    # Handlers that were installed by C code are None, and could not be put back.
+    kept = {
+        number: handler
+        for number, handler in handlers.items()
+        if handler == signal.SIG_DFL or (number == signal.SIGINT and handler is not None)
+    }
+    _state.stop, _state.interrupts, _state.save = None, 0, False
+    may_exit, _state.may_exit = _state.may_exit, False
+    terminated = False
+    try:
+        for number in kept:
+            signal.signal(number, _handle_save if number == SAVE else _handle_stop)
+        yield
+    except Terminated:
+        terminated = True
+        raise
+    finally:
+        _state.may_exit = may_exit
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+        if terminated and _state.ended_by is not None and _state.ended_by in kept:
+            signal.raise_signal(_state.ended_by)
 
 
 def quit_at_once() -> None:
@@ -110,16 +145,16 @@ def check() -> None:
         KeyboardInterrupt, Terminated: by SIGINT, by another signal.
     """
     if _state.stop is not None:
-        number, _state.stop = _state.stop, None
+        number, _state.stop, _state.ended_by = _state.stop, None, _state.stop
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
 def _handle_stop(number: int, _: FrameType | None) -> None:
     _state.stop = number
     _state.interrupts += number == signal.SIGINT
-    if _state.interrupts > 2:
+    if _state.interrupts > 2 and _state.may_exit:
         os._exit(128 + signal.SIGINT)  # some code has swallowed the second one's exception
-    if not _state.deferring or _state.interrupts == 2:
+    if not _state.deferring or _state.interrupts >= 2:
         check()
     _tell(f"{signal.Signals(number).name}: finishing this step and saving it; Ctrl-C again quits at once")
 

@@ -13,11 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing import connection as connections
 from multiprocessing import resource_tracker, util
 from multiprocessing.connection import Connection
+from types import ModuleType
 from typing import Any, Protocol
 
 from cnnbench.processes import signals
@@ -96,7 +97,7 @@ class Worker:
         ours, theirs = context.Pipe()
         process = context.Process(target=_run, args=(target, theirs, os.getpid(), fork, arguments), daemon=fork)
         # Close our copy of their end, or we would never notice that the process has ended.
-        with theirs, _set_environment(environment or {}):
+        with theirs, _set_environment(environment or {}), nullcontext() if fork else _hide_main_module():
             if not fork and hasattr(signal, "pthread_sigmask"):
                 resource_tracker.ensure_running()  # starting it inside `hold` would unblock the signals
             try:
@@ -207,6 +208,20 @@ def _describe_exit(code: int | None) -> str:
         return f"its process ended by itself with code {code}"
     name = signal.Signals(-code).name
     return f"its process was ended by {name}{KILLED if name == 'SIGKILL' else ''}"
+
+
+@contextmanager
+def _hide_main_module() -> Iterator[None]:
+    """Keep a new interpreter from importing `__main__`, in which no target of a worker lies.
+
+    That would run the user's script again, which calls the Python API without a guard.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from cnnbench.bars import open_bar
 from cnnbench.data.files.images import BadImage, decode_unchanged, read_file
 from cnnbench.data.hashing import compute_short_hash, to_numbers
 from cnnbench.processes.pool import map_in_processes
@@ -155,10 +155,9 @@ def probe_files(files: Sequence[str], prober: Prober, workers: int) -> Probes:
         [files[row] for row in range(at, min(at + FEW_FILES, len(files)))] for at in range(0, len(files), FEW_FILES)
     )
     processes = 0 if len(files) <= FEW_FILES else workers
-    # disable=None: a bar on a terminal only.
     with (
         closing(map_in_processes(prober, jobs, processes)) as parts,
-        tqdm(total=len(files), desc="checking", unit="img", unit_scale=True, disable=None) as bar,
+        open_bar(total=len(files), desc="checking", unit="img", unit_scale=True) as bar,
     ):
         row = 0
         for part in parts:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from cnnbench.bars import open_bar
 from cnnbench.metrics import format_metric, list_metrics
 from cnnbench.processes import signals
 from cnnbench.runs.folder import PRUNED, RunFolder
@@ -145,10 +146,9 @@ def fit(
         on_epoch(row)
     done = history.epochs * images + state.progress.steps * data.train.batch_size * settings.accumulate
     save_if_requested = _make_saver(state, settings.checkpoint_minutes)
-    # disable=None: no bar unless standard error is a terminal.
     with (
         signals.defer(),
-        tqdm(total=settings.epochs * images, initial=done, unit="img", unit_scale=True, disable=None) as bar,
+        open_bar(total=settings.epochs * images, initial=done, unit="img", unit_scale=True) as bar,
     ):
         advance = _make_advance(state, bar, between=save_if_requested)
         for epoch in range(history.epochs, settings.epochs):

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tqdm import tqdm
-
+from cnnbench.bars import open_bar
 from cnnbench.config.schema import Config
 from cnnbench.metrics import find_metric
 from cnnbench.processes.capacity import Capacity, Load, Need
@@ -66,8 +65,7 @@ class Search:
     def run(self) -> None:
         """Search. Afterwards, even on an error, all processes have ended and `trials.csv` lists the trials so far."""
         ended = self._count_complete()
-        # disable=None: a bar on a terminal, silence elsewhere.
-        with tqdm(total=max(self.trials, ended), initial=ended, unit="trial", disable=None) as self.bar:
+        with open_bar(total=max(self.trials, ended), initial=ended, unit="trial") as self.bar:
             try:
                 while self._start():
                     for worker in wait_for_any(self.busy, timeout=1.0):

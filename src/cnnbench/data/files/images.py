@@ -163,6 +163,18 @@ def decode_unchanged(
     raise BadImage(format_path(name), reason)
 
 
+def convert_image(image: Image.Image, how: Decoding) -> np.ndarray:
+    """The pixels of an image in memory, as `decode_image` gives those of a file.
+
+    Raises:
+        ValueError: its values have more than 8 bits, and nothing says which one is white.
+    """
+    if image.mode[0] in "IF":
+        raise ValueError(f"an image of mode {image.mode}: must have 8 bits a value, such as L or RGB")
+    method = _TRANSPOSE.get(_read_orientation(image))
+    return _to_planes(fit(_flatten(image if method is None else image.transpose(method), how), how))
+
+
 def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
     """Channels (1 where every colour it can hold is grey, else 3), width and height of an upright image.
 

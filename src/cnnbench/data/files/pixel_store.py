@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 import PIL
 from pydantic import BaseModel, NonNegativeInt
-from tqdm import tqdm
 
+from cnnbench.bars import open_bar
 from cnnbench.data.files.decoding import Chunk, Decoder, decode_chunks
 from cnnbench.data.files.images import OtherSize
 from cnnbench.data.files.listing import Listing
@@ -215,10 +215,9 @@ class Part:
         Raises:
             OtherSize: the decoder does not resize, and an image has another size.
         """
-        # disable=None: a bar on a terminal only.
         with (
             closing(decode_chunks(self.paths, self.decoder, self.workers)) as chunks,
-            tqdm(total=len(self.paths), desc="decoding", unit="img", unit_scale=True, disable=None) as bar,
+            open_bar(total=len(self.paths), desc="decoding", unit="img", unit_scale=True) as bar,
         ):
             for chunk in chunks:
                 for error in chunk.bad.values():

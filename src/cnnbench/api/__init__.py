@@ -1,0 +1,26 @@
+"""The commands as functions and objects of Python. `docs/how-to/python.md` shows their use."""
+
+from cnnbench.api.errors import DataRefused, Error, FileError, InvalidRequest, RunFailed
+from cnnbench.api.predicting import Prediction
+from cnnbench.api.reports import Report, compare
+from cnnbench.api.runs import Evaluation, Run, load
+from cnnbench.api.sweeping import Sweep, load_sweep, sweep
+from cnnbench.api.training import train
+
+__all__ = [
+    "DataRefused",
+    "Error",
+    "Evaluation",
+    "FileError",
+    "InvalidRequest",
+    "Prediction",
+    "Report",
+    "Run",
+    "RunFailed",
+    "Sweep",
+    "compare",
+    "load",
+    "load_sweep",
+    "sweep",
+    "train",
+]

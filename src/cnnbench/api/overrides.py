@@ -1,0 +1,71 @@
+"""Write values of Python as overrides of a command."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cnnbench.cli.choices import read_declarations
+from cnnbench.cli.literal import find_kind, quote
+from cnnbench.config.keys import is_list
+from cnnbench.config.text_values import unquote
+
+
+def write_overrides(texts: Sequence[str], settings: Mapping[str, Any], *, sweeping: bool = False) -> list[str]:
+    """The overrides that say what a call does.
+
+    Args:
+        texts: overrides, as in a command.
+        settings: values by key.
+        sweeping: a list names several values, unless the key holds a list; then a list of lists does.
+
+    Raises:
+        ValueError: a value that no override can say.
+    """
+    return [*texts, *(f"{key}={_write(key, value, sweeping)}" for key, value in settings.items())]
+
+
+def _write(key: str, value: Any, sweeping: bool) -> str:
+    value = _simplify(key, value)
+    if not isinstance(value, list):
+        return _write_value(key, value, sweeping)
+    fields = read_declarations().get(key, [])
+    holds_list = bool(fields) and all(map(is_list, fields))
+    is_swept = sweeping and (not holds_list or any(isinstance(one, list) for one in value))
+    if not is_swept:
+        return _write_inside(value)
+    if not value:
+        raise ValueError(f"{key}=[]: must name at least one value")
+    return ",".join(_write_inside(one) if holds_list else _write_value(key, one, sweeping) for one in value)
+
+
+def _simplify(key: str, value: Any) -> Any:
+    """The value in types that overrides can say: None, truth values, numbers, text, lists and mappings."""
+    if isinstance(value, Mapping):
+        return {str(name): _simplify(key, inner) for name, inner in value.items()}
+    if hasattr(value, "tolist"):  # numbers and arrays of numpy and torch
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, str | int | float | None):  # truth values too
+        return value
+    if isinstance(value, Iterable):
+        return [_simplify(key, one) for one in value]
+    raise ValueError(f"{key}={value!r}: must be None, a truth value, a number, text, or a list or mapping of these")
+
+
+def _write_value(key: str, value: Any, sweeping: bool) -> str:
+    if not isinstance(value, str):
+        return _write_inside(value)
+    is_plain = unquote(value) in (value, os.path.expanduser(value)) and not (sweeping and "," in value)
+    return quote(value) if find_kind(key).startswith("text") and not is_plain else value
+
+
+def _write_inside(value: Any) -> str:
+    """A value as it stands inside a list or mapping of Hydra's, in which text has quotes."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_write_inside, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{name}: {_write_inside(inner)}' for name, inner in value.items())}}}"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return quote(value) if isinstance(value, str) else repr(value)

@@ -1,0 +1,130 @@
+"""Predict images that a program holds, or files, with a finished run."""
+
+import logging
+import os
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cnnbench.cli.inputs import find_images
+from cnnbench.cli.predict import Tally
+from cnnbench.data.dataset import Split
+from cnnbench.data.files.images import BadImage, convert_image
+from cnnbench.data.preparation import resize
+from cnnbench.data.sets.arrays import convert_images
+from cnnbench.experiment import predict
+
+log = logging.getLogger("cnnbench")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for one image.
+
+    Attributes:
+        label: the likeliest class; None if the file cannot be read.
+        probability: of that class.
+        top: the likeliest classes with their probabilities, likeliest first, as many as were asked for.
+        file: the path of the image; None if it was given in memory.
+        error: why the file cannot be read.
+    """
+
+    label: str | None
+    probability: float | None
+    top: tuple[tuple[str, float], ...] = ()
+    file: str | None = None
+    error: str | None = None
+
+
+def predict_images(predictor: predict.Predictor, images: Any, *, top: int, invert: bool) -> list[Prediction]:
+    """Predict images in order.
+
+    Args:
+        images: a path, an image of Pillow, an array as `convert_images` accepts it, or a sequence of one of these.
+
+    Raises:
+        ValueError: there are no images, or they are of another kind.
+    """
+    if isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", 0) == 2:
+        images = [images]
+    several = images if hasattr(images, "ndim") else list(images)
+    if not len(several):
+        raise ValueError("images: must hold at least one image")
+    tally = _Tally()
+    if not hasattr(several, "ndim") and all(isinstance(one, str | os.PathLike) for one in several):
+        names = find_images([os.fspath(one) for one in several], null=False, complain=tally.fail, leave_out=tally.skip)
+        batches = predictor.predict(names, top=top, invert=invert)
+        found = _collect(predictor, batches, tally, are_files=True)
+        if not found:
+            raise ValueError("there are no images in the folders or in the list")
+    else:
+        numbers = map(str, range(len(several)))
+        decoded = _decode(several, predictor)
+        batches = predictor.predict_decoded(numbers, decoded, top=top, invert=invert)
+        found = _collect(predictor, batches, tally, are_files=False)
+    for note in [*predictor.notes, *tally.describe_inverted(predictor.polarity, invert=invert)]:
+        log.warning("%s", note)
+    return found
+
+
+class _Tally(Tally):
+    """Keeps the files that cannot be read, instead of printing them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unread: list[Prediction] = []
+
+    def fail(self, file: str, reason: str) -> None:
+        self.failed += 1
+        self.unread.append(Prediction(None, None, file=file, error=reason))
+
+
+def _collect(
+    predictor: predict.Predictor,
+    batches: Generator[list[predict.Prediction], None, None],
+    tally: _Tally,
+    *,
+    are_files: bool,
+) -> list[Prediction]:
+    names = predictor.class_names
+    found = []
+    with closing(batches):
+        for one in chain.from_iterable(batches):
+            if one.error is None:
+                tally.add(one)
+            top = tuple((names[number], share) for number, share in zip(one.classes, one.probabilities, strict=True))
+            label, probability = top[0] if top else (None, None)
+            found.append(Prediction(label, probability, top, one.file if are_files else None, one.error))
+    return found + tally.unread
+
+
+def _decode(images: Any, predictor: predict.Predictor) -> Generator[np.ndarray | BadImage, None, None]:
+    """Each image as the network takes it, uint8 (C, H, W)."""
+    if hasattr(images, "ndim"):  # of one shape
+        yield from _fit_arrays(images, predictor)
+        return
+    for one in images:
+        if isinstance(one, str | os.PathLike):
+            raise ValueError("images: must be all paths, or all images in memory")
+        if isinstance(one, Image.Image):
+            yield convert_image(one, predictor.decoding)
+        else:
+            yield from _fit_arrays(one[None], predictor)
+
+
+def _fit_arrays(images: Any, predictor: predict.Predictor) -> Iterator[np.ndarray]:
+    pixels, how = convert_images(images), predictor.decoding
+    channels, height, width = how.shape
+    if pixels.shape[1] == channels:  # as datasets are resized
+        for chunk in pixels.split(predictor.batch_size):
+            yield from resize(Split(chunk, chunk.new_zeros(len(chunk)).long()), height, width).images.numpy()
+    elif pixels.shape[1] not in (1, 3, 4):
+        raise ValueError(f"images of {pixels.shape[1]} channels: must be 1 or 3, or 4 with transparency")
+    else:
+        for image in pixels.permute(0, 2, 3, 1).squeeze(-1).numpy():
+            yield convert_image(Image.fromarray(image), how)

@@ -1,0 +1,253 @@
+"""A run by its folder: its results, its network, predictions and evaluations."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from cnnbench.api.errors import Error, translate_errors
+from cnnbench.api.given import check_source, give
+from cnnbench.api.html import render_message, render_run
+from cnnbench.api.overrides import write_overrides
+from cnnbench.api.predicting import Prediction, predict_images
+from cnnbench.api.session import open_session
+from cnnbench.api.tables import Table, make_matrix, make_table
+from cnnbench.cli.evaluate import measure
+from cnnbench.cli.options import EvaluateOptions
+from cnnbench.cli.run_folders import find_folder
+from cnnbench.cli.tables import describe_run
+from cnnbench.cli.train import train_on
+from cnnbench.runs.checking import find_contradiction
+from cnnbench.runs.contents import read_confusion
+from cnnbench.runs.folder import RunFolder
+from cnnbench.runs.pictures import draw_in_turn
+from cnnbench.storage.csv_tables import read_csv
+
+if TYPE_CHECKING:
+    from torch import nn
+
+log = logging.getLogger("cnnbench")
+
+
+class MeasuringOptions(TypedDict, total=False):
+    """More options of `Run.evaluate`, as of the command `evaluate`.
+
+    Attributes:
+        root: where datasets lie.
+        exclude: a CSV list of images to leave out, as `cnnbench check` writes it.
+        abstain: predict sets of classes that lack the true one for at most this share of images.
+        out: a folder for the results, instead of one inside the run's.
+        device: auto, cpu, cuda, cuda:N or mps.
+        batch_size: images a batch.
+    """
+
+    root: str | None
+    exclude: str | None
+    abstain: float | None
+    out: Path | None
+    device: str | None
+    batch_size: int | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of a run on a split; `evaluation["accuracy"]` is one of them.
+
+    Attributes:
+        metrics: by name, as in `metrics.json`.
+        folder: holds them, the predictions and the pictures.
+        notes: what a reader of the figures must know.
+    """
+
+    metrics: dict[str, Any]
+    folder: Path
+    notes: list[str] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.metrics[name]
+
+
+class Run:
+    """A run, by its folder; in a notebook it shows its figures and pictures.
+
+    Args:
+        folder: a run's folder.
+
+    Attributes:
+        folder: the same.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        with translate_errors():
+            self._run = RunFolder.open_existing(folder)
+        self.folder = self._run.path
+
+    @property
+    def state(self) -> str:
+        """finished, running, failed, interrupted, pruned or unknown."""
+        return str(self._run.find_status().get("state", "unknown"))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The config that the run was made with, as nested mappings."""
+        with translate_errors():
+            return self._run.read_config()
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The results, as in `summary.json`.
+
+        Raises:
+            InvalidRequest: the run is not finished, or its figures do not follow from its files.
+        """
+        with translate_errors():
+            if problem := find_contradiction(self._run):
+                raise ValueError(f"{problem}. The run's figures are not shown")
+            return self._run.read_summary()
+
+    @property
+    def metrics(self) -> Table:
+        """A row for each epoch, as in `metrics.csv`: a DataFrame, or without pandas a list of mappings."""
+        with translate_errors():
+            return make_table(self._run.read_metrics())
+
+    @property
+    def per_class(self) -> Table:
+        """Precision, recall, F1 and support of each class on the test split: as `metrics`, a DataFrame or a list."""
+        with translate_errors():
+            rows = read_csv(self.folder / "per_class.csv")
+            return make_table([{name: _parse_score(name, cell) for name, cell in row.items()} for row in rows])
+
+    @property
+    def confusion(self) -> Any:
+        """The confusion matrix of the test split, rows true, columns predicted.
+
+        A DataFrame, or without pandas an array, whose rows and columns are those of `class_names`.
+        """
+        with translate_errors():
+            names, matrix = read_confusion(self.folder)
+            return make_matrix(matrix, names)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes, in the order of the labels."""
+        with translate_errors():
+            return read_confusion(self.folder)[0]
+
+    def network(self, *, model: "nn.Module | None" = None, device: str = "cpu") -> "nn.Module":
+        """The network with the best weights, in eval mode. It takes normalised images; `predict` takes any.
+
+        Args:
+            model: of a run that was trained with a module of a program, such a module, which is copied.
+            device: such as cuda.
+        """
+        from cnnbench.experiment.trained import load_trained
+        from cnnbench.training.device import resolve_device
+
+        with open_session(), give(model):
+            check_source(model, self._run)
+            return load_trained(self.folder).load_model(resolve_device(device)).eval()
+
+    def predict(
+        self,
+        images: Any,
+        *,
+        top: int = 1,
+        invert: bool = False,
+        model: "nn.Module | None" = None,
+        device: str | None = None,
+        batch_size: int | None = None,
+    ) -> list[Prediction]:
+        """Predict the classes of images, which are preprocessed as in the run.
+
+        Args:
+            images: paths of files, folders or patterns; images of Pillow; or arrays, uint8 or floating point in 0…1,
+                of shape N×H×W, N×H×W×C or N×C×H×W, or a list of single ones.
+            top: the number of classes for each image.
+            invert: take the negative of each image, such as of black ink on white paper.
+            model: as for `network`.
+            device: auto, cpu, cuda, cuda:N or mps.
+            batch_size: images a batch.
+
+        Returns:
+            A prediction for each image, in order. That of a file that cannot be read has an `error`.
+        """
+        from cnnbench.experiment.predict import Predictor
+
+        with open_session(), give(model):
+            predictor = Predictor(self.folder, device=device, batch_size=batch_size)
+            return predict_images(predictor, images, top=top, invert=invert)
+
+    def evaluate(
+        self,
+        split: str = "test",
+        *,
+        data: Any = None,
+        path: str | Path | None = None,
+        calibrate: bool = False,
+        model: "nn.Module | None" = None,
+        progress: bool = True,
+        **options: Unpack[MeasuringOptions],
+    ) -> Evaluation:
+        """Measure the best weights on a split, and write the results to the run's folder.
+
+        Args:
+            split: train, val or test.
+            data: another dataset with the same classes, by name or as `(images, labels)`; that of the run by default.
+            path: another image folder or file.
+            calibrate: fit a temperature on the validation images; it is kept.
+            model: as for `network`.
+        """
+        with open_session(progress=progress), give(model, data) as given:
+            own = self._run.read_config()["data"]
+            # Arrays that are the run's own again are no other data.
+            is_own = "data" in given.parts and given.parts["data"].items() <= own.items()
+            chosen = None if is_own else given.settings.get("data")
+            place = None if path is None else str(path)
+            folder, metrics, notes = measure(
+                EvaluateOptions(self.folder, split, data=chosen, path=place, calibrate=calibrate, **options)
+            )
+            for note in notes:
+                log.warning("%s", note)
+        return Evaluation(metrics, folder, notes)
+
+    def resume(self, *, model: Any = None, data: Any = None, progress: bool = True, **settings: Any) -> "Run":
+        """Continue an interrupted run, or one that gets more epochs; return this run.
+
+        Args:
+            model, data: of a run that was trained with a module or arrays of a program, the same again.
+            settings: keys that may change, such as `**{"trainer.epochs": 10}`.
+        """
+        with open_session(progress=progress), give(model, data):
+            check_source(model, self._run)
+            train_on(self._run, write_overrides([], settings), draw_in_turn)
+        return self
+
+    def __repr__(self) -> str:
+        return f"<cnnbench run {str(self.folder)!r}: {self.state}>"
+
+    def _repr_html_(self) -> str:
+        try:
+            title, figures = describe_run(self.summary)
+        except Error as error:
+            return render_message(f"Run {self.folder.name}: {self.state}", str(error))
+        return render_run(title, figures, self.folder)
+
+
+def _parse_score(name: str, cell: str) -> str | float | None:
+    if name == "class":
+        return cell
+    return None if cell == "" else int(cell) if name == "support" else float(cell)
+
+
+def load(folder: str | Path) -> Run:
+    """Open a run.
+
+    Args:
+        folder: of the run; `latest` is the one below `outputs` that was written last.
+
+    Raises:
+        InvalidRequest: it is no run's folder.
+    """
+    with translate_errors():
+        return Run(find_folder(folder, run=True))

@@ -1,0 +1,85 @@
+"""Train one run."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.api.given import give
+from cnnbench.api.overrides import write_overrides
+from cnnbench.api.runs import Run, load
+from cnnbench.api.session import open_session
+from cnnbench.cli import compose
+from cnnbench.cli.train import train_new
+from cnnbench.runs.pictures import draw_in_turn
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def train(
+    *overrides: str,
+    model: "str | nn.Module | None" = None,
+    data: Any = None,
+    folder: str | Path | None = None,
+    resume: "Run | str | Path | None" = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Run:
+    """Train and test a model, as `cnnbench train` does.
+
+    Args:
+        overrides: as in a command, such as `"experiment=lenet5_fast"`.
+        model: a name of `cnnbench list models`, or a torch module that gives a logit for each class. A copy of the
+            module is trained, from the weights that it has.
+        data: a name of `cnnbench list data`; or `(images, labels)`, with an array of images as `Run.predict` takes it,
+            and labels as whole numbers or text; or a pair of these, for training and test.
+        folder: for the run, new or empty; by default one below `outputs`.
+        resume: a run to continue.
+        progress: show a progress bar.
+        settings: keys of the config by name, such as `**{"trainer.epochs": 5}`.
+
+    Raises:
+        InvalidRequest: an unknown name, or a value that is not accepted; nothing has been written.
+        RunFailed: the run started and did not finish.
+        KeyboardInterrupt: by Ctrl-C; the run is saved, and `resume` continues it.
+    """
+    if resume is not None:
+        run = resume if isinstance(resume, Run) else load(resume)
+        named = {"model": model, "data": data}
+        settings |= {key: value for key, value in named.items() if isinstance(value, str)}
+        return run.resume(model=_unless_named(model), data=_unless_named(data), progress=progress, **settings)
+    if folder is not None:
+        settings["hydra.run.dir"] = folder
+    with open_session(progress=progress), give(model, data) as given:
+        texts = write_overrides(overrides, given.settings | settings)
+        with hint_at_sweep(settings):
+            request = compose.compose_request(texts)
+        config = request.jobs[0].config
+        if request.is_sweep:
+            raise ValueError(f"{' '.join(texts)}: names several runs, which cnnbench.sweep runs")
+        if config.preview:
+            raise ValueError("preview=true draws images and trains nothing: use the command cnnbench train")
+        if given.parts and config.trainer.devices > 1:
+            raise ValueError(
+                f"trainer.devices={config.trainer.devices}: a module or arrays of a program train in one process, so "
+                "it must be 1"
+            )
+        return Run(train_new(config, request.folder, texts, draw_in_turn)[0])
+
+
+def _unless_named(value: Any) -> Any:
+    return None if isinstance(value, str) else value
+
+
+@contextmanager
+def hint_at_sweep(settings: Mapping[str, Any]) -> Iterator[None]:
+    """A context in which an error also suggests `sweep`, if a list may have been meant as several values."""
+    try:
+        yield
+    except compose.SeveralValues as error:
+        raise ValueError(f"{error.said}: cnnbench.sweep runs each of them") from None
+    except ValueError as error:
+        if not any(isinstance(value, list | tuple | range) for value in settings.values()):
+            raise
+        raise ValueError(f"{error}. cnnbench.sweep runs each of several values") from None
