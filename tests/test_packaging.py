@@ -42,7 +42,7 @@ def test_the_wheel_holds_the_configs_and_nothing_foreign(installed):
     configs = {f"cnnbench/configs/{path.relative_to(ROOT / 'configs')}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert configs <= names
     assert {f"cnnbench/report/templates/report.{end}" for end in ("html.j2", "css", "js")} <= names
-    assert {"cnnbench/draw/kernels.js", "cnnbench/draw/network.js"} <= names
+    assert {"cnnbench/draw/kernels.js", "cnnbench/draw/network.js", "cnnbench/draw/templates/page.js"} <= names
     assert all(name.startswith(("cnnbench/", "cnnbench-", "bin/cnnbench")) for name in names)
 
 

@@ -1,22 +1,21 @@
 """The commands. Each imports its code only when it runs, so that help and completion are instant."""
 
-import functools
-import inspect
 import os
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any, NoReturn, get_type_hints
+from typing import Annotated, NoReturn
 
 import typer
 from typer.completion import completion_init
 
 import cnnbench
 from cnnbench.cli.choices import complete_tuning, describe_choices
+from cnnbench.cli.command import app, command
 from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import WRONG, ExitCodes, exit_with
 from cnnbench.cli.options import (
     CheckOptions,
     ClaimOptions,
+    DrawOptions,
     EvaluateOptions,
     ExplainOptions,
     ListOptions,
@@ -33,16 +32,6 @@ from cnnbench.cli.usage import UsageError, explain_usage
 from cnnbench.processes import signals
 
 TUNE_HELP = "tune=SPACE, tune.trials=N and other tune keys, and overrides for every trial, as for train."
-
-app = typer.Typer(
-    name="cnnbench",
-    help="Train, measure and compare convolutional networks on real images.",
-    invoke_without_command=True,  # without a command, `set_program_options` prints the help
-    add_completion=False,  # Typer's own scripts put a space after `key=`, so values could not be completed
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
 
 def main() -> NoReturn:
@@ -78,26 +67,6 @@ def _normalize(argument: str) -> str:
     argument = argument.removesuffix("\r")
     option, equals, value = argument.partition("=")
     return f"{option}={os.path.expanduser(value)}" if equals and option.startswith("--") else argument
-
-
-def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command. The fields of its parameter `options`, if it has one, are its arguments and options."""
-
-    def register(function: Callable[..., None]) -> Callable[..., None]:
-        options = get_type_hints(function).get("options")
-
-        @functools.wraps(function)
-        def run(**given: Any) -> None:
-            with ExitCodes():
-                function(**({"options": options(**given)} if options else given))
-
-        if options:  # Typer reads the signature, so the fields of the dataclass become the command's options
-            run.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
-            run.__annotations__ = get_type_hints(options, include_extras=True)
-        app.command(name)(run)
-        return function
-
-    return register
 
 
 def _show_version(wanted: bool) -> None:
@@ -231,6 +200,18 @@ def explain(options: ExplainOptions) -> None:
     from cnnbench.cli.explain import explain
 
     explain(options)
+
+
+@command()
+def draw(options: DrawOptions) -> None:
+    """Write a page to draw on: a finished run's network answers in the browser, offline, while you draw.
+
+    It shows class probabilities, feature maps, filters, receptive fields and what the answer rests on. The last line
+    printed is the page.
+    """
+    from cnnbench.cli.draw import draw
+
+    draw(options)
 
 
 @command()

@@ -237,6 +237,25 @@ class ExplainOptions:
 
 
 @dataclass(frozen=True)
+class DrawOptions:
+    """What `cnnbench draw` takes."""
+
+    run: Run
+    language: Annotated[
+        str,
+        typer.Option(
+            help="The language of the page at first: en or pt; it has a switch.",
+            autocompletion=complete_one_of("en", "pt"),
+        ),
+    ] = "en"
+    path: Annotated[str | None, typer.Option(help="The run's image folder or file, if it has moved.")] = None
+    root: Root = None
+    out: Annotated[Path | None, typer.Option(help="Write the page to this file instead of draw.html in the run.")] = (
+        None
+    )
+
+
+@dataclass(frozen=True)
 class SummaryOptions:
     """What `cnnbench summary` takes."""
 

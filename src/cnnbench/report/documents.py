@@ -22,20 +22,25 @@ from cnnbench.storage.text import escape_for_markdown
 LANGUAGES = ("en", "pt")  # of the pages that people may ask for in either
 
 
-def read_template(name: str) -> str:
-    """The text of a file in `templates/`."""
-    return (files("cnnbench.report") / "templates" / name).read_text(encoding="utf-8")
+def read_template(name: str, room: str = "report") -> str:
+    """The text of a file in a room's `templates/`."""
+    return (files(f"cnnbench.{room}") / "templates" / name).read_text(encoding="utf-8")
 
 
 def render(
-    template: str, context: Mapping[str, Any], filters: Mapping[str, Callable[..., Any]], *, html: bool = False
+    template: str,
+    context: Mapping[str, Any],
+    filters: Mapping[str, Callable[..., Any]],
+    *,
+    html: bool = False,
+    room: str = "report",
 ) -> str:
-    """Fill a template; in HTML, everything is escaped except what is `Markup`."""
+    """Fill a room's template; in HTML, everything is escaped except what is `Markup`."""
     environment = jinja2.Environment(
         autoescape=html, undefined=jinja2.StrictUndefined, trim_blocks=html, keep_trailing_newline=True
     )
     environment.filters |= {"terms": find_terms, "count": format_count, **filters}
-    return environment.from_string(read_template(template)).render(context)
+    return environment.from_string(read_template(template, room)).render(context)
 
 
 @cache

@@ -1,0 +1,55 @@
+"""`cnnbench draw`: write a page to draw on, which a finished run's network answers."""
+
+from pathlib import Path
+
+from cnnbench.cli.evaluate import expand_path
+from cnnbench.cli.options import DrawOptions
+from cnnbench.cli.run_folders import find_folder, shorten
+from cnnbench.cli.streams import show_warnings
+from cnnbench.registry import describe_unknown
+from cnnbench.storage.atomic import write_text
+from cnnbench.storage.text import format_output_path, format_path
+
+
+def draw(options: DrawOptions) -> None:
+    """Write the page and print its path.
+
+    Raises:
+        ValueError: the command is wrong, the run's network cannot answer, or the page cannot be written.
+    """
+    from cnnbench.draw.page import GENERATOR, PAGE, render_page
+    from cnnbench.experiment.measured_data import DataChoice
+    from cnnbench.experiment.trained import load_trained
+    from cnnbench.report.documents import LANGUAGES
+
+    if options.language not in LANGUAGES:
+        raise ValueError(describe_unknown("language", options.language, LANGUAGES))
+    run = find_folder(options.run, run=True)
+    out = options.out or run / PAGE
+    trained = load_trained(run)
+    _refuse_other_file(out, GENERATOR)
+    choice = DataChoice(path=expand_path(options.path), root=expand_path(options.root))
+    page, notes = render_page(trained, options.language, choice, format_path(shorten(Path(run).resolve())))
+    show_warnings(notes)
+    try:
+        write_text(out, page)
+    except OSError as error:
+        raise ValueError(
+            f"{format_path(out)} cannot be written ({error.strerror}): --out FILE names another file"
+        ) from None
+    print(format_output_path(out))
+
+
+def _refuse_other_file(out: Path, generator: str) -> None:
+    """Check that the page may be written to a file: it is new, or an earlier page."""
+    if out.is_dir() or not out.parent.is_dir():
+        raise ValueError(f"--out {format_path(out)}: must be a file, new or an earlier page, in an existing folder")
+    if not out.exists():
+        return
+    try:
+        with out.open("rb") as file:
+            is_page = f'name="generator" content="{generator} '.encode() in file.read(2000)
+    except OSError as error:
+        raise ValueError(f"{format_path(out)} cannot be read ({error.strerror})") from None
+    if not is_page:
+        raise ValueError(f"--out {format_path(out)} holds something else: must be a new file or an earlier page")
