@@ -476,7 +476,7 @@ def test_every_experiment_composes():
     for name in choices.list_groups()["experiment"]:
         asked = compose.compose_request([f"experiment={name}", *(() if "sequence" in name else ("data=digits",))])
         assert all(job.config.name == name for job in asked.jobs)
-        assert asked.is_sweep == (name not in ("lenet5_fast", "resnet_cifar10", "cifar10_fast"))
+        assert asked.is_sweep == (name not in ("lenet5_fast", "resnet_cifar10", "cifar10_fast", "finetune_photographs"))
 
 
 def test_the_zoo_experiment_holds_every_image_classifier():

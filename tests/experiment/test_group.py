@@ -95,6 +95,7 @@ def test_a_run_that_diverges_leaves_the_others_alone(tmp_path):
         (["model.width=1"], r"on the CPU, model=mlp \([\d,]+ weights\) trains more slowly"),
         (["trainer.accumulate=2"], "cannot be combined with trainer.accumulate=2: leave one of them out"),
         (["optimizer=muon"], "cannot be combined with optimizer=muon"),
+        (["model.freeze=hidden"], r"cannot be combined with model.freeze=\[hidden\]"),
         (["trainer.compile=true"], "cannot be combined with trainer.compile=true"),
     ],
 )

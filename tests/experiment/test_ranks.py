@@ -41,6 +41,8 @@ SETTINGS = [
     # what rounding does, and channels-last convolutions round more.
     [*NORMS, "model=resnet_mini", "model.width=0.25"],
     [*NORMS, "model=conv_autoencoder", "model.norm=batch"],
+    # Frozen batch norms keep their statistics on every rank.
+    [*NORMS, "model=lenet5", "model.norm=batch", "model.freeze=features.stage1", "optimizer.rates={head: 0.5}"],
     [*NORMS, "model=inception_mini", "model.width=0.25", "model.norm=none"],
 ]
 pytestmark = pytest.mark.skipif(count_processors() < 2, reason="needs two cores")

@@ -51,7 +51,8 @@ class Summary:
 
     Attributes:
         input_shape: of one image or signal.
-        parameters: numbers that training changes.
+        parameters: numbers that training can change.
+        frozen_parameters: those that it does not change, because they need no gradient.
         dense_parameters: those of dense layers (`nn.Linear`).
         weight_bytes: of all parameters as they are stored.
         macs: multiply-accumulates for one image.
@@ -64,6 +65,7 @@ class Summary:
 
     input_shape: tuple[int, ...]
     parameters: int
+    frozen_parameters: int
     dense_parameters: int
     weight_bytes: int
     macs: int
@@ -95,6 +97,7 @@ def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
     return Summary(
         input_shape=tuple(input_shape),
         parameters=_count(parameters.values()),
+        frozen_parameters=_count(p for p in parameters.values() if not p.requires_grad),
         dense_parameters=_count(dense),
         weight_bytes=sum(p.numel() * p.element_size() for p in parameters.values()),
         macs=macs,
@@ -131,7 +134,7 @@ def _run(model: nn.Module, input_shape: Sequence[int]) -> tuple["_Watch", Any]:
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:
-    return sum(p.numel() for p in parameters if p.requires_grad)
+    return sum(p.numel() for p in parameters)
 
 
 @dataclass

@@ -27,6 +27,7 @@ from cnnbench.config import schema as schema
 from cnnbench.config.declared import check_part_options
 from cnnbench.config.keys import list_control_keys
 from cnnbench.config.schema import Config
+from cnnbench.runs.starting_weights import pin_weights
 from cnnbench.storage.text import format_path
 
 OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
@@ -196,7 +197,7 @@ def to_config(composed: DictConfig) -> Config:
     """Check a composed config.
 
     Raises:
-        ValueError: a value is missing or not accepted.
+        ValueError: a value is missing or not accepted, or there are no such `model.weights`.
     """
     try:
         own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
@@ -211,6 +212,7 @@ def to_config(composed: DictConfig) -> Config:
         del plain["sweep"][name]
     config = schema.from_dict({str(key): value for key, value in plain.items()})
     check_part_options(config)
+    pin_weights(config)
     return config
 
 

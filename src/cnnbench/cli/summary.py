@@ -12,6 +12,7 @@ from cnnbench.cli.options import SummaryOptions
 from cnnbench.data import DatasetInfo
 from cnnbench.experiment.build import make_model
 from cnnbench.experiment.description import describe_data
+from cnnbench.training.parts import freeze_parts
 
 CLOSING = {"(": ")", "[": "]", "{": "}", "'": "'", '"': '"'}
 
@@ -85,7 +86,9 @@ def describe(
     """
     config = compose.compose_config(overrides)
     info = describe_data(config, channels=channels, image_size=image_size, num_classes=num_classes)
-    summary = summarize(make_model(config, info, "meta"), info.input_shape)
+    model = make_model(config, info, "meta")
+    freeze_parts(model, config.model.freeze)
+    summary = summarize(model, info.input_shape)
     return DescribedModel(label or config.model.name, config.model.name, info, config.trainer.batch_size, summary)
 
 

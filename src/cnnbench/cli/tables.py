@@ -233,9 +233,15 @@ def show_models(models: Sequence[tuple[str, int, "Summary"]]) -> None:
 
 def _format_totals(summary: "Summary", batch_size: int) -> dict[str, str]:
     field, sides = summary.receptive_field, summary.input_shape[1:]
+    frozen = summary.frozen_parameters
+    trained = {
+        "  trained": f"{summary.parameters - frozen:,}",
+        "  frozen": f"{frozen:,} ({format_percent(frozen / summary.parameters, 1)})",
+    }
     share = format_percent(max(f / n for f, n in zip(field, sides, strict=True)), 0)
     return {
         "parameters": f"{summary.parameters:,}",
+        **(trained if frozen else {}),
         "  in dense layers": f"{summary.dense_parameters:,} ({format_percent(summary.dense_share, 1)})",
         "weights": _format_megabytes(summary.weight_bytes),
         "MACs, one image": f"{summary.macs:,}",

@@ -185,10 +185,13 @@ def train_on(run: RunFolder, overrides: Sequence[str], draw: Draw) -> dict[str, 
         ValueError: the run cannot be resumed in this way; nothing has been written.
         RunFailed: it started and did not finish.
     """
-    from cnnbench.experiment.resume import apply_overrides
+    from cnnbench.experiment.resume import apply_overrides, describe_longer_schedule
     from cnnbench.runs.reopening import load_config
 
-    config = apply_overrides(to_dict(load_config(run)), overrides)
+    own = load_config(run)
+    config = apply_overrides(to_dict(own), overrides)
+    if change := describe_longer_schedule(own, config):
+        log.info("%s", change)
     finished = run.find_status().get("state") == FINISHED
     if finished and config.trainer.epochs == run.read_config()["trainer"]["epochs"]:
         return None

@@ -19,7 +19,9 @@ from cnnbench.config.value_types import (
     Activation,
     Initialisation,
     Name,
+    Parts,
     Pixels,
+    Rates,
     Sides,
 )
 from cnnbench.processes.cores import MOST_THREADS
@@ -52,6 +54,18 @@ class ModelConfig(PartSection):
     )
     init: Initialisation = key("Initialisation of the weights; default is torch's, as in the course", "default")
     init_std: float = key("Standard deviation of init=normal", 0.01, gt=0)
+    weights: str | None = key(
+        "Weights to start from: a safetensors file, torch's state dict, a run's folder, or torchvision; null: random",
+        None,
+    )
+    weights_sha256: str | None = key(
+        "The SHA-256 of the file of model.weights, or its first digits; read from the file if it is null", None
+    )
+    freeze: Parts = key(
+        "Parts of the network that are not trained, as module paths or globs; features: all but the last part",
+        [],
+        accepted="none, features, or a list of module paths or globs, such as [features.stage1,*norm*]",
+    )
     recipe: list[str] = key("The overrides that recipe=true puts before the command's own", [], role="control")
     recipe_data: list[str] = key("The datasets that the recipe was made for", [*SMALL_GREY], role="control")
 
@@ -61,7 +75,7 @@ class DataConfig(PartSection):
 
     name: str = key("The dataset", "digits")
     root: str = key("The folder where datasets are stored; $CNNBENCH_DATA if that is set", "data", role="place")
-    download: bool = key("Download a torchvision dataset that is missing", True, role="place")
+    download: bool = key("Download a dataset or weights of torchvision that are missing", True, role="place")
     val_fraction: float = key(
         "Share of the training images held out for validation, stratified; ignored if the data have a validation split",
         0.1,
@@ -103,6 +117,11 @@ class OptimizerConfig(PartSection):
     lr: float = key("Learning rate", 1e-3, gt=0)
     weight_decay: float = key("Weight decay", 0.0, ge=0)
     decay_bias_and_norm: bool = key("Apply weight decay to biases and norms too", False)
+    rates: Rates = key(
+        "Factors of the learning rate of parts of the network, by module path or glob; the longest that matches counts",
+        {},
+        accepted="module paths or globs with numbers above 0, up to 1,000, such as {features: 0.1}",
+    )
 
 
 class SchedulerConfig(PartSection):

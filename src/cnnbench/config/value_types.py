@@ -1,8 +1,8 @@
 """The types of values that the keys in `schema.py` take."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 NOT_IN_NAMES = '/\\:*?"<>|$'  # they separate folders, or have a meaning on Windows or in a config
 LARGEST_SEED = 2**63 - 1
@@ -26,6 +26,14 @@ def _check_order(values: list[float]) -> list[float]:
     return values
 
 
+def _read_parts(value: Any) -> Any:
+    """A single name as a list, and the word `none` as an empty one."""
+    names = [value] if isinstance(value, str) else value
+    return [] if names == ["none"] else names
+
+
 Name = Annotated[str, AfterValidator(_check_folder_name)]
 Factors = Annotated[list[Annotated[float, Field(gt=0, le=10)]], AfterValidator(_check_order)]
 Shares = Annotated[list[Annotated[float, Field(gt=0, le=1)]], AfterValidator(_check_order)]
+Parts = Annotated[list[str], BeforeValidator(_read_parts)]
+Rates = dict[str, Annotated[float, Field(gt=0, le=1000)]]

@@ -14,6 +14,7 @@ from cnnbench.data import Augmentation, Batches, Change, Dataset, DatasetInfo, S
 from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
 from cnnbench.experiment.group import check_together
 from cnnbench.experiment.loading import load_dataset
+from cnnbench.experiment.starting_weights import Start, load_starting_weights
 from cnnbench.models import NetworkSpec, build_model, compute_output_shape
 from cnnbench.processes.capacity import Need
 from cnnbench.processes.cores import count_threads
@@ -23,6 +24,7 @@ from cnnbench.training.device import check_devices, make_autocast, resolve_devic
 from cnnbench.training.graph import check_graph
 from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
 from cnnbench.training.optimizers import Optimizer
+from cnnbench.training.parts import freeze_parts
 from cnnbench.training.tasks import get_task
 
 MACS_PER_THREAD = 100_000_000  # of a batch's forward pass; benchmarks/LOG.md has the measurements
@@ -30,7 +32,11 @@ MACS_PER_THREAD = 100_000_000  # of a batch's forward pass; benchmarks/LOG.md ha
 
 @dataclass
 class Parts:
-    """Everything a run needs, built and checked."""
+    """Everything a run needs, built and checked.
+
+    Attributes:
+        start: the weights that the model has from `model.weights`.
+    """
 
     device: torch.device
     dataset: Dataset
@@ -38,6 +44,7 @@ class Parts:
     complexity: Summary
     optimizer: Optimizer
     schedule: Schedule
+    start: Start | None = None
 
 
 def build_parts(
@@ -71,6 +78,8 @@ def build_parts(
     if within_memory:
         _refuse_large_models(config, dataset)
     model = make_model(config, dataset.info, "meta" if shapes_only else "cpu")
+    start = load_starting_weights(config, model, dataset)
+    freeze_parts(model, config.model.freeze)
     _check_task(config, model, dataset.info)
     make_augmentation(config, dataset.info, device)
     complexity = summarize(model, dataset.info.input_shape)
@@ -85,6 +94,7 @@ def build_parts(
         lr=config.optimizer.lr,
         weight_decay=config.optimizer.weight_decay,
         decay_bias_and_norm=config.optimizer.decay_bias_and_norm,
+        rates=config.optimizer.rates,
         options=config.optimizer.options,
     )
     schedule = build_schedule(
@@ -94,7 +104,7 @@ def build_parts(
         warmup_epochs=config.scheduler.warmup_epochs,
         options=config.scheduler.options,
     )
-    return Parts(device, dataset, model, complexity, optimizer, schedule)
+    return Parts(device, dataset, model, complexity, optimizer, schedule, start)
 
 
 def choose_threads(config: Config, complexity: Summary) -> int:

@@ -60,6 +60,7 @@ def check_together(config: Config, model: nn.Module, dataset: Dataset, device: t
         "trainer.graph=true": trainer.graph,
         f"trainer.devices={trainer.devices}": trainer.devices > 1,
         f"trainer.accumulate={trainer.accumulate}": trainer.accumulate > 1,
+        f"model.freeze=[{','.join(config.model.freeze)}]": bool(config.model.freeze),
         # Other optimizers, such as Muon, do more than compute each value by itself, so stacking would change them.
         f"optimizer={config.optimizer.name}": config.optimizer.name not in ("sgd", "adam", "adamw"),
         "logger=wandb": "wandb" in config.logger.options,

@@ -8,7 +8,7 @@ from cnnbench.config.keys import may_change
 from cnnbench.config.schema import Config, from_dict, to_dict
 from cnnbench.config.text_values import read_value
 from cnnbench.registry import find_nearest
-from cnnbench.training.optim import build_schedule
+from cnnbench.training.optim import Schedule, build_schedule
 
 SPREAD = 100  # steps per epoch at which two schedules are compared
 
@@ -48,16 +48,27 @@ def apply_overrides(plain: Mapping[str, Any], overrides: Sequence[str]) -> Confi
         except ValueError as error:
             raise ValueError(f"{text}: {error}") from None
     config = from_dict(changed)
-    _check_epochs(own, config)
+    describe_longer_schedule(own, config)
     return config
 
 
-def _check_epochs(own: Config, config: Config) -> None:
-    """Check a new number of epochs: the run stays the same only if the schedule of its past epochs does."""
+def describe_longer_schedule(own: Config, config: Config) -> str:
+    """What more epochs do to the schedule of a run, in a sentence; empty if it has as many as before.
+
+    Args:
+        own: of the run.
+        config: the changed one.
+
+    Raises:
+        ValueError: fewer epochs, or a schedule that would have given the past epochs other learning rates, so that the
+            run would be neither the one that it was nor one of that many epochs.
+    """
     before, epochs = own.trainer.epochs, config.trainer.epochs
     if epochs < before:
         raise ValueError(f"trainer.epochs={epochs}: with resume it must be {before}, the run's own, or more")
-    schedules = [
+    if epochs == before:
+        return ""
+    shorter, longer = (
         build_schedule(
             own.scheduler.name,
             epochs=length,
@@ -66,9 +77,21 @@ def _check_epochs(own: Config, config: Config) -> None:
             options=own.scheduler.options,
         )
         for length in (before, epochs)
-    ]
-    if any(schedules[0](step) != schedules[1](step) for step in range(before * SPREAD)):
+    )
+
+    def format_rate(schedule: Schedule, epoch: int) -> str:
+        return f"{own.optimizer.lr * schedule(epoch * SPREAD - 1):.3g}"
+
+    name, last = own.scheduler.name, format_rate(longer, before)
+    if any(shorter(step) != longer(step) for step in range(before * SPREAD)):
         raise ValueError(
-            f"trainer.epochs={epochs}: scheduler={own.scheduler.name} spans all epochs, and this run has used the "
-            f"learning rates of trainer.epochs={before}; with resume it must be {before}"
+            f"trainer.epochs={epochs}: scheduler={name} spans all epochs, so that it cannot continue: this run's "
+            f"learning rate after epoch {before} is {format_rate(shorter, before)}, and that of one of {epochs} epochs "
+            f"is {last}. With resume it must be {before}; model.weights=RUN starts a new run from this one's weights"
         )
+    end = format_rate(longer, epochs)
+    course = f"stays at {end}" if last == end else f"goes from {last} to {end}"
+    return (
+        f"trainer.epochs={epochs} instead of {before}: scheduler={name} continues as if the run had begun with "
+        f"{epochs} epochs; in epochs {before + 1} to {epochs}, its learning rate {course}"
+    )

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from cnnbench.analysis import Summary
 from cnnbench.config.schema import Config, to_dict
 from cnnbench.data import Dataset
 from cnnbench.data.contents import digest
@@ -27,6 +28,7 @@ from cnnbench.experiment.result_files import (
     write_run_files,
     write_skipped,
 )
+from cnnbench.experiment.starting_weights import settle_start
 from cnnbench.experiment.trained import use_threads_of
 from cnnbench.metrics import compute_accuracy_interval
 from cnnbench.processes import signals
@@ -103,7 +105,7 @@ def start_job(
     set_deterministic(config.trainer.deterministic, compiled=config.trainer.compile)
     with ExitStack() as entered:
         life = _claim_folder(run, config, overrides, resume=resume, entered=entered)
-        found = describe_own_data(config, path, check=True) if resume else config
+        found = settle_start(describe_own_data(config, path, check=True), run) if resume else config
         others = entered.enter_context(start_ranks(found, path, resume=resume))
         parts = parts or build_parts(found, test=test, within_memory=resume)
         dataset = parts.dataset
@@ -116,6 +118,8 @@ def start_job(
             life.resume(to_dict(config), overrides)
         others.let_restore()
         _record_environment(run)
+        if parts.start is not None:
+            parts.start.record(run)
         _record_problems(run, dataset, notes)
         draw(prepare_samples(run, dataset), wait=False)
         known, options = state.history.epochs, config.logger.options
@@ -190,6 +194,7 @@ def _summarize_run(config: Config, parts: Parts, outcome: Outcome) -> dict[str, 
         "task": get_task(parts.model).name,
         "seed": config.seed,
         "parameters": complexity.parameters,
+        **_summarize_frozen(complexity),
         "dense_share": round(complexity.dense_share, 6),
         "weight_bytes": complexity.weight_bytes,
         "macs": complexity.macs,
@@ -208,6 +213,12 @@ def _summarize_run(config: Config, parts: Parts, outcome: Outcome) -> dict[str, 
         "train_images": len(dataset.train),
         "val_images": len(dataset.val) if dataset.val else 0,
     }
+
+
+def _summarize_frozen(complexity: Summary) -> dict[str, int]:
+    """How many parameters `model.freeze` has left to train; empty if it is all of them."""
+    frozen = complexity.frozen_parameters
+    return {"trainable_parameters": complexity.parameters - frozen, "frozen_parameters": frozen} if frozen else {}
 
 
 def _summarize_test(test: Evaluation, dataset: Dataset) -> dict[str, Any]:

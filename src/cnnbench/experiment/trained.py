@@ -5,51 +5,22 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from cnnbench.config.schema import Config
-from cnnbench.data import DatasetInfo, to_image_size
+from cnnbench.data import DatasetInfo
 from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK
 from cnnbench.experiment.build import estimate_bytes_per_image, make_model, place_model
+from cnnbench.experiment.image_record import read_image_record
 from cnnbench.reproducibility import describe_differences, use_threads
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.reopening import load_config
 from cnnbench.runs.temperature import Temperature, find_temperature
 from cnnbench.training import checkpoint
 from cnnbench.training.device import make_autocast
-
-MOST_CHANNELS, LARGEST_SIDE, LARGEST_SIGNAL = 4096, 2**14, 2**24
-Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
-
-
-class _Preparation(BaseModel):
-    """A checkpoint's record of its images, checked for the types and ranges that `Trained` relies on."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-    name: str
-    in_channels: int = Field(ge=1, le=MOST_CHANNELS)
-    image_size: (
-        Annotated[int, Field(ge=1, le=LARGEST_SIGNAL)] | Annotated[list[Side], Field(min_length=2, max_length=2)]
-    )
-    class_names: list[str]
-    mean: list[float]
-    std: list[Annotated[float, Field(gt=0)]]
-    dimensions: Literal[1, 2] = 2
-    polarity: Any = None
-
-    @model_validator(mode="after")
-    def _check_sizes(self) -> Self:
-        sides = [self.image_size] if isinstance(self.image_size, int) else self.image_size
-        if len(sides) > self.dimensions or (self.dimensions == 2 and max(sides) > LARGEST_SIDE):
-            raise ValueError(f"image_size={self.image_size} does not fit {self.dimensions} dimensions")
-        if not len(self.mean) == len(self.std) == self.in_channels:
-            raise ValueError(f"mean and std do not have {self.in_channels} channels")
-        return self
 
 
 @dataclass(frozen=True)
@@ -164,13 +135,6 @@ def load_trained(path: Path) -> Trained:
     run = RunFolder.open_existing(path)
     config = load_config(run)
     tensors, record = checkpoint.load(run.checkpoints, checkpoint.BEST)
-    try:
-        data = _Preparation.model_validate(record.get("data"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, ["data", *first["loc"]]))
-        raise ValueError(f"the checkpoint does not say how its images were prepared: {where}: {first['msg']}") from None
-    size = data.image_size if isinstance(data.image_size, int) else to_image_size(*data.image_size)
-    info = DatasetInfo(data.name, data.in_channels, size, tuple(data.class_names), data.dimensions)
+    data = read_image_record(record)
     polarity = data.polarity if data.polarity in (LIGHT_ON_DARK, DARK_ON_LIGHT) else None
-    return Trained(run, config, tensors, info, tuple(data.mean), tuple(data.std), polarity)
+    return Trained(run, config, tensors, data.info, tuple(data.mean), tuple(data.std), polarity)

@@ -27,6 +27,7 @@ from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import FINISHED, RunFolder
 from cnnbench.runs.measured import Contradiction, MeasuredFigures
 from cnnbench.runs.reopening import load_config
+from cnnbench.runs.starting_weights import find_missing_weights
 from cnnbench.storage.text import format_path, make_printable
 from cnnbench.training import checkpoint
 from cnnbench.training.device import resolve_device
@@ -200,7 +201,9 @@ def _find_obstacles(run: RunFolder, summary: Mapping[str, Any], config: Config) 
     unknown = [f"env.json lacks {key}" for key in NEEDED if key not in environment]
     if device.type == "cuda" and not config.trainer.deterministic:
         unknown.append("trainer.deterministic=false")
-    return device, unknown + describe_differences(environment, device, training=True)
+    missing = find_missing_weights(config)
+    obstacles = [*unknown, *([missing] if missing else [])]
+    return device, obstacles + describe_differences(environment, device, training=True)
 
 
 def _prepare_config(
@@ -212,6 +215,7 @@ def _prepare_config(
     if not is_trained:
         config.trainer.devices, config.trainer.compile, config.trainer.graph = 1, False, False
         config.sweep.together = False
+        config.model.weights = None
     if root is not None:
         config.data.root = root
     if data_path is not None and "path" in config.data.options:

@@ -1,6 +1,12 @@
-"""Any of torchvision's image classifiers, untrained, fitted to the data's channels, size and classes."""
+"""Any of torchvision's image classifiers, fitted to the data's channels, size and classes.
 
+They start untrained, unless `model.weights=torchvision` asks for the weights that torchvision publishes.
+"""
+
+import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +20,7 @@ from cnnbench.registry import describe_unknown, register
 
 NEUTRAL = {"width": 1, "depth": 1, "activation": "relu", "dropout": 0}
 REFUSED = {
-    "weights": "networks start untrained, and nothing is downloaded",
-    "pretrained": "networks start untrained, and nothing is downloaded",
+    **dict.fromkeys(("weights", "pretrained", "weights_backbone"), "model.weights=torchvision loads them"),
     "num_classes": "it follows from the data",
 }
 # Without it, torchvision warns and does the same.
@@ -72,6 +77,59 @@ def torchvision_net(spec: NetworkSpec, options: TorchvisionOptions) -> nn.Module
         images = f"images of {height}×{width} pixels and {spec.in_channels} channel(s)"
         raise ValueError(f"model.arch={arch} cannot take {images}: {error}") from None
     return model
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights that torchvision publishes for a network.
+
+    Attributes:
+        sha256: the first digits of their hash, which their name holds.
+        side: of the images that they were trained on, in pixels.
+        mean, std: by which these were scaled, per channel, for pixels from 0 to 1.
+        class_names: in the order of the logits.
+    """
+
+    url: str
+    sha256: str
+    side: int
+    mean: list[float]
+    std: list[float]
+    class_names: list[str]
+
+    @property
+    def path(self) -> Path:
+        """Where torchvision keeps them on this machine."""
+        return Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(self.url)
+
+    def download(self) -> None:
+        """Download them, complete or not at all.
+
+        Raises:
+            OSError, RuntimeError: they cannot be downloaded, or are not those that torchvision names.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(self.url, str(self.path), self.sha256, progress=False)
+
+
+def find_torchvision_weights(arch: str) -> Published:
+    """The newest weights that torchvision publishes for a network.
+
+    Raises:
+        ValueError: an unknown network, or one without weights.
+    """
+    import torchvision.models  # imported here, because it takes a second
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    if arch not in known:
+        raise ValueError(describe_unknown("model.arch", arch, known))
+    try:
+        found = torchvision.models.get_model_weights(arch).DEFAULT
+    except AttributeError:
+        raise ValueError(f"model.weights=torchvision: torchvision has no weights for model.arch={arch}") from None
+    images = found.transforms()
+    digits = found.url.rpartition("-")[2].partition(".")[0]
+    return Published(found.url, digits, images.crop_size[0], images.mean, images.std, found.meta["categories"])
 
 
 class _WeightsOn(TorchFunctionMode):

@@ -17,6 +17,7 @@ from cnnbench.storage.text import join_some
 
 LONGEST_MESSAGE = 1000  # characters of a run's message
 MOST_SETS = 6  # training sets that a note names
+WEIGHTS_HASH = "model.weights_sha256"
 MOST_GROUPS = 8  # groups that a note names
 SHARED = ("test_images_in_training", "test_images_near_training", "test_images")
 STATES = {
@@ -185,7 +186,9 @@ def _note_other_keys(study: Study) -> Iterator[Note]:
         for key in study.follows
         if key.partition(".")[0] in sections and any(group.settings.get(key) is None for group in study.groups)
     }
-    also = [shorten_key(key) for key in study.follows if key not in own_options]
+    # The hash of weights follows from their path, which is an axis if it tells the groups apart.
+    implied = own_options | ({WEIGHTS_HASH} if "model.weights" in study.axes else set())
+    also = [shorten_key(key) for key in study.follows if key not in implied]
     if also and len(study.groups) > 1:
         said = f"The groups also differ in {join_some(also, 12)}: a difference may come from any of these."
         yield Note("groups", said)

@@ -42,7 +42,7 @@ ASIDE = "set_aside"
 RECORDED = {"jobs", "until", "delta", "max_seeds"}  # settings of a sweep that its folder keeps
 SUBMITIT = ".submitit"  # files of the Slurm launcher, one of which is a link; nothing else reads them
 # Files that are of no use without a checkpoint.
-BEFORE_A_CHECKPOINT = BEFORE_CONFIG | {"config.yaml", "metrics.csv", "data.json", "skipped.csv"}
+BEFORE_A_CHECKPOINT = BEFORE_CONFIG | {"config.yaml", "metrics.csv", "data.json", "skipped.csv", "weights.json"}
 
 
 def check_can_rename(path: Path) -> None:

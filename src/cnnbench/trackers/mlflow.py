@@ -6,6 +6,7 @@ and a new database gets its name only once it is complete.
 
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -73,7 +74,7 @@ class _MLflow:
 
         tags = {"folder": str(self.run.folder)}
         created = self.client.create_run(experiment_id, run_name=self.run.name, tags=tags).info.run_id
-        params = [Param(name, str(value)[:MOST_CHARACTERS]) for name, value in self.run.config.items()]
+        params = [Param(_make_valid(name), str(value)[:MOST_CHARACTERS]) for name, value in self.run.config.items()]
         for first in range(0, len(params), MOST_PARAMS):
             self.client.log_batch(created, params=params[first : first + MOST_PARAMS])
         store_id(self.run.folder, "mlflow", created)
@@ -87,7 +88,7 @@ class _MLflow:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        metrics = [Metric(name, value, now, epoch) for name, value in select_numbers(row).items()]
+        metrics = [Metric(_make_valid(name), value, now, epoch) for name, value in select_numbers(row).items()]
         self.client.log_batch(self.id, metrics=metrics)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -104,6 +105,11 @@ class _MLflow:
     def close(self, state: str) -> None:
         with _lock_database(self.uri):
             self.client.set_terminated(self.id, STATES.get(state, "KILLED"))
+
+
+def _make_valid(name: str) -> str:
+    """A name that MLflow accepts: those of parts of a network may be globs, such as `*norm*`."""
+    return re.sub(r"[^\w./ -]", "_", name)
 
 
 def _find_local_path(tracking_uri: str) -> Path | None:

@@ -68,6 +68,20 @@ def load(folder: Path, name: str) -> Loaded:
             content = read_bytes(locate(inside, name), LARGEST)
     except OSError as error:
         raise ValueError(f"no checkpoint {name!r} in {str(folder)!r}: {error.strerror}") from None
+    return parse(content, path)
+
+
+def is_own(content: bytes) -> bool:
+    """Whether the content of a safetensors file says that it is a checkpoint."""
+    return ENTRY in _read_metadata(content)
+
+
+def parse(content: bytes, path: Path) -> Loaded:
+    """The tensors and the record of a checkpoint, from the content of its file.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     record = _read_record(content)
     if record is None:
         raise ValueError(f"{path} is damaged: its SHA-256 is not the one it records")
@@ -79,11 +93,8 @@ def load(folder: Path, name: str) -> Loaded:
 
 def _read_record(content: bytes) -> dict[str, Any] | None:
     """The record of a file, without its hash; None if the hash is wrong."""
-    length = int.from_bytes(content[:8], "little")
-    if length > min(len(content) - 8, LARGEST_HEADER):
-        return None
     try:
-        record = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][ENTRY])
+        record = json.loads(_read_metadata(content)[ENTRY])
         digest = record.pop("sha256").encode()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
@@ -94,6 +105,18 @@ def _read_record(content: bytes) -> dict[str, Any] | None:
     found.update(ZEROS)
     found.update(memoryview(content)[at + len(ZEROS) :])
     return record if found.hexdigest().encode() == digest else None
+
+
+def _read_metadata(content: bytes) -> Mapping[str, Any]:
+    """The metadata of a safetensors file; empty if there are none, or if it is another kind of file."""
+    length = int.from_bytes(content[:8], "little")
+    if length > min(len(content) - 8, LARGEST_HEADER):
+        return {}
+    try:
+        metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def load_newest(folder: Path, *, accept: Callable[[Mapping[str, Any]], None] = lambda _: None) -> Loaded | None:

@@ -43,12 +43,13 @@ def make_capturable(optimizer: Optimizer) -> None:
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:
-    """Set the learning rate of the next step; a tensor stays where it is."""
+    """Set the learning rate of the next step, times the `rate` of each group; a tensor stays where it is."""
     for group in optimizer.param_groups:
+        own = lr * group.get("rate", 1.0)
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
+            group["lr"].fill_(own)
         else:
-            group["lr"] = lr
+            group["lr"] = own
 
 
 def record_on_cuda(step: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:

@@ -1,6 +1,7 @@
 """Optimizers, and learning-rate schedules as pure functions of the step."""
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -12,6 +13,7 @@ from cnnbench.config.keys import Count, Options, key
 from cnnbench.registry import register
 from cnnbench.training.muon import Muon
 from cnnbench.training.optimizers import SGD, Adam, Groups, Optimizer
+from cnnbench.training.parts import assign_parts
 
 Schedule = Callable[[int], float]
 
@@ -23,29 +25,57 @@ def build_optimizer(
     lr: float,
     weight_decay: float,
     decay_bias_and_norm: bool,
+    rates: Mapping[str, float] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Optimizer:
-    """A registered optimizer over a model's parameters.
+    """A registered optimizer over those parameters of a model that are trained.
 
     Args:
+        rates: factors of the learning rate by the names of parts, see `parts.assign_parts`. A group of parameters has
+            its `part` and its `rate`, which `set_lr` multiplies.
         decay_bias_and_norm: whether weight decay also applies to parameters of one dimension, which are the biases and
             the weights of norms.
 
     Raises:
-        ValueError: an unknown name or a wrong option.
+        ValueError: an unknown name, a wrong option, or a rate that changes nothing.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
-    # One group if possible, because each step launches kernels per group.
     alike = decay_bias_and_norm or weight_decay == 0
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1 or alike], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1 and not alike], "weight_decay": 0.0},
+    groups: Groups = [
+        {"params": several, "weight_decay": weight_decay if decays else 0.0}
+        | ({} if part is None or rates is None else {"part": part, "rate": rates[part]})
+        for (part, decays), several in _group_parameters(model, rates or {}, alike=alike)
     ]
-    groups = [group for group in groups if group["params"]]
-    device = next((p.device.type for p in trained), "cpu")
+    device = groups[0]["params"][0].device.type if groups else "cpu"
     # One fused kernel: on a small network the loop over parameters costs as much as the arithmetic.
     fused = device in ("cpu", "cuda")
     return registry.build("optimizer", name, options=options, groups=groups, lr=lr, fused=fused)
+
+
+def _group_parameters(
+    model: nn.Module, rates: Mapping[str, float], *, alike: bool
+) -> list[tuple[tuple[str | None, bool], list[nn.Parameter]]]:
+    """The trained parameters by their part in `rates`, if any, and by whether they decay.
+
+    As few groups as possible, because each step launches kernels per group. The one with the network's last matrix
+    follows all others with matrices, because Muon must find it.
+
+    Args:
+        alike: all parameters decay.
+    """
+    parts = assign_parts(model, rates, "optimizer.rates")
+    grouped: dict[tuple[str | None, bool], list[nn.Parameter]] = defaultdict(list)
+    last_matrix = {}
+    for place, (name, parameter) in enumerate(model.named_parameters()):
+        if parameter.requires_grad:
+            group = parts.get(name), parameter.ndim > 1 or alike
+            grouped[group].append(parameter)
+            if parameter.ndim > 1:
+                last_matrix[group] = place
+    for part in rates.keys() - {part for part, _ in grouped}:
+        raise ValueError(
+            f"optimizer.rates: {part!r} sets no rate, because its parameters are frozen, or a longer name covers them"
+        )
+    return sorted(grouped.items(), key=lambda item: last_matrix.get(item[0], math.inf))
 
 
 class SGDOptions(Options):

@@ -23,6 +23,7 @@ from cnnbench.training.loop import Batches, Evaluation, Progress, Stepper, evalu
 from cnnbench.training.optim import Schedule
 from cnnbench.training.optimizers import Optimizer
 from cnnbench.training.pace import Pace
+from cnnbench.training.parts import set_training_mode
 from cnnbench.training.passes import Settings, TrainingPass
 from cnnbench.training.ranks import distribute
 from cnnbench.training.state import State
@@ -156,7 +157,7 @@ def fit(
                 log.info("stopped early: no better %s in %d epochs", history.monitor, settings.patience)
                 break
             bar.set_description(f"epoch {epoch + 1}/{settings.epochs}", refresh=False)
-            state.model.train()
+            set_training_mode(state.model)
             request = TrainingPass(state, data.train, settings, schedule, advance)
             trained = (yield request) or request.run()
             row = _finish_epoch(trained, state, data, settings, schedule, between=save_if_requested)
@@ -172,7 +173,7 @@ def fit(
 def follow(state: State, data: Splits, settings: Settings, schedule: Schedule) -> None:
     """Train as a rank other than 0: compute its part of each step. Rank 0 saves and measures, and may end the run."""
     for epoch in range(state.history.epochs, settings.epochs):
-        state.model.train()
+        set_training_mode(state.model)
         train_one_epoch(
             state.step, data.train, state.progress, epoch=epoch, noise_seed=settings.noise_seed, lr=settings.lr,
             schedule=schedule, advance=lambda count, loss: None,
@@ -199,10 +200,13 @@ def _finish_epoch(
     if state.step.task.has_classes:
         metrics += [metric.name for metric in list_metrics(detail=False)]
     steps, seconds = (epoch + 1) * len(state.progress.losses), state.progress.seconds
+    last_lr = lr * schedule(steps - 1)
+    parts = {group["part"]: group["rate"] for group in state.step.optimizer.param_groups if "part" in group}
     row = {
         "epoch": epoch + 1,
         "step": steps,
-        "lr": lr * schedule(steps - 1),
+        "lr": last_lr,
+        **{f"lr/{part}": last_lr * rate for part, rate in parts.items()},
         **{f"train/{name}": value for name, value in trained.items()},
         **{f"val/{name}": validated.get(name) for name in metrics},
         "seconds": round(seconds, 4),
@@ -266,6 +270,6 @@ def _describe(row: Mapping[str, Any], epochs: int) -> str:
     parts = [f"epoch {row['epoch']}/{epochs}"]
     for key, value in row.items():
         split, _, name = key.partition("/")
-        if name and value is not None:
+        if name and split != "lr" and value is not None:
             parts.append(f"{'' if split == 'train' else 'val '}{name} {format_metric(key, value)}")
     return "  ".join([*parts, f"{row['seconds']:.2f} s"])
