@@ -19,6 +19,8 @@ from test_resume import Interrupted, assert_same_run, signals  # noqa: F401
 
 from cnnbench import registry
 from cnnbench.cli.compose import compose_config
+from cnnbench.cli.options import SummaryOptions
+from cnnbench.cli.summary import print_summary
 from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.lifetime import CannotGoOn
@@ -29,7 +31,7 @@ from cnnbench.experiment.verification import verify_run
 from cnnbench.processes.signals import Terminated
 from cnnbench.report.groups import select_settings
 from cnnbench.runs.folder import RunFolder
-from cnnbench.sweep.jobs import hash_config
+from cnnbench.sweeps.jobs import hash_config
 from cnnbench.training import checkpoint
 from conftest import assert_same_tensors
 
@@ -162,12 +164,11 @@ def test_other_classes_and_channels_are_named(source, photographs):
     assert bias.startswith("head.classes.bias keeps its random values")
 
 
-def test_other_sizes_and_scales_and_test_images_that_the_weights_have_seen_are_named(photographs, tmp_path):
+def test_other_scales_and_test_images_that_the_weights_have_seen_are_named(photographs, tmp_path):
     train(tmp_path / "run", *photographs, "data.test_seed=1", "data.val_fraction=0.2")
     given = [f"model.weights={tmp_path / 'run'}", "data.test_seed=2"]
-    given += ["data.normalize=dataset", "data.image_size=30"]
-    *_, size, scale, seen = build_parts(compose_config([*COMMON, *photographs, *given])).start.notes
-    assert size == "they were trained on 32×32 pixels, and the run has 30×30 (data.image_size)"
+    given += ["data.normalize=dataset"]
+    scale, seen = build_parts(compose_config([*COMMON, *photographs, *given])).start.notes
     assert scale.startswith("their images were scaled by the mean and deviation 0.5, 0.5, 0.5 and 0.5, 0.5, 0.5, and")
     assert re.match(r"[1-4] of the 4 test images are among the images that they were trained on", seen)
 
@@ -263,11 +264,14 @@ def test_more_epochs_say_what_they_do_to_the_schedule(scheduler):
             describe_longer_schedule(own, config)
 
 
+def test_a_summary_says_how_much_is_trained(capsys):
+    print_summary(SummaryOptions(overrides=[*NETWORK, "model.freeze=features"]))
+    assert re.search(r"trained +105,214\n +frozen +2,594 \(2.4%\)", capsys.readouterr().out)
+
+
 def test_the_command_says_what_fitted_and_what_is_frozen(cnnbench, source):
     done = cnnbench("train", *COMMON, f"model.weights={source}", "model.freeze=features", "name=new")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("18 of 18 tensors loaded (SHA-256 ") == 1
-    summary = cnnbench("summary", *NETWORK, "model.freeze=features")
-    assert re.search(r"trained +105,214\n +frozen +2,594 \(2.4%\)", summary.stdout), summary.stdout
     more = cnnbench("train", "resume=latest", "trainer.epochs=2")
     assert "scheduler=constant continues as if the run had begun with 2 epochs" in more.stderr
