@@ -90,6 +90,7 @@ PARTS = [
         {f"{seeds} seeds of mlp together ÷ one after another, cpu": "≤ 1" for seeds in (8, 32)},
         ["model.width=0.25", "--seeds", "8", "32", "--images", "6400"],
     ),
+    Part("draw", "draw_check.py", 3, {"lenet5: the page's answer": "≤ 30 ms"}, ["--models", "lenet5"]),
     Part("cuda", "cuda_time.py", 3, {"32 seeds of lenet5 together ÷ one seed, cuda": "≤ 3"}, needs_gpu=True),
 ]
 

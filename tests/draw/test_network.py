@@ -84,6 +84,7 @@ def randomise(network, shape=(1, 28, 28)):
 
 def check(browser, network, shape=(1, 28, 28), *, permute_pixels=False):
     """The page's logits are torch's, but for the rounding of float32."""
+    network = network.to(memory_format=torch.channels_last)  # as most runs store it
     images = draw_images(shape)
     mean, std = torch.rand(shape[0]), torch.rand(shape[0]) + 0.2
     given = images

@@ -218,25 +218,44 @@ function evaluateOne(source, begin, distances, { first, packed, start }, output,
   }
 }
 
+/* Two outputs beside each other together, so that each weight is read once for both. */
 function evaluateFour(source, begin, distances, { first, used, packed, start }, output, { rows, columns, down, right }) {
   const plane = rows * columns;
   let to = first * plane;
   for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
+    for (let column = 0; column < columns; column += 2) {
+      const step = column + 1 < columns ? 1 : 0; // the last one of an odd number is computed twice
       const place = begin + row * down + column * right;
-      let [a, b, c, d] = [start[0], start[1], start[2], start[3]];
+      const neighbour = place + step * right;
+      let a0 = start[0], b0 = start[1], c0 = start[2], d0 = start[3];
+      let a1 = a0, b1 = b0, c1 = c0, d1 = d0;
       for (let tap = 0, at = 0; tap < distances.length; tap++, at += 4) {
-        const value = source[place + distances[tap]];
-        a += value * packed[at];
-        b += value * packed[at + 1];
-        c += value * packed[at + 2];
-        d += value * packed[at + 3];
+        const value0 = source[place + distances[tap]];
+        const value1 = source[neighbour + distances[tap]];
+        a0 += value0 * packed[at];
+        a1 += value1 * packed[at];
+        b0 += value0 * packed[at + 1];
+        b1 += value1 * packed[at + 1];
+        c0 += value0 * packed[at + 2];
+        c1 += value1 * packed[at + 2];
+        d0 += value0 * packed[at + 3];
+        d1 += value1 * packed[at + 3];
       }
-      output[to] = a;
-      if (used > 1) output[to + plane] = b;
-      if (used > 2) output[to + 2 * plane] = c;
-      if (used > 3) output[to + 3 * plane] = d;
-      to++;
+      output[to] = a0;
+      output[to + step] = a1;
+      if (used > 1) {
+        output[to + plane] = b0;
+        output[to + plane + step] = b1;
+      }
+      if (used > 2) {
+        output[to + 2 * plane] = c0;
+        output[to + 2 * plane + step] = c1;
+      }
+      if (used > 3) {
+        output[to + 3 * plane] = d0;
+        output[to + 3 * plane + step] = d1;
+      }
+      to += 1 + step;
     }
   }
 }

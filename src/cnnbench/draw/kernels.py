@@ -42,12 +42,17 @@ class Call:
         """The error for arguments that no kernel supports."""
         return MissingKernel(f"{self.func} with {what}", self.graph.module)
 
+    def get_weights(self, name: str) -> Tensor | None:
+        """An argument that must not depend on the image; None if the call has none."""
+        weights = self.given[name]
+        if weights is not None and self.graph.depends_on_image(weights):
+            raise self.refuse(f"an argument {name} that depends on the image")
+        return weights
+
     def add(self, kind: str, tensors: dict[str, Tensor | None] | None = None, **settings: Any) -> None:
         """Add a layer that reads the first argument, and computes the first output."""
         output = self.output if isinstance(self.output, Tensor) else self.output[0]
         given = {name: tensor for name, tensor in (tensors or {}).items() if tensor is not None}
-        if any(self.graph.is_known(tensor) for tensor in given.values()):
-            raise self.refuse("weights that depend on the image")
         self.graph.add(kind, [self.graph.find(self.image)], output, given, **settings)
 
 
@@ -67,21 +72,24 @@ def kernel(*names: str) -> Callable[[Add], Add]:
 
 @kernel("convolution")
 def _add_convolution(call: Call) -> None:
-    weight, bias = call.given["weight"], call.given["bias"]
-    if call.given["transposed"] or weight.dim() != 4:
+    if call.given["transposed"] or call.image.dim() != 4:
         raise call.refuse("transposed=True, or dimensions other than rows and columns")
+    kernel_size = list(call.given["weight"].shape[2:])
     geometry = {name: _repeat(call.given[name]) for name in ("stride", "padding", "dilation")}
-    tensors = {"weights": weight, "bias": bias}
-    call.add("conv", tensors, kernel=list(weight.shape[2:]), groups=call.given["groups"], **geometry)
+    call.add("conv", _get_scale_and_shift(call), kernel=kernel_size, groups=call.given["groups"], **geometry)
+
+
+def _get_scale_and_shift(call: Call) -> dict[str, Tensor | None]:
+    return {"weights": call.get_weights("weight"), "bias": call.get_weights("bias")}
 
 
 @kernel("addmm")
 def _add_biased_product(call: Call) -> None:
-    given = call.given
-    if given["beta"] != 1 or given["alpha"] != 1:
+    given, bias = call.given, call.get_weights("self")
+    if given["beta"] != 1 or given["alpha"] != 1 or bias is None:
         raise call.refuse("alpha or beta")
     product = replace(call, given={"self": given["mat1"], "mat2": given["mat2"]})
-    _add_linear(product, given["self"].expand(given["mat2"].shape[1]))
+    _add_linear(product, bias.expand(given["mat2"].shape[1]))
 
 
 @kernel("mm")
@@ -90,30 +98,31 @@ def _add_product(call: Call) -> None:
 
 
 def _add_linear(call: Call, bias: Tensor | None) -> None:
-    if len(call.image) != 1:
+    weights = call.get_weights("mat2")
+    if len(call.image) != 1 or weights is None:
         raise call.refuse("several rows for one image")
-    call.add("linear", {"weights": call.given["mat2"].T, "bias": bias})
+    call.add("linear", {"weights": weights.T, "bias": bias})
 
 
 @kernel("native_batch_norm")
 def _add_batch_norm(call: Call) -> None:
-    given = call.given
-    channels = call.image.shape[1]
-    if given["training"]:  # an instance norm: torch makes a channel of each channel of each image
-        call.add("group_norm", {"weights": given["weight"], "bias": given["bias"]}, groups=channels, eps=given["eps"])
+    mean, variance, eps = call.get_weights("running_mean"), call.get_weights("running_var"), call.given["eps"]
+    affine = _get_scale_and_shift(call)
+    if call.given["training"] or mean is None or variance is None:
+        # An instance norm: torch makes a channel of each channel of each image.
+        call.add("group_norm", affine, groups=call.image.shape[1], eps=eps)
         return
-    mean, variance = given["running_mean"].double(), given["running_var"].double()
-    scale = (variance + given["eps"]).rsqrt()
-    if given["weight"] is not None:
-        scale = scale * given["weight"]
-    shift = -mean * scale
-    call.add("affine", {"weights": scale, "bias": shift if given["bias"] is None else shift + given["bias"]})
+    # In float64: the scale is multiplied into the weights before it, and all is rounded once.
+    scale = (variance.double() + eps).rsqrt()
+    if affine["weights"] is not None:
+        scale = scale * affine["weights"]
+    shift = -mean.double() * scale
+    call.add("affine", {"weights": scale, "bias": shift if affine["bias"] is None else shift + affine["bias"]})
 
 
 @kernel("native_group_norm")
 def _add_group_norm(call: Call) -> None:
-    given = call.given
-    call.add("group_norm", {"weights": given["weight"], "bias": given["bias"]}, groups=given["group"], eps=given["eps"])
+    call.add("group_norm", _get_scale_and_shift(call), groups=call.given["group"], eps=call.given["eps"])
 
 
 # The arguments of each activation that change what it computes.

@@ -71,7 +71,7 @@ class Graph:
         # The tensors are kept, because another one could otherwise get the same id.
         self._known: dict[int, tuple[Tensor, Layer | None]] = {id(image): (image, self.image)}
 
-    def is_known(self, tensor: Tensor) -> bool:
+    def depends_on_image(self, tensor: Tensor) -> bool:
         """Whether a tensor depends on the image."""
         return id(tensor) in self._known
 
@@ -91,7 +91,7 @@ class Graph:
         exact = {name: tensor.detach().double() for name, tensor in (tensors or {}).items()}
         layer = Layer(kind, [*inputs], _drop_batch(output), settings, exact, self.module, self.is_leaf)
         self.layers.append(layer)
-        if self.is_known(output):
+        if self.depends_on_image(output):
             self._forget_views(output)
         self._known[id(output)] = (output, layer)
         return layer
@@ -102,7 +102,7 @@ class Graph:
         Args:
             like: the tensor is broadcast to its shape.
         """
-        if not self.is_known(tensor):
+        if not self.depends_on_image(tensor):
             value = tensor if like is None else tensor.expand(like.shape)
             return self.add("constant", [], value.clone(), {"weights": value})
         layer = self._known[id(tensor)][1]
@@ -133,7 +133,7 @@ class Graph:
 
     def name_output(self, tensor: Tensor, module: str) -> None:
         """Note that a tensor is the output of a module."""
-        layer = self._known[id(tensor)][1] if self.is_known(tensor) else None
+        layer = self._known[id(tensor)][1] if self.depends_on_image(tensor) else None
         if layer is not None and layer is not self.image:
             layer.name, layer.is_inner = module, False
 
@@ -150,7 +150,7 @@ def _drop_batch(tensor: Tensor) -> tuple[int, ...]:
     return shape[1:] if len(shape) > 1 and shape[0] == 1 else shape
 
 
-def keep_needed(layers: Sequence[Layer], output: Layer) -> list[Layer]:
+def prune_layers(layers: Sequence[Layer], output: Layer) -> list[Layer]:
     """The layers that an output follows from; it is the last of them."""
     needed = {output}
     for layer in reversed(layers):
@@ -183,7 +183,7 @@ def fold_affine_layers(layers: Sequence[Layer]) -> list[Layer]:
     return kept
 
 
-def find_shown(layers: Sequence[Layer]) -> set[Layer]:
+def choose_pictures(layers: Sequence[Layer]) -> set[Layer]:
     """The layers whose outputs are worth a picture: the last step of each block, such as an activation."""
     followers: dict[Layer, list[Layer]] = {}
     for layer in layers:

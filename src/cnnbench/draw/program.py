@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cnnbench.analysis import trace_fields
 from cnnbench.analysis.receptive_field import Axis, Field
 from cnnbench.data.loader import make_permutation
-from cnnbench.draw.layers import Layer, find_shown, fold_affine_layers, keep_needed
+from cnnbench.draw.layers import Layer, choose_pictures, fold_affine_layers, prune_layers
 from cnnbench.draw.tracing import trace_network
 from cnnbench.experiment.build import make_model
 from cnnbench.experiment.trained import Trained
@@ -117,12 +117,12 @@ def compile_network(
         MissingKernel: the network uses an operation that the page cannot compute.
     """
     graph, logits = trace_network(network, shape)
-    layers = fold_affine_layers(keep_needed(graph.layers, logits))
+    layers = fold_affine_layers(prune_layers(graph.layers, logits))
     if permute_pixels:
         layers.insert(0, _permute(graph.image, layers, shape))
     channels, height, width = shape
     places = {graph.image: -1} | {layer: place for place, layer in enumerate(layers)}
-    shown, fields = find_shown(layers), trace_fields(network, shape)
+    shown, fields = choose_pictures(layers), trace_fields(network, shape)
     blob = _Blob()
     rows = [
         {

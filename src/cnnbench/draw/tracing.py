@@ -4,13 +4,13 @@ A `TorchDispatchMode` sees every operation that reaches ATen, whichever of torch
 called. The exporter of torch would see the same, but it imports torch's compiler and takes seconds (benchmarks/LOG.md).
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.hooks import RemovableHandle
 
 from cnnbench.analysis.operations import find_tensors
 from cnnbench.draw.kernels import KERNELS, Call
@@ -21,28 +21,23 @@ def trace_network(network: nn.Module, shape: Sequence[int]) -> tuple[Graph, Laye
     """The layers of a network, and the one that gives its logits.
 
     Args:
-        network: in float32 on the CPU; it runs in evaluation mode and is left as it was.
+        network: in float32 on the CPU; a copy of it runs.
         shape: of an image, (C, H, W).
 
     Raises:
         MissingKernel: it uses an operation that the page cannot compute.
     """
-    was_training = network.training
+    # Where weights are stored with their channels last, torch adds operations that only arrange memory.
+    network = copy.deepcopy(network).to(memory_format=torch.contiguous_format).eval()
     image = torch.zeros(1, *shape)
     graph = Graph(image)
-    hooks = _follow_modules(network, graph)
-    try:
-        network.eval()
-        with torch.no_grad(), _Recorder(graph):
-            logits = network(image)
-        return graph, graph.find(logits)
-    finally:
-        network.train(was_training)
-        for hook in hooks:
-            hook.remove()
+    _follow_modules(network, graph)
+    with torch.no_grad(), _Recorder(graph):
+        logits = network(image)
+    return graph, graph.find(logits)
 
 
-def _follow_modules(network: nn.Module, graph: Graph) -> list[RemovableHandle]:
+def _follow_modules(network: nn.Module, graph: Graph) -> None:
     """Keep the name of the running module in the graph, and name each module's output."""
     running: list[tuple[str, bool]] = [("", False)]
 
@@ -58,11 +53,9 @@ def _follow_modules(network: nn.Module, graph: Graph) -> list[RemovableHandle]:
         if name and not is_chain and isinstance(output, Tensor) and not any(output is one for one in inputs):
             graph.name_output(output, name)
 
-    hooks = []
     for name, module in network.named_modules():
-        hooks.append(module.register_forward_pre_hook(lambda *found, name=name: begin(name, *found)))
-        hooks.append(module.register_forward_hook(lambda *found, name=name: end(name, *found)))
-    return hooks
+        module.register_forward_pre_hook(lambda *found, name=name: begin(name, *found))
+        module.register_forward_hook(lambda *found, name=name: end(name, *found))
 
 
 class _Recorder(TorchDispatchMode):
@@ -72,12 +65,17 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.graph = graph
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Otherwise torch imports its compiler, which takes longer than all else here, to keep it away from this class.
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        if not any(self.graph.is_known(tensor) for tensor in find_tensors((args, kwargs))):
+        if not any(self.graph.depends_on_image(tensor) for tensor in find_tensors((args, kwargs))):
             return output  # computed from weights alone: a weight itself
         name = func._schema.name.removeprefix("aten::")
         kernel = KERNELS.get(name) or KERNELS.get(name.removesuffix("_"))
