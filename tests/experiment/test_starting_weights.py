@@ -38,6 +38,7 @@ from conftest import assert_same_tensors
 NETWORK = ["model=lenet5", "model.norm=batch", "model.padding=same", "model.dropout=0.2"]
 COMMON = [*NETWORK, "data.train_limit=200", "trainer.epochs=1", "optimizer.lr=0.01"]
 FINE = ["model.freeze=features.stage1", "optimizer.rates={features: 0.1}", "trainer.ema=0.9", "optimizer=adamw"]
+FINE += ["trainer.precision=bf16"]
 
 
 def train(folder, *overrides, resume=False):
@@ -270,8 +271,11 @@ def test_a_summary_says_how_much_is_trained(capsys):
 
 
 def test_the_command_says_what_fitted_and_what_is_frozen(cnnbench, source):
-    done = cnnbench("train", *COMMON, f"model.weights={source}", "model.freeze=features", "name=new")
+    given = [f"model.weights={source}", "model.freeze=features", "optimizer.rates={head.hidden1: 0.5}", "name=new"]
+    done = cnnbench("train", *COMMON, *given)
     assert done.returncode == 0, done.stderr
+    assert "2,594 of 107,808 parameters are frozen: features" in done.stderr
+    assert "the learning rate of head.hidden1 is 0.5 times that of the rest, 0.01" in done.stderr
     assert done.stderr.count("18 of 18 tensors loaded (SHA-256 ") == 1
     more = cnnbench("train", "resume=latest", "trainer.epochs=2")
     assert "scheduler=constant continues as if the run had begun with 2 epochs" in more.stderr

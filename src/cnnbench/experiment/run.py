@@ -112,6 +112,7 @@ def start_job(
         notes = _set_threads(run, config, parts)
         log.info("%s", dataset.describe())
         log.info("%s on %s, %s", config.model.name, dataset.info.name, parts.device)
+        _log_parts(config, parts)
         state, train = prepare_training(config, run, parts, test=test, rank=others.join(parts.device))
         if resume:
             state.restore()
@@ -160,6 +161,15 @@ def _set_threads(run: RunFolder, config: Config, parts: Parts) -> list[str]:
     It decides the last bits of a result, so a resumed run keeps its own.
     """
     return use_threads_of(run, run.read_threads() or choose_threads(config, parts.complexity), parts.device)
+
+
+def _log_parts(config: Config, parts: Parts) -> None:
+    """Log what is frozen, and which parts of the network have a learning rate of their own."""
+    if frozen := parts.complexity.frozen_parameters:
+        names = ", ".join(config.model.freeze)
+        log.info("%s of %s parameters are frozen: %s", f"{frozen:,}", f"{parts.complexity.parameters:,}", names)
+    for part, rate in config.optimizer.rates.items():
+        log.info("the learning rate of %s is %g times that of the rest, %g", part, rate, config.optimizer.lr)
 
 
 def _record_environment(run: RunFolder) -> None:
