@@ -18,7 +18,7 @@ from test_sweep import entered, made
 from cnnbench import registry
 from cnnbench.cli.compose import compose_config
 from cnnbench.data import Batches
-from cnnbench.data.augmentation import draw
+from cnnbench.data.keyed_numbers import draw
 from cnnbench.experiment.build import make_augmentation
 from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.exhaustion import OutOfMemory

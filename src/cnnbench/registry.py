@@ -5,7 +5,8 @@ A part registers itself where it is written:
     @register("model", "mlp")
     class MLP(nn.Module): ...
 
-and is found because `discover` imports every module of its package. Adding a part therefore edits no list.
+and is found because `discover` imports every module of its package. Adding a part therefore edits no list. Parts that a
+plug-in registers, which is imported inside `own_parts`, belong to it.
 """
 
 import difflib
@@ -13,7 +14,8 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, TypeVar, get_type_hints
 
@@ -21,6 +23,27 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 _builders: dict[str, dict[str, Callable[..., Any]]] = {}
 _facts: dict[tuple[str, str], dict[str, Any]] = {}
+_owners: dict[tuple[str, str], str] = {}  # the plug-in of each part that is not ours
+_owner: str | None = None  # the plug-in that is being imported
+_caches: list[Callable[[], None]] = []
+
+
+class NameTaken(ValueError):
+    """Two parts of one kind have the same name.
+
+    Attributes:
+        first, second: the plug-ins that registered them; None for cnnbench itself.
+    """
+
+    def __init__(self, kind: str, name: str, first: str | None, second: str | None) -> None:
+        if first == second:
+            super().__init__(f"{kind} {name!r} is registered twice")
+        else:
+            plugin, taken_by = (second, f"plug-in {first}") if first and second else (first or second, "cnnbench")
+            super().__init__(
+                f"plug-in {plugin}: the {kind} {name!r} has the name of one of {taken_by}: choose another name"
+            )
+        self.first, self.second = first, second
 
 
 def register(kind: str, name: str, **facts: Any) -> Callable[[T], T]:
@@ -30,15 +53,19 @@ def register(kind: str, name: str, **facts: Any) -> Callable[[T], T]:
         facts: more about the part, such as how tables show a metric.
 
     Raises:
-        ValueError: the kind already has another part of that name.
+        NameTaken: the kind already has another part of that name.
     """
 
     def add(builder: T) -> T:
         parts = _builders.setdefault(kind, {})
+        # A plug-in may be what imports a room of ours for the first time.
+        owner = None if builder.__module__.startswith("cnnbench.") else _owner
         if name in parts:
-            raise ValueError(f"{kind} {name!r} is registered twice: {parts[name]!r} and {builder!r}")
+            raise NameTaken(kind, name, _owners.get((kind, name)), owner)
         parts[name] = builder
         _facts[kind, name] = facts
+        if owner is not None:
+            _owners[kind, name] = owner
         return builder
 
     return add
@@ -48,6 +75,57 @@ def discover(package: ModuleType) -> None:
     """Import every module directly inside `package`, so that each registers its parts."""
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+@contextmanager
+def own_parts(owner: str) -> Iterator[None]:
+    """A context in which the parts that are registered belong to a plug-in. If it fails, they are removed."""
+    global _owner
+    before, _owner = _owner, owner
+    try:
+        yield
+    except BaseException:
+        remove_parts(owner)
+        raise
+    finally:
+        _owner = before
+        _clear_caches()
+
+
+def adopt_parts(module: str, owner: str) -> None:
+    """Give a plug-in the parts of its module that were registered before, because the module was imported already."""
+    for kind, parts in _builders.items():
+        for name, builder in parts.items():
+            if f"{builder.__module__}.".startswith(f"{module}."):
+                _owners.setdefault((kind, name), owner)
+
+
+def remove_parts(owner: str) -> None:
+    """Remove the parts of a plug-in."""
+    for kind, name in list_owned(owner):
+        del _builders[kind][name], _facts[kind, name], _owners[kind, name]
+    _clear_caches()
+
+
+def list_owned(owner: str) -> list[tuple[str, str]]:
+    """Kind and name of each part of a plug-in, in the order of their registration."""
+    return [part for part, plugin in _owners.items() if plugin == owner]
+
+
+def is_owned(kind: str, name: str) -> bool:
+    """Whether a part belongs to a plug-in."""
+    return (kind, name) in _owners
+
+
+def renew_with_parts(cached: T) -> T:
+    """Mark a `functools.cache` of what is known about parts, so that it is emptied when a plug-in adds some."""
+    _caches.append(cached.cache_clear)  # type: ignore[attr-defined]
+    return cached
+
+
+def _clear_caches() -> None:
+    for clear in _caches:
+        clear()
 
 
 def list_names(kind: str) -> list[str]:

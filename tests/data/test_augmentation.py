@@ -18,7 +18,8 @@ from cnnbench.cli.choices import find_config_dir, list_groups
 from cnnbench.config.augment import AugmentConfig
 from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.data import Augmentation, Batches, DatasetInfo, Split, normalize
-from cnnbench.data.augmentation import PURPOSES, compute_grid, draw, mask_box
+from cnnbench.data.augmentation import compute_grid, mask_box
+from cnnbench.data.keyed_numbers import PURPOSES, draw
 from cnnbench.experiment.build import build_parts, make_augmentation, make_batches
 from cnnbench.experiment.loading import load_dataset
 from cnnbench.experiment.run import run_job

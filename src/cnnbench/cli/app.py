@@ -14,6 +14,7 @@ from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import WRONG, ExitCodes, exit_with
 from cnnbench.cli.options import (
     CheckOptions,
+    CheckPluginOptions,
     ClaimOptions,
     DrawOptions,
     EvaluateOptions,
@@ -43,6 +44,7 @@ def main() -> NoReturn:
         exit_with("error: the current folder no longer exists: change to another one", WRONG)
     if os.environ.get("CNNBENCH_DATA", "").startswith("~"):  # quoted, so that the shell has not expanded it
         os.environ["CNNBENCH_DATA"] = os.path.expanduser(os.environ["CNNBENCH_DATA"])
+    os.environ.pop("_CNNBENCH_PLUGINS", None)  # only this command line names plug-ins
     arguments = [_normalize(argument) for argument in sys.argv[1:]]
     ExitCodes.debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -167,6 +169,17 @@ def check(options: CheckOptions) -> None:
     check(options)
 
 
+@command(name="check-plugin")
+def check_plugin(options: CheckPluginOptions) -> None:
+    """Check that the parts of a plug-in do what every part must, such as give the same result twice.
+
+    Prints a table of all checks, and a sentence for each that fails. The exit code is 1 if any does.
+    """
+    from cnnbench.cli.check_plugin import check_plugin
+
+    check_plugin(options)
+
+
 @command()
 def robustness(options: RobustnessOptions) -> None:
     """Measure finished runs on test images that are shifted, rotated, rescaled, noisy, blurred, pale or occluded.
@@ -214,7 +227,7 @@ def draw(options: DrawOptions) -> None:
     draw(options)
 
 
-@command()
+@command(parts=False)
 def report(options: ReportOptions) -> None:
     """Compare runs, with spread, intervals and tests. Writes results.csv, groups.csv, report.md and report.html.
 
@@ -238,7 +251,7 @@ def verify(options: VerifyOptions) -> None:
     verify(options)
 
 
-@command()
+@command(parts=False)
 def plan(options: PlanOptions) -> None:
     """Show how many seeds, and minutes of training, would find a difference of accuracies in 80 % of cases.
 
@@ -267,12 +280,12 @@ def list_names(options: ListOptions) -> None:
 
     `list keys` shows every key with its type, default, accepted values and meaning.
     """
-    if options.what == "keys":
+    if options.what == "keys" and len(options.prefixes) <= 1:
         from cnnbench.cli.reference import show_keys
 
-        show_keys(options.prefix, as_json=options.as_json, as_schema=options.as_schema)
+        show_keys("".join(options.prefixes), as_json=options.as_json, as_schema=options.as_schema)
         return
-    if options.prefix or options.as_json or options.as_schema:
-        raise ValueError("PREFIX, --json and --schema are for `cnnbench list keys`")
+    if options.prefixes or options.as_json or options.as_schema:
+        raise ValueError("one PREFIX, --json and --schema are for `cnnbench list keys`")
     for line in describe_choices(options.what):
         typer.echo(line)

@@ -1,11 +1,11 @@
 """The names of parts and keys that a user can choose, found without importing any part (completion must be instant)."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnbench.registry import describe_unknown
+from cnnbench.registry import describe_unknown, renew_with_parts
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -30,20 +30,49 @@ def find_config_dir() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "configs"
 
 
+_plugin_files: dict[tuple[str, str], Path] = {}
+
+
+def set_plugin_files(files: Mapping[tuple[str, str], Path]) -> None:
+    """Offer the YAML files of plug-ins, by group and name, beside ours.
+
+    Raises:
+        ValueError: a name of ours.
+    """
+    _plugin_files.clear()
+    for (group, name), path in files.items():
+        if name in find_files(group):
+            raise ValueError(f"{path}: {group}={name} is one of cnnbench's own: choose another name")
+    _plugin_files.update(files)
+
+
+def get_plugin_files() -> Mapping[tuple[str, str], Path]:
+    """What `set_plugin_files` was given."""
+    return _plugin_files
+
+
+def find_files(group: str) -> dict[str, Path]:
+    """The YAML file of each choice of a group, in the order of their names."""
+    files = {path.stem: path for path in (find_config_dir() / group).glob("*.yaml")}
+    files |= {name: path for (other, name), path in _plugin_files.items() if other == group}
+    return dict(sorted(files.items()))
+
+
 def list_spaces() -> dict[str, Path]:
     """The search spaces of `cnnbench tune`, by name."""
-    return {path.stem: path for path in sorted((find_config_dir() / "tune").glob("*.yaml"))}
+    return find_files("tune")
 
 
 def list_groups() -> dict[str, list[str]]:
     """The names in each config group of a run."""
     return {
-        folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
+        folder.name: [*find_files(folder.name)]
         for folder in sorted(find_config_dir().iterdir())
         if folder.is_dir() and folder.name not in ("hydra", "tune", "claim")
     }
 
 
+@renew_with_parts
 @functools.cache
 def read_declarations() -> dict[str, list["FieldInfo"]]:
     """The declarations of each key, including those of a search. Several parts may declare an option of one name."""
@@ -81,7 +110,7 @@ def list_choices(what: str) -> list[tuple[str, str]]:
     """
     if what not in LISTED:
         raise ValueError(describe_unknown("list", what, LISTED))
-    return [(path.stem, _read_description(path)) for path in sorted((find_config_dir() / LISTED[what]).glob("*.yaml"))]
+    return [(name, _read_description(path)) for name, path in find_files(LISTED[what]).items()]
 
 
 def _read_description(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 import typer
 
 from cnnbench.cli.errors import ExitCodes
+from cnnbench.cli.options import PluginOption
 
 app = typer.Typer(
     name="cnnbench",
@@ -20,21 +21,40 @@ app = typer.Typer(
 )
 
 
-def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command. The fields of its parameter `options`, if it has one, are its arguments and options."""
+def command(name: str | None = None, *, parts: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command. The fields of its parameter `options`, if it has one, are its arguments and options.
+
+    Args:
+        parts: whether it uses registered parts, and so the plug-ins of installed packages.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         options = get_type_hints(function).get("options")
 
         @functools.wraps(function)
-        def run(**given: Any) -> None:
+        def run(plugin: list[str] | None = None, **given: Any) -> None:
             with ExitCodes():
+                overrides = given.get("overrides") or []
+                if plugin or any("plugins=" in text for text in overrides) or (parts and _has_installed_plugins()):
+                    from cnnbench.cli.plugin_options import load_plugins
+
+                    load_plugins(plugin or [], overrides, installed=parts)
                 function(**({"options": options(**given)} if options else given))
 
-        if options:  # Typer reads the signature, so the fields of the dataclass become the command's options
-            run.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
-            run.__annotations__ = get_type_hints(options, include_extras=True)
+        # Typer reads the signature, so the fields of the dataclass become the command's options.
+        signature = inspect.signature(options or function)
+        own = inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=PluginOption)
+        run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*signature.parameters.values(), own], return_annotation=inspect.Signature.empty
+        )
+        run.__annotations__ = get_type_hints(options or function, include_extras=True) | {"plugin": PluginOption}
         app.command(name)(run)
         return function
 
     return register
+
+
+def _has_installed_plugins() -> bool:
+    from importlib.metadata import entry_points
+
+    return bool(entry_points(group="cnnbench.plugins"))

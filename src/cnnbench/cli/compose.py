@@ -27,6 +27,7 @@ from cnnbench.config import schema as schema
 from cnnbench.config.declared import check_part_options
 from cnnbench.config.keys import list_control_keys
 from cnnbench.config.schema import Config
+from cnnbench.plugins.records import record_plugins, refuse_from_files
 from cnnbench.runs.starting_weights import pin_weights
 from cnnbench.storage.text import format_path
 
@@ -210,6 +211,8 @@ def to_config(composed: DictConfig) -> Config:
     plain["augment"].pop("exceptions", None)
     for name in list_control_keys(schema.SweepConfig):
         del plain["sweep"][name]
+    refuse_from_files(plain)
+    plain |= record_plugins(plain)
     config = schema.from_dict({str(key): value for key, value in plain.items()})
     check_part_options(config)
     pin_weights(config)

@@ -84,7 +84,11 @@ class ExitCodes:
             limit = _read_address_limit()
             remedy = "close other programs, or use a smaller setting" if limit is None else _explain_limit(limit)
             exit_with(f"error: not enough memory ({text or name}): {remedy}", FAILED)
-        exit_with(f"error: {name}: {text} (--debug shows where)", FAILED)
+        from cnnbench.plugins.loading import find_line
+
+        where = find_line(error)
+        place = f"{where}: " if where else ""
+        exit_with(f"error: {place}{name}: {text} (--debug shows {'all' if where else 'where'})", FAILED)
 
 
 def exit_with(message: str, code: int) -> NoReturn:

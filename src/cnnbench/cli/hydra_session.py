@@ -1,5 +1,6 @@
 """A Hydra session with our configs, and Hydra's parser of overrides."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +13,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.version import VersionBase
+from omegaconf import OmegaConf
 
-from cnnbench.cli.choices import find_config_dir, list_groups
+from cnnbench.cli.choices import find_config_dir, get_plugin_files, list_groups
 from cnnbench.cli.literal import explain_syntax
 from cnnbench.cli.usage import explain_word
 from cnnbench.config import schema
@@ -33,6 +35,8 @@ def start_hydra() -> Iterator[None]:
             launchers = ConfigStore.instance().repo["hydra"].get("launcher", {})
             names = [path.name for path in (find_config_dir() / "hydra/launcher").glob("*.yaml")]
             hidden = {name: launchers.pop(name) for name in names if name in launchers}
+            for (group, name), path in get_plugin_files().items():
+                _store(group, name, path.read_text(encoding="utf-8"))
             yield
     finally:
         launchers |= hidden
@@ -51,6 +55,15 @@ def offer_parts(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
     finally:
         for group, node in parts.items():
             del store.repo[group][f"{node['name']}.yaml"]
+
+
+def _store(group: str, name: str, text: str) -> None:
+    """Offer the YAML text of a plug-in's file to Hydra, which reads the line `# @package …` in our own files only."""
+    package = re.search(r"^# @package +(\S+)", text, re.MULTILINE)
+    node = OmegaConf.create(text)
+    ConfigStore.instance().store(
+        group=group, name=name, node=node, package=package[1] if package else None, provider="cnnbench"
+    )
 
 
 def get_hydra() -> Hydra:

@@ -24,6 +24,8 @@ Split = Annotated[str, typer.Option(help="train, val or test.", autocompletion=c
 Root = Annotated[
     str | None, typer.Option(envvar="CNNBENCH_DATA", help="The folder of datasets, if they have moved since the run.")
 ]
+PLUGIN_HELP = "Load your own parts: a Python file, a folder with __init__.py or an installed module; may be repeated."
+PluginOption = Annotated[list[str] | None, typer.Option("--plugin", metavar="FILE", help=PLUGIN_HELP)]
 # Repeated here, because help must not import torch, as the modules that define them do; a test compares the names.
 CLAIM_ACTIONS = ("list", "run", "report", "measure")
 CHANGES = ("shift", "rotation", "scale", "noise", "blur", "contrast", "occlusion")
@@ -171,6 +173,25 @@ class CheckOptions:
 
 
 @dataclass(frozen=True)
+class CheckPluginOptions:
+    """What `cnnbench check-plugin` takes."""
+
+    source: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="A Python file, a folder with __init__.py, or an installed module."),
+    ]
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Overrides for all its parts, such as data.path=DIR.",
+            autocompletion=complete_override,
+            show_default=False,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
 class ClaimOptions:
     """What `cnnbench claim` takes."""
 
@@ -282,10 +303,18 @@ class ListOptions:
             metavar="KIND", help=f"One of: {', '.join(LISTED)}, keys.", autocompletion=complete_one_of(*LISTED, "keys")
         ),
     ] = None
-    prefix: Annotated[
-        str, typer.Argument(metavar="PREFIX", help="For keys: list those that start with it, such as trainer.")
-    ] = ""
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PREFIX", help="For keys: list those that start with it, such as trainer. Also plugins=[FILE]."
+        ),
+    ] = None
     as_json: Annotated[bool, typer.Option("--json", help="For keys: print JSON for programs.")] = False
     as_schema: Annotated[
         bool, typer.Option("--schema", help="For keys: print a JSON Schema for editors; PREFIX is a section.")
     ] = False
+
+    @property
+    def prefixes(self) -> list[str]:
+        """The arguments that are not `plugins=[…]`."""
+        return [text for text in self.overrides or [] if not text.startswith("plugins=")]

@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from cnnbench.cli.choices import find_config_dir, list_groups
+from cnnbench.cli.choices import find_files, list_groups
 from cnnbench.cli.tables import Column, make_console, show_table
 from cnnbench.config.declared import Key, iterate_keys, list_all_keys, read_options
 from cnnbench.config.keys import describe_accepted, format_value, name_type
 from cnnbench.config.schema import Config
-from cnnbench.registry import describe_unknown
+from cnnbench.registry import describe_unknown, renew_with_parts
 from cnnbench.tuning.settings import TuneSettings
 
 COLUMNS = [
@@ -149,13 +149,11 @@ def _format_default(key: Key) -> str:
     return ", ".join(f"{value}{names}" for value, names in named)
 
 
+@renew_with_parts
 @functools.cache
 def _read_yaml_files(group: str) -> dict[str, Any]:
     """The content of the YAML file of each part of a group."""
-    return {
-        name: yaml.safe_load((find_config_dir() / group / f"{name}.yaml").read_text(encoding="utf-8"))
-        for name in list_groups().get(group, [])
-    }
+    return {name: yaml.safe_load(path.read_text(encoding="utf-8")) for name, path in find_files(group).items()}
 
 
 def _format_commands(rows: list[Row]) -> str:

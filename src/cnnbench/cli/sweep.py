@@ -18,6 +18,7 @@ from cnnbench.cli.sweep_run import Display, Session, finish, list_left, run_jobs
 from cnnbench.config.schema import SweepConfig, from_dict, to_dict
 from cnnbench.config.seeds import drop_seeds
 from cnnbench.metrics.sequential import find_least_pairs
+from cnnbench.plugins.records import require_plugins
 from cnnbench.processes.worker import WorkerEnded
 from cnnbench.quality.findings import RefusedData
 from cnnbench.report.comparing import FIX_SEEDS_FIRST
@@ -162,7 +163,7 @@ def resume_sweep(
         sweep = SweepFolder(path)
         plain = read_yaml(path / SWEEP) if (path / SWEEP).is_file() else {}
         settings = sweep.settings.model_copy(update={"jobs": asked.jobs}) if asked else sweep.settings
-        left = [replace(job, config=to_dict(restrict_config(from_dict(job.config)))) for job in sweep.list_unfinished()]
+        left = [_restrict(job, path) for job in sweep.list_unfinished()]
         rounds = Rounds(sweep, left) if sweep.adds_seeds else None
         left = rounds.list_left() if rounds else left
         axes, overrides = ([str(text) for text in plain.get(key) or []] for key in ("axes", "overrides"))
@@ -179,6 +180,13 @@ def resume_sweep(
             command = shlex.join(["cnnbench", *sweep.argv[1:]])
             log.info("running them without the launcher. To use it again, repeat the first command: %s", command)
         run_jobs(replace(session, checks=_check(left, server)))
+
+
+def _restrict(job: SweepJob, path: Path) -> SweepJob:
+    """A job from a sweep's folder as `load_config` gives that of a run."""
+    config = from_dict(job.config)
+    require_plugins(config, path, unchanged=True)
+    return replace(job, config=to_dict(restrict_config(config)))
 
 
 def _find_earlier(request: compose.Request, jobs: Sequence[SweepJob]) -> Path | None:

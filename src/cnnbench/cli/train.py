@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.cli import compose
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.literal import hint_at_several_runs
+from cnnbench.cli.plugin_options import is_plugins
 from cnnbench.cli.run_folders import find_folder, find_unfinished, shorten
 from cnnbench.cli.streams import show_log, show_warnings
 from cnnbench.config.schema import Config, to_dict
 from cnnbench.config.text_values import unquote
+from cnnbench.plugins.loading import find_line
+from cnnbench.plugins.records import record_plugins
 from cnnbench.runs.checking import find_contradiction
 from cnnbench.runs.folder import FINISHED, RunFolder
 from cnnbench.runs.pictures import Draw
@@ -128,9 +131,9 @@ def _run(config: Config, folder: Path, overrides: Sequence[str], **options: Any)
     except (InUse, NoneReadable, CannotGoOn):  # the command is wrong; nothing has been run
         raise
     except Exception as error:
-        raise RunFailed(
-            f"{type(error).__name__}: {error} (the log: {shorten(folder) / 'train.log'})", folder
-        ) from error
+        line = find_line(error)
+        message = f"{f'{line}: ' if line else ''}{type(error).__name__}: {error}"
+        raise RunFailed(f"{message} (the log: {shorten(folder) / 'train.log'})", folder) from error
 
 
 def _is_resume(override: str) -> bool:
@@ -139,7 +142,7 @@ def _is_resume(override: str) -> bool:
 
 def _resume(overrides: Sequence[str]) -> None:
     names = [unquote(text.partition("=")[2]) for text in overrides if _is_resume(text)]
-    others = [text for text in overrides if not _is_resume(text)]
+    others = [text for text in overrides if not _is_resume(text) and not is_plugins(text)]  # these are loaded already
     if len(names) > 1:
         raise ValueError(f"resume={names[0]} and resume={names[1]}: a command resumes one run")
     (name,) = names
@@ -188,8 +191,9 @@ def train_on(run: RunFolder, overrides: Sequence[str], draw: Draw) -> dict[str, 
     from cnnbench.experiment.resume import apply_overrides, describe_longer_schedule
     from cnnbench.runs.reopening import load_config
 
-    own = load_config(run)
+    own = load_config(run, unchanged=True)
     config = apply_overrides(to_dict(own), overrides)
+    config.plugins = record_plugins(to_dict(config))["plugins"]
     if change := describe_longer_schedule(own, config):
         log.info("%s", change)
     finished = run.find_status().get("state") == FINISHED

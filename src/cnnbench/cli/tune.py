@@ -16,14 +16,16 @@ from cnnbench.cli.choices import list_spaces
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.hydra_session import get_first_line
 from cnnbench.cli.literal import describe_values, explain_syntax, quote_text
+from cnnbench.cli.plugin_options import is_plugins
 from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.cli.streams import log, show_log
-from cnnbench.config.schema import Config, to_dict
+from cnnbench.config.schema import Config, from_dict, to_dict
 from cnnbench.config.seeds import Seeds
 from cnnbench.config.text_values import refuse_interpolation
 from cnnbench.experiment.build import build_parts, estimate_need
 from cnnbench.experiment.loading import load_dataset
 from cnnbench.metrics import format_metric
+from cnnbench.plugins.records import require_plugins
 from cnnbench.registry import describe_unknown
 from cnnbench.runs.folder import FINISHED, STUDY, create_folder
 from cnnbench.storage.atomic import lock_folder
@@ -100,7 +102,8 @@ def _read_request(given: dict[str, Any], others: Sequence[str]) -> _SearchReques
     settings = parse_settings(plain | {key.removeprefix("tune."): value for key, value in given.items()})
     name = [] if any(text.startswith("name=") for text in others) else ["name=tune"]
     folder = compose.compose_request([*settings.overrides, *name, *others]).folder
-    kept = [text for text in others if not text.lstrip("+~").startswith("hydra")]
+    # Of the plug-ins, only their hashes are kept: a study that is resumed may not load any by itself.
+    kept = [text for text in others if not text.lstrip("+~").startswith("hydra") and not is_plugins(text)]
     return _check(settings, [*settings.overrides, *name, *kept], folder)
 
 
@@ -154,7 +157,7 @@ def _reopen_request(given: dict[str, Any], others: Sequence[str]) -> _SearchRequ
     folder = find_folder(str(given.pop("resume")), study=True).resolve()
     allowed = [f"tune.{key}" for key in ON_RESUME]
     for key in [*given, *others]:
-        if key not in allowed:
+        if key not in allowed and not is_plugins(key):
             raise ValueError(f"{key}: resume=STUDY takes only {', '.join(allowed)}")
     if not (folder / STUDY).is_file():
         raise ValueError(f"{str(folder)!r} is not the folder of a search: it has no study.yaml")
@@ -169,6 +172,9 @@ def _reopen_request(given: dict[str, Any], others: Sequence[str]) -> _SearchRequ
     if any(_parse(text).is_hydra_override() for text in overrides):
         raise ValueError(f"{folder / 'study.yaml'} is damaged: its overrides set keys of Hydra")
     settings = parse_settings(record["tune"] | {key.removeprefix("tune."): value for key, value in given.items()})
+    if isinstance(config := record.get("config"), dict):
+        own = from_dict({key: config[key] for key in ("plugins", "plugin_sha256") if key in config})
+        require_plugins(own, folder, unchanged=True)
     request = _check(settings, overrides, folder)
     _check_same(record.get("config"), to_dict(request.config))
     return request
@@ -178,7 +184,7 @@ def _check_same(recorded: Any, now: dict[str, Any]) -> None:
     """Check that further trials would have the same config as the earlier ones."""
     if not isinstance(recorded, dict):
         raise ValueError("study.yaml is damaged: it lacks config")
-    for section in now:
+    for section in [name for name in now if name != "plugins"]:  # their files may have moved
         was, is_now = recorded.get(section), now[section]
         pairs = [(section, was, is_now)]
         if isinstance(was, dict) and isinstance(is_now, dict):
@@ -242,7 +248,8 @@ def _format_command(request: _SearchRequest, params: dict[str, Value]) -> str:
     dropped = {"name", "seed", *(f"seeds.{source}" for source in Seeds._fields), *params}
     kept = [text for text in request.overrides if text.partition("=")[0] not in dropped]
     chosen = [format_override(key, value) for key, value in params.items()]
-    return shlex.join(["cnnbench", "train", "-m", *kept, *chosen, f"seed={seeds}"])
+    plugins = [f"plugins=[{','.join(request.config.plugins)}]"] if request.config.plugins else []
+    return shlex.join(["cnnbench", "train", "-m", *plugins, *kept, *chosen, f"seed={seeds}"])
 
 
 def _show(request: _SearchRequest, study: SearchStudy) -> None:

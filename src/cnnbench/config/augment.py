@@ -1,13 +1,14 @@
 """The keys of `augment`."""
 
-from cnnbench.config.keys import Section, key
+from cnnbench.config.keys import PartSection, key
 from cnnbench.config.value_types import Factors, Shares
 
 
-class AugmentConfig(Section):
+class AugmentConfig(PartSection):
     """The augmentation of training images, with random parameters for each image; by default none.
 
-    A preset in `configs/augment/` sets these keys. Its `exceptions` apply to some datasets; overrides win.
+    A preset in `configs/augment/` sets these keys. Its `exceptions` apply to some datasets; overrides win. A registered
+    augmentation of the preset's name also changes the images, by options of its own.
     """
 
     name: str = key("The preset that sets these keys", "none")

@@ -2,6 +2,7 @@
 
 A part's file imports torch, and completion, `list keys`, a sweep and a report must not. So its `Options` class is read
 from the syntax of the file: a declaration consists of names, constants and calls of `key`, which need no execution.
+A plug-in has been imported, so its parts are asked.
 """
 
 import ast
@@ -14,8 +15,10 @@ from typing import Any, NamedTuple
 from pydantic import create_model
 from pydantic.fields import FieldInfo
 
-from cnnbench.config.keys import Options, Role, Section, find_role
-from cnnbench.config.schema import Config, PartSection
+from cnnbench import registry
+from cnnbench.config.keys import Options, PartSection, Role, Section, find_role
+from cnnbench.config.schema import Config
+from cnnbench.registry import renew_with_parts
 
 PACKAGE = Path(__file__).parents[1]
 BUILTINS = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}
@@ -35,6 +38,7 @@ class Key(NamedTuple):
     parts: tuple[str, ...] = ()
 
 
+@renew_with_parts
 @functools.cache
 def list_all_keys() -> tuple[Key, ...]:
     """Every key, in the order of the schema. An option that parts declare differently appears once per declaration."""
@@ -118,6 +122,7 @@ def check_part_options(config: Config) -> None:
                     declared.from_plain(options, f"{section}.{part}" if is_logger else section)
 
 
+@renew_with_parts
 @functools.cache
 def _read_fields(section: str, part: str) -> dict[str, FieldInfo]:
     kind = Config.model_fields[section].annotation
@@ -127,6 +132,7 @@ def _read_fields(section: str, part: str) -> dict[str, FieldInfo]:
     return {**options.model_fields, **kind.model_fields}
 
 
+@renew_with_parts
 @functools.cache
 def read_options(section: str) -> dict[Any, type[Options]]:
     """The options that each part of a section declares, by the part's name; empty for a part without options."""
@@ -136,12 +142,23 @@ def read_options(section: str) -> dict[Any, type[Options]]:
             for name in _find_registered_names(node, section):
                 annotation = _find_options_annotation(node)
                 found[name] = _evaluate(annotation, path) if annotation else Options
+    owned = [name for name in registry.list_names(section) if registry.is_owned(section, name)]
+    found |= {name: registry.find_options_class(section, name) or Options for name in owned}
     return dict(sorted(found.items()))
 
 
+def list_own_names(kind: str) -> list[str]:
+    """The names of our own parts of a kind, such as metrics, that are registered by a decorator."""
+    nodes = [node for path in _read_part_files() for node in _find_bindings(path).values()]
+    return [name for node in nodes for name in _find_registered_names(node, kind)]
+
+
+@renew_with_parts
 @functools.cache
 def read_part_options(section: str, part: str) -> type[Options] | None:
     """The options that one part declares; None for an unknown part. Reading those of all parts takes 0.1 s."""
+    if registry.is_owned(section, part):
+        return registry.find_options_class(section, part) or Options
     for path, text in _read_part_files().items():
         for node in _find_bindings(path).values() if f'"{part}"' in text else ():
             if part in _find_registered_names(node, section):

@@ -89,6 +89,18 @@ class Section(BaseModel):
             raise ValueError(_explain(cls, first, place, values)) from None
 
 
+class PartSection(Section):
+    """A section that chooses a part by name and also holds the part's own options."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that the part declares, unchecked: the part checks them."""
+        assert self.model_extra is not None, "extra keys are allowed"
+        return self.model_extra
+
+
 class Options(Section):
     """The options of a part, such as `model.stages` of `model=vgg_mini`."""
 

@@ -7,10 +7,10 @@ takes the options of its part (`optimizer.momentum`, `data.path` …), which are
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from cnnbench.config.augment import AugmentConfig
-from cnnbench.config.keys import Section, format_value, key, list_control_keys
+from cnnbench.config.keys import PartSection, Section, format_value, key, list_control_keys
 from cnnbench.config.seeds import Seeds, SeedsConfig, Source, read_seeds
 from cnnbench.config.text_values import refuse_interpolation
 from cnnbench.config.value_types import (
@@ -28,18 +28,6 @@ from cnnbench.processes.cores import MOST_THREADS
 
 # Datasets similar to MNIST, on which most recipes were found.
 SMALL_GREY = ("digits", "mnist", "fashion_mnist", "kmnist", "emnist", "qmnist", "usps")
-
-
-class PartSection(Section):
-    """A section that chooses a part by name and also holds the part's own options."""
-
-    model_config = ConfigDict(extra="allow")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keys that the part declares, unchecked: the part checks them."""
-        assert self.model_extra is not None, "extra keys are allowed"
-        return self.model_extra
 
 
 class ModelConfig(PartSection):
@@ -238,6 +226,14 @@ class Config(Section):
     tags: list[str] = key("Words for finding the run", [], role="record")
     resume: str | None = key("The folder of a run or sweep to continue", None, role="control")
     recipe: bool = key("Apply model.recipe; the command's own overrides take precedence", False, role="control")
+    plugins: list[str] = key(
+        "Your own parts: Python files, folders with __init__.py, or installed modules that register them",
+        [],
+        role="place",
+    )
+    plugin_sha256: dict[str, str] = key(
+        "Recorded, never given: the SHA-256 of the code of each plug-in that the run uses", {}
+    )
     preview: bool = key("Draw training images and their augmented versions, and stop", False, role="control")
     model: ModelConfig = key("The network", ModelConfig())
     data: DataConfig = key("The images", DataConfig())
@@ -289,6 +285,10 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain data for `config.yaml`: all keys except those that only control the command (`resume`, `preview` …)."""
+    """Plain data for `config.yaml`: all keys except those that only control the command (`resume`, `preview` …).
+
+    Without plug-ins, there is nothing about them.
+    """
     told: dict[str, Any] = {name: True for name in list_control_keys(Config)}
-    return config.model_dump(exclude=told | {"sweep": list_control_keys(SweepConfig)})
+    plain = config.model_dump(exclude=told | {"sweep": list_control_keys(SweepConfig)})
+    return {name: value for name, value in plain.items() if value or name not in ("plugins", "plugin_sha256")}

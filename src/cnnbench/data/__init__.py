@@ -10,8 +10,10 @@ from cnnbench.data.dataset import (
     Split,
     to_image_size,
 )
+from cnnbench.data.keyed_numbers import KeyedNumbers
 from cnnbench.data.loader import Batches, Change, balance_weights, normalize
 from cnnbench.data.preparation import prepare
+from cnnbench.data.registered_augmentation import RegisteredAugmentation, find_transform
 from cnnbench.data.sources import find_data_shape, find_train_images, load_source
 
 registry.discover(_sets)
@@ -22,11 +24,14 @@ __all__ = [
     "Change",
     "Dataset",
     "DatasetInfo",
+    "KeyedNumbers",
+    "RegisteredAugmentation",
     "Source",
     "Split",
     "balance_weights",
     "find_data_shape",
     "find_train_images",
+    "find_transform",
     "load_source",
     "normalize",
     "prepare",

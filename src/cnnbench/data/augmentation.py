@@ -1,14 +1,12 @@
 """Random augmentation of training images: a batch at a time, on their device, before normalisation.
 
-What happens to an image is a function of (seed, epoch, its index in the split). Every number is drawn by hashing these
-with SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014), so the size of a batch,
-an image's place in it and what ran before do not matter. These numbers then go only through sums, products, quotients
-and square roots, which IEEE 754 fixes to the bit, and through tables: torch's own sine or logarithm may round the last
-bit differently in the body of a vector than at its end, and so depend on an image's place in its batch.
+What happens to an image is a function of (seed, epoch, its index in the split): every number is drawn as
+`data/keyed_numbers.py` does. These numbers then go only through sums, products, quotients and square roots, which IEEE
+754 fixes to the bit, and through tables: torch's own sine or logarithm may round the last bit differently in the body
+of a vector than at its end, and so depend on an image's place in its batch.
 """
 
-import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,47 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnbench.reproducibility import derive_key
+from cnnbench.data.keyed_numbers import Drawn, draw
 
-Drawn = Mapping[str, Tensor]  # a number from 0 to 1 for each image, float32 (N,), by what it is for
-
-PURPOSES = (
-    *("flip", "crop x", "crop y", "rotate", "shift x", "shift y", "scale", "shear", "brightness", "contrast"),
-    *("erase", "erase area", "erase ratio", "erase x", "erase y"),
-    *("mixup", "cutmix", "cutmix x", "cutmix y", "mixup or cutmix"),
-)
 STEPS = 4096  # entries of a table: a rotation by up to 10 degrees is drawn to 0.005
 ERASED_RATIO = 3.3  # an erased box is at most this many times as high as wide, or as wide as high, arXiv:1708.04896
 # torch splits a larger operation over threads, and for images as small as MNIST's waiting for the other thread takes
 # longer than the work.
 SPLIT_OVER_THREADS = 2**15
-
-
-def draw(indices: Tensor, seed: int, epoch: int) -> Drawn:
-    """A number from 0 up to, not including, 1 for each index and purpose, the same on every device.
-
-    Args:
-        indices: int64, (N,).
-
-    Returns:
-        For each of `PURPOSES` float32 (N,), multiples of 2⁻²⁴.
-    """
-    # torch has no unsigned 64-bit arithmetic, but products wrap alike; only right shifts need the sign cut off.
-    # SplitMix64's constants, as signed numbers. The top 24 bits are as many as a float32 holds exactly.
-    mixed = indices * -0x61C8864680B583EB + _make_keys(seed, epoch, indices.device)
-    mixed = (mixed ^ _shift_right(mixed, 30)) * -0x40A7B892E31B1A47
-    mixed = (mixed ^ _shift_right(mixed, 27)) * -0x6B2FB644ECCEEE15
-    numbers = _shift_right(mixed ^ _shift_right(mixed, 31), 40).float() * 2**-24
-    return dict(zip(PURPOSES, numbers, strict=True))
-
-
-def _shift_right(values: Tensor, bits: int) -> Tensor:
-    return (values >> bits) & (2 ** (64 - bits) - 1)
-
-
-@functools.lru_cache(maxsize=4)
-def _make_keys(seed: int, epoch: int, device: torch.device) -> Tensor:
-    return torch.tensor([[derive_key(seed, f"augment {purpose}", epoch)] for purpose in PURPOSES], device=device)
 
 
 @dataclass(frozen=True, kw_only=True)

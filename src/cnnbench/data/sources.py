@@ -67,11 +67,25 @@ def find_data_shape(
     return info.input_shape, info.num_classes
 
 
+@registry.renew_with_parts
 @functools.lru_cache(maxsize=8)
 def _load_source(name: str, arguments: str, _: object) -> Source:
     options, settings = json.loads(arguments)
     source: Source = registry.build("data", name, options=options, **settings)
     return source.add_marks()
+
+
+def read_source(
+    name: str,
+    *,
+    root: str,
+    download: bool,
+    options: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Source:
+    """As `load_source`, but the dataset is read again even if it is in memory."""
+    _load_source.cache_clear()
+    return load_source(name, root=root, download=download, options=options, settings=settings)
 
 
 def _get_version(path: object) -> tuple[int, int] | None:

@@ -10,7 +10,16 @@ from torch import nn
 from cnnbench.analysis import Summary, summarize
 from cnnbench.config.augment import AugmentConfig
 from cnnbench.config.schema import Config
-from cnnbench.data import Augmentation, Batches, Change, Dataset, DatasetInfo, Split
+from cnnbench.data import (
+    Augmentation,
+    Batches,
+    Change,
+    Dataset,
+    DatasetInfo,
+    RegisteredAugmentation,
+    Split,
+    find_transform,
+)
 from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
 from cnnbench.experiment.group import check_together
 from cnnbench.experiment.loading import load_dataset
@@ -19,6 +28,7 @@ from cnnbench.models import NetworkSpec, build_model, compute_output_shape
 from cnnbench.processes.capacity import Need
 from cnnbench.processes.cores import count_threads
 from cnnbench.processes.memory import keep_freed_memory
+from cnnbench.registry import describe_unknown
 from cnnbench.trackers import check_trackers
 from cnnbench.training.device import check_devices, make_autocast, resolve_device
 from cnnbench.training.graph import check_graph
@@ -213,26 +223,28 @@ def place_model(model: nn.Module, device: torch.device, config: Config) -> nn.Mo
     return model.to(device, memory_format=memory_format)  # type: ignore[call-overload]
 
 
-def make_augmentation(config: Config, info: DatasetInfo, device: torch.device) -> Augmentation | None:
+def make_augmentation(config: Config, info: DatasetInfo, device: torch.device) -> Change | None:
     """The augmentation of training images; None if `augment` asks for nothing.
 
     Raises:
-        ValueError: the data are signals, or the crop is as large as the images.
+        ValueError: the data are signals, the crop is as large as the images, or an option that does not exist.
     """
-    knobs = config.augment.model_dump()
-    name = knobs.pop("name")
-    if config.augment == AugmentConfig(name=name):
+    augment, seed = config.augment, config.all_seeds.augment
+    transform = find_transform(augment.name, augment.options)
+    unchanged = AugmentConfig(name=augment.name)
+    knobs = augment.model_dump(include=AugmentConfig.model_fields.keys() - {"name"})
+    changed = [f"augment.{key}={value}" for key, value in knobs.items() if value != getattr(unchanged, key)]
+    if transform is None and augment.options:
+        raise ValueError(describe_unknown("key in augment", next(iter(augment.options)), AugmentConfig.model_fields))
+    if transform is None and not changed:
         return None
     if info.dimensions != 2:
-        changed = [f"augment.{key}={value}" for key, value in knobs.items() if value != getattr(AugmentConfig(), key)]
-        raise ValueError(
-            f"{changed[0]} (augment={name}) changes images, but data={config.data.name} holds signals: use augment=none"
-        )
-    if config.augment.crop >= min(info.size):
-        raise ValueError(
-            f"augment.crop={config.augment.crop}: must be less than the {min(info.size)} pixels of the images"
-        )
-    return Augmentation(seed=config.all_seeds.augment, num_classes=info.num_classes, device=device, **knobs)
+        what = f"{changed[0]} (augment={augment.name})" if changed else f"augment={augment.name}"
+        raise ValueError(f"{what} changes images, but data={config.data.name} holds signals: use augment=none")
+    if augment.crop >= min(info.size):
+        raise ValueError(f"augment.crop={augment.crop}: must be less than the {min(info.size)} pixels of the images")
+    own = Augmentation(seed=seed, num_classes=info.num_classes, device=device, **knobs) if changed else None
+    return own if transform is None else RegisteredAugmentation(augment.name, transform, own, seed)
 
 
 def make_batches(

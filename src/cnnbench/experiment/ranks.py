@@ -20,6 +20,7 @@ from cnnbench.config.schema import Config, from_dict, to_dict
 from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.exhaustion import explain_exhaustion, is_out_of_memory
 from cnnbench.experiment.preparation import prepare_training
+from cnnbench.plugins.loading import load_from_parent
 from cnnbench.processes.cores import count_cores
 from cnnbench.processes.ranks import ALONE, Rank
 from cnnbench.processes.worker import Inbox, Worker, WorkerEnded, wait_for_any
@@ -238,6 +239,7 @@ def _compute_part(connection: Connection, inbox: Inbox, order: RankOrder) -> Non
     use_threads(begin.threads)
     config = from_dict(order.config)
     set_deterministic(config.trainer.deterministic)
+    load_from_parent()
     parts = build_parts(config, test=False, within_memory=order.resume)
     connection.send(Ready())
     join_ranks(order.rank, parts.device, port=begin.port)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnbench.data import Augmentation, Batches, Dataset, Split
+from cnnbench.data import Batches, Change, Dataset, Split
 from cnnbench.metrics import score_classes
 from cnnbench.metrics.ranking import RANKED_CLASSES, list_thresholds, rank_classes
 from cnnbench.reproducibility import make_generator
@@ -181,7 +181,7 @@ def write_skipped(run: RunFolder, dataset: Dataset) -> None:
         log.info("%d files were skipped; skipped.csv lists them with the reasons", len(rows))
 
 
-def draw_preview(folder: Path, dataset: Dataset, augmentation: Augmentation | None, title: str) -> Path:
+def draw_preview(folder: Path, dataset: Dataset, augmentation: Change | None, title: str) -> Path:
     """Draw the first training image of each class beside its versions in the first epochs; return the picture's path.
 
     A mixed image is mixed with the next one in the picture; in training its partner changes with the order.

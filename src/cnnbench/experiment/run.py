@@ -31,6 +31,7 @@ from cnnbench.experiment.result_files import (
 from cnnbench.experiment.starting_weights import settle_start
 from cnnbench.experiment.trained import use_threads_of
 from cnnbench.metrics import compute_accuracy_interval
+from cnnbench.plugins.loading import describe_plugins
 from cnnbench.processes import signals
 from cnnbench.reproducibility import describe_environment, set_deterministic
 from cnnbench.runs.folder import RunFolder
@@ -174,7 +175,8 @@ def _log_parts(config: Config, parts: Parts) -> None:
 
 def _record_environment(run: RunFolder) -> None:
     if run.read_threads() is None:  # a new run, or one that was killed before this point or has a damaged file
-        write_json(run.path / "env.json", describe_environment())
+        plugins = describe_plugins()
+        write_json(run.path / "env.json", describe_environment() | ({"plugins": plugins} if plugins else {}))
 
 
 def _record_problems(run: RunFolder, dataset: Dataset, notes: Sequence[str]) -> None:

@@ -21,6 +21,8 @@ from cnnbench.experiment.data_record import NOT_ITS_DATA, describe_changes, desc
 from cnnbench.experiment.retesting import WEIGHTS, test_weights
 from cnnbench.experiment.retraining import train_again
 from cnnbench.experiment.trained import load_trained
+from cnnbench.plugins.places import PluginError
+from cnnbench.plugins.records import describe_code_changes, require_metrics
 from cnnbench.reproducibility import describe_differences, use_threads
 from cnnbench.runs.checking import UNREADABLE, check_figures, is_tested
 from cnnbench.runs.contents import read_predictions
@@ -81,7 +83,7 @@ def _blame_files(kinds: tuple[type[Exception], ...] = UNREADABLE) -> Iterator[No
     """Take an error of one of these kinds as a sign that the run's files are not those that its training wrote."""
     try:
         yield
-    except Contradiction:
+    except (Contradiction, PluginError):
         raise
     except kinds as error:
         raise _Ended(DISAGREES, str(error) or type(error).__name__) from error
@@ -113,6 +115,7 @@ def _verify(path: Path, evaluate_only: bool, root: str | None, data_path: str | 
     run = RunFolder.open_existing(path)
     if (state := run.read_status().get("state", "unknown")) != FINISHED:
         raise _Ended(UNVERIFIABLE, f"it is not finished (its state: {state})")
+    require_metrics(run.read_environment(), path)
     with _blame_files():
         summary, config = _check_files(run)
     tested = is_tested(run, summary)
@@ -202,7 +205,7 @@ def _find_obstacles(run: RunFolder, summary: Mapping[str, Any], config: Config) 
     if device.type == "cuda" and not config.trainer.deterministic:
         unknown.append("trainer.deterministic=false")
     missing = find_missing_weights(config)
-    obstacles = [*unknown, *([missing] if missing else [])]
+    obstacles = [*unknown, *([missing] if missing else []), *describe_code_changes(config)]
     return device, obstacles + describe_differences(environment, device, training=True)
 
 

@@ -1,6 +1,6 @@
 """The arguments of every family of networks: the shape of the data, and the size and kind of the network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,16 @@ class NetworkSpec:
     def input_shape(self) -> tuple[int, ...]:
         """(C, H, W) of an image, (C, L) of a signal."""
         return (self.in_channels, *self.image_size)
+
+    def require_defaults(self, *names: str) -> None:
+        """Refuse other values of arguments that a network does not use, such as depth.
+
+        Raises:
+            ValueError: names the argument, its value and its default.
+        """
+        for field in fields(self):
+            if field.name in names and (value := getattr(self, field.name)) != field.default:
+                raise ValueError(f"model.{field.name}={value}: must be {field.default}: this network does not use it")
 
     def scale(self, count: int) -> int:
         """A number of channels or units times `width`, rounded half up, at least 1."""

@@ -1,17 +1,24 @@
 """The config of a run folder from a stranger: nothing outside the folder that it names is written to."""
 
 from cnnbench.config.schema import Config, from_dict
+from cnnbench.plugins.records import require_plugins
 from cnnbench.processes.cores import count_cores
 from cnnbench.runs.folder import RunFolder
 
 
-def load_config(run: RunFolder) -> Config:
+def load_config(run: RunFolder, *, unchanged: bool = False) -> Config:
     """A run's config, restricted by `restrict_config`.
 
+    Args:
+        unchanged: as in `require_plugins`.
+
     Raises:
-        ValueError: `config.yaml` has changed since it was written, or is not a config.
+        ValueError: `config.yaml` has changed since it was written, or is not a config; or the run needs a plug-in that
+            this command does not name.
     """
-    return restrict_config(from_dict(run.read_config()))
+    config = from_dict(run.read_config())
+    require_plugins(config, run.path, unchanged=unchanged)
+    return restrict_config(config)
 
 
 def restrict_config(config: Config) -> Config:

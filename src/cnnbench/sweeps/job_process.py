@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
+from cnnbench.plugins.loading import load_from_parent
 from cnnbench.processes import signals
 from cnnbench.processes.cores import limit_cores, limit_threads
 from cnnbench.processes.worker import Inbox
@@ -113,6 +114,7 @@ def _do(order: JobOrder, draw: Draw) -> JobOutcome:
 
     try:
         with _attend(order):
+            load_from_parent()
             run_job(from_dict(order.config), order.folder, order.overrides, resume=order.resume, draw=draw)
     except BaseException as error:
         return _describe_end(error)
@@ -127,6 +129,7 @@ def _do_together(orders: Sequence[JobOrder]) -> list[JobOutcome]:
 
     try:
         with _attend(orders[0]):
+            load_from_parent()
             configs = [from_dict(order.config) for order in orders]
             members = run_group(
                 [

@@ -22,6 +22,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, NoReturn
 
+from cnnbench.plugins.loading import load_from_parent
 from cnnbench.processes.capacity import Need
 from cnnbench.processes.worker import CAN_FORK, Worker, WorkerEnded, end_with_parent
 from cnnbench.quality.findings import RefusedData
@@ -242,6 +243,7 @@ def _check(plain: dict[str, Any]) -> JobCheck:
     from cnnbench.experiment.build import build_parts, estimate_need
 
     try:
+        load_from_parent()
         config = from_dict(plain)
         parts = build_parts(config, shapes_only=True)
     except (ValueError, OSError) as error:

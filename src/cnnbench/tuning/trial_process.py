@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.config.schema import Config
+from cnnbench.plugins.loading import load_from_parent
 from cnnbench.processes import signals
 from cnnbench.processes.signals import Terminated
 from cnnbench.processes.worker import Inbox, Worker
@@ -86,6 +87,7 @@ def _train(connection: Connection, inbox: Inbox, order: TrialOrder) -> TrialOutc
             raise Pruned(f"after epoch {row['epoch']}: other trials were better at that point")
 
     try:
+        load_from_parent()
         run_job(order.config, order.folder, order.overrides, resume=order.resume, test=False, on_epoch=judge)
     except Pruned:
         return TrialOutcome(PRUNED)

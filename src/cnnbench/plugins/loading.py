@@ -1,0 +1,228 @@
+"""Import plug-ins, so that the registry knows their parts.
+
+Only the command line names plug-ins: nothing in a file that a command reads can. What the command has loaded is passed
+to the processes that it starts by an environment variable, with the hash of each, so that all run the same code.
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from cnnbench import registry
+from cnnbench.config.declared import list_own_names
+from cnnbench.plugins.places import Place, PluginError, find_place, name_source
+from cnnbench.plugins.yaml_files import find_files
+from cnnbench.registry import describe_unknown
+from cnnbench.storage.text import format_path
+
+VARIABLE = "_CNNBENCH_PLUGINS"
+# The kinds of parts that a plug-in may register. Those of the second line belong to a dataset.
+KINDS = ("model", "data", "augment", "metric", "measure", "optimizer", "scheduler")
+OF_DATA = ("data_shape", "data_kept", "data_files")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plug-in that has been imported.
+
+    Attributes:
+        parts: kind and name of each part that it registers.
+        files: its YAML files, by group and name.
+        is_named: the command names it; otherwise it was found because it is installed.
+    """
+
+    place: Place
+    sha256: str
+    parts: tuple[tuple[str, str], ...]
+    files: Mapping[tuple[str, str], Path]
+    is_named: bool
+
+
+_loaded: dict[str, Plugin] = {}
+
+
+class _Fresh(SourceFileLoader):
+    """Compiles what the file holds now: a bytecode file may be older, and is not left beside the user's file."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def list_plugins() -> list[Plugin]:
+    """The plug-ins that are loaded."""
+    return [*_loaded.values()]
+
+
+def load_all(sources: Iterable[str]) -> None:
+    """Load the plug-ins that a command names, each of them once.
+
+    Raises:
+        PluginError: as `load` does, or one is named twice.
+    """
+    named: set[str] = set()
+    for source in sources:
+        place = find_place(source)
+        if place.source in named:
+            raise PluginError(f"plug-in {format_path(source)}: named twice: leave one of them out")
+        named.add(place.source)
+        load(place)
+
+
+def load(place: Place, *, is_named: bool = True) -> Plugin:
+    """Import a plug-in, unless its present code is loaded already.
+
+    Raises:
+        PluginError: it fails, registers nothing, or has a part or a YAML file that does not fit.
+    """
+    known, sha256 = _loaded.get(place.name), place.hash_code()
+    if known and known.place.source != place.source:
+        raise PluginError(
+            f"plug-in {format_path(place.source)}: {format_path(known.place.source)} has the same name: rename one"
+        )
+    if known and known.sha256 == sha256:
+        return known
+    unload(place.name)
+    before = {*sys.modules}
+    try:
+        with registry.own_parts(place.name):
+            _import(place)
+            parts = _check_parts(place)
+            _loaded[place.name] = Plugin(place, sha256, parts, find_files(place, parts), is_named)
+    except PluginError:
+        _forget_modules(place, before)
+        raise
+    except registry.NameTaken as error:
+        _forget_modules(place, before)
+        raise PluginError(str(error)) from error
+    except (Exception, SystemExit) as error:
+        _forget_modules(place, before)
+        raise PluginError(_describe_failure(error, place)) from error
+    return _loaded[place.name]
+
+
+def unload(name: str) -> None:
+    """Forget a plug-in, such as one whose file has been edited since."""
+    plugin = _loaded.pop(name, None)
+    registry.remove_parts(name)
+    if plugin:
+        _forget_modules(plugin.place)
+
+
+def _forget_modules(place: Place, kept: Collection[str] = ()) -> None:
+    """Let the modules of a plug-in be imported anew."""
+    prefix = _name_module(place)
+    for module in [one for one in sys.modules if f"{one}.".startswith(f"{prefix}.") and one not in kept]:
+        del sys.modules[module]
+
+
+def _name_module(place: Place) -> str:
+    """The name under which a plug-in is imported: no module of another package can have that of a path."""
+    return place.name if place.is_installed else f"cnnbench_plugin_{place.name}"
+
+
+def _import(place: Place) -> None:
+    name = _name_module(place)
+    if place.is_installed:
+        importlib.import_module(name)
+        registry.adopt_parts(name.partition(".")[0], place.name)
+        return
+    inside = [str(place.folder)] if place.is_package else None
+    loader = _Fresh(name, str(place.file))
+    spec = importlib.util.spec_from_file_location(name, place.file, loader=loader, submodule_search_locations=inside)
+    assert spec is not None, "the loader is given"
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+
+
+def _check_parts(place: Place) -> tuple[tuple[str, str], ...]:
+    parts, shown = registry.list_owned(place.name), format_path(place.source)
+    if not parts:
+        raise PluginError(
+            f'plug-in {shown}: it registers nothing: write @register("model", "{place.name}") above a function or class'
+        )
+    for kind, name in parts:
+        if kind not in (*KINDS, *OF_DATA):
+            raise PluginError(f"plug-in {shown}: {describe_unknown('kind of part', kind, KINDS)}")
+        if name in list_own_names(kind):  # ours may not be imported yet
+            raise registry.NameTaken(kind, name, place.name, None)
+    return tuple(parts)
+
+
+def find_line(error: BaseException, place: Place | None = None) -> str | None:
+    """The file and line in the code of a plug-in where an error was raised, such as `my_net.py:12`; None elsewhere.
+
+    Args:
+        place: of the plug-in, if it is not loaded yet.
+    """
+    places = [place] if place else [plugin.place for plugin in _loaded.values()]
+    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        lines.append((error.filename, error.lineno))
+    for file, line in reversed(lines):
+        for one in places:
+            if file == str(one.file) or (one.is_package and Path(file).is_relative_to(one.folder)):
+                return f"{format_path(file)}:{line}"
+    return None
+
+
+def _describe_failure(error: BaseException, place: Place) -> str:
+    text = str(error.msg if isinstance(error, SyntaxError) else error)
+    hint = ""
+    if isinstance(error, ModuleNotFoundError) and (place.folder / f"{error.name}.py").is_file():
+        folder = "" if place.is_package else ", in a folder with __init__.py that you name instead of the file"
+        hint = f". For {error.name}.py beside it, write: from . import {error.name}{folder}"
+    where = find_line(error, place) or format_path(place.file)
+    return f"plug-in {place.name} cannot be imported: {where}: {type(error).__name__}: {text}{hint}"
+
+
+def publish() -> None:
+    """Let the processes that this one starts from now on load the same plug-ins."""
+    if not _loaded:
+        os.environ.pop(VARIABLE, None)
+        return
+    plain = [[plugin.place.source, plugin.sha256, plugin.is_named] for plugin in _loaded.values()]
+    os.environ[VARIABLE] = json.dumps(plain)
+
+
+def load_from_parent() -> None:
+    """In a process that a command has started, load the command's plug-ins.
+
+    Raises:
+        PluginError: one has changed since the command loaded it, or as `load` does.
+    """
+    for source, sha256, is_named in json.loads(os.environ.get(VARIABLE, "[]")):
+        known = _loaded.get(name_source(source))
+        if known and known.sha256 == sha256:
+            continue
+        place = find_place(source)
+        if place.hash_code() != sha256:
+            raise PluginError(f"plug-in {format_path(source)}: it has changed since this command began: repeat it")
+        load(place, is_named=is_named)
+
+
+def describe_plugins() -> list[dict[str, Any]]:
+    """What `env.json` records of each plug-in: name, version or path, hash and parts."""
+    return [
+        {
+            "name": plugin.place.name,
+            **({"version": plugin.place.version} if plugin.place.is_installed else {"path": plugin.place.source}),
+            "sha256": plugin.sha256,
+            "parts": [f"{kind} {name}" for kind, name in plugin.parts],
+        }
+        for plugin in _loaded.values()
+    ]
+
+
+def format_option(source: str) -> str:
+    """The option that names a plug-in, for any command."""
+    return f"--plugin {shlex.quote(source)}"
