@@ -18,7 +18,7 @@ from cnnbench.plugins.places import PluginError
 from cnnbench.report.writing import write_report
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.reopening import load_config
-from cnnbench.sweep.jobs import hash_config
+from cnnbench.sweeps.jobs import hash_config
 
 NET = """
 from torch import nn
@@ -129,7 +129,7 @@ def test_opening_a_folder_runs_no_plug_in_that_is_not_named(net, tmp_path, caplo
     net.write_text(NET + "# changed\n")
     load_plugins(["my_net.py"])
     load_trained(run.path)
-    assert "the code of the plug-in my_net differs" in caplog.text
+    assert "the code of the plug-in my_net has changed" in caplog.text
     with pytest.raises(PluginError, match="A run goes on only with the code that it began with"):
         load_config(run, unchanged=True)
     unload("my_net")
@@ -180,7 +180,7 @@ FAULTS = {
     "import": ("import nothing_of_this_name\n" + NET, YAML, r"bad\.py:1: ModuleNotFoundError: No module named 'noth"),
     "syntax": ("\n\ndef (:\n", YAML, r"bad\.py:3: SyntaxError: invalid syntax"),
     "exit": ("import sys\n\nsys.exit(3)\n", YAML, r"bad\.py:3: SystemExit: 3"),
-    "beside": ("import beside\n", YAML, r"put both files into a folder with __init__\.py"),
+    "beside": ("import beside\n", YAML, r"write: from \. import beside, in a folder with __init__\.py"),
     "empty": ("x = 1\n", YAML, r'it registers nothing: write @register\("model", "bad"\)'),
     "twice": (METRIC.replace("NAME", "a") + METRIC.replace("NAME", "a"), None, "metric 'a' is registered twice"),
     "ours": (METRIC.replace("NAME", "accuracy"), None, "plug-in bad: the metric 'accuracy' has the name of one of cnn"),

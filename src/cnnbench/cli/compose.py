@@ -211,9 +211,9 @@ def to_config(composed: DictConfig) -> Config:
     plain["augment"].pop("exceptions", None)
     for name in list_control_keys(schema.SweepConfig):
         del plain["sweep"][name]
-    refuse_from_files(plain)
-    plain |= record_plugins(plain)
-    config = schema.from_dict({str(key): value for key, value in plain.items()})
+    named = {str(key): value for key, value in plain.items()}
+    refuse_from_files(named)
+    config = schema.from_dict(named | record_plugins(named))
     check_part_options(config)
     pin_weights(config)
     return config

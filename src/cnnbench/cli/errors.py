@@ -86,9 +86,9 @@ class ExitCodes:
             exit_with(f"error: not enough memory ({text or name}): {remedy}", FAILED)
         from cnnbench.plugins.loading import find_line
 
-        where = find_line(error)
-        place = f"{where}: " if where else ""
-        exit_with(f"error: {place}{name}: {text} (--debug shows {'all' if where else 'where'})", FAILED)
+        line = find_line(error)
+        place = f"{line}: " if line else ""
+        exit_with(f"error: {place}{name}: {text} (--debug shows {'all' if line else 'where'})", FAILED)
 
 
 def exit_with(message: str, code: int) -> NoReturn:

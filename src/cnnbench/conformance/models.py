@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,8 @@ from cnnbench.reproducibility import make_generator
 from cnnbench.training.tasks import get_task
 
 SHAPES = ((1, 28), (3, 32), (3, 64))  # channels and length of a side
-MULTIPLIERS = tuple({"width": width, "depth": depth} for width in (0.5, 1, 2) for depth in (1, 2))
+MULTIPLIERS: list[dict[str, Any]] = [{"width": width, "depth": depth} for width in (0.5, 1, 2) for depth in (1, 2)]
+VARIED: list[dict[str, Any]] = [{}, {"width": 2}, {"depth": 2}]
 CLASSES = 7
 CLOSE = 1e-4  # between an image alone and among others: sums of another batch size round differently
 
@@ -40,7 +42,7 @@ class ModelPart:
         return max(registry.get_facts("model", self.name).get("dimensions", (2,)))
 
     def build(
-        self, in_channels: int = 1, side: int = 28, *, seed: int = 0, device: str = "cpu", **shared: float
+        self, in_channels: int = 1, side: int = 28, *, seed: int = 0, device: str = "cpu", **shared: Any
     ) -> nn.Module:
         """The model for data of a shape.
 
@@ -48,10 +50,10 @@ class ModelPart:
             shared: arguments of `NetworkSpec`, such as width; by default those of the config.
         """
         given = {"activation": self.config.activation, "dropout": self.config.dropout, **shared}
-        spec = NetworkSpec(in_channels, (side,) * self.dimensions, CLASSES, **given)  # type: ignore[arg-type]
+        spec = NetworkSpec(in_channels, (side,) * self.dimensions, CLASSES, **given)
         return build_model(self.name, spec, options=self.config.options, seed=seed, device=device)
 
-    def try_build(self, in_channels: int = 1, side: int = 28, **shared: float) -> nn.Module | None:
+    def try_build(self, in_channels: int = 1, side: int = 28, **shared: Any) -> nn.Module | None:
         """As `build`; None if the model refuses these settings."""
         try:
             return self.build(in_channels, side, **shared)
@@ -109,14 +111,12 @@ def check_outputs(part: ModelPart) -> None:
 def check_multipliers(part: ModelPart) -> None:
     """Compare the number of parameters at 1 and at 2."""
     shape = next((shape for shape in SHAPES if part.try_build(*shape) is not None), SHAPES[-1])
-    counts = {}
-    for name, value in (("", 1), ("width", 2), ("depth", 2)):
-        model = part.try_build(*shape, **({name: value} if name else {}))
-        counts[name] = None if model is None else _count_parameters(model)
+    count = _count_parameters(part.build(*shape))
     for name in ("width", "depth"):
+        model = part.try_build(*shape, **{name: 2})
         require(
-            counts[name] is None or counts[name] > counts[""],
-            f"model.{name}=2 leaves its {counts['']:,} parameters as they are: use spec.{name}, or refuse it with "
+            model is None or _count_parameters(model) > count,
+            f"model.{name}=2 leaves its {count:,} parameters as they are: use spec.{name}, or refuse it with "
             f'spec.require_defaults("{name}")',
         )
 
@@ -178,7 +178,12 @@ def check_state(part: ModelPart) -> None:
 @check("model", "its parameters and multiply-accumulates are counted")
 def check_costs(part: ModelPart) -> None:
     """`summary` agrees with torch's own counter, and needs no memory for the weights."""
-    cases = [(1, 28, {}), (1, 28, {"width": 2}), (1, 28, {"depth": 2}), (3, 40, {})]
+    cases: list[tuple[int, int, dict[str, Any]]] = [
+        (1, 28, {}),
+        (1, 28, {"width": 2}),
+        (1, 28, {"depth": 2}),
+        (3, 40, {}),
+    ]
     for in_channels, side, sizes in cases:
         model = part.try_build(in_channels, side, **sizes)
         if model is None:
