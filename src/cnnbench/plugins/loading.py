@@ -98,15 +98,12 @@ def load(place: Place, *, is_named: bool = True) -> Plugin:
             _import(place)
             parts = _check_parts(place)
             _loaded[place.name] = Plugin(place, sha256, parts, find_files(place, parts), is_named)
-    except PluginError:
-        _forget_modules(place, before)
-        raise
-    except registry.NameTaken as error:
-        _forget_modules(place, before)
-        raise PluginError(str(error)) from error
     except (Exception, SystemExit) as error:
         _forget_modules(place, before)
-        raise PluginError(_describe_failure(error, place)) from error
+        if isinstance(error, PluginError):
+            raise
+        is_clear = isinstance(error, registry.NameTaken)
+        raise PluginError(str(error) if is_clear else _describe_failure(error, place)) from error
     return _loaded[place.name]
 
 
