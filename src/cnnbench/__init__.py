@@ -23,6 +23,7 @@ __all__ = [
     "Sweep",
     "compare",
     "load",
+    "load_plugins",
     "load_sweep",
     "sweep",
     "train",

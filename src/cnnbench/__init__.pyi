@@ -12,6 +12,7 @@ from cnnbench.api import RunFailed as RunFailed
 from cnnbench.api import Sweep as Sweep
 from cnnbench.api import compare as compare
 from cnnbench.api import load as load
+from cnnbench.api import load_plugins as load_plugins
 from cnnbench.api import load_sweep as load_sweep
 from cnnbench.api import sweep as sweep
 from cnnbench.api import train as train

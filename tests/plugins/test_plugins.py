@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+import cnnbench as cb
 from cnnbench import registry
 from cnnbench.cli.choices import list_groups
 from cnnbench.cli.compose import compose_config, compose_request
@@ -47,7 +48,8 @@ from cnnbench.plugins import register
 def errors(confusion):
     return 1.0
 """
-SMALL = ["trainer.epochs=1", "data.train_limit=100"]
+SETTINGS = {"trainer.epochs": 1, "data.train_limit": 100}
+SMALL = [f"{key}={value}" for key, value in SETTINGS.items()]
 
 
 @pytest.fixture(autouse=True)
@@ -161,6 +163,19 @@ def test_the_processes_of_a_sweep_know_the_plug_in_and_it_resumes(net, cnnbench,
     resumed = cnnbench("train", f"resume={sweep}/0", "plugins=[my_net.py]", "trainer.epochs=2")
     assert resumed.returncode == 0, resumed.stderr
     assert RunFolder(sweep / "0").read_summary()["epochs"] == 2
+
+
+def test_a_program_names_a_plug_in_once_or_in_a_call(net, tmp_path):
+    run = cb.train(model="my_net", plugins=["my_net.py"], folder=tmp_path / "run", **SETTINGS, **{"model.end": "a,b"})
+    unload("my_net")
+    with pytest.raises(cb.InvalidRequest, match="needs the plug-in my_net"):
+        run.network()
+    cb.load_plugins(net)
+    assert len(run.network()) == 3
+    net.write_text(NET.replace("units: int", "unit: int").replace("options.units", "options.unit"))
+    (tmp_path / "my_net.yaml").write_text(YAML.replace("units", "unit"))
+    cb.load_plugins(net)
+    assert compose_config(["model=my_net", "model.unit=3"]).model.options["unit"] == 3
 
 
 def test_a_process_loads_the_code_of_its_command_and_no_other(net):

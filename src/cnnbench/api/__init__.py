@@ -5,7 +5,7 @@ from cnnbench.api.predicting import Prediction
 from cnnbench.api.reports import Report, compare
 from cnnbench.api.runs import Evaluation, Run, load
 from cnnbench.api.sweeping import Sweep, load_sweep, sweep
-from cnnbench.api.training import train
+from cnnbench.api.training import load_plugins, train
 
 __all__ = [
     "DataRefused",
@@ -20,6 +20,7 @@ __all__ = [
     "Sweep",
     "compare",
     "load",
+    "load_plugins",
     "load_sweep",
     "sweep",
     "train",

@@ -6,12 +6,13 @@ from typing import Any
 
 from cnnbench.cli.choices import read_declarations
 from cnnbench.cli.literal import find_kind, quote
+from cnnbench.cli.plugin_options import is_plugins, load_plugins
 from cnnbench.config.keys import is_list
 from cnnbench.config.text_values import unquote
 
 
 def write_overrides(texts: Sequence[str], settings: Mapping[str, Any], *, sweeping: bool = False) -> list[str]:
-    """The overrides that say what a call does.
+    """The overrides that say what a call does. The plug-ins that they name are loaded, because they declare keys.
 
     Args:
         texts: overrides, as in a command.
@@ -19,8 +20,12 @@ def write_overrides(texts: Sequence[str], settings: Mapping[str, Any], *, sweepi
         sweeping: a list names several values, unless the key holds a list; then a list of lists does.
 
     Raises:
-        ValueError: a value that no override can say.
+        ValueError: a value that no override can say, or a plug-in that cannot be used.
     """
+    named = [text for text in texts if is_plugins(text)]
+    if "plugins" in settings:
+        named.append(f"plugins={_write('plugins', settings['plugins'], False)}")
+    load_plugins([], named)
     return [*texts, *(f"{key}={_write(key, value, sweeping)}" for key, value in settings.items())]
 
 

@@ -1,15 +1,17 @@
 """Train one run."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.api.errors import translate_errors
 from cnnbench.api.given import give
 from cnnbench.api.overrides import write_overrides
 from cnnbench.api.runs import Run, load
 from cnnbench.api.session import open_session
-from cnnbench.cli import compose
+from cnnbench.cli import compose, plugin_options
 from cnnbench.cli.train import train_new
 from cnnbench.runs.pictures import draw_in_turn
 
@@ -66,6 +68,22 @@ def train(
                 "it must be 1"
             )
         return Run(train_new(config, request.folder, texts, draw_in_turn)[0])
+
+
+def load_plugins(*sources: str | Path) -> None:
+    """Load parts of your own for all later calls: models, datasets and others that plug-ins register.
+
+    A run that uses a plug-in can be opened only once that is loaded. `train` and `sweep` also take `plugins=[…]`.
+
+    Args:
+        sources: Python files, folders with `__init__.py`, or names of installed modules. One that has changed since it
+            was loaded is loaded again.
+
+    Raises:
+        InvalidRequest: one cannot be used; the message says where it fails.
+    """
+    with translate_errors():
+        plugin_options.load_plugins([os.fspath(source) for source in sources])
 
 
 def _unless_named(value: Any) -> Any:
