@@ -8,6 +8,7 @@ import pytest
 
 import cnnbench as cb
 from cnnbench import registry
+from cnnbench.api.overrides import write_overrides
 from cnnbench.cli.choices import list_groups
 from cnnbench.cli.compose import compose_config, compose_request
 from cnnbench.cli.plugin_options import load_plugins
@@ -48,8 +49,7 @@ from cnnbench.plugins import register
 def errors(confusion):
     return 1.0
 """
-SETTINGS = {"trainer.epochs": 1, "data.train_limit": 100}
-SMALL = [f"{key}={value}" for key, value in SETTINGS.items()]
+SMALL = ["trainer.epochs=1", "data.train_limit=100"]
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +110,7 @@ def test_a_config_without_plug_ins_says_nothing_of_them():
 
 def train(folder, *overrides):
     folder.mkdir()
-    run_job(compose_config([*SMALL, *overrides]), folder, [])
+    run_job(compose_config([*SMALL, *overrides]), folder, [], draw=lambda pictures, *, wait=True: None)
     return RunFolder(folder)
 
 
@@ -151,11 +151,10 @@ def test_a_file_names_no_plug_in(net, tmp_path):
 
 
 def test_the_processes_of_a_sweep_know_the_plug_in_and_it_resumes(net, cnnbench, tmp_path):
-    done = cnnbench("train", "-m", "plugins=[my_net.py]", "model=my_net", "seed=0,1", *SMALL)
+    done = cnnbench("train", "sweep.seeds=1", "plugins=[my_net.py]", "model=my_net", *SMALL)
     assert done.returncode == 0, done.stderr
     sweep = tmp_path / done.stdout.splitlines()[-1]
-    for job in ("0", "1"):
-        assert [plugin["name"] for plugin in RunFolder(sweep / job).read_environment()["plugins"]] == ["my_net"]
+    assert [plugin["name"] for plugin in RunFolder(sweep / "0").read_environment()["plugins"]] == ["my_net"]
     (sweep / "0/status.json").unlink()
     refused = cnnbench("train", f"resume={sweep}")
     assert refused.returncode == 2
@@ -165,17 +164,15 @@ def test_the_processes_of_a_sweep_know_the_plug_in_and_it_resumes(net, cnnbench,
     assert RunFolder(sweep / "0").read_summary()["epochs"] == 2
 
 
-def test_a_program_names_a_plug_in_once_or_in_a_call(net, tmp_path):
-    run = cb.train(model="my_net", plugins=["my_net.py"], folder=tmp_path / "run", **SETTINGS, **{"model.end": "a,b"})
-    unload("my_net")
-    with pytest.raises(cb.InvalidRequest, match="needs the plug-in my_net"):
-        run.network()
-    cb.load_plugins(net)
-    assert len(run.network()) == 3
+def test_a_program_names_a_plug_in_in_a_call_or_once_for_all(net):
+    texts = write_overrides([], {"model": "my_net", "plugins": ["my_net.py"], "model.end": "a,b"})
+    assert compose_config(texts).model.options["end"] == "a,b"
     net.write_text(NET.replace("units: int", "unit: int").replace("options.units", "options.unit"))
-    (tmp_path / "my_net.yaml").write_text(YAML.replace("units", "unit"))
+    net.with_suffix(".yaml").write_text(YAML.replace("units", "unit"))
     cb.load_plugins(net)
     assert compose_config(["model=my_net", "model.unit=3"]).model.options["unit"] == 3
+    with pytest.raises(cb.InvalidRequest, match="there is no such file"):
+        cb.load_plugins("no.py")
 
 
 def test_a_process_loads_the_code_of_its_command_and_no_other(net):
