@@ -14,12 +14,10 @@ from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import WRONG, ExitCodes, exit_with
 from cnnbench.cli.options import (
     CheckOptions,
-    CheckPluginOptions,
     ClaimOptions,
     DrawOptions,
     EvaluateOptions,
     ExplainOptions,
-    ListOptions,
     Overrides,
     PredictOptions,
     RobustnessOptions,
@@ -27,6 +25,7 @@ from cnnbench.cli.options import (
     VerifyOptions,
 )
 from cnnbench.cli.order import put_command_first
+from cnnbench.cli.part_options import CheckPluginOptions, ListOptions
 from cnnbench.cli.report_options import PlanOptions, ReportOptions
 from cnnbench.cli.streams import prepare_streams
 from cnnbench.cli.usage import UsageError, explain_usage

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 import typer
 
 from cnnbench.cli.errors import ExitCodes
-from cnnbench.cli.options import PluginOption
+from cnnbench.cli.part_options import PluginOption
 
 app = typer.Typer(
     name="cnnbench",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cnnbench.cli.choices import LISTED, complete_claim, complete_data, complete_one_of, complete_override
+from cnnbench.cli.choices import complete_claim, complete_data, complete_one_of, complete_override
 from cnnbench.quality.findings import KINDS as FINDINGS
 
 OVERRIDES_HELP = "Overrides such as model=mlp trainer.epochs=5; `cnnbench list models` shows the models."
@@ -24,8 +24,6 @@ Split = Annotated[str, typer.Option(help="train, val or test.", autocompletion=c
 Root = Annotated[
     str | None, typer.Option(envvar="CNNBENCH_DATA", help="The folder of datasets, if they have moved since the run.")
 ]
-PLUGIN_HELP = "Load your own parts: a Python file, a folder with __init__.py or an installed module; may be repeated."
-PluginOption = Annotated[list[str] | None, typer.Option("--plugin", metavar="FILE", help=PLUGIN_HELP)]
 # Repeated here, because help must not import torch, as the modules that define them do; a test compares the names.
 CLAIM_ACTIONS = ("list", "run", "report", "measure")
 CHANGES = ("shift", "rotation", "scale", "noise", "blur", "contrast", "occlusion")
@@ -173,25 +171,6 @@ class CheckOptions:
 
 
 @dataclass(frozen=True)
-class CheckPluginOptions:
-    """What `cnnbench check-plugin` takes."""
-
-    source: Annotated[
-        str,
-        typer.Argument(metavar="FILE", help="A Python file, a folder with __init__.py, or an installed module."),
-    ]
-    options: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE",
-            help="Overrides for all its parts, such as data.path=DIR.",
-            autocompletion=complete_override,
-            show_default=False,
-        ),
-    ] = None
-
-
-@dataclass(frozen=True)
 class ClaimOptions:
     """What `cnnbench claim` takes."""
 
@@ -291,30 +270,3 @@ class SummaryOptions:
         str | None, typer.Option(help="Height and width, instead of the dataset's: 32 or 32x48.", metavar="N|HxW")
     ] = None
     num_classes: Annotated[int | None, typer.Option(min=1, help="Classes, instead of the dataset's.")] = None
-
-
-@dataclass(frozen=True)
-class ListOptions:
-    """What `cnnbench list` takes."""
-
-    what: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="KIND", help=f"One of: {', '.join(LISTED)}, keys.", autocompletion=complete_one_of(*LISTED, "keys")
-        ),
-    ] = None
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PREFIX", help="For keys: list those that start with it, such as trainer. Also plugins=[FILE]."
-        ),
-    ] = None
-    as_json: Annotated[bool, typer.Option("--json", help="For keys: print JSON for programs.")] = False
-    as_schema: Annotated[
-        bool, typer.Option("--schema", help="For keys: print a JSON Schema for editors; PREFIX is a section.")
-    ] = False
-
-    @property
-    def prefixes(self) -> list[str]:
-        """The arguments that are not `plugins=[…]`."""
-        return [text for text in self.overrides or [] if not text.startswith("plugins=")]
