@@ -7,7 +7,8 @@ import torch
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.data import Split, load_source
-from cnnbench.experiment.label_suspects import FOLDS, RECIPE, assign_folds, find_label_suspects
+from cnnbench.data.folds import assign_folds
+from cnnbench.experiment.label_suspects import FOLDS, RECIPE, find_label_suspects
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +40,12 @@ def test_folds_are_stratified_and_keep_copies_together():
     images = torch.arange(100, dtype=torch.uint8).view(100, 1, 1, 1).clone()
     images[50] = images[10]  # both of class 2
     marks = torch.stack((images.flatten().long(),) * 3, 1)
-    folds = assign_folds(Split(images, labels, marks=marks), 0)
+    split = Split(images, labels, marks=marks)
+    folds = assign_folds(split, FOLDS, seed=0, purpose="label_folds")
     assert folds[50] == folds[10]
     counts = [folds[labels == label].bincount(minlength=FOLDS).tolist() for label in range(4)]
     assert all(max(one) - min(one) <= 2 for one in counts)
-    assert torch.equal(folds, assign_folds(Split(images, labels, marks=marks), 0))
+    assert torch.equal(folds, assign_folds(split, FOLDS, seed=0, purpose="label_folds"))
 
 
 def test_without_cleanlab_the_error_says_how_to_install_it(monkeypatch, digits):

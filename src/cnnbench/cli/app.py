@@ -1,4 +1,4 @@
-"""The commands. Each imports its code only when it runs, so that help and completion are instant."""
+"""The program, and the commands that do not train. Each imports its code only when it runs, as help must be instant."""
 
 import os
 import sys
@@ -8,7 +8,8 @@ import typer
 from typer.completion import completion_init
 
 import cnnbench
-from cnnbench.cli.choices import complete_tuning, describe_choices
+from cnnbench.cli import training_commands  # noqa: F401  # registers them, first in the help
+from cnnbench.cli.choices import describe_choices
 from cnnbench.cli.command import app, command
 from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import WRONG, ExitCodes, exit_with
@@ -30,8 +31,6 @@ from cnnbench.cli.report_options import PlanOptions, ReportOptions
 from cnnbench.cli.streams import prepare_streams
 from cnnbench.cli.usage import UsageError, explain_usage
 from cnnbench.processes import signals
-
-TUNE_HELP = "tune=SPACE, tune.trials=N and other tune keys, and overrides for every trial, as for train."
 
 
 def main() -> NoReturn:
@@ -89,40 +88,6 @@ def set_program_options(
     """Handle the options of the program itself; without a command, print the help."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-
-
-@command()
-def train(
-    overrides: Overrides = None,
-    multirun: Annotated[
-        bool, typer.Option("--multirun", "-m", help="Run every combination of comma-separated values.")
-    ] = False,
-) -> None:
-    """Train and test a model. With -m, or an experiment of several values, train every combination.
-
-    Without arguments, LeNet-5 learns the built-in digits. `resume=RUN` continues an interrupted run or sweep.
-    The last line printed is the run (or sweep) folder.
-    """
-    from cnnbench.cli.train import train
-
-    train(overrides or [], multirun=multirun)
-
-
-@command()
-def tune(
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help=TUNE_HELP, autocompletion=complete_tuning, show_default=False),
-    ] = None,
-) -> None:
-    """Search for good values of config keys by validation score. The test images are never read.
-
-    `tune=NAME` names a search space (`cnnbench list spaces`) or a YAML file. `resume=STUDY` continues a search.
-    The last line printed is the study's folder.
-    """
-    from cnnbench.cli.tune import tune
-
-    tune(overrides or [])
 
 
 @command()

@@ -96,7 +96,8 @@ def _compose_request(given: Sequence[str], multirun: bool) -> Request:
     parsed = parse_overrides(overrides)
     base = _compose(overrides, parsed, sweeps=True)
     sweep = read_sweep(base, parsed)
-    is_sweep = multirun or sweep.most_seeds is not None or str(base.hydra.mode).endswith("MULTIRUN")
+    repeats = sweep.most_seeds is not None or sweep.folds is not None
+    is_sweep = multirun or repeats or str(base.hydra.mode).endswith("MULTIRUN")
     # Only now is it known whether a comma in text separates values, because an experiment may be a sweep itself.
     if is_sweep and (varied := quote_text(given, sweeping=True)) != overrides:
         overrides, parsed = varied, parse_overrides(varied)
@@ -164,19 +165,20 @@ def _check_folder(said: str) -> Path:
 
 
 def _list_tasks(base: DictConfig, parsed: Sequence[Override], sweep: schema.SweepConfig) -> list[list[Override]]:
-    """The overrides that produce the jobs: the experiment's axes, the command's own, and last the seeds of the sweep.
+    """The overrides that produce the jobs: the experiment's axes, the command's own, the sweep's seeds and its folds.
 
     The jobs of `sweep.alone` come as a task for each source of randomness, besides that which varies all together.
     """
     params = [f"{key}={value}" for key, value in (base.hydra.sweeper.get("params") or {}).items()]
     apart = {f"sweep.{name}" for name in list_control_keys(schema.SweepConfig)}
     own = [str(o.input_line) for o in parsed if not o.is_hydra_override() and o.key_or_group not in apart]
+    folds = [f"data.folds={sweep.folds}", f"data.fold=range(1,{sweep.folds + 1})"] if sweep.folds else []
     if sweep.most_seeds is None:
-        return [parse_overrides([*params, *own])]
+        return [parse_overrides([*params, *own, *folds])]
     values = f"range(0,{sweep.most_seeds})" if sweep.most_seeds > 1 else "0"
     params = [text for text in params if not text.startswith("seed=")]
     keys = ["seed", *(f"seeds.{source}" for source in sweep.alone)]
-    return [parse_overrides([*params, *own, f"{key}={values}"]) for key in keys]
+    return [parse_overrides([*params, *own, f"{key}={values}", *folds]) for key in keys]
 
 
 def compose_config(overrides: Sequence[str]) -> Config:

@@ -6,6 +6,7 @@ from pathlib import Path
 from cnnbench.cli.report_options import ReportOptions
 from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.tables import Column, build_table, make_console, show_table, show_text
+from cnnbench.report.folds import tabulate_folds
 from cnnbench.report.shares import tabulate_variance
 from cnnbench.report.study import Study
 from cnnbench.report.tables import Table, tabulate_comparisons, tabulate_groups
@@ -57,6 +58,9 @@ def show_study(study: Study) -> None:
     table = tabulate_groups(study).adapt_to("text")
     left_out = show_table(console, "Comparison", _fit_columns(table), table.texts[:MOST_ROWS])
     more = len(table.rows) - MOST_ROWS
+    if study.most_folds:
+        table = tabulate_folds(study).adapt_to("text")
+        left_out += show_table(console, table.title, _fit_columns(table), table.texts[:MOST_ROWS])
     if study.comparisons:
         table = tabulate_comparisons(study).adapt_to("text")
         more = max(more, len(table.rows) - MOST_ROWS)

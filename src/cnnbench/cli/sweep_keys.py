@@ -33,6 +33,12 @@ def read_sweep(base: DictConfig, parsed: Sequence[Override]) -> SweepConfig:
         )
     if sweep.until is None and (alone := given.get("sweep.delta") or given.get("sweep.max_seeds")):
         raise ValueError(f"{alone} is for sweep.until=decided: add that, or leave it out")
+    if sweep.folds is not None:
+        # Bets need independent pairs, and shares of the variance runs on the same test images.
+        others = {"sweep.until": sweep.until, "sweep.alone": sweep.alone}
+        others |= {f"data.{key}": base.data.get(key) for key in ("folds", "fold")}
+        if found := [f"{key}={format_value(value)}" for key, value in others.items() if value]:
+            raise ValueError(f"sweep.folds={sweep.folds} cannot be combined with {found[0]}: leave one of them out")
     named = [given[key] for key in ("seed", *(f"seeds.{source}" for source in sweep.alone)) if key in given]
     if sweep.seeds is not None and named:
         raise ValueError(f"sweep.seeds={sweep.seeds} and {named[0]} both name seeds: leave one of them out")

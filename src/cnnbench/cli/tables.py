@@ -131,7 +131,10 @@ def describe_run(summary: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
         "device": show("device"),
         "threads": show("threads"),
     }
-    return f"{known.get('model')} on {known.get('data')}, seed {known.get('seed')}", values
+    title = f"{known.get('model')} on {known.get('data')}, seed {known.get('seed')}"
+    if "fold" in known:
+        title += f", tested on fold {known['fold']} of {known.get('folds')}"
+    return title, values
 
 
 def _has_interval(summary: Mapping[str, Any]) -> bool:

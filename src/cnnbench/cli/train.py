@@ -44,7 +44,7 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
     if any(map(_is_resume, overrides)):
         _resume(overrides)
         return
-    several = multirun or any(text.startswith(("sweep.seeds=", "sweep.until=")) for text in overrides)
+    several = multirun or any(text.startswith(("sweep.seeds=", "sweep.folds=", "sweep.until=")) for text in overrides)
     with contextlib.ExitStack() as entered:
         server = None
         if several or any(text.lstrip("+").startswith("hydra/launcher=") for text in overrides):

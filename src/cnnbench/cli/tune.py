@@ -101,7 +101,11 @@ def _read_request(given: dict[str, Any], others: Sequence[str]) -> _SearchReques
     plain = _read_space(str(given.pop("tune", DEFAULT_SPACE)))
     settings = parse_settings(plain | {key.removeprefix("tune."): value for key, value in given.items()})
     name = [] if any(text.startswith("name=") for text in others) else ["name=tune"]
-    folder = compose.compose_request([*settings.overrides, *name, *others]).folder
+    composed = compose.compose_request([*settings.overrides, *name, *others])
+    if composed.sweep.folds is not None:
+        hint = "data.folds=K data.fold=1 searches without that fold"
+        raise ValueError(f"sweep.folds={composed.sweep.folds}: a trial is one run, not a cross-validation. {hint}")
+    folder = composed.folder
     # Of the plug-ins, only their hashes are kept: a study that is resumed may not load any by itself.
     kept = [text for text in others if not text.lstrip("+~").startswith("hydra") and not is_plugins(text)]
     return _check(settings, [*settings.overrides, *name, *kept], folder)

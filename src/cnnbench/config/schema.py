@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 
 from cnnbench.config.augment import AugmentConfig
 from cnnbench.config.keys import PartSection, Section, format_value, key, list_control_keys
-from cnnbench.config.seeds import Seeds, SeedsConfig, Source, read_seeds
+from cnnbench.config.seeds import Fold, Seeds, SeedsConfig, read_fold, read_seeds
+from cnnbench.config.sweep import SweepConfig
 from cnnbench.config.text_values import refuse_interpolation
 from cnnbench.config.value_types import (
     LARGEST_SEED,
@@ -74,6 +75,10 @@ class DataConfig(PartSection):
     test_seed: int = key(
         "Seed of the test split that test_fraction cuts; independent of `seed` and `seeds`", 0, ge=0, le=LARGEST_SEED
     )
+    folds: int | None = key(
+        "Cross-validate: test on one of this many folds of the training images; sweep.folds sets it", None, ge=2, le=100
+    )
+    fold: int | None = key("The fold to test on, from 1 to data.folds", None, ge=1)
     exclude: str | None = key("A CSV list of images to leave out of the data, as `cnnbench check` writes it", None)
     check: Literal["warn", "fail", "off"] = key(
         "Look for nearly equal images in two splits or with two labels before training, and warn of them or fail",
@@ -96,6 +101,16 @@ class DataConfig(PartSection):
     sampler: Literal["uniform", "balanced"] = key(
         "balanced: draw each class equally often, with replacement", "uniform"
     )
+
+    @property
+    def held_out(self) -> Fold | None:
+        """The fold that is tested on; None tests on the test split."""
+        return read_fold({"data": {"fold": self.fold, "folds": self.folds}})
+
+    @model_validator(mode="after")
+    def _check_fold(self) -> Self:
+        read_fold({"data": {"fold": self.fold, "folds": self.folds}})
+        return self
 
 
 class OptimizerConfig(PartSection):
@@ -170,45 +185,6 @@ class ComparisonConfig(Section):
     baseline: str | None = key("The group that others are compared with, such as model=mlp; null: the first", None)
     reference: dict[str, Any] = key("Published figures: a group's accuracy and f1_macro", {})
     protocol: dict[str, Any] = key("The settings that the published figures were measured under", {})
-
-
-class SweepConfig(Section):
-    """Settings of a sweep as a whole, not of its runs."""
-
-    seeds: int | None = key("Run every config with the seeds 0, 1, … below this number", None, ge=1, role="control")
-    alone: list[Source] = key(
-        "Also vary the seeds of these sources of randomness one at a time, by sweep.seeds values each",
-        [],
-        role="control",
-        accepted="a list of init, order, augment, split and dropout",
-    )
-    restart: bool = key(
-        "Start again, even if an earlier call of the same command has finished jobs", False, role="control"
-    )
-    jobs: Annotated[int, Field(ge=1)] | Literal["auto"] = key(
-        "Jobs to run at once; auto: as many as the cores have threads for and the memory has room for, one a GPU",
-        "auto",
-        role="control",
-    )
-    until: Literal["decided"] | None = key(
-        "Add seeds, instead of sweep.seeds, until every comparison is decided", None, role="control"
-    )
-    delta: float | None = key(
-        "With until: groups whose accuracies differ by less than this share (0.001 is 0.1 points) are equal; null: a "
-        "sweep never calls them equal",
-        None,
-        gt=0,
-        lt=1,
-        role="control",
-    )
-    max_seeds: int = key("With until: the most seeds of each config", 40, ge=1, role="control")
-    # A step shared by many runs rounds differently, so this key is recorded in each run.
-    together: bool = key("Train jobs that differ only in their seeds by one step", False, may_change=True)
-
-    @property
-    def most_seeds(self) -> int | None:
-        """The number of seeds of each config, at most; None if the command names the seeds itself."""
-        return self.max_seeds if self.until else self.seeds
 
 
 class Config(Section):

@@ -1,5 +1,6 @@
-"""The seeds of a run: one for each source of randomness, which is `seed` unless `seeds` sets it apart."""
+"""What tells the repetitions of a run apart: the seed of each source of randomness, and the fold to test on."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
@@ -8,7 +9,8 @@ from cnnbench.config.keys import Section, key
 from cnnbench.config.value_types import LARGEST_SEED
 
 Source = Literal["init", "order", "augment", "split", "dropout"]
-SeedName = int | str  # of a run: `3`, or `0,init=3` where sources of randomness have different seeds
+# Of a run: `3`, or `0,init=3` where sources of randomness have different seeds; `0,fold=2` in a cross-validation.
+SeedName = int | str
 
 
 class SeedsConfig(Section):
@@ -45,6 +47,18 @@ class Seeds(NamedTuple):
         return ",".join([str(common), *others]) if others else common
 
 
+class Fold(NamedTuple):
+    """The part of the training images that a run of a cross-validation is tested on.
+
+    Attributes:
+        number: from 1.
+        total: of all folds.
+    """
+
+    number: int
+    total: int
+
+
 def read_seeds(config: Mapping[str, Any]) -> Seeds:
     """The seeds of a config, given as plain data, which may come from a stranger or from before there was `seeds`.
 
@@ -62,11 +76,39 @@ def read_seeds(config: Mapping[str, Any]) -> Seeds:
     return Seeds(*(seed if value is None else value for value in rest))
 
 
+def read_fold(config: Mapping[str, Any]) -> Fold | None:
+    """The fold of a config, given as plain data, which may come from a stranger; None if it is not cross-validated.
+
+    Raises:
+        ValueError: the fold is not one of its folds.
+    """
+    data = config.get("data")
+    number, count = (data.get("fold"), data.get("folds")) if isinstance(data, Mapping) else (None, None)
+    if number is None and count is None:
+        return None
+    if type(number) is not int or type(count) is not int or not 1 <= number <= count:
+        raise ValueError(f"data.fold={number!r}: must be a whole number from 1 to data.folds={count!r}")
+    return Fold(number, count)
+
+
 def drop_seeds(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a config, given as plain data, shares with its repetitions: all but the seeds."""
-    return {name: value for name, value in config.items() if name not in ("seed", "seeds")}
+    """What a config, given as plain data, shares with its repetitions: all but the seeds and the fold."""
+    kept = {name: value for name, value in config.items() if name not in ("seed", "seeds")}
+    if isinstance(data := kept.get("data"), Mapping):
+        kept["data"] = {name: value for name, value in data.items() if name != "fold"}
+    return kept
+
+
+def name_repetition(seeds: Seeds, fold: Fold | None) -> SeedName:
+    """The name of a run among those that differ only in their seeds and folds."""
+    return seeds.name if fold is None else f"{seeds.name},fold={fold.number}"
 
 
 def sort_seeds(names: Iterable[SeedName]) -> list[SeedName]:
-    """Sort the names of seeds: numbers first, in ascending order."""
-    return sorted(names, key=lambda name: (isinstance(name, str), name))
+    """Sort the names of seeds: numbers first, in ascending order; also the numbers inside a name."""
+
+    def make_key(name: SeedName) -> tuple[bool, list[int | str]]:
+        parts = re.split(r"(\d+)", str(name))  # text and numbers in turn
+        return isinstance(name, str), [int(part) if part.isdecimal() else part for part in parts]
+
+    return sorted(names, key=make_key)

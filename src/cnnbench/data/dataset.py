@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnbench.config.seeds import Fold
 from cnnbench.data.hashing import hash_rows
 
 CHUNK_VALUES = 2**20  # pixels or samples processed together: few enough to copy as float64
@@ -195,6 +196,7 @@ class Dataset:
         exclusion: what `data.exclude` left out; None without that key.
         listed: int64 (n, 3), the marks of the images in a list that the caller asked about.
         near_tests: how many test images are nearly the same as one of the others; None if nobody has looked.
+        fold: of the training images, which `test` then is; None if it is the test split.
     """
 
     info: DatasetInfo
@@ -211,6 +213,7 @@ class Dataset:
     exclusion: Exclusion | None = None
     listed: Tensor | None = None
     near_tests: int | None = None
+    fold: Fold | None = None
 
     def describe(self) -> str:
         """Classes, images of each split, their size and channels, in one line."""
@@ -224,7 +227,9 @@ class Dataset:
             size = f"images of {size}" if source in ("", size) else f"images of {source}, resized to {size}"
         excluded = [f"{count:,} {name}" for name, count in (self.exclusion.counts if self.exclusion else {}).items()]
         without = f"; data.exclude leaves out {', '.join(excluded)}" if excluded else ""
-        return f"{self.info.name}: {_count(self.info.num_classes, 'class')}, {splits} {size}, {channels}{without}"
+        held_out = f"; the test images are fold {self.fold.number} of {self.fold.total}" if self.fold else ""
+        classes = _count(self.info.num_classes, "class")
+        return f"{self.info.name}: {classes}, {splits} {size}, {channels}{without}{held_out}"
 
 
 def _count(count: int, noun: str) -> str:

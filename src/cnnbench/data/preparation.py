@@ -3,14 +3,17 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cnnbench.config.seeds import Fold
 from cnnbench.data.contents import digest, find_duplicates
 from cnnbench.data.dataset import FILE, Dataset, DatasetInfo, Source, Split, to_image_size
+from cnnbench.data.folds import hold_out
 from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.reproducibility import make_generator
 from cnnbench.storage.text import format_path, join_some
@@ -21,6 +24,35 @@ LARGEST_CHUNK = 2**24  # pixels that are resized at a time
 
 
 def prepare(
+    source: Source, *, image_size: int | Sequence[int] | None = None, normalization: str = "half", **cuts: Any
+) -> Dataset:
+    """Split, limit, resize and measure a source.
+
+    Args:
+        normalization: `half` (mean and std 0.5; only for pixels), `dataset` (measured on the training split) or `none`.
+        cuts: the arguments of `cut_splits`.
+
+    Raises:
+        ValueError: nothing would be left to train, to validate or to test on.
+    """
+    source, pool = cut_splits(source.add_marks(), **cuts)
+    info, train, val, test = source.info, source.train, source.val, source.test
+    assert test is not None, "it has been cut"
+    notes = [*source.notes]
+    notes += find_duplicates(info, source.splits, source.paths)
+    given = info.input_shape
+    if info.dimensions == 1:
+        _check_signal_settings(info, image_size, normalization)
+    elif image_size is not None:
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        train, test = resize(train, height, width), resize(test, height, width)
+        val = None if val is None else resize(val, height, width)
+        info = replace(info, image_size=to_image_size(height, width))
+    mean, std = measure_normalization(normalization, train.shape[0], train.iterate_chunks())
+    return Dataset(info, train, val, test, mean, std, pool, source.skipped, source.paths, tuple(notes), given)
+
+
+def cut_splits(
     source: Source,
     *,
     seed: int,
@@ -28,26 +60,27 @@ def prepare(
     test_fraction: float = 0.0,
     val_fraction: float = 0.0,
     train_limit: int | None = None,
-    image_size: int | Sequence[int] | None = None,
-    normalization: str = "half",
-) -> Dataset:
-    """Split, limit, resize and measure a source.
+    fold: Fold | None = None,
+) -> tuple[Source, str]:
+    """Cut the splits of a source that has marks.
 
-    The test split, if the source has none, is cut first, from all images. Then the limit applies, and the validation
-    split is cut from what it leaves, so that `train_limit=100` means 100 labelled images in all; a source's own
-    validation split stays whole. Each class keeps its share, and at least one training image. The test split is only
-    ever resized.
+    The test split, if the source has none, is cut first, from all images. Then the limit applies. In a
+    cross-validation, a fold of what it leaves takes the place of the test split. The validation split is cut last, so
+    that `train_limit=100` means 100 labelled images in all; a source's own validation split stays whole. Each class
+    keeps its share, and at least one training image.
 
     Args:
-        seed: chooses what the limit leaves, and the validation split.
+        seed: chooses what the limit leaves, the folds, and the validation split.
         test_seed: chooses the test split, for every seed the same.
         test_fraction, val_fraction: for a source that has no such split.
-        normalization: `half` (mean and std 0.5; only for pixels), `dataset` (measured on the training split) or `none`.
+
+    Returns:
+        The source with its splits and further notes; and a hash of the images that training, validation and folds are
+        drawn from, the same for every seed.
 
     Raises:
         ValueError: nothing would be left to train, to validate or to test on.
     """
-    source = source.add_marks()
     info, train, val, test = source.info, source.train, source.val, source.test
     if test is None:
         assert train.marks is not None
@@ -65,20 +98,12 @@ def prepare(
             f"data.train_limit={train_limit}", info.class_names, train.labels, train.labels[kept]
         )
         train = train[kept]
+    if fold is not None:
+        test, train = hold_out(info.class_names, train, fold, seed)
     if val is None and val_fraction > 0:
         val, train = _cut_val(train, val_fraction, seed)
         notes += _note_single_images(info.class_names, train.labels, val.labels)
-    notes += find_duplicates(info, {"train": train} | ({"val": val} if val else {}) | {"test": test}, source.paths)
-    given = info.input_shape
-    if info.dimensions == 1:
-        _check_signal_settings(info, image_size, normalization)
-    elif image_size is not None:
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        train, test = resize(train, height, width), resize(test, height, width)
-        val = None if val is None else resize(val, height, width)
-        info = replace(info, image_size=to_image_size(height, width))
-    mean, std = measure_normalization(normalization, train.shape[0], train.iterate_chunks())
-    return Dataset(info, train, val, test, mean, std, pool, source.skipped, source.paths, tuple(notes), given)
+    return replace(source, train=train, val=val, test=test, notes=tuple(notes)), pool
 
 
 def _cut_val(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:

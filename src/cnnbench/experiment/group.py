@@ -63,6 +63,7 @@ def check_together(config: Config, model: nn.Module, dataset: Dataset, device: t
         f"model.freeze=[{','.join(config.model.freeze)}]": bool(config.model.freeze),
         # Other optimizers, such as Muon, do more than compute each value by itself, so stacking would change them.
         f"optimizer={config.optimizer.name}": config.optimizer.name not in ("sgd", "adam", "adamw"),
+        f"sweep.folds={config.data.folds}": config.data.held_out is not None,  # folds may differ in size
         "logger=wandb": "wandb" in config.logger.options,
         "data that are read batch by batch": not isinstance(dataset.train.stored, Tensor),
     }

@@ -17,15 +17,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cnnbench.config.schema import Config
 from cnnbench.data import Source, Split, prepare
-from cnnbench.data.dataset import VALUES
+from cnnbench.data.folds import assign_folds
 from cnnbench.experiment.build import build_parts, choose_threads
 from cnnbench.experiment.preparation import prepare_training
 from cnnbench.metrics.confusion import DENSE
-from cnnbench.reproducibility import make_generator, set_deterministic, use_threads
+from cnnbench.reproducibility import set_deterministic, use_threads
 from cnnbench.runs.folder import RunFolder
 from cnnbench.training.passes import train_alone
 
@@ -104,7 +103,7 @@ def find_label_suspects(
 def _predict_folds(config: Config, source: Source, report: Callable[[str], None]) -> np.ndarray:
     """The probabilities of the training images, float64 (N, K), each from a network that has not seen the image."""
     train = source.train
-    folds = assign_folds(train, config.seed)
+    folds = assign_folds(train, FOLDS, seed=config.seed, purpose="label_folds")
     found = np.zeros((len(train), source.info.num_classes))
     for fold in range(FOLDS):
         report(f"label suspects: fold {fold + 1} of {FOLDS}")
@@ -113,17 +112,6 @@ def _predict_folds(config: Config, source: Source, report: Callable[[str], None]
             rest = torch.nonzero(folds != fold).flatten()
             found[held_out.numpy()] = _predict(config, source, train[rest], train[held_out])
     return found
-
-
-def assign_folds(split: Split, seed: int) -> Tensor:
-    """The fold of each image, int64 (N,): stratified, and the same for equal images, so that no copy is a hint."""
-    assert split.marks is not None, "the source has marks"
-    order = torch.randperm(len(split), generator=make_generator(seed, "label_folds"))
-    by_class = order[split.labels[order].argsort(stable=True)]
-    folds = torch.empty(len(split), dtype=torch.int64)
-    folds[by_class] = torch.arange(len(split)) % FOLDS
-    _, firsts, kinds = np.unique(split.marks[:, VALUES].numpy(), return_index=True, return_inverse=True)
-    return folds[torch.from_numpy(firsts[kinds])]
 
 
 def _predict(config: Config, source: Source, train: Split, judged: Split) -> np.ndarray:

@@ -3,8 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from cnnbench.config.schema import Config
-from cnnbench.data import Dataset, load_source, prepare
+from cnnbench.data import Dataset, Source, load_source, prepare
 from cnnbench.data.exclusion import collect_marks, exclude_images, read_image_list
 from cnnbench.experiment.training_check import check_before_training
 
@@ -29,8 +31,9 @@ def load_dataset(
         ValueError: unknown or missing data, or no images left to train on.
         RefusedData: as `check_before_training` does.
     """
-    data = config.data
-    settings = get_data_settings(config) | {"with_test": test, "classes": classes}
+    data, fold = config.data, config.data.held_out
+    # A cross-validation never reads the test split.
+    settings = get_data_settings(config) | {"with_test": test and fold is None, "classes": classes}
     if test_on_all:
         settings["test_fraction"] = None
     source = load_source(data.name, root=data.root, download=data.download, options=data.options, settings=settings)
@@ -49,10 +52,14 @@ def load_dataset(
         test_fraction=data.test_fraction,
         val_fraction=data.val_fraction,
         train_limit=data.train_limit,
+        fold=fold,
         image_size=data.image_size,
         normalization=data.normalize,
     )
-    dataset = replace(dataset, exclusion=exclusion, listed=marks)
+    dataset = replace(dataset, exclusion=exclusion, listed=marks, fold=fold)
+    if fold is not None:
+        dataset = dataset if test else replace(dataset, test=dataset.test[torch.arange(0)])
+        source = Source(dataset.info, dataset.train, dataset.test, dataset.val, paths=dataset.paths)
     is_new = classes is None and test  # a search reads no test images, and its training images are not in two splits
     return check_before_training(dataset, source, config) if is_new else dataset
 

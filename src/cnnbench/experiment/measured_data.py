@@ -95,6 +95,8 @@ def choose_data(trained: Trained, choice: DataChoice) -> MeasuredData:
 def _point_at(config: Config, info: DatasetInfo, choice: DataChoice) -> None:
     """Make a run's config describe the data that it is measured on."""
     data = config.data
+    if choice.data is not None or choice.path is not None:
+        data.fold = data.folds = None  # they are of the run's own images
     own_path = None if choice.data or choice.path else data.options.get("path")
     if own_path is not None and not os.path.exists(os.path.expanduser(own_path)):
         raise ValueError(
@@ -149,7 +151,8 @@ def _choose_own(config: Config, split: str, record: DataRecord, info: DatasetInf
     total = record[split].images
     if recognised:
         dataset = load(_remove_cuts(config), test_on_all=True)
-        candidates = dataset.train if split == "val" and dataset.val is None else _get_split(dataset, split)
+        is_cut = (split == "val" and dataset.val is None) or (split == "test" and config.data.held_out is not None)
+        candidates = dataset.train if is_cut else _get_split(dataset, split)
         chosen = candidates[find_kept(record, split, candidates)]
         if len(chosen):
             note = f"{note}. Only the {len(chosen)} of its {total} {split} images that are still here are measured"
@@ -192,7 +195,7 @@ def _leave_out_seen(split: str, dataset: Dataset, chosen: Split, record: DataRec
 
 
 def _remove_cuts(config: Config) -> Config:
-    data = config.data.model_copy(update={"val_fraction": 0.0, "train_limit": None})
+    data = config.data.model_copy(update={"val_fraction": 0.0, "train_limit": None, "fold": None, "folds": None})
     return config.model_copy(update={"data": data})
 
 

@@ -34,15 +34,7 @@ def prepare_training(
         val=serve(dataset.val) if dataset.val else None,
         test=serve(dataset.test) if test else None,
     )
-    balanced = config.data.class_weights != "none"
-    settings = Settings(
-        noise_seed=config.all_seeds.dropout,
-        lr=config.optimizer.lr,
-        num_classes=dataset.info.num_classes,
-        class_weights=balance_weights(dataset.train.labels, dataset.info.num_classes) if balanced else None,
-        # Keys of `trainer` have the names of the settings that they are.
-        **config.trainer.model_dump(include={field.name for field in fields(Settings)}),
-    )
+    settings = make_settings(config, dataset)
     record = (
         {}
         if rank.number
@@ -59,6 +51,19 @@ def prepare_training(
 def _has_own_images(config: Config) -> bool:
     """Whether the data are the user's, so that `data.json` keeps a hash of each image."""
     return config.data.name == ARRAYS or "path" in config.data.options
+
+
+def make_settings(config: Config, dataset: Dataset) -> Settings:
+    """The settings of training that a config and its data give."""
+    balanced = config.data.class_weights != "none"
+    return Settings(
+        noise_seed=config.all_seeds.dropout,
+        lr=config.optimizer.lr,
+        num_classes=dataset.info.num_classes,
+        class_weights=balance_weights(dataset.train.labels, dataset.info.num_classes) if balanced else None,
+        # Keys of `trainer` have the names of the settings that they are.
+        **config.trainer.model_dump(include={field.name for field in fields(Settings)}),
+    )
 
 
 def _describe_preparation(dataset: Dataset) -> dict[str, Any]:

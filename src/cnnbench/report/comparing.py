@@ -14,6 +14,7 @@ from cnnbench.report.runs import Run
 from cnnbench.report.statistics import (
     LEVEL,
     Difference,
+    compare_folds,
     compare_pairs,
     compare_samples,
     compute_equivalence_p,
@@ -24,7 +25,7 @@ from cnnbench.report.statistics import (
 T = TypeVar("T")
 # Up to this many groups are all compared with each other, which needs no more seeds than a baseline does.
 PAIRS_UP_TO = 3
-PAIRED, WELCH = "paired", "welch"
+PAIRED, FOLDS, WELCH = "paired", "folds", "welch"
 NOT_SHOWN, TOO_FEW, NO_TEST = "no difference shown", "too few seeds", "no test"
 TESTED = (BETTER, WORSE)  # the verdicts of a significant test
 FIX_SEEDS_FIRST = (
@@ -40,21 +41,21 @@ class Comparison(Difference):
 
     Attributes:
         a, b: labels.
-        kind: paired (by seed) or welch.
-        n_a, n_b: runs that were compared; equal for pairs.
+        kind: paired (by seed), folds (of a cross-validation, paired too) or welch.
+        n_a, n_b: runs that were compared; equal for pairs, also of folds.
         same_images: whether both were tested on the same images, without which there is no test.
         ahead, level: in how many of the seeds of a pair `a` has the higher accuracy, or the same.
-        p: the p-value that decides: p_flip of pairs, else p_t; None if there is no test.
+        p: the p-value that decides: p_flip of pairs of seeds, else p_t; None if there is no test.
         p_holm: p after Holm's correction over the comparisons of the study, of which `family` have a test.
         seeds_needed: the fewest pairs for which the sign-flip test could give p_holm < 0.05, if the other comparisons
-            stay as they are. Without pairs, each group needs as many.
+            stay as they are. Without pairs, each group needs as many. None for folds.
         delta: the difference up to which groups count as equal; None if nobody named one.
         p_equal: of the two one-sided tests that the groups are equal within `delta`, after Holm's correction over these
             tests; None without pairs or without `delta`.
         verdict: better, worse, equal, no difference shown, too few seeds, or no test: of `a`, for a number of seeds
             that was fixed beforehand.
-        anytime: what may be said however often the runs were looked at; None without pairs. It has its own test, and
-            has no part in `verdict`.
+        anytime: what may be said however often the runs were looked at; None without pairs of seeds. It has its own
+            test, and has no part in `verdict`.
     """
 
     a: str
@@ -81,7 +82,9 @@ class Comparison(Difference):
 
     @property
     def size(self) -> str:
-        """Such as `8`, or `7 and 6` without pairs."""
+        """Such as `8`, `5 folds`, or `7 and 6` without pairs."""
+        if self.kind == FOLDS:
+            return f"{self.n_a} fold{'s' if self.n_a > 1 else ''}"
         return f"{self.n_a}" if self.kind == PAIRED else f"{self.n_a} and {self.n_b}"
 
     @property
@@ -97,9 +100,13 @@ class Comparison(Difference):
         if self.verdict == TOO_FEW:
             return self._describe_few_seeds()
         if self.p_holm is None:
+            if self.kind == FOLDS:
+                alike = "the difference is the same in all folds" if self.n_a > 1 else "it needs two folds or more"
+                return f"{NO_TEST}: {alike}"
             return f"{NO_TEST}: the runs of each group do not differ among themselves"
         corrected = " after Holm" if self.family > 1 else ""
-        said = f"{format_p_equation(self.p_holm)}{corrected}"
+        by = ", corrected resampled t-test" if self.kind == FOLDS else ""
+        said = f"{format_p_equation(self.p_holm)}{corrected}{by}"
         if self.p_equal is None or self.delta is None:
             return f"{self.verdict} ({said}, n = {self.size})"
         equal, within = f"{format_p_equation(self.p_equal)}{corrected}", f"within {_format_delta(self.delta)} points"
@@ -221,13 +228,20 @@ def _compare(a: Group, b: Group, delta: float | None, comparisons: int) -> Compa
     if pairs and (len(pairs) >= 2 or too_few_for_welch):
         first, second = zip(*pairs, strict=True)
         differences = [x - y for x, y in pairs]
-        found, n = compare_pairs(first, second), len(pairs)
+        n, correction = len(pairs), a.correction
+        ahead, level = sum(x > y for x, y in pairs), sum(x == y for x, y in pairs)
+        p_equal = None if delta is None else compute_equivalence_p(differences, delta, correction)
+        if correction:
+            found = compare_folds(first, second, correction)
+            return Comparison(
+                **vars(found), a=a.label, b=b.label, kind=FOLDS, n_a=n, n_b=n, p=found.p_t, ahead=ahead, level=level,
+                delta=delta, p_equal=p_equal,
+            )  # fmt: skip
+        found = compare_pairs(first, second)
         p_flip = found.p_flip if n > 1 else None
         return Comparison(
             **vars(replace(found, p_flip=p_flip)), a=a.label, b=b.label, kind=PAIRED, n_a=n, n_b=n, p=p_flip,
-            ahead=sum(difference > 0 for difference in differences),
-            level=sum(difference == 0 for difference in differences),
-            delta=delta, p_equal=None if delta is None else compute_equivalence_p(differences, delta),
+            ahead=ahead, level=level, delta=delta, p_equal=p_equal,
             anytime=sequential.decide(differences, delta=delta, comparisons=comparisons),
         )  # fmt: skip
     found = compare_samples(list(a.accuracy.values()), list(b.accuracy.values()))
@@ -246,8 +260,8 @@ def _judge(comparison: Comparison, values: Sequence[float], p_holm: float | None
     others = list(values)
     if comparison.p is not None:
         others.remove(comparison.p)
-    needed = find_least_seeds(others)
-    if min(comparison.n_a, comparison.n_b) < needed:
+    needed = None if comparison.kind == FOLDS else find_least_seeds(others)
+    if needed is not None and min(comparison.n_a, comparison.n_b) < needed:
         verdict = TOO_FEW
     elif p_holm is None:
         verdict = NO_TEST

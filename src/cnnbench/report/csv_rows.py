@@ -45,7 +45,8 @@ def list_runs(study: Study) -> list[dict[str, Any]]:
     for run in study.runs:
         measured = {key: value for key, value in run.summary.items() if not isinstance(value, dict | list)}
         settings = {shorten_key(key): _to_plain(run.settings.get(key)) for key in keys}
-        values = (run.name, run.group, run.state, run.counted, run.seed, run.label, run.tags)
+        seed = run.seeds.name if run.seeds else None  # `fold`, of the summary, is a column of its own
+        values = (run.name, run.group, run.state, run.counted, seed, run.label, run.tags)
         own = dict(zip(RUN_COLUMNS, values, strict=True))
         # A table of figures does not repeat one that is not believed.
         message = run.contradiction.describe_without_value() if run.contradiction else run.message
@@ -64,6 +65,7 @@ def _list_group(group: Group, study: Study, comparison: Comparison | None) -> di
         "group": group.label,
         **{shorten_key(key): _to_plain(group.settings.get(key)) for key in study.axes},
         "n": group.n,
+        **({"folds": group.folds or None} if study.most_folds else {}),
         "seeds": " ".join(map(str, group.seeds)),
         "parameters": group.parameters,
         "macs": group.macs,

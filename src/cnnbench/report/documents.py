@@ -11,6 +11,7 @@ import jinja2
 from cnnbench.report.calibration import NOTE as CALIBRATION_NOTE
 from cnnbench.report.calibration import tabulate_calibration
 from cnnbench.report.comparing import FIX_SEEDS_FIRST
+from cnnbench.report.folds import tabulate_folds
 from cnnbench.report.formatting import format_count
 from cnnbench.report.shares import NOTE as VARIANCE_NOTE
 from cnnbench.report.shares import tabulate_variance
@@ -66,6 +67,7 @@ def render_markdown(study: Study, command: str, made: str) -> str:
         "tested": study.groups[0].runs[0].summary if study.groups else {},
         "groups": tabulate_groups(study).adapt_to("text"),
         "details": tabulate_details(study).adapt_to("text"),
+        "folds": tabulate_folds(study).adapt_to("text"),
         "comparisons": tabulate_comparisons(study).adapt_to("text"),
         "networks": tabulate_networks(study).adapt_to("text"),
         "variance": tabulate_variance(study).adapt_to("text"),

@@ -1,4 +1,4 @@
-"""Groups of runs that differ only in their seeds, and the shortest labels that tell the groups apart."""
+"""Groups of runs that differ only in their seeds and folds, and the shortest labels that tell the groups apart."""
 
 import statistics
 from collections import defaultdict
@@ -19,7 +19,7 @@ COSTS = ("parameters", "macs", "receptive_field", "depth")
 
 @dataclass
 class Group:
-    """Finished runs that differ only in their seeds, which are named as `Seeds.name` does.
+    """Finished runs that differ only in their seeds and folds, which are named as `name_repetition` does.
 
     Attributes:
         label: what sets the group apart from the others, such as `model=lenet5 model.width=2`.
@@ -49,8 +49,19 @@ class Group:
 
     @property
     def n(self) -> int:
-        """The number of seeds."""
+        """The number of runs that count."""
         return len(self.runs)
+
+    @property
+    def folds(self) -> int:
+        """How many folds its runs are cross-validated with; 0 without."""
+        fold = self.runs[0].fold
+        return fold.total if fold else 0
+
+    @property
+    def correction(self) -> float:
+        """The `correction` of its means; see `statistics`."""
+        return 1 / (self.folds - 1) if self.folds else 0.0
 
     @property
     def seeds(self) -> list[SeedName]:
@@ -70,7 +81,7 @@ class Group:
     def estimate_of(self, metric: str) -> Estimate | None:
         """The mean of a metric on the test split; None without classes."""
         values = self.collect_figures(f"test/{metric}")
-        return estimate(list(values.values())) if values else None
+        return estimate(list(values.values()), self.correction) if values else None
 
     @property
     def mean_accuracy(self) -> float:
@@ -211,7 +222,8 @@ def separate_sources(runs: Sequence[Run]) -> tuple[list[Run], dict[str, list[Run
 
     Returns:
         The runs in which every source of randomness has the same seed; and for each source the runs that vary its seed
-        alone: the most that share their other seeds. If there are not two of either kind, all runs and nothing.
+        alone: the most that share their other seeds. If there are not two of either kind, or the runs are those of a
+        cross-validation, all runs and nothing.
     """
     together = [run for run in runs if run.seeds and len(set(run.seeds)) == 1]
     alone = {}
@@ -223,7 +235,8 @@ def separate_sources(runs: Sequence[Run]) -> tuple[list[Run], dict[str, list[Run
         most = max(by_others.values(), key=len, default=[])
         if len(most) > 1:
             alone[source] = most
-    return (together, alone) if len(together) > 1 and alone else (list(runs), {})
+    is_folded = any(run.fold for run in runs)
+    return (together, alone) if len(together) > 1 and alone and not is_folded else (list(runs), {})
 
 
 def _find_target(group: Group, target: float) -> None:

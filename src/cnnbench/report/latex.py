@@ -2,6 +2,8 @@ r"""The tables of a study as `report.tex`, to \input into a paper; it needs the 
 
 import re
 
+from cnnbench.report.folds import TEST as FOLDS_TEST
+from cnnbench.report.folds import tabulate_folds
 from cnnbench.report.shares import NOTE as VARIANCE_NOTE
 from cnnbench.report.shares import tabulate_variance
 from cnnbench.report.study import Study
@@ -22,10 +24,13 @@ SPECIAL = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 GROUPS = "Test accuracy and F1: mean ± standard deviation over n seeds."
+FOLDED_GROUPS = "Accuracy and F1 on the held-out fold: mean ± standard deviation over n runs, one a fold and seed."
+FOLDS = "Accuracy on each held-out fold. No run has read the dataset's test images."
 COMPARISONS = (
     "Differences in test accuracy with 95 % intervals; p of the exact sign-flip test where seeds are paired, else of "
     "Welch's test, corrected by Holm's method."
 )
+FOLDED_COMPARISONS = "Differences in accuracy with 95 % intervals; p is corrected by Holm's method."
 TABLE = r"""\begin{table}
  \centering
  \caption{CAPTION}
@@ -41,10 +46,14 @@ BODY
 
 
 def format_latex(study: Study) -> str:
-    """The tables of groups, of comparisons, and of the shares of the variance."""
-    tables = [_format_table(tabulate_groups(study), GROUPS)]
+    """The tables of groups, of folds, of comparisons, and of the shares of the variance."""
+    has_folds = study.most_folds > 0
+    tables = [_format_table(tabulate_groups(study), FOLDED_GROUPS if has_folds else GROUPS)]
+    if has_folds:
+        tables.append(_format_table(tabulate_folds(study), FOLDS))
     if study.comparisons:
-        tables.append(_format_table(tabulate_comparisons(study), COMPARISONS))
+        caption = f"{FOLDED_COMPARISONS} {FOLDS_TEST}" if has_folds else COMPARISONS
+        tables.append(_format_table(tabulate_comparisons(study), caption))
     if study.variance:
         tables.append(_format_table(tabulate_variance(study), VARIANCE_NOTE))
     return "% \\usepackage{booktabs}\n" + "\n".join(tables)

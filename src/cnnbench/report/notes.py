@@ -6,7 +6,8 @@ from pathlib import Path
 
 from cnnbench.config.seeds import SeedName
 from cnnbench.metrics import ONE_RUN
-from cnnbench.report.comparing import FIX_SEEDS_FIRST, PAIRED, TOO_FEW
+from cnnbench.report.comparing import FIX_SEEDS_FIRST, FOLDS, PAIRED, TOO_FEW
+from cnnbench.report.folds import NOTE as FOLDS_NOTE
 from cnnbench.report.formatting import format_interval, format_share
 from cnnbench.report.groups import COSTS, shorten_key
 from cnnbench.report.runs import Run, join_names
@@ -40,6 +41,7 @@ def collect_notes(study: Study, folders: Sequence[Path]) -> list[Note]:
         *_note_departures(study),
         *_note_single_runs(study),
         *_note_seeds(study),
+        *_note_folds(study),
         *_note_single_sources(study),
         *_note_other_keys(study),
         *_note_training_data(study),
@@ -167,6 +169,15 @@ def _note_seeds(study: Study) -> Iterator[Note]:
             )
 
 
+def _note_folds(study: Study) -> Iterator[Note]:
+    if study.most_folds:
+        yield Note("folds", FOLDS_NOTE)
+    for one in study.comparisons:
+        counts = [group.n for group in study.groups if group.label in (one.a, one.b)]
+        if one.kind == FOLDS and one.n_a < max(counts):
+            yield Note("comparisons", f"{one.a} and {one.b} are compared on the {one.size} that both have finished.")
+
+
 def _note_single_sources(study: Study) -> Iterator[Note]:
     for group in study.groups:
         if group.alone:
@@ -245,7 +256,7 @@ def _note_missing_accuracy(study: Study) -> Iterator[Note]:
     labels = [group.label for group in study.groups if not group.accuracy]
     if labels:
         yield Note("groups", f"Without classes there is no accuracy to compare: {', '.join(labels[:8])}.")
-    if any(len({run.test_set for run in group.runs}) > 1 for group in study.groups):
+    if any(len({run.test_set for run in group.runs}) > 1 for group in study.groups if not group.folds):
         yield Note("data", "The test images were drawn by the seed: each seed has a test set of its own.")
 
 

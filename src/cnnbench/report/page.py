@@ -19,6 +19,8 @@ from cnnbench.report.charts import chart_curves, chart_differences, chart_varian
 from cnnbench.report.comparing import TESTED, Comparison
 from cnnbench.report.cost_chart import chart_costs
 from cnnbench.report.documents import read_template, render
+from cnnbench.report.folds import TITLE as FOLDS_TITLE
+from cnnbench.report.folds import tabulate_folds
 from cnnbench.report.formatting import format_p_equation, make_legible, make_lines_legible
 from cnnbench.report.groups import format_setting, select_settings, shorten_names
 from cnnbench.report.matrices import chart_width_and_depth
@@ -52,7 +54,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class ChartSection:
-    """A section of charts, below a table if there is one; the page shows it if it has charts or a note.
+    """A section of charts, below a table if there is one; the page shows it if it has any of these or a note.
 
     Attributes:
         name: the section's id, to which the navigation links.
@@ -127,6 +129,13 @@ def _make_chart_sections(study: Study) -> list[ChartSection]:
     curves, curves_note = chart_curves(study)
     sections = (
         ChartSection(
+            "folds",
+            "Folds",
+            [],
+            heading=FOLDS_TITLE,
+            table=tabulate_folds(study).adapt_to("page") if study.most_folds else None,
+        ),
+        ChartSection(
             "variance",
             "Variance",
             chart_variance(study),
@@ -142,7 +151,7 @@ def _make_chart_sections(study: Study) -> list[ChartSection]:
         ChartSection("robustness", "Robustness", *chart_robustness(study)),
         ChartSection("heatmaps", "Width and depth", chart_width_and_depth(study)),
     )
-    return [section for section in sections if section.charts or section.note]
+    return [section for section in sections if section.charts or section.note or section.table]
 
 
 def _make_calibration_section(study: Study) -> ChartSection:

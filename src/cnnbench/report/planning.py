@@ -76,6 +76,11 @@ def plan_seeds(study: Study, difference: float, baseline: str | None = None) -> 
         raise ValueError(
             "the spread is not known, because no group has two seeds with an accuracy: run more, such as sweep.seeds=5"
         )
+    if any(group.folds for group in groups):
+        raise ValueError(
+            "the runs are those of a cross-validation, which share training images: more of them would add little. "
+            "plan needs runs of sweep.seeds=N"
+        )
     chosen, is_named = choose_baseline(groups, baseline)
     assert chosen is not None
     compared = compare_groups(groups, chosen, all_pairs=not is_named)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.config.seeds import SeedName, Seeds, read_seeds
+from cnnbench.config.seeds import Fold, SeedName, Seeds, name_repetition, read_fold, read_seeds
 from cnnbench.metrics import score_probabilities
 from cnnbench.runs.checking import UNREADABLE, check_figures, is_tested
 from cnnbench.runs.contents import read_confusion, read_predictions
@@ -34,6 +34,7 @@ class Run:
         config: plain nested data; empty if it cannot be read.
         state: finished, running, failed, interrupted, pruned, unknown, untested (a finished trial of a search), or
             damaged; `message` then says why.
+        fold: the part of the training images that a run of a cross-validation was tested on.
         summary: the result; empty unless the run is finished.
         settings: the flat keys of its config that say what was trained, such as `model.width`.
         group: the label of its group.
@@ -51,6 +52,7 @@ class Run:
     message: str = ""
     updated: str = ""
     seeds: Seeds | None = None
+    fold: Fold | None = None
     summary: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     group: str = ""
@@ -60,8 +62,8 @@ class Run:
 
     @property
     def seed(self) -> SeedName | None:
-        """The name of its seeds."""
-        return None if self.seeds is None else self.seeds.name
+        """The name of its seeds and, in a cross-validation, its fold."""
+        return None if self.seeds is None else name_repetition(self.seeds, self.fold)
 
     @property
     def label(self) -> str:
@@ -185,7 +187,7 @@ def _fill_run(run: Run, folder: RunFolder) -> None:
     run.state, run.message = str(status.get("state", UNKNOWN)), str(status.get("message") or "")
     run.updated = str(status.get("updated", ""))
     try:
-        run.seeds = read_seeds(run.config)
+        run.seeds, run.fold = read_seeds(run.config), read_fold(run.config)
     except ValueError as error:
         refuse_damaged(run.path / "config.yaml", str(error))
     run.overrides = folder.read_overrides() if (run.path / "overrides.yaml").is_file() else []

@@ -10,6 +10,8 @@ The rules, fixed before any result is seen:
   test assumes only that, if the groups are equal, either of a pair could have been the better one. Its smallest p is
   2 / 2^n, so it cannot find anything with fewer than six seeds. Without pairs, Welch's test decides, and needs as many
   seeds in each group: with fewer, it would find what holds only if accuracies are normally distributed.
+- Groups that are cross-validated with the same folds are compared fold by fold with the corrected resampled t-test
+  (`statistics.py`), because folds share training images: neither the sign-flip test nor the anytime verdict applies.
 - The p-values that decide are corrected by Holm's method over all comparisons shown; those of the McNemar tests, a
   family of their own, likewise.
 - "better" and "worse" need a corrected p below 0.05. With enough seeds, anything else is "no difference shown", which
@@ -32,7 +34,9 @@ from cnnbench.report.networks import McNemar
 from cnnbench.report.runs import Run
 from cnnbench.report.variance import VarianceShare
 
-NoteKind = Literal["unfinished", "unstarted", "runs", "groups", "comparisons", "seeds", "networks", "data", "replaced"]
+NoteKind = Literal[
+    "unfinished", "unstarted", "runs", "groups", "comparisons", "seeds", "folds", "networks", "data", "replaced"
+]
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,11 @@ class Study:
     def measured(self) -> list[Group]:
         """The groups with an accuracy."""
         return [group for group in self.groups if group.accuracy]
+
+    @property
+    def most_folds(self) -> int:
+        """The largest number of folds that a group is cross-validated with; 0 without."""
+        return max((group.folds for group in self.groups), default=0)
 
     @property
     def ranked(self) -> list[Group]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cnnbench.metrics import Metric, list_metrics
-from cnnbench.report.comparing import PAIRED, Comparison
+from cnnbench.report.comparing import FOLDS, WELCH, Comparison
 from cnnbench.report.formatting import (
     format_change,
     format_figure,
@@ -23,6 +23,7 @@ from cnnbench.report.runs import Run
 from cnnbench.report.study import Study
 
 Medium = Literal["page", "text", "paper"]  # report.html; the terminal and report.md; report.tex
+KINDS_OF_T = {WELCH: " (Welch)", FOLDS: " (corrected)"}  # by the kind of a comparison
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def tabulate_comparisons(study: Study) -> Table:
         return Cell("" if one.effect is None else f"{one.effect_name} {format_change(one.effect)}")
 
     def make_t(one: Comparison) -> Cell:
-        return Cell(format_p(one.p_t) + ("" if one.kind == PAIRED or one.p_t is None else " (Welch)"))
+        return Cell(format_p(one.p_t) + ("" if one.p_t is None else KINDS_OF_T.get(one.kind, "")))
 
     columns = [
         Column("group", lambda one: Cell(one.a), kind="name"),

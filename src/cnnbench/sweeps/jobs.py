@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.config.declared import select
-from cnnbench.config.seeds import Seeds, drop_seeds, read_seeds
+from cnnbench.config.seeds import Seeds, drop_seeds, read_fold, read_seeds
 from cnnbench.runs.folder import SWEEP, RunFolder
 from cnnbench.storage.plain_data import read_json
 
@@ -43,12 +43,13 @@ def hash_config(config: Mapping[str, Any], *, with_seeds: bool = True) -> str:
     """The SHA-256 of those keys of a plain config that the result depends on.
 
     Args:
-        with_seeds: otherwise runs that repeat each other with other seeds have the same hash.
+        with_seeds: otherwise runs that repeat each other with other seeds or folds have the same hash.
     """
     own: dict[str, Any] = drop_seeds(select(config, lambda role, _: role == "result"))
     if with_seeds:
         # By value: seed=0 and seed=1 with each source set to 0 are the same run.
         own["seeds"] = read_seeds(config)
+        own["fold"] = read_fold(config)
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 

@@ -90,12 +90,20 @@ def build_state(
         model: on the device of the batches.
         record: what every checkpoint holds besides its position, such as how images were prepared.
     """
-    task, device, rank = get_task(model), data.train.device, data.train.rank
+    step, task = build_step(model, data.train, settings, optimizer), get_task(model)
+    history = History(run, settings.monitor or task.monitor)
+    progress = Progress.start(data.train, task, settings.accumulate)
+    return State(run, model, step, data.train.device, record, settings.keep, history, progress)
+
+
+def build_step(model: nn.Module, batches: Batches, settings: Settings, optimizer: Optimizer) -> Stepper:
+    """The step that trains a model on these batches, which are on its device."""
+    task, device, rank = get_task(model), batches.device, batches.rank
     weights = settings.class_weights
     if settings.graph:
         make_capturable(optimizer)
     forward = distribute(model, device) if rank.count > 1 else model
-    step = Stepper(
+    return Stepper(
         task=task,
         forward=torch.compile(forward) if settings.compile else forward,
         parameters=list(model.parameters()),
@@ -107,12 +115,9 @@ def build_state(
         class_weights=None if weights is None else torch.tensor(weights, device=device),
         average=None if settings.ema is None or rank.number else WeightAverage(model, settings.ema),
         accumulate=settings.accumulate,
-        graph=StepGraph(data.train.batch_size * settings.accumulate) if settings.graph else None,
+        graph=StepGraph(batches.batch_size * settings.accumulate) if settings.graph else None,
         rank=rank,
     )
-    history = History(run, settings.monitor or task.monitor)
-    progress = Progress.start(data.train, task, settings.accumulate)
-    return State(run, model, step, device, record, settings.keep, history, progress)
 
 
 def fit(
