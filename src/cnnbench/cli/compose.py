@@ -96,8 +96,7 @@ def _compose_request(given: Sequence[str], multirun: bool) -> Request:
     parsed = parse_overrides(overrides)
     base = _compose(overrides, parsed, sweeps=True)
     sweep = read_sweep(base, parsed)
-    repeats = sweep.most_seeds is not None or sweep.folds is not None
-    is_sweep = multirun or repeats or str(base.hydra.mode).endswith("MULTIRUN")
+    is_sweep = multirun or sweep.is_repeated or str(base.hydra.mode).endswith("MULTIRUN")
     # Only now is it known whether a comma in text separates values, because an experiment may be a sweep itself.
     if is_sweep and (varied := quote_text(given, sweeping=True)) != overrides:
         overrides, parsed = varied, parse_overrides(varied)

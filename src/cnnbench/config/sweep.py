@@ -49,6 +49,11 @@ class SweepConfig(Section):
     together: bool = key("Train jobs that differ only in their seeds by one step", False, may_change=True)
 
     @property
+    def is_repeated(self) -> bool:
+        """Whether each config has several jobs, with other seeds or folds."""
+        return self.most_seeds is not None or self.folds is not None
+
+    @property
     def most_seeds(self) -> int | None:
         """The number of seeds of each config, at most; None if the command names the seeds itself."""
         return self.max_seeds if self.until else self.seeds
