@@ -72,6 +72,15 @@ PARTS = [
         {"lenet5: cnnbench ÷ bare loop": "≤ 1.0", "mlp: cnnbench ÷ bare loop": "≤ 1.05"},
         ["--without-course"],
     ),
+    Part(
+        "api",
+        "api_overhead.py",
+        5,
+        {
+            "processor time of a call of the API over that of the command": "≤ 2 %",
+            "import cnnbench beyond bare Python": "≤ 0.15 s",
+        },
+    ),
     Part("overhead", "sweep_overhead.py", 1, {"a sweep job beside its training": "≤ 0.25 s"}),
     Part("jobs", "jobs_time.py", 2, {"24 lenet5 digits jobs: at once ÷ one after another": "≤ 0.62"}),
     Part(

@@ -6,6 +6,7 @@ A page asks for a part of the reference by a comment: `<!-- keys: trainer -->`, 
 
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,8 +65,8 @@ def make_api(_: str) -> str:
 
 def _describe(name: str, part: Any, heading: str) -> Iterator[str]:
     is_error = inspect.isclass(part) and issubclass(part, Exception)
-    signature = "" if is_error else str(inspect.signature(part)).replace("~", "")
-    yield f"{heading} {name}\n\n```text\n{name}{signature}\n\n{inspect.getdoc(part)}\n```"
+    text = name if is_error else _format_signature(name, part)
+    yield f"{heading} {name}\n\n```text\n{text}\n\n{inspect.getdoc(part)}\n```"
     if not inspect.isclass(part):
         return
     for member, value in vars(part).items():
@@ -75,6 +76,15 @@ def _describe(name: str, part: Any, heading: str) -> Iterator[str]:
             yield f"### {part.__name__}.{member}\n\n```text\n{inspect.getdoc(value)}\n```"
         else:
             yield from _describe(f"{part.__name__}.{member}", value, "###")
+
+
+def _format_signature(name: str, part: Any) -> str:
+    signature = inspect.signature(part)
+    kept = [one for one in signature.parameters.values() if one.name != "self"]
+    text = str(signature.replace(parameters=kept)).removesuffix(" -> None")
+    text = re.sub(r": '([^']*)'", r": \1", text)  # annotations that are text
+    shown = re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", text)  # types without their modules
+    return textwrap.fill(f"{name}{shown}", 100, subsequent_indent="    ")
 
 
 GENERATORS = {

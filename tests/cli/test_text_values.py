@@ -170,7 +170,4 @@ def test_line_ends_of_windows_and_a_home_behind_an_option_are_taken_off(empty_fo
     (empty_folder / "d\r").mkdir()
     assert read("data.root=d\r") == "d\r"
     monkeypatch.setenv("CNNBENCH_DATA", "~/data")
-    monkeypatch.setattr("sys.argv", ["cnnbench", "report", "nowhere", "--out=~/here"])
-    with pytest.raises(SystemExit):
-        main()
-    assert os.environ["CNNBENCH_DATA"] == str(empty_folder / "home/data")
+    assert compose.compose_config([]).data.root == str(empty_folder / "home/data")

@@ -12,7 +12,6 @@ from pathlib import Path
 from markupsafe import Markup
 
 from cnnbench.report.charts import chart_curves, chart_differences
-from cnnbench.report.comparing import Comparison
 from cnnbench.report.documents import read_template
 from cnnbench.report.formatting import make_legible, make_lines_legible
 from cnnbench.report.groups import shorten_names
@@ -29,32 +28,29 @@ PICTURES = {
 }
 LARGEST_PICTURE = 2**24  # bytes
 MOST_ROWS = 60
-WIDTH = "max-width:min(100%,44rem)"
+CELL = "text-align:left;padding:2px 8px"
+IMAGE = "max-width:min(100%,30rem);background:#fff"
 
 
 def render_run(title: str, figures: Mapping[str, str], folder: Path) -> str:
     """A run: its figures, and the pictures in its folder."""
     pictures = [_show_picture(folder / name, label) for name, label in PICTURES.items() if (folder / name).is_file()]
     shown = _show_table(["result", "value"], figures.items())
-    return _wrap(_show_title(title), shown, *pictures, _show_note(folder))
+    return _wrap(_show_title(title), shown, _show_images(pictures), _show_note(folder))
 
 
 def render_study(title: str, study: Study, folder: Path | None = None) -> str:
     """A comparison: its verdicts, groups, notes and charts; without groups, its runs."""
-    verdicts = [describe_comparison(one) for one in study.comparisons]
     table = (tabulate_groups(study) if study.groups else tabulate_runs(study)).adapt_to("text")
-    charts = (
-        [chart_differences(list(study.against_baseline.values()), shorten_names(study.groups, study.axes))]
-        if (study.against_baseline)
-        else []
-    )
-    charts += chart_curves(study)[0]
+    charts, _ = chart_curves(study)
+    if against := list(study.against_baseline.values()):
+        charts = [chart_differences(against, shorten_names(study.groups, study.axes)), *charts]
     return _wrap(
         _show_title(title),
-        _show_list(verdicts),
+        _show_list([one.sentence for one in study.comparisons]),
         _show_table([column.heading for column in table.columns], table.texts[:MOST_ROWS]),
         _show_list([note.text for note in study.notes]),
-        *map(_show_chart, charts),
+        _show_images([_show_chart(chart) for chart in charts]),
         _show_note(folder) if folder else "",
     )
 
@@ -62,12 +58,6 @@ def render_study(title: str, study: Study, folder: Path | None = None) -> str:
 def render_message(title: str, message: str) -> str:
     """What stands in the place of a run whose files cannot be read."""
     return _wrap(_show_title(title), _show_list([message]))
-
-
-def describe_comparison(one: Comparison) -> str:
-    """A comparison in a sentence: who, by how much, and the verdict."""
-    anytime = f". Anytime verdict: {one.anytime_words}" if one.anytime else ""
-    return f"{one.a} against {one.b}: {one.difference}, {one.words}{anytime}"
 
 
 def _wrap(*parts: str) -> str:
@@ -88,14 +78,20 @@ def _show_list(lines: Sequence[str]) -> Markup:
 
 
 def _show_table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> Markup:
-    cells = Markup("").join(Markup('<th style="text-align:left">{}</th>').format(make_legible(name)) for name in head)
+    cells = Markup("").join(Markup('<th style="{}">{}</th>').format(CELL, make_legible(name)) for name in head)
     lines = [
         Markup("<tr>{}</tr>").format(
-            Markup("").join(Markup('<td style="text-align:left">{}</td>').format(make_legible(cell)) for cell in row)
+            Markup("").join(Markup('<td style="{}">{}</td>').format(CELL, make_legible(cell)) for cell in row)
         )
         for row in rows
     ]
     return Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(cells, Markup("").join(lines))
+
+
+def _show_images(images: Sequence[Markup]) -> Markup:
+    """Images beside each other as far as there is room."""
+    box = Markup('<div style="display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start">{}</div>')
+    return box.format(Markup("").join(images))
 
 
 def _show_picture(path: Path, label: str) -> Markup:
@@ -120,4 +116,4 @@ def _show_chart(chart: Chart) -> Markup:
 
 def _show_image(kind: str, content: bytes, label: str) -> Markup:
     source = f"data:{kind};base64,{base64.b64encode(content).decode()}"
-    return Markup('<p><img src="{}" alt="{}" style="{};background:#fff"></p>').format(source, label, WIDTH)
+    return Markup('<img src="{}" alt="{}" style="{}">').format(source, label, IMAGE)

@@ -44,7 +44,11 @@ def _write(key: str, value: Any, sweeping: bool) -> str:
 
 
 def _simplify(key: str, value: Any) -> Any:
-    """The value in types that overrides can say: None, truth values, numbers, text, lists and mappings."""
+    """The value in types that overrides can say: None, truth values, numbers, text, lists and mappings.
+
+    A run or a sweep stands for its folder.
+    """
+    value = getattr(value, "folder", value)
     if isinstance(value, Mapping):
         return {str(name): _simplify(key, inner) for name, inner in value.items()}
     if hasattr(value, "tolist"):  # numbers and arrays of numpy and torch

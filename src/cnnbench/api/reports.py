@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cnnbench.api.html import describe_comparison, render_study
+from cnnbench.api.html import render_study
 from cnnbench.api.session import open_session
 from cnnbench.api.tables import Table, make_table
 from cnnbench.cli.report import convert_points
@@ -30,7 +30,7 @@ class Report:
     @property
     def verdicts(self) -> list[str]:
         """A sentence for each comparison of two groups: the difference, its interval and the verdict."""
-        return [describe_comparison(one) for one in self.study.comparisons]
+        return [one.sentence for one in self.study.comparisons]
 
     @property
     def notes(self) -> list[str]:

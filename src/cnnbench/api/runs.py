@@ -1,6 +1,7 @@
 """A run by its folder: its results, its network, predictions and evaluations."""
 
 import logging
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -197,6 +198,8 @@ class Run:
             path: another image folder or file.
             calibrate: fit a temperature on the validation images; it is kept.
             model: as for `network`.
+            progress: show progress bars.
+            options: `root`, `exclude`, `abstain`, `out`, `device` and `batch_size`, as of `cnnbench evaluate`.
         """
         with open_session(progress=progress), give(model, data) as given:
             own = self._run.read_config()["data"]
@@ -204,6 +207,7 @@ class Run:
             is_own = "data" in given.parts and given.parts["data"].items() <= own.items()
             chosen = None if is_own else given.settings.get("data")
             place = None if path is None else str(path)
+            options.setdefault("root", os.environ.get("CNNBENCH_DATA"))  # as the command does
             folder, metrics, notes = measure(
                 EvaluateOptions(self.folder, split, data=chosen, path=place, calibrate=calibrate, **options)
             )
@@ -211,16 +215,19 @@ class Run:
                 log.warning("%s", note)
         return Evaluation(metrics, folder, notes)
 
-    def resume(self, *, model: Any = None, data: Any = None, progress: bool = True, **settings: Any) -> "Run":
+    def resume(
+        self, *overrides: str, model: Any = None, data: Any = None, progress: bool = True, **settings: Any
+    ) -> "Run":
         """Continue an interrupted run, or one that gets more epochs; return this run.
 
         Args:
+            overrides: as in a command, such as `"trainer.epochs=10"`.
             model, data: of a run that was trained with a module or arrays of a program, the same again.
             settings: keys that may change, such as `**{"trainer.epochs": 10}`.
         """
         with open_session(progress=progress), give(model, data):
             check_source(model, self._run)
-            train_on(self._run, write_overrides([], settings), draw_in_turn)
+            train_on(self._run, write_overrides(overrides, settings), draw_in_turn)
         return self
 
     def __repr__(self) -> str:

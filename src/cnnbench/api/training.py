@@ -50,7 +50,8 @@ def train(
         run = resume if isinstance(resume, Run) else load(resume)
         named = {"model": model, "data": data}
         settings |= {key: value for key, value in named.items() if isinstance(value, str)}
-        return run.resume(model=_unless_named(model), data=_unless_named(data), progress=progress, **settings)
+        objects = {key: value for key, value in named.items() if key not in settings}
+        return run.resume(*overrides, **objects, progress=progress, **settings)
     if folder is not None:
         settings["hydra.run.dir"] = folder
     with open_session(progress=progress), give(model, data) as given:
@@ -84,10 +85,6 @@ def load_plugins(*sources: str | Path) -> None:
     """
     with translate_errors():
         plugin_options.load_plugins([os.fspath(source) for source in sources])
-
-
-def _unless_named(value: Any) -> Any:
-    return None if isinstance(value, str) else value
 
 
 @contextmanager

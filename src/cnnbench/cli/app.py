@@ -40,8 +40,6 @@ def main() -> NoReturn:
         os.getcwd()
     except FileNotFoundError:
         exit_with("error: the current folder no longer exists: change to another one", WRONG)
-    if os.environ.get("CNNBENCH_DATA", "").startswith("~"):  # quoted, so that the shell has not expanded it
-        os.environ["CNNBENCH_DATA"] = os.path.expanduser(os.environ["CNNBENCH_DATA"])
     os.environ.pop("_CNNBENCH_PLUGINS", None)  # only this command line names plug-ins
     arguments = [_normalize(argument) for argument in sys.argv[1:]]
     ExitCodes.debug = "--debug" in arguments

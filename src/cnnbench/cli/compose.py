@@ -210,6 +210,9 @@ def to_config(composed: DictConfig) -> Config:
     assert isinstance(plain, dict)
     # `_compose_with_recipe` has turned the exceptions for this dataset into overrides.
     plain["augment"].pop("exceptions", None)
+    root = plain["data"].get("root")
+    if isinstance(root, str) and not os.path.lexists(root):  # a shell leaves `~` in CNNBENCH_DATA if it is quoted
+        plain["data"]["root"] = os.path.expanduser(root)
     for name in list_control_keys(schema.SweepConfig):
         del plain["sweep"][name]
     named = {str(key): value for key, value in plain.items()}

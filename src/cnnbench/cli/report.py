@@ -70,8 +70,7 @@ def show_study(study: Study) -> None:
         else:
             show_text(console, table.title)
             for one in study.comparisons[:MOST_ROWS]:
-                anytime = f". Anytime verdict: {one.anytime_words}" if one.anytime else ""
-                show_text(console, f"{one.a} against {one.b}: {one.difference}, {one.words}{anytime}", indent=2)
+                show_text(console, one.sentence, indent=2)
     if study.variance:
         table = tabulate_variance(study).adapt_to("text")
         left_out += show_table(console, table.title, _fit_columns(table), table.texts[:MOST_ROWS])

@@ -116,6 +116,12 @@ class Comparison(Difference):
         return f"{self.verdict} ({said}, n = {self.size}){also} {EQUAL} {within} ({equal})"
 
     @property
+    def sentence(self) -> str:
+        """Who was compared, by how much they differ, and the verdicts."""
+        anytime = f". Anytime verdict: {self.anytime_words}" if self.anytime else ""
+        return f"{self.a} against {self.b}: {self.difference}, {self.words}{anytime}"
+
+    @property
     def anytime_words(self) -> str:
         """What may be said at any time, in a phrase with the interval; empty without pairs."""
         if self.anytime is None:
