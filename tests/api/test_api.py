@@ -3,16 +3,19 @@
 import logging
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
+from run_builders import write_run
 from torch import nn
 
 import cnnbench as cb
@@ -303,11 +306,12 @@ def test_a_notebook_gets_pages_that_hold_everything_and_escape_names(run, tmp_pa
 def test_the_code_of_the_pages_runs_from_top_to_bottom(tmp_path, digits, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(digits.test.images[0, 0].numpy()).save("digit.png")
-    # As in a script without `if __name__ == "__main__"`, which a process of the sweep must not run again.
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"))
-    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
-    for page in (ROOT / "README.md", ROOT / "docs/how-to/python.md"):
-        names: dict[str, object] = {"__name__": "__main__"}
-        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-            exec(block, names)
-    assert (tmp_path / "my-report/report.html").is_file()
+    for seed in range(6):
+        write_run(tmp_path / f"SWEEP/mlp{seed}", seed, 900 + seed, model__name="mlp")
+        write_run(tmp_path / f"SWEEP/lenet5{seed}", seed, 950 - seed)
+    for page in ("README.md", "docs/how-to/python.md"):
+        blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+        Path("script.py").write_text("\n".join(blocks))
+        # A script without `if __name__ == "__main__"`, which the processes of its sweep must not run again.
+        runpy.run_path("script.py", run_name="__main__")
+    assert Path("my-report/report.html").is_file()

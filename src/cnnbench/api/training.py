@@ -12,6 +12,7 @@ from cnnbench.api.overrides import write_overrides
 from cnnbench.api.runs import Run, load
 from cnnbench.api.session import open_session
 from cnnbench.cli import compose, plugin_options
+from cnnbench.cli.literal import SeveralValues
 from cnnbench.cli.train import train_new
 from cnnbench.runs.pictures import draw_in_turn
 
@@ -92,7 +93,7 @@ def hint_at_sweep(settings: Mapping[str, Any]) -> Iterator[None]:
     """A context in which an error also suggests `sweep`, if a list may have been meant as several values."""
     try:
         yield
-    except compose.SeveralValues as error:
+    except SeveralValues as error:
         raise ValueError(f"{error.said}: cnnbench.sweep runs each of them") from None
     except ValueError as error:
         if not any(isinstance(value, list | tuple | range) for value in settings.values()):

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnbench.cli.choices import list_groups
 from cnnbench.cli.experiments import register_experiments, restore_names, split_by_experiment
 from cnnbench.cli.hydra_session import get_first_line, get_hydra, parse_overrides, start_hydra
-from cnnbench.cli.literal import describe_values, hint_at_several_runs, quote_text
+from cnnbench.cli.literal import SeveralValues, describe_values, hint_at_several_runs, quote_text
 from cnnbench.cli.recipes import find_exceptions, find_recipe
 from cnnbench.cli.sweep_keys import read_sweep
 from cnnbench.cli.unknown_keys import check_signs, explain_failure
@@ -66,18 +66,6 @@ class Request:
     sweep: schema.SweepConfig = field(default_factory=schema.SweepConfig)
 
 
-class SeveralValues(ValueError):
-    """A command for one run names several.
-
-    Attributes:
-        said: what names them, and what else it may mean.
-    """
-
-    def __init__(self, said: str) -> None:
-        super().__init__(f"{said}: add -m to run each of them")
-        self.said = said
-
-
 def compose_request(overrides: Sequence[str], *, multirun: bool = False) -> Request:
     """Compose and check every job that a command asks for, before anything starts.
 
@@ -103,7 +91,7 @@ def _compose_request(given: Sequence[str], multirun: bool) -> Request:
         base = _compose(overrides, parsed, sweeps=True)
     several = [o for o in parsed if o.is_sweep_override()]
     if several and not is_sweep:
-        raise SeveralValues(describe_values(several[0]))
+        raise SeveralValues(several[0])
     if not is_sweep:
         if only := [o for o in parsed if o.key_or_group.startswith("sweep.")]:
             raise ValueError(f"{only[0].input_line} is for sweeps: add -m or sweep.seeds=N")

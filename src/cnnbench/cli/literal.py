@@ -63,6 +63,18 @@ def describe_values(override: Override) -> str:
     return f"{override.input_line} names several values{decimal}"
 
 
+class SeveralValues(ValueError):
+    """A command for one run names several values of a key.
+
+    Attributes:
+        said: what names them, and what else it may mean.
+    """
+
+    def __init__(self, override: Override) -> None:
+        self.said = describe_values(override)
+        super().__init__(f"{self.said}: add -m to run each of them")
+
+
 def explain_syntax(text: str, error: str) -> str:
     """The message for an override that Hydra cannot parse, with a quoted form that it can."""
     key, _, value = text.partition("=")
