@@ -1,5 +1,6 @@
 """The anytime verdict and *equal within δ* of a report, and `cnnbench plan`."""
 
+import json
 import math
 
 import numpy as np
@@ -8,7 +9,9 @@ from run_builders import write_run
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
+from cnnbench.cli import plan as command
 from cnnbench.cli.plan import describe_spread
+from cnnbench.cli.report_options import PlanOptions
 from cnnbench.metrics.sequential import decide
 from cnnbench.report.csv_rows import list_groups
 from cnnbench.report.documents import render_markdown
@@ -134,3 +137,12 @@ def test_a_group_alone_stands_for_another_of_its_kind(tmp_path):
     assert (plan.b, plan.n, plan.correlation) == ("", 8, None)
     assert plan.spread[0] == pytest.approx(math.sqrt(2) * np.std(MLP, ddof=1) / 1000)
     assert "for another group with the same spread over 8 seeds" in describe_spread(plan)
+
+
+def test_a_plan_is_printed_as_json_in_which_seeds_beyond_the_limit_are_null(tmp_path, capsys):
+    folder = write_sweep(tmp_path / "s", MLP, FAR)
+    command.plan(PlanOptions([folder], 0.00001, as_json=True))
+    (printed,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    (planned,) = plan_seeds(read_study([folder]), 1e-7)
+    assert (printed["a"], printed["n"], printed["spread"]) == (planned.a, 8, list(planned.spread))
+    assert [need["seeds"] for need in printed["needs"]] == [None] * 3

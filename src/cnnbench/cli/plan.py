@@ -1,6 +1,9 @@
 """`cnnbench plan`: the seeds and minutes that would find a difference."""
 
+import json
 import math
+from dataclasses import asdict
+from typing import Any
 
 from cnnbench.cli.report import convert_points
 from cnnbench.cli.report_options import PlanOptions
@@ -18,6 +21,9 @@ def plan(options: PlanOptions) -> None:
     difference = convert_points("--difference", options.difference)
     study = read_study([find_folder(folder) for folder in options.folders])
     plans = plan_seeds(study, difference, options.baseline)
+    if options.as_json:
+        print(json.dumps([make_plain(one) for one in plans], indent=2))
+        return
     console = make_console()
     for one in plans[:MOST_PLANS]:
         show_text(console, describe_spread(one))
@@ -48,6 +54,14 @@ def plan(options: PlanOptions) -> None:
         console,
         "Fix the number of seeds of the sign-flip test and the t-test beforehand; the anytime test may stop earlier.",
     )
+
+
+def make_plain(plan: Plan) -> dict[str, Any]:
+    """A plan for programs; None stands for more than `MOST_SEEDS` seeds, because JSON has no infinity."""
+    needs = [
+        {key: None if value == math.inf else value for key, value in asdict(need).items()} for need in plan.needs
+    ]
+    return asdict(plan) | {"needs": needs}
 
 
 def describe_spread(plan: Plan) -> str:

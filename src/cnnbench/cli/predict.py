@@ -207,7 +207,13 @@ def predict(options: PredictOptions) -> None:
     if options.abstain is not None:
         from cnnbench.experiment.prediction_sets import find_prediction_sets
 
-        sets, notes = find_prediction_sets(run, options.abstain, device=options.device, batch_size=options.batch_size)
+        sets, notes = find_prediction_sets(
+            run,
+            options.abstain,
+            classes=len(predictor.class_names),
+            device=options.device,
+            batch_size=options.batch_size,
+        )
         show_warnings(note for note in notes if note not in predictor.notes)
     batches = predictor.predict(
         chain([first], files), top=options.top, invert=options.invert, keep_pixels=options.explain, sets=sets

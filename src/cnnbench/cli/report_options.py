@@ -49,3 +49,4 @@ class PlanOptions:
         float, typer.Option(metavar="POINTS", help="The difference to find, in percentage points, such as 0.2.")
     ]
     baseline: Baseline = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False

@@ -24,6 +24,7 @@ def find_prediction_sets(
     miss: float,
     choice: DataChoice | None = None,
     *,
+    classes: int | None = None,
     device: str | None = None,
     batch_size: int | None = None,
 ) -> tuple[PredictionSets, list[str]]:
@@ -32,6 +33,7 @@ def find_prediction_sets(
     Args:
         miss: the largest share of images whose set may miss the true class.
         choice: its `root` and `path` say where the run's data are now, if they have moved.
+        classes: how many the run has; None reads its checkpoint for the number.
 
     Returns:
         The sets, and notes that a reader must know.
@@ -42,7 +44,7 @@ def find_prediction_sets(
     if not 0 < miss < 1:
         raise ValueError(f"--abstain {miss:g}: must be above 0 and below 1, such as 0.05")
     notes: list[str] = []
-    found = read_calibration(path, load_trained(path).info.num_classes)
+    found = read_calibration(path, classes or load_trained(path).info.num_classes)
     if found is None:
         ready = _prepare_validation(path, choice or DataChoice(), device, batch_size)
         notes += ready.found.notes
