@@ -199,12 +199,18 @@ def _serve(scratch: Path) -> None:
     import torch
     import torch._dynamo  # which building a network without its weights needs
 
+    import cnnbench.claims.page
+    import cnnbench.cli.claim
     import cnnbench.cli.sweep
     import cnnbench.cli.train
+    import cnnbench.cli.tune
     import cnnbench.data.sets.image_folder
     import cnnbench.experiment.evaluate
     import cnnbench.experiment.run
-    import cnnbench.runs.figures  # noqa: F401
+    import cnnbench.report.page
+    import cnnbench.runs.figures
+    import cnnbench.tuning.trial_process
+    import warm_starts  # noqa: F401
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for who asks, and ends this by closing its input
@@ -225,6 +231,7 @@ def _serve(scratch: Path) -> None:
 def _become(asked: dict[str, Any], scratch: Path, preloaded: ctypes.CDLL) -> None:
     """In the child: the command, with its own session, streams and fault."""
     from cnnbench.cli import main
+    from warm_starts import prepare_starts
 
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the server's own input holds further commands
@@ -242,6 +249,8 @@ def _become(asked: dict[str, Any], scratch: Path, preloaded: ctypes.CDLL) -> Non
         _give_up_capabilities(preloaded)
     sys.argv = ["cnnbench", *asked["arguments"]]
     fault = Fault(**asked["fault"])
+    if not fault.at and not asked["limits"] and _starts_interpreters(asked["arguments"]):
+        prepare_starts(2)
     watch, action, begin, log = map(os.fsencode, (asked["watch"], fault.action, fault.begin, scratch / "calls"))
     preloaded.faults_arm(watch, ctypes.c_long(fault.at), action, ctypes.c_long(fault.value), begin, log)
     code: object = 1
@@ -255,6 +264,11 @@ def _become(asked: dict[str, Any], scratch: Path, preloaded: ctypes.CDLL) -> Non
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else 1)
+
+
+def _starts_interpreters(arguments: list[str]) -> bool:
+    named = ("experiment=", "sweep.", "trainer.devices=")
+    return not {"-m", "tune", "claim"}.isdisjoint(arguments) or any(text.startswith(named) for text in arguments)
 
 
 def _give_up_capabilities(libc: ctypes.CDLL) -> None:

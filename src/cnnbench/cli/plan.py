@@ -58,9 +58,7 @@ def plan(options: PlanOptions) -> None:
 
 def make_plain(plan: Plan) -> dict[str, Any]:
     """A plan for programs; None stands for more than `MOST_SEEDS` seeds, because JSON has no infinity."""
-    needs = [
-        {key: None if value == math.inf else value for key, value in asdict(need).items()} for need in plan.needs
-    ]
+    needs = [{key: None if value == math.inf else value for key, value in asdict(need).items()} for need in plan.needs]
     return asdict(plan) | {"needs": needs}
 
 

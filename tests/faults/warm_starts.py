@@ -1,0 +1,74 @@
+"""New interpreters for the workers of a command, ready before it asks for them.
+
+A sweep's server and each trial of a search run in a new interpreter, which takes three seconds to import torch. A command
+that `faults.Server` forks gets a process instead that was forked before the command began: like a new interpreter, it
+knows nothing of the command, but it has imported everything. Tests that start a process of their own, or take the fixture
+`fresh_cnnbench`, start interpreters as users do.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import sys
+from multiprocessing import util
+from typing import NoReturn
+
+from cnnbench.processes.worker import end_with_parent
+
+MARK = "--multiprocessing-fork"  # which `multiprocessing` passes to a new interpreter, after the code that it runs
+MOST = 1000  # open files
+
+
+def prepare_starts(count: int) -> None:
+    """Fork processes that wait until `multiprocessing` starts interpreters in this process, and then take their place."""
+    waiting = [_fork_waiting() for _ in range(count)]
+    start = util.spawnv_passfds
+
+    def start_or_take(path: bytes, arguments: list[str], files: list[int]) -> int:
+        if MARK not in arguments or not waiting:
+            return start(path, arguments, files)
+        process, connection = waiting.pop()
+        code = arguments[arguments.index("-c") + 1]
+        told = {"code": code, "files": list(files), "environment": dict(os.environ), "folder": os.getcwd()}
+        with connection:
+            socket.send_fds(connection, [json.dumps(told).encode()], list(files))
+        return process
+
+    util.spawnv_passfds = start_or_take
+
+
+def _fork_waiting() -> tuple[int, socket.socket]:
+    parent = os.getpid()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    process = os.fork()
+    if process:
+        theirs.close()
+        return process, ours
+    ours.close()
+    end_with_parent(parent)
+    _wait(theirs)
+
+
+def _wait(connection: socket.socket) -> NoReturn:
+    message, files, _, _ = socket.recv_fds(connection, 2**20, MOST)
+    if not message:  # the command has ended
+        os._exit(0)
+    told = json.loads(message)
+    # First beyond all numbers that are wanted, then to these.
+    moved = [fcntl.fcntl(file, fcntl.F_DUPFD, MOST) for file in files]
+    os.closerange(3, MOST)
+    for file, wanted in zip(moved, told["files"], strict=True):
+        os.dup2(file, wanted)
+        os.close(file)
+    os.chdir(told["folder"])
+    os.environ.clear()
+    os.environ.update(told["environment"])
+    sys.argv = ["-c", MARK]
+    code: object = 1
+    try:
+        exec(told["code"], {})
+    except SystemExit as ended:
+        code = ended.code or 0
+    finally:
+        os._exit(code if isinstance(code, int) else 1)
