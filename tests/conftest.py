@@ -10,7 +10,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from cnnbench.cli.compose import compose_config
+from cnnbench.config.schema import to_dict
 from cnnbench.runs.folder import RunFolder
+from cnnbench.sweeps.server import JobServer
 from cnnbench.training import checkpoint
 from faults import NoCompiler, Server
 
@@ -94,6 +97,15 @@ def faults(command_server: Server | None) -> Server:
     if command_server is None:
         pytest.skip("faults.c needs a C compiler (cc, gcc or clang), and there is none on the path")
     return command_server
+
+
+@pytest.fixture(scope="session")
+def job_server() -> Iterator[JobServer]:
+    """A sweep's server, which takes four seconds of processor time to start, for tests that do it no harm."""
+    with JobServer() as server:
+        (check,) = server.check([to_dict(compose_config(["model=mlp"]))])
+        assert check.need.threads == 1
+        yield server
 
 
 def without_times(path: Path) -> list[dict[str, object]]:

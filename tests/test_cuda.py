@@ -4,6 +4,8 @@
 """
 
 import json
+import signal
+import sys
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -13,9 +15,10 @@ import torch
 from test_predict import export
 from test_resume import FEATURES, assert_same_run, interrupt_until_finished, signals  # noqa: F401
 from test_streaming import folder  # noqa: F401
-from test_sweep import entered, made
+from test_sweep import made
 
 from cnnbench import registry
+from cnnbench.cli import main
 from cnnbench.cli.compose import compose_config
 from cnnbench.data import Batches
 from cnnbench.data.keyed_numbers import draw
@@ -54,6 +57,21 @@ def leave_undrawn(pictures, wait=True):
 def run(path, *overrides, resume=False, draw=leave_undrawn):
     path.mkdir(exist_ok=True)
     return run_job(compose_config([*SHORT, *overrides]), path, list(overrides), resume=resume, draw=draw)
+
+
+def entered(monkeypatch, folder, *arguments):
+    """Exit code of a command that is run in this process, whose share of the memory is limited."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["cnnbench", "train", *arguments])
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return ended.value.code
 
 
 def weights(path, name="last"):

@@ -198,18 +198,6 @@ def _serve(scratch: Path) -> None:
     import sklearn.datasets  # noqa: F401
     import torch
     import torch._dynamo  # which building a network without its weights needs
-
-    import cnnbench.claims.page
-    import cnnbench.cli.claim
-    import cnnbench.cli.sweep
-    import cnnbench.cli.train
-    import cnnbench.cli.tune
-    import cnnbench.data.sets.image_folder
-    import cnnbench.experiment.evaluate
-    import cnnbench.experiment.run
-    import cnnbench.report.page
-    import cnnbench.runs.figures
-    import cnnbench.tuning.trial_process
     import warm_starts  # noqa: F401
 
     torch.set_num_threads(1)
@@ -230,8 +218,9 @@ def _serve(scratch: Path) -> None:
 
 def _become(asked: dict[str, Any], scratch: Path, preloaded: ctypes.CDLL) -> None:
     """In the child: the command, with its own session, streams and fault."""
-    from cnnbench.cli import main
     from warm_starts import prepare_starts
+
+    from cnnbench.cli import main
 
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the server's own input holds further commands

@@ -5,14 +5,13 @@ import signal
 from dataclasses import replace
 
 import pytest
-from test_sweep import entered, jobs_of, made
+from test_sweep import jobs_of, made
 
 from cnnbench.config.schema import from_dict
 from cnnbench.experiment.run import run_job
 from cnnbench.processes.capacity import Need
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
 from cnnbench.storage.plain_data import read_yaml
-from cnnbench.sweeps.server import JobServer
 from cnnbench.sweeps.together import check_groups, plan_groups, run_groups
 from conftest import assert_same_tensors
 
@@ -41,7 +40,7 @@ def test_a_group_too_small_to_be_faster_on_the_cpu_is_refused():
         check_groups(jobs[:7], {job.name: Need() for job in jobs})
 
 
-def test_a_group_that_is_killed_and_interrupted_goes_on_to_the_bits_of_a_job_alone(tmp_path):
+def test_a_group_that_is_killed_and_interrupted_goes_on_to_the_bits_of_a_job_alone(job_server, tmp_path):
     sweep = made(tmp_path / "s", *TOGETHER, "trainer.epochs=30", "seed=0,1")
     killed = []
 
@@ -56,22 +55,22 @@ def test_a_group_that_is_killed_and_interrupted_goes_on_to_the_bits_of_a_job_alo
     def stop():
         raise KeyboardInterrupt
 
-    with JobServer() as server:
-        run_groups(sweep.jobs, sweep, server, tick=kill)
-        assert [sweep.read_state(job) for job in sweep.jobs] == [FAILED] * 2
-        assert "SIGKILL" in RunFolder(tmp_path / "s/0").read_status()["message"]
-        with pytest.raises(KeyboardInterrupt):
-            run_groups(sweep.jobs, sweep, server, tick=stop)
-        assert [sweep.read_state(job) for job in sweep.jobs] == [INTERRUPTED] * 2
-        run_groups(sweep.jobs, sweep, server)
+    run_groups(sweep.jobs, sweep, job_server, tick=kill)
+    assert [sweep.read_state(job) for job in sweep.jobs] == [FAILED] * 2
+    assert "SIGKILL" in RunFolder(tmp_path / "s/0").read_status()["message"]
+    with pytest.raises(KeyboardInterrupt):
+        run_groups(sweep.jobs, sweep, job_server, tick=stop)
+    assert [sweep.read_state(job) for job in sweep.jobs] == [INTERRUPTED] * 2
+    run_groups(sweep.jobs, sweep, job_server)
     assert [sweep.read_state(job) for job in sweep.jobs] == [FINISHED] * 2
     (tmp_path / "alone").mkdir()
     run_job(from_dict(sweep.jobs[1].config), tmp_path / "alone", [], draw=lambda pictures, wait=True: None)
     assert_same_tensors(tmp_path / "s/1", tmp_path / "alone")
 
 
-def test_the_command_trains_them_together_and_each_run_records_it(tmp_path, monkeypatch, capsys):
+def test_the_command_trains_them_together_and_each_run_records_it(cnnbench, tmp_path):
     made(tmp_path / "s", *TOGETHER, "seed=0,1")  # one that goes on is not refused for having few jobs left
-    assert entered(monkeypatch, tmp_path, *TOGETHER, "-m", "seed=0,1", "hydra.sweep.dir=s") == 0
-    assert "2 of 2 finished" in capsys.readouterr().err
+    done = cnnbench("train", *TOGETHER, "-m", "seed=0,1", "hydra.sweep.dir=s")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 finished" in done.stderr
     assert read_yaml(tmp_path / "s/1/config.yaml")["sweep"] == {"together": True}

@@ -8,22 +8,14 @@ import signal
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from test_sweep import LONG, QUICK, Sabotage, jobs_of, made
+from test_sweep import LONG, QUICK, Sabotage, made
 
 from cnnbench.processes.capacity import Capacity, Load, Need
 from cnnbench.processes.cores import count_cores
 from cnnbench.processes.memory import measure_available, measure_private
 from cnnbench.runs.folder import FAILED, FINISHED, RUNNING, RunFolder
-from cnnbench.sweeps.server import JobServer
 from cnnbench.sweeps.supervisor import Supervisor
 from cnnbench.sweeps.time_left import RestEstimate
-
-
-@pytest.fixture(scope="module")
-def server():
-    with JobServer() as shared:
-        shared.check([jobs_of(*QUICK)[0].config])
-        yield shared
 
 
 class CountingCapacity(Capacity):
@@ -40,12 +32,12 @@ class CountingCapacity(Capacity):
 
 
 @pytest.fixture
-def supervise(server):
+def supervise(job_server):
     """Makes a supervisor of several jobs at once, whose processes end with the test."""
     supervisors = []
 
     def make(sweep, capacity, **given):
-        supervisors.append(Supervisor(sweep, server, argv=["cnnbench", "train"], capacity=capacity, **given))
+        supervisors.append(Supervisor(sweep, job_server, argv=["cnnbench", "train"], capacity=capacity, **given))
         return supervisors[-1]
 
     yield make

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sweep_chaos import disturbed
 
-from cnnbench.cli import compose, main
+from cnnbench.cli import compose
 from cnnbench.config.schema import to_dict
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 from cnnbench.storage.atomic import lock_folder
@@ -40,13 +40,6 @@ def jobs_of(*overrides):
 
 def made(path, *overrides):
     return SweepFolder.create(path, jobs_of(*overrides), argv=["cnnbench"])
-
-
-@pytest.fixture(scope="module")
-def server():
-    with JobServer() as shared:
-        assert shared.check([jobs_of(*QUICK)[0].config])[0].need.threads == 1
-        yield shared
 
 
 @pytest.fixture
@@ -160,10 +153,12 @@ def test_a_file_in_the_place_of_a_job_is_set_aside(tmp_path):
     assert [(sweep.path / aside).read_text() for aside in sweep.list_set_aside()] == ["mine"]
 
 
-def test_damaged_files_of_one_job_cost_no_other_and_sound_checkpoints_are_gone_on_with(supervising, server, tmp_path):
+def test_damaged_files_of_one_job_cost_no_other_and_sound_checkpoints_are_gone_on_with(
+    supervising, job_server, tmp_path
+):
     overrides = [*QUICK, "seed=0,1,2,3,4"]
     sweep = made(tmp_path / "sweep", *overrides)
-    supervisor = supervising(sweep, server)
+    supervisor = supervising(sweep, job_server)
     for job in sweep.jobs[:4]:
         assert supervisor.run(job) == FINISHED
     (sweep.path / "0/status.json").write_text("")
@@ -228,13 +223,14 @@ def test_what_a_job_may_change_between_two_calls_is_taken_from_the_later_one(tmp
     assert again.argv == ["cnnbench", "again"]
 
 
-def test_a_command_that_cannot_be_done_leaves_a_sweep_as_it_was(tmp_path, monkeypatch, capsys):
+def test_a_command_that_cannot_be_done_leaves_a_sweep_as_it_was(cnnbench, tmp_path):
     asked = ["data=mnist", "data.download=false", "seed=0,1"]
     sweep = made(tmp_path / "sweep", *asked)
     before = (sweep.path / sweeps.JOBS).read_bytes()
     changed = ["data.root=nowhere", "trainer.timeout_minutes=3", "hydra.sweep.dir=sweep"]
-    assert entered(monkeypatch, tmp_path, "-m", *asked, *changed) == 2
-    assert "nowhere" in capsys.readouterr().err
+    done = cnnbench("train", "-m", *asked, *changed)
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr
     assert (sweep.path / sweeps.JOBS).read_bytes() == before
     assert {path.name for path in sweep.path.iterdir()} <= {sweeps.JOBS, ".lock"}
 
@@ -271,12 +267,14 @@ def is_gone(pid):
     return False
 
 
-def test_a_killed_job_has_failed_the_next_one_is_run_and_it_goes_on_from_its_checkpoint(supervising, server, tmp_path):
+def test_a_killed_job_has_failed_the_next_one_is_run_and_it_goes_on_from_its_checkpoint(
+    supervising, job_server, tmp_path
+):
     overrides = [*QUICK, "trainer.epochs=25", "seed=0,1"]
     sweep = made(tmp_path / "sweep", *overrides)
     first, second = sweep.jobs
     sabotage = Sabotage(sweep, lambda pid: os.kill(pid, signal.SIGKILL))
-    supervisor = supervising(sweep, server, tick=sabotage)
+    supervisor = supervising(sweep, job_server, tick=sabotage)
     assert [supervisor.run(job) for job in (first, second)] == [FAILED, FINISHED]
     status = RunFolder(sweep.path / "0").read_status()
     assert "ended by SIGKILL: somebody killed it, or the system did because memory ran out" in status["message"]
@@ -286,14 +284,14 @@ def test_a_killed_job_has_failed_the_next_one_is_run_and_it_goes_on_from_its_che
     assert supervisor.run(first) == FINISHED
     assert "resumed" in (sweep.path / "0/train.log").read_text()
     whole = made(tmp_path / "whole", *overrides)
-    assert supervising(whole, server).run(whole.jobs[0]) == FINISHED
+    assert supervising(whole, job_server).run(whole.jobs[0]) == FINISHED
     predictions = [path / "0/predictions.npz" for path in (sweep.path, whole.path)]
     assert predictions[0].read_bytes() == predictions[1].read_bytes()
 
 
-def test_a_job_that_hangs_is_ended_and_its_log_says_where_it_hung(supervising, server, tmp_path):
+def test_a_job_that_hangs_is_ended_and_its_log_says_where_it_hung(supervising, job_server, tmp_path):
     sweep = made(tmp_path / "sweep", *LONG, "trainer.timeout_minutes=0.05")
-    supervisor = supervising(sweep, server)
+    supervisor = supervising(sweep, job_server)
     assert supervisor.run(sweep.jobs[0]) == FAILED
     assert (
         "it was not finished after trainer.timeout_minutes=0.05" in RunFolder(sweep.path / "0").read_status()["message"]
@@ -302,7 +300,7 @@ def test_a_job_that_hangs_is_ended_and_its_log_says_where_it_hung(supervising, s
     assert re.search(r"^Thread 0x.*\n(  File .*\n)*  File .* in run_job$", log, re.MULTILINE)
 
 
-def test_a_stopped_process_is_ended_too(supervising, server, tmp_path):
+def test_a_stopped_process_is_ended_too(supervising, job_server, tmp_path):
     sweep = made(tmp_path / "sweep", *LONG, "trainer.timeout_minutes=0.02")
     stopped = []
 
@@ -311,41 +309,41 @@ def test_a_stopped_process_is_ended_too(supervising, server, tmp_path):
             stopped.append(worker.process.pid)
             os.kill(stopped[0], signal.SIGSTOP)
 
-    supervisor = supervising(sweep, server, tick=stop)
+    supervisor = supervising(sweep, job_server, tick=stop)
     assert supervisor.run(sweep.jobs[0]) == FAILED
     assert "it was not finished after" in RunFolder(sweep.path / "0").read_status()["message"]
     assert is_gone(stopped[0])
 
 
-def test_an_error_in_a_job_is_in_its_own_folder_with_its_traceback(supervising, server, tmp_path):
+def test_an_error_in_a_job_is_in_its_own_folder_with_its_traceback(supervising, job_server, tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK, "optimizer=sgd", "optimizer.lr=1e20")
-    assert supervising(sweep, server).run(sweep.jobs[0]) == FAILED
+    assert supervising(sweep, job_server).run(sweep.jobs[0]) == FAILED
     assert RunFolder(sweep.path / "0").read_status()["message"].startswith("Diverged: the loss became")
     assert "Traceback" in (sweep.path / "0/train.log").read_text()
 
 
-def test_a_crash_in_native_code_leaves_its_traceback_in_the_jobs_log(supervising, server, tmp_path):
+def test_a_crash_in_native_code_leaves_its_traceback_in_the_jobs_log(supervising, job_server, tmp_path):
     sweep = made(tmp_path / "sweep", *LONG)
     sabotage = Sabotage(sweep, lambda pid: os.kill(pid, signal.SIGSEGV))
-    assert supervising(sweep, server, tick=sabotage).run(sweep.jobs[0]) == FAILED
+    assert supervising(sweep, job_server, tick=sabotage).run(sweep.jobs[0]) == FAILED
     assert "ended by SIGSEGV" in RunFolder(sweep.path / "0").read_status()["message"]
     assert "Fatal Python error: Segmentation fault" in (sweep.path / "0/train.log").read_text()
 
 
-def test_a_sweep_that_stops_lets_its_job_save_itself(supervising, server, tmp_path):
+def test_a_sweep_that_stops_lets_its_job_save_itself(supervising, job_server, tmp_path):
     sweep = made(tmp_path / "sweep", *LONG, "seed=0,1")
     stops = Sabotage(sweep, lambda _: None)
-    supervisor = supervising(sweep, server, tick=stops, stops=lambda: stops.pid is not None)
+    supervisor = supervising(sweep, job_server, tick=stops, stops=lambda: stops.pid is not None)
     assert [supervisor.run(job) for job in sweep.jobs] == [INTERRUPTED, INTERRUPTED]
     assert list((sweep.path / "0/checkpoints").glob("last.*"))
     assert not (sweep.path / "1").exists(), "nothing is begun any more"
 
 
-def test_a_job_in_a_folder_that_somebody_works_in_is_left_alone(supervising, server, tmp_path):
+def test_a_job_in_a_folder_that_somebody_works_in_is_left_alone(supervising, job_server, tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK)
     (sweep.path / "0").mkdir()
     with RunFolder(sweep.path / "0").lock():
-        assert supervising(sweep, server).run(sweep.jobs[0]) == RUNNING
+        assert supervising(sweep, job_server).run(sweep.jobs[0]) == RUNNING
         assert not (sweep.path / "0/status.json").exists()
 
 
@@ -364,21 +362,21 @@ def test_when_the_server_dies_its_jobs_end_and_another_takes_its_place(supervisi
         assert supervisor.run(quick) == FINISHED
 
 
-def test_jobs_need_no_file_once_the_server_has_checked_them(supervising, server, tmp_path, mnist_root):
+def test_jobs_need_no_file_once_the_server_has_checked_them(supervising, job_server, tmp_path, mnist_root):
     root = tmp_path / "root"
     root.symlink_to(mnist_root)
     asked = ["data=mnist", f"data.root={root}", "data.download=false", *QUICK]
     sweep = made(tmp_path / "sweep", *asked, "seed=0,1")
-    checked = server.check([job.config for job in sweep.jobs])
+    checked = job_server.check([job.config for job in sweep.jobs])
     assert [found.data[0].partition(":")[0] for found in checked] == ["mnist", "mnist"]
     root.unlink()
-    supervisor = supervising(sweep, server)
+    supervisor = supervising(sweep, job_server)
     assert [supervisor.run(job) for job in sweep.jobs] == [FINISHED, FINISHED]
 
 
-def test_the_server_says_what_is_wrong_with_each_config(server):
+def test_the_server_says_what_is_wrong_with_each_config(job_server):
     right, wrong = jobs_of("model=lenet5", "data.image_size=28,8")
-    checked = server.check([right.config, wrong.config])
+    checked = job_server.check([right.config, wrong.config])
     assert checked[0].problem is None
     assert "too small for this network" in checked[1].problem
 
@@ -410,28 +408,16 @@ def test_progress_counts_and_knows_the_best_so_far(tmp_path, capsys):
     assert best == "best so far: val/accuracy 75.00%, seed=2"
 
 
-def entered(monkeypatch, tmp_path, *arguments):
-    """Exit code of a command that is run in this process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["cnnbench", "train", *arguments])
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        with pytest.raises(SystemExit) as ended:
-            main()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return ended.value.code
-
-
-def test_two_calls_of_a_command_do_not_share_a_folder(tmp_path, monkeypatch, capsys):
+def test_two_calls_of_a_command_do_not_share_a_folder(cnnbench, tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
-    arguments = [*QUICK, "-m", "seed=0,1", "hydra.sweep.dir=sweep"]
+    arguments = ["train", *QUICK, "-m", "seed=0,1", "hydra.sweep.dir=sweep"]
     with lock_folder(sweep.path):
-        assert entered(monkeypatch, tmp_path, *arguments) == 2
-    assert "is in use by another process" in capsys.readouterr().err
-    assert entered(monkeypatch, tmp_path, *arguments, "model.width=2") == 2
-    assert "sweep holds another sweep: choose another folder" in capsys.readouterr().err
+        done = cnnbench(*arguments)
+    assert done.returncode == 2
+    assert "is in use by another process" in done.stderr
+    done = cnnbench(*arguments, "model.width=2")
+    assert done.returncode == 2
+    assert "sweep holds another sweep: choose another folder" in done.stderr
 
 
 def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench, tmp_path):
@@ -479,23 +465,25 @@ def test_a_restart_in_a_folder_of_ones_choice_renames_what_is_there(tmp_path):
 
 
 @pytest.mark.parametrize("inside", [".", "0"])
-def test_a_restart_does_not_take_the_current_folder_away(inside, tmp_path, monkeypatch, capsys):
+def test_a_restart_does_not_take_the_current_folder_away(inside, cnnbench, tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
     (sweep.path / "0").mkdir()
     place = ".." if inside == "0" else "."
-    arguments = [*QUICK, "-m", "seed=0,1", f"hydra.sweep.dir={place}", "sweep.restart=true"]
-    assert entered(monkeypatch, sweep.path / inside, *arguments) == 2
-    assert "the current folder lies inside" in capsys.readouterr().err
+    arguments = ["train", *QUICK, "-m", "seed=0,1", f"hydra.sweep.dir={place}", "sweep.restart=true"]
+    done = cnnbench(*arguments, cwd=sweep.path / inside)
+    assert done.returncode == 2
+    assert "the current folder lies inside" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
     assert SweepFolder(sweep.path).jobs == sweep.jobs
 
 
-def test_a_sweep_that_is_being_run_is_not_renamed(tmp_path, monkeypatch, capsys):
+def test_a_sweep_that_is_being_run_is_not_renamed(cnnbench, tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
-    arguments = [*QUICK, "-m", "seed=0,1", "hydra.sweep.dir=sweep", "sweep.restart=true"]
+    arguments = ["train", *QUICK, "-m", "seed=0,1", "hydra.sweep.dir=sweep", "sweep.restart=true"]
     with lock_folder(sweep.path):
-        assert entered(monkeypatch, tmp_path, *arguments) == 2
-    assert "is in use by another process" in capsys.readouterr().err
+        done = cnnbench(*arguments)
+    assert done.returncode == 2
+    assert "is in use by another process" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
 
 
@@ -528,13 +516,14 @@ def test_a_list_of_jobs_that_is_damaged_or_leads_elsewhere_is_refused(change, wh
         SweepFolder(path)
 
 
-def test_a_link_in_the_place_of_a_job_is_refused(tmp_path, monkeypatch, capsys):
+def test_a_link_in_the_place_of_a_job_is_refused(cnnbench, tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
     (tmp_path / "victim").mkdir()
     (tmp_path / "victim/diary.txt").write_text("precious")
     (sweep.path / "0").symlink_to("../victim")
-    assert entered(monkeypatch, tmp_path, *QUICK, "-m", "seed=0,1", "hydra.sweep.dir=sweep") == 2
-    assert "0 is a symbolic link" in capsys.readouterr().err
+    done = cnnbench("train", *QUICK, "-m", "seed=0,1", "hydra.sweep.dir=sweep")
+    assert done.returncode == 2
+    assert "0 is a symbolic link" in done.stderr
     assert [path.name for path in (tmp_path / "victim").iterdir()] == ["diary.txt"]
 
 
@@ -583,16 +572,16 @@ def test_nothing_is_lost_or_doubled_when_jobs_and_the_sweep_itself_are_killed(tm
     assert "4 finished, each once and as in the undisturbed sweep" in disturbed(6, 1, tmp_path, minutes=0.08)
 
 
-def test_job_processes_of_a_parallel_sweep_have_a_thread_each(supervising, tmp_path):
-    with JobServer(JobRoom(threads=1, cores=1)) as server:
-        sweep = made(tmp_path / "sweep", *QUICK)
-        assert supervising(sweep, server).run(sweep.jobs[0]) == FINISHED
-        assert read_json(sweep.path / "0/env.json")["torch_threads"] == 1
-
-
-def test_a_jobs_record_names_the_command_of_the_sweep(supervising, server, tmp_path):
+def test_job_processes_of_a_parallel_sweep_have_a_thread_each(supervising, job_server, tmp_path, monkeypatch):
+    monkeypatch.setattr(job_server, "room", JobRoom(threads=1, cores=1))
     sweep = made(tmp_path / "sweep", *QUICK)
-    assert supervising(sweep, server).run(dataclasses.replace(sweep.jobs[0])) == FINISHED
+    assert supervising(sweep, job_server).run(sweep.jobs[0]) == FINISHED
+    assert read_json(sweep.path / "0/env.json")["torch_threads"] == 1
+
+
+def test_a_jobs_record_names_the_command_of_the_sweep(supervising, job_server, tmp_path):
+    sweep = made(tmp_path / "sweep", *QUICK)
+    assert supervising(sweep, job_server).run(dataclasses.replace(sweep.jobs[0])) == FINISHED
     assert read_json(sweep.path / "0/env.json")["command"] == ["cnnbench", "train"]
     assert hash_config(RunFolder(sweep.path / "0").read_config()) == sweep.jobs[0].hash
 
@@ -619,7 +608,7 @@ def without_fork(tmp_path):
 
 
 def test_without_fork_a_sweep_survives_a_killed_job_an_interrupt_and_goes_on_to_the_same_bits(
-    without_fork, tmp_path, supervising, server
+    without_fork, tmp_path, supervising, job_server
 ):
     overrides = [*QUICK, "trainer.epochs=30", "seed=0,1"]
     command = [sys.executable, "-m", "cnnbench", "train", "-m", *overrides, "hydra.sweep.dir=sweep"]
@@ -648,5 +637,5 @@ def test_without_fork_a_sweep_survives_a_killed_job_an_interrupt_and_goes_on_to_
     assert again.returncode == 0, again.stderr
     assert all("resumed" in (sweep / number / "train.log").read_text() for number in "01")
     forked = made(tmp_path / "forked", *overrides)
-    assert supervising(forked, server).run(forked.jobs[1]) == FINISHED
+    assert supervising(forked, job_server).run(forked.jobs[1]) == FINISHED
     assert (forked.path / "1/predictions.npz").read_bytes() == (sweep / "1/predictions.npz").read_bytes()
