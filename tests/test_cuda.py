@@ -59,9 +59,9 @@ def run(path, *overrides, resume=False, draw=leave_undrawn):
     return run_job(compose_config([*SHORT, *overrides]), path, list(overrides), resume=resume, draw=draw)
 
 
-def entered(monkeypatch, folder, *arguments):
+def entered(monkeypatch, where, *arguments):
     """Exit code of a command that is run in this process, whose share of the memory is limited."""
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(where)
     monkeypatch.setattr(sys, "argv", ["cnnbench", "train", *arguments])
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     before = {number: signal.getsignal(number) for number in numbers}

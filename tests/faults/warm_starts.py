@@ -1,9 +1,9 @@
 """New interpreters for the workers of a command, ready before it asks for them.
 
 A sweep's server and each trial of a search run in a new interpreter, which takes four seconds of processor time to
-import torch and the rest. A command that `faults.Server` forks gets a process instead that was forked before the command
-began: like a new interpreter, it knows nothing of the command, but it has imported everything. Tests that start a
-process of their own, or take the fixture `fresh_cnnbench`, start interpreters as users do.
+import torch and the rest. A command that `faults.Server` forks gets a process instead that was forked before the
+command began: like a new interpreter, it knows nothing of the command, but it has imported everything. Tests that start
+a process of their own, or take the fixture `fresh_cnnbench`, start interpreters as users do.
 """
 
 import fcntl
