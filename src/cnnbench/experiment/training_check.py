@@ -16,7 +16,6 @@ from cnnbench.data import Dataset, Source
 from cnnbench.data.contents import digest, find_duplicates
 from cnnbench.data.dataset import PLACE, VALUES
 from cnnbench.data.files.pixel_store import name_cache_file
-from cnnbench.quality.checking import check_images
 from cnnbench.quality.findings import Case, DataCheck, ImageName, RefusedData
 from cnnbench.quality.images import FORMAT, measure_source
 from cnnbench.storage.plain_data import check_kinds, read_json, write_json
@@ -81,6 +80,9 @@ def _find_near_copies(source: Source, config: Config) -> NearCopies:
                 return _found[key]
         except (OSError, ValueError, KeyError):
             pass  # none yet, or damaged: check again
+    # Not at the top: it imports scipy.ndimage, which takes 0.2 s, and most runs look for nothing.
+    from cnnbench.quality.checking import check_images
+
     log.info("looking for nearly equal images before training (data.check=off skips this)")
     _found[key] = found = _describe(check_images(measure_source(source)), source, key)
     if file is not None:
