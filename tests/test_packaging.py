@@ -178,7 +178,7 @@ def test_make_cases_runs_every_case_and_fails_where_one_does(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, command_server):
     """Finished runs, RUN and `latest`, a SWEEP, images of the same classes in PHOTOS, digit.png, and lists."""
     folder = tmp_path_factory.mktemp("readme")
     for name in ("list.csv", "leak.csv"):
@@ -187,8 +187,11 @@ def finished(tmp_path_factory):
         path = folder / f"PHOTOS/{number % 10}/{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40 + number, 50), (2 * number, 25 * (number % 10), 99)).save(path)
-    command = [sys.executable, "-m", "cnnbench", "train", "trainer.epochs=1", "hydra.run.dir=outputs/first/run"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    command = ["train", "trainer.epochs=1", "data.train_limit=200", "hydra.run.dir=outputs/first/run"]
+    if command_server is None:
+        subprocess.run([sys.executable, "-m", "cnnbench", *command], cwd=folder, check=True, capture_output=True)
+    else:
+        assert command_server.run(*command, cwd=folder).code == 0
     shutil.copytree(folder / "outputs/first/run", folder / "RUN")
     for seed in range(6):
         write_run(folder / f"SWEEP/mlp{seed}", seed, 900 + seed, model__name="mlp")
@@ -223,9 +226,9 @@ def test_every_other_cnnbench_command_works(line, finished, request, cnnbench, t
         shutil.copytree(folder / "outputs/claims", folder / "class/ada")
         arguments[2] = "class/ada"
     if arguments[0] == "robustness" and "--max-images" not in arguments:
-        arguments += ["--max-images", "100"]
+        arguments += ["--max-images", "20"]
     if "--labels" in arguments:
-        arguments += ["trainer.epochs=1"]
+        arguments += ["trainer.epochs=1", "model=mlp"]
     if arguments[0] == "tune":
         arguments += ["trainer.epochs=1", "data.train_limit=200", "tune.trials=2"]
     if arguments[0] == "train" and not any(a.startswith("resume=") for a in arguments):

@@ -37,8 +37,10 @@ def measured_field(model, image):
                 nn.init.ones_(module.weight)
     image = image.abs().requires_grad_()
     model.eval()(image)
+    # After upsampling, some outputs see more than others.
+    steps = 4 if any(isinstance(module, nn.modules.conv._ConvTransposeNd) for module in model.modules()) else 1
     sizes = []
-    for last, step in itertools.product(outputs, range(4)):  # after upsampling, some outputs see more than others
+    for last, step in itertools.product(outputs, range(steps)):
         middle = tuple(n // 2 + step for n in last.shape[2:])
         (gradient,) = torch.autograd.grad(last[(0, slice(None), *middle)].sum(), image, retain_graph=True)
         rows = gradient.abs().sum([dim for dim in range(image.dim()) if dim != 2]).nonzero().flatten()

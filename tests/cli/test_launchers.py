@@ -46,7 +46,7 @@ def test_a_sweep_by_a_launcher_is_the_sweep_with_one_thread_a_job(launcher, pack
 
 def test_joblib_loses_a_killed_job_alone_saves_the_others_when_told_to_stop_and_goes_on(fresh_cnnbench, tmp_path):
     pytest.importorskip("joblib")
-    arguments = [*JOBS[:-1], "seed=0,1,2", "trainer.epochs=100", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    arguments = [*JOBS[:-1], "seed=0,1,2", "trainer.epochs=40", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     arguments += ["hydra.sweep.dir=sweep", "data.root=data"]
     command = [sys.executable, "-m", "cnnbench", *arguments]
     with subprocess.Popen(
@@ -118,13 +118,13 @@ def test_joblib_runs_as_many_jobs_as_the_cores_have_threads_for(n_jobs, threads,
     assert launchers.count_jobs_at_once("joblib", OmegaConf.create({"n_jobs": n_jobs}), threads) == at_once
 
 
-def test_a_job_has_the_same_bits_alone_and_side_by_side(fresh_cnnbench, tmp_path):
+def test_a_job_has_the_same_bits_alone_and_side_by_side(cnnbench, fresh_cnnbench, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     sweep = ["train", "-m", "model=resnet_mini", "data.image_size=28", *JOBS[3:5], "trainer.epochs=1"]
     weights = []
     joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    for name, launcher in (("alone", ["seed=0"]), ("beside", ["seed=0,1", *joblib])):
-        done = fresh_cnnbench(*sweep, *launcher, f"hydra.sweep.dir={name}", OMP_NUM_THREADS="2")
+    for name, launcher, run in (("alone", ["seed=0"], cnnbench), ("beside", ["seed=0,1", *joblib], fresh_cnnbench)):
+        done = run(*sweep, *launcher, f"hydra.sweep.dir={name}", OMP_NUM_THREADS="2")
         assert done.returncode == 0, done.stderr
         assert RunFolder(tmp_path / name / "0").read_threads() == min(2, count_cores()), (
             "585 million multiply-accumulates a batch"

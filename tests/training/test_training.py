@@ -471,11 +471,9 @@ def test_auxiliary_heads_add_three_tenths_of_their_loss():
     torch.testing.assert_close(found, expected)
 
 
-def test_a_sweep_with_an_autoencoder_compares_the_others_and_says_why(tmp_path, monkeypatch):
-    from cnnbench.cli import train
-
-    monkeypatch.chdir(tmp_path)
-    train.train(["trainer.epochs=1", "data.train_limit=200", "model=mlp,conv_autoencoder"], multirun=True)
+def test_a_sweep_with_an_autoencoder_compares_the_others_and_says_why(cnnbench, tmp_path):
+    done = cnnbench("train", "-m", "trainer.epochs=1", "data.train_limit=200", "model=mlp,conv_autoencoder")
+    assert done.returncode == 0, done.stderr
     (table,) = tmp_path.rglob("report.md")
     assert "model=mlp" in table.read_text()
     assert "Without classes there is no accuracy to compare" in table.read_text()

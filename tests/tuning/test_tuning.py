@@ -18,7 +18,6 @@ from PIL import Image
 
 from cnnbench.cli import choices, compose
 from cnnbench.cli import tune as command
-from cnnbench.cli.errors import RunFailed
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.csv_tables import read_csv
 from cnnbench.storage.plain_data import read_yaml, write_yaml
@@ -334,11 +333,11 @@ HALF_FAILS = {
 }
 
 
-def test_a_search_that_is_stopped_then_killed_goes_on_to_the_same_trials_and_failed_ones_stop_nothing(here, capsys):
+def test_a_search_that_is_stopped_then_killed_goes_on_to_the_same_trials_and_failed_ones_stop_nothing(here, cnnbench):
     write_yaml(here / "half.yaml", {"overrides": [*SMALL, "optimizer=sgd", "trainer.epochs=12"], "space": HALF_FAILS})
     asked = ["tune=half.yaml", "tune.trials=4", "tune.pruner=none", "tune.seed=10"]
-    command.tune([*asked, "hydra.run.dir=whole"])
-    printed = capsys.readouterr().out
+    done = cnnbench("tune", *asked, "hydra.run.dir=whole")
+    assert done.returncode == 0, done.stderr
     whole = results_of(here / "whole")
     assert {row["optimizer.lr"]: row["state"] for row in whole} == {"0.05": "finished", "1e+30": "failed"}
     assert all(row["message"].startswith("Diverged: ") for row in whole if row["state"] == "failed")
@@ -361,10 +360,11 @@ def test_a_search_that_is_stopped_then_killed_goes_on_to_the_same_trials_and_fai
     killed.communicate()
     assert_ended(killed.pid)
 
-    command.tune(["resume=broken", "tune.workers=2"])
+    done_again = cnnbench("tune", "resume=broken", "tune.workers=2")
+    assert done_again.returncode == 0, done_again.stderr
     assert results_of(here / "broken") == whole
     best = max(whole, key=lambda row: float(row["val/accuracy"] or 0))
-    check_outputs(here / "whole", best, printed)
+    check_outputs(here / "whole", best, done.stdout)
 
 
 def check_outputs(folder, best, printed):
@@ -388,15 +388,16 @@ def check_outputs(folder, best, printed):
         assert not {"predictions.npz", "confusion_matrix.csv", "mistakes.png"} & names, "the test images are not read"
 
 
-def test_a_search_of_which_no_trial_finishes_fails(here, capsys):
+def test_a_search_of_which_no_trial_finishes_fails(here, cnnbench):
     space = {
         "trainer.epochs": {"type": "int", "low": 1, "high": 2},
         "scheduler.warmup_epochs": {"type": "float", "low": 2.5, "high": 3},
     }
     write_yaml(here / "none.yaml", {"overrides": [*SMALL, "trainer.epochs=3"], "space": space})
-    with pytest.raises(RunFailed, match=r"none of 2 trials finished: study/trials\.csv says why"):
-        command.tune(["tune=none.yaml", "tune.trials=2", "hydra.run.dir=study"])
-    assert capsys.readouterr().out.splitlines()[-1] == "study"
+    done = cnnbench("tune", "tune=none.yaml", "tune.trials=2", "hydra.run.dir=study")
+    assert done.returncode == 1
+    assert "none of 2 trials finished: study/trials.csv says why" in done.stderr
+    assert done.stdout.splitlines()[-1] == "study"
     rows = read_csv(here / "study/trials.csv")
     assert [row["state"] for row in rows] == ["failed", "failed"]
     assert all("must be a number from 0 to trainer.epochs" in row["message"] for row in rows)
