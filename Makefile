@@ -10,7 +10,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 PYTEST ?= $(BIN)/python -m pytest
 # Compile now: every later start is seconds faster, even if PYTHONDONTWRITEBYTECODE is set.
-INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
+COMPILE := --compile-bytecode
+INSTALL := $(BIN)/uv pip install --quiet $(COMPILE) --python $(BIN)/python
 
 demo: $(VENV)/.installed
 	$(BIN)/cnnbench train name=demo trainer.epochs=40 scheduler=one_cycle optimizer.lr=0.004

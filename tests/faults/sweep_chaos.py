@@ -33,7 +33,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from cnnbench.runs.folder import RunFolder
+from cnnbench.cli.compose import compose_request
+from cnnbench.experiment.run import run_job
+from cnnbench.runs.folder import RunFolder, create_folder
 from cnnbench.storage.csv_tables import read_csv
 from cnnbench.sweeps.folder import SweepFolder
 from cnnbench.sweeps.jobs import hash_config
@@ -45,12 +47,21 @@ RESULT = "predictions.npz", "confusion_matrix.csv", "per_class.csv"
 
 
 def command(rates: Sequence[str], folder: Path, minutes: float, more: Sequence[str]) -> list[str]:
+    """The sweep of these learning rates, as a command."""
+    own = f"trainer.timeout_minutes={minutes}", f"hydra.sweep.dir={folder}"
+    return [sys.executable, "-m", "cnnbench", "train", "-m", *list_overrides(rates), *own, *more]
+
+
+def list_overrides(rates: Sequence[str]) -> list[str]:
     """Two jobs for each learning rate."""
-    return [
-        *(sys.executable, "-m", "cnnbench", "train", "-m", "model=mlp", "optimizer=sgd", "data.train_limit=300"),
-        *("trainer.epochs=10", f"trainer.timeout_minutes={minutes}", "seed=0,1"),
-        *(f"optimizer.lr={','.join(rates)}", f"hydra.sweep.dir={folder}", *more),
-    ]
+    jobs = ["model=mlp", "optimizer=sgd", "data.train_limit=300", "trainer.epochs=10", "seed=0,1"]
+    return [*jobs, f"optimizer.lr={','.join(rates)}"]
+
+
+def train_undisturbed(rates: Sequence[str], folder: Path) -> None:
+    """Train the jobs of these learning rates one after the other, in this process."""
+    for number, job in enumerate(compose_request(list_overrides(rates), multirun=True).jobs):
+        run_job(job.config, create_folder(folder / str(number)), [], draw=lambda pictures, wait=True: None)
 
 
 @dataclass
@@ -176,7 +187,7 @@ def disturbed(
     randomly = random.Random(seed)
     rates = [f"{0.02 + 0.002 * number:.3f}" for number in range(jobs // 2 - 1)]
     reference, folder = where / "reference", where / "disturbed"
-    subprocess.run(command(rates, reference, 10, ["sweep.jobs=1"]), check=True, capture_output=True)
+    train_undisturbed(rates, reference)
     each = max(1, round(jobs / 30))
     # Jobs are numbered as the axes are given: the seed first, and for each all rates; the last diverges.
     good = [name for name in map(str, range(jobs)) if int(name) % (len(rates) + 1) != len(rates)]
