@@ -10,8 +10,10 @@ seconds of imports, so a `Server` is a process that has made them: for each comm
 """
 
 import ctypes
+import importlib
 import json
 import os
+import pkgutil
 import resource
 import shutil
 import signal
@@ -191,14 +193,8 @@ class Server:
 
 
 def _serve(scratch: Path) -> None:
-    # All that a command would import, or each child would do it again.
-    import matplotlib.backends.backend_agg
-    import matplotlib.pyplot  # noqa: F401
-    import scipy.stats  # noqa: F401
-    import sklearn.datasets  # noqa: F401
+    _import_everything()
     import torch
-    import torch._dynamo  # which building a network without its weights needs
-    import warm_starts  # noqa: F401
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for who asks, and ends this by closing its input
@@ -214,6 +210,24 @@ def _serve(scratch: Path) -> None:
         seconds = time.monotonic() - began
         told = {"code": os.waitstatus_to_exitcode(status), "seconds": seconds, "left": _left_in(child)}
         print(json.dumps(told), flush=True)
+
+
+def _import_everything() -> None:
+    """Import all that a command would import, and compose a config: each child would spend a second on it."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.pyplot  # noqa: F401
+    import scipy.stats  # noqa: F401
+    import sklearn.datasets  # noqa: F401
+    import torch._dynamo  # noqa: F401 - which building a network without its weights needs
+    import warm_starts  # noqa: F401
+
+    import cnnbench
+    from cnnbench.cli.compose import compose_config
+
+    for module in pkgutil.walk_packages(cnnbench.__path__, "cnnbench."):
+        if module.name != "cnnbench.__main__" and not module.name.startswith("cnnbench.trackers."):
+            importlib.import_module(module.name)
+    compose_config([])
 
 
 def _become(asked: dict[str, Any], scratch: Path, preloaded: ctypes.CDLL) -> None:
