@@ -1,5 +1,6 @@
 """torchvision's classifiers: their published counts, what they cost by torch's own counter, what they refuse."""
 
+import functools
 import subprocess
 import sys
 
@@ -43,10 +44,15 @@ def build(arch, in_channels=3, image_size=224, num_classes=1000, args=None, devi
     return build_model("torchvision", spec, options={"arch": arch, "args": args or {}}, device=device)
 
 
+@functools.cache
+def describe(arch):
+    """The summary of a network at ImageNet's size; some take seconds."""
+    return summarize(build(arch), (3, 224, 224))
+
+
 @pytest.mark.parametrize("arch", COUNTS)
 def test_parameters_are_those_published_and_macs_are_half_of_torchs_flops(arch):
-    model = build(arch).eval()
-    described = summarize(model, (3, 224, 224))
+    model, described = build(arch).eval(), describe(arch)
     assert described.parameters == COUNTS[arch]
     assert sum(layer.parameters for layer in described.layers) == COUNTS[arch]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -93,7 +99,7 @@ FIELDS = {
 @pytest.mark.parametrize("arch", FIELDS)
 def test_receptive_fields_are_those_of_the_literature(arch):
     known, formula = FIELDS[arch]
-    assert summarize(build(arch), (3, 224, 224)).receptive_field == (known, known) == (formula, formula)
+    assert describe(arch).receptive_field == (known, known) == (formula, formula)
 
 
 def test_strides_in_the_1x1_give_the_figures_of_araujo():
@@ -103,7 +109,7 @@ def test_strides_in_the_1x1_give_the_figures_of_araujo():
 
 def test_depth_counts_what_gives_the_networks_their_names():
     depths = {"alexnet": 8, "vgg16": 16, "resnet18": 18, "resnet50": 50, "resnet152": 152, "googlenet": 22}
-    assert {arch: summarize(build(arch), (3, 224, 224)).depth for arch in depths} == depths
+    assert {arch: describe(arch).depth for arch in depths} == depths
 
 
 @pytest.mark.parametrize("in_channels", [1, 4])
