@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torchvision.models
 
+from cnnbench.claims.records import read_prediction, read_verdict
 from cnnbench.data import load_source
 from cnnbench.data.files.archives import decompress, unpack
 from cnnbench.data.files.cifar_files import read_batch, read_names
@@ -109,6 +110,8 @@ LOADERS = {
     "summary": lambda folder: RunFolder(folder).read_summary(),
     "robustness": read_robustness,
     "check": read_check,
+    "verdict": lambda folder: read_verdict(folder / "verdict.json"),
+    "prediction": read_prediction,
     "temperature": find_temperature,
     "conformal": lambda folder: read_calibration(folder, 2),
     "npz": read_predictions,

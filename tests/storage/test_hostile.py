@@ -208,6 +208,8 @@ def built(tmp_path_factory):
     built.files("summary", corpus.JSON, "summary.json")
     built.files("robustness", corpus.JSON | corpus.ROBUSTNESS, "robustness.json")
     built.files("check", corpus.JSON | corpus.CHECKS, "check.json")
+    built.files("verdict", corpus.JSON, "verdict.json")
+    built.files("prediction", corpus.JSON, "prediction.json")
     built.files("temperature", corpus.JSON | corpus.TEMPERATURE, "checkpoints/temperature.json")
     built.files("conformal", corpus.CONFORMAL, "checkpoints/conformal.npz")
     built.files("npz", corpus.NPZ, "predictions.npz")
