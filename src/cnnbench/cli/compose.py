@@ -190,8 +190,9 @@ def to_config(composed: DictConfig) -> Config:
         ValueError: a value is missing or not accepted, or there are no such `model.weights`.
     """
     try:
-        own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+        if "hydra" in composed:
+            composed = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         hint = " (${KEY} stands for the value of another key)" if "nterpolation" in str(error) else ""
         raise ValueError(f"{get_first_line(error)}{hint}") from None
