@@ -1,6 +1,6 @@
 # CONTRIBUTING.md describes demo, test, check, docs, cases, cuda, kill and mutants; benchmarks/ describes the others.
 # Each target creates the environment it needs in .venv, once.
-.PHONY: demo test check docs cases bench peers draw-check cuda reproduce fuzz corrupt chaos claims-null kill mutants clean
+.PHONY: demo test test-times check docs cases bench peers draw-check cuda reproduce fuzz corrupt chaos claims-null kill mutants clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -18,6 +18,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.developing
 	$(PYTEST) -n 2 --dist worksteal $(TESTS)
+
+# What each test costs in processor time.
+test-times: $(VENV)/.developing
+	$(PYTEST) -n 2 --dist worksteal -p processor_time $(TESTS)
 
 check: $(VENV)/.developing
 	$(BIN)/ruff check .
