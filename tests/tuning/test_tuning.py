@@ -309,7 +309,7 @@ def wait_for_rows(path, count, process):
         with contextlib.suppress(OSError):
             if len(path.read_text().splitlines()) > count:
                 return
-        time.sleep(0.05)
+        time.sleep(0.01)
     raise AssertionError(f"{path} did not get {count} rows: {process.communicate()}")
 
 
@@ -334,7 +334,7 @@ HALF_FAILS = {
 
 
 def test_a_search_that_is_stopped_then_killed_goes_on_to_the_same_trials_and_failed_ones_stop_nothing(here, cnnbench):
-    write_yaml(here / "half.yaml", {"overrides": [*SMALL, "optimizer=sgd", "trainer.epochs=12"], "space": HALF_FAILS})
+    write_yaml(here / "half.yaml", {"overrides": [*SMALL, "optimizer=sgd", "trainer.epochs=20"], "space": HALF_FAILS})
     asked = ["tune=half.yaml", "tune.trials=4", "tune.pruner=none", "tune.seed=10"]
     done = cnnbench("tune", *asked, "hydra.run.dir=whole")
     assert done.returncode == 0, done.stderr
