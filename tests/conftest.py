@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,25 @@ def cnnbench(command_server: Server | None, tmp_path: Path, request: pytest.Fixt
         return subprocess.CompletedProcess(arguments, ended.code, ended.out, ended.err)
 
     return run
+
+
+@pytest.fixture
+def begin(cnnbench: Run) -> Iterator[Callable[..., Future[subprocess.CompletedProcess[str]]]]:
+    """Runs a command beside the test, which watches its files and signals it; its result is that of `cnnbench`."""
+    with ThreadPoolExecutor() as threads:
+        yield partial(threads.submit, cnnbench)
+
+
+def wait_until(is_done: Callable[[], bool], begun: Future[subprocess.CompletedProcess[str]]) -> None:
+    """Wait for something that a command does; it must not end before."""
+    while not is_done():
+        assert not begun.done(), begun.result()
+        time.sleep(0.01)
+
+
+def find_parent(process: int) -> int:
+    """The process that started a process."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def make_environment(changes: dict[str, str]) -> dict[str, str]:

@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 
 import pytest
 import yaml
@@ -22,7 +21,7 @@ from cnnbench import __version__
 from cnnbench.cli import choices, compose
 from cnnbench.config.schema import from_dict
 from cnnbench.runs.folder import RunFolder, format_resume_command
-from conftest import assert_same_tensors
+from conftest import assert_same_tensors, wait_until
 
 QUICK = ["trainer.epochs=1", "data.train_limit=200"]
 WRONG = [
@@ -261,20 +260,15 @@ def test_a_run_that_diverges_ends_with_1_and_says_where(flags, cnnbench):
 @pytest.mark.parametrize(
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
-def test_an_interrupted_run_exits_with_its_code_and_resumes_to_the_bit(number, code, word, cnnbench, tmp_path):
+def test_an_interrupted_run_exits_with_its_code_and_resumes_to_the_bit(number, code, word, begin, cnnbench, tmp_path):
     overrides = ["model=mlp", "trainer.epochs=15", "hydra.run.dir=run"]
-    command = [sys.executable, "-m", "cnnbench", "train", *overrides]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        checkpoint = tmp_path / "run/checkpoints/last.safetensors"
-        deadline = time.monotonic() + 120
-        while not checkpoint.exists():
-            assert time.monotonic() < deadline, "no checkpoint appeared"
-            time.sleep(0.01)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert word in errors
-    assert "Traceback" not in errors
+    begun = begin("train", *overrides)
+    wait_until((tmp_path / "run/checkpoints/last.safetensors").exists, begun)
+    os.kill(RunFolder(tmp_path / "run").read_status()["pid"], number)
+    done = begun.result()
+    assert done.returncode == code
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr
     assert RunFolder(tmp_path / "run").read_status()["state"] == "interrupted"
     resumed = cnnbench("train", "resume=run")
     assert resumed.returncode == 0, resumed.stderr

@@ -2,9 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from datetime import timedelta
 from functools import partial
 from multiprocessing import active_children
@@ -27,6 +24,7 @@ from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
 from cnnbench.training import checkpoint, ranks
 from cnnbench.training.passes import train_alone
 from cnnbench.training.ranks import join_ranks, leave_ranks, open_store
+from conftest import wait_until
 
 CPU = torch.device("cpu")
 # 23 steps an epoch, the last of which has fewer images; by plain descent, which rounding does not drive apart.
@@ -153,20 +151,13 @@ def test_a_rank_that_hangs_ends_the_run_which_can_be_resumed(tmp_path, monkeypat
     run_job(apply_overrides(RunFolder(tmp_path).read_config(), ["trainer.devices=1"]), tmp_path, [], resume=True)
 
 
-def test_ctrl_c_ends_all_ranks_of_a_command_once_the_run_is_saved(tmp_path):
-    command = [sys.executable, "-m", "cnnbench", "train", "trainer.devices=2", "trainer.epochs=1000", "model=mlp"]
-    with subprocess.Popen(
-        [*command, "hydra.run.dir=run"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "run/metrics.csv").exists():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "Traceback" not in errors
+def test_ctrl_c_ends_all_ranks_of_a_command_once_the_run_is_saved(begin, tmp_path):
+    begun = begin("train", "trainer.devices=2", "trainer.epochs=1000", "model=mlp", "hydra.run.dir=run")
+    wait_until((tmp_path / "run/metrics.csv").exists, begun)
+    os.killpg(RunFolder(tmp_path / "run").read_status()["pid"], signal.SIGINT)
+    done = begun.result()
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
     assert RunFolder(tmp_path / "run").read_status()["state"] == INTERRUPTED
 
 

@@ -1,6 +1,7 @@
 """Interrupted anywhere and resumed, a run equals one that never was: to the bit, with every feature it can have."""
 
 import math
+import os
 import random
 import re
 import signal
@@ -32,7 +33,7 @@ from cnnbench.training import checkpoint, trainer
 from cnnbench.training.loop import Diverged, Progress, Stepper
 from cnnbench.training.state import State
 from cnnbench.training.tasks import CLASSIFICATION
-from conftest import assert_same_tensors, without_times
+from conftest import assert_same_tensors, wait_until, without_times
 
 TINY = ["trainer.epochs=3", "data.train_limit=200", "trainer.batch_size=24", "model=mlp"]
 HALVES = ["trainer.batch_size=12", "trainer.accumulate=2"]
@@ -390,13 +391,13 @@ def wait_for(path, process):
 LONG = ["model=mlp", "trainer.epochs=4000"]
 
 
-def test_usr1_saves_in_the_middle_of_an_epoch_and_the_run_goes_on(tmp_path):
-    with started(tmp_path, "model=mlp", "trainer.epochs=100") as process:
-        wait_for(tmp_path / "run/metrics.csv", process)
-        process.send_signal(signal.SIGUSR1)
-        _, errors = process.communicate()
-    assert process.returncode == 0
-    assert "saved after epoch" in errors
+def test_usr1_saves_in_the_middle_of_an_epoch_and_the_run_goes_on(begin, tmp_path):
+    begun = begin("train", "model=mlp", "trainer.epochs=40", "hydra.run.dir=run")
+    wait_until((tmp_path / "run/metrics.csv").exists, begun)
+    os.kill(RunFolder(tmp_path / "run").read_status()["pid"], signal.SIGUSR1)
+    done = begun.result()
+    assert done.returncode == 0
+    assert "saved after epoch" in done.stderr
     assert RunFolder(tmp_path / "run").read_status()["state"] == "finished"
 
 

@@ -46,6 +46,7 @@ def _fork_waiting() -> tuple[int, socket.socket]:
         theirs.close()
         return process, ours
     ours.close()
+    os.setpgid(0, 0)  # signals to the command's group are not for it
     end_with_parent(parent)
     _wait(theirs)
 

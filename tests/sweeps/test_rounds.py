@@ -26,6 +26,7 @@ from cnnbench.storage.plain_data import read_yaml
 from cnnbench.sweeps.folder import SweepFolder
 from cnnbench.sweeps.jobs import find_sweep
 from cnnbench.sweeps.server import JobServer
+from conftest import find_parent
 
 TWO = ["model=lenet5", "trainer.epochs=3", "model.width=1,2", "sweep.until=decided"]
 NOISE = (3, -2, 4, 0, -5, 1, 2, -1, 5, -3, 2, 0)  # images right more or less, by seed
@@ -153,12 +154,8 @@ class Killer(threading.Thread):
     def run(self) -> None:
         while not (self.run_folder / "status.json").is_file():
             time.sleep(0.002)
-        server = _find_parent(RunFolder(self.run_folder).read_status()["pid"])
-        os.kill(_find_parent(server), signal.SIGKILL)
-
-
-def _find_parent(process: int) -> int:
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        server = find_parent(RunFolder(self.run_folder).read_status()["pid"])
+        os.kill(find_parent(server), signal.SIGKILL)
 
 
 def test_a_sweep_that_is_killed_goes_on_with_its_rounds_to_the_verdict_and_the_bits_of_jobs_alone(faults, tmp_path):

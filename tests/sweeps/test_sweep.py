@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -28,6 +27,7 @@ from cnnbench.sweeps.jobs import hash_config, hash_request, plan_jobs
 from cnnbench.sweeps.progress import SweepProgress
 from cnnbench.sweeps.server import JobServer
 from cnnbench.sweeps.supervisor import Supervisor
+from conftest import find_parent, wait_until
 
 QUICK = ["model=mlp", "trainer.epochs=2", "data.train_limit=200"]
 LONG = ["model=mlp", "trainer.epochs=100000", "data.train_limit=200"]
@@ -420,20 +420,22 @@ def test_two_calls_of_a_command_do_not_share_a_folder(cnnbench, tmp_path):
     assert "sweep holds another sweep: choose another folder" in done.stderr
 
 
-def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench, tmp_path):
+def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(begin, cnnbench, tmp_path):
     arguments = ["train", "-m", *QUICK, "trainer.epochs=1,50,51", "sweep.jobs=2"]
-    command = [sys.executable, "-m", "cnnbench", *arguments]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 120
-        begun, ended = "outputs/*/*/[12]/checkpoints/last.*", "outputs/*/*/0/status.json"
-        while len(list(tmp_path.glob(begun))) < 2 or not any(
-            FINISHED in file.read_text() for file in tmp_path.glob(ended)
-        ):
-            assert time.monotonic() < deadline, "no checkpoints of two jobs at once appeared"
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        printed, errors = process.communicate(timeout=25)  # less than the parent waits for a job that does not answer
-    assert process.returncode == 130, errors
+    begun = begin(*arguments)
+    saved, ended = "outputs/*/*/[12]/checkpoints/last.*", "outputs/*/*/0/status.json"
+    wait_until(
+        lambda: (
+            len({file.parent for file in tmp_path.glob(saved)}) == 2
+            and any(FINISHED in file.read_text() for file in tmp_path.glob(ended))
+        ),
+        begun,
+    )
+    (job,) = tmp_path.glob("outputs/*/*/1")
+    os.kill(find_parent(find_parent(RunFolder(job).read_status()["pid"])), signal.SIGINT)
+    done = begun.result(timeout=25)  # less than the parent waits for a job that does not answer
+    printed, errors = done.stdout, done.stderr
+    assert done.returncode == 130, errors
     told = errors.splitlines()[-1]
     assert told == "interrupted: 2 of 3 jobs are left: repeat the command to continue"
     before = ("digits: ", "3 jobs in ", "job 0: ")
@@ -527,28 +529,19 @@ def test_a_link_in_the_place_of_a_job_is_refused(cnnbench, tmp_path):
     assert [path.name for path in (tmp_path / "victim").iterdir()] == ["diary.txt"]
 
 
-def test_signals_to_all_processes_of_a_sweep_save_its_job_and_end_nothing(tmp_path):
-    command = [sys.executable, "-m", "cnnbench", "train", *QUICK, "trainer.epochs=300", "-m", "seed=0,1"]
-    command.append("hydra.sweep.dir=sweep")
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "sweep/0/checkpoints/last.safetensors").exists():
-            assert time.monotonic() < deadline, "no checkpoint appeared"
-            time.sleep(0.02)
-        job = json.loads((tmp_path / "sweep/0/status.json").read_text())["pid"]
-        server = int(Path(f"/proc/{job}/stat").read_text().rpartition(")")[2].split()[1])
-        for number in (signal.SIGUSR1, signal.SIGTERM):
-            os.kill(server, number)
-        os.kill(job, signal.SIGUSR1)
-        while "saved after epoch" not in (tmp_path / "sweep/0/train.log").read_text():
-            assert time.monotonic() < deadline, "SIGUSR1 saves"
-            time.sleep(0.02)
-        assert RunFolder(tmp_path / "sweep/0").read_status()["state"] in (RUNNING, FINISHED)
-        process.kill()
-        process.wait()
-    while not is_gone(server):
-        assert time.monotonic() < deadline, "the server ends with the sweep"
-        time.sleep(0.02)
+def test_signals_to_all_processes_of_a_sweep_save_its_job_and_end_nothing(begin, tmp_path):
+    begun = begin("train", *QUICK, "trainer.epochs=300", "-m", "seed=0,1", "hydra.sweep.dir=sweep")
+    wait_until((tmp_path / "sweep/0/checkpoints/last.safetensors").exists, begun)
+    job = RunFolder(tmp_path / "sweep/0").read_status()["pid"]
+    server = find_parent(job)
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        os.kill(server, number)
+    os.kill(job, signal.SIGUSR1)
+    wait_until(lambda: "saved after epoch" in (tmp_path / "sweep/0/train.log").read_text(), begun)
+    assert RunFolder(tmp_path / "sweep/0").read_status()["state"] in (RUNNING, FINISHED)
+    os.kill(find_parent(server), signal.SIGKILL)
+    assert begun.result().returncode == -signal.SIGKILL
+    assert is_gone(server), "the server ends with the sweep"
 
 
 def test_a_server_leaves_no_file_behind_and_is_not_found_by_another_user(tmp_path, monkeypatch):

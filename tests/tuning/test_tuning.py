@@ -25,6 +25,7 @@ from cnnbench.tuning.figures import draw_search
 from cnnbench.tuning.settings import TuneSettings, parse_settings
 from cnnbench.tuning.space import format_override, parse_space
 from cnnbench.tuning.study import SearchStudy
+from conftest import find_parent, wait_until
 
 LR = {"optimizer.lr": {"type": "float", "low": "1e-4", "high": 0.1, "log": True}}
 SMALL = ["model=mlp", "data.train_limit=300"]
@@ -293,24 +294,13 @@ def results_of(folder):
     return [{key: value for key, value in row.items() if key != "seconds"} for row in read_csv(folder / "trials.csv")]
 
 
-def start_tuning(*arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "cnnbench", "tune", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for_rows(path, count, process):
-    end = time.monotonic() + 120
-    while time.monotonic() < end and process.poll() is None:
+def wait_for_rows(path, count, begun):
+    def has_rows():
         with contextlib.suppress(OSError):
-            if len(path.read_text().splitlines()) > count:
-                return
-        time.sleep(0.01)
-    raise AssertionError(f"{path} did not get {count} rows: {process.communicate()}")
+            return len(path.read_text().splitlines()) > count
+        return False
+
+    wait_until(has_rows, begun)
 
 
 def processes_of(session):
@@ -333,7 +323,9 @@ HALF_FAILS = {
 }
 
 
-def test_a_search_that_is_stopped_then_killed_goes_on_to_the_same_trials_and_failed_ones_stop_nothing(here, cnnbench):
+def test_a_search_that_is_stopped_then_killed_goes_on_to_the_same_trials_and_failed_ones_stop_nothing(
+    here, begin, cnnbench
+):
     write_yaml(here / "half.yaml", {"overrides": [*SMALL, "optimizer=sgd", "trainer.epochs=20"], "space": HALF_FAILS})
     asked = ["tune=half.yaml", "tune.trials=4", "tune.pruner=none", "tune.seed=10"]
     done = cnnbench("tune", *asked, "hydra.run.dir=whole")
@@ -343,22 +335,24 @@ def test_a_search_that_is_stopped_then_killed_goes_on_to_the_same_trials_and_fai
     assert all(row["message"].startswith("Diverged: ") for row in whole if row["state"] == "failed")
     first, second = [row["trial"] for row in whole if row["state"] == "finished"][:2]
 
-    stopped = start_tuning(*asked, "hydra.run.dir=broken")
-    wait_for_rows(here / "broken" / first / "metrics.csv", 3, stopped)
-    os.killpg(stopped.pid, signal.SIGINT)  # as a terminal's Ctrl-C: to all of them
-    _, errors = stopped.communicate(timeout=120)
-    assert stopped.returncode == 130, errors
-    assert "resume with: cnnbench tune resume=broken" in errors
-    assert "Traceback" not in errors
+    begun = begin("tune", *asked, "hydra.run.dir=broken")
+    wait_for_rows(here / "broken" / first / "metrics.csv", 3, begun)
+    command_process = find_parent(RunFolder(here / "broken" / first).read_status()["pid"])
+    os.killpg(command_process, signal.SIGINT)  # as a terminal's Ctrl-C: to all of them
+    stopped = begun.result()
+    assert stopped.returncode == 130, stopped.stderr
+    assert "resume with: cnnbench tune resume=broken" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
     assert RunFolder(here / "broken" / first).read_status()["state"] == "interrupted"
     assert read_csv(here / "broken/trials.csv")[int(first)]["state"] == "running"
-    assert_ended(stopped.pid)
+    assert_ended(command_process)
 
-    killed = start_tuning("resume=broken")
-    wait_for_rows(here / "broken" / second / "metrics.csv", 3, killed)
-    killed.kill()
-    killed.communicate()
-    assert_ended(killed.pid)
+    begun = begin("tune", "resume=broken")
+    wait_for_rows(here / "broken" / second / "metrics.csv", 3, begun)
+    command_process = find_parent(RunFolder(here / "broken" / second).read_status()["pid"])
+    os.kill(command_process, signal.SIGKILL)
+    assert begun.result().returncode == -signal.SIGKILL
+    assert_ended(command_process)
 
     done_again = cnnbench("tune", "resume=broken", "tune.workers=2")
     assert done_again.returncode == 0, done_again.stderr
