@@ -296,8 +296,8 @@ def test_threads_decode_what_one_thread_decodes():
     assert all(map(np.array_equal, alone, together))
 
 
-def test_300_damaged_images_neither_crash_nor_hang():
-    command = [sys.executable, ROOT / "tests" / "faults" / "fuzz_images.py", "--images", "300", "--seed", "1"]
+def test_150_damaged_images_neither_crash_nor_hang():
+    command = [sys.executable, ROOT / "tests" / "faults" / "fuzz_images.py", "--images", "150", "--seed", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.match(r"300 damaged images: \d+ decoded, [12]\d\d rejected by name, 0 failures", done.stdout)
