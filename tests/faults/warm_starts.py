@@ -11,8 +11,9 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from multiprocessing import util
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cnnbench.processes.worker import end_with_parent
 
@@ -25,7 +26,7 @@ def prepare_starts(count: int) -> None:
     waiting = [_fork_waiting() for _ in range(count)]
     start = util.spawnv_passfds
 
-    def start_or_take(path: bytes, arguments: list[str], files: list[int]) -> int:
+    def start_or_take(path: bytes, arguments: Sequence[Any], files: Sequence[int]) -> int:
         if MARK not in arguments or not waiting:
             return start(path, arguments, files)
         process, connection = waiting.pop()
