@@ -26,14 +26,14 @@ def prepare_starts(count: int) -> None:
     waiting = [_fork_waiting() for _ in range(count)]
     start = util.spawnv_passfds
 
-    def start_or_take(path: bytes, arguments: Sequence[Any], files: Sequence[int]) -> int:
-        if MARK not in arguments or not waiting:
-            return start(path, arguments, files)
+    def start_or_take(path: bytes, args: Sequence[Any], passfds: Sequence[int]) -> int:
+        if MARK not in args or not waiting:
+            return start(path, args, passfds)
         process, connection = waiting.pop()
-        code = arguments[arguments.index("-c") + 1]
-        told = {"code": code, "files": list(files), "environment": dict(os.environ), "folder": os.getcwd()}
+        code = args[args.index("-c") + 1]
+        told = {"code": code, "files": list(passfds), "environment": dict(os.environ), "folder": os.getcwd()}
         with connection:
-            socket.send_fds(connection, [json.dumps(told).encode()], list(files))
+            socket.send_fds(connection, [json.dumps(told).encode()], list(passfds))
         return process
 
     util.spawnv_passfds = start_or_take
