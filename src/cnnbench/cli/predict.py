@@ -20,6 +20,7 @@ from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.streams import discard_if_reader_gone, show_warnings
 from cnnbench.data.polarity import LIGHT_ON_DARK
 from cnnbench.experiment.predict import Prediction, Predictor
+from cnnbench.metrics.conformal import PredictionSets
 from cnnbench.registry import describe_unknown
 from cnnbench.storage.atomic import write_atomically
 from cnnbench.storage.csv_tables import format_csv_row
@@ -203,18 +204,7 @@ def predict(options: PredictOptions) -> None:
     if found := predictor.temperature:
         known = f"temperature {found.value:g}, fitted on {found.images:,} validation images"
         print(f"probabilities are calibrated: {known}", file=sys.stderr)
-    sets = None
-    if options.abstain is not None:
-        from cnnbench.experiment.prediction_sets import find_prediction_sets
-
-        sets, notes = find_prediction_sets(
-            run,
-            options.abstain,
-            classes=len(predictor.class_names),
-            device=options.device,
-            batch_size=options.batch_size,
-        )
-        show_warnings(note for note in notes if note not in predictor.notes)
+    sets = None if options.abstain is None else _find_sets(run, options.abstain, predictor, options)
     batches = predictor.predict(
         chain([first], files), top=options.top, invert=options.invert, keep_pixels=options.explain, sets=sets
     )
@@ -234,6 +224,16 @@ def predict(options: PredictOptions) -> None:
         drawn.close()
     show_warnings(tally.describe_inverted(predictor.polarity, invert=options.invert))
     tally.close()
+
+
+def _find_sets(run: Path, miss: float, predictor: Predictor, options: PredictOptions) -> PredictionSets:
+    from cnnbench.experiment.prediction_sets import find_prediction_sets
+
+    sets, notes = find_prediction_sets(
+        run, miss, classes=len(predictor.class_names), device=options.device, batch_size=options.batch_size
+    )
+    show_warnings(note for note in notes if note not in predictor.notes)
+    return sets
 
 
 def write(
