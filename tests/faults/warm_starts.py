@@ -9,10 +9,11 @@ a process of their own, or take the fixture `fresh_cnnbench`, start interpreters
 import fcntl
 import json
 import os
+import re
 import socket
 import sys
 from collections.abc import Sequence
-from multiprocessing import util
+from multiprocessing import spawn, util
 from typing import Any, NoReturn
 
 from cnnbench.processes.worker import end_with_parent
@@ -30,8 +31,9 @@ def prepare_starts(count: int) -> None:
         if MARK not in args or not waiting:
             return start(path, args, passfds)
         process, connection = waiting.pop()
-        code = args[args.index("-c") + 1]
-        told = {"code": code, "files": list(passfds), "environment": dict(os.environ), "folder": os.getcwd()}
+        # `spawn_main(tracker_fd=5, pipe_handle=7)`
+        handles = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", args[args.index("-c") + 1])}
+        told = {"handles": handles, "files": list(passfds), "environment": dict(os.environ), "folder": os.getcwd()}
         with connection:
             socket.send_fds(connection, [json.dumps(told).encode()], list(passfds))
         return process
@@ -69,7 +71,7 @@ def _wait(connection: socket.socket) -> NoReturn:
     sys.argv = ["-c", MARK]
     code: object = 1
     try:
-        exec(told["code"], {})
+        spawn.spawn_main(**told["handles"])
     except SystemExit as ended:
         code = ended.code or 0
     finally:
