@@ -24,6 +24,7 @@ from cnnbench.experiment.trained import load_trained
 from cnnbench.models import collect_activations
 from cnnbench.models.layers import ACTIVATIONS
 from cnnbench.runs.temperature import Temperature, write_temperature
+from cnnbench.training.checkpoint import collect_model_tensors
 
 OCCLUDE = """
 const decode = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -239,5 +240,6 @@ def test_runs_that_no_page_can_answer_for_are_refused_with_the_reason(run):
         compile_run(replace(trained, info=replace(info, in_channels=2)))
     with pytest.raises(ValueError, match="one of torchvision's networks"):
         compile_run(replace(trained, config=compose_config(["model=torchvision"])))
+    config, tensors = compose_config(["model=conv_autoencoder"]), collect_model_tensors(build("conv_autoencoder"))
     with pytest.raises(ValueError, match=r"is a reconstruction run \(conv_autoencoder\): it has no classes"):
-        compile_run(replace(trained, config=compose_config(["model=conv_autoencoder"])))
+        compile_run(replace(trained, config=config, tensors=tensors))

@@ -100,7 +100,7 @@ def render_page(trained: Trained, language: str, choice: DataChoice, name: str) 
         "style": Markup(style),
         "style_hash": _encode(hashlib.sha256(style.encode()).digest()),
     }
-    return render("page.html.j2", context, {}, html=True, room="draw"), examples.notes
+    return render("page.html.j2", context, {}, html=True, room="draw"), [*program.notes, *examples.notes]
 
 
 def _encode(content: bytes) -> str:

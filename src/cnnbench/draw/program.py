@@ -1,13 +1,14 @@
 """Compile a trained network into a program for the page: a list of layers as plain data, and one block of weights.
 
-The page evaluates it with the kernels of kernels.js, and not with a runtime such as onnxruntime-web: that is a file
-of WebAssembly many times as large as the whole page may be, which a page without a server cannot load, and it shows no
-layer but the last. benchmarks/LOG.md has the sizes and times.
+The page evaluates it with kernels of its own (kernels.js, network.js), and not with a runtime such as onnxruntime-web.
+That is 14 MB of WebAssembly, ten times what the page may have, which a page opened from a file cannot fetch, and it
+gives no layer that is not declared an output. Our kernels are 16 kB and take less than a millisecond for a LeNet-5.
+benchmarks/LOG.md has the sizes and times.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from cnnbench.analysis.receptive_field import Axis, Field
 from cnnbench.data.loader import make_permutation
 from cnnbench.draw.layers import Layer, choose_pictures, fold_affine_layers, prune_layers
 from cnnbench.draw.tracing import trace_network
-from cnnbench.experiment.build import make_model
 from cnnbench.experiment.trained import Trained
 from cnnbench.training.tasks import get_task
 
@@ -35,10 +35,12 @@ class Program:
     Attributes:
         description: plain data; its layers are in the order of computation.
         weights: float32, little-endian; layers have offsets and lengths in it, counted in values.
+        notes: what a reader of its answers must know.
     """
 
     description: dict[str, Any]
     weights: bytes
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> str:
         """The description as JSON that may stand in a script element: a class name cannot end it."""
@@ -63,14 +65,15 @@ def compile_run(trained: Trained) -> Program:
     who, why = repr(str(trained.folder.path)), _find_obstacle(trained)
     if why:
         raise ValueError(f"{who} {why}")
-    task = get_task(make_model(config, info, "meta"))
+    network = trained.load_model(torch.device("cpu"))
+    task = get_task(network)
     if not task.has_classes:
         raise ValueError(
             f"{who} is a {task.name} run ({config.model.name}): it has no classes to answer a drawing with"
         )
-    temperature, _ = trained.read_temperature()
-    return compile_network(
-        trained.load_model(torch.device("cpu")),
+    temperature, notes = trained.read_temperature()
+    program = compile_network(
+        network,
         info.input_shape,
         info.class_names,
         mean=trained.mean,
@@ -78,6 +81,7 @@ def compile_run(trained: Trained) -> Program:
         temperature=temperature.value if temperature else 1.0,
         permute_pixels=config.data.permute_pixels,
     )
+    return replace(program, notes=tuple(notes))
 
 
 def _find_obstacle(trained: Trained) -> str | None:
