@@ -1,6 +1,6 @@
 # CONTRIBUTING.md describes demo, test, check, docs, cases, cuda, kill and mutants; benchmarks/ describes the others.
 # Each target creates the environment it needs in .venv, once.
-.PHONY: demo test test-times check docs cases bench peers draw-check cuda reproduce fuzz corrupt chaos claims-null kill mutants clean
+.PHONY: demo test test-times check docs cases bench peers draw-check export-check cuda reproduce fuzz corrupt chaos claims-null kill mutants clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -62,6 +62,10 @@ draw-check: $(VENV)/.developing
 
 peers: $(VENV)/.developing
 	$(INSTALL) --group peers
+
+# Export every family of networks to every format, check the files, and time one image; benchmarks/REACH.md has a record.
+export-check: $(VENV)/.developing
+	$(BIN)/python benchmarks/export_zoo.py
 
 reproduce: $(VENV)/.developing
 	$(BIN)/python benchmarks/fast_recipe.py

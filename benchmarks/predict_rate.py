@@ -25,7 +25,8 @@ from PIL import Image
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.cli.inputs import find_images
-from cnnbench.cli.predict import Tally, lay_out_csv, write
+from cnnbench.cli.predict import Tally, write
+from cnnbench.cli.prediction_layouts import lay_out_csv
 from cnnbench.data import load_source
 from cnnbench.experiment.predict import Predictor
 from cnnbench.experiment.run import run_job

@@ -26,7 +26,7 @@ FLOORS = (
     {"trackers"},
     {"training"},
     {"experiment"},
-    {"report", "sweeps", "tuning"},
+    {"report", "sweeps", "tuning", "exporting"},
     {"claims", "draw"},
     {"conformance"},
     {"cli"},

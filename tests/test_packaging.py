@@ -11,6 +11,7 @@ import tomllib
 
 import matplotlib
 import pytest
+from onnx_builders import make_onnx
 from PIL import Image
 from run_builders import write_run
 
@@ -199,6 +200,7 @@ def finished(tmp_path_factory, command_server):
         write_run(folder / f"SWEEP/mlp{seed}", seed, 900 + seed, model__name="mlp")
         write_run(folder / f"SWEEP/lenet5{seed}", seed, 950 - seed)
     write_yaml(folder / "SWEEP/sweep.yaml", {"jobs": [[]] * 12})
+    (folder / "digits.onnx").write_bytes(make_onnx())
     images = load_source("digits", root="", download=False).test.images
     Image.fromarray(images[0, 0].numpy()).save(folder / "digit.png")
     return folder

@@ -132,7 +132,7 @@ WRONG_ELSEWHERE = [
     (["predict", "x", "y", "--top", "0"], "--top=0: must be a whole number from 1"),
     (["report", "x", "--target=0,98"], "--target=0,98: must be a number, such as 0.98"),
     (["tune", "tune.timeout=0,5"], "(or, as one number: tune.timeout=0.5): give one"),
-    (["predict", "x"], "Missing argument 'PATH'"),
+    (["predict", "x"], "name images after the run or the file: files, folders, patterns"),
     (["predict", "nowhere", "photo.png"], "'photo.png' does not exist: give files"),
     (["report"], "Missing argument 'DIR'"),
     (["report", "nowhere"], "'nowhere' is not a folder"),

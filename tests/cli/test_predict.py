@@ -19,13 +19,14 @@ from PIL import Image
 from test_training import run
 
 from cnnbench.cli import heat_maps, main
-from cnnbench.cli.predict import FORMATS
+from cnnbench.cli.prediction_layouts import FORMATS
 from cnnbench.data import load_source
 from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.files.images import decode_image
 from cnnbench.data.preparation import resize
 from cnnbench.experiment.loading import load_dataset
-from cnnbench.experiment.predict import Prediction, Predictor
+from cnnbench.experiment.predict import Predictor
+from cnnbench.experiment.predictions import Prediction
 from cnnbench.experiment.trained import load_trained
 from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import RunFolder

@@ -12,7 +12,7 @@ from test_predict import export
 from test_splits import draw_set, trained
 from test_training import run
 
-from cnnbench.cli.predict import FORMATS
+from cnnbench.cli.prediction_layouts import FORMATS
 from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.measured_data import DataChoice
 from cnnbench.experiment.predict import Predictor

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torchvision.models
 
@@ -27,6 +28,7 @@ from cnnbench.data.files.pixel_store import Damaged, open_store
 from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.data_record import read_data
 from cnnbench.experiment.trained import load_trained
+from cnnbench.exporting.predicting import OnnxPredictor
 from cnnbench.quality.files import read_check
 from cnnbench.runs.conformal import read_calibration
 from cnnbench.runs.contents import read_confusion, read_predictions
@@ -102,7 +104,12 @@ def run(folder: Path) -> None:
     RunFolder(folder).read_summary()
 
 
+def onnx(folder: Path) -> None:
+    OnnxPredictor(folder / "file").compute(np.zeros((2, 1, 28, 28), np.uint8))
+
+
 LOADERS = {
+    "onnx": onnx,
     "pickle": cifar,
     "config": config,
     "run": run,

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from markdown_it import MarkdownIt
+from onnx_builders import list_hostile
 from rich.console import Console
 from rich.table import Table
 
@@ -224,6 +225,7 @@ def built(tmp_path_factory):
     for name, content in corpus.PACKED.items():
         (built.folder("packed", name) / name).write_bytes(content)
     built.files("store", corpus.STORE)
+    built.files("onnx", list_hostile(str(OUTSIDE)))
     return built
 
 

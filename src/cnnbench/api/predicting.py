@@ -17,7 +17,7 @@ from cnnbench.data.dataset import Split
 from cnnbench.data.files.images import BadImage, convert_image
 from cnnbench.data.preparation import resize
 from cnnbench.data.sets.arrays import convert_images
-from cnnbench.experiment import predict
+from cnnbench.experiment import predict, predictions
 
 log = logging.getLogger("cnnbench")
 
@@ -86,7 +86,7 @@ class _Tally(Tally):
 
 def _collect(
     predictor: predict.Predictor,
-    batches: Generator[list[predict.Prediction], None, None],
+    batches: Generator[list[predictions.Prediction], None, None],
     tally: _Tally,
     *,
     are_files: bool,

@@ -7,12 +7,11 @@ from typing import Annotated, NoReturn
 import typer
 from typer.completion import completion_init
 
-import cnnbench
 from cnnbench.cli import training_commands  # noqa: F401  # registers them, first in the help
 from cnnbench.cli.choices import describe_choices
 from cnnbench.cli.command import app, command
-from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import WRONG, ExitCodes, exit_with
+from cnnbench.cli.export_options import ExportOptions
 from cnnbench.cli.options import (
     CheckOptions,
     ClaimOptions,
@@ -65,27 +64,6 @@ def _normalize(argument: str) -> str:
     argument = argument.removesuffix("\r")
     option, equals, value = argument.partition("=")
     return f"{option}={os.path.expanduser(value)}" if equals and option.startswith("--") else argument
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"cnnbench {cnnbench.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def set_program_options(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; accepted anywhere.")] = False,
-    install_completion: Install = None,
-    show_completion: Show = None,
-) -> None:
-    """Handle the options of the program itself; without a command, print the help."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @command()
@@ -187,6 +165,18 @@ def draw(options: DrawOptions) -> None:
     from cnnbench.cli.draw import draw
 
     draw(options)
+
+
+@command()
+def export(options: ExportOptions) -> None:
+    """Write a finished run's network to a file for other programs: ONNX, torch.export or safetensors.
+
+    ONNX and torch.export hold the preprocessing: images in, probabilities out. Before the file appears, it must give
+    the run's own answers for all test images; otherwise the exit code is 1. The last line printed is the file.
+    """
+    from cnnbench.cli.export import export
+
+    export(options)
 
 
 @command(parts=False)

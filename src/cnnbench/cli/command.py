@@ -3,10 +3,12 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
+import cnnbench
+from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import ExitCodes
 from cnnbench.cli.part_options import PluginOption
 
@@ -58,3 +60,24 @@ def _has_installed_plugins() -> bool:
     from importlib.metadata import entry_points
 
     return bool(entry_points(group="cnnbench.plugins"))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cnnbench {cnnbench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def set_program_options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; accepted anywhere.")] = False,
+    install_completion: Install = None,
+    show_completion: Show = None,
+) -> None:
+    """Handle the options of the program itself; without a command, print the help."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

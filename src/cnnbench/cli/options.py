@@ -58,11 +58,17 @@ class EvaluateOptions:
 class PredictOptions:
     """What `cnnbench predict` takes."""
 
-    run: Run
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="The folder of a finished run, or `latest`; left out with --model."),
+    ] = None
     paths: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="PATH", help="Images, folders, patterns, or - for a list on standard input."),
-    ]
+    ] = None
+    model: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Predict with this file of cnnbench export --format onnx.")
+    ] = None
     top: Annotated[int, typer.Option(min=1, help="The number of classes to show for each image, likeliest first.")] = 1
     abstain: Abstain = None
     form: Annotated[

@@ -1,115 +1,33 @@
 """`cnnbench predict`: classes and probabilities of image files, as a table, CSV or JSON."""
 
-import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
-
-from rich.cells import cell_len
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.heat_maps import HeatMapFolder, check_folder
 from cnnbench.cli.inputs import find_images
 from cnnbench.cli.options import PredictOptions
+from cnnbench.cli.prediction_layouts import FORMATS, Layout
 from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.streams import discard_if_reader_gone, show_warnings
 from cnnbench.data.polarity import LIGHT_ON_DARK
-from cnnbench.experiment.predict import Prediction, Predictor
-from cnnbench.metrics.conformal import PredictionSets
+from cnnbench.experiment.predictions import Prediction
 from cnnbench.registry import describe_unknown
 from cnnbench.storage.atomic import write_atomically
-from cnnbench.storage.csv_tables import format_csv_row
-from cnnbench.storage.text import format_path, format_percent, to_unicode
+from cnnbench.storage.text import format_path
 
-COLUMNS = ("class", "probability")
-UNKNOWN = "unknown"  # the set of an image that no class fits
+if TYPE_CHECKING:  # an exported network predicts without torch
+    from cnnbench.cli.heat_maps import HeatMapFolder
+    from cnnbench.experiment.predict import Predictor
+    from cnnbench.exporting.predicting import OnnxPredictor
+    from cnnbench.runs.temperature import Temperature
+
 MOST_ENDINGS = 5  # of skipped files, listed in a message
-
-
-class Layout(NamedTuple):
-    """A text format of predictions: `head`, a row for each file, `foot`."""
-
-    head: str
-    format_row: Callable[[Prediction], str]
-    foot: str = ""
-
-
-def lay_out_table(class_names: Sequence[str], top: int, sets: bool = False, terminal: bool = False) -> Layout:
-    """A table for people. The file name comes last, because its width is unknown when the first row is printed.
-
-    Args:
-        sets: show the set of classes that fit, in front of the likeliest classes.
-    """
-    names = [format_path(name) for name in class_names]
-    width = max(map(cell_len, (*names, COLUMNS[0])))
-    set_width = max(width, len(UNKNOWN))  # enough for one class; a set of several moves the rest of its row
-
-    def format_row(prediction: Prediction) -> str:
-        if prediction.error is not None:  # already reported on standard error
-            return ""
-        cells = [
-            f"{names[number]}{' ' * (width - cell_len(names[number]))}  {format_percent(share):>11}  "
-            for number, share in zip(prediction.classes, prediction.probabilities, strict=True)
-        ]
-        if sets:
-            fits = ", ".join(names[number] for number in prediction.fits) or UNKNOWN
-            cells = [f"{fits}{' ' * (set_width - cell_len(fits))}  ", *cells]
-        return f"{''.join(cells)}{format_path(prediction.file)}\n"
-
-    head = f"{'set':<{set_width}}  " if sets else ""
-    return Layout(head + f"{COLUMNS[0]}{' ' * (width - 5)}  {COLUMNS[1]}  " * top + "file\n", format_row)
-
-
-def lay_out_csv(class_names: Sequence[str], top: int, sets: bool = False, terminal: bool = False) -> Layout:
-    """CSV for programs. Names that a spreadsheet would take for a formula get an apostrophe in front.
-
-    Parsed as float32, the probabilities equal the model's to the bit. On a terminal, names are escaped to be printable.
-    The classes of a set are separated by `|`; its size tells a class that is called unknown from an empty set.
-    """
-    show = format_path if terminal else to_unicode
-    names = [show(name) for name in class_names]
-
-    def format_row(prediction: Prediction) -> str:
-        pairs = zip(prediction.classes, prediction.probabilities, strict=True)
-        cells = [cell for number, share in pairs for cell in (names[number], share)] or [""] * (2 * top)
-        if sets and prediction.error is None:
-            fits = "|".join(names[number] for number in prediction.fits) or UNKNOWN
-            cells = [fits, len(prediction.fits), *cells]
-        elif sets:
-            cells = ["", "", *cells]
-        return format_csv_row([show(prediction.file), *cells, show(prediction.error or "")])
-
-    numbered = [name if place == 1 else f"{name}_{place}" for place in range(1, top + 1) for name in COLUMNS]
-    return Layout(format_csv_row(["file", *(["set", "set_size"] if sets else []), *numbered, "error"]), format_row)
-
-
-def lay_out_json(class_names: Sequence[str], top: int, sets: bool = False, terminal: bool = False) -> Layout:
-    """A JSON array with an object for each file, each on its own line; pure ASCII."""
-    names = [to_unicode(name) for name in class_names]
-    separator = "\n"
-
-    def format_row(prediction: Prediction) -> str:
-        nonlocal separator
-        value: dict[str, object] = {"file": to_unicode(prediction.file)}
-        if prediction.error is None:
-            pairs = zip(prediction.classes, prediction.probabilities, strict=True)
-            value["predictions"] = [{"class": names[number], "probability": share} for number, share in pairs]
-            if sets:
-                value |= {"set": [names[number] for number in prediction.fits], UNKNOWN: not prediction.fits}
-        else:
-            value["error"] = prediction.error
-        text, separator = separator + json.dumps(value), ",\n"
-        return text
-
-    return Layout("[", format_row, "\n]\n")
-
-
-FORMATS = {"table": lay_out_table, "csv": lay_out_csv, "json": lay_out_json}
 
 
 class Tally:
@@ -173,6 +91,20 @@ class Tally:
             raise ValueError("there are no images in the folders or in the list")
 
 
+class Started(NamedTuple):
+    """Predictions that have been started.
+
+    Attributes:
+        has_sets: whether they come with prediction sets.
+        drawn: what draws their heat maps, if they are wanted.
+    """
+
+    predictor: "Predictor | OnnxPredictor"
+    batches: Generator[list[Prediction], None, None]
+    has_sets: bool = False
+    drawn: "HeatMapFolder | None" = None
+
+
 def predict(options: PredictOptions) -> None:
     """Print predictions, or write them to a file; errors of single files go to standard error.
 
@@ -182,12 +114,17 @@ def predict(options: PredictOptions) -> None:
     """
     if options.form not in FORMATS:
         raise ValueError(describe_unknown("format", options.form, FORMATS))
-    pictures = check_folder(options.out) if options.explain else None
+    paths = _choose_paths(options)
+    pictures = None
+    if options.explain:
+        from cnnbench.cli.heat_maps import check_folder
+
+        pictures = check_folder(options.out)
     out = None if options.explain else options.out
     if out is not None and ((out.exists() and not out.is_file()) or not out.parent.is_dir()):
         raise ValueError(f"--out {out}: must be a file, new or to be replaced, in an existing folder")
     tally = Tally()
-    files = find_images(options.paths, null=options.null, complain=tally.fail, leave_out=tally.skip)
+    files = find_images(paths, null=options.null, complain=tally.fail, leave_out=tally.skip)
     if out is not None:  # the output of an earlier command may lie in a folder that is read now
         own = os.path.abspath(out)
         files = (file for file in files if not file.endswith(out.name) or os.path.abspath(file) != own)
@@ -198,20 +135,12 @@ def predict(options: PredictOptions) -> None:
     if first is None:
         tally.close()
         return
-    run = find_folder(options.run, run=True)
-    predictor = Predictor(run, device=options.device, batch_size=options.batch_size)
-    show_warnings(predictor.notes)
-    if found := predictor.temperature:
-        known = f"temperature {found.value:g}, fitted on {found.images:,} validation images"
-        print(f"probabilities are calibrated: {known}", file=sys.stderr)
-    sets = None if options.abstain is None else _find_sets(run, options.abstain, predictor, options)
-    batches = predictor.predict(
-        chain([first], files), top=options.top, invert=options.invert, keep_pixels=options.explain, sets=sets
-    )
-    drawn = None if pictures is None else HeatMapFolder(pictures, predictor)
+    files = chain([first], files)
+    started = _start_run(options, files, pictures) if options.model is None else _start_model(options, files)
     terminal = out is None and sys.stdout.isatty()
-    layout = FORMATS[options.form](predictor.class_names, options.top, sets is not None, terminal)
-    with closing(batches), _open_output(out) as file:
+    layout = FORMATS[options.form](started.predictor.class_names, options.top, started.has_sets, terminal)
+    drawn = started.drawn
+    with closing(started.batches) as batches, _open_output(out) as file:
         try:
             write(file, layout, drawn.follow(batches) if drawn else batches, tally.add)
         except OSError as error:
@@ -222,18 +151,73 @@ def predict(options: PredictOptions) -> None:
             tally.predicted = max(tally.predicted, 1)
     if drawn:
         drawn.close()
-    show_warnings(tally.describe_inverted(predictor.polarity, invert=options.invert))
+    show_warnings(tally.describe_inverted(started.predictor.polarity, invert=options.invert))
     tally.close()
 
 
-def _find_sets(run: Path, miss: float, predictor: Predictor, options: PredictOptions) -> PredictionSets:
-    from cnnbench.experiment.prediction_sets import find_prediction_sets
+def _choose_paths(options: PredictOptions) -> Sequence[str]:
+    """The arguments that name images: with `--model`, all of them.
 
-    sets, notes = find_prediction_sets(
-        run, miss, classes=len(predictor.class_names), device=options.device, batch_size=options.batch_size
-    )
-    show_warnings(note for note in notes if note not in predictor.notes)
-    return sets
+    Raises:
+        ValueError: there are none, or an option needs a run.
+    """
+    given = [] if options.run is None else [options.run]
+    paths = [*(given if options.model else []), *(options.paths or [])]
+    if options.model is not None:
+        needs_run = {"--abstain": options.abstain is not None, "--explain": options.explain, "--device": options.device}
+        for name in (name for name, is_given in needs_run.items() if is_given):
+            raise ValueError(f"{name} needs the run: leave out --model, and name the run in front of the images")
+    elif not given:
+        raise ValueError("name a run, or a file with --model, and images: cnnbench predict RUN PATH…")
+    if not paths:
+        raise ValueError("name images after the run or the file: files, folders, patterns, or - for standard input")
+    return paths
+
+
+def _start_model(options: PredictOptions, files: Iterable[str]) -> Started:
+    from cnnbench.data.memory import limit_address_space
+    from cnnbench.exporting.predicting import OnnxPredictor
+
+    limit_address_space()
+    assert options.model is not None, "it chose this function"
+    predictor = OnnxPredictor(options.model, batch_size=options.batch_size)
+    _report_temperature(predictor.temperature)
+    return Started(predictor, predictor.predict(files, top=options.top, invert=options.invert))
+
+
+def _start_run(options: PredictOptions, files: Iterable[str], pictures: Path | None) -> Started:
+    from cnnbench.experiment.predict import Predictor
+
+    assert options.run is not None, "it was checked"
+    run = find_folder(options.run, run=True)
+    predictor = Predictor(run, device=options.device, batch_size=options.batch_size)
+    show_warnings(predictor.notes)
+    _report_temperature(predictor.temperature)
+    sets = None
+    if options.abstain is not None:
+        from cnnbench.experiment.prediction_sets import find_prediction_sets
+
+        sets, notes = find_prediction_sets(
+            run,
+            options.abstain,
+            classes=len(predictor.class_names),
+            device=options.device,
+            batch_size=options.batch_size,
+        )
+        show_warnings(note for note in notes if note not in predictor.notes)
+    batches = predictor.predict(files, top=options.top, invert=options.invert, keep_pixels=options.explain, sets=sets)
+    drawn = None
+    if pictures is not None:
+        from cnnbench.cli.heat_maps import HeatMapFolder
+
+        drawn = HeatMapFolder(pictures, predictor)
+    return Started(predictor, batches, sets is not None, drawn)
+
+
+def _report_temperature(found: "Temperature | None") -> None:
+    if found:
+        known = f"temperature {found.value:g}, fitted on {found.images:,} validation images"
+        print(f"probabilities are calibrated: {known}", file=sys.stderr)
 
 
 def write(

@@ -1,22 +1,19 @@
-"""Images as uint8 and signals as float32 in memory: sources, splits, and batches made on the training device."""
+"""Images as uint8 and signals as float32 in memory: sources, splits, and batches made on the training device.
 
-import cnnbench.data.sets as _sets
-from cnnbench import registry
-from cnnbench.data.augmentation import Augmentation
-from cnnbench.data.dataset import (
-    Dataset,
-    DatasetInfo,
-    Source,
-    Split,
-    to_image_size,
-)
-from cnnbench.data.keyed_numbers import KeyedNumbers
-from cnnbench.data.loader import Batches, Change, balance_weights, normalize
-from cnnbench.data.preparation import prepare
-from cnnbench.data.registered_augmentation import RegisteredAugmentation, find_transform
-from cnnbench.data.sources import find_data_shape, find_train_images, load_source
+Names are imported where they are first used: whoever only decodes image files does not wait for torch.
+"""
 
-registry.discover(_sets)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnbench.data.augmentation import Augmentation
+    from cnnbench.data.dataset import Dataset, DatasetInfo, Source, Split, to_image_size
+    from cnnbench.data.keyed_numbers import KeyedNumbers
+    from cnnbench.data.loader import Batches, Change, balance_weights, normalize
+    from cnnbench.data.preparation import prepare
+    from cnnbench.data.registered_augmentation import RegisteredAugmentation, find_transform
+    from cnnbench.data.sources import find_data_shape, find_train_images, load_source
 
 __all__ = [
     "Augmentation",
@@ -37,3 +34,22 @@ __all__ = [
     "prepare",
     "to_image_size",
 ]
+_MODULES = (
+    "sources",
+    "dataset",
+    "loader",
+    "preparation",
+    "augmentation",
+    "keyed_numbers",
+    "registered_augmentation",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        # All at once, so that whoever has one of them also has the datasets, which `sources` registers.
+        for module in _MODULES:
+            found = vars(importlib.import_module(f"{__name__}.{module}"))
+            globals().update({key: found[key] for key in __all__ if key in found})
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -52,6 +52,21 @@ def limit_data_of_run() -> Iterator[None]:
         _of_a_run.reset(token)
 
 
+def limit_address_space() -> None:
+    """Let this process map at most half of the memory beyond what it has: a stranger's file may ask for all.
+
+    Whatever asks for more gets an error. Only Linux says how much the process has.
+    """
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (OSError, ValueError):
+        return
+    if resource is not None:
+        most = pages * os.sysconf("SC_PAGE_SIZE") + measure_memory() // 2
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
 def refuse_beyond_memory(needed: float, what: str) -> None:
     """Refuse what needs more than half of the memory, before allocating it.
 

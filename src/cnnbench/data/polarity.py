@@ -1,7 +1,11 @@
 """Whether greyscale images are light on dark or dark on light; photographs of digits are often the reverse of MNIST."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from torch import Tensor
+
+if TYPE_CHECKING:  # predictions of an exported network use this file without torch
+    from torch import Tensor
 
 LIGHT_ON_DARK, DARK_ON_LIGHT = "light_on_dark", "dark_on_light"
 CLEAR_SHARE = 0.99  # of the training images, before a polarity counts as the dataset's
@@ -9,7 +13,7 @@ LEAST_CONTRAST = 0.1  # of an image's own range; nearer to the middle, an image 
 SAMPLE = 2000
 
 
-def find_polarity(images: Tensor) -> str | None:
+def find_polarity(images: "Tensor") -> str | None:
     """The polarity that nearly all of a training set's images share, from an even sample of them.
 
     Args:

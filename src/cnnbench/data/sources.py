@@ -7,8 +7,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import cnnbench.data.sets as _sets
 from cnnbench import registry
 from cnnbench.data.dataset import Source
+
+registry.discover(_sets)
 
 
 def load_source(

@@ -201,17 +201,22 @@ def make_model(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Mod
         ValueError: an unknown model or option, or data it cannot take.
     """
     model = config.model
-    spec = NetworkSpec(
-        info.in_channels, info.size, info.num_classes, model.width, model.depth, model.activation, model.dropout
-    )
     return build_model(
         model.name,
-        spec,
+        make_spec(config, info),
         init=model.init,
         init_std=model.init_std,
         options=model.options,
         seed=config.all_seeds.init,
         device=device,
+    )
+
+
+def make_spec(config: Config, info: DatasetInfo) -> NetworkSpec:
+    """The arguments of the config's model that all families share."""
+    model = config.model
+    return NetworkSpec(
+        info.in_channels, info.size, info.num_classes, model.width, model.depth, model.activation, model.dropout
     )
 
 

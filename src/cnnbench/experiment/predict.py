@@ -1,8 +1,7 @@
 """Predict image files with a finished run's best weights; the images are preprocessed as in training."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import tee
 from pathlib import Path
@@ -16,38 +15,14 @@ from cnnbench.data import Batches, Split
 from cnnbench.data.files.decoding import decode_all
 from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.files.images import BadImage
-from cnnbench.data.polarity import has_other_polarity
 from cnnbench.experiment.heat_maps import HeatMaps
+from cnnbench.experiment.predictions import Answer, Prediction, check_top, predict_batches, rank_classes
 from cnnbench.experiment.trained import Trained, load_trained
 from cnnbench.metrics.conformal import PredictionSets
 from cnnbench.reproducibility import set_deterministic
 from cnnbench.runs.explanation import ShownImage
 from cnnbench.training.device import resolve_device
 from cnnbench.training.tasks import get_task
-
-Answer = tuple[list[int], list[float], bool, list[int]]  # the fields of a `Prediction` from `classes` to `fits`
-Classify = Callable[[np.ndarray], Iterator[Answer]]
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """The model's prediction for one file.
-
-    Attributes:
-        classes, probabilities: the likeliest first; empty if there is an error.
-        pixels: uint8 (C, H, W), as the network takes them before normalisation; None unless they are asked for.
-        is_reversed: the image is dark on light and the training images light on dark, or the reverse.
-        fits: its prediction set, likeliest first; empty if no class fits, or if no sets are asked for.
-        error: why the file is not an image.
-    """
-
-    file: str
-    classes: Sequence[int] = ()
-    probabilities: Sequence[float] = ()
-    is_reversed: bool = False
-    fits: Sequence[int] = ()
-    error: str | None = None
-    pixels: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 class Predictor:
@@ -134,58 +109,15 @@ class Predictor:
         Args:
             decoded: uint8 (C, H, W) as `decoding` says, or why there is none; it is closed at the end.
         """
-        if not 1 <= top <= len(self.class_names):
-            raise ValueError(f"--top {top}: must be from 1 to {len(self.class_names)}, the run's number of classes")
+        check_top(top, len(self.class_names))
         classify = partial(self._classify, top=top, sets=sets)
-        return self._predict_batches(names, decoded, classify, invert, keep_pixels)
-
-    def _predict_batches(
-        self,
-        names: Iterable[str],
-        decoded: Generator[np.ndarray | BadImage, None, None],
-        classify: Classify,
-        invert: bool,
-        keep_pixels: bool,
-    ) -> Generator[list[Prediction], None, None]:
-        rows: list[tuple[str, str | None]] = []
-        images: list[np.ndarray] = []
-        with closing(decoded):
-            for file, found in zip(names, decoded, strict=True):
-                rows.append((file, found.reason if isinstance(found, BadImage) else None))
-                if not isinstance(found, BadImage):
-                    images.append(255 - found if invert else found)
-                # Errors are reported soon, even if all files are bad.
-                if len(images) == self.batch_size or len(rows) == 10 * self.batch_size:
-                    yield self._make_predictions(rows, images, classify, keep_pixels)
-                    rows, images = [], []
-        if rows:
-            yield self._make_predictions(rows, images, classify, keep_pixels)
-
-    def _make_predictions(
-        self, rows: list[tuple[str, str | None]], images: list[np.ndarray], classify: Classify, keep_pixels: bool
-    ) -> list[Prediction]:
-        """A prediction for each row of file and error; `images` holds the files without an error."""
-        self._trained.refuse_large_batches(len(images))
-        answers = classify(np.stack(images)) if images else iter(())
-        pixels = iter(images if keep_pixels else [None] * len(images))
-        return [
-            Prediction(file, *next(answers), pixels=next(pixels)) if error is None else Prediction(file, error=error)
-            for file, error in rows
-        ]
+        return predict_batches(names, decoded, classify, self.batch_size, invert=invert, keep_pixels=keep_pixels)
 
     def _classify(self, pixels: np.ndarray, *, top: int, sets: PredictionSets | None) -> Iterator[Answer]:
         """The answer for each image; `pixels` are uint8 (N, C, H, W)."""
-        turned = has_other_polarity(pixels, self.polarity).tolist() if self.polarity else [False] * len(pixels)
+        self._trained.refuse_large_batches(len(pixels))
         logits, probabilities = self._forward(torch.from_numpy(pixels))
-        # Sort logits: two probabilities may round to one number. Stable, because argmax takes the first of equals.
-        ranked = np.argsort(-logits, axis=1, kind="stable")
-        fits: list[list[int]] = [[]] * len(pixels)
-        if sets is not None:
-            members = np.take_along_axis(sets.find(logits), ranked, 1)
-            fits = [row[chosen].tolist() for row, chosen in zip(ranked, members, strict=True)]
-        classes = ranked[:, :top]
-        shares = np.take_along_axis(probabilities, classes, 1)
-        return zip(classes.tolist(), shares.tolist(), turned, fits, strict=True)
+        return rank_classes(pixels, logits, probabilities, top=top, polarity=self.polarity, sets=sets)
 
     @torch.no_grad()
     def _forward(self, images: Tensor) -> tuple[np.ndarray, np.ndarray]:

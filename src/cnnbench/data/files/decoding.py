@@ -1,4 +1,7 @@
-"""Decode many image files in worker processes: ahead of their use, in order, and with bounded memory."""
+"""Decode many image files in worker processes: ahead of their use, in order, and with bounded memory.
+
+It needs no torch: exported networks predict without it.
+"""
 
 import math
 import time
@@ -9,8 +12,6 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.files.images import BadImage, decode_bytes, probe, read_file
@@ -117,35 +118,6 @@ def decode_all(
         for chunk in chunks:
             for place, image in enumerate(chunk.images):
                 yield chunk.bad.get(place, image)
-
-
-class ImageFiles:
-    """Images decoded on access, as `cnnbench.data.dataset.Files` describes it.
-
-    Args:
-        paths: the file of each image.
-        workers: processes; 0 decodes here.
-    """
-
-    def __init__(self, paths: Sequence[str], how: Decoding, workers: int) -> None:
-        self.shape: tuple[int, ...] = (len(paths), *how.shape)
-        self.paths, self.how, self.workers = paths, how, workers
-
-    def stream(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
-        """The images in the rows of each part.
-
-        Raises:
-            ValueError: a file can no longer be read.
-        """
-        files = (self.paths[row] for part in parts for row in part.tolist())
-        with closing(decode_all(files, self.how, workers=self.workers)) as images:
-            for part in parts:
-                together = np.empty((len(part), *self.how.shape), np.uint8)
-                for place, image in zip(range(len(part)), images, strict=False):
-                    if isinstance(image, BadImage):
-                        raise ValueError(f"{image} (it could be read before: has it changed?)")
-                    together[place] = image
-                yield torch.from_numpy(together)
 
 
 def probe_some(paths: Sequence[str], most: int) -> list[tuple[str, tuple[int, int, int]]]:

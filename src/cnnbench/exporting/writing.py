@@ -1,0 +1,132 @@
+"""Export a finished run's best weights to a file, which is checked before it appears."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnbench.experiment.build import make_spec
+from cnnbench.experiment.evaluate import Measurement, prepare_measurement
+from cnnbench.experiment.measured_data import DataChoice
+from cnnbench.exporting.checking import Agreement, check_other_sizes, check_test_split
+from cnnbench.exporting.description import describe_file, format_loader
+from cnnbench.exporting.formats import FORMATS, convert
+from cnnbench.exporting.network import PortableNetwork
+from cnnbench.exporting.onnx_files import INPUT
+from cnnbench.registry import describe_unknown
+from cnnbench.storage.atomic import write_atomically
+from cnnbench.storage.text import format_path
+
+FOLDER, STEM = "exported", "model"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was exported.
+
+    Attributes:
+        facts: what the network takes and gives, and how the file was checked, in words.
+        loader: Python that loads it; None where a line of the runtime does.
+        notes: what a user of the file must know.
+    """
+
+    path: Path
+    facts: dict[str, str]
+    agreement: Agreement
+    loader: str | None
+    notes: Sequence[str]
+
+
+def export_run(path: Path, form: str, choice: DataChoice, *, out: Path | None = None, force: bool = False) -> Exported:
+    """Export a run's network.
+
+    Args:
+        form: one of `FORMATS`.
+        choice: where the run's data are now.
+        out: the file; None is one in the run's folder `exported`.
+        force: replace a file that exists.
+
+    Raises:
+        ValueError: not a finished run, no test images, a network that the format cannot hold, or a target that exists
+            or cannot be written; or a package is missing.
+        Disagreement: the file gives other answers than the run's network. Then it does not exist.
+    """
+    if form not in FORMATS:
+        raise ValueError(describe_unknown("format", form, FORMATS))
+    kind = FORMATS[form]
+    kind.check_packages()
+    target = _choose_target(path, kind.suffix, out, force)
+    ready = prepare_measurement(path, choice, device="cpu")
+    trained = ready.trained
+    ready.model.eval()
+    temperature, notes = trained.read_temperature()
+    portable = PortableNetwork(trained, temperature.value if temperature else None)
+    metadata = describe_file(trained, portable, temperature)
+    if out is None:
+        target.parent.mkdir(exist_ok=True)
+    with write_atomically(target) as file:
+        content = convert(form, portable, trained.config.model.name, metadata)
+        file.write(content)
+        answer = kind.load(content, trained, portable)
+        agreement = check_test_split(ready, portable, answer, trained.info.class_names)
+        if portable.resizes and form != "state_dict":
+            check_other_sizes(ready, portable, answer)
+    is_state_dict = form == "state_dict"
+    facts = {
+        "input": _describe_weights_input(portable) if is_state_dict else _describe_input(portable),
+        "output": _describe_output(portable, temperature is not None, is_state_dict),
+        "check": _describe_check(portable, agreement, kind.runtime),
+    }
+    loader = format_loader(trained.config, make_spec(trained.config, trained.info), target) if is_state_dict else None
+    notes = [*ready.found.notes, *notes, *_note_precision(ready, agreement)]
+    return Exported(target, facts, agreement, loader, notes)
+
+
+def _choose_target(run: Path, suffix: str, out: Path | None, force: bool) -> Path:
+    target = out or run / FOLDER / f"{STEM}{suffix}"
+    if target.exists() and not target.is_file():
+        raise ValueError(f"--out {format_path(target)}: must be a file, new or, with --force, to be replaced")
+    if target.exists() and not force:
+        raise ValueError(f"{format_path(target)} exists: --force replaces it, and --out FILE names another file")
+    if out is not None and not target.parent.is_dir():
+        raise ValueError(f"--out {format_path(target)}: its folder does not exist")
+    return target
+
+
+def _describe_weights_input(portable: PortableNetwork) -> str:
+    return f"float32 (N, {', '.join(map(str, portable.input_shape))}), normalised: this file holds weights alone"
+
+
+def _describe_input(portable: PortableNetwork) -> str:
+    channels, *sides = portable.input_shape
+    if portable.how is None:
+        return f"{INPUT}: float32 (N, {channels}, {sides[0]}), signals as in the data"
+    if portable.resizes:
+        size = "×".join(map(str, sides))
+        how = f"resized to {size} as in the run ({portable.how.resize})"
+        return f"{INPUT}: uint8 (N, {channels}, H, W) of any size, {how}"
+    return f"{INPUT}: uint8 (N, {channels}, {sides[0]}, {sides[1]}), of this size only"
+
+
+def _describe_output(portable: PortableNetwork, is_calibrated: bool, is_state_dict: bool) -> str:
+    if not portable.has_classes:
+        return "reconstructions: float32, " + ("normalised" if is_state_dict else "pixels scaled to 0…1")
+    if is_state_dict:
+        return "logits: float32 (N, K)"
+    return f"logits and {'calibrated ' if is_calibrated else ''}probabilities: float32 (N, K)"
+
+
+def _describe_check(portable: PortableNetwork, agreement: Agreement, runtime: str) -> str:
+    images = f"{agreement.images:,} test {'signals' if portable.how is None else 'images'} in {runtime}"
+    ties = f" ({agreement.ties:,} ties)" if agreement.ties else ""
+    labels = f"all labels equal{ties}, " if portable.has_classes else ""
+    return f"{images}: {labels}largest difference {agreement.difference:.1e}"
+
+
+def _note_precision(ready: Measurement, agreement: Agreement) -> list[str]:
+    precision = ready.trained.config.trainer.precision
+    if precision == "fp32":
+        return []
+    note = f"the file computes in float32, and the run in {precision}"
+    if agreement.other_labels is None:
+        return [note]
+    return [f"{note}: {agreement.other_labels:,} of {agreement.images:,} test images get another label"]
