@@ -142,12 +142,19 @@ def test_opening_a_folder_runs_no_plug_in_that_is_not_named(net, tmp_path, caplo
         load_trained(run.path)
 
 
-def test_a_file_names_no_plug_in(net, tmp_path):
+def test_a_file_names_no_plug_in(net, tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text("plugins: [my_net.py]\n")
     with pytest.raises(
         ValueError, match=r"plugins=\[my_net.py\]: a file cannot load a plug-in: name it in the command"
     ):
         compose_request(["experiment=mine.yaml"])
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets/__init__.py").write_text("open('run', 'w')\n")
+    (tmp_path / "mine.yaml").write_text("plugins: [nets.more]\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match=r"plugins=\[nets.more\]: a file cannot load a plug-in"):
+        compose_request(["experiment=mine.yaml"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_processes_of_a_sweep_know_the_plug_in_and_it_resumes(net, cnnbench, tmp_path):

@@ -57,13 +57,27 @@ def _hash(content: bytes) -> str:
 
 
 def find_place(given: str) -> Place:
-    """The code that a user means by a path or the name of a module.
+    """The code that a user means by a path or the name of a module. Of `a.b`, the package `a` is imported.
 
     Raises:
         PluginError: there is no such file or module, or it is not Python code.
     """
+    path = _find_path(given)
+    return _find_module(given) if path is None else _find_file(path)
+
+
+def find_source(given: str) -> str:
+    """The source of the place that a user means, found without importing anything."""
+    path = _find_path(given)
+    if path is None:
+        return given
+    path = path.resolve()
+    return str(path.parent if path.name == INIT else path)
+
+
+def _find_path(given: str) -> Path | None:
     path = Path(os.path.expanduser(given))
-    return _find_file(path) if is_path(given) or path.is_file() or path.is_dir() else _find_module(given)
+    return path if is_path(given) or path.is_file() or path.is_dir() else None
 
 
 def is_path(source: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from cnnbench import registry
 from cnnbench.config.schema import Config
 from cnnbench.plugins.loading import Plugin, format_option, list_plugins
-from cnnbench.plugins.places import PluginError, find_place, is_path, name_source
+from cnnbench.plugins.places import PluginError, find_source, is_path, name_source
 from cnnbench.plugins.yaml_files import GROUPS
 from cnnbench.storage.text import format_path, make_printable
 
@@ -24,7 +24,7 @@ def refuse_from_files(plain: Mapping[str, Any]) -> None:
     """
     loaded = {plugin.place.source for plugin in list_plugins()}
     for given in plain["plugins"]:
-        if find_place(given).source not in loaded:
+        if find_source(given) not in loaded:
             raise PluginError(f"plugins=[{format_path(given)}]: a file cannot load a plug-in: name it in the command")
     if plain["plugin_sha256"]:
         raise PluginError("plugin_sha256: cnnbench records it; leave it out")
