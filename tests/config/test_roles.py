@@ -52,7 +52,8 @@ def other_value(plain: dict, own: Config, key: Key) -> object:
 @pytest.mark.parametrize("key", ONE_A_PART, ids=lambda key: ":".join((key.name, *key.parts)))
 def test_a_key_makes_another_run_for_all_or_for_none(key):
     section = key.name.partition(".")[0]
-    own = config_with(*(f"{section}={part}" for part in key.parts))
+    fold = ["data.folds=5", "data.fold=2"] if key.name in ("data.folds", "data.fold") else []  # one needs the other
+    own = config_with(*(f"{section}={part}" for part in key.parts), *fold)
     plain = to_dict(own)
     value = other_value(plain, own, key)
     config = from_dict(changed(plain, key, value))
@@ -60,7 +61,8 @@ def test_a_key_makes_another_run_for_all_or_for_none(key):
     assert (compute_fingerprint(config) != compute_fingerprint(own)) == (is_result and not may_change(key.field))
     assert (hash_config(to_dict(config)) != hash_config(plain)) == is_result
     assert (
-        (select_settings(to_dict(config)), config.all_seeds) != (select_settings(plain), own.all_seeds)
+        (select_settings(to_dict(config)), config.all_seeds, config.data.held_out)
+        != (select_settings(plain), own.all_seeds, own.data.held_out)
     ) == is_result
     override = f"{key.name}={format_value(value)}"
     if key.name in find_keys(plain) and (not is_result or may_change(key.field)):
