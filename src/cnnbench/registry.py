@@ -102,12 +102,12 @@ def adopt_parts(module: str, owner: str) -> None:
 
 def remove_parts(owner: str) -> None:
     """Remove the parts of a plug-in."""
-    for kind, name in list_owned(owner):
+    for kind, name in list_parts(owner):
         del _builders[kind][name], _facts[kind, name], _owners[kind, name]
     _clear_caches()
 
 
-def list_owned(owner: str) -> list[tuple[str, str]]:
+def list_parts(owner: str) -> list[tuple[str, str]]:
     """Kind and name of each part of a plug-in, in the order of their registration."""
     return [part for part, plugin in _owners.items() if plugin == owner]
 

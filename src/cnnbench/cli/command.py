@@ -39,7 +39,9 @@ def command(name: str | None = None, *, parts: bool = True) -> Callable[[Callabl
                 overrides = given.get("overrides") or []
                 if plugin or any("plugins=" in text for text in overrides) or (parts and _has_installed_plugins()):
                     from cnnbench.cli.plugin_options import load_plugins
+                    from cnnbench.cli.streams import show_log_warnings
 
+                    show_log_warnings()  # code that has changed since a run
                     load_plugins(plugin or [], overrides, installed=parts)
                 function(**({"options": options(**given)} if options else given))
 

@@ -142,7 +142,7 @@ def _import(place: Place) -> None:
 
 
 def _check_parts(place: Place) -> tuple[tuple[str, str], ...]:
-    parts, shown = registry.list_owned(place.name), format_path(place.source)
+    parts, shown = registry.list_parts(place.name), format_path(place.source)
     if not parts:
         raise PluginError(
             f'plug-in {shown}: it registers nothing: write @register("model", "{place.name}") above a function or class'
