@@ -201,12 +201,15 @@ def _is_plain(value: Any) -> bool:
 
 
 def _explain_shape(name: str, there: list[int], here: list[int], dataset: Dataset) -> str:
-    """Why a tensor has another shape, if it belongs to the classifier or to the first layer."""
-    if len(there) != len(here) or not here:
+    """Why a matrix has another shape, if it is the classifier's or the first layer's; otherwise empty."""
+    if len(there) != len(here) or len(here) < 2:
         return ""
     classes, channels = dataset.info.num_classes, dataset.info.in_channels
     if there[1:] == here[1:] and here[0] == classes:
-        return f"{name} keeps its random values: it is for {there[0]} classes there, and the data have {classes}"
+        return (
+            f"{name}, the classifier, keeps its random values: it is for {there[0]} classes there, and the data have "
+            f"{classes}"
+        )
     if there[0] == here[0] and there[2:] == here[2:] and here[1] == channels:
         return (
             f"{name}, the first layer, keeps its random values: it reads {there[1]} channels there, and the images "
