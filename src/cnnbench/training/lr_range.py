@@ -116,7 +116,8 @@ def judge_losses(rates: np.ndarray, losses: np.ndarray) -> RangeTest:
     steepest, end = float(rates[slopes[: least + 1].argmin()]), float(rates[least])
     low, high = sorted((steepest, end * SHARE))
     rate = float(f"{math.sqrt(low * high):.2g}")
-    return RangeTest(rates, losses, smoothed, Suggestion(rate, low, high, steepest, end))
+    # Where both rules agree, rounding may move the suggestion out of their range.
+    return RangeTest(rates, losses, smoothed, Suggestion(rate, min(low, rate), max(high, rate), steepest, end))
 
 
 def _smooth(logarithms: np.ndarray, losses: np.ndarray) -> np.ndarray:
