@@ -420,22 +420,20 @@ def test_two_calls_of_a_command_do_not_share_a_folder(cnnbench, tmp_path):
     assert "sweep holds another sweep: choose another folder" in done.stderr
 
 
-def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(begin, cnnbench, tmp_path):
+def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench, tmp_path):
     arguments = ["train", "-m", *QUICK, "trainer.epochs=1,50,51", "sweep.jobs=2"]
-    begun = begin(*arguments)
-    saved, ended = "outputs/*/*/[12]/checkpoints/last.*", "outputs/*/*/0/status.json"
-    wait_until(
-        lambda: (
-            len({file.parent for file in tmp_path.glob(saved)}) == 2
-            and any(FINISHED in file.read_text() for file in tmp_path.glob(ended))
-        ),
-        begun,
-    )
-    (job,) = tmp_path.glob("outputs/*/*/1")
-    os.kill(find_parent(find_parent(RunFolder(job).read_status()["pid"])), signal.SIGINT)
-    done = begun.result(timeout=25)  # less than the parent waits for a job that does not answer
-    printed, errors = done.stdout, done.stderr
-    assert done.returncode == 130, errors
+    command = [sys.executable, "-m", "cnnbench", *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        begun, ended = "outputs/*/*/[12]/checkpoints/last.*", "outputs/*/*/0/status.json"
+        while len(list(tmp_path.glob(begun))) < 2 or not any(
+            FINISHED in file.read_text() for file in tmp_path.glob(ended)
+        ):
+            assert time.monotonic() < deadline, "no checkpoints of two jobs at once appeared"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        printed, errors = process.communicate(timeout=25)  # less than the parent waits for a job that does not answer
+    assert process.returncode == 130, errors
     told = errors.splitlines()[-1]
     assert told == "interrupted: 2 of 3 jobs are left: repeat the command to continue"
     before = ("digits: ", "3 jobs in ", "job 0: ")
