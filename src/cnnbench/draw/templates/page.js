@@ -198,6 +198,7 @@ function chooseLayer(place) {
 
 function labelMaps() {
   [...find("maps").children].forEach((button, map) => button.setAttribute("aria-label", nameMap(map)));
+  find("large-caption").textContent = say(now.layout.isDense ? "units" : "large");
   find("maps-count").textContent = now.layout.maps > MOST_MAPS
     ? say("maps_count", { shown: MOST_MAPS, total: now.layout.maps }) : "";
 }

@@ -35,11 +35,18 @@ function fillCells(canvas, height, width, colour) {
 
 // Fills a canvas with pixels (C, H, W), which are grey or coloured.
 function fillPixels(canvas, pixels, { height, width }) {
+  Object.assign(canvas, { height, width });
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(width, height);
   const size = height * width;
-  const colour = pixels.length === size
-    ? (at) => [pixels[at], pixels[at], pixels[at]]
-    : (at) => [pixels[at], pixels[size + at], pixels[2 * size + at]];
-  fillCells(canvas, height, width, colour);
+  const [green, blue] = pixels.length === size ? [0, 0] : [size, 2 * size];
+  for (let at = 0, to = 0; at < size; at++) {
+    image.data[to++] = pixels[at];
+    image.data[to++] = pixels[green + at];
+    image.data[to++] = pixels[blue + at];
+    image.data[to++] = 255;
+  }
+  context.putImageData(image, 0, 0);
 }
 
 // Outlines rows and columns, from the first to behind the last, of a picture that fills the outline's parent.
