@@ -101,6 +101,13 @@ PARTS = [
     ),
     Part("draw", "draw_check.py", 3, {"lenet5: the page's answer": "≤ 30 ms"}, ["--models", "lenet5"]),
     Part("cuda", "cuda_time.py", 3, {"32 seeds of lenet5 together ÷ one seed, cuda": "≤ 3"}, needs_gpu=True),
+    Part(
+        "export",
+        "export_zoo.py",
+        200,
+        {f"{name}: torch ÷ onnxruntime, one image": "≥ 1.0" for name in ("lenet5", "mlp", "resnet_mini")},
+        ["--only", "lenet5", "mlp", "resnet_mini"],
+    ),
 ]
 
 

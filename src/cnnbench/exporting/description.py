@@ -10,6 +10,7 @@ from cnnbench.config.declared import select
 from cnnbench.config.schema import Config, to_dict
 from cnnbench.experiment.trained import Trained
 from cnnbench.exporting.network import PortableNetwork
+from cnnbench.exporting.onnx_files import INPUT
 from cnnbench.models import NetworkSpec
 from cnnbench.runs.temperature import Temperature, read_weights_hash
 from cnnbench.training.tasks import get_task
@@ -22,7 +23,7 @@ def describe_file(trained: Trained, portable: PortableNetwork, temperature: Temp
     kept = temperature and {"value": temperature.value, "images": temperature.images}
     return {
         "task": get_task(portable.network).name,
-        "input": _describe_input(trained, portable),
+        "input": _record_input(trained, portable),
         "normalisation": {"mean": trained.mean, "std": trained.std},
         "outputs": portable.outputs,
         "class_names": trained.info.class_names,
@@ -47,7 +48,7 @@ def _select_config(config: Config) -> dict[str, Any]:
     }
 
 
-def _describe_input(trained: Trained, portable: PortableNetwork) -> dict[str, Any]:
+def _record_input(trained: Trained, portable: PortableNetwork) -> dict[str, Any]:
     channels, *size = trained.info.input_shape
     if portable.how is None:
         return {"type": "float32", "layout": "NCL", "channels": channels, "size": size}
@@ -62,6 +63,23 @@ def _describe_input(trained: Trained, portable: PortableNetwork) -> dict[str, An
         "background": portable.how.background,
         "polarity": trained.polarity,
     }
+
+
+def describe_weights_input(portable: PortableNetwork) -> str:
+    """What a network whose weights alone are stored takes, in words."""
+    return f"float32 (N, {', '.join(map(str, portable.input_shape))}), normalised: this file holds weights alone"
+
+
+def describe_input(portable: PortableNetwork) -> str:
+    """What a network with its preprocessing takes, in words."""
+    channels, *sides = portable.input_shape
+    if portable.how is None:
+        return f"{INPUT}: float32 (N, {channels}, {sides[0]}), signals as in the data"
+    if portable.resizes:
+        size = "×".join(map(str, sides))
+        how = f"resized to {size} as in the run ({portable.how.resize})"
+        return f"{INPUT}: uint8 (N, {channels}, H, W) of any size, {how}"
+    return f"{INPUT}: uint8 (N, {channels}, {sides[0]}, {sides[1]}), of this size only"
 
 
 def format_loader(config: Config, spec: NetworkSpec, file: Path) -> str:

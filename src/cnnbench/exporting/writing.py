@@ -8,10 +8,9 @@ from cnnbench.experiment.build import make_spec
 from cnnbench.experiment.evaluate import Measurement, prepare_measurement
 from cnnbench.experiment.measured_data import DataChoice
 from cnnbench.exporting.checking import Agreement, check_other_sizes, check_test_split
-from cnnbench.exporting.description import describe_file, format_loader
+from cnnbench.exporting.description import describe_file, describe_input, describe_weights_input, format_loader
 from cnnbench.exporting.formats import FORMATS, convert
 from cnnbench.exporting.network import PortableNetwork
-from cnnbench.exporting.onnx_files import INPUT
 from cnnbench.registry import describe_unknown
 from cnnbench.storage.atomic import write_atomically
 from cnnbench.storage.text import format_path
@@ -72,7 +71,7 @@ def export_run(path: Path, form: str, choice: DataChoice, *, out: Path | None = 
             check_other_sizes(ready, portable, answer)
     is_state_dict = form == "state_dict"
     facts = {
-        "input": _describe_weights_input(portable) if is_state_dict else _describe_input(portable),
+        "input": describe_weights_input(portable) if is_state_dict else describe_input(portable),
         "output": _describe_output(portable, temperature is not None, is_state_dict),
         "check": _describe_check(portable, agreement, kind.runtime),
     }
@@ -90,21 +89,6 @@ def _choose_target(run: Path, suffix: str, out: Path | None, force: bool) -> Pat
     if out is not None and not target.parent.is_dir():
         raise ValueError(f"--out {format_path(target)}: its folder does not exist")
     return target
-
-
-def _describe_weights_input(portable: PortableNetwork) -> str:
-    return f"float32 (N, {', '.join(map(str, portable.input_shape))}), normalised: this file holds weights alone"
-
-
-def _describe_input(portable: PortableNetwork) -> str:
-    channels, *sides = portable.input_shape
-    if portable.how is None:
-        return f"{INPUT}: float32 (N, {channels}, {sides[0]}), signals as in the data"
-    if portable.resizes:
-        size = "×".join(map(str, sides))
-        how = f"resized to {size} as in the run ({portable.how.resize})"
-        return f"{INPUT}: uint8 (N, {channels}, H, W) of any size, {how}"
-    return f"{INPUT}: uint8 (N, {channels}, {sides[0]}, {sides[1]}), of this size only"
 
 
 def _describe_output(portable: PortableNetwork, is_calibrated: bool, is_state_dict: bool) -> str:
