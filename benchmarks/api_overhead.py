@@ -2,33 +2,64 @@
 
     python benchmarks/api_overhead.py --rounds 7
 
-The call: a script of `cb.train(…)` and the command `cnnbench train`, each from the start of Python to its end, in turns
-and with one thread. The figure of a round is the difference of their processor times, of which other programs take
-nothing, over the command's; the command draws its pictures in another process, which is counted. The import: Python
-that imports cnnbench and ends, less Python that only ends.
+The call: `cb.train(…)` and the function of `cnnbench train`, in turns in one process that has done both before, with
+one thread. The figure of a round is the difference of their processor times, of which other programs take nothing,
+over the command's; pictures that a child process draws are counted. The import: Python that imports cnnbench and ends,
+less Python that only ends.
 """
 
 import argparse
+import contextlib
+import io
 import os
+import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from figures import record
 
-SCRIPT = "import sys, cnnbench as cb; cb.train(*sys.argv[1:])"
+import cnnbench as cb
+from cnnbench.cli.train import train
+
 DEFAULT = ["model=lenet5", "data=digits", "trainer.epochs=20", "trainer.threads=1"]
 
 
-def measure_processor_time(*arguments: str, cwd: str | None = None) -> float:
-    """The seconds of processor time of a Python process and those it started."""
-    command = [sys.executable, *arguments]
-    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, command
-    return usage.ru_utime + usage.ru_stime
+def read_processor_time() -> float:
+    """The seconds of processor time of this process and of those that it has started and that have ended."""
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def measure(function: Callable[[list[str]], object], overrides: list[str]) -> float:
+    """The seconds of processor time that a function takes to train in a new folder."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        begun = read_processor_time()
+        function([*overrides, f"hydra.run.dir={Path(folder, 'run')}"])
+        return read_processor_time() - begun
+
+
+def measure_start(code: str) -> float:
+    """The seconds of processor time of a Python process; the least of five."""
+    times = []
+    for _ in range(5):
+        with subprocess.Popen([sys.executable, "-c", code]) as process:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        times.append(usage.ru_utime + usage.ru_stime)
+    return min(times)
+
+
+def run_command(overrides: list[str]) -> None:
+    """Train as the command does."""
+    train(overrides, multirun=False)
+
+
+def call_api(overrides: list[str]) -> None:
+    """Train by a call of the API."""
+    cb.train(*overrides)
 
 
 def main() -> None:
@@ -36,16 +67,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("overrides", nargs="*", default=DEFAULT)
     options = parser.parse_args()
-    overheads, imports = [], []
-    for _ in range(options.rounds):
-        with tempfile.TemporaryDirectory() as folder:
-            places = (f"hydra.run.dir={Path(folder, name)}" for name in ("command", "call"))
-            command = measure_processor_time("-m", "cnnbench", "train", *options.overrides, next(places), cwd=folder)
-            call = measure_processor_time("-c", SCRIPT, *options.overrides, next(places), cwd=folder)
-        overheads.append(100 * (call - command) / command)
-        bare = min(measure_processor_time("-c", "pass") for _ in range(5))
-        imports.append(min(measure_processor_time("-c", "import cnnbench") for _ in range(5)) - bare)
+    for function in (run_command, call_api):  # imports, and what is read once
+        measure(function, [*options.overrides, "trainer.epochs=1"])
+    overheads = []
+    for number in range(options.rounds):
+        order = (run_command, call_api) if number % 2 else (call_api, run_command)
+        seconds = {function: measure(function, options.overrides) for function in order}
+        overheads.append(100 * (seconds[call_api] / seconds[run_command] - 1))
+        print(f"round {number + 1}: command {seconds[run_command]:.2f} s, call {seconds[call_api]:.2f} s", flush=True)
     record("processor time of a call of the API over that of the command", overheads, "%")
+    imports = [measure_start("import cnnbench") - measure_start("pass") for _ in range(options.rounds)]
     record("import cnnbench beyond bare Python", imports, "s")
 
 

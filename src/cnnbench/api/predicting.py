@@ -4,13 +4,13 @@ import logging
 import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from cnnbench.api.results import Prediction
 from cnnbench.cli.inputs import find_images
 from cnnbench.cli.predict import Tally
 from cnnbench.data.dataset import Split
@@ -20,25 +20,6 @@ from cnnbench.data.sets.arrays import convert_images
 from cnnbench.experiment import predict, predictions
 
 log = logging.getLogger("cnnbench")
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The prediction for one image.
-
-    Attributes:
-        label: the likeliest class; None if the file cannot be read.
-        probability: of that class.
-        top: the likeliest classes with their probabilities, likeliest first, as many as were asked for.
-        file: the path of the image; None if it was given in memory.
-        error: why the file cannot be read.
-    """
-
-    label: str | None
-    probability: float | None
-    top: tuple[tuple[str, float], ...] = ()
-    file: str | None = None
-    error: str | None = None
 
 
 def predict_images(predictor: predict.Predictor, images: Any, *, top: int, invert: bool) -> list[Prediction]:

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cnnbench.api.html import render_study
 from cnnbench.api.session import open_session
 from cnnbench.api.tables import Table, make_table
 from cnnbench.cli.report import convert_points
@@ -57,6 +56,8 @@ class Report:
         return "\n".join([f"<cnnbench report of {format_count(len(self.study.runs), 'run')}>", *self.verdicts])
 
     def _repr_html_(self) -> str:
+        from cnnbench.api.html import render_study  # not at the top: it imports matplotlib
+
         count = format_count(len(self.study.runs), "run")
         return render_study(f"Comparison of {count} in {format_count(len(self.study.groups), 'group')}", self.study)
 

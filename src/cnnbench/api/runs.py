@@ -2,15 +2,13 @@
 
 import logging
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from cnnbench.api.errors import Error, translate_errors
 from cnnbench.api.given import check_source, give
-from cnnbench.api.html import render_message, render_run
 from cnnbench.api.overrides import write_overrides
-from cnnbench.api.predicting import Prediction, predict_images
+from cnnbench.api.results import Evaluation, Prediction
 from cnnbench.api.session import open_session
 from cnnbench.api.tables import Table, make_matrix, make_table
 from cnnbench.cli.evaluate import measure
@@ -48,24 +46,6 @@ class MeasuringOptions(TypedDict, total=False):
     out: Path | None
     device: str | None
     batch_size: int | None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The figures of a run on a split; `evaluation["accuracy"]` is one of them.
-
-    Attributes:
-        metrics: by name, as in `metrics.json`.
-        folder: holds them, the predictions and the pictures.
-        notes: what a reader of the figures must know.
-    """
-
-    metrics: dict[str, Any]
-    folder: Path
-    notes: list[str] = field(default_factory=list)
-
-    def __getitem__(self, name: str) -> Any:
-        return self.metrics[name]
 
 
 class Run:
@@ -173,6 +153,7 @@ class Run:
         Returns:
             A prediction for each image, in order. That of a file that cannot be read has an `error`.
         """
+        from cnnbench.api.predicting import predict_images  # not at the top: both import torch
         from cnnbench.experiment.predict import Predictor
 
         with open_session(), give(model):
@@ -234,6 +215,8 @@ class Run:
         return f"<cnnbench run {str(self.folder)!r}: {self.state}>"
 
     def _repr_html_(self) -> str:
+        from cnnbench.api.html import render_message, render_run  # not at the top: it imports matplotlib
+
         try:
             title, figures = describe_run(self.summary)
         except Error as error:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.api.errors import Error, translate_errors
-from cnnbench.api.html import render_message, render_study
 from cnnbench.api.overrides import write_overrides
 from cnnbench.api.reports import Report, compare
 from cnnbench.api.runs import Run
@@ -98,6 +97,8 @@ class Sweep:
         return f"<cnnbench sweep {str(self.folder)!r}: {len(self.runs)} runs>"
 
     def _repr_html_(self) -> str:
+        from cnnbench.api.html import render_message, render_study  # not at the top: it imports matplotlib
+
         title = f"Sweep {self.folder.name}"
         try:
             return render_study(title, self.report().study, self.folder)
