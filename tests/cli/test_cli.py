@@ -121,7 +121,7 @@ WRONG = [
 ]
 # Of other commands, each with its name.
 WRONG_ELSEWHERE = [
-    (["trian"], "unknown command 'trian'. Did you mean 'train'? Valid: train, tune, evaluate"),
+    (["trian"], "unknown command 'trian'. Did you mean 'train'? Valid: train, tune, find-lr, evaluate"),
     (["help"], "Did you mean '-h'?"),
     (["model=mlp", "data=mnist"], "put a command first: cnnbench train model=mlp data=mnist"),
     (["--frob"], "No such option: --frob. cnnbench -h shows its arguments and options"),

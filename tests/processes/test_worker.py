@@ -134,11 +134,12 @@ def test_a_worker_ends_when_its_connection_is_closed():
 @pytest.mark.parametrize("fork", [False, True])
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_worker_ends_with_a_parent_that_is_killed_even_if_it_is_stopped(stopped, fork, tmp_path):
+    (tmp_path / "child.py").write_text(
+        "import os, time\ndef work(connection):\n    connection.send(os.getpid())\n    time.sleep(100)\n"
+    )
     (tmp_path / "parent.py").write_text(
-        "import os, time\nfrom cnnbench.processes.worker import Worker\n"
-        "def work(connection):\n    connection.send(os.getpid())\n    time.sleep(100)\n"
-        "if __name__ == '__main__':\n"
-        f"    worker = Worker.start(work, fork={fork})\n    print(worker.receive(), flush=True)\n    time.sleep(100)\n"
+        "import time\nfrom child import work\nfrom cnnbench.processes.worker import Worker\n"
+        f"worker = Worker.start(work, fork={fork})\nprint(worker.receive(), flush=True)\ntime.sleep(100)\n"
     )
     with subprocess.Popen([sys.executable, tmp_path / "parent.py"], stdout=subprocess.PIPE, text=True) as parent:
         pid = int(parent.stdout.readline())
