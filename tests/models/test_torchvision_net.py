@@ -145,8 +145,14 @@ def test_auxiliary_heads_speak_while_training_only(arch, heads):
         ({"activation": "gelu"}, "model.activation=gelu: must be relu"),
         ({"dropout": 0.3}, "model.dropout=0.3: must be 0"),
         ({"args": {"kernel": 3}}, r"model.arch=resnet18 cannot be built with \{'kernel': 3\}: .*argument 'kernel'"),
-        ({"args": {"weights": "DEFAULT"}}, "model.args.weights=DEFAULT: not accepted, because model.weights=torchvision loads them"),
-        ({"args": {"pretrained": True}}, "model.args.pretrained=True: not accepted, because model.weights=torchvision loads them"),
+        (
+            {"args": {"weights": "DEFAULT"}},
+            "model.args.weights=DEFAULT: not accepted, because model.weights=torchvision loads them",
+        ),
+        (
+            {"args": {"pretrained": True}},
+            "model.args.pretrained=True: not accepted, because model.weights=torchvision loads them",
+        ),
         ({"args": {"num_classes": 5}}, "model.args.num_classes=5: not accepted, because it follows from the data"),
         (
             {"arch": "alexnet", "image_size": 28, "in_channels": 1},
