@@ -35,17 +35,20 @@ def test_the_suspects_are_the_same_each_time(digits):
     assert first == second
 
 
+def make_split(images):
+    labels = torch.arange(len(images)) % 4
+    return Split(images.view(-1, 1, 1, 1), labels, marks=torch.stack((images.long(),) * 3, 1))
+
+
 def test_folds_are_stratified_and_keep_copies_together():
-    labels = torch.arange(100) % 4
-    images = torch.arange(100, dtype=torch.uint8).view(100, 1, 1, 1).clone()
-    images[50] = images[10]  # both of class 2
-    marks = torch.stack((images.flatten().long(),) * 3, 1)
-    split = Split(images, labels, marks=marks)
+    split = make_split(torch.arange(100, dtype=torch.uint8))
     folds = assign_folds(split, FOLDS, seed=0, purpose="label_folds")
-    assert folds[50] == folds[10]
-    counts = [folds[labels == label].bincount(minlength=FOLDS).tolist() for label in range(4)]
-    assert all(max(one) - min(one) <= 2 for one in counts)
+    counts = [folds[split.labels == label].bincount(minlength=FOLDS).tolist() for label in range(4)]
+    assert all(max(one) - min(one) <= 1 for one in counts)
     assert torch.equal(folds, assign_folds(split, FOLDS, seed=0, purpose="label_folds"))
+    copied = make_split(torch.cat((torch.arange(60), torch.arange(40))).to(torch.uint8))  # each copy in its class
+    folds = assign_folds(copied, FOLDS, seed=0, purpose="label_folds")
+    assert torch.equal(folds[60:], folds[:40])
 
 
 def test_without_cleanlab_the_error_says_how_to_install_it(monkeypatch, digits):
