@@ -90,7 +90,7 @@ def test_a_wrong_model_fails_check_by_check(own):
         "outputs have their shape, and every parameter gets a gradient": "unused gets no gradient",
         "width and depth change its size, or are refused": "model.width=2 leaves its",
         "an image gets the same output twice, to the bit": "two passes of the same images differ",
-        "an image alone is answered as among others": "differ by up to",
+        "an image alone gets the same output as in a batch": "differ by up to",
         "its weights are a function of the seed alone": "another seed gives the same weights",
         "its state_dict holds everything that it has learned": "gives other outputs",
     }.items():
@@ -119,8 +119,8 @@ def test_a_wrong_dataset_fails_check_by_check():
         "its images have one shape and type, and a label each": "DatasetInfo.name must be 'wrong', not 'other'",
         "its classes have names of their own and training images": "two classes have the same name",
         "its splits share no image": "5 of its images in test are in train too",
-        "it is the same whenever it is read": "read again, train has other images or labels",
-        "its shape is known to be what it is": "its data_shape says",
+        "it has the same content each time it is read": "read again, train has other images or labels",
+        "the shape it declares is that of its images": "its data_shape says",
         "it can be split and scaled": "overlap",
     }.items():
         assert words in problems[fact]
@@ -142,6 +142,6 @@ def test_a_wrong_metric_augmentation_and_measure_fail(own):
     wrong = RegisteredAugmentation("wrong", find_transform("wrong", {}), None, 0)
     problems = find_problems("augment", AugmentPart("wrong", lambda channels: wrong))
     assert "draw all random numbers" in problems["an image is changed by its seed, epoch and index alone"]
-    assert "an image alone is changed as among others" in problems
+    assert "an image alone is changed in the same way as in a batch" in problems
     problems = find_problems("measure", MeasurePart("wrong", lambda source: None))
     assert "source='runs'" in problems["it says what it reads, its range and its meaning"]

@@ -62,7 +62,7 @@ def check_keys(part: AugmentPart) -> None:
     require(torch.equal(*found), "the same images in the same epoch differ: draw all random numbers with draw(…)")
 
 
-@check("augment", "an image alone is changed as among others")
+@check("augment", "an image alone is changed in the same way as in a batch")
 def check_batches(part: AugmentPart) -> None:
     """To the bit, so that the size of a batch does not matter."""
     together, _ = part.augment(3, [*range(IMAGES)])

@@ -2,7 +2,7 @@
 
 A file per kind of part registers its checks:
 
-    @check("model", "an image alone is answered as among others")
+    @check("model", "an image alone gets the same output as in a batch")
     def check_batches(part: ModelPart) -> None: ...
 """
 

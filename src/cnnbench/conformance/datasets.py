@@ -77,7 +77,7 @@ def check_splits(part: DataPart) -> None:
         seen |= dict.fromkeys(values, name)
 
 
-@check("data", "it is the same whenever it is read")
+@check("data", "it has the same content each time it is read")
 def check_repeats(part: DataPart) -> None:
     """Whatever state the global generators are in."""
     first = part.source
@@ -91,7 +91,7 @@ def check_repeats(part: DataPart) -> None:
         require(digests[0] == digests[1], f"read again, {name} has other images or labels: draw with make_generator")
 
 
-@check("data", "its shape is known to be what it is")
+@check("data", "the shape it declares is that of its images")
 def check_shape(part: DataPart) -> None:
     """If it registers a `data_shape`, that agrees."""
     info = part.source.info

@@ -134,7 +134,7 @@ def check_repeats(part: ModelPart) -> None:
             require(torch.equal(one(images), one(images)), "in eval mode, two passes of the same images differ")
 
 
-@check("model", "an image alone is answered as among others")
+@check("model", "an image alone gets the same output as in a batch")
 def check_batches(part: ModelPart) -> None:
     """In eval mode, no image may influence another."""
     model, images = part.build_smallest()
