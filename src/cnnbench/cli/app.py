@@ -68,7 +68,10 @@ def _normalize(argument: str) -> str:
 
 @command()
 def evaluate(options: EvaluateOptions) -> None:
-    """Measure the best weights of a finished run and write the results to its folder."""
+    """Measure a finished run again.
+
+    Measures its best weights on its test images or on other data, and writes the results to its folder.
+    """
     from cnnbench.cli.evaluate import evaluate
 
     evaluate(options)
@@ -76,9 +79,10 @@ def evaluate(options: EvaluateOptions) -> None:
 
 @command()
 def predict(options: PredictOptions) -> None:
-    """Predict the classes of images, which are preprocessed as in the run.
+    """Predict the classes of images.
 
-    A file that cannot be read is reported on standard error. The other files are predicted, and the exit code is 1.
+    Images are preprocessed as in the run. A file that cannot be read is reported on standard error. The other files
+    are predicted, and the exit code is 1.
     """
     from cnnbench.cli.predict import predict
 
@@ -87,10 +91,11 @@ def predict(options: PredictOptions) -> None:
 
 @command()
 def summary(options: SummaryOptions) -> None:
-    """Show a model layer by layer: output shape, window, parameters, multiply-accumulates, receptive field.
+    """Show a model layer by layer.
 
-    --compare shows the totals of several models. No weights are allocated. With --channels, --image-size and
-    --num-classes, no data are needed.
+    A row has the output shape, window, parameters, multiply-accumulates and receptive field of a layer. --compare
+    shows the totals of several models. No weights are allocated. With --channels, --image-size and --num-classes,
+    no data are needed.
     """
     from cnnbench.cli.summary import print_summary
 
@@ -99,9 +104,10 @@ def summary(options: SummaryOptions) -> None:
 
 @command()
 def check(options: CheckOptions) -> None:
-    """Check a dataset for duplicates, images in two splits or with two labels, empty images, outliers, bad files.
+    """Check a dataset for duplicates, leaks and bad files.
 
-    Near duplicates, such as an image that was compressed again, are found too. The exit code is 0 whatever is found,
+    Finds images in two splits or with two labels, empty images, outliers and files that cannot be read. Near
+    duplicates, such as an image that was compressed again, are found too. The exit code is 0 whatever is found,
     unless --fail-on names it. The last line printed is the folder of the results.
     """
     from cnnbench.cli.check import check
@@ -111,9 +117,10 @@ def check(options: CheckOptions) -> None:
 
 @command(name="check-plugin")
 def check_plugin(options: CheckPluginOptions) -> None:
-    """Check that the parts of a plug-in do what every part must, such as give the same result twice.
+    """Check that the parts of a plug-in work as every part must.
 
-    Prints a table of all checks, and a sentence for each that fails. The exit code is 1 if any does.
+    For example, they must give the same result twice. Prints a table of all checks, and a sentence for each that
+    fails. The exit code is 1 if any does.
     """
     from cnnbench.cli.check_plugin import check_plugin
 
@@ -122,10 +129,10 @@ def check_plugin(options: CheckPluginOptions) -> None:
 
 @command()
 def robustness(options: RobustnessOptions) -> None:
-    """Measure finished runs on test images that are shifted, rotated, rescaled, noisy, blurred, pale or occluded.
+    """Measure finished runs on changed test images.
 
-    For each strength, prints the accuracy and the share of images that keep their predicted class. Runs that differ
-    only in their seeds form a group.
+    Images are shifted, rotated, rescaled, noisy, blurred, pale or occluded. For each strength, prints the accuracy
+    and the share of images that keep their predicted class. Runs that differ only in their seeds form a group.
     """
     from cnnbench.cli.robustness import robustness
 
@@ -134,10 +141,11 @@ def robustness(options: RobustnessOptions) -> None:
 
 @command()
 def claim(options: ClaimOptions) -> None:
-    """Test the statements of the course: list them, run some to a verdict, or report verdicts and predictions.
+    """Test the statements of the course.
 
-    A verdict is supported, refuted or inconclusive, by a rule fixed before the data were seen. Claims share their
-    runs, which are stored in outputs/claims. The last line printed by run and report is the path of the result.
+    Lists them, runs some to a verdict, or reports verdicts and predictions. A verdict is supported, refuted or
+    inconclusive, by a rule fixed before the data were seen. Claims share their runs, which are stored in
+    outputs/claims. The last line printed by run and report is the path of the result.
     """
     from cnnbench.cli.claim import claim
 
@@ -146,9 +154,10 @@ def claim(options: ClaimOptions) -> None:
 
 @command()
 def explain(options: ExplainOptions) -> None:
-    """Draw what a finished run's network sees: filters, receptive fields, feature maps, heat maps, embedding, mistakes.
+    """Draw what a finished run's network sees.
 
-    Writes a PNG file for each picture, and a page with all of them. The last line printed is the page.
+    Shows filters, receptive fields, feature maps, heat maps, an embedding and mistakes. Writes a PNG file for each
+    picture, and a page with all of them. The last line printed is the page.
     """
     from cnnbench.cli.explain import explain
 
@@ -157,10 +166,10 @@ def explain(options: ExplainOptions) -> None:
 
 @command()
 def draw(options: DrawOptions) -> None:
-    """Write a page to draw on: a finished run's network answers in the browser, offline, while you draw.
+    """Write a page to draw on, for a finished run's network.
 
-    It shows class probabilities, feature maps, filters, receptive fields and what the answer rests on. The last line
-    printed is the page.
+    The network answers in the browser, offline, while you draw. The page shows class probabilities, feature maps,
+    filters, receptive fields and what the answer rests on. The last line printed is the page.
     """
     from cnnbench.cli.draw import draw
 
@@ -169,10 +178,11 @@ def draw(options: DrawOptions) -> None:
 
 @command()
 def export(options: ExportOptions) -> None:
-    """Write a finished run's network to a file for other programs: ONNX, torch.export or safetensors.
+    """Write a finished run's network to a file for other programs.
 
-    ONNX and torch.export hold the preprocessing: images in, probabilities out. Before the file appears, it must give
-    the run's own answers for all test images; otherwise the exit code is 1. The last line printed is the file.
+    The formats are ONNX, torch.export and safetensors. ONNX and torch.export hold the preprocessing: images in,
+    probabilities out. Before the file appears, it must give the run's own answers for all test images; otherwise
+    the exit code is 1. The last line printed is the file.
     """
     from cnnbench.cli.export import export
 
@@ -193,10 +203,11 @@ def report(options: ReportOptions) -> None:
 
 @command()
 def verify(options: VerifyOptions) -> None:
-    """Find the figures of finished runs again: train them again or, elsewhere, test their weights again.
+    """Verify the figures of finished runs.
 
-    Prints a line for each run: reproduced to the bit, figures agree, does NOT agree, or cannot be verified. The exit
-    code is 1 if one of them was not confirmed. Nothing in their folders changes.
+    Trains them again or, on another machine, tests their weights again. Prints a line for each run: reproduced to
+    the bit, figures agree, does NOT agree, or cannot be verified. The exit code is 1 if one of them was not
+    confirmed. Nothing in their folders changes.
     """
     from cnnbench.cli.verify import verify
 
@@ -205,9 +216,10 @@ def verify(options: VerifyOptions) -> None:
 
 @command(parts=False)
 def plan(options: PlanOptions) -> None:
-    """Show how many seeds, and minutes of training, would find a difference of accuracies in 80 % of cases.
+    """Plan how many seeds a comparison needs.
 
-    From the spread over the seeds of finished runs, for each test of a report: the sign-flip test with Holm's
+    Shows how many seeds, and minutes of training, would find a difference of accuracies in 80 % of cases. Computes
+    this from the spread over the seeds of finished runs, for each test of a report: the sign-flip test with Holm's
     correction, the paired t-test, and the anytime test.
     """
     from cnnbench.cli.plan import plan

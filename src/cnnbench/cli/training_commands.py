@@ -21,8 +21,8 @@ def train(
 ) -> None:
     """Train and test a model. With -m, or an experiment of several values, train every combination.
 
-    Without arguments, LeNet-5 learns the built-in digits. `resume=RUN` continues an interrupted run or sweep.
-    The last line printed is the run (or sweep) folder.
+    Without arguments, LeNet-5 learns the built-in digits. `resume=RUN` continues an interrupted run or sweep. The
+    last line printed is the run (or sweep) folder.
     """
     from cnnbench.cli.train import train
 
@@ -38,8 +38,8 @@ def tune(
 ) -> None:
     """Search for good values of config keys by validation score. The test images are never read.
 
-    `tune=NAME` names a search space (`cnnbench list spaces`) or a YAML file. `resume=STUDY` continues a search.
-    The last line printed is the study's folder.
+    `tune=NAME` names a search space (`cnnbench list spaces`) or a YAML file. `resume=STUDY` continues a search. The
+    last line printed is the study's folder.
     """
     from cnnbench.cli.tune import tune
 
@@ -48,10 +48,11 @@ def tune(
 
 @command(name="find-lr")
 def find_lr(options: FindLrOptions) -> None:
-    """Find a learning rate: train with one that grows from step to step, and see where the loss falls (Smith, 2017).
+    """Find a learning rate with a range test of a few seconds.
 
-    Takes the overrides of train. Only training images are read, and no network is kept: lr_range.png, .csv and .json
-    are written. The same command gives the same result. The last line printed is their folder.
+    Trains with a learning rate that grows from step to step, and finds where the loss falls (Smith, 2017). Takes
+    the overrides of train. Only training images are read, and no network is kept: lr_range.png, .csv and .json are
+    written. The same command gives the same result. The last line printed is their folder.
     """
     from cnnbench.cli.find_lr import find_lr
 
