@@ -33,12 +33,17 @@ log = logging.getLogger("cnnbench")
 
 
 class Small(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, classes: int = 10) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, stride=3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 81, 10))
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, stride=3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 81, classes))
 
     def forward(self, images):
         return self.layers(images)
+
+
+class Wrapping(Small):
+    def forward(self, images):
+        return {"logits": self.layers(images)}
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +137,7 @@ def test_predictions_are_those_of_the_test_whatever_holds_the_images(run, digits
         (lambda run: cb.train("seed=0,1"), "seed=0,1 names several values.*cnnbench.sweep runs each"),
         (lambda run: cb.train("experiment=mlp_vs_lenet5", data="digits"), "several runs, which cnnbench.sweep runs"),
         (lambda run: cb.train(model=3), "model=3: must be a model's name or a torch module"),
-        (lambda run: cb.train(model=nn.Flatten(), progress=False), r"Flatten gives outputs of shape \(2, 784\)"),
+        (lambda run: cb.train(model=Small(classes=7), progress=False), r"Small gives outputs of shape \(2, 7\)"),
         (lambda run: cb.train(model=nn.LazyLinear(10)), "lazy layers"),
         (lambda run: cb.train(model=Small(), **{"model.width": 2}), "model.width=2.0: must be 1"),
         (lambda run: cb.train(tags=object()), "tags=.*must be None, a truth value, a number"),
@@ -147,6 +152,19 @@ def test_predictions_are_those_of_the_test_whatever_holds_the_images(run, digits
         (lambda run: run.predict(np.zeros((1, 8, 8)), top=11), "--top 11: must be from 1 to 10"),
         (lambda run: run.evaluate("tset"), "--split tset"),
         (lambda run: run.evaluate(data=(np.zeros((2, 8, 8), np.uint8), ["a", "b"])), "labels have 'a', 'b', which"),
+        (lambda run: run.predict(None), "must be paths, images of Pillow or arrays; this is NoneType"),
+        (lambda run: run.predict([5]), "one is int"),
+        (lambda run: run.predict(Image.new("L", (0, 8))), "0×8: must have pixels"),
+        (lambda run: run.predict(np.zeros((1, 8, 8)), top=1.5), "--top 1.5: must be from 1 to 10"),
+        (lambda run: run.predict(np.zeros((1, 8, 8)), batch_size=0), "batch_size=0: must be a whole number"),
+        (lambda run: run.network(device="gpu"), "device=gpu: this machine has no such device. Use one of auto, cpu"),
+        (lambda run: run.network(model=Small()), "must be left out, because the network of this run is mlp"),
+        (lambda run: run.evaluate(rot="x"), "unknown option 'rot'. Valid: root"),
+        (lambda run: cb.load(None), "None: must be the path of a folder"),
+        (lambda run: cb.train(folder=b"x"), "b'x': must be the path of a folder"),
+        (lambda run: cb.sweep(folder="a${b}"), "folder='a.*must be a path without"),
+        (lambda run: cb.train(model=nn.Flatten(0), progress=False), "has no parameters that can be trained"),
+        (lambda run: cb.train(model=Wrapping(), progress=False), "Wrapping gives dict for images: must be a tensor"),
         (lambda run: run.resume(seed=1), "seed=1: a resumed run keeps every setting"),
     ],
 )
@@ -156,6 +174,15 @@ def test_an_error_has_the_words_of_the_command(run, call, message, tmp_path, mon
         call(run)
     assert isinstance(caught.value, cb.Error)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_stays_open_when_the_program_changes_its_folder(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(run.folder.parent)
+    opened = cb.load(run.folder.name)
+    monkeypatch.chdir(tmp_path)
+    assert opened.summary == run.summary
+    assert opened.evaluate(out="mine", progress=False).folder == Path("mine")
+    assert len(cb.compare(opened).groups) == 1
 
 
 def test_values_arrive_as_they_are():
@@ -191,6 +218,8 @@ def test_a_module_is_trained_as_a_copy_and_needed_again(run, cnnbench, tmp_path,
     assert own.evaluate(model=Small(), progress=False)["accuracy"] == own.summary["test/accuracy"]
     with pytest.raises(cb.InvalidRequest, match=r"was an object of a Python program.*pass it again"):
         own.network()
+    with pytest.raises(cb.InvalidRequest, match="Linear cannot take images of 1×28×28"):
+        own.predict(images, model=nn.Linear(3, 3))
     with pytest.raises(cb.InvalidRequest, match="pass it again from Python"):
         own.resume(**{"trainer.epochs": 2})
     done = cnnbench("evaluate", str(own.folder))

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 from cnnbench.cli.hydra_session import offer_parts
@@ -59,11 +60,24 @@ def give(model: Any = None, data: Any = None) -> Iterator[Given]:
 
 
 def check_source(model: Any, run: RunFolder) -> None:
-    """Warn if the code of a module is no longer that of the run's."""
-    if model is None or isinstance(model, str):
-        return
-    from cnnbench.models.given import describe_module
+    """Warn if the code of a module is no longer that of the run's.
 
-    now, then = describe_module(model)["source_sha256"], run.read_config()["model"].get("source_sha256")
+    Raises:
+        ValueError: the run does not need a module, or this is none.
+    """
+    if model is None:
+        return
+    from cnnbench.models.given import NAME, describe_module
+
+    own = run.read_config()["model"]
+    if own["name"] != NAME:
+        raise ValueError(f"model: must be left out, because the network of this run is {own['name']}, not a module")
+    now, then = describe_module(model)["source_sha256"], own.get("source_sha256")
     if then is not None and now != then:
         log.warning("the source of %s is not the one that the run was trained with", type(model).__qualname__)
+
+
+def check_batch_size(size: Any) -> None:
+    """Raise a ValueError if this is no number of images, nor None."""
+    if size is not None and (not isinstance(size, Integral) or size < 1):
+        raise ValueError(f"batch_size={size!r}: must be a whole number from 1")

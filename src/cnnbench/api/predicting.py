@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import chain
 from typing import Any
@@ -20,6 +20,7 @@ from cnnbench.data.sets.arrays import convert_images
 from cnnbench.experiment import predict, predictions
 
 log = logging.getLogger("cnnbench")
+ACCEPTED = "paths, images of Pillow or arrays"
 
 
 def predict_images(predictor: predict.Predictor, images: Any, *, top: int, invert: bool) -> list[Prediction]:
@@ -33,6 +34,8 @@ def predict_images(predictor: predict.Predictor, images: Any, *, top: int, inver
     """
     if isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", 0) == 2:
         images = [images]
+    if isinstance(images, Mapping) or not (hasattr(images, "ndim") or isinstance(images, Iterable)):
+        raise ValueError(f"images: must be {ACCEPTED}; this is {type(images).__name__}")
     several = images if hasattr(images, "ndim") else list(images)
     if not len(several):
         raise ValueError("images: must hold at least one image")
@@ -94,8 +97,10 @@ def _decode(images: Any, predictor: predict.Predictor) -> Generator[np.ndarray |
             raise ValueError("images: must be all paths, or all images in memory")
         if isinstance(one, Image.Image):
             yield convert_image(one, predictor.decoding)
-        else:
+        elif hasattr(one, "ndim"):
             yield from _fit_arrays(one[None], predictor)
+        else:
+            raise ValueError(f"images: must be {ACCEPTED}; one is {type(one).__name__}")
 
 
 def _fit_arrays(images: Any, predictor: predict.Predictor) -> Iterator[np.ndarray]:

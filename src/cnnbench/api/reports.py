@@ -70,7 +70,7 @@ def _find_place(run: Any) -> Path:
 
 
 def compare(
-    runs: Iterable[Any],
+    runs: Any,
     *,
     baseline: str | None = None,
     target: float | None = None,
@@ -80,7 +80,7 @@ def compare(
     """Compare runs and sweeps, as `cnnbench report` does.
 
     Args:
-        runs: of `Run`, `Sweep` or folders.
+        runs: of `Run`, `Sweep` or folders, or one of these.
         baseline: the group to compare with, such as `model=mlp`; by default the experiment's or the first.
         target: an accuracy; the table shows how many epochs each run took to reach it.
         delta: groups whose accuracies differ by fewer points are equal.
@@ -90,7 +90,7 @@ def compare(
         InvalidRequest: a folder without runs, runs on different test sets, a baseline that is no group.
     """
     with open_session(computes=False):
-        if isinstance(runs, str | Path):
+        if not isinstance(runs, Iterable) or isinstance(runs, str):  # a single one
             runs = [runs]
         folders = [_find_place(run) for run in runs]
         if not folders:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from cnnbench.api.errors import Error, translate_errors
-from cnnbench.api.given import check_source, give
+from cnnbench.api.folders import check_folder
+from cnnbench.api.given import check_batch_size, check_source, give
 from cnnbench.api.overrides import write_overrides
 from cnnbench.api.results import Evaluation, Prediction
 from cnnbench.api.session import open_session
@@ -43,7 +44,7 @@ class MeasuringOptions(TypedDict, total=False):
     root: str | None
     exclude: str | None
     abstain: float | None
-    out: Path | None
+    out: str | Path | None
     device: str | None
     batch_size: int | None
 
@@ -60,7 +61,8 @@ class Run:
 
     def __init__(self, folder: str | Path) -> None:
         with translate_errors():
-            self._run = RunFolder.open_existing(folder)
+            # Absolute, for programs that change their current folder.
+            self._run = RunFolder(RunFolder.open_existing(folder).path.absolute())
         self.folder = self._run.path
 
     @property
@@ -157,6 +159,8 @@ class Run:
         from cnnbench.experiment.predict import Predictor
 
         with open_session(), give(model):
+            check_source(model, self._run)
+            check_batch_size(batch_size)
             predictor = Predictor(self.folder, device=device, batch_size=batch_size)
             return predict_images(predictor, images, top=top, invert=invert)
 
@@ -183,14 +187,18 @@ class Run:
             options: `root`, `exclude`, `abstain`, `out`, `device` and `batch_size`, as of `cnnbench evaluate`.
         """
         with open_session(progress=progress), give(model, data) as given:
+            check_source(model, self._run)
+            _check_options(options)
             own = self._run.read_config()["data"]
             # Arrays that are the run's own again are no other data.
             is_own = "data" in given.parts and given.parts["data"].items() <= own.items()
             chosen = None if is_own else given.settings.get("data")
             place = None if path is None else str(path)
-            options.setdefault("root", os.environ.get("CNNBENCH_DATA"))  # as the command does
+            more: dict[str, Any] = {"root": os.environ.get("CNNBENCH_DATA"), **options}  # as the command does
+            if more.get("out") is not None:
+                more["out"] = check_folder(more["out"])
             folder, metrics, notes = measure(
-                EvaluateOptions(self.folder, split, data=chosen, path=place, calibrate=calibrate, **options)
+                EvaluateOptions(self.folder, split, data=chosen, path=place, calibrate=calibrate, **more)
             )
             for note in notes:
                 log.warning("%s", note)
@@ -224,6 +232,13 @@ class Run:
         return render_run(title, figures, self.folder)
 
 
+def _check_options(options: MeasuringOptions) -> None:
+    valid = MeasuringOptions.__annotations__
+    if unknown := options.keys() - valid.keys():
+        raise ValueError(f"unknown option {min(unknown)!r}. Valid: {', '.join(valid)}")
+    check_batch_size(options.get("batch_size"))
+
+
 def _parse_score(name: str, cell: str) -> str | float | None:
     if name == "class":
         return cell
@@ -240,4 +255,4 @@ def load(folder: str | Path) -> Run:
         InvalidRequest: it is no run's folder.
     """
     with translate_errors():
-        return Run(find_folder(folder, run=True))
+        return Run(find_folder(check_folder(folder), run=True))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.api.errors import Error, translate_errors
+from cnnbench.api.folders import check_folder, check_new_folder
 from cnnbench.api.overrides import write_overrides
 from cnnbench.api.reports import Report, compare
 from cnnbench.api.runs import Run
@@ -16,6 +17,7 @@ from cnnbench.cli import compose
 from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.sweep import create_server, resume_sweep, run_sweep
 from cnnbench.cli.sweep_run import Display
+from cnnbench.report.formatting import format_count
 from cnnbench.report.runs import find_runs
 from cnnbench.report.study import Study
 from cnnbench.sweeps.jobs import is_sweep
@@ -68,8 +70,8 @@ class Sweep:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
         with translate_errors():
+            self.folder = Path(folder).absolute()  # for programs that change their current folder
             if not is_sweep(self.folder):
                 raise ValueError(f"{str(folder)!r} is not the folder of a sweep: it has no sweep.yaml")
 
@@ -94,7 +96,7 @@ class Sweep:
         return self
 
     def __repr__(self) -> str:
-        return f"<cnnbench sweep {str(self.folder)!r}: {len(self.runs)} runs>"
+        return f"<cnnbench sweep {str(self.folder)!r}: {format_count(len(self.runs), 'run')}>"
 
     def _repr_html_(self) -> str:
         from cnnbench.api.html import render_message, render_study  # not at the top: it imports matplotlib
@@ -116,7 +118,7 @@ def load_sweep(folder: str | Path) -> Sweep:
         InvalidRequest: it is no sweep's folder.
     """
     with translate_errors():
-        return Sweep(find_folder(folder))
+        return Sweep(find_folder(check_folder(folder)))
 
 
 def sweep(
@@ -142,9 +144,10 @@ def sweep(
         RunFailed: a run failed; the others have been run.
         KeyboardInterrupt: by Ctrl-C; the running jobs are saved, and the same call continues.
     """
-    named = {"model": model, "data": data, "hydra.sweep.dir": folder}
-    settings = {key: value for key, value in named.items() if value is not None} | settings
     with open_session(progress=progress, computes=False):
+        place = None if folder is None else check_new_folder(folder)
+        named = {"model": model, "data": data, "hydra.sweep.dir": place}
+        settings = {key: value for key, value in named.items() if value is not None} | settings
         for key in ("model", "data"):
             _refuse_objects(key, settings.get(key))
         texts = write_overrides(overrides, settings, sweeping=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.api.errors import translate_errors
+from cnnbench.api.folders import check_new_folder
 from cnnbench.api.given import give
 from cnnbench.api.overrides import write_overrides
 from cnnbench.api.runs import Run, load
@@ -53,9 +54,11 @@ def train(
         settings |= {key: value for key, value in named.items() if isinstance(value, str)}
         objects = {key: value for key, value in named.items() if key not in settings}
         return run.resume(*overrides, **objects, progress=progress, **settings)
-    if folder is not None:
-        settings["hydra.run.dir"] = folder
     with open_session(progress=progress), give(model, data) as given:
+        if folder is not None:
+            settings["hydra.run.dir"] = check_new_folder(folder)
+        if not (model is None or isinstance(model, str) or any(one.requires_grad for one in model.parameters())):
+            raise ValueError(f"model={type(model).__qualname__} has no parameters that can be trained")
         texts = write_overrides(overrides, given.settings | settings)
         with hint_at_sweep(settings):
             request = compose.compose_request(texts)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Prediction:
 
 def check_top(top: int, classes: int) -> None:
     """Raise a ValueError if `--top` asks for no class, or for more than there are."""
-    if not 1 <= top <= classes:
+    if not isinstance(top, Integral) or not 1 <= top <= classes:
         raise ValueError(f"--top {top}: must be from 1 to {classes}, the run's number of classes")
 
 

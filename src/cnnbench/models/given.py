@@ -80,8 +80,11 @@ def build_given(spec: NetworkSpec, options: GivenOptions) -> nn.Module:
         model = copy.deepcopy(module).to(device)
     except RuntimeError as error:
         raise ValueError(f"model={name} cannot be copied: {_first_line(error)}") from error
-    if device.type != "meta":  # where an operation without a shape rule would fail
-        _check_outputs(model, spec, name)
+    if device.type == "meta":  # where an operation without a shape rule would fail
+        with torch.device("cpu"):
+            _check_outputs(copy.deepcopy(module).to("cpu"), spec, _name(module))
+    else:
+        _check_outputs(model, spec, _name(module))
     return model.train()
 
 
@@ -92,7 +95,13 @@ def _check_outputs(model: nn.Module, spec: NetworkSpec, name: str) -> None:
             outputs = model.eval()(torch.zeros(2, *spec.input_shape))
     except Exception as error:  # a stranger's code raises anything
         raise ValueError(f"model={name} cannot take images of {shape}: {_first_line(error)}") from error
-    found = tuple((outputs if isinstance(outputs, Tensor) else outputs[0]).shape)
+    several = outputs if isinstance(outputs, tuple | list) else (outputs,)
+    if not several or not all(isinstance(one, Tensor) for one in several):
+        raise ValueError(
+            f"model={name} gives {type(outputs).__name__} for images: must be a tensor, or several, of which the first "
+            "has the logits"
+        )
+    found = tuple(several[0].shape)
     if found != (2, spec.num_classes) and getattr(model, "task", "classification") == "classification":
         raise ValueError(
             f"model={name} gives outputs of shape {found} for 2 images of {shape}: must be (2, {spec.num_classes}), a "

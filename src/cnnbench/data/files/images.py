@@ -167,8 +167,10 @@ def convert_image(image: Image.Image, how: Decoding) -> np.ndarray:
     """The pixels of an image in memory, as `decode_image` gives those of a file.
 
     Raises:
-        ValueError: its values have more than 8 bits, and nothing says which one is white.
+        ValueError: it has no pixels, or its values have more than 8 bits, and nothing says which one is white.
     """
+    if 0 in image.size:
+        raise ValueError("an image of {}×{}: must have pixels".format(*image.size))
     if image.mode[0] in "IF":
         raise ValueError(f"an image of mode {image.mode}: must have 8 bits a value, such as L or RGB")
     method = _TRANSPOSE.get(_read_orientation(image))
