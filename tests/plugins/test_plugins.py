@@ -244,6 +244,17 @@ def test_a_plug_in_that_is_not_found_or_named_twice_is_refused(named, message, n
         load_plugins(named)
 
 
+def test_a_plug_in_that_was_not_named_is_suggested_where_it_lies_in_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_net.py").write_text(NET)
+    with pytest.raises(
+        ValueError, match=r"unknown model 'own_net'.*; if it is in own_net\.py, add --plugin own_net\.py$"
+    ):
+        compose_config(["model=own_net"])
+    with pytest.raises(ValueError, match=r"unknown model 'their_net'.*xception_mini$"):
+        compose_config(["model=their_net"])
+
+
 def test_names_of_our_own_and_several_values_are_refused(net, tmp_path):
     configs = tmp_path / "zoo/configs/experiment"
     configs.mkdir(parents=True)

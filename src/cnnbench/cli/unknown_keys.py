@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from itertools import accumulate, chain
+from pathlib import Path
 
 from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
@@ -16,6 +17,8 @@ from cnnbench.cli.usage import find_meant, find_torchvision_name
 from cnnbench.config.declared import list_all_keys
 from cnnbench.config.keys import flatten, format_value
 from cnnbench.config.schema import make_default_dict
+from cnnbench.plugins.loading import format_option
+from cnnbench.plugins.yaml_files import GROUPS
 from cnnbench.registry import describe_unknown, find_nearest
 
 # The choice of each group that switches it off; `~group` is what Hydra's users try.
@@ -45,6 +48,18 @@ def check_signs(parsed: Sequence[Override]) -> None:
             raise ValueError(f"{text}: choose a part without +: {text.lstrip('+')}")
 
 
+def _suggest_other_place(group: str, name: str) -> str:
+    """Where a name that the group does not have may be found; empty where nothing is known."""
+    if group == "experiment":
+        return ", or the path of a .yaml file"
+    if group == "model" and (theirs := find_torchvision_name(name)):
+        return f"; torchvision has it: model=torchvision model.arch={theirs}"
+    # A plug-in is only loaded if the command names it, which is easy to forget where it lies in the current folder.
+    if group in GROUPS and name.isidentifier() and Path(f"{name}.py").is_file():
+        return f"; if it is in {name}.py, add {format_option(f'{name}.py')}"
+    return ""
+
+
 def explain_failure(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
     """Explain the first override that names a group, a choice or a key that does not exist."""
     choices = list_groups()
@@ -56,10 +71,7 @@ def explain_failure(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
         wanted = _read_names(o)
         for name in wanted:
             if name not in choices[key] and name != "None" and f"{name}.yaml" not in _find_own_experiments(key):
-                theirs = find_torchvision_name(name) if key == "model" else None
-                hint = f"; torchvision has it: model=torchvision model.arch={theirs}" if theirs else ""
-                hint = ", or the path of a .yaml file" if key == "experiment" else hint
-                return f"{describe_unknown(key, name, choices[key])}{hint}"
+                return f"{describe_unknown(key, name, choices[key])}{_suggest_other_place(key, name)}"
         valid.append(f"{key}={wanted[0] if wanted and wanted[0] != 'None' else 'null'}")
     try:
         composed = hydra.compose_config("config", valid, RunMode.RUN, from_shell=False)
