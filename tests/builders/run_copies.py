@@ -11,6 +11,7 @@ import numpy as np
 from cnnbench.cli import compose
 from cnnbench.experiment.run import run_job
 from cnnbench.metrics import compute_accuracy_interval, compute_scores, score_classes, score_probabilities
+from cnnbench.metrics.ranking import score_ranking
 from cnnbench.report.study import Study
 from cnnbench.report.writing import write_report
 from cnnbench.runs.contents import read_confusion, read_predictions, write_evaluation
@@ -116,7 +117,8 @@ def measured_anew(run: RunFolder, accuracy: float, rng: np.random.Generator) -> 
         predictions=predictions, probabilities=even,
     )  # fmt: skip
     scores = compute_scores(confusion) | compute_accuracy_interval(confusion)
-    scores |= score_probabilities(read_predictions(run.path))
+    arrays = read_predictions(run.path)
+    scores |= score_probabilities(arrays) | score_ranking(arrays, len(classes))
     measured = {f"test/{name}": value for name, value in scores.items()}
     run.write_summary(run.read_summary() | measured | {"test/loss": float(np.log(len(classes)))})
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnbench.cli.check import check
 from cnnbench.cli.compose import compose_config
+from cnnbench.cli.options import CheckOptions
 from cnnbench.data.exclusion import read_image_list
 from cnnbench.experiment.data_check import check_data, find_check_key
 from cnnbench.experiment.loading import load_dataset
@@ -182,6 +184,15 @@ def test_the_command_ends_with_1_only_for_findings_that_are_named(cnnbench, fold
     ended = cnnbench(*data, "--fail-on", "leek")
     assert ended.returncode == 2
     assert "unknown finding of --fail-on 'leek'. Did you mean 'leak'?" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [("label", "--fail-on label needs --labels"), ("", "--fail-on ''"), ("leak,", "--fail-on ''")],
+)
+def test_fail_on_never_passes_because_nothing_was_looked_for(named, words):
+    with pytest.raises(ValueError, match=words):
+        check(CheckOptions(overrides=[], fail_on=named))
 
 
 def test_a_damaged_check_is_refused(checked, tmp_path):

@@ -18,7 +18,9 @@ from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.report.csv_rows import list_runs
 from cnnbench.report.reading import read_study
 from cnnbench.report.writing import write_report
+from cnnbench.runs.checking import find_contradiction
 from cnnbench.runs.contents import read_predictions
+from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.arrays import read_npz, write_npz
 from cnnbench.storage.plain_data import SEAL, read_yaml, write_yaml
 
@@ -51,6 +53,8 @@ def test_real_runs_agree_with_themselves(runs):
         ({"test__accuracy": 0.9987}, "predictions.npz"),
         ({"test__f1_macro": 0.9}, "predictions.npz"),
         ({"test__loss": 0.01}, "predictions.npz"),
+        ({"test__roc_auc": 0.9999}, "predictions.npz"),
+        ({"test__average_precision": "1"}, "predictions.npz"),
         ({"test_images": 359}, "predictions.npz"),
         ({"test_labels_sha256": "0" * 64}, "predictions.npz"),
         ({"seed": 1}, "config.yaml"),
@@ -152,6 +156,30 @@ def test_a_message_names_the_cell_of_a_table_that_does_not_follow(name, old, new
     assert changed != lines
     path.write_text("\n".join(changed))
     assert words in read_study([tmp_path]).runs[0].message
+
+
+@pytest.mark.parametrize("score", ["specificity", "roc_auc", "average_precision"])
+def test_an_edited_score_of_a_class_is_not_believed(score, runs):
+    path = runs / "1/per_class.csv"
+    header, first, *rest = csv.reader(path.read_text().splitlines())
+    first[header.index(score)] = "0.125"
+    path.write_text("\n".join(map(",".join, (header, first, *rest))))
+    assert f"per_class.csv says 0.125 for {score} of '0'; by predictions.npz it is " in find_contradiction(
+        RunFolder(runs / "1")
+    )
+
+
+def test_an_edited_top_5_accuracy_is_not_believed(tmp_path):
+    run = write_run(tmp_path / "0", 0, 900)
+    arrays = read_npz(run.path / "predictions.npz")
+    few = arrays["probabilities"]
+    many = np.pad(few, ((0, 0), (0, 12 - few.shape[1])))
+    write_npz(run.path / "predictions.npz", **arrays | {"probabilities": many})
+    (run.path / "confusion_matrix.csv").unlink()
+    change(run.path / "summary.json", test__top5_accuracy=1.0)
+    assert "top5_accuracy" not in find_contradiction(run)
+    change(run.path / "summary.json", test__top5_accuracy=0.5)
+    assert "summary.json says 0.5 for test/top5_accuracy; by predictions.npz it is 1.0" in find_contradiction(run)
 
 
 def test_evaluate_and_train_do_not_believe_an_edited_figure_either(runs, capsys):

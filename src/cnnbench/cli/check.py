@@ -26,10 +26,7 @@ def check(options: CheckOptions) -> None:
         ValueError: the command is wrong, or the data cannot be loaded; nothing has been written.
         RunFailed: there are findings that `--fail-on` names.
     """
-    fatal = [kind for kind in (options.fail_on or "").split(",") if kind]
-    for kind in fatal:
-        if kind not in KINDS:
-            raise ValueError(describe_unknown("finding of --fail-on", kind, KINDS))
+    fatal = _read_fatal(options)
     show_log()
     config = compose.compose_config(options.overrides or [])
     out = options.out or CHECKS / _name_data(config)
@@ -56,6 +53,19 @@ def check(options: CheckOptions) -> None:
     print(format_output_path(out))
     if fatal := [f"{found.count(kind):,} × {kind}" for kind in fatal if found.count(kind)]:
         raise RunFailed(f"{', '.join(fatal)} (--fail-on {options.fail_on})")
+
+
+def _read_fatal(options: CheckOptions) -> list[str]:
+    """The findings that `--fail-on` names; a pipeline relies on it, so it must not pass for want of a name."""
+    if options.fail_on is None:
+        return []
+    fatal = [kind.strip() for kind in options.fail_on.split(",")]
+    for kind in fatal:
+        if kind not in KINDS:
+            raise ValueError(describe_unknown("finding of --fail-on", kind, KINDS))
+    if "label" in fatal and not options.labels:
+        raise ValueError("--fail-on label needs --labels: without it, no label is judged")
+    return fatal
 
 
 def _compose_networks(overrides: Sequence[str], dimensions: int) -> tuple[Config, int | None]:

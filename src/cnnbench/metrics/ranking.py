@@ -113,20 +113,24 @@ def list_thresholds(rankings: Sequence[Ranking], class_names: Sequence[str]) -> 
     return rows
 
 
-def score_ranking(arrays: Mapping[str, np.ndarray], classes: int) -> dict[str, float]:
+def score_ranking(
+    arrays: Mapping[str, np.ndarray], classes: int, rankings: Sequence[Ranking] | None = None
+) -> dict[str, float]:
     """Up to `RANKED_CLASSES` classes, the areas under their curves, mean over the classes; with more, top-5 accuracy.
 
     Areas are missing if one of them is undefined, or if there are too many images to keep all probabilities.
 
     Args:
         arrays: as in `predictions.npz`.
+        rankings: of each class, if they are already there.
     """
     labels, probabilities, top = arrays["labels"], arrays["probabilities"], arrays.get("top_classes")
     if not len(labels) or not np.isfinite(probabilities).all():
         return {}
     if classes > RANKED_CLASSES:
         return {"top5_accuracy": compute_top_accuracy(labels, probabilities, top)}
-    rankings = rank_classes(labels, probabilities) if top is None else []
+    if rankings is None:
+        rankings = rank_classes(labels, probabilities) if top is None else []
     if not rankings or not all(found.positives and found.negatives for found in rankings):
         return {}
     return {

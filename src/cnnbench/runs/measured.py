@@ -24,6 +24,8 @@ from cnnbench.metrics import (
     score_classes,
     score_probabilities,
 )
+from cnnbench.metrics.ranking import RANKED_CLASSES, Ranking, rank_classes, score_ranking
+from cnnbench.metrics.scores import OF_RANKING
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.storage.arrays import read_npz
 from cnnbench.storage.csv_tables import read_csv
@@ -32,6 +34,7 @@ from cnnbench.storage.regular import refuse_damaged
 from cnnbench.storage.text import format_path
 
 SCORES = ("precision", "recall", "f1", "support")
+LATER_SCORES = ("specificity", "roc_auc", "average_precision")  # earlier versions did not write them
 OF_CLASSES = ("predictions.npz", "confusion_matrix.csv")
 EXACT = 1e-9  # figures are written with all their digits
 LEAST_SHOWN = 1e-37  # a smaller probability has lost digits, or is 0
@@ -65,6 +68,10 @@ class Contradiction(ValueError):
 
 def _show(value: Any) -> str:
     return repr(value)[:LONGEST_VALUE]
+
+
+def _is_equal(given: Any, value: float) -> bool:
+    return is_number(given) and math.isclose(given, value, rel_tol=EXACT, abs_tol=EXACT)
 
 
 @dataclass
@@ -113,7 +120,7 @@ class Figures:
 
     def _check_classes(self) -> None:
         """Recompute what follows from the predictions or, if those cannot be read, from the confusion matrix."""
-        source, of_probabilities = "predictions.npz", dict[str, float]()
+        source, of_probabilities, rankings = "predictions.npz", dict[str, float](), list[Ranking]()
         names: Sequence[str] | None
         try:
             arrays = read_predictions(self.folder)
@@ -133,6 +140,9 @@ class Figures:
             self.expect("test_labels_sha256", hashlib.sha256(labels.tobytes()).hexdigest(), source)
             self._check_probabilities(arrays)
             of_probabilities = score_probabilities(arrays)
+            if images and "top_classes" not in arrays and columns <= RANKED_CLASSES:
+                rankings = rank_classes(labels, arrays["probabilities"])
+            self._check_ranking(score_ranking(arrays, confusion.shape[0], rankings))
             names = self._read_class_names(confusion)
         self.expect(self.images, images, source)
         for metric in OF_PROBABILITIES:
@@ -140,10 +150,19 @@ class Figures:
                 self.values.pop(f"{self.prefix}{metric.name}", None)
         for name, value in (self._compute_scores(confusion) | of_probabilities).items():
             given = self.values.setdefault(f"{self.prefix}{name}", value)
-            if not is_number(given) or not math.isclose(given, value, rel_tol=EXACT, abs_tol=EXACT):
+            if not _is_equal(given, value):
                 self.contradict(f"{self.prefix}{name}", value, source)
         if names is not None:
-            self._check_per_class(confusion, names, source)
+            self._check_per_class(score_classes(confusion, names), rankings, names, source)
+
+    def _check_ranking(self, found: Mapping[str, float]) -> None:
+        """Compare the areas under curves, or the top-5 accuracy; a missing one is not added."""
+        for key in (f"{self.prefix}{metric.name}" for metric in OF_RANKING):
+            value = found.get(key.removeprefix(self.prefix))
+            if value is None:  # nothing shows that it is right
+                self.values.pop(key, None)
+            elif key in self.values and not _is_equal(self.values[key], value):
+                self.contradict(key, value, "predictions.npz")
 
     def _compute_scores(self, confusion: Any) -> dict[str, float]:
         return compute_scores(confusion) | compute_accuracy_interval(confusion)
@@ -163,13 +182,20 @@ class Figures:
             raise Contradiction(file, figure, int(counts[cell]), "predictions.npz", int(confusion[cell]))
         return names
 
-    def _check_per_class(self, confusion: Any, names: Sequence[str], source: str) -> None:
+    def _check_per_class(
+        self, expected: list[dict[str, Any]], rankings: Sequence[Ranking], names: Sequence[str], source: str
+    ) -> None:
         file = self.folder / "per_class.csv"
         if not file.is_file():
             return
-        rows, expected = read_csv(file), score_classes(confusion, names)
+        for scores, ranking in zip(expected, rankings, strict=False):  # without probabilities there are no rankings
+            scores |= {"roc_auc": ranking.roc_auc, "average_precision": ranking.average_precision}
+        rows = read_csv(file)
+        keys = [*SCORES, *(key for key in LATER_SCORES if all(key in row for row in [*rows, *expected]))]
         try:
-            given = np.array([[float(row[key]) for key in SCORES] for row in rows]).reshape(len(rows), len(SCORES))
+            # An area that is undefined is NaN, and an empty cell.
+            given = np.array([[float(row[key] or math.nan) for key in keys] for row in rows])
+            given = given.reshape(len(rows), len(keys))
         except (KeyError, ValueError):
             refuse_damaged(file, "it lacks the scores of each class")
         classes = [row.get("class") for row in rows]
@@ -177,11 +203,11 @@ class Figures:
             different = (pair for pair in zip(classes, names, strict=False) if pair[0] != pair[1])
             value, found = next(different, (len(classes), len(names)))
             raise Contradiction(file, "the name or the number of classes", value, "confusion_matrix.csv", found)
-        computed = np.array([[row[key] for key in SCORES] for row in expected], dtype=float).reshape(given.shape)
-        number, score = (~np.isclose(given, computed, rtol=0, atol=EXACT)).nonzero()
+        computed = np.array([[row[key] for key in keys] for row in expected], dtype=float).reshape(given.shape)
+        number, score = (~np.isclose(given, computed, rtol=0, atol=EXACT, equal_nan=True)).nonzero()
         if len(number):
             cell = int(number[0]), int(score[0])
-            figure = f"{SCORES[cell[1]]} of {_show(names[cell[0]])}"
+            figure = f"{keys[cell[1]]} of {_show(names[cell[0]])}"
             raise Contradiction(file, figure, float(given[cell]), source, float(computed[cell]))
 
     def _check_probabilities(self, arrays: Mapping[str, np.ndarray]) -> None:
