@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from numbers import Integral
 from typing import Any
 
 from cnnbench.cli.hydra_session import offer_parts
@@ -75,9 +74,3 @@ def check_source(model: Any, run: RunFolder) -> None:
     now, then = describe_module(model)["source_sha256"], own.get("source_sha256")
     if then is not None and now != then:
         log.warning("the source of %s is not the one that the run was trained with", type(model).__qualname__)
-
-
-def check_batch_size(size: Any) -> None:
-    """Raise a ValueError if this is no number of images, nor None."""
-    if size is not None and (not isinstance(size, Integral) or size < 1):
-        raise ValueError(f"batch_size={size!r}: must be a whole number from 1")

@@ -22,6 +22,8 @@ def write_overrides(texts: Sequence[str], settings: Mapping[str, Any], *, sweepi
     Raises:
         ValueError: a value that no override can say, or a plug-in that cannot be used.
     """
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise ValueError(f"override {wrong[0]!r}: must be text, KEY=VALUE")
     named = [text for text in texts if is_plugins(text)]
     if "plugins" in settings:
         named.append(f"plugins={_write('plugins', settings['plugins'], False)}")

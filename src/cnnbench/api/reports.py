@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from cnnbench.api.arguments import check_folder, check_numbers, check_texts
 from cnnbench.api.session import open_session
 from cnnbench.api.tables import Table, make_table
 from cnnbench.cli.report import convert_points
@@ -49,8 +50,9 @@ class Report:
     def save(self, folder: str | Path) -> Path:
         """Write `report.html`, `report.md` and the tables, as `cnnbench report --out` does; return the folder."""
         with open_session(computes=False):
-            write_report(self.folders, Path(folder), **self._options)
-        return Path(folder)
+            place = check_folder(folder)
+            write_report(self.folders, place, **self._options)
+        return place
 
     def __repr__(self) -> str:
         return "\n".join([f"<cnnbench report of {format_count(len(self.study.runs), 'run')}>", *self.verdicts])
@@ -95,6 +97,8 @@ def compare(
         folders = [_find_place(run) for run in runs]
         if not folders:
             raise ValueError("runs: must name at least one run, sweep or folder")
+        check_numbers(target=target, delta=delta)
+        check_texts(baseline=baseline, by=by)
         share = None if delta is None else convert_points("delta", delta)
         options: dict[str, Any] = {"baseline": baseline, "target": target, "by": by, "delta": share}
         return Report(folders, read_study(folders, **options), options)

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from cnnbench.api.arguments import check_batch_size, check_folder, check_numbers
 from cnnbench.api.errors import Error, translate_errors
-from cnnbench.api.folders import check_folder
-from cnnbench.api.given import check_batch_size, check_source, give
+from cnnbench.api.given import check_source, give
 from cnnbench.api.overrides import write_overrides
 from cnnbench.api.results import Evaluation, Prediction
 from cnnbench.api.session import open_session
@@ -62,7 +62,7 @@ class Run:
     def __init__(self, folder: str | Path) -> None:
         with translate_errors():
             # Absolute, for programs that change their current folder.
-            self._run = RunFolder(RunFolder.open_existing(folder).path.absolute())
+            self._run = RunFolder(RunFolder.open_existing(check_folder(folder)).path.absolute())
         self.folder = self._run.path
 
     @property
@@ -237,6 +237,7 @@ def _check_options(options: MeasuringOptions) -> None:
     if unknown := options.keys() - valid.keys():
         raise ValueError(f"unknown option {min(unknown)!r}. Valid: {', '.join(valid)}")
     check_batch_size(options.get("batch_size"))
+    check_numbers(abstain=options.get("abstain"))
 
 
 def _parse_score(name: str, cell: str) -> str | float | None:

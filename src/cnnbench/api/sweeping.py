@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cnnbench.api.arguments import check_folder, check_new_folder
 from cnnbench.api.errors import Error, translate_errors
-from cnnbench.api.folders import check_folder, check_new_folder
 from cnnbench.api.overrides import write_overrides
 from cnnbench.api.reports import Report, compare
 from cnnbench.api.runs import Run
@@ -71,7 +71,7 @@ class Sweep:
 
     def __init__(self, folder: str | Path) -> None:
         with translate_errors():
-            self.folder = Path(folder).absolute()  # for programs that change their current folder
+            self.folder = check_folder(folder).absolute()  # for programs that change their current folder
             if not is_sweep(self.folder):
                 raise ValueError(f"{str(folder)!r} is not the folder of a sweep: it has no sweep.yaml")
 

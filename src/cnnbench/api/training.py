@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.api.arguments import check_new_folder
 from cnnbench.api.errors import translate_errors
-from cnnbench.api.folders import check_new_folder
 from cnnbench.api.given import give
 from cnnbench.api.overrides import write_overrides
 from cnnbench.api.runs import Run, load
@@ -88,6 +88,8 @@ def load_plugins(*sources: str | Path) -> None:
         InvalidRequest: one cannot be used; the message says where it fails.
     """
     with translate_errors():
+        if wrong := [source for source in sources if not isinstance(source, str | os.PathLike)]:
+            raise ValueError(f"plug-in {wrong[0]!r}: must be a file, a folder or the name of a module")
         plugin_options.load_plugins([os.fspath(source) for source in sources])
 
 
