@@ -43,6 +43,7 @@ WRONG = [
     (["model.width=[1"], "'model.width=[1' cannot be read as KEY=VALUE"),
     (["model=mlp,lenet5"], "model=mlp,lenet5 names several values: add -m"),
     (["-m", "model=mlp,lenet5", "optimizer.lr=0.1,-1"], "optimizer.lr=-1: must be"),
+    (["-m", "trainer.epoch=3,4"], "unknown key in trainer 'epoch'. Did you mean 'epochs'?"),
     (["-m", "model=mlp,lenet6"], "unknown model 'lenet6'. Did you mean 'lenet5'?"),
     (["data.image_size=8"], "data of 1×8×8 are too small for this network: layer stage2.0.conv"),
     (["data=mnist", "data.download=false"], "data=mnist is not in"),

@@ -236,7 +236,12 @@ def _compose_jobs(hydra_overrides: Sequence[str], task: Sequence[Override]) -> l
         for text in one:
             if text.partition("=")[0] in plain:
                 values[text] = values.get(text) or parse_overrides([text])[0]
-                OmegaConf.update(composed, values[text].key_or_group, values[text].value(), merge=True)
+                try:
+                    OmegaConf.update(composed, values[text].key_or_group, values[text].value(), merge=True)
+                except OmegaConfBaseException:
+                    # Hydra refuses such a key too, and its error is explained to the user.
+                    _compose_with_recipe([*hydra_overrides, *one], parse_overrides(one))
+                    raise
         jobs.append(Job([*added, *hydra_overrides, *one], to_config(composed)))
     return jobs
 
