@@ -25,6 +25,7 @@ def test_each_fold_of_each_value_and_seed_is_a_job():
         (["sweep.until=decided", "model=mlp,lenet5"], "cannot be combined with sweep.until=decided"),
         (["sweep.alone=[init]", "sweep.seeds=2"], r"cannot be combined with sweep.alone=\[init\]"),
         (["data.folds=3"], "cannot be combined with data.folds=3"),
+        (["data.fold=1,2"], "cannot be combined with data.fold=1,2"),
         (["sweep.delta=0.01"], "sweep.delta=0.01 is for sweep.until=decided"),
     ],
 )

@@ -93,7 +93,14 @@ def test_a_class_with_fewer_images_than_folds_is_refused():
     assert (test.labels.bincount().tolist(), rest.labels.bincount().tolist()) == ([3, 1], [6, 2])
 
 
-@pytest.mark.parametrize("overrides", [["data.fold=2"], ["data.folds=5"], ["data.fold=6", "data.folds=5"]])
-def test_a_fold_that_does_not_exist_is_refused(overrides):
-    with pytest.raises(ValueError, match=r"data\.fold=.*must be a whole number from 1"):
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.fold=2"], r"data\.fold=2 needs data\.folds"),
+        (["data.folds=5"], r"data\.folds=5 needs data\.fold:"),
+        (["data.fold=6", "data.folds=5"], r"data\.fold=6: must be a whole number from 1 to data\.folds=5"),
+    ],
+)
+def test_a_fold_that_does_not_exist_is_refused(overrides, message):
+    with pytest.raises(ValueError, match=message):
         compose_config(overrides)

@@ -7,6 +7,8 @@ import pytest
 
 from cnnbench import registry
 from cnnbench.cli.compose import compose_config
+from cnnbench.cli.find_lr import find_lr
+from cnnbench.cli.find_lr_options import FindLrOptions
 from cnnbench.experiment.lr_search import run_range_test
 from cnnbench.training.lr_range import judge_losses
 
@@ -61,6 +63,19 @@ def test_every_optimizer_gets_a_suggestion_inside_its_range(optimizer):
     config = compose_config([*TINY, f"optimizer={optimizer}"])
     found = judge_losses(RATES, run_range_test(config, RATES)).suggestion
     assert 1e-5 < found.low <= found.rate <= found.high < 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (FindLrOptions(overrides=["resume=latest"]), "resume=latest is for runs that continue"),
+        (FindLrOptions(overrides=["data.folds=3"]), "data.folds=3 needs data.fold"),
+        (FindLrOptions(overrides=["data.fold=2"]), "data.fold=2 needs data.folds"),
+    ],
+)
+def test_a_command_that_would_mean_something_else_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        find_lr(options)
 
 
 def test_the_command_writes_its_files_and_nothing_else(cnnbench, tmp_path):

@@ -226,6 +226,18 @@ def test_a_plug_in_that_cannot_be_used_says_why(case, tmp_path):
     assert list_plugins() == []
 
 
+@pytest.mark.parametrize(("kind", "message"), [("model", "must return an nn.Module"), ("data", "must return a Source")])
+def test_a_function_that_returns_something_else_is_refused(kind, message, tmp_path):
+    parameter = "spec" if kind == "model" else ""
+    (tmp_path / "odd.yaml").write_text("# Odd\nname: odd\n")
+    (tmp_path / "odd.py").write_text(
+        f"from cnnbench.plugins import register\n\n\n@register('{kind}', 'odd')\ndef odd({parameter}):\n    return 5\n"
+    )
+    load_plugins(["odd.py"])
+    with pytest.raises(ValueError, match=f"{kind}=odd: its function {message}, not int"):
+        train(tmp_path / "run", f"{kind}=odd")
+
+
 @pytest.mark.parametrize(
     ("named", "message"),
     [

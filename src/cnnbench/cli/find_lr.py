@@ -38,6 +38,8 @@ def find_lr(options: FindLrOptions) -> None:
     overrides = options.overrides or []
     if only := [text for text in overrides if text.startswith("sweep.")]:
         raise ValueError(f"{only[0]} is for sweeps: find-lr tests one config")
+    if only := [text for text in overrides if text.startswith("resume=")]:
+        raise ValueError(f"{only[0]} is for runs that continue: find-lr tests a config from its first step")
     config = compose.compose_config(overrides)
     out = options.out or FOLDER / f"{config.model.name}_{config.data.name}_{config.optimizer.name}"
     refuse_other_content(out, JSON_FILE)

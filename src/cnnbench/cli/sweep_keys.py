@@ -37,7 +37,9 @@ def read_sweep(base: DictConfig, parsed: Sequence[Override]) -> SweepConfig:
         # Bets need independent pairs, and shares of the variance runs on the same test images.
         others = {"sweep.until": sweep.until, "sweep.alone": sweep.alone}
         others |= {f"data.{key}": base.data.get(key) for key in ("folds", "fold")}
-        if found := [f"{key}={format_value(value)}" for key, value in others.items() if value]:
+        found = [f"{key}={format_value(value)}" for key, value in others.items() if value]
+        # A list of values, such as data.fold=1,2, is not in the base config.
+        if found := found + [line for key in ("data.folds", "data.fold") if (line := given.get(key))]:
             raise ValueError(f"sweep.folds={sweep.folds} cannot be combined with {found[0]}: leave one of them out")
     named = [given[key] for key in ("seed", *(f"seeds.{source}" for source in sweep.alone)) if key in given]
     if sweep.seeds is not None and named:

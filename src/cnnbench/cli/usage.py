@@ -89,6 +89,7 @@ def explain_usage(error: Any, arguments: Sequence[str]) -> str:
     if invalid:
         value = _read_value(invalid[1], arguments)
         accepted = invalid[2].replace("a valid integer", "a whole number").replace("a valid number", "a number")
+        accepted = re.sub(r"greater than or equal to (?=\d+\.)", "a number from ", accepted)
         accepted = accepted.replace("greater than or equal to", "a whole number from")
         hint = f", such as {value.replace(',', '.')}" if re.fullmatch(r"\d+,\d+", value) else ""
         return f"{invalid[1]}={value}: must be {accepted}{hint}"

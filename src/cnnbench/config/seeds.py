@@ -86,6 +86,11 @@ def read_fold(config: Mapping[str, Any]) -> Fold | None:
     number, count = (data.get("fold"), data.get("folds")) if isinstance(data, Mapping) else (None, None)
     if number is None and count is None:
         return None
+    if number is None or count is None:
+        given, missing = ("data.fold", "data.folds") if count is None else ("data.folds", "data.fold")
+        raise ValueError(
+            f"{given}={number or count} needs {missing}: give both, or sweep.folds=K for a run of each fold"
+        )
     if type(number) is not int or type(count) is not int or not 1 <= number <= count:
         raise ValueError(f"data.fold={number!r}: must be a whole number from 1 to data.folds={count!r}")
     return Fold(number, count)

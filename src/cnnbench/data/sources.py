@@ -74,7 +74,9 @@ def find_data_shape(
 @functools.lru_cache(maxsize=8)
 def _load_source(name: str, arguments: str, _: object) -> Source:
     options, settings = json.loads(arguments)
-    source: Source = registry.build("data", name, options=options, **settings)
+    source = registry.build("data", name, options=options, **settings)
+    if not isinstance(source, Source):  # of a plug-in
+        raise ValueError(f"data={name}: its function must return a Source, not {type(source).__name__}")
     return source.add_marks()
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import logging
+import pickle
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -179,6 +180,8 @@ def _parse_state_dict(content: bytes) -> dict[str, Tensor]:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises errors of any kind for a damaged or a hostile file
         reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if isinstance(error, pickle.UnpicklingError):  # torch's sentence advises to load it with weights_only=False
+            reason = "it is damaged, or holds more than tensors and plain values, which could run code"
         raise ValueError(f"torch cannot read it as a state dict (weights_only=True): {reason}") from None
     for key in NESTED:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):

@@ -45,6 +45,8 @@ def build_model(
         raise ValueError(f"model={name} takes signals, and the data are images: use data=waves or data=csv_signals")
     with seed_initialisation(seed), torch.device(device):
         model = registry.build("model", name, options=options, spec=spec)
+        if not isinstance(model, nn.Module):  # of a plug-in
+            raise ValueError(f"model={name}: its function must return an nn.Module, not {type(model).__name__}")
         initialise(model, init, init_std)
     return model
 
