@@ -71,8 +71,8 @@ def read_process():
 
 
 def test_a_run_is_that_of_the_command_and_leaves_the_process_as_it_was(run, cnnbench, tmp_path):
+    torch.set_deterministic_debug_mode("default")  # other tests leave another mode
     before = read_process()
-    torch.set_deterministic_debug_mode("default")
     cb.train(model="mlp", folder=tmp_path / "api", progress=False, **EPOCH)
     assert read_process() == before
     assert cnnbench("train", "model=mlp", "trainer.epochs=1", f"hydra.run.dir={tmp_path}/command").returncode == 0

@@ -6,8 +6,10 @@ from typing import Any
 
 from cnnbench.cli.choices import read_declarations
 from cnnbench.cli.literal import find_kind, quote
-from cnnbench.cli.plugin_options import is_plugins, load_plugins
+from cnnbench.cli.part_options import is_plugins
+from cnnbench.cli.plugin_options import load_plugins
 from cnnbench.config.keys import is_list
+from cnnbench.config.schema import Config
 from cnnbench.config.text_values import unquote
 
 
@@ -29,6 +31,12 @@ def write_overrides(texts: Sequence[str], settings: Mapping[str, Any], *, sweepi
         named.append(f"plugins={_write('plugins', settings['plugins'], False)}")
     load_plugins([], named)
     return [*texts, *(f"{key}={_write(key, value, sweeping)}" for key, value in settings.items())]
+
+
+def refuse_preview(configs: Iterable[Config]) -> None:
+    """Raise a ValueError if a config only draws images: a call returns runs."""
+    if any(config.preview for config in configs):
+        raise ValueError("preview=true draws images and trains nothing: use the command cnnbench train")
 
 
 def _write(key: str, value: Any, sweeping: bool) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cnnbench.api.arguments import check_folder, check_new_folder
 from cnnbench.api.errors import Error, translate_errors
-from cnnbench.api.overrides import write_overrides
+from cnnbench.api.overrides import refuse_preview, write_overrides
 from cnnbench.api.reports import Report, compare
 from cnnbench.api.runs import Run
 from cnnbench.api.session import open_session
@@ -154,8 +154,7 @@ def sweep(
         with create_server(texts) as server:
             server.start()  # so that it imports torch while Hydra composes the jobs
             request = compose.compose_request(texts, multirun=True)
-            if any(job.config.preview for job in request.jobs):
-                raise ValueError("preview=true draws images and trains nothing: use the command cnnbench train")
+            refuse_preview(job.config for job in request.jobs)
             return Sweep(run_sweep(request, texts, server, _Quiet()))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.api.arguments import check_new_folder
 from cnnbench.api.errors import translate_errors
 from cnnbench.api.given import give
-from cnnbench.api.overrides import write_overrides
+from cnnbench.api.overrides import refuse_preview, write_overrides
 from cnnbench.api.runs import Run, load
 from cnnbench.api.session import open_session
 from cnnbench.cli import compose, plugin_options
@@ -65,8 +65,7 @@ def train(
         config = request.jobs[0].config
         if request.is_sweep:
             raise ValueError(f"{' '.join(texts)}: names several runs, which cnnbench.sweep runs")
-        if config.preview:
-            raise ValueError("preview=true draws images and trains nothing: use the command cnnbench train")
+        refuse_preview([config])
         if given.parts and config.trainer.devices > 1:
             raise ValueError(
                 f"trainer.devices={config.trainer.devices}: a module or arrays of a program train in one process, so "

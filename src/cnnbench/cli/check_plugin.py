@@ -22,8 +22,8 @@ from cnnbench.conformance.datasets import DataPart
 from cnnbench.conformance.measures import MeasurePart
 from cnnbench.conformance.metrics import MetricPart
 from cnnbench.conformance.models import ModelPart
-from cnnbench.data import DatasetInfo, find_data_shape
-from cnnbench.data.sources import read_source
+from cnnbench.data import DatasetInfo, Source, find_data_shape
+from cnnbench.data.sources import forget_sources, load_source
 from cnnbench.experiment.build import make_augmentation
 from cnnbench.experiment.loading import get_data_settings
 from cnnbench.experiment.run import run_job
@@ -80,7 +80,11 @@ def make_data_part(name: str, overrides: Sequence[str] = ()) -> DataPart:
     data = config.data
     settings = {**get_data_settings(config), "with_test": True}
     where: dict[str, Any] = {"root": data.root, "options": data.options, "settings": settings}
-    read = functools.partial(read_source, name, download=data.download, **where)
+
+    def read() -> Source:
+        forget_sources()
+        return load_source(name, download=data.download, **where)
+
     return DataPart(name, read, find_data_shape(name, **where))
 
 

@@ -10,7 +10,7 @@ import typer
 import cnnbench
 from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import ExitCodes
-from cnnbench.cli.part_options import PluginOption
+from cnnbench.cli.part_options import PluginOption, is_plugins
 
 app = typer.Typer(
     name="cnnbench",
@@ -37,7 +37,7 @@ def command(name: str | None = None, *, parts: bool = True) -> Callable[[Callabl
         def run(plugin: list[str] | None = None, **given: Any) -> None:
             with ExitCodes():
                 overrides = given.get("overrides") or []
-                if plugin or any("plugins=" in text for text in overrides) or (parts and _has_installed_plugins()):
+                if plugin or any(map(is_plugins, overrides)) or (parts and _has_installed_plugins()):
                     from cnnbench.cli.plugin_options import load_plugins
                     from cnnbench.cli.streams import show_log_warnings
 

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.cli.choices import list_groups
 from cnnbench.cli.experiments import register_experiments, restore_names, split_by_experiment
-from cnnbench.cli.hydra_session import get_first_line, get_hydra, parse_overrides, start_hydra
+from cnnbench.cli.hydra_session import get_hydra, parse_overrides, start_hydra
 from cnnbench.cli.literal import SeveralValues, describe_values, hint_at_several_runs, quote_text
 from cnnbench.cli.recipes import find_exceptions, find_recipe
 from cnnbench.cli.sweep_keys import read_sweep
@@ -29,7 +29,7 @@ from cnnbench.config.keys import list_control_keys
 from cnnbench.config.schema import Config
 from cnnbench.plugins.records import record_plugins, refuse_from_files
 from cnnbench.runs.starting_weights import pin_weights
-from cnnbench.storage.text import format_path
+from cnnbench.storage.text import format_path, get_first_line
 
 OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 ConfigStore.instance().store(name="defaults", node=schema.make_default_dict(), provider="cnnbench")

@@ -20,6 +20,7 @@ from cnnbench.cli.literal import explain_syntax
 from cnnbench.cli.usage import explain_word
 from cnnbench.config import schema
 from cnnbench.registry import describe_unknown
+from cnnbench.storage.text import get_first_line
 
 
 @contextmanager
@@ -94,8 +95,3 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
         except HydraException as error:
             raise ValueError(explain_syntax(text, get_first_line(error))) from None
     return parsed
-
-
-def get_first_line(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -11,6 +11,11 @@ PLUGIN_HELP = "Load your own parts: a Python file, a folder with __init__.py or 
 PluginOption = Annotated[list[str] | None, typer.Option("--plugin", metavar="FILE", help=PLUGIN_HELP)]
 
 
+def is_plugins(override: str) -> bool:
+    """Whether an override is `plugins=[…]`."""
+    return override.lstrip("+").startswith("plugins=")
+
+
 @dataclass(frozen=True)
 class CheckPluginOptions:
     """What `cnnbench check-plugin` takes."""
@@ -54,4 +59,4 @@ class ListOptions:
     @property
     def prefixes(self) -> list[str]:
         """The arguments that are not `plugins=[…]`."""
-        return [text for text in self.overrides or [] if not text.startswith("plugins=")]
+        return [text for text in self.overrides or [] if not is_plugins(text)]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cnnbench.cli.choices import set_plugin_files
+from cnnbench.cli.part_options import is_plugins
 from cnnbench.cli.streams import show_warnings
 from cnnbench.config.text_values import split_list
 from cnnbench.plugins.loading import list_plugins, load, load_all, publish, unload
@@ -27,11 +28,6 @@ def load_plugins(given: Sequence[str], overrides: Sequence[str] = (), *, install
     files = {key: path for plugin in list_plugins() for key, path in plugin.files.items()}
     set_plugin_files(files)
     publish()
-
-
-def is_plugins(override: str) -> bool:
-    """Whether an override is `plugins=[…]`."""
-    return override.lstrip("+").startswith("plugins=")
 
 
 def _split(override: str) -> list[str]:

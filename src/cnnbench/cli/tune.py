@@ -14,7 +14,6 @@ from hydra.errors import HydraException
 from cnnbench.cli import compose, tables
 from cnnbench.cli.choices import list_spaces
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.hydra_session import get_first_line
 from cnnbench.cli.literal import describe_values, explain_syntax, quote_text
 from cnnbench.cli.plugin_options import is_plugins
 from cnnbench.cli.run_folders import find_folder, shorten
@@ -30,7 +29,7 @@ from cnnbench.registry import describe_unknown
 from cnnbench.runs.folder import FINISHED, STUDY, create_folder
 from cnnbench.storage.atomic import lock_folder
 from cnnbench.storage.plain_data import read_yaml, write_yaml
-from cnnbench.storage.text import format_output_path, make_printable
+from cnnbench.storage.text import format_output_path, get_first_line, make_printable
 from cnnbench.training.tasks import get_task
 from cnnbench.tuning.figures import draw_search
 from cnnbench.tuning.search import Search, TrialPlan

@@ -105,11 +105,11 @@ class DataConfig(PartSection):
     @property
     def held_out(self) -> Fold | None:
         """The fold that is tested on; None tests on the test split."""
-        return read_fold({"data": {"fold": self.fold, "folds": self.folds}})
+        return read_fold({"data": vars(self)})
 
     @model_validator(mode="after")
     def _check_fold(self) -> Self:
-        read_fold({"data": {"fold": self.fold, "folds": self.folds}})
+        read_fold({"data": vars(self)})
         return self
 
 

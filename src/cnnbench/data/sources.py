@@ -80,17 +80,9 @@ def _load_source(name: str, arguments: str, _: object) -> Source:
     return source.add_marks()
 
 
-def read_source(
-    name: str,
-    *,
-    root: str,
-    download: bool,
-    options: Mapping[str, Any] | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> Source:
-    """As `load_source`, but the dataset is read again even if it is in memory."""
+def forget_sources() -> None:
+    """Read every dataset anew the next time it is loaded."""
     _load_source.cache_clear()
-    return load_source(name, root=root, download=download, options=options, settings=settings)
 
 
 def _get_version(path: object) -> tuple[int, int] | None:

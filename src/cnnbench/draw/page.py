@@ -1,8 +1,6 @@
 """`draw.html`: a page to draw on, which the network of a finished run answers: one file that asks for nothing else."""
 
 import base64
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +15,7 @@ from cnnbench.draw.style import Style, choose_plain_style, measure_style
 from cnnbench.experiment.measured_data import DataChoice, choose_data
 from cnnbench.experiment.predict import get_decoding
 from cnnbench.experiment.trained import Trained
-from cnnbench.report.documents import read_template, render
+from cnnbench.report.documents import format_json, hash_for_policy, read_template, render
 from cnnbench.report.formatting import make_legible
 from cnnbench.runs.class_names import shorten_distinctly
 from cnnbench.runs.shown_images import choose_of_each_class
@@ -92,13 +90,13 @@ def render_page(trained: Trained, language: str, choice: DataChoice, name: str) 
         "generator": f"{GENERATOR} {cnnbench.__version__}",
         "channels": trained.info.in_channels,
         "is_fitted": examples.style.fit is not None,
-        "page": Markup(json.dumps(content, allow_nan=False).replace("<", "\\u003c")),
+        "page": Markup(format_json(content)),
         "program": Markup(program.as_json()),
         "weights": Markup(_encode(program.weights)),
         "script": Markup(script),
-        "script_hash": _encode(hashlib.sha256(script.encode()).digest()),
+        "script_hash": hash_for_policy(script),
         "style": Markup(style),
-        "style_hash": _encode(hashlib.sha256(style.encode()).digest()),
+        "style_hash": hash_for_policy(style),
     }
     return render("page.html.j2", context, {}, html=True, room="draw"), [*program.notes, *examples.notes]
 

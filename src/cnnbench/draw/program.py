@@ -6,7 +6,6 @@ gives no layer that is not declared an output. Our kernels are 16 kB and take le
 benchmarks/LOG.md has the sizes and times.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from cnnbench.data.loader import make_permutation
 from cnnbench.draw.layers import Layer, choose_pictures, fold_affine_layers, prune_layers
 from cnnbench.draw.tracing import trace_network
 from cnnbench.experiment.trained import Trained
+from cnnbench.report.documents import format_json
 from cnnbench.training.tasks import get_task
 
 LARGEST_SIDE = 64
@@ -44,7 +44,7 @@ class Program:
 
     def as_json(self) -> str:
         """The description as JSON that may stand in a script element: a class name cannot end it."""
-        return json.dumps(self.description, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+        return format_json(self.description)
 
 
 def read_script() -> str:

@@ -30,7 +30,7 @@ from cnnbench.runs.starting_weights import (
     refuse_other_weights,
 )
 from cnnbench.storage.plain_data import write_json
-from cnnbench.storage.text import join_some
+from cnnbench.storage.text import get_first_line, join_some
 from cnnbench.training import checkpoint
 from cnnbench.training.transfer import Transfer, load_matching
 
@@ -179,7 +179,7 @@ def _parse_state_dict(content: bytes) -> dict[str, Tensor]:
                 raise ValueError(f"{len(content):,} bytes that expand to {size:,}")
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises errors of any kind for a damaged or a hostile file
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = get_first_line(error)
         if isinstance(error, pickle.UnpicklingError):  # torch's sentence advises to load it with weights_only=False
             reason = "it is damaged, or holds more than tensors and plain values, which could run code"
         raise ValueError(f"torch cannot read it as a state dict (weights_only=True): {reason}") from None

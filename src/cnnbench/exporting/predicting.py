@@ -14,7 +14,7 @@ from cnnbench.exporting.onnx_files import INPUT, read_onnx, start_session
 from cnnbench.processes.cores import count_cores
 from cnnbench.runs.temperature import Temperature
 from cnnbench.storage.regular import refuse_damaged
-from cnnbench.storage.text import make_printable
+from cnnbench.storage.text import get_first_line, make_printable
 
 BATCH_SIZE = 256
 
@@ -84,4 +84,4 @@ class OnnxPredictor:
 
 
 def _find_line(error: Exception) -> str:
-    return make_printable(next(iter(str(error).splitlines()), type(error).__name__))
+    return make_printable(get_first_line(error))

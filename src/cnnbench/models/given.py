@@ -15,6 +15,7 @@ from torch.nn.parameter import UninitializedParameter
 from cnnbench.config.keys import Options, key
 from cnnbench.models.network import NetworkSpec
 from cnnbench.registry import register
+from cnnbench.storage.text import get_first_line
 
 NAME = "module"  # of this model in a config
 NEUTRAL = {"width": 1, "depth": 1, "activation": "relu", "dropout": 0}
@@ -79,7 +80,7 @@ def build_given(spec: NetworkSpec, options: GivenOptions) -> nn.Module:
     try:
         model = copy.deepcopy(module).to(device)
     except RuntimeError as error:
-        raise ValueError(f"model={name} cannot be copied: {_first_line(error)}") from error
+        raise ValueError(f"model={name} cannot be copied: {get_first_line(error)}") from error
     if device.type == "meta":  # where an operation without a shape rule would fail
         with torch.device("cpu"):
             _check_outputs(copy.deepcopy(module).to("cpu"), spec, _name(module))
@@ -94,7 +95,7 @@ def _check_outputs(model: nn.Module, spec: NetworkSpec, name: str) -> None:
         with torch.no_grad():
             outputs = model.eval()(torch.zeros(2, *spec.input_shape))
     except Exception as error:  # a stranger's code raises anything
-        raise ValueError(f"model={name} cannot take images of {shape}: {_first_line(error)}") from error
+        raise ValueError(f"model={name} cannot take images of {shape}: {get_first_line(error)}") from error
     several = outputs if isinstance(outputs, tuple | list) else (outputs,)
     if not several or not all(isinstance(one, Tensor) for one in several):
         raise ValueError(
@@ -111,10 +112,6 @@ def _check_outputs(model: nn.Module, spec: NetworkSpec, name: str) -> None:
 
 def _name(module: nn.Module) -> str:
     return f"{type(module).__module__}.{type(module).__qualname__}"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _hash_source(kind: type) -> str | None:

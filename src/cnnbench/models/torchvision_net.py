@@ -17,6 +17,7 @@ from cnnbench.config.keys import Options, key
 from cnnbench.models.network import NetworkSpec
 from cnnbench.models.shapes import compute_output_shape
 from cnnbench.registry import describe_unknown, register
+from cnnbench.storage.text import get_first_line
 
 NEUTRAL = {"width": 1, "depth": 1, "activation": "relu", "dropout": 0}
 REFUSED = {
@@ -66,7 +67,7 @@ def torchvision_net(spec: NetworkSpec, options: TorchvisionOptions) -> nn.Module
         with torch.device("cpu"), _WeightsOn(device):
             model = torchvision.models.get_model(arch, weights=None, num_classes=spec.num_classes, **given).to(device)
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = get_first_line(error)
         raise ValueError(f"model.arch={arch} cannot be built with {given}: {reason}") from None
     if spec.in_channels != 3:
         _replace_first_channels(model, spec.in_channels)

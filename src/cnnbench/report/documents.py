@@ -1,5 +1,8 @@
 """A study as `report.md`, and what all documents of a report share: templates and a glossary."""
 
+import base64
+import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -26,6 +29,16 @@ LANGUAGES = ("en", "pt")  # of the pages that people may ask for in either
 def read_template(name: str, room: str = "report") -> str:
     """The text of a file in a room's `templates/`."""
     return (files(f"cnnbench.{room}") / "templates" / name).read_text(encoding="utf-8")
+
+
+def format_json(content: Any) -> str:
+    """JSON that can stand inside a script element: no text in it can end the element."""
+    return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def hash_for_policy(text: str) -> str:
+    """What a Content-Security-Policy names a script or a style by, behind `sha256-`."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def render(

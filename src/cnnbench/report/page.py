@@ -1,7 +1,5 @@
 """`report.html`: a study as one file that needs no network, and can be read without scripts."""
 
-import base64
-import hashlib
 import json
 import shlex
 from collections import Counter
@@ -18,7 +16,7 @@ from cnnbench.report.calibration_chart import chart_calibration
 from cnnbench.report.charts import chart_curves, chart_differences, chart_variance
 from cnnbench.report.comparing import TESTED, Comparison
 from cnnbench.report.cost_chart import chart_costs
-from cnnbench.report.documents import read_template, render
+from cnnbench.report.documents import hash_for_policy, read_template, render
 from cnnbench.report.folds import TITLE as FOLDS_TITLE
 from cnnbench.report.folds import tabulate_folds
 from cnnbench.report.formatting import format_p_equation, make_legible, make_lines_legible
@@ -109,7 +107,7 @@ def render_page(study: Study) -> str:
         "environments": environments,
         "shared": [(key, value) for key, value in (flats[0] if flats else {}).items() if key in shared][:MOST_SHARED],
         "script": Markup(script),
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "script_hash": hash_for_policy(script),
         "style": Markup(read_template("report.css")),
         "version": cnnbench.__version__,
     }

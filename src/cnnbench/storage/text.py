@@ -83,3 +83,8 @@ def format_percent(share: float, digits: int = 2, *, sign: str = "%") -> str:
 def to_unicode(name: str) -> str:
     r"""Return a name as Unicode; the byte 0xff of a path that is not UTF-8 becomes \udcff, as Python shows it."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def get_first_line(error: BaseException) -> str:
+    """The first line of an error's message that is not blank; without one, the error's type."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
