@@ -94,7 +94,7 @@ WRONG = [
         ["-m", "model=mlp,lenet5", "sweep.until=decided", "hydra/launcher=joblib"],
         "which hydra/launcher=joblib cannot do: leave the launcher out",
     ),
-    (["sweep.jobs=0", "-m", "seed=0,1"], "sweep.jobs=0: must be a whole number from 1 or auto"),
+    (["sweep.jobs=0", "-m", "seed=0,1"], "sweep.jobs=0: must be a whole number from 1 to 1,000,000,000 or auto"),
     (["trainer.timeout_minutes=5"], "trainer.timeout_minutes=5 is a limit for the jobs of a sweep"),
     (["-m", "hydra/launcher=jobib"], "unknown launcher 'jobib'. Did you mean 'joblib'? Valid: basic, joblib, ray"),
     (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: must be a whole number"),
@@ -375,7 +375,7 @@ def test_help_and_completion_answer_without_torch_or_hydra():
     code = (
         "import sys\nfrom cnnbench.cli.app import main\nfrom cnnbench.cli.choices import complete_override\n"
         "assert 'model=mlp' in complete_override('model=')\nassert 'optimizer.lr=' in complete_override('opt')\n"
-        "try: main()\nfinally: assert not {'torch', 'hydra', 'sklearn', 'seaborn'} & set(sys.modules)"
+        "try: main()\nfinally: assert not {'torch', 'hydra', 'sklearn', 'matplotlib'} & set(sys.modules)"
     )
     for arguments in (["--help"], ["train", "--help"], ["predict", "--help"], ["--version"], ["list", "models"]):
         subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)

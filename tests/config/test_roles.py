@@ -6,15 +6,17 @@ import subprocess
 import sys
 
 import pytest
+from pydantic import create_model
 
 from cnnbench.cli import compose
 from cnnbench.cli.choices import list_groups
-from cnnbench.config.declared import Key, find_keys, list_all_keys, read_options, select
-from cnnbench.config.keys import format_value, may_change
+from cnnbench.config.declared import Key, find_keys, iterate_keys, list_all_keys, read_options, select
+from cnnbench.config.keys import Section, format_value, may_change, name_type
 from cnnbench.config.schema import Config, from_dict, to_dict
 from cnnbench.experiment.resume import apply_overrides, compute_fingerprint
 from cnnbench.report.groups import select_settings
 from cnnbench.sweeps.jobs import hash_config, hash_request, plan_jobs
+from cnnbench.tuning.settings import TuneSettings
 
 ONE_A_PART = [key._replace(parts=key.parts[:1]) for key in list_all_keys()]
 CANDIDATES = [
@@ -96,6 +98,21 @@ def test_what_nobody_declares_is_kept():
     strange = {"data": {"name": ["x"], "root": "/", "colour": 1}, "model": 3, "new": {"a": 1}, "tags": ["a"]}
     chosen = select(strange, lambda role, _: role == "result")
     assert chosen == {"data": {"name": ["x"], "colour": 1}, "model": 3, "new": {"a": 1}}
+
+
+@pytest.mark.parametrize("value", [10**20, 10**400, float("inf"), float("nan")], ids=["1e20", "1e400", "inf", "nan"])
+def test_no_key_accepts_a_number_that_no_run_can_compute_with(value):
+    kinds = ("integer", "number") if value != 10**20 else ("integer",)  # a learning rate may be 1e20
+    for key in [*list_all_keys(), *iterate_keys(TuneSettings, "tune")]:
+        kind = name_type(key.field.annotation)
+        if any(word in kind for word in kinds):
+            length = next((one.min_length for one in key.field.metadata if hasattr(one, "min_length")), 1)
+            nested = value
+            for _ in range(kind.count("list of ")):
+                nested = [nested] * length
+            one = create_model("One", __base__=Section, key=(key.field.annotation, key.field))
+            with pytest.raises(ValueError, match=r"^key=.*: must be "):
+                one.from_plain({"key": nested}, "")
 
 
 def test_declarations_are_read_without_torch():

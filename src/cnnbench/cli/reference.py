@@ -125,7 +125,7 @@ def _make_row(key: Key) -> Row:
             group, "part", key.field.default, ", ".join(list_groups()[group]), key.field.description or "", key.role
         )
     facts = (
-        name_type(key.field),
+        name_type(key.field.annotation),
         _format_default(key),
         describe_accepted(key.field),
         key.field.description or "",

@@ -7,8 +7,8 @@ from cnnbench.config.value_types import Factors, Shares
 class AugmentConfig(PartSection):
     """The augmentation of training images, with random parameters for each image; by default none.
 
-    A preset in `configs/augment/` sets these keys. Its `exceptions` apply to some datasets; overrides win. A registered
-    augmentation of the preset's name also changes the images, by options of its own.
+    A preset in `configs/augment/` sets these keys. Its `exceptions` apply to some datasets; overrides take precedence.
+    A registered augmentation of the preset's name also changes the images, by its own options.
     """
 
     name: str = key("The preset that sets these keys", "none")

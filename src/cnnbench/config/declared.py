@@ -1,9 +1,10 @@
 """All keys: those of the schema, and the options that parts declare.
 
-A part's file imports torch, and completion, `list keys`, a sweep and a report must not. So its `Options` class is read
-from the syntax of the file: a declaration consists of names, constants and calls of `key`, which need no execution.
-A plug-in has been imported, so its parts are asked.
+The `Options` class of a part is read from the syntax of its file: a declaration consists of names, constants and calls
+of `key`. A plug-in has been imported, so its parts are in the registry.
 """
+
+# Importing a part's file would import torch, and completion, `list keys`, a sweep and a report must do without.
 
 import ast
 import functools
@@ -65,7 +66,7 @@ def iterate_keys(section: type[Section], place: str, role: Role = "result") -> I
     for part, declared in read_options(place).items():
         for key in iterate_keys(declared, f"{place}.{part}" if place == "logger" else place, role):
             alike = options.setdefault(key.name, [])
-            # Parts that declare an option in the same way share one entry.
+            # Parts that declare an option in the same way share one entry. FieldInfo has no equality to rely on.
             same = [other for other in alike if repr(other.field) == repr(key.field)]
             parts = (*same[0].parts, part) if same else (part,)
             alike[:] = [*(other for other in alike if other not in same), key._replace(parts=parts)]
@@ -86,10 +87,8 @@ def find_keys(plain: Mapping[str, Any]) -> dict[str, Key]:
 
 
 def select(plain: Mapping[str, Any], wanted: Callable[[Role, FieldInfo], bool]) -> dict[str, Any]:
-    """Select keys of a config, given as plain data, by their declarations. Undeclared keys are kept.
-
-    The config may come from a stranger and have any content.
-    """
+    """Select keys of a config, given as plain data, by their declarations. Undeclared keys are kept."""
+    # The config may come from a stranger: any value may have any type.
     chosen: dict[str, Any] = {}
     for name, value in plain.items():
         field = Config.model_fields.get(name)
@@ -136,12 +135,7 @@ def _read_fields(section: str, part: str) -> dict[str, FieldInfo]:
 @functools.cache
 def read_options(section: str) -> dict[Any, type[Options]]:
     """The options that each part of a section declares, by the part's name; empty for a part without options."""
-    found: dict[str, type[Options]] = {}
-    for path in _read_part_files():
-        for node in _find_bindings(path).values():
-            for name in _find_registered_names(node, section):
-                annotation = _find_options_annotation(node)
-                found[name] = _evaluate(annotation, path) if annotation else Options
+    found = {name: _read_options_class(node, path) for name, node, path in _iterate_parts(section)}
     owned = [name for name in registry.list_names(section) if registry.is_owned(section, name)]
     found |= {name: registry.find_options_class(section, name) or Options for name in owned}
     return dict(sorted(found.items()))
@@ -149,32 +143,41 @@ def read_options(section: str) -> dict[Any, type[Options]]:
 
 def list_own_names(kind: str) -> list[str]:
     """The names of our own parts of a kind, such as metrics, that are registered by a decorator."""
-    nodes = [node for path in _read_part_files() for node in _find_bindings(path).values()]
-    return [name for node in nodes for name in _find_registered_names(node, kind)]
+    return [name for name, _, _ in _iterate_parts(kind)]
 
 
 @renew_with_parts
 @functools.cache
 def read_part_options(section: str, part: str) -> type[Options] | None:
-    """The options that one part declares; None for an unknown part. Reading those of all parts takes 0.1 s."""
+    """The options that one part declares; None for an unknown part."""
     if registry.is_owned(section, part):
         return registry.find_options_class(section, part) or Options
+    found = (_read_options_class(node, path) for name, node, path in _iterate_parts(section, part) if name == part)
+    return next(found, None)
+
+
+def _iterate_parts(kind: str, part: str = "") -> Iterator[tuple[str, ast.stmt, Path]]:
+    """The name, the definition and the file of each part of ours that a decorator registers.
+
+    Args:
+        part: look only into files that mention this name.
+    """
     for path, text in _read_part_files().items():
-        for node in _find_bindings(path).values() if f'"{part}"' in text else ():
-            if part in _find_registered_names(node, section):
-                annotation = _find_options_annotation(node)
-                return _evaluate(annotation, path) if annotation else Options
-    return None
+        if f'"{part or kind}"' not in text:  # parsing all files takes 0.1 s
+            continue
+        for node in _find_bindings(path).values():
+            for decorator in getattr(node, "decorator_list", ()):
+                if isinstance(decorator, ast.Call) and len(decorator.args) == 2:
+                    of_kind, name = map(ast.literal_eval, decorator.args)
+                    if of_kind == kind:
+                        yield name, node, path
 
 
 @functools.cache
 def _read_part_files() -> dict[Path, str]:
-    """The text of each file that registers parts.
-
-    Only decorators at the top level of a file are found: a part that is registered by a call, such as the table in
-    `data/sets/torchvision_sets.py`, cannot declare options.
-    """
+    """The text of each file that registers parts."""
     files = {path: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+    # A part that is registered by a call, such as the table in `data/sets/torchvision_sets.py`, has no options.
     return {path: text for path, text in files.items() if "\n@register(" in text}
 
 
@@ -192,19 +195,15 @@ def _find_bindings(path: Path) -> dict[str, ast.stmt]:
     return found
 
 
-def _find_registered_names(node: ast.stmt, section: str) -> list[str]:
-    calls = [call.args for call in getattr(node, "decorator_list", []) if isinstance(call, ast.Call)]
-    named = [[ast.literal_eval(argument) for argument in arguments] for arguments in calls if len(arguments) == 2]
-    return [name for kind, name in named if kind == section]
-
-
-def _find_options_annotation(node: ast.stmt) -> ast.expr | None:
-    if isinstance(node, ast.ClassDef):
-        return next((found for inner in node.body if (found := _find_options_annotation(inner))), None)
-    if isinstance(node, ast.FunctionDef):
-        arguments = [*node.args.args, *node.args.kwonlyargs]
-        return next((argument.annotation for argument in arguments if argument.arg == "options"), None)
-    return None
+def _read_options_class(part: ast.stmt, path: Path) -> Any:
+    """The class of a part's parameter `options`, or the class without options."""
+    functions = part.body if isinstance(part, ast.ClassDef) else [part]
+    for function in functions:
+        if isinstance(function, ast.FunctionDef):
+            for argument in (*function.args.args, *function.args.kwonlyargs):
+                if argument.arg == "options":
+                    return _evaluate(argument.annotation, path)
+    return Options
 
 
 @functools.cache

@@ -3,19 +3,19 @@
     class Trainer(Section):
         epochs: int = key("Passes over the training images", 20, ge=1, le=100_000)
 
-All help, checks and messages about a key come from this one line. This module imports neither torch nor numpy, because
-completion and `--help` need it.
+All help, checks and messages about a key come from this one line.
 """
 
-import math
+# Completion and `--help` import this module: it must import neither torch nor numpy.
+
 import types
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_core.core_schema import ValidationInfo
+from pydantic_core.core_schema import CoreSchema, ValidationInfo
 
 from cnnbench.registry import describe_unknown, find_nearest
 
@@ -26,7 +26,10 @@ Role = Literal["result", "place", "speed", "record", "control"]
 how fast the run is. `record`: its name, tags and trackers. `control`: what the command does besides training.
 """
 
+# Of every integer key without a `le` of its own. The product of two such numbers fits into 64 bits, as torch needs it.
+LARGEST_INTEGER = 10**9
 Count = Annotated[int, Field(ge=1)]
+_BOUNDS = {"ge": "from", "gt": "above", "le": "up to", "lt": "below"}
 
 
 def key(
@@ -47,25 +50,41 @@ def key(
         may_change: a resumed run may set this `result` key; resuming checks that the run stays the same.
         length: the length of a list.
         accepted: what is accepted, in words; needed only if type and bounds do not say it.
-        bounds: `ge`, `gt`, `le`, `lt`.
+        bounds: `ge`, `gt`, `le`, `lt`; for an integer, `le` is `LARGEST_INTEGER` by default.
     """
     facts = {"role": role, "may_change": may_change, "accepted": accepted}
     extra = {name: value for name, value in facts.items() if value}
     return Field(default, description=meaning, json_schema_extra=extra, min_length=length, max_length=length, **bounds)  # type: ignore[call-overload]
 
 
+def _bound_integers(schema: Any) -> None:
+    """Limit the integers in a schema of pydantic to `LARGEST_INTEGER`, unless they have a `le` of their own."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "int":
+            schema.setdefault("le", LARGEST_INTEGER)
+        schema = [*schema.values()]
+    if isinstance(schema, list):
+        for inner in schema:
+            _bound_integers(inner)
+
+
 class Section(BaseModel):
     """A group of keys, such as `trainer.…`."""
 
-    model_config = ConfigDict(
-        extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True, validate_default=False, protected_namespaces=()
-    )
+    # Without protected namespaces, a key may start with `model_`; a number is text where text belongs (`name=2024`).
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True, protected_namespaces=())
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        _bound_integers(handler.resolve_ref_schema(schema))
+        return schema
 
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse `true` where a number belongs: pydantic, like Python, would read it as 1."""
         kinds = set(_flatten_types(cls.model_fields[str(info.field_name)].annotation))
+        # Pydantic, like Python, would read `true` as 1.
         if not kinds & {bool, Any, dict} and _has_bool(value):
             raise ValueError("a truth value")
         return value
@@ -84,7 +103,7 @@ class Section(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             found = error.errors(include_url=False)
-            # A misspelt key first: the one that is missing may be the one that was meant.
+            # A misspelt key first: another key may be missing because of it.
             first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
             raise ValueError(_explain(cls, first, place, values)) from None
 
@@ -127,9 +146,17 @@ def describe_accepted(field: FieldInfo) -> str:
     return _collect_facts(field).get("accepted") or _describe(field.annotation, field.metadata)
 
 
-def name_type(field: FieldInfo) -> str:
+def name_type(annotation: Any) -> str:
     """The type of a key, such as `list of integer`."""
-    return _name_annotation(field.annotation)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return name_type(arguments[0])
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(name_type, arguments))
+    if origin is list:
+        return f"list of {name_type(arguments[0])}"
+    names = {int: "integer", float: "number", bool: "boolean", str: "text", type(None): "null"}
+    return "choice" if origin is Literal else names.get(annotation, "mapping")
 
 
 def list_choices(field: FieldInfo) -> list[str]:
@@ -143,9 +170,11 @@ def list_choices(field: FieldInfo) -> list[str]:
 
 def is_text_key(field: FieldInfo) -> bool:
     """Whether every value of a key is text, and is therefore taken literally."""
-    kinds = [kind for kind in _flatten_types(field.annotation) if kind is not type(None)]
-    words = [get_args(kind) if get_origin(kind) is Literal else (kind,) for kind in kinds]
-    return all(word is str or isinstance(word, str) for several in words for word in several)
+    for kind in _flatten_types(field.annotation):
+        words = get_args(kind) if get_origin(kind) is Literal else (kind,)
+        if not all(word in (str, type(None)) or isinstance(word, str) for word in words):
+            return False
+    return True
 
 
 def is_list(field: FieldInfo) -> bool:
@@ -195,18 +224,6 @@ def _flatten_types(annotation: Any) -> Iterator[Any]:
         yield dict if origin is dict else annotation
 
 
-def _name_annotation(annotation: Any) -> str:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _name_annotation(arguments[0])
-    if origin in (Union, types.UnionType):
-        return " or ".join(map(_name_annotation, arguments))
-    if origin is list:
-        return f"list of {_name_annotation(arguments[0])}"
-    names = {int: "integer", float: "number", bool: "boolean", str: "text", type(None): "null"}
-    return "choice" if origin is Literal else names.get(annotation, "mapping")
-
-
 def _has_bool(value: Any) -> bool:
     return any(map(_has_bool, value)) if isinstance(value, list | tuple) else isinstance(value, bool)
 
@@ -214,6 +231,7 @@ def _has_bool(value: Any) -> bool:
 def _describe(annotation: Any, metadata: Any = ()) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
+        # `Field(ge=1)` inside `Annotated` is not yet taken apart, as pydantic does at the top of an annotation.
         own = [inner for one in arguments[1:] for inner in (one.metadata if isinstance(one, FieldInfo) else [one])]
         return _describe(arguments[0], [*own, *metadata])
     if origin in (Union, types.UnionType):
@@ -225,8 +243,10 @@ def _describe(annotation: Any, metadata: Any = ()) -> str:
         length = next((f" of {one.min_length}" for one in metadata if hasattr(one, "min_length")), "")
         bounds = [one for one in metadata if not hasattr(one, "min_length") and not hasattr(one, "max_length")]
         return f"a list{length}, each {_describe(arguments[0], bounds)}"
-    if annotation in (int, float):
-        return f"a {'whole ' if annotation is int else ''}number{_format_range(metadata)}"
+    if annotation is int:
+        return f"a whole number{_format_range(metadata, le=LARGEST_INTEGER)}"
+    if annotation is float:
+        return f"a number{_format_range(metadata)}"
     return {bool: "true or false", str: "text", type(None): "null"}.get(annotation, "keys with values")
 
 
@@ -234,22 +254,20 @@ def _format_opening(annotation: Any) -> str:
     return "one of " if get_origin(annotation) is Literal and len(get_args(annotation)) > 1 else ""
 
 
-def _format_range(metadata: Any) -> str:
-    bounds = {}
+def _format_range(metadata: Any, **bounds: float) -> str:
     for one in metadata:
-        for name in ("ge", "gt", "le", "lt"):
-            if (value := getattr(one, name, None)) is not None:
-                whole = math.isfinite(value) and value == int(value)
-                bounds[name] = f"{int(value):,}" if whole else format_value(value)
-    if bounds.keys() == {"ge", "le"}:
-        return f" from {bounds['ge']} to {bounds['le']}"
-    words = {"ge": "from", "gt": "above", "le": "up to", "lt": "below"}
-    return " and".join(f" {words[name]} {bound}" for name, bound in bounds.items())
+        bounds |= {name: value for name in _BOUNDS if (value := getattr(one, name, None)) is not None}
+    shown = {
+        name: f"{int(value):,}" if float(value).is_integer() else format_value(value) for name, value in bounds.items()
+    }
+    if shown.keys() == {"ge", "le"}:
+        return f" from {shown['ge']} to {shown['le']}"
+    return " and".join(f" {word} {shown[name]}" for name, word in _BOUNDS.items() if name in shown)
 
 
 def _explain(section: type[BaseModel], error: ErrorDetails, place: str, values: Any) -> str:
-    """Explain the first error in a sentence."""
-    if not error["loc"]:
+    """The message for an error that pydantic found."""
+    if not error["loc"]:  # raised by a check of several keys together
         return str(error["ctx"]["error"]) if "ctx" in error else error["msg"]
     name, prefix = str(error["loc"][0]), f"{place}." if place else ""
     field = section.model_fields.get(name)

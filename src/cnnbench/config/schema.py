@@ -15,7 +15,6 @@ from cnnbench.config.seeds import Fold, Seeds, SeedsConfig, read_fold, read_seed
 from cnnbench.config.sweep import SweepConfig
 from cnnbench.config.text_values import refuse_interpolation
 from cnnbench.config.value_types import (
-    LARGEST_SEED,
     NOT_IN_NAMES,
     Activation,
     Initialisation,
@@ -23,11 +22,12 @@ from cnnbench.config.value_types import (
     Parts,
     Pixels,
     Rates,
+    Seed,
     Sides,
 )
 from cnnbench.processes.cores import MOST_THREADS
 
-# Datasets similar to MNIST, on which most recipes were found.
+# MNIST and datasets like it, on which most recipes were found.
 SMALL_GREY = ("digits", "mnist", "fashion_mnist", "kmnist", "emnist", "qmnist", "usps")
 
 
@@ -38,14 +38,11 @@ class ModelConfig(PartSection):
     width: float = key("Multiplies every hidden channel and unit count", 1.0, gt=0, le=1000)
     depth: int = key("Multiplies the layers of every stage", 1, ge=1, le=100)
     activation: Activation = key("The nonlinearity between layers", "relu")
-    dropout: float = key(
-        "Dropout rate after each hidden dense layer, or before the last layer if there is none", 0.0, ge=0, lt=1
-    )
+    dropout: float = key("Dropout rate after each hidden dense layer; without one, before the last", 0.0, ge=0, lt=1)
     init: Initialisation = key("Initialisation of the weights; default is torch's, as in the course", "default")
     init_std: float = key("Standard deviation of init=normal", 0.01, gt=0)
     weights: str | None = key(
-        "Weights to start from: a safetensors file, torch's state dict, a run's folder, or torchvision; null: random",
-        None,
+        "Initial weights: a safetensors file, a state dict of torch, a run's folder or torchvision; null: random", None
     )
     weights_sha256: str | None = key(
         "The SHA-256 of the file of model.weights, or its first digits; read from the file if it is null", None
@@ -72,9 +69,7 @@ class DataConfig(PartSection):
         lt=1,
     )
     test_fraction: float = key("Share of each class to test on, if the data have no test split", 0.2, gt=0, lt=1)
-    test_seed: int = key(
-        "Seed of the test split that test_fraction cuts; independent of `seed` and `seeds`", 0, ge=0, le=LARGEST_SEED
-    )
+    test_seed: Seed = key("Seed of the test split that test_fraction cuts; independent of `seed` and `seeds`", 0)
     folds: int | None = key(
         "Cross-validate: test on one of this many folds of the training images; sweep.folds sets it", None, ge=2, le=100
     )
@@ -170,8 +165,9 @@ class TrainerConfig(Section):
         "Also save this often within an epoch; null: after each epoch only", None, gt=0, role="control"
     )
     keep: int = key("Checkpoints of past epochs to keep beside last and best", 0, ge=0, role="control")
+    # A timer of Python takes at most 292 years.
     timeout_minutes: float | None = key(
-        "Stop a job of a sweep that takes longer than this; it counts as failed", None, gt=0, role="control"
+        "Stop a job of a sweep that takes longer than this; it counts as failed", None, gt=0, le=10**6, role="control"
     )
 
 
@@ -190,7 +186,7 @@ class ComparisonConfig(Section):
 class Config(Section):
     """One run. The role of a section applies to all its keys, unless it is `result`: then each key has its own role."""
 
-    seed: int = key("Seed of all randomness that seeds does not set apart", 0, ge=0, le=LARGEST_SEED)
+    seed: Seed = key("Seed of all randomness that seeds does not set apart", 0)
     seeds: SeedsConfig = key("The seeds of single sources of randomness", SeedsConfig())
     name: Name = key(
         "The folder of outputs/ that the run goes to",
@@ -261,10 +257,8 @@ def from_dict(plain: Mapping[str, Any]) -> Config:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain data for `config.yaml`: all keys except those that only control the command (`resume`, `preview` …).
-
-    Without plug-ins, there is nothing about them.
-    """
-    told: dict[str, Any] = {name: True for name in list_control_keys(Config)}
-    plain = config.model_dump(exclude=told | {"sweep": list_control_keys(SweepConfig)})
+    """Plain data for `config.yaml`: all keys except those that only control the command (`resume`, `preview` …)."""
+    control: dict[str, Any] = dict.fromkeys(list_control_keys(Config), True)
+    plain = config.model_dump(exclude=control | {"sweep": list_control_keys(SweepConfig)})
+    # A run without plug-ins has the config, and so the hash, of a version without them.
     return {name: value for name, value in plain.items() if value or name not in ("plugins", "plugin_sha256")}

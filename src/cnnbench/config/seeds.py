@@ -1,4 +1,4 @@
-"""What tells the repetitions of a run apart: the seed of each source of randomness, and the fold to test on."""
+"""What distinguishes the repetitions of a run: the seed of each source of randomness, and the fold to test on."""
 
 import re
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from cnnbench.config.keys import Section, key
-from cnnbench.config.value_types import LARGEST_SEED
+from cnnbench.config.value_types import LARGEST_SEED, Seed
 
 Source = Literal["init", "order", "augment", "split", "dropout"]
 # Of a run: `3`, or `0,init=3` where sources of randomness have different seeds; `0,fold=2` in a cross-validation.
@@ -16,22 +16,17 @@ SeedName = int | str
 class SeedsConfig(Section):
     """The seeds of single sources of randomness; null: the value of `seed`."""
 
-    init: int | None = key("Seed of the initial weights; null: seed", None, ge=0, le=LARGEST_SEED)
-    order: int | None = key("Seed of the order in which images are trained on; null: seed", None, ge=0, le=LARGEST_SEED)
-    augment: int | None = key("Seed of the augmentation; null: seed", None, ge=0, le=LARGEST_SEED)
-    split: int | None = key(
-        "Seed of the validation split, and of the images that data.train_limit keeps; null: seed",
-        None,
-        ge=0,
-        le=LARGEST_SEED,
+    init: Seed | None = key("Seed of the initial weights; null: seed", None)
+    order: Seed | None = key("Seed of the order in which images are trained on; null: seed", None)
+    augment: Seed | None = key("Seed of the augmentation; null: seed", None)
+    split: Seed | None = key(
+        "Seed of the validation split, and of the images that data.train_limit keeps; null: seed", None
     )
-    dropout: int | None = key(
-        "Seed of dropout and other noise inside the network; null: seed", None, ge=0, le=LARGEST_SEED
-    )
+    dropout: Seed | None = key("Seed of dropout and other noise inside the network; null: seed", None)
 
 
 class Seeds(NamedTuple):
-    """The seed that each source of randomness of a run has. Runs of one config repeat each other if these are equal."""
+    """The seed of each source of randomness of a run; runs of one config with equal seeds have equal results."""
 
     init: int
     order: int
@@ -60,12 +55,12 @@ class Fold(NamedTuple):
 
 
 def read_seeds(config: Mapping[str, Any]) -> Seeds:
-    """The seeds of a config, given as plain data, which may come from a stranger or from before there was `seeds`.
+    """The seeds of a config, given as plain data.
 
     Raises:
         ValueError: a seed is not a whole number.
     """
-    own = config.get("seeds")
+    own = config.get("seeds")  # none in the config of an early version; anything in a stranger's
     own = own if isinstance(own, Mapping) else {}
     values: dict[str, Any] = {"seed": config.get("seed")} | {f"seeds.{name}": own.get(name) for name in Seeds._fields}
     for name, value in values.items():
@@ -77,7 +72,7 @@ def read_seeds(config: Mapping[str, Any]) -> Seeds:
 
 
 def read_fold(config: Mapping[str, Any]) -> Fold | None:
-    """The fold of a config, given as plain data, which may come from a stranger; None if it is not cross-validated.
+    """The fold of a config, given as plain data; None if it is not cross-validated.
 
     Raises:
         ValueError: the fold is not one of its folds.
@@ -91,6 +86,7 @@ def read_fold(config: Mapping[str, Any]) -> Fold | None:
         raise ValueError(
             f"{given}={number or count} needs {missing}: give both, or sweep.folds=K for a run of each fold"
         )
+    # Not isinstance, because a bool is an int.
     if type(number) is not int or type(count) is not int or not 1 <= number <= count:
         raise ValueError(f"data.fold={number!r}: must be a whole number from 1 to data.folds={count!r}")
     return Fold(number, count)

@@ -11,7 +11,10 @@ from cnnbench.config.seeds import Source
 class SweepConfig(Section):
     """Settings of a sweep as a whole, not of its runs."""
 
-    seeds: int | None = key("Run every config with the seeds 0, 1, … below this number", None, ge=1, role="control")
+    # Every job is composed and checked before the first one starts: a million of them would take hours.
+    seeds: int | None = key(
+        "Run every config with the seeds 0, 1, … below this number", None, ge=1, le=10_000, role="control"
+    )
     folds: int | None = key(
         "Cross-validate every config: a run for each of this many folds of the training images",
         None,
@@ -44,7 +47,7 @@ class SweepConfig(Section):
         lt=1,
         role="control",
     )
-    max_seeds: int = key("With until: the most seeds of each config", 40, ge=1, role="control")
+    max_seeds: int = key("With until: the most seeds of each config", 40, ge=1, le=10_000, role="control")
     # A step shared by many runs rounds differently, so this key is recorded in each run.
     together: bool = key("Train jobs that differ only in their seeds by one step", False, may_change=True)
 

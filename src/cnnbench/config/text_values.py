@@ -33,13 +33,13 @@ def read_value(field: FieldInfo, value: str) -> Any:
 
 
 def unquote(value: str) -> str:
-    """The text that a user means: without quotes and with `~` expanded, unless a file of exactly this name exists."""
-    if os.path.lexists(value):
+    """The text that a user means: without quotes and with `~` expanded."""
+    if os.path.lexists(value):  # a file may have quotes or a tilde in its name
         return value
     quoted = _QUOTED.fullmatch(value)
     if quoted is None:
         return os.path.expanduser(value)
-    # As in Hydra: a backslash stands for itself, unless a quote follows.
+    # As in Hydra: a backslash is kept, unless a quote follows.
     return re.sub(rf"(\\+)({quoted[1]}|\Z)", lambda found: "\\" * (len(found[1]) // 2) + found[2], quoted[2])
 
 
@@ -55,10 +55,10 @@ def split_list(value: str) -> list[str]:
 
 
 def refuse_interpolation(value: object, where: str) -> None:
-    """Look for `${…}` anywhere in plain data.
+    """Check that there is no `${…}` anywhere in plain data.
 
     Raises:
-        ValueError: names the key that holds it.
+        ValueError: there is; the message names the key.
     """
     if isinstance(value, Mapping):
         for name, inner in value.items():

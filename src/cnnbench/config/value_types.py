@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 NOT_IN_NAMES = '/\\:*?"<>|$'  # they separate folders, or have a meaning on Windows or in a config
-LARGEST_SEED = 2**63 - 1
+LARGEST_SEED = 2**63 - 1  # of torch's generators
 
 Activation = Literal["relu", "leaky_relu", "gelu", "tanh", "sigmoid", "silu", "elu"]
 Initialisation = Literal["default", "kaiming", "xavier", "normal"]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Pixels = Annotated[int, Field(ge=1, le=1024)]
 Sides = Annotated[list[Pixels], Field(min_length=2, max_length=2)]
 

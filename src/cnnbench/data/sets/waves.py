@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from cnnbench.config.keys import Options, format_value, key
+from cnnbench.config.value_types import Seed
 from cnnbench.data.dataset import DatasetInfo, Source, Split
 from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.data.preparation import split_by_class
@@ -47,7 +48,7 @@ class WavesOptions(Options):
     noise: list[Annotated[float, Field(ge=0, le=1000)]] = key(
         "Lowest and highest standard deviation of the Gaussian noise; each signal draws its own between them", length=2
     )
-    waves_seed: int = key("Seed of the signals and the test split, independent of the run's seed")
+    waves_seed: Seed = key("Seed of the signals and the test split, independent of the run's seed")
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
