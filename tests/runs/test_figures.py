@@ -8,7 +8,7 @@ from PIL import Image
 
 from cnnbench.metrics import count_confusion
 from cnnbench.metrics.ranking import rank_classes
-from cnnbench.runs import figures, pictures, ranking_figures
+from cnnbench.runs import figures, pictures, probability_figures
 from cnnbench.runs.captions import ENGLISH, describe_answer, localize_number
 from cnnbench.runs.class_names import fit_names
 from cnnbench.runs.contents import write_evaluation
@@ -121,8 +121,8 @@ def test_mistakes_are_the_surest_wrong_predictions_in_order():
     images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1).repeat(5, 2).repeat(5, 3)
     figure = figures.plot_mistakes(images[find_worst_mistakes(**predicted)], predicted, ["cat", "dog"])
     axes = figure.axes[0]
-    assert [image.get_array()[0, 0] for image in axes.images] == [3, 1, 2]
-    assert axes.texts[0].get_text() == "true cat\nsaid dog (99%)"
+    assert [image.get_array()[0, 0].tolist() for image in axes.images] == [[3] * 3, [1] * 3, [2] * 3]
+    assert axes.texts[0].get_text() == "true cat\npred. dog (99%)"
     assert "3 of 3 among 4 test images" in figure.get_suptitle()
 
 
@@ -163,7 +163,7 @@ def test_signals_are_drawn_as_lines_of_their_own_height_in_one_set_of_axes(tmp_p
     figure = figures.plot_mistakes(signals[find_worst_mistakes(**predicted)], predicted, ["low\nand flat", "$"])
     (axes,) = figure.axes
     assert "3 of 3 among 4 test signals" in figure.get_suptitle()
-    assert axes.texts[0].get_text() == "true low and flat\nsaid \\$ (80%)"
+    assert axes.texts[0].get_text() == "true low and flat\npred. \\$ (80%)"
     heights = [line.get_ydata() for line in axes.lines]
     assert len(heights) == 3, "surest first: the last signal, the third, the second"
     bottom, top = 0.92 + 0.34, 0.08 + 0.34
@@ -233,7 +233,7 @@ def test_rankings_are_drawn_with_their_areas(tmp_path):
     random = np.random.default_rng(0)
     labels, probabilities = random.integers(0, 2, 50), random.dirichlet((1, 1, 1), 50)
     found = rank_classes(labels, probabilities)
-    figure = ranking_figures.plot_rankings(found, ["_cat", "dog", "absent"])
+    figure = probability_figures.plot_rankings(found, ["_cat", "dog", "absent"])
     roc, precision_recall = figure.axes
     assert [len(axes.lines) for axes in figure.axes] == [3, 2], "the third class has no images; guessing is a line"
     (legend,) = figure.legends

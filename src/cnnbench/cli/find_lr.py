@@ -68,7 +68,7 @@ def find_lr(options: FindLrOptions) -> None:
 
 
 def _write(out: Path, config: Config, result: "RangeTest") -> None:
-    from cnnbench.runs.figures import draw
+    from cnnbench.runs.figures import save_figure
     from cnnbench.runs.lr_figure import plot_lr_range
 
     found, arrays = result.suggestion, (result.rates, result.losses, result.smoothed)
@@ -78,7 +78,8 @@ def _write(out: Path, config: Config, result: "RangeTest") -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_csv(out / TABLE, rows)
-        draw(out / PICTURE, plot_lr_range, *arrays, (found.rate, found.low, found.high) if found else None)
+        figure = plot_lr_range(*arrays, (found.rate, found.low, found.high) if found else None)
+        save_figure(figure, out / PICTURE)
         write_json(out / JSON_FILE, {"suggestion": suggestion, "steps": len(rows), "config": to_dict(config)})
     except OSError as error:
         raise ValueError(

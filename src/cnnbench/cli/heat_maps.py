@@ -58,7 +58,7 @@ class HeatMapFolder:
             yield batch
 
     def _draw(self, predictions: Sequence[Prediction]) -> None:
-        from cnnbench.runs.figures import draw
+        from cnnbench.runs.figures import save_figure
         from cnnbench.runs.heat_map_figures import plot_answer
 
         for shown in self.predictor.explain(predictions):
@@ -71,7 +71,7 @@ class HeatMapFolder:
                 "class": to_unicode(self.predictor.class_names[shown.prediction]),
                 "probability": shown.probability,
             }
-            draw(self.folder / picture, plot_answer, shown, self.predictor.class_names)
+            save_figure(plot_answer(shown, self.predictor.class_names), self.folder / picture)
             self._rows.append(row)
 
     def close(self) -> None:

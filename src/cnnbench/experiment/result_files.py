@@ -201,15 +201,14 @@ def draw_preview(folder: Path, dataset: Dataset, augmentation: Change | None, ti
         variants.append(images.round().byte())
         captions.append([_describe_shares(label, names.shown) if label.dim() else "" for label in labels])
     path = folder / "augmented.png"
-    figures.draw(
-        path,
-        figures.plot_augmentation,
+    figure = figures.plot_augmentation(
         title,
         train[chosen].images.numpy(),
         replace(names, shown=[names.shown[label] for label in train.labels[chosen]]),
         torch.stack(variants, 1).numpy(),
         np.array(captions).T,
     )
+    figures.save_figure(figure, path)
     return path
 
 

@@ -8,7 +8,7 @@ ENGLISH = {
     "worst": "Worst mistakes: {shown} of {wrong} among {total} test images",
     "worst_signals": "Worst mistakes: {shown} of {wrong} among {total} test signals",
     "true": "true",
-    "answer": "said",
+    "answer": "pred.",
     "numbered": "#k: class k of per_class.csv, from 0 (no font here has its letters)",
     "decimal": ".",
 }
@@ -21,7 +21,7 @@ def localize_number(number: str, words: Mapping[str, str]) -> str:
 
 
 def describe_answer(words: Mapping[str, str], label: str | None, prediction: str | None, share: float) -> list[str]:
-    """What is known of an image, such as `true 7` and `says 9 (64%)`.
+    """What is known of an image, such as `true 7` and `pred. 9 (64%)`.
 
     Args:
         words: `true`, `answer` and `decimal`.

@@ -6,14 +6,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-
-from matplotlib import font_manager, ft2font, rcParams
+from typing import TYPE_CHECKING
 
 from cnnbench.storage.text import make_printable
 
+if TYPE_CHECKING:  # takes half a second, and only pictures need fonts
+    from matplotlib.ft2font import FT2Font
+
 LONGEST = 16  # characters of a name in a picture
 HEAD = 4  # characters kept in front of the place where a name differs from others
-_SHAPED = hasattr(ft2font, "__libraqm_version__")  # matplotlib joins and orders letters from 3.11 on
 # Scripts whose letters join or change places. Drawn one by one in the order of the text, they are unreadable.
 _JOINED = ((0x0590, 0x08FF), (0x0900, 0x0DFF), (0x0F00, 0x109F), (0x1780, 0x17FF))
 _VARIATIONS = dict.fromkeys((0xFE0E, 0xFE0F))  # ask for an emoji in colour or not; they have no shape
@@ -51,6 +52,8 @@ def count_cells(text: str) -> int:
 
 def fit_names(names: Sequence[str], longest: int = LONGEST) -> Names:
     """The names as a picture shows them."""
+    from matplotlib import rcParams
+
     letters = frozenset(letter for name in names for letter in _find_rare_letters(name))
     families = _find_families(letters)
     numbered = [k for k, name in enumerate(names) if not _find_rare_letters(name) <= families.keys()]
@@ -119,7 +122,9 @@ def _find_rare_letters(name: str) -> set[str]:
 @cache
 def _find_families(letters: frozenset[str]) -> dict[str, str]:
     """The font family that writes each letter; letters that none can write are left out."""
-    if not _SHAPED:
+    from matplotlib import font_manager, ft2font
+
+    if not hasattr(ft2font, "__libraqm_version__"):  # matplotlib joins and orders letters from 3.11 on
         letters = frozenset(c for c in letters if not any(low <= ord(c) <= high for low, high in _JOINED))
     found: dict[str, str] = {}
     own = font_manager.findfont(font_manager.FontProperties())
@@ -145,7 +150,7 @@ def _prefer_plain(path: str) -> tuple[bool, str]:
     return any(word in name for word in ("bold", "italic", "oblique", "black", "light", "thin", "mono")), name
 
 
-def _has_shape(font: ft2font.FT2Font, letter: str) -> bool:
+def _has_shape(font: "FT2Font", letter: str) -> bool:
     """Whether the font has a shape for a letter that is neither a box for any letter nor a picture in colour."""
     if not font.scalable or "lastresort" in font.fname.lower() or not font.get_char_index(ord(letter)):
         return False

@@ -1,19 +1,29 @@
-"""Images, signals and colours inside one set of axes, whose unit is an inch from the top left.
-
-See `figures.make_grid`, which makes such axes.
-"""
+"""Images, signals and colours inside one set of axes, whose unit is an inch from the top left."""
 
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 SHARP, LARGEST = 64, 192  # pixels of a side: up to the first they are drawn as squares; larger pictures are reduced
 Box = tuple[float, float, float, float]  # left, top, width, height
 
 
+def make_grid(width: float, height: float, title: str, *, top: float, margin: float = 0.0) -> tuple[Figure, Axes]:
+    """One set of axes for a whole grid of images, in inches."""
+    # Axes for each image would take ten times as long to draw.
+    across = width + 2 * margin
+    figure = Figure(figsize=(across, height + top), layout="none")  # type: ignore[arg-type]
+    axes = figure.add_axes((margin / across, 0.0, width / across, max(height, 0.01) / (height + top)))
+    axes.axis("off")
+    figure.suptitle(title, y=1 - (0.1 if margin else 0.15) / (height + top), va="top", fontsize=11)
+    return figure, axes
+
+
 def set_limits(axes: Axes, width: float, height: float) -> None:
-    """Show the whole of the axes; call it last, because every imshow sets the limits to its own image."""
+    """Show the whole of the axes; call it last."""
+    # Every imshow sets the limits to its own image.
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
 
 
@@ -35,10 +45,9 @@ def draw_pixels(axes: Axes, pixels: np.ndarray, box: Box) -> Box:
     """Draw colours, uint8 (H, W, 3) or with opacity (H, W, 4), in their own proportions inside a box."""
     left, top, width, height = box
     rows, columns = pixels.shape[:2]
-    if rows > 1:  # a band behind a signal fills its box
-        side = min(width / columns, height / rows)
-        left, top = left + (width - columns * side) / 2, top + (height - rows * side) / 2
-        width, height = columns * side, rows * side
+    side = min(width / columns, height / rows)
+    left, top = left + (width - columns * side) / 2, top + (height - rows * side) / 2
+    width, height = columns * side, rows * side
     smooth = "none" if max(rows, columns) <= SHARP else "antialiased"
     axes.imshow(pixels, extent=(left, left + width, top + height, top), interpolation=smooth)
     return left, top, width, height

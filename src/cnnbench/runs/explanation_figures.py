@@ -1,6 +1,6 @@
-"""The pictures of `cnnbench explain`; text has matplotlib's current colour, so that a page can choose its own.
+"""The pictures of `cnnbench explain`.
 
-Every figure is one set of axes, measured in inches from the top left, as in `figures.make_grid`.
+Most figures are one set of axes, measured in inches from the top left, as in `drawing.make_grid`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,13 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from cnnbench.runs.class_names import count_cells, fit_names, shorten_text
-from cnnbench.runs.drawing import Box, draw_curves, draw_input, draw_pixels, set_limits, to_bytes
+from cnnbench.runs.drawing import Box, draw_curves, draw_input, draw_pixels, make_grid, set_limits, to_bytes
 from cnnbench.runs.explanation import Activation, Embedding, Filters, SeenPart, ShownImage
-from cnnbench.runs.figures import TRAIN, VALIDATION, make_grid
+from cnnbench.runs.figures import TRAIN, VALIDATION
 from cnnbench.runs.heat_map_figures import FOR
 from cnnbench.runs.robustness import Robustness
 
+# Text has matplotlib's current colour, so that a page can choose its own.
 COLOURED = 10  # classes with a colour of their own
 LABELS = 1.75  # inches of the names on the left
 

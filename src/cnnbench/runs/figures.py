@@ -1,35 +1,28 @@
-"""The pictures of a run: confusion matrix, curves, worst mistakes, reconstructions, augmented images.
+"""The pictures of a run: confusion matrix, curves, worst mistakes, reconstructions, augmented images."""
 
-Figures are made without pyplot, so that no figure stays open and threads do not share a current one.
-"""
+# Figures are made without pyplot, which would keep them open, and share a current one among threads.
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cnnbench.metrics import find_metric
 from cnnbench.runs.captions import ENGLISH, describe_answer, localize_number
 from cnnbench.runs.class_names import Names, count_cells, fit_names
+from cnnbench.runs.drawing import draw_input, make_grid, set_limits
 from cnnbench.runs.shown_images import find_worst_mistakes
 from cnnbench.storage.atomic import write_atomically
 from cnnbench.storage.text import format_percent
 
 CELLS_WITH_NUMBERS = 20  # with more classes, a cell is too small for its count
-MATRIX_CLASSES = 100  # with more, neither cells nor names can be told apart: bars are drawn instead
+MATRIX_CLASSES = 100  # with more, neither cells nor names are legible: bars are drawn instead
 CONFUSIONS = 30  # bars in that picture
 TRAIN, VALIDATION = "#0072b2", "#d55e00"  # Okabe and Ito: colour-blind readers can tell them apart
-Extent = tuple[float, float, float, float]  # left, right, bottom, top
-
-
-def draw(path: Path, plot: Callable[..., Figure], *arguments: Any) -> None:
-    """Write what a function plots as a PNG."""
-    save_figure(plot(*arguments), path)
 
 
 def plot_confusion(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:
@@ -182,7 +175,6 @@ def plot_samples(images: np.ndarray, labels: np.ndarray, class_names: Sequence[s
 
 def _plot_captioned(images: np.ndarray, captions: Sequence[str], title: Sequence[str], fonts: Sequence[str]) -> Figure:
     """Images or signals in rows of five, each below its caption."""
-    draw = draw_image if images.ndim == 4 else draw_signal
     lines = max((text.count("\n") + 1 for text in captions), default=1)
     columns, caption, inches = 5, 0.1 + 0.12 * lines, 1.55  # an image with its margins is one wide
     rows = -(-len(captions) // columns)
@@ -190,11 +182,10 @@ def _plot_captioned(images: np.ndarray, captions: Sequence[str], title: Sequence
     figure, axes = make_grid(width, height, "\n".join(title), top=0.1 + 0.2 * len(title), margin=0.15)
     for place, text in enumerate(captions):
         x, y = place % columns, place // columns * (1 + caption)
-        draw(axes, images[place], (x + 0.08, x + 0.92, y + 0.92 + caption, y + 0.08 + caption))
+        draw_input(axes, images[place], (x + 0.08, y + 0.08 + caption, 0.84, 0.84))
         size = min(9.0, 175 / max(map(count_cells, text.split("\n"))))  # a longer line would run into its neighbours
         axes.text(x + 0.5, y + caption + 0.04, text, ha="center", va="bottom", fontsize=size, fontfamily=fonts)
-    # Last, because every imshow sets the limits to its own image.
-    axes.set(xlim=(0, columns), ylim=(max(rows, 1) * (1 + caption), 0), aspect="equal")
+    set_limits(axes, columns, max(rows, 1) * (1 + caption))
     return figure
 
 
@@ -218,23 +209,13 @@ def plot_augmentation(
         texts = [names.shown[row], *captions[row]]
         for column, (image, text) in enumerate(zip([images[row], *variants[row]], texts, strict=True)):
             x, y = column + gap * (column > 0), row * (1 + caption)
-            draw_image(axes, image, (x + 0.03, x + 0.97, y + 0.97, y + 0.03))
+            draw_input(axes, image, (x + 0.03, y + 0.03, 0.94, 0.94))
             size = min(7.5, 112 / max(1, *map(count_cells, text.split("\n"))))  # a longer line would meet the next
             axes.text(x + 0.5, y + 0.99, text, ha="center", va="top", fontsize=size, fontfamily=names.fonts)
             if row == 0:
                 axes.text(x + 0.5, -0.02, f"epoch {column}" if column else "image", ha="center", fontsize=9)
-    axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+    set_limits(axes, width, height)
     return figure
-
-
-def make_grid(width: float, height: float, title: str, *, top: float, margin: float = 0.0) -> tuple[Figure, Axes]:
-    """One set of axes for a whole grid of images, in inches: one for each would take ten times as long to draw."""
-    across = width + 2 * margin
-    figure = Figure(figsize=(across, height + top), layout="none")  # type: ignore[arg-type]
-    axes = figure.add_axes((margin / across, 0.0, width / across, max(height, 0.01) / (height + top)))
-    axes.axis("off")
-    figure.suptitle(title, y=1 - (0.1 if margin else 0.15) / (height + top), va="top", fontsize=11)
-    return figure, axes
 
 
 def plot_reconstructions(images: np.ndarray, made: np.ndarray, losses: np.ndarray) -> Figure:
@@ -249,7 +230,7 @@ def plot_reconstructions(images: np.ndarray, made: np.ndarray, losses: np.ndarra
     halves = {"first images": slice(0, half), "largest loss": slice(half, None)}
     for axes, (name, part) in zip(figure.subplots(2, 1), halves.items(), strict=True):
         rows = [np.concatenate(list(some[part].transpose(0, 2, 3, 1)), axis=1) for some in (images, made)]
-        axes.imshow(_drop_channel(np.concatenate(rows)), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(np.concatenate(rows), cmap="gray", vmin=0, vmax=255)
         height, width = images.shape[-2:]
         axes.set(xticks=[width * (place + 0.5) - 0.5 for place in range(half)], yticks=[height * 0.5, height * 1.5])
         axes.set_xticklabels([f"{loss:.3f}" for loss in losses[part]])
@@ -257,32 +238,6 @@ def plot_reconstructions(images: np.ndarray, made: np.ndarray, losses: np.ndarra
         axes.set(title=name, xlabel="mean squared error, of normalised pixels")
         axes.tick_params(length=0)
     return figure
-
-
-def _drop_channel(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, C) as imshow takes it: (H, W) where there is one channel."""
-    return pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels
-
-
-def draw_image(axes: Axes, image: np.ndarray, extent: Extent) -> None:
-    """Draw an image inside a square, in its own proportions."""
-    pixels = _drop_channel(image.transpose(1, 2, 0))
-    left, right, bottom, top = extent
-    height, width = (side / max(pixels.shape[:2]) / 2 for side in pixels.shape[:2])
-    x, across, y, down = (left + right) / 2, (right - left) * width, (bottom + top) / 2, (bottom - top) * height
-    extent = extent if height == width else (x - across, x + across, y + down, y - down)
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=extent)
-
-
-def draw_signal(axes: Axes, signal: np.ndarray, extent: Extent) -> None:
-    """Draw a line for each channel."""
-    left, right, bottom, top = extent
-    signal = signal.astype(np.float64)  # the range of 32-bit numbers may not fit into 32 bits
-    lowest, highest = signal.min(), signal.max()
-    scaled = (signal - lowest) / ((highest - lowest) or 1.0)
-    for channel, heights in enumerate(scaled):
-        place = np.linspace(left, right, len(heights)), bottom + (top - bottom) * heights
-        axes.plot(*place, color=f"C{channel % 10}", linewidth=0.7)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from cnnbench.runs.captions import describe_answer
 from cnnbench.runs.class_names import count_cells, fit_names
-from cnnbench.runs.drawing import Box, draw_input, draw_pixels, set_limits
+from cnnbench.runs.drawing import Box, draw_input, make_grid, set_limits
 from cnnbench.runs.explanation import ShownImage
-from cnnbench.runs.figures import TRAIN, VALIDATION, make_grid
+from cnnbench.runs.figures import TRAIN, VALIDATION
 from cnnbench.storage.text import format_percent
 
 FOR, AGAINST = VALIDATION, TRAIN  # Okabe and Ito's orange-red and blue
@@ -97,4 +97,5 @@ def _draw_band(axes: Axes, heat: np.ndarray, box: Box) -> None:
     """Colour the ground behind a signal."""
     share, colour = _colour_heat(heat)
     band = np.concatenate([colour, 255 * share[:, None]], axis=1).round().astype(np.uint8)[None]
-    draw_pixels(axes, band, box)
+    left, top, width, height = box
+    axes.imshow(band, extent=(left, left + width, top + height, top))

@@ -1,7 +1,6 @@
-"""The pictures of a run, drawn from its folder.
+"""The pictures of a run, drawn from its folder."""
 
-Only drawing imports matplotlib, so that a process that leaves the drawing to another does without it.
-"""
+# Each function imports matplotlib itself: a process that leaves the drawing to another does without it.
 
 from collections.abc import Sequence
 from functools import partial
@@ -28,7 +27,7 @@ def draw_curves(run: RunFolder, best_epoch: int, monitor: str) -> None:
     """Draw `curves.png` from a run's `metrics.csv`; the other arguments are those of `plot_curves`."""
     from cnnbench.runs import figures
 
-    figures.draw(run.path / "curves.png", figures.plot_curves, run.read_metrics(), best_epoch, monitor)
+    figures.save_figure(figures.plot_curves(run.read_metrics(), best_epoch, monitor), run.path / "curves.png")
 
 
 def draw_mistakes(folder: Path, images: np.ndarray) -> None:
@@ -36,7 +35,7 @@ def draw_mistakes(folder: Path, images: np.ndarray) -> None:
     from cnnbench.runs import figures
 
     names, _ = read_confusion(folder)
-    figures.draw(folder / "mistakes.png", figures.plot_mistakes, images, read_predictions(folder), names)
+    figures.save_figure(figures.plot_mistakes(images, read_predictions(folder), names), folder / "mistakes.png")
 
 
 def draw_confusion(folder: Path) -> None:
@@ -45,39 +44,39 @@ def draw_confusion(folder: Path) -> None:
 
     names, confusion = read_confusion(folder)
     plot = figures.plot_confusion if len(names) <= figures.MATRIX_CLASSES else figures.plot_confused_pairs
-    figures.draw(folder / "confusion_matrix.png", plot, confusion, names)
+    figures.save_figure(plot(confusion, names), folder / "confusion_matrix.png")
 
 
 def draw_rankings(folder: Path) -> None:
     """Draw `ranking.png` from a folder's `predictions.npz`, which has the probabilities of all classes."""
-    from cnnbench.runs import figures, ranking_figures
+    from cnnbench.runs import figures, probability_figures
 
     names, _ = read_confusion(folder)
     arrays = read_predictions(folder)
     rankings = rank_classes(arrays["labels"], arrays["probabilities"])
-    figures.draw(folder / "ranking.png", ranking_figures.plot_rankings, rankings, names)
+    figures.save_figure(probability_figures.plot_rankings(rankings, names), folder / "ranking.png")
 
 
 def draw_reliability(folder: Path, temperature: float | None = None) -> None:
     """Draw `reliability.png` from a folder's `predictions.npz`; with a temperature, also after calibration."""
-    from cnnbench.runs import calibration_figures, figures
+    from cnnbench.runs import figures, probability_figures
 
     arrays = read_predictions(folder)
-    figures.draw(folder / "reliability.png", calibration_figures.plot_reliability, arrays, temperature)
+    figures.save_figure(probability_figures.plot_reliability(arrays, temperature), folder / "reliability.png")
 
 
 def draw_reconstructions(folder: Path, images: np.ndarray, made: np.ndarray, losses: np.ndarray) -> None:
     """Draw `reconstructions.png`; the arguments are those of `plot_reconstructions`."""
     from cnnbench.runs import figures
 
-    figures.draw(folder / "reconstructions.png", figures.plot_reconstructions, images, made, losses)
+    figures.save_figure(figures.plot_reconstructions(images, made, losses), folder / "reconstructions.png")
 
 
 def draw_samples(folder: Path, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], total: int) -> None:
     """Draw `samples.png`; the arguments are those of `plot_samples`."""
     from cnnbench.runs import figures
 
-    figures.draw(folder / "samples.png", figures.plot_samples, images, labels, class_names, total)
+    figures.save_figure(figures.plot_samples(images, labels, class_names, total), folder / "samples.png")
 
 
 def draw_in_turn(pictures: Sequence[Picture], *, wait: bool = True) -> None:
