@@ -23,7 +23,7 @@ from cnnbench.experiment.run import run_job
 from cnnbench.experiment.trained import load_trained
 from cnnbench.models import collect_activations
 from cnnbench.models.layers import ACTIVATIONS
-from cnnbench.runs.temperature import Temperature, write_temperature
+from cnnbench.runs.calibration import Temperature, write_temperature
 from cnnbench.training.checkpoint import collect_model_tensors
 
 OCCLUDE = """

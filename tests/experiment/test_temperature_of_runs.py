@@ -15,8 +15,8 @@ from cnnbench.experiment.measured_data import DataChoice
 from cnnbench.experiment.trained import load_trained
 from cnnbench.metrics import OF_PROBABILITIES, score_probabilities
 from cnnbench.metrics.calibration import calibrate
+from cnnbench.runs.calibration import read_temperature
 from cnnbench.runs.contents import read_predictions
-from cnnbench.runs.temperature import read_temperature
 
 NAMES = [metric.name for metric in OF_PROBABILITIES]
 FILE = "checkpoints/temperature.json"

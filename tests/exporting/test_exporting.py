@@ -30,8 +30,8 @@ from cnnbench.exporting.network import PortableNetwork
 from cnnbench.exporting.predicting import OnnxPredictor
 from cnnbench.exporting.resizing import Fit, is_exact
 from cnnbench.exporting.writing import export_run
+from cnnbench.runs.calibration import Temperature, write_temperature
 from cnnbench.runs.contents import read_predictions
-from cnnbench.runs.temperature import Temperature, write_temperature
 
 TEST_IMAGES = 360
 

@@ -30,12 +30,11 @@ from cnnbench.experiment.data_record import read_data
 from cnnbench.experiment.trained import load_trained
 from cnnbench.exporting.predicting import OnnxPredictor
 from cnnbench.quality.files import read_check
-from cnnbench.runs.conformal import read_calibration
+from cnnbench.runs.calibration import find_temperature, read_prediction_sets
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.reopening import load_config
 from cnnbench.runs.robustness import read_robustness
-from cnnbench.runs.temperature import find_temperature
 from cnnbench.storage.regular import Refused
 
 # What nothing that is read may bring about, whatever the arguments.
@@ -120,7 +119,7 @@ LOADERS = {
     "verdict": lambda folder: read_verdict(folder / "verdict.json"),
     "prediction": read_prediction,
     "temperature": find_temperature,
-    "conformal": lambda folder: read_calibration(folder, 2),
+    "conformal": lambda folder: read_prediction_sets(folder, 2),
     "npz": read_predictions,
     "confusion": read_confusion,
     "data": read_data,

@@ -9,8 +9,8 @@ from run_builders import CLASSES, labels_of, write_run
 
 from cnnbench.metrics import OF_PROBABILITIES, score_probabilities
 from cnnbench.report.writing import write_report
+from cnnbench.runs.calibration import Temperature, write_temperature
 from cnnbench.runs.contents import read_predictions
-from cnnbench.runs.temperature import Temperature, write_temperature
 from cnnbench.storage.arrays import write_npz
 from cnnbench.training import checkpoint
 

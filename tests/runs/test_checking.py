@@ -225,8 +225,10 @@ def test_probabilities_of_zero_give_the_least_that_the_loss_can_be(tmp_path):
 def test_without_predictions_the_confusion_matrix_tells_and_without_both_nothing_is_believed(tmp_path):
     run = write_run(tmp_path / "runs/0", 0, 900)
     (run.path / "predictions.npz").unlink()
+    change(run.path / "summary.json", test__roc_auc=0.9999)
     study = read_study([tmp_path])
     assert study.groups[0].accuracy == {0: 0.9}
+    assert "test/roc_auc" not in study.runs[0].summary, "nothing shows that it is right"
     assert any(
         "checked against confusion_matrix.csv alone (predictions.npz is missing)" in note.text for note in study.notes
     )

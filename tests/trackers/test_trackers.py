@@ -159,7 +159,7 @@ class Unsteady:
 
     def log(self, row):
         if self.failing and self.failing.pop(0):
-            raise OSError("database is locked")
+            raise OSError("\ndatabase is locked\n(details)")
         self.rows.append(row["epoch"])
 
     def finish(self, summary):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # an exported network predicts without torch
     from cnnbench.cli.heat_maps import HeatMapFolder
     from cnnbench.experiment.predict import Predictor
     from cnnbench.exporting.predicting import OnnxPredictor
-    from cnnbench.runs.temperature import Temperature
+    from cnnbench.runs.calibration import Temperature
 
 MOST_ENDINGS = 5  # of skipped files, listed in a message
 

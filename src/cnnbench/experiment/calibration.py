@@ -14,7 +14,7 @@ from cnnbench.experiment.measured_data import DataChoice, MeasuredData
 from cnnbench.experiment.trained import Trained
 from cnnbench.metrics.calibration import NoTemperature, fit_temperature
 from cnnbench.reproducibility import make_generator
-from cnnbench.runs.temperature import Temperature
+from cnnbench.runs.calibration import Temperature
 from cnnbench.storage.text import format_path
 from cnnbench.training.tasks import get_task
 

@@ -24,10 +24,10 @@ from cnnbench.metrics import average_f1_of_present, compute_accuracy_interval, s
 from cnnbench.metrics.conformal import PredictionSets, score_sets
 from cnnbench.metrics.ranking import RANKED_CLASSES
 from cnnbench.reproducibility import set_deterministic
+from cnnbench.runs.calibration import Temperature, write_temperature
 from cnnbench.runs.checking import find_contradiction
 from cnnbench.runs.folder import refuse_other_content
 from cnnbench.runs.pictures import draw_in_turn
-from cnnbench.runs.temperature import Temperature, write_temperature
 from cnnbench.storage.atomic import open_folder
 from cnnbench.storage.plain_data import read_json, write_json
 from cnnbench.storage.text import format_path

@@ -13,7 +13,7 @@ from cnnbench.experiment.measured_data import DataChoice
 from cnnbench.experiment.trained import load_trained
 from cnnbench.metrics.conformal import Misfit, PredictionSets, find_least_images
 from cnnbench.reproducibility import make_generator
-from cnnbench.runs.conformal import read_calibration, write_calibration
+from cnnbench.runs.calibration import read_prediction_sets, write_prediction_sets
 from cnnbench.training.tasks import get_task
 
 MOST_FITTED = 2**22  # logits from which the misfit is learned: 32 MB
@@ -44,14 +44,14 @@ def find_prediction_sets(
     if not 0 < miss < 1:
         raise ValueError(f"--abstain {miss:g}: must be above 0 and below 1, such as 0.05")
     notes: list[str] = []
-    found = read_calibration(path, classes or load_trained(path).info.num_classes)
+    found = read_prediction_sets(path, classes or load_trained(path).info.num_classes)
     if found is None:
         ready = _prepare_validation(path, choice or DataChoice(), device, batch_size)
         notes += ready.found.notes
         found = _calibrate(ready)
         if len(found[1]):
             with suppress(OSError):  # the folder cannot be written: the next command calibrates again
-                write_calibration(path, *found)
+                write_prediction_sets(path, *found)
     sets = PredictionSets(*found, miss)
     if sets.threshold == math.inf:
         notes.append(

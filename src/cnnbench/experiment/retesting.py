@@ -12,12 +12,11 @@ from cnnbench.experiment.measured_data import MeasuredData
 from cnnbench.experiment.retraining import compare_class_names
 from cnnbench.experiment.trained import Trained
 from cnnbench.runs.contents import read_predictions
+from cnnbench.runs.folder import BEST_WEIGHTS
 from cnnbench.runs.measured import Contradiction
 from cnnbench.storage.arrays import read_npz
-from cnnbench.training import checkpoint
 from cnnbench.training.loop import Classified, Evaluation
 
-WEIGHTS = f"checkpoints/{checkpoint.BEST}.safetensors"
 SOURCE = "its weights"
 
 
@@ -50,7 +49,7 @@ def test_weights(trained: Trained, summary: Mapping[str, Any], parts: Parts, tol
 
 def _check_preparation(trained: Trained, parts: Parts) -> None:
     """Check what the weights' file says about the images."""
-    file, info = trained.folder.path / WEIGHTS, parts.dataset.info
+    file, info = trained.folder.path / BEST_WEIGHTS, parts.dataset.info
     if trained.info != info:
         raise Contradiction(file, "the shape and classes of the images", trained.info, "the data", info)
     for name in ("mean", "std"):

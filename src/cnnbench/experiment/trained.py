@@ -16,9 +16,9 @@ from cnnbench.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK
 from cnnbench.experiment.build import estimate_bytes_per_image, make_model, place_model
 from cnnbench.experiment.image_record import read_image_record
 from cnnbench.reproducibility import describe_differences, use_threads
+from cnnbench.runs.calibration import Temperature, find_temperature
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.reopening import load_config
-from cnnbench.runs.temperature import Temperature, find_temperature
 from cnnbench.training import checkpoint
 from cnnbench.training.device import make_autocast
 

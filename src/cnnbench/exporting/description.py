@@ -12,7 +12,7 @@ from cnnbench.experiment.trained import Trained
 from cnnbench.exporting.network import PortableNetwork
 from cnnbench.exporting.onnx_files import INPUT
 from cnnbench.models import NetworkSpec
-from cnnbench.runs.temperature import Temperature, read_weights_hash
+from cnnbench.runs.calibration import Temperature, read_weights_hash
 from cnnbench.training.tasks import get_task
 
 PATHS = ("path", "test_path", "exclude", "weights")

@@ -12,7 +12,7 @@ from cnnbench.data.files.fitting import Decoding
 from cnnbench.experiment.predictions import Answer, Prediction, check_top, predict_batches, rank_classes
 from cnnbench.exporting.onnx_files import INPUT, read_onnx, start_session
 from cnnbench.processes.cores import count_cores
-from cnnbench.runs.temperature import Temperature
+from cnnbench.runs.calibration import Temperature
 from cnnbench.storage.regular import refuse_damaged
 from cnnbench.storage.text import get_first_line, make_printable
 

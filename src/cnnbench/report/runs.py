@@ -11,11 +11,11 @@ import numpy as np
 
 from cnnbench.config.seeds import Fold, SeedName, Seeds, name_repetition, read_fold, read_seeds
 from cnnbench.metrics import score_probabilities
+from cnnbench.runs.calibration import read_temperature
 from cnnbench.runs.checking import UNREADABLE, check_figures, is_tested
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import FINISHED, SWEEP, RunFolder
 from cnnbench.runs.measured import Contradiction
-from cnnbench.runs.temperature import read_temperature
 from cnnbench.storage.plain_data import check_kinds, is_number, read_json
 from cnnbench.storage.regular import refuse_damaged
 from cnnbench.storage.text import join_some

@@ -6,28 +6,26 @@ What was measured on the test split is in `measured`. Seed, model and data come 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cnnbench.metrics import find_metric
-from cnnbench.runs.folder import FINISHED, RunFolder
+from cnnbench.runs.folder import BEST_WEIGHTS, FINISHED, RunFolder
 from cnnbench.runs.measured import OF_CLASSES, Figures
 from cnnbench.storage.arrays import read_safetensors_header
 from cnnbench.storage.plain_data import check_kinds, is_number, read_json
 from cnnbench.storage.regular import refuse_damaged
 
 LARGEST_FLOAT = 3.5e38  # losses are float32
-# The type of each figure of a summary, and its largest possible value.
-COUNT, AMOUNT, SHARE = ("a whole number", 10**15), ("a number", 10**15), ("a share", 1)
-LIMITS: dict[str, tuple[str, float]] = {
-    **dict.fromkeys(("parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"), COUNT),
-    **dict.fromkeys(("train_images", "val_images", "test_images"), COUNT),
-    **dict.fromkeys(("train_seconds", "images_per_second"), AMOUNT),
-    "test/loss": ("a number", LARGEST_FLOAT),
-    **dict.fromkeys(("test/accuracy", "test/f1_macro"), SHARE),
+SHARES = ("test/accuracy", "test/f1_macro")
+# The largest value that is possible for each figure of a summary; the least is 0.
+LIMITS: dict[str, float] = {
+    **dict.fromkeys(("parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"), 10**15),
+    **dict.fromkeys(("train_images", "val_images", "test_images", "train_seconds", "images_per_second"), 10**15),
+    "test/loss": LARGEST_FLOAT,
+    **dict.fromkeys(SHARES, 1),
 }
 UNTRAINED = ("running_mean", "running_var", "num_batches_tracked")  # buffers of batch norms, which are no parameters
 # What reading a folder may raise: its files may hold anything, and another process may remove them.
@@ -64,27 +62,26 @@ def check_figures(folder: RunFolder, config: Mapping[str, Any], summary: dict[st
     """
     _check_limits(summary, folder.path / "summary.json")
     figures = Figures(folder.path / "summary.json", summary)
-    for key, part in (("seed", config), ("model", config.get("model")), ("data", config.get("data"))):
-        value = part.get("seed" if key == "seed" else "name") if isinstance(part, Mapping) else None
+    facts = {"seed": config.get("seed")}
+    facts |= {part: config[part].get("name") for part in ("model", "data") if isinstance(config.get(part), Mapping)}
+    for key, value in facts.items():
         if value is not None:
             figures.expect(key, value, "config.yaml")
     figures.check_measured()
-    check = _Check(folder, config, figures)
-    check.check_splits()
-    check.check_epochs()
-    check.check_parameters()
+    _check_splits(folder, figures)
+    _check_epochs(folder, config, figures)
+    _check_parameters(folder, figures)
     return figures.unchecked
 
 
 def _check_limits(summary: Mapping[str, Any], path: Path) -> None:
-    for key, (kind, most) in LIMITS.items():
-        value = summary.get(key)
-        if key not in summary or (value is None and kind != SHARE[0]):
+    for key, most in LIMITS.items():
+        value = summary.get(key, 0)
+        if value is None and key not in SHARES:
             continue
-        fits = is_number(value) and 0 <= value <= most  # type: ignore[operator]
-        if not fits or (kind == COUNT[0] and not isinstance(value, int)):
-            refuse_damaged(path, f"{key}={value!r} is not {kind} from 0 to {most:.3g}")
-    shares = [key for key in ("test/accuracy", "test/f1_macro") if key in summary]
+        if value is None or not 0 <= value <= most:
+            refuse_damaged(path, f"{key}={value!r}: must be from 0 to {most:.3g}")
+    shares = [key for key in SHARES if key in summary]
     # A figure that was deleted would otherwise pass, because a missing figure contradicts nothing.
     if len(shares) == 1:
         refuse_damaged(path, f"it has {shares[0]} alone; accuracy and F1 belong together")
@@ -92,87 +89,83 @@ def _check_limits(summary: Mapping[str, Any], path: Path) -> None:
         refuse_damaged(path, "test_labels_sha256 is missing")
 
 
-@dataclass
-class _Check:
-    """The figures of a summary, compared with the files of its run."""
+def _check_splits(folder: RunFolder, figures: Figures) -> None:
+    """Check the sizes of the splits against `data.json`, and take the hash of the test set from it if needed."""
+    file = folder.path / "data.json"
+    if not file.is_file():
+        return
+    splits = check_kinds(file, read_json(file), {"splits": dict}).get("splits", {})
+    for name in ("train", "val", "test"):
+        split = check_kinds(file, splits.get(name, {"images": 0}), {"images": int, "files_sha256": str})
+        figures.expect(f"{name}_images", split.get("images", 0), file.name)
+        if name == "test" and "files_sha256" in split:
+            figures.values.setdefault("test_set_sha256", split["files_sha256"])
+            figures.expect("test_set_sha256", split["files_sha256"], file.name)
 
-    folder: RunFolder
-    config: Mapping[str, Any]
-    figures: Figures
 
-    def check_splits(self) -> None:
-        """Check the sizes of the splits against `data.json`, and take the hash of the test set from it if needed."""
-        file = self.folder.path / "data.json"
-        if not file.is_file():
-            return
-        splits = check_kinds(file, read_json(file), {"splits": dict}).get("splits", {})
-        for name in ("train", "val", "test"):
-            split = check_kinds(file, splits.get(name, {"images": 0}), {"images": int, "files_sha256": str})
-            self.figures.expect(f"{name}_images", split.get("images", 0), file.name)
-            if name == "test" and "files_sha256" in split:
-                self.figures.values.setdefault("test_set_sha256", split["files_sha256"])
-                self.figures.expect("test_set_sha256", split["files_sha256"], file.name)
+def _check_epochs(folder: RunFolder, config: Mapping[str, Any], figures: Figures) -> None:
+    """Check that `metrics.csv` has the epochs of the summary, in order, and that its figures are possible."""
+    file = folder.metrics_file
+    if not file.is_file():
+        figures.unchecked.append("the epochs and times are not checked (metrics.csv is missing)")
+        return
+    rows = folder.read_metrics()
+    for key, value in (item for row in rows for item in row.items()):
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            continue  # a loss may have been infinite
+        is_share = key.partition("/")[2] in ("accuracy", "f1_macro")
+        if not is_number(value) or abs(value) > LARGEST_FLOAT or (is_share and not 0 <= value <= 1):
+            refuse_damaged(file, f"{key}={value!r} is impossible")
+    if [row.get("epoch") for row in rows] != [*range(1, len(rows) + 1)]:
+        refuse_damaged(file, "its epochs do not follow one after the other")
+    figures.expect("epochs", len(rows), file.name)
+    if best := _find_best_epoch(rows, config, figures):
+        figures.expect("best_epoch", best, file.name)
+    seconds = [row.get("seconds") for row in rows]
+    if rows and figures.values.get("train_seconds") is not None and all(map(is_number, seconds)):
+        _check_times(round(sum(map(float, seconds)), 3), len(rows), figures)  # type: ignore[arg-type]
 
-    def check_epochs(self) -> None:
-        """Check that `metrics.csv` has the epochs of the summary, in order, and that its figures are possible."""
-        file = self.folder.path / "metrics.csv"
-        if not file.is_file():
-            self.figures.unchecked.append("the epochs and times are not checked (metrics.csv is missing)")
-            return
-        rows = self.folder.read_metrics()
-        for key, value in (item for row in rows for item in row.items()):
-            if value is None or (isinstance(value, float) and not math.isfinite(value)):
-                continue  # a loss may have been infinite
-            is_share = key.partition("/")[2] in ("accuracy", "f1_macro")
-            if not is_number(value) or abs(value) > LARGEST_FLOAT or (is_share and not 0 <= value <= 1):
-                refuse_damaged(file, f"{key}={value!r} is impossible")
-        if [row.get("epoch") for row in rows] != [*range(1, len(rows) + 1)]:
-            refuse_damaged(file, "its epochs do not follow one after the other")
-        self.figures.expect("epochs", len(rows), file.name)
-        if best := self.find_best_epoch(rows):
-            self.figures.expect("best_epoch", best, file.name)
-        seconds = [row.get("seconds") for row in rows]
-        if rows and self.figures.values.get("train_seconds") is not None and all(map(is_number, seconds)):
-            self.check_times(round(sum(map(float, seconds)), 3), len(rows))  # type: ignore[arg-type]
 
-    def find_best_epoch(self, rows: Sequence[Mapping[str, Any]]) -> int | None:
-        """The epoch whose weights were tested; None if the rows do not say which."""
-        trainer = self.config.get("trainer")
-        monitor = trainer.get("monitor") if isinstance(trainer, Mapping) else None
-        monitor = monitor or ("val/accuracy" if "test/accuracy" in self.figures.values else "val/loss")
-        values = [row.get(str(monitor)) for row in rows]
-        if not rows or all(value is None for value in values):
-            return len(rows) or None
-        if not all(map(is_number, values)):
-            return None
-        sign = 1 if find_metric(str(monitor)).higher_is_better else -1
-        return 1 + int(np.argmax(sign * np.array(values, dtype=float)))
+def _find_best_epoch(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any], figures: Figures) -> int | None:
+    """The epoch whose weights were tested; None if the rows do not say which."""
+    trainer = config.get("trainer")
+    monitor = trainer.get("monitor") if isinstance(trainer, Mapping) else None
+    monitor = monitor or ("val/accuracy" if "test/accuracy" in figures.values else "val/loss")
+    values = [row.get(str(monitor)) for row in rows]
+    if not rows or all(value is None for value in values):
+        return len(rows) or None
+    if not all(map(is_number, values)):
+        return None
+    sign = 1 if find_metric(str(monitor)).higher_is_better else -1
+    return 1 + int(np.argmax(sign * np.array(values, dtype=float)))
 
-    def check_times(self, seconds: float, epochs: int) -> None:
-        # Both are sums of seconds that were rounded to thousandths.
-        if abs(self.figures.values["train_seconds"] - seconds) > 0.0011:
-            self.figures.contradict("train_seconds", seconds, "metrics.csv")
-        rate, images = self.figures.values.get("images_per_second"), self.figures.values.get("train_images")
-        if not seconds or not images or rate is None:
-            return
-        expected = epochs * images / seconds
-        if abs(rate - expected) > 0.1 + 0.001 * rate / seconds:  # seconds are rounded to thousandths
-            self.figures.contradict("images_per_second", round(expected, 1), "metrics.csv")
 
-    def check_parameters(self) -> None:
-        """Check the number of parameters against the weights, of which only the file's header is read."""
-        if self.figures.values.get("parameters") is None:
-            return
-        try:
-            header = read_safetensors_header(self.folder.path / "checkpoints" / "best.safetensors")
-            shapes = {name: one["shape"] for name, one in header.items() if name.startswith("model.")}
-            found = sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(UNTRAINED))
-        except FileNotFoundError:
-            self.figures.unchecked.append("the parameters are not checked (checkpoints/best.safetensors is missing)")
-            return
-        except (ValueError, KeyError, TypeError):
-            shapes, found = {}, 0  # `evaluate` and `predict` say what is wrong with weights
-        if shapes:
-            self.figures.expect("parameters", found, "the weights")
-        else:
-            self.figures.unchecked.append("the parameters are not checked (checkpoints/best.safetensors is damaged)")
+def _check_times(seconds: float, epochs: int, figures: Figures) -> None:
+    # Both are sums of seconds that were rounded to thousandths.
+    if abs(figures.values["train_seconds"] - seconds) > 0.0011:
+        figures.contradict("train_seconds", seconds, "metrics.csv")
+    rate, images = figures.values.get("images_per_second"), figures.values.get("train_images")
+    if not seconds or not images or rate is None:
+        return
+    expected = epochs * images / seconds
+    if abs(rate - expected) > 0.1 + 0.001 * rate / seconds:  # seconds are rounded to thousandths
+        figures.contradict("images_per_second", round(expected, 1), "metrics.csv")
+
+
+def _check_parameters(folder: RunFolder, figures: Figures) -> None:
+    """Check the number of parameters against the weights, of which only the file's header is read."""
+    if figures.values.get("parameters") is None:
+        return
+    try:
+        header = read_safetensors_header(folder.path / BEST_WEIGHTS)
+        shapes = {name: one["shape"] for name, one in header.items() if name.startswith("model.")}
+        found = sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(UNTRAINED))
+        problem = "" if shapes else "damaged"
+    except FileNotFoundError:
+        problem = "missing"
+    except (ValueError, KeyError, TypeError):
+        problem = "damaged"  # `evaluate` and `predict` say how
+    if problem:
+        figures.unchecked.append(f"the parameters are not checked ({BEST_WEIGHTS} is {problem})")
+    else:
+        figures.expect("parameters", found, "the weights")

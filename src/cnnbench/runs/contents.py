@@ -13,7 +13,7 @@ from cnnbench.storage.csv_tables import format_csv_row, read_csv, read_csv_cells
 from cnnbench.storage.regular import refuse_damaged
 
 CELLS = ["true class", "predicted class", "count"]  # header of a confusion matrix stored by its cells above 0
-MOST_CLASSES = 2**20  # a limit for files from strangers, which choose the size of the matrix
+MOST_CLASSES = 2**20  # files from strangers choose the size of the matrix
 LARGEST_KEPT = 256  # pixels of a side; larger images are stored smaller
 
 

@@ -1,8 +1,9 @@
 """The run folder: which file holds what.
 
-Every file is plain data (YAML, JSON, CSV, npz without pickles) and complete at any time. This module needs no torch,
-so a report can be made where torch is not installed.
+Every file is plain data (YAML, JSON, CSV, npz without pickles) and complete at any time.
 """
+
+# No import of torch here: a report can be made where torch is not installed.
 
 import os
 import shlex
@@ -21,26 +22,23 @@ from cnnbench.storage.text import format_path
 
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 PRUNED = "pruned"  # stopped by a search, in favour of better runs
-# The files of a folder before its config.yaml, which makes it a run folder.
+# The files of a folder before it has a config.yaml, which makes it a run folder.
 BEFORE_CONFIG = {LOCK, "train.log", "checkpoints", "overrides.yaml", "env.json", "status.json"}
 SWEEP, STUDY = "sweep.yaml", "study.yaml"  # the files that make a folder of runs a sweep, or a search
+BEST_WEIGHTS = "checkpoints/best.safetensors"  # the weights that are tested, and that later commands load
 WANDB = "wandb"  # W&B's own folder: it holds links to its logs, and nothing else reads or writes there
 
 Kinds = dict[str, type | tuple[type, ...]]
 STATUS: Kinds = dict.fromkeys(("state", "message", "started", "updated"), str)
+_COUNT, _NUMBER = (int, type(None)), (float, int, type(None))
 SUMMARY: Kinds = {
     **dict.fromkeys(("model", "data", "task", "device"), str),
     **dict.fromkeys(("test_labels_sha256", "test_set_sha256", "train_set_sha256"), str),
-    **dict.fromkeys(
-        ("seed", "parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"), (int, type(None))
-    ),
-    **dict.fromkeys(("train_images", "val_images", "test_images", "threads"), (int, type(None))),
-    **dict.fromkeys(("test_images_in_training", "test_images_near_training"), (int, type(None))),
-    **dict.fromkeys(
-        ("test/loss", "test/accuracy", "test/f1_macro", "train_seconds", "images_per_second"),
-        (float, int, type(None)),
-    ),
-    **dict.fromkeys(("test/accuracy_low", "test/accuracy_high"), (float, int, type(None))),
+    **dict.fromkeys(("seed", "parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"), _COUNT),
+    **dict.fromkeys(("train_images", "val_images", "test_images", "threads"), _COUNT),
+    **dict.fromkeys(("test_images_in_training", "test_images_near_training"), _COUNT),
+    **dict.fromkeys(("test/loss", "test/accuracy", "test/accuracy_low", "test/accuracy_high"), _NUMBER),
+    **dict.fromkeys(("test/f1_macro", "train_seconds", "images_per_second"), _NUMBER),
 }
 
 
@@ -53,12 +51,11 @@ def create_folder(path: Path) -> Path:
     """Make a new folder and its parents; an empty one is accepted.
 
     Raises:
-        ValueError: it exists and is not empty: two runs never share a folder.
-        OSError: it cannot be made.
+        ValueError: it exists and is not empty.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.mkdir()
+        path.mkdir()  # of two runs that start at once, one fails here: they never share a folder
     except FileExistsError:
         if not path.is_dir() or any(path.iterdir()):
             raise ValueError(f"{path} exists already and is not an empty folder") from None
@@ -66,10 +63,13 @@ def create_folder(path: Path) -> Path:
 
 
 def refuse_other_content(out: Path, own: str = "") -> None:
-    """Check that a result may be written to a folder: it is new or empty, or holds an earlier result of this name.
+    """Check that a result may be written to a folder.
+
+    Args:
+        own: the name of a file by which an earlier result, which may be replaced, is known.
 
     Raises:
-        ValueError: it holds something else, or is not a folder.
+        ValueError: it is not a folder, or holds something else.
     """
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (own and (out / own).is_file()))):
         raise ValueError(f"--out {format_path(out)} holds other files: must be a new or an empty folder")
@@ -118,8 +118,8 @@ class RunFolder:
 
         Raises:
             ValueError: it exists and holds something else; the message names the command that resumes a run.
-            OSError: it cannot be made.
         """
+        # A killed run leaves its lock file. Without one, the files are someone else's.
         if (path / LOCK).exists() and is_before_checkpoint(path, BEFORE_CONFIG):
             return cls(path.resolve())
         if (path / "config.yaml").is_file():
@@ -151,10 +151,11 @@ class RunFolder:
                 remove_temporary(inside)
 
     def start(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
-        """Write the config and overrides of a new run; the config last, because it makes the folder a run folder."""
+        """Write the config and overrides of a new run."""
         self.checkpoints.mkdir(exist_ok=True)
         write_yaml(self.path / "overrides.yaml", list(overrides))
         self.set_status(RUNNING)
+        # Last, because it makes the folder a run folder.
         write_yaml(self.path / "config.yaml", dict(config))
 
     def resume(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
@@ -175,7 +176,7 @@ class RunFolder:
         return _use_current_names(check_kinds(path, read_sealed_yaml(path), {}))
 
     def read_overrides(self) -> list[str]:
-        """What the user typed.
+        """The overrides that the user typed.
 
         Raises:
             ValueError: `overrides.yaml` has changed since it was written, or is not a list of text.
@@ -190,7 +191,7 @@ class RunFolder:
         """Record the run's state: running, finished, failed, interrupted or pruned.
 
         Args:
-            diverged: it failed because a loss or a weight became infinite: the result of its config, not an accident.
+            diverged: it failed because a loss or a weight became infinite, which another attempt would repeat.
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         started = self.find_status().get("started", now)
@@ -232,7 +233,7 @@ class RunFolder:
         return read_bytes(self.metrics_file, LARGEST_CSV)
 
     def count_epochs(self) -> int:
-        """How many epochs `metrics.csv` holds; 0 if it cannot be read, too."""
+        """How many epochs `metrics.csv` holds; 0 if it cannot be read."""
         with suppress(OSError, ValueError):
             return max(0, self.read_metrics_file().count(b"\n") - 1)
         return 0
@@ -259,7 +260,7 @@ class RunFolder:
 
 
 def _use_current_names(config: dict[str, Any]) -> dict[str, Any]:
-    """A config of an earlier version, in which `data.test_seed` was called `data.split_seed`, with its current name."""
+    """Rename `data.split_seed`, as earlier versions called `data.test_seed`."""
     data = config.get("data")
     if not isinstance(data, dict) or "split_seed" not in data:
         return config
@@ -267,11 +268,12 @@ def _use_current_names(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_metrics(content: bytes, path: Path) -> list[dict[str, Any]]:
-    """What `RunFolder.read_metrics` returns, from the content of the file `path`; a partial last row is dropped.
+    """What `RunFolder.read_metrics` returns, from the content of the file `path`.
 
     Raises:
         ValueError: not a CSV file.
     """
+    # A process that is killed, or a full disk, may leave a part of the last row.
     rows = parse_csv(content[: content.rfind(b"\n") + 1], path)
     return [{key: _parse_number(value) for key, value in row.items()} for row in rows]
 

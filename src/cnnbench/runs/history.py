@@ -1,8 +1,7 @@
 """The finished epochs of a run: one row each in `metrics.csv`, and the totals that the run itself needs.
 
-Rows are appended and never rewritten, so the cost of an epoch does not grow with the number of earlier ones. A
-checkpoint holds the last row, and the length and SHA-256 of the file including it. That is enough to detect changes to
-the file, and to add the row if the run was killed before writing it.
+A checkpoint holds the last row, and the length and SHA-256 of the file including it. That is enough to detect changes
+to the file, and to add the row if the run was killed before it wrote it.
 """
 
 import hashlib
@@ -12,7 +11,7 @@ from typing import Any
 
 from cnnbench.metrics import find_metric
 from cnnbench.runs.folder import RunFolder, parse_metrics
-from cnnbench.storage.atomic import append, write_atomically
+from cnnbench.storage.atomic import append, write_bytes
 from cnnbench.storage.csv_tables import format_csv
 
 log = logging.getLogger("cnnbench")
@@ -25,7 +24,7 @@ class History:
         monitor: what chooses the best epoch.
 
     Attributes:
-        rows: of the epochs, as in `metrics.csv`; for display only, because a damaged file may have lost some.
+        rows: of the epochs, as in `metrics.csv`.
         epochs: how many there are.
         best: the first epoch with the best monitor, or without a validation split the last one; counted from 1.
         seconds: spent in training passes.
@@ -34,7 +33,7 @@ class History:
     def __init__(self, run: RunFolder, monitor: str) -> None:
         self.run, self.monitor = run, monitor
         self._higher_is_better = find_metric(monitor).higher_is_better
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = []  # for display only: a damaged file may have lost some
         self.epochs, self.seconds = 0, 0.0
         self.best, self.best_value = 0, None
         self._unwritten, self._size, self._digest = b"", 0, hashlib.sha256()
@@ -56,15 +55,12 @@ class History:
         self._digest.update(self._unwritten)
 
     def write(self) -> None:
-        """Write the last epoch's row, or what `restore` repaired, to `metrics.csv`; calling it twice is safe.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Write the last epoch's row, or what `restore` repaired, to `metrics.csv`; calling it twice is safe."""
+        # Appended, so that the cost of an epoch does not grow with the number of earlier ones.
         if self._size > len(self._unwritten) > 0:
             append(self.run.metrics_file, self._unwritten)
         elif self._unwritten:
-            self._replace(self._unwritten)
+            write_bytes(self.run.metrics_file, self._unwritten)
         self._unwritten = b""
 
     def record(self) -> dict[str, Any]:
@@ -114,7 +110,3 @@ class History:
             return []
         before = range(1, self.epochs)
         return [row for row in rows if isinstance(row.get("epoch"), int) and row["epoch"] in before]
-
-    def _replace(self, content: bytes) -> None:
-        with write_atomically(self.run.metrics_file) as file:
-            file.write(content)

@@ -37,7 +37,7 @@ SCORES = ("precision", "recall", "f1", "support")
 LATER_SCORES = ("specificity", "roc_auc", "average_precision")  # earlier versions did not write them
 OF_CLASSES = ("predictions.npz", "confusion_matrix.csv")
 EXACT = 1e-9  # figures are written with all their digits
-LEAST_SHOWN = 1e-37  # a smaller probability has lost digits, or is 0
+LEAST_SHOWN = 1e-37  # a smaller probability has lost digits in float32, or is 0
 LONGEST_VALUE = 60  # characters of a value in a message
 
 
@@ -120,7 +120,8 @@ class Figures:
 
     def _check_classes(self) -> None:
         """Recompute what follows from the predictions or, if those cannot be read, from the confusion matrix."""
-        source, of_probabilities, rankings = "predictions.npz", dict[str, float](), list[Ranking]()
+        source, rankings = "predictions.npz", list[Ranking]()
+        of_probabilities, of_ranking = dict[str, float](), dict[str, float]()
         names: Sequence[str] | None
         try:
             arrays = read_predictions(self.folder)
@@ -142,27 +143,21 @@ class Figures:
             of_probabilities = score_probabilities(arrays)
             if images and "top_classes" not in arrays and columns <= RANKED_CLASSES:
                 rankings = rank_classes(labels, arrays["probabilities"])
-            self._check_ranking(score_ranking(arrays, confusion.shape[0], rankings))
+            of_ranking = score_ranking(arrays, confusion.shape[0], rankings)
             names = self._read_class_names(confusion)
         self.expect(self.images, images, source)
-        for metric in OF_PROBABILITIES:
-            if metric.name not in of_probabilities:  # nothing shows that it is right
+        for metric in (*OF_PROBABILITIES, *OF_RANKING):
+            if metric.name not in of_probabilities | of_ranking:  # nothing shows that it is right
                 self.values.pop(f"{self.prefix}{metric.name}", None)
-        for name, value in (self._compute_scores(confusion) | of_probabilities).items():
-            given = self.values.setdefault(f"{self.prefix}{name}", value)
-            if not _is_equal(given, value):
-                self.contradict(f"{self.prefix}{name}", value, source)
+        added = self._compute_scores(confusion) | of_probabilities
+        for name, value in (added | of_ranking).items():
+            key = f"{self.prefix}{name}"
+            if name in added:  # areas under curves are compared only if the file has them
+                self.values.setdefault(key, value)
+            if not _is_equal(self.values.get(key, value), value):
+                self.contradict(key, value, source)
         if names is not None:
             self._check_per_class(score_classes(confusion, names), rankings, names, source)
-
-    def _check_ranking(self, found: Mapping[str, float]) -> None:
-        """Compare the areas under curves, or the top-5 accuracy; a missing one is not added."""
-        for key in (f"{self.prefix}{metric.name}" for metric in OF_RANKING):
-            value = found.get(key.removeprefix(self.prefix))
-            if value is None:  # nothing shows that it is right
-                self.values.pop(key, None)
-            elif key in self.values and not _is_equal(self.values[key], value):
-                self.contradict(key, value, "predictions.npz")
 
     def _compute_scores(self, confusion: Any) -> dict[str, float]:
         return compute_scores(confusion) | compute_accuracy_interval(confusion)

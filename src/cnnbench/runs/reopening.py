@@ -1,4 +1,4 @@
-"""The config of a run folder from a stranger: nothing outside the folder that it names is written to."""
+"""The config of a run folder that may come from a stranger: it must not lead to writes outside the folder."""
 
 from cnnbench.config.schema import Config, from_dict
 from cnnbench.plugins.records import require_plugins

@@ -16,8 +16,7 @@ Text = Annotated[str, Field(max_length=200)]
 
 
 class _Plain(BaseModel):
-    """Values of a file that anybody may have written."""
-
+    # Anybody may have written the file.
     model_config = ConfigDict(allow_inf_nan=False, frozen=True)
 
 

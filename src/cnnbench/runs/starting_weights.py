@@ -1,8 +1,4 @@
-"""The weights that a run starts from, `model.weights`: where they are, and the hash that tells them from others.
-
-A path says nothing of what it holds, so the hash is a key of the config: other weights make another run for resume,
-sweep and report.
-"""
+"""The weights that a run starts from, `model.weights`: where they are, and their hash."""
 
 import functools
 import hashlib
@@ -11,7 +7,7 @@ from pathlib import Path
 
 from cnnbench.config.schema import Config
 from cnnbench.registry import find_nearest
-from cnnbench.runs.folder import RunFolder
+from cnnbench.runs.folder import BEST_WEIGHTS, RunFolder
 from cnnbench.storage.regular import Refused, read_regular
 
 TORCHVISION = "torchvision"  # in place of a path: the weights that torchvision publishes
@@ -27,6 +23,7 @@ def pin_weights(config: Config) -> None:
         ValueError: there are no such weights, or the key has the hash of others.
     """
     model = config.model
+    # A path says nothing of what it holds: by the hash, other weights make another run for resume, sweep and report.
     if model.weights is None:
         model.weights_sha256 = None
         return
@@ -52,7 +49,7 @@ def locate_weights(name: str) -> Path:
     path = Path(name)
     if path.is_dir():
         try:
-            return RunFolder.open_existing(path).checkpoints / "best.safetensors"
+            return RunFolder.open_existing(path).path / BEST_WEIGHTS
         except ValueError as error:
             raise ValueError(f"model.weights={name}: {error}") from None
     if not os.path.lexists(path):
@@ -77,11 +74,12 @@ def read_weights_file(path: Path, name: str) -> bytes:
 
 
 def hash_file(path: Path, name: str) -> str:
-    """The SHA-256 of a file of weights; the jobs of a sweep share one look at it.
+    """The SHA-256 of a file of weights.
 
     Raises:
         ValueError: as `read_weights_file`.
     """
+    # The jobs of a sweep read an unchanged file once.
     try:
         found = path.stat()
         state = (found.st_size, found.st_mtime_ns, found.st_ino)

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from cnnbench.runs.temperature import Temperature, find_temperature, read_temperature, write_temperature
+from cnnbench.runs.calibration import Temperature, find_temperature, read_temperature, write_temperature
+from cnnbench.runs.folder import BEST_WEIGHTS
 from cnnbench.training import checkpoint
 
 
@@ -18,6 +19,10 @@ def run(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     save_weights(tmp_path, 1.0)
     return tmp_path
+
+
+def test_the_best_weights_are_where_training_saves_them(tmp_path):
+    assert checkpoint.locate(tmp_path / "checkpoints", checkpoint.BEST) == tmp_path / BEST_WEIGHTS
 
 
 def test_a_temperature_is_read_as_it_was_written_until_the_weights_change(run):
