@@ -1,6 +1,6 @@
 """Randomness as a pure function, deterministic switches, and a record of the environment.
 
-Every random draw takes its own generator, keyed by (seed, purpose, epoch, step). Nothing depends on how far another
+Every random draw has a generator that is keyed by (seed, purpose, epoch, step). Nothing depends on how far another
 generator has run, so a resumed run, another number of workers and a single batch agree to the bit.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits
 
-# Of `describe_environment`: the last bits of a sum depend on them; on those of the GPU, only if it computes.
+# Entries of `describe_environment` that the last bits of a sum depend on; on those of the GPU, only if it computes.
 DECIDES_BITS = {"torch": "torch", "cpu_capability": "processor features", "torch_threads": "threads"}
 DECIDES_TRAINING = {"cnnbench": "cnnbench", "torchvision": "torchvision"}
 DECIDES_BITS_ON_GPU = {"cuda": "CUDA", "gpus": "GPUs"}
@@ -44,10 +44,8 @@ def make_generator(seed: int, purpose: str, *position: int) -> torch.Generator:
 
 
 def seed_model_noise(value: int, device: torch.device) -> None:
-    """Re-seed the generator that dropout and other in-model noise draw from on `device`.
-
-    `torch.manual_seed` does the same for every device but takes 150 µs a call, a fifth of an MLP's step.
-    """
+    """Re-seed the generator that dropout and other in-model noise draw from on `device`."""
+    # `torch.manual_seed` seeds every device, but takes 150 µs a call: a fifth of an MLP's step.
     torch.default_generator.manual_seed(value)
     if device.type == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(value)
@@ -66,18 +64,18 @@ def seed_initialisation(seed: int) -> Iterator[None]:
 def set_deterministic(enabled: bool, *, compiled: bool = False) -> None:
     """Make torch and cuDNN use algorithms that give the same bits each time, or let them choose the fastest.
 
-    On the CPU the training path is deterministic either way; this matters on CUDA. An operation that has no
-    deterministic form warns instead of stopping the run.
+    On the CPU the training path is deterministic either way. An operation that has no deterministic form warns.
 
     Args:
-        compiled: also tell torch's compiler, whose import takes more than a second.
+        compiled: also set up torch's compiler, whose import takes more than a second.
     """
-    if enabled:
+    if enabled:  # cuBLAS reads it once, when CUDA starts
         os.environ.setdefault(WORKSPACE, ":4096:8")
     if compiled:
         torch.use_deterministic_algorithms(enabled, warn_only=True)
     else:
         torch.set_deterministic_debug_mode("warn" if enabled else "default")
+    # Filling new memory helps to find bugs in kernels, and costs time in every step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = enabled
     torch.backends.cudnn.benchmark = not enabled
@@ -85,7 +83,7 @@ def set_deterministic(enabled: bool, *, compiled: bool = False) -> None:
 
 @contextmanager
 def preserve_torch_settings() -> Iterator[None]:
-    """Put torch's threads, generators and deterministic switches back at the end, for the program that called us."""
+    """Restore torch's threads, generators and deterministic switches at the end, for the program that called us."""
     cudnn, fill = torch.backends.cudnn, torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     deterministic, benchmark, workspace = cudnn.deterministic, cudnn.benchmark, os.environ.get(WORKSPACE)
@@ -105,7 +103,7 @@ def preserve_torch_settings() -> Iterator[None]:
 
 
 def use_threads(number: int) -> None:
-    """Compute with so many threads: torch's, also those that run operations beside each other, and numpy's."""
+    """Set the number of threads: torch's, also those that run operations beside each other, and numpy's."""
     torch.set_num_threads(number)
     if torch.get_num_interop_threads() != number and not _is_guest.get():  # it can be set only once in a process
         with suppress(RuntimeError):  # they are in use already, and no result depends on them
@@ -139,7 +137,7 @@ def describe_differences(record: Mapping[str, Any], device: torch.device, *, tra
     """What differs here from a recorded environment and may change the last bits of a result computed on a device.
 
     Args:
-        training: also name what may change how a network is trained.
+        training: also list what may change how a network is trained.
     """
     here = describe_environment()
     names = DECIDES_BITS | (DECIDES_TRAINING if training else {})

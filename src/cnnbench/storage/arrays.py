@@ -21,12 +21,21 @@ from cnnbench.storage.regular import read_bytes, refuse_damaged
 LARGEST_ARRAYS = 2**30  # bytes of all arrays of a file together
 MOST_ARRAYS = 100
 LARGEST_HEADER = 2**24  # bytes, of a safetensors file
+# What zipfile, zlib and numpy's parser of headers raise for damaged bytes.
+_DAMAGED = (
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError, struct.error, SyntaxError, ValueError, LookupError, TypeError,
+    ArithmeticError, EOFError, OSError, RuntimeError, MemoryError,
+)  # fmt: skip
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
-    """Write arrays atomically, compressed; arrays of Python objects are refused, because reading them needs pickle."""
+    """Write arrays atomically, compressed.
+
+    Raises:
+        ValueError: an array holds Python objects.
+    """
     for name, array in arrays.items():
-        if array.dtype.hasobject:
+        if array.dtype.hasobject:  # only pickle could read it
             raise ValueError(f"array {name!r} holds Python objects")
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
@@ -43,10 +52,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return dict(_read_members(archive))
-    # What zipfile, zlib and numpy's header parser raise for damaged bytes.
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, MemoryError, SyntaxError) as error:
-        refuse_damaged(path, error)
-    except (ValueError, LookupError, TypeError, ArithmeticError, tokenize.TokenError, struct.error) as error:
+    except _DAMAGED as error:
         refuse_damaged(path, error)
 
 
@@ -57,7 +63,7 @@ def read_safetensors_header(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         ValueError: not a safetensors file.
     """
-    if not path.is_file():  # also, a named pipe must not be opened
+    if not path.is_file():  # opening a FIFO would block
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     try:
         with path.open("rb") as file:
@@ -79,7 +85,7 @@ def _read_members(archive: zipfile.ZipFile) -> Iterator[tuple[str, np.ndarray]]:
         raise ValueError(f"its arrays have {size:,} bytes: the limit is {LARGEST_ARRAYS:,}")
     for member in members:
         with archive.open(member) as file:
-            # The header's shape must match the member's size before it decides how much memory is allocated.
+            # numpy's own reader would allocate whatever the header says; here its shape must match the member's size.
             version = np.lib.format.read_magic(file)
             read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             if version not in read_header:

@@ -30,7 +30,7 @@ class NoneReadable(ValueError):
 
 @contextmanager
 def open_folder(folder: Path) -> Iterator[Path]:
-    """Open a folder: a path that leads to it even if it is replaced meanwhile. Links are not followed.
+    """A path that leads to a folder even if another takes its place meanwhile. Links are not followed.
 
     Raises:
         OSError: a symbolic link or no folder. Errors raised inside name the folder by its own path.
@@ -56,8 +56,17 @@ def open_folder(folder: Path) -> Iterator[Path]:
                 setattr(error, name, value.replace(str(inside), str(folder)))
         raise
     finally:
-        with suppress(OSError):  # everything written is on the disk already
+        with suppress(OSError):  # everything that was written is on the disk already
             os.close(descriptor)
+
+
+@contextmanager
+def _name_in_errors(path: Path) -> Iterator[None]:
+    """Name the file that could not be written: errors name a temporary file, or none."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{path} could not be written: {error.strerror}") from error
 
 
 @contextmanager
@@ -69,7 +78,7 @@ def write_atomically(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: it cannot be written; the message names `path`.
     """
-    try:
+    with _name_in_errors(path):
         # A name that nobody can guess, opened with O_EXCL: no link of that name can lead the write elsewhere.
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -85,8 +94,6 @@ def write_atomically(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
             raise
         _fsync_folder(path.parent)
-    except OSError as error:
-        raise OSError(error.errno, f"{path} could not be written: {error.strerror}") from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -96,7 +103,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step, in UTF-8."""
+    """Replace a text file, in UTF-8, in one step."""
     write_bytes(path, text.encode())
 
 
@@ -107,19 +114,18 @@ def append(path: Path, content: bytes) -> None:
         OSError: it cannot be written or is not a regular file; the message names `path`.
     """
     # The file may have been replaced by a link or a FIFO: neither is written to.
-    flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    try:
-        with open(path, "ab", opener=lambda name, _: os.open(name, flags | getattr(os, "O_BINARY", 0))) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise OSError(error.errno, f"{path} could not be written: {error.strerror}") from error
+    flags = os.O_WRONLY | os.O_APPEND
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # no system has all of these
+        flags |= getattr(os, name, 0)
+    with _name_in_errors(path), open(path, "ab", opener=lambda name, _: os.open(name, flags)) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Flush a folder: a rename survives a power failure only if the folder is on the disk too."""
-    if os.name == "nt":  # Windows has no such call
+    # A rename survives a power failure only if the folder is on the disk too.
+    if os.name == "nt":  # Windows cannot open a folder
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -136,19 +142,18 @@ def link(path: Path, other: Path, *, move: bool = True) -> None:
     """
     temporary = other.with_name(f".{other.name}.{os.getpid()}{TEMPORARY}")
     try:
-        # os.link never replaces a file, and os.replace does so in one step.
-        try:
-            os.link(path, temporary)
-        except OSError as error:
-            if error.errno not in NO_LINKS:
-                raise
-            if move:
-                os.replace(path, other)
-                return
-            shutil.copyfile(path, temporary)
-        os.replace(temporary, other)
-    except OSError as error:
-        raise OSError(error.errno, f"{other} could not be written: {error.strerror}") from error
+        with _name_in_errors(other):
+            # os.link never replaces a file, and os.replace does so in one step.
+            try:
+                os.link(path, temporary)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                if move:
+                    os.replace(path, other)
+                    return
+                shutil.copyfile(path, temporary)
+            os.replace(temporary, other)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -161,7 +166,7 @@ def remove_temporary(folder: Path) -> None:
 
 @contextmanager
 def lock_folder(folder: Path, *, name: str = LOCK, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
-    """Hold a lock on a folder; the system releases it when the process ends, so no lock is ever stale.
+    """Hold a lock on a folder.
 
     Args:
         name: of the lock's file; different names are different locks.
@@ -171,12 +176,13 @@ def lock_folder(folder: Path, *, name: str = LOCK, timeout: float = LOCK_TIMEOUT
         InUse: another process holds it.
         OSError: it cannot be taken; the message names its file.
     """
+    # The system releases it when the process ends, however that happens: no lock is ever stale.
     lock = FileLock(folder / name, timeout=timeout)
     try:
         lock.acquire()
     except Timeout:
         raise InUse(f"{folder} is in use by another process: wait for it, or name another folder") from None
-    except OSError as error:  # of the library's own calls, not all name their file
+    except OSError as error:  # not all of the library's errors name the file
         raise OSError(error.errno, f"{folder / name} could not be locked: {error.strerror}") from error
     try:
         yield

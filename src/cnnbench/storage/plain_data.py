@@ -1,10 +1,10 @@
 """JSON and YAML as plain data: mappings, lists, text, numbers, true, false and null, and nothing else.
 
-The readers accept files from strangers, and refuse them with a `ValueError` that names the file.
-
-A sealed YAML file ends with a comment that holds the SHA-256 of the lines above; a sealed JSON file has it as its last
-key. One flipped bit may turn a config into another valid config; the seal turns any unintended change into an error.
+The readers take files from strangers, and refuse them with a `ValueError` that names the file. A sealed YAML file ends
+with a comment that holds the SHA-256 of the lines above; a sealed JSON file has it as its last key.
 """
+
+# Why seals: one flipped bit may turn a config into another valid config.
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def read_json(path: Path, largest: int = LARGEST_JSON) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically; a number that is not finite becomes null, which every reader accepts."""
+    """Write JSON atomically; a number that is not finite becomes null."""
     write_text(path, json.dumps(_replace_nonfinite(value), indent=2, ensure_ascii=False) + "\n")
 
 
@@ -72,6 +72,7 @@ def _hash_values(values: Mapping[str, Any]) -> str:
 
 
 def _replace_nonfinite(value: Any) -> Any:
+    # JSON has neither NaN nor infinity; Python would write them all the same, and other readers fail.
     if isinstance(value, Mapping):
         return {key: _replace_nonfinite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -84,7 +85,7 @@ def _replace_nonfinite(value: Any) -> Any:
 
 
 def check_kinds(path: Path, values: Any, kinds: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
-    """A file's mapping, once the values of known keys have the expected types.
+    """Check that a file holds a mapping, in which the values of known keys have the expected types; returns it.
 
     Args:
         kinds: the accepted type or types of each known key; absent and unknown keys are not checked.
@@ -115,13 +116,13 @@ def is_number(value: Any) -> bool:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without tags, aliases (a few lines of which can expand to gigabytes) and deep nesting."""
+    """YAML without tags, aliases and deep nesting."""
 
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent):
+        if isinstance(event, yaml.AliasEvent):  # a few lines of these can expand to gigabytes
             raise yaml.YAMLError(f"aliases are not accepted: *{str(event.anchor)[:60]}")
         if getattr(event, "tag", None) is not None:
             raise yaml.YAMLError(f"tags are not accepted: {event.tag[:60]}")
@@ -182,11 +183,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file, sealed or not.
-
-    Raises:
-        ValueError: not valid YAML, or it has tags or aliases.
-    """
+    """Read a YAML file, sealed or not; raises as `parse_yaml`."""
     return _parse(path, read_bytes(path, LARGEST_YAML))
 
 

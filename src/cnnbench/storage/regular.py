@@ -30,7 +30,7 @@ class Refused(Exception):
 def read_regular(
     file: str | bytes | os.PathLike, max_bytes: int, *, follow_links: bool = True, first: int | None = None
 ) -> bytes:
-    """The content of a regular file. Anything else is not even opened, because opening may block or have effects.
+    """The content of a regular file.
 
     Args:
         follow_links: whether a symbolic link to a regular file is accepted.
@@ -41,11 +41,12 @@ def read_regular(
     """
     try:
         path = os.fspath(file)
+        # Anything else must not even be opened: that may block, or have effects.
         _check_kind(os.stat(path, follow_symlinks=follow_links), max_bytes)
         descriptor = os.open(path, _OPEN_FLAGS | (0 if follow_links else _NO_FOLLOW))
         try:
             found = os.fstat(descriptor)
-            _check_kind(found, max_bytes)
+            _check_kind(found, max_bytes)  # again: another file may have its name now
             if first is not None:
                 return os.read(descriptor, first)
             parts = [os.read(descriptor, found.st_size + 1)]
@@ -125,8 +126,6 @@ def open_to_append(path: str | os.PathLike[str]) -> int:
 def refuse_irregular(folder: str | os.PathLike[str], *, except_in: Collection[str] = ()) -> None:
     """Refuse a folder that holds, at any depth, anything but files and folders.
 
-    A symbolic link would lead reads and writes out of the folder; a FIFO would block them.
-
     Args:
         except_in: names of folders whose content is ignored, because nothing is read or written there.
 
@@ -140,6 +139,7 @@ def refuse_irregular(folder: str | os.PathLike[str], *, except_in: Collection[st
                 mode = os.lstat(path).st_mode
             except OSError:  # removed meanwhile, such as a temporary file
                 continue
+            # A symbolic link would lead reads and writes out of the folder; a FIFO would block them.
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 help_ = "Replace it by what it points to" if stat.S_ISLNK(mode) else "Remove it"
                 raise ValueError(

@@ -15,7 +15,7 @@ _LIST = re.compile(r"^(\s*)(\d*)([-+.)=])")
 
 
 def make_printable(text: str) -> str:
-    """The text on one line, with everything that a terminal would obey escaped."""
+    """The text on one line, with what a terminal would obey escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else _escape(c) for c in text)
@@ -71,7 +71,7 @@ def join_some(words: Sequence[str], most: int, separator: str = ", ", *, total: 
 
 def format_percent(share: float, digits: int = 2, *, sign: str = "%") -> str:
     """A share such as `98.71%`, with more digits where it would wrongly round to 0 or 100."""
-    for more in range(digits, digits + 4):
+    for more in range(digits, digits + 4):  # 99.996 % must not read 100.00 %
         text = f"{100 * share:.{more}f}"
         if not (0 < share < 1 and float(text) in (0, 100)):
             break

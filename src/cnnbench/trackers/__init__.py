@@ -18,9 +18,10 @@ from cnnbench.config.keys import flatten
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED
 from cnnbench.storage.csv_tables import read_csv
 from cnnbench.storage.plain_data import read_json, write_json
+from cnnbench.storage.text import get_first_line
 
 log = logging.getLogger("cnnbench")
-MOST_FAILURES = 3  # consecutive failures; a server that is down should not slow every epoch
+MOST_FAILURES = 3  # in a row; a server that is down should not slow every epoch
 GIVEN_UP = "no more is sent; the run folder has everything"
 IDS = "trackers.json"
 
@@ -32,7 +33,7 @@ class TrackedRun:
     Attributes:
         name: what to call it.
         config: every key of the config, such as `optimizer.lr`.
-        id: the tracker's own name of the run, where it followed the run before an interruption; see `store_id`.
+        id: the tracker's own name of the run, if it followed the run before an interruption; see `store_id`.
     """
 
     folder: Path
@@ -42,12 +43,13 @@ class TrackedRun:
 
     @property
     def pictures(self) -> list[Path]:
-        """The figures of a finished run; no links, which could lead to files that should not be sent."""
+        """The figures of a finished run."""
+        # A link could lead to a file that should not be sent.
         return [path for path in sorted(self.folder.glob("*.png")) if path.is_file() and not path.is_symlink()]
 
     @property
     def per_class(self) -> list[dict[str, str]]:
-        """The rows of `per_class.csv`; none where the run was not tested or has no classes."""
+        """The rows of `per_class.csv`; none if the run was not tested or has no classes."""
         path = self.folder / "per_class.csv"
         return read_csv(path) if path.is_file() else []
 
@@ -56,7 +58,7 @@ class Tracker(Protocol):
     """The interface of a tracker, which is created with a run and its options."""
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Record an epoch: `epoch` and every metric by name; None where there is no value."""
+        """Record an epoch: `epoch` and every metric by name; None if it has no value."""
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Record the results: the figures and tables are in the run folder, and this is `summary.json`."""
@@ -66,7 +68,7 @@ class Tracker(Protocol):
 
 
 class Trackers:
-    """The open trackers of a run. Their failures become warnings, and epochs that were not sent are sent again."""
+    """The open trackers of a run. Their failures become warnings, and epochs that did not arrive are sent again."""
 
     def __init__(self, trackers: Mapping[str, Tracker] | None = None) -> None:
         self._trackers = dict(trackers or {})
@@ -86,7 +88,7 @@ class Trackers:
             self._deliver(name, summary)
 
     def close(self, state: str) -> list[str]:
-        """Close all trackers; returns a line for each that lacks something."""
+        """Close all trackers; return a line for each that lacks something."""
         for name, tracker in self._trackers.items():
             try:
                 tracker.close(state)
@@ -122,8 +124,8 @@ def open_trackers(
 
     Args:
         options: the name of each tracker → its own options.
-        folder: the run folder, which also stores how each tracker names the run.
-        resume: continue the tracker's own run, where it has one.
+        folder: the run folder, which also stores each tracker's name of the run.
+        resume: continue the tracker's own run, if it has one.
         problems: receives a line for each tracker that lacks something in the end.
     """
     opened: dict[str, Tracker] = {}
@@ -140,7 +142,7 @@ def open_trackers(
     except Exception as error:
         state = getattr(error, "state", FAILED)  # a pruned trial has not failed
         raise
-    except BaseException:
+    except BaseException:  # Ctrl-C or SIGTERM
         state = INTERRUPTED
         raise
     finally:
@@ -166,20 +168,20 @@ def check_trackers(options: Mapping[str, Any]) -> None:
 
 
 def store_id(folder: Path, tracker: str, run_id: str) -> None:
-    """Store a tracker's own name of the run, so that a resumed run continues under it."""
+    """Store a tracker's own name of the run, under which a resumed run continues."""
     write_json(folder / IDS, {**_read_ids(folder), tracker: run_id})
 
 
 def _read_ids(folder: Path) -> dict[str, str]:
-    """Read the stored names; only letters and digits, because a stranger may have written the file."""
     path = folder / IDS
     plain = read_json(path) if path.is_file() else {}
     known = plain.items() if isinstance(plain, dict) else ()
+    # A stranger may have written the file, and a tracker may use the name as part of a path or an address.
     return {name: value for name, value in known if isinstance(value, str) and re.fullmatch(r"\w{1,64}", value)}
 
 
 def select_numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return the metrics of an epoch or a summary: its numbers, without the number of the epoch."""
+    """The metrics of an epoch or a summary: its numbers, without the number of the epoch."""
     return {
         key: value
         for key, value in row.items()
@@ -188,14 +190,13 @@ def select_numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _warn(tracker: str, error: BaseException, consequence: str) -> str:
-    reason = next((line for line in str(error).splitlines() if line.strip()), "")
-    problem = f"logger {tracker} failed ({type(error).__name__}: {reason}): {consequence}"
+    problem = f"logger {tracker} failed ({type(error).__name__}: {get_first_line(error)}): {consequence}"
     log.warning("%s", problem)
     return problem
 
 
 def _name_run(folder: Path, config: Mapping[str, Any]) -> str:
-    """Return the path below `outputs`, such as `lenet5_digits/2026-11-21_10-00-00_1a2b3c`."""
+    """The path below `outputs`, such as `lenet5_digits/2026-11-21_10-00-00_1a2b3c`."""
     parts = folder.resolve().parts
     name = str(config.get("name"))
     return "/".join(parts[parts.index(name) :]) if name in parts else folder.name

@@ -1,8 +1,7 @@
-"""MLflow: by default a database beside the runs; `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db` shows it.
+"""MLflow: by default a database beside the runs; `mlflow ui --backend-store-uri sqlite:///FILE` shows it."""
 
-Two processes that create the same database corrupt it, and two that write to it lock each other out. Ours take turns,
-and a new database gets its name only once it is complete.
-"""
+# Two processes that create the same database corrupt it, and two that write to it lock each other out. Ours take turns,
+# and a new database gets its name only once it is complete.
 
 import logging
 import os
@@ -65,7 +64,7 @@ class _MLflow:
             return None
         try:
             self.client.update_run(self.run.id, status="RUNNING")
-        except MlflowException:  # deleted since
+        except MlflowException:  # it was deleted
             return None
         return self.run.id
 
@@ -113,7 +112,7 @@ def _make_valid(name: str) -> str:
 
 
 def _find_local_path(tracking_uri: str) -> Path | None:
-    """Return the file or folder that a tracking URI names; None for a server."""
+    """The file or folder that a tracking URI names; None for a server."""
     scheme = next((scheme for scheme in (SQLITE, "file://") if tracking_uri.startswith(scheme)), None)
     return Path(tracking_uri.removeprefix(scheme).partition("?")[0]).absolute() if scheme else None
 
@@ -128,7 +127,7 @@ def _lock_database(tracking_uri: str) -> AbstractContextManager[None]:
 
 
 def _create_database(tracking_uri: str, experiment: str) -> None:
-    """Create a database that is not there yet, under a temporary name until it is complete."""
+    """Create the database if it does not exist, under a temporary name until it is complete."""
     from mlflow import MlflowClient
 
     file = _find_local_path(tracking_uri)
@@ -145,7 +144,7 @@ def _create_database(tracking_uri: str, experiment: str) -> None:
 
 
 def _find_experiment(client: Any, tracking_uri: str, name: str) -> str:
-    """Return the experiment's id; create it if need be, with a folder beside the database for its artifacts."""
+    """The experiment's id; if it does not exist, it is created, with a folder beside the database for its artifacts."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)

@@ -40,7 +40,7 @@ class _TensorBoard:
         self.writer.add_text("summary", _to_markdown(["key", "value"], summary.items()), self.epoch)
         if rows := self.run.per_class:
             self.writer.add_text("per_class", _to_markdown(rows[0], (row.values() for row in rows)), self.epoch)
-        # For the HPARAMS tab, which compares runs. `add_hparams` would write them as a run of its own.
+        # For the HPARAMS tab, which compares runs. `add_hparams` would write them as a separate run.
         plain = {k: v if isinstance(v, bool | int | float | str) else json.dumps(v) for k, v in self.run.config.items()}
         for part in hparams(plain, measured):
             self.writer._get_file_writer().add_summary(part)

@@ -32,15 +32,9 @@ class _WandB:
 
         self.run, self.wandb = run, wandb
         _remove_links(run.folder / WANDB)
-        settings = wandb.Settings(
-            silent=True,
-            console="off",
-            symlink=False,
-            disable_git=True,
-            save_code=False,
-            x_disable_stats=True,
-            x_save_requirements=False,
-        )
+        # Send nothing besides the run itself: no code, no commit, no list of packages, no processor load.
+        private = {"disable_git": True, "save_code": False, "x_disable_stats": True, "x_save_requirements": False}
+        settings = wandb.Settings(silent=True, console="off", symlink=False, **private)
         self.handle = wandb.init(
             project=options.project,
             name=run.name,
@@ -74,7 +68,7 @@ class _WandB:
 
 
 def _remove_links(folder: Path) -> None:
-    """Remove symbolic links, so that W&B writes to no file outside the run folder that one may lead to."""
+    # W&B writes through the links to its logs, and in a stranger's run folder these may lead out of it.
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.is_symlink():
             path.unlink()
