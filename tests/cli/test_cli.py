@@ -58,7 +58,7 @@ WRONG = [
     (["sweep.seeds=2", "seed=3"], "sweep.seeds=2 and seed=3 both name seeds: leave one of them out"),
     (["sweep.seeds=2", "sweep.alone=[init]", "seeds.init=1"], "sweep.seeds=2 and seeds.init=1 both name seeds"),
     (["-m", "sweep.alone=[init]"], "sweep.alone=[init] needs a number of seeds: add sweep.seeds=N"),
-    (["sweep.seeds=2", "sweep.alone=[weights]"], "must be a list of init, order, augment, split and dropout"),
+    (["sweep.seeds=2", "sweep.alone=[weights]"], "must be a list, each one of init, order, augment, split, dropout"),
     (["seeds=3"], "seeds=3: seeds is a group of keys, such as seeds.init; sweep.seeds=N runs each config"),
     (["sweep.seeds=0"], "sweep.seeds=0: must be null or a whole number from 1"),
     (["-m", "sweep.seeds=1,2"], "sweep.seeds=1,2 names several values: give one for the whole sweep"),

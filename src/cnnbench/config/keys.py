@@ -242,7 +242,7 @@ def _describe(annotation: Any, metadata: Any = ()) -> str:
     if origin is list:
         length = next((f" of {one.min_length}" for one in metadata if hasattr(one, "min_length")), "")
         bounds = [one for one in metadata if not hasattr(one, "min_length") and not hasattr(one, "max_length")]
-        return f"a list{length}, each {_describe(arguments[0], bounds)}"
+        return f"a list{length}, each {_format_opening(arguments[0])}{_describe(arguments[0], bounds)}"
     if annotation is int:
         return f"a whole number{_format_range(metadata, le=LARGEST_INTEGER)}"
     if annotation is float:

@@ -26,7 +26,6 @@ class SweepConfig(Section):
         "Also vary the seeds of these sources of randomness one at a time, by sweep.seeds values each",
         [],
         role="control",
-        accepted="a list of init, order, augment, split and dropout",
     )
     restart: bool = key(
         "Start again, even if an earlier call of the same command has finished jobs", False, role="control"

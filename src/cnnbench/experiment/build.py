@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from cnnbench.analysis import Summary, summarize
-from cnnbench.config.augment import AugmentConfig
-from cnnbench.config.schema import Config
+from cnnbench.config.schema import AugmentConfig, Config
 from cnnbench.data import (
     Augmentation,
     Batches,
