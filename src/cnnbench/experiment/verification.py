@@ -18,7 +18,7 @@ from cnnbench.config.keys import flatten, may_change
 from cnnbench.config.schema import Config, LoggerConfig
 from cnnbench.experiment.build import Parts, build_parts
 from cnnbench.experiment.data_record import NOT_ITS_DATA, describe_changes, describe_own_data, read_data
-from cnnbench.experiment.retesting import WEIGHTS, test_weights
+from cnnbench.experiment.retesting import test_weights
 from cnnbench.experiment.retraining import train_again
 from cnnbench.experiment.trained import load_trained
 from cnnbench.plugins.places import PluginError
@@ -26,7 +26,7 @@ from cnnbench.plugins.records import describe_code_changes, require_metrics
 from cnnbench.reproducibility import describe_differences, use_threads
 from cnnbench.runs.checking import UNREADABLE, check_figures, is_tested
 from cnnbench.runs.contents import read_predictions
-from cnnbench.runs.folder import FINISHED, RunFolder
+from cnnbench.runs.folder import BEST_WEIGHTS, FINISHED, RunFolder
 from cnnbench.runs.measured import Contradiction, MeasuredFigures
 from cnnbench.runs.reopening import load_config
 from cnnbench.runs.starting_weights import find_missing_weights
@@ -165,7 +165,7 @@ def _check_files(run: RunFolder) -> tuple[dict[str, Any], Config]:
     if epochs != most and (config.trainer.patience is None or not isinstance(epochs, int) or epochs > most):
         raise Contradiction(run.path / "summary.json", "epochs", epochs, "config.yaml", most)
     if not checkpoint.locate(run.checkpoints, checkpoint.BEST).is_file():
-        raise _Ended(UNVERIFIABLE, f"{WEIGHTS} is missing")
+        raise _Ended(UNVERIFIABLE, f"{BEST_WEIGHTS} is missing")
     _check_record(run, plain, summary)
     return summary, config
 
@@ -178,17 +178,17 @@ def _check_record(run: RunFolder, plain: Mapping[str, Any], summary: Mapping[str
     for key, value in own.items():
         # Another version of cnnbench may have had other keys.
         if (found := trained_with.get(f"config.{key}", value)) != value:
-            raise Contradiction(run.path / "config.yaml", key, value, WEIGHTS, found)
+            raise Contradiction(run.path / "config.yaml", key, value, BEST_WEIGHTS, found)
     if record.get("epoch") != summary.get("best_epoch"):
         raise Contradiction(
-            run.path / "summary.json", "best_epoch", summary.get("best_epoch"), WEIGHTS, record.get("epoch")
+            run.path / "summary.json", "best_epoch", summary.get("best_epoch"), BEST_WEIGHTS, record.get("epoch")
         )
     hashes = record.get("split")
     for name, split in read_data(run.path).items():
         found = hashes.get(name) if isinstance(hashes, dict) else None
         if found not in (None, split.files_sha256):
             figure = f"files_sha256 of the {name} split"
-            raise Contradiction(run.path / "data.json", figure, split.files_sha256, WEIGHTS, found)
+            raise Contradiction(run.path / "data.json", figure, split.files_sha256, BEST_WEIGHTS, found)
 
 
 def _find_obstacles(run: RunFolder, summary: Mapping[str, Any], config: Config) -> tuple[torch.device, list[str]]:

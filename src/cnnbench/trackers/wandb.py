@@ -33,8 +33,15 @@ class _WandB:
         self.run, self.wandb = run, wandb
         _remove_links(run.folder / WANDB)
         # Send nothing besides the run itself: no code, no commit, no list of packages, no processor load.
-        private = {"disable_git": True, "save_code": False, "x_disable_stats": True, "x_save_requirements": False}
-        settings = wandb.Settings(silent=True, console="off", symlink=False, **private)
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            symlink=False,
+            disable_git=True,
+            save_code=False,
+            x_disable_stats=True,
+            x_save_requirements=False,
+        )
         self.handle = wandb.init(
             project=options.project,
             name=run.name,
