@@ -71,7 +71,7 @@ def _bound_integers(schema: Any) -> None:
 class Section(BaseModel):
     """A group of keys, such as `trainer.…`."""
 
-    # Without protected namespaces, a key may start with `model_`; a number is text where text belongs (`name=2024`).
+    # A number is text where text belongs (name=2024). A key may begin with "model", which pydantic protects.
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True, protected_namespaces=())
 
     @classmethod
