@@ -1,12 +1,12 @@
-"""Names to code: what the `name` of a part in a config may be, and how the part is built.
+"""The registry of parts: their names in a config, and the code that each name builds.
 
-A part registers itself where it is written:
+A part registers itself where it is defined:
 
     @register("model", "mlp")
     class MLP(nn.Module): ...
 
-and is found because `discover` imports every module of its package. Adding a part therefore edits no list. Parts that a
-plug-in registers, which is imported inside `own_parts`, belong to it.
+and is found because `discover` imports every module of its package. Adding a part therefore edits no list. The parts
+that are registered inside `own_parts` belong to a plug-in.
 """
 
 import difflib
@@ -16,14 +16,24 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeVar, get_type_hints
 
-T = TypeVar("T", bound=Callable[..., Any])
+Builder = TypeVar("Builder", bound=Callable[..., Any])
+Word = TypeVar("Word", bound=str)
 
-_builders: dict[str, dict[str, Callable[..., Any]]] = {}
-_facts: dict[tuple[str, str], dict[str, Any]] = {}
-_owners: dict[tuple[str, str], str] = {}  # the plug-in of each part that is not ours
+
+@dataclass
+class _Part:
+    """A registered class or function, what it was registered with, and its plug-in if it is not ours."""
+
+    builder: Callable[..., Any]
+    facts: dict[str, Any]
+    owner: str | None
+
+
+_parts: dict[tuple[str, str], _Part] = {}  # by kind and name
 _owner: str | None = None  # the plug-in that is being imported
 _caches: list[Callable[[], None]] = []
 
@@ -46,7 +56,7 @@ class NameTaken(ValueError):
         self.first, self.second = first, second
 
 
-def register(kind: str, name: str, **facts: Any) -> Callable[[T], T]:
+def register(kind: str, name: str, **facts: Any) -> Callable[[Builder], Builder]:
     """Give a class or function its name in a config; the part itself is returned unchanged.
 
     Args:
@@ -56,16 +66,12 @@ def register(kind: str, name: str, **facts: Any) -> Callable[[T], T]:
         NameTaken: the kind already has another part of that name.
     """
 
-    def add(builder: T) -> T:
-        parts = _builders.setdefault(kind, {})
-        # A plug-in may be what imports a room of ours for the first time.
+    def add(builder: Builder) -> Builder:
+        # A plug-in may be the first to import a room of ours, whose parts are not the plug-in's.
         owner = None if builder.__module__.startswith("cnnbench.") else _owner
-        if name in parts:
-            raise NameTaken(kind, name, _owners.get((kind, name)), owner)
-        parts[name] = builder
-        _facts[kind, name] = facts
-        if owner is not None:
-            _owners[kind, name] = owner
+        if known := _parts.get((kind, name)):
+            raise NameTaken(kind, name, known.owner, owner)
+        _parts[kind, name] = _Part(builder, facts, owner)
         return builder
 
     return add
@@ -88,36 +94,35 @@ def own_parts(owner: str) -> Iterator[None]:
         remove_parts(owner)
         raise
     finally:
-        _owner = before
+        _owner = before  # a plug-in may import another one
         _clear_caches()
 
 
 def adopt_parts(module: str, owner: str) -> None:
     """Give a plug-in the parts of its module that were registered before, because the module was imported already."""
-    for kind, parts in _builders.items():
-        for name, builder in parts.items():
-            if f"{builder.__module__}.".startswith(f"{module}."):
-                _owners.setdefault((kind, name), owner)
+    for part in _parts.values():
+        if part.owner is None and f"{part.builder.__module__}.".startswith(f"{module}."):
+            part.owner = owner
 
 
 def remove_parts(owner: str) -> None:
     """Remove the parts of a plug-in."""
-    for kind, name in list_parts(owner):
-        del _builders[kind][name], _facts[kind, name], _owners[kind, name]
+    for part in list_parts(owner):
+        del _parts[part]
     _clear_caches()
 
 
 def list_parts(owner: str) -> list[tuple[str, str]]:
     """Kind and name of each part of a plug-in, in the order of their registration."""
-    return [part for part, plugin in _owners.items() if plugin == owner]
+    return [key for key, part in _parts.items() if part.owner == owner]
 
 
 def is_owned(kind: str, name: str) -> bool:
     """Whether a part belongs to a plug-in."""
-    return (kind, name) in _owners
+    return (kind, name) in _parts and _parts[kind, name].owner is not None
 
 
-def renew_with_parts(cached: T) -> T:
+def renew_with_parts(cached: Builder) -> Builder:
     """Mark a `functools.cache` of what is known about parts, so that it is emptied when a plug-in adds some."""
     _caches.append(cached.cache_clear)  # type: ignore[attr-defined]
     return cached
@@ -133,12 +138,12 @@ def list_names(kind: str) -> list[str]:
 
     A part that is registered with `listed=False` is one that only a Python program can give.
     """
-    return sorted(name for name in _builders.get(kind, {}) if _facts[kind, name].get("listed", True))
+    return sorted(name for (own, name), part in _parts.items() if own == kind and part.facts.get("listed", True))
 
 
 def get_facts(kind: str, name: str) -> dict[str, Any]:
-    """What a part was registered with besides its name."""
-    return _facts.get((kind, name), {})
+    """What a part was registered with besides its name; empty for an unknown part."""
+    return _parts[kind, name].facts if (kind, name) in _parts else {}
 
 
 def find_part(kind: str, name: str) -> Callable[..., Any]:
@@ -147,10 +152,9 @@ def find_part(kind: str, name: str) -> Callable[..., Any]:
     Raises:
         ValueError: no such name; the message lists the valid ones and the nearest.
     """
-    try:
-        return _builders.get(kind, {})[name]
-    except KeyError:
-        raise ValueError(describe_unknown(kind, name, list_names(kind))) from None
+    if (kind, name) not in _parts:
+        raise ValueError(describe_unknown(kind, name, list_names(kind)))
+    return _parts[kind, name].builder
 
 
 def build(kind: str, name: str, *, options: Mapping[str, Any] | None = None, **arguments: Any) -> Any:
@@ -190,6 +194,19 @@ def find_options_class(kind: str, name: str) -> Any:
 @functools.cache
 def _read_annotations(builder: Callable[..., Any]) -> dict[str, Any]:
     return get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)
+
+
+def check_choice(what: str, got: str, choices: Iterable[Word]) -> Word:
+    """The choice that is equal to a text.
+
+    Raises:
+        ValueError: there is none; the message lists the choices and the nearest.
+    """
+    valid = list(choices)
+    for word in valid:
+        if word == got:
+            return word
+    raise ValueError(describe_unknown(what, got, valid))
 
 
 def describe_unknown(what: str, got: object, choices: Iterable[str]) -> str:

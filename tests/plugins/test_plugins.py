@@ -134,7 +134,7 @@ def test_opening_a_folder_runs_no_plug_in_that_is_not_named(net, tmp_path, caplo
     load_plugins(["my_net.py"])
     load_trained(run.path)
     assert "the code of the plug-in my_net has changed" in caplog.text
-    with pytest.raises(PluginError, match="A run goes on only with the code that it began with"):
+    with pytest.raises(PluginError, match="A run continues only with the code that it began with"):
         load_config(run, unchanged=True)
     unload("my_net")
     net.rename(tmp_path / "other.py")
@@ -236,6 +236,59 @@ def test_a_function_that_returns_something_else_is_refused(kind, message, tmp_pa
     load_plugins(["odd.py"])
     with pytest.raises(ValueError, match=f"{kind}=odd: its function {message}, not int"):
         train(tmp_path / "run", f"{kind}=odd")
+
+
+FAILING = """
+import torch
+from torch import nn
+
+from cnnbench.plugins import register
+
+
+@register("model", "my_net")
+class MyNet(nn.Module):
+    def __init__(self, spec):
+        super().__init__()
+        self.layer = nn.Linear(9, spec.num_classes)
+        CONSTRUCT
+
+    def forward(self, images):
+        return self.layer(images)
+"""
+
+
+@pytest.mark.parametrize(
+    ("construct", "line", "message"),
+    [
+        ("pass", 16, "RuntimeError: "),
+        ("raise ValueError('no')", 13, "no"),
+        ("self.layr", 13, "AttributeError: "),
+    ],
+)
+def test_an_error_inside_a_plug_in_names_its_file_and_line(construct, line, message, cnnbench, tmp_path):
+    (tmp_path / "my_net.yaml").write_text("# A net\nname: my_net\n")
+    (tmp_path / "my_net.py").write_text(FAILING.replace("CONSTRUCT", construct))
+    said = rf"{tmp_path}/my_net\.py:{line}: .*{message}"
+    for more in ([], ["sweep.seeds=1"]):
+        done = cnnbench("train", "plugins=[my_net.py]", "model=my_net", *more, *SMALL)
+        assert done.returncode in (1, 2)
+        assert re.search(f"error: .*{said}", done.stderr), done.stderr
+    with pytest.raises(cb.Error, match=said):
+        cb.train(model="my_net", plugins=["my_net.py"], progress=False, **{"data.train_limit": 100})
+
+
+def test_all_plug_ins_that_a_run_lacks_are_named_at_once(net, tmp_path):
+    (tmp_path / "half.yaml").write_text("# Half\nname: half\n")
+    (tmp_path / "half.py").write_text(
+        "from cnnbench.plugins import register\n\n\n@register('scheduler', 'half')\n"
+        "def half(total_steps, steps_per_epoch):\n    return lambda step: 0.5\n"
+    )
+    load_plugins(["my_net.py", "half.py"])
+    run = train(tmp_path / "run", "model=my_net", "scheduler=half")
+    unload("my_net")
+    unload("half")
+    with pytest.raises(PluginError, match=rf"the plug-ins my_net and half\..*--plugin {net}; .*half\.py$"):
+        load_trained(run.path)
 
 
 @pytest.mark.parametrize(

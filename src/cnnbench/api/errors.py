@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cnnbench.cli import errors
+from cnnbench.plugins.loading import describe_error, locate_error
 from cnnbench.quality.findings import RefusedData
 
 
 class Error(Exception):
-    """What cnnbench raises; all its other errors are of this class."""
+    """The base of all errors that cnnbench raises."""
 
 
 class InvalidRequest(Error, ValueError):
@@ -17,7 +18,7 @@ class InvalidRequest(Error, ValueError):
 
 
 class DataRefused(Error, ValueError):
-    """The check of the data that was asked for (`data.check=fail`) found something; nothing was trained."""
+    """The check of the data that `data.check=fail` requests found a problem; nothing was trained."""
 
 
 class FileError(Error, OSError):
@@ -28,7 +29,7 @@ class RunFailed(Error):
     """A run, or some run of a sweep, started and did not finish.
 
     Attributes:
-        folder: of the run or the sweep, which says why and can be resumed; None if there is none.
+        folder: of the run or the sweep, which records the reason and can be resumed; None if there is none.
     """
 
     def __init__(self, message: str, folder: Path | None = None) -> None:
@@ -46,10 +47,14 @@ def translate_errors() -> Iterator[None]:
     except RefusedData as error:
         raise DataRefused(str(error)) from None
     except ValueError as error:
-        raise InvalidRequest(str(error)) from None
+        raise InvalidRequest(f"{locate_error(error)}{error}") from None
     except OSError as error:
-        if error.errno is None:
+        if error.errno is None:  # raised with a message alone
             raise FileError(str(error)) from error
         raise FileError(error.errno, error.strerror, error.filename) from error
     except errors.RunFailed as error:
         raise RunFailed(str(error), error.folder) from error
+    except Exception as error:
+        if not locate_error(error):
+            raise
+        raise InvalidRequest(describe_error(error)) from error  # a plug-in may raise anything

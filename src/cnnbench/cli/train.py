@@ -15,7 +15,7 @@ from cnnbench.cli.run_folders import find_folder, find_unfinished, shorten
 from cnnbench.cli.streams import show_log, show_warnings
 from cnnbench.config.schema import Config, to_dict
 from cnnbench.config.text_values import unquote
-from cnnbench.plugins.loading import find_line
+from cnnbench.plugins.loading import describe_error
 from cnnbench.plugins.records import record_plugins
 from cnnbench.runs.checking import find_contradiction
 from cnnbench.runs.folder import FINISHED, RunFolder
@@ -131,9 +131,8 @@ def _run(config: Config, folder: Path, overrides: Sequence[str], **options: Any)
     except (InUse, NoneReadable, CannotGoOn):  # the command is wrong; nothing has been run
         raise
     except Exception as error:
-        line = find_line(error)
-        message = f"{f'{line}: ' if line else ''}{type(error).__name__}: {error}"
-        raise RunFailed(f"{message} (the log: {shorten(folder) / 'train.log'})", folder) from error
+        log_file = shorten(folder) / "train.log"
+        raise RunFailed(f"{describe_error(error)} (the log: {log_file})", folder) from error
 
 
 def _is_resume(override: str) -> bool:

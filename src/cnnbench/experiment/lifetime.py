@@ -9,6 +9,7 @@ from typing import Any
 
 from cnnbench.config.schema import Config
 from cnnbench.experiment.exhaustion import explain_exhaustion
+from cnnbench.plugins.loading import describe_error
 from cnnbench.processes import signals
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, RunFolder, format_resume_command
 from cnnbench.storage.atomic import NoneReadable, write_bytes
@@ -124,7 +125,7 @@ def track_lifetime(run: RunFolder, config: Config) -> Iterator[Lifetime]:
                 raise
             raise CannotGoOn(str(explained) or type(explained).__name__) from error
         log.exception("the run failed")
-        message = "; ".join([f"{type(explained).__name__}: {explained}", *life.notes])
+        message = "; ".join([describe_error(explained), *life.notes])
         life.end(FAILED, message, diverged=isinstance(error, Diverged))
         raise explained from error
     except BaseException as error:

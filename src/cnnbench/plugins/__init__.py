@@ -1,4 +1,4 @@
-"""Parts of the user's own, outside this package: find them, import them, and record which ones a run uses.
+"""Parts that users add from outside this package: find them, import them, and record which ones a run uses.
 
 A plug-in is a Python file, a folder with `__init__.py`, or an installed module. It registers its parts as ours do:
 

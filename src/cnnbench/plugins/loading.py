@@ -1,7 +1,6 @@
 """Import plug-ins, so that the registry knows their parts.
 
-Only the command line names plug-ins: nothing in a file that a command reads can. What the command has loaded is passed
-to the processes that it starts by an environment variable, with the hash of each, so that all run the same code.
+Only the command line names plug-ins; a file that a command reads never does, because that file may be a stranger's.
 """
 
 import importlib
@@ -25,7 +24,7 @@ from cnnbench.plugins.yaml_files import find_files
 from cnnbench.registry import describe_unknown
 from cnnbench.storage.text import format_path
 
-VARIABLE = "_CNNBENCH_PLUGINS"
+VARIABLE = "_CNNBENCH_PLUGINS"  # passes plug-ins with their hashes to started processes, which must run the same code
 # The kinds of parts that a plug-in may register. Those of the second line belong to a dataset.
 KINDS = ("model", "data", "augment", "metric", "measure", "optimizer", "scheduler")
 OF_DATA = ("data_shape", "data_kept", "data_files")
@@ -52,7 +51,7 @@ _loaded: dict[str, Plugin] = {}
 
 
 class _Fresh(SourceFileLoader):
-    """Compiles what the file holds now: a bytecode file may be older, and is not left beside the user's file."""
+    """Compiles the source, and neither reads nor writes bytecode, which may be older than an edit."""
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
@@ -91,14 +90,14 @@ def load(place: Place, *, is_named: bool = True) -> Plugin:
         )
     if known and known.sha256 == sha256:
         return known
-    unload(place.name)
+    unload(place.name)  # its file has been edited since
     before = {*sys.modules}
     try:
         with registry.own_parts(place.name):
             _import(place)
             parts = _check_parts(place)
             _loaded[place.name] = Plugin(place, sha256, parts, find_files(place, parts), is_named)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # a script may end with sys.exit
         _forget_modules(place, before)
         if isinstance(error, PluginError):
             raise
@@ -108,7 +107,7 @@ def load(place: Place, *, is_named: bool = True) -> Plugin:
 
 
 def unload(name: str) -> None:
-    """Forget a plug-in, such as one whose file has been edited since."""
+    """Forget a plug-in."""
     plugin = _loaded.pop(name, None)
     registry.remove_parts(name)
     if plugin:
@@ -116,27 +115,28 @@ def unload(name: str) -> None:
 
 
 def _forget_modules(place: Place, kept: Collection[str] = ()) -> None:
-    """Let the modules of a plug-in be imported anew."""
+    """Let the next import run the modules of a plug-in again."""
     prefix = _name_module(place)
     for module in [one for one in sys.modules if f"{one}.".startswith(f"{prefix}.") and one not in kept]:
         del sys.modules[module]
 
 
 def _name_module(place: Place) -> str:
-    """The name under which a plug-in is imported: no module of another package can have that of a path."""
+    # The prefix keeps a file such as `torch.py` from replacing the package of that name.
     return place.name if place.is_installed else f"cnnbench_plugin_{place.name}"
 
 
 def _import(place: Place) -> None:
     name = _name_module(place)
     if place.is_installed:
-        importlib.import_module(name)
+        importlib.import_module(name)  # does nothing if the program has imported it before
         registry.adopt_parts(name.partition(".")[0], place.name)
         return
     inside = [str(place.folder)] if place.is_package else None
     loader = _Fresh(name, str(place.file))
     spec = importlib.util.spec_from_file_location(name, place.file, loader=loader, submodule_search_locations=inside)
     assert spec is not None, "the loader is given"
+    # Before it runs: dataclasses and pickles look their module up.
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
 
@@ -150,26 +150,36 @@ def _check_parts(place: Place) -> tuple[tuple[str, str], ...]:
     for kind, name in parts:
         if kind not in (*KINDS, *OF_DATA):
             raise PluginError(f"plug-in {shown}: {describe_unknown('kind of part', kind, KINDS)}")
-        if name in list_own_names(kind):  # ours may not be imported yet
+        if name in list_own_names(kind):  # `register` cannot tell, where ours are not imported yet
             raise registry.NameTaken(kind, name, place.name, None)
     return tuple(parts)
 
 
-def find_line(error: BaseException, place: Place | None = None) -> str | None:
-    """The file and line in the code of a plug-in where an error was raised, such as `my_net.py:12`; None elsewhere.
+def locate_error(error: BaseException, place: Place | None = None) -> str:
+    """Where in the code of a plug-in an error was raised, to precede its message: `my_net.py:12: `, or empty elsewhere.
 
     Args:
         place: of the plug-in, if it is not loaded yet.
     """
     places = [place] if place else [plugin.place for plugin in _loaded.values()]
-    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    if isinstance(error, SyntaxError) and error.filename:
-        lines.append((error.filename, error.lineno))
-    for file, line in reversed(lines):
-        for one in places:
-            if file == str(one.file) or (one.is_package and Path(file).is_relative_to(one.folder)):
-                return f"{format_path(file)}:{line}"
-    return None
+    errors: list[BaseException] = []
+    found: BaseException | None = error
+    while found is not None and found not in errors:  # our own code may have raised it again, in other words
+        errors.append(found)
+        found = found.__cause__ or found.__context__
+    for raised in reversed(errors):
+        lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(raised.__traceback__)]
+        if isinstance(raised, SyntaxError) and raised.filename:
+            lines.append((raised.filename, raised.lineno))
+        for file, line in reversed(lines):
+            if any(one.has_file(file) for one in places):
+                return f"{format_path(file)}:{line}: "
+    return ""
+
+
+def describe_error(error: BaseException) -> str:
+    """The type and the message of an error, after the line of a plug-in where it was raised."""
+    return f"{locate_error(error)}{type(error).__name__}: {error}"
 
 
 def _describe_failure(error: BaseException, place: Place) -> str:
@@ -178,12 +188,12 @@ def _describe_failure(error: BaseException, place: Place) -> str:
     if isinstance(error, ModuleNotFoundError) and (place.folder / f"{error.name}.py").is_file():
         folder = "" if place.is_package else ", in a folder with __init__.py that you name instead of the file"
         hint = f". For {error.name}.py beside it, write: from . import {error.name}{folder}"
-    where = find_line(error, place) or format_path(place.file)
-    return f"plug-in {place.name} cannot be imported: {where}: {type(error).__name__}: {text}{hint}"
+    where = locate_error(error, place) or f"{format_path(place.file)}: "
+    return f"plug-in {place.name} cannot be imported: {where}{type(error).__name__}: {text}{hint}"
 
 
 def publish() -> None:
-    """Let the processes that this one starts from now on load the same plug-ins."""
+    """Make the processes that this one starts from now on load the same plug-ins."""
     if not _loaded:
         os.environ.pop(VARIABLE, None)
         return

@@ -1,4 +1,4 @@
-"""Find the code of a plug-in, from what a user calls it, and hash it."""
+"""Find the code of a plug-in by a path or the name of a module, and hash it."""
 
 import hashlib
 import importlib.metadata
@@ -15,7 +15,7 @@ INIT = "__init__.py"
 
 
 class PluginError(ValueError):
-    """A plug-in that cannot be used; the message says which, and why."""
+    """A plug-in cannot be used; the message says which, and why."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Place:
 
     Attributes:
         name: of the plug-in: that of its file or folder without `.py`, or of its module.
-        source: what loads it from anywhere on this machine: an absolute path, or the name of an installed module.
+        source: an absolute path, or the name of an installed module.
         file: the file that is imported.
         folder: where its YAML files are.
         is_package: all the code in the folder belongs to it; otherwise only the file does.
@@ -51,13 +51,17 @@ class Place:
         lines = (f"{_hash(file.read_bytes())}  {file.relative_to(self.folder).as_posix()}\n" for file in files)
         return _hash("".join(lines).encode())
 
+    def has_file(self, file: str) -> bool:
+        """Whether a file is part of its code."""
+        return file == str(self.file) or (self.is_package and Path(file).is_relative_to(self.folder))
+
 
 def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
 def find_place(given: str) -> Place:
-    """The code that a user means by a path or the name of a module. Of `a.b`, the package `a` is imported.
+    """Find the code that a user names by a path or a module. Of `a.b`, the package `a` is imported.
 
     Raises:
         PluginError: there is no such file or module, or it is not Python code.
@@ -67,7 +71,7 @@ def find_place(given: str) -> Place:
 
 
 def find_source(given: str) -> str:
-    """The source of the place that a user means, found without importing anything."""
+    """The `source` of the place that a user means, without importing anything: finding `a.b` imports `a`."""
     path = _find_path(given)
     if path is None:
         return given
@@ -96,7 +100,7 @@ def _find_file(path: Path) -> Place:
         near = find_nearest(path.name, [other.name for other in _list_candidates(path.parent)])
         hint = f" Did you mean {format_path(path.with_name(near))!r}?" if near else ""
         raise PluginError(f"plug-in {shown}: there is no such file.{hint}")
-    path = path.resolve()
+    path = path.resolve()  # a link and its target are one plug-in
     folder = path.parent if path.name == INIT else path
     is_package = folder.is_dir()
     file = folder / INIT if is_package else path
@@ -122,6 +126,7 @@ def _find_module(name: str) -> Place:
         spec = whole = None
     except Exception as error:  # of `a.b`, where `a` fails
         raise PluginError(f"plug-in {name!r}: {top} cannot be imported: {type(error).__name__}: {error}") from error
+    # Built-in modules, extensions and namespace packages have no Python file.
     if spec is None or whole is None or spec.origin is None or not spec.origin.endswith(".py"):
         nearby = {word: path.name for path in _list_candidates(Path()) for word in (path.name, path.stem)}
         near = nearby.get(find_nearest(name, nearby) or "") or find_nearest(name, list_entry_points())

@@ -1,4 +1,4 @@
-"""What a run's config records of the plug-ins that it uses, and what a run needs when it is opened again."""
+"""Record the plug-ins that a run uses in its config, and check that they are loaded when the run is opened again."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from cnnbench import registry
 from cnnbench.config.schema import Config
-from cnnbench.plugins.loading import Plugin, format_option, list_plugins
+from cnnbench.plugins.loading import format_option, list_plugins
 from cnnbench.plugins.places import PluginError, find_source, is_path, name_source
 from cnnbench.plugins.yaml_files import GROUPS
 from cnnbench.storage.text import format_path, make_printable
@@ -17,7 +17,7 @@ SHOWN = 12  # characters of a hash in a message
 
 
 def refuse_from_files(plain: Mapping[str, Any]) -> None:
-    """Check that a composed config, given as plain data, names no plug-in that the command does not name.
+    """Check that a composed config, as plain data, names no plug-in beyond those of the command.
 
     Raises:
         PluginError: a YAML file names one, or a user sets `plugin_sha256`.
@@ -31,17 +31,13 @@ def refuse_from_files(plain: Mapping[str, Any]) -> None:
 
 
 def record_plugins(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys `plugins` and `plugin_sha256` of a config, given as plain data, by what is loaded now."""
+    """The keys `plugins` and `plugin_sha256` of a config, which is plain data, for the plug-ins that are loaded."""
     loaded = list_plugins()
-    used = [plugin for plugin in loaded if _is_used(plugin, plain)]
+    used = [one for one in loaded if any((group, plain[group]["name"]) in one.parts for group in GROUPS)]
     return {
         "plugins": [plugin.place.source for plugin in loaded if plugin.is_named or plugin in used],
         "plugin_sha256": {plugin.place.name: plugin.sha256 for plugin in used},
     }
-
-
-def _is_used(plugin: Plugin, plain: Mapping[str, Any]) -> bool:
-    return any((group, plain[group]["name"]) in plugin.parts for group in GROUPS)
 
 
 def require_plugins(config: Config, what: Path, *, unchanged: bool = False) -> None:
@@ -49,18 +45,18 @@ def require_plugins(config: Config, what: Path, *, unchanged: bool = False) -> N
 
     Args:
         what: the folder that holds the config.
-        unchanged: refuse changed code, because the run goes on.
+        unchanged: refuse changed code, because the run is continued.
 
     Raises:
-        PluginError: one is not loaded; the message says how to name it.
+        PluginError: some are not loaded; the message says how to name all of them.
     """
     loaded = {plugin.place.name for plugin in list_plugins()}
-    for name, sha256 in config.plugin_sha256.items():
-        if name not in loaded:
-            raise PluginError(_describe_missing(name, sha256, config.plugins, what))
+    sources = {name_source(source): source for source in config.plugins}
+    used = config.plugin_sha256.items()
+    _refuse_missing([(name, sha256, sources.get(name, name)) for name, sha256 in used if name not in loaded], what)
     for change in describe_code_changes(config):
         if unchanged:
-            raise PluginError(f"{format_path(what)}: {change}. A run goes on only with the code that it began with")
+            raise PluginError(f"{format_path(what)}: {change}. A run continues only with the code that it began with")
         log.warning("%s: %s", format_path(what), change)
 
 
@@ -78,28 +74,31 @@ def require_metrics(environment: Mapping[str, Any], what: Path) -> None:
     """Check that the metrics of plug-ins that a run's `env.json` lists are registered.
 
     Raises:
-        PluginError: one is not.
+        PluginError: some are not; the message says how to name all of their plug-ins.
     """
     recorded = environment.get("plugins")
-    for plugin in recorded if isinstance(recorded, list) else ():
+    missing = []
+    for plugin in recorded if isinstance(recorded, list) else ():  # a stranger's file may hold anything
         fields = {key: str(value) for key, value in plugin.items()} if isinstance(plugin, dict) else {}
         parts = plugin["parts"] if isinstance(fields and plugin.get("parts"), list) else []
-        metrics = [str(part).removeprefix("metric ") for part in parts if str(part).startswith("metric ")]
-        if not {*metrics} <= {*registry.list_names("metric")}:
+        metrics = {str(part).removeprefix("metric ") for part in parts if str(part).startswith("metric ")}
+        if not metrics <= {*registry.list_names("metric")}:
             name = fields.get("name", "")
-            source = fields.get("path", name)
-            raise PluginError(_describe_missing(name, fields.get("sha256", ""), [source], what))
+            missing.append((name, fields.get("sha256", ""), fields.get("path", name)))
+    _refuse_missing(missing, what)
 
 
-def _describe_missing(name: str, sha256: str, sources: Sequence[str], what: Path) -> str:
-    source = next((source for source in sources if name_source(source) == name), None)
-    start = (
-        f"{format_path(what)} needs the plug-in {make_printable(name)}. Opening a folder never runs code of its own: "
-    )
-    if source is not None and is_path(source) and not Path(source).exists():
-        return (
-            f"{start}{format_path(source)} is not here, so add --plugin FILE with the file whose SHA-256 is "
-            f"{make_printable(sha256)}"
-        )
-    installed = "" if source is None or is_path(source) else ", once it is installed"
-    return f"{start}if you trust it, add {make_printable(format_option(source or name))}{installed}"
+def _refuse_missing(missing: Sequence[tuple[str, str, str]], what: Path) -> None:
+    """Raise a PluginError if there are any; each has its name, its hash, and what loads it."""
+    remedies = []
+    for name, sha256, source in missing:
+        if not is_path(source):
+            remedies.append(f"if you trust {name}, add {format_option(source)}, once it is installed")
+        elif Path(source).exists():
+            remedies.append(f"if you trust {name}, add {format_option(source)}")
+        else:
+            remedies.append(f"{source} is not here, so add --plugin FILE with the file whose SHA-256 is {sha256}")
+    if missing:
+        names = f"plug-in{'s' * (len(missing) > 1)} {' and '.join(name for name, _, _ in missing)}"
+        advice = f"Opening a folder never runs its code: {'; '.join(remedies)}"
+        raise PluginError(make_printable(f"{format_path(what)} needs the {names}. {advice}"))

@@ -1,8 +1,7 @@
-"""The YAML files of a plug-in: one beside it for each part, or a folder `configs/` as ours is."""
+"""The YAML files of a plug-in: one beside it for each part, or a folder `configs/` like ours."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from cnnbench import registry
 from cnnbench.config.declared import list_own_names
@@ -18,9 +17,6 @@ Files = dict[tuple[str, str], Path]
 
 def find_files(place: Place, parts: Sequence[tuple[str, str]]) -> Files:
     """The YAML files of a plug-in, by group and name.
-
-    Beside a single file, only what belongs to its parts counts: the folder may hold other things. All of a package's
-    `configs/` is its own.
 
     Raises:
         PluginError: a part has no file, or a file names no part.
@@ -47,27 +43,25 @@ def _find_in_configs(place: Place, parts: Sequence[tuple[str, str]]) -> Files:
     found: Files = {}
     for group in (*GROUPS, *FREE):
         for path in sorted((place.folder / "configs" / group).glob("*.yaml")):
+            # The folder of a single file may hold the YAML files of other plug-ins.
             is_own = place.is_package or (group, path.stem) in parts
             if group in FREE or (group == "augment" and is_own):
                 found[group, path.stem] = path
                 continue
-            if not is_own and (group, _find_name(path)) not in parts:
+            try:
+                name = _read_name(path)
+            except PluginError:
+                if is_own:
+                    raise
                 continue
-            name = _read_name(path)
+            if not is_own and (group, name) not in parts:
+                continue
             # A file may vary one of our parts, some of which are known only once their rooms are imported.
             if (group, name) not in parts and group != "data" and name not in list_own_names(group):
                 names = [own for kind, own in parts if kind == group]
                 raise PluginError(f"{format_path(path)}: {describe_unknown(f'{group} of {place.name}', name, names)}")
             found[group, path.stem] = path
     return found
-
-
-def _find_name(path: Path) -> Any:
-    try:
-        plain = read_yaml(path)
-    except ValueError:
-        return None
-    return plain.get("name") if isinstance(plain, Mapping) else None
 
 
 def _read_name(path: Path) -> str:

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cnnbench.plugins.loading import load_from_parent
+from cnnbench.plugins.loading import describe_error, load_from_parent
 from cnnbench.processes import signals
 from cnnbench.processes.cores import limit_cores, limit_threads
 from cnnbench.processes.worker import Inbox
@@ -153,7 +153,7 @@ def _describe_end(error: BaseException | None) -> JobOutcome:
         case NoneReadable():
             return JobOutcome(UNREADABLE, str(error))
         case Exception():
-            return JobOutcome(FAILED, f"{type(error).__name__}: {error}", isinstance(error, OutOfMemory))
+            return JobOutcome(FAILED, describe_error(error), isinstance(error, OutOfMemory))
     return JobOutcome(INTERRUPTED, type(error).__name__)
 
 

@@ -22,7 +22,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, NoReturn
 
-from cnnbench.plugins.loading import load_from_parent
+from cnnbench.plugins.loading import describe_error, load_from_parent, locate_error
 from cnnbench.processes.capacity import Need
 from cnnbench.processes.worker import CAN_FORK, Worker, WorkerEnded, end_with_parent
 from cnnbench.quality.findings import RefusedData
@@ -247,7 +247,11 @@ def _check(plain: dict[str, Any]) -> JobCheck:
         config = from_dict(plain)
         parts = build_parts(config, shapes_only=True)
     except (ValueError, OSError) as error:
-        return JobCheck(problem=str(error), refuses_data=isinstance(error, RefusedData))
+        return JobCheck(problem=f"{locate_error(error)}{error}", refuses_data=isinstance(error, RefusedData))
+    except Exception as error:
+        if not locate_error(error):
+            raise
+        return JobCheck(problem=describe_error(error))  # a plug-in may raise anything, and must not end this process
     data = [parts.dataset.describe(), *(f"warning: {note}" for note in parts.dataset.notes)]
     macs = parts.complexity.macs * len(parts.dataset.train) * config.trainer.epochs
     return JobCheck(data=data, need=estimate_need(config, parts), macs=macs)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.config.schema import Config
-from cnnbench.plugins.loading import load_from_parent
+from cnnbench.plugins.loading import describe_error, load_from_parent
 from cnnbench.processes import signals
 from cnnbench.processes.signals import Terminated
 from cnnbench.processes.worker import Inbox, Worker
@@ -92,7 +92,7 @@ def _train(connection: Connection, inbox: Inbox, order: TrialOrder) -> TrialOutc
     except Pruned:
         return TrialOutcome(PRUNED)
     except Exception as error:
-        return TrialOutcome(FAILED, f"{type(error).__name__}: {error}", isinstance(error, OutOfMemory))
+        return TrialOutcome(FAILED, describe_error(error), isinstance(error, OutOfMemory))
     except BaseException:
         command = format_resume_command("tune", order.folder.parent)
         RunFolder(order.folder).set_status(INTERRUPTED, f"resume with: {command}")
