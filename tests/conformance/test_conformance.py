@@ -1,6 +1,8 @@
 """Every registered part of ours passes the checks that `cnnbench check-plugin` runs, and wrong parts fail them."""
 
 import functools
+import itertools
+from collections import defaultdict
 
 import pytest
 import torch
@@ -12,13 +14,14 @@ from cnnbench.claims import measures as measures
 from cnnbench.cli.check_plugin import MAKERS
 from cnnbench.cli.choices import list_groups
 from cnnbench.config.keys import Options, key
-from cnnbench.config.schema import ModelConfig
+from cnnbench.config.schema import ModelConfig, OptimizerConfig, SchedulerConfig
 from cnnbench.conformance.augmentations import AugmentPart
 from cnnbench.conformance.checking import NotApplicable, list_checks, run_checks
 from cnnbench.conformance.datasets import DataPart
 from cnnbench.conformance.measures import MeasurePart
 from cnnbench.conformance.metrics import MetricPart
 from cnnbench.conformance.models import ModelPart
+from cnnbench.conformance.optimizers import OptimizerPart, SchedulePart
 from cnnbench.data import DatasetInfo, RegisteredAugmentation, Source, Split, find_transform
 
 EMBEDDED = ("digits", "waves")  # datasets that need no files
@@ -28,8 +31,10 @@ NAMES = {
     "metric": registry.list_names("metric"),
     "augment": list_groups()["augment"],
     "measure": registry.list_names("measure"),
+    "optimizer": registry.list_names("optimizer"),
+    "scheduler": registry.list_names("scheduler"),
 }
-make_part = functools.cache(lambda kind, name: MAKERS[kind](name))
+make_part = functools.cache(lambda kind, name: MAKERS[kind](name, ()))
 
 
 CASES = [(kind, name, fact) for kind in NAMES for name in NAMES[kind] for fact in list_checks(kind)]
@@ -67,7 +72,7 @@ class WrongOptions(Options):
 
 
 def find_problems(kind, part):
-    return {outcome.check: outcome.problem for outcome in run_checks(kind, part) if outcome.problem}
+    return {outcome.check: outcome.reason for outcome in run_checks(kind, part) if outcome.result == "FAILS"}
 
 
 @pytest.fixture
@@ -88,7 +93,7 @@ def test_a_wrong_model_fails_check_by_check(own):
     problems = find_problems("model", ModelPart("wrong", ModelConfig(name="wrong")))
     for fact, words in {
         "outputs have their shape, and every parameter gets a gradient": "unused gets no gradient",
-        "width and depth change its size, or are refused": "model.width=2 leaves its",
+        "width and depth change its size, or are refused": "model.width=2 does not change its",
         "an image gets the same output twice, to the bit": "two passes of the same images differ",
         "an image alone gets the same output as in a batch": "differ by up to",
         "its weights are a function of the seed alone": "another seed gives the same weights",
@@ -117,7 +122,7 @@ def test_a_wrong_dataset_fails_check_by_check():
     problems = find_problems("data", DataPart("wrong", read, ((1, 5, 5), 3)))
     for fact, words in {
         "its images have one shape and type, and a label each": "DatasetInfo.name must be 'wrong', not 'other'",
-        "its classes have names of their own and training images": "two classes have the same name",
+        "its classes have different names, and training images": "two classes have the same name",
         "its splits share no image": "5 of its images in test are in train too",
         "it has the same content each time it is read": "read again, train has other images or labels",
         "the shape it declares is that of its images": "its data_shape says",
@@ -145,3 +150,39 @@ def test_a_wrong_metric_augmentation_and_measure_fail(own):
     assert "an image alone is changed in the same way as in a batch" in problems
     problems = find_problems("measure", MeasurePart("wrong", lambda source: None))
     assert "source='runs'" in problems["it says what it reads, its range and its meaning"]
+
+
+class Climbing:
+    """An optimizer that climbs, ignores its learning rate, moves every weight, and hides its state."""
+
+    def __init__(self, groups, lr, fused):
+        self.param_groups, self.state = [{"lr": lr, **group} for group in groups], defaultdict(dict)
+        self.steps = 0
+
+    def zero_grad(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def step(self):
+        self.steps += 1
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                change = 1e-3 if parameter.grad is None else 0.05 * parameter.grad
+                parameter.data.add_(change, alpha=self.steps)
+
+
+def test_a_wrong_optimizer_and_a_wrong_schedule_fail_check_by_check(own):
+    calls = itertools.count()
+    own("optimizer", "wrong", Climbing)
+    own("scheduler", "wrong", lambda total_steps, steps_per_epoch: lambda step: -next(calls))
+    problems = find_problems("optimizer", OptimizerPart("wrong", OptimizerConfig(name="wrong")))
+    for fact, words in {
+        "its steps lower the loss": "with optimizer.lr=0.001, the loss goes from",
+        "it follows the learning rate, and changes no weight without a gradient": "a step changes weights",
+        "a resumed run takes the same steps, to the bit": "keep what they need as tensors in `state`",
+    }.items():
+        assert words in problems[fact]
+    problems = find_problems("scheduler", SchedulePart("wrong", SchedulerConfig(name="wrong")))
+    assert "step 0 of 6 has the factor -1" in problems["its factors are numbers from 0, however long the run"]
+    assert "depend on the steps" in problems["a factor is a function of the step alone"]

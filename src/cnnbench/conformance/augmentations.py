@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cnnbench import registry
-from cnnbench.conformance.checking import NotApplicable, check, check_options, require
+from cnnbench.conformance.checking import NotApplicable, check, require
 from cnnbench.data import Change
 from cnnbench.reproducibility import make_generator
 
@@ -38,8 +37,7 @@ class AugmentPart:
 
 
 @check("augment", "it keeps shape, type and range of the pixels")
-def check_pixels(part: AugmentPart) -> None:
-    """float32 from 0 to 255, of one channel and of three."""
+def _check_pixels(part: AugmentPart) -> None:
     for channels in (1, 3):
         pixels, labels = part.augment(channels, [*range(IMAGES)])
         expected = (IMAGES, channels, SIDE, SIDE)
@@ -51,7 +49,7 @@ def check_pixels(part: AugmentPart) -> None:
 
 
 @check("augment", "an image is changed by its seed, epoch and index alone")
-def check_keys(part: AugmentPart) -> None:
+def _check_keys(part: AugmentPart) -> None:
     """To the bit, whatever state the global generators are in, and whatever ran before."""
     found = []
     for seed in (1, 2):
@@ -63,17 +61,8 @@ def check_keys(part: AugmentPart) -> None:
 
 
 @check("augment", "an image alone is changed in the same way as in a batch")
-def check_batches(part: AugmentPart) -> None:
-    """To the bit, so that the size of a batch does not matter."""
+def _check_batches(part: AugmentPart) -> None:
     together, _ = part.augment(3, [*range(IMAGES)])
     for place in (0, 3, IMAGES - 1):
         alone, _ = part.augment(3, [place])
         require(torch.equal(alone[0], together[place]), f"image {place} differs between a batch of {IMAGES} and alone")
-
-
-@check("augment", "its options are typed and documented")
-def check_augment_options(part: AugmentPart) -> None:
-    """If the preset's name is that of a registered augmentation."""
-    if part.name not in registry.list_names("augment"):
-        raise NotApplicable("a preset has no options of its own")
-    check_options("augment", part.name)

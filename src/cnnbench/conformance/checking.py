@@ -1,17 +1,17 @@
-"""Run the checks of a part, and say what does not hold.
+"""Run the checks of a part, and report what does not hold.
 
-A file per kind of part registers its checks:
+A file for each kind of part registers its checks:
 
     @check("model", "an image alone gets the same output as in a batch")
     def check_batches(part: ModelPart) -> None: ...
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 from cnnbench import registry
-from cnnbench.plugins.loading import find_line
+from cnnbench.plugins.loading import describe_error
 
 Check = Callable[[Any], None]
 
@@ -24,19 +24,12 @@ class NotApplicable(Exception):
     """A check does not apply to a part; the message says why."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a check.
-
-    Attributes:
-        check: what must hold, in words.
-        problem: what does not; None if it holds or was skipped.
-        skipped: why it was not checked; None if it was.
-    """
+class Outcome(NamedTuple):
+    """The result of a check, which is named by what must hold; the reason of a failure or of a skip."""
 
     check: str
-    problem: str | None = None
-    skipped: str | None = None
+    result: Literal["holds", "FAILS", "skipped"] = "holds"
+    reason: str = ""
 
 
 _checks: dict[str, dict[str, Check]] = {}
@@ -46,7 +39,7 @@ def check(kind: str, fact: str) -> Callable[[Check], Check]:
     """Register a check of all parts of a kind.
 
     Args:
-        fact: what must hold, in words.
+        fact: what must hold, as a sentence.
     """
 
     def add(function: Check) -> Check:
@@ -67,12 +60,11 @@ def run_checks(kind: str, part: Any) -> Iterator[Outcome]:
         try:
             function(part)
         except Fault as fault:
-            yield Outcome(fact, problem=str(fault))
+            yield Outcome(fact, "FAILS", str(fault))
         except NotApplicable as reason:
-            yield Outcome(fact, skipped=str(reason))
-        except Exception as error:
-            where = find_line(error)
-            yield Outcome(fact, problem=f"{f'{where}: ' if where else ''}{type(error).__name__}: {error}")
+            yield Outcome(fact, "skipped", str(reason))
+        except Exception as error:  # a stranger's code raises anything
+            yield Outcome(fact, "FAILS", describe_error(error))
         else:
             yield Outcome(fact)
 
@@ -83,12 +75,18 @@ def require(holds: object, problem: str) -> None:
         raise Fault(problem)
 
 
-def check_options(kind: str, name: str) -> None:
-    """Check that the options of a part are typed and documented."""
-    declared = registry.find_options_class(kind, name)
+def check_options(kind: str, part: Any) -> None:
+    """The options of a part say what they accept and mean; a preset of augmentations has none of its own."""
+    if part.name not in registry.list_names(kind):
+        raise NotApplicable("a preset has no options of its own")
+    declared = registry.find_options_class(kind, part.name)
     for option, field in declared.model_fields.items() if declared else ():
         described = isinstance(field.json_schema_extra, dict) and "role" in field.json_schema_extra
         require(described, f'{option}: declare it as {option}: TYPE = key("What it means")')
         meaning = field.description or ""
         require(meaning.strip(), f"{option}: its key(…) has no meaning")
         require(not meaning.endswith("."), f"{option}: its meaning ends with a full stop; lists of keys have none")
+
+
+for _kind in ("model", "data", "augment", "measure", "optimizer", "scheduler"):
+    check(_kind, "its options are typed and documented")(partial(check_options, _kind))

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from cnnbench.conformance.checking import check, check_options, require
+from cnnbench.conformance.checking import check, require
 from cnnbench.data import Source, prepare
 from cnnbench.data.contents import digest
 from cnnbench.data.dataset import VALUES
@@ -19,8 +19,8 @@ class DataPart:
     """A registered dataset, with the options of its YAML file.
 
     Attributes:
-        read: reads it anew.
-        shape: what `summary` takes its images and classes to be, without reading it.
+        read: reads it again.
+        shape: the shape of an image and the number of classes, which `summary` finds without reading it.
     """
 
     name: str
@@ -34,8 +34,7 @@ class DataPart:
 
 
 @check("data", "its images have one shape and type, and a label each")
-def check_items(part: DataPart) -> None:
-    """uint8 images or float32 signals, and int64 labels that number the classes."""
+def _check_items(part: DataPart) -> None:
     info = part.source.info
     expected = torch.uint8 if info.dimensions == 2 else torch.float32
     require(info.name == part.name, f"DatasetInfo.name must be {part.name!r}, not {info.name!r}")
@@ -55,9 +54,8 @@ def check_items(part: DataPart) -> None:
             require(inside, f"{name}: labels from {low} to {high} for {info.num_classes} classes, numbered from 0")
 
 
-@check("data", "its classes have names of their own and training images")
-def check_classes(part: DataPart) -> None:
-    """No two classes look alike in a table."""
+@check("data", "its classes have different names, and training images")
+def _check_classes(part: DataPart) -> None:
     names = part.source.info.class_names
     require(len({*names}) == len(names), "two classes have the same name")
     require(all(isinstance(name, str) and name for name in names), "each class needs a name, as text")
@@ -66,8 +64,7 @@ def check_classes(part: DataPart) -> None:
 
 
 @check("data", "its splits share no image")
-def check_splits(part: DataPart) -> None:
-    """By the values of the images."""
+def _check_splits(part: DataPart) -> None:
     seen: dict[int, str] = {}
     for name, split in part.source.splits.items():
         assert split.marks is not None
@@ -78,7 +75,7 @@ def check_splits(part: DataPart) -> None:
 
 
 @check("data", "it has the same content each time it is read")
-def check_repeats(part: DataPart) -> None:
+def _check_repeats(part: DataPart) -> None:
     """Whatever state the global generators are in."""
     first = part.source
     with torch.random.fork_rng(devices=[]):
@@ -92,15 +89,14 @@ def check_repeats(part: DataPart) -> None:
 
 
 @check("data", "the shape it declares is that of its images")
-def check_shape(part: DataPart) -> None:
-    """If it registers a `data_shape`, that agrees."""
+def _check_shape(part: DataPart) -> None:
     info = part.source.info
     found = (info.input_shape, info.num_classes)
     require((tuple(part.shape[0]), part.shape[1]) == found, f"its data_shape says {part.shape}, and it is {found}")
 
 
 @check("data", "it can be split and scaled")
-def check_preparation(part: DataPart) -> None:
+def _check_preparation(part: DataPart) -> None:
     """As `data.val_fraction=0.1 data.normalize=dataset` does."""
     dataset = prepare(part.source, seed=0, val_fraction=0.1, normalization="dataset")
     require(min(dataset.std) > 0, "a channel has the same value everywhere")
@@ -110,9 +106,3 @@ def check_preparation(part: DataPart) -> None:
 
 def _hash(images: Tensor) -> list[int]:
     return hash_rows(images.numpy()).tolist()
-
-
-@check("data", "its options are typed and documented")
-def check_data_options(part: DataPart) -> None:
-    """As those of any part."""
-    check_options("data", part.name)

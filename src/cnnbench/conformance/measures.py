@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnbench import registry
-from cnnbench.conformance.checking import NotApplicable, check, check_options, require
+from cnnbench.conformance.checking import NotApplicable, check, require
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class MeasurePart:
     """A registered measure.
 
     Attributes:
-        subject: makes what it looks at, given its `source`: a finished run or a network.
+        subject: makes the finished run or the network that it measures, as its `source` says.
     """
 
     name: str
@@ -27,17 +27,17 @@ class MeasurePart:
 
 
 @check("measure", "it says what it reads, its range and its meaning")
-def check_facts(part: MeasurePart) -> None:
+def _check_facts(part: MeasurePart) -> None:
     """`source`, `low` and `high`, and a docstring, which `claim measure` shows."""
     source, low, high = (part.facts.get(name) for name in ("source", "low", "high"))
     require(source in ("run", "network"), f"source={source!r}: must be 'run' or 'network'")
     ordered = isinstance(low, int | float) and isinstance(high, int | float) and low < high
-    require(ordered, f"low={low!r} and high={high!r}: must be numbers, low below high; math.inf stands for no limit")
+    require(ordered, f"low={low!r} and high={high!r}: must be numbers, low below high; math.inf means no limit")
     require(registry.find_part("measure", part.name).__doc__, "it has no docstring, which `claim measure` shows")
 
 
 @check("measure", "it is a number in its range, the same each time")
-def check_value(part: MeasurePart) -> None:
+def _check_value(part: MeasurePart) -> None:
     """For LeNet-5 on the digits, after an epoch."""
     declared = registry.find_options_class("measure", part.name)
     required = [name for name, field in declared.model_fields.items() if field.is_required()] if declared else []
@@ -50,9 +50,3 @@ def check_value(part: MeasurePart) -> None:
     low, high = part.facts["low"], part.facts["high"]
     require(low <= first <= high, f"its value {first:g} lies outside low={low:g} and high={high:g}")
     require(first == second, f"measured again, it is {second!r} and not {first!r}")
-
-
-@check("measure", "its options are typed and documented")
-def check_measure_options(part: MeasurePart) -> None:
-    """As those of any part."""
-    check_options("measure", part.name)

@@ -39,14 +39,13 @@ class MetricPart:
 
 
 @check("metric", "tables know how to show it")
-def check_facts(part: MetricPart) -> None:
+def _check_facts(part: MetricPart) -> None:
     """It is registered with facts of `Metric` alone."""
     require(isinstance(part.metric.format(0.5), str), "it cannot be written")
 
 
 @check("metric", "it is a finite number for any predictions")
-def check_values(part: MetricPart) -> None:
-    """Also where there are no images; a share lies in its range."""
+def _check_values(part: MetricPart) -> None:
     for case, confusion in CASES.items():
         before = confusion.copy()
         value = part.compute(confusion)
@@ -54,13 +53,12 @@ def check_values(part: MetricPart) -> None:
         require(is_number, f"{case}: must be a finite float, not {value!r} ({type(value).__name__})")
         low, high = part.metric.lowest, 1.0
         require(not part.metric.share or low <= value <= high, f"{case}: {value:g} lies outside {low:g}…1 (share=True)")
-        require(np.array_equal(before, confusion), f"{case}: it changes the confusion matrix that it is given")
+        require(np.array_equal(before, confusion), f"{case}: it changes the confusion matrix")
         require(part.compute(confusion) == value, f"{case}: computed again, it has another value")
 
 
 @check("metric", "no predictions are better than the right ones")
-def check_best(part: MetricPart) -> None:
-    """By `higher_is_better`."""
+def _check_best(part: MetricPart) -> None:
     sign = 1 if part.metric.higher_is_better else -1
     best = part.compute(PERFECT)
     for case in ("all wrong", "always the first class"):
@@ -72,7 +70,7 @@ def check_best(part: MetricPart) -> None:
 
 
 @check("metric", "it is the same for a large, sparse matrix")
-def check_sparse(part: MetricPart) -> None:
+def _check_sparse(part: MetricPart) -> None:
     """Beyond 1,000 classes the confusion matrix is sparse."""
     from scipy.sparse import csr_array
 

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cnnbench import registry
 from cnnbench.analysis import summarize
 from cnnbench.config.schema import ModelConfig
-from cnnbench.conformance.checking import Fault, NotApplicable, check, check_options, require
+from cnnbench.conformance.checking import Fault, NotApplicable, check, require
 from cnnbench.models import NetworkSpec, build_model
 from cnnbench.reproducibility import make_generator
 from cnnbench.training.tasks import get_task
@@ -29,7 +29,7 @@ class ModelPart:
     """A registered model, with the options of its YAML file.
 
     Attributes:
-        refused: the settings that it refuses by a ValueError, such as a width: an honest answer.
+        refused: the settings that it refuses by a ValueError, such as a width, which is allowed.
     """
 
     name: str
@@ -86,8 +86,7 @@ class ModelPart:
 
 
 @check("model", "outputs have their shape, and every parameter gets a gradient")
-def check_outputs(part: ModelPart) -> None:
-    """Run each variant as in training, and back."""
+def _check_outputs(part: ModelPart) -> None:
     built = 0
     for model, images in part.list_variants():
         built += 1
@@ -109,21 +108,20 @@ def check_outputs(part: ModelPart) -> None:
 
 
 @check("model", "width and depth change its size, or are refused")
-def check_multipliers(part: ModelPart) -> None:
-    """Compare the number of parameters at 1 and at 2."""
+def _check_multipliers(part: ModelPart) -> None:
     shape = next((shape for shape in SHAPES if part.try_build(*shape) is not None), SHAPES[-1])
     count = _count_parameters(part.build(*shape))
     for name in ("width", "depth"):
         model = part.try_build(*shape, **{name: 2})
         require(
             model is None or _count_parameters(model) > count,
-            f"model.{name}=2 leaves its {count:,} parameters as they are: use spec.{name}, or refuse it with "
+            f"model.{name}=2 does not change its {count:,} parameters: use spec.{name}, or refuse it with "
             f'spec.require_defaults("{name}")',
         )
 
 
 @check("model", "an image gets the same output twice, to the bit")
-def check_repeats(part: ModelPart) -> None:
+def _check_repeats(part: ModelPart) -> None:
     """Also with dropout, which is off in an evaluation."""
     model, images = part.build_smallest()
     side = images.shape[-1]
@@ -135,7 +133,7 @@ def check_repeats(part: ModelPart) -> None:
 
 
 @check("model", "an image alone gets the same output as in a batch")
-def check_batches(part: ModelPart) -> None:
+def _check_batches(part: ModelPart) -> None:
     """In eval mode, no image may influence another."""
     model, images = part.build_smallest()
     model.eval()
@@ -150,7 +148,7 @@ def check_batches(part: ModelPart) -> None:
 
 
 @check("model", "its weights are a function of the seed alone")
-def check_seeds(part: ModelPart) -> None:
+def _check_seeds(part: ModelPart) -> None:
     """Whatever state torch's own generator is in."""
     _, images = part.build_smallest()
     shape = images.shape[1], images.shape[2]
@@ -165,8 +163,7 @@ def check_seeds(part: ModelPart) -> None:
 
 
 @check("model", "its state_dict holds everything that it has learned")
-def check_state(part: ModelPart) -> None:
-    """A model with other weights answers alike once it has loaded them."""
+def _check_state(part: ModelPart) -> None:
     trained, images = part.build_smallest()
     trained.train()
     trained(images)  # running means of norms change
@@ -177,7 +174,7 @@ def check_state(part: ModelPart) -> None:
 
 
 @check("model", "its parameters and multiply-accumulates are counted")
-def check_costs(part: ModelPart) -> None:
+def _check_costs(part: ModelPart) -> None:
     """`summary` agrees with torch's own counter, and needs no memory for the weights."""
     for (in_channels, side), sizes in (*(((1, 28), sizes) for sizes in VARIED), ((3, 40), {})):
         model = part.try_build(in_channels, side, **sizes)
@@ -194,7 +191,7 @@ def check_costs(part: ModelPart) -> None:
 
 
 @check("model", "it runs in bf16")
-def check_bf16(part: ModelPart) -> None:
+def _check_bf16(part: ModelPart) -> None:
     """As `trainer.precision=bf16` does."""
     model, images = part.build_smallest()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -202,8 +199,7 @@ def check_bf16(part: ModelPart) -> None:
 
 
 @check("model", "torch can export it")
-def check_export(part: ModelPart) -> None:
-    """The exported program answers alike."""
+def _check_export(part: ModelPart) -> None:
     model, images = part.build_smallest()
     model.eval()
     try:
@@ -214,15 +210,8 @@ def check_export(part: ModelPart) -> None:
     torch.testing.assert_close(exported.module()(images), model(images))
 
 
-@check("model", "its options are typed and documented")
-def check_model_options(part: ModelPart) -> None:
-    """And the YAML file sets each of them."""
-    check_options("model", part.name)
-
-
 @check("model", "it takes images that are not square")
-def check_rectangles(part: ModelPart) -> None:
-    """If it takes images of 28×28 at all."""
+def _check_rectangles(part: ModelPart) -> None:
     if part.dimensions != 2:
         raise NotApplicable("it takes signals")
     spec = NetworkSpec(1, (28, 40), CLASSES, activation=part.config.activation, dropout=part.config.dropout)
