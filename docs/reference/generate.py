@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-import cnnbench.api
+import cnnbench
 from cnnbench.cli.app import app
 from cnnbench.cli.choices import list_choices
 from cnnbench.cli.reference import find_rows, format_markdown_table
@@ -58,7 +58,7 @@ def make_commands(_: str) -> str:
 
 def make_api(_: str) -> str:
     """Return the functions and classes of the Python API, with their docstrings."""
-    parts = {name: getattr(cnnbench.api, name) for name in cnnbench.api.__all__}
+    parts = {name: getattr(cnnbench, name) for name in cnnbench.__all__}
     ordered = sorted(parts, key=lambda name: (inspect.isclass(parts[name]), name))  # functions first
     return "\n\n".join(text for name in ordered for text in _describe(f"cnnbench.{name}", parts[name], "##"))
 

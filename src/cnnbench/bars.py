@@ -1,25 +1,21 @@
-"""Progress bars: on a terminal, unless the program that calls cnnbench chooses others."""
+"""Progress bars: on a terminal, unless a program that calls cnnbench chooses others."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from tqdm import tqdm
 
 Opener = Callable[..., "tqdm[Any]"]
-
-
-def _open_on_terminal(**options: Any) -> "tqdm[Any]":
-    return tqdm(**options, disable=None)  # None: no bar unless standard error is a terminal
-
-
-_opener: ContextVar[Opener] = ContextVar("_opener", default=_open_on_terminal)
+_opener: ContextVar[Opener | None] = ContextVar("_opener", default=None)
 
 
 def open_bar(**options: Any) -> "tqdm[Any]":
     """Open a progress bar; the options are those of `tqdm`."""
-    return _opener.get()(**options)
+    opener = _opener.get() or partial(tqdm, disable=None)  # None: no bar unless standard error is a terminal
+    return opener(**options)
 
 
 @contextmanager

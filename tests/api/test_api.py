@@ -16,6 +16,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from run_builders import write_run
+from safetensors.torch import load_file
 from torch import nn
 
 import cnnbench as cb
@@ -87,9 +88,10 @@ def test_importing_the_package_imports_nothing_else():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_stub_has_the_names_of_the_package():
-    stub = (ROOT / "src/cnnbench/__init__.pyi").read_text()
-    assert re.findall(r"import (\w+) as \1\n", stub) == cb.__all__ == [name for name in dir(cb) if name in cb.__all__]
+def test_the_package_has_the_names_of_the_api():
+    public = re.findall(r"import (\w+) as \1\n", (ROOT / "src/cnnbench/api/__init__.py").read_text())
+    assert sorted(public) == cb.__all__ == [name for name in dir(cb) if name in cb.__all__]
+    assert "from cnnbench.api import *" in (ROOT / "src/cnnbench/__init__.pyi").read_text(), "for type checkers"
     assert all(getattr(cb, name).__doc__ for name in cb.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'tarin'"):
         cb.tarin  # noqa: B018
@@ -159,7 +161,7 @@ def test_predictions_are_those_of_the_test_whatever_holds_the_images(run, digits
         (lambda run: run.predict(np.zeros((1, 8, 8)), batch_size=0), "batch_size=0: must be a whole number"),
         (lambda run: run.network(device="gpu"), "device=gpu: this machine has no such device. Use one of auto, cpu"),
         (lambda run: run.network(model=Small()), "must be left out, because the network of this run is mlp"),
-        (lambda run: run.evaluate(rot="x"), "unknown option 'rot'. Valid: root"),
+        (lambda run: run.evaluate(rot="x"), "unknown option 'rot'. Did you mean 'root'"),
         (lambda run: cb.compare([run], target="x"), "target='x': must be a number"),
         (lambda run: cb.compare([run], baseline=3), "baseline=3: must be text"),
         (lambda run: run.evaluate(abstain="x"), "abstain='x': must be a number"),
@@ -173,6 +175,11 @@ def test_predictions_are_those_of_the_test_whatever_holds_the_images(run, digits
         (lambda run: cb.train(model=nn.Flatten(0), progress=False), "has no parameters that can be trained"),
         (lambda run: cb.train(model=Wrapping(), progress=False), "Wrapping gives dict for images: must be a tensor"),
         (lambda run: run.resume(seed=1), "seed=1: a resumed run keeps every setting"),
+        (lambda run: run.resume(data="waves"), "data=waves: a resumed run keeps every setting"),
+        (lambda run: cb.train(name="${x}"), r"name='\$\{x\}': interpolations are not accepted"),
+        (lambda run: cb.train(tags=["a", "${seed}"]), r"tags='\$\{seed\}': interpolations are not accepted"),
+        (lambda run: run.export("onx"), "unknown format 'onx'. Did you mean 'onnx'"),
+        (lambda run: run.export(data="digits"), "data=digits: must be left out"),
     ],
 )
 def test_an_error_has_the_words_of_the_command(run, call, message, tmp_path, monkeypatch):
@@ -231,6 +238,10 @@ def test_a_module_is_trained_as_a_copy_and_needed_again(run, cnnbench, tmp_path,
         own.resume(**{"trainer.epochs": 2})
     done = cnnbench("evaluate", str(own.folder))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    file = own.export("state_dict", model=Small(), progress=False)
+    assert torch.equal(load_file(file)["layers.0.weight"], again.layers[0].weight)
+    with pytest.raises(cb.InvalidRequest, match="pass it again from Python"):
+        own.export("state_dict", force=True)
     assert len(own.resume(model=Small(), progress=False, **{"trainer.epochs": 2}).metrics) == 2
     assert len(cb.compare([own, run]).groups) == 2
 
@@ -247,6 +258,7 @@ def test_arrays_give_the_figures_of_the_same_images_in_files(run, tmp_path, digi
     evaluation = own.evaluate(data=mixed, progress=False)
     assert (evaluation["images"], "the run was" in evaluation.notes[0]) == (70, True), "it has learned from the others"
     assert run.evaluate(data=test, progress=False)["accuracy"] == run.summary["test/accuracy"]
+    assert own.export("exported", data=(train, test), out=tmp_path / "own.pt2", progress=False).is_file()
     with pytest.raises(cb.InvalidRequest, match="pass them again from Python"):
         own.evaluate()
     with pytest.raises(cb.InvalidRequest, match="unknown data 'arrays'"):

@@ -1,27 +1,19 @@
 """The commands as functions and objects of Python. `docs/how-to/python.md` shows their use."""
 
-from cnnbench.api.errors import DataRefused, Error, FileError, InvalidRequest, RunFailed
-from cnnbench.api.reports import Report, compare
-from cnnbench.api.results import Evaluation, Prediction
-from cnnbench.api.runs import Run, load
-from cnnbench.api.sweeping import Sweep, load_sweep, sweep
-from cnnbench.api.training import load_plugins, train
-
-__all__ = [
-    "DataRefused",
-    "Error",
-    "Evaluation",
-    "FileError",
-    "InvalidRequest",
-    "Prediction",
-    "Report",
-    "Run",
-    "RunFailed",
-    "Sweep",
-    "compare",
-    "load",
-    "load_plugins",
-    "load_sweep",
-    "sweep",
-    "train",
-]
+# `import X as X` makes a name public, here and by the star import of `cnnbench/__init__.pyi`.
+from cnnbench.api.errors import DataRefused as DataRefused
+from cnnbench.api.errors import Error as Error
+from cnnbench.api.errors import FileError as FileError
+from cnnbench.api.errors import InvalidRequest as InvalidRequest
+from cnnbench.api.errors import RunFailed as RunFailed
+from cnnbench.api.reports import Report as Report
+from cnnbench.api.reports import compare as compare
+from cnnbench.api.results import Evaluation as Evaluation
+from cnnbench.api.results import Prediction as Prediction
+from cnnbench.api.runs import Run as Run
+from cnnbench.api.runs import load as load
+from cnnbench.api.sweeping import Sweep as Sweep
+from cnnbench.api.sweeping import load_sweep as load_sweep
+from cnnbench.api.sweeping import sweep as sweep
+from cnnbench.api.training import load_plugins as load_plugins
+from cnnbench.api.training import train as train

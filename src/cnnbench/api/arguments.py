@@ -3,7 +3,29 @@
 import os
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+from cnnbench.registry import describe_unknown
+
+
+class MeasuringOptions(TypedDict, total=False):
+    """More options of `Run.evaluate`, as of the command `evaluate`.
+
+    Attributes:
+        root: where datasets lie.
+        exclude: a CSV list of images to leave out, as `cnnbench check` writes it.
+        abstain: predict sets of classes that lack the true one for at most this share of images.
+        out: a folder for the results, instead of one inside the run's.
+        device: auto, cpu, cuda, cuda:N or mps.
+        batch_size: images a batch.
+    """
+
+    root: str | None
+    exclude: str | None
+    abstain: float | None
+    out: str | Path | None
+    device: str | None
+    batch_size: int | None
 
 
 def check_folder(folder: Any) -> Path:
@@ -21,7 +43,7 @@ def check_new_folder(folder: Any) -> Path:
     """The path of a folder for a run or a sweep.
 
     Raises:
-        ValueError: it is no path, it is empty, or the config would replace a part of it.
+        ValueError: it is no path, it is empty, or Hydra would replace a part of it.
     """
     path = check_folder(folder)
     if not str(folder) or "${" in str(path):
@@ -35,15 +57,17 @@ def check_batch_size(size: Any) -> None:
         raise ValueError(f"batch_size={size!r}: must be a whole number from 1")
 
 
-def check_numbers(**values: Any) -> None:
-    """Raise a ValueError if one is neither a number nor None."""
+def check_types(kind: type, words: str, **values: Any) -> None:
+    """Raise a ValueError if a value is neither of a type, which `words` name, nor None."""
     for name, value in values.items():
-        if value is not None and not isinstance(value, Real):
-            raise ValueError(f"{name}={value!r}: must be a number")
+        if value is not None and not isinstance(value, kind):
+            raise ValueError(f"{name}={value!r}: must be {words}")
 
 
-def check_texts(**values: Any) -> None:
-    """Raise a ValueError if one is neither text nor None."""
-    for name, value in values.items():
-        if value is not None and not isinstance(value, str):
-            raise ValueError(f"{name}={value!r}: must be text")
+def check_measuring(options: MeasuringOptions) -> None:
+    """Raise a ValueError if an option does not exist, or has a value of another type."""
+    valid = MeasuringOptions.__annotations__
+    if unknown := options.keys() - valid.keys():
+        raise ValueError(describe_unknown("option", min(unknown), valid))
+    check_batch_size(options.get("batch_size"))
+    check_types(Real, "a number", abstain=options.get("abstain"))

@@ -1,4 +1,4 @@
-"""Networks and arrays of the calling program, in the place of names of a config."""
+"""Networks and arrays that a program passes in place of names."""
 
 import logging
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ log = logging.getLogger("cnnbench")
 
 @dataclass
 class Given:
-    """What a call chooses as model and data.
+    """The model and the data of a call.
 
     Attributes:
-        settings: the name of each.
+        settings: their names.
         parts: the config of those that are objects of the program.
     """
 
@@ -27,7 +27,7 @@ class Given:
 
 @contextmanager
 def give(model: Any = None, data: Any = None) -> Iterator[Given]:
-    """A context in which runs can use a network and arrays of the program; yields how they are chosen.
+    """A context in which runs can use a network and arrays of the program; yields how a config names them.
 
     Args:
         model: a name, a torch module, or None for the default.
@@ -59,10 +59,10 @@ def give(model: Any = None, data: Any = None) -> Iterator[Given]:
 
 
 def check_source(model: Any, run: RunFolder) -> None:
-    """Warn if the code of a module is no longer that of the run's.
+    """Warn if the source of a module has changed since the run.
 
     Raises:
-        ValueError: the run does not need a module, or this is none.
+        ValueError: the run needs no module, or this is not one.
     """
     if model is None:
         return

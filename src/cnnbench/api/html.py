@@ -1,18 +1,13 @@
-"""HTML for notebooks: tables that take the colours of the notebook, and pictures that hold everything they need.
-
-Charts are images, so that their ids and styles do not meet those of the notebook. Each has its own background, because
-a notebook may be light on a dark desktop, or the reverse.
-"""
+"""HTML for notebooks: tables that take the colours of the notebook, and pictures that hold everything they need."""
 
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from markupsafe import Markup
+from typing import Any
 
 from cnnbench.report.charts import chart_curves, chart_differences
-from cnnbench.report.documents import read_template
+from cnnbench.report.documents import read_template, render
 from cnnbench.report.formatting import make_legible, make_lines_legible
 from cnnbench.report.groups import shorten_names
 from cnnbench.report.study import Study
@@ -28,15 +23,13 @@ PICTURES = {
 }
 LARGEST_PICTURE = 2**24  # bytes
 MOST_ROWS = 60
-CELL = "text-align:left;padding:2px 8px"
-IMAGE = "max-width:min(100%,30rem);background:#fff"
+Image = tuple[str, str, str]  # its label, its type, its content in base64
 
 
 def render_run(title: str, figures: Mapping[str, str], folder: Path) -> str:
     """A run: its figures, and the pictures in its folder."""
-    pictures = [_show_picture(folder / name, label) for name, label in PICTURES.items() if (folder / name).is_file()]
-    shown = _show_table(["result", "value"], figures.items())
-    return _wrap(_show_title(title), shown, _show_images(pictures), _show_note(folder))
+    images = [image for name, label in PICTURES.items() if (image := _read_picture(folder / name, label))]
+    return _render(title, head=["result", "value"], rows=list(figures.items()), images=images, folder=folder)
 
 
 def render_study(title: str, study: Study, folder: Path | None = None) -> str:
@@ -45,75 +38,54 @@ def render_study(title: str, study: Study, folder: Path | None = None) -> str:
     charts, _ = chart_curves(study)
     if against := list(study.against_baseline.values()):
         charts = [chart_differences(against, shorten_names(study.groups, study.axes)), *charts]
-    return _wrap(
-        _show_title(title),
-        _show_list([one.sentence for one in study.comparisons]),
-        _show_table([column.heading for column in table.columns], table.texts[:MOST_ROWS]),
-        _show_list([note.text for note in study.notes]),
-        _show_images([_show_chart(chart) for chart in charts]),
-        _show_note(folder) if folder else "",
+    return _render(
+        title,
+        [one.sentence for one in study.comparisons],
+        head=[column.heading for column in table.columns],
+        rows=table.texts[:MOST_ROWS],
+        notes=[note.text for note in study.notes],
+        images=[_encode_chart(chart) for chart in charts],
+        folder=folder,
     )
 
 
 def render_message(title: str, message: str) -> str:
-    """What stands in the place of a run whose files cannot be read."""
-    return _wrap(_show_title(title), _show_list([message]))
+    """A run or a sweep that cannot be shown, and why."""
+    return _render(title, [message])
 
 
-def _wrap(*parts: str) -> str:
-    return Markup('<div class="cnnbench">{}</div>').format(Markup("").join(parts))
+def _render(
+    title: str,
+    sentences: Sequence[str] = (),
+    *,
+    head: Sequence[str] = (),
+    rows: Sequence[Sequence[str]] = (),
+    notes: Sequence[str] = (),
+    images: Sequence[Image] = (),
+    folder: Path | None = None,
+) -> str:
+    context: dict[str, Any] = {"title": title, "sentences": sentences, "head": head, "rows": rows, "notes": notes}
+    filters = {"legible": make_legible, "legible_lines": make_lines_legible}
+    return render("output.html.j2", context | {"images": images, "folder": folder}, filters, html=True, room="api")
 
 
-def _show_title(title: str) -> Markup:
-    return Markup("<p><b>{}</b></p>").format(make_legible(title))
-
-
-def _show_note(text: object) -> Markup:
-    return Markup('<p style="opacity:.75"><small>{}</small></p>').format(make_legible(text, 500))
-
-
-def _show_list(lines: Sequence[str]) -> Markup:
-    items = Markup("").join(Markup("<li>{}</li>").format(make_lines_legible(line)) for line in lines)
-    return Markup("<ul>{}</ul>").format(items) if lines else Markup("")
-
-
-def _show_table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> Markup:
-    cells = Markup("").join(Markup('<th style="{}">{}</th>').format(CELL, make_legible(name)) for name in head)
-    lines = [
-        Markup("<tr>{}</tr>").format(
-            Markup("").join(Markup('<td style="{}">{}</td>').format(CELL, make_legible(cell)) for cell in row)
-        )
-        for row in rows
-    ]
-    return Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(cells, Markup("").join(lines))
-
-
-def _show_images(images: Sequence[Markup]) -> Markup:
-    """Images beside each other as far as there is room."""
-    box = Markup('<div style="display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start">{}</div>')
-    return box.format(Markup("").join(images))
-
-
-def _show_picture(path: Path, label: str) -> Markup:
+def _read_picture(path: Path, label: str) -> Image | None:
     try:
-        content = read_bytes(path, LARGEST_PICTURE)
-    except (ValueError, OSError):  # a picture more or less
-        return Markup("")
-    return _show_image("image/png", content, label)
+        return label, "image/png", _encode(read_bytes(path, LARGEST_PICTURE))
+    except (ValueError, OSError):  # the others are shown
+        return None
 
 
-def _show_chart(chart: Chart) -> Markup:
+def _encode_chart(chart: Chart) -> Image:
     light, dark = re.findall(r":root \{(.*?)\}", read_template("report.css"), re.DOTALL)[:2]
     style = (
         f"<style>:root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
         "svg{background:var(--paper);font-family:var(--sans)}</style>"
     )
-    drawing = (
-        str(chart.svg).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f">{style}", 1)
-    )
-    return _show_image("image/svg+xml", drawing.encode(), chart.title)
+    # An image is a document of its own, which needs the namespace.
+    drawing = str(chart.svg).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return chart.title, "image/svg+xml", _encode(drawing.replace(">", f">{style}", 1).encode())
 
 
-def _show_image(kind: str, content: bytes, label: str) -> Markup:
-    source = f"data:{kind};base64,{base64.b64encode(content).decode()}"
-    return Markup('<img src="{}" alt="{}" style="{}">').format(source, label, IMAGE)
+def _encode(content: bytes) -> str:
+    return base64.b64encode(content).decode()

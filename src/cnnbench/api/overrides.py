@@ -10,11 +10,11 @@ from cnnbench.cli.part_options import is_plugins
 from cnnbench.cli.plugin_options import load_plugins
 from cnnbench.config.keys import is_list
 from cnnbench.config.schema import Config
-from cnnbench.config.text_values import unquote
+from cnnbench.config.text_values import refuse_interpolation, unquote
 
 
 def write_overrides(texts: Sequence[str], settings: Mapping[str, Any], *, sweeping: bool = False) -> list[str]:
-    """The overrides that say what a call does. The plug-ins that they name are loaded, because they declare keys.
+    """The arguments of a call as overrides. The plug-ins that they name are loaded, because they declare keys.
 
     Args:
         texts: overrides, as in a command.
@@ -22,7 +22,7 @@ def write_overrides(texts: Sequence[str], settings: Mapping[str, Any], *, sweepi
         sweeping: a list names several values, unless the key holds a list; then a list of lists does.
 
     Raises:
-        ValueError: a value that no override can say, or a plug-in that cannot be used.
+        ValueError: a value that no override can express, or a plug-in that cannot be used.
     """
     if wrong := [text for text in texts if not isinstance(text, str)]:
         raise ValueError(f"override {wrong[0]!r}: must be text, KEY=VALUE")
@@ -41,6 +41,7 @@ def refuse_preview(configs: Iterable[Config]) -> None:
 
 def _write(key: str, value: Any, sweeping: bool) -> str:
     value = _simplify(key, value)
+    refuse_interpolation(value, key)  # Hydra would put the value of another key in its place
     if not isinstance(value, list):
         return _write_value(key, value, sweeping)
     fields = read_declarations().get(key, [])
@@ -54,11 +55,8 @@ def _write(key: str, value: Any, sweeping: bool) -> str:
 
 
 def _simplify(key: str, value: Any) -> Any:
-    """The value in types that overrides can say: None, truth values, numbers, text, lists and mappings.
-
-    A run or a sweep stands for its folder.
-    """
-    value = getattr(value, "folder", value)
+    """The value in types that overrides can express: None, truth values, numbers, text, lists and mappings."""
+    value = getattr(value, "folder", value)  # a run or a sweep, as for `resume`
     if isinstance(value, Mapping):
         return {str(name): _simplify(key, inner) for name, inner in value.items()}
     if hasattr(value, "tolist"):  # numbers and arrays of numpy and torch
@@ -75,12 +73,13 @@ def _simplify(key: str, value: Any) -> Any:
 def _write_value(key: str, value: Any, sweeping: bool) -> str:
     if not isinstance(value, str):
         return _write_inside(value)
+    # A command unquotes text, expands `~` and, with several values, splits at commas: quote what that would change.
     is_plain = unquote(value) in (value, os.path.expanduser(value)) and not (sweeping and "," in value)
     return quote(value) if find_kind(key).startswith("text") and not is_plain else value
 
 
 def _write_inside(value: Any) -> str:
-    """A value as it stands inside a list or mapping of Hydra's, in which text has quotes."""
+    """A value inside a list or mapping in Hydra's syntax, where text is quoted."""
     if isinstance(value, list):
         return f"[{','.join(map(_write_inside, value))}]"
     if isinstance(value, Mapping):

@@ -30,7 +30,7 @@ def predict_images(predictor: predict.Predictor, images: Any, *, top: int, inver
         images: a path, an image of Pillow, an array as `convert_images` accepts it, or a sequence of one of these.
 
     Raises:
-        ValueError: there are no images, or they are of another kind.
+        ValueError: there are no images, or something else was passed.
     """
     if isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", 0) == 2:
         images = [images]
@@ -39,11 +39,12 @@ def predict_images(predictor: predict.Predictor, images: Any, *, top: int, inver
     several = images if hasattr(images, "ndim") else list(images)
     if not len(several):
         raise ValueError("images: must hold at least one image")
-    tally = _Tally()
+    unread: list[Prediction] = []
+    tally = Tally(lambda file, reason: unread.append(Prediction(None, None, file=file, error=reason)))
     if not hasattr(several, "ndim") and all(isinstance(one, str | os.PathLike) for one in several):
         names = find_images([os.fspath(one) for one in several], null=False, complain=tally.fail, leave_out=tally.skip)
         batches = predictor.predict(names, top=top, invert=invert)
-        found = _collect(predictor, batches, tally, are_files=True)
+        found = _collect(predictor, batches, tally, are_files=True) + unread
         if not found:
             raise ValueError("there are no images in the folders or in the list")
     else:
@@ -56,22 +57,10 @@ def predict_images(predictor: predict.Predictor, images: Any, *, top: int, inver
     return found
 
 
-class _Tally(Tally):
-    """Keeps the files that cannot be read, instead of printing them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.unread: list[Prediction] = []
-
-    def fail(self, file: str, reason: str) -> None:
-        self.failed += 1
-        self.unread.append(Prediction(None, None, file=file, error=reason))
-
-
 def _collect(
     predictor: predict.Predictor,
     batches: Generator[list[predictions.Prediction], None, None],
-    tally: _Tally,
+    tally: Tally,
     *,
     are_files: bool,
 ) -> list[Prediction]:
@@ -84,12 +73,12 @@ def _collect(
             top = tuple((names[number], share) for number, share in zip(one.classes, one.probabilities, strict=True))
             label, probability = top[0] if top else (None, None)
             found.append(Prediction(label, probability, top, one.file if are_files else None, one.error))
-    return found + tally.unread
+    return found
 
 
 def _decode(images: Any, predictor: predict.Predictor) -> Generator[np.ndarray | BadImage, None, None]:
-    """Each image as the network takes it, uint8 (C, H, W)."""
-    if hasattr(images, "ndim"):  # of one shape
+    """Each image in the size of the network, uint8 (C, H, W)."""
+    if hasattr(images, "ndim"):
         yield from _fit_arrays(images, predictor)
         return
     for one in images:
@@ -106,11 +95,11 @@ def _decode(images: Any, predictor: predict.Predictor) -> Generator[np.ndarray |
 def _fit_arrays(images: Any, predictor: predict.Predictor) -> Iterator[np.ndarray]:
     pixels, how = convert_images(images), predictor.decoding
     channels, height, width = how.shape
-    if pixels.shape[1] == channels:  # as datasets are resized
+    if pixels.shape[1] == channels:  # torch resizes them, as it did the arrays that a run was trained on
         for chunk in pixels.split(predictor.batch_size):
             yield from resize(Split(chunk, chunk.new_zeros(len(chunk)).long()), height, width).images.numpy()
     elif pixels.shape[1] not in (1, 3, 4):
         raise ValueError(f"images of {pixels.shape[1]} channels: must be 1 or 3, or 4 with transparency")
-    else:
+    else:  # Pillow converts grey and colour, as for files
         for image in pixels.permute(0, 2, 3, 1).squeeze(-1).numpy():
             yield convert_image(Image.fromarray(image), how)

@@ -1,12 +1,13 @@
 """Compare runs: the comparison of `cnnbench report`, with its verdicts."""
 
 from collections.abc import Iterable
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from cnnbench.api.arguments import check_folder, check_numbers, check_texts
+from cnnbench.api.arguments import check_folder, check_types
+from cnnbench.api.results import Table, make_table
 from cnnbench.api.session import open_session
-from cnnbench.api.tables import Table, make_table
 from cnnbench.cli.report import convert_points
 from cnnbench.cli.run_folders import find_folder
 from cnnbench.report.csv_rows import list_groups, list_runs
@@ -64,11 +65,11 @@ class Report:
         return render_study(f"Comparison of {count} in {format_count(len(self.study.groups), 'group')}", self.study)
 
 
-def _find_place(run: Any) -> Path:
-    place = getattr(run, "folder", run)
-    if not isinstance(place, str | Path):
+def _find_folder(run: Any) -> Path:
+    folder = getattr(run, "folder", run)
+    if not isinstance(folder, str | Path):
         raise ValueError(f"runs: {run!r} is neither a run or sweep nor the path of a folder")
-    return find_folder(place)
+    return find_folder(folder)
 
 
 def compare(
@@ -94,11 +95,11 @@ def compare(
     with open_session(computes=False):
         if not isinstance(runs, Iterable) or isinstance(runs, str):  # a single one
             runs = [runs]
-        folders = [_find_place(run) for run in runs]
+        folders = [_find_folder(run) for run in runs]
         if not folders:
             raise ValueError("runs: must name at least one run, sweep or folder")
-        check_numbers(target=target, delta=delta)
-        check_texts(baseline=baseline, by=by)
+        check_types(Real, "a number", target=target, delta=delta)
+        check_types(str, "text", baseline=baseline, by=by)
         share = None if delta is None else convert_points("delta", delta)
         options: dict[str, Any] = {"baseline": baseline, "target": target, "by": by, "delta": share}
         return Report(folders, read_study(folders, **options), options)

@@ -1,8 +1,11 @@
-"""What a run gives back: predictions, and figures of a split."""
+"""The results of a run: predictions, figures of a split, and tables."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+Table = Any  # pandas.DataFrame, or list[dict[str, Any]] where pandas is not installed
 
 
 @dataclass(frozen=True)
@@ -12,7 +15,7 @@ class Prediction:
     Attributes:
         label: the likeliest class; None if the file cannot be read.
         probability: of that class.
-        top: the likeliest classes with their probabilities, likeliest first, as many as were asked for.
+        top: the likeliest classes with their probabilities, likeliest first, as many as were requested.
         file: the path of the image; None if it was given in memory.
         error: why the file cannot be read.
     """
@@ -40,3 +43,22 @@ class Evaluation:
 
     def __getitem__(self, name: str) -> Any:
         return self.metrics[name]
+
+
+def make_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A DataFrame, or without pandas a list with a mapping for each row."""
+    try:
+        import pandas
+    except ImportError:
+        return [dict(row) for row in rows]
+    return pandas.DataFrame([*rows])
+
+
+def make_matrix(matrix: Any, names: Sequence[str]) -> Any:
+    """A square matrix with names for its rows and columns; without pandas, the matrix alone."""
+    try:
+        import pandas
+    except ImportError:
+        return matrix
+    dense = matrix if hasattr(matrix, "tolist") else matrix.toarray()  # beyond 1,000 classes it is sparse
+    return pandas.DataFrame(dense, pandas.Index(names, name="true"), pandas.Index(names, name="predicted"))

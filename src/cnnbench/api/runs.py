@@ -3,16 +3,17 @@
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from cnnbench.api.arguments import check_batch_size, check_folder, check_numbers
+from cnnbench.api.arguments import MeasuringOptions, check_batch_size, check_folder, check_measuring
 from cnnbench.api.errors import Error, translate_errors
 from cnnbench.api.given import check_source, give
 from cnnbench.api.overrides import write_overrides
-from cnnbench.api.results import Evaluation, Prediction
+from cnnbench.api.results import Evaluation, Prediction, Table, make_matrix, make_table
 from cnnbench.api.session import open_session
-from cnnbench.api.tables import Table, make_matrix, make_table
 from cnnbench.cli.evaluate import measure
+from cnnbench.cli.export import write_file
+from cnnbench.cli.export_options import ExportOptions
 from cnnbench.cli.options import EvaluateOptions
 from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.tables import describe_run
@@ -27,26 +28,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 log = logging.getLogger("cnnbench")
-
-
-class MeasuringOptions(TypedDict, total=False):
-    """More options of `Run.evaluate`, as of the command `evaluate`.
-
-    Attributes:
-        root: where datasets lie.
-        exclude: a CSV list of images to leave out, as `cnnbench check` writes it.
-        abstain: predict sets of classes that lack the true one for at most this share of images.
-        out: a folder for the results, instead of one inside the run's.
-        device: auto, cpu, cuda, cuda:N or mps.
-        batch_size: images a batch.
-    """
-
-    root: str | None
-    exclude: str | None
-    abstain: float | None
-    out: str | Path | None
-    device: str | None
-    batch_size: int | None
 
 
 class Run:
@@ -188,7 +169,7 @@ class Run:
         """
         with open_session(progress=progress), give(model, data) as given:
             check_source(model, self._run)
-            _check_options(options)
+            check_measuring(options)
             own = self._run.read_config()["data"]
             # Arrays that are the run's own again are no other data.
             is_own = "data" in given.parts and given.parts["data"].items() <= own.items()
@@ -204,6 +185,45 @@ class Run:
                 log.warning("%s", note)
         return Evaluation(metrics, folder, notes)
 
+    def export(
+        self,
+        format: str = "onnx",
+        *,
+        out: str | Path | None = None,
+        force: bool = False,
+        path: str | Path | None = None,
+        model: "nn.Module | None" = None,
+        data: Any = None,
+        progress: bool = True,
+    ) -> Path:
+        """Write the network to a file for other programs, and return its path.
+
+        The file appears only if it gives the answers of the network for the whole test split.
+
+        Args:
+            format: onnx, exported or state_dict.
+            out: the file, instead of one in the run's folder.
+            force: replace a file that exists.
+            path: the run's image folder or file, if it has moved.
+            model, data: of a run that was trained with a module or arrays of a program, the same again.
+            progress: show progress bars.
+
+        Raises:
+            InvalidRequest: the network cannot be exported, or the file exists.
+            RunFailed: the file would give other answers than the network.
+        """
+        with open_session(progress=progress), give(model, data):
+            check_source(model, self._run)
+            if isinstance(data, str):
+                raise ValueError(f"data={data}: must be left out, because the images of the run itself are tested")
+            place = None if path is None else str(path)
+            target = None if out is None else check_folder(out)
+            root = os.environ.get("CNNBENCH_DATA")  # as the command does
+            made = write_file(ExportOptions(self.folder, format, target, force, place, root))
+            for note in made.notes:
+                log.warning("%s", note)
+        return made.path
+
     def resume(
         self, *overrides: str, model: Any = None, data: Any = None, progress: bool = True, **settings: Any
     ) -> "Run":
@@ -214,9 +234,10 @@ class Run:
             model, data: of a run that was trained with a module or arrays of a program, the same again.
             settings: keys that may change, such as `**{"trainer.epochs": 10}`.
         """
+        named = {key: value for key, value in (("model", model), ("data", data)) if isinstance(value, str)}
         with open_session(progress=progress), give(model, data):
-            check_source(model, self._run)
-            train_on(self._run, write_overrides(overrides, settings), draw_in_turn)
+            check_source(None if "model" in named else model, self._run)
+            train_on(self._run, write_overrides(overrides, named | settings), draw_in_turn)
         return self
 
     def __repr__(self) -> str:
@@ -230,14 +251,6 @@ class Run:
         except Error as error:
             return render_message(f"Run {self.folder.name}: {self.state}", str(error))
         return render_run(title, figures, self.folder)
-
-
-def _check_options(options: MeasuringOptions) -> None:
-    valid = MeasuringOptions.__annotations__
-    if unknown := options.keys() - valid.keys():
-        raise ValueError(f"unknown option {min(unknown)!r}. Valid: {', '.join(valid)}")
-    check_batch_size(options.get("batch_size"))
-    check_numbers(abstain=options.get("abstain"))
 
 
 def _parse_score(name: str, cell: str) -> str | float | None:

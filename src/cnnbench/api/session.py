@@ -1,7 +1,6 @@
-"""A call of the Python API: what it changes in the process, it puts back.
+"""A call of the Python API, which restores whatever it changes in the process.
 
-Signals, the log, torch's threads, generators and switches belong to the program that calls. Because torch has one
-global generator, which training seeds at each step, calls from several threads take turns.
+Signals, the log, torch's threads, generators and switches belong to the program that calls.
 """
 
 import logging
@@ -19,7 +18,7 @@ from cnnbench.bars import Opener, use_bars
 from cnnbench.processes import signals
 
 log = logging.getLogger("cnnbench")
-_turn = threading.RLock()
+_turn = threading.RLock()  # torch has one global generator, which training seeds at each step
 
 
 @contextmanager
@@ -27,11 +26,10 @@ def open_session(*, progress: bool = True, computes: bool = True) -> Iterator[No
     """A context for one call.
 
     Args:
-        progress: show progress bars.
         computes: whether torch is used in this process.
     """
     with ExitStack() as entered:
-        entered.enter_context(translate_errors())
+        entered.enter_context(translate_errors())  # outermost: the others may raise too
         entered.enter_context(_turn)
         entered.enter_context(signals.attend())
         entered.enter_context(_pass_on_log())
@@ -56,15 +54,16 @@ def choose_bar(progress: bool) -> Opener:
 
 
 class _PassOn(logging.Handler):
-    """Gives messages to the handlers of the program, from the level that it has chosen."""
+    """Passes messages to the handlers of the program, from the level that it has chosen."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        # Unlike `handle`, this does not filter by the level of the root logger, as propagation does not either.
         logging.getLogger().callHandlers(record)
 
 
 @contextmanager
 def _pass_on_log() -> Iterator[None]:
-    """A context in which the log of a run gets all messages, and the program those that it would get anyway."""
+    """A context in which a run's log file gets all messages, and the program those of its own level."""
     level, propagate, handler = log.level, log.propagate, _PassOn(log.getEffectiveLevel())
     log.setLevel(logging.INFO)
     if propagate:  # otherwise the program has handlers of its own for this log

@@ -9,9 +9,9 @@ from cnnbench.api.arguments import check_folder, check_new_folder
 from cnnbench.api.errors import Error, translate_errors
 from cnnbench.api.overrides import refuse_preview, write_overrides
 from cnnbench.api.reports import Report, compare
+from cnnbench.api.results import Table
 from cnnbench.api.runs import Run
 from cnnbench.api.session import open_session
-from cnnbench.api.tables import Table
 from cnnbench.bars import open_bar
 from cnnbench.cli import compose
 from cnnbench.cli.run_folders import find_folder
@@ -152,7 +152,7 @@ def sweep(
             _refuse_objects(key, settings.get(key))
         texts = write_overrides(overrides, settings, sweeping=True)
         with create_server(texts) as server:
-            server.start()  # so that it imports torch while Hydra composes the jobs
+            server.start()  # it imports torch while Hydra composes the jobs
             request = compose.compose_request(texts, multirun=True)
             refuse_preview(job.config for job in request.jobs)
             return Sweep(run_sweep(request, texts, server, _Quiet()))

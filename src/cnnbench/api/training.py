@@ -50,10 +50,7 @@ def train(
     """
     if resume is not None:
         run = resume if isinstance(resume, Run) else load(resume)
-        named = {"model": model, "data": data}
-        settings |= {key: value for key, value in named.items() if isinstance(value, str)}
-        objects = {key: value for key, value in named.items() if key not in settings}
-        return run.resume(*overrides, **objects, progress=progress, **settings)
+        return run.resume(*overrides, model=model, data=data, progress=progress, **settings)
     with open_session(progress=progress), give(model, data) as given:
         if folder is not None:
             settings["hydra.run.dir"] = check_new_folder(folder)
