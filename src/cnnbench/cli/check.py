@@ -12,9 +12,9 @@ from cnnbench.cli.tables import Column, make_console, show_table, show_text
 from cnnbench.config.schema import NOT_IN_NAMES, Config
 from cnnbench.quality.files import JSON_FILE, write_check
 from cnnbench.quality.findings import KINDS, DataCheck
-from cnnbench.registry import describe_unknown
-from cnnbench.runs.folder import refuse_other_content
-from cnnbench.storage.text import format_output_path, format_path, make_printable, to_unicode
+from cnnbench.registry import check_choice
+from cnnbench.runs.folder import refuse_other_content, refuse_unwritable
+from cnnbench.storage.text import format_output_path, make_printable, to_unicode
 
 CHECKS = Path("outputs", "check")
 
@@ -41,13 +41,9 @@ def check(options: CheckOptions) -> None:
     if options.labels:
         networks, epochs = _compose_networks(options.overrides or [], images.dimensions)
         found = add_label_suspects(found, images, networks, epochs=epochs)
-    try:
+    with refuse_unwritable(out):
         write_check(out, found)
         write_page(out, found, images.read_picture)
-    except OSError as error:
-        raise ValueError(
-            f"{format_path(out)} cannot be written ({error.strerror}): --out DIR names another folder for the result"
-        ) from None
     show_warnings(found.notes)
     _show_check(found)
     print(format_output_path(out))
@@ -56,20 +52,17 @@ def check(options: CheckOptions) -> None:
 
 
 def _read_fatal(options: CheckOptions) -> list[str]:
-    """The findings that `--fail-on` names; a pipeline relies on it, so it must not pass for want of a name."""
+    # A pipeline relies on the exit code, so a misspelt finding is an error and not a check that passes.
     if options.fail_on is None:
         return []
-    fatal = [kind.strip() for kind in options.fail_on.split(",")]
-    for kind in fatal:
-        if kind not in KINDS:
-            raise ValueError(describe_unknown("finding of --fail-on", kind, KINDS))
+    fatal = [check_choice("finding of --fail-on", kind.strip(), KINDS) for kind in options.fail_on.split(",")]
     if "label" in fatal and not options.labels:
         raise ValueError("--fail-on label needs --labels: without it, no label is judged")
     return fatal
 
 
 def _compose_networks(overrides: Sequence[str], dimensions: int) -> tuple[Config, int | None]:
-    """The config of the networks that judge labels, and their epochs if the command says so; its overrides win."""
+    """The config of the networks that judge labels, and their epochs if the command sets them; its overrides win."""
     from cnnbench.experiment.label_suspects import RECIPE, SIGNAL_RECIPE
 
     config = compose.compose_config([*(RECIPE if dimensions == 2 else SIGNAL_RECIPE), *overrides])
@@ -78,7 +71,7 @@ def _compose_networks(overrides: Sequence[str], dimensions: int) -> tuple[Config
 
 
 def _name_data(config: Config) -> str:
-    """The name of a folder for the result: the dataset's, or that of the folder or file of one's own images."""
+    """A name for the folder of the result: that of the dataset, or of the user's folder or file of images."""
     path = config.data.options.get("path")
     name = to_unicode(os.path.basename(os.path.abspath(os.path.expanduser(path)))) if path else ""
     safe = "".join("_" if letter in NOT_IN_NAMES else letter for letter in make_printable(name))

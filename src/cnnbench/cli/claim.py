@@ -1,9 +1,8 @@
-"""`cnnbench claim`: the course's statements, run as experiments and answered with verdicts."""
+"""`cnnbench claim`: run the course's statements as experiments, and judge them."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
-from typing import TypeVar
 
 from omegaconf import OmegaConf
 
@@ -20,7 +19,7 @@ from cnnbench.claims.records import (
     record_prediction,
     write_verdict,
 )
-from cnnbench.claims.statement import SCALES, Scale, choose_claims, list_claims
+from cnnbench.claims.statement import SCALES, Scale, choose_claims
 from cnnbench.claims.wording import Wording
 from cnnbench.cli import compose
 from cnnbench.cli.choices import find_config_dir, list_groups
@@ -31,7 +30,7 @@ from cnnbench.cli.options import CLAIM_ACTIONS, ClaimOptions
 from cnnbench.cli.run_folders import CLAIMS
 from cnnbench.cli.streams import show_warnings
 from cnnbench.config.schema import Config, to_dict
-from cnnbench.registry import describe_unknown
+from cnnbench.registry import check_choice
 from cnnbench.report.documents import LANGUAGES
 from cnnbench.storage.atomic import write_text
 from cnnbench.storage.text import format_output_path
@@ -39,49 +38,39 @@ from cnnbench.sweeps.folder import SweepFolder
 from cnnbench.sweeps.jobs import hash_config, is_sweep
 
 log = logging.getLogger("cnnbench")
-Word = TypeVar("Word", bound=str)
 
 
 def claim(options: ClaimOptions) -> None:
     """List claims, run them, or report verdicts."""
-    if options.action not in CLAIM_ACTIONS:
-        raise ValueError(describe_unknown("action of claim", options.action, CLAIM_ACTIONS))
+    check_choice("action of claim", options.action, CLAIM_ACTIONS)
     names = list(options.names or [])
     if options.action == "measure":
         from cnnbench.cli.measure import measure_runs
 
         measure_runs(names)
         return
-    scale = _check_word("--scale", options.scale, SCALES)
-    wording = Wording(_check_word("--language", options.language, LANGUAGES))
+    scale = check_choice("value of --scale", options.scale, SCALES)
+    wording = Wording(check_choice("value of --language", options.language, LANGUAGES))
     if options.action == "list":
         show_claims(CLAIMS, scale, wording)
     elif options.action == "report":
         report_class([Path(name) for name in names] or [CLAIMS], options.out, wording)
     else:
-        answer = None if options.predict is None else _check_word("--predict", options.predict, ANSWERS)
+        answer = None if options.predict is None else check_choice("value of --predict", options.predict, ANSWERS)
         run_claims(names, scale, options.data, answer, wording)
 
 
-def _check_word(option: str, given: str, accepted: Sequence[Word]) -> Word:
-    for word in accepted:
-        if word == given:
-            return word
-    raise ValueError(describe_unknown(f"value of {option}", given, accepted))
-
-
 def run_claims(names: list[str], scale: Scale, data: str | None, answer: Answer | None, wording: Wording) -> None:
-    """Run claims one after the other; prints each verdict as soon as it is known and, last, the page.
+    """Run claims one after the other; print each verdict as soon as it is known and, last, the path of the page.
 
     Raises:
         ValueError: an unknown claim or dataset, a prediction that comes too late, or data on which no claim can be
             measured; nothing has been recorded.
-        RunFailed: a run failed for another reason than its own loss; all claims have been judged by what there is.
+        RunFailed: a run failed for another reason than its loss; all claims have been judged by the runs that finished.
     """
     claims = choose_claims(find_config_dir() / "claim", names)
-    known = list_groups()["data"]
-    if data is not None and data not in known:
-        raise ValueError(describe_unknown("data", data, known))
+    if data is not None:
+        check_choice("data", data, list_groups()["data"])
     places = {claim.id: Place(data or claim.data, scale) for claim in claims}
     plans = [plan_claim(claim, places[claim.id]) for claim in claims]
     if answer is not None:
@@ -102,13 +91,13 @@ def run_claims(names: list[str], scale: Scale, data: str | None, answer: Answer 
                     log.warning("%s", failures[-1])
             try:
                 record = _judge(plan, place)
-            except NotMeasurable as error:  # no verdict: it would say nothing about the claim
+            except NotMeasurable as error:  # a verdict would say nothing about the claim
                 failures.append(f"{plan.claim.id}: {error}")
                 del places[plan.claim.id]
                 continue
             folder = place.folder / plan.claim.id
             write_verdict(folder, record)
-            find_work(plan.claim, place, plan)
+            find_work(plan.claim, place, plan)  # so that `claim list` need not compose the claim
             write_claim_page(folder, record, wording)
             show_verdict(record, wording)
     if not places:
@@ -129,8 +118,7 @@ def _write_overviews(places: Collection[Place], wording: Wording) -> None:
     for place in places:
         inside = [(path.parent.name, record) for path, record in verdicts if path.parent.parent == place.folder]
         write_text(place.folder / TABLE, format_table(inside))
-    folder = find_config_dir() / "claim"
-    write_index(CLAIMS, verdicts, choose_claims(folder, [*list_claims(folder)]), wording, problems)
+    write_index(CLAIMS, verdicts, choose_claims(find_config_dir() / "claim", ["all"]), wording, problems)
     show_warnings(problems)
 
 
@@ -142,25 +130,22 @@ def _make_request(plan: Plan, place: Place) -> compose.Request:
         for group, seed, config in plan.list_runs()
         if group in trained
     ]
-    hydra = OmegaConf.create({"hydra": {"launcher": {}}})
+    hydra = OmegaConf.create({"hydra": {"launcher": {}}})  # none: the jobs run on this machine
     return compose.Request(jobs, place.runs, axes=[], is_sweep=True, hydra=hydra, new_folder=False, grows=True)
 
 
 def _judge(plan: Plan, place: Place) -> VerdictRecord:
-    folders = {}
-    if is_sweep(place.runs):
-        sweep = SweepFolder(place.runs)
-        folders = {job.hash: (sweep.path / job.name, sweep, job) for job in sweep.jobs}
+    sweep = SweepFolder(place.runs) if is_sweep(place.runs) else None  # a claim may need no training
+    jobs = {job.hash: job for job in sweep.jobs} if sweep else {}
     used: dict[str, None] = {}
 
     def find_run(config: Config) -> tuple[Path, bool] | None:
-        path, sweep, job = folders.get(hash_config(to_dict(config)), (None, None, None))
-        if path is None or sweep is None or job is None:
+        job = jobs.get(hash_config(to_dict(config)))
+        if sweep is None or job is None:
             return None
-        used[f"../{RUNS}/{path.name}"] = None
-        if sweep.has_diverged(job):
-            return path, True
-        return (path, False) if sweep.is_finished(job) else None
+        used[f"../{RUNS}/{job.name}"] = None
+        has_diverged = sweep.has_diverged(job)
+        return (sweep.path / job.name, has_diverged) if has_diverged or sweep.is_finished(job) else None
 
     measurer = Measurer(find_run)
     findings, values = judge(plan, measurer)

@@ -54,18 +54,18 @@ def plan_claim(claim: Claim, place: Place) -> Plan:
 
 
 def find_work(claim: Claim, place: Place, plan: Plan | None = None) -> float | None:
-    """The multiply-accumulates that a claim's training takes; None where they cannot be known.
-
-    They are composed and counted once for each version of a claim's file, because that takes seconds.
+    """The multiply-accumulates of the training of a claim; None where they cannot be known.
 
     Args:
         plan: of the claim, if it has been composed.
     """
-    known, key = _read_work(), _name_work(claim, place)
+    # Composing and counting take seconds, so they are done once for each version of a claim's file.
+    content = list_claims(find_config_dir() / "claim")[claim.id].read_bytes() + cnnbench.__version__.encode()
+    known, key = _read_work(), f"{claim.id}-{place.folder.name}-{hashlib.sha256(content).hexdigest()[:16]}"
     if key not in known:
         try:
             known[key] = count_work(plan or plan_claim(claim, place)) if claim.needs_training else 0.0
-        except (ValueError, OSError):  # data that are not there, or a file that is being written
+        except (ValueError, OSError):  # data that are not here, or a file that is being written
             return None
         write_json(CLAIMS / WORK, known)
     return known[key]
@@ -80,8 +80,3 @@ def _read_work() -> dict[str, float | None]:
     if not isinstance(plain, dict):
         return {}
     return {key: one for key, one in plain.items() if one is None or isinstance(one, int | float)}
-
-
-def _name_work(claim: Claim, place: Place) -> str:
-    content = list_claims(find_config_dir() / "claim")[claim.id].read_bytes()
-    return f"{claim.id}-{place.folder.name}-{hashlib.sha256(content + cnnbench.__version__.encode()).hexdigest()[:16]}"

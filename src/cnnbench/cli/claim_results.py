@@ -1,4 +1,4 @@
-"""Claims on the terminal: a verdict, the list of claims, and what a class found."""
+"""Print a verdict, the list of claims, or the verdicts of a class."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from cnnbench.claims.records import (
     keep_latest,
     read_verdicts,
 )
-from cnnbench.claims.statement import Claim, Scale, choose_claims, list_claims
+from cnnbench.claims.statement import Claim, Scale, choose_claims
 from cnnbench.claims.wording import Wording, list_obstacles
 from cnnbench.cli.choices import find_config_dir
 from cnnbench.cli.claim_plans import Place, find_work
@@ -69,15 +69,13 @@ def show_claims(folder: Path, scale: Scale, wording: Wording) -> None:
     Args:
         folder: where claims are run.
     """
-    configs = find_config_dir() / "claim"
-    claims = choose_claims(configs, [*list_claims(configs)])
     latest: dict[str, VerdictRecord] = {}
     problems: list[str] = []
     for _, record in read_verdicts(folder, problems):
         keep_latest(latest, record.id, record)
     rate = measure_rate(folder)
     rows = []
-    for claim in claims:
+    for claim in choose_claims(find_config_dir() / "claim", ["all"]):
         last = latest.get(claim.id)
         verdict = "" if last is None else f"{wording.name_verdict(last.verdict)} ({last.data}, {last.scale})"
         rows.append([claim.id, wording.choose(claim.statement), _find_minutes(claim, scale, rate, wording), verdict])

@@ -1,12 +1,12 @@
-"""`cnnbench draw`: write a page to draw on, which a finished run's network answers."""
+"""`cnnbench draw`: write a page on which a finished run's network classifies drawings."""
 
 from pathlib import Path
 
-from cnnbench.cli.evaluate import expand_path
 from cnnbench.cli.options import DrawOptions
 from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.cli.streams import show_warnings
-from cnnbench.registry import describe_unknown
+from cnnbench.registry import check_choice
+from cnnbench.runs.folder import refuse_unwritable
 from cnnbench.storage.atomic import write_text
 from cnnbench.storage.text import format_output_path, format_path
 
@@ -15,28 +15,23 @@ def draw(options: DrawOptions) -> None:
     """Write the page and print its path.
 
     Raises:
-        ValueError: the command is wrong, the run's network cannot answer, or the page cannot be written.
+        ValueError: the command is wrong, the network cannot be compiled, or the page cannot be written.
     """
     from cnnbench.draw.page import GENERATOR, PAGE, render_page
     from cnnbench.experiment.measured_data import DataChoice
     from cnnbench.experiment.trained import load_trained
     from cnnbench.report.documents import LANGUAGES
 
-    if options.language not in LANGUAGES:
-        raise ValueError(describe_unknown("language", options.language, LANGUAGES))
+    check_choice("language", options.language, LANGUAGES)
     run = find_folder(options.run, run=True)
     out = options.out or run / PAGE
     trained = load_trained(run)
     _refuse_other_file(out, GENERATOR)
-    choice = DataChoice(path=expand_path(options.path), root=expand_path(options.root))
+    choice = DataChoice(path=options.path, root=options.root)
     page, notes = render_page(trained, options.language, choice, format_path(shorten(Path(run).resolve())))
     show_warnings(notes)
-    try:
+    with refuse_unwritable(out, "--out FILE names another file"):
         write_text(out, page)
-    except OSError as error:
-        raise ValueError(
-            f"{format_path(out)} cannot be written ({error.strerror}): --out FILE names another file"
-        ) from None
     print(format_output_path(out))
 
 

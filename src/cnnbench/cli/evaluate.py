@@ -1,6 +1,5 @@
 """`cnnbench evaluate`: measure a finished run on a split of any dataset."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,8 @@ def measure(options: EvaluateOptions) -> tuple[Path, dict[str, Any], list[str]]:
         split=options.split,
         data=options.data,
         options=compose.compose_config([f"data={options.data}"]).data.options if options.data else {},
-        path=expand_path(options.path),
-        root=expand_path(options.root),
+        path=options.path,
+        root=options.root,
         exclude=options.exclude,
     )
     run = find_folder(options.run, run=True)
@@ -47,7 +46,7 @@ def measure(options: EvaluateOptions) -> tuple[Path, dict[str, Any], list[str]]:
 def evaluate(options: EvaluateOptions) -> None:
     """Measure a run on a split; print the metrics and the folder that holds them."""
     folder, metrics, notes = measure(options)
-    del metrics["images_sha256"]  # for programs, which find it in `metrics.json`
+    del metrics["images_sha256"]  # programs find it in `metrics.json`
     show_warnings(notes)
     rest = _format_figures(metrics.pop("without_excluded", {}))
     shown = _format_figures(metrics)
@@ -70,8 +69,3 @@ def _format_figures(metrics: Mapping[str, Any]) -> dict[str, str]:
         shown["accuracy"] += f"  [{', '.join(ends)}]"
         del shown["accuracy_low"], shown["accuracy_high"]
     return shown
-
-
-def expand_path(path: str | None) -> str | None:
-    """Expand `~`, which a shell leaves alone in `--root=~/x` and in environment variables."""
-    return os.path.expanduser(path) if path else path

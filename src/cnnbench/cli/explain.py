@@ -1,14 +1,11 @@
 """`cnnbench explain`: draw what a finished run's network sees, on one page."""
 
-from pathlib import Path
-
-from cnnbench.cli.evaluate import expand_path
 from cnnbench.cli.inputs import find_images
 from cnnbench.cli.options import ExplainOptions
 from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.cli.streams import show_warnings
-from cnnbench.registry import describe_unknown
-from cnnbench.runs.folder import refuse_other_content
+from cnnbench.registry import check_choice
+from cnnbench.runs.folder import refuse_other_content, refuse_unwritable
 from cnnbench.storage.text import format_output_path, format_path
 
 
@@ -23,8 +20,7 @@ def explain(options: ExplainOptions) -> None:
     from cnnbench.report.documents import LANGUAGES
     from cnnbench.report.explanation import PAGE, write_explanation
 
-    if options.language not in LANGUAGES:
-        raise ValueError(describe_unknown("language", options.language, LANGUAGES))
+    check_choice("language", options.language, LANGUAGES)
     run = find_folder(options.run, run=True)
     out = options.out or run / "evaluations" / "explanation"
     refuse_other_content(out, PAGE)
@@ -38,15 +34,11 @@ def explain(options: ExplainOptions) -> None:
         run,
         files=files,
         test=options.test,
-        choice=DataChoice(path=expand_path(options.path), root=expand_path(options.root)),
+        choice=DataChoice(path=options.path, root=options.root),
         device=options.device,
         batch_size=options.batch_size,
     )
     show_warnings([*problems, *found.notes])
-    try:
-        write_explanation(out, found, options.language, f"{found.data} · {format_path(shorten(Path(run).resolve()))}")
-    except OSError as error:
-        raise ValueError(
-            f"{format_path(out)} cannot be written ({error.strerror}): --out DIR names another folder for the result"
-        ) from None
+    with refuse_unwritable(out):
+        write_explanation(out, found, options.language, f"{found.data} · {format_path(shorten(run.resolve()))}")
     print(format_output_path(out / PAGE))

@@ -13,10 +13,10 @@ from cnnbench.cli.find_lr_options import FindLrOptions
 from cnnbench.cli.run_folders import shorten
 from cnnbench.cli.streams import show_log
 from cnnbench.config.schema import Config, to_dict
-from cnnbench.runs.folder import refuse_other_content
+from cnnbench.runs.folder import refuse_other_content, refuse_unwritable
 from cnnbench.storage.csv_tables import write_csv
 from cnnbench.storage.plain_data import write_json
-from cnnbench.storage.text import format_output_path, format_path
+from cnnbench.storage.text import format_output_path
 
 if TYPE_CHECKING:  # it imports torch, which help does without
     from cnnbench.training.lr_range import RangeTest
@@ -75,13 +75,9 @@ def _write(out: Path, config: Config, result: "RangeTest") -> None:
     columns = zip(*(values.tolist() for values in arrays), strict=True)
     rows = [dict(zip(("lr", "loss", "smoothed"), row, strict=True)) for row in columns]
     suggestion = asdict(found) if found else None
-    try:
+    with refuse_unwritable(out):
         out.mkdir(parents=True, exist_ok=True)
         write_csv(out / TABLE, rows)
         figure = plot_lr_range(*arrays, (found.rate, found.low, found.high) if found else None)
         save_figure(figure, out / PICTURE)
         write_json(out / JSON_FILE, {"suggestion": suggestion, "steps": len(rows), "config": to_dict(config)})
-    except OSError as error:
-        raise ValueError(
-            f"{format_path(out)} cannot be written ({error.strerror}): --out DIR names another folder for the result"
-        ) from None

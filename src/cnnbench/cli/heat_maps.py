@@ -1,4 +1,4 @@
-"""`cnnbench predict --explain`: a picture for each image, the image beside where the network looked."""
+"""`cnnbench predict --explain`: draw each image beside a heat map of where the network looked."""
 
 import re
 import sys
@@ -11,7 +11,7 @@ from cnnbench.cli.streams import show_warnings
 from cnnbench.experiment.predict import Predictor
 from cnnbench.experiment.predictions import Prediction
 from cnnbench.report.formatting import format_count
-from cnnbench.runs.folder import refuse_other_content
+from cnnbench.runs.folder import refuse_other_content, refuse_unwritable
 from cnnbench.storage.csv_tables import write_csv
 from cnnbench.storage.text import format_path, to_unicode
 
@@ -42,15 +42,13 @@ class HeatMapFolder:
         self.folder, self.predictor = folder, predictor
         self._rows: list[dict[str, Any]] = []
         self._left_out = 0
-        try:
+        with refuse_unwritable(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"--out {format_path(folder)} cannot be made: {error.strerror}") from None
 
     def follow(self, batches: Iterable[list[Prediction]]) -> Iterator[list[Prediction]]:
-        """The same batches; the pictures of each are drawn before it is given on."""
+        """Yield the same batches, each after its pictures have been drawn."""
         for batch in batches:
-            images = [one for one in batch if one.error is None]
+            images = [one for one in batch if one.error is None]  # those that could not be read have no pixels
             wanted = images[: MOST - len(self._rows)]
             self._left_out += len(images) - len(wanted)
             for start in range(0, len(wanted), TOGETHER):
@@ -75,7 +73,7 @@ class HeatMapFolder:
             self._rows.append(row)
 
     def close(self) -> None:
-        """List the pictures, and print what a reader of them must know."""
+        """List the pictures in a file, and print notes about them."""
         if not self._rows:
             return
         write_csv(self.folder / LIST, self._rows)
@@ -83,7 +81,7 @@ class HeatMapFolder:
         if not maps.layer:
             text = (
                 f"no layer of {self.predictor.model_name} has feature maps, so there is no Grad-CAM: the maps show by "
-                "how much the answer falls where a part of the image is covered"
+                "how much the probability falls where a part of the image is covered"
             )
             show_warnings([text])
         if self._left_out:

@@ -16,8 +16,8 @@ def find_images(
 ) -> Iterator[str]:
     """Yield every file that the arguments name, in their order.
 
-    A folder stands for all images in it and below it, sorted by name as `walk_files` finds them; a symlink to a folder
-    is followed once. A pattern (`*`, `?`, `[…]`, `**`) that the shell has not expanded is expanded here, without the
+    A folder means all images in it and below it, sorted by name as `walk_files` finds them; a symlink to a folder is
+    followed once. A pattern (`*`, `?`, `[…]`, `**`) that the shell has not expanded is expanded here, without the
     files that a folder would leave out. `-` reads files and folders from standard input. An argument that does not
     exist and matches nothing is yielded unchanged, so that its error appears with those of other files.
 
@@ -86,12 +86,13 @@ def _read_paths(end: bytes) -> Iterator[str]:
 def _clean_lines(paths: Iterable[str]) -> Iterator[str]:
     """Remove the byte order mark and the carriage returns of a list that was written on Windows."""
     for number, path in enumerate(paths):
+        # The byte order marks of UTF-16, as `os.fsdecode` writes bytes that are not UTF-8.
         if number == 0 and ("\0" in path or path.startswith(("\udcff\udcfe", "\udcfe\udcff"))):
             raise ValueError("the list on standard input is UTF-16 or not text: write paths in UTF-8, one per line")
         path = path.removeprefix("\ufeff") if number == 0 else path
         bare = path.rstrip("\r")
         if bare:
-            yield path if bare != path and os.path.lexists(path) else bare
+            yield path if bare != path and os.path.lexists(path) else bare  # a name may end with a carriage return
 
 
 def _find_below(path: str, complain: Complain, leave_out: LeaveOut) -> Iterator[str]:

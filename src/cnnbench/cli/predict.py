@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.inputs import find_images
@@ -15,9 +15,10 @@ from cnnbench.cli.options import PredictOptions
 from cnnbench.cli.prediction_layouts import FORMATS, Layout
 from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.streams import discard_if_reader_gone, show_warnings
+from cnnbench.data.files.walking import Complain
 from cnnbench.data.polarity import LIGHT_ON_DARK
 from cnnbench.experiment.predictions import Prediction
-from cnnbench.registry import describe_unknown
+from cnnbench.registry import check_choice
 from cnnbench.storage.atomic import write_atomically
 from cnnbench.storage.text import format_path
 
@@ -30,18 +31,27 @@ if TYPE_CHECKING:  # an exported network predicts without torch
 MOST_ENDINGS = 5  # of skipped files, listed in a message
 
 
-class Tally:
-    """Counts files that were predicted, failed or skipped, and images that look inverted."""
+def _print_failure(file: str, reason: str) -> None:
+    print(f"error: {format_path(file)}: {reason}", file=sys.stderr)
 
-    def __init__(self) -> None:
+
+class Tally:
+    """Counts files that were predicted, failed or skipped, and images that look inverted.
+
+    Args:
+        report: is called at once for each file that cannot be read.
+    """
+
+    def __init__(self, report: Complain = _print_failure) -> None:
+        self._report = report
         self.predicted = self.failed = self.inverted = 0
         self.skipped: Counter[str] = Counter()  # by ending
         self.first_inverted = ""
 
     def fail(self, file: str, reason: str) -> None:
-        """Count a file that cannot be read, and print why at once."""
+        """Count and report a file that cannot be read."""
         self.failed += 1
-        print(f"error: {format_path(file)}: {reason}", file=sys.stderr)
+        self._report(file, reason)
 
     def skip(self, file: str) -> None:
         """Count a file in a folder that is not an image."""
@@ -96,13 +106,13 @@ class Started(NamedTuple):
 
     Attributes:
         has_sets: whether they come with prediction sets.
-        drawn: what draws their heat maps, if they are wanted.
+        pictures: draws their heat maps, if they are wanted.
     """
 
     predictor: "Predictor | OnnxPredictor"
     batches: Generator[list[Prediction], None, None]
     has_sets: bool = False
-    drawn: "HeatMapFolder | None" = None
+    pictures: "HeatMapFolder | None" = None
 
 
 def predict(options: PredictOptions) -> None:
@@ -112,45 +122,36 @@ def predict(options: PredictOptions) -> None:
         ValueError: the command is wrong; nothing has been printed or written.
         RunFailed: some files could not be read; the others have been predicted.
     """
-    if options.form not in FORMATS:
-        raise ValueError(describe_unknown("format", options.form, FORMATS))
+    form = check_choice("format", options.form, FORMATS)
     paths = _choose_paths(options)
-    pictures = None
-    if options.explain:
-        from cnnbench.cli.heat_maps import check_folder
-
-        pictures = check_folder(options.out)
     out = None if options.explain else options.out
     if out is not None and ((out.exists() and not out.is_file()) or not out.parent.is_dir()):
         raise ValueError(f"--out {out}: must be a file, new or to be replaced, in an existing folder")
     tally = Tally()
     files = find_images(paths, null=options.null, complain=tally.fail, leave_out=tally.skip)
-    if out is not None:  # the output of an earlier command may lie in a folder that is read now
-        own = os.path.abspath(out)
-        files = (file for file in files if not file.endswith(out.name) or os.path.abspath(file) != own)
-    if pictures is not None:  # the folder may lie in one that is read
-        below = os.path.join(os.path.abspath(pictures), "")
-        files = (file for file in files if not os.path.abspath(file).startswith(below))
-    first = next(files, None)
+    if options.out is not None:  # what an earlier command wrote may lie in a folder that is read
+        own = os.path.join(os.path.abspath(options.out), "")
+        files = (file for file in files if not os.path.join(os.path.abspath(file), "").startswith(own))
+    first = next(files, None)  # before torch is imported, which takes seconds
     if first is None:
         tally.close()
         return
     files = chain([first], files)
-    started = _start_run(options, files, pictures) if options.model is None else _start_model(options, files)
+    started = _start_run(options, files) if options.model is None else _start_model(options, files)
     terminal = out is None and sys.stdout.isatty()
-    layout = FORMATS[options.form](started.predictor.class_names, options.top, started.has_sets, terminal)
-    drawn = started.drawn
+    layout = FORMATS[form](started.predictor.class_names, options.top, started.has_sets, terminal)
+    pictures = started.pictures
     with closing(started.batches) as batches, _open_output(out) as file:
         try:
-            write(file, layout, drawn.follow(batches) if drawn else batches, tally.add)
+            write(file, layout, pictures.follow(batches) if pictures else batches, tally.add)
         except OSError as error:
             if out is not None:
                 raise
             discard_if_reader_gone(error, sys.stdout.fileno())
             # A reader such as `head` has seen enough. That is not an error, even before the first count.
             tally.predicted = max(tally.predicted, 1)
-    if drawn:
-        drawn.close()
+    if pictures:
+        pictures.close()
     show_warnings(tally.describe_inverted(started.predictor.polarity, invert=options.invert))
     tally.close()
 
@@ -178,40 +179,34 @@ def _start_model(options: PredictOptions, files: Iterable[str]) -> Started:
     from cnnbench.data.memory import limit_address_space
     from cnnbench.exporting.predicting import OnnxPredictor
 
-    limit_address_space()
+    limit_address_space()  # the file may be a stranger's
     assert options.model is not None, "it chose this function"
     predictor = OnnxPredictor(options.model, batch_size=options.batch_size)
     _report_temperature(predictor.temperature)
     return Started(predictor, predictor.predict(files, top=options.top, invert=options.invert))
 
 
-def _start_run(options: PredictOptions, files: Iterable[str], pictures: Path | None) -> Started:
+def _start_run(options: PredictOptions, files: Iterable[str]) -> Started:
     from cnnbench.experiment.predict import Predictor
 
+    if options.explain:
+        from cnnbench.cli.heat_maps import HeatMapFolder, check_folder
+
+        folder = check_folder(options.out)
     assert options.run is not None, "it was checked"
     run = find_folder(options.run, run=True)
-    predictor = Predictor(run, device=options.device, batch_size=options.batch_size)
+    how: dict[str, Any] = {"device": options.device, "batch_size": options.batch_size}
+    predictor = Predictor(run, **how)
     show_warnings(predictor.notes)
     _report_temperature(predictor.temperature)
     sets = None
     if options.abstain is not None:
         from cnnbench.experiment.prediction_sets import find_prediction_sets
 
-        sets, notes = find_prediction_sets(
-            run,
-            options.abstain,
-            classes=len(predictor.class_names),
-            device=options.device,
-            batch_size=options.batch_size,
-        )
+        sets, notes = find_prediction_sets(run, options.abstain, classes=len(predictor.class_names), **how)
         show_warnings(note for note in notes if note not in predictor.notes)
     batches = predictor.predict(files, top=options.top, invert=options.invert, keep_pixels=options.explain, sets=sets)
-    drawn = None
-    if pictures is not None:
-        from cnnbench.cli.heat_maps import HeatMapFolder
-
-        drawn = HeatMapFolder(pictures, predictor)
-    return Started(predictor, batches, sets is not None, drawn)
+    return Started(predictor, batches, sets is not None, HeatMapFolder(folder, predictor) if options.explain else None)
 
 
 def _report_temperature(found: "Temperature | None") -> None:
@@ -223,7 +218,7 @@ def _report_temperature(found: "Temperature | None") -> None:
 def write(
     file: BinaryIO, layout: Layout, batches: Iterable[list[Prediction]], count: Callable[[Prediction], None]
 ) -> None:
-    """Write the predictions of each batch as soon as they are known, and count them."""
+    """Write the predictions of each batch at once, and count them."""
     file.write(layout.head.encode())
     for batch in batches:
         file.write("".join(map(layout.format_row, batch)).encode())

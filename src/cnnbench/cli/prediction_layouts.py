@@ -45,7 +45,7 @@ def lay_out_table(class_names: Sequence[str], top: int, sets: bool = False, term
         return f"{''.join(cells)}{format_path(prediction.file)}\n"
 
     head = f"{'set':<{set_width}}  " if sets else ""
-    return Layout(head + f"{COLUMNS[0]}{' ' * (width - 5)}  {COLUMNS[1]}  " * top + "file\n", format_row)
+    return Layout(head + f"{COLUMNS[0]:<{width}}  {COLUMNS[1]}  " * top + "file\n", format_row)
 
 
 def lay_out_csv(class_names: Sequence[str], top: int, sets: bool = False, terminal: bool = False) -> Layout:
@@ -74,7 +74,7 @@ def lay_out_csv(class_names: Sequence[str], top: int, sets: bool = False, termin
 def lay_out_json(class_names: Sequence[str], top: int, sets: bool = False, terminal: bool = False) -> Layout:
     """A JSON array with an object for each file, each on its own line; pure ASCII."""
     names = [to_unicode(name) for name in class_names]
-    separator = "\n"
+    separator = "\n"  # before the first object; JSON allows no comma after the last one
 
     def format_row(prediction: Prediction) -> str:
         nonlocal separator

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from cnnbench.cli.report_options import ReportOptions
 from cnnbench.cli.run_folders import find_folder
-from cnnbench.cli.tables import Column, build_table, make_console, show_table, show_text
+from cnnbench.cli.tables import Column, make_console, show_table, show_text
 from cnnbench.report.folds import tabulate_folds
 from cnnbench.report.shares import tabulate_variance
 from cnnbench.report.study import Study
@@ -55,26 +57,15 @@ def choose_out(folders: Sequence[Path]) -> Path:
 def show_study(study: Study) -> None:
     """Print the groups, the comparisons and the notes. Sentences replace a table that is too wide."""
     console = make_console()
-    table = tabulate_groups(study).adapt_to("text")
-    left_out = show_table(console, "Comparison", _fit_columns(table), table.texts[:MOST_ROWS])
-    more = len(table.rows) - MOST_ROWS
+    groups, comparisons = tabulate_groups(study), tabulate_comparisons(study)
+    left_out = _show(console, groups, "Comparison")
     if study.most_folds:
-        table = tabulate_folds(study).adapt_to("text")
-        left_out += show_table(console, table.title, _fit_columns(table), table.texts[:MOST_ROWS])
+        left_out += _show(console, tabulate_folds(study))
     if study.comparisons:
-        table = tabulate_comparisons(study).adapt_to("text")
-        more = max(more, len(table.rows) - MOST_ROWS)
-        if found := build_table(console, table.title, _fit_columns(table), table.texts[:MOST_ROWS]):
-            console.print(found[0])
-            left_out += found[1]
-        else:
-            show_text(console, table.title)
-            for one in study.comparisons[:MOST_ROWS]:
-                show_text(console, one.sentence, indent=2)
+        left_out += _show(console, comparisons, sentences=[one.sentence for one in study.comparisons[:MOST_ROWS]])
     if study.variance:
-        table = tabulate_variance(study).adapt_to("text")
-        left_out += show_table(console, table.title, _fit_columns(table), table.texts[:MOST_ROWS])
-    if more > 0:
+        left_out += _show(console, tabulate_variance(study))
+    if (more := max(len(groups.rows), len(comparisons.rows)) - MOST_ROWS) > 0:
         show_text(console, f"{more} more are in report.md.")
     if left_out:
         show_text(console, "More columns are in report.md.")
@@ -82,9 +73,11 @@ def show_study(study: Study) -> None:
         show_text(console, note.text)
 
 
-def _fit_columns(table: Table) -> list[Column]:
+def _show(console: Console, table: Table, title: str = "", *, sentences: Sequence[str] = ()) -> list[str]:
+    table = table.adapt_to("text")
     widths = {"number": None, "name": NAME, "words": NAME}
-    return [
+    columns = [
         Column(column.heading, VERDICT if column.title == "verdict" else widths[column.kind], column.optional)
         for column in table.columns
     ]
+    return show_table(console, title or table.title, columns, table.texts[:MOST_ROWS], sentences=sentences)

@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.evaluate import expand_path
 from cnnbench.cli.options import CHANGES, RobustnessOptions
 from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.cli.streams import show_warnings
 from cnnbench.cli.tables import Column, make_console, show_table, show_text
 from cnnbench.metrics import find_metric
-from cnnbench.registry import describe_unknown
+from cnnbench.registry import check_choice
 from cnnbench.report.formatting import format_share, format_spread
 from cnnbench.report.groups import group_runs, shorten_names
 from cnnbench.report.robustness import Results, draw_picture, gather_points, list_kinds
 from cnnbench.report.runs import Run, read_runs
 from cnnbench.runs import robustness as files
-from cnnbench.runs.folder import FINISHED, refuse_other_content
+from cnnbench.runs.folder import FINISHED, refuse_other_content, refuse_unwritable
 from cnnbench.runs.robustness import Robustness
 from cnnbench.storage.atomic import write_text
 from cnnbench.storage.csv_tables import format_csv
@@ -35,12 +34,9 @@ def robustness(options: RobustnessOptions) -> None:
         ValueError: the command is wrong, or no run can be measured; the message says what the first one lacks.
         RunFailed: some runs could not be measured; the others have been.
     """
-    if options.form not in FORMATS:
-        raise ValueError(describe_unknown("format", options.form, FORMATS))
-    kinds = [] if options.kind is None else [kind.strip() for kind in options.kind.split(",")]
-    for kind in kinds:
-        if kind not in CHANGES:
-            raise ValueError(describe_unknown("kind of change", kind, CHANGES))
+    check_choice("format", options.form, FORMATS)
+    names = [] if options.kind is None else options.kind.split(",")
+    kinds = [check_choice("kind of change", name.strip(), CHANGES) for name in names]
     out = options.out
     if out is not None:
         refuse_other_content(out, files.FILE)
@@ -53,7 +49,10 @@ def robustness(options: RobustnessOptions) -> None:
         group.label: found for group in groups if (found := [one for run, one in measured if run.group == group.label])
     }
     short = shorten_names(groups, axes)
-    texts = {"csv": format_csv(_list_rows(measured)), "json": json.dumps(_list_results(measured), indent=2) + "\n"}
+    named = [({"run": run.name, "group": run.group, "seed": run.seed}, found) for run, found in measured]
+    rows = [{**run, "images": found.images, **row} for run, found in named for row in found.list_rows()]
+    plain = [{**run, **found.model_dump()} for run, found in named]
+    texts = {"csv": format_csv(rows), "json": json.dumps(plain, indent=2) + "\n"}
     if out is None:
         folders = [_write_beside(run, found, short) for run, found in measured]
     else:
@@ -80,7 +79,7 @@ def _measure_runs(runs: Sequence[Run], kinds: Sequence[str], options: Robustness
     from cnnbench.experiment.robustness import measure_robustness
     from cnnbench.training.loop import Diverged
 
-    choice = DataChoice(split=options.split, root=expand_path(options.root))
+    choice = DataChoice(split=options.split, root=options.root)
     measured: Measured = []
     problems = []
     for number, run in enumerate(runs, 1):
@@ -88,7 +87,7 @@ def _measure_runs(runs: Sequence[Run], kinds: Sequence[str], options: Robustness
             why = f": {run.message}" if run.message else ""
             problems.append(f"run {run.name} is not finished (its state: {run.state}{why})")
             continue
-        if not run.counted:  # a later run has the same config and seeds
+        if not run.counted:  # a later run has the same config and seeds, and would count twice
             continue
         if len(runs) > 1:
             print(f"measuring {format_path(shorten(run.path))} ({number} of {len(runs)})", file=sys.stderr)
@@ -112,28 +111,12 @@ def _measure_runs(runs: Sequence[Run], kinds: Sequence[str], options: Robustness
 def _write_beside(run: Run, found: Robustness, short: dict[str, str]) -> Path:
     """Write a run's result to its folder. Kinds of change that were measured earlier on the same images are kept."""
     folder = files.locate_result(run.path, found.split)
-    try:
+    with refuse_unwritable(folder):
         earlier = files.read_robustness(folder)
         found = found.extend(earlier) if earlier else found
         files.write_robustness(folder, found)
         draw_picture(folder / "robustness.png", {run.group: [found]}, short)
-    except OSError as error:
-        raise ValueError(
-            f"{format_path(folder)} cannot be written ({error.strerror}): --out DIR names another folder for the result"
-        ) from None
     return folder
-
-
-def _list_rows(measured: Measured) -> list[dict[str, object]]:
-    return [
-        {"run": run.name, "group": run.group, "seed": run.seed, "images": found.images, **row}
-        for run, found in measured
-        for row in found.list_rows()
-    ]
-
-
-def _list_results(measured: Measured) -> list[dict[str, object]]:
-    return [{"run": run.name, "group": run.group, "seed": run.seed, **found.model_dump()} for run, found in measured]
 
 
 def _show_tables(results: Results, short: dict[str, str]) -> None:

@@ -19,7 +19,7 @@ MOST_COMMANDS = 8  # listed in an error message
 def find_folder(name: Path | str, *, run: bool = False, study: bool = False) -> Path:
     """Return the folder that a command names; `latest` is the run or sweep below `outputs` that was written last.
 
-    The dozens of runs of a claim, which its command trained and not the user, are never the latest.
+    The runs of a claim are never the latest, because its command trained dozens of them.
 
     Args:
         run: find a run, even if it belongs to a sweep.
@@ -42,7 +42,7 @@ def find_folder(name: Path | str, *, run: bool = False, study: bool = False) -> 
 def find_unfinished(folder: Path) -> Path | None:
     """Return the unfinished run or sweep in a folder; None if all are finished.
 
-    A run, a sweep and a folder without runs are returned unchanged, because opening them gives the better error.
+    A run, a sweep and a folder without runs are returned unchanged: the error that comes of opening them says more.
 
     Raises:
         ValueError: several are unfinished; the message has a command for each.

@@ -44,14 +44,10 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(width=WIDTH_OF_A_FILE, highlight=False)
 
 
-def build_table(
-    console: Console, title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, lines: bool = True
+def _build_table(
+    console: Console, title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, lines: bool
 ) -> tuple[Table, list[str]] | None:
-    """Return a table of the columns that fit, and the names of the others; None if not even the fewest fit.
-
-    Args:
-        lines: draw a frame around the cells.
-    """
+    """Return a table of the columns that fit, and the names of the others; None if not even the fewest fit."""
     for most in sorted({column.optional for column in columns}, reverse=True):
         kept = [place for place, column in enumerate(columns) if column.optional <= most]
         widths, longest = zip(*(_measure(columns[place], [row[place] for row in rows]) for place in kept), strict=True)
@@ -76,14 +72,29 @@ def build_table(
 
 
 def show_table(
-    console: Console, title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, lines: bool = True
+    console: Console,
+    title: str,
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    *,
+    lines: bool = True,
+    sentences: Sequence[str] = (),
 ) -> list[str]:
-    """Print a table, or a paragraph per row if the table does not fit; return the names of the omitted columns."""
-    built = build_table(console, title, columns, rows, lines=lines)
+    """Print a table, or a paragraph per row if the table does not fit; return the names of the omitted columns.
+
+    Args:
+        lines: draw a frame around the cells.
+        sentences: print these instead of the paragraphs.
+    """
+    built = _build_table(console, title, columns, rows, lines=lines)
     if built is not None:
         console.print(built[0])
         return built[1]
     show_text(console, title)
+    for sentence in sentences:
+        show_text(console, sentence, indent=2)
+    if sentences:
+        return []
     for row in rows:
         show_text(console, f"{columns[0].name} {row[0]}" if row[0].isdecimal() else row[0])
         cells = zip(columns[1:], row[1:], strict=True)
@@ -107,7 +118,7 @@ def _measure(column: Column, cells: Sequence[str]) -> tuple[int, int]:
 
 def describe_run(summary: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     """A title for a run, and its results as text, from its `summary.json`."""
-    known = {key: value for key, value in summary.items() if value is not None}  # null stands for an infinite loss
+    known = {key: value for key, value in summary.items() if value is not None}  # null is an infinite loss
 
     def show(key: str, form: str = "") -> str:
         return format(known[key], form) if key in known else "unknown"

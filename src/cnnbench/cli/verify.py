@@ -1,4 +1,4 @@
-"""`cnnbench verify`: find the figures of finished runs again, from their data and weights or by training again."""
+"""`cnnbench verify`: reproduce the figures of finished runs, from their data and weights or by training again."""
 
 import json
 import sys
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.evaluate import expand_path
 from cnnbench.cli.options import VerifyOptions
 from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.report.runs import find_all_runs
@@ -22,11 +21,11 @@ COUNTED = {
 
 
 def verify(options: VerifyOptions) -> None:
-    """Verify runs; print a line for each and, of several, how many came out how.
+    """Verify runs; print a line for each and, of several, the number of each verdict.
 
     Raises:
         ValueError: the command is wrong, or a folder holds no run.
-        RunFailed: not all figures were found again.
+        RunFailed: not all figures were reproduced.
     """
     from cnnbench.experiment.verification import verify_run  # imports torch, and a wrong command needs none
 
@@ -40,8 +39,8 @@ def verify(options: VerifyOptions) -> None:
         one = verify_run(
             path,
             evaluate_only=options.evaluate_only,
-            root=expand_path(options.root),
-            data_path=expand_path(options.path),
+            root=options.root,
+            data_path=options.path,
         )
         results.append({"run": str(path), "verdict": one.verdict, "reason": one.reason, "tolerance": one.tolerance})
         if not options.as_json:

@@ -26,7 +26,7 @@ from cnnbench.metrics.ranking import RANKED_CLASSES
 from cnnbench.reproducibility import set_deterministic
 from cnnbench.runs.calibration import Temperature, write_temperature
 from cnnbench.runs.checking import find_contradiction
-from cnnbench.runs.folder import refuse_other_content
+from cnnbench.runs.folder import refuse_other_content, refuse_unwritable
 from cnnbench.runs.pictures import draw_in_turn
 from cnnbench.storage.atomic import open_folder
 from cnnbench.storage.plain_data import read_json, write_json
@@ -224,7 +224,7 @@ def _write_result(
     evaluations: Path, out: Path | None, metrics: Mapping[str, Any], write: Callable[[Path], None]
 ) -> Path:
     """Write a result to `out`, or to its own folder in `evaluations`; return the folder."""
-    try:
+    with refuse_unwritable(out or evaluations):
         if out is None:
             parts = [metrics["data"], metrics["split"]]
             if "path" in metrics:
@@ -237,11 +237,6 @@ def _write_result(
             refuse_other_content(out)
         write(out)
         return out
-    except OSError as error:
-        place = evaluations if out is None else out
-        raise ValueError(
-            f"{format_path(place)} cannot be written ({error.strerror}): --out DIR names another folder for the result"
-        ) from None
 
 
 def _find_free(folder: Path, name: str, metrics: Mapping[str, Any]) -> Path:

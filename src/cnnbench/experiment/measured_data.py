@@ -111,7 +111,7 @@ def _point_at(config: Config, info: DatasetInfo, choice: DataChoice) -> None:
             raise ValueError(
                 f"--path {choice.path}: {data.name} has no path; use --data image_folder --path {choice.path}"
             )
-        data.options["path"] = choice.path
+        data.options["path"] = os.path.expanduser(choice.path)
         if "test_path" in data.options:
             data.options["test_path"] = None  # the run's own test file is not part of the other data
     if "on_bad_image" in data.options:
@@ -119,7 +119,7 @@ def _point_at(config: Config, info: DatasetInfo, choice: DataChoice) -> None:
     if "channels" in data.options:
         data.options["channels"] = info.in_channels
     if choice.root is not None:  # the user named this folder, so downloads may go there; a stranger's config may not
-        data.root, data.download = choice.root, True
+        data.root, data.download = os.path.expanduser(choice.root), True
     data.image_size = [*info.size] if info.dimensions == 2 else None
     data.normalize = "none"  # the run's own constants apply
 

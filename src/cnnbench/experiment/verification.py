@@ -5,6 +5,7 @@ weights are tested again, and must give the stored predictions within a toleranc
 are those of the run, it is also trained again, and must come out the same to the bit. Nothing in the folder changes.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -220,9 +221,9 @@ def _prepare_config(
         config.sweep.together = False
         config.model.weights = None
     if root is not None:
-        config.data.root = root
+        config.data.root = os.path.expanduser(root)
     if data_path is not None and "path" in config.data.options:
-        config.data.options["path"] = data_path
+        config.data.options["path"] = os.path.expanduser(data_path)
 
 
 def _check_parts(run: RunFolder, summary: Mapping[str, Any], parts: Parts) -> None:

@@ -75,6 +75,15 @@ def refuse_other_content(out: Path, own: str = "") -> None:
         raise ValueError(f"--out {format_path(out)} holds other files: must be a new or an empty folder")
 
 
+@contextmanager
+def refuse_unwritable(out: Path, remedy: str = "--out DIR names another folder for the result") -> Iterator[None]:
+    """A context in which a file that cannot be written is a ValueError that says how to name another place."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{format_path(out)} cannot be written ({error.strerror}): {remedy}") from None
+
+
 def is_before_checkpoint(path: Path, files: Set[str]) -> bool:
     """Whether a run's folder holds no other files than these, and no checkpoint."""
     found = {inner.name for inner in path.iterdir() if not inner.name.endswith(TEMPORARY)}
