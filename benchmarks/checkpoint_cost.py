@@ -34,7 +34,7 @@ def nothing_saved() -> Iterator[None]:
     """Within it, training goes its way and leaves no checkpoint."""
     with (
         mock.patch.object(State, "save"),
-        mock.patch.object(State, "finish_epoch"),
+        mock.patch.object(State, "write_epoch"),
         mock.patch.object(State, "load_best", lambda state: state.history.epochs),
     ):
         yield

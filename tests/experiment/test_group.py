@@ -9,7 +9,7 @@ from cnnbench.experiment.group import run_group
 from cnnbench.experiment.run import run_job, start_job
 from cnnbench.processes.signals import Terminated
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
-from cnnbench.training.loop import Diverged
+from cnnbench.training.progress import Diverged
 
 GROUP = ["model=mlp", "model.width=0.25", "model.dropout=0.3", "trainer.epochs=4", "trainer.patience=2"]
 GROUP += [

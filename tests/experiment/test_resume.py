@@ -30,7 +30,8 @@ from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.history import History
 from cnnbench.training import checkpoint, trainer
-from cnnbench.training.loop import Diverged, Progress, Stepper
+from cnnbench.training.loop import Stepper
+from cnnbench.training.progress import Diverged, Progress
 from cnnbench.training.state import State
 from cnnbench.training.tasks import CLASSIFICATION
 from conftest import assert_same_tensors, wait_until, without_times
@@ -175,7 +176,7 @@ def make_state(folder):
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
     step = Stepper(CLASSIFICATION, model, list(model.parameters()), optimizer, nullcontext, scaler, 0.0, None)
-    progress = Progress(0, torch.zeros(3), None)
+    progress = Progress([1] * 3, torch.zeros(3), None)
     folder.checkpoints.mkdir(exist_ok=True)
     return State(folder, model, step, torch.device("cpu"), {}, 0, History(folder, "val/loss"), progress)
 

@@ -1,15 +1,18 @@
 """A recorded step, as far as a CPU can run it: a "recording" there calls the step again on the recorded inputs."""
 
-from contextlib import nullcontext
-
 import pytest
 import torch
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.experiment.build import build_parts, make_batches
+from cnnbench.experiment.preparation import make_settings
+from cnnbench.runs.folder import RunFolder
 from cnnbench.training.graph import WARM_UP, StepGraph, check_graph, make_capturable
-from cnnbench.training.loop import Progress, Stepper, train_one_epoch
-from cnnbench.training.tasks import CLASSIFICATION
+from cnnbench.training.passes import TrainingPass
+from cnnbench.training.trainer import Splits, build_state
+
+COMMON = ["model=mlp", "data.train_limit=500", "data.val_fraction=0", "trainer.label_smoothing=0.1"]
+COMMON += ["scheduler=one_cycle", "optimizer.lr=0.01", "trainer.clip_norm=1"]
 
 
 def call_again(step):
@@ -21,49 +24,32 @@ def call_again(step):
     return replay, outputs
 
 
-def train(overrides, graph, *, tensor_lr=True):
-    given = ["model=mlp", "data.train_limit=500", "data.val_fraction=0", "scheduler=one_cycle", *overrides]
+def train(path, overrides, graph, *, tensor_lr=True):
+    given = [*COMMON, *overrides]
     config = compose_config(given)
     parts = build_parts(config)
     batches = make_batches(parts.dataset.train, dataset=parts.dataset, config=config, device=parts.device, shuffle=True)
-    accumulate = config.trainer.accumulate
-    if tensor_lr:
-        make_capturable(parts.optimizer)
-    for group in parts.optimizer.param_groups:
-        group |= {"capturable": False} if "capturable" in group else {}  # which torch refuses on a CPU
-    step = Stepper(
-        CLASSIFICATION,
-        parts.model,
-        list(parts.model.parameters()),
-        parts.optimizer,
-        nullcontext,
-        torch.amp.GradScaler("cpu", enabled=False),
-        label_smoothing=0.1,
-        clip_norm=1.0,
-        accumulate=accumulate,
-        graph=graph,
+    optimizer, settings = parts.optimizer, make_settings(config, parts.dataset)
+    state = build_state(
+        RunFolder(path), parts.model, Splits(batches, None, None), settings, optimizer=optimizer, record={}
     )
+    state.step.graph = graph
+    if tensor_lr:
+        make_capturable(optimizer)
+    for group in optimizer.param_groups:
+        group |= {"capturable": False} if "capturable" in group else {}  # which torch refuses on a CPU
     trained = []
     for epoch in range(2):
-        progress = Progress.start(batches, CLASSIFICATION, accumulate)
-        result = train_one_epoch(
-            step,
-            batches,
-            progress,
-            epoch=epoch,
-            noise_seed=0,
-            lr=0.01,
-            schedule=parts.schedule,
-            advance=lambda *_: None,
-        )
-        trained.append((result, progress.losses))
+        result = TrainingPass(state, epoch, batches, settings, parts.schedule, advance=lambda *_: None).run()
+        trained.append((result, state.progress.losses))
+        state.progress = state.progress.start_next()
     return trained, parts.model.state_dict()
 
 
 @pytest.mark.parametrize(
     "overrides", [[], ["optimizer=sgd", "augment.mixup=0.2"], ["trainer.accumulate=2", "optimizer=adamw"]], ids=" ".join
 )
-def test_a_recorded_step_reads_each_steps_batch_and_learning_rate(overrides):
+def test_a_recorded_step_reads_each_steps_batch_and_learning_rate(overrides, tmp_path):
     recorded = []
 
     def record(step):
@@ -72,8 +58,8 @@ def test_a_recorded_step_reads_each_steps_batch_and_learning_rate(overrides):
 
     full = 128 if "trainer.accumulate=2" in overrides else 64
     graph = StepGraph(full, record=record, warm_up=lambda step: step())
-    plain, weights = train(overrides, None)
-    replayed, others = train(overrides, graph)
+    plain, weights = train(tmp_path, overrides, None)
+    replayed, others = train(tmp_path, overrides, graph)
     assert len(recorded) == 1
     assert graph._eager_steps == WARM_UP
     for (result, losses), (other, their_losses) in zip(plain, replayed, strict=True):
@@ -82,8 +68,8 @@ def test_a_recorded_step_reads_each_steps_batch_and_learning_rate(overrides):
     assert all(torch.equal(value, others[name]) for name, value in weights.items())
 
 
-def test_a_learning_rate_in_a_tensor_gives_the_same_steps_but_for_rounding():
-    (_, weights), (_, others) = train([], None), train([], None, tensor_lr=False)
+def test_a_learning_rate_in_a_tensor_gives_the_same_steps_but_for_rounding(tmp_path):
+    (_, weights), (_, others) = train(tmp_path, [], None), train(tmp_path, [], None, tensor_lr=False)
     for name, value in weights.items():
         torch.testing.assert_close(value, others[name], rtol=0, atol=1e-5)
 

@@ -25,7 +25,8 @@ from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.history import History
 from cnnbench.training import checkpoint
-from cnnbench.training.loop import Diverged, Stepper, evaluate
+from cnnbench.training.loop import Stepper, evaluate
+from cnnbench.training.progress import Diverged, Progress
 from cnnbench.training.tasks import CLASSIFICATION, RECONSTRUCTION, compute_loss
 from cnnbench.training.trainer import Pruned
 from conftest import assert_same_tensors, without_times
@@ -243,13 +244,11 @@ def test_what_is_no_number_outside_of_training_ends_the_run_too(overrides, said,
     assert not (tmp_path / "a/summary.json").exists()
 
 
-def test_the_named_step_is_the_first_that_is_not_finite(tmp_path):
+def test_the_named_step_is_the_first_that_is_not_finite():
     losses = torch.tensor([1.0, 2.0, math.nan, math.inf])
-    from cnnbench.training.loop import check_losses
-
     with pytest.raises(Diverged, match="became nan at epoch 5, step 3"):
-        check_losses(losses, 4)
-    check_losses(losses[:2], 4)
+        Progress([1] * 4, losses, None).check_losses(4)
+    Progress([1] * 2, losses[:2], None).check_losses(4)
 
 
 def test_an_epoch_equals_a_loop_written_by_hand(tmp_path):

@@ -77,7 +77,7 @@ def _measure_runs(runs: Sequence[Run], kinds: Sequence[str], options: Robustness
     """Return the results of the runs that can be measured, and the problems of the others."""
     from cnnbench.experiment.measured_data import DataChoice
     from cnnbench.experiment.robustness import measure_robustness
-    from cnnbench.training.loop import Diverged
+    from cnnbench.training.progress import Diverged
 
     choice = DataChoice(split=options.split, root=options.root)
     measured: Measured = []

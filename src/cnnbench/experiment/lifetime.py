@@ -16,7 +16,7 @@ from cnnbench.storage.atomic import NoneReadable, write_bytes
 from cnnbench.storage.regular import open_to_append
 from cnnbench.storage.text import make_lines_printable
 from cnnbench.training.checkpoint import LAST, locate
-from cnnbench.training.loop import Diverged
+from cnnbench.training.progress import Diverged
 from cnnbench.training.trainer import Pruned
 
 log = logging.getLogger("cnnbench")

@@ -27,7 +27,7 @@ from cnnbench.processes.worker import Inbox, Worker, WorkerEnded, wait_for_any
 from cnnbench.reproducibility import set_deterministic, use_threads
 from cnnbench.runs.folder import RunFolder, format_resume_command
 from cnnbench.training.device import resolve_device
-from cnnbench.training.loop import Diverged
+from cnnbench.training.progress import Diverged
 from cnnbench.training.ranks import (
     WAITS_FOR_OTHERS,
     ExchangeTimedOut,

@@ -34,7 +34,7 @@ from cnnbench.runs.starting_weights import find_missing_weights
 from cnnbench.storage.text import format_path, make_printable
 from cnnbench.training import checkpoint
 from cnnbench.training.device import resolve_device
-from cnnbench.training.loop import Diverged
+from cnnbench.training.progress import Diverged
 
 REPRODUCED, AGREES, DISAGREES, UNVERIFIABLE = "reproduced", "agrees", "disagrees", "unverifiable"
 # Of a probability or, as a share of it, a loss. Other versions and processors round differently; half precision and

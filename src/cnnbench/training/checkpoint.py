@@ -27,8 +27,7 @@ ENTRY = "cnnbench"
 LARGEST = 2**34  # bytes of a file
 LARGEST_HEADER = 100 * 2**20  # bytes; safetensors accepts no more
 ZEROS = b"0" * 64
-# Prefixes that torch.compile and DataParallel add to every name of the module they wrap.
-WRAPPERS = ("_orig_mod.", "module.")
+WRAPPERS = ("_orig_mod.", "module.")  # torch.compile and DataParallel add them to every name of a module they wrap
 Loaded = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and record
 
 
@@ -49,9 +48,10 @@ def save(folder: Path, name: str, *, tensors: Mapping[str, Tensor], record: Mapp
     stored = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     text = json.dumps({"sha256": ZEROS.decode(), **record})
     content = safetensors.torch.save(stored, metadata={ENTRY: text})
-    at = content.index(ZEROS)
+    at = content.index(ZEROS)  # the first ones in the file: the record begins with its hash
     digest = hashlib.sha256(content).hexdigest().encode()
     with open_folder(folder) as inside, write_atomically(locate(inside, name)) as file:
+        # Views, because a copy would need the memory of the whole checkpoint again.
         for part in (memoryview(content)[:at], digest, memoryview(content)[at + len(ZEROS) :]):
             file.write(part)
 
@@ -72,7 +72,7 @@ def load(folder: Path, name: str) -> Loaded:
 
 
 def is_own(content: bytes) -> bool:
-    """Whether the content of a safetensors file says that it is a checkpoint."""
+    """Whether the content of a safetensors file claims to be a checkpoint."""
     return ENTRY in _read_metadata(content)
 
 
@@ -109,7 +109,7 @@ def _read_record(content: bytes) -> dict[str, Any] | None:
 
 def _read_metadata(content: bytes) -> Mapping[str, Any]:
     """The metadata of a safetensors file; empty if there are none, or if it is another kind of file."""
-    length = int.from_bytes(content[:8], "little")
+    length = int.from_bytes(content[:8], "little")  # of the JSON header that follows
     if length > min(len(content) - 8, LARGEST_HEADER):
         return {}
     try:
@@ -120,12 +120,10 @@ def _read_metadata(content: bytes) -> Mapping[str, Any]:
 
 
 def load_newest(folder: Path, *, accept: Callable[[Mapping[str, Any]], None] = lambda _: None) -> Loaded | None:
-    """The last checkpoint or, if that is damaged, the previous one; None if there is neither.
-
-    The previous one then also becomes the last one.
+    """The last checkpoint or, if it is damaged, the previous one; None if there is neither.
 
     Args:
-        accept: raises ValueError for a record that must not be resumed; nothing has been changed by then.
+        accept: raises ValueError for a record that must not be resumed.
 
     Raises:
         NoneReadable: there are checkpoints, and none can be read.
@@ -139,7 +137,7 @@ def load_newest(folder: Path, *, accept: Callable[[Mapping[str, Any]], None] = l
             problems.append(str(error))
             log.error("DAMAGED CHECKPOINT: %s", error)
             continue
-        accept(loaded[1])
+        accept(loaded[1])  # before anything is replaced
         if name != LAST:
             log.error("continuing from %s, the checkpoint before the last", locate(folder, name))
             # Otherwise the next save would turn the damaged checkpoint into the previous one.
@@ -151,12 +149,9 @@ def load_newest(folder: Path, *, accept: Callable[[Mapping[str, Any]], None] = l
 
 
 def keep_previous(folder: Path) -> None:
-    """Make the last checkpoint also the previous one, before a new last one is written.
-
-    A hard link, so that both exist without a copy; on a file system without hard links, `last` becomes `previous`.
-    """
+    """Make the last checkpoint also the previous one, before a new last one is written."""
     if locate(folder, LAST).exists():
-        _link(folder, LAST, PREVIOUS)
+        _link(folder, LAST, PREVIOUS)  # without hard links, it is moved: there is a good one all the same
 
 
 def keep_epoch(folder: Path, epoch: int, keep: int) -> None:
@@ -164,8 +159,10 @@ def keep_epoch(folder: Path, epoch: int, keep: int) -> None:
     if keep:
         _link(folder, LAST, f"epoch_{epoch:04d}", move=False)
     with open_folder(folder) as inside:
-        kept = [path for path in inside.glob("epoch_*.safetensors") if path.stem[len("epoch_") :].isdecimal()]
-        for path in sorted(kept, key=lambda path: int(path.stem[len("epoch_") :]))[: -keep or None]:
+        numbers = {path: path.stem.removeprefix("epoch_") for path in inside.glob("epoch_*.safetensors")}
+        kept = [path for path, number in numbers.items() if number.isdecimal()]
+        # By number: from epoch 10,000 on, names are no longer in order. With keep=0, all of them go.
+        for path in sorted(kept, key=lambda path: int(numbers[path]))[: -keep or None]:
             path.unlink()
 
 
@@ -196,16 +193,17 @@ def load_model(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "m
     weights = {
         strip_wrappers(key.removeprefix(start)): value for key, value in tensors.items() if key.startswith(start)
     }
-    own = {strip_wrappers(name): (name, value) for name, value in model.state_dict().items()}
-    for name in sorted(own.keys() ^ weights.keys()):
+    own = model.state_dict()
+    names = {strip_wrappers(name): name for name in own}
+    for name in sorted(names.keys() ^ weights.keys()):
         raise ValueError(f"the checkpoint does not fit the model: {name!r} is in only one of them")
-    for name, (_, value) in own.items():
-        if value.shape != weights[name].shape:
+    for name, value in weights.items():
+        here, there = tuple(own[names[name]].shape), tuple(value.shape)
+        if here != there:
             raise ValueError(
-                f"the checkpoint does not fit the model: {name!r} has shape {tuple(weights[name].shape)}, "
-                f"and {tuple(value.shape)} in the model"
+                f"the checkpoint does not fit the model: {name!r} has shape {there}, and {here} in the model"
             )
-    model.load_state_dict({full: weights[name] for name, (full, _) in own.items()})
+    model.load_state_dict({names[name]: value for name, value in weights.items()})
 
 
 def collect_optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
@@ -233,7 +231,7 @@ def load_optimizer(optimizer: Optimizer, model: nn.Module, tensors: Mapping[str,
         if name not in parameters:
             raise ValueError(f"the checkpoint's optimizer state names {name!r}, which the model does not have")
         parameter = parameters[name]
-        # The step count is a scalar on the optimizer's device; all else has its parameter's shape and layout.
+        # Adam counts steps in a scalar; all else has its parameter's shape and layout (channels-last).
         like_parameter = value.shape == parameter.shape and value.ndim > 0
         target = torch.empty_like(parameter).copy_(value) if like_parameter else value.to(parameter.device)
         optimizer.state[parameter][field] = target.detach()

@@ -21,15 +21,13 @@ def resolve_device(name: str) -> torch.device:
     mps = torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda:0" if cuda else "mps" if mps else "cpu")
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):  # no device's name
-        device = torch.device("meta")
-    missing = device.type == "cuda" and (device.index or 0) >= cuda
-    if missing or device.type not in ("cpu", "cuda", "mps") or (device.type == "mps" and not mps):
-        here = ["auto", "cpu", *(f"cuda:{i}" for i in range(cuda)), *(["mps"] if mps else [])]
-        raise ValueError(f"trainer.device={name}: this machine has no such device. Use one of {', '.join(here)}")
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+    present = ["cpu", *(f"cuda:{number}" for number in range(cuda)), *(["mps"] if mps else [])]
+    chosen = "cuda:0" if name == "cuda" else name
+    if chosen not in present:
+        raise ValueError(
+            f"trainer.device={name}: this machine has no such device. Use one of auto, {', '.join(present)}"
+        )
+    return torch.device(chosen)
 
 
 def check_devices(first: torch.device, count: int) -> None:

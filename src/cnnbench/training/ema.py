@@ -9,8 +9,7 @@ from torch import Tensor, nn
 class WeightAverage:
     """Exponential moving averages of a model's parameters and floating-point buffers.
 
-    After step t, counted from 0, `average += (1 - d) (weights - average)` with d = min(decay, (1 + t) / (10 + t)), so
-    that the random first weights are soon forgotten, even in a short run. Other buffers, such as counts, are copied.
+    After step t, counted from 0, `average += (1 - d) (weights - average)` with d = min(decay, (1 + t) / (10 + t)).
 
     Args:
         model: on its device.
@@ -27,8 +26,9 @@ class WeightAverage:
             *zip(self.model.parameters(), model.parameters(), strict=True),
             *zip(self.model.buffers(), model.buffers(), strict=True),
         ]
-        self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
-        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+        # Counts, such as a batch norm's of its batches, have no mean.
+        self._averaged = [(average, value) for average, value in pairs if average.is_floating_point()]
+        self._copied = [(average, value) for average, value in pairs if not average.is_floating_point()]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -41,5 +41,5 @@ class WeightAverage:
 
 def move_averages(averages: list[Tensor], weights: list[Tensor], decay: float, step: int) -> None:
     """Move averages towards weights, in place, by the formula of `WeightAverage`."""
-    decay = min(decay, (1 + step) / (10 + step))
+    decay = min(decay, (1 + step) / (10 + step))  # soon forgets the random first weights, even in a short run
     torch._foreach_lerp_(averages, weights, 1 - decay)

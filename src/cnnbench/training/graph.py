@@ -53,10 +53,8 @@ def set_lr(optimizer: Optimizer, lr: float) -> None:
 
 
 def record_on_cuda(step: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
-    """Record the kernels of a step without running them; return the graph, and the outputs that a replay overwrites.
-
-    Dropout goes on to follow `seed_model_noise`: each replay reads the seed of CUDA's default generator anew.
-    """
+    """Record the kernels of a step without running them; return the graph, and the outputs that a replay overwrites."""
+    # Dropout still follows `seed_model_noise`: each replay reads the seed of CUDA's default generator anew.
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         outputs = step()
@@ -72,7 +70,7 @@ def run_beside(step: Callable[[], Outputs]) -> Outputs:
     current.wait_stream(stream)
     for output in outputs:
         if output is not None:
-            output.record_stream(current)
+            output.record_stream(current)  # otherwise its memory could be reused while `current` still reads it
     return outputs
 
 
@@ -101,16 +99,17 @@ class StepGraph:
                 computed there.
             count: how many images the batches have together.
         """
-        if count != self.images:
+        if count != self.images:  # an epoch's last step: another shape
             return step(batches, count)
         if self._eager_steps < WARM_UP:
             self._eager_steps += 1
             return self.warm_up(lambda: step(batches, count))
         if self._replay is None:
             self._inputs = [(torch.empty_like(images), torch.empty_like(labels)) for images, labels in batches]
-        for own, given in zip(self._inputs, batches, strict=True):
-            own[0].copy_(given[0])
-            own[1].copy_(given[1])
+        # The graph reads the addresses that it was recorded with, so each batch is copied there.
+        for (own_images, own_labels), (images, labels) in zip(self._inputs, batches, strict=True):
+            own_images.copy_(images)
+            own_labels.copy_(labels)
         if self._replay is None:
             self._replay, self._outputs = self.record(lambda: step(self._inputs, count))
         self._replay()

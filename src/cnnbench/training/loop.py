@@ -1,10 +1,8 @@
-"""One step, one epoch, one evaluation. No step waits for the device or branches on a value computed there."""
+"""One step of training, and one evaluation. No step waits for the device or branches on a value computed there."""
 
-import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -14,19 +12,15 @@ from cnnbench.data import Batches
 from cnnbench.metrics import compute_scores, count_confusion, score_probabilities
 from cnnbench.metrics.ranking import score_ranking
 from cnnbench.processes.ranks import ALONE, Rank
-from cnnbench.reproducibility import derive_key, seed_model_noise
 from cnnbench.training.ema import WeightAverage
-from cnnbench.training.graph import StepGraph, set_lr
-from cnnbench.training.optim import Schedule
+from cnnbench.training.graph import StepGraph
 from cnnbench.training.optimizers import Optimizer
-from cnnbench.training.progress import Progress, list_step_sizes, summarize_epoch
+from cnnbench.training.progress import ADVICE, Diverged
 from cnnbench.training.ranks import notice_timeout, sum_over_ranks
 from cnnbench.training.tasks import Task, compute_loss, count_correct, split_outputs
 
 MOST_PROBABILITIES = 2**25  # of a split: 128 MB; beyond this, only those of the `TOP` likeliest classes are kept
 TOP = 10
-ADVICE = "A smaller optimizer.lr, trainer.clip_norm=1 or scheduler.warmup_epochs=1 usually helps"
-CHECK_EVERY = 64  # steps between two checks of the loss, each of which waits for the device
 
 
 @dataclass
@@ -34,33 +28,25 @@ class Classified:
     """How a split was classified. Arrays by image are in the split's order.
 
     Attributes:
-        confusion: (K, K) counts, as `count_confusion` gives them.
-        labels, predictions: (N,).
         probabilities: (N, K); None unless requested.
         top_classes: (N, `TOP`), the likeliest classes first, if all probabilities would be too many; `probabilities`,
             (N, `TOP`), are then theirs. Otherwise None.
     """
 
-    confusion: np.ndarray
-    labels: np.ndarray
-    predictions: np.ndarray
+    confusion: np.ndarray  # (K, K), as `count_confusion` gives it
+    labels: np.ndarray  # (N,)
+    predictions: np.ndarray  # (N,)
     probabilities: np.ndarray | None = None
     top_classes: np.ndarray | None = None
 
 
 @dataclass
 class Evaluation:
-    """The result of one pass over a split.
+    """The result of one pass over a split."""
 
-    Attributes:
-        loss: the task's, mean over the images.
-        losses: (N,), by image, in the split's order.
-        classified: None for a task without classes.
-    """
-
-    loss: float
-    losses: np.ndarray
-    classified: Classified | None
+    loss: float  # the task's, mean over the images
+    losses: np.ndarray  # (N,), in the split's order
+    classified: Classified | None  # None for a task without classes
 
     def compute_scores(self) -> dict[str, float]:
         """The loss, for a task with classes every registered metric, and the scores of probabilities that were kept."""
@@ -72,44 +58,28 @@ class Evaluation:
         return scores
 
 
-class Diverged(RuntimeError):
-    """A loss or a weight became infinite or not a number."""
-
-
 @dataclass
 class Stepper:
-    """One training step with its settings.
-
-    Attributes:
-        forward: the network, possibly compiled.
-        parameters: those whose gradients are clipped.
-        autocast: makes the context of a forward pass.
-        scaler: scales the loss for fp16; disabled for other precisions.
-        class_weights: (K,), on the device, the weight of each class in the loss; None weighs all alike.
-        average: of the weights, updated after each step.
-        accumulate: batches a step; the last step of an epoch may have fewer.
-        graph: replays the step from a recording; None runs it eagerly.
-        rank: which part of each batch this process computes; with several, `forward` averages their gradients.
-    """
+    """One training step with its settings."""
 
     task: Task
-    forward: Callable[[Tensor], Tensor | tuple[Tensor, ...]]
-    parameters: list[nn.Parameter]
+    forward: Callable[[Tensor], Tensor | tuple[Tensor, ...]]  # the network, possibly compiled or distributed
+    parameters: list[nn.Parameter]  # those whose gradients are clipped
     optimizer: Optimizer
-    autocast: Callable[[], AbstractContextManager[None]]
-    scaler: torch.amp.GradScaler
+    autocast: Callable[[], AbstractContextManager[None]]  # makes the context of a forward pass
+    scaler: torch.amp.GradScaler  # of the loss for fp16; disabled for other precisions
     label_smoothing: float
     clip_norm: float | None
-    class_weights: Tensor | None = None
-    average: WeightAverage | None = None
-    accumulate: int = 1
-    graph: StepGraph | None = None
-    rank: Rank = ALONE
+    class_weights: Tensor | None = None  # (K,), on the device; None weighs all classes alike
+    average: WeightAverage | None = None  # of the weights, updated after each step
+    accumulate: int = 1  # batches a step; the last step of an epoch may have fewer
+    graph: StepGraph | None = None  # replays the step from a recording; None runs it eagerly
+    rank: Rank = ALONE  # which part of each batch this process computes
 
     def __call__(self, batches: Iterable[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor | None]:
         """Update the weights once, by the mean gradient over batches that have `count` images together.
 
-        The step equals that of one large batch, except for layers that use the whole batch (batch norms).
+        The step equals that of one large batch, except for batch norms, which see each batch by itself.
 
         Returns:
             The mean loss, (), detached; the number of correct predictions, int64 (), or None without classes.
@@ -132,96 +102,28 @@ class Stepper:
             self.scaler.scale(loss).backward()
             losses.append(loss.detach())
             if self.task.has_classes:
-                correct.append(count_correct(split_outputs(outputs)[0], labels))
-        counted = sum(correct[1:], correct[0]) if correct else None
-        if not weights:
-            self._update()
-            return losses[0], counted
-        loss, total, ranks = sum(losses[1:], losses[0]), sum(weights), self.rank.count
-        if ranks > 1:
-            loss, total, counted = sum_over_ranks([loss, total, counted], loss.device)
-        # DistributedDataParallel averages gradients over ranks; each rank's loss is a part of the whole, so sum them.
-        torch._foreach_div_([value.grad for value in self.parameters if value.grad is not None], total / ranks)
-        self._update()
-        return loss / total, counted
-
-    def _sum_weights(self, labels: Tensor) -> Tensor | int:
-        """The sum of the weights of a batch's images, which is the divisor of its mean loss."""
-        return len(labels) if self.class_weights is None or labels.dim() > 1 else self.class_weights[labels].sum()
-
-    def _update(self) -> None:
-        """Clip the gradients and let the optimizer use them."""
+                main, _ = split_outputs(outputs)
+                correct.append(count_correct(main, labels))
+        # Sums begin with the first tensor: 0 + tensor would launch one more kernel at every step.
+        loss, counted = sum(losses[1:], losses[0]), sum(correct[1:], correct[0]) if correct else None
+        if weights:
+            total, ranks = sum(weights), self.rank.count
+            if ranks > 1:
+                loss, total, counted = sum_over_ranks([loss, total, counted], loss.device)
+            # DistributedDataParallel averages gradients over ranks; each rank's loss is part of the whole, so sum them.
+            torch._foreach_div_([value.grad for value in self.parameters if value.grad is not None], total / ranks)
+            loss = loss / total
         if self.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)  # type: ignore[arg-type]
+            self.scaler.unscale_(self.optimizer)  # type: ignore[arg-type]  # clip the gradients, not their scaled form
             nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.scaler.step(self.optimizer)  # type: ignore[arg-type]  # it needs no more than the protocol
         self.scaler.update()
+        return loss, counted
 
-
-def train_one_epoch(
-    step: Stepper,
-    batches: Batches,
-    progress: Progress,
-    *,
-    epoch: int,
-    noise_seed: int,
-    lr: float,
-    schedule: Schedule,
-    advance: Callable[[int, float | None], None],
-) -> dict[str, float]:
-    """Train on each batch of an epoch once; in a resumed epoch, on the remaining batches.
-
-    Args:
-        progress: what is done of the epoch; updated after each step.
-        epoch: 0 for the first; with `noise_seed` it determines the noise of each step, such as dropout.
-        lr: the base learning rate, multiplied by `schedule(step)`.
-        advance: called after each step with its number of images and, now and then, its loss. What it raises ends the
-            epoch there.
-
-    Returns:
-        `loss`, the mean over the images as it is optimised (with label smoothing and auxiliary heads); for a task with
-        classes also `accuracy`, of the predictions made while training.
-
-    Raises:
-        Diverged: a loss is infinite or not a number.
-    """
-    device = batches.device
-    sizes = list_step_sizes(batches, step.accumulate)
-    steps = len(sizes)
-    first = epoch * steps
-    clock = time.perf_counter() - progress.seconds
-    served = batches.iterate_epoch(epoch, progress.steps * step.accumulate)
-    for number in range(progress.steps, steps):
-        seed_model_noise(derive_key(noise_seed, "step", epoch, number, *step.rank.noise_key), device)
-        set_lr(step.optimizer, lr * schedule(first + number))
-        loss, correct = step(islice(served, step.accumulate), sizes[number])
-        if step.average is not None:
-            step.average.update(first + number)
-        progress.losses[number] = loss
-        if progress.correct is not None and correct is not None:
-            progress.correct += correct
-        progress.steps = number + 1
-        progress.seconds = time.perf_counter() - clock
-        checked = number % CHECK_EVERY == 0 or number + 1 == steps
-        if checked:
-            check_losses(progress.losses[: number + 1], epoch)
-        advance(sizes[number], loss.item() if checked else None)
-    next(served, None)  # lets the loader finish
-    check_losses(progress.losses, epoch)
-    progress.seconds = max(progress.seconds, time.perf_counter() - clock)
-    return summarize_epoch(progress, sizes)
-
-
-def check_losses(losses: Tensor, epoch: int) -> None:
-    """Check an epoch's losses so far.
-
-    Raises:
-        Diverged: a loss is infinite or not a number; the message names epoch and step, both counted from 1.
-    """
-    finite = torch.isfinite(losses)
-    if not bool(finite.all()):
-        step = int((~finite).nonzero()[0])
-        raise Diverged(f"the loss became {losses[step].item()} at epoch {epoch + 1}, step {step + 1}. {ADVICE}")
+    def _sum_weights(self, labels: Tensor) -> Tensor | int:
+        """The sum of the weights of a batch's images, which is the divisor of its mean loss."""
+        # Mixed labels are shares of classes, (N, K): torch then divides by the number of images.
+        return len(labels) if self.class_weights is None or labels.dim() > 1 else self.class_weights[labels].sum()
 
 
 @torch.no_grad()
@@ -236,7 +138,7 @@ def evaluate(
     between: Callable[[], None] = lambda: None,
     of: str = "images",
 ) -> Evaluation:
-    """Measure a model on a split, in the split's order. The model's training mode is restored afterwards.
+    """Measure a model on a split, in the split's order.
 
     Args:
         keep_probabilities: also return those of each image, if the task has classes.
@@ -246,7 +148,7 @@ def evaluate(
     Raises:
         Diverged: the loss of an image is infinite or not a number.
     """
-    total = torch.zeros((), dtype=torch.float64, device=batches.device)
+    total = torch.zeros((), dtype=torch.float64, device=batches.device)  # float32 loses digits over many images
     losses: list[Tensor] = []
     predicted: list[Tensor] = []
     kept: list[tuple[Tensor, ...]] = []
@@ -257,7 +159,7 @@ def evaluate(
         for images, labels in batches.iterate_epoch():
             with autocast():
                 outputs = model(images)
-            outputs = outputs.float()
+            outputs = outputs.float()  # of bf16 and fp16, whose losses and probabilities would be coarse
             losses.append(task.loss(outputs, images, labels, reduction="none"))
             total += losses[-1].sum(dtype=torch.float64)
             if task.has_classes:

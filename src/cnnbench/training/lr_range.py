@@ -26,9 +26,7 @@ SHARE = 1 / 4  # of the rate at which the loss is least
 def measure_losses(
     step: Stepper, batches: Batches, rates: np.ndarray, *, noise_seed: int, advance: Callable[[], object] = lambda: None
 ) -> np.ndarray:
-    """Take a step with each learning rate in turn; return their losses, which may end early, by divergence.
-
-    Batches, noise and steps are those of the first epochs of a run.
+    """Take a step with each learning rate in turn, on the batches and with the noise of a run's first epochs.
 
     Args:
         rates: ascending, (N,).
@@ -36,7 +34,8 @@ def measure_losses(
         advance: called after each step; what it raises ends the test.
 
     Returns:
-        The losses before each step, (n,) with n ≤ N; the last one is infinite or not a number if the weights are.
+        The losses before each step, (n,), n ≤ N, because the test ends when they diverge; the last one may be infinite
+        or not a number.
     """
     sizes = list_step_sizes(batches, step.accumulate)
     losses: list[float] = []
@@ -48,7 +47,7 @@ def measure_losses(
         seed_model_noise(derive_key(noise_seed, "step", epoch, number, *step.rank.noise_key), batches.device)
         set_lr(step.optimizer, rate)
         loss, _ = step(islice(served, step.accumulate), sizes[number])
-        losses.append(loss.item())
+        losses.append(loss.item())  # waits for the device, which a training step must not: divergence ends the test
         advance()
         recent = float(np.mean(losses[-WINDOW:]))
         least = min(least, recent) if len(losses) >= WINDOW else least
@@ -59,35 +58,23 @@ def measure_losses(
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Learning rates that a range test found.
+    """Learning rates that a range test found."""
 
-    Attributes:
-        rate: the geometric mean of `low` and `high`, to two digits.
-        low, high: `steepest` and a quarter of `least`, in ascending order.
-        steepest: where the smoothed loss falls fastest, by the logarithm of the rate.
-        least: where the smoothed loss is least.
-    """
-
-    rate: float
-    low: float
-    high: float
-    steepest: float
-    least: float
+    rate: float  # the geometric mean of `low` and `high`, to two digits
+    low: float  # `steepest` or a quarter of `least`, whichever is lower
+    high: float  # the other of the two
+    steepest: float  # where the smoothed loss falls fastest, by the logarithm of the rate
+    least: float  # where the smoothed loss is least
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """The result of a range test.
+    """The result of a range test."""
 
-    Attributes:
-        rates, losses, smoothed: (n,), of the steps that were taken; their losses as they are, and smoothed.
-        suggestion: None if the loss never falls.
-    """
-
-    rates: np.ndarray
-    losses: np.ndarray
-    smoothed: np.ndarray
-    suggestion: Suggestion | None
+    rates: np.ndarray  # (n,), of the steps that were taken
+    losses: np.ndarray  # (n,)
+    smoothed: np.ndarray  # (n,)
+    suggestion: Suggestion | None  # None if the loss never falls
 
 
 def judge_losses(rates: np.ndarray, losses: np.ndarray) -> RangeTest:

@@ -2,7 +2,7 @@
 
 Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024), https://kellerjordan.github.io/posts/muon.
 A step changes all directions of a matrix alike, also those that the gradient hardly touches, so that a network needs
-fewer images. Updates are scaled to the size of AdamW's, so that one learning rate serves both (arXiv:2502.16982).
+fewer images.
 """
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 from cnnbench.training.optimizers import Adam, Groups
 
 ITERATION = (3.4445, -4.7750, 2.0315)  # a quintic that takes singular values to about 1 in few iterations
-MATCHED_RMS = 0.2  # of an entry of AdamW's update, at a learning rate of 1
+# Of an entry of AdamW's update at a learning rate of 1, so that one rate serves both (arXiv:2502.16982).
+MATCHED_RMS = 0.2
 
 
 class Muon:
@@ -26,7 +27,7 @@ class Muon:
         self.rest = rest
         self.matrices = [{"lr": lr, "momentum": momentum, "iterations": iterations, **group} for group in matrices]
         self.param_groups = [*self.matrices, *rest.param_groups]
-        self.state = rest.state
+        self.state = rest.state  # shared, so that a checkpoint holds both
 
     def zero_grad(self) -> None:
         """Drop all gradients."""
@@ -61,7 +62,7 @@ def orthogonalize(matrix: Tensor, iterations: int) -> Tensor:
         matrix: (rows, columns); its own singular values below about 1e-3 of its norm stay small.
     """
     a, b, c = ITERATION
-    wide = matrix.shape[0] <= matrix.shape[1]
+    wide = matrix.shape[0] <= matrix.shape[1]  # the smaller side makes the smaller square
     x = matrix if wide else matrix.T
     x = x / (x.norm() + 1e-7)
     for _ in range(iterations):

@@ -54,15 +54,9 @@ def build_optimizer(
 def _group_parameters(
     model: nn.Module, rates: Mapping[str, float], *, alike: bool
 ) -> list[tuple[tuple[str | None, bool], list[nn.Parameter]]]:
-    """The trained parameters by their part in `rates`, if any, and by whether they decay.
-
-    As few groups as possible, because each step launches kernels per group. The one with the network's last matrix
-    follows all others with matrices, because Muon must find it.
-
-    Args:
-        alike: all parameters decay.
-    """
+    """The trained parameters by their part in `rates`, if any, and by whether they decay; with `alike`, all do."""
     parts = assign_parts(model, rates, "optimizer.rates")
+    # As few groups as possible, because each step launches kernels per group.
     grouped: dict[tuple[str | None, bool], list[nn.Parameter]] = defaultdict(list)
     last_matrix = {}
     for place, (name, parameter) in enumerate(model.named_parameters()):
@@ -75,7 +69,9 @@ def _group_parameters(
         raise ValueError(
             f"optimizer.rates: {part!r} sets no rate, because its parameters are frozen, or a longer name covers them"
         )
-    return sorted(grouped.items(), key=lambda item: last_matrix.get(item[0], math.inf))
+    # The group with the network's last matrix follows all others with matrices, because Muon must find it.
+    order = sorted(grouped, key=lambda group: last_matrix.get(group, math.inf))
+    return [(group, grouped[group]) for group in order]
 
 
 class SGDOptions(Options):
@@ -118,27 +114,27 @@ def adamw(groups: Groups, lr: float, fused: bool, options: AdamOptions) -> Optim
     return Adam(groups, lr, fused=fused, betas=options.betas, eps=options.eps, decoupled=True)
 
 
-class MuonOptions(Options):
-    """Options in `configs/optimizer/muon.yaml`."""
+class MuonOptions(AdamOptions):
+    """Options in `configs/optimizer/muon.yaml`; those of Adam are for the parameters that Muon leaves to it."""
 
     momentum: float = key("Share of the last step's direction that is kept", ge=0, lt=1)
     iterations: int = key("Newton-Schulz iterations that make a direction orthogonal", ge=1, le=20)
-    betas: list[Annotated[float, Field(ge=0, lt=1)]] = key(
-        "Decay rates of the averages of the gradient and of its square", length=2
-    )
-    eps: float = key("Added to the denominator, for numerical stability", ge=0)
 
 
 @register("optimizer", "muon")
 def muon(groups: Groups, lr: float, fused: bool, options: MuonOptions) -> Optimizer:
     """Muon for hidden matrices; AdamW for biases, norms and the last matrix, whose rows are the classes."""
-    hidden = {id(p) for p in [p for group in groups for p in group["params"] if p.ndim > 1][:-1]}
-    matrices = [{**group, "params": [p for p in group["params"] if id(p) in hidden]} for group in groups]
-    rest = [{**group, "params": [p for p in group["params"] if id(p) not in hidden]} for group in groups]
-    rest = [group for group in rest if group["params"]]
+    # A set finds a tensor by its identity, where a list would compare values.
+    hidden = set([p for group in groups for p in group["params"] if p.ndim > 1][:-1])
+    matrices = _filter_groups(groups, lambda parameter: parameter in hidden)
+    rest = _filter_groups(groups, lambda parameter: parameter not in hidden)
     others = Adam(rest, lr, fused=fused, betas=options.betas, eps=options.eps, decoupled=True)
-    matrices = [group for group in matrices if group["params"]]
     return Muon(matrices, others, lr, options.momentum, options.iterations) if matrices else others
+
+
+def _filter_groups(groups: Groups, wanted: Callable[[nn.Parameter], bool]) -> Groups:
+    filtered = [{**group, "params": [p for p in group["params"] if wanted(p)]} for group in groups]
+    return [group for group in filtered if group["params"]]
 
 
 def build_schedule(

@@ -110,6 +110,7 @@ class Adam(_FunctionOptimizer):
         self.betas, self.eps, self.decoupled = betas, eps, decoupled
 
     def _update(self, parameters: list[Tensor], gradients: list[Tensor], **settings: Any) -> None:
+        beta1, beta2 = self.betas
         states = [self.state[parameter] or self._start(parameter) for parameter in parameters]
         adam(
             parameters,
@@ -118,8 +119,8 @@ class Adam(_FunctionOptimizer):
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
-            beta1=self.betas[0],
-            beta2=self.betas[1],
+            beta1=beta1,
+            beta2=beta2,
             eps=self.eps,
             amsgrad=False,
             maximize=False,

@@ -15,9 +15,8 @@ BUSY = 0.3  # of a core, beyond those that the run leaves free; what a quiet sys
 class Pace:
     """Watches the steps of a run; logs a warning, once, for each of two reasons.
 
-    Other programs take cores that the run computes with in its first seconds, which it would not notice by its own
-    steps. Or two windows in a row are much slower than the first one; a single one may be a suspended process or a
-    slow disk.
+    Other programs take cores that the run computes with, in its first seconds; or two windows in a row are much slower
+    than the first one.
 
     Args:
         threads: those on the processors that wait for one another.
@@ -38,7 +37,7 @@ class Pace:
         Args:
             steps, seconds: of the epoch so far. The first call of an epoch is where its time starts.
         """
-        if self._watches:
+        if self._watches:  # programs that were there first slow all steps alike, which no comparison of steps shows
             self._watch_others()
         steps_before, seconds_before = self._last
         self._last = steps, seconds
@@ -74,7 +73,7 @@ class Pace:
         """Compare the mean time of a step in a window with that of the first window."""
         self._first = self._first or seconds
         self._slow_windows = self._slow_windows + 1 if seconds > SLOWER * self._first else 0
-        if self._slow_windows == 2:
+        if self._slow_windows == 2:  # a single one may be a suspended process or a slow disk
             self._slow_windows = 3  # never 2 again
             remedy = ", or start the run again with trainer.threads=1" if self.threads > 1 else ""
             log.warning(

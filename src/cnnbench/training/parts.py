@@ -18,14 +18,13 @@ FEATURES = "features"  # in a network without such a module, all its parts but t
 def assign_parts(model: nn.Module, names: Iterable[str], key: str) -> dict[str, str]:
     """The name that covers each parameter, by the parameter's path; where several do, the longest.
 
-    The order of the names does not matter, because a config that only orders them differently is the same run.
-
     Args:
         key: of the config, for error messages, such as `model.freeze`.
 
     Raises:
         ValueError: a name covers no parameter; the message has the nearest module.
     """
+    # Whatever order they come in: a config that only orders them differently is the same run.
     wanted = sorted(names, key=lambda name: (-len(name), name))
     globs = {name: _expand(model, name) for name in wanted}
     assigned, used = {}, set()
@@ -57,16 +56,17 @@ def freeze_parts(model: nn.Module, names: Iterable[str]) -> None:
 
 
 def set_training_mode(model: nn.Module) -> None:
-    """Set a network to training, but its frozen modules to evaluation: their batch norms keep what they know."""
+    """Set a network to training, but its frozen modules to evaluation."""
     model.train()
     for module in model.modules():
         parameters = [*module.parameters()]
+        # A frozen batch norm would otherwise update its statistics, and a frozen dropout add noise.
         if parameters and not any(parameter.requires_grad for parameter in parameters):
             module.eval()
 
 
 def _expand(model: nn.Module, name: str) -> list[str]:
-    """The globs that a name stands for."""
+    """The globs that a name means."""
     if name != FEATURES or hasattr(model, FEATURES):
         return [name]
     return [child for child, module in model.named_children() if any(True for _ in module.parameters())][:-1]

@@ -23,7 +23,8 @@ from cnnbench.processes.ranks import Rank
 
 HERE = "127.0.0.1"
 MEETS = timedelta(minutes=5)  # for the connections, once every rank has loaded its data
-# In an exchange: rank 0 may test for hours meanwhile, the others only compute. A rank that ends is noticed without it.
+# Timeouts of an exchange: rank 0 may test for hours meanwhile, the others only compute. A rank that ends is noticed
+# without them.
 WAITS_FOR_RANK_0, WAITS_FOR_OTHERS = timedelta(days=7), timedelta(minutes=30)
 
 
@@ -34,7 +35,7 @@ class ExchangeTimedOut(RuntimeError):
 def open_store() -> tuple[dist.TCPStore, int]:
     """A store on this machine's loopback interface, through which the ranks find one another, and its port."""
     with socket.create_server((HERE, 0)) as listener:
-        port = listener.getsockname()[1]
+        _, port = listener.getsockname()
         # The store closes the descriptor that it is given.
         store = dist.TCPStore(
             HERE, port, is_master=True, wait_for_workers=False, timeout=MEETS, master_listen_fd=listener.detach()
@@ -77,15 +78,12 @@ def abort_exchange() -> None:
 
 @contextmanager
 def notice_timeout() -> Iterator[None]:
-    """Tell an exchange inside that timed out from one that failed: gloo raises the same error.
-
-    Raises:
-        ExchangeTimedOut: in its place.
-    """
+    """Raise ExchangeTimedOut for an exchange inside that timed out."""
     started = time.monotonic()
     try:
         yield
     except RuntimeError as error:
+        # gloo raises the same error for an exchange that failed, so only the time distinguishes them.
         if time.monotonic() - started < WAITS_FOR_OTHERS.total_seconds():
             raise
         raise ExchangeTimedOut(str(error)) from error
@@ -107,7 +105,8 @@ def distribute(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def sum_over_ranks(values: Sequence[Tensor | float | None], device: torch.device) -> list[Any]:
-    """The sum of each value over all ranks, as tensors, () of the same type, by one message; None stays None."""
+    """The sum of each value over all ranks, as tensors, () of the same type; None stays None."""
+    # One message for all of them: each costs as long as a small step.
     given = [torch.as_tensor(value, device=device) for value in values if value is not None]
     summed = torch.stack([value.double() for value in given])
     dist.all_reduce(summed)
@@ -141,7 +140,7 @@ class SynchronisedNorm(_BatchNorm):
         self.train(norm.training)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        pass
+        pass  # torch's base class calls it; both images and signals are accepted
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, …) to the same shape; a rank's part of a batch may be empty."""
@@ -149,12 +148,13 @@ class SynchronisedNorm(_BatchNorm):
             return super().forward(x)
         over = [0, *range(2, x.dim())]
         per_channel = (1, -1, *[1] * (x.dim() - 2))
-        values = x.float()
+        values = x.float()  # as torch's own norms: sums in bf16 would be coarse
         count = values.new_tensor([values.numel() / self.num_features])
         sums = _SumOverRanks.apply(torch.cat([values.sum(over), count]))
         mean, count = sums[:-1] / sums[-1], sums[-1].detach()
         centred = values - mean.view(per_channel)
         variance = _SumOverRanks.apply(centred.square().sum(over)) / count
+        # Running statistics take the unbiased variance, as torch's do.
         self._track(mean.detach(), variance.detach() * count / (count - 1))
         scale = (variance + self.eps).rsqrt() * self.weight
         return torch.addcmul(self.bias.view(per_channel), centred, scale.view(per_channel)).to(x.dtype)
@@ -171,7 +171,7 @@ class SynchronisedNorm(_BatchNorm):
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """The sum over all ranks. Its gradient is also summed, because each rank's loss is a part of the whole."""
+    """The sum over all ranks."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -181,6 +181,7 @@ class _SumOverRanks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # Also a sum, because each rank's loss is a part of the whole.
         summed = gradient.contiguous().clone()
         dist.all_reduce(summed)
         return summed

@@ -13,6 +13,7 @@ from torch.func import functional_call, vmap
 
 from cnnbench.processes.capacity import MOST_TOGETHER
 from cnnbench.reproducibility import seed_model_noise
+from cnnbench.storage.text import get_first_line
 from cnnbench.training.ema import move_averages
 from cnnbench.training.loop import Stepper
 from cnnbench.training.state import State
@@ -21,7 +22,7 @@ from cnnbench.training.tasks import compute_loss, count_correct, split_outputs
 # CUDA's libraries choose an algorithm by the size of the whole stack: only one height gives a run the same bits.
 # On the CPU they do so for a single run alone.
 HEIGHTS = {"cuda": MOST_TOGETHER, "cpu": 2}
-ALIGNED = 64  # values
+ALIGNED = 64  # values; a row that began elsewhere would be rounded differently by a vector unit
 Dropped = tuple[torch.Size, float]  # the shape that a dropout layer sees, and the share of it that it drops
 
 
@@ -34,22 +35,25 @@ class Stack:
 
     def __init__(self, states: Sequence[State]) -> None:
         self.states, self.device = states, states[0].device
-        self._spare = max(0, HEIGHTS[self.device.type] - len(states))
         self.step_of_one: Stepper = states[0].step
-        names = {value: name for name, value in states[0].model.named_parameters()}
+        self._spare = max(0, HEIGHTS[self.device.type] - len(states))
+        self._tensors = [_list_tensors(state.model) for state in states]
+        names = {value: name for name, value in self._tensors[0].items()}
         groups = self.step_of_one.optimizer.param_groups
         self._rows = [Rows([names[value] for value in group["params"]], group["params"]) for group in groups]
-        self._weights = [nn.Parameter(rows.pack(self._fill(self._find_weights(rows)))) for rows in self._rows]
+        self._weights = [nn.Parameter(rows.pack(self._fill(self._tensors))) for rows in self._rows]
         self.optimizer = self._stack_optimizer()
         trained = {name for rows in self._rows for name in rows.names}
-        fixed = [{**dict(one.model.named_parameters()), **dict(one.model.named_buffers())} for one in states]
-        # Buffers, which batch norms update in place, and weights that are not trained.
+        # Buffers, which batch norms update in place, and weights that are not trained: a separate stack each.
         self._others = {
-            name: torch.stack(self._fill([one[name].detach() for one in fixed])) for name in fixed[0].keys() - trained
+            name: torch.stack(self._fill([one[name].detach() for one in self._tensors]))
+            for name in self._tensors[0].keys() - trained
         }
         moved = [name for name, value in sorted(self._others.items()) if value.is_floating_point()]
-        self._moved = Rows(moved, [fixed[0][name] for name in moved])
-        self._averages = self._stack_averages() if self.step_of_one.average is not None else []
+        self._moved = Rows(moved, [self._tensors[0][name] for name in moved])
+        averages = [_list_tensors(one.step.average.model) for one in states if one.step.average is not None]
+        packs = [*self._rows, self._moved] if averages else []
+        self._averages = [rows.pack(self._fill(averages)) for rows in packs]
         weights = [one.step.class_weights for one in states if one.step.class_weights is not None]
         self._class_weights = torch.stack(self._fill(weights)) if weights else None
         self._noise: deque[Tensor] = deque()
@@ -59,39 +63,26 @@ class Stack:
             self._measure_one, in_dims=(0, 0, None if self._class_weights is None else 0, 0, 0), randomness="error"
         )
 
-    def _find_weights(self, rows: "Rows") -> list[list[Tensor]]:
-        models = [dict(state.model.named_parameters()) for state in self.states]
-        return [[model[name].detach() for name in rows.names] for model in models]
-
     def _stack_optimizer(self) -> Any:
         """The optimizer of the stacked weights: what it does to one value does not depend on the others."""
-        optimizers = [state.step.optimizer for state in self.states]
-        stacked: Any = copy.copy(optimizers[0])
+        first = self.step_of_one.optimizer
+        stacked: Any = copy.copy(first)
         stacked.state = defaultdict(dict)
         stacked.param_groups = []
-        for number, (rows, weights) in enumerate(zip(self._rows, self._weights, strict=True)):
-            stacked.param_groups.append({**optimizers[0].param_groups[number], "params": [weights]})
-            owners = [each.param_groups[number]["params"] for each in optimizers]
-            states = [
-                [each.state[own] for own in own_ones if own in each.state]
-                for each, own_ones in zip(optimizers, owners, strict=True)
-            ]
-            for name, value in states[0][0].items() if states[0] else ():
+        for group, rows, weights in zip(first.param_groups, self._rows, self._weights, strict=True):
+            stacked.param_groups.append({**group, "params": [weights]})
+            fields = first.state.get(group["params"][0], {})  # none before the first step
+            for field, value in fields.items():
                 if isinstance(value, Tensor):
-                    alike = value.shape == owners[0][0].shape and value.dim() > 0  # others count the steps
-                    packed = rows.pack(self._fill([[each[name] for each in one] for one in states])) if alike else value
-                    stacked.state[weights][name] = packed.clone()
+                    is_count = value.dim() == 0 or value.shape != group["params"][0].shape  # Adam's, of its steps
+                    owned = [self._get_field(number, field, rows) for number in range(len(self.states))]
+                    stacked.state[weights][field] = value.clone() if is_count else rows.pack(self._fill(owned))
         return stacked
 
-    def _stack_averages(self) -> list[Tensor]:
-        """The averages of all stacks of `_list_averaged`."""
-        models = [dict(one.step.average.model.state_dict()) for one in self.states if one.step.average is not None]
-        packs = [*self._rows, self._moved]
-        return [rows.pack(self._fill([[one[name] for name in rows.names] for one in models])) for rows in packs]
-
-    def _list_averaged(self) -> list[Tensor]:
-        others = [self._others[name] for name in self._moved.names]
-        return [*(value.detach() for value in self._weights), self._moved.join(others, len(self.states) + self._spare)]
+    def _get_field(self, number: int, field: str, rows: "Rows") -> dict[str, Tensor]:
+        """A field of a run's optimizer state, by the names of the parameters."""
+        state, own = self.states[number].step.optimizer.state, self._tensors[number]
+        return {name: state[own[name]][field] for name in rows.names}
 
     def step(self, batches: Sequence[tuple[Tensor, Tensor]], keys: Sequence[int], number: int) -> tuple[Tensor, Any]:
         """Update the weights of each run once.
@@ -112,11 +103,13 @@ class Stack:
             tensors |= rows.split(weights)
         noise = self._draw_noise(keys, images.shape[1:])
         losses, outputs = self._measure(tensors, noise, self._class_weights, images, labels)
-        losses.sum().backward()
+        losses.sum().backward()  # a loss depends on the weights of one run alone, so the sum mixes no gradients
         _clip(self._weights, self.step_of_one.clip_norm)
         self.optimizer.step()
         if self.step_of_one.average is not None:
-            move_averages(self._averages, self._list_averaged(), self.step_of_one.average.decay, number)
+            moved = self._moved.join([self._others[name] for name in self._moved.names], len(images))
+            values = [*(each.detach() for each in self._weights), moved]
+            move_averages(self._averages, values, self.step_of_one.average.decay, number)
         count = len(batches)
         counted = vmap(count_correct)(outputs.detach(), labels)[:count] if self.step_of_one.task.has_classes else None
         return losses.detach()[:count], counted
@@ -135,12 +128,14 @@ class Stack:
         with one.autocast():
             outputs = functional_call(self._network, dict(tensors), (images,))
             loss = compute_loss(one.task, outputs, images, labels, one.label_smoothing, class_weights)
-        return loss, split_outputs(outputs)[0]
+        main, _ = split_outputs(outputs)
+        return loss, main
 
     def _draw_noise(self, keys: Sequence[int], shape: torch.Size) -> list[Tensor]:
-        """What each dropout layer multiplies by, stacked: the numbers that each run would draw alone."""
+        """What each dropout layer multiplies by, stacked."""
+        # Drawn outside of vmap, run by run, so that they are the numbers that each run would draw alone.
         if shape not in self._dropped:
-            self._dropped[shape] = find_dropped(self.states[0].model, shape)
+            self._dropped[shape] = _trace_dropout(self.states[0].model, shape)
         dropped, drawn = self._dropped[shape], []
         for key in keys if dropped else ():
             seed_model_noise(key, self.device)
@@ -150,22 +145,21 @@ class Stack:
     @torch.no_grad()
     def scatter(self) -> None:
         """Write the values of the stack into the runs."""
-        for number, state in enumerate(self.states):
-            own = state.model.state_dict(keep_vars=True)
+        for number, (state, own) in enumerate(zip(self.states, self._tensors, strict=True)):
             for name, value in self._others.items():
                 own[name].copy_(value[number])
             for rows, weights in zip(self._rows, self._weights, strict=True):
                 rows.unpack(weights, number, own)
-                for name, value in self.optimizer.state[weights].items():
+                for field, value in self.optimizer.state[weights].items():
                     if value.shape == weights.shape:
-                        fields = {part: torch.empty_like(own[part], requires_grad=False) for part in rows.names}
-                        rows.unpack(value, number, fields)
+                        parts = {name: torch.empty_like(own[name], requires_grad=False) for name in rows.names}
+                        rows.unpack(value, number, parts)
                     else:
-                        fields = {part: value.clone() for part in rows.names}
-                    for part, each in fields.items():
-                        state.step.optimizer.state[own[part]][name] = each
+                        parts = {name: value.clone() for name in rows.names}
+                    for name, part in parts.items():
+                        state.step.optimizer.state[own[name]][field] = part
             if state.step.average is not None:
-                averages = state.step.average.model.state_dict(keep_vars=True)
+                averages = _list_tensors(state.step.average.model)
                 for rows, value in zip([*self._rows, self._moved], self._averages, strict=True):
                     rows.unpack(value, number, averages)
                 for name in self._others.keys() - set(self._moved.names):
@@ -177,10 +171,7 @@ class Stack:
 
 
 class Rows:
-    """Tensors of each run, laid out one behind the other in its row of a matrix.
-
-    Each row begins at a multiple of `ALIGNED` values: elsewhere a vector unit would round some of them differently.
-    """
+    """Tensors of each run, laid out one behind the other in its row of a matrix; rows are padded to `ALIGNED`."""
 
     def __init__(self, names: Sequence[str], like: Sequence[Tensor]) -> None:
         self.names, self._shapes = names, [value.shape for value in like]
@@ -188,10 +179,11 @@ class Rows:
         self._padding = -sum(self._sizes) % ALIGNED
         self._device = like[0].device if like else torch.device("cpu")
 
-    def pack(self, runs: Sequence[Sequence[Tensor]]) -> Tensor:
+    def pack(self, runs: Sequence[Mapping[str, Tensor]]) -> Tensor:
         """A matrix with a row for each run."""
         padding = torch.zeros(self._padding, device=self._device)
-        return torch.stack([torch.cat([*(value.reshape(-1) for value in run), padding]) for run in runs])
+        flat = [[run[name].detach().reshape(-1) for name in self.names] for run in runs]
+        return torch.stack([torch.cat([*values, padding]) for values in flat])
 
     def join(self, stacks: Sequence[Tensor], height: int) -> Tensor:
         """The matrix of tensors that are stacked already, each (runs, …)."""
@@ -213,7 +205,12 @@ class Rows:
             targets[name].copy_(part.view(shape))
 
 
-def find_dropped(model: nn.Module, shape: Sequence[int]) -> list[Dropped]:
+def _list_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of a model, not copies of them."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _trace_dropout(model: nn.Module, shape: Sequence[int]) -> list[Dropped]:
     """What a network's dropout layers see of a batch of this shape, in the order in which they are called."""
     network, dropped = copy.deepcopy(model).to("meta").train(), []
     for module in network.modules():
@@ -227,14 +224,13 @@ def check_stackable(model: nn.Module, input_shape: Sequence[int]) -> None:
     """Check, by trying it, that a network can be trained with stacked weights.
 
     Raises:
-        ValueError: it cannot; the message says what torch says.
+        ValueError: it cannot; the message is torch's.
     """
     noise: deque[Tensor] = deque()
     network = _take_noise_from(copy.deepcopy(model).to("meta").train(), noise)
     shape = (2, *input_shape)
-    dropped = find_dropped(model, shape)
-    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    stacked = {name: torch.stack([value, value]) for name, value in tensors.items()}
+    dropped = _trace_dropout(model, shape)
+    stacked = {name: torch.stack([value, value]) for name, value in _list_tensors(network).items()}
 
     def run(one: dict[str, Tensor], images: Tensor) -> Any:
         noise.extend(torch.empty(size, device="meta") for size, _ in dropped)
@@ -246,7 +242,7 @@ def check_stackable(model: nn.Module, input_shape: Sequence[int]) -> None:
             warnings.simplefilter("error", UserWarning)
             vmap(run)(stacked, torch.empty(2, *shape, device="meta"))
     except (RuntimeError, UserWarning) as error:
-        raise ValueError(str(error).partition("\n")[0]) from None
+        raise ValueError(get_first_line(error)) from None
 
 
 class _GivenNoise(nn.Module):
@@ -261,7 +257,6 @@ class _GivenNoise(nn.Module):
 
 
 def _take_noise_from(network: nn.Module, noise: deque[Tensor]) -> nn.Module:
-    """The network with other dropout layers."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Dropout):

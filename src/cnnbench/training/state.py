@@ -12,31 +12,24 @@ from torch import Tensor, nn
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.history import History
 from cnnbench.training import checkpoint
-from cnnbench.training.loop import ADVICE, Diverged, Stepper, check_losses
-from cnnbench.training.progress import Progress
+from cnnbench.training.loop import Stepper
+from cnnbench.training.progress import ADVICE, Diverged, Progress
 
 log = logging.getLogger("cnnbench")
 
 
 @dataclass
 class State:
-    """A run between two steps, and the folder where it is saved.
-
-    Attributes:
-        record: stored in every checkpoint; one with another record belongs to another run, and is refused.
-        keep: how many checkpoints of past epochs stay beside the last and the best.
-        history: the finished epochs.
-        progress: of the current epoch.
-    """
+    """A run between two steps, and the folder where it is saved."""
 
     run: RunFolder
     model: nn.Module
     step: Stepper
     device: torch.device
-    record: Mapping[str, Any]
-    keep: int
-    history: History
-    progress: Progress
+    record: Mapping[str, Any]  # stored in every checkpoint; one with another record is of another run, and refused
+    keep: int  # how many checkpoints of past epochs stay beside the last and the best
+    history: History  # the finished epochs
+    progress: Progress  # of the current epoch
 
     @property
     def tested(self) -> nn.Module:
@@ -49,7 +42,8 @@ class State:
         Raises:
             Diverged: a loss of the epoch or a weight is not finite: such weights never replace good ones.
         """
-        check_losses(self.progress.losses[: self.progress.steps], self.history.epochs)
+        self.progress.check_losses(self.history.epochs)
+        # One wait for the device, not one for each weight.
         finite = [value.isfinite().all() for value in self.model.parameters()]
         if finite and not bool(torch.stack(finite).all()):
             raise Diverged(f"a weight became infinite or not a number after epoch {self.history.epochs}. {ADVICE}")
@@ -64,10 +58,17 @@ class State:
         if self.progress.correct is not None:
             tensors["epoch.correct"] = self.progress.correct
         folder = self.run.checkpoints
-        checkpoint.keep_previous(folder)
+        checkpoint.keep_previous(folder)  # first, so that there is a good one at every moment
         checkpoint.save(folder, checkpoint.LAST, tensors=tensors, record=self._make_record())
 
-    def finish_epoch(self) -> None:
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        """Add the row of a trained epoch to the history, and save the run before its next epoch."""
+        self.history.add(row)
+        self.progress = self.progress.start_next()
+        self.save()  # first: after a kill, `complete` writes what follows from the checkpoint
+        self.write_epoch()
+
+    def write_epoch(self) -> None:
         """Write what belongs to the last finished epoch besides its checkpoint; idempotent."""
         epoch, folder = self.history.epochs, self.run.checkpoints
         if self.history.best == epoch:
@@ -105,7 +106,7 @@ class State:
     def complete(self) -> None:
         """Write the files of the last epoch that are missing if the process was killed right after its checkpoint."""
         if self.history.epochs and not self.progress.steps:
-            self.finish_epoch()
+            self.write_epoch()
         self.history.write()
 
     def load_best(self) -> int:
@@ -117,6 +118,7 @@ class State:
         wanted, folder = self.history.best, self.run.checkpoints
         problems = []
         kept = sorted(path.stem for path in folder.glob("epoch_*.safetensors"))
+        # Any checkpoint at the end of the best epoch has the same weights as `best`, which may be damaged.
         for name in (checkpoint.BEST, checkpoint.LAST, checkpoint.PREVIOUS, *kept):
             try:
                 tensors, record = checkpoint.load(folder, name)
@@ -133,7 +135,7 @@ class State:
 
     def _check_same_run(self, found: Mapping[str, Any]) -> None:
         """Raise a ValueError if a checkpoint's record differs from this run's."""
-        for part, value in json.loads(json.dumps(self.record)).items():
+        for part, value in json.loads(json.dumps(self.record)).items():  # as read back: lists instead of tuples
             there = found.get(part)
             if there != value:
                 keys = sorted(key for key in value if not isinstance(there, dict) or there.get(key) != value[key])
@@ -146,7 +148,8 @@ class State:
             raise ValueError(f"the checkpoint cannot be resumed: it lacks {', '.join(lacking)}")
 
     def _make_record(self) -> dict[str, Any]:
-        """What a checkpoint holds besides tensors; the number of threads is for the reader, and never compared."""
+        """What a checkpoint holds besides tensors."""
+        # The number of threads is for the reader, and never compared.
         return {**self._describe_position(), "threads": torch.get_num_threads()}
 
     def _describe_position(self) -> dict[str, Any]:
@@ -160,7 +163,7 @@ class State:
 
 
 def _collect_rng_tensors(device: torch.device) -> dict[str, Tensor]:
-    """The generators of in-model noise. Each step seeds them; draws between two steps depend on their state."""
+    # Each step seeds the generators of in-model noise; draws between two steps depend on their state.
     tensors = {"rng.cpu": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["rng.cuda"] = torch.cuda.get_rng_state(device)

@@ -12,7 +12,7 @@ AUXILIARY_WEIGHT = 0.3  # of each auxiliary head's loss, as in "Going Deeper wit
 
 @dataclass(frozen=True)
 class Task:
-    """A task.
+    """What a network is trained for.
 
     Attributes:
         loss: takes a batch's outputs, images and labels, and as keywords `label_smoothing`, `class_weights` ((K,), or
@@ -45,7 +45,7 @@ def cross_entropy(
 
 def squared_error(outputs: Tensor, images: Tensor, labels: Tensor, *, reduction: str = "mean", **_: object) -> Tensor:
     """The squared difference from the image, in normalised pixels, mean over its pixels."""
-    each = F.mse_loss(outputs.float(), images, reduction="none").flatten(1).mean(1)
+    each = F.mse_loss(outputs.float(), images, reduction="none").flatten(1).mean(1)  # float: bf16 squares are coarse
     return each.mean() if reduction == "mean" else each
 
 
@@ -74,7 +74,8 @@ def compute_loss(
 ) -> Tensor:
     """The mean loss of a batch, (); each auxiliary head adds its own, times 0.3. Without images it is 0."""
     main, auxiliary = split_outputs(outputs)
-    if not len(labels):  # a rank's part of a batch may be empty; its gradients are zeros
+    # A rank's part of a batch may be empty. It must still have gradients, zeros, because the others wait for them.
+    if not len(labels):
         return sum((other.sum() for other in auxiliary), main.sum()) * 0
     measure = partial(task.loss, label_smoothing=label_smoothing, class_weights=class_weights)
     loss = measure(main, images, labels)

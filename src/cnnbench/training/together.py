@@ -2,8 +2,8 @@
 network over them.
 
 Each run keeps its own weights, order of images, augmentation and noise. No operation adds up values of two runs, and
-the height of a stack is fixed, or at least two where that is enough: so a run has the same bits whichever runs are
-trained beside it. They differ from those of the run alone by rounding.
+the height of a stack is fixed, or at least two where that is enough. Therefore a run has the same bits whichever runs
+are trained beside it. They differ from those of the run alone by rounding.
 """
 
 import time
@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from cnnbench.processes import signals
-from cnnbench.reproducibility import derive_key, seed_model_noise
+from cnnbench.reproducibility import seed_model_noise
 from cnnbench.training.graph import set_lr
-from cnnbench.training.loop import CHECK_EVERY, Diverged, check_losses
-from cnnbench.training.passes import TrainingPass
-from cnnbench.training.progress import Progress, list_step_sizes, summarize_epoch
+from cnnbench.training.passes import CHECK_EVERY, TrainingPass
+from cnnbench.training.progress import Diverged, Progress
 from cnnbench.training.stack import Stack
 
 
@@ -25,14 +24,13 @@ def train_together(passes: Sequence[TrainingPass]) -> Iterator[dict[str, float] 
     """Train the same epoch of several runs, each from the same step of it.
 
     Yields:
-        For each run in turn what `train_one_epoch` returns, or the error that ends the run. The generators of in-model
-        noise are then where the run's last step left them, as if no other run had been trained.
+        For each run in turn what `TrainingPass.run` returns, or the error that ends the run.
 
     Raises:
         KeyboardInterrupt, Terminated: by a signal, between two steps; `save_all` then saves the runs.
     """
     first = passes[0]
-    state, epoch = first.state, first.state.history.epochs
+    state, epoch = first.state, first.epoch
     stack = Stack([each.state for each in passes])
     losses, correct = _stack_progress([each.state.progress for each in passes])
     start, (_, steps) = state.progress.steps, losses.shape
@@ -41,18 +39,18 @@ def train_together(passes: Sequence[TrainingPass]) -> Iterator[dict[str, float] 
     before = state.progress.seconds
     for number in range(start, steps):
         set_lr(stack.optimizer, first.settings.lr * first.schedule(epoch * steps + number))
-        keys = [derive_key(each.settings.noise_seed, "step", epoch, number) for each in passes]
+        keys = [each.make_key(number) for each in passes]
         loss, counted = stack.step([next(batches) for batches in served], keys, epoch * steps + number)
         losses[:, number] = loss
         if correct is not None and counted is not None:
             correct += counted
         for each in passes:
             each.state.progress.steps = number + 1
-            each.state.progress.seconds = before + (time.perf_counter() - clock) / len(passes)
+            each.state.progress.seconds = before + (time.perf_counter() - clock) / len(passes)  # its share of the time
         minutes = first.settings.checkpoint_minutes
         due = minutes is not None and time.monotonic() - saved > 60 * minutes
         if due or signals.is_requested():
-            stack.scatter()
+            stack.scatter()  # before the check, because the caller saves the runs when it raises
             signals.check()
             save_all(passes)
             saved = time.monotonic()
@@ -63,10 +61,11 @@ def train_together(passes: Sequence[TrainingPass]) -> Iterator[dict[str, float] 
         next(batches, None)  # lets the loader finish
     stack.scatter()
     for each in passes:
+        # The caller validates this run next; its model may draw as if no other run had been trained.
         _restore_noise(each)
         try:
-            check_losses(each.state.progress.losses, epoch)
-            yield summarize_epoch(each.state.progress, list_step_sizes(each.batches, accumulate=1))
+            each.state.progress.check_losses(epoch)
+            yield each.state.progress.summarize()
         except Diverged as error:
             yield error
 
@@ -82,9 +81,8 @@ def save_all(passes: Iterable[TrainingPass]) -> None:
 
 
 def _restore_noise(request: TrainingPass) -> None:
-    state, seed = request.state, request.settings.noise_seed
-    if state.progress.steps:
-        seed_model_noise(derive_key(seed, "step", state.history.epochs, state.progress.steps - 1), state.device)
+    if steps := request.state.progress.steps:
+        seed_model_noise(request.make_key(steps - 1), request.state.device)
 
 
 def _stack_progress(several: Sequence[Progress]) -> tuple[Tensor, Tensor | None]:

@@ -12,6 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from cnnbench.bars import open_bar
+from cnnbench.data import Batches
 from cnnbench.metrics import format_metric, list_metrics
 from cnnbench.processes import signals
 from cnnbench.runs.folder import PRUNED, RunFolder
@@ -19,12 +20,13 @@ from cnnbench.runs.history import History
 from cnnbench.training.device import make_autocast
 from cnnbench.training.ema import WeightAverage
 from cnnbench.training.graph import StepGraph, make_capturable
-from cnnbench.training.loop import Batches, Evaluation, Progress, Stepper, evaluate, train_one_epoch
+from cnnbench.training.loop import Evaluation, Stepper, evaluate
 from cnnbench.training.optim import Schedule
 from cnnbench.training.optimizers import Optimizer
 from cnnbench.training.pace import Pace
 from cnnbench.training.parts import set_training_mode
 from cnnbench.training.passes import Settings, TrainingPass
+from cnnbench.training.progress import Progress
 from cnnbench.training.ranks import distribute
 from cnnbench.training.state import State
 from cnnbench.training.tasks import get_task
@@ -40,34 +42,22 @@ class Pruned(Exception):
 
 @dataclass(frozen=True)
 class Splits:
-    """The batches of a run.
-
-    Attributes:
-        val: None for a run without a validation split.
-        test: None tests nothing, as in a search, which chooses by validation.
-    """
+    """The batches of a run."""
 
     train: Batches
-    val: Batches | None
-    test: Batches | None
+    val: Batches | None  # None for a run without a validation split
+    test: Batches | None  # None in a search, which chooses by validation
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of training.
+    """The result of training."""
 
-    Attributes:
-        rows: one row an epoch, as in `metrics.csv`.
-        best_epoch: the epoch whose weights were tested, counted from 1.
-        test: None if nothing was tested.
-        train_seconds: time in training passes, without evaluations, checkpoints and figures.
-    """
-
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, Any]]  # one an epoch, as in `metrics.csv`
     epochs: int
-    best_epoch: int
-    test: Evaluation | None
-    train_seconds: float
+    best_epoch: int  # whose weights were tested, counted from 1
+    test: Evaluation | None  # None if nothing was tested
+    train_seconds: float  # in training passes, without evaluations, checkpoints and figures
 
 
 Passes = Generator[TrainingPass, dict[str, float] | None, Outcome]
@@ -113,6 +103,7 @@ def build_step(model: nn.Module, batches: Batches, settings: Settings, optimizer
         label_smoothing=settings.label_smoothing,
         clip_norm=settings.clip_norm,
         class_weights=None if weights is None else torch.tensor(weights, device=device),
+        # Rank 0 alone measures and saves.
         average=None if settings.ema is None or rank.number else WeightAverage(model, settings.ema),
         accumulate=settings.accumulate,
         graph=StepGraph(batches.batch_size * settings.accumulate) if settings.graph else None,
@@ -132,12 +123,10 @@ def fit(
 
     The best epoch is the first with the best monitor on the validation split; without one it is the last epoch.
 
-    Yields each epoch's training before it begins. Whoever has done it together with that of other runs sends what
-    `TrainingPass.run` would return; sent None, as by `train_alone`, the run trains by itself.
+    Yields each epoch's training before it begins; sent None, as by `train_alone`, the run trains by itself.
 
     Args:
         state: where training starts; its model ends with the weights that were tested.
-        schedule: the factor of the base learning rate at each step.
         on_epoch: called with the rows of the epochs before `state`, then with each epoch's row once it is saved.
             What it raises ends the run.
 
@@ -147,10 +136,11 @@ def fit(
         OSError: a checkpoint could not be written; earlier ones are intact.
     """
     history, images = state.history, len(data.train.labels)
+    measure = partial(evaluate, task=state.step.task, num_classes=settings.num_classes, autocast=state.step.autocast)
     state.complete()
     for row in history.rows:
         on_epoch(row)
-    done = history.epochs * images + state.progress.steps * data.train.batch_size * settings.accumulate
+    done = history.epochs * images + sum(state.progress.sizes[: state.progress.steps])
     save_if_requested = _make_saver(state, settings.checkpoint_minutes)
     with (
         signals.defer(),
@@ -163,15 +153,23 @@ def fit(
                 break
             bar.set_description(f"epoch {epoch + 1}/{settings.epochs}", refresh=False)
             set_training_mode(state.model)
-            request = TrainingPass(state, data.train, settings, schedule, advance)
+            request = TrainingPass(state, epoch, data.train, settings, schedule, advance)
+            # A caller that has trained the epoch together with other runs sends what `run` would return.
             trained = (yield request) or request.run()
-            row = _finish_epoch(trained, state, data, settings, schedule, between=save_if_requested)
-            on_epoch(row)
+            validated = {}
+            if data.val is not None:
+                of = f"validation images after epoch {epoch + 1}"
+                validated = measure(state.tested, data.val, of=of, between=save_if_requested).compute_scores()
+            row = _make_row(trained, validated, state, settings.lr, schedule)
+            state.end_epoch(row)
+            log.info("%s", _describe(row, settings.epochs))
+            on_epoch(row)  # after the save, because it may end the run
             signals.check()
         best = state.load_best()
         # The model holds the best weights now, so nothing is saved from here on.
-        measure = _make_measure(state, settings, between=signals.check)
-        test = None if data.test is None else measure(state.model, data.test, keep_probabilities=True, of="test images")
+        test = None
+        if data.test is not None:
+            test = measure(state.model, data.test, keep_probabilities=True, of="test images", between=signals.check)
     return Outcome(history.rows, history.epochs, best, test, history.seconds)
 
 
@@ -179,72 +177,42 @@ def follow(state: State, data: Splits, settings: Settings, schedule: Schedule) -
     """Train as a rank other than 0: compute its part of each step. Rank 0 saves and measures, and may end the run."""
     for epoch in range(state.history.epochs, settings.epochs):
         set_training_mode(state.model)
-        train_one_epoch(
-            state.step, data.train, state.progress, epoch=epoch, noise_seed=settings.noise_seed, lr=settings.lr,
-            schedule=schedule, advance=lambda count, loss: None,
-        )  # fmt: skip
-        state.progress = Progress.start(data.train, state.step.task, settings.accumulate)
+        TrainingPass(state, epoch, data.train, settings, schedule, advance=lambda count, loss: None).run()
+        state.progress = state.progress.start_next()
 
 
-def _finish_epoch(
-    trained: Mapping[str, float],
-    state: State,
-    data: Splits,
-    settings: Settings,
-    schedule: Schedule,
-    *,
-    between: Callable[[], None],
+def _make_row(
+    trained: Mapping[str, float], validated: Mapping[str, float], state: State, lr: float, schedule: Schedule
 ) -> dict[str, Any]:
-    """Validate a trained epoch and save it; return its row of `metrics.csv`."""
-    epoch, lr = state.history.epochs, settings.lr
-    validated = {}
-    if data.val is not None:
-        measure = _make_measure(state, settings, between=between)
-        validated = measure(state.tested, data.val, of=f"validation images after epoch {epoch + 1}").compute_scores()
-    metrics = ["loss"]
-    if state.step.task.has_classes:
-        metrics += [metric.name for metric in list_metrics(detail=False)]
-    steps, seconds = (epoch + 1) * len(state.progress.losses), state.progress.seconds
+    """An epoch's row of `metrics.csv`."""
+    epoch, progress = state.history.epochs + 1, state.progress
+    steps = epoch * len(progress.sizes)
     last_lr = lr * schedule(steps - 1)
-    parts = {group["part"]: group["rate"] for group in state.step.optimizer.param_groups if "part" in group}
-    row = {
-        "epoch": epoch + 1,
+    rates = {group["part"]: group["rate"] for group in state.step.optimizer.param_groups if "part" in group}
+    # Columns of the validation split are there without one too, so that the tables of all runs have the same.
+    metrics = [metric.name for metric in list_metrics(detail=False)] if state.step.task.has_classes else []
+    return {
+        "epoch": epoch,
         "step": steps,
         "lr": last_lr,
-        **{f"lr/{part}": last_lr * rate for part, rate in parts.items()},
+        **{f"lr/{part}": last_lr * rate for part, rate in rates.items()},
         **{f"train/{name}": value for name, value in trained.items()},
-        **{f"val/{name}": validated.get(name) for name in metrics},
-        "seconds": round(seconds, 4),
-        "images_per_second": round(len(data.train.labels) / seconds, 1),
+        **{f"val/{name}": validated.get(name) for name in ["loss", *metrics]},
+        "seconds": round(progress.seconds, 4),
+        "images_per_second": round(sum(progress.sizes) / progress.seconds, 1),
     }
-    state.history.add(row)
-    state.progress = Progress.start(data.train, state.step.task, settings.accumulate)
-    state.save()
-    state.finish_epoch()
-    log.info("%s", _describe(row, settings.epochs))
-    return row
-
-
-def _make_measure(state: State, settings: Settings, *, between: Callable[[], None]) -> Callable[..., Evaluation]:
-    """`evaluate` for this run."""
-    return partial(
-        evaluate,
-        task=state.step.task,
-        num_classes=settings.num_classes,
-        autocast=state.step.autocast,
-        between=between,
-    )
 
 
 def _make_advance(
     state: State, bar: "tqdm[Any]", *, between: Callable[[], None]
 ) -> Callable[[int, float | None], None]:
     """Make a function to call after each step with its number of images and, now and then, its loss."""
+    # On another device, threads do not wait for one another.
     pace = Pace(torch.get_num_threads() if state.device.type == "cpu" else 1)
 
     def advance(count: int, loss: float | None) -> None:
         bar.update(count)
-        if loss is not None:
+        if loss is not None:  # the step waited for the device, so its time is known too
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             pace.check(state.progress.steps, state.progress.seconds)
         between()

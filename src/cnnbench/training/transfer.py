@@ -15,19 +15,12 @@ SHOWN = 6  # names in a message
 
 @dataclass(frozen=True)
 class Transfer:
-    """How weights fit a network, by the names of its tensors.
+    """How weights fit a network, by the names of its tensors."""
 
-    Attributes:
-        fitted: of the same name and shape.
-        missing: of the network, which the weights do not have.
-        unexpected: of the weights, which the network does not have.
-        other_shape: of both; the shape in the weights, and in the network.
-    """
-
-    fitted: list[str]
-    missing: list[str]
-    unexpected: list[str]
-    other_shape: dict[str, tuple[list[int], list[int]]]
+    fitted: list[str]  # with the same name and shape
+    missing: list[str]  # in the network only
+    unexpected: list[str]  # in the weights only
+    other_shape: dict[str, tuple[list[int], list[int]]]  # in both; the shape in the weights, and in the network
 
     @property
     def total(self) -> int:
@@ -51,9 +44,7 @@ class Transfer:
 def load_matching(model: nn.Module, tensors: Mapping[str, Tensor]) -> Transfer:
     """Load the tensors that fit a network; all others of the network keep their values.
 
-    Args:
-        model: on the meta device, nothing is loaded, but what would fit is found.
-        tensors: prefixes that torch.compile and DataParallel add to names are ignored.
+    On the meta device, nothing is loaded, but what would fit is found.
 
     Raises:
         ValueError: no parameter fits, or one that fits holds no numbers.
