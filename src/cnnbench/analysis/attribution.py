@@ -5,7 +5,6 @@ Networks", arXiv:1311.2901, section 4.2.
 """
 
 import importlib.util
-import math
 from collections.abc import Sequence
 
 import torch
@@ -23,7 +22,7 @@ def has_captum() -> bool:
 
 
 def compute_grad_cam(model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """How much each place of a layer's feature maps speaks for a class, float32 (N, H, W) or (N, L), at least 0.
+    """How much each place of a layer's feature maps supports a class, float32 (N, H, W) or (N, L), at least 0.
 
     Each map is weighted by the mean gradient of the class's logit, and enlarged to the size of the images.
 
@@ -61,18 +60,11 @@ def compute_occlusion(
     from captum.attr import Occlusion
 
     channels = images.shape[1]
-    together = max(1, POSITIONS // max(1, len(images)))
     found = Occlusion(model).attribute(
         images,
         sliding_window_shapes=(channels, *window),
         strides=(channels, *steps),
         target=targets,
-        perturbations_per_eval=min(together, count_windows(images.shape[2:], window, steps)),
+        perturbations_per_eval=max(1, POSITIONS // max(1, len(images))),
     )
     return found[:, 0].float()
-
-
-def count_windows(sizes: Sequence[int], window: Sequence[int], steps: Sequence[int]) -> int:
-    """How many windows cover an image; the last along each axis may stick out."""
-    triples = zip(sizes, window, steps, strict=True)
-    return math.prod(1 + math.ceil(max(0, size - side) / step) for size, side, step in triples)

@@ -15,8 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from cnnbench.analysis import tensor_rules, window_rules  # noqa: F401  (importing them registers the rules)
-from cnnbench.analysis.multiplications import call_and_count
-from cnnbench.analysis.operations import Window, compute_effect, find_tensors, get_field, set_field
+from cnnbench.analysis.operations import Window, call_and_count, compute_effect, find_tensors, get_field, set_field
 from cnnbench.analysis.receptive_field import Field
 
 FLOAT32 = 4  # bytes
@@ -24,54 +23,32 @@ FLOAT32 = 4  # bytes
 
 @dataclass
 class Layer:
-    """One row of a summary: a module that computes something itself, and not only through its submodules.
-
-    Attributes:
-        output_shape: for one image; empty for a module that a trained model does not run, such as an auxiliary head.
-        window: of a convolution or pooling.
-        parameters: those the module reads; a shared weight counts in the first module that reads it.
-        macs: multiply-accumulates for one image, without bias additions and activations.
-        receptive_field: pixels of the image that one output sees, along each axis.
-        jump: pixels of the image between two neighbouring outputs.
-    """
+    """One row of a summary: a module that computes something itself, and not only through its submodules."""
 
     name: str
     kind: str
-    output_shape: tuple[int, ...] = ()
-    window: Window | None = None
-    parameters: int = 0
-    macs: int = 0
-    receptive_field: tuple[int, ...] = ()
-    jump: tuple[float, ...] = ()
+    output_shape: tuple[int, ...] = ()  # for one image; empty if a trained model does not run it (auxiliary heads)
+    window: Window | None = None  # of a convolution or pooling
+    parameters: int = 0  # those that it reads; a shared weight counts in the first module that reads it
+    macs: int = 0  # multiply-accumulates for one image, without bias additions and activations
+    receptive_field: tuple[int, ...] = ()  # pixels of the image that one output sees, along each axis
+    jump: tuple[float, ...] = ()  # pixels of the image between two neighbouring outputs
 
 
 @dataclass
 class Summary:
-    """A model's layers and their totals.
+    """A model's layers and their totals."""
 
-    Attributes:
-        input_shape: of one image or signal.
-        parameters: numbers that training can change.
-        frozen_parameters: those that it does not change, because they need no gradient.
-        dense_parameters: those of dense layers (`nn.Linear`).
-        weight_bytes: of all parameters as they are stored.
-        macs: multiply-accumulates for one image.
-        flops: two per multiply-accumulate.
-        activation_bytes: of the outputs of all layers for one image, in float32.
-        depth: layers with weights on the longest path.
-        receptive_field: of the last convolution or pooling before a head looks at everything; the whole image for a
-            model without either.
-    """
-
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...]  # of one image or signal
     parameters: int
-    frozen_parameters: int
-    dense_parameters: int
-    weight_bytes: int
-    macs: int
-    flops: int
-    activation_bytes: int
-    depth: int
+    frozen_parameters: int  # those that training does not change, because they need no gradient
+    dense_parameters: int  # of dense layers (`nn.Linear`)
+    weight_bytes: int  # of all parameters as they are stored
+    macs: int  # multiply-accumulates for one image
+    flops: int  # two per multiply-accumulate
+    activation_bytes: int  # of the outputs of all layers for one image, in float32
+    depth: int  # layers with weights on the longest path
+    # Of the last convolution or pooling before a head looks at everything; without either, the whole image.
     receptive_field: tuple[int, ...]
     layers: list[Layer] = field(default_factory=list)
 
@@ -111,11 +88,12 @@ def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
 
 def trace_fields(model: nn.Module, input_shape: Sequence[int]) -> dict[str, Field]:
     """What the output of each module sees of the image, by the module's name; arguments as for `summarize`."""
-    return _run(model, input_shape)[0].fields
+    watch, _ = _run(model, input_shape)
+    return watch.fields
 
 
 def _run(model: nn.Module, input_shape: Sequence[int]) -> tuple["_Watch", Any]:
-    """Watch the forward pass of one image of zeros; also returns what the model gave."""
+    """Watch the forward pass of one image of zeros; also returns the model's output."""
     parameters = dict(model.named_parameters())
     watch = _Watch({id(value): (name, value.numel()) for name, value in parameters.items()})
     was_training = model.training
@@ -211,8 +189,8 @@ class _Watch(TorchFunctionMode):
         work = self.running[-1]
         # Popped, so that a weight that two modules share counts once.
         work.parameters += sum(self.unread.pop(id(tensor))[1] for tensor in inputs if id(tensor) in self.unread)
-        work.macs += macs
         effect = compute_effect(func, args, kwargs, outputs[0])
+        work.macs += macs + effect.macs
         if effect.window:
             work.windows.append(effect.window)
         if any(get_field(tensor) for tensor in inputs):

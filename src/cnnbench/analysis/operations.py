@@ -1,4 +1,4 @@
-"""The effect of one call of a torch function: which part of the image its outputs see.
+"""The effect of one call of a torch function: which part of the image its outputs see, and its multiply-accumulates.
 
 `rule` gives a function its own rule. A function without one counts as elementwise, or as a reshape where the number of
 elements stays the same.
@@ -8,45 +8,44 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from cnnbench.analysis.receptive_field import Field, merge_fields
+
+# Functions that call others: torch's own counter sees those.
+COMPOSED = (torch.einsum, torch.tensordot, F.scaled_dot_product_attention, F.multi_head_attention_forward)
 
 
 @dataclass(frozen=True)
 class Window:
-    """The settings of a convolution or pooling, one entry per axis; `padding` is what precedes the first position."""
+    """The settings of a convolution or pooling, one entry per axis."""
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
-    padding: tuple[int, ...]
+    padding: tuple[int, ...]  # what precedes the first position
     dilation: tuple[int, ...]
     groups: int = 1
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a torch function.
+    """One call of a torch function."""
 
-    Attributes:
-        field: what all its inputs see together.
-        args: its positional arguments.
-        given: all arguments by name.
-        output: the first of its outputs.
-    """
-
-    field: Field
-    args: Sequence[Any]
-    given: Mapping[str, Any]
-    output: Tensor
+    field: Field  # what all its inputs see together
+    args: Sequence[Any]  # the positional ones
+    given: Mapping[str, Any]  # all arguments by name
+    output: Tensor  # the first one
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What the outputs of a call see, and the window of a convolution or pooling."""
+    """What a call does."""
 
-    field: Field
-    window: Window | None = None
+    field: Field  # what its outputs see
+    window: Window | None = None  # of a convolution or pooling
+    macs: int = 0  # multiply-accumulates, without bias additions and activations
 
 
 Rule = Callable[[Call], Effect]
@@ -61,6 +60,19 @@ def rule(names: str, *functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
         return effect
 
     return add
+
+
+def call_and_count(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, int]:
+    """The result of a torch function, and its multiply-accumulates where no rule counts them."""
+    has_weights = any(isinstance(value, nn.Parameter) and value.dim() > 1 for value in (*args, *kwargs.values()))
+    if func not in COMPOSED and (func in RULES or not has_weights):
+        return func(*args, **kwargs), 0
+    # Only where it is needed: it imports torch's compiler, which takes more than a second.
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        output = func(*args, **kwargs)
+    return output, counter.get_total_flops() // 2
 
 
 def compute_effect(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], output: Tensor) -> Effect:

@@ -107,22 +107,18 @@ class Kind:
     """A kind of change, and the strengths at which a network is measured.
 
     Attributes:
-        unit: of the strengths, in words.
-        neutral: the strength that changes nothing.
-        strengths: the others. A strength may mean several changes, such as a turn to either side.
         change: from values, random numbers if any, and arguments to changed values.
         arguments: from a strength and the number of axes to the arguments of `change`, a tuple for each change.
         draw: the random numbers for one image or signal, from its shape and a generator.
-        dimensions: of the data that it can change: 2 for images, 1 for signals.
     """
 
-    unit: str
-    neutral: float
-    strengths: Sequence[float]
+    unit: str  # of the strengths, in words
+    neutral: float  # the strength that changes nothing
+    strengths: Sequence[float]  # the others; one may mean several changes, such as a turn to either side
     change: Callable[..., Tensor]
     arguments: Callable[[float, int], Sequence[tuple[float, ...]]] = lambda strength, _: [(strength,)]
     draw: Callable[[Sequence[int], torch.Generator], Tensor] | None = None
-    dimensions: tuple[int, ...] = (2,)
+    dimensions: tuple[int, ...] = (2,)  # of the data that it can change: 2 for images, 1 for signals
 
 
 KINDS = {

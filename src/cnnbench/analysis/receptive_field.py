@@ -20,14 +20,10 @@ GONE = 0  # in `Field.dims`: the axis has one position left and no dimension, so
 
 @dataclass(frozen=True)
 class Reading:
-    """Which positions a layer reads along one axis of its input.
+    """Which positions a layer reads along one axis of its input."""
 
-    Attributes:
-        positions: those that output o reads.
-        inputs, outputs: output o + outputs reads the same positions + inputs.
-    """
-
-    positions: Callable[[int], Iterable[int]]
+    positions: Callable[[int], Iterable[int]]  # those that output o reads
+    # Output o + outputs reads the same positions + inputs.
     inputs: int = 1
     outputs: int = 1
 
@@ -37,18 +33,15 @@ class Axis:
     """The part of one axis of the image that a layer's outputs see.
 
     Attributes:
-        length: of the image along this axis.
         starts, ends: first and last position seen by each output of one period, from output 0 on. Padding lies below 0
             and from `length` on. An output that sees nothing, in a gap of a transposed convolution, has inf and −inf.
-        shift: how much further on the outputs of the next period see.
-        whole: every output sees the whole axis.
     """
 
-    length: int
+    length: int  # of the image along this axis
     starts: tuple[float, ...] = (0,)
     ends: tuple[float, ...] = (0,)
-    shift: int = 1
-    whole: bool = False
+    shift: int = 1  # how much further on the outputs of the next period see
+    whole: bool = False  # every output sees the whole axis
 
     @property
     def size(self) -> int:
@@ -98,16 +91,14 @@ class Field:
     """The part of the image that the elements of a tensor see.
 
     Attributes:
-        axes: height and width, or a signal's length.
         dims: the dimension of the tensor along which each axis lies, counted from the last, −1. None where an axis is
             spread over several dimensions, `GONE` where it has none left.
-        depth: layers with weights on the longest path to here.
         last_window: the axes behind the last convolution or pooling on each path to here; None where there is none.
     """
 
-    axes: tuple[Axis, ...] = ()
+    axes: tuple[Axis, ...] = ()  # height and width, or a signal's length
     dims: tuple[int | None, ...] = ()
-    depth: int = 0
+    depth: int = 0  # layers with weights on the longest path to here
     last_window: tuple[Axis, ...] | None = None
 
     @classmethod

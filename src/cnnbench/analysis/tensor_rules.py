@@ -14,7 +14,7 @@ from cnnbench.analysis.receptive_field import GONE, Reading
 
 @rule("input weight", F.linear)
 def _linear(call: Call) -> Effect:
-    return Effect(call.field.mix({-1}).deepen())
+    return Effect(call.field.mix({-1}).deepen(), macs=_count_product(call))
 
 
 @rule("input other", torch.matmul, Tensor.matmul, Tensor.__matmul__)
@@ -25,8 +25,12 @@ def _product(call: Call) -> Effect:
     left, right = call.given["input"], call.given.get("mat2", call.given.get("other"))
     # Two inputs that depend on the image: attention, whose weights depend on every position.
     if get_field(left) and get_field(right):
-        return Effect(call.field.mix_all())
-    return Effect(call.field.mix({-1 if get_field(left) else -2}).deepen())
+        return Effect(call.field.mix_all(), macs=_count_product(call))
+    return Effect(call.field.mix({-1 if get_field(left) else -2}).deepen(), macs=_count_product(call))
+
+
+def _count_product(call: Call) -> int:
+    return call.output.numel() * call.given["input"].shape[-1]  # each output is the sum of as many products
 
 
 @rule("", torch.einsum, F.scaled_dot_product_attention)

@@ -22,13 +22,16 @@ MAX_POOL = "input kernel_size stride padding dilation"
 @rule(CONV, torch.conv1d, torch.conv2d, torch.conv3d)
 def _convolution(call: Call) -> Effect:
     window = _make_window(call)
-    return Effect(_read_window(call, _slide, window).deepen(), window)
+    macs = call.output.numel() * call.given["weight"][0].numel()  # each output reads a filter, (C_in / groups, *kernel)
+    return Effect(_read_window(call, _slide, window).deepen(), window, macs)
 
 
 @rule(TRANSPOSED, torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
 def _transposed_convolution(call: Call) -> Effect:
     window = _make_window(call)
-    return Effect(_read_window(call, _spread, window).deepen(), window)
+    # Each input is spread by (C_out / groups, *kernel).
+    macs = call.given["input"].numel() * call.given["weight"][0].numel()
+    return Effect(_read_window(call, _spread, window).deepen(), window, macs)
 
 
 @rule(MAX_POOL, F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d)
