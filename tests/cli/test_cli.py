@@ -34,6 +34,16 @@ WRONG = [
     (["optimizer.momentum=0.9"], "unknown key in optimizer 'momentum'. Valid: betas"),
     (["+optimizer.momentum=0.9"], "unknown key in optimizer 'momentum'. Valid: betas"),
     (["optimizer=sgd", "optimizer.momentum=fast"], "optimizer.momentum=fast: must be a number from 0 and below 1"),
+    (
+        ["optimizer.rates=[features]"],
+        "optimizer.rates=[features]: must be module paths or globs with numbers above 0, up to 1,000, such as "
+        "{features: 0.1}. Did you mean optimizer.rates={features: VALUE}?",
+    ),
+    (["optimizer.rates=[head: 0.5]"], "such as {features: 0.1}. Did you mean optimizer.rates={head: 0.5}?"),
+    (
+        ["model=torchvision", "model.args=[dropout]"],
+        "must be keys with values. Did you mean model.args={dropout: VALUE}?",
+    ),
     (["experiment=mlp_vs_lenet"], "unknown experiment 'mlp_vs_lenet'. Did you mean 'mlp_vs_lenet5'?"),
     (["trainer.epochs=many"], "trainer.epochs=many: must be a whole number"),
     (["optimizer.lr=-1"], "optimizer.lr=-1: must be a number above 0"),

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnbench.cli.choices import list_groups
 from cnnbench.cli.usage import find_meant, find_torchvision_name
 from cnnbench.config.declared import list_all_keys
-from cnnbench.config.keys import flatten, format_value
+from cnnbench.config.keys import describe_accepted, flatten, format_value
 from cnnbench.config.schema import make_default_dict
 from cnnbench.plugins.loading import format_option
 from cnnbench.plugins.yaml_files import GROUPS
@@ -89,7 +89,22 @@ def explain_failure(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
             return f"{o.input_line}: the key already exists: leave out the +"
         if not o.is_hydra_override() and not o.is_add() and key not in choices and key not in keys:
             return _suggest_key(key, keys, list(choices))
+        if not o.is_delete() and isinstance(o.value(), list) and OmegaConf.is_dict(OmegaConf.select(composed, key)):
+            return _explain_list(o)
     return None
+
+
+def _explain_list(o: Override) -> str:
+    """Explain a list in the place of a mapping, such as `optimizer.rates=[features]`."""
+    key, pairs = o.key_or_group, []
+    value = o.value()
+    assert isinstance(value, list)
+    for one in value:
+        items = [f"{name}: {format_value(own)}" for name, own in one.items()] if isinstance(one, dict) else [str(one)]
+        pairs += [item if ":" in item else f"{item}: VALUE" for item in items]
+    accepted = [describe_accepted(one.field) for one in list_all_keys() if one.name == key]
+    hint = f". Did you mean {key}={{{', '.join(pairs)}}}?" if pairs else ""
+    return f"{o.input_line}: must be {(*accepted, 'a group of keys')[0]}{hint}"
 
 
 def _find_own_experiments(group: str) -> Collection[str]:
