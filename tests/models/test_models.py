@@ -13,6 +13,7 @@ from cnnbench.cli.choices import list_groups
 from cnnbench.cli.compose import compose_config
 from cnnbench.models import NetworkSpec, build_model
 from cnnbench.models.blocks import Style, make_conv_block
+from cnnbench.models.given import give_module
 from cnnbench.models.layers import LocalResponseNorm
 from cnnbench.models.shapes import compute_output_shape
 
@@ -324,3 +325,34 @@ def test_a_size_that_a_model_cannot_take_is_said():
     extended = build("lenet5_1998", image_size=(28, 40))
     assert extended.eval()(torch.zeros(1, 1, 28, 40)).shape == (1, 10)
     assert extended.features.extension.padding == (0, 0, 2, 2), "the side of 40 pixels is long enough"
+
+
+@pytest.mark.parametrize("message", ["", "\n\n", "no\nmore"])
+def test_a_layer_that_refuses_without_a_word_is_named(message):
+    class Refusing(nn.Identity):
+        def forward(self, x):
+            raise RuntimeError(message)
+
+    said = "no" if message.strip() else "RuntimeError"
+    with pytest.raises(ValueError, match=rf"layer 0 \(Refusing\(\)\) cannot take .*reach it. {said}. Larger images"):
+        compute_output_shape(nn.Sequential(Refusing()), (1, 4, 4))
+
+
+@pytest.mark.parametrize("given", [{"depth": 2}, {"width": 0.5}, {"activation": "gelu"}, {"dropout": 0.1}])
+def test_settings_that_a_network_does_not_use_are_refused_in_one_sentence(given):
+    spec = NetworkSpec(1, (8, 8), 10, **given)
+    options = {
+        "module": {"class_name": "Own", "source_sha256": None, "state_sha256": "0"},
+        "torchvision": {"arch": "resnet18", "args": {}},
+    }
+    said = set()
+    for name, own in options.items():
+        with (
+            give_module(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))),
+            pytest.raises(ValueError, match="because the network does not use it") as refused,
+        ):
+            build_model(name, spec, options=own)
+        said.add(str(refused.value).partition(". Set")[0])
+    with pytest.raises(ValueError, match=rf"^model.{next(iter(given))}=") as refused:
+        spec.require_defaults(*given)
+    assert said == {str(refused.value)}

@@ -24,17 +24,11 @@ class NoTemperature(ValueError):
 
 @dataclass(frozen=True)
 class Reliability:
-    """Images in `BINS` bins of increasing confidence and, except for ties, equal numbers, (BINS,) each.
+    """Images in `BINS` bins of increasing confidence and, except for ties, equal numbers; (BINS,) each."""
 
-    Attributes:
-        counts: images; images of equal confidence are in one bin, so that others may be empty.
-        confidence: its mean; NaN in an empty bin.
-        accuracy: the share of images that are classified correctly; NaN in an empty bin.
-    """
-
-    counts: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
+    counts: np.ndarray  # images; those of equal confidence are in one bin, so that others may be empty
+    confidence: np.ndarray  # its mean; NaN in an empty bin
+    accuracy: np.ndarray  # the share of images that are classified correctly; NaN in an empty bin
 
     def compute_error(self) -> float:
         """The expected calibration error: the mean over the images of |accuracy − confidence| of their bin."""
@@ -73,7 +67,10 @@ def score_probabilities(arrays: Arrays, temperature: float | None = None) -> dic
 def measure_reliability(arrays: Arrays, temperature: float | None = None) -> Reliability | None:
     """The reliability of predictions; None where `score_probabilities` gives nothing."""
     found = _prepare(arrays, temperature)
-    return None if found is None else bin_by_confidence(found[0].max(1).astype(np.float64), found[1])
+    if found is None:
+        return None
+    probabilities, correct = found
+    return bin_by_confidence(probabilities.max(1).astype(np.float64), correct)
 
 
 def _prepare(arrays: Arrays, temperature: float | None) -> tuple[np.ndarray, np.ndarray] | None:

@@ -78,16 +78,11 @@ class Misfit:
 
 @dataclass(frozen=True)
 class PredictionSets:
-    """Decides which classes fit an image.
-
-    Attributes:
-        scores: misfits of the true classes of the calibration images, (n,).
-        miss: the largest share of images like those whose set may miss the true class.
-    """
+    """Decides which classes fit an image."""
 
     misfit: Misfit
-    scores: np.ndarray
-    miss: float
+    scores: np.ndarray  # (n,), misfits of the true classes of the calibration images
+    miss: float  # the largest share of images like those whose set may miss the true class
 
     @property
     def threshold(self) -> float:

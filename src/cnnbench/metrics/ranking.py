@@ -10,22 +10,17 @@ from typing import Any
 import numpy as np
 
 TOP = 5
-RANKED_CLASSES = 10  # that have curves; more could not be told apart, and each takes a sort of all images
+RANKED_CLASSES = 10  # that have curves; more would be indistinguishable, and each takes a sort of all images
 MOST_THRESHOLDS = 200  # of a class in `thresholds.csv`
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The images of a class against the rest, at each threshold of its probability; the highest threshold is first.
+    """The images of a class against the rest, at each threshold of its probability; the highest threshold is first."""
 
-    Attributes:
-        thresholds: (T,), the distinct probabilities; at each, an image is positive if its own is at least as high.
-        hits, false_alarms: int64 (T,), true and false positives.
-    """
-
-    thresholds: np.ndarray
-    hits: np.ndarray
-    false_alarms: np.ndarray
+    thresholds: np.ndarray  # (T,), the distinct probabilities; an image is positive if its own is at least as high
+    hits: np.ndarray  # int64 (T,), true positives
+    false_alarms: np.ndarray  # int64 (T,), false positives
     positives: int
     negatives: int
 

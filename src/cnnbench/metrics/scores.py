@@ -26,22 +26,18 @@ class Metric:
     """How tables show a metric: the facts that it is registered with.
 
     Attributes:
-        title: its heading; without one, its name.
-        percent: whether it is shown in percent.
-        digits: after the decimal point.
         share: whether it lies between `lowest` and 1; its intervals are then cut there.
-        higher_is_better: which end a table sorts first, and which epoch or trial is the best.
         detail: leave it out of tables of runs and groups and of `metrics.csv`; every other file and `evaluate` have it,
-            and a report shows it in a table of its own.
+            and a report shows it in a separate table.
     """
 
     name: str
     title: str
     percent: bool = False
-    digits: int = 4
+    digits: int = 4  # after the decimal point
     share: bool = False
     lowest: float = 0.0
-    higher_is_better: bool = True
+    higher_is_better: bool = True  # which end a table sorts first, and which epoch or trial is the best
     detail: bool = False
 
     @property

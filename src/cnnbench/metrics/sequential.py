@@ -1,11 +1,11 @@
 """A test of paired differences that may be read after each pair: better, worse, equal within δ, or undecided.
 
 The test bets on the next difference (Waudby-Smith and Ramdas, "Estimating means of bounded random variables by
-betting", JRSS B 2024). Somebody who doubts that the mean is at most m starts with one unit of money and wins or loses
+betting", JRSS B 2024). A bettor who doubts that the mean is at most m starts with one unit of money and wins or loses
 a share of it with each pair. If the mean is m, and the differences lie symmetrically around it, no strategy is
 expected to win (Ramdas, Ruf, Larsson and Koolen, "Admissible anytime-valid sequential inference must rely on
-nonnegative martingales", 2020; Vovk and Wang, "Nonparametric e-tests of symmetry", 2024). So the money ever reaches
-1 / α with a probability of at most α, however often one looks (Ville's inequality), whatever the scale and the tails.
+nonnegative martingales", 2020; Vovk and Wang, "Nonparametric e-tests of symmetry", 2024). Therefore the money ever
+reaches 1 / α with a probability of at most α, however often one looks (Ville's inequality), for any scale and tails.
 
 Networks of equal accuracy that are trained with the same seeds are exchangeable, and so their differences are
 symmetric. Differences with a skewed distribution are not covered by the theorem; the bets are chosen so that at most
@@ -27,7 +27,7 @@ UNDECIDED: Verdict = "undecided"
 
 LEVEL = 0.05  # of all verdicts together, over all pairs and comparisons
 # A bet is linear in the difference, because linear bets suffer least from skewness: this share of the money for each
-# standard deviation, less while few pairs tell the deviation, and never so much that one pair can ruin the bettor.
+# standard deviation, less while few pairs estimate the deviation, and never so much that one pair can ruin the bettor.
 SHARE, CAUTION, MOST = 0.35, 4.0, 0.9
 FIRST = 0.3  # staked on the sign of the first difference, whose scale is unknown; more after differences of 0
 MEAN_PART = 0.1  # of the squared mean counts as variance at first: one pair and equal differences have a scale too
@@ -36,21 +36,17 @@ STEPS = 40  # of a bisection: twelve digits
 
 @dataclass(frozen=True)
 class Reading:
-    """What may be said after some pairs.
+    """What the test concludes after some pairs.
 
     Attributes:
-        verdict: of the first group against the second; the first one reached stands, whatever comes later.
-        n: pairs.
-        decided_at: after how many pairs the verdict was reached; None while undecided.
-        mean: of the differences; None without pairs.
         low, high: the confidence sequence, which contains the mean after every number of pairs, in all comparisons
             together, with a probability of 95 %; None while there is no bound.
     """
 
-    verdict: Verdict
-    n: int
-    decided_at: int | None = None
-    mean: float | None = None
+    verdict: Verdict  # of the first group against the second; the first one reached is final
+    n: int  # pairs
+    decided_at: int | None = None  # after how many pairs the verdict was reached; None while undecided
+    mean: float | None = None  # of the differences; None without pairs
     low: float | None = None
     high: float | None = None
 
@@ -120,7 +116,8 @@ def _find_goal(comparisons: int) -> float:
 
 
 def _choose_rates(values: np.ndarray) -> np.ndarray:
-    """The share of the money staked for each unit of a difference, from the pairs before it; infinite without scale."""
+    """The share of the money staked for each unit of a difference; infinite while the scale is unknown."""
+    # From the pairs before it alone: a stake that knew the difference could always win.
     before = np.arange(1, values.shape[-1])
     sums, squares = np.cumsum(values, -1)[..., :-1], np.cumsum(values**2, -1)[..., :-1]
     means = sums / before
@@ -132,7 +129,7 @@ def _choose_rates(values: np.ndarray) -> np.ndarray:
 
 
 def _grow(values: np.ndarray, rates: np.ndarray, mean: float) -> np.ndarray:
-    """The logarithm of the money after each pair of somebody who bets that the mean is above this one."""
+    """The logarithm of the money after each pair, of a bettor who bets that the mean is above this one."""
     distances, known, before = values - mean, np.isfinite(rates), np.arange(values.shape[-1])
     by_sign = np.maximum(FIRST, MOST * before / (before + 1)) * np.sign(distances)
     stakes = np.where(known, np.clip(np.where(known, rates, 0) * distances, -MOST, MOST), by_sign)

@@ -9,14 +9,12 @@ OUTPUT = "output"
 
 
 def collect_activations(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Run a network, and return what each of its blocks gives, in the order of computation.
+    """Run a network, and return the output of each of its blocks, in the order of computation.
 
-    A block is a layer or a module with a `forward` of its own, such as a residual block. Containers that only chain
-    others, such as a stage, are opened. Names are those of the weights: `features.stage1.0`, `head.classes`. The last
-    entry, `output`, is what the network returns. A block that runs twice has its last result; one that does not run,
-    such as an auxiliary head after training, has none.
-
-    The tensors are part of the graph, so gradients of the output with respect to each of them exist.
+    A block is a layer or a module that defines `forward`, such as a residual block. Containers that only chain others,
+    such as a stage, are opened. Names are those of the weights: `features.stage1.0`, `head.classes`. The last entry,
+    `output`, is the network's output. A block that runs twice has its last result; one that does not run, such as an
+    auxiliary head after training, has none. The tensors are part of the graph, so that they have gradients.
 
     Args:
         model: in evaluation mode, unless dropout and the statistics of the batch are wanted.
@@ -53,10 +51,9 @@ def find_blocks(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Mo
 
 
 def compute_last_hidden(model: nn.Module, images: Tensor) -> Tensor:
-    """What the last layer with weights reads, (N, D): the network's own description of each image.
+    """The input of the last layer with weights, (N, D): the network's own description of each image.
 
-    Feature maps that a last convolution reads are averaged over their positions. The arguments are those of
-    `collect_activations`.
+    The input of a convolution is averaged over its positions. Arguments are those of `collect_activations`.
 
     Raises:
         ValueError: the network has no convolution and no dense layer.

@@ -1,8 +1,8 @@
 """AlexNet for small images.
 
 Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NeurIPS 2012: ReLU,
-local response normalisation after the activation, overlapping max pooling (3 pixels every 2), two hidden dense layers
-with dropout. Strides, kernels and filters are cut to what 28 to 64 pixels can bear.
+local response normalisation, two hidden dense layers with dropout. Strides, kernels and filters are cut to suit images
+of 28 to 64 pixels.
 """
 
 from collections import OrderedDict
@@ -11,11 +11,9 @@ from functools import partial
 from torch import nn
 
 from cnnbench.config.keys import key
-from cnnbench.models.blocks import Style, make_conv_stack, make_pool
-from cnnbench.models.choices import ClassifierOptions, Norm, Pool
-from cnnbench.models.heads import Classifier
+from cnnbench.models.blocks import Classifier, Style, make_conv_stack, make_pool
 from cnnbench.models.layers import make_norm
-from cnnbench.models.network import NetworkSpec
+from cnnbench.models.network import ClassifierOptions, NetworkSpec, Norm, Pool
 from cnnbench.registry import register
 
 
@@ -34,11 +32,11 @@ def alexnet_mini(spec: NetworkSpec, options: AlexNetOptions) -> Classifier:
     """
     style = Style(spec.activation)
     conv = partial(make_conv_stack, style=style, depth=spec.depth)
-    pool = partial(make_pool, options.pool, style=style, window=3, stride=2)
+    pool = partial(make_pool, options.pool, style=style, window=3, stride=2)  # windows overlap, as in the paper
     first, second, third, fourth, fifth = map(spec.scale, (24, 48, 64, 64, 48))
     features = OrderedDict(
         stage1=conv(spec.in_channels, first, 5),
-        norm1=make_norm(options.norm, first),
+        norm1=make_norm(options.norm, first),  # after the activation, unlike the norms of later families
         pool1=pool(first),
         stage2=conv(first, second, 5),
         norm2=make_norm(options.norm, second),

@@ -8,8 +8,7 @@ from torch import nn
 
 from cnnbench.config.keys import key
 from cnnbench.models.blocks import ConvBlock, Style, make_conv_stack, make_pool
-from cnnbench.models.choices import COUNTS, Counts, KernelSize, NormOptions, Pool
-from cnnbench.models.network import NetworkSpec
+from cnnbench.models.network import COUNTS, Counts, KernelSize, NetworkSpec, NormOptions, Pool
 from cnnbench.models.shapes import compute_output_shape
 from cnnbench.registry import register
 
@@ -44,7 +43,7 @@ def all_conv(spec: NetworkSpec, options: AllConvOptions) -> nn.Sequential:
     layers.add_module("mix", ConvBlock(channels, channels, 3, style))
     layers.add_module("mix1x1", ConvBlock(channels, channels, 1, style))
     layers.add_module("classes", nn.Conv2d(channels, spec.num_classes, 1))
-    compute_output_shape(layers, spec.input_shape)  # refuses images that are too small
+    compute_output_shape(layers, spec.input_shape)  # refuses images that are too small: the mean would accept them
     layers.add_module("mean", nn.AdaptiveAvgPool2d(1))
     layers.add_module("flatten", nn.Flatten())
     return layers

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from cnnbench.config.keys import Count, key
 from cnnbench.models.blocks import ConvBlock, Style, make_conv_stack
-from cnnbench.models.choices import COUNTS, Counts, NormOptions
-from cnnbench.models.network import NetworkSpec
+from cnnbench.models.network import COUNTS, Counts, NetworkSpec, NormOptions
 from cnnbench.models.shapes import compute_output_shape
 from cnnbench.registry import register
 
@@ -60,6 +59,7 @@ class ConvAutoencoder(nn.Module):
         sizes = [spec.image_size]
         self.encoder = nn.Sequential()
         for number, (entering, leaving) in enumerate(pairwise(channels), 1):
+            # The stride divides the kernel, so that transposed windows overlap evenly, without a checkerboard pattern.
             down = nn.Conv2d(entering, leaving, 4, stride=2, padding=1, bias=bias)
             sizes.append(compute_output_shape(down, (entering, *sizes[-1]))[1:])
             self.encoder.add_module(f"down{number}", ResamplingBlock(down, leaving, style, spec.depth))

@@ -1,38 +1,37 @@
-"""Blocks that the families share: three kinds of convolution with norm and activation, pooling, residuals."""
+"""Blocks that the families share: three kinds of convolution with norm and activation, pooling, residuals, the head."""
 
+import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import Tensor, nn
 
-from cnnbench.models.choices import Conv, Norm, Pool
-from cnnbench.models.layers import make_activation, make_norm
+from cnnbench.models.layers import make_activation, make_dense_stack, make_norm
+from cnnbench.models.network import Conv, Head, NetworkSpec, Norm, Pool
+from cnnbench.models.shapes import compute_output_shape
 
 
 @dataclass(frozen=True)
 class Style:
     """The settings that all convolutions of a network share.
 
-    Attributes:
-        conv: the kind of block that `make_conv_block` makes.
-        padding: with `same` an axis of n pixels becomes ceil(n / stride), with `valid`
-            floor((n − dilation · (kernel_size − 1) − 1) / stride) + 1; `causal` is as long as `same`, but no output
-            sees a later sample.
-        dimensions: 2 for images, 1 for signals.
+    With padding `same`, an axis of n pixels becomes ceil(n / stride), with `valid`
+    floor((n − dilation · (kernel_size − 1) − 1) / stride) + 1; `causal` gives the size of `same`, but no output sees a
+    later sample.
     """
 
     activation: str
     norm: Norm = "none"
-    conv: Conv = "standard"
+    conv: Conv = "standard"  # the kind of block that `make_conv_block` makes
     padding: str = "same"
-    dimensions: int = 2
+    dimensions: int = 2  # 2 for images, 1 for signals
 
     @property
     def needs_bias(self) -> bool:
-        """Whether a convolution needs a bias: most norms behind it have their own."""
-        return self.norm in ("none", "lrn")
+        """Whether a convolution needs a bias."""
+        return self.norm in ("none", "lrn")  # the other norms add one of their own
 
     def make_conv(
         self,
@@ -53,6 +52,7 @@ class Style:
             channels = f"{in_channels} input and {out_channels} output channels"
             raise ValueError(f"groups={groups} does not divide a convolution's {channels}")
         kernel = kernel_size if isinstance(kernel_size, tuple) else (kernel_size,) * self.dimensions
+        # What an axis gains in all. Of an odd number, `same` puts the larger half behind, as torch does.
         totals = [0 if self.padding == "valid" else dilation * (size - 1) for size in kernel]
         before = [total if self.padding == "causal" else total // 2 for total in totals]
         after = [total - first for total, first in zip(totals, before, strict=True)]
@@ -134,7 +134,7 @@ class AsymmetricBlock(nn.Module):
     ) -> None:
         super().__init__()
         tall, wide = (kernel_size, 1), (1, kernel_size)
-        # Each half strides along its own axis: the second would otherwise read every second row of the first in vain.
+        # Each half strides along one axis: otherwise the first would compute rows that the second skips.
         self.vertical = style.make_conv(in_channels, out_channels, tall, stride=(stride, 1), dilation=dilation)
         self.vertical_norm = style.make_norm(out_channels)
         self.vertical_activation = style.make_activation()
@@ -156,8 +156,7 @@ def make_conv_block(in_channels: int, out_channels: int, kernel_size: int, style
     """
     if style.conv == "depthwise_separable":
         return SeparableBlock(in_channels, out_channels, kernel_size, style, **geometry)
-    # A 1×1 has nothing to factorise.
-    if style.conv == "asymmetric" and kernel_size > 1:
+    if style.conv == "asymmetric" and kernel_size > 1:  # a 1×1 has nothing to factorise
         return AsymmetricBlock(in_channels, out_channels, kernel_size, style, **geometry)
     return ConvBlock(in_channels, out_channels, kernel_size, style, **geometry)  # type: ignore[arg-type]
 
@@ -199,3 +198,40 @@ class Residual(nn.Module):
         """(N, C, H, W) to the shape that body and shortcut share."""
         y = self.body(x)
         return self.activation(y if self.shortcut is None else y + self.shortcut(x))
+
+
+class Classifier(nn.Module):
+    """Features, and the head that reads the classes from them.
+
+    Args:
+        head: `dense` sees every feature at its place, through layers of `hidden` units; `global_average` sees the mean
+            of each feature map, with nothing in between (Lin et al., "Network in Network", arXiv:1312.4400).
+        hidden: units of the dense layers before the last, each `depth` times, with dropout after each.
+
+    Raises:
+        ValueError: the images are too small for the features.
+    """
+
+    def __init__(self, features: nn.Module, spec: NetworkSpec, head: Head, hidden: Sequence[int] = ()) -> None:
+        # Found by a pass on the meta device, not by a formula per family: any features may come before any head.
+        channels, *sides = compute_output_shape(features, spec.input_shape)
+        super().__init__()
+        self.features = features
+        self.head = nn.Sequential()
+        if head == "global_average":
+            inputs = channels
+            self.head.add_module("pool", nn.AdaptiveAvgPool1d(1) if len(sides) == 1 else nn.AdaptiveAvgPool2d(1))
+            self.head.add_module("flatten", nn.Flatten())
+            if spec.dropout > 0:
+                self.head.add_module("dropout", nn.Dropout(spec.dropout))
+        else:
+            inputs = channels * math.prod(sides)
+            self.head.add_module("flatten", nn.Flatten())
+            for number, units in enumerate(hidden, 1):
+                self.head.add_module(f"hidden{number}", make_dense_stack(inputs, units, spec))
+                inputs = units
+        self.head.add_module("classes", nn.Linear(inputs, spec.num_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W), or signals (N, C, L), to logits (N, num_classes)."""
+        return self.head(self.features(images))

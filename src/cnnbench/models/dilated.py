@@ -1,8 +1,7 @@
 """Dilated convolutions in place of downsampling: the receptive field grows, the resolution stays.
 
 Yu and Koltun, "Multi-Scale Context Aggregation by Dilated Convolutions", arXiv:1511.07122. The hybrid schedule
-is that of Wang et al., "Understanding Convolution for Semantic Segmentation", arXiv:1702.08502: rates without a common
-factor, so that no pixel between the taps is left out (gridding).
+is that of Wang et al., "Understanding Convolution for Semantic Segmentation", arXiv:1702.08502.
 """
 
 from itertools import cycle, islice
@@ -10,13 +9,11 @@ from itertools import cycle, islice
 from torch import nn
 
 from cnnbench.config.keys import Count, key
-from cnnbench.models.blocks import ConvBlock, Style, make_conv_block
-from cnnbench.models.choices import COUNTS, ClassifierOptions, Conv, Counts, KernelSize
-from cnnbench.models.heads import Classifier
-from cnnbench.models.network import NetworkSpec
+from cnnbench.models.blocks import Classifier, ConvBlock, Style, make_conv_block
+from cnnbench.models.network import COUNTS, ClassifierOptions, Conv, Counts, KernelSize, NetworkSpec
 from cnnbench.registry import register
 
-HYBRID = (1, 2, 5)
+HYBRID = (1, 2, 5)  # without a common factor, so that no pixel between the taps is left out (gridding)
 
 
 class DilatedOptions(ClassifierOptions):

@@ -14,11 +14,12 @@ from torch.nn.parameter import UninitializedParameter
 
 from cnnbench.config.keys import Options, key
 from cnnbench.models.network import NetworkSpec
+from cnnbench.models.shapes import format_shape
 from cnnbench.registry import register
 from cnnbench.storage.text import get_first_line
 
 NAME = "module"  # of this model in a config
-NEUTRAL = {"width": 1, "depth": 1, "activation": "relu", "dropout": 0}
+# Not a global: runs that are trained together take turns, each in its own context.
 _given: ContextVar[nn.Module | None] = ContextVar("_given", default=None)
 
 
@@ -61,11 +62,11 @@ def describe_module(module: Any) -> dict[str, Any]:
     }
 
 
-def build_given(spec: NetworkSpec, options: GivenOptions) -> nn.Module:
-    """A copy of the network of `give_module`, so that training leaves the program's own as it is.
+def build_module(spec: NetworkSpec, options: GivenOptions) -> nn.Module:
+    """A copy of the network of `give_module`.
 
     Raises:
-        ValueError: no network is given, it does not take the data, or a setting is not one of its own.
+        ValueError: no network is given, it does not take the data, or a setting does not apply to it.
     """
     module, name = _given.get(), options.class_name
     if module is None:
@@ -73,24 +74,21 @@ def build_given(spec: NetworkSpec, options: GivenOptions) -> nn.Module:
             f"model={NAME}: the network of this run, {name}, was an object of a Python program, and the folder holds "
             "its weights but not its code: pass it again from Python, as in cnnbench.load(RUN).network(model=…)"
         )
-    for setting, accepted in NEUTRAL.items():
-        if (value := getattr(spec, setting)) != accepted:
-            raise ValueError(f"model.{setting}={value}: must be {accepted}, because {name} is taken as it is")
+    spec.require_defaults("width", "depth", "activation", "dropout")
     device = torch.get_default_device()
+    # An operation without a shape rule would fail on the meta device.
+    place = torch.device("cpu") if device.type == "meta" else device
     try:
-        model = copy.deepcopy(module).to(device)
+        model = copy.deepcopy(module).to(place)  # training leaves the program's own as it is
     except RuntimeError as error:
         raise ValueError(f"model={name} cannot be copied: {get_first_line(error)}") from error
-    if device.type == "meta":  # where an operation without a shape rule would fail
-        with torch.device("cpu"):
-            _check_outputs(copy.deepcopy(module).to("cpu"), spec, _name(module))
-    else:
+    with place:
         _check_outputs(model, spec, _name(module))
-    return model.train()
+    return model.to(device).train()
 
 
 def _check_outputs(model: nn.Module, spec: NetworkSpec, name: str) -> None:
-    shape = "×".join(map(str, spec.input_shape))
+    shape = format_shape(spec.input_shape)
     try:
         with torch.no_grad():
             outputs = model.eval()(torch.zeros(2, *spec.input_shape))
@@ -126,9 +124,9 @@ def _hash_state(state: dict[str, Tensor]) -> str:
     for name, value in state.items():
         content = value.detach().cpu().contiguous()
         found.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
-        found.update(content.flatten().view(torch.uint8).numpy().tobytes())
+        found.update(content.flatten().view(torch.uint8).numpy().tobytes())  # bytes, because numpy has no bfloat16
     return found.hexdigest()
 
 
 # By a call: the options of parts that are registered by a decorator are keys of every config.
-register("model", NAME, listed=False, dimensions=(1, 2))(build_given)
+register("model", NAME, listed=False, dimensions=(1, 2))(build_module)

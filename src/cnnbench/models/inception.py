@@ -10,10 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.config.keys import Count, key
-from cnnbench.models.blocks import ConvBlock, Style, make_conv_block, make_conv_stack, make_pool
-from cnnbench.models.choices import STAGES, ClassifierOptions, Pool, Stages
-from cnnbench.models.heads import Classifier
-from cnnbench.models.network import NetworkSpec
+from cnnbench.models.blocks import Classifier, ConvBlock, Style, make_conv_block, make_conv_stack, make_pool
+from cnnbench.models.network import STAGES, ClassifierOptions, NetworkSpec, Pool, Stages
 from cnnbench.registry import register
 
 
@@ -31,13 +29,13 @@ class Inception(nn.Module):
     """One module (figure 2b of the paper): 1×1; 1×1 and 3×3; 1×1 and 5×5; pooling and 1×1; all concatenated.
 
     Args:
-        out_channels: of all branches together, at least 4. Half of them are the 3×3's, a quarter the 1×1's, an eighth
-            each the 5×5's and the pooling's.
+        out_channels: of all branches together, at least 4.
         stacked: two 3×3 in place of the 5×5.
     """
 
     def __init__(self, in_channels: int, out_channels: int, style: Style, *, stacked: bool) -> None:
         super().__init__()
+        # A quarter, half and two eighths, as in module 3a of the paper's table 1.
         small = max(1, out_channels // 4)
         large = pooled = max(1, out_channels // 8)
         medium = max(1, out_channels - small - large - pooled)

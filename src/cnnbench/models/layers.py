@@ -6,8 +6,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbench.models.choices import Norm
-from cnnbench.models.network import NetworkSpec
+from cnnbench.models.network import NetworkSpec, Norm
 from cnnbench.registry import describe_unknown
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -19,15 +18,11 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "elu": nn.ELU,
 }
-MOST_GROUPS = 8  # groups of a group normalisation; fewer if they do not divide the channels
+MOST_GROUPS = 8  # of a group normalisation; the largest power of two below that divides the channels, if 8 does not
 
 
 def make_activation(name: str) -> nn.Module:
-    """A new activation module.
-
-    Raises:
-        ValueError: unknown name; the message lists the valid ones.
-    """
+    """A new activation module; raises ValueError for an unknown name."""
     if name not in ACTIVATIONS:
         raise ValueError(describe_unknown("model.activation", name, ACTIVATIONS))
     return ACTIVATIONS[name]()
@@ -36,12 +31,12 @@ def make_activation(name: str) -> nn.Module:
 class LocalResponseNorm(nn.Module):
     """AlexNet's normalisation: x / (2 + 1e-4 / 5 · sum of squares over 5 neighbouring channels)^0.75.
 
-    Krizhevsky, Sutskever and Hinton, 2012, section 3.3. Equal to torch's layer of that name with these constants, which
-    sums through a 3-D pooling and takes more than twice as long on a CPU.
+    Krizhevsky, Sutskever and Hinton, 2012, section 3.3. Equal to torch's layer of that name with these constants.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, …) to the same shape."""
+        # Shifted copies, because torch's layer sums by a 3-D pooling, which takes more than twice as long on a CPU.
         channels = x.shape[1]
         squares = F.pad(x.square(), (0, 0) * (x.dim() - 2) + (2, 2))
         total = squares[:, :channels]
@@ -55,8 +50,8 @@ class LocalResponseNorm(nn.Module):
 def make_norm(name: Norm, channels: int, dimensions: int = 2) -> nn.Module:
     """A normalisation of `channels` channels: over images where `dimensions` is 2, over signals where it is 1.
 
-    `layer` normalises each image over all its channels and pixels, `group` over groups of channels (8, or the largest
-    power of two below that divides them), `instance` over each channel alone, `lrn` over 5 neighbouring channels.
+    `layer` normalises each image over all its channels and pixels, `group` over groups of channels, `instance` over
+    each channel alone, `lrn` over 5 neighbouring channels.
     """
     match name:
         case "none":
@@ -67,6 +62,7 @@ def make_norm(name: Norm, channels: int, dimensions: int = 2) -> nn.Module:
             # One group of all channels: torch's LayerNorm would need the size of the images.
             return nn.GroupNorm(1, channels)
         case "instance":
+            # Without affine=True it has no weights, unlike all other norms.
             return (nn.InstanceNorm1d if dimensions == 1 else nn.InstanceNorm2d)(channels, affine=True)
         case "group":
             return nn.GroupNorm(math.gcd(MOST_GROUPS, channels), channels)

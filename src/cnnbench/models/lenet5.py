@@ -10,10 +10,8 @@ from typing import Literal
 from torch import nn
 
 from cnnbench.config.keys import key
-from cnnbench.models.blocks import Style, make_conv_stack, make_pool
-from cnnbench.models.choices import ClassifierOptions, Conv, KernelSize, Pool
-from cnnbench.models.heads import Classifier
-from cnnbench.models.network import NetworkSpec
+from cnnbench.models.blocks import Classifier, Style, make_conv_stack, make_pool
+from cnnbench.models.network import ClassifierOptions, Conv, KernelSize, NetworkSpec, Pool
 from cnnbench.registry import register
 
 
@@ -45,6 +43,7 @@ def lenet5(spec: NetworkSpec, options: LeNet5Options) -> Classifier:
     missing_rows, missing_columns = (max(0, options.extend_to - side) for side in spec.image_size)
     if missing_rows or missing_columns:
         top, left = missing_rows // 2, missing_columns // 2  # the paper centres 28×28 digits in 32×32
+        # By repeating the border, because 0 is not black after normalisation.
         features.add_module("extension", nn.ReplicationPad2d((left, missing_columns - left, top, missing_rows - top)))
     features.add_module("stage1", conv(spec.in_channels, first))
     features.add_module("pool1", pool(first))

@@ -6,10 +6,8 @@ Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile V
 from torch import nn
 
 from cnnbench.config.keys import Count, key
-from cnnbench.models.blocks import ConvBlock, Style, make_conv_block
-from cnnbench.models.choices import STAGES, ClassifierOptions, Conv, KernelSize, Stages
-from cnnbench.models.heads import Classifier
-from cnnbench.models.network import NetworkSpec
+from cnnbench.models.blocks import Classifier, ConvBlock, Style, make_conv_block
+from cnnbench.models.network import STAGES, ClassifierOptions, Conv, KernelSize, NetworkSpec, Stages
 from cnnbench.registry import register
 
 
@@ -35,7 +33,7 @@ def mobilenet_mini(spec: NetworkSpec, options: MobileNetOptions) -> Classifier:
     for number, filters in enumerate(options.stages, 1):
         stage = nn.Sequential()
         for place, leaving in enumerate([spec.scale(count) for count in filters for _ in range(spec.depth)]):
-            stride = 2 if place == 0 else 1
+            stride = 2 if place == 0 else 1  # once a stage, however deep it is
             stage.append(make_conv_block(channels, leaving, options.kernel_size, style, stride=stride))
             channels = leaving
         features.add_module(f"stage{number}", stage)

@@ -1,29 +1,47 @@
-"""The arguments of every family of networks: the shape of the data, and the size and kind of the network."""
+"""The arguments that all families of networks share, and the options that several declare."""
 
 from dataclasses import dataclass, fields
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cnnbench.config.keys import Count, Options, format_value, key
+
+Norm = Literal["none", "batch", "layer", "instance", "group", "lrn"]
+Conv = Literal["standard", "depthwise_separable", "asymmetric"]
+Pool = Literal["max", "avg", "stride", "none"]
+Head = Literal["dense", "global_average"]
+KernelSize = Annotated[int, Field(ge=1, le=7)]
+
+Counts = Annotated[list[Count], Field(min_length=1)]
+Stages = Annotated[list[Counts], Field(min_length=1)]
+COUNTS = "a list of at least one whole number from 1"
+STAGES = "a list of at least one stage, each a list of at least one whole number from 1"
+
+
+class NormOptions(Options):
+    """The options of a network with norms."""
+
+    norm: Norm = key("Normalisation after each convolution")
+
+
+class ClassifierOptions(NormOptions):
+    """The options of a network that ends in `blocks.Classifier`."""
+
+    head: Head = key("How classes are read from the features")
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """The arguments that all families share.
+    """The arguments that all families share."""
 
-    Attributes:
-        in_channels: of the images or signals.
-        image_size: (H, W) of images, (L,) of signals.
-        num_classes: how many logits a classifier gives.
-        width: multiplies every hidden channel and unit count.
-        depth: multiplies the layers of every stage.
-        activation: one of `layers.ACTIVATIONS`.
-        dropout: probability that a unit is dropped; 0 leaves the dropout layers out.
-    """
-
-    in_channels: int
-    image_size: tuple[int, ...]
-    num_classes: int
-    width: float = 1.0
-    depth: int = 1
-    activation: str = "relu"
-    dropout: float = 0.0
+    in_channels: int  # of the images or signals
+    image_size: tuple[int, ...]  # (H, W) of images, (L,) of signals
+    num_classes: int  # how many logits a classifier gives
+    width: float = 1.0  # multiplies every hidden channel and unit count
+    depth: int = 1  # multiplies the layers of every stage
+    activation: str = "relu"  # one of `layers.ACTIVATIONS`
+    dropout: float = 0.0  # probability that a unit is dropped; 0 leaves the dropout layers out
 
     @property
     def dimensions(self) -> int:
@@ -35,16 +53,22 @@ class NetworkSpec:
         """(C, H, W) of an image, (C, L) of a signal."""
         return (self.in_channels, *self.image_size)
 
-    def require_defaults(self, *names: str) -> None:
+    def require_defaults(self, *names: str, hint: str = "") -> None:
         """Refuse other values of arguments that a network does not use, such as depth.
+
+        Args:
+            hint: a sentence for the end of the message.
 
         Raises:
             ValueError: names the argument, its value and its default.
         """
         for field in fields(self):
             if field.name in names and (value := getattr(self, field.name)) != field.default:
-                raise ValueError(f"model.{field.name}={value}: must be {field.default}: this network does not use it")
+                raise ValueError(
+                    f"model.{field.name}={format_value(value)}: must be {format_value(field.default)}, because the "
+                    f"network does not use it{hint and f'. {hint}'}"
+                )
 
     def scale(self, count: int) -> int:
         """A number of channels or units times `width`, rounded half up, at least 1."""
-        return max(1, int(count * self.width + 0.5))
+        return max(1, int(count * self.width + 0.5))  # `round` would round half to even

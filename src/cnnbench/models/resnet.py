@@ -13,10 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnbench.config.keys import Count, key
-from cnnbench.models.blocks import ConvBlock, Residual, Style
-from cnnbench.models.choices import COUNTS, ClassifierOptions, Counts, Norm
-from cnnbench.models.heads import Classifier
-from cnnbench.models.network import NetworkSpec
+from cnnbench.models.blocks import Classifier, ConvBlock, Residual, Style
+from cnnbench.models.network import COUNTS, ClassifierOptions, Counts, NetworkSpec, Norm
 from cnnbench.registry import register
 
 EXPANSION = 4  # of a bottleneck's output over its narrow middle

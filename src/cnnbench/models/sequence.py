@@ -10,10 +10,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from cnnbench.config.keys import Count, key
-from cnnbench.models.blocks import ConvBlock, Residual, Style
-from cnnbench.models.choices import COUNTS, Counts, KernelSize, NormOptions
-from cnnbench.models.heads import Classifier
-from cnnbench.models.network import NetworkSpec
+from cnnbench.models.blocks import Classifier, ConvBlock, Residual, Style
+from cnnbench.models.network import COUNTS, Counts, KernelSize, NetworkSpec, NormOptions
 from cnnbench.registry import register
 
 

@@ -1,8 +1,4 @@
-"""The shape of a network's output, found by a forward pass.
-
-The pass runs on the module's own device. On the meta device it computes shapes alone, but torch then imports its
-symbolic algebra and its compiler, which takes longer than the pass of one image.
-"""
+"""The shape of a network's output, found by a forward pass on the module's own device."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
+
+from cnnbench.storage.text import get_first_line
 
 
 def compute_output_shape(module: nn.Module, input_shape: Sequence[int], *, training_batch: int = 0) -> tuple[int, ...]:
@@ -32,9 +30,11 @@ def compute_output_shape(module: nn.Module, input_shape: Sequence[int], *, train
     hook = register_module_forward_pre_hook(note)
     was_training = module.training
     buffers = {name: value.clone() for name, value in module.named_buffers()}  # batch norms would update their own
-    weight = next(module.parameters(), torch.empty(0))
+    weight = next(module.parameters(), torch.empty(0))  # has the device and the type of the input
     try:
         module.train(training_batch > 0)
+        # Not moved to the meta device: torch would import its compiler there, which takes longer than one image.
+        # The generator is restored, because dropout draws from it in training mode.
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             images = weight.new_zeros(training_batch or 1, *input_shape)
             output = torch.func.functional_call(module, buffers, (images,), tie_weights=False)
@@ -42,11 +42,11 @@ def compute_output_shape(module: nn.Module, input_shape: Sequence[int], *, train
         where = ""
         if reached:
             layer, shape = reached[-1]
-            where = f"layer {leaves[layer]} ({layer}) cannot take the {_format_shape(shape)} that reach it. "
+            where = f"layer {leaves[layer]} ({layer}) cannot take the {format_shape(shape)} that reach it. "
         hint = "; model.args={aux_logits: false} leaves out heads of torchvision's that only train"
         raise ValueError(
-            f"data of {_format_shape(input_shape)} are too small for this network: {where}"
-            f"{str(error).splitlines()[0]}. Larger images (data.image_size), a smaller model.kernel_size, "
+            f"data of {format_shape(input_shape)} are too small for this network: {where}"
+            f"{get_first_line(error)}. Larger images (data.image_size), a smaller model.kernel_size, "
             f"model.padding=same or model.pool=none may help{hint if training_batch else ''}"
         ) from None
     finally:
@@ -56,5 +56,6 @@ def compute_output_shape(module: nn.Module, input_shape: Sequence[int], *, train
     return tuple(first.shape[1:])
 
 
-def _format_shape(shape: Sequence[int]) -> str:
+def format_shape(shape: Sequence[int]) -> str:
+    """A shape as messages write it, such as `3×32×32`."""
     return "×".join(map(str, shape))

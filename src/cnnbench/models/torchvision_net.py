@@ -19,7 +19,6 @@ from cnnbench.models.shapes import compute_output_shape
 from cnnbench.registry import describe_unknown, register
 from cnnbench.storage.text import get_first_line
 
-NEUTRAL = {"width": 1, "depth": 1, "activation": "relu", "dropout": 0}
 REFUSED = {
     **dict.fromkeys(("weights", "pretrained", "weights_backbone"), "model.weights=torchvision loads them"),
     "num_classes": "it follows from the data",
@@ -46,18 +45,10 @@ def torchvision_net(spec: NetworkSpec, options: TorchvisionOptions) -> nn.Module
         ValueError: a width, depth, activation or dropout, which these networks do not have; an unknown arch or
             argument; images the network cannot take.
     """
-    import torchvision.models  # imported here, because it takes a second
-
-    for name, accepted in NEUTRAL.items():
-        if (value := getattr(spec, name)) != accepted:
-            raise ValueError(
-                f"model.{name}={value}: must be {accepted}, because torchvision's networks are as published; "
-                "set their own arguments with model.args, such as model.args={dropout: 0.3}"
-            )
+    hint = "Set the arguments that it has with model.args, such as model.args={dropout: 0.3}"
+    spec.require_defaults("width", "depth", "activation", "dropout", hint=hint)
     arch, args = options.arch, options.args
-    known = torchvision.models.list_models(module=torchvision.models)
-    if arch not in known:
-        raise ValueError(describe_unknown("model.arch", arch, known))
+    models = _import_models(arch)
     for name in REFUSED.keys() & args.keys():
         raise ValueError(f"model.args.{name}={args[name]}: not accepted, because {REFUSED[name]}")
     given = {**_choose_arguments(arch, spec.image_size), **args}
@@ -65,10 +56,9 @@ def torchvision_net(spec: NetworkSpec, options: TorchvisionOptions) -> nn.Module
     try:
         # The constructors raise anything for wrong arguments, and none of their errors names a key of the config.
         with torch.device("cpu"), _WeightsOn(device):
-            model = torchvision.models.get_model(arch, weights=None, num_classes=spec.num_classes, **given).to(device)
+            model = models.get_model(arch, weights=None, num_classes=spec.num_classes, **given).to(device)
     except Exception as error:
-        reason = get_first_line(error)
-        raise ValueError(f"model.arch={arch} cannot be built with {given}: {reason}") from None
+        raise ValueError(f"model.arch={arch} cannot be built with {given}: {get_first_line(error)}") from None
     if spec.in_channels != 3:
         _replace_first_channels(model, spec.in_channels)
     try:
@@ -82,21 +72,14 @@ def torchvision_net(spec: NetworkSpec, options: TorchvisionOptions) -> nn.Module
 
 @dataclass(frozen=True)
 class Published:
-    """Weights that torchvision publishes for a network.
-
-    Attributes:
-        sha256: the first digits of their hash, which their name holds.
-        side: of the images that they were trained on, in pixels.
-        mean, std: by which these were scaled, per channel, for pixels from 0 to 1.
-        class_names: in the order of the logits.
-    """
+    """Weights that torchvision publishes for a network."""
 
     url: str
-    sha256: str
-    side: int
-    mean: list[float]
+    sha256: str  # the first digits, which are part of the file's name
+    side: int  # of the images that they were trained on, in pixels
+    mean: list[float]  # of those images, by channel, for pixels from 0 to 1
     std: list[float]
-    class_names: list[str]
+    class_names: list[str]  # in the order of the logits
 
     @property
     def path(self) -> Path:
@@ -119,24 +102,30 @@ def find_torchvision_weights(arch: str) -> Published:
     Raises:
         ValueError: an unknown network, or one without weights.
     """
+    models = _import_models(arch)
+    try:
+        found = models.get_model_weights(arch).DEFAULT
+    except AttributeError:
+        raise ValueError(f"model.weights=torchvision: torchvision has no weights for model.arch={arch}") from None
+    images = found.transforms()
+    digits = found.url.rpartition("-")[2].partition(".")[0]  # of a name such as resnet50-11ad3fa6.pth
+    return Published(found.url, digits, images.crop_size[0], images.mean, images.std, found.meta["categories"])
+
+
+def _import_models(arch: str) -> Any:
+    """`torchvision.models`, which has this network."""
     import torchvision.models  # imported here, because it takes a second
 
     known = torchvision.models.list_models(module=torchvision.models)
     if arch not in known:
         raise ValueError(describe_unknown("model.arch", arch, known))
-    try:
-        found = torchvision.models.get_model_weights(arch).DEFAULT
-    except AttributeError:
-        raise ValueError(f"model.weights=torchvision: torchvision has no weights for model.arch={arch}") from None
-    images = found.transforms()
-    digits = found.url.rpartition("-")[2].partition(".")[0]
-    return Published(found.url, digits, images.crop_size[0], images.mean, images.std, found.meta["categories"])
+    return torchvision.models
 
 
 class _WeightsOn(TorchFunctionMode):
-    """Puts what `torch.empty` makes, which is where layers take their weights from, on a device.
+    """Puts what `torch.empty` makes, from which layers take their weights, on a device.
 
-    Whatever else a constructor computes stays on the CPU: RegNet derives its widths from tensors, and the meta device
+    All else that a constructor computes stays on the CPU: RegNet derives its widths from tensors, and the meta device
     has no values.
     """
 
@@ -164,8 +153,8 @@ def _choose_arguments(arch: str, image_size: Sequence[int]) -> dict[str, Any]:
 
 
 def _replace_first_channels(model: nn.Module, in_channels: int) -> None:
-    """Let the first convolution read `in_channels`; its new weights are drawn from among those it had."""
-    # Drawing from the existing weights keeps their distribution, which differs from network to network.
+    """Let the first convolution read `in_channels`."""
+    # New weights are drawn from the existing ones, whose distribution differs from network to network.
     first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
     before = first.weight.detach()
     drawn = torch.randint(before.numel(), (len(before), in_channels, *before.shape[2:]), device=before.device)

@@ -11,10 +11,8 @@ from pydantic import model_validator
 from torch import nn
 
 from cnnbench.config.keys import Count, key
-from cnnbench.models.blocks import Style, make_conv_block, make_pool
-from cnnbench.models.choices import STAGES, ClassifierOptions, Conv, KernelSize, Pool, Stages
-from cnnbench.models.heads import Classifier
-from cnnbench.models.network import NetworkSpec
+from cnnbench.models.blocks import Classifier, Style, make_conv_block, make_pool
+from cnnbench.models.network import STAGES, ClassifierOptions, Conv, KernelSize, NetworkSpec, Pool, Stages
 from cnnbench.registry import register
 
 

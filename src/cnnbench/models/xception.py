@@ -2,16 +2,13 @@
 
 Chollet, "Xception: Deep Learning with Depthwise Separable Convolutions", arXiv:1610.02357: entry blocks that end
 in a strided pooling beside a strided 1×1, middle blocks that keep their shape, a wide separable convolution at the end.
-Nothing stands between the depthwise and the pointwise half (the paper's section 4.7).
 """
 
 from torch import Tensor, nn
 
 from cnnbench.config.keys import Count, key
-from cnnbench.models.blocks import ConvBlock, Residual, Style
-from cnnbench.models.choices import COUNTS, ClassifierOptions, Counts
-from cnnbench.models.heads import Classifier
-from cnnbench.models.network import NetworkSpec
+from cnnbench.models.blocks import Classifier, ConvBlock, Residual, Style
+from cnnbench.models.network import COUNTS, ClassifierOptions, Counts, NetworkSpec
 from cnnbench.registry import register
 
 
@@ -35,6 +32,7 @@ class SeparableConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, out_channels, H, W)."""
+        # Unlike in MobileNet, no activation between the two halves (the paper's section 4.7).
         return self.norm(self.pointwise(self.depthwise(x)))
 
 
