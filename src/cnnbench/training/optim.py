@@ -1,7 +1,6 @@
 """Optimizers, and learning-rate schedules as pure functions of the step."""
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -40,38 +39,35 @@ def build_optimizer(
         ValueError: an unknown name, a wrong option, or a rate that changes nothing.
     """
     alike = decay_bias_and_norm or weight_decay == 0
-    groups: Groups = [
-        {"params": several, "weight_decay": weight_decay if decays else 0.0}
-        | ({} if part is None or rates is None else {"part": part, "rate": rates[part]})
-        for (part, decays), several in _group_parameters(model, rates or {}, alike=alike)
-    ]
+    groups = _group_parameters(model, rates or {}, weight_decay, alike=alike)
     device = groups[0]["params"][0].device.type if groups else "cpu"
     # One fused kernel: on a small network the loop over parameters costs as much as the arithmetic.
     fused = device in ("cpu", "cuda")
     return registry.build("optimizer", name, options=options, groups=groups, lr=lr, fused=fused)
 
 
-def _group_parameters(
-    model: nn.Module, rates: Mapping[str, float], *, alike: bool
-) -> list[tuple[tuple[str | None, bool], list[nn.Parameter]]]:
+def _group_parameters(model: nn.Module, rates: Mapping[str, float], weight_decay: float, *, alike: bool) -> Groups:
     """The trained parameters by their part in `rates`, if any, and by whether they decay; with `alike`, all do."""
     parts = assign_parts(model, rates, "optimizer.rates")
     # As few groups as possible, because each step launches kernels per group.
-    grouped: dict[tuple[str | None, bool], list[nn.Parameter]] = defaultdict(list)
+    groups: dict[tuple[str | None, bool], dict[str, Any]] = {}
     last_matrix = {}
     for place, (name, parameter) in enumerate(model.named_parameters()):
-        if parameter.requires_grad:
-            group = parts.get(name), parameter.ndim > 1 or alike
-            grouped[group].append(parameter)
-            if parameter.ndim > 1:
-                last_matrix[group] = place
-    for part in rates.keys() - {part for part, _ in grouped}:
+        if not parameter.requires_grad:
+            continue
+        part, decays = parts.get(name), parameter.ndim > 1 or alike
+        group = groups.setdefault((part, decays), {"params": [], "weight_decay": weight_decay if decays else 0.0})
+        group["params"].append(parameter)
+        if part is not None:
+            group |= {"part": part, "rate": rates[part]}
+        if parameter.ndim > 1:
+            last_matrix[part, decays] = place
+    for part in rates.keys() - {part for part, _ in groups}:
         raise ValueError(
             f"optimizer.rates: {part!r} sets no rate, because its parameters are frozen, or a longer name covers them"
         )
     # The group with the network's last matrix follows all others with matrices, because Muon must find it.
-    order = sorted(grouped, key=lambda group: last_matrix.get(group, math.inf))
-    return [(group, grouped[group]) for group in order]
+    return [groups[group] for group in sorted(groups, key=lambda group: last_matrix.get(group, math.inf))]
 
 
 class SGDOptions(Options):
