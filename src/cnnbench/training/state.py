@@ -58,7 +58,8 @@ class State:
         if self.progress.correct is not None:
             tensors["epoch.correct"] = self.progress.correct
         folder = self.run.checkpoints
-        checkpoint.keep_previous(folder)  # first, so that there is a good one at every moment
+        # First, so that there is a good checkpoint at every moment.
+        checkpoint.keep_previous(folder)
         checkpoint.save(folder, checkpoint.LAST, tensors=tensors, record=self._make_record())
 
     def end_epoch(self, row: dict[str, Any]) -> None:
