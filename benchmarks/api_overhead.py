@@ -22,6 +22,7 @@ from pathlib import Path
 from figures import record
 
 import cnnbench as cb
+from cnnbench.cli.options import TrainOptions
 from cnnbench.cli.train import train
 
 DEFAULT = ["model=lenet5", "data=digits", "trainer.epochs=20", "trainer.threads=1"]
@@ -54,7 +55,7 @@ def measure_start(code: str) -> float:
 
 def run_command(overrides: list[str]) -> None:
     """Train as the command does."""
-    train(overrides, multirun=False)
+    train(TrainOptions(overrides))
 
 
 def call_api(overrides: list[str]) -> None:

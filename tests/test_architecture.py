@@ -110,7 +110,7 @@ def test_results_and_report_need_no_torch():
 
 
 def test_what_watches_over_a_sweep_needs_no_torch():
-    code = "import sys, cnnbench.cli.train, cnnbench.cli.launchers; assert 'torch' not in sys.modules"
+    code = "import sys, cnnbench.cli.train, cnnbench.cli.sweep.launchers; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -19,7 +19,7 @@ from cnnbench.analysis.perturbations import (
     rotate,
     shift,
 )
-from cnnbench.cli.options import CHANGES
+from cnnbench.cli.run_options import CHANGES
 
 
 def image(rows):

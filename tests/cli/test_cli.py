@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import functools
+import importlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
+import typing
 
 import pytest
 import yaml
@@ -19,6 +21,7 @@ from run_builders import write_run
 
 from cnnbench import __version__
 from cnnbench.cli import choices, compose
+from cnnbench.cli.app import COMMANDS
 from cnnbench.config.schema import from_dict
 from cnnbench.runs.folder import RunFolder, format_resume_command
 from conftest import assert_same_tensors, wait_until
@@ -260,7 +263,7 @@ def test_one_failed_job_leaves_the_others_and_ends_with_1(cnnbench, tmp_path):
 
 
 @pytest.mark.parametrize("flags", [[], ["--debug"]])
-def test_a_run_that_diverges_ends_with_1_and_says_where(flags, cnnbench):
+def test_a_run_that_diverges_ends_with_1_and_names_the_step(flags, cnnbench):
     done = cnnbench("train", *QUICK, "model=mlp", "optimizer=sgd", "optimizer.lr=1e20", *flags)
     assert done.returncode == 1
     assert "the loss became" in done.stderr
@@ -369,6 +372,13 @@ def test_a_folder_whose_name_is_not_utf8_and_one_that_is_gone_are_refused(tmp_pa
     assert "the current folder no longer exists" in done.stderr
 
 
+@pytest.mark.parametrize(("name", "options", "function"), COMMANDS, ids=[name for name, _, _ in COMMANDS])
+def test_the_function_of_a_command_takes_its_options(name, options, function):
+    module, _, attribute = function.rpartition(".")
+    hints = typing.get_type_hints(getattr(importlib.import_module(f"cnnbench.cli.{module}"), attribute))
+    assert [kind for argument, kind in hints.items() if argument != "return"] == [options]
+
+
 def test_the_command_that_resumes_is_quoted_for_a_shell(tmp_path):
     folder = tmp_path / "a 'b' $(touch c)"
     assert format_resume_command("train", folder).startswith("cnnbench train ")
@@ -383,7 +393,7 @@ def test_two_runs_of_one_second_get_folders_of_their_own(tmp_path):
 
 def test_help_and_completion_answer_without_torch_or_hydra():
     code = (
-        "import sys\nfrom cnnbench.cli.app import main\nfrom cnnbench.cli.choices import complete_override\n"
+        "import sys\nfrom cnnbench.cli.app import main\nfrom cnnbench.cli.completion import complete_override\n"
         "assert 'model=mlp' in complete_override('model=')\nassert 'optimizer.lr=' in complete_override('opt')\n"
         "try: main()\nfinally: assert not {'torch', 'hydra', 'sklearn', 'matplotlib'} & set(sys.modules)"
     )
@@ -407,17 +417,6 @@ def test_commands_that_compute_nothing_and_wrong_ones_do_not_import_torch(argume
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "False", done.stderr
-
-
-def test_the_shell_can_complete_overrides():
-    environment = os.environ | {
-        "_CNNBENCH_COMPLETE": "complete_bash",
-        "COMP_WORDS": "cnnbench train model=le",
-        "COMP_CWORD": "2",
-    }
-    command = [sys.executable, "-m", "cnnbench"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert "model=lenet5" in done.stdout.split()
 
 
 def test_version(fresh_cnnbench):
@@ -462,12 +461,6 @@ def test_config_prints_what_a_run_would_be_without_torch(tmp_path):
     done = subprocess.run([*command, "-m", "seed=3,4"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert [config["seed"] for config in yaml.safe_load_all(done.stdout)] == [3, 4]
     assert list(tmp_path.iterdir()) == []
-
-
-def test_list_of_an_unknown_kind_names_the_kinds(cnnbench):
-    done = cnnbench("list", "model")
-    assert done.returncode == 2
-    assert "Did you mean 'models'?" in done.stderr
 
 
 def test_summary_needs_no_files_for_a_known_dataset(cnnbench):

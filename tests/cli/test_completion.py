@@ -9,8 +9,8 @@ import sys
 import pexpect
 import pytest
 
-from cnnbench.cli.choices import complete_override, list_keys
-from cnnbench.cli.completion import SHELLS
+from cnnbench.cli.choices import list_keys
+from cnnbench.cli.completion import SHELLS, complete_override
 
 # What is typed after `cnnbench`, and the arguments that the program gets when the line is entered.
 TYPED = [

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from cnnbench.cli import compose, main
-from cnnbench.cli.order import put_command_first
+from cnnbench.cli.app import put_command_first
 from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.config.seeds import Seeds, read_seeds
 from cnnbench.sweeps.jobs import plan_jobs
@@ -66,6 +66,15 @@ def test_a_file_that_is_no_experiment_is_refused(name, content, why, tmp_path, m
     assert "own_" not in str(caught.value)
 
 
+def test_several_values_beside_a_file_of_ones_own_are_explained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.yaml").write_text("defaults: [{override /model: mlp}]")
+    for several in ("seed=0,1,2", "experiment=./one.yaml,./two.yaml"):
+        with pytest.raises(ValueError, match=f"^{several} names several values: add -m to run each of them$"):
+            compose.compose_request(["experiment=./one.yaml", several])
+
+
 def test_a_sweep_varies_each_source_of_randomness_alone_and_all_together():
     request = compose.compose_request(["experiment=variance_lenet5", "data=digits", "sweep.seeds=2"])
     jobs = plan_jobs((to_dict(job.config), job.overrides) for job in request.jobs)
@@ -106,7 +115,7 @@ def test_each_of_several_experiments_runs_its_own_sweep():
         ("+seed=3", "leave out the +"),
     ],
 )
-def test_a_sign_that_would_do_nothing_is_answered_with_the_form_that_works(text, form):
+def test_a_message_about_a_sign_that_would_do_nothing_has_a_form_that_works(text, form):
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the words are compared below
         compose.compose_request([text])
     assert form in str(caught.value)

@@ -11,7 +11,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from cnnbench.cli import choices, launchers
+from cnnbench.cli import choices
+from cnnbench.cli.compose import session
+from cnnbench.cli.sweep import launchers
 from cnnbench.processes.cores import count_cores, limit_cores
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.csv_tables import read_csv
@@ -44,7 +46,7 @@ def test_a_sweep_by_a_launcher_is_the_sweep_with_one_thread_a_job(launcher, pack
     assert "2 of 2 finished" in done.stderr
 
 
-def test_joblib_loses_a_killed_job_alone_saves_the_others_when_told_to_stop_and_goes_on(fresh_cnnbench, tmp_path):
+def test_joblib_loses_a_killed_job_alone_saves_the_others_at_a_signal_and_continues(fresh_cnnbench, tmp_path):
     pytest.importorskip("joblib")
     arguments = [*JOBS[:-1], "seed=0,1,2", "trainer.epochs=40", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     arguments += ["hydra.sweep.dir=sweep", "data.root=data"]
@@ -76,16 +78,16 @@ def test_joblib_loses_a_killed_job_alone_saves_the_others_when_told_to_stop_and_
 
 
 def test_a_launcher_whose_package_is_missing_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setattr(launchers.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(session.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"hydra/launcher=ray needs .* pip install 'cnnbench\[ray\]'"):
-        launchers.find_launcher(["hydra/launcher=ray"])
-    assert launchers.find_launcher(["seed=1"]) == "basic"
+        session.find_launcher(["hydra/launcher=ray"])
+    assert session.find_launcher(["seed=1"]) == "basic"
 
 
 def test_every_launcher_has_a_yaml_that_says_how_to_get_it():
     files = {path.stem: path for path in (choices.find_config_dir() / "hydra/launcher").glob("*.yaml")}
-    assert files.keys() == launchers.PACKAGES.keys()
-    for name, (package, extra) in launchers.PACKAGES.items():
+    assert files.keys() == session.PACKAGES.keys()
+    for name, (package, extra) in session.PACKAGES.items():
         assert f"pip install 'cnnbench[{extra}]'" in files[name].read_text().splitlines()[0]
         assert package in OmegaConf.load(files[name])._target_
 
@@ -133,7 +135,7 @@ def test_a_job_has_the_same_bits_alone_and_side_by_side(cnnbench, fresh_cnnbench
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
 
 
-def test_a_process_counts_on_no_more_cores_than_it_is_told():
+def test_a_process_counts_no_more_cores_than_its_limit():
     here = count_cores()
     limit_cores(1)
     try:

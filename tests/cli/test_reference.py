@@ -5,7 +5,8 @@ import json
 import pytest
 import yaml
 
-from cnnbench.cli.choices import complete_override, complete_tuning, find_config_dir, list_groups
+from cnnbench.cli.choices import find_config_dir, list_groups
+from cnnbench.cli.completion import complete_override, complete_tuning
 from cnnbench.cli.reference import find_rows, format_markdown_table, make_json_schema
 from cnnbench.config.schema import make_default_dict
 

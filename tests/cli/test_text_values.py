@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnbench.cli import compose
-from cnnbench.cli.literal import find_kind, quote_text
+from cnnbench.cli.compose.quoting import find_kind, quote_text
 from cnnbench.config.schema import to_dict
 from cnnbench.experiment.resume import apply_overrides
 
@@ -62,14 +62,14 @@ def test_the_kind_of_a_key_follows_from_its_declaration():
 
 
 @pytest.mark.parametrize("key", ["data.path", "data.root", "hydra.run.dir", "tune", "resume", "logger.wandb.project"])
-def test_text_is_taken_as_it_stands(key):
+def test_text_is_taken_literally(key):
     for value in ODD:
         assert read(f"{key}={value}") == value
         assert read(f"++{key}={value}") == value
 
 
 @given(st.text(min_size=1).filter(lambda text: "${" not in text and "\0" not in text and text[0] not in "'\"~"))
-def test_any_text_is_taken_as_it_stands(value):
+def test_any_text_is_taken_literally(value):
     assert read(f"data.root={value}") == value
 
 
@@ -86,7 +86,7 @@ def test_quotes_and_null_and_home_mean_what_they_do_in_a_shell(empty_folder):
         assert read(f"data.path={name}") == name, "what exists is meant"
 
 
-def test_a_comma_parts_the_values_of_a_sweep_alone(empty_folder):
+def test_a_comma_separates_values_only_in_a_sweep(empty_folder):
     def paths(*overrides, multirun=True):
         jobs = compose.compose_request(["data=image_folder", *overrides], multirun=multirun).jobs
         return [job.config.data.options["path"] for job in jobs]
@@ -123,7 +123,7 @@ def test_the_folders_of_runs_and_sweeps_are_text():
     )
 
 
-def test_a_resumed_run_takes_text_as_it_stands():
+def test_a_resumed_run_takes_text_literally():
     plain = to_dict(compose.compose_config(["data=image_folder"]))
     for value in ODD:
         assert apply_overrides(plain, [f"data.path={value}"]).data.options["path"] == value
@@ -148,16 +148,16 @@ def test_a_resumed_run_takes_text_as_it_stands():
         (["+data.root=é"], "the key already exists: leave out the [+]"),
         (["model.args={a: é}", "model=torchvision"], r"in quotes: '[+][+]model.args=\{key: \"a \(1\)\"\}'"),
         (["hydra.launcher.x=[é]"], r"in quotes: 'hydra.launcher.x=\[\"café\""),
-        (["data.root=a${b}"], r"Interpolation key 'b' not found \(\$\{KEY\} stands for the value of another key\)"),
+        (["data.root=a${b}"], r"Interpolation key 'b' not found \(\$\{KEY\} is replaced by the value of another key\)"),
         (["trainer.device=cpu,cuda"], "If trainer.device=cpu,cuda means several values, add -m to run each"),
     ],
 )
-def test_what_is_no_text_is_answered_with_the_form_that_works(overrides, message):
+def test_a_message_about_a_value_has_a_form_that_works(overrides, message):
     with pytest.raises(ValueError, match=message):
         compose.compose_request(overrides)
 
 
-def test_line_ends_of_windows_and_a_home_behind_an_option_are_taken_off(empty_folder, monkeypatch, capsys):
+def test_line_ends_of_windows_are_removed_and_a_home_behind_an_option_is_expanded(empty_folder, monkeypatch, capsys):
     from cnnbench.cli import main
 
     for arguments in (["--version\r"], ["list\r", "spaces\r"], ["config\r", "trainer.epochs=5\r", "data.root=d\r"]):

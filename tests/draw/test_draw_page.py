@@ -14,7 +14,7 @@ from test_training import run
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.cli.draw import draw
-from cnnbench.cli.options import DrawOptions
+from cnnbench.cli.run_options import DrawOptions
 from cnnbench.data import DatasetInfo
 from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.files.images import decode_image

@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from cnnbench.cli.compose import compose_config
+from cnnbench.cli.options import TrainOptions
 from cnnbench.cli.streams import show_log
 from cnnbench.cli.train import train
 from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
@@ -90,7 +91,7 @@ def test_a_wrong_command_leaves_a_run_as_it_was(wrong, state, finished, tmp_path
         ValueError,
         match=r"must be|Use one of|Resume can change only|Set a|does not exist|cannot be read|not the data|converted",
     ):
-        train([f"resume={tmp_path / 'run'}", "trainer.epochs=2", wrong], multirun=False)
+        train(TrainOptions([f"resume={tmp_path / 'run'}", "trainer.epochs=2", wrong]))
     assert contents(tmp_path / "run") == before
 
 
@@ -100,13 +101,13 @@ def test_a_damaged_checkpoint_of_another_run_or_a_new_run_in_its_folder_change_n
     shutil.copytree(finished / "run", path)
     before = contents(path)
     with pytest.raises(ValueError, match="already holds a run"):
-        train([f"hydra.run.dir={path}", "trainer.epochs=1"], multirun=False)
+        train(TrainOptions([f"hydra.run.dir={path}", "trainer.epochs=1"]))
     assert contents(path) == before
     shutil.copy(path / "checkpoints/best.safetensors", path / "checkpoints/previous.safetensors")
     (path / "checkpoints/last.safetensors").write_bytes(b"damaged")
     before = contents(path)
     with pytest.raises(CannotGoOn, match="not the data of this run"):
-        train([f"resume={path}", "trainer.epochs=2", "data.path=other"], multirun=False)
+        train(TrainOptions([f"resume={path}", "trainer.epochs=2", "data.path=other"]))
     assert contents(path) == before
 
 
@@ -142,7 +143,7 @@ def test_small_files_that_are_lost_stop_no_resume(content, finished, tmp_path, m
         (path / name).unlink()
         if content is not None:
             (path / name).write_bytes(content)
-    train([f"resume={path}", "trainer.epochs=2"], multirun=False)
+    train(TrainOptions([f"resume={path}", "trainer.epochs=2"]))
     run = RunFolder(path)
     assert run.read_status()["state"] == "finished"
     assert run.read_overrides() == ["trainer.epochs=2"]
@@ -184,7 +185,7 @@ def test_what_is_no_regular_file_is_refused_at_once(name, finished, tmp_path, mo
     (path / name).unlink()
     os.mkfifo(path / name)
     with pytest.raises(ValueError, match=f"{name} is a FIFO, not a file.*Remove it"):
-        train([f"resume={path}", "trainer.epochs=2"], multirun=False)
+        train(TrainOptions([f"resume={path}", "trainer.epochs=2"]))
 
 
 @pytest.mark.parametrize(
@@ -245,7 +246,7 @@ def test_a_run_that_asks_for_more_memory_than_there_is_is_refused_before_it_take
     with pytest.raises(
         CannotGoOn, match=r"model.width=1000 and model.depth=1 needs at least .* the limit is .* \(half"
     ):
-        train([f"resume={wide}", "trainer.epochs=2"], multirun=False)
+        train(TrainOptions([f"resume={wide}", "trainer.epochs=2"]))
     with pytest.raises(ValueError, match=r"the checkpoint does not fit the model"):
         evaluate_run(wide)
     many = compose_config(["data=waves", "data.samples=1000000", "data.length=256", "model=mlp"])
@@ -257,7 +258,7 @@ def test_a_run_that_asks_for_more_memory_than_there_is_is_refused_before_it_take
     total = 2**18  # for 17 small images are all that there are
     large = changed(convolutional, tmp_path / "large", trainer__batch_size=10**6)
     with pytest.raises(CannotGoOn, match=r"trainer.batch_size=1000000 with image_size=32 needs"):
-        train([f"resume={large}", "trainer.epochs=2"], multirun=False)
+        train(TrainOptions([f"resume={large}", "trainer.epochs=2"]))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 300_000, "kilobytes"
 
 
@@ -277,7 +278,7 @@ def test_the_data_that_a_run_asks_for_have_a_limit_that_their_owner_can_raise(tm
         with pytest.raises(ValueError, match=said):
             evaluate_run(many)
         with pytest.raises(CannotGoOn, match=said):
-            train([f"resume={many}", "trainer.epochs=2"], multirun=False)
+            train(TrainOptions([f"resume={many}", "trainer.epochs=2"]))
     with limit_data_of_run():
         monkeypatch.setenv("CNNBENCH_MEMORY", "5GB")
         refuse_beyond_memory(4.1e9, "data.samples")

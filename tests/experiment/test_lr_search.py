@@ -8,7 +8,7 @@ import pytest
 from cnnbench import registry
 from cnnbench.cli.compose import compose_config
 from cnnbench.cli.find_lr import find_lr
-from cnnbench.cli.find_lr_options import FindLrOptions
+from cnnbench.cli.options import FindLrOptions
 from cnnbench.experiment.lr_search import run_range_test
 from cnnbench.training.lr_range import judge_losses
 
@@ -76,6 +76,15 @@ def test_every_optimizer_gets_a_suggestion_inside_its_range(optimizer):
 def test_a_command_that_would_mean_something_else_is_refused(options, words):
     with pytest.raises(ValueError, match=words):
         find_lr(options)
+
+
+def test_each_test_has_its_own_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        find_lr(FindLrOptions([*TINY, "optimizer=adam"], steps=60))
+    folders = list((tmp_path / "outputs/find-lr/mlp_digits_adam").iterdir())
+    assert len(folders) == 2
+    assert len({(folder / "lr_range.csv").read_bytes() for folder in folders}) == 1
 
 
 def test_the_command_writes_its_files_and_nothing_else(cnnbench, tmp_path):

@@ -9,8 +9,8 @@ import pytest
 from run_builders import write_run
 from test_training import run
 
-from cnnbench.cli.options import RobustnessOptions
 from cnnbench.cli.robustness import robustness
+from cnnbench.cli.run_options import RobustnessOptions
 from cnnbench.experiment.robustness import measure_robustness
 from cnnbench.report.page import render_page
 from cnnbench.report.reading import read_study

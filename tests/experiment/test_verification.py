@@ -13,7 +13,7 @@ from test_resume import Interrupted, signals  # noqa: F401
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.options import VerifyOptions
+from cnnbench.cli.run_options import VerifyOptions
 from cnnbench.cli.verify import draw_sample, verify
 from cnnbench.experiment.resume import apply_overrides
 from cnnbench.experiment.run import run_job

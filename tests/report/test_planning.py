@@ -11,7 +11,7 @@ from statsmodels.stats.power import TTestPower
 
 from cnnbench.cli import plan as command
 from cnnbench.cli.plan import describe_spread
-from cnnbench.cli.report_options import PlanOptions
+from cnnbench.cli.run_options import PlanOptions
 from cnnbench.metrics.sequential import decide
 from cnnbench.report.csv_rows import list_groups
 from cnnbench.report.documents import render_markdown

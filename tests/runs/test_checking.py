@@ -11,6 +11,7 @@ from run_builders import write_run
 from run_copies import trained_pair
 
 from cnnbench import registry
+from cnnbench.cli.options import TrainOptions
 from cnnbench.cli.report import show_study
 from cnnbench.cli.tables import show_run
 from cnnbench.cli.train import train
@@ -186,7 +187,7 @@ def test_evaluate_and_train_do_not_believe_an_edited_figure_either(runs, capsys)
     change(runs / "1/summary.json", test__accuracy=0.9987)
     said = "says 0.9987 for test/accuracy; by predictions.npz it is 0."
     assert said in evaluate_run(runs / "1")[1]["notes"][0]
-    train([f"resume={runs / '1'}"], multirun=False)
+    train(TrainOptions([f"resume={runs / '1'}"]))
     shown = capsys.readouterr()
     assert said in shown.err
     assert "99.87" not in shown.out

@@ -14,9 +14,9 @@ from test_sweep import jobs_of
 
 from cnnbench.cli import compose
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.rounds import Rounds
-from cnnbench.cli.sweep_run import Session
-from cnnbench.cli.sweep_run import finish as finish_sweep
+from cnnbench.cli.sweep.rounds import Rounds
+from cnnbench.cli.sweep.session import Session
+from cnnbench.cli.sweep.session import finish as finish_sweep
 from cnnbench.config.schema import from_dict
 from cnnbench.experiment.run import run_job
 from cnnbench.metrics.sequential import BETTER, EQUAL, UNDECIDED, decide
@@ -128,7 +128,7 @@ def test_a_config_whose_run_fails_gets_no_more_seeds_and_the_others_go_on(tmp_pa
     assert "without a result of job 5, its config gets no more seeds" in rounds.describe()[0]
     request = compose.Request([], sweep.path, [], is_sweep=True, hydra=OmegaConf.create(), sweep=sweep.settings)
     with JobServer() as server, pytest.raises(RunFailed, match=r"1 of \d+ runs failed \(5\)"):
-        finish_sweep(Session(request, [], sweep, sweep.jobs, [], server, {}, None, rounds))
+        finish_sweep(Session(request, sweep, sweep.jobs, [], server, None, rounds))
     assert "it may need up to 15 more runs" in (sweep.path / "report.md").read_text()
     again = Rounds(SweepFolder(sweep.path))
     assert (again.is_over, again.complete) == (False, 1), "the failed job is tried again"

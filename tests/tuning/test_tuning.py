@@ -18,6 +18,8 @@ from PIL import Image
 
 from cnnbench.cli import choices, compose
 from cnnbench.cli import tune as command
+from cnnbench.cli.completion import complete_override, complete_tuning
+from cnnbench.cli.options import TuneOptions
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.csv_tables import read_csv
 from cnnbench.storage.plain_data import read_yaml, write_yaml
@@ -50,13 +52,16 @@ def here(tmp_path, monkeypatch):
         ({"optimizer.lr": 0.1}, "tune.space.optimizer.lr=0.1: must be {type: float, int or categorical"),
         ({"optimizer.lr": {"low": 1, "high": 2}}, "must be {type: float, int or categorical"),
         ({"optimizer.lr": {"type": "flaot"}}, "unknown tune.space.optimizer.lr.type 'flaot'. Did you mean 'float'?"),
-        ({"optimizer.lr": {"type": "float", "low": 1}}, "tune.space.optimizer.lr.high=None: must be a number"),
+        ({"optimizer.lr": {"type": "float", "low": 1}}, "tune.space.optimizer.lr.high is missing: it must be a number"),
         ({"optimizer.lr": {"type": "float", "low": 2, "high": 1}}, "high=1.0: must be more than low=2.0"),
         (
             {"optimizer.lr": {"type": "float", "low": 0, "high": 1, "log": True}},
             "low=0.0: with log=true it must be above 0",
         ),
-        ({"optimizer.lr": {"type": "float", "low": 0, "high": 1, "log": "no"}}, "log=no: must be true or false"),
+        (
+            {"optimizer.lr": {"type": "float", "low": 0, "high": 1, "log": "perhaps"}},
+            "log=perhaps: must be true or false",
+        ),
         ({"optimizer.lr": {"type": "float", "low": 0, "high": float("inf")}}, "high=inf: must be a number"),
         (
             {"optimizer.lr": {"type": "float", "low": 0, "high": 1, "step": 0.3}},
@@ -125,7 +130,7 @@ def test_a_wrong_command_ends_with_2_and_one_message_and_writes_nothing(argument
 def test_without_optuna_the_install_command_is_shown(here, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'cnnbench\[tune\]'"):
-        command.tune(["tune=small.yaml"])
+        command.tune(TuneOptions(["tune=small.yaml"]))
 
 
 @pytest.mark.parametrize("name", choices.list_spaces())
@@ -272,19 +277,19 @@ def test_a_damaged_journal_is_named_and_nothing_of_it_is_run(content, tmp_path):
     [
         ({"overrides": ["name=${oc.env:HOME}"]}, "interpolations are not accepted"),
         ({"overrides": ["hydra.searchpath=[file:///tmp]"]}, "its overrides set keys of Hydra"),
-        ({"overrides": "model=mlp"}, "overrides is not a list of text"),
+        ({"overrides": "model=mlp"}, "study.yaml is damaged: overrides=model=mlp: must be a list, each text"),
         ({"overrides": [*SMALL, "seed=3"]}, "the study was started with seed=0, but here it is 3"),
         ({"tune": {"space": LR, "workers": 1000}}, "tune.workers=1000: must be a whole number from 1 to 256"),
-        ({"tune": []}, "it lacks tune"),
-        ({"config": None}, "it lacks config"),
+        ({"tune": []}, "study.yaml is damaged: tune=[]: must be keys with values"),
+        ({"config": None}, "study.yaml is damaged: config=null: must be keys with values"),
     ],
 )
-def test_a_strangers_study_is_checked_before_it_goes_on(changed, message, here):
+def test_a_strangers_study_is_checked_before_it_continues(changed, message, here):
     asked = command._read_request({"tune": "small.yaml"}, [])
     (here / "study").mkdir()
     write_yaml(here / "study/study.yaml", command._to_plain(asked) | changed)
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the words are compared below
-        command.tune(["resume=study"])
+        command.tune(TuneOptions(["resume=study"]))
     assert message in str(caught.value)
     assert [path.name for path in (here / "study").iterdir()] == ["study.yaml"]
 
@@ -323,7 +328,7 @@ HALF_FAILS = {
 }
 
 
-def test_a_search_that_is_stopped_then_killed_goes_on_to_the_same_trials_and_failed_ones_stop_nothing(
+def test_a_search_that_is_stopped_then_killed_continues_to_the_same_trials_and_failed_ones_stop_nothing(
     here, begin, cnnbench
 ):
     write_yaml(here / "half.yaml", {"overrides": [*SMALL, "optimizer=sgd", "trainer.epochs=20"], "space": HALF_FAILS})
@@ -400,8 +405,8 @@ def test_a_search_of_which_no_trial_finishes_fails(here, cnnbench):
 
 
 def test_completion_offers_spaces_and_keys_of_a_search_and_of_a_run():
-    assert choices.complete_tuning("tune=") == ["tune=lenet5", "tune=mlp"]
-    assert "tune.trials=" in choices.complete_tuning("tune.tr")
-    assert "optimizer.lr=" in choices.complete_tuning("optimizer.")
-    assert "tune=" not in choices.complete_override("tu")
-    assert {f"tune.{name}=" for name in vars(TuneSettings())} <= set(choices.complete_tuning(""))
+    assert complete_tuning("tune=") == ["tune=lenet5", "tune=mlp"]
+    assert "tune.trials=" in complete_tuning("tune.tr")
+    assert "optimizer.lr=" in complete_tuning("optimizer.")
+    assert "tune=" not in complete_override("tu")
+    assert {f"tune.{name}=" for name in vars(TuneSettings())} <= set(complete_tuning(""))

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnnbench.cli.hydra_session import offer_parts
+from cnnbench.cli.compose.session import offer_parts
 from cnnbench.runs.folder import RunFolder
 
 log = logging.getLogger("cnnbench")

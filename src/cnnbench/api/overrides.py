@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnbench.cli.choices import read_declarations
-from cnnbench.cli.literal import find_kind, quote
-from cnnbench.cli.part_options import is_plugins
+from cnnbench.cli.compose.quoting import find_kind, quote
+from cnnbench.cli.options import is_plugins
 from cnnbench.cli.plugin_options import load_plugins
 from cnnbench.config.keys import is_list
 from cnnbench.config.schema import Config

@@ -13,9 +13,8 @@ from cnnbench.api.results import Evaluation, Prediction, Table, make_matrix, mak
 from cnnbench.api.session import open_session
 from cnnbench.cli.evaluate import measure
 from cnnbench.cli.export import write_file
-from cnnbench.cli.export_options import ExportOptions
-from cnnbench.cli.options import EvaluateOptions
 from cnnbench.cli.run_folders import find_folder
+from cnnbench.cli.run_options import EvaluateOptions, ExportOptions
 from cnnbench.cli.tables import describe_run
 from cnnbench.cli.train import train_on
 from cnnbench.runs.checking import find_contradiction

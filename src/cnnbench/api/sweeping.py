@@ -15,13 +15,14 @@ from cnnbench.api.session import open_session
 from cnnbench.bars import open_bar
 from cnnbench.cli import compose
 from cnnbench.cli.run_folders import find_folder
-from cnnbench.cli.sweep import create_server, resume_sweep, run_sweep
-from cnnbench.cli.sweep_run import Display
+from cnnbench.cli.sweep import resume_sweep, run_sweep
+from cnnbench.cli.sweep.session import Display
 from cnnbench.report.formatting import format_count
 from cnnbench.report.runs import find_runs
 from cnnbench.report.study import Study
 from cnnbench.sweeps.jobs import is_sweep
 from cnnbench.sweeps.progress import SweepProgress
+from cnnbench.sweeps.server import JobServer
 
 log = logging.getLogger("cnnbench")
 
@@ -91,7 +92,7 @@ class Sweep:
 
     def resume(self, *, progress: bool = True) -> "Sweep":
         """Run the jobs that are left; return this sweep."""
-        with open_session(progress=progress, computes=False), create_server([]) as server:
+        with open_session(progress=progress, computes=False), JobServer() as server:
             resume_sweep(self.folder.resolve(), server, display=_Quiet())
         return self
 
@@ -151,11 +152,11 @@ def sweep(
         for key in ("model", "data"):
             _refuse_objects(key, settings.get(key))
         texts = write_overrides(overrides, settings, sweeping=True)
-        with create_server(texts) as server:
+        with JobServer() as server:
             server.start()  # it imports torch while Hydra composes the jobs
             request = compose.compose_request(texts, multirun=True)
             refuse_preview(job.config for job in request.jobs)
-            return Sweep(run_sweep(request, texts, server, _Quiet()))
+            return Sweep(run_sweep(request, server, _Quiet()))
 
 
 def _refuse_objects(key: str, value: Any) -> None:

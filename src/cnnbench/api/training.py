@@ -13,7 +13,7 @@ from cnnbench.api.overrides import refuse_preview, write_overrides
 from cnnbench.api.runs import Run, load
 from cnnbench.api.session import open_session
 from cnnbench.cli import compose, plugin_options
-from cnnbench.cli.literal import SeveralValues
+from cnnbench.cli.compose.quoting import SeveralValues
 from cnnbench.cli.train import train_new
 from cnnbench.runs.pictures import draw_in_turn
 
@@ -68,7 +68,7 @@ def train(
                 f"trainer.devices={config.trainer.devices}: a module or arrays of a program train in one process, so "
                 "it must be 1"
             )
-        return Run(train_new(config, request.folder, texts, draw_in_turn)[0])
+        return Run(train_new(request, draw_in_turn)[0])
 
 
 def load_plugins(*sources: str | Path) -> None:
@@ -95,7 +95,7 @@ def hint_at_sweep(settings: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except SeveralValues as error:
-        raise ValueError(f"{error.said}: cnnbench.sweep runs each of them") from None
+        raise ValueError(f"{error.problem}: cnnbench.sweep runs each of them") from None
     except ValueError as error:
         if not any(isinstance(value, list | tuple | range) for value in settings.values()):
             raise

@@ -1,35 +1,61 @@
-"""The program, and the commands that do not train. Each imports its code only when it runs, as help must be instant."""
+"""The program: its commands, and the way from a command line to the function of one.
 
+The function of a command is imported when the command runs, because help and completion must be instant.
+"""
+
+import importlib
+import inspect
+import logging
 import os
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any, NoReturn, get_type_hints
 
 import typer
 from typer.completion import completion_init
 
-from cnnbench.cli import training_commands  # noqa: F401  # registers them, first in the help
-from cnnbench.cli.choices import describe_choices
-from cnnbench.cli.command import app, command
+import cnnbench
+from cnnbench.cli import options, run_options
+from cnnbench.cli.completion import Install, Show
 from cnnbench.cli.errors import WRONG, ExitCodes, exit_with
-from cnnbench.cli.export_options import ExportOptions
-from cnnbench.cli.options import (
-    CheckOptions,
-    ClaimOptions,
-    DrawOptions,
-    EvaluateOptions,
-    ExplainOptions,
-    Overrides,
-    PredictOptions,
-    RobustnessOptions,
-    SummaryOptions,
-    VerifyOptions,
-)
-from cnnbench.cli.order import put_command_first
-from cnnbench.cli.part_options import CheckPluginOptions, ListOptions
-from cnnbench.cli.report_options import PlanOptions, ReportOptions
-from cnnbench.cli.streams import prepare_streams
+from cnnbench.cli.options import PluginOption, is_plugins
+from cnnbench.cli.streams import prepare_streams, show_log
 from cnnbench.cli.usage import UsageError, explain_usage
 from cnnbench.processes import signals
+
+# In the order of the help: a command's name, its options, and its function in `cnnbench.cli`, which takes them.
+COMMANDS: tuple[tuple[str, type, str], ...] = (
+    ("train", options.TrainOptions, "train.train"),
+    ("tune", options.TuneOptions, "tune.tune"),
+    ("find-lr", options.FindLrOptions, "find_lr.find_lr"),
+    ("evaluate", run_options.EvaluateOptions, "evaluate.evaluate"),
+    ("predict", run_options.PredictOptions, "predict.predict"),
+    ("summary", options.SummaryOptions, "summary.print_summary"),
+    ("check", options.CheckOptions, "check.check"),
+    ("check-plugin", options.CheckPluginOptions, "check_plugin.check_plugin"),
+    ("robustness", run_options.RobustnessOptions, "robustness.robustness"),
+    ("claim", options.ClaimOptions, "claim.claim"),
+    ("explain", run_options.ExplainOptions, "explain.explain"),
+    ("draw", run_options.DrawOptions, "draw.draw"),
+    ("export", run_options.ExportOptions, "export.export"),
+    ("report", run_options.ReportOptions, "report.report"),
+    ("verify", run_options.VerifyOptions, "verify.verify"),
+    ("plan", run_options.PlanOptions, "plan.plan"),
+    ("config", options.ConfigOptions, "config.show_config"),
+    ("list", options.ListOptions, "reference.list_names"),
+)
+WITHOUT_PARTS = ("report", "plan")  # they build no registered part, so they load no plug-in of an installed package
+OF_THE_PROGRAM = ("--version", "--help", "-h", "--install-completion", "--show-completion")
+
+app = typer.Typer(
+    name="cnnbench",
+    help="Train, measure and compare convolutional networks on real images.",
+    invoke_without_command=True,  # without a command, `set_program_options` prints the help
+    add_completion=False,  # Typer's own scripts put a space after `key=`, so values could not be completed
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 def main() -> NoReturn:
@@ -39,12 +65,11 @@ def main() -> NoReturn:
         os.getcwd()
     except FileNotFoundError:
         exit_with("error: the current folder no longer exists: change to another one", WRONG)
-    os.environ.pop("_CNNBENCH_PLUGINS", None)  # only this command line names plug-ins
+    os.environ.pop("_CNNBENCH_PLUGINS", None)  # only this command line names plug-ins, no surrounding process
     arguments = [_normalize(argument) for argument in sys.argv[1:]]
-    ExitCodes.debug = "--debug" in arguments
+    ExitCodes.debug = "--debug" in arguments  # not left to Typer, which accepts it only before the command
     arguments = [argument for argument in arguments if argument != "--debug"]
-    names = [one.name or getattr(one.callback, "__name__", "") for one in app.registered_commands]
-    sys.argv[1:] = put_command_first(arguments, names)
+    sys.argv[1:] = put_command_first(arguments, [name for name, _, _ in COMMANDS])
     if "_CNNBENCH_COMPLETE" in os.environ:  # set by our completion scripts, which call this program for suggestions
         completion_init()
     try:
@@ -66,190 +91,69 @@ def _normalize(argument: str) -> str:
     return f"{option}={os.path.expanduser(value)}" if equals and option.startswith("--") else argument
 
 
-@command()
-def evaluate(options: EvaluateOptions) -> None:
-    """Measure a finished run again.
+def put_command_first(arguments: Sequence[str], commands: Collection[str]) -> list[str]:
+    """Move the command in front of the flags that precede it, because Typer reads those as the program's own.
 
-    Measures its best weights on its test images or on other data, and writes the results to its folder.
+    So `cnnbench -m train model=mlp,lenet5` works.
     """
-    from cnnbench.cli.evaluate import evaluate
-
-    evaluate(options)
-
-
-@command()
-def predict(options: PredictOptions) -> None:
-    """Predict the classes of images.
-
-    Images are preprocessed as in the run. A file that cannot be read is reported on standard error. The other files
-    are predicted, and the exit code is 1.
-    """
-    from cnnbench.cli.predict import predict
-
-    predict(options)
+    at = next((place for place, argument in enumerate(arguments) if argument in commands), 0)
+    before = arguments[:at]
+    if not before or any(argument in OF_THE_PROGRAM or not argument.startswith("-") for argument in before[:1]):
+        return list(arguments)
+    return [arguments[at], *before, *arguments[at + 1 :]]
 
 
-@command()
-def summary(options: SummaryOptions) -> None:
-    """Show a model layer by layer.
+def _register(name: str, declared: type, function: str) -> None:
+    """Add a command to the program: an entry of `COMMANDS`."""
 
-    A row has the output shape, window, parameters, multiply-accumulates and receptive field of a layer. --compare
-    shows the totals of several models. No weights are allocated. With --channels, --image-size and --num-classes,
-    no data are needed.
-    """
-    from cnnbench.cli.summary import print_summary
+    def run(plugin: list[str] | None = None, **given: Any) -> None:
+        with ExitCodes():
+            overrides = given.get("overrides") or []
+            installed = name not in WITHOUT_PARTS
+            if plugin or any(map(is_plugins, overrides)) or (installed and _has_installed_plugins()):
+                from cnnbench.cli.plugin_options import load_plugins  # it takes time that other commands save
 
-    print_summary(options)
+                show_log(logging.WARNING)  # for example of code that has changed since a run
+                load_plugins(plugin or [], overrides, installed=installed)
+            module, _, attribute = function.rpartition(".")
+            getattr(importlib.import_module(f"cnnbench.cli.{module}"), attribute)(declared(**given))
 
-
-@command()
-def check(options: CheckOptions) -> None:
-    """Check a dataset for duplicates, leaks and bad files.
-
-    Finds images in two splits or with two labels, empty images, outliers and files that cannot be read. Near
-    duplicates, such as an image that was compressed again, are found too. The exit code is 0 whatever is found,
-    unless --fail-on names it. The last line printed is the folder of the results.
-    """
-    from cnnbench.cli.check import check
-
-    check(options)
-
-
-@command(name="check-plugin")
-def check_plugin(options: CheckPluginOptions) -> None:
-    """Check that the parts of a plug-in work as every part must.
-
-    For example, they must give the same result twice. Prints a table of all checks, and a sentence for each that
-    fails. The exit code is 1 if any does.
-    """
-    from cnnbench.cli.check_plugin import check_plugin
-
-    check_plugin(options)
+    # Typer reads the signature, so the fields of the dataclass become the command's options.
+    signature = inspect.signature(declared)
+    own = inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=PluginOption)
+    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), own], return_annotation=inspect.Signature.empty
+    )
+    run.__annotations__ = get_type_hints(declared, include_extras=True) | {"plugin": PluginOption}
+    app.command(name, help=inspect.getdoc(declared))(run)
 
 
-@command()
-def robustness(options: RobustnessOptions) -> None:
-    """Measure finished runs on changed test images.
+def _has_installed_plugins() -> bool:
+    from importlib.metadata import entry_points  # not at the top: help and completion do without it
 
-    Images are shifted, rotated, rescaled, noisy, blurred, pale or occluded. For each strength, prints the accuracy
-    and the share of images that keep their predicted class. Runs that differ only in their seeds form a group.
-    """
-    from cnnbench.cli.robustness import robustness
-
-    robustness(options)
+    return bool(entry_points(group="cnnbench.plugins"))
 
 
-@command()
-def claim(options: ClaimOptions) -> None:
-    """Test the statements of the course.
-
-    Lists them, runs some to a verdict, or reports verdicts and predictions. A verdict is supported, refuted or
-    inconclusive, by a rule fixed before the data were seen. Claims share their runs, which are stored in
-    outputs/claims. The last line printed by run and report is the path of the result.
-    """
-    from cnnbench.cli.claim import claim
-
-    claim(options)
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cnnbench {cnnbench.__version__}")
+        raise typer.Exit
 
 
-@command()
-def explain(options: ExplainOptions) -> None:
-    """Draw what a finished run's network sees.
-
-    Shows filters, receptive fields, feature maps, heat maps, an embedding and mistakes. Writes a PNG file for each
-    picture, and a page with all of them. The last line printed is the page.
-    """
-    from cnnbench.cli.explain import explain
-
-    explain(options)
-
-
-@command()
-def draw(options: DrawOptions) -> None:
-    """Write a page to draw on, for a finished run's network.
-
-    The network answers in the browser, offline, while you draw. The page shows class probabilities, feature maps,
-    filters, receptive fields and what the answer rests on. The last line printed is the page.
-    """
-    from cnnbench.cli.draw import draw
-
-    draw(options)
-
-
-@command()
-def export(options: ExportOptions) -> None:
-    """Write a finished run's network to a file for other programs.
-
-    The formats are ONNX, torch.export and safetensors. ONNX and torch.export hold the preprocessing: images in,
-    probabilities out. Before the file appears, it must give the run's own answers for all test images; otherwise
-    the exit code is 1. The last line printed is the file.
-    """
-    from cnnbench.cli.export import export
-
-    export(options)
-
-
-@command(parts=False)
-def report(options: ReportOptions) -> None:
-    """Compare runs, with spread, intervals and tests. Writes results.csv, groups.csv, report.md and report.html.
-
-    Runs that differ only in their seeds form a group. Runs on different test sets are not compared. The last line
-    printed is the report's folder.
-    """
-    from cnnbench.cli.report import report
-
-    report(options)
-
-
-@command()
-def verify(options: VerifyOptions) -> None:
-    """Verify the figures of finished runs.
-
-    Trains them again or, on another machine, tests their weights again. Prints a line for each run: reproduced to
-    the bit, figures agree, does NOT agree, or cannot be verified. The exit code is 1 if one of them was not
-    confirmed. Nothing in their folders changes.
-    """
-    from cnnbench.cli.verify import verify
-
-    verify(options)
-
-
-@command(parts=False)
-def plan(options: PlanOptions) -> None:
-    """Plan how many seeds a comparison needs.
-
-    Shows how many seeds, and minutes of training, would find a difference of accuracies in 80 % of cases. Computes
-    this from the spread over the seeds of finished runs, for each test of a report: the sign-flip test with Holm's
-    correction, the paired t-test, and the anytime test.
-    """
-    from cnnbench.cli.plan import plan
-
-    plan(options)
-
-
-@command()
-def config(
-    overrides: Overrides = None,
-    multirun: Annotated[bool, typer.Option("--multirun", "-m", help="Print the config of each job.")] = False,
+@app.callback()
+def set_program_options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; accepted anywhere.")] = False,
+    install_completion: Install = None,
+    show_completion: Show = None,
 ) -> None:
-    """Print the config that the overrides produce, as YAML. Only `train` checks what needs the data or the model."""
-    from cnnbench.cli.config import show
+    """Handle the options of the program itself; without a command, print the help."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
-    show(overrides or [], multirun=multirun)
 
-
-@command(name="list")
-def list_names(options: ListOptions) -> None:
-    """List the available choices, one per line. Without KIND, list the kinds.
-
-    `list keys` shows every key with its type, default, accepted values and meaning.
-    """
-    if options.what == "keys" and len(options.prefixes) <= 1:
-        from cnnbench.cli.reference import show_keys
-
-        show_keys("".join(options.prefixes), as_json=options.as_json, as_schema=options.as_schema)
-        return
-    if options.prefixes or options.as_json or options.as_schema:
-        raise ValueError("one PREFIX, --json and --schema are for `cnnbench list keys`")
-    for line in describe_choices(options.what):
-        typer.echo(line)
+for command in COMMANDS:
+    _register(*command)

@@ -13,7 +13,7 @@ from cnnbench.claims import measures as measures
 from cnnbench.claims.subjects import FinishedRun, Network
 from cnnbench.cli import compose
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.part_options import CheckPluginOptions
+from cnnbench.cli.options import CheckPluginOptions
 from cnnbench.cli.plugin_options import load_plugins
 from cnnbench.cli.tables import Column, make_console, show_table, show_text
 from cnnbench.config.schema import Config

@@ -1,7 +1,7 @@
 """The names of parts and keys that a user can choose, found without importing any part (completion must be instant)."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +76,7 @@ def list_groups() -> dict[str, list[str]]:
 @functools.cache
 def read_declarations() -> dict[str, list["FieldInfo"]]:
     """The declarations of each key, including those of a search. Several parts may declare an option of one name."""
+    # Not at the top: help needs no pydantic, whose import takes longer than the help itself.
     from cnnbench.config.declared import iterate_keys, list_all_keys
     from cnnbench.tuning.settings import TuneSettings
 
@@ -90,18 +91,6 @@ def list_keys() -> list[str]:
     return [key for key in read_declarations() if not key.startswith("tune.") and not key.endswith(".name")]
 
 
-def describe_choices(kind: str | None) -> Iterator[str]:
-    """The lines of `cnnbench list`: the choices of a kind with their descriptions, or the kinds with their choices."""
-    if kind is None:
-        for one in LISTED:
-            yield f"cnnbench list {one:<12} {', '.join(name for name, _ in list_choices(one))}"
-        return
-    listed = list_choices(kind)
-    width = max((len(name) for name, _ in listed), default=0)
-    for name, description in listed:
-        yield f"{name:<{width}}  {description}".rstrip()
-
-
 def list_choices(what: str) -> list[tuple[str, str]]:
     """Name and one-line description of each choice: the first comment of its YAML file.
 
@@ -110,51 +99,8 @@ def list_choices(what: str) -> list[tuple[str, str]]:
     """
     if what not in LISTED:
         raise ValueError(describe_unknown("list", what, LISTED))
-    return [(name, _read_description(path)) for name, path in find_files(LISTED[what]).items()]
-
-
-def _read_description(path: Path) -> str:
-    comments = (line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
-    return next((comment for comment in comments if not comment.startswith("@package")), "")
-
-
-def complete_override(incomplete: str) -> list[str]:
-    """Complete an override: groups and keys, and after `=` the names and words that they accept."""
-    return _complete(incomplete, list_groups(), list_keys())
-
-
-def complete_tuning(incomplete: str) -> list[str]:
-    """Complete an override, or a key of a search."""
-    search = [key for key in read_declarations() if key.startswith("tune.")]
-    return _complete(incomplete, {"tune": [*list_spaces()]} | list_groups(), [*search, *list_keys()])
-
-
-def _complete(incomplete: str, parts: dict[str, list[str]], known: list[str]) -> list[str]:
-    key, equals, value = incomplete.partition("=")
-    if equals:
-        from cnnbench.config.keys import list_choices
-
-        before = incomplete[: len(incomplete) - len(value.rpartition(",")[2])]  # a sweep's values so far
-        words = parts.get(key) or dict.fromkeys(
-            word for field in read_declarations().get(key, []) for word in list_choices(field)
-        )
-        found = [f"{before}{word}" for word in words]
-    else:
-        found = [f"{name}=" for name in [*parts, *known]]
-    return [choice for choice in found if choice.startswith(incomplete)]
-
-
-def complete_data(incomplete: str) -> list[str]:
-    """Complete the name of a dataset."""
-    return [name for name in list_groups()["data"] if name.startswith(incomplete)]
-
-
-def complete_claim(incomplete: str) -> list[str]:
-    """Complete the id of a claim, or `all`."""
-    ids = [path.stem.partition("_")[0] for path in sorted((find_config_dir() / "claim").glob("*.yaml"))]
-    return [name for name in [*ids, "all"] if name.startswith(incomplete)]
-
-
-def complete_one_of(*choices: str) -> Callable[[str], list[str]]:
-    """Make a function that completes one of the choices."""
-    return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
+    found = []
+    for name, path in find_files(LISTED[what]).items():
+        comments = [line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+        found.append((name, next((comment for comment in comments if not comment.startswith("@package")), "")))
+    return found

@@ -36,6 +36,7 @@ from cnnbench.storage.atomic import write_text
 from cnnbench.storage.text import format_output_path
 from cnnbench.sweeps.folder import SweepFolder
 from cnnbench.sweeps.jobs import hash_config, is_sweep
+from cnnbench.sweeps.server import JobServer
 
 log = logging.getLogger("cnnbench")
 
@@ -78,14 +79,14 @@ def run_claims(names: list[str], scale: Scale, data: str | None, answer: Answer 
             record_prediction(places[claim.id].folder / claim.id, claim.id, answer)
     failures = []
     from cnnbench.claims.page import INDEX, PAGE, write_claim_page
-    from cnnbench.cli.sweep import create_server, run_sweep
+    from cnnbench.cli.sweep import run_sweep
 
-    with create_server([]) as server:
+    with JobServer() as server:
         for plan in plans:
             place = places[plan.claim.id]
             if plan.claim.needs_training:
                 try:
-                    run_sweep(_make_request(plan, place), [], server)
+                    run_sweep(_make_request(plan, place), server)
                 except RunFailed as error:
                     failures.append(f"{plan.claim.id}: {error}")
                     log.warning("%s", failures[-1])

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from cnnbench.cli.options import DrawOptions
 from cnnbench.cli.run_folders import find_folder, shorten
+from cnnbench.cli.run_options import DrawOptions
 from cnnbench.cli.streams import show_warnings
 from cnnbench.registry import check_choice
 from cnnbench.runs.folder import refuse_unwritable

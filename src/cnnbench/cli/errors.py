@@ -38,6 +38,7 @@ class RunFailed(Exception):
         self.folder = folder
 
 
+# The first entry that an error fits decides: RefusedData is a ValueError too.
 ENDINGS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str, int], ...] = (
     (KeyboardInterrupt, "interrupted", INTERRUPTED),
     (Terminated, "terminated", TERMINATED),

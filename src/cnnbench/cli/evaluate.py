@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.cli import compose
-from cnnbench.cli.options import EvaluateOptions
 from cnnbench.cli.run_folders import find_folder
+from cnnbench.cli.run_options import EvaluateOptions
 from cnnbench.cli.streams import show_warnings
 from cnnbench.metrics import ONE_RUN, format_metric
 from cnnbench.storage.text import format_output_path, make_printable

@@ -1,8 +1,8 @@
 """`cnnbench explain`: draw what a finished run's network sees, on one page."""
 
 from cnnbench.cli.inputs import find_images
-from cnnbench.cli.options import ExplainOptions
 from cnnbench.cli.run_folders import find_folder, shorten
+from cnnbench.cli.run_options import ExplainOptions
 from cnnbench.cli.streams import show_warnings
 from cnnbench.registry import check_choice
 from cnnbench.runs.folder import refuse_other_content, refuse_unwritable

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.export_options import ExportOptions
 from cnnbench.cli.run_folders import find_folder
+from cnnbench.cli.run_options import ExportOptions
 from cnnbench.cli.streams import show_warnings
 from cnnbench.storage.text import format_output_path
 

@@ -1,6 +1,8 @@
 """`cnnbench find-lr`: a learning rate from a range test on the training images."""
 
+import secrets
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ import numpy as np
 from cnnbench.bars import open_bar
 from cnnbench.cli import compose
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.find_lr_options import FindLrOptions
+from cnnbench.cli.options import FindLrOptions
 from cnnbench.cli.run_folders import shorten
 from cnnbench.cli.streams import show_log
 from cnnbench.config.schema import Config, to_dict
@@ -36,12 +38,15 @@ def find_lr(options: FindLrOptions) -> None:
     if not options.low < options.high:
         raise ValueError(f"--to {options.high:g}: must be above --from {options.low:g}")
     overrides = options.overrides or []
-    if only := [text for text in overrides if text.startswith("sweep.")]:
-        raise ValueError(f"{only[0]} is for sweeps: find-lr tests one config")
-    if only := [text for text in overrides if text.startswith("resume=")]:
-        raise ValueError(f"{only[0]} is for runs that continue: find-lr tests a config from its first step")
+    for text in overrides:
+        if text.startswith("sweep."):
+            raise ValueError(f"{text} is for sweeps: find-lr tests one config")
+        if text.startswith("resume="):
+            raise ValueError(f"{text} is for runs that continue: find-lr tests a config from its first step")
     config = compose.compose_config(overrides)
-    out = options.out or FOLDER / f"{config.model.name}_{config.data.name}_{config.optimizer.name}"
+    # Each test has its own folder, named as those of runs; with --out, a new test replaces an earlier one.
+    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(3)}"
+    out = options.out or FOLDER / f"{config.model.name}_{config.data.name}_{config.optimizer.name}" / name
     refuse_other_content(out, JSON_FILE)
     # Not at the top: they import torch, which help does without.
     from cnnbench.experiment.lr_search import run_range_test

@@ -76,14 +76,10 @@ def show_measures() -> None:
     """Print each measure with its options and its meaning."""
     rows = []
     for name in registry.list_names("measure"):
-        options = (f"{key} ({accepted})" for key, accepted in _list_options(name).items())
+        declared = registry.find_options_class("measure", name)
+        fields = declared.model_fields if declared else {}
+        options = (f"{key} ({describe_accepted(field)})" for key, field in fields.items())
         meaning = (registry.find_part("measure", name).__doc__ or "").split("\n\n")[0]
         rows.append([name, ", ".join(options), " ".join(meaning.split())])
     columns = [Column("measure", 20), Column("options", 12), Column("meaning", 24)]
     show_table(make_console(), "Measures", columns, rows, lines=False)
-
-
-def _list_options(name: str) -> dict[str, str]:
-    """What each option of a measure accepts."""
-    declared = registry.find_options_class("measure", name)
-    return {} if declared is None else {key: describe_accepted(field) for key, field in declared.model_fields.items()}

@@ -1,4 +1,8 @@
-"""The arguments and options of commands that have many, each declared once with its help text."""
+"""The commands that take a config or data: a class for each, and the arguments and options that several share.
+
+The docstring of a class is the help of its command, and its fields are the arguments and options. These modules import
+neither torch nor Hydra, because help and completion must be instant.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,151 +10,112 @@ from typing import Annotated
 
 import typer
 
-from cnnbench.cli.choices import complete_claim, complete_data, complete_one_of, complete_override
+from cnnbench.cli.choices import LISTED
+from cnnbench.cli.completion import (
+    complete_claim,
+    complete_data,
+    complete_one_of,
+    complete_override,
+    complete_tuning,
+)
 from cnnbench.quality.findings import KINDS as FINDINGS
 
 OVERRIDES_HELP = "Overrides such as model=mlp trainer.epochs=5; `cnnbench list models` shows the models."
+TUNE_HELP = "tune=SPACE, tune.trials=N and other tune keys, and overrides for every trial, as for train."
+PLUGIN_HELP = "Load your own parts: a Python file, a folder with __init__.py or an installed module; may be repeated."
 
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help=OVERRIDES_HELP, autocompletion=complete_override, show_default=False),
 ]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run, or `latest`.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Images per batch, instead of the run's own.")]
-ABSTAIN_HELP = "Predict all classes that fit, or 'unknown', without the true class for at most this SHARE of images."
-Abstain = Annotated[float | None, typer.Option(metavar="SHARE", help=ABSTAIN_HELP)]
-Split = Annotated[str, typer.Option(help="train, val or test.", autocompletion=complete_one_of("train", "val", "test"))]
-Root = Annotated[
-    str | None, typer.Option(envvar="CNNBENCH_DATA", help="The folder of datasets, if they have moved since the run.")
+PluginOption = Annotated[list[str] | None, typer.Option("--plugin", metavar="FILE", help=PLUGIN_HELP)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Language = Annotated[
+    str, typer.Option(help="The language of the results: en or pt.", autocompletion=complete_one_of("en", "pt"))
 ]
-# Repeated here, because help must not import torch, as the modules that define them do; a test compares the names.
+# Repeated here, because help must not import torch, as the module that defines them does; a test compares the names.
 CLAIM_ACTIONS = ("list", "run", "report", "measure")
-CHANGES = ("shift", "rotation", "scale", "noise", "blur", "contrast", "occlusion")
+
+
+def is_plugins(override: str) -> bool:
+    """Whether an override is `plugins=[…]`."""
+    return override.lstrip("+").startswith("plugins=")
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
-    """What `cnnbench evaluate` takes."""
+class TrainOptions:
+    """Train and test a model. With -m, or an experiment of several values, train every combination.
 
-    run: Run
-    split: Split = "test"
-    data: Annotated[
-        str | None, typer.Option(help="Measure on another dataset with the same classes.", autocompletion=complete_data)
-    ] = None
-    path: Annotated[
-        str | None,
-        typer.Option(help="Another image folder or file; for a run of other data, with --data image_folder."),
-    ] = None
-    exclude: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Also measure without these images: a CSV list, as `cnnbench check` writes."),
-    ] = None
-    root: Root = None
-    device: Device = None
-    batch_size: BatchSize = None
-    abstain: Abstain = None
-    out: Annotated[Path | None, typer.Option(help="Write the results here instead of into the run folder.")] = None
-    calibrate: Annotated[bool, typer.Option("--calibrate", help="Fit a temperature on validation; it is kept.")] = False
+    Without arguments, LeNet-5 learns the built-in digits. `resume=RUN` continues an interrupted run or sweep. The
+    last line printed is the run (or sweep) folder.
+    """
+
+    overrides: Overrides = None
+    multirun: Annotated[
+        bool, typer.Option("--multirun", "-m", help="Run every combination of comma-separated values.")
+    ] = False
 
 
 @dataclass(frozen=True)
-class PredictOptions:
-    """What `cnnbench predict` takes."""
+class TuneOptions:
+    """Search for good values of config keys by validation score. The test images are never read.
 
-    run: Annotated[
-        str | None,
-        typer.Argument(metavar="RUN", help="The folder of a finished run, or `latest`; left out with --model."),
-    ] = None
-    paths: Annotated[
+    `tune=NAME` names a search space (`cnnbench list spaces`) or a YAML file. `resume=STUDY` continues a search. The
+    last line printed is the study's folder.
+    """
+
+    overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATH", help="Images, folders, patterns, or - for a list on standard input."),
+        typer.Argument(metavar="KEY=VALUE", help=TUNE_HELP, autocompletion=complete_tuning, show_default=False),
     ] = None
-    model: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Predict with this file of cnnbench export --format onnx.")
-    ] = None
-    top: Annotated[int, typer.Option(min=1, help="The number of classes to show for each image, likeliest first.")] = 1
-    abstain: Abstain = None
-    form: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="table, csv or json (an array, with one object per line).",
-            autocompletion=complete_one_of("table", "csv", "json"),
-        ),
-    ] = "table"
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write to this file instead of printing; it appears at the end. With --explain: the pictures' folder."
-        ),
-    ] = None
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Draw each image beside a heat map of what its answer rests on.")
-    ] = False
-    batch_size: BatchSize = None
-    device: Device = None
-    invert: Annotated[bool, typer.Option("--invert", help="Invert the images, such as black ink on white paper.")] = (
-        False
-    )
-    null: Annotated[
-        bool, typer.Option("--null", "-0", help="Paths on standard input end with a null byte instead of a line feed.")
-    ] = False
 
 
 @dataclass(frozen=True)
-class RobustnessOptions:
-    """What `cnnbench robustness` takes."""
+class FindLrOptions:
+    """Find a learning rate with a range test of a few seconds.
 
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Finished runs, sweeps, or folders of them; or `latest`.")
-    ]
-    kind: Annotated[
+    Trains with a learning rate that grows from step to step, and finds where the loss falls (Smith, 2017). Takes
+    the overrides of train. Only training images are read, and no network is kept: lr_range.png, .csv and .json are
+    written. The same command gives the same result. The last line printed is their folder.
+    """
+
+    overrides: Overrides = None
+    low: Annotated[float, typer.Option("--from", min=1e-12, help="The learning rate of the first step.")] = 1e-6
+    high: Annotated[float, typer.Option("--to", max=1e6, help="The learning rate of the last step.")] = 10.0
+    steps: Annotated[int, typer.Option(min=20, max=100_000, help="The number of training steps, at most.")] = 200
+    out: Annotated[Path | None, typer.Option(help="Write the results here instead of into outputs/find-lr/.")] = None
+
+
+@dataclass(frozen=True)
+class SummaryOptions:
+    """Show a model layer by layer.
+
+    A row has the output shape, window, parameters, multiply-accumulates and receptive field of a layer. --compare
+    shows the totals of several models. No weights are allocated. With --channels, --image-size and --num-classes,
+    no data are needed.
+    """
+
+    overrides: Overrides = None
+    as_json: AsJson = False
+    compare: Annotated[
         str | None,
-        typer.Option(metavar="KIND,…", help=f"The changes to make: {', '.join(CHANGES)}; by default all."),
+        typer.Option(help="Compare models, each with its own overrides: 'lenet5,lenet5 model.width=2,mlp'."),
     ] = None
-    split: Split = "test"
-    max_images: Annotated[
-        int | None, typer.Option(min=1, help="Measure a random sample of this many images; by default all.")
+    channels: Annotated[int | None, typer.Option(min=1, help="Input channels, instead of the dataset's.")] = None
+    image_size: Annotated[
+        str | None, typer.Option(help="Height and width, instead of the dataset's: 32 or 32x48.", metavar="N|HxW")
     ] = None
-    max_shift: Annotated[
-        int | None, typer.Option(min=1, help="The longest shift in pixels along each axis; by default 2.")
-    ] = None
-    form: Annotated[
-        str,
-        typer.Option("--format", help="table, csv or json.", autocompletion=complete_one_of("table", "csv", "json")),
-    ] = "table"
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Write all results here, with one picture for all runs, instead of into each run folder."),
-    ] = None
-    root: Root = None
-    device: Device = None
-    batch_size: BatchSize = None
-
-
-@dataclass(frozen=True)
-class VerifyOptions:
-    """What `cnnbench verify` takes."""
-
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Finished runs, sweeps, or folders of them; or `latest`.")
-    ]
-    sample: Annotated[int | None, typer.Option(min=1, help="Verify this many of the runs, drawn at random.")] = None
-    seed: Annotated[int, typer.Option(min=0, help="The seed of --sample.")] = 0
-    evaluate_only: Annotated[
-        bool, typer.Option("--evaluate-only", help="Test the stored weights again, but do not train.")
-    ] = False
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False
-    path: Annotated[
-        str | None, typer.Option(help="The image folder or file of runs with a data.path, if it has moved.")
-    ] = None
-    root: Root = None
+    num_classes: Annotated[int | None, typer.Option(min=1, help="Classes, instead of the dataset's.")] = None
 
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """What `cnnbench check` takes."""
+    """Check a dataset for duplicates, leaks and bad files.
+
+    Finds images in two splits or with two labels, empty images, outliers and files that cannot be read. Near
+    duplicates, such as an image that was compressed again, are found too. The exit code is 0 whatever is found,
+    unless --fail-on names it. The last line printed is the folder of the results.
+    """
 
     overrides: Annotated[
         list[str] | None,
@@ -177,8 +142,36 @@ class CheckOptions:
 
 
 @dataclass(frozen=True)
+class CheckPluginOptions:
+    """Check that the parts of a plug-in work as every part must.
+
+    For example, they must give the same result twice. Prints a table of all checks, and a sentence for each that
+    fails. The exit code is 1 if any does.
+    """
+
+    source: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="A Python file, a folder with __init__.py, or an installed module."),
+    ]
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Overrides for all its parts, such as data.path=DIR.",
+            autocompletion=complete_override,
+            show_default=False,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
 class ClaimOptions:
-    """What `cnnbench claim` takes."""
+    """Test the statements of the course.
+
+    Lists them, runs some to a verdict, or reports verdicts and predictions. A verdict is supported, refuted or
+    inconclusive, by a rule fixed before the data were seen. Claims share their runs, which are stored in
+    outputs/claims. The last line printed by run and report is the path of the result.
+    """
 
     action: Annotated[
         str,
@@ -213,66 +206,40 @@ class ClaimOptions:
             autocompletion=complete_one_of("yes", "no"),
         ),
     ] = None
-    language: Annotated[
-        str,
-        typer.Option(help="Of pages and of what is printed: en or pt.", autocompletion=complete_one_of("en", "pt")),
-    ] = "en"
+    language: Language = "en"
     out: Annotated[
         Path | None, typer.Option(help="For report: the folder of its page and tables, by default class-report.")
     ] = None
 
 
 @dataclass(frozen=True)
-class ExplainOptions:
-    """What `cnnbench explain` takes."""
-
-    run: Run
-    images: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATH", help="Show these images: a file, a folder or a pattern; may be repeated."),
-    ] = None
-    test: Annotated[int, typer.Option(min=1, help="Without --images: the number of test images to show, up to 8.")] = 5
-    language: Annotated[
-        str, typer.Option(help="The language of the page: en or pt.", autocompletion=complete_one_of("en", "pt"))
-    ] = "en"
-    path: Annotated[str | None, typer.Option(help="The run's image folder or file, if it has moved.")] = None
-    root: Root = None
-    device: Device = None
-    batch_size: BatchSize = None
-    out: Annotated[Path | None, typer.Option(help="Write the results here instead of into the run folder.")] = None
-
-
-@dataclass(frozen=True)
-class DrawOptions:
-    """What `cnnbench draw` takes."""
-
-    run: Run
-    language: Annotated[
-        str,
-        typer.Option(
-            help="The language of the page at first: en or pt; it has a switch.",
-            autocompletion=complete_one_of("en", "pt"),
-        ),
-    ] = "en"
-    path: Annotated[str | None, typer.Option(help="The run's image folder or file, if it has moved.")] = None
-    root: Root = None
-    out: Annotated[Path | None, typer.Option(help="Write the page to this file instead of draw.html in the run.")] = (
-        None
-    )
-
-
-@dataclass(frozen=True)
-class SummaryOptions:
-    """What `cnnbench summary` takes."""
+class ConfigOptions:
+    """Print the config that the overrides produce, as YAML. Only `train` checks what needs the data or the model."""
 
     overrides: Overrides = None
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
-    compare: Annotated[
+    multirun: Annotated[bool, typer.Option("--multirun", "-m", help="Print the config of each job.")] = False
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """List the available choices, one per line. Without KIND, list the kinds.
+
+    `list keys` shows every key with its type, default, accepted values and meaning.
+    """
+
+    what: Annotated[
         str | None,
-        typer.Option(help="Compare models, each with its own overrides: 'lenet5,lenet5 model.width=2,mlp'."),
+        typer.Argument(
+            metavar="KIND", help=f"One of: {', '.join(LISTED)}, keys.", autocompletion=complete_one_of(*LISTED, "keys")
+        ),
     ] = None
-    channels: Annotated[int | None, typer.Option(min=1, help="Input channels, instead of the dataset's.")] = None
-    image_size: Annotated[
-        str | None, typer.Option(help="Height and width, instead of the dataset's: 32 or 32x48.", metavar="N|HxW")
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PREFIX", help="For keys: list those that start with it, such as trainer. Also plugins=[FILE]."
+        ),
     ] = None
-    num_classes: Annotated[int | None, typer.Option(min=1, help="Classes, instead of the dataset's.")] = None
+    as_json: Annotated[bool, typer.Option("--json", help="For keys: print JSON for programs.")] = False
+    as_schema: Annotated[
+        bool, typer.Option("--schema", help="For keys: print a JSON Schema for editors; PREFIX is a section.")
+    ] = False

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from cnnbench.cli.report import convert_points
-from cnnbench.cli.report_options import PlanOptions
 from cnnbench.cli.run_folders import find_folder
+from cnnbench.cli.run_options import PlanOptions
 from cnnbench.cli.tables import Column, make_console, show_table, show_text
 from cnnbench.report.formatting import format_change, format_count
 from cnnbench.report.planning import MOST_SEEDS, Plan, plan_seeds
@@ -57,7 +57,7 @@ def plan(options: PlanOptions) -> None:
 
 
 def make_plain(plan: Plan) -> dict[str, Any]:
-    """A plan for programs; None stands for more than `MOST_SEEDS` seeds, because JSON has no infinity."""
+    """A plan for programs; None means more than `MOST_SEEDS` seeds, because JSON has no infinity."""
     needs = [{key: None if value == math.inf else value for key, value in asdict(need).items()} for need in plan.needs]
     return asdict(plan) | {"needs": needs}
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cnnbench.cli.choices import set_plugin_files
-from cnnbench.cli.part_options import is_plugins
+from cnnbench.cli.options import is_plugins
 from cnnbench.cli.streams import show_warnings
 from cnnbench.config.text_values import split_list
 from cnnbench.plugins.loading import list_plugins, load, load_all, publish, unload
@@ -24,9 +24,8 @@ def load_plugins(given: Sequence[str], overrides: Sequence[str] = (), *, install
     """
     load_all([*given, *(source for text in overrides if is_plugins(text) for source in _split(text))])
     if installed:
-        show_warnings(_load_entry_points())
-    files = {key: path for plugin in list_plugins() for key, path in plugin.files.items()}
-    set_plugin_files(files)
+        _load_entry_points()
+    set_plugin_files({key: path for plugin in list_plugins() for key, path in plugin.files.items()})
     publish()
 
 
@@ -37,13 +36,10 @@ def _split(override: str) -> list[str]:
     return split_list(value)
 
 
-def _load_entry_points() -> list[str]:
-    """Load the plug-ins of installed packages; return a warning for each that fails."""
-    warnings = []
+def _load_entry_points() -> None:
     for module, package in list_entry_points().items():
         try:
             load(find_place(module), is_named=False)
         except PluginError as error:
             unload(module)
-            warnings.append(f"the plug-in of the installed package {package} is left out: {error}")
-    return warnings
+            show_warnings([f"the plug-in of the installed package {package} is left out: {error}"])

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.inputs import find_images
-from cnnbench.cli.options import PredictOptions
 from cnnbench.cli.prediction_layouts import FORMATS, Layout
 from cnnbench.cli.run_folders import find_folder
+from cnnbench.cli.run_options import PredictOptions
 from cnnbench.cli.streams import discard_if_reader_gone, show_warnings
 from cnnbench.data.files.walking import Complain
 from cnnbench.data.polarity import LIGHT_ON_DARK

@@ -1,4 +1,4 @@
-"""A reference of all keys: a table for the terminal and the documentation, a JSON Schema for editors."""
+"""`cnnbench list`: the names that can be chosen, and a reference of all keys, which the documentation shows too."""
 
 import dataclasses
 import functools
@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from cnnbench.cli.choices import find_files, list_groups
+from cnnbench.cli.choices import LISTED, find_files, list_choices, list_groups
+from cnnbench.cli.options import ListOptions, is_plugins
 from cnnbench.cli.tables import Column, make_console, show_table
 from cnnbench.config.declared import Key, iterate_keys, list_all_keys, read_options
 from cnnbench.config.keys import describe_accepted, format_value, name_type
@@ -57,25 +58,38 @@ def find_rows(prefix: str = "") -> list[Row]:
     return found
 
 
-def show_keys(prefix: str = "", *, as_json: bool = False, as_schema: bool = False) -> None:
-    """Print the keys that start with a prefix as a table or as JSON, or print the JSON Schema of a section.
+def list_names(options: ListOptions) -> None:
+    """Print the kinds, the choices of a kind, or the keys as a table, as JSON or as a JSON Schema.
 
     Raises:
-        ValueError: no key starts with it, or there is no such section.
+        ValueError: there is no such kind, prefix or section.
     """
-    if as_schema:
+    prefixes = [text for text in options.overrides or [] if not is_plugins(text)]
+    if options.what == "keys" and len(prefixes) <= 1:
+        _show_keys("".join(prefixes), options)
+    elif prefixes or options.as_json or options.as_schema:
+        raise ValueError("one PREFIX, --json and --schema are for `cnnbench list keys`")
+    elif options.what is None:
+        for kind in LISTED:
+            print(f"cnnbench list {kind:<12} {', '.join(name for name, _ in list_choices(kind))}")
+    else:
+        listed = list_choices(options.what)
+        width = max((len(name) for name, _ in listed), default=0)
+        for name, description in listed:
+            print(f"{name:<{width}}  {description}".rstrip())
+
+
+def _show_keys(prefix: str, options: ListOptions) -> None:
+    if options.as_schema:
         print(json.dumps(make_json_schema(prefix), indent=2))
         return
     rows = find_rows(prefix)
-    if as_json:
+    if options.as_json:
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2, ensure_ascii=False))
         return
-    show_table(
-        make_console(),
-        f"Keys: KEY=VALUE after {_format_commands(rows)}",
-        COLUMNS,
-        [dataclasses.astuple(row) for row in rows],
-    )
+    is_search = all(row.key.startswith("tune.") for row in rows)
+    commands = "cnnbench tune" if is_search else "cnnbench train, config or summary"
+    show_table(make_console(), f"Keys: KEY=VALUE after {commands}", COLUMNS, [dataclasses.astuple(row) for row in rows])
 
 
 def format_markdown_table(rows: Iterable[Row]) -> str:
@@ -106,7 +120,7 @@ def make_json_schema(section: str = "") -> dict[str, Any]:
             for described in options.values():
                 for key, value in described.get("properties", {}).items():
                     known = own["properties"].setdefault(key, {"anyOf": []})
-                    if value not in known.get("anyOf", [value]):
+                    if value not in known.get("anyOf", [value]):  # a key of the section itself has no anyOf
                         known["anyOf"].append(value)
         own["additionalProperties"] = False
     definitions["AugmentConfig"]["properties"]["exceptions"] = {"type": "array"}
@@ -120,18 +134,11 @@ def make_json_schema(section: str = "") -> dict[str, Any]:
 
 def _make_row(key: Key) -> Row:
     group, _, name = key.name.partition(".")
+    meaning = key.field.description or ""
     if name == "name":  # chosen by the group: optimizer=sgd
-        return Row(
-            group, "part", key.field.default, ", ".join(list_groups()[group]), key.field.description or "", key.role
-        )
-    facts = (
-        name_type(key.field.annotation),
-        _format_default(key),
-        describe_accepted(key.field),
-        key.field.description or "",
-        key.role,
-    )
-    return Row(key.name, *facts, ", ".join(key.parts))
+        return Row(group, "part", key.field.default, ", ".join(list_groups()[group]), meaning, key.role)
+    type_, accepted = name_type(key.field.annotation), describe_accepted(key.field)
+    return Row(key.name, type_, _format_default(key), accepted, meaning, key.role, ", ".join(key.parts))
 
 
 def _format_default(key: Key) -> str:
@@ -145,8 +152,7 @@ def _format_default(key: Key) -> str:
             parts.setdefault(format_value(value), []).append(part)
     if len(parts) == 1:
         return next(iter(parts))
-    named = ([value, f" ({', '.join(names)})" if names else ""] for value, names in parts.items())
-    return ", ".join(f"{value}{names}" for value, names in named)
+    return ", ".join(f"{value} ({', '.join(names)})" if names else value for value, names in parts.items())
 
 
 @renew_with_parts
@@ -154,7 +160,3 @@ def _format_default(key: Key) -> str:
 def _read_yaml_files(group: str) -> dict[str, Any]:
     """The content of the YAML file of each part of a group."""
     return {name: yaml.safe_load(path.read_text(encoding="utf-8")) for name, path in find_files(group).items()}
-
-
-def _format_commands(rows: list[Row]) -> str:
-    return "cnnbench tune" if all(row.key.startswith("tune.") for row in rows) else "cnnbench train, config or summary"

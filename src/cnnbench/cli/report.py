@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cnnbench.cli.report_options import ReportOptions
 from cnnbench.cli.run_folders import find_folder
+from cnnbench.cli.run_options import ReportOptions
 from cnnbench.cli.tables import Column, make_console, show_table, show_text
 from cnnbench.report.folds import tabulate_folds
 from cnnbench.report.shares import tabulate_variance

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.options import CHANGES, RobustnessOptions
 from cnnbench.cli.run_folders import find_folder, shorten
+from cnnbench.cli.run_options import CHANGES, RobustnessOptions
 from cnnbench.cli.streams import show_warnings
 from cnnbench.cli.tables import Column, make_console, show_table, show_text
 from cnnbench.metrics import find_metric

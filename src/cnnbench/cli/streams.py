@@ -98,14 +98,8 @@ def show_warnings(texts: Iterable[str]) -> None:
         print(f"warning: {make_printable(text)}", file=sys.stderr)
 
 
-def show_log_warnings() -> None:
-    """Show warnings of the log on standard error from now on, as `show_warnings` does."""
-    log.propagate = False
-    log.handlers = [_LogHandler()]
-
-
-def show_log() -> None:
-    """Show log messages on standard error from now on."""
-    log.setLevel(logging.INFO)
+def show_log(level: int = logging.INFO) -> None:
+    """Show log messages from this level on, on standard error; warnings look as those of `show_warnings`."""
+    log.setLevel(level)
     log.propagate = False
     log.handlers = [_LogHandler()]

@@ -1,6 +1,5 @@
 """`cnnbench train`: one run, a sweep, or the rest of an interrupted run."""
 
-import contextlib
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.cli import compose
+from cnnbench.cli.compose.quoting import hint_at_several_runs
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.literal import hint_at_several_runs
-from cnnbench.cli.plugin_options import is_plugins
+from cnnbench.cli.options import TrainOptions, is_plugins
 from cnnbench.cli.run_folders import find_folder, find_unfinished, shorten
 from cnnbench.cli.streams import show_log, show_warnings
 from cnnbench.config.schema import Config, to_dict
@@ -33,7 +32,7 @@ log = logging.getLogger("cnnbench")
 PAINTERS = 1  # processes that draw; each takes 50 MB, and a second one would save a few hundredths of a second
 
 
-def train(overrides: Sequence[str], *, multirun: bool) -> None:
+def train(options: TrainOptions) -> None:
     """Train, sweep or resume; print a table and, last, the folder, or the picture of a preview.
 
     Raises:
@@ -41,32 +40,25 @@ def train(overrides: Sequence[str], *, multirun: bool) -> None:
         RunFailed: a run started and did not finish.
     """
     show_log()
+    overrides = options.overrides or []
     if any(map(_is_resume, overrides)):
         _resume(overrides)
         return
-    several = multirun or any(text.startswith(("sweep.seeds=", "sweep.folds=", "sweep.until=")) for text in overrides)
-    with contextlib.ExitStack() as entered:
-        server = None
-        if several or any(text.lstrip("+").startswith("hydra/launcher=") for text in overrides):
-            server = entered.enter_context(_create_server(overrides))
-        if several and server is not None:
+    of_sweeps = ("sweep.seeds=", "sweep.folds=", "sweep.until=")
+    several = options.multirun or any(text.startswith(of_sweeps) for text in overrides)
+    with JobServer() as server:
+        if several:
             server.start()  # so that it imports torch while Hydra composes the jobs
-        request = compose.compose_request(overrides, multirun=multirun)
+        request = compose.compose_request(overrides, multirun=options.multirun)
         if not request.is_sweep:
             with hint_at_several_runs(overrides), open_painters(PAINTERS) as draw:
-                _train_one(request.jobs[0].config, request.folder, overrides, draw)
+                _train_one(request, draw)
         elif any(job.config.preview for job in request.jobs):
             raise ValueError("preview=true draws the images of one run: remove -m, or an experiment of several runs")
         else:
-            from cnnbench.cli.sweep import run_sweep
+            from cnnbench.cli.sweep import run_sweep  # not at the top: a single run needs neither sweeps nor reports
 
-            run_sweep(request, overrides, server or entered.enter_context(_create_server(overrides)))
-
-
-def _create_server(overrides: Sequence[str]) -> JobServer:
-    from cnnbench.cli.sweep import create_server  # not at the top: a single run needs neither sweeps nor reports
-
-    return create_server(overrides)
+            run_sweep(request, server)
 
 
 def _show(summary: Mapping[str, Any]) -> None:
@@ -75,34 +67,36 @@ def _show(summary: Mapping[str, Any]) -> None:
     show_run(summary)
 
 
-def _train_one(config: Config, path: Path, overrides: Sequence[str], draw: Draw) -> None:
-    if config.preview:
-        print(shorten(_preview(config, path)))
+def _train_one(request: compose.Request, draw: Draw) -> None:
+    if request.jobs[0].config.preview:
+        print(shorten(_preview(request)))
         return
-    folder, summary = train_new(config, path, overrides, draw)
+    folder, summary = train_new(request, draw)
     _show(summary)
     print(shorten(folder))
 
 
-def _preview(config: Config, path: Path) -> Path:
+def _preview(request: compose.Request) -> Path:
     from cnnbench.experiment.run import preview  # not at the top: it imports torch
 
+    config = request.jobs[0].config
     parts = _build_parts(config)
     if parts is not None and parts.dataset.info.dimensions != 2:
         raise ValueError(f"preview=true draws images, but data={parts.dataset.info.name} holds signals")
-    return preview(config, RunFolder.create(path).path)
+    return preview(config, RunFolder.create(request.folder).path)
 
 
-def train_new(config: Config, path: Path, overrides: Sequence[str], draw: Draw) -> tuple[Path, dict[str, Any]]:
-    """Train one config in a new folder; return the folder and the summary.
+def train_new(request: compose.Request, draw: Draw) -> tuple[Path, dict[str, Any]]:
+    """Train the only job of a request in a new folder; return the folder and the summary.
 
     Raises:
         ValueError: the config cannot be trained; nothing has been written.
         RunFailed: the run started and did not finish.
     """
+    config = request.jobs[0].config
     parts = _build_parts(config)
-    folder = RunFolder.create(path).path
-    return folder, _run(config, folder, overrides, parts=parts, draw=draw)
+    folder = RunFolder.create(request.folder).path
+    return folder, _run(config, folder, request.overrides, parts=parts, draw=draw)
 
 
 def _build_parts(config: Config) -> "Parts | None":
@@ -152,16 +146,16 @@ def _resume(overrides: Sequence[str]) -> None:
         print(f"all runs in {make_printable(name)} are finished: nothing to resume", file=sys.stderr)
         print(format_output_path(name))
     elif is_sweep(folder):
-        from cnnbench.cli import sweep
+        from cnnbench.cli.sweep import resume_sweep
 
-        asked = None
+        jobs_at_once = None
         for text in others:
             name, _, value = text.partition("=")
             if name != "sweep.jobs":
                 raise ValueError(f"{text}: a sweep is resumed as it was started; resume=SWEEP takes only sweep.jobs=N")
-            asked = sweep.parse_jobs_at_once(unquote(value))
-        with sweep.create_server([]) as server:
-            sweep.resume_sweep(folder.resolve(), server, asked)
+            jobs_at_once = unquote(value)
+        with JobServer() as server:
+            resume_sweep(folder.resolve(), server, jobs_at_once)
     else:
         with open_painters(PAINTERS) as draw:
             _resume_run(RunFolder.open_existing(folder), others, draw)

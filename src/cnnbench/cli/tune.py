@@ -5,19 +5,16 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from typing import TYPE_CHECKING, Any
 
 from cnnbench.cli import compose, tables
 from cnnbench.cli.choices import list_spaces
+from cnnbench.cli.compose.quoting import parse_override, quote_text, refuse_several_values
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.literal import describe_values, explain_syntax, quote_text
-from cnnbench.cli.plugin_options import is_plugins
+from cnnbench.cli.options import TuneOptions, is_plugins
 from cnnbench.cli.run_folders import find_folder, shorten
 from cnnbench.cli.streams import log, show_log
+from cnnbench.config import keys
 from cnnbench.config.schema import Config, from_dict, to_dict
 from cnnbench.config.seeds import Seeds
 from cnnbench.config.text_values import refuse_interpolation
@@ -26,20 +23,32 @@ from cnnbench.experiment.loading import load_dataset
 from cnnbench.metrics import format_metric
 from cnnbench.plugins.records import require_plugins
 from cnnbench.registry import describe_unknown
-from cnnbench.runs.folder import FINISHED, STUDY, create_folder
+from cnnbench.report.formatting import format_count
+from cnnbench.runs.folder import FINISHED, STUDY, create_folder, format_resume_command
 from cnnbench.storage.atomic import lock_folder
-from cnnbench.storage.plain_data import read_yaml, write_yaml
-from cnnbench.storage.text import format_output_path, get_first_line, make_printable
+from cnnbench.storage.plain_data import check_kinds, read_yaml, write_yaml
+from cnnbench.storage.regular import refuse_damaged
+from cnnbench.storage.text import format_output_path, make_printable
 from cnnbench.training.tasks import get_task
 from cnnbench.tuning.figures import draw_search
-from cnnbench.tuning.search import Search, TrialPlan
 from cnnbench.tuning.settings import TuneSettings, parse_settings
 from cnnbench.tuning.space import Space, Value, format_override, parse_space
-from cnnbench.tuning.study import INSTALL, SearchStudy
+
+if TYPE_CHECKING:
+    from cnnbench.tuning.study import SearchStudy
 
 DEFAULT_SPACE = "lenet5"
+INSTALL = "cnnbench tune needs the package optuna: pip install 'cnnbench[tune]'"
 ON_RESUME = ("trials", "workers", "timeout")  # settings that may change when a study resumes
 FRESH_SEEDS = 6  # to retrain the best trial with: a paired test of fewer cannot be significant
+
+
+class _StudyRecord(keys.Section):
+    """The content of `study.yaml`."""
+
+    overrides: list[str] = keys.key("The overrides of every trial")
+    tune: dict[str, Any] = keys.key("The settings of the search")
+    config: dict[str, Any] = keys.key("The config of a trial, without the values that vary")
 
 
 @dataclass
@@ -60,7 +69,7 @@ class _SearchRequest:
     monitor: str
 
 
-def tune(overrides: Sequence[str]) -> None:
+def tune(options: TuneOptions) -> None:
     """Start or resume a search; print the best trials and, last, the study's folder.
 
     Raises:
@@ -70,12 +79,10 @@ def tune(overrides: Sequence[str]) -> None:
     show_log()
     if importlib.util.find_spec("optuna") is None:
         raise ValueError(INSTALL)
-    overrides = quote_text(overrides)
+    overrides = quote_text(options.overrides or [])
     # These belong to the search; all others apply to every trial.
-    own = [o for o in map(_parse, overrides) if o.key_or_group in ("tune", "resume") or o.key_or_group[:5] == "tune."]
-    for o in own:
-        if o.is_sweep_override():
-            raise ValueError(f"{describe_values(o)}: give one")
+    own = [o for o in map(parse_override, overrides) if o.key_or_group.partition(".")[0] in ("tune", "resume")]
+    refuse_several_values(own, "give one")
     others = [text for text in overrides if text not in {o.input_line for o in own}]
     given = {o.key_or_group: o.value() for o in own}
     if "resume" in given:
@@ -89,25 +96,19 @@ def tune(overrides: Sequence[str]) -> None:
         _search(request)
 
 
-def _parse(text: str) -> Override:
-    try:
-        return OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        raise ValueError(explain_syntax(text, get_first_line(error))) from None
-
-
 def _read_request(given: dict[str, Any], others: Sequence[str]) -> _SearchRequest:
     plain = _read_space(str(given.pop("tune", DEFAULT_SPACE)))
     settings = parse_settings(plain | {key.removeprefix("tune."): value for key, value in given.items()})
     name = [] if any(text.startswith("name=") for text in others) else ["name=tune"]
     composed = compose.compose_request([*settings.overrides, *name, *others])
     if composed.sweep.folds is not None:
-        hint = "data.folds=K data.fold=1 searches without that fold"
-        raise ValueError(f"sweep.folds={composed.sweep.folds}: a trial is one run, not a cross-validation. {hint}")
-    folder = composed.folder
+        raise ValueError(
+            f"sweep.folds={composed.sweep.folds}: a trial is one run, not a cross-validation. data.folds=K data.fold=1 "
+            "searches without that fold"
+        )
     # Of the plug-ins, only their hashes are kept: a study that is resumed may not load any by itself.
     kept = [text for text in others if not text.lstrip("+~").startswith("hydra") and not is_plugins(text)]
-    return _check(settings, [*settings.overrides, *name, *kept], folder)
+    return _check(settings, [*settings.overrides, *name, *kept], composed.folder)
 
 
 def _check(settings: TuneSettings, overrides: list[str], folder: Path) -> _SearchRequest:
@@ -162,71 +163,60 @@ def _reopen_request(given: dict[str, Any], others: Sequence[str]) -> _SearchRequ
     for key in [*given, *others]:
         if key not in allowed and not is_plugins(key):
             raise ValueError(f"{key}: resume=STUDY takes only {', '.join(allowed)}")
-    if not (folder / STUDY).is_file():
-        raise ValueError(f"{str(folder)!r} is not the folder of a search: it has no study.yaml")
-    record = read_yaml(folder / STUDY)
-    if not isinstance(record, dict) or not isinstance(record.get("tune"), dict):
-        raise ValueError(f"{folder / 'study.yaml'} is damaged: it lacks tune")
-    overrides = record.get("overrides")
-    if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
-        raise ValueError(f"{folder / 'study.yaml'} is damaged: overrides is not a list of text")
-    # The study may come from a stranger, and `${…}` can read environment variables.
-    refuse_interpolation(overrides, "overrides")
-    if any(_parse(text).is_hydra_override() for text in overrides):
-        raise ValueError(f"{folder / 'study.yaml'} is damaged: its overrides set keys of Hydra")
-    settings = parse_settings(record["tune"] | {key.removeprefix("tune."): value for key, value in given.items()})
-    if isinstance(config := record.get("config"), dict):
-        own = from_dict({key: config[key] for key in ("plugins", "plugin_sha256") if key in config})
-        require_plugins(own, folder, unchanged=True)
-    request = _check(settings, overrides, folder)
-    _check_same(record.get("config"), to_dict(request.config))
+    path = folder / STUDY
+    if not path.is_file():
+        raise ValueError(f"{str(folder)!r} is not the folder of a search: it has no {STUDY}")
+    plain = check_kinds(path, read_yaml(path), {})
+    try:
+        record = _StudyRecord.from_plain(plain, "")
+        # The study may come from a stranger, and `${…}` can read environment variables.
+        refuse_interpolation(record.overrides, "overrides")
+        if any(parse_override(text).is_hydra_override() for text in record.overrides):
+            raise ValueError("its overrides set keys of Hydra")
+    except ValueError as error:
+        refuse_damaged(path, error)
+    settings = parse_settings(record.tune | {key.removeprefix("tune."): value for key, value in given.items()})
+    plugins = {name: value for name, value in record.config.items() if name in ("plugins", "plugin_sha256")}
+    require_plugins(from_dict(plugins), folder, unchanged=True)
+    request = _check(settings, record.overrides, folder)
+    # Otherwise the trials could not be compared. The files of plug-ins may have moved.
+    before, now = (keys.flatten(plain | {"plugins": None}) for plain in (record.config, to_dict(request.config)))
+    for name in [*now, *before]:
+        if before.get(name) != now.get(name):
+            raise ValueError(
+                f"the study was started with {name}={before.get(name)}, but here it is {now.get(name)}: restore the "
+                "first value"
+            )
     return request
 
 
-def _check_same(recorded: Any, now: dict[str, Any]) -> None:
-    """Check that further trials would have the same config as the earlier ones."""
-    if not isinstance(recorded, dict):
-        raise ValueError("study.yaml is damaged: it lacks config")
-    for section in [name for name in now if name != "plugins"]:  # their files may have moved
-        was, is_now = recorded.get(section), now[section]
-        pairs = [(section, was, is_now)]
-        if isinstance(was, dict) and isinstance(is_now, dict):
-            pairs = [(f"{section}.{key}", was.get(key), is_now.get(key)) for key in [*is_now, *was]]
-        for key, before, after in pairs:
-            if before != after:
-                raise ValueError(
-                    f"the study was started with {key}={before}, but here it is {after}: restore the first value"
-                )
-
-
 def _search(request: _SearchRequest) -> None:
+    # Not at the top: they import optuna, which may not be installed.
+    from cnnbench.tuning.search import Search, TrialPlan
+    from cnnbench.tuning.study import SearchStudy
+
     settings = request.settings
-    study = SearchStudy(
-        request.folder,
-        request.space,
-        settings,
-        monitor=request.monitor,
-        most_epochs=request.config.trainer.epochs,
-    )
+    most_epochs = request.config.trainer.epochs
+    study = SearchStudy(request.folder, request.space, settings, monitor=request.monitor, most_epochs=most_epochs)
 
     def plan_trial(params: dict[str, Value]) -> TrialPlan:
         overrides = [*request.overrides, *(format_override(key, value) for key, value in params.items())]
         config = compose.compose_config(overrides)
         return TrialPlan(config, overrides, estimate_need(config, build_parts(config, shapes_only=True, test=False)))
 
-    trials = f"{settings.trials} trial{'s' if settings.trials > 1 else ''}"
+    trials = format_count(settings.trials, "trial")
     log.info("%s in %s, chosen by %s", trials, shorten(request.folder), request.monitor)
     try:
         Search(study, plan_trial).run()
     except BaseException:
-        log.info("resume with: cnnbench tune resume=%s", shlex.quote(str(shorten(request.folder))))
+        log.info("resume with: %s", format_resume_command("tune", shorten(request.folder)))
         raise
     finally:
         _write_best(request, study)
     _show(request, study)
 
 
-def _write_best(request: _SearchRequest, study: SearchStudy) -> None:
+def _write_best(request: _SearchRequest, study: "SearchStudy") -> None:
     rows, best = study.list_rows(), study.find_best()
     draw_search(request.folder, rows, request.monitor, study.compute_importances())
     if best:
@@ -255,7 +245,7 @@ def _format_command(request: _SearchRequest, params: dict[str, Value]) -> str:
     return shlex.join(["cnnbench", "train", "-m", *plugins, *kept, *chosen, f"seed={seeds}"])
 
 
-def _show(request: _SearchRequest, study: SearchStudy) -> None:
+def _show(request: _SearchRequest, study: "SearchStudy") -> None:
     rows, best = study.list_rows(), study.find_best()
     if best is None:
         print(format_output_path(shorten(request.folder)))

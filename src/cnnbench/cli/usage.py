@@ -1,12 +1,9 @@
 """Explain a wrong command, and suggest one that works."""
 
 import difflib
-import importlib.util
-import os
 import re
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -56,13 +53,13 @@ COMMANDS = {
 }
 # Hydra's own options, and what replaces them here.
 HYDRA = {
-    **dict.fromkeys(("--cfg", "-c", "--resolve"), "cnnbench config KEY=VALUE… prints the composed config"),
+    **dict.fromkeys(
+        ("--cfg", "-c", "--resolve", "--info", "-i", "--hydra-help", "--package", "-p"),
+        "cnnbench config KEY=VALUE… prints the composed config",
+    ),
     **dict.fromkeys(
         ("--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd"),
         "experiment=NAME chooses a config of several keys (cnnbench list experiments)",
-    ),
-    **dict.fromkeys(
-        ("--info", "-i", "--hydra-help", "--package", "-p"), "cnnbench config KEY=VALUE… prints the config"
     ),
 }
 
@@ -78,9 +75,10 @@ def explain_usage(error: Any, arguments: Sequence[str]) -> str:
     help_ = f"{command} -h shows its arguments and options"
     option = getattr(error, "option_name", None)
     named = command.rpartition(" ")[2]
+    # By name: where Typer bundles its own click, the class cannot be imported from the same place.
     if option and named in COMMANDS_OF_OVERRIDES and type(error).__name__ == "NoSuchOption":
         return f"{option} is not an option of {command}: {_find_replacement(option, arguments) or help_}"
-    message = str(error.format_message()).rstrip(".")
+    message = str(error.format_message()).rstrip(".")  # the errors below have their facts in no attribute
     extra = re.search(r"unexpected extra argument\S* \((.*)\)", message)
     if extra and "=" in extra[1]:
         key, _, value = extra[1].split()[0].partition("=")
@@ -109,39 +107,13 @@ def find_meant(word: str) -> str | None:
     """Find the group or key that a user means by a word such as `--batch-size`, `lr` or `dataset`."""
     name = word.strip("-").replace("-", "_").lower()
     known = [*list_groups(), *list_keys()]
-    last = {key.rpartition(".")[2]: key for key in reversed(known)}
+    last = {key.rpartition(".")[2]: key for key in reversed(known)}  # of keys that end alike, the first one
     if name in known:
         return name
     if name in USUAL or name in last:
         return USUAL.get(name) or last[name]
     whole, part = (difflib.get_close_matches(name, words, n=1, cutoff=0.75) for words in (known, {**last, **USUAL}))
     return whole[0] if whole else (last | USUAL)[part[0]] if part else None
-
-
-def explain_word(text: str) -> str:
-    """The message for a word without `=` among overrides."""
-    complaint = f"{text!r} is not an override: write KEY=VALUE"
-    named = [f"{group}={name}" for group, names in list_groups().items() for name in names if name == text.lower()]
-    if named:
-        return f"{complaint}, such as {named[0]}"
-    if (Path(text) / "status.json").is_file():
-        return f"{complaint}, such as resume={text}"
-    if os.path.exists(text):
-        return f"{complaint}, such as data=image_folder data.path={text}"
-    if text == "=":
-        return f"{complaint}, without spaces around ="
-    return f"{complaint}, such as {f'{find_meant(text)}=…' if find_meant(text) else 'model=mlp'}"
-
-
-def find_torchvision_name(name: str) -> str | None:
-    """The name of a classifier in torchvision, if there is one. Read from its source: importing it takes seconds."""
-    package = importlib.util.find_spec("torchvision")
-    places = package.submodule_search_locations if package else None
-    wanted = name.lower().replace("-", "_")
-    for path in Path(places[0]).glob("models/*.py") if places else ():
-        if re.search(rf"^@register_model\(.*\n(?:@.*\n)*def {re.escape(wanted)}\(", path.read_text("utf-8"), re.M):
-            return wanted
-    return None
 
 
 def _find_replacement(option: str, arguments: Sequence[str]) -> str | None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.options import VerifyOptions
 from cnnbench.cli.run_folders import find_folder, shorten
+from cnnbench.cli.run_options import VerifyOptions
 from cnnbench.report.runs import find_all_runs
 from cnnbench.storage.text import format_path
 

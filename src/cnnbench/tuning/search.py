@@ -5,11 +5,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from cnnbench.bars import open_bar
 from cnnbench.config.schema import Config
-from cnnbench.metrics import find_metric
+from cnnbench.metrics import format_metric
 from cnnbench.processes.capacity import Capacity, Load, Need
 from cnnbench.processes.worker import Worker, WorkerEnded, wait_for_any
 from cnnbench.runs.folder import FAILED, RUNNING
@@ -69,7 +68,7 @@ class Search:
             try:
                 while self._start():
                     for worker in wait_for_any(self.busy, timeout=1.0):
-                        self._hear(worker)
+                        self._receive(worker)
             finally:
                 dismiss(self.crew)
                 self._write()
@@ -80,10 +79,10 @@ class Search:
         return sum(row["state"] != RUNNING for row in self.study.list_rows())
 
     def _start(self) -> bool:
-        """Start trials while there is room for the next one; returns whether any is running."""
+        """Start trials while there is room for the next one; return whether any is running."""
         while len(self.busy) < self.at_once and (trial := self._take_next()):
             if not self._begin(trial):
-                self.waiting.appendleft(trial)  # it waits for room
+                self.waiting.appendleft(trial)
                 break
         return bool(self.busy)
 
@@ -98,7 +97,7 @@ class Search:
         return self.study.ask() if number < self.trials and self.study.can_start(number) else None
 
     def _begin(self, trial: SearchTrial) -> bool:
-        """Start a trial; returns whether there was room for it."""
+        """Start a trial; return whether there was room for it."""
         shown = " ".join(f"{key}={_format_value(value)}" for key, value in trial.params.items())
         try:
             plan = self._plans[trial.number] = self._plans.get(trial.number) or self.plan(trial.params)
@@ -117,11 +116,6 @@ class Search:
         worker.send(TrialOrder(plan.config, trial.folder, plan.overrides, resume))
         return True
 
-    def _is_to_prune(self, begun: _Busy, row: dict[str, Any]) -> bool:
-        """Record an epoch; return whether to prune. In its last epoch a trial goes on: pruning would save nothing."""
-        begun.seconds += row["seconds"]
-        return self.study.report(begun.trial, row) and row["epoch"] < begun.epochs
-
     def _get_idle_worker(self) -> Worker:
         self.crew = [worker for worker in self.crew if worker in self.busy or worker.process.exitcode is None]
         idle = [worker for worker in self.crew if worker not in self.busy]
@@ -130,7 +124,8 @@ class Search:
             self.crew += idle
         return idle[0]
 
-    def _hear(self, worker: Worker) -> None:
+    def _receive(self, worker: Worker) -> None:
+        """Receive an epoch or the outcome of a trial, and record it."""
         busy = self.busy[worker]
         try:
             message = worker.receive()
@@ -139,27 +134,30 @@ class Search:
         if isinstance(message, TrialEpoch):
             busy.load.has_peaked = True
             self.capacity.observe(busy.load)
-            worker.send(self._is_to_prune(busy, message.row))
+            busy.seconds += message.row["seconds"]
+            is_worse = self.study.report(busy.trial, message.row)
+            worker.send(is_worse and message.row["epoch"] < busy.epochs)  # after its last epoch, pruning saves nothing
             return
         del self.busy[worker]
         if message.ran_out_of_memory and busy.load.has_company:
-            log.warning("trial %d: %s; it goes on alone when the others have ended", busy.trial.number, message.message)
+            log.warning("trial %d: %s; it continues alone once the others end", busy.trial.number, message.message)
             self.alone.append(busy.trial)
         else:
             self._end(busy, message.state, message.message)
 
-    def _end(self, begun: _Busy, state: str, message: str = "") -> None:
-        study, number = self.study, begun.trial.number
-        metric = find_metric(study.monitor)
-        study.finish(begun.trial, state, message, begun.seconds)
+    def _end(self, ended: _Busy, state: str, message: str = "") -> None:
+        study, number, monitor = self.study, ended.trial.number, self.study.monitor
+        study.finish(ended.trial, state, message, ended.seconds)
         row, best = study.list_rows()[number], study.find_best()
-        value = row[study.monitor]
-        came_to = "" if value is None else f", {study.monitor} {metric.format(value)} in {row['epochs']} epochs"
-        known = f"  (best: {metric.format(best[study.monitor])}, trial {best['trial']})" if best else ""
-        log.info("trial %d %s%s%s%s", number, row["state"], came_to, f": {message}" if message else "", known)
+        line = f"trial {number} {row['state']}"
+        if row[monitor] is not None:
+            line += f", {monitor} {format_metric(monitor, row[monitor])} in {row['epochs']} epochs"
+        line += f": {message}" if message else ""
         if best:
-            score = metric.format(best[study.monitor])
+            score = format_metric(monitor, best[monitor])
+            line += f"  (best: {score}, trial {best['trial']})"
             self.bar.set_postfix_str(f"best {score} (trial {best['trial']})", refresh=False)
+        log.info("%s", line)
         self.bar.update()
         self._write()
 

@@ -6,11 +6,19 @@ So a search gives the same result on any number of cores, and after an interrupt
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import optuna
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
 
 from cnnbench.metrics import find_metric
 from cnnbench.reproducibility import derive_key
@@ -18,11 +26,36 @@ from cnnbench.runs.folder import FAILED, FINISHED, PRUNED, RUNNING
 from cnnbench.tuning.settings import TuneSettings
 from cnnbench.tuning.space import Space, Value, round_value
 
-if TYPE_CHECKING:
-    import optuna
-
 JOURNAL, NAME = "study.journal", "cnnbench"
-INSTALL = "cnnbench tune needs the package optuna: pip install 'cnnbench[tune]'"
+
+
+class TrialJournal(JournalStorage):
+    """Shows a trial only the trials that must have ended before it starts.
+
+    So neither its values nor its pruning depend on trials that run beside it, and thus not on the number of cores or
+    on how long a trial takes.
+    """
+
+    _reader: int | None = None
+    _at_once = 1
+
+    @contextmanager
+    def show_to(self, number: int, at_once: int) -> Iterator[None]:
+        """A context that shows only what trial `number` may see if `at_once` trials run at once."""
+        self._reader, self._at_once = number, at_once
+        try:
+            yield
+        finally:
+            self._reader = None
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """The trials that the reader may see, including itself; outside `show_to`, all trials."""
+        trials = super().get_all_trials(study_id, deepcopy, states)
+        if self._reader is None:
+            return trials
+        return [trial for trial in trials if trial.number in (self._reader, *range(self._reader - self._at_once + 1))]
 
 
 @dataclass
@@ -36,7 +69,7 @@ class SearchTrial:
     number: int
     params: dict[str, Value]
     folder: Path
-    handle: "optuna.trial.Trial"
+    handle: optuna.trial.Trial
 
 
 class SearchStudy:
@@ -51,11 +84,6 @@ class SearchStudy:
     """
 
     def __init__(self, folder: Path, space: Space, settings: TuneSettings, *, monitor: str, most_epochs: int) -> None:
-        import optuna
-        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-
-        from cnnbench.tuning.journal import TrialJournal
-
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.folder, self.space, self.settings = folder, space, settings
         self.monitor, self.maximize = monitor, find_metric(monitor).higher_is_better
@@ -86,8 +114,6 @@ class SearchStudy:
 
     def list_unfinished(self) -> list[SearchTrial]:
         """The trials that an earlier process left unfinished, in order."""
-        import optuna
-
         trials = []
         for frozen in self._study.get_trials(deepcopy=False):
             if not frozen.state.is_finished():
@@ -98,6 +124,7 @@ class SearchStudy:
     def report(self, trial: SearchTrial, row: Mapping[str, Any]) -> bool:
         """Record an epoch of a trial, at most once; return whether to stop the trial."""
         epoch, value = int(row["epoch"]), row[self.monitor]
+        # A trial that was interrupted repeats the epochs since its last checkpoint.
         if epoch not in self._read_frozen(trial).intermediate_values:
             trial.handle.report(math.nan if value is None else value, epoch)
         with self._journal.show_to(trial.number, self.settings.at_once):
@@ -109,8 +136,6 @@ class SearchStudy:
         Args:
             seconds: spent in training passes.
         """
-        from optuna.trial import TrialState
-
         trial.handle.set_user_attr("seconds", round(seconds, 3))
         trial.handle.set_user_attr("message", message)
         value = self._find_value(self._read_frozen(trial))
@@ -147,8 +172,6 @@ class SearchStudy:
 
         Empty if too few trials have finished, or all have the same result.
         """
-        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-
         values = {row[self.monitor] for row in self.list_rows() if row["state"] == FINISHED}
         if len(values) < 2:
             return {}
@@ -158,30 +181,28 @@ class SearchStudy:
             return {}
 
     @contextmanager
-    def _show_to(self, number: int) -> Iterator["optuna.Study"]:
-        """The study as a trial may see it. Each trial gets a new one, because a study caches the trials it has read."""
-        import optuna
-
+    def _show_to(self, number: int) -> Iterator[optuna.Study]:
+        """The study as a trial may see it."""
         with self._journal.show_to(number, self.settings.at_once):
+            # A new one for each trial, because a study caches the trials that it has read.
             yield optuna.load_study(
                 study_name=NAME, storage=self._journal, sampler=self._create_sampler(number), pruner=self._pruner
             )
 
-    def _draw_trial(self, handle: "optuna.trial.Trial") -> SearchTrial:
+    def _draw_trial(self, handle: optuna.trial.Trial) -> SearchTrial:
         params = {name: round_value(entry.suggest(handle, name)) for name, entry in self.space.items()}
         return SearchTrial(handle.number, params, self.folder / str(handle.number), handle)
 
-    def _read_frozen(self, trial: SearchTrial) -> "optuna.trial.FrozenTrial":
+    def _read_frozen(self, trial: SearchTrial) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[trial.number]
 
-    def _find_value(self, frozen: "optuna.trial.FrozenTrial") -> float | None:
+    def _find_value(self, frozen: FrozenTrial) -> float | None:
         """The value of the best epoch, chosen as in `fit`; None before the first epoch."""
         values = [value for value in frozen.intermediate_values.values() if math.isfinite(value)]
         return (max if self.maximize else min)(values, default=None)
 
-    def _create_sampler(self, number: int) -> "optuna.samplers.BaseSampler":
-        from optuna.samplers import RandomSampler, TPESampler
-
+    def _create_sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        # A new sampler for each trial: one that had drawn the earlier trials would depend on how far a search had run.
         seed = derive_key(self.settings.seed, "tune", number) % 2**32
         if self.settings.sampler == "random":
             return RandomSampler(seed=seed)
@@ -193,9 +214,7 @@ def _accept_number(attribute: Any) -> float | None:
     return attribute if isinstance(attribute, int | float) else None
 
 
-def _create_pruner(settings: TuneSettings, most_epochs: int) -> "optuna.pruners.BasePruner":
-    from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
-
+def _create_pruner(settings: TuneSettings, most_epochs: int) -> optuna.pruners.BasePruner:
     if settings.pruner == "median":
         return MedianPruner(n_startup_trials=settings.startup_trials, n_warmup_steps=settings.warmup_epochs)
     if settings.pruner == "hyperband":

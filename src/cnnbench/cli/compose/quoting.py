@@ -3,17 +3,19 @@
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from cnnbench.cli.choices import read_declarations
-from cnnbench.config.keys import is_list, is_text_key, may_be_null
+from cnnbench.config.keys import is_list, is_text_key, may_be_null, name_type
 from cnnbench.config.text_values import split_list, split_values, unquote
+from cnnbench.storage.text import get_first_line
 
 Kind = Literal["text", "text or null", "list of text", "other"]
 TEXT_OF_COMMANDS = ("tune", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # text, but not config keys
@@ -27,20 +29,18 @@ _OF_LISTS = re.compile(r"\[.*\]\s*,\s*\[.*\]", re.DOTALL)
 def quote_text(overrides: Sequence[str], *, sweeping: bool = False) -> list[str]:
     """Rewrite overrides for Hydra: quote text that it would misread, and turn several loggers into a list.
 
-    `key={…}` becomes `++key={…}`, because Hydra adds keys only with `++`. `logger=a,b` means both loggers; Hydra would
-    take it for a sweep.
-
     Args:
         sweeping: commas separate the values of a sweep, unless a file of the whole name exists.
     """
-    read = [_quote_override(text, sweeping) for text in overrides]
-    listed = [f"logger=[{text[7:]}]" if re.match(r"logger=[\w]+(,[\w]+)+$", text) else text for text in read]
-    return [f"++{text}" if re.match(r"[\w.]+=\s*\{", text) else text for text in listed]
-
-
-def is_text(key: str) -> bool:
-    """Whether a key is declared as text."""
-    return find_kind(key).startswith("text")
+    quoted = []
+    for text in overrides:
+        text = _quote_override(text, sweeping)
+        if re.match(r"logger=\w+(,\w+)+$", text):
+            text = f"logger=[{text.removeprefix('logger=')}]"  # both loggers; Hydra would take it for a sweep
+        elif re.match(r"[\w.]+=\s*\{", text):
+            text = f"++{text}"  # otherwise Hydra adds no key to a mapping
+        quoted.append(text)
+    return quoted
 
 
 @contextmanager
@@ -49,40 +49,56 @@ def hint_at_several_runs(overrides: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        several = [text for text in overrides if (found := _OVERRIDE.fullmatch(text)) and "," in found[3]]
-        several = [text for text in several if is_text(text.partition("=")[0].lstrip("+"))]
-        if not several:
-            raise
-        raise ValueError(f"{error}. If {several[0]} means several values, add -m to run each of them") from error
-
-
-def describe_values(override: Override) -> str:
-    """The start of a message about several values of a key. `0,5` may have been meant as 0.5, so suggest that too."""
-    text, _, value = str(override.input_line).partition("=")
-    decimal = f" (or, as one number: {text}={value.replace(',', '.')})" if _DECIMAL.fullmatch(value) else ""
-    return f"{override.input_line} names several values{decimal}"
+        for text in overrides:
+            found = _OVERRIDE.fullmatch(text)
+            if found and "," in found[3] and find_kind(found[2]).startswith("text"):
+                raise ValueError(f"{error}. If {text} means several values, add -m to run each of them") from error
+        raise
 
 
 class SeveralValues(ValueError):
-    """A command for one run names several values of a key.
+    """A key has several values where one is accepted.
 
     Attributes:
-        said: what names them, and what else it may mean.
+        problem: the message without its remedy.
     """
 
-    def __init__(self, override: Override) -> None:
-        self.said = describe_values(override)
-        super().__init__(f"{self.said}: add -m to run each of them")
+    def __init__(self, override: Override, remedy: str) -> None:
+        key, _, value = str(override.input_line).partition("=")
+        self.problem = f"{override.input_line} names several values"
+        kinds = [name_type(field.annotation) for field in read_declarations().get(key.lstrip("+"), [])]
+        if _DECIMAL.fullmatch(value) and any("number" in kind for kind in kinds):  # 0,5 may be meant as 0.5
+            self.problem += f" (or, as one number: {key}={value.replace(',', '.')})"
+        super().__init__(f"{self.problem}: {remedy}")
 
 
-def explain_syntax(text: str, error: str) -> str:
-    """The message for an override that Hydra cannot parse, with a quoted form that it can."""
+def refuse_several_values(parsed: Iterable[Override], remedy: str) -> None:
+    """Raise `SeveralValues`, with a remedy such as "give one", if an override names several values."""
+    for o in parsed:
+        if o.is_sweep_override():
+            raise SeveralValues(o, remedy)
+
+
+def parse_override(text: str, config_loader: ConfigLoader | None = None) -> Override:
+    """Parse an override in Hydra's syntax.
+
+    Args:
+        config_loader: lists the names of groups, which `glob` needs.
+
+    Raises:
+        ValueError: it cannot be parsed; the message has a quoted form that can.
+    """
+    try:
+        return OverridesParser.create(config_loader).parse_override(text)
+    except HydraException as error:
+        reason = get_first_line(error)
     key, _, value = text.partition("=")
     if value.startswith(("[", "{")):
-        quotes = f"'{key}=" + ("""["café", "a (1)"]'""" if value[0] == "[" else """{key: "a (1)"}'""")
-        return f"{text!r} cannot be read as KEY=VALUE: {error}. Put text inside brackets in quotes: {quotes}"
-    quotes = shlex.quote(f"{key}={quote(value)}")
-    return f"{text!r} cannot be read as KEY=VALUE: {error}. As text, in quotes: {quotes}"
+        example = """["café", "a (1)"]""" if value[0] == "[" else """{key: "a (1)"}"""
+        advice = f"Put text inside brackets in quotes: '{key}={example}'"
+    else:
+        advice = f"As text, in quotes: {shlex.quote(f'{key}={quote(value)}')}"
+    raise ValueError(f"{text!r} cannot be read as KEY=VALUE: {reason}. {advice}")
 
 
 def _quote_override(text: str, sweeping: bool) -> str:
@@ -133,10 +149,10 @@ def _read_back(override: str, value: object) -> str | None:
     return override if read and not read.is_sweep_override() and read.value() == value else None
 
 
-def _read(override: str) -> Override | None:
+def _read(text: str) -> Override | None:
     try:
-        return OverridesParser.create().parse_override(override)
-    except HydraException:
+        return parse_override(text)
+    except ValueError:
         return None
 
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from cnnbench.cli.compose.quoting import SeveralValues
 from cnnbench.config.text_values import split_values, unquote
 from cnnbench.storage.text import format_path
 
@@ -33,12 +34,16 @@ def register_experiments(overrides: Sequence[str]) -> Iterator[tuple[list[str], 
         start, found, value = text.partition(KEY)
         if found and start in ("", "+", "++"):
             values = [value] if os.path.lexists(value) else split_values(value)
-            text = start + KEY + ",".join(_name(one, named) if _is_file(one) else one for one in values)
+            names = [_register(one, named) if _is_file(one) else one for one in values]
+            text = f"{start}{KEY}{','.join(names)}"
         known.append(text)
     try:
         yield known, named
     except ValueError as error:
-        raise type(error)(restore_names(str(error), named)) if named else error from None
+        if isinstance(error, SeveralValues):
+            error.problem = restore_names(error.problem, named)
+        error.args = (restore_names(str(error), named),)
+        raise
 
 
 def split_by_experiment(given: Sequence[str], parsed: Sequence[Override]) -> list[list[str]]:
@@ -55,7 +60,7 @@ def split_by_experiment(given: Sequence[str], parsed: Sequence[Override]) -> lis
 
 
 def restore_names(text: str, named: dict[str, str]) -> str:
-    """Replace the generated names in a text by the files that they stand for."""
+    """Replace the generated names in a text by their files."""
     for name, file in named.items():
         text = text.replace(name, file)
     return text
@@ -66,10 +71,10 @@ def _is_file(value: str) -> bool:
     return text.endswith((".yaml", ".yml")) or os.sep in text
 
 
-def _name(value: str, named: dict[str, str]) -> str:
-    path = Path(unquote(value))
+def _register(value: str, named: dict[str, str]) -> str:
+    """Register a file with Hydra; return the name, and note it in `named`."""
     try:
-        content = path.read_bytes()
+        content = Path(unquote(value)).read_bytes()
         config = OmegaConf.create(content.decode("utf-8-sig")) if content.strip() else OmegaConf.create({})
     except OSError as error:
         raise ValueError(f"{KEY}{format_path(value)}: the file cannot be read: {error.strerror}") from None
@@ -78,8 +83,8 @@ def _name(value: str, named: dict[str, str]) -> str:
         raise ValueError(f"{KEY}{format_path(value)} is not an experiment's YAML file: {reason}") from None
     if not isinstance(config, DictConfig):
         raise ValueError(f"{KEY}{format_path(value)} is not an experiment's YAML file: it holds no keys")
-    # Named by content: a path may hold characters that Hydra does not accept in a name.
-    name = f"own_{hashlib.sha256(content).hexdigest()[:16]}"
+    # Not the path itself, which may hold characters that Hydra does not accept in a name.
+    name = f"own_{hashlib.sha256(os.fsencode(value)).hexdigest()[:16]}"
     ConfigStore.instance().store(group="experiment", name=name, node=config, package="_global_", provider="cnnbench")
     named[name] = value
     return name

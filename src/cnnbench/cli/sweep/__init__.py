@@ -1,4 +1,7 @@
-"""A sweep from its command to its table: find it again or begin it, check its jobs, run them, compare the runs."""
+"""A sweep from its command to its table: find it again or begin it, check its jobs, and run those without a result.
+
+`session` runs the jobs and compares the runs; `launchers` does so with Hydra's launchers, and `rounds` adds seeds.
+"""
 
 import contextlib
 import logging
@@ -10,12 +13,14 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from cnnbench.cli import compose, launchers
+from cnnbench.cli import compose
+from cnnbench.cli.compose.session import NO_LAUNCHER
 from cnnbench.cli.errors import RunFailed
-from cnnbench.cli.rounds import Rounds
 from cnnbench.cli.run_folders import shorten
-from cnnbench.cli.sweep_run import Display, Session, finish, list_left, run_jobs
-from cnnbench.config.schema import SweepConfig, from_dict, to_dict
+from cnnbench.cli.sweep import launchers
+from cnnbench.cli.sweep.rounds import Rounds
+from cnnbench.cli.sweep.session import Display, Session, finish, list_left, run_jobs
+from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.config.seeds import drop_seeds
 from cnnbench.metrics.sequential import find_least_pairs
 from cnnbench.plugins.records import require_plugins
@@ -34,28 +39,7 @@ from cnnbench.sweeps.together import check_groups
 log = logging.getLogger("cnnbench")
 
 
-def create_server(overrides: Sequence[str]) -> JobServer:
-    """Create the server for the sweep of a command; it is not started yet.
-
-    Raises:
-        ValueError: the launcher is unknown or not installed.
-    """
-    launchers.find_launcher(overrides)
-    return JobServer()
-
-
-def parse_jobs_at_once(text: str) -> SweepConfig:
-    """Parse the value of `sweep.jobs=TEXT`, given when a sweep is resumed from its folder.
-
-    Raises:
-        ValueError: the text is neither a number from 1 nor auto.
-    """
-    return from_dict({"sweep": {"jobs": int(text) if text.isdecimal() else text}}).sweep
-
-
-def run_sweep(
-    request: compose.Request, overrides: Sequence[str], server: JobServer, display: Display | None = None
-) -> Path:
+def run_sweep(request: compose.Request, server: JobServer, display: Display | None = None) -> Path:
     """Run the jobs of a sweep that have no result yet; show its table and, last, its folder, which is returned.
 
     If the same jobs were started before, they continue in the folder of that sweep.
@@ -64,24 +48,15 @@ def run_sweep(
         ValueError: a job cannot run, or another process runs the sweep; nothing has been written.
         RunFailed: a job failed; the other jobs have been run.
     """
-    config, display = request.hydra.hydra.launcher, display or Display()
-    launcher = launchers.find_launcher(overrides)
-    # A wrong number is refused before anything else is done.
-    most = launchers.choose_jobs_at_once(request.sweep, launcher, config)
+    most = launchers.choose_jobs_at_once(request)  # first, because it refuses wrong numbers
     jobs = plan_jobs((to_dict(job.config), job.overrides) for job in request.jobs)
     if request.sweep.until:
-        _check_until(request.sweep, jobs, launcher)
+        _check_until(request, jobs)
     if len(jobs) < len(request.jobs):
         log.info("%d jobs requested, but only %d differ: each of these runs once", len(request.jobs), len(jobs))
     path, checks = _find_earlier(request, jobs), None
     if path is None:
-        is_fixed = not request.grows and request.sweep.until is None
-        if is_fixed and (other := find_with_other_seeds(request.folder.parent, jobs)):
-            log.warning("%s has the same configs with other seeds. %s", shorten(other.resolve()), FIX_SEEDS_FIRST)
-        checks = _check(jobs, server)
-        check_groups(jobs, {name: check.need for name, check in checks.items()})
-        if is_sweep(request.folder):
-            log.info("renamed the earlier sweep to %s", shorten(rename_sweep(request.folder)))
+        checks = _warn_and_check(request, jobs, server)
         path = SweepFolder.create(request.folder, jobs, argv=sys.argv, settings=request.sweep).path
     with contextlib.ExitStack() as lock:
         try:
@@ -91,38 +66,75 @@ def run_sweep(
             raise InUse(f"{error}{hint}") from None
         sweep = SweepFolder.open_or_repair(path, jobs, argv=sys.argv, settings=request.sweep)
         sweep.adopt(jobs, argv=sys.argv, settings=request.sweep)
-        rounds = Rounds(sweep) if sweep.adds_seeds else None
-        requested = [job for job in sweep.jobs if rounds or job.hash in {job.hash for job in jobs}]
+        rounds, hashes = Rounds(sweep) if sweep.adds_seeds else None, {job.hash for job in jobs}
+        requested = [job for job in sweep.jobs if rounds or job.hash in hashes]
         left = rounds.list_left() if rounds else list_left(request, sweep, requested)
+        session = Session(request, sweep, requested, left, server, most, rounds)
+        session.display = display or session.display
         if not left:
             if not request.grows:
                 number = len(rounds.seen if rounds else jobs)
                 log.info("all %d jobs are finished; sweep.restart=true runs them again", number)
-                session = Session(request, overrides, sweep, requested, left, server, {}, most, rounds)
-                finish(replace(session, display=display))
+            finish(session)
             return path
-        _log_continuing(sweep, len(requested) - len(left), len(requested))
-        if checks is None:
-            checks = _check(left, server)
+        _log_continuing(session)
+        session.checks = checks or _check(left, server)
         sweep.write()  # only now is it known that every job can run
-        if launcher != launchers.NO_LAUNCHER:
-            most = launchers.count_jobs_at_once(launcher, config, max(check.need.threads for check in checks.values()))
-        session = Session(request, overrides, sweep, requested, left, server, checks, most, rounds, launcher)
-        run_jobs(replace(session, display=display))
+        if request.launcher != NO_LAUNCHER:
+            threads = max(check.need.threads for check in session.checks.values())
+            session.most = launchers.count_jobs_at_once(request.launcher, request.hydra.hydra.launcher, threads)
+        run_jobs(session)
     return path
 
 
-def _check_until(settings: SweepConfig, jobs: Sequence[SweepJob], launcher: str) -> None:
-    """Check that a sweep with `sweep.until` can be decided.
+def resume_sweep(
+    path: Path, server: JobServer, jobs_at_once: str | None = None, display: Display | None = None
+) -> None:
+    """Run the unfinished jobs of a sweep on this machine, from its folder alone.
+
+    Args:
+        jobs_at_once: the value of `sweep.jobs=…`; by default as when the sweep was started.
 
     Raises:
-        ValueError: its settings exclude each other, or it has too few configs or seeds.
+        ValueError: `jobs.json` is damaged, a job cannot run, or `jobs_at_once` is neither a number from 1 nor auto.
+        RunFailed: a job failed; the other jobs have been run.
     """
-    until = f"sweep.until={settings.until}"
-    if launcher != launchers.NO_LAUNCHER:
+    update = {}
+    if jobs_at_once is not None:
+        number = int(jobs_at_once) if jobs_at_once.isdecimal() else jobs_at_once
+        update = {"jobs": from_dict({"sweep": {"jobs": number}}).sweep.jobs}
+    with lock_folder(path):
+        sweep = SweepFolder(path)
+        plain = read_yaml(path / SWEEP) if (path / SWEEP).is_file() else {}
+        settings = sweep.settings.model_copy(update=update)
+        left = [_restrict(job, path) for job in sweep.list_unfinished()]
+        rounds = Rounds(sweep, left) if sweep.adds_seeds else None
+        left = rounds.list_left() if rounds else left
+        axes, overrides = ([str(text) for text in plain.get(key) or []] for key in ("axes", "overrides"))
+        request = compose.Request([], path, axes, is_sweep=True, hydra=OmegaConf.create(), sweep=settings)
+        request.overrides = overrides
+        most = launchers.choose_jobs_at_once(request)
+        session = Session(request, sweep, sweep.jobs, left, server, most, rounds)
+        session.display = display or session.display
+        if not left:
+            log.info("all %d jobs are finished: nothing to resume", len(rounds.seen if rounds else sweep.jobs))
+            finish(session)
+            return
+        _log_continuing(session)
+        if any("hydra/launcher=" in text for text in sweep.argv):
+            command = shlex.join(["cnnbench", *sweep.argv[1:]])
+            log.info("running them without the launcher. To use it again, repeat the first command: %s", command)
+        session.checks = _check(left, server)
+        run_jobs(session)
+
+
+def _check_until(request: compose.Request, jobs: Sequence[SweepJob]) -> None:
+    """Check that a sweep with `sweep.until` can be decided."""
+    until, most_seeds = f"sweep.until={request.sweep.until}", request.sweep.max_seeds
+    if request.launcher != NO_LAUNCHER:
         raise ValueError(
-            f"{until} looks at results before it starts more jobs, which hydra/launcher={launcher} cannot do: leave "
-            "the launcher out, or name the seeds with sweep.seeds=N"
+            f"{until} looks at results before it starts more jobs, which hydra/launcher={request.launcher} cannot do: "
+            "leave the launcher out, or name the seeds with sweep.seeds=N"
         )
     if any(job.config["sweep"]["together"] for job in jobs):
         raise ValueError(
@@ -134,52 +146,18 @@ def _check_until(settings: SweepConfig, jobs: Sequence[SweepJob], launcher: str)
         raise ValueError(
             f"{until} compares configs, and this command has only one: name two or more, such as model=mlp,lenet5"
         )
-    if settings.max_seeds < (least := find_least_pairs(configs - 1)):
+    if most_seeds < (least := find_least_pairs(configs - 1)):
         raise ValueError(
-            f"sweep.max_seeds={settings.max_seeds}: must be a whole number from {least}, because no test can decide "
+            f"sweep.max_seeds={most_seeds}: must be a whole number from {least}, because no test can decide "
             f"between {configs} configs with fewer seeds"
         )
 
 
-def _log_continuing(sweep: SweepFolder, finished: int, requested: int) -> None:
-    if finished:
-        up_to = "up to " if sweep.adds_seeds else ""
+def _log_continuing(session: Session) -> None:
+    requested = len(session.requested)
+    if finished := requested - len(session.left):
+        up_to = "up to " if session.rounds else ""
         log.info("continuing: %d of %s%d jobs are finished", finished, up_to, requested)
-
-
-def resume_sweep(
-    path: Path, server: JobServer, asked: SweepConfig | None = None, display: Display | None = None
-) -> None:
-    """Run the unfinished jobs of a sweep on this machine, from its folder alone.
-
-    Args:
-        asked: how many jobs to run at once; by default as many as when the sweep was started.
-
-    Raises:
-        ValueError: `jobs.json` is damaged, or a job cannot run.
-        RunFailed: a job failed; the other jobs have been run.
-    """
-    with lock_folder(path):
-        sweep = SweepFolder(path)
-        plain = read_yaml(path / SWEEP) if (path / SWEEP).is_file() else {}
-        settings = sweep.settings.model_copy(update={"jobs": asked.jobs}) if asked else sweep.settings
-        left = [_restrict(job, path) for job in sweep.list_unfinished()]
-        rounds = Rounds(sweep, left) if sweep.adds_seeds else None
-        left = rounds.list_left() if rounds else left
-        axes, overrides = ([str(text) for text in plain.get(key) or []] for key in ("axes", "overrides"))
-        request = compose.Request([], path, axes=axes, is_sweep=True, hydra=OmegaConf.create(), sweep=settings)
-        most = launchers.choose_jobs_at_once(settings, launchers.NO_LAUNCHER, request.hydra)
-        session = Session(request, overrides, sweep, sweep.jobs, left, server, {}, most, rounds)
-        session.display = display or session.display
-        if not left:
-            log.info("all %d jobs are finished: nothing to resume", len(rounds.seen if rounds else sweep.jobs))
-            finish(session)
-            return
-        _log_continuing(sweep, len(sweep.jobs) - len(left), len(sweep.jobs))
-        if any("hydra/launcher=" in text for text in sweep.argv):
-            command = shlex.join(["cnnbench", *sweep.argv[1:]])
-            log.info("running them without the launcher. To use it again, repeat the first command: %s", command)
-        run_jobs(replace(session, checks=_check(left, server)))
 
 
 def _restrict(job: SweepJob, path: Path) -> SweepJob:
@@ -190,11 +168,7 @@ def _restrict(job: SweepJob, path: Path) -> SweepJob:
 
 
 def _find_earlier(request: compose.Request, jobs: Sequence[SweepJob]) -> Path | None:
-    """The folder of an earlier sweep to continue.
-
-    Raises:
-        ValueError: the requested folder holds another sweep, or it must be renamed but cannot be.
-    """
+    """The folder of an earlier sweep to continue; one that holds another sweep is refused."""
     folder = request.folder
     if request.grows:
         return folder.resolve() if is_sweep(folder) else None
@@ -216,16 +190,21 @@ def _find_earlier(request: compose.Request, jobs: Sequence[SweepJob]) -> Path | 
     return folder.resolve()
 
 
+def _warn_and_check(request: compose.Request, jobs: Sequence[SweepJob], server: JobServer) -> dict[str, JobCheck]:
+    """Check the jobs of a new sweep, and rename an earlier one that is in its folder."""
+    # Whoever adds seeds after a look at the results makes a difference seem more certain than it is.
+    is_fixed = not request.grows and request.sweep.until is None
+    if is_fixed and (other := find_with_other_seeds(request.folder.parent, jobs)):
+        log.warning("%s has the same configs with other seeds. %s", shorten(other.resolve()), FIX_SEEDS_FIRST)
+    checks = _check(jobs, server)
+    check_groups(jobs, {name: check.need for name, check in checks.items()})
+    if is_sweep(request.folder):
+        log.info("renamed the earlier sweep to %s", shorten(rename_sweep(request.folder)))
+    return checks
+
+
 def _check(jobs: Sequence[SweepJob], server: JobServer) -> dict[str, JobCheck]:
-    """Check that every job can run, load the data into the server, and log a description of them.
-
-    Returns:
-        The check of each job, by its name.
-
-    Raises:
-        ValueError: a job cannot run; `RefusedData` if that is because of its data.
-        RunFailed: the server process died.
-    """
+    """Check every job, by its name; load the data into the server, and log a description of them."""
     # The report at the end needs this module. The import takes a second, during which the server imports torch.
     import cnnbench.report.page  # noqa: F401
 

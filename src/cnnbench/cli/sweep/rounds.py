@@ -16,7 +16,7 @@ from typing import Any
 from cnnbench.metrics.sequential import BETTER, EQUAL, WORSE, Reading, decide
 from cnnbench.processes.capacity import Capacity, Need
 from cnnbench.report.comparing import choose_baseline, pair_accuracies, pair_groups
-from cnnbench.report.formatting import format_difference
+from cnnbench.report.formatting import format_count, format_difference
 from cnnbench.report.groups import Group, group_runs
 from cnnbench.report.runs import Run, read_runs
 from cnnbench.storage.text import join_some
@@ -133,7 +133,7 @@ class Rounds:
             job
             for jobs in self._rounds[:end]
             for job in jobs
-            if job.name not in self._started and self._goes_on(job) and not self._is_finished(job)
+            if job.name not in self._started and self._continues(job) and not self._is_finished(job)
         ]
         self._started.update(job.name for job in jobs)
         return jobs
@@ -168,7 +168,7 @@ class Rounds:
 
     def describe(self) -> list[str]:
         """What is decided, in lines."""
-        seeds = f"{self.complete} seed{'s' if self.complete != 1 else ''}"
+        seeds = format_count(self.complete, "seed")
         if self.complete and not self.decisions:
             return [f"Not decided after {seeds}: no two configs have a test accuracy to compare."]
         lines = [f"  {one.describe(self.delta)}" for one in self.decisions]
@@ -176,13 +176,11 @@ class Rounds:
             return [f"Decided after {seeds}:", *lines]
         if self.failed:
             names = ", ".join(job.name for job in self.failed.values())
-            return [
-                f"Not decided after {seeds}: without a result of job {names}, its config gets no more seeds.",
-                *lines,
-            ]
+            reason = f"without a result of job {names}, its config gets no more seeds."
+            return [f"Not decided after {seeds}: {reason}", *lines]
         if self.is_over:
-            more = "A larger sweep.max_seeds adds seeds to these." if self.complete == len(self._rounds) else ""
-            return [f"Not decided after {seeds}. {more}".rstrip(), *lines]
+            more = " A larger sweep.max_seeds adds seeds to these." if self.complete == len(self._rounds) else ""
+            return [f"Not decided after {seeds}.{more}", *lines]
         return [f"Not decided yet after {seeds}:", *lines]
 
     def describe_briefly(self) -> str:
@@ -193,31 +191,24 @@ class Rounds:
 
     def to_plain(self) -> dict[str, Any]:
         """What is decided so far, as plain data for `sweep.yaml`."""
+        facts = ("verdict", "decided_at", "mean", "low", "high")
         comparisons = [
-            {
-                "a": one.a,
-                "b": one.b,
-                "verdict": one.reading.verdict,
-                "decided_at": one.reading.decided_at,
-                "mean": one.reading.mean,
-                "low": one.reading.low,
-                "high": one.reading.high,
-            }
-            for one in self.decisions
+            {"a": one.a, "b": one.b, **{name: getattr(one.reading, name) for name in facts}} for one in self.decisions
         ]
         return {"decided": self.is_decided, "seeds": self.complete, "comparisons": comparisons}
 
     def _is_finished(self, job: SweepJob) -> bool:
+        # Remembered, because a sweep has many jobs, and each look would read all their statuses.
         if job.name not in self._finished and self.sweep.is_finished(job):
             self._finished.add(job.name)
         return job.name in self._finished
 
-    def _goes_on(self, job: SweepJob) -> bool:
+    def _continues(self, job: SweepJob) -> bool:
         return self._configs[job.name] not in self.failed
 
     def _list_round(self) -> list[SweepJob]:
         """The jobs of the round that is to be looked at next."""
-        return [job for job in self._rounds[self.complete] if self._goes_on(job)]
+        return [job for job in self._rounds[self.complete] if self._continues(job)]
 
     def _compare(self) -> list[Decision]:
         groups = [group for group in group_runs(self._runs, None)[0] if group.accuracy]

@@ -1,4 +1,4 @@
-"""The jobs of a sweep from the first to its table: run them, show what came of them, and name those that failed."""
+"""Run the jobs of a sweep, show the comparison of the runs, and name those that failed."""
 
 import contextlib
 import logging
@@ -9,14 +9,17 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cnnbench.cli import compose, launchers
+from cnnbench.cli import compose
+from cnnbench.cli.compose.session import NO_LAUNCHER
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.report import show_study
-from cnnbench.cli.rounds import Rounds, run_rounds
 from cnnbench.cli.run_folders import shorten
+from cnnbench.cli.sweep import launchers
+from cnnbench.cli.sweep.rounds import Rounds, run_rounds
 from cnnbench.processes.capacity import Capacity
 from cnnbench.processes.cores import count_cores
 from cnnbench.processes.signals import Terminated
+from cnnbench.report.formatting import format_count
 from cnnbench.report.study import Study
 from cnnbench.report.writing import FileInTheWay, write_report
 from cnnbench.runs.folder import RUNNING, SWEEP
@@ -59,25 +62,22 @@ class Session:
 
     Attributes:
         request: the command, parsed.
-        overrides: the command's overrides.
         requested: the jobs that the command names.
         left: the requested jobs that are to run now.
-        checks: the check of each job in `left`, by its name.
         most: the most jobs to run at once; None for as many as the machine has room for.
         rounds: of a sweep that adds seeds until it is decided.
+        checks: the check of each job in `left`, by its name; empty until they are checked.
     """
 
     request: compose.Request
-    overrides: Sequence[str]
     sweep: SweepFolder
     requested: Sequence[SweepJob]
     left: Sequence[SweepJob]
     server: JobServer
-    checks: Mapping[str, JobCheck]
     most: int | None
     rounds: Rounds | None = None
-    launcher: str = launchers.NO_LAUNCHER
     display: Display = field(default_factory=Display)
+    checks: Mapping[str, JobCheck] = field(default_factory=dict)
 
 
 def list_left(request: compose.Request, sweep: SweepFolder, requested: Sequence[SweepJob]) -> list[SweepJob]:
@@ -97,11 +97,11 @@ def run_jobs(session: Session) -> None:
     _write_record(session)
     capacity, needs = Capacity(session.most), {job.name: session.checks[job.name].need for job in left}
     at_once = capacity.count(needs.values())
-    launcher = OmegaConf.select(request.hydra, "hydra.launcher")
-    session.server.room = launchers.choose_room(session.launcher, launcher, at_once)
+    config = OmegaConf.select(request.hydra, "hydra.launcher")
+    session.server.room = launchers.choose_room(request.launcher, config, at_once)
     beside = f", up to {at_once} at once" if at_once > 1 else ""
-    count = f"{'up to ' if session.rounds else ''}{len(left)} {'job' if len(left) == 1 else 'jobs'}"
-    log.info("%s in %s%s", count, shorten(sweep.path), beside)
+    up_to = "up to " if session.rounds else ""
+    log.info("%s%s in %s%s", up_to, format_count(len(left), "job"), shorten(sweep.path), beside)
     _warn_of_competition(session, at_once, max(need.threads for need in needs.values()))
     aside = sweep.list_set_aside()
     before, macs = len(session.requested) - len(left), {job.name: session.checks[job.name].macs for job in left}
@@ -110,7 +110,7 @@ def run_jobs(session: Session) -> None:
         with follow(sweep, left, before=before, axes=request.axes, at_once=at_once, macs=macs) as progress:
             if session.rounds is not None:
                 run_rounds(session.rounds, session.server, progress, capacity=capacity, needs=needs)
-            elif session.launcher == launchers.NO_LAUNCHER:
+            elif request.launcher == NO_LAUNCHER:
                 alone = run_groups(left, sweep, session.server, tick=progress.refresh)
                 supervisor = Supervisor(
                     sweep, session.server, argv=sweep.argv, tick=progress.refresh, capacity=capacity, needs=needs
@@ -118,7 +118,7 @@ def run_jobs(session: Session) -> None:
                 supervisor.run_all(alone)
                 supervisor.close()
             else:
-                launchers.launch(session.launcher, request, left, session.server, progress)
+                launchers.launch(request, left, session.server, progress)
     except (KeyboardInterrupt, Terminated) as error:
         with contextlib.suppress(KeyboardInterrupt, Terminated):  # a second signal skips the report
             _write_report(sweep)
@@ -141,9 +141,9 @@ def run_jobs(session: Session) -> None:
 
 
 def _write_record(session: Session, **verdict: Any) -> None:
-    """Write `sweep.yaml`: what was asked for and, once a sweep that adds seeds is over, its verdict."""
+    """Write `sweep.yaml`: the command and, once a sweep that adds seeds is over, its verdict."""
     sweep, request = session.sweep, session.request
-    plain = {"overrides": list(session.overrides), "axes": request.axes, "jobs": [job.overrides for job in sweep.jobs]}
+    plain = {"overrides": list(request.overrides), "axes": request.axes, "jobs": [job.overrides for job in sweep.jobs]}
     settings = request.sweep.model_dump(include=RECORDED if session.rounds else {"jobs"})
     write_yaml(sweep.path / SWEEP, plain | {"sweep": settings} | verdict)
 
@@ -168,14 +168,12 @@ def finish(session: Session) -> None:
 
 
 def _warn_of_competition(session: Session, at_once: int, threads: int) -> None:
-    keys = {launchers.NO_LAUNCHER: "sweep.jobs", "joblib": "hydra.launcher.n_jobs"}
-    if session.launcher in keys and session.most is not None and at_once > 1 and at_once * threads > count_cores():
+    key = {NO_LAUNCHER: "sweep.jobs", "joblib": "hydra.launcher.n_jobs"}.get(session.request.launcher)
+    cores = count_cores()
+    if key is not None and session.most is not None and at_once > 1 and at_once * threads > cores:
         log.warning(
             "%s=%d: each job uses up to %d threads, but there are only %d cores: the jobs will compete for them",
-            keys[session.launcher],
-            session.most,
-            threads,
-            count_cores(),
+            *(key, session.most, threads, cores),
         )
 
 
@@ -195,11 +193,6 @@ def _write_report(sweep: SweepFolder) -> Study | None:
 
 
 def _report_failures(sweep: SweepFolder, unfinished: Sequence[SweepJob], requested: int) -> None:
-    """Name the jobs that did not finish.
-
-    Raises:
-        RunFailed: there are such jobs.
-    """
     if elsewhere := [job for job in unfinished if sweep.read_state(job) == RUNNING]:
         names = ", ".join(job.name for job in elsewhere)
         log.warning("skipped, because another process is using them: %s", names)

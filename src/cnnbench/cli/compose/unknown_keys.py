@@ -1,6 +1,9 @@
-"""Explain a group, a name or a key that does not exist, and suggest what the user may have meant."""
+"""Explain a word, a group, a name or a key that does not exist, and suggest what the user may have meant."""
 
-from collections.abc import Collection, Sequence
+import importlib.util
+import os
+import re
+from collections.abc import Sequence
 from itertools import accumulate, chain
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.cli.choices import list_groups
-from cnnbench.cli.usage import find_meant, find_torchvision_name
+from cnnbench.cli.usage import find_meant
 from cnnbench.config.declared import list_all_keys
 from cnnbench.config.keys import describe_accepted, flatten, format_value
 from cnnbench.config.schema import make_default_dict
@@ -25,6 +28,21 @@ from cnnbench.registry import describe_unknown, find_nearest
 NOTHING = {"augment": "none", "experiment": "null", "logger": "none", "scheduler": "constant"}
 
 
+def explain_word(text: str) -> str:
+    """The message for a word without `=` among overrides."""
+    complaint = f"{text!r} is not an override: write KEY=VALUE"
+    named = [f"{group}={name}" for group, names in list_groups().items() for name in names if name == text.lower()]
+    if named:
+        return f"{complaint}, such as {named[0]}"
+    if (Path(text) / "status.json").is_file():
+        return f"{complaint}, such as resume={text}"
+    if os.path.exists(text):
+        return f"{complaint}, such as data=image_folder data.path={text}"
+    if text == "=":
+        return f"{complaint}, without spaces around ="
+    return f"{complaint}, such as {f'{find_meant(text)}=…' if find_meant(text) else 'model=mlp'}"
+
+
 def check_signs(parsed: Sequence[Override]) -> None:
     """Refuse `~` and `+` in front of a key where they do not apply.
 
@@ -32,32 +50,17 @@ def check_signs(parsed: Sequence[Override]) -> None:
         ValueError: the message has an override that works.
     """
     choices, defaults = list_groups(), make_default_dict()
+    default_values = flatten(defaults)
     for o in parsed:
         key, text = o.key_or_group, str(o.input_line)
-        section, _, name = key.partition(".")
         if o.is_delete() and key in choices:
-            form = f"{key}={NOTHING.get(key, 'NAME')}"
-            raise ValueError(f"{text}: a part cannot be removed: use {form}")
-        if o.is_delete() and section in defaults:
-            inside = defaults[section]
-            known = name in inside if isinstance(inside, dict) else True
-            default = format_value(inside[name] if isinstance(inside, dict) else inside) if known else "VALUE"
-            form = f"{key}={default}{', its default' if known else ''}"
-            raise ValueError(f"{text}: a key cannot be removed: use {form}")
+            raise ValueError(f"{text}: a part cannot be removed: use {key}={NOTHING.get(key, 'NAME')}")
+        if o.is_delete() and key.partition(".")[0] in defaults:
+            known = key in default_values
+            value = f"{format_value(default_values[key])}, its default" if known else "VALUE"
+            raise ValueError(f"{text}: a key cannot be removed: use {key}={value}")
         if key in choices and (o.is_add() or o.is_force_add()):
             raise ValueError(f"{text}: choose a part without +: {text.lstrip('+')}")
-
-
-def _suggest_other_place(group: str, name: str) -> str:
-    """Where a name that the group does not have may be found; empty where nothing is known."""
-    if group == "experiment":
-        return ", or the path of a .yaml file"
-    if group == "model" and (theirs := find_torchvision_name(name)):
-        return f"; torchvision has it: model=torchvision model.arch={theirs}"
-    # A plug-in is only loaded if the command names it, which is easy to forget where it lies in the current folder.
-    if group in GROUPS and name.isidentifier() and Path(f"{name}.py").is_file():
-        return f"; if it is in {name}.py, add {format_option(f'{name}.py')}"
-    return ""
 
 
 def explain_failure(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
@@ -69,8 +72,9 @@ def explain_failure(hydra: Hydra, parsed: Sequence[Override]) -> str | None:
         if o.is_hydra_override() or o.is_delete() or key not in choices:
             continue
         wanted = _read_names(o)
+        own = ConfigStore.instance().repo.get(key, {})  # experiments in the user's own files are registered here
         for name in wanted:
-            if name not in choices[key] and name != "None" and f"{name}.yaml" not in _find_own_experiments(key):
+            if name not in choices[key] and name != "None" and f"{name}.yaml" not in own:
                 return f"{describe_unknown(key, name, choices[key])}{_suggest_other_place(key, name)}"
         valid.append(f"{key}={wanted[0] if wanted and wanted[0] != 'None' else 'null'}")
     try:
@@ -107,9 +111,27 @@ def _explain_list(o: Override) -> str:
     return f"{o.input_line}: must be {(*accepted, 'a group of keys')[0]}{hint}"
 
 
-def _find_own_experiments(group: str) -> Collection[str]:
-    """The experiments that were registered from the user's own files."""
-    return ConfigStore.instance().repo.get(group, {})
+def _suggest_other_place(group: str, name: str) -> str:
+    """Where a name that the group does not have may be found; empty where nothing is known."""
+    if group == "experiment":
+        return ", or the path of a .yaml file"
+    if group == "model" and (theirs := _find_torchvision_name(name)):
+        return f"; torchvision has it: model=torchvision model.arch={theirs}"
+    # A plug-in is only loaded if the command names it, which is easy to forget where it lies in the current folder.
+    if group in GROUPS and name.isidentifier() and Path(f"{name}.py").is_file():
+        return f"; if it is in {name}.py, add {format_option(f'{name}.py')}"
+    return ""
+
+
+def _find_torchvision_name(name: str) -> str | None:
+    """The name of a classifier in torchvision, if there is one. Read from its source: importing it takes seconds."""
+    package = importlib.util.find_spec("torchvision")
+    places = package.submodule_search_locations if package else None
+    wanted = name.lower().replace("-", "_")
+    for path in Path(places[0]).glob("models/*.py") if places else ():
+        if re.search(rf"^@register_model\(.*\n(?:@.*\n)*def {re.escape(wanted)}\(", path.read_text("utf-8"), re.M):
+            return wanted
+    return None
 
 
 def _read_names(o: Override) -> list[str]:
@@ -130,12 +152,7 @@ def _suggest_key(key: str, keys: list[str], group_names: list[str]) -> str:
         theirs = [part for declared in list_all_keys() if declared.name == key for part in declared.parts]
         hint = f". It is a key of {' and '.join(f'{section}={name}' for name in theirs[:3])}" if theirs else ""
         return f"{describe_unknown(f'key in {section}', leaf, inside)}{hint}"
-    full = next((k for k in keys if "." in k and k.rpartition(".")[2] == key), None) or (
-        None if dot else find_meant(key)
-    )
-    if full:
-        return f"unknown key {key!r}. Did you mean {full!r}?"
-    near = find_nearest(key, keys) if dot else None
-    if near:
-        return f"unknown key {key!r}. Did you mean {near!r}?"
+    same_leaf = next((k for k in keys if "." in k and k.rpartition(".")[2] == key), None)
+    if meant := same_leaf or (find_nearest(key, keys) if dot else find_meant(key)):
+        return f"unknown key {key!r}. Did you mean {meant!r}?"
     return describe_unknown("key", key, {*group_names, *(k for k in keys if "." not in k)})

@@ -1,6 +1,8 @@
-"""A Hydra session with our configs, and Hydra's parser of overrides."""
+"""A Hydra session with our configs, Hydra's parser of overrides, and which of its launchers a command names."""
 
+import importlib.util
 import re
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,18 +11,27 @@ from hydra import initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from hydra.version import VersionBase
 from omegaconf import OmegaConf
 
 from cnnbench.cli.choices import find_config_dir, get_plugin_files, list_groups
-from cnnbench.cli.literal import explain_syntax
-from cnnbench.cli.usage import explain_word
+from cnnbench.cli.compose.quoting import parse_override
+from cnnbench.cli.compose.unknown_keys import explain_word
 from cnnbench.config import schema
 from cnnbench.registry import describe_unknown
-from cnnbench.storage.text import get_first_line
+
+NO_LAUNCHER = "basic"  # Hydra's default: the command runs the jobs itself
+# Each launcher's package, and the extra of cnnbench that installs it.
+PACKAGES = {
+    "joblib": ("hydra_joblib_launcher", "parallel"),
+    "ray": ("hydra_ray_launcher", "ray"),
+    "submitit_local": ("hydra_submitit_launcher", "slurm"),
+    "submitit_slurm": ("hydra_submitit_launcher", "slurm"),
+}
+
+OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+ConfigStore.instance().store(name="defaults", node=schema.make_default_dict(), provider="cnnbench")
 
 
 @contextmanager
@@ -37,7 +48,11 @@ def start_hydra() -> Iterator[None]:
             names = [path.name for path in (find_config_dir() / "hydra/launcher").glob("*.yaml")]
             hidden = {name: launchers.pop(name) for name in names if name in launchers}
             for (group, name), path in get_plugin_files().items():
-                _store(group, name, path.read_text(encoding="utf-8"))
+                text = path.read_text(encoding="utf-8")
+                # Hydra reads this line in the files of its config folder only.
+                package = re.search(r"^# @package +(\S+)", text, re.MULTILINE)
+                options = {"package": package[1] if package else None, "provider": "cnnbench"}
+                ConfigStore.instance().store(name, OmegaConf.create(text), group, **options)
             yield
     finally:
         launchers |= hidden
@@ -56,15 +71,6 @@ def offer_parts(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
     finally:
         for group, node in parts.items():
             del store.repo[group][f"{node['name']}.yaml"]
-
-
-def _store(group: str, name: str, text: str) -> None:
-    """Offer the YAML text of a plug-in's file to Hydra, which reads the line `# @package …` in our own files only."""
-    package = re.search(r"^# @package +(\S+)", text, re.MULTILINE)
-    node = OmegaConf.create(text)
-    ConfigStore.instance().store(
-        group=group, name=name, node=node, package=package[1] if package else None, provider="cnnbench"
-    )
 
 
 def get_hydra() -> Hydra:
@@ -86,12 +92,22 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
         key = text.lstrip("+~").partition("=")[0]
         if not key.isascii():
             raise ValueError(describe_unknown("key", key, {*list_groups(), *schema.make_default_dict()}))
-    hydra = get_hydra()
-    parser = OverridesParser.create(config_loader=hydra.config_loader)
-    parsed = []
-    for text in overrides:
-        try:
-            parsed.append(parser.parse_override(text))
-        except HydraException as error:
-            raise ValueError(explain_syntax(text, get_first_line(error))) from None
-    return parsed
+    return [parse_override(text, get_hydra().config_loader) for text in overrides]
+
+
+def find_launcher(overrides: Sequence[str]) -> str:
+    """The launcher that a command names; `basic` without one.
+
+    Raises:
+        ValueError: there is no such launcher, or its package is missing; the message says how to install it.
+    """
+    named = [text.partition("=")[2] for text in overrides if text.partition("=")[0].lstrip("+") == "hydra/launcher"]
+    name = named[-1] if named else NO_LAUNCHER
+    if name == NO_LAUNCHER:
+        return name
+    if name not in PACKAGES:
+        raise ValueError(describe_unknown("launcher", name, [NO_LAUNCHER, *PACKAGES]))
+    package, extra = PACKAGES[name]
+    if importlib.util.find_spec("hydra_plugins") is None or not importlib.util.find_spec(f"hydra_plugins.{package}"):
+        raise ValueError(f"hydra/launcher={name} needs a package that is missing: pip install 'cnnbench[{extra}]'")
+    return name

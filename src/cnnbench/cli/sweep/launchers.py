@@ -5,9 +5,7 @@ breaks neither the worker nor the launcher. A worker reads everything it needs f
 """
 
 import atexit
-import importlib.util
 import os
-import re
 import signal
 import socket
 import threading
@@ -27,11 +25,10 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from cnnbench.cli import compose
-from cnnbench.cli.hydra_session import get_hydra, start_hydra
-from cnnbench.config.schema import SweepConfig
+from cnnbench.cli.compose.quoting import quote
+from cnnbench.cli.compose.session import NO_LAUNCHER, get_hydra, start_hydra
 from cnnbench.processes.cores import count_cores
 from cnnbench.processes.signals import STOPS, leave_to_parent
-from cnnbench.registry import describe_unknown
 from cnnbench.runs.folder import FAILED
 from cnnbench.sweeps.folder import SweepFolder
 from cnnbench.sweeps.job_process import JobRoom
@@ -40,33 +37,7 @@ from cnnbench.sweeps.progress import REFRESHES, SweepProgress
 from cnnbench.sweeps.server import JobServer
 from cnnbench.sweeps.supervisor import Supervisor
 
-NO_LAUNCHER = "basic"  # Hydra's default: the command runs the jobs itself
-# Each launcher's package, and the extra of cnnbench that installs it.
-PACKAGES = {
-    "joblib": ("hydra_joblib_launcher", "parallel"),
-    "ray": ("hydra_ray_launcher", "ray"),
-    "submitit_local": ("hydra_submitit_launcher", "slurm"),
-    "submitit_slurm": ("hydra_submitit_launcher", "slurm"),
-}
 STOP = ".stop"  # a file in the sweep's folder that tells workers on every machine to start no more jobs
-
-
-def find_launcher(overrides: Sequence[str]) -> str:
-    """The launcher that a command names; `basic` without one.
-
-    Raises:
-        ValueError: there is no such launcher, or its package is missing; the message says how to install it.
-    """
-    named = [text.partition("=")[2] for text in overrides if text.partition("=")[0].lstrip("+") == "hydra/launcher"]
-    name = named[-1] if named else NO_LAUNCHER
-    if name == NO_LAUNCHER:
-        return name
-    if name not in PACKAGES:
-        raise ValueError(describe_unknown("launcher", name, [NO_LAUNCHER, *PACKAGES]))
-    package, extra = PACKAGES[name]
-    if importlib.util.find_spec("hydra_plugins") is None or not importlib.util.find_spec(f"hydra_plugins.{package}"):
-        raise ValueError(f"hydra/launcher={name} needs a package that is missing: pip install 'cnnbench[{extra}]'")
-    return name
 
 
 def count_jobs_at_once(name: str, launcher: DictConfig, threads: int = 1) -> int:
@@ -82,36 +53,34 @@ def count_jobs_at_once(name: str, launcher: DictConfig, threads: int = 1) -> int
         n_jobs = launcher.n_jobs
         if not isinstance(n_jobs, int) or n_jobs == 0:
             raise ValueError(f"hydra.launcher.n_jobs={n_jobs}: must be a whole number from 1, or -1 for all cores")
+        # joblib counts from the end: -1 means all cores, -2 all but one.
         return n_jobs if n_jobs > 0 else max(1, (count_cores() + 1 + n_jobs) // threads)
     if name == "ray":
         return int(launcher.ray.init.get("num_cpus") or count_cores())
     return int(launcher.get("array_parallelism") or count_cores())
 
 
-def choose_jobs_at_once(asked: SweepConfig, launcher: str, config: DictConfig) -> int | None:
+def choose_jobs_at_once(request: compose.Request) -> int | None:
     """How many jobs the user wants at once, as far as the command says.
 
     Raises:
         ValueError: a number that the launcher does not accept, or two numbers.
     """
-    most = None if asked.jobs == "auto" else asked.jobs
-    if launcher == NO_LAUNCHER:
+    most = None if request.sweep.jobs == "auto" else request.sweep.jobs
+    if request.launcher == NO_LAUNCHER:
         return most
-    if asked.together:
-        raise ValueError(f"sweep.together=true trains jobs in one process, and hydra/launcher={launcher} does not")
+    named = f"hydra/launcher={request.launcher}"
+    if request.sweep.together:
+        raise ValueError(f"sweep.together=true trains jobs in one process, and {named} does not")
     if most is not None:
-        raise ValueError(
-            f"sweep.jobs={most} is for the command's own jobs, and hydra/launcher={launcher} runs them: leave one out"
-        )
-    return count_jobs_at_once(launcher, config)
+        raise ValueError(f"sweep.jobs={most} is for the command's own jobs, and {named} runs them: leave one out")
+    return count_jobs_at_once(request.launcher, request.hydra.hydra.launcher)
 
 
 def choose_room(name: str, launcher: DictConfig, at_once: int = 1) -> JobRoom:
-    """The resources of each job: the whole machine if it runs alone, else its share or what the launcher grants.
-
-    Beside other jobs on this machine, a job keeps the number of threads that it has alone, because that changes bits.
-    """
+    """The resources of each job: the whole machine if it runs alone, else its share or what the launcher grants."""
     if name in (NO_LAUNCHER, "joblib"):
+        # The number of threads stays that of a job alone, because it changes bits.
         return JobRoom() if at_once == 1 else JobRoom(cores=max(1, count_cores() // at_once))
     given = launcher.ray.remote.get("num_cpus") if name == "ray" else launcher.get("cpus_per_task")
     threads = max(1, int(given or 1))
@@ -135,23 +104,21 @@ class Origin:
     room: JobRoom
 
 
-def launch(
-    name: str, request: compose.Request, jobs: Sequence[SweepJob], server: JobServer, progress: SweepProgress
-) -> None:
-    """Run jobs with one of Hydra's launchers; their folders record how they ended.
+def launch(request: compose.Request, jobs: Sequence[SweepJob], server: JobServer, progress: SweepProgress) -> None:
+    """Run jobs with the launcher that a command names; their folders record how they ended.
 
     Raises:
         KeyboardInterrupt, Terminated: by a signal, once the running jobs have saved themselves.
     """
     sweep = progress.sweep
     # A Slurm job has its own resources, and continues when the process that submitted it has ended.
-    is_apart = name == "submitit_slurm"
+    is_apart = request.launcher == "submitit_slurm"
     address, parent = (None, None) if is_apart else (server.address, os.getpid())
     task = partial(run_one_job, origin=Origin(socket.gethostname(), address, parent, server.room))
     given = request.hydra.hydra.overrides.hydra
-    overrides = [f"hydra.sweep.dir={_quote(str(sweep.path))}"]
+    overrides = [f"hydra.sweep.dir={quote(str(sweep.path))}"]
     overrides += [text for text in given if not text.startswith(("hydra.sweep.dir=", "hydra.sweep.subdir="))]
-    if name == "joblib":
+    if request.launcher == "joblib":
         overrides.append(f"hydra.launcher.n_jobs={progress.at_once}")
     stop = sweep.path / STOP
     stop.unlink(missing_ok=True)
@@ -161,6 +128,7 @@ def launch(
                 failure = _launch_once(overrides, jobs, task)
                 if signals_seen or failure is None:
                     return
+                # Jobs that have not started are launched again, without those whose workers broke the launcher.
                 untouched = [job for job in jobs if sweep.read_state(job) == ""]
                 for job in jobs:  # those whose worker died have no status that says so
                     if job not in untouched and not sweep.is_finished(job) and sweep.read_state(job) != FAILED:
@@ -256,8 +224,9 @@ def _refresh_often(progress: SweepProgress) -> Iterator[None]:
 def _delay_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
     """A context in which the first signal to end calls `stop` and is raised at the end; a second is raised at once.
 
-    Without it, an interrupted launcher would kill its workers before jobs could save themselves. Yields the signals.
+    Yields the signals.
     """
+    # At once, the first signal would let the launcher kill its workers before their jobs have saved themselves.
     seen: list[int] = []
     before: dict[signal.Signals, Any] = {}
 
@@ -278,8 +247,3 @@ def _delay_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
             signal.signal(number, handler)
     if seen:
         signal.raise_signal(seen[0])
-
-
-def _quote(text: str) -> str:
-    escaped = re.sub(r"(['\\])", r"\\\1", text)
-    return f"'{escaped}'"
