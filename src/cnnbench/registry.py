@@ -61,9 +61,6 @@ def register(kind: str, name: str, **facts: Any) -> Callable[[Builder], Builder]
 
     Args:
         facts: more about the part, such as how tables show a metric.
-
-    Raises:
-        NameTaken: the kind already has another part of that name.
     """
 
     def add(builder: Builder) -> Builder:
@@ -147,11 +144,7 @@ def get_facts(kind: str, name: str) -> dict[str, Any]:
 
 
 def find_part(kind: str, name: str) -> Callable[..., Any]:
-    """The class or function behind a name.
-
-    Raises:
-        ValueError: no such name; the message lists the valid ones and the nearest.
-    """
+    """The class or function behind a name; a ValueError lists the valid names and the nearest."""
     if (kind, name) not in _parts:
         raise ValueError(describe_unknown(kind, name, list_names(kind)))
     return _parts[kind, name].builder
@@ -173,10 +166,10 @@ def build(kind: str, name: str, *, options: Mapping[str, Any] | None = None, **a
 
 
 def check_options(kind: str, name: str, options: Mapping[str, Any]) -> Any:
-    """Check the options of a part, in its own class of options; None where the part has none.
+    """The options of a part, checked in its own class of options; None where the part has none.
 
     Raises:
-        ValueError: an option the part does not have, lacks, or does not accept.
+        ValueError: an option that the part does not have, lacks, or does not accept.
     """
     declared, section = find_options_class(kind, name), kind.partition("_")[0]  # data_shape takes the options of data
     if declared is not None:
@@ -197,11 +190,7 @@ def _read_annotations(builder: Callable[..., Any]) -> dict[str, Any]:
 
 
 def check_choice(what: str, got: str, choices: Iterable[Word]) -> Word:
-    """The choice that is equal to a text.
-
-    Raises:
-        ValueError: there is none; the message lists the choices and the nearest.
-    """
+    """The choice that is equal to a text; a ValueError lists the choices and the nearest."""
     valid = list(choices)
     for word in valid:
         if word == got:
@@ -219,5 +208,5 @@ def describe_unknown(what: str, got: object, choices: Iterable[str]) -> str:
 
 def find_nearest(got: str, choices: Iterable[str]) -> str | None:
     """The choice most like `got`, if any is like it at all."""
-    match = difflib.get_close_matches(got.lower(), list(choices), n=1, cutoff=0.5)
+    match = difflib.get_close_matches(got.lower(), list(choices), n=1, cutoff=0.5)  # the default is 0.6
     return match[0] if match else None

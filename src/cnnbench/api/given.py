@@ -32,9 +32,6 @@ def give(model: Any = None, data: Any = None) -> Iterator[Given]:
     Args:
         model: a name, a torch module, or None for the default.
         data: a name, arrays as `read_arrays` accepts them, or None for the default.
-
-    Raises:
-        ValueError: neither; the message says what is accepted.
     """
     given = Given()
     with ExitStack() as entered:

@@ -1,4 +1,4 @@
-"""HTML for notebooks: tables that take the colours of the notebook, and pictures that hold everything they need."""
+"""HTML for notebooks. Tables take the colours of the notebook, and pictures hold everything they need."""
 
 import base64
 import re
@@ -77,6 +77,7 @@ def _read_picture(path: Path, label: str) -> Image | None:
 
 
 def _encode_chart(chart: Chart) -> Image:
+    # The style sheet of a report declares its light colours first, then its dark ones.
     light, dark = re.findall(r":root \{(.*?)\}", read_template("report.css"), re.DOTALL)[:2]
     style = (
         f"<style>:root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"

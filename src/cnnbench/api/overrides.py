@@ -44,7 +44,7 @@ def _write(key: str, value: Any, sweeping: bool) -> str:
     refuse_interpolation(value, key)  # Hydra would put the value of another key in its place
     if not isinstance(value, list):
         return _write_value(key, value, sweeping)
-    fields = read_declarations().get(key, [])
+    fields = read_declarations().get(key, [])  # several parts may declare an option of one name
     holds_list = bool(fields) and all(map(is_list, fields))
     is_swept = sweeping and (not holds_list or any(isinstance(one, list) for one in value))
     if not is_swept:

@@ -40,6 +40,7 @@ def predict_images(predictor: predict.Predictor, images: Any, *, top: int, inver
     if not len(several):
         raise ValueError("images: must hold at least one image")
     unread: list[Prediction] = []
+    # A program gets the reason with the prediction, where the command prints it.
     tally = Tally(lambda file, reason: unread.append(Prediction(None, None, file=file, error=reason)))
     if not hasattr(several, "ndim") and all(isinstance(one, str | os.PathLike) for one in several):
         names = find_images([os.fspath(one) for one in several], null=False, complain=tally.fail, leave_out=tally.skip)
@@ -66,7 +67,7 @@ def _collect(
 ) -> list[Prediction]:
     names = predictor.class_names
     found = []
-    with closing(batches):
+    with closing(batches):  # ends the processes that decode, also after an error
         for one in chain.from_iterable(batches):
             if one.error is None:
                 tally.add(one)

@@ -174,7 +174,8 @@ class Run:
             is_own = "data" in given.parts and given.parts["data"].items() <= own.items()
             chosen = None if is_own else given.settings.get("data")
             place = None if path is None else str(path)
-            more: dict[str, Any] = {"root": os.environ.get("CNNBENCH_DATA"), **options}  # as the command does
+            # Typer reads the environment for the command, and a call constructs the options itself.
+            more: dict[str, Any] = {"root": os.environ.get("CNNBENCH_DATA"), **options}
             if more.get("out") is not None:
                 more["out"] = check_folder(more["out"])
             folder, metrics, notes = measure(

@@ -23,11 +23,7 @@ _turn = threading.RLock()  # torch has one global generator, which training seed
 
 @contextmanager
 def open_session(*, progress: bool = True, computes: bool = True) -> Iterator[None]:
-    """A context for one call.
-
-    Args:
-        computes: whether torch is used in this process.
-    """
+    """A context for one call; `computes` says whether it uses torch in this process."""
     with ExitStack() as entered:
         entered.enter_context(translate_errors())  # outermost: the others may raise too
         entered.enter_context(_turn)

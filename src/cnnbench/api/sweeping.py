@@ -145,7 +145,7 @@ def sweep(
         RunFailed: a run failed; the others have been run.
         KeyboardInterrupt: by Ctrl-C; the running jobs are saved, and the same call continues.
     """
-    with open_session(progress=progress, computes=False):
+    with open_session(progress=progress, computes=False):  # torch runs in the processes of the jobs
         place = None if folder is None else check_new_folder(folder)
         named = {"model": model, "data": data, "hydra.sweep.dir": place}
         settings = {key: value for key, value in named.items() if value is not None} | settings

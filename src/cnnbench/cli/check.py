@@ -36,7 +36,7 @@ def check(options: CheckOptions) -> None:
     from cnnbench.report.data_check import write_page
 
     if options.labels:
-        require_cleanlab()
+        require_cleanlab()  # before the data are read, which may take minutes
     found, images = check_data(config)
     if options.labels:
         networks, epochs = _compose_networks(options.overrides or [], images.dimensions)
@@ -74,6 +74,7 @@ def _name_data(config: Config) -> str:
     """A name for the folder of the result: that of the dataset, or of the user's folder or file of images."""
     path = config.data.options.get("path")
     name = to_unicode(os.path.basename(os.path.abspath(os.path.expanduser(path)))) if path else ""
+    # A name from a stranger must not become a path, nor an escape sequence on the terminal.
     safe = "".join("_" if letter in NOT_IN_NAMES else letter for letter in make_printable(name))
     return safe or config.data.name
 

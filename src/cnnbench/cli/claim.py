@@ -69,6 +69,7 @@ def run_claims(names: list[str], scale: Scale, data: str | None, answer: Answer 
             measured; nothing has been recorded.
         RunFailed: a run failed for another reason than its loss; all claims have been judged by the runs that finished.
     """
+    # Everything is composed and checked first: nothing is recorded for a command that is wrong.
     claims = choose_claims(find_config_dir() / "claim", names)
     if data is not None:
         check_choice("data", data, list_groups()["data"])
@@ -89,7 +90,7 @@ def run_claims(names: list[str], scale: Scale, data: str | None, answer: Answer 
                     run_sweep(_make_request(plan, place), server)
                 except RunFailed as error:
                     failures.append(f"{plan.claim.id}: {error}")
-                    log.warning("%s", failures[-1])
+                    log.warning("%s", failures[-1])  # now, as the claims that follow may take hours
             try:
                 record = _judge(plan, place)
             except NotMeasurable as error:  # a verdict would say nothing about the claim

@@ -13,7 +13,7 @@ from cnnbench.cli.choices import find_config_dir
 from cnnbench.cli.run_folders import CLAIMS
 from cnnbench.storage.plain_data import read_json, write_json
 
-RUNS = "runs"  # the sweep that the claims of a dataset and scale share
+RUNS = "runs"  # claims share a sweep, because many of them need the same runs
 WORK = "work.json"
 LARGEST = 2**20
 
@@ -27,21 +27,17 @@ class Place:
 
     @property
     def folder(self) -> Path:
-        """The folder of both."""
+        """Their folder, with one below it for each claim."""
         return CLAIMS / f"{self.data}-{self.scale}"
 
     @property
     def runs(self) -> Path:
-        """The sweep that trains what they need."""
+        """The sweep of all their runs."""
         return self.folder / RUNS
 
 
 def plan_claim(claim: Claim, place: Place) -> Plan:
-    """Compose the runs of a claim.
-
-    Raises:
-        ValueError: the overrides of a group are wrong; the message names it.
-    """
+    """Compose the runs of a claim; a ValueError names the group whose overrides are wrong."""
     configs = {}
     for group in claim.groups:
         try:

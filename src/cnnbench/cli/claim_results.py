@@ -64,11 +64,7 @@ def _list_cells(contrast: ContrastRecord, wording: Wording) -> list[str]:
 
 
 def show_claims(folder: Path, scale: Scale, wording: Wording) -> None:
-    """Print every claim with its cost and its last verdict.
-
-    Args:
-        folder: where claims are run.
-    """
+    """Print every claim with its cost and its last verdict, from the folder where claims are run."""
     latest: dict[str, VerdictRecord] = {}
     problems: list[str] = []
     for _, record in read_verdicts(folder, problems):
@@ -117,7 +113,7 @@ def report_class(folders: Sequence[Path], out: Path | None, wording: Wording) ->
             what = f"holds no {VERDICT}; `cnnbench claim run ID` makes one" if folder.is_dir() else "is not a folder"
             complaints.append(f"{format_path(folder)} {what}")
         problems += complaints
-        verdicts.update({path.resolve(): record for path, record in found})
+        verdicts.update({path.resolve(): record for path, record in found})  # named folders may contain each other
     if not verdicts:
         raise ValueError(join_some(problems, MOST_NAMED, "; "))
     classroom = gather_class([*verdicts.items()], problems)

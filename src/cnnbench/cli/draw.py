@@ -43,6 +43,7 @@ def _refuse_other_file(out: Path, generator: str) -> None:
         return
     try:
         with out.open("rb") as file:
+            # The head of the page names its generator; the rest holds megabytes of weights.
             is_page = f'name="generator" content="{generator} '.encode() in file.read(2000)
     except OSError as error:
         raise ValueError(f"{format_path(out)} cannot be read ({error.strerror})") from None

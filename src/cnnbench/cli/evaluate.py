@@ -40,7 +40,7 @@ def measure(options: EvaluateOptions) -> tuple[Path, dict[str, Any], list[str]]:
             raise ValueError("--abstain with --split val: the validation images calibrate the sets, so measure others")
         sets, notes = find_prediction_sets(run, options.abstain, choice, **how)
     folder, metrics = evaluate_run(run, choice, **how, out=options.out, calibrate=options.calibrate, sets=sets)
-    return folder, metrics, list(dict.fromkeys([*notes, *metrics.pop("notes")]))
+    return folder, metrics, list(dict.fromkeys([*notes, *metrics.pop("notes")]))  # both read the run's data
 
 
 def evaluate(options: EvaluateOptions) -> None:

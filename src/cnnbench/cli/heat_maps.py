@@ -22,11 +22,7 @@ STEM = 40  # characters of an image's name in that of its picture
 
 
 def check_folder(out: Path | None) -> Path:
-    """Check that heat maps can be computed and written.
-
-    Raises:
-        ValueError: no folder is named, or it holds other files; or the package that computes the maps is missing.
-    """
+    """The folder for heat maps; a ValueError if it is not named or holds other files, or a package is missing."""
     if not has_captum():
         raise ValueError(f"--explain: {INSTALL}")
     if out is None:

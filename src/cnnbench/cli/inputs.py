@@ -27,7 +27,7 @@ def find_images(
         leave_out: called with each file in a folder that is not an image by name or content.
 
     Raises:
-        ValueError: none of the arguments exists; the message names the first.
+        ValueError: none of the arguments exists.
     """
     expanded = [(argument, _match(argument)) for argument in arguments]
     if not any(matches for _, matches in expanded):
@@ -54,7 +54,8 @@ def _match(argument: str) -> list[str]:
         return [argument]
     if not glob.has_magic(argument):
         return []
-    named = [glob.has_magic(part) for part in argument.split("/")].index(True)  # leading parts without a pattern
+    # The leading parts without a pattern are what the user named; litter and run folders in there are meant.
+    named = [glob.has_magic(part) for part in argument.split("/")].index(True)
 
     @cache
     def is_wanted(parts: tuple[str, ...]) -> bool:

@@ -68,12 +68,7 @@ class Tally:
             self.inverted += 1
 
     def describe_inverted(self, polarity: str | None, *, invert: bool) -> list[str]:
-        """A note on how many images look inverted, if any do.
-
-        Args:
-            polarity: the polarity of the training images.
-            invert: whether `--invert` has inverted the images.
-        """
+        """A note on how many images look inverted, if any do; `polarity` is that of the training images."""
         if not self.inverted:
             return []
         light, dark = "light on dark", "dark on light"
@@ -157,11 +152,7 @@ def predict(options: PredictOptions) -> None:
 
 
 def _choose_paths(options: PredictOptions) -> Sequence[str]:
-    """The arguments that name images: with `--model`, all of them.
-
-    Raises:
-        ValueError: there are none, or an option needs a run.
-    """
+    """The arguments that name images: with `--model`, all of them. A ValueError if an option needs a run."""
     given = [] if options.run is None else [options.run]
     paths = [*(given if options.model else []), *(options.paths or [])]
     if options.model is not None:

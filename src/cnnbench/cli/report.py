@@ -39,11 +39,7 @@ def report(options: ReportOptions) -> None:
 
 
 def convert_points(option: str, points: float) -> float:
-    """A difference in percentage points as a share.
-
-    Raises:
-        ValueError: it is not above 0 and below 100; the message names the option.
-    """
+    """A difference in percentage points as a share; a ValueError unless it lies between 0 and 100."""
     if not 0 < points < 100:
         raise ValueError(f"{option} {points:g}: must be a difference in points above 0 and below 100, such as 0.1")
     return points / 100

@@ -133,7 +133,7 @@ def _show_tables(results: Results, short: dict[str, str]) -> None:
             for point in gather_points(runs, kind):
                 row = rows.setdefault(point.strength, [f"{point.strength:g}", *[""] * len(columns)])
                 figures = format_spread(point.accuracy, metric), format_share(point.consistency.mean)
-                row[2 * place + 1 : 2 * place + 3] = figures
+                row[2 * place + 1 : 2 * place + 3] = figures  # the two columns of this group
         show_table(console, kind, [Column(unit), *columns], [rows[strength] for strength in sorted(rows)])
     seeds = max(map(len, results.values()))
     spread = f"accuracy: mean ± standard deviation over {seeds} seeds; " if seeds > 1 else ""

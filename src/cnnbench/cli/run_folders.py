@@ -71,7 +71,7 @@ def _find_runs(folder: Path) -> Iterator[Path]:
         # The config alone is not enough: MLflow keeps copies of it among its artifacts.
         if "config.yaml" in files and ("status.json" in files or "checkpoints" in folders):
             yield Path(inside)
-            folders.clear()
+            folders.clear()  # no run lies inside another one
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != ASIDE)
 
 
@@ -97,6 +97,6 @@ def _find_write_time(run: Path) -> tuple[datetime, float]:
     except (KeyError, ValueError, TypeError):
         return datetime.fromtimestamp(modified, UTC), modified
     updated = updated if updated.tzinfo else updated.replace(tzinfo=UTC)
-    if status["state"] == RUNNING:
+    if status["state"] == RUNNING:  # the status is written at the start, and other files after each epoch
         updated = max(updated, datetime.fromtimestamp(modified, UTC))
     return updated, modified

@@ -51,7 +51,7 @@ def _build_table(
     for most in sorted({column.optional for column in columns}, reverse=True):
         kept = [place for place, column in enumerate(columns) if column.optional <= most]
         widths, longest = zip(*(_measure(columns[place], [row[place] for row in rows]) for place in kept), strict=True)
-        room = console.width - sum(widths) - (3 if lines else 2) * len(kept) - 1
+        room = console.width - sum(widths) - (3 if lines else 2) * len(kept) - 1  # for the frame and the padding
         if room < 0:
             continue
         growing = sum(full > width for full, width in zip(longest, widths, strict=True))
@@ -64,6 +64,7 @@ def _build_table(
             # Rich could distribute the room, but with minimum widths it hands out more than there is.
             table.add_column(escape_for_table(column.name), justify=justify, overflow="fold", width=width + extra)
             room, growing = room - extra, growing - (full > width)
+        # Rich wraps a title at the width of its table, which may be narrow.
         table.min_width = min(cell_len(make_printable(title)), console.width)
         for row in rows:
             table.add_row(*(escape_for_table(row[place]) for place in kept))
@@ -237,7 +238,7 @@ def show_models(models: Sequence[tuple[str, int, "Summary"]]) -> None:
     """
     console = make_console()
     columns = [(label, _format_totals(summary, batch_size)) for label, batch_size, summary in models]
-    fitting = max(1, (console.width - 24) // 24)
+    fitting = max(1, (console.width - 24) // 24)  # columns of 24 characters, after that of the headings
     for first in range(0, len(columns), fitting):
         some = columns[first : first + fitting]
         rows = [[name, *(values[name] for _, values in some)] for name in columns[0][1]]

@@ -61,10 +61,11 @@ def verify(options: VerifyOptions) -> None:
 
 
 def draw_sample(paths: Sequence[Path], count: int, seed: int) -> list[Path]:
-    """Draw runs at random, each at most once; they keep their order. The same runs and seed give the same sample."""
+    """Draw runs at random, each at most once, in their order. The same runs and seed give the same sample."""
     import torch
 
     from cnnbench.reproducibility import make_generator
 
+    # By our own generator: the sample must not depend on the version of Python.
     drawn = torch.randperm(len(paths), generator=make_generator(seed, "verify", len(paths)))[:count]
     return [paths[place] for place in sorted(drawn.tolist())]

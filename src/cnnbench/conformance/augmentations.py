@@ -55,7 +55,7 @@ def _check_keys(part: AugmentPart) -> None:
     for seed in (1, 2):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            part.augment(1, [2], epoch=seed)
+            part.augment(1, [2], epoch=seed)  # another call, which must leave no trace
             found.append(part.augment(1, [*range(IMAGES)])[0])
     require(torch.equal(*found), "the same images in the same epoch differ: draw all random numbers with draw(…)")
 

@@ -36,11 +36,7 @@ _checks: dict[str, dict[str, Check]] = {}
 
 
 def check(kind: str, fact: str) -> Callable[[Check], Check]:
-    """Register a check of all parts of a kind.
-
-    Args:
-        fact: what must hold, as a sentence.
-    """
+    """Register a check of all parts of a kind; `fact` is a sentence that says what must hold."""
 
     def add(function: Check) -> Check:
         _checks.setdefault(kind, {})[fact] = function

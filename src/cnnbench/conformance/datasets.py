@@ -37,6 +37,7 @@ class DataPart:
 def _check_items(part: DataPart) -> None:
     info = part.source.info
     expected = torch.uint8 if info.dimensions == 2 else torch.float32
+    # An evaluation recognises the dataset of a run by its name.
     require(info.name == part.name, f"DatasetInfo.name must be {part.name!r}, not {info.name!r}")
     for name, split in part.source.splits.items():
         labels = split.labels

@@ -17,7 +17,7 @@ from cnnbench.models import NetworkSpec, build_model
 from cnnbench.reproducibility import make_generator
 from cnnbench.training.tasks import get_task
 
-SHAPES = ((1, 28), (3, 32), (3, 64))  # channels and length of a side
+SHAPES = ((1, 28), (3, 32), (3, 64))  # channels and length of a side: those of MNIST, CIFAR and small photographs
 MULTIPLIERS: list[dict[str, Any]] = [{"width": width, "depth": depth} for width in (0.5, 1, 2) for depth in (1, 2)]
 VARIED: list[dict[str, Any]] = [{}, {"width": 2}, {"depth": 2}]
 CLASSES = 7
@@ -44,11 +44,7 @@ class ModelPart:
     def build(
         self, in_channels: int = 1, side: int = 28, *, seed: int = 0, device: str = "cpu", **shared: Any
     ) -> nn.Module:
-        """The model for data of a shape.
-
-        Args:
-            shared: arguments of `NetworkSpec`, such as width; by default those of the config.
-        """
+        """The model for data of a shape; `shared` are arguments of `NetworkSpec`, instead of those of the config."""
         given = {"activation": self.config.activation, "dropout": self.config.dropout, **shared}
         spec = NetworkSpec(in_channels, (side,) * self.dimensions, CLASSES, **given)
         return build_model(self.name, spec, options=self.config.options, seed=seed, device=device)
@@ -62,11 +58,7 @@ class ModelPart:
             return None
 
     def build_smallest(self) -> tuple[nn.Module, Tensor]:
-        """The model for the first of `SHAPES` that it takes, and two images.
-
-        Raises:
-            ValueError: it takes none of them.
-        """
+        """The model for the first of `SHAPES` that it takes, and two images; a ValueError if it takes none."""
         for shape in SHAPES[:-1]:
             if (model := self.try_build(*shape)) is not None:
                 return model, self.draw_images(2, *shape)
@@ -97,7 +89,7 @@ def _check_outputs(part: ModelPart) -> None:
             f"for inputs {tuple(images.shape)} the outputs must be a tensor {expected}, not "
             f"{tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__}",
         )
-        outputs.square().sum().backward()
+        outputs.square().sum().backward()  # a plain sum gives no gradient through a softmax or a norm
         for name, parameter in model.named_parameters():
             reached = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
             require(
@@ -184,6 +176,7 @@ def _check_costs(part: ModelPart) -> None:
         with FlopCounterMode(display=False) as counter:
             model.eval()(image)
         described = summarize(part.build(in_channels, side, device="meta", **sizes), image.shape[1:])
+        # Torch counts a multiply-accumulate as two operations.
         expected = {"macs": counter.get_total_flops() // 2, "parameters": _count_parameters(model)}
         for name, value in expected.items():
             found = getattr(described, name)

@@ -16,7 +16,7 @@ from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
 from cnnbench.training.optimizers import Optimizer
 
 STEPS = 30
-LENGTHS = ((1, 1), (2, 3), (30, 10))  # epochs, and steps an epoch
+LENGTHS = ((1, 1), (2, 3), (30, 10))  # epochs, and steps an epoch; a single step is where schedules divide by zero
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ def _check_resume(part: OptimizerPart) -> None:
     part.take_steps(model, optimizer, 3)
     resumed = copy.deepcopy(model)
     other = part.build(resumed)
+    # Cloned, as from a file: otherwise the two optimizers would share counters.
     saved = {name: value.clone() for name, value in collect_optimizer_tensors(optimizer, model).items()}
     load_optimizer(other, resumed, saved)
     part.take_steps(model, optimizer, 2)

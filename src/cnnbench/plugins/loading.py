@@ -63,11 +63,7 @@ def list_plugins() -> list[Plugin]:
 
 
 def load_all(sources: Iterable[str]) -> None:
-    """Load the plug-ins that a command names, each of them once.
-
-    Raises:
-        PluginError: as `load` does, or one is named twice.
-    """
+    """Load the plug-ins that a command names; a PluginError as of `load`, or if one is named twice."""
     named: set[str] = set()
     for source in sources:
         place = find_place(source)
@@ -117,6 +113,7 @@ def unload(name: str) -> None:
 def _forget_modules(place: Place, kept: Collection[str] = ()) -> None:
     """Let the next import run the modules of a plug-in again."""
     prefix = _name_module(place)
+    # `kept` were imported before: the program may hold objects of an installed package's modules.
     for module in [one for one in sys.modules if f"{one}.".startswith(f"{prefix}.") and one not in kept]:
         del sys.modules[module]
 
@@ -185,6 +182,7 @@ def describe_error(error: BaseException) -> str:
 def _describe_failure(error: BaseException, place: Place) -> str:
     text = str(error.msg if isinstance(error, SyntaxError) else error)
     hint = ""
+    # The folder of a plug-in is not on the path, so `import` does not find the file next to it.
     if isinstance(error, ModuleNotFoundError) and (place.folder / f"{error.name}.py").is_file():
         folder = "" if place.is_package else ", in a folder with __init__.py that you name instead of the file"
         hint = f". For {error.name}.py beside it, write: from . import {error.name}{folder}"

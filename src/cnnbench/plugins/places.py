@@ -23,7 +23,7 @@ class Place:
     """Where the code of a plug-in is.
 
     Attributes:
-        name: of the plug-in: that of its file or folder without `.py`, or of its module.
+        name: that of its file or folder without `.py`, or of its module.
         source: an absolute path, or the name of an installed module.
         file: the file that is imported.
         folder: where its YAML files are.
@@ -48,6 +48,7 @@ class Place:
         if not self.is_package:
             return _hash(self.file.read_bytes())
         files = sorted(self.folder.rglob("*.py"))
+        # Relative paths: a folder that is moved keeps its hash, and a file that is renamed changes it.
         lines = (f"{_hash(file.read_bytes())}  {file.relative_to(self.folder).as_posix()}\n" for file in files)
         return _hash("".join(lines).encode())
 

@@ -17,11 +17,8 @@ SHOWN = 12  # characters of a hash in a message
 
 
 def refuse_from_files(plain: Mapping[str, Any]) -> None:
-    """Check that a composed config, as plain data, names no plug-in beyond those of the command.
-
-    Raises:
-        PluginError: a YAML file names one, or a user sets `plugin_sha256`.
-    """
+    """Raise a PluginError if a YAML file of a composed config names a plug-in, or a user sets `plugin_sha256`."""
+    # The command's own are loaded by now, so any other name comes from a file.
     loaded = {plugin.place.source for plugin in list_plugins()}
     for given in plain["plugins"]:
         if find_source(given) not in loaded:
@@ -71,11 +68,7 @@ def describe_code_changes(config: Config) -> list[str]:
 
 
 def require_metrics(environment: Mapping[str, Any], what: Path) -> None:
-    """Check that the metrics of plug-ins that a run's `env.json` lists are registered.
-
-    Raises:
-        PluginError: some are not; the message says how to name all of their plug-ins.
-    """
+    """Raise a PluginError if metrics of plug-ins that a run's `env.json` lists are not registered."""
     recorded = environment.get("plugins")
     missing = []
     for plugin in recorded if isinstance(recorded, list) else ():  # a stranger's file may hold anything

@@ -32,7 +32,7 @@ def find_files(place: Place, parts: Sequence[tuple[str, str]]) -> Files:
             if len(groups) > 1:
                 folders = " and ".join(f"configs/{group}/{path.name}" for group in groups)
                 raise PluginError(f"{format_path(path)}: {name!r} is {' and '.join(groups)}: write {folders} instead")
-            found.setdefault((groups[0], path.stem), path)
+            found.setdefault((groups[0], path.stem), path)  # a file in `configs/` takes precedence
     for kind, name in parts:
         if kind in GROUPS and (kind, name) not in found:
             raise PluginError(_describe_missing(place, kind, name))
