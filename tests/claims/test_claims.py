@@ -248,7 +248,7 @@ def test_analytic_claims_are_answered_without_training(cnnbench, tmp_path):
 def test_a_prediction_is_not_changed(tmp_path):
     record_prediction(tmp_path, "C10", "no")
     record_prediction(tmp_path, "C10", "no")
-    with pytest.raises(ValueError, match="was predicted otherwise before"):
+    with pytest.raises(ValueError, match="already has the other prediction"):
         record_prediction(tmp_path, "C10", "yes")
     assert read_prediction(tmp_path) == "no"
 

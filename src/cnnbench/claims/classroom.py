@@ -1,10 +1,10 @@
-"""A class: the predictions and verdicts of several students, as a page and as a table."""
+"""The predictions and verdicts of the students of a class, as a page and as a table."""
 
 import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from cnnbench.claims.page import render_frame
 from cnnbench.claims.records import VerdictRecord, keep_latest
 from cnnbench.claims.wording import MARKS, Wording
 from cnnbench.report.formatting import make_legible
-from cnnbench.report.svg import GRID, INK, MUTED, PAPER, SERIES, Tips, to_svg, use_page_style
+from cnnbench.report.svg import GRID, INK, MUTED, PAPER, SERIES, to_svg, use_page_style
 from cnnbench.runs.class_names import shorten_distinctly
 from cnnbench.storage.csv_tables import format_csv
 
@@ -29,23 +29,18 @@ Study = tuple[str, str, str]  # id, data and scale, of which everybody should ha
 
 @dataclass(frozen=True)
 class Classroom:
-    """What students found.
+    """What students found."""
 
-    Attributes:
-        students: their records by study, each under a name that no other has.
-        problems: what could not be read.
-    """
-
-    students: Mapping[str, Mapping[Study, VerdictRecord]]
-    problems: list[str] = field(default_factory=list)
+    students: Mapping[str, Mapping[Study, VerdictRecord]]  # by student, each under a unique name, and study
+    problems: Sequence[str] = ()  # what could not be read
 
     @property
     def studies(self) -> list[Study]:
-        """Everything that anybody ran."""
+        """All studies that a student ran."""
         return sorted({study for records in self.students.values() for study in records})
 
     def select(self, study: Study) -> dict[str, VerdictRecord]:
-        """Who ran a study, and what came of it."""
+        """The records of a study, by student."""
         return {name: records[study] for name, records in self.students.items() if study in records}
 
     def find_usual_verdict(self, study: Study) -> str:
@@ -57,27 +52,18 @@ def gather_class(verdicts: Sequence[tuple[Path, VerdictRecord]], problems: Seque
     """Give each verdict to its student; of several for the same study, the last one counts."""
     folders: dict[Path, dict[Study, VerdictRecord]] = {}
     for path, record in verdicts:
-        own = folders.setdefault(_find_student(path), {})
-        keep_latest(own, (record.id, record.data, record.scale), record)
-    return Classroom(dict(zip(_name_folders([*folders]), folders.values(), strict=True)), [*problems])
-
-
-def _find_student(verdict: Path) -> Path:
-    """The folder of a student, whether it holds `outputs/claims/mnist-quick/C01/verdict.json` or less of it."""
-    folder = verdict.resolve().parent
-    for pattern in BETWEEN:
-        if re.fullmatch(pattern, folder.name):
-            folder = folder.parent
-    return folder
-
-
-def _name_folders(folders: Sequence[Path]) -> list[str]:
-    """A name for each folder: its last part, or where these are equal, the parts that differ."""
+        # The folder of a student holds `outputs/claims/mnist-quick/C01/verdict.json` or less of it.
+        folder = path.resolve().parent
+        for pattern in BETWEEN:
+            if re.fullmatch(pattern, folder.name):
+                folder = folder.parent
+        keep_latest(folders.setdefault(folder, {}), (record.id, record.data, record.scale), record)
     names = [folder.name or str(folder) for folder in folders]
-    if len(set(names)) < len(names):
+    if len(set(names)) < len(names):  # then the parts that differ
         common = os.path.commonpath(folders)
         names = [os.path.relpath(folder, common) for folder in folders]
-    return [make_legible(name, 200) for name in names]
+    legible = (make_legible(name, 200) for name in names)
+    return Classroom(dict(zip(legible, folders.values(), strict=True)), problems)
 
 
 def format_class(classroom: Classroom) -> str:
@@ -106,12 +92,13 @@ def render_class(classroom: Classroom, wording: Wording) -> str:
     texts = wording.texts["class"]
     studies = classroom.studies[:MOST_STUDIES]
     shown = dict(list(classroom.students.items())[:MOST_STUDENTS])
-    figure, tips = draw_class(classroom, studies, wording)
+    usual = {study: classroom.find_usual_verdict(study) for study in studies}
+    figure = _draw_class(classroom, studies, wording)
     left_out = len(classroom.students) - len(shown)
     verdicts = wording.texts["verdicts"]
     body = {
         # The XML writer has escaped the text in it.
-        "picture": Markup(to_svg(figure, "class", texts["picture"], tips)),
+        "picture": Markup(to_svg(figure, "class", texts["picture"], {})),
         "columns": [
             wording.texts["claim"],
             *(texts[f"predicted_{answer}"] for answer in ("yes", "no", "none")),
@@ -122,7 +109,7 @@ def render_class(classroom: Classroom, wording: Wording) -> str:
         "claims": [_describe_study(classroom, study, wording) for study in studies],
         "names": [(study[0], make_legible(" ".join(study[1:]), 40)) for study in studies],
         "students": [
-            (make_legible(name, 60), [_describe_cell(classroom, study, own.get(study), wording) for study in studies])
+            (make_legible(name, 60), [_describe_cell(own.get(study), usual[study], wording) for study in studies])
             for name, own in shown.items()
         ],
         "more": texts["more"].format(count=wording.format_number(left_out)) if left_out else "",
@@ -134,14 +121,11 @@ def render_class(classroom: Classroom, wording: Wording) -> str:
     links = [(f"#{name}", texts[title]) for name, title in sections.items()]
     if classroom.problems:
         links.append(("#problems", texts["problems"]))
-    return render_frame(
-        wording, "claim_class.html.j2", body, title=texts["title"], heading=texts["title"], lead=lead, links=links
-    )
+    return render_frame(wording, "claim_class.html.j2", body, title=texts["title"], lead=lead, links=links)
 
 
 def _name_study(study: Study) -> str:
-    name, data, scale = study
-    return make_legible(f"{name} {data} {scale}", 60)
+    return make_legible(" ".join(study), 60)
 
 
 def _describe_study(classroom: Classroom, study: Study, wording: Wording) -> dict[str, Any]:
@@ -168,37 +152,29 @@ def _describe_study(classroom: Classroom, study: Study, wording: Wording) -> dic
     }
 
 
-def _describe_cell(
-    classroom: Classroom, study: Study, record: VerdictRecord | None, wording: Wording
-) -> dict[str, str]:
+def _describe_cell(record: VerdictRecord | None, usual: str, wording: Wording) -> dict[str, str]:
     if record is None:
         return {"text": "", "colour": "", "detail": ""}
-    mark = {True: "✓", False: "✗", None: "?"}[record.held] if record.prediction else ""
-    differs = record.verdict != classroom.find_usual_verdict(study)
+    mark = {True: "✓", False: "✗", None: "?"}[record.held]
     return {
         "text": f"{wording.name_answer(record.prediction)} {mark}" if record.prediction else "–",
         "colour": {True: "held", False: "failed", None: ""}[record.held],
-        "detail": wording.name_verdict(record.verdict) if differs else "",
+        "detail": wording.name_verdict(record.verdict) if record.verdict != usual else "",
     }
 
 
-def count_kinds(records: Sequence[VerdictRecord]) -> dict[str, int]:
-    """How many predictions held, did not, are open, and how many students made none."""
-    kinds = [
-        "none" if one.prediction is None else {True: "held", False: "failed", None: "open"}[one.held] for one in records
-    ]
-    return {kind: kinds.count(kind) for kind in KINDS}
+def _name_kind(record: VerdictRecord) -> str:
+    """What became of a prediction, as in `KINDS`."""
+    return "none" if record.prediction is None else {True: "held", False: "failed", None: "open"}[record.held]
 
 
-def draw_class(classroom: Classroom, studies: Sequence[Study], wording: Wording) -> tuple[Figure, Tips]:
-    """Bars of students by what became of their prediction, the claims that surprised most at the top."""
-    texts, tips = wording.texts["class"], Tips()
-    counts = {study: count_kinds([*classroom.select(study).values()]) for study in studies}
-
-    def rank_surprise(study: Study) -> tuple[float, Study]:
-        return -counts[study]["failed"] / max(1, sum(counts[study].values())), study
-
-    ordered = sorted(studies, key=rank_surprise)
+def _draw_class(classroom: Classroom, studies: Sequence[Study], wording: Wording) -> Figure:
+    """Draw bars of students by what became of their prediction, the claims that surprised most at the top."""
+    texts = wording.texts["class"]
+    counts: dict[Study, Counter[str]] = {
+        study: Counter(_name_kind(record) for record in classroom.select(study).values()) for study in studies
+    }
+    ordered = sorted(studies, key=lambda study: (-counts[study]["failed"] / max(1, counts[study].total()), study))
     names = shorten_distinctly([_name_study(study) for study in ordered], 34)
     with use_page_style():
         figure = Figure(figsize=(4.7, 1.2 + 0.36 * len(ordered)))
@@ -209,7 +185,7 @@ def draw_class(classroom: Classroom, studies: Sequence[Study], wording: Wording)
             label = texts["kinds"][kind]
             axes.barh(
                 range(len(ordered)), widths, left=left, height=0.42, color=colour, edgecolor=PAPER, linewidth=0.8,
-                hatch={"failed": "////"}.get(kind), label=label, gid=kind,
+                hatch={"failed": "////"}.get(kind), label=label,
             )  # fmt: skip
             left = [start + width for start, width in zip(left, widths, strict=True)]
         for place, (study, name) in enumerate(zip(ordered, names, strict=True)):
@@ -224,4 +200,4 @@ def draw_class(classroom: Classroom, studies: Sequence[Study], wording: Wording)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: wording.format_number(value)))
         axes.set_xlabel(texts["students_axis"])
         figure.legend(loc="outside upper left", ncols=2, columnspacing=1.4)
-    return figure, tips
+    return figure

@@ -1,4 +1,4 @@
-"""How long a claim takes on this machine, from its multiply-accumulates and the runs of claims so far."""
+"""How long a claim takes on this machine, from its multiply-accumulates and earlier runs of claims."""
 
 import json
 from pathlib import Path
@@ -19,8 +19,9 @@ def measure_rate(folder: Path) -> float | None:
         except (ValueError, OSError):
             continue
         parts = [summary.get(key) for key in ("macs", "train_images", "epochs", "train_seconds")]
-        if all(isinstance(part, int | float) for part in parts):
-            macs, images, epochs, spent = (float(part) for part in parts if part is not None)
+        numbers = [float(part) for part in parts if isinstance(part, int | float)]
+        if len(numbers) == len(parts):
+            macs, images, epochs, spent = numbers
             seconds, work = seconds + spent, work + macs * images * epochs
     return seconds / work if work else None
 
@@ -31,6 +32,7 @@ def count_work(plan: Plan) -> float | None:
 
     work = 0.0
     trained = [plan.configs[group] for group in plan.claim.list_trained_groups()]
+    # Groups of equal configs share their runs.
     for config in {json.dumps(hash_config(c.model_dump())): c for c in trained}.values():
         images = find_train_images(config.data.name)
         if images is None:

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from cnnbench.runs.class_names import shorten_distinctly, shorten_text
 from cnnbench.runs.figures import save_figure
 
 MOST_ROWS, MOST_SEEDS, MOST_BLOCKS = 24, 100, 8  # that are drawn
-LARGEST = 1e15  # anybody may have written the file; a picture of larger numbers says nothing
+LARGEST = 1e15  # the file may come from anywhere, and a picture of larger numbers says nothing
 LOGARITHMIC = 25  # from this ratio of the largest to the smallest value on
 WIDE, NARROW, EDGE = (4.9, 5.0), 4.2, 0.5  # inches
 THIN_ROW, ROW, TALL_ROW = 0.25, 0.44, 0.6
@@ -43,7 +43,7 @@ class Block:
 
     @property
     def first(self) -> ContrastRecord:
-        """The one that names measure and unit."""
+        """The contrast that names measure and unit."""
         return self.contrasts[0]
 
     def needs_two_lines(self, wording: Wording) -> bool:
@@ -108,17 +108,12 @@ def draw_evidence(record: VerdictRecord, wording: Wording, *, narrow: bool = Fal
 
 
 def _find_heights(block: Block, wording: Wording, *, thin: bool) -> tuple[float, float]:
-    """The heights of a block's values and of its effects, in inches.
-
-    Args:
-        thin: whether rows of many groups are as thin as a line of text, with their names beside them.
-    """
+    """The heights of a block's values and of its effects, in inches; `thin` as for `_draw_values`."""
+    right = (TALL_ROW if block.needs_two_lines(wording) else ROW) * len(block.contrasts) + EDGE
+    if block.first.against is None:  # each group is a contrast of its own, so the values are the effects
+        return 0.0, right
     groups = len(block.gather_values())
-    # Where each group is a contrast of its own, the values are the effects.
-    left = (
-        (THIN_ROW if thin and groups > MOST_TALL else ROW) * groups + EDGE if block.first.against is not None else 0.0
-    )
-    return left, (TALL_ROW if block.needs_two_lines(wording) else ROW) * len(block.contrasts) + EDGE
+    return (THIN_ROW if thin and groups > MOST_TALL else ROW) * groups + EDGE, right
 
 
 def save_evidence(path: Path, record: VerdictRecord, wording: Wording) -> None:
@@ -133,6 +128,7 @@ def save_evidence(path: Path, record: VerdictRecord, wording: Wording) -> None:
 
 
 def _draw_values(axes: Axes, block: Block, wording: Wording, gid: str, tips: Tips, *, thin: bool) -> None:
+    """Draw the values of each group; with `thin`, rows of many groups are one line high, with names beside them."""
     values = block.gather_values()
     everything = [value for own in values.values() for value in own.values()]
     is_thin = thin and len(values) > MOST_TALL
@@ -157,7 +153,7 @@ def _draw_values(axes: Axes, block: Block, wording: Wording, gid: str, tips: Tip
         else:
             _write_row(axes, place, name, text)
     unit = wording.name_unit(block.first, alone=True)
-    _finish_axes(axes, len(values), _join(wording.name_measure(block.first), unit), everything, wording)
+    _finish_axes(axes, len(values), append_unit(wording.name_measure(block.first), unit), everything, wording)
     if is_thin:
         names = shorten_distinctly([wording.name(group, 60) for group in values], 30)
         axes.set_yticks(range(len(values)), names)
@@ -170,10 +166,9 @@ def _draw_effects(axes: Axes, block: Block, wording: Wording, gid: str, tips: Ti
     ends: list[float] = []
     in_two_lines = block.needs_two_lines(wording)
     for contrast in block.contrasts:
-        scaled = [scale_value(contrast, end) for end in _list_thresholds(contrast)]
-        found = [contrast.effect, contrast.low, contrast.high]
-        ends += [*scaled, *gather_effects(contrast).values()]
-        ends += [scale_value(contrast, one) for one in found if one is not None and abs(one) < LARGEST]
+        found = [contrast.effect, contrast.low, contrast.high, *_list_thresholds(contrast)]
+        ends += [scale_value(contrast, one) for one in found if one is not None]
+        ends += gather_effects(contrast).values()
     ends = [end for end in ends if abs(end) < LARGEST]
     neutral = None if block.first.against is None else 1.0 if block.first.compare == "ratio" else 0.0
     if neutral is not None:
@@ -181,7 +176,7 @@ def _draw_effects(axes: Axes, block: Block, wording: Wording, gid: str, tips: Ti
     count = len(block.contrasts)
     unit = wording.name_unit(block.first)
     label = wording.texts["page"]["effect"] if block.first.against else wording.name_measure(block.first)
-    _finish_axes(axes, count, _join(label, unit), ends, wording)
+    _finish_axes(axes, count, append_unit(label, unit), ends, wording)
     for place, contrast in enumerate(block.contrasts):
         if neutral is not None:
             axes.plot([neutral] * 2, [place - 0.24, place + 0.24], color=MUTED, linewidth=0.8, zorder=1)
@@ -231,7 +226,7 @@ def _draw_effect(
 def _draw_seeds(
     axes: Axes, values: Mapping[int, float], place: int, gid: str, wording: Wording, name: str, tips: Tips
 ) -> None:
-    """A dot for each seed, a little apart from each other."""
+    """Draw a dot for each seed, a little apart from each other."""
     if values:
         heights = place + _spread(len(values))
         axes.scatter(
@@ -243,7 +238,7 @@ def _draw_seeds(
 
 def _draw_pairs(axes: Axes, values: Sequence[Mapping[int, float]]) -> None:
     """Join the same seed of neighbouring groups, as they are compared."""
-    if len(values) > 3:
+    if len(values) > 3:  # more lines would hide the dots
         return
     for place, (first, second) in enumerate(itertools.pairwise(values)):
         for seed in first.keys() & second.keys():
@@ -253,11 +248,12 @@ def _draw_pairs(axes: Axes, values: Sequence[Mapping[int, float]]) -> None:
 
 def _spread(count: int) -> np.ndarray:
     """Offsets that keep the dots of seeds apart."""
+    # 2.4 radians, the golden angle, keeps also the dots of neighbouring seeds apart.
     return 0.13 * np.sin(2.4 * np.arange(count)) if count > 1 else np.zeros(count)
 
 
 def _write_row(axes: Axes, place: int, name: str, text: str, *, in_two_lines: bool = False) -> None:
-    """Name and figure of a row, above its marks, so that both may be long."""
+    """Write name and figure of a row above its marks, so that both may be long."""
     above: dict[str, Any] = {"va": "bottom", "fontsize": 7.5, "zorder": 6}
     transform = axes.get_yaxis_transform()
     longest, height = (LINE, 0.49) if in_two_lines else (max(16, LINE - len(text)), 0.29)
@@ -271,7 +267,6 @@ def _finish_axes(axes: Axes, rows: int, label: str, values: Sequence[float], wor
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(label)
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    write: Callable[[float, int | None], str] = lambda value, _: wording.format_number(value)  # noqa: E731
     if low > 0 and high / low > LOGARITHMIC:
         axes.set_xscale("log")
         room = (high / low) ** 0.06
@@ -282,7 +277,7 @@ def _finish_axes(axes: Axes, rows: int, label: str, values: Sequence[float], wor
         room = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
         axes.set_xlim(low - room, high + room)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(write))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: wording.format_number(value)))
 
 
 def _list_thresholds(contrast: ContrastRecord) -> list[float]:
@@ -290,10 +285,6 @@ def _list_thresholds(contrast: ContrastRecord) -> list[float]:
     return [-threshold, threshold] if contrast.rule in ("within", "beyond") else [threshold]
 
 
-def _join(name: str, unit: str) -> str:
+def append_unit(name: str, unit: str) -> str:
+    """Such as `test accuracy (%)`; a unit that is the name is not repeated."""
     return f"{name} ({unit})" if unit and unit != name else name
-
-
-def count_left_out(record: VerdictRecord) -> tuple[int, int]:
-    """How many effects are drawn, of how many."""
-    return sum(len(block.contrasts) for block in list_blocks(record)), len(record.contrasts)

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from cnnbench import registry
 from cnnbench.claims.statement import Claim, Contrast
@@ -16,16 +15,11 @@ from cnnbench.runs.checking import UNREADABLE
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a claim.
-
-    Attributes:
-        configs: of each group, with the first seed.
-        seeds: how many.
-    """
+    """The runs of a claim."""
 
     claim: Claim
-    configs: Mapping[str, Config]
-    seeds: int
+    configs: Mapping[str, Config]  # of each group, with the first seed
+    seeds: int  # how many
 
     def list_runs(self) -> list[tuple[str, int, Config]]:
         """Group, seed and config of each run, seed by seed, so that an interrupted claim has whole pairs."""
@@ -42,15 +36,10 @@ class NotMeasurable(ValueError):
 
 @dataclass
 class Measurer:
-    """Measures runs and networks, each once, also for several contrasts and claims.
+    """Measures runs and networks, each once, also for several contrasts and claims."""
 
-    Attributes:
-        find_run: the folder of a config's run, and whether it diverged; None where the run has no result.
-        problems: what could not be measured.
-    """
-
-    find_run: Callable[[Config], tuple[Path, bool] | None]
-    problems: list[str] = field(default_factory=list)
+    find_run: Callable[[Config], tuple[Path, bool] | None]  # its folder, and whether it diverged; None without a result
+    problems: list[str] = field(default_factory=list)  # what could not be measured
     _known: dict[tuple[str, str, str], float] = field(default_factory=dict)
     _runs: dict[Path, FinishedRun | None] = field(default_factory=dict)
 
@@ -60,40 +49,36 @@ class Measurer:
         Raises:
             NotMeasurable: a measure of a network that is not trained.
         """
-        name, options = contrast.measure, contrast.options
-        where, arguments = self._find_subject(contrast, group, config)
-        if isinstance(arguments, float) or arguments is None:
-            return arguments
-        key = (name, json.dumps(options, sort_keys=True), where)
-        if key not in self._known:
-            try:
-                self._known[key] = float(registry.build("measure", name, options=options, **arguments))
-            except (ValueError, OSError) as error:
-                if contrast.source == "network":
-                    raise NotMeasurable(f"{group}: {error}") from None
-                self.problems.append(f"{name}: {error}")
-                return None
-        return self._known[key]
-
-    def _find_subject(
-        self, contrast: Contrast, group: str, config: Config
-    ) -> tuple[str, dict[str, Any] | float | None]:
-        """What identifies the subject of a measure, and the measure's argument, or the value itself."""
         if contrast.source == "network":
             own = config.model_copy(update={"seed": 0}) if contrast.is_exact else config
-            return own.model_dump_json(), {"network": Network(own)}
+            try:
+                return self._compute(contrast, own.model_dump_json(), network=Network(own))
+            except (ValueError, OSError) as error:
+                raise NotMeasurable(f"{group}: {error}") from None
         found = self.find_run(config)
         if found is None:
             self.problems.append(f"{group}, seed {config.seed}: its run failed or was interrupted, and has no result")
-            return "", None
+            return None
         path, has_diverged = found
         if has_diverged:
             value = registry.get_facts("measure", contrast.measure).get("diverged")
             if value is None:
                 self.problems.append(f"{path.name}: its loss became infinite, and {contrast.measure} has no value then")
-            return str(path), None if value is None else float(value)
+            return None if value is None else float(value)
         run = self._read_run(path)
-        return str(path), None if run is None else {"run": run}
+        try:
+            return None if run is None else self._compute(contrast, str(path), run=run)
+        except (ValueError, OSError) as error:
+            self.problems.append(f"{contrast.measure}: {error}")
+            return None
+
+    def _compute(self, contrast: Contrast, where: str, **subject: FinishedRun | Network) -> float:
+        """Compute a measure of a subject once; `where` identifies the subject."""
+        name, options = contrast.measure, contrast.options
+        key = (name, json.dumps(options, sort_keys=True), where)
+        if key not in self._known:  # contrasts and claims share measures, some of which take seconds
+            self._known[key] = float(registry.build("measure", name, options=options, **subject))
+        return self._known[key]
 
     def _read_run(self, path: Path) -> FinishedRun | None:
         """A finished run; None, and a problem, if its figures are not to be believed."""

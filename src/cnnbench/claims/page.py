@@ -11,7 +11,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 import cnnbench
-from cnnbench.claims.evidence import count_left_out, draw_evidence, list_blocks, save_evidence
+from cnnbench.claims.evidence import append_unit, draw_evidence, list_blocks, save_evidence
 from cnnbench.claims.records import ContrastRecord, VerdictRecord
 from cnnbench.claims.statement import Claim
 from cnnbench.claims.verdict import VERDICTS
@@ -39,7 +39,7 @@ def render_claim(record: VerdictRecord, wording: Wording) -> str:
     """The HTML of a claim's page."""
     texts = wording.texts["page"]
     runs = [run for run in record.runs if RUN.fullmatch(run)]
-    drawn, total = count_left_out(record)
+    drawn, total = sum(len(block.contrasts) for block in list_blocks(record)), len(record.contrasts)
     more = texts["runs_more"].format(count=wording.format_number(len(runs) - MOST_RUNS), folder="../runs")
     body = {
         "record": record,
@@ -50,7 +50,7 @@ def render_claim(record: VerdictRecord, wording: Wording) -> str:
         "cut": texts["cut"].format(shown=drawn, total=total) if drawn < total else "",
         "tables": _tabulate_values(record, wording),
         "contrasts": [_describe_contrast(one, wording) for one in record.contrasts[:MOST_CONTRASTS]],
-        "reasons": _list_reasons(record, wording),
+        "reasons": list(dict.fromkeys(_explain_rule(one, wording) for one in record.contrasts[:MOST_CONTRASTS])),
         "obstacles": list_obstacles(record, wording),
         "nuance": make_legible(wording.choose(record.nuance), 2000),
         "equal": make_legible(wording.choose(record.equal), 2000),
@@ -79,9 +79,9 @@ def render_frame(
     body: Mapping[str, Any],
     *,
     title: str,
-    heading: str,
     lead: str,
     links: Sequence[tuple[str, str]],
+    heading: str = "",
     question: str = "",
 ) -> str:
     """A page with its header and footer around a body."""
@@ -93,7 +93,7 @@ def render_frame(
         "style": Markup(read_template("report.css")),
         "title": make_legible(title, 200),
         # A line must not end within a name such as LeNet-5.
-        "heading": re.sub(r"(?<=\w)-(?=\d)", "\N{NON-BREAKING HYPHEN}", make_legible(heading, 500)),
+        "heading": re.sub(r"(?<=\w)-(?=\d)", "\N{NON-BREAKING HYPHEN}", make_legible(heading or title, 500)),
         "lead": make_legible(lead, 300),
         "question": make_legible(question, 1000),
         "links": links,
@@ -130,13 +130,10 @@ def _describe_contrast(contrast: ContrastRecord, wording: Wording) -> dict[str, 
     }
 
 
-def _list_reasons(record: VerdictRecord, wording: Wording) -> list[tuple[str, str]]:
-    """Why each threshold has its size, once for contrasts with the same rule and reason."""
-    pairs = (
-        (f"{wording.name_measure(one)}, {wording.describe_rule(one)}", make_legible(wording.choose(one.reason), 1000))
-        for one in record.contrasts[:MOST_CONTRASTS]
-    )
-    return list(dict.fromkeys(pairs))
+def _explain_rule(contrast: ContrastRecord, wording: Wording) -> tuple[str, str]:
+    """A rule, and why its threshold has this size; several contrasts may have the same."""
+    rule = f"{wording.name_measure(contrast)}, {wording.describe_rule(contrast)}"
+    return rule, make_legible(wording.choose(contrast.reason), 1000)
 
 
 def _tabulate_values(
@@ -156,7 +153,7 @@ def _tabulate_values(
             cells = ["–" if one is None else wording.format_number(scale_value(block.first, one)) for one in found]
             rows.append((wording.name(group), cells))
         name = wording.name_measure(block.first)
-        tables.append((f"{name} ({unit})" if unit and unit != name else name, seeds, rows))
+        tables.append((append_unit(name, unit), seeds, rows))
     return tables
 
 
@@ -180,8 +177,8 @@ def write_index(
     """Write the index of the claims below a folder.
 
     Args:
-        verdicts: each with the file it came from.
-        claims: every claim there is, of which those without a verdict are listed too.
+        verdicts: each with its file.
+        claims: all of them; those without a verdict are listed as open.
         problems: what could not be read.
     """
     texts = wording.texts["index"]
@@ -198,16 +195,14 @@ def write_index(
     }
     links = [(f"#{name}", texts[name]) for name in ("verdicts", "problems", "open") if body[name]]
     lead = texts["lead"].format(claims=wording.count(len(records), texts["count"]), **counts)
-    page = render_frame(
-        wording, "claim_index.html.j2", body, title=texts["title"], heading=texts["title"], lead=lead, links=links
-    )
+    page = render_frame(wording, "claim_index.html.j2", body, title=texts["title"], lead=lead, links=links)
     write_text(folder / INDEX, page)
 
 
 def _describe_verdict(folder: Path, path: Path, record: VerdictRecord, wording: Wording) -> dict[str, Any]:
     wording, texts = wording.adapt_to(record), wording.texts["index"]
     page = path.with_name(PAGE)
-    # An earlier version wrote no page; then the verdict itself is better than a broken link.
+    # Somebody may have copied the verdict alone, and a link to it is better than a broken one.
     target = page if page.is_file() else path
     prediction = texts["predicted"].format(answer=wording.name_answer(record.prediction))
     return {

@@ -29,13 +29,9 @@ Values = Mapping[str, Mapping[int, float]]
 
 
 class ContrastRecord(Effect):
-    """A contrast and what was found, as `verdict.json` has it.
+    """A contrast and what was found, as `verdict.json` has it."""
 
-    Attributes:
-        values: the measure by group and seed, and that of each set by its name; None where it was not finite.
-    """
-
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore")  # a later version may have written more
     verdict: Verdict
     effect: float | None
     low: float | None
@@ -44,6 +40,7 @@ class ContrastRecord(Effect):
     n: int
     obstacle: Obstacle | None = None
     seeds_needed: int | None = None
+    # The measure by group and seed, and that of each set by its name; None where it was not finite.
     values: dict[str, dict[int, float | None]]
 
     @property
@@ -53,17 +50,9 @@ class ContrastRecord(Effect):
 
 
 class VerdictRecord(BaseModel):
-    """The content of `verdict.json`.
+    """The content of `verdict.json`."""
 
-    Attributes:
-        held: whether the prediction held; None without one, or while the verdict is open.
-        problems: runs that failed.
-        runs: the folders of the runs behind it, relative to its own.
-        portuguese: names of groups, and units, that Portuguese writes differently.
-        versions: of the packages that the figures depend on.
-    """
-
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore")  # a later version may have written more
     id: str
     statement: Text
     question: Text
@@ -74,17 +63,17 @@ class VerdictRecord(BaseModel):
     seeds: int
     groups: dict[str, list[str]]
     sets: dict[str, GroupSet] = {}
-    portuguese: dict[str, str] = {}
+    portuguese: dict[str, str] = {}  # names of groups, and units, that Portuguese writes differently
     verdict: Verdict
     prediction: Answer | None
-    held: bool | None
+    held: bool | None  # whether the prediction held; None without one, or while the verdict is open
     contrasts: list[ContrastRecord]
-    problems: list[str]
-    runs: list[str]
+    problems: list[str]  # runs that failed
+    runs: list[str]  # the folders of the runs behind it, relative to its own
     command: str
     created: str
     version: str
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = {}  # of the packages that the figures depend on
 
 
 def make_record(
@@ -108,10 +97,9 @@ def make_record(
         {**finding.contrast.model_dump(), **asdict(finding), "values": given}
         for finding, given in zip(findings, values, strict=True)
     ]
-    told = claim.model_dump(include={"id", "statement", "question", "nuance", "equal", "portuguese", "sets"})
     return VerdictRecord.model_validate(
         {
-            **told,
+            **claim.model_dump(include={"id", "statement", "question", "nuance", "equal", "portuguese", "sets"}),
             "data": data,
             "scale": scale,
             "seeds": claim.protocol[scale].seeds if any(not one.is_exact for one in claim.contrasts) else 0,
@@ -144,7 +132,7 @@ def write_verdict(folder: Path, record: VerdictRecord) -> None:
 
 
 def read_verdict(path: Path) -> VerdictRecord:
-    """Read a `verdict.json`, which may be a stranger's.
+    """Read a `verdict.json`, which anybody may have written.
 
     Raises:
         ValueError: it is damaged.
@@ -170,11 +158,7 @@ def find_verdicts(folder: Path, levels: int = DEEPEST) -> Iterator[Path]:
 
 
 def read_verdicts(folder: Path, problems: list[str], levels: int = DEEPEST) -> list[tuple[Path, VerdictRecord]]:
-    """Read the verdicts in and below a folder; one that is damaged is left out.
-
-    Args:
-        problems: receives what was left out, and why.
-    """
+    """Read the verdicts in and below a folder; `problems` receives those that are left out, and why."""
     found = []
     for number, path in enumerate(find_verdicts(folder, levels)):
         if number == MOST_VERDICTS:
@@ -194,18 +178,18 @@ def keep_latest(known: dict[Any, VerdictRecord], key: Hashable, record: VerdictR
 
 
 def record_prediction(folder: Path, claim: str, answer: Answer) -> None:
-    """Write down what someone expects, before the claim is run.
+    """Record a prediction, before the claim is run.
 
     Raises:
         ValueError: the claim has a verdict already, or the other answer was given before: some runs may be known.
     """
     if (folder / VERDICT).is_file():
         raise ValueError(
-            f"--predict {answer}: {claim} has a verdict already, in {folder}, and a prediction comes before it: "
+            f"--predict {answer}: {claim} already has a verdict, in {folder}, and a prediction comes before it: "
             "leave --predict out"
         )
     if read_prediction(folder) not in (None, answer):
-        raise ValueError(f"--predict {answer}: {claim} was predicted otherwise before, in {folder / PREDICTION}")
+        raise ValueError(f"--predict {answer}: {claim} already has the other prediction, in {folder / PREDICTION}")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / PREDICTION, {"prediction": answer, "made": datetime.now(UTC).isoformat(timespec="seconds")})
 

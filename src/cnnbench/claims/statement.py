@@ -36,15 +36,10 @@ class Text(_Part):
 
 
 class Protocol(_Part):
-    """How a claim is run at a scale.
+    """How a claim is run at a scale."""
 
-    Attributes:
-        seeds: how many; the same ones for every group.
-        overrides: of every run, after those of the claim.
-    """
-
-    seeds: int = Field(ge=1, le=1000)
-    overrides: list[str] = []
+    seeds: int = Field(ge=1, le=1000)  # how many; the same ones for every group
+    overrides: list[str] = []  # of every run, after those of the claim
 
 
 class Pair(_Part):
@@ -55,42 +50,26 @@ class Pair(_Part):
 
 
 class GroupSet(_Part):
-    """Several groups that a contrast takes as one, such as the learning rates of a grid.
-
-    Attributes:
-        take: the number that stands for them, for each seed: their mean, the highest or lowest of their values, or the
-            spread, which is the highest less the lowest.
-    """
+    """Several groups that a contrast takes as one, such as the learning rates of a grid."""
 
     groups: list[str] = Field(min_length=2)
-    take: Take
+    take: Take  # the number that represents them, for each seed; the spread is the highest less the lowest value
 
 
 class Effect(BaseModel):
-    """An effect, and the rule that it must keep.
-
-    Attributes:
-        measure: a registered measure, and `options` for it.
-        group, against: names of groups or sets; without `against`, the effect is the group's own value.
-        compare: `difference`, or `ratio` of group to against.
-        than: subtract the effect of this pair, so that the two effects are compared.
-        rule: the effect is at least or at most the threshold; or `within` it on both sides of 0, or `beyond` it on
-            either side.
-        unit: of the effect, in words.
-        reason: why an effect of this size matters in practice.
-    """
+    """An effect, and the rule that it must keep."""
 
     model_config = ConfigDict(allow_inf_nan=False)
-    measure: str
-    options: dict[str, Any] = {}
-    group: str
-    against: str | None = None
-    compare: Literal["difference", "ratio"] = "difference"
-    than: Pair | None = None
-    rule: Rule
+    measure: str  # a registered measure
+    options: dict[str, Any] = {}  # of the measure
+    group: str  # the name of a group or set
+    against: str | None = None  # of another; without it, the effect is the group's own value
+    compare: Literal["difference", "ratio"] = "difference"  # of group to against
+    than: Pair | None = None  # subtract the effect of this pair, so that the two effects are compared
+    rule: Rule  # `within` the threshold on both sides of 0, or `beyond` it on either side
     threshold: float
-    unit: str
-    reason: Text
+    unit: str  # of the effect, in words
+    reason: Text  # why an effect of this size matters in practice
 
     @property
     def groups(self) -> list[str]:
@@ -140,31 +119,21 @@ class Contrast(Effect, _Part):
 
 
 class Claim(_Part):
-    """A statement that runs can support or refute.
-
-    Attributes:
-        nuance: when it fails, and what textbooks leave out.
-        equal: what is held equal between the groups.
-        data: the dataset, unless the command names another.
-        overrides: of every run, in the words of `cnnbench train`.
-        portuguese: names of groups, and units, that Portuguese writes differently.
-        groups: the overrides of each group, by its name: what is varied.
-        sets: groups that a contrast takes as one, by the set's name.
-        contrasts: the claim holds where all of them do (an intersection–union test: no correction is needed for
-            support); it is refuted where one is, after Holm's correction.
-    """
+    """A statement that runs can support or refute."""
 
     id: str = Field(pattern="^C[0-9]{2}$")
     statement: Text
     question: Text
-    nuance: Text
-    equal: Text
-    data: str = "mnist"
-    overrides: list[str] = []
-    groups: dict[str, list[str]] = Field(min_length=1)
+    nuance: Text  # when it fails, and what textbooks leave out
+    equal: Text  # what is held equal between the groups
+    data: str = "mnist"  # unless the command names another dataset
+    overrides: list[str] = []  # of every run, as for `cnnbench train`
+    groups: dict[str, list[str]] = Field(min_length=1)  # the overrides of each: what is varied
     sets: dict[str, GroupSet] = {}
-    portuguese: dict[str, str] = {}
+    portuguese: dict[str, str] = {}  # names of groups, and units, that Portuguese writes differently
     protocol: dict[Scale, Protocol]
+    # The claim holds where all of them do (an intersection–union test: no correction is needed for support). It is
+    # refuted where one is, after Holm's correction.
     contrasts: list[Contrast] = Field(min_length=1)
 
     @field_validator("protocol")
@@ -178,13 +147,12 @@ class Claim(_Part):
     def _check_groups(self) -> Self:
         if both := sorted(self.groups.keys() & self.sets.keys()):
             raise ValueError(f"{both[0]!r} is a group and a set: give one of them another name")
-        used = {name for contrast in self.contrasts for name in contrast.groups}
-        for name in sorted(used - self.groups.keys() - self.sets.keys()):
-            raise ValueError(describe_unknown("group", name, [*self.groups, *self.sets]))
-        used |= {name for key in used & self.sets.keys() for name in self.sets[key].groups}
-        for name in sorted(used - self.groups.keys() - self.sets.keys()):
-            raise ValueError(describe_unknown("group", name, self.groups))
-        if unused := sorted((self.groups.keys() | self.sets.keys()) - used):
+        named = {name for contrast in self.contrasts for name in contrast.groups}
+        inside = {name for key in named & self.sets.keys() for name in self.sets[key].groups}
+        for names, known in ((named, [*self.groups, *self.sets]), (inside, [*self.groups])):
+            if unknown := sorted(names.difference(known)):
+                raise ValueError(describe_unknown("group", unknown[0], known))
+        if unused := sorted((self.groups.keys() | self.sets.keys()) - named - inside):
             raise ValueError(f"group {unused[0]!r} is in no contrast: remove it, or compare it")
         words = [*self.groups, *self.sets, *(contrast.unit for contrast in self.contrasts)]
         if strange := [word for word in self.portuguese if word not in words]:
@@ -249,7 +217,7 @@ def list_claims(folder: Path) -> dict[str, Path]:
 
 
 def choose_claims(folder: Path, names: list[str]) -> list[Claim]:
-    """The claims of some ids, such as C04, c04 or C4; `all` stands for every one.
+    """The claims of some ids, such as C04, c04 or C4; `all` means every one.
 
     Raises:
         ValueError: an unknown id; the message has the nearest.

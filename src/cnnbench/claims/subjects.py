@@ -20,14 +20,10 @@ if TYPE_CHECKING:  # they import torch, and listing claims must not
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run with a result.
-
-    Attributes:
-        summary: its `summary.json`.
-    """
+    """A run with a result."""
 
     path: Path
-    summary: Mapping[str, Any]
+    summary: Mapping[str, Any]  # its `summary.json`
 
     @classmethod
     def read(cls, path: Path) -> "FinishedRun":

@@ -23,31 +23,21 @@ Obstacle = Literal["no_result", "missing_seeds", "one_seed", "equal_seeds", "at_
 
 @dataclass(frozen=True)
 class Finding:
-    """What the runs say about a contrast.
-
-    Attributes:
-        effect: the mean over seeds; None without a single pair.
-        low, high: its 95 % interval; equal to the effect where that is exact; None where there is none.
-        p: of the test that the effect lies at the nearest bound of the rule; None where there is no test.
-        n: seeds.
-        obstacle: why it is inconclusive.
-        seeds_needed: how many would decide it, if the mean and the spread stayed as they are; None where no number up
-            to `MOST_SEEDS` would.
-    """
+    """What the runs say about a contrast."""
 
     contrast: Contrast
     verdict: str
-    effect: float | None = None
-    low: float | None = None
+    effect: float | None = None  # the mean over seeds; None without a single pair
+    low: float | None = None  # its 95 % interval; equal to the effect where that is exact; None where there is none
     high: float | None = None
-    p: float | None = None
-    n: int = 0
-    obstacle: Obstacle | None = None
-    seeds_needed: int | None = None
+    p: float | None = None  # of the test that the effect lies at the nearest bound of the rule
+    n: int = 0  # seeds
+    obstacle: Obstacle | None = None  # why it is inconclusive
+    seeds_needed: int | None = None  # what would decide it, if mean and spread stayed; None if more than `MOST_SEEDS`
 
 
 def summarise_set(chosen: GroupSet, values: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
-    """The number that stands for a set, by seed, for the seeds of which all its groups have a finite value.
+    """The number that represents a set, by seed, for the seeds of which all its groups have a finite value.
 
     Args:
         values: the measure by group and seed.
@@ -99,11 +89,12 @@ def judge_contrast(contrast: Contrast, effects: Sequence[float], seeds: int = 0)
     if not effects:
         return Finding(contrast, INCONCLUSIVE, obstacle="no_result")
     if contrast.is_exact:
-        effect = effects[0]
+        effect = effects[0]  # the same for every seed
         verdict = REFUTED if _fails(contrast, effect, effect) else SUPPORTED  # at the threshold it holds
         return Finding(contrast, verdict, effect, effect, effect, 0.0, 1)
-    n = len(effects)
-    bound = _find_nearest_bound(contrast, sum(effects) / n)
+    n, mean = len(effects), sum(effects) / len(effects)
+    two_sided = contrast.rule in ("within", "beyond")
+    bound = math.copysign(contrast.threshold, mean) if two_sided else contrast.threshold  # the nearest one
     found = compare_pairs(effects, [bound] * n)
     effect = found.mean + bound
     if found.low is None or found.high is None:  # one seed, or no spread
@@ -113,16 +104,15 @@ def judge_contrast(contrast: Contrast, effects: Sequence[float], seeds: int = 0)
         low, high, p = found.low + bound, found.high + bound, found.p_t
         is_clear = True
     verdict = INCONCLUSIVE
-    is_clear = is_clear and n >= seeds
-    if is_clear and _holds(contrast, low, high):
+    if is_clear and n >= seeds and _holds(contrast, low, high):
         verdict = SUPPORTED
-    elif is_clear and _fails(contrast, low, high):
+    elif is_clear and n >= seeds and _fails(contrast, low, high):
         verdict = REFUTED
-    spread = found.mean / found.effect if found.effect else 0.0
     obstacle: tuple[Obstacle | None, int | None] = (None, None)
     if n < seeds:
         obstacle = "missing_seeds", seeds
     elif verdict == INCONCLUSIVE:
+        spread = found.mean / found.effect if found.effect else 0.0  # d_z is the mean divided by the spread
         obstacle = _find_obstacle(abs(found.mean), spread, n)
     return Finding(contrast, verdict, effect, low if n > 1 else None, high if n > 1 else None, p, n, *obstacle)
 
@@ -138,11 +128,6 @@ def combine(findings: Sequence[Finding]) -> str:
     corrected = correct_by_holm([1.0 if finding.p is None else finding.p for finding in findings])
     refuted = [finding.verdict == REFUTED and p < LEVEL for finding, p in zip(findings, corrected, strict=True)]
     return REFUTED if any(refuted) else INCONCLUSIVE
-
-
-def _find_nearest_bound(contrast: Contrast, effect: float) -> float:
-    two_sided = contrast.rule in ("within", "beyond")
-    return math.copysign(contrast.threshold, effect) if two_sided else contrast.threshold
 
 
 def _holds(contrast: Contrast, low: float, high: float) -> bool:
@@ -175,6 +160,7 @@ def _find_obstacle(distance: float, spread: float, n: int) -> tuple[Obstacle, in
         return "one_seed", LEAST_SEEDS
     if spread < NO_SPREAD:
         return ("equal_seeds", LEAST_SEEDS) if distance > NO_SPREAD else ("at_threshold", None)
+    # The least number of seeds whose interval, with this spread, would not reach the threshold; coarser beyond 100.
     for seeds in itertools.chain(range(n + 1, 100), range(100, MOST_SEEDS + 1, 10)):
         if scipy.stats.t.ppf(1 - LEVEL / 2, seeds - 1) * spread / math.sqrt(seeds) < distance:
             return "few_seeds", seeds

@@ -1,6 +1,6 @@
 """Verdicts in words and figures, in English or Portuguese, as pages and the terminal show them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -27,15 +27,10 @@ def _read_texts() -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Wording:
-    """How one language writes verdicts.
+    """How one language writes verdicts."""
 
-    Attributes:
-        language: one of `LANGUAGES`.
-        portuguese: names of groups, and units, that a claim's file translates.
-    """
-
-    language: str
-    portuguese: Mapping[str, str] = field(default_factory=dict)
+    language: str  # one of `LANGUAGES`
+    portuguese: Mapping[str, str] = field(default_factory=dict)  # names of groups, and units, of a claim's file
 
     def __post_init__(self) -> None:
         assert self.language in LANGUAGES
@@ -87,14 +82,7 @@ class Wording:
         """Three or four digits, in the way of the language: `1,234.5` or `1.234,5`."""
         size = abs(value)
         text = f"{value:.3g}" if size < 1 or size >= 1e12 else f"{value:.4g}" if size < 1000 else f"{value:,.0f}"
-        if "e" not in text and "." in text:
-            text = text.rstrip("0").rstrip(".")
         return self._localize(text).replace("-", "−")
-
-    def format_value(self, contrast: ContrastRecord, value: float, *, alone: bool = False) -> str:
-        """A number with its unit; shares become percent."""
-        unit = self.name_unit(contrast, alone=alone)
-        return f"{self.format_number(scale_value(contrast, value))} {unit}".strip()
 
     def format_effect(self, contrast: ContrastRecord) -> str:
         """An effect with its interval, without the unit."""
@@ -152,7 +140,7 @@ def scale_value(contrast: ContrastRecord, value: float) -> float:
     return 100 * value if contrast.unit == SHARE else value
 
 
-def list_obstacles(record: VerdictRecord, wording: Wording) -> Sequence[str]:
+def list_obstacles(record: VerdictRecord, wording: Wording) -> list[str]:
     """What would decide each inconclusive contrast, after its measure where there are several."""
     several = len(record.contrasts) > 1
     return [

@@ -54,6 +54,7 @@ def compute_coherence(filters: "Tensor") -> "Tensor":
     y, x = (down[..., 1:] + down[..., :-1]).flatten(1), (right[:, :, 1:] + right[:, :, :-1]).flatten(1)
     xx, yy, xy = (torch.linalg.vecdot(one, other) for one, other in ((x, x), (y, y), (x, y)))
     total = xx + yy
+    # λ₁ − λ₂ and λ₁ + λ₂ of a symmetric 2×2 matrix; a constant filter has neither.
     return torch.where(total > 0, ((xx - yy).square() + 4 * xy.square()).sqrt() / total, 0.0)
 
 
@@ -100,15 +101,15 @@ def _measure_separability(
     return float((find_nearest_class(features[0], features[1], labels[0]) == labels[1]).double().mean())
 
 
-def find_nearest_class(known: "Tensor", asked: "Tensor", labels: "Tensor") -> "Tensor":
-    """The class whose mean among the known features lies nearest to each of the asked ones, (N,).
+def find_nearest_class(known: "Tensor", queries: "Tensor", labels: "Tensor") -> "Tensor":
+    """The class whose mean among the known features lies nearest to each query, (N,).
 
     Args:
-        known, asked: (M, D) and (N, D).
+        known, queries: (M, D) and (N, D).
         labels: of the known ones, (M,).
     """
     import torch
 
     classes = labels.unique()
     means = torch.stack([known[labels == one].double().mean(0) for one in classes])
-    return classes[torch.cdist(asked.double(), means).argmin(1)]
+    return classes[torch.cdist(queries.double(), means).argmin(1)]

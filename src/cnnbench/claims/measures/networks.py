@@ -37,6 +37,7 @@ def gradient_decay(run: FinishedRun) -> float:
     that layers of different size compare.
     """
     gradients = _compute_gradients(run, is_trained=False)
+    # A gradient of zero has no logarithm; 20 orders of magnitude are the measure's bound.
     sizes = [math.log10(max(1e-20, float(one.square().mean().sqrt()))) for one in (gradients[0], gradients[-1])]
     return min(20.0, sizes[1] - sizes[0])
 
@@ -63,7 +64,7 @@ def _compute_gradients(run: FinishedRun, *, is_trained: bool) -> "list[Tensor]":
     config, model = ready.trained.config, ready.model
     if not is_trained:
         model = place_model(make_model(config, ready.trained.info), ready.device, config)
-    model.train()
+    model.train()  # the gradient that training sees, with its batch norms and dropout
     images, labels = next(ready.serve(ready.found.split).iterate_epoch())
     F.cross_entropy(model(images[:IMAGES]), labels[:IMAGES]).backward()
     layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
@@ -123,8 +124,8 @@ def gradient_field(network: Network, options: ShareOptions) -> float:
     model = network.make_model().eval()
     if not hasattr(model, "features") or len(network.info.input_shape) != 3:
         raise ValueError(
-            f"gradient_field: {network.config.model.name} on {network.config.data.name} has no part `features` that "
-            "makes maps of height and width: use a convolutional network for images, such as lenet5"
+            f"gradient_field: {network.config.model.name} on {network.config.data.name} has no part `features` with "
+            "maps of height and width: use a convolutional network for images, such as lenet5"
         )
     source = make_generator(network.config.seed, "gradient field")
     images = torch.randn(32, *network.info.input_shape, generator=source).requires_grad_()
@@ -144,4 +145,5 @@ def _find_side(mass: "Tensor", share: float) -> int:
     middle = (mass.sum(1) @ rows.float() / total).round(), (mass.sum(0) @ columns.float() / total).round()
     reach = torch.maximum((rows - middle[0]).abs()[:, None], (columns - middle[1]).abs()[None, :])
     inside = [float(mass[reach <= distance].sum() / total) for distance in range(max(height, width))]
+    # A reach of 0 is the centre alone, so sides are odd.
     return 2 * next(distance for distance, held in enumerate(inside) if held >= share) + 1

@@ -118,5 +118,5 @@ def _measure_shifts(run: FinishedRun, options: ShiftOptions) -> tuple[float, flo
     found = measure_robustness(run.path, ["shift"], max_images=options.images, max_shift=options.pixels)
     unchanged = next(row.accuracy for row in found.rows if row.strength == 0)
     shifted = [row for row in found.rows if row.strength == options.pixels]
-    n = len(shifted)
+    n = len(shifted)  # directions
     return sum(row.accuracy for row in shifted) / n, unchanged, sum(row.consistency for row in shifted) / n
