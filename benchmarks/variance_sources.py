@@ -16,7 +16,7 @@ from cnnbench.cli.compose import compose_request
 from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.config.seeds import read_seeds
 from cnnbench.experiment.run import run_job
-from cnnbench.report.shares import tabulate_variance
+from cnnbench.report.section_tables import tabulate_variance
 from cnnbench.report.writing import write_report
 from cnnbench.sweeps.jobs import plan_jobs
 

@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 from run_builders import write_run
 from run_copies import NAMES, copied
 
-from cnnbench.report.charts import chart_curves, chart_differences
-from cnnbench.report.class_charts import chart_f1
+from cnnbench.report.charts import chart_differences, chart_f1
 from cnnbench.report.comparing import NOT_SHOWN, PAIRED, Comparison
 from cnnbench.report.cost_chart import (
     Point,
@@ -28,6 +27,8 @@ from cnnbench.report.cost_chart import (
     find_pareto_front,
     wrap_name,
 )
+from cnnbench.report.curves import chart_curves
+from cnnbench.report.documents import bind_percent
 from cnnbench.report.formatting import make_legible, make_lines_legible
 from cnnbench.report.matrices import (
     CELLS,
@@ -43,7 +44,7 @@ from cnnbench.report.mistakes import encode_picture, make_strips
 from cnnbench.report.page import render_page
 from cnnbench.report.reading import read_study
 from cnnbench.report.svg import to_svg, translate_style
-from cnnbench.runs.contents import read_mistakes
+from cnnbench.runs.contents import read_confusion, read_mistakes, read_predictions
 from cnnbench.storage.arrays import write_npz
 from cnnbench.storage.csv_tables import write_csv
 
@@ -167,8 +168,8 @@ def test_a_hundred_runs_stay_below_five_megabytes(pages):
 def test_strips_count_exactly_and_show_images_of_their_kind(pair):
     study = read_study([pair])
     runs = study.groups[0].runs[0], study.groups[1].runs[0]
-    classes, _ = runs[0].read_confusion()
-    arrays = [run.read_predictions() for run in runs]
+    classes, _ = read_confusion(runs[0].path)
+    arrays = [read_predictions(run.path) for run in runs]
     wrong = [part["predictions"] != part["labels"] for part in arrays]
     expected = [wrong[0] & wrong[1], wrong[0] & ~wrong[1], wrong[1] & ~wrong[0]]
     for strip, kind in zip(make_strips("x", runs, ("a", "b"), classes), expected, strict=True):
@@ -224,6 +225,38 @@ def test_runs_without_classes_and_runs_that_all_failed_have_a_page(pair, tmp_pat
     html = render_page(read_study([tmp_path / "failed"]))
     assert "no memory" in html
     assert 'id="groups"' not in html
+
+
+def test_no_command_repeats_a_run_of_a_programs_own_objects(tmp_path):
+    from cnnbench.data.sets import arrays
+    from cnnbench.models import given as modules
+
+    write_run(tmp_path / "runs/0", 0, model__name=modules.NAME, data__name=arrays.NAME)
+    write_run(tmp_path / "runs/1", 1, data__name=arrays.NAME)
+    write_run(tmp_path / "runs/2", 2)
+    html = render_page(read_study([tmp_path / "runs"], strict=False))
+    assert "No command repeats this run, because its network and data came from a Python program." in html
+    assert "No command repeats this run, because its data came from a Python program." in html
+    assert re.findall("cnnbench train seed=.", html) == ["cnnbench train seed=2"]
+
+
+def test_a_number_stays_on_the_line_of_its_percent_sign(pages):
+    for html, _ in pages.values():
+        text = "".join(Elements(html).text)
+        assert not re.search(r"\d %", text)
+        assert "95\N{NO-BREAK SPACE}%" in text
+
+
+def test_a_command_keeps_its_spaces():
+    prose, command = "95 % of 5 %", "<pre>cnnbench train name='5 % less'</pre>"
+    assert bind_percent(f"{prose}{command}") == f"{prose.replace(' %', chr(160) + '%')}{command}"
+
+
+def test_a_table_of_one_row_has_no_search(pages):
+    searched = {name: re.findall('class="controls" data-table="([a-z-]+)"', html) for name, (html, _) in pages.items()}
+    assert searched["single"] == []
+    assert searched["pair"][0] == "groups-table"
+    assert "runs-table" in searched["grid"]
 
 
 points = st.builds(
@@ -445,5 +478,5 @@ def test_what_stands_in_a_target_column_and_who_has_no_validation_is_said(tmp_pa
             rows = [{"epoch": e, "val/accuracy": 0.3 * e, "val/loss": 1 / e, "train/loss": 1 / e} for e in (1, 2, 3)]
             write_csv(run.path / "metrics.csv", rows)
     html = render_page(read_study([tmp_path], target=0.55))
-    assert "val/accuracy (or, without a validation split, train/accuracy) ≥ 55 %" in html
+    assert "val/accuracy (or, without a validation split, train/accuracy) ≥ 55\N{NO-BREAK SPACE}%" in html
     assert "Without a validation split, and so with training curves only: lenet5." in html

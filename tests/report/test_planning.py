@@ -14,7 +14,7 @@ from cnnbench.cli.plan import describe_spread
 from cnnbench.cli.run_options import PlanOptions
 from cnnbench.metrics.sequential import decide
 from cnnbench.report.csv_rows import list_groups
-from cnnbench.report.documents import render_markdown
+from cnnbench.report.documents import bind_percent, render_markdown
 from cnnbench.report.page import render_page
 from cnnbench.report.planning import (
     count_seeds_of_anytime_test,
@@ -53,7 +53,7 @@ def test_a_report_has_the_anytime_verdict_beside_that_of_a_fixed_number_and_mixe
     assert found.anytime_words in text
     assert "holds however often it was read" in text
     page = render_page(study)
-    assert f"anytime verdict [95 %]: {found.anytime_words}" in page
+    assert bind_percent(f"anytime verdict [95 %]: {found.anytime_words}") in page
     few = read_study([write_sweep(tmp_path / "few", MLP[:3], FAR[:3])]).comparisons[0]
     assert (few.verdict, few.anytime_words) == ("too few seeds", "undecided after 3 seeds")
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnbench.report.charts import chart_curves, chart_differences
+from cnnbench.report.charts import chart_differences
+from cnnbench.report.curves import chart_curves
 from cnnbench.report.documents import read_template, render
 from cnnbench.report.formatting import make_legible, make_lines_legible
 from cnnbench.report.groups import shorten_names

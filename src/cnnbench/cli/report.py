@@ -8,8 +8,7 @@ from rich.console import Console
 from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.run_options import ReportOptions
 from cnnbench.cli.tables import Column, make_console, show_table, show_text
-from cnnbench.report.folds import tabulate_folds
-from cnnbench.report.shares import tabulate_variance
+from cnnbench.report.section_tables import tabulate_folds, tabulate_variance
 from cnnbench.report.study import Study
 from cnnbench.report.tables import Table, tabulate_comparisons, tabulate_groups
 from cnnbench.report.writing import write_report

@@ -1,39 +1,22 @@
-"""Charts of groups: differences from the baseline, shares of the variance, and learning curves."""
+"""Charts with a row per item: differences from the baseline, shares of the variance, and F1 of each class."""
 
 import statistics
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from cnnbench.metrics import find_metric
 from cnnbench.report.comparing import TESTED, Comparison
-from cnnbench.report.curves import Curve, draw_curves
-from cnnbench.report.formatting import format_interval, format_points, make_legible
-from cnnbench.report.groups import Group, shorten_names
-from cnnbench.report.shares import format_ratio
+from cnnbench.report.formatting import format_change, format_interval, format_points, format_ratio, make_legible
 from cnnbench.report.study import Study
-from cnnbench.report.svg import (
-    INK,
-    PAPER,
-    SERIES,
-    SIZE,
-    Chart,
-    Tips,
-    make_chart,
-    use_page_style,
-)
+from cnnbench.report.svg import GRID, INK, MARKERS, PAPER, SERIES, SIZE, Chart, Tips, make_chart, use_page_style
 from cnnbench.report.variance import VarianceShare
 from cnnbench.runs.class_names import shorten_distinctly
-from cnnbench.storage.plain_data import is_number
-from cnnbench.storage.text import format_percent
 
 MOST_DIFFERENCES = 30
 MOST_SHARES = 30
-SPLITS = {"val": "validation", "train": "training"}
+SCORED_CLASSES = 30  # of the F1 chart
 
 
 def chart_differences(comparisons: Sequence[Comparison], short: Mapping[str, str]) -> Chart:
@@ -85,24 +68,27 @@ def _draw_differences(
             if places:
                 x = [100 * comparisons[place].mean for place in places]
                 axes.scatter(x, places, marker=marker, s=34, color=colour, edgecolor=edge, zorder=3, gid=gid)
-                tips[gid] = [_describe(comparisons[place]) for place in places]
-        axes.set_yticks(range(len(comparisons)), shorten_distinctly([short[one.a] for one in comparisons], 44))
-        axes.set_ylim(len(comparisons) - 0.5, -0.5)
-        axes.set_xlim(limits)
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel("difference in test accuracy (percentage points)")
+                tips[gid] = [
+                    f"{one.a}\n{one.difference}, n = {one.size}\n{one.verdict}"
+                    for one in (comparisons[place] for place in places)
+                ]
+        _label_rows(axes, shorten_distinctly([short[one.a] for one in comparisons], 44))
+        axes.set(xlim=limits, xlabel="difference in test accuracy (percentage points)")
     return figure, tips
 
 
-def _draw_intervals(axes: Axes, rows: Sequence[Comparison | VarianceShare]) -> None:
+def _draw_intervals(axes: Axes, rows: Iterable[Comparison | VarianceShare]) -> None:
     """Draw the interval of each row, in percent, as a line at its place."""
     for place, one in enumerate(rows):
         if one.low is not None and one.high is not None:
             axes.plot([100 * one.low, 100 * one.high], [place, place], color=SERIES[0], linewidth=1.6)
 
 
-def _describe(one: Comparison) -> str:
-    return f"{one.a}\n{one.difference}, n = {one.size}\n{one.verdict}"
+def _label_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a chart, the first one at the top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
 
 
 def _find_limits(comparisons: Sequence[Comparison]) -> tuple[float, float]:
@@ -128,7 +114,8 @@ def chart_variance(study: Study) -> list[Chart]:
         return []
     several = len({one.group for one in shares}) > 1
     names = [f"{make_legible(one.group, 30)}: {one.source}" if several else one.source for one in shares]
-    limit = 250 * max(1.0, *(one.share for one in shares))  # the interval of two runs ends thousands of times higher
+    # The interval of two runs ends thousands of times higher, and would press all others into the axis.
+    limit = 250 * max(1.0, *(one.share for one in shares))
     with use_page_style():
         figure = Figure(figsize=(SIZE[0] * 1.35, 1.0 + 0.24 * len(shares)))
         axes = figure.subplots()
@@ -136,15 +123,11 @@ def chart_variance(study: Study) -> list[Chart]:
         _draw_intervals(axes, shares)
         x = [100 * one.share for one in shares]
         axes.scatter(x, range(len(x)), s=34, color=SERIES[0], edgecolor=PAPER, zorder=3, gid="shares")
-        axes.set_yticks(range(len(x)), names)
-        axes.set_ylim(len(x) - 0.5, -0.5)
-        axes.set_xlim(0, limit)
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel("variance, in % of that of all seeds together")
-    intervals = [format_interval(one.low, one.high, format_ratio) for one in shares]
+        _label_rows(axes, names)
+        axes.set(xlim=(0, limit), xlabel="variance, in % of that of all seeds together")
     tips = [
-        f"{name}\n{format_ratio(one.share)} % {interval}"
-        for name, one, interval in zip(names, shares, intervals, strict=True)
+        f"{name}\n{format_ratio(one.share)} % {format_interval(one.low, one.high, format_ratio)}"
+        for name, one in zip(names, shares, strict=True)
     ]
     note = "Dots: share of the variance; lines: its 95 % interval; vertical line: all seeds together."
     if any(one.high is not None and 100 * one.high > limit for one in shares):
@@ -152,74 +135,45 @@ def chart_variance(study: Study) -> list[Chart]:
     return [make_chart(figure, "variance-chart", "Shares of the variance", note, (), (), {"shares": tips})]
 
 
-def chart_curves(study: Study) -> tuple[list[Chart], str]:
-    """Chart accuracy and loss by epoch for as many groups as there are colours; with a note on what is missing."""
-    groups = study.ranked or study.groups
-    drawn, short = groups[: len(SERIES)], shorten_names(study.groups, study.axes)
-    rows = [[row for run in group.runs for row in run.read_epochs()] for group in drawn]
-    charts = []
-    for metric, unit in (("accuracy", "%"), ("loss", "nats" if study.measured else "mean squared error")):
-        gathered = (
-            _gather_curve(rows[number], f"{split}/{metric}", number, group, short[group.label])
-            for number, group in enumerate(drawn)
-            for split in SPLITS
-        )
-        if curves := [curve for curve in gathered if curve]:
-            charts.append(_chart_metric(metric, unit, curves))
-    notes = []
-    have_val = [any(is_number(row.get("val/loss")) for row in own) for own in rows]
-    without = [group for group, has_val in zip(drawn, have_val, strict=True) if not has_val]
-    if 0 < len(without) < len(drawn):
-        names = ", ".join(make_legible(short[group.label], 60) for group in without)
-        notes.append(f"Without a validation split, and so with training curves only: {names}.")
-    if len(groups) > len(drawn):
-        notes.append(f"Drawn are {len(drawn)} of {len(groups)} groups: the baseline and the most accurate ones.")
-    return charts, " ".join(notes)
+def chart_f1(name: str, labels: tuple[str, str], classes: Sequence[str], scores: Sequence[np.ndarray]) -> Chart:
+    """Chart F1 of each class for two groups; of many classes, those that differ most.
+
+    Args:
+        scores: two of (seeds, K).
+    """
+    first, second = (part.mean(0) for part in scores)
+    chosen = np.sort(np.argsort(-np.abs(second - first), kind="stable")[:SCORED_CLASSES])
+    figure, tips = _draw_f1(labels, [classes[k] for k in chosen], [part[:, chosen] for part in scores])
+    rows = [(classes[k], f"{first[k]:.4f}", f"{second[k]:.4f}", format_change(second[k] - first[k], 4)) for k in chosen]
+    note = "Marks: mean over the seeds; thin lines: from the lowest seed to the highest."
+    if len(chosen) < len(classes):
+        note += f" The {len(chosen)} of {len(classes)} classes that differ most."
+    header = ("class", *(make_legible(label, 60) for label in labels), "difference")
+    return make_chart(figure, name, "F1 of each class", note, header, rows, tips)
 
 
-def _gather_curve(
-    rows: Sequence[Mapping[str, object]], key: str, number: int, group: Group, short: str
-) -> Curve | None:
-    factor = find_metric(key).factor
-    values: dict[int, list[float]] = defaultdict(list)
-    for row in rows:
-        if is_number(row.get(key)):
-            values[int(row["epoch"])].append(factor * float(row[key]))  # type: ignore[call-overload, arg-type]
-    if not values:
-        return None
-    epochs = sorted(values)
-    mean, low, high, n = (np.array([of(values[epoch]) for epoch in epochs]) for of in (np.mean, min, max, len))
-    return Curve(number, group.label, short, key.partition("/")[0], np.array(epochs), mean, low, high, n)
-
-
-def _chart_metric(metric: str, unit: str, curves: Sequence[Curve]) -> Chart:
-    """Chart means by epoch, with a band from the lowest to the highest seed."""
-
-    def describe(curve: Curve, place: int) -> str:
-        low, high = (_write(values[place], unit) for values in (curve.low, curve.high))
-        figure = f"{_write(curve.mean[place], unit)} {unit}, seeds {low} to {high}, n = {curve.n[place]}"
-        return f"{curve.label}\n{SPLITS[curve.part]}, epoch {curve.x[place]}: {figure}"
-
-    figure, axes, tips = draw_curves(curves, SPLITS, describe)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set(xlabel="epoch", ylabel=f"{metric} ({unit})")
-    splits = [split for split in SPLITS if any(curve.part == split for curve in curves)]
-    rows = [
-        (
-            curve.label,
-            SPLITS[curve.part],
-            str(curve.x[-1]),
-            _write(curve.mean[-1], unit),
-            f"{_write(curve.low[-1], unit)} to {_write(curve.high[-1], unit)}",
-            str(curve.n[-1]),
-        )
-        for curve in curves
-    ]
-    only = f", for {SPLITS[splits[0]]} only" if len(splits) > 1 else ""
-    note = f"Lines: mean over the seeds; bands: from the lowest seed to the highest{only}."
-    header = ("group", "split", "last epoch", f"mean ({unit})", "seeds", "n")
-    return make_chart(figure, f"curve-{metric}", metric.capitalize(), note, header, rows, tips)
-
-
-def _write(value: float, unit: str) -> str:
-    return format_percent(value / 100, sign="") if unit == "%" else f"{value:.4g}"
+def _draw_f1(labels: tuple[str, str], classes: Sequence[str], scores: Sequence[np.ndarray]) -> tuple[Figure, Tips]:
+    tips, rows = {}, np.arange(len(classes))
+    with use_page_style():
+        columns, longest = (2, 40) if max(map(len, labels)) <= 40 else (1, 80)
+        figure = Figure(figsize=(6.2, 0.9 + 0.2 * (2 // columns) + 0.21 * len(classes)))
+        axes = figure.subplots()
+        axes.hlines(rows, scores[0].mean(0), scores[1].mean(0), color=GRID, linewidth=3, zorder=1)
+        legend = shorten_distinctly(labels, longest)
+        for side, (label, part) in enumerate(zip(labels, scores, strict=True)):
+            low, mean, high = part.min(0), part.mean(0), part.max(0)
+            gid, colour, height = f"side{side}", SERIES[side], rows + (0.14, -0.14)[side]
+            axes.hlines(height, low, high, color=colour, linewidth=1)
+            axes.scatter(
+                mean, height, marker=MARKERS[side], s=24, color=colour, edgecolor=PAPER, zorder=3, gid=gid,
+                label=legend[side],
+            )  # fmt: skip
+            tips[gid] = [
+                f"{label}\n{class_}: F1 {mean[k]:.4f}, seeds {low[k]:.4f} to {high[k]:.4f}, n = {len(part)}"
+                for k, class_ in enumerate(classes)
+            ]
+        _label_rows(axes, shorten_distinctly(classes, 22))
+        axes.set_ylim(len(classes) - 0.4, -0.6)  # room for the marks, which lie beside their row
+        axes.set_xlabel("F1 of the class")
+        figure.legend(loc="outside upper left", ncols=columns)
+    return figure, tips

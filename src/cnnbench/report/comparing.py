@@ -10,7 +10,6 @@ from cnnbench.metrics import sequential
 from cnnbench.metrics.sequential import BETTER, EQUAL, WORSE, Reading
 from cnnbench.report.formatting import format_difference, format_interval, format_p_equation, format_points
 from cnnbench.report.groups import Group
-from cnnbench.report.runs import Run
 from cnnbench.report.statistics import (
     LEVEL,
     Difference,
@@ -37,47 +36,30 @@ FIX_SEEDS_FIRST = (
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Difference):
-    """The difference in accuracy between group `a` and group `b`, which is the baseline if one of them is.
-
-    Attributes:
-        a, b: labels.
-        kind: paired (by seed), folds (of a cross-validation, paired too) or welch.
-        n_a, n_b: runs that were compared; equal for pairs, also of folds.
-        same_images: whether both were tested on the same images, without which there is no test.
-        ahead, level: in how many of the seeds of a pair `a` has the higher accuracy, or the same.
-        p: the p-value that decides: p_flip of pairs of seeds, else p_t; None if there is no test.
-        p_holm: p after Holm's correction over the comparisons of the study, of which `family` have a test.
-        seeds_needed: the fewest pairs for which the sign-flip test could give p_holm < 0.05, if the other comparisons
-            stay as they are. Without pairs, each group needs as many. None for folds.
-        delta: the difference up to which groups count as equal; None if nobody named one.
-        p_equal: of the two one-sided tests that the groups are equal within `delta`, after Holm's correction over these
-            tests; None without pairs or without `delta`.
-        verdict: better, worse, equal, no difference shown, too few seeds, or no test: of `a`, for a number of seeds
-            that was fixed beforehand.
-        anytime: what may be said however often the runs were looked at; None without pairs of seeds. It has its own
-            test, and has no part in `verdict`.
-    """
+    """The difference in accuracy between group `a` and group `b`, which is the baseline if one of them is."""
 
     a: str
     b: str
-    kind: str
-    n_a: int
+    kind: str  # paired (by seed), folds (of a cross-validation, paired too) or welch
+    n_a: int  # runs that were compared; equal to n_b for pairs and folds
     n_b: int
-    same_images: bool = True
-    ahead: int = 0
-    level: int = 0
-    p: float | None = None
-    p_holm: float | None = None
-    family: int = 0
+    same_images: bool = True  # if the groups were tested on different images, there is no test
+    ahead: int = 0  # in how many seeds of a pair `a` has the higher accuracy
+    level: int = 0  # or the same
+    p: float | None = None  # the p-value that decides: p_flip of paired seeds, else p_t
+    p_holm: float | None = None  # after Holm's correction over the comparisons of the study
+    family: int = 0  # how many of them have a test
+    # The fewest pairs for which the sign-flip test could give p_holm < 0.05, if the other comparisons stay as they are.
+    # Without pairs, each group needs as many. None for folds.
     seeds_needed: int | None = None
-    delta: float | None = None
-    p_equal: float | None = None
-    verdict: str = NO_TEST
-    anytime: Reading | None = None
+    delta: float | None = None  # the difference up to which groups count as equal, if the reader named one
+    p_equal: float | None = None  # of two one-sided tests of pairs, after Holm's correction over these tests
+    verdict: str = NO_TEST  # of `a`, for a number of seeds that was fixed beforehand
+    anytime: Reading | None = None  # of pairs of seeds: may be read after each seed, and has no part in `verdict`
 
     @property
     def effect_name(self) -> str:
-        """What `effect` is called; empty without one."""
+        """The name of the measure in `effect`; empty without one."""
         return "" if self.effect is None else "Cohen's d_z" if self.kind == PAIRED else "Hedges' g"
 
     @property
@@ -105,28 +87,29 @@ class Comparison(Difference):
                 return f"{NO_TEST}: {alike}"
             return f"{NO_TEST}: the runs of each group do not differ among themselves"
         corrected = " after Holm" if self.family > 1 else ""
-        by = ", corrected resampled t-test" if self.kind == FOLDS else ""
-        said = f"{format_p_equation(self.p_holm)}{corrected}{by}"
+        test = ", corrected resampled t-test" if self.kind == FOLDS else ""
+        verdict = f"{self.verdict} ({format_p_equation(self.p_holm)}{corrected}{test}, n = {self.size})"
         if self.p_equal is None or self.delta is None:
-            return f"{self.verdict} ({said}, n = {self.size})"
+            return verdict
         equal, within = f"{format_p_equation(self.p_equal)}{corrected}", f"within {_format_delta(self.delta)} points"
         if self.verdict == EQUAL:
             return f"{EQUAL} {within} ({equal}, two one-sided tests, n = {self.size})"
+        # A difference may be significant and too small to matter.
         also = ", and" if self.verdict in TESTED and self.p_equal < LEVEL else "; not shown to be"
-        return f"{self.verdict} ({said}, n = {self.size}){also} {EQUAL} {within} ({equal})"
+        return f"{verdict}{also} {EQUAL} {within} ({equal})"
 
     @property
     def sentence(self) -> str:
-        """Who was compared, by how much they differ, and the verdicts."""
+        """The groups, their difference and the verdicts."""
         anytime = f". Anytime verdict: {self.anytime_words}" if self.anytime else ""
         return f"{self.a} against {self.b}: {self.difference}, {self.words}{anytime}"
 
     @property
     def anytime_words(self) -> str:
-        """What may be said at any time, in a phrase with the interval; empty without pairs."""
-        if self.anytime is None:
-            return ""
+        """The anytime verdict in a phrase with its interval; empty without pairs."""
         read = self.anytime
+        if read is None:
+            return ""
         within = f" within {_format_delta(self.delta)} points" if read.verdict == EQUAL and self.delta else ""
         pairs = read.decided_at if read.is_decided else read.n
         interval = format_interval(read.low, read.high, format_points)
@@ -134,7 +117,6 @@ class Comparison(Difference):
         return f"{read.verdict}{within} after {pairs}{of_all} {'seed' if read.n == 1 else 'seeds'} {interval}".strip()
 
     def _describe_few_seeds(self) -> str:
-        """Describe what the seeds show so far, and how many a verdict needs."""
         side = "ahead" if self.mean > 0 else "behind" if self.mean < 0 else "level"
         if self.kind == WELCH:
             seen = f"{side}, n = {self.size} without common seeds"
@@ -153,7 +135,7 @@ class Comparison(Difference):
 
 
 def choose_baseline(groups: Sequence[Group], wanted: str | None) -> tuple[Group | None, bool]:
-    """Choose the baseline, and tell whether the command or an experiment named it; None if no group has an accuracy.
+    """Choose the baseline, and whether the command or an experiment named it; None if no group has an accuracy.
 
     Raises:
         ValueError: `wanted` names no group, or several.
@@ -167,17 +149,12 @@ def choose_baseline(groups: Sequence[Group], wanted: str | None) -> tuple[Group 
             advice = f"must be one of {valid}" if valid else "no group has an accuracy yet"
             raise ValueError(f"--baseline {wanted!r} names {what}: {advice}")
         return found[0], True
-    for words in dict.fromkeys(_read_baseline(run) for group in measured for run in group.runs):
+    named = (run.comparison.get("baseline") for group in measured for run in group.runs)
+    for words in dict.fromkeys(one for one in named if isinstance(one, str)):
         found = _find_groups(measured, words)
         if len(found) == 1:
             return found[0], True
     return (measured[0] if measured else None), False
-
-
-def _read_baseline(run: Run) -> str:
-    comparison = run.config.get("comparison")
-    words = comparison.get("baseline") if isinstance(comparison, dict) else None
-    return words if isinstance(words, str) else ""
 
 
 def _find_groups(groups: Sequence[Group], words: str) -> list[Group]:
@@ -204,17 +181,16 @@ def compare_groups(
     """
     pairs = pair_groups([group for group in groups if group.accuracy], baseline, all_pairs=all_pairs)
     compared = [_compare(a, b, delta, len(pairs)) for a, b in pairs]
-    values = [comparison.p for comparison in compared if comparison.p is not None]
-    corrected = _correct([comparison.p for comparison in compared])
-    equal = _correct([comparison.p_equal for comparison in compared])
+    values = [one.p for one in compared if one.p is not None]
+    p_holm, p_equal = (_correct([getattr(one, name) for one in compared]) for name in ("p", "p_equal"))
     return [
-        _judge(replace(comparison, p_equal=p_equal), values, p_holm)
-        for comparison, p_holm, p_equal in zip(compared, corrected, equal, strict=True)
+        _judge(replace(one, p_equal=equal), values, holm)
+        for one, holm, equal in zip(compared, p_holm, p_equal, strict=True)
     ]
 
 
 def _correct(values: Sequence[float | None]) -> list[float | None]:
-    """Correct the p-values of a family by Holm's method; comparisons without one are not of the family."""
+    """Correct the p-values of a family by Holm's method; comparisons without one do not belong to it."""
     corrected = iter(correct_by_holm([value for value in values if value is not None]))
     return [None if value is None else next(corrected) for value in values]
 
@@ -230,26 +206,33 @@ def pair_accuracies(a: Group, b: Group) -> list[tuple[float, float]] | None:
 
 def _compare(a: Group, b: Group, delta: float | None, comparisons: int) -> Comparison:
     pairs = pair_accuracies(a, b)
+    # One pair has no test; Welch's needs two runs in each group, whatever their seeds.
     too_few_for_welch = min(len(a.accuracy), len(b.accuracy)) < 2
-    if pairs and (len(pairs) >= 2 or too_few_for_welch):
-        first, second = zip(*pairs, strict=True)
-        differences = [x - y for x, y in pairs]
-        n, correction = len(pairs), a.correction
-        ahead, level = sum(x > y for x, y in pairs), sum(x == y for x, y in pairs)
-        p_equal = None if delta is None else compute_equivalence_p(differences, delta, correction)
-        if correction:
-            found = compare_folds(first, second, correction)
-            return Comparison(
-                **vars(found), a=a.label, b=b.label, kind=FOLDS, n_a=n, n_b=n, p=found.p_t, ahead=ahead, level=level,
-                delta=delta, p_equal=p_equal,
-            )  # fmt: skip
-        found = compare_pairs(first, second)
-        p_flip = found.p_flip if n > 1 else None
-        return Comparison(
-            **vars(replace(found, p_flip=p_flip)), a=a.label, b=b.label, kind=PAIRED, n_a=n, n_b=n, p=p_flip,
-            ahead=ahead, level=level, delta=delta, p_equal=p_equal,
-            anytime=sequential.decide(differences, delta=delta, comparisons=comparisons),
-        )  # fmt: skip
+    if not pairs or not (len(pairs) >= 2 or too_few_for_welch):
+        return _compare_unpaired(a, b)
+    first, second = zip(*pairs, strict=True)
+    differences = [x - y for x, y in pairs]
+    n, correction = len(pairs), a.correction
+    found = compare_folds(first, second, correction) if correction else compare_pairs(first, second)
+    p_flip = found.p_flip if n > 1 else None
+    return Comparison(
+        **vars(replace(found, p_flip=p_flip)),
+        a=a.label,
+        b=b.label,
+        kind=FOLDS if correction else PAIRED,
+        n_a=n,
+        n_b=n,
+        p=found.p_t if correction else p_flip,
+        ahead=sum(x > y for x, y in pairs),
+        level=sum(x == y for x, y in pairs),
+        delta=delta,
+        p_equal=None if delta is None else compute_equivalence_p(differences, delta, correction),
+        # Folds share training images, so the bets of the anytime test would not be fair.
+        anytime=None if correction else sequential.decide(differences, delta=delta, comparisons=comparisons),
+    )
+
+
+def _compare_unpaired(a: Group, b: Group) -> Comparison:
     found = compare_samples(list(a.accuracy.values()), list(b.accuracy.values()))
     same_images = len({run.test_set for group in (a, b) for run in group.runs}) == 1
     figures = found if same_images else Difference(found.mean)

@@ -30,66 +30,48 @@ MOST_NAMED = 12
 
 @dataclass(frozen=True)
 class Point:
-    """The cost and the accuracy of a group.
-
-    Attributes:
-        label: the group's; `short` is how a chart writes it.
-        mean, low, high: accuracy as a share, and the 95 % interval of its mean, or None.
-        seeds: the accuracy of each run.
-    """
+    """The cost and the accuracy of a group."""
 
     label: str
-    short: str
+    short: str  # how a chart writes the label
     cost: float
-    mean: float
-    low: float | None
+    mean: float  # of the accuracy, as a share
+    low: float | None  # 95 % interval of the mean
     high: float | None
-    seeds: Sequence[float]
+    seeds: Sequence[float]  # the accuracy of each run
     is_baseline: bool = False
 
 
 def chart_costs(study: Study) -> tuple[list[Chart], str]:
     """Chart accuracy against parameters and MACs if groups differ in them; with a sentence on what that shows."""
-    charts, fronts, equal = [], {}, {}
+    charts, fronts, equal = [], {}, []
     for key, cost in (("parameters", "parameters"), ("macs", "MACs")):
         points = _list_points(study, key)
         values = {point.cost for point in points}
         if len(values) > 1:
             charts.append(chart_cost(f"accuracy-{key}", cost, points))
-            front = [
-                f"{make_legible(point.short, 60)} ({format_share(point.mean)})" for point in find_pareto_front(points)
-            ]
+            front = [f"{make_legible(one.short, 60)} ({format_share(one.mean)})" for one in find_pareto_front(points)]
             fronts[cost] = join_some(front, 6, "; ")
         elif values:
-            equal[cost] = f"{values.pop():,} {cost}"
+            equal.append(f"{values.pop():,} {cost}")
     if len(fronts) == 2 and len(set(fronts.values())) == 1:
         fronts = {"parameters and by MACs": fronts["MACs"]}
-    said = [f"By {cost}, the Pareto front is: {front}." for cost, front in fronts.items()]
+    notes = [f"By {cost}, the Pareto front is: {front}." for cost, front in fronts.items()]
     if fronts:
-        said.append("The front is one of means: only the comparison of two groups says whether they differ.")
+        notes.append("The front is one of means: only the comparison of two groups says whether they differ.")
     if equal:
         whose = "The only group has" if len(study.measured) == 1 else "All groups have"
-        said.append(f"{whose} {' and '.join(equal.values())}, so there is no cost to weigh accuracy against.")
-    return charts, " ".join(said)
+        notes.append(f"{whose} {' and '.join(equal)}, so there is no cost to weigh accuracy against.")
+    return charts, " ".join(notes)
 
 
 def _list_points(study: Study, cost: str) -> list[Point]:
     short, points = shorten_names(study.groups, study.axes), []
     for group in study.measured:
-        estimate, value = group.estimate_of("accuracy"), getattr(group, cost)
-        if estimate is not None and value is not None:
-            seeds, is_baseline = list(group.accuracy.values()), group.label == study.baseline
-            points.append(
-                Point(
-                    group.label,
-                    short[group.label],
-                    value,
-                    estimate.mean,
-                    *estimate.compute_bounds(),
-                    seeds,
-                    is_baseline,
-                )
-            )
+        found, value = group.estimate_of("accuracy"), group.costs[cost]
+        if found is not None and value is not None:
+            accuracy = (found.mean, *found.compute_bounds(), list(group.accuracy.values()))
+            points.append(Point(group.label, short[group.label], value, *accuracy, group.label == study.baseline))
     return points
 
 
@@ -171,7 +153,7 @@ def _draw_interval(axes: Axes, point: Point, colour: str, limits: tuple[float, f
 
 
 def find_cut_ends(point: Point, limits: tuple[float, float]) -> list[tuple[float, str]]:
-    """The limits beyond which the point's interval goes on, each with the arrowhead that says so."""
+    """The limits that cut the point's interval, each with the arrowhead that marks the cut."""
     if point.low is None or point.high is None:
         return []
     beyond = ((limits[0], "v", 100 * point.low < limits[0]), (limits[1], "^", 100 * point.high > limits[1]))

@@ -8,32 +8,11 @@ from cnnbench.report.comparing import Comparison
 from cnnbench.report.groups import Group, format_setting, shorten_key
 from cnnbench.report.study import Study
 
-# Columns of groups.csv, and the attributes of a `Comparison` behind them.
-OF_COMPARISON = {
-    "kind": "kind",
-    "difference_n_a": "n_a",
-    "difference_n_b": "n_b",
-    "difference_mean": "mean",
-    "difference_low": "low",
-    "difference_high": "high",
-    "difference_effect": "effect",
-    "difference_effect_name": "effect_name",
-    "p_t": "p_t",
-    "p_flip": "p_flip",
-    "p": "p",
-    "p_holm": "p_holm",
-    "delta": "delta",
-    "p_equal": "p_equal",
-    "verdict": "verdict",
-    "words": "words",
-}
-# The anytime verdict, and the attributes of its `Reading`.
-OF_READING = {
-    "anytime_verdict": "verdict",
-    "anytime_decided_at": "decided_at",
-    "anytime_low": "low",
-    "anytime_high": "high",
-}
+# Columns of groups.csv, and the attributes of a `Comparison` and of its anytime `Reading` behind them.
+SIZES = ("n_a", "n_b", "mean", "low", "high", "effect", "effect_name")
+TESTS = ("p_t", "p_flip", "p", "p_holm", "delta", "p_equal", "verdict", "words")
+OF_COMPARISON = {"kind": "kind", **{f"difference_{name}": name for name in SIZES}, **{name: name for name in TESTS}}
+OF_READING = {f"anytime_{name}": name for name in ("verdict", "decided_at", "low", "high")}
 RUN_COLUMNS = ("run", "group", "state", "counted", "seed", "name", "tags")  # the first columns of results.csv
 
 
@@ -67,10 +46,7 @@ def _list_group(group: Group, study: Study, comparison: Comparison | None) -> di
         "n": group.n,
         **({"folds": group.folds or None} if study.most_folds else {}),
         "seeds": " ".join(map(str, group.seeds)),
-        "parameters": group.parameters,
-        "macs": group.macs,
-        "receptive_field": group.receptive_field,
-        "depth": group.depth,
+        **group.costs,
     }
     for metric in (*list_metrics(), *OF_PROBABILITIES):
         found = group.estimate_of(metric.name)

@@ -5,19 +5,14 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import jinja2
 
-from cnnbench.report.calibration import NOTE as CALIBRATION_NOTE
-from cnnbench.report.calibration import tabulate_calibration
 from cnnbench.report.comparing import FIX_SEEDS_FIRST
-from cnnbench.report.folds import tabulate_folds
 from cnnbench.report.formatting import format_count
-from cnnbench.report.shares import NOTE as VARIANCE_NOTE
-from cnnbench.report.shares import tabulate_variance
+from cnnbench.report.section_tables import tabulate_calibration, tabulate_folds, tabulate_variance
 from cnnbench.report.study import Study
 from cnnbench.report.tables import tabulate_comparisons, tabulate_details, tabulate_groups, tabulate_networks
 from cnnbench.storage.plain_data import parse_yaml
@@ -41,6 +36,12 @@ def hash_for_policy(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
+def bind_percent(text: str) -> str:
+    """Bind each number of a page to its percent sign, so that no line begins with the sign."""
+    # Commands are left as they are, because a reader copies them.
+    return re.sub(r"(<pre>.*?</pre>)|(?<=\d) %", lambda found: found[1] or "\N{NO-BREAK SPACE}%", text, flags=re.DOTALL)
+
+
 def render(
     template: str,
     context: Mapping[str, Any],
@@ -53,19 +54,14 @@ def render(
     environment = jinja2.Environment(
         autoescape=html, undefined=jinja2.StrictUndefined, trim_blocks=html, keep_trailing_newline=True
     )
-    environment.filters |= {"terms": find_terms, "count": format_count, **filters}
+    environment.filters |= {"terms": find_terms, "count": format_count, "bind_percent": bind_percent, **filters}
     return environment.from_string(read_template(template, room)).render(context)
-
-
-@cache
-def _read_glossary() -> list[dict[str, str]]:
-    glossary: list[dict[str, str]] = parse_yaml(read_template("glossary.yaml"))
-    return glossary
 
 
 def find_terms(text: str) -> list[tuple[str, str]]:
     """The terms of the glossary that occur in a text, each with its meaning, in alphabetical order."""
-    return [(entry["term"], entry["meaning"]) for entry in _read_glossary() if re.search(entry["pattern"], text)]
+    glossary = parse_yaml(read_template("glossary.yaml"))
+    return [(entry["term"], entry["meaning"]) for entry in glossary if re.search(entry["pattern"], text)]
 
 
 def render_markdown(study: Study, command: str, made: str) -> str:
@@ -75,18 +71,18 @@ def render_markdown(study: Study, command: str, made: str) -> str:
         command: the command that makes this report.
         made: when it was made, and by which version.
     """
+    tables = {
+        "groups": tabulate_groups(study),
+        "details": tabulate_details(study),
+        "folds": tabulate_folds(study),
+        "comparisons": tabulate_comparisons(study),
+        "networks": tabulate_networks(study),
+        "variance": tabulate_variance(study),
+        "calibration": tabulate_calibration(study),
+    }
     context = {
+        **{name: table.adapt_to("text") for name, table in tables.items()},
         "study": study,
-        "tested": study.groups[0].runs[0].summary if study.groups else {},
-        "groups": tabulate_groups(study).adapt_to("text"),
-        "details": tabulate_details(study).adapt_to("text"),
-        "folds": tabulate_folds(study).adapt_to("text"),
-        "comparisons": tabulate_comparisons(study).adapt_to("text"),
-        "networks": tabulate_networks(study).adapt_to("text"),
-        "variance": tabulate_variance(study).adapt_to("text"),
-        "variance_note": VARIANCE_NOTE,
-        "calibration": tabulate_calibration(study).adapt_to("text"),
-        "calibration_note": CALIBRATION_NOTE,
         "fix_seeds_first": FIX_SEEDS_FIRST,
         "command": command,
         "made": made,

@@ -1,7 +1,7 @@
 """The pictures and the page of `cnnbench explain`, in English or Portuguese."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +40,23 @@ class Drawing:
         return round(self.figure.get_size_inches()[0] * PIXELS_PER_INCH)
 
     def draw_svg(self, title: str) -> Markup:
-        """The drawing as an element of the page, which a screen reader announces by the title and the caption."""
+        """Draw it as an element of the page, which a screen reader announces by the title and the caption."""
         label = f"{title}: {self.caption}" if self.caption else title
         # The XML writer has escaped the text in it.
         return Markup(to_svg(self.figure, self.file, make_legible(label), {}))
 
 
+Part = tuple[str, list[Drawing]]  # what the drawings of a section show, or why there are none
+
+
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: what its drawings show, or why there are none."""
+    """A part of the page."""
 
     name: str
     title: str
     text: str
-    drawings: list[Drawing] = field(default_factory=list)
+    drawings: list[Drawing]
 
 
 def write_explanation(folder: Path, found: Explanation, language: str, title: str) -> None:
@@ -100,22 +103,16 @@ def _make_sections(found: Explanation, texts: Mapping[str, Any]) -> list[Section
         "shift": _explain_shift,
     }
     sections = []
-    drawings: list[Drawing]
     for name, make in makers.items():
-        if reason := found.omitted.get(name):
-            text, drawings = texts["omitted"][reason].format(model=found.model), []
-        else:
-            text, drawings = make(found, texts)
-        sections.append(Section(name, texts[name], text, drawings))
+        reason = found.omitted.get(name)
+        part = (texts["omitted"][reason].format(model=found.model), []) if reason else make(found, texts)
+        sections.append(Section(name, texts[name], *part))
     return sections
-
-
-Part = tuple[str, list[Drawing]]
 
 
 def _explain_filters(found: Explanation, texts: Mapping[str, Any]) -> Part:
     filters = found.filters
-    assert filters is not None
+    assert filters is not None  # otherwise the section is omitted; the same holds below
     kind = "filters_signals" if filters.weights.ndim == 3 else "filters_dense" if filters.is_dense else "filters_text"
     shown = len(filters.weights)
     counts = texts["filters_dense_count" if filters.is_dense else "filters_count"]
@@ -131,13 +128,13 @@ def _explain_fields(found: Explanation, texts: Mapping[str, Any]) -> Part:
 
 def _explain_maps(found: Explanation, texts: Mapping[str, Any]) -> Part:
     drawings = [
-        Drawing(f"feature_maps_{number}", figures.plot_activations(one), _caption(one, found, texts))
+        Drawing(f"feature_maps_{number}", figures.plot_activations(one), _write_caption(one, found, texts))
         for number, one in enumerate(found.images, 1)
     ]
     return texts["maps_text"], drawings
 
 
-def _caption(one: ShownImage, found: Explanation, texts: Mapping[str, Any]) -> str:
+def _write_caption(one: ShownImage, found: Explanation, texts: Mapping[str, Any]) -> str:
     """Such as `test image 12: true 7, says 9 (64%)`."""
     words, names = texts["words"], shorten_distinctly(found.class_names, 40)
     name = words["test"].format(name=one.name) if one.is_test else one.name

@@ -28,6 +28,11 @@ def format_share(share: float, digits: int = 2) -> str:
     return format_percent(share, digits, sign=" %")
 
 
+def format_ratio(share: float) -> str:
+    """A share of a variance, which may exceed the whole, in percent without a sign."""
+    return f"{100 * share:.{0 if share >= 0.1 else 1}f}"
+
+
 def format_change(value: float, digits: int = 2) -> str:
     """Such as `+2.03` or `−0.15`, with a minus sign and not a hyphen."""
     return f"{value:+.{digits}f}".replace("-", "−")
@@ -72,17 +77,13 @@ def format_figure(value: float, metric: Metric) -> str:
     return text.replace("-", "−")
 
 
-def format_spread(estimate: Estimate | None, metric: Metric) -> str:
+def format_spread(estimate: Estimate, metric: Metric) -> str:
     """Mean and standard deviation, such as `98.79 ± 0.15`."""
-    if estimate is None:
-        return ""
     std = "" if estimate.std is None else f" ± {estimate.std * metric.factor:.{metric.digits}f}"
     return format_figure(estimate.mean, metric) + std
 
 
-def format_mean_interval(estimate: Estimate | None, metric: Metric) -> str:
+def format_mean_interval(estimate: Estimate, metric: Metric) -> str:
     """The interval of a mean, such as `[98.63, 98.94]`."""
-    low, high = (None, None)
-    if estimate:
-        low, high = estimate.compute_bounds(share=metric.share, lowest=metric.lowest)
-    return format_interval(low, high, lambda value: format_figure(value, metric))
+    bounds = estimate.compute_bounds(share=metric.share, lowest=metric.lowest)
+    return format_interval(*bounds, lambda value: format_figure(value, metric))

@@ -3,6 +3,7 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,33 +20,19 @@ COSTS = ("parameters", "macs", "receptive_field", "depth")
 
 @dataclass
 class Group:
-    """Finished runs that differ only in their seeds and folds, which are named as `name_repetition` does.
+    """Finished runs that differ only in their seeds and folds, which are named as `name_repetition` does."""
 
-    Attributes:
-        label: what sets the group apart from the others, such as `model=lenet5 model.width=2`.
-        settings: every key that differs between groups, with this group's value or None.
-        runs: those that count, one for each seed.
-        alone: the runs that vary the seed of one source of randomness alone, by source, if `runs` vary all together.
-            Mean, spread and comparisons leave them out, because they share all other seeds.
-        parameters, macs, receptive_field, depth: of its first run.
-        epochs_to_target: by seed, the first epoch that reached the target, or None. Empty without a target.
-        target_metric: what had to reach it: val/accuracy, or train/accuracy without a validation split.
-        reference: published accuracy and f1_macro, if an experiment gives them.
-        departures: how the runs depart from the protocol of published figures, which are then left out.
-    """
-
-    label: str
-    settings: dict[str, Any]
-    runs: list[Run]
+    label: str  # what sets the group apart from the others, such as `model=lenet5 model.width=2`
+    settings: dict[str, Any]  # every key that differs between groups, with this group's value or None
+    runs: list[Run]  # those that count, one for each seed
+    # The runs that vary the seed of one source of randomness alone, by source, if `runs` vary all together. Mean,
+    # spread and comparisons leave them out, because they share all other seeds.
     alone: dict[str, list[Run]] = field(default_factory=dict)
-    parameters: int | None = None
-    macs: int | None = None
-    receptive_field: int | None = None
-    depth: int | None = None
-    epochs_to_target: dict[SeedName, int | None] = field(default_factory=dict)
-    target_metric: str = ""
-    reference: dict[str, float] = field(default_factory=dict)
-    departures: str = ""
+    costs: dict[str, int | None] = field(default_factory=dict)  # of its first run, by the names of `COSTS`
+    epochs_to_target: dict[SeedName, int | None] = field(default_factory=dict)  # the first that reached it, by seed
+    target_metric: str = ""  # what had to reach it: val/accuracy, or train/accuracy without a validation split
+    reference: dict[str, float] = field(default_factory=dict)  # published accuracy and f1_macro of an experiment
+    departures: str = ""  # how the runs depart from the protocol of published figures, which are then left out
 
     @property
     def n(self) -> int:
@@ -54,7 +41,7 @@ class Group:
 
     @property
     def folds(self) -> int:
-        """How many folds its runs are cross-validated with; 0 without."""
+        """The number of folds of its cross-validation; 0 without one."""
         fold = self.runs[0].fold
         return fold.total if fold else 0
 
@@ -109,8 +96,10 @@ class Group:
         return bool(pairs) and all(equals and self._has_setting(key, value) for key, equals, value in pairs)
 
     def _has_setting(self, key: str, text: str) -> bool:
-        settings, value = self.runs[0].settings, _normalize(text)
-        return any(format_setting(settings[full]) == value for full in (key, f"{key}.name") if full in settings)
+        settings = self.runs[0].settings
+        with suppress(ValueError):
+            text = format_setting(float(text))  # 2.0 and 2 are the same width
+        return any(format_setting(settings[full]) == text for full in (key, f"{key}.name") if full in settings)
 
 
 def group_runs(
@@ -137,14 +126,14 @@ def group_runs(
     axes = _choose_axes(settings, differing, by)
     groups = []
     for values, several in zip(settings, members.values(), strict=True):
-        label = _make_label(axes, values)
+        keys = axes or [key for key in ("model.name", "data.name") if key in values] or ["seed"]
+        label = " ".join(f"{shorten_key(key)}={format_setting(values.get(key))}" for key in keys)
         for run in several:
             run.group = label
         counted = _choose_latest(several)
         if counted:
-            group = Group(label, {key: values.get(key) for key in differing}, *separate_sources(counted))
-            for key in COSTS:
-                setattr(group, key, counted[0].summary.get(key))
+            costs = {key: counted[0].summary.get(key) for key in COSTS}
+            group = Group(label, {key: values.get(key) for key in differing}, *separate_sources(counted), costs)
             if target is not None:
                 _find_target(group, target)
             groups.append(group)
@@ -165,13 +154,6 @@ def format_setting(value: Any) -> str:
 def shorten_key(key: str) -> str:
     """A key as a user would type it: `model` for `model.name`."""
     return key.removesuffix(".name")
-
-
-def _normalize(text: str) -> str:
-    try:
-        return format_setting(float(text))
-    except ValueError:
-        return text
 
 
 def _find_differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -200,11 +182,6 @@ def _choose_axes(settings: Sequence[Mapping[str, Any]], differing: Sequence[str]
     return [key for key in differing if key in chosen]
 
 
-def _make_label(axes: Sequence[str], values: Mapping[str, Any]) -> str:
-    keys = axes or [key for key in ("model.name", "data.name") if key in values] or ["seed"]
-    return " ".join(f"{shorten_key(key)}={format_setting(values.get(key))}" for key in keys)
-
-
 def _choose_latest(runs: Iterable[Run]) -> list[Run]:
     """The finished runs that count: the latest of several with the same config and seeds."""
     by_seed: dict[SeedName | None, list[Run]] = defaultdict(list)
@@ -221,9 +198,9 @@ def separate_sources(runs: Sequence[Run]) -> tuple[list[Run], dict[str, list[Run
     """Separate runs of one config that vary all seeds together from those that vary one alone.
 
     Returns:
-        The runs in which every source of randomness has the same seed; and for each source the runs that vary its seed
-        alone: the most that share their other seeds. If there are not two of either kind, or the runs are those of a
-        cross-validation, all runs and nothing.
+        The runs in which all sources of randomness have the same seed; and by source, the runs that vary its seed
+        alone (the most that share their other seeds). All runs and nothing if there are not two of either kind, or
+        if the runs are those of a cross-validation.
     """
     together = [run for run in runs if run.seeds and len(set(run.seeds)) == 1]
     alone = {}

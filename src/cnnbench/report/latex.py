@@ -2,10 +2,7 @@ r"""The tables of a study as `report.tex`, to \input into a paper; it needs the 
 
 import re
 
-from cnnbench.report.folds import TEST as FOLDS_TEST
-from cnnbench.report.folds import tabulate_folds
-from cnnbench.report.shares import NOTE as VARIANCE_NOTE
-from cnnbench.report.shares import tabulate_variance
+from cnnbench.report.section_tables import FOLDS_TEST, tabulate_folds, tabulate_variance
 from cnnbench.report.study import Study
 from cnnbench.report.tables import Table, tabulate_comparisons, tabulate_groups
 from cnnbench.storage.text import make_printable
@@ -55,7 +52,8 @@ def format_latex(study: Study) -> str:
         caption = f"{FOLDED_COMPARISONS} {FOLDS_TEST}" if has_folds else COMPARISONS
         tables.append(_format_table(tabulate_comparisons(study), caption))
     if study.variance:
-        tables.append(_format_table(tabulate_variance(study), VARIANCE_NOTE))
+        variance = tabulate_variance(study)
+        tables.append(_format_table(variance, variance.note))
     return "% \\usepackage{booktabs}\n" + "\n".join(tables)
 
 

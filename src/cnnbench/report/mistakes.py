@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
-from cnnbench.report.class_charts import chart_signals
 from cnnbench.report.formatting import format_share, make_legible
 from cnnbench.report.runs import Run
-from cnnbench.report.svg import Chart
+from cnnbench.report.svg import SERIES, Chart, make_chart, use_page_style
 from cnnbench.runs.class_names import shorten_distinctly
-from cnnbench.runs.contents import read_mistakes
+from cnnbench.runs.contents import read_mistakes, read_predictions
 
 SHOWN, SHOWN_SIGNALS = 12, 8  # in a strip
+MOST_SAMPLES = 500  # of a signal, which is about as wide as a thumb
 SMALL = 40  # pixels of the longer side up to which a picture is stored without loss
 
 
@@ -51,7 +52,7 @@ def make_strips(name: str, runs: tuple[Run, Run], labels: tuple[str, str], class
     Raises:
         ValueError: a file is damaged, or they were not tested on the same images.
     """
-    arrays = [run.read_predictions() for run in runs]
+    arrays = [read_predictions(run.path) for run in runs]
     truth = arrays[0]["labels"]
     if not np.array_equal(truth, arrays[1]["labels"]):
         raise ValueError("they were not tested on the same images")
@@ -63,10 +64,11 @@ def make_strips(name: str, runs: tuple[Run, Run], labels: tuple[str, str], class
     kept = {index: image for run in runs for index, image in read_mistakes(run.path).items()}
     if len({image.shape for image in kept.values()}) > 1:
         raise ValueError("their mistakes.npz hold images of different sizes")
+    short = shorten_distinctly(classes, 18)
 
     def describe(index: int) -> str:
-        said = (f"{label} says {classes[own[index]]}" for label, own in zip(labels, answers, strict=True))
-        return "; ".join([f"true {classes[truth[index]]}", *said])
+        words = (f"{label} says {classes[own[index]]}" for label, own in zip(labels, answers, strict=True))
+        return "; ".join([f"true {classes[truth[index]]}", *words])
 
     def make_picture(index: int) -> Picture:
         wrong = dict.fromkeys(short[own[index]] for own in answers if own[index] != truth[index])
@@ -90,7 +92,6 @@ def make_strips(name: str, runs: tuple[Run, Run], labels: tuple[str, str], class
             return Strip(title, count, chart=chart, note=note)
         return Strip(title, count, list(map(make_picture, few)), note=note)
 
-    short = shorten_distinctly(classes, 18)
     first, second = (own != truth for own in answers)
     return [
         make_strip("both", "Both are wrong", first & second),
@@ -108,3 +109,16 @@ def encode_picture(image: np.ndarray) -> str:
     content = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(content, form, **options)
     return f"data:image/{form.lower()};base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def chart_signals(name: str, title: str, signals: Sequence[np.ndarray], captions: Sequence[str]) -> Chart:
+    """Chart signals, each (C, L), side by side: a line per channel, at most as many as there are colours."""
+    with use_page_style():
+        figure = Figure(figsize=(1.25 * len(signals), 1.2))
+        for axes, signal in zip(figure.subplots(1, len(signals), squeeze=False)[0], signals, strict=True):
+            step = -(-signal.shape[1] // MOST_SAMPLES)
+            for values, colour in zip(signal[:, ::step], SERIES, strict=False):
+                axes.plot(values, color=colour, linewidth=0.8)
+            axes.set_axis_off()
+    header, rows = ("signals, from the left",), [(caption,) for caption in captions]
+    return make_chart(figure, name, title, "Each signal has its own vertical scale.", header, rows, {})

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -10,32 +12,25 @@ from cnnbench.report.comparing import NOT_SHOWN, Comparison
 from cnnbench.report.groups import Group
 from cnnbench.report.runs import Run
 from cnnbench.report.statistics import LEVEL, compute_mcnemar_p, correct_by_holm
+from cnnbench.runs.contents import read_predictions
 
 MORE_RIGHT, FEWER_RIGHT = "more of these images right", "fewer of these images right"
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """The exact McNemar test of two networks on the same test images.
+    """The exact McNemar test of two networks on the same test images."""
 
-    Attributes:
-        a, b: the names of the runs; label_a, label_b: of their groups.
-        images: test images of both.
-        only_a, only_b: images that only one of them classifies correctly.
-        p, p_holm: exact, and after Holm's correction over the McNemar tests of the study.
-        verdict: whether network `a` gets more or fewer of these images right than chance explains.
-    """
-
-    a: str
+    a: str  # the names of the runs
     b: str
-    label_a: str
+    label_a: str  # of their groups
     label_b: str
     images: int
-    only_a: int
+    only_a: int  # images that only one of them classifies correctly
     only_b: int
     p: float
-    p_holm: float = 1.0
-    verdict: str = NOT_SHOWN
+    p_holm: float = 1.0  # after Holm's correction over the McNemar tests of the study
+    verdict: str = NOT_SHOWN  # whether `a` gets more or fewer of these images right than chance explains
 
     @property
     def is_significant(self) -> bool:
@@ -50,16 +45,22 @@ def compare_networks(groups: Sequence[Group], comparisons: Sequence[Comparison])
         The tests, and a sentence for each pair whose predictions cannot be compared.
     """
     tests, problems = [], []
-    last: tuple[str, np.ndarray, np.ndarray] | None = None  # the baseline, which most comparisons need
+    read = lru_cache(maxsize=2)(_read_answers)  # most comparisons need the baseline's again
     for a, b in _choose_networks(groups, comparisons):
         if a.test_set != b.test_set:
             continue  # another note says so
         try:
-            if last is None or last[0] != b.name:
-                last = (b.name, *_read_answers(b))
-            tests.append(_compare(a, b, *_read_answers(a), *last[1:]))
+            (labels_b, right_b), (labels_a, right_a) = read(b.path), read(a.path)
         except (ValueError, OSError, KeyError) as error:
             problems.append(f"No McNemar test of {a.name} and {b.name}: {error}.")
+            continue
+        # Equal hashes of the test sets are what the folders say, and these labels are the proof.
+        if not np.array_equal(labels_a, labels_b):
+            problems.append(f"No McNemar test of {a.name} and {b.name}: they were not tested on the same images.")
+            continue
+        only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+        p = compute_mcnemar_p(only_a, only_b)
+        tests.append(McNemar(a.name, b.name, a.group, b.group, len(right_a), only_a, only_b, p))
     corrected = correct_by_holm([test.p for test in tests])
     return [_judge(test, p) for test, p in zip(tests, corrected, strict=True)], problems
 
@@ -81,20 +82,10 @@ def choose_representatives(a: Group, b: Group) -> tuple[Run, Run]:
     return next(iter(runs_a.values())), next(iter(runs_b.values()))
 
 
-def _read_answers(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and predictions of a run, (N,) each."""
-    arrays = run.read_predictions()
-    return arrays["labels"], arrays["predictions"]
-
-
-def _compare(
-    a: Run, b: Run, labels_a: np.ndarray, answers_a: np.ndarray, labels_b: np.ndarray, answers_b: np.ndarray
-) -> McNemar:
-    if not np.array_equal(labels_a, labels_b):
-        raise ValueError("they were not tested on the same images")
-    right_a, right_b = answers_a == labels_a, answers_b == labels_b
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    return McNemar(a.name, b.name, a.group, b.group, len(right_a), only_a, only_b, compute_mcnemar_p(only_a, only_b))
+def _read_answers(run: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The labels of a run's test images, and which of them it classifies correctly, (N,) each."""
+    arrays = read_predictions(run)
+    return arrays["labels"], arrays["labels"] == arrays["predictions"]
 
 
 def _judge(test: McNemar, p_holm: float) -> McNemar:

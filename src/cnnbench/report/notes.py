@@ -7,10 +7,10 @@ from pathlib import Path
 from cnnbench.config.seeds import SeedName
 from cnnbench.metrics import ONE_RUN
 from cnnbench.report.comparing import FIX_SEEDS_FIRST, FOLDS, PAIRED, TOO_FEW
-from cnnbench.report.folds import NOTE as FOLDS_NOTE
 from cnnbench.report.formatting import format_interval, format_share
 from cnnbench.report.groups import COSTS, shorten_key
 from cnnbench.report.runs import Run, join_names
+from cnnbench.report.section_tables import FOLDS_NOTE
 from cnnbench.report.study import Note, Study
 from cnnbench.runs.folder import FINISHED, SWEEP
 from cnnbench.storage.plain_data import read_yaml
@@ -60,14 +60,14 @@ def _note_states(study: Study) -> Iterator[Note]:
     for state, runs in by_state.items():
         be = "is" if len(runs) == 1 else "are"
         words = STATES[state].format(be=be) if state in STATES else f"{be} in the state {state!r}"
-        said = f"{len(runs)} of {len(study.runs)} runs {words} and {be} not counted: {join_names(runs)}."
+        text = f"{len(runs)} of {len(study.runs)} runs {words} and {be} not counted: {join_names(runs)}."
         why = "; ".join(f"{run.name}: {run.message[:LONGEST_MESSAGE]}" for run in runs[:3] if run.message)
-        yield Note("unfinished", f"{said} {why}." if why else said)
+        yield Note("unfinished", f"{text} {why}." if why else text)
 
 
 def _note_missing_jobs(study: Study, folders: Sequence[Path]) -> Iterator[Note]:
-    """Sweeps in or below the folders that have jobs without a folder; not those of which only some runs were named."""
-    # A job that has not started has no folder, so only the sweep's own record tells of it.
+    """Note sweeps in or below the folders that have jobs without a folder, unless only some runs were named."""
+    # A job that has not started has no folder, so only the sweep's own record shows it.
     started = Counter(run.path.parent for run in study.runs)
     named = [folder.resolve() for folder in folders]
     for sweep in dict.fromkeys([*named, *started]):
@@ -81,13 +81,15 @@ def _note_missing_jobs(study: Study, folders: Sequence[Path]) -> Iterator[Note]:
         jobs, settings = (content.get(key) if isinstance(content, dict) else None for key in ("jobs", "sweep"))
         adds_seeds = isinstance(settings, dict) and settings.get("until") is not None
         if adds_seeds:
-            said = f"{sweep.name} adds seeds until it is decided: read its anytime verdict. The other verdict holds "
-            yield Note("seeds", f"{said}only for a number of seeds that was fixed beforehand.")
-        if isinstance(jobs, list) and len(jobs) > started[sweep]:
-            missing = len(jobs) - started[sweep]
-            if adds_seeds:
-                yield Note("unstarted", f"{sweep.name} is not decided: it may need up to {missing} more runs.")
-                continue
+            yield Note(
+                "seeds",
+                f"{sweep.name} adds seeds until it is decided: read its anytime verdict. The other verdict holds only "
+                "for a number of seeds that was fixed beforehand.",
+            )
+        missing = len(jobs) - started[sweep] if isinstance(jobs, list) else 0
+        if missing > 0 and adds_seeds:
+            yield Note("unstarted", f"{sweep.name} is not decided: it may need up to {missing} more runs.")
+        elif missing > 0 and isinstance(jobs, list):
             have = "has" if missing == 1 else "have"
             yield Note("unstarted", f"{missing} of the {len(jobs)} jobs of {sweep.name} {have} not started.")
 
@@ -131,8 +133,7 @@ def _note_disagreements(study: Study) -> Iterator[Note]:
 def _note_departures(study: Study) -> Iterator[Note]:
     for group in study.groups:
         if group.departures:
-            said = f"No published figures of {group.label}: they were measured with {group.departures}."
-            yield Note("groups", said)
+            yield Note("groups", f"No published figures of {group.label}: they were measured with {group.departures}.")
 
 
 def _note_single_runs(study: Study) -> Iterator[Note]:
@@ -184,7 +185,7 @@ def _note_single_sources(study: Study) -> Iterator[Note]:
             left_out = sum(run.group == group.label and run.counted for run in study.runs) - group.n
             yield Note(
                 "groups",
-                f"{group.label}: mean, spread and comparisons are of the {group.n} runs that vary all seeds together. "
+                f"{group.label}: mean, spread and comparisons use the {group.n} runs that vary all seeds together. "
                 f"{left_out} other runs keep some seeds fixed, and count only for the shares of the variance.",
             )
 
@@ -201,14 +202,14 @@ def _note_other_keys(study: Study) -> Iterator[Note]:
     implied = own_options | ({WEIGHTS_HASH} if "model.weights" in study.axes else set())
     also = [shorten_key(key) for key in study.follows if key not in implied]
     if also and len(study.groups) > 1:
-        said = f"The groups also differ in {join_some(also, 12)}: a difference may come from any of these."
-        yield Note("groups", said)
+        text = f"The groups also differ in {join_some(also, 12)}: a difference may come from any of these."
+        yield Note("groups", text)
 
 
 def _note_training_data(study: Study) -> Iterator[Note]:
     """Note runs with the same data keys that found different data."""
     by_data: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    for run in (run for group in study.groups for run in group.runs):
+    for run in study.counted_runs:
         # A dataset of the same name may have changed between two runs, or differ between machines.
         named = {key: value for key, value in run.settings.items() if key.startswith("data.")}
         if hashed := run.summary.get("train_set_sha256"):
@@ -226,7 +227,7 @@ def _note_training_data(study: Study) -> Iterator[Note]:
 def _note_shared_images(study: Study) -> Iterator[Note]:
     """Note runs that were tested on images which they had learned from, as they recorded it themselves."""
     by_count: dict[tuple[int, int, int], list[Run]] = defaultdict(list)
-    for run in (run for group in study.groups for run in group.runs):
+    for run in study.counted_runs:
         same, near, total = (run.summary.get(key) or 0 for key in SHARED)
         if same or near:
             by_count[same, near, total].append(run)
@@ -242,7 +243,7 @@ def _note_shared_images(study: Study) -> Iterator[Note]:
 
 def _note_missing_checks(study: Study) -> Iterator[Note]:
     by_reason: dict[str, list[Run]] = defaultdict(list)
-    for run in (run for group in study.groups for run in group.runs):
+    for run in study.counted_runs:
         for reason in run.unchecked:
             by_reason[reason].append(run)
     for reason, runs in list(by_reason.items())[:8]:
@@ -257,11 +258,11 @@ def _note_missing_accuracy(study: Study) -> Iterator[Note]:
     if labels:
         yield Note("groups", f"Without classes there is no accuracy to compare: {', '.join(labels[:8])}.")
     if any(len({run.test_set for run in group.runs}) > 1 for group in study.groups if not group.folds):
-        yield Note("data", "The test images were drawn by the seed: each seed has a test set of its own.")
+        yield Note("data", "The test images were drawn by the seed: each seed has its own test set.")
 
 
 def _note_environments(study: Study) -> Iterator[Note]:
-    runs = [run for group in study.groups for run in group.runs]
+    runs = study.counted_runs
     for key, name in (
         ("torch", "versions of torch"),
         ("cnnbench", "versions of cnnbench"),

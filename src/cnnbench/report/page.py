@@ -10,23 +10,18 @@ from typing import Any
 from markupsafe import Markup
 
 import cnnbench
-from cnnbench.report.calibration import NOTE as CALIBRATION_NOTE
-from cnnbench.report.calibration import tabulate_calibration
-from cnnbench.report.calibration_chart import chart_calibration
-from cnnbench.report.charts import chart_curves, chart_differences, chart_variance
+from cnnbench.report.charts import chart_differences, chart_variance
 from cnnbench.report.comparing import TESTED, Comparison
 from cnnbench.report.cost_chart import chart_costs
+from cnnbench.report.curves import chart_curves, chart_reliability
 from cnnbench.report.documents import hash_for_policy, read_template, render
-from cnnbench.report.folds import TITLE as FOLDS_TITLE
-from cnnbench.report.folds import tabulate_folds
 from cnnbench.report.formatting import format_p_equation, make_legible, make_lines_legible
 from cnnbench.report.groups import format_setting, select_settings, shorten_names
 from cnnbench.report.matrices import chart_width_and_depth
 from cnnbench.report.pairs import make_pairs
 from cnnbench.report.robustness import chart_robustness
 from cnnbench.report.runs import Run
-from cnnbench.report.shares import NOTE as VARIANCE_NOTE
-from cnnbench.report.shares import tabulate_variance
+from cnnbench.report.section_tables import tabulate_calibration, tabulate_folds, tabulate_variance
 from cnnbench.report.study import Study
 from cnnbench.report.svg import Chart
 from cnnbench.report.tables import Table, tabulate_comparisons, tabulate_details, tabulate_groups, tabulate_runs
@@ -34,6 +29,9 @@ from cnnbench.runs.folder import FINISHED
 
 MOST_SETTINGS = 80  # of a config in a drawer, more than anybody writes by hand
 MOST_SHARED = 500
+# Parts of a config that were objects of a Python program, by the names that `models.given` and `data.sets.arrays` give
+# them: both modules import torch, and a report must not.
+OBJECTS = (("model", "module", "network"), ("data", "arrays", "data"))
 CURVES_NOTE = (
     "The test images are used only once, after training. Training figures are taken while the weights change, on the "
     "images as augmented and with dropout: a validation accuracy above the training accuracy is no error."
@@ -52,35 +50,26 @@ class Finding:
 
 @dataclass(frozen=True)
 class ChartSection:
-    """A section of charts, below a table if there is one; the page shows it if it has any of these or a note.
+    """A section of charts, below a table if there is one; the page shows it if it has any of these or a note."""
 
-    Attributes:
-        name: the section's id, to which the navigation links.
-        title: its name in the navigation, and its heading if `heading` is empty.
-    """
-
-    name: str
-    title: str
+    name: str  # the section's id, to which the navigation links
+    title: str  # its name in the navigation, and its heading if `heading` is empty
     charts: Sequence[Chart]
     note: str = ""
     heading: str = ""
     is_wide: bool = False
     table: Table | None = None
 
-    @property
-    def link(self) -> tuple[str, str]:
-        """Its id and name in the navigation."""
-        return self.name, self.title
-
 
 @dataclass(frozen=True)
 class Drawer:
-    """The details of a run below its row; `environment` is a number from 1, or 0 if none was recorded."""
+    """The details of a run below its row."""
 
     run: Run
     settings: Sequence[tuple[str, str]]
-    asked: str
-    environment: int
+    objects: Sequence[str]  # what the run got as objects of a Python program, which no command can name
+    larger: str  # the command that the run was part of, such as that of a sweep; empty if it made only this run
+    environment: int  # its number from 1, or 0 if none was recorded
 
 
 def render_page(study: Study) -> str:
@@ -91,6 +80,7 @@ def render_page(study: Study) -> str:
     flats = [_flatten(run) for run in study.runs]
     shared = dict(set(flats[0].items()).intersection(*(one.items() for one in flats[1:]))) if flats else {}
     drawers, environments = _make_drawers(study.runs, flats, shared)
+    sections = _make_chart_sections(study)
     context = {
         "study": study,
         "names": list(dict.fromkeys(run.label for run in study.runs if run.label)),
@@ -100,7 +90,8 @@ def render_page(study: Study) -> str:
         "notes": [*(note.text for note in study.notes if note.kind != "unfinished"), *problems],
         "groups": tabulate_groups(study).adapt_to("page"),
         "details": tabulate_details(study).adapt_to("page"),
-        "chart_sections": _make_chart_sections(study),
+        "chart_sections": sections,
+        "chart_links": [(section.name, section.title) for section in sections],
         "pairs": pairs,
         "runs": tabulate_runs(study).adapt_to("page"),
         "drawers": drawers,
@@ -121,45 +112,26 @@ def render_page(study: Study) -> str:
 
 
 def _make_chart_sections(study: Study) -> list[ChartSection]:
-    costs, cost_note = chart_costs(study)
+    folds, variance, calibration = (
+        table.adapt_to("page") if table.rows else None
+        for table in (tabulate_folds(study), tabulate_variance(study), tabulate_calibration(study))
+    )
     against = list(study.against_baseline.values())
     differences = [chart_differences(against, shorten_names(study.groups, study.axes))] if against else []
     curves, curves_note = chart_curves(study)
     sections = (
-        ChartSection(
-            "folds",
-            "Folds",
-            [],
-            heading=FOLDS_TITLE,
-            table=tabulate_folds(study).adapt_to("page") if study.most_folds else None,
-        ),
-        ChartSection(
-            "variance",
-            "Variance",
-            chart_variance(study),
-            VARIANCE_NOTE if study.variance else "",
-            heading="Where the variance comes from",
-            is_wide=True,
-            table=tabulate_variance(study).adapt_to("page") if study.variance else None,
-        ),
-        ChartSection("cost", "Cost", costs, cost_note, heading="Accuracy and what it costs"),
+        ChartSection("folds", "Folds", [], heading="Folds (test accuracy)", table=folds),
+        ChartSection("variance", "Variance", chart_variance(study), heading="Where the variance comes from",
+                     is_wide=True, table=variance),
+        ChartSection("cost", "Cost", *chart_costs(study), heading="Accuracy and what it costs"),
         ChartSection("differences", "Differences", differences, is_wide=True),
         ChartSection("curves", "Learning curves", curves, f"{CURVES_NOTE} {curves_note}" if curves else ""),
-        _make_calibration_section(study),
+        ChartSection("calibration", "Calibration", chart_reliability(study) if calibration else [],
+                     heading="How far probabilities can be trusted", table=calibration),
         ChartSection("robustness", "Robustness", *chart_robustness(study)),
         ChartSection("heatmaps", "Width and depth", chart_width_and_depth(study)),
-    )
+    )  # fmt: skip
     return [section for section in sections if section.charts or section.note or section.table]
-
-
-def _make_calibration_section(study: Study) -> ChartSection:
-    table = tabulate_calibration(study).adapt_to("page")
-    heading = "How far probabilities can be trusted"
-    if not table.rows:
-        return ChartSection("calibration", heading, [])
-    return ChartSection(
-        "calibration", "Calibration", chart_calibration(study), CALIBRATION_NOTE, heading=heading, table=table
-    )
 
 
 def _find_findings(study: Study) -> list[Finding]:
@@ -186,18 +158,17 @@ def _make_drawers(
     runs: Sequence[Run], flats: Sequence[dict[str, str]], shared: dict[str, str]
 ) -> tuple[list[Drawer], list[tuple[list[tuple[str, str]], int]]]:
     """A drawer for each run, and the entries of each environment with its number of runs."""
-    known: list[str] = []
-    counts: Counter[str] = Counter()
+    counts: Counter[str] = Counter()  # in the order of the runs
     drawers = []
     for run, own in zip(runs, flats, strict=True):
         entries = [(key, format_setting(value)) for key, value in run.environment.items() if key != "command"]
         text = json.dumps(entries[:MOST_SETTINGS])
-        if entries and text not in counts:
-            known.append(text)
-        counts[text] += 1
+        if entries:
+            counts[text] += 1
         settings = [item for item in own.items() if item[0] not in shared][:MOST_SETTINGS]
-        drawers.append(Drawer(run, settings, _find_command(run), known.index(text) + 1 if entries else 0))
-    return drawers, [(json.loads(text), counts[text]) for text in known]
+        number = [*counts].index(text) + 1 if entries else 0
+        drawers.append(Drawer(run, settings, _name_objects(run), _find_larger_command(run), number))
+    return drawers, [(json.loads(text), count) for text, count in counts.items()]
 
 
 def _flatten(run: Run) -> dict[str, str]:
@@ -205,8 +176,12 @@ def _flatten(run: Run) -> dict[str, str]:
     return {key: format_setting(value) for key, value in settings.items()} | {"seed": format_setting(run.seed)}
 
 
-def _find_command(run: Run) -> str:
-    """The command that a run was part of, such as that of a sweep; empty if it only made this run."""
+def _name_objects(run: Run) -> list[str]:
+    parts = ((run.config.get(section), name, words) for section, name, words in OBJECTS)
+    return [words for part, name, words in parts if isinstance(part, dict) and part.get("name") == name]
+
+
+def _find_larger_command(run: Run) -> str:
     # The first two words are `cnnbench train`; a run by itself was given just the overrides that it records.
     command = run.environment.get("command")
     if not isinstance(command, list) or [*map(str, command[2:])] == run.overrides:

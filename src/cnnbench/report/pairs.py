@@ -7,7 +7,7 @@ import numpy as np
 
 from cnnbench.metrics import compute_f1
 from cnnbench.metrics.confusion import DENSE
-from cnnbench.report.class_charts import chart_f1
+from cnnbench.report.charts import chart_f1
 from cnnbench.report.formatting import make_legible
 from cnnbench.report.matrices import chart_confusion, chart_confusion_difference, choose_classes
 from cnnbench.report.mistakes import Strip, make_strips
@@ -15,6 +15,7 @@ from cnnbench.report.networks import McNemar, choose_representatives
 from cnnbench.report.runs import Run
 from cnnbench.report.study import Study
 from cnnbench.report.svg import Chart
+from cnnbench.runs.contents import read_confusion
 
 MOST_PAIRS = 5
 
@@ -30,19 +31,14 @@ class Side:
 
 @dataclass
 class Pair:
-    """Two sides as the page shows them; a single side has only a matrix.
-
-    Attributes:
-        test: the McNemar test of the two networks, if the study has one.
-        mistakes: of the two networks; none if they were tested on different images.
-    """
+    """Two sides as the page shows them; a single side has only a matrix."""
 
     name: str
     sides: Sequence[Side]
     matrices: list[Chart]
     f1: Chart | None = None
-    test: McNemar | None = None
-    mistakes: list[Strip] = field(default_factory=list)
+    test: McNemar | None = None  # of the two networks, if the study has one
+    mistakes: list[Strip] = field(default_factory=list)  # none if the networks were tested on different images
 
 
 def make_pairs(study: Study) -> tuple[list[Pair], list[str]]:
@@ -109,7 +105,7 @@ def _read_counts(sides: Sequence[Side]) -> tuple[list[str], list[np.ndarray], li
     for side in sides:
         matrices = []
         for run in side.runs:
-            names, matrix = run.read_confusion()
+            names, matrix = read_confusion(run.path)
             if classes is not None and names != classes:
                 raise ValueError(f"{run.name} has other classes")
             if not 1 < len(names) <= DENSE:

@@ -5,6 +5,7 @@ comes with those for the ends of the 95 % interval of the spread.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import scipy
 
 from cnnbench.config.seeds import sort_seeds
 from cnnbench.metrics.sequential import count_pairs
-from cnnbench.report.comparing import choose_baseline, compare_groups
+from cnnbench.report.comparing import choose_baseline, pair_groups
 from cnnbench.report.groups import Group
 from cnnbench.report.statistics import LEVEL, NO_SPREAD, find_least_seeds
 from cnnbench.report.study import Study
@@ -26,44 +27,31 @@ DRAWN = 1000  # cases in which a simulated test is tried
 
 @dataclass(frozen=True)
 class Need:
-    """The seeds with which a test finds the difference in 80 % of cases; infinite beyond `MOST_SEEDS`.
-
-    Attributes:
-        low, high: for the ends of the interval of the spread.
-        minutes: of training for the seeds that have not been run, one run at a time; None if no run has its time.
-    """
+    """The seeds with which a test finds the difference in 80 % of cases; infinite beyond `MOST_SEEDS`."""
 
     test: str
     seeds: float
-    low: float
+    low: float  # for the ends of the interval of the spread
     high: float
-    minutes: float | None
+    minutes: float | None  # to train the seeds that are missing, one run at a time; None if no run has its time
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a comparison.
-
-    Attributes:
-        b: the other group; empty if there is only one, which then stands for both.
-        n: pairs of seeds, or seeds if nothing is paired.
-        spread: the standard deviation of a difference, with its 95 % interval.
-        correlation: of paired seeds; None without pairs or without spread. The interval needs four pairs.
-        saved: the share of a difference's variance that pairing removes; negative if pairing adds to it.
-    """
+    """The plan of a comparison."""
 
     a: str
-    b: str
-    n: int
-    spread: tuple[float, float, float]
+    b: str  # empty if there is only one group, which then takes both places
+    n: int  # pairs of seeds, or seeds if nothing is paired
+    spread: tuple[float, float, float]  # the standard deviation of a difference, with its 95 % interval
     needs: Sequence[Need]
-    correlation: float | None = None
-    correlation_interval: tuple[float, float] | None = None
-    saved: float | None = None
+    correlation: float | None = None  # of paired seeds; None without pairs or without spread
+    correlation_interval: tuple[float, float] | None = None  # needs four pairs
+    saved: float | None = None  # the share of a difference's variance that pairing removes; negative if it adds to it
 
 
 def plan_seeds(study: Study, difference: float, baseline: str | None = None) -> list[Plan]:
-    """A plan for each comparison of a study whose groups have two seeds or more; of a single group, one for its like.
+    """A plan for each comparison of groups with two seeds or more; of a single group, one with another like it.
 
     Args:
         difference: to find, as a share.
@@ -78,15 +66,12 @@ def plan_seeds(study: Study, difference: float, baseline: str | None = None) -> 
         )
     if any(group.folds for group in groups):
         raise ValueError(
-            "the runs are those of a cross-validation, which share training images: more of them would add little. "
+            "the runs are folds of a cross-validation, which share training images: more of them would add little. "
             "plan needs runs of sweep.seeds=N"
         )
     chosen, is_named = choose_baseline(groups, baseline)
     assert chosen is not None
-    compared = compare_groups(groups, chosen, all_pairs=not is_named)
-    by_label = {group.label: group for group in groups}
-    pairs: list[tuple[Group, Group | None]] = [(by_label[one.a], by_label[one.b]) for one in compared]
-    pairs = pairs or [(chosen, None)]
+    pairs: list[tuple[Group, Group | None]] = [*pair_groups(groups, chosen, all_pairs=not is_named)] or [(chosen, None)]
     plans = [plan for a, b in pairs if (plan := _plan_pair(a, b, difference, len(pairs))) is not None]
     if not plans:
         raise ValueError("the spread is not known, because all seeds have the same accuracy")
@@ -112,8 +97,8 @@ def _plan_pair(a: Group, b: Group | None, difference: float, comparisons: int) -
         return None
     spread = math.sqrt(variance)
     low, high = (spread * math.sqrt((n - 1) / scipy.stats.chi2.ppf(level, n - 1)) for level in (0.975, 0.025))
-    seconds = [_average_seconds(group) for group in (a, b or a)]
-    cost = None if None in seconds else sum(filter(None, seconds)) / 60
+    seconds = [list(group.collect_figures("train_seconds").values()) for group in (a, b or a)]
+    cost = sum(sum(own) / len(own) for own in seconds) / 60 if all(seconds) else None  # minutes for a seed
     needs = []
     for test, count in TESTS.items():
         fewest, seeds, most = (count(difference / value, comparisons) for value in (low, spread, high))
@@ -121,11 +106,6 @@ def _plan_pair(a: Group, b: Group | None, difference: float, comparisons: int) -
         needs.append(Need(test, seeds, fewest, most, minutes))
     label = b.label if b else ""
     return Plan(a.label, label, n, (spread, low, high), needs, correlation, interval, saved)
-
-
-def _average_seconds(group: Group) -> float | None:
-    values = list(group.collect_figures("train_seconds").values())
-    return sum(values) / len(values) if values else None
 
 
 def _find_correlation_interval(correlation: float, n: int) -> tuple[float, float] | None:
@@ -148,13 +128,8 @@ def count_seeds_of_t_test(effect: float, comparisons: int) -> float:
         critical = scipy.stats.t.ppf(1 - level / 2, n - 1)
         return bool(scipy.stats.nct.sf(critical, n - 1, effect * math.sqrt(n)) >= POWER)
 
-    fewest, most = 1, MOST_SEEDS
-    if not is_enough(most):
-        return math.inf
-    while most - fewest > 1:
-        middle = (fewest + most) // 2
-        fewest, most = (fewest, middle) if is_enough(middle) else (middle, most)
-    return most
+    fewest = bisect_left(range(2, MOST_SEEDS + 1), True, key=is_enough) + 2
+    return fewest if fewest <= MOST_SEEDS else math.inf
 
 
 def count_seeds_of_sign_flip(effect: float, comparisons: int) -> float:

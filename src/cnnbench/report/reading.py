@@ -84,15 +84,15 @@ def read_study(
         study.mcnemar, problems = compare_networks(study.groups, study.comparisons)
     study.notes = collect_notes(study, folders)
     if chosen and not is_named and len(study.measured) > PAIRS_UP_TO:
-        said = f"No baseline was named: all groups are compared with the first, {chosen.label}. Use --baseline to "
-        study.notes.append(Note("comparisons", f"{said}choose another."))
+        text = f"No baseline was named: all groups are compared with the first, {chosen.label}."
+        study.notes.append(Note("comparisons", f"{text} Use --baseline to choose another."))
     study.notes += [Note("networks", problem) for problem in problems]
     study.notes += [Note("data", str(conflict))] if conflict else []
     return study
 
 
 def _find_delta(runs: Sequence[Run]) -> float | None:
-    """Find the `sweep.delta` that all sweeps of these runs were given; None if they differ or have none."""
+    """Find the `sweep.delta` that all sweeps of these runs share; None if they differ or have none."""
     found = []
     for folder in {run.path.parent for run in runs}:
         try:
@@ -119,13 +119,11 @@ def _find_conflict(runs: Sequence[Run]) -> DifferentTestSets | None:
 def _add_reference(group: Group) -> None:
     """Add published figures from the experiments' configs if the group's runs follow their protocol."""
     for run in group.runs:
-        comparison = run.config.get("comparison")
-        comparison = comparison if isinstance(comparison, dict) else {}
-        reference = comparison.get("reference")
+        reference = run.comparison.get("reference")
         for words, figures in reference.items() if isinstance(reference, dict) else ():
             if not isinstance(figures, dict) or not group.matches(str(words)):
                 continue
-            if departures := _describe_departures(run, comparison.get("protocol")):
+            if departures := _describe_departures(run, run.comparison.get("protocol")):
                 group.departures = departures
                 continue
             known = {key: figures.get(key) for key in ("accuracy", "f1_macro")}

@@ -44,7 +44,7 @@ class Point:
 
 
 def gather_points(results: Sequence[Robustness], kind: str) -> list[Point]:
-    """The figures of a group's runs under a kind of change, by strength; none if no run was measured under it."""
+    """The figures of a group's runs under a kind of change, by strength; empty if no run was measured under it."""
     values: dict[float, list[tuple[float, float]]] = defaultdict(list)
     for result in results:
         by_strength = defaultdict(list)
@@ -71,21 +71,16 @@ def chart_robustness(study: Study) -> tuple[list[Chart], str]:
     if not results:
         return [], " ".join(problems)
     short, notes = shorten_names(study.groups, study.axes), [NOTE, *problems]
-    counts = {result.images for several in results.values() for result in several}
-    if len({result.images_sha256 for several in results.values() for result in several}) > 1:
-        sizes = join_some([f"{count:,}" for count in sorted(counts)], 6)
+    everything = [result for several in results.values() for result in several]
+    if len({result.images_sha256 for result in everything}) > 1:
+        sizes = join_some([f"{count:,}" for count in sorted({result.images for result in everything})], 6)
         notes.append(f"The runs were not measured on the same images ({sizes} images).")
     if len(results) < len(study.measured):
         notes.append(
             f"Drawn are {len(results)} of {len(study.measured)} groups: those that `cnnbench robustness` measured."
         )
-    charts = []
-    for number, (kind, unit) in enumerate(list_kinds(results).items(), 1):
-        figure, tips, rows = _draw_kind(results, kind, unit, short)
-        header = ("group", unit, "accuracy", "95 % interval", "same class", "n")
-        charts.append(
-            make_chart(figure, f"robustness-{number}", _name_kind(kind).capitalize(), BANDS, header, rows, tips)
-        )
+    kinds = enumerate(list_kinds(results).items(), 1)
+    charts = [_chart_kind(f"robustness-{number}", results, kind, unit, short) for number, (kind, unit) in kinds]
     return charts, " ".join(notes)
 
 
@@ -127,31 +122,27 @@ def draw_picture(path: Path, results: Results, short: Mapping[str, str]) -> None
         save_figure(figure, path)
 
 
-def _draw_kind(
-    results: Results, kind: str, unit: str, short: Mapping[str, str]
-) -> tuple[Figure, dict[str, list[str]], list[tuple[str, ...]]]:
-    """A chart of one kind of change: the figure, the tooltips of its marks, and its values as text."""
-    curves = _list_curves(results, kind, short)
-    rows = [(label, *_format_point(point)) for label in results for point in gather_points(results[label], kind)]
-
+def _chart_kind(name: str, results: Results, kind: str, unit: str, short: Mapping[str, str]) -> Chart:
     def describe(curve: Curve, place: int) -> str:
         low, mean, high = (values[place] / 100 for values in (curve.low, curve.mean, curve.high))
         interval = f" {format_interval(low, high)}" if low < high else ""
         figure = f"{format_share(mean)}{interval}, n = {curve.n[place]}"
         return f"{curve.label}\n{curve.x[place]:g} {unit}\n{PARTS[curve.part]}: {figure}"
 
-    figure, axes, tips = draw_curves(curves, PARTS, describe)
+    figure, axes, tips = draw_curves(_list_curves(results, kind, short), PARTS, describe)
     _label_axes(axes, kind, unit)
-    return figure, tips, rows
-
-
-def _name_kind(kind: str) -> str:
-    """A kind's name, which may come from anybody's file."""
-    return make_legible(kind, 40)
+    rows = []
+    for label, several in results.items():
+        for point in gather_points(several, kind):
+            accuracy, same = point.accuracy, format_share(point.consistency.mean)
+            interval = format_interval(*accuracy.compute_bounds())
+            rows.append((label, f"{point.strength:g}", format_share(accuracy.mean), interval, same, str(accuracy.n)))
+    header = ("group", unit, "accuracy", "95 % interval", "same class", "n")
+    return make_chart(figure, name, make_legible(kind, 40).capitalize(), BANDS, header, rows, tips)
 
 
 def _label_axes(axes: Axes, kind: str, unit: str) -> None:
-    axes.set(xlabel=f"{_name_kind(kind)} ({unit})", ylabel="%")
+    axes.set(xlabel=f"{make_legible(kind, 40)} ({unit})", ylabel="%")
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=kind == "shift"))
 
 
@@ -169,9 +160,3 @@ def _list_curves(results: Results, kind: str, short: Mapping[str, str]) -> list[
             low, high = 100 * np.array(ends).T
             curves.append(Curve(number, label, short[label], part, x, mean, low, high, n))
     return curves
-
-
-def _format_point(point: Point) -> tuple[str, ...]:
-    accuracy, same = point.accuracy, format_share(point.consistency.mean)
-    interval = format_interval(*accuracy.compute_bounds())
-    return f"{point.strength:g}", format_share(accuracy.mean), interval, same, str(accuracy.n)

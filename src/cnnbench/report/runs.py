@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cnnbench.config.seeds import Fold, SeedName, Seeds, name_repetition, read_fold, read_seeds
 from cnnbench.metrics import score_probabilities
 from cnnbench.runs.calibration import read_temperature
 from cnnbench.runs.checking import UNREADABLE, check_figures, is_tested
-from cnnbench.runs.contents import read_confusion, read_predictions
+from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import FINISHED, SWEEP, RunFolder
 from cnnbench.runs.measured import Contradiction
 from cnnbench.storage.plain_data import check_kinds, is_number, read_json
@@ -27,38 +25,24 @@ UNKNOWN, DAMAGED, UNTESTED = "unknown", "damaged", "untested"
 
 @dataclass
 class Run:
-    """One run folder. Large files (metrics, matrices, predictions) are read on demand and not kept.
-
-    Attributes:
-        name: short, and unique in the study.
-        config: plain nested data; empty if it cannot be read.
-        state: finished, running, failed, interrupted, pruned, unknown, untested (a finished trial of a search), or
-            damaged; `message` then says why.
-        fold: the part of the training images that a run of a cross-validation was tested on.
-        summary: the result; empty unless the run is finished.
-        settings: the flat keys of its config that say what was trained, such as `model.width`.
-        group: the label of its group.
-        counted: whether its group counts this run for its seeds.
-        unchecked: which of its figures could not be checked, and why, a phrase each.
-        contradiction: of a damaged run, the figures that contradict each other.
-    """
+    """One run folder. Large files (metrics, matrices, predictions) are read on demand and not kept."""
 
     path: Path
-    name: str
-    config: dict[str, Any] = field(default_factory=dict)
+    name: str  # short, and unique in the study
+    config: dict[str, Any] = field(default_factory=dict)  # empty if it cannot be read
     overrides: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
-    state: str = UNKNOWN
+    state: str = UNKNOWN  # as in status.json, or unknown, damaged, or untested (a finished trial of a search)
     message: str = ""
     updated: str = ""
     seeds: Seeds | None = None
-    fold: Fold | None = None
-    summary: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-    group: str = ""
-    counted: bool = False
-    unchecked: list[str] = field(default_factory=list)
-    contradiction: Contradiction | None = None
+    fold: Fold | None = None  # the part of the training images that a run of a cross-validation was tested on
+    summary: dict[str, Any] = field(default_factory=dict)  # the result; empty unless the run is finished
+    settings: dict[str, Any] = field(default_factory=dict)  # what was trained, by flat keys such as `model.width`
+    group: str = ""  # the label of its group
+    counted: bool = False  # whether its group counts this run for its seeds
+    unchecked: list[str] = field(default_factory=list)  # figures that could not be checked, and why, a phrase each
+    contradiction: Contradiction | None = None  # of a damaged run whose figures contradict each other
 
     @property
     def seed(self) -> SeedName | None:
@@ -75,6 +59,12 @@ class Run:
         """Its tags on one line, such as `anna, second try`."""
         tags = self.config.get("tags")
         return ", ".join(map(str, tags)) if isinstance(tags, list) else ""
+
+    @property
+    def comparison(self) -> dict[str, Any]:
+        """What its experiment says about the comparison: baseline, published figures and their protocol."""
+        comparison = self.config.get("comparison")
+        return comparison if isinstance(comparison, dict) else {}
 
     @property
     def has_classes(self) -> bool:
@@ -94,20 +84,12 @@ class Run:
             return []
         return [row for row in rows if is_number(row.get("epoch"))]
 
-    def read_confusion(self) -> tuple[list[str], np.ndarray]:
-        """Class names and counts, (K, K), rows true, columns predicted."""
-        return read_confusion(self.path)
-
-    def read_predictions(self) -> dict[str, np.ndarray]:
-        """labels (N,), predictions (N,) and probabilities (N, K) of the test images, in dataset order."""
-        return read_predictions(self.path)
-
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
     """Read every run in or below the folders, each once, and give it a unique short name.
 
     Raises:
-        ValueError: a folder is missing, or there is no run in it or up to four levels below.
+        ValueError: as `find_all_runs`.
     """
     paths = find_all_runs(folders)
     return [_read_run(path, name) for path, name in zip(paths, _shorten_names(paths), strict=True)]
@@ -144,14 +126,14 @@ def find_runs(folder: Path, levels: int = DEEPEST) -> Iterator[Path]:
         levels = min(levels, 1)  # its jobs; what a rerun set aside lies deeper
     if levels == 0:
         return
-    for child in sorted(children, key=_order_naturally):
+
+    def order_naturally(path: Path) -> tuple[bool, int, str]:
+        is_number = path.name.isdecimal() and path.name.isascii() and len(path.name) < 10
+        return not is_number, int(path.name) if is_number else 0, path.name
+
+    for child in sorted(children, key=order_naturally):
         if not child.name.startswith("."):
             yield from find_runs(child, levels - 1)
-
-
-def _order_naturally(path: Path) -> tuple[int, int, str]:
-    is_number = path.name.isdecimal() and path.name.isascii() and len(path.name) < 10
-    return (0, int(path.name), path.name) if is_number else (1, 0, path.name)
 
 
 def _shorten_names(paths: Sequence[Path]) -> list[str]:
@@ -200,22 +182,17 @@ def _fill_run(run: Run, folder: RunFolder) -> None:
         run.state = UNTESTED
         return
     run.unchecked = check_figures(folder, run.config, summary)
-    run.summary = summary
-    _add_calibrated(run)
-
-
-def _add_calibrated(run: Run) -> None:
-    """Add to the summary the temperature of a calibrated run, and what its probabilities then score."""
-    run.summary = {key: value for key, value in run.summary.items() if not key.startswith((TEMPERATURE, CALIBRATED))}
+    # Only the run's own temperature and predictions say what calibration gives.
+    run.summary = {key: value for key, value in summary.items() if not key.startswith((TEMPERATURE, CALIBRATED))}
     try:
         temperature = read_temperature(run.path)
         if temperature is not None and run.has_classes:
-            scores = score_probabilities(run.read_predictions(), temperature)
+            scores = score_probabilities(read_predictions(run.path), temperature)
             run.summary |= {TEMPERATURE: temperature, **{f"{CALIBRATED}/{name}": one for name, one in scores.items()}}
     except (ValueError, OSError) as error:
         run.unchecked.append(f"figures after calibration are left out ({error})")
 
 
-def join_names(runs: Iterable[Run], most: int = 8) -> str:
+def join_names(runs: Iterable[Run]) -> str:
     """The names of the first few runs, for a sentence."""
-    return join_some([run.name for run in runs], most)
+    return join_some([run.name for run in runs], 8)

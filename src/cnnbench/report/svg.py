@@ -130,7 +130,7 @@ def _clean(element: ElementTree.Element) -> None:
 
 
 def translate_style(style: str) -> str:
-    """CSS without fonts and with the page's variables for colours."""
+    """Translate CSS of matplotlib: no fonts, and the page's variables for colours."""
     kept = (part.strip() for part in style.split(";") if not part.strip().startswith("font-family"))
     text = ";".join(part.replace(": ", ":", 1) for part in kept)
     text = CELL.sub(lambda cell: f"fill:var(--cell-{cell[2]});fill-opacity:{int(cell[1], 16) / 255:.3g}", text)
@@ -167,21 +167,14 @@ def _tidy(root: ElementTree.Element) -> None:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing, and its content in words and numbers.
+    """A drawing, and its content in words and numbers."""
 
-    Attributes:
-        name: unique on the page, of letters, digits and dashes.
-        svg: from `to_svg`.
-        note: what the marks, lines and bands mean.
-        header, rows: the drawn values as text.
-    """
-
-    name: str
+    name: str  # unique on the page, of letters, digits and dashes
     title: str
-    svg: Markup
-    note: str
+    svg: Markup  # from `to_svg`
+    note: str  # what the marks, lines and bands mean
     header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str]]  # the drawn values as text
 
 
 def make_chart(

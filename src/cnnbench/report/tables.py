@@ -37,24 +37,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
-
-    Attributes:
-        cell: makes the cell of an item, such as a group.
-        kind: name (which anybody may have chosen), words (ours), status (words that have a colour), or number.
-        high_first: whether the highest number is the best, and first when a reader sorts.
-        detail: what the details of its cells are; in text they are a column of their own.
-        optional: columns with the highest number are dropped first where the terminal is narrow; 0 is never dropped.
-        media: where it is shown. On paper, details are left out: `groups.csv` has them.
-    """
+    """A column of a table."""
 
     title: str
-    cell: Callable[[Any], Cell]
+    cell: Callable[[Any], Cell]  # of an item, such as a group
     unit: str = ""
-    kind: Literal["name", "words", "status", "number"] = "number"
-    high_first: bool = False
-    detail: str = ""
-    optional: int = 0
+    kind: Literal["name", "words", "status", "number"] = "number"  # anybody may choose a name; a status has a colour
+    high_first: bool = False  # whether the highest number is the best, and first when a reader sorts
+    detail: str = ""  # what the details of its cells are; in text they are a column of their own
+    optional: int = 0  # columns with the highest number are dropped first where the terminal is narrow; 0 never
     media: Collection[Medium] = ("page", "text", "paper")
 
     @property
@@ -65,15 +56,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns, and a row of cells for each item (group, run, comparison)."""
+    """Columns, a row of cells for each item (group, run, comparison), and a note on how to read them."""
 
     name: str
     title: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
+    note: str = ""
 
     def adapt_to(self, medium: Medium) -> "Table":
-        """Return the table for a medium, without columns that would be empty."""
+        """The table for a medium, without columns that would be empty; on paper, also without details."""
         kept: list[tuple[Column, list[Cell]]] = []
         for place, column in enumerate(self.columns):
             cells = [row[place] for row in self.rows]
@@ -96,26 +88,36 @@ class Table:
         return [row[place].text for row in self.rows for place in places]
 
 
-def tabulate(name: str, title: str, columns: Sequence[Column], items: Sequence[Any]) -> Table:
+def tabulate(name: str, title: str, columns: Sequence[Column], items: Sequence[Any], note: str = "") -> Table:
     """Make a table with a row for each item."""
-    return Table(name, title, columns, [[column.cell(item) for column in columns] for item in items])
+    return Table(name, title, columns, [[column.cell(item) for column in columns] for item in items], note)
+
+
+def show_name(text: str) -> Cell:
+    """A cell with a name, by which the table can be sorted."""
+    return Cell(text, value=text)
+
+
+def show_number(value: Any, form: str = ",d") -> Cell:
+    """A cell with a number; empty for anything else."""
+    return Cell(format(value, form), value=value) if isinstance(value, int | float) else Cell()
 
 
 def tabulate_groups(study: Study) -> Table:
     """A row per group: what it reached, and what it costs."""
     target = 100 * (study.target or 0)
     columns = [
-        Column("group", lambda group: _name(group.label), kind="name"),
-        Column("n", lambda group: _format_number(group.n)),
+        Column("group", lambda group: show_name(group.label), kind="name"),
+        Column("n", lambda group: show_number(group.n)),
         *_tabulate_scores(detail=False),
         *_tabulate_differences(study),
-        Column("loss", lambda group: Cell() if group.accuracy else _format_mean(group, "test/loss", ".4f")),
-        Column("parameters", lambda group: _format_number(group.parameters)),
-        Column("MACs", lambda group: _format_number(group.macs), optional=1),
-        Column("field", lambda group: _format_number(group.receptive_field), optional=1),
-        Column("depth", lambda group: _format_number(group.depth), optional=2, media=("page", "text")),
-        Column("seconds", lambda group: _format_mean(group, "train_seconds", ",.1f"), optional=2),
-        Column("images/s", lambda group: _format_mean(group, "images_per_second", ",.0f"), optional=2, high_first=True,
+        Column("loss", lambda group: Cell() if group.accuracy else _show_mean(group, "test/loss", ".4f")),
+        Column("parameters", lambda group: show_number(group.costs["parameters"])),
+        Column("MACs", lambda group: show_number(group.costs["macs"]), optional=1),
+        Column("field", lambda group: show_number(group.costs["receptive_field"]), optional=1),
+        Column("depth", lambda group: show_number(group.costs["depth"]), optional=2, media=("page", "text")),
+        Column("seconds", lambda group: _show_mean(group, "train_seconds", ",.1f"), optional=2),
+        Column("images/s", lambda group: _show_mean(group, "images_per_second", ",.0f"), optional=2, high_first=True,
                media=("page", "text")),
         Column("epochs", _count_epochs, unit=f"to {target:.4g} %"),
         Column("published", _show_references, unit="%, F1", high_first=True, media=["page"]),
@@ -129,8 +131,8 @@ def tabulate_groups(study: Study) -> Table:
 def tabulate_details(study: Study) -> Table:
     """A row per group: the metrics for which the first table has no room."""
     columns = [
-        Column("group", lambda group: _name(group.label), kind="name"),
-        Column("n", lambda group: _format_number(group.n)),
+        Column("group", lambda group: show_name(group.label), kind="name"),
+        Column("n", lambda group: show_number(group.n)),
         *_tabulate_scores(detail=True),
     ]
     return tabulate("details-table", "More metrics", columns, study.measured)
@@ -140,8 +142,9 @@ def _tabulate_scores(*, detail: bool) -> list[Column]:
     def make_column(metric: Metric) -> Column:
         def make_cell(group: Group) -> Cell:
             found = group.estimate_of(metric.name)
-            detail = format_mean_interval(found, metric)
-            return Cell(format_spread(found, metric), detail, found.mean if found else "")
+            if found is None:
+                return Cell()
+            return Cell(format_spread(found, metric), format_mean_interval(found, metric), found.mean)
 
         return Column(
             metric.title,
@@ -156,7 +159,7 @@ def _tabulate_scores(*, detail: bool) -> list[Column]:
 
 
 def _tabulate_differences(study: Study) -> list[Column]:
-    """The comparison with the baseline; text media have it in a table of its own."""
+    """The comparison with the baseline; text media have it in a separate table."""
     against = study.against_baseline
 
     def make_difference(group: Group) -> Cell:
@@ -166,12 +169,11 @@ def _tabulate_differences(study: Study) -> list[Column]:
         return Cell(format_points(found.mean), format_interval(found.low, found.high, format_points), found.mean)
 
     def make_verdict(group: Group) -> Cell:
-        if not against or group.label not in against:
-            verdict = "" if not against else "baseline" if group.label == study.baseline else "not compared"
-            return Cell(verdict, value=verdict)
-        found = against[group.label]
-        p = "" if found.p_holm is None else format_p_equation(found.p_holm)
-        return Cell(found.verdict, p, found.verdict)
+        if found := against.get(group.label):
+            return Cell(found.verdict, "" if found.p_holm is None else format_p_equation(found.p_holm), found.verdict)
+        if not against:
+            return Cell()  # an empty column, which is left out
+        return show_name("baseline" if group.label == study.baseline else "not compared")
 
     page: tuple[Medium, ...] = ("page",)
     return [
@@ -233,7 +235,7 @@ def tabulate_runs(study: Study) -> Table:
     """A row per run, for the page; `results.csv` has all that is known of them."""
 
     def show(title: str, key: str, form: str, unit: str = "") -> Column:
-        return Column(title, lambda run: _format_number(run.summary.get(key), form), unit)
+        return Column(title, lambda run: show_number(run.summary.get(key), form), unit)
 
     def show_metric(metric: Metric) -> Column:
         def make_cell(run: Run) -> Cell:
@@ -242,39 +244,31 @@ def tabulate_runs(study: Study) -> Table:
 
         return Column(metric.title, make_cell, "%" if metric.percent else "", high_first=metric.higher_is_better)
 
+    def make_seed(run: Run) -> Cell:
+        return Cell() if run.seed is None else Cell(str(run.seed), value=run.seed if isinstance(run.seed, int) else "")
+
     def make_state(run: Run) -> Cell:
         is_older = run.summary and not run.counted
         return Cell(run.state, "not counted: a newer run has its config and seeds" if is_older else "", run.state)
 
-    def make_seed(run: Run) -> Cell:
-        return Cell() if run.seed is None else Cell(str(run.seed), value=run.seed if isinstance(run.seed, int) else "")
-
     columns = [
-        Column("run", lambda run: _name(run.name), kind="name"),
-        Column("group", lambda run: _name(run.group), kind="name"),
+        Column("run", lambda run: show_name(run.name), kind="name"),
+        Column("group", lambda run: show_name(run.group), kind="name"),
         Column("seed", make_seed),
         Column("state", make_state, kind="status"),
         *map(show_metric, list_metrics(detail=False)),
         show("loss", "test/loss", ".4g"),
         show("best", "best_epoch", "g", "epoch"),
         show("training", "train_seconds", ",.1f", "s"),
-        Column("name", lambda run: _name(run.label), kind="name"),
-        Column("tags", lambda run: _name(run.tags), kind="name"),
+        Column("name", lambda run: show_name(run.label), kind="name"),
+        Column("tags", lambda run: show_name(run.tags), kind="name"),
     ]
     return tabulate("runs-table", "Runs", columns, study.runs)
 
 
-def _name(text: str) -> Cell:
-    return Cell(text, value=text)
-
-
-def _format_number(value: Any, form: str = ",d") -> Cell:
-    return Cell(format(value, form), value=value) if isinstance(value, int | float) else Cell()
-
-
-def _format_mean(group: Group, key: str, form: str) -> Cell:
+def _show_mean(group: Group, key: str, form: str) -> Cell:
     values = group.collect_figures(key).values()
-    return _format_number(statistics.fmean(values) if values else None, form)
+    return show_number(statistics.fmean(values) if values else None, form)
 
 
 def _count_epochs(group: Group) -> Cell:

@@ -30,22 +30,14 @@ TAILS = np.array([LEVEL / 2, 1 - LEVEL / 2])
 
 @dataclass(frozen=True)
 class VarianceShare:
-    """The variance of a group's test accuracy that one source causes.
-
-    Attributes:
-        source: what varies.
-        n: runs; None for the test set.
-        std: standard deviation of the accuracy, as a share of the images.
-        share: the variance, divided by that of all sources together.
-        low, high: its 95 % interval; None if there is none, such as where all accuracies are equal.
-    """
+    """The variance of a group's test accuracy that one source causes."""
 
     group: str
-    source: str
-    n: int | None
-    std: float
-    share: float
-    low: float | None = None
+    source: str  # what varies
+    n: int | None  # runs; None for the test set
+    std: float  # of the accuracy, as a share of the images
+    share: float  # the variance, divided by that of all sources together
+    low: float | None = None  # its 95 % interval, if there is one
     high: float | None = None
 
 

@@ -73,8 +73,7 @@ def write_report(
     study = read_study(folders, baseline=baseline, target=target, strict=strict, by=by, delta=delta)
     earlier = _find_earlier_report(out, study.runs)
     options = {"--out": out, "--baseline": baseline, "--target": target and f"{target:g}", "--by": by}
-    options["--delta"] = delta and f"{100 * delta:g}"
-    command = _write_command(folders, options, latex)
+    command = _write_command(folders, options | {"--delta": delta and f"{100 * delta:g}"}, latex)
     made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, cnnbench {cnnbench.__version__}."
     texts = {
         "results.csv": format_csv(list_runs(study)),
@@ -94,8 +93,8 @@ def write_report(
             f"the report cannot be written into {format_path(out)} ({error.strerror}): name another folder by --out DIR"
         ) from error
     if earlier:
-        said = f"{format_path(out)} held an earlier report of these runs, which this one replaces."
-        study.notes.append(Note("replaced", said))
+        text = f"{format_path(out)} held an earlier report of these runs, which this one replaces."
+        study.notes.append(Note("replaced", text))
     return study
 
 
@@ -122,7 +121,7 @@ def _find_earlier_report(out: Path, runs: Sequence[Run]) -> list[str]:
             raise FileInTheWay(out / name, "is not a file of a report")
     now, names = {run.path for run in runs}, {run.path.name for run in runs}
     before = _read_reported_runs(out / "results.csv") if "results.csv" in found else {}
-    # A run that is gone may have been moved together with its sweep, which its training time tells; a run that is still
+    # A run that is gone may have been moved together with its sweep, as its training time shows; a run that is still
     # there may be the original of a copied sweep.
     own = all(path.parent == out.resolve() for path in now)
     same = {(run.path.name, seconds) for run in runs for seconds in ("", str(run.summary.get("train_seconds", "")))}

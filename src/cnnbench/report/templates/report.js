@@ -34,8 +34,8 @@ function makeFilter(controls) {
     let visible = 0;
     for (const body of table.tBodies) {
       const cells = [...body.rows[0].cells].filter((cell) => !cell.querySelector(".open"));
-      const said = cells.map((cell) => cell.textContent.toLowerCase()).join(" ");
-      const found = words.every((word) => said.includes(word))
+      const content = cells.map((cell) => cell.textContent.toLowerCase()).join(" ");
+      const found = words.every((word) => content.includes(word))
         && (!choice?.value || body.dataset.choice === choice.value);
       body.hidden = !found;
       visible += found;
@@ -49,6 +49,7 @@ function makeFilter(controls) {
 
 function showRow(row) { // whatever is filtered
   const controls = document.querySelector(`.controls[data-table="${row.closest("table").id}"]`);
+  if (!controls) return; // a table of one row
   for (const field of controls.querySelectorAll("input, select")) field.value = "";
   controls.querySelector("input").dispatchEvent(new Event("input"));
 }
@@ -65,9 +66,9 @@ function choosePair(select) {
 }
 
 const tip = document.getElementById("tip");
-let told = null;
+let shownMark = null;
 function showTip(mark) {
-  told = mark;
+  shownMark = mark;
   tip.textContent = mark.getAttribute("aria-label");
   tip.hidden = false;
   const [at, own] = [mark.getBoundingClientRect(), tip.getBoundingClientRect()];
@@ -76,9 +77,9 @@ function showTip(mark) {
   tip.style.left = `${left}px`;
   tip.style.top = `${above < 4 ? at.bottom + 8 : above}px`;
 }
-function hideTip() { told = null; tip.hidden = true; }
+function hideTip() { shownMark = null; tip.hidden = true; }
 
-// One mark of a chart is in the tab order; the arrow keys go on from there.
+// One mark of a chart is in the tab order; the arrow keys move from there.
 function giveTips(svg) {
   const marks = [...svg.querySelectorAll(".mark")];
   marks.forEach((mark, place) => {
@@ -118,4 +119,4 @@ document.querySelectorAll("a[data-run]").forEach((link) => {
 });
 document.querySelectorAll("#pair-choice").forEach(choosePair);
 document.querySelectorAll(".chart svg").forEach(giveTips);
-addEventListener("scroll", () => told && showTip(told), { passive: true });
+addEventListener("scroll", () => shownMark && showTip(shownMark), { passive: true });
