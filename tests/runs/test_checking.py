@@ -62,6 +62,9 @@ def test_real_runs_agree_with_themselves(runs):
         ({"model": "mlp"}, "config.yaml"),
         ({"data": "mnist"}, "config.yaml"),
         ({"parameters": 1000}, "the weights"),
+        ({"weight_bytes": 1000}, "the weights"),
+        ({"flops": 1000}, "its macs"),
+        ({"trainable_parameters": 1000}, "its parameters"),
         ({"epochs": 3}, "metrics.csv"),
         ({"best_epoch": 0}, "metrics.csv"),
         ({"train_seconds": 0.001}, "metrics.csv"),
@@ -82,6 +85,13 @@ def test_an_edited_figure_is_not_believed(figures, source, runs):
     assert any(said in note.text for note in study.notes), study.notes
     assert f"contradicts {source}, according to which {name} is " in str(list_runs(study))
     assert "0.9987" not in str(list_runs(study)), "no table repeats a figure that is not believed"
+
+
+def test_a_share_beyond_the_whole_is_not_believed(runs):
+    change(runs / "1/summary.json", dense_share=1.5)
+    study = read_study([runs])
+    assert [run.state for run in study.runs] == ["finished", "damaged"]
+    assert any("dense_share=1.5: must be from 0 to 1" in note.text for note in study.notes)
 
 
 @pytest.mark.parametrize(

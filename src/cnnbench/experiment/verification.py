@@ -235,6 +235,8 @@ def _check_parts(run: RunFolder, summary: Mapping[str, Any], parts: Parts) -> No
             "macs": sizes.macs,
             "receptive_field": max(sizes.receptive_field),
             "depth": sizes.depth,
+            "dense_share": round(sizes.dense_share, 6),
+            "activation_bytes": sizes.activation_bytes,
         },
         "the data": {"train_set_sha256": parts.dataset.pool},
     }

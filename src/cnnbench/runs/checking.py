@@ -1,7 +1,7 @@
 """Checks that a run's figures follow from its files, so that an edited or damaged figure is not believed.
 
 What was measured on the test split is in `measured`. Seed, model and data come from the sealed config, the epochs from
-`metrics.csv`, the sizes of the splits from `data.json`, the parameters from the header of the weights.
+`metrics.csv`, the sizes of the splits from `data.json`, the parameters and their bytes from the header of the weights.
 """
 
 import math
@@ -23,6 +23,8 @@ SHARES = ("test/accuracy", "test/f1_macro")
 # The largest value that is possible for each figure of a summary; the least is 0.
 LIMITS: dict[str, float] = {
     **dict.fromkeys(("parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"), 10**15),
+    **dict.fromkeys(("activation_bytes", "frozen_parameters"), 10**15),
+    "dense_share": 1,
     **dict.fromkeys(("train_images", "val_images", "test_images", "train_seconds", "images_per_second"), 10**15),
     "test/loss": LARGEST_FLOAT,
     **dict.fromkeys(SHARES, 1),
@@ -153,19 +155,25 @@ def _check_times(seconds: float, epochs: int, figures: Figures) -> None:
 
 
 def _check_parameters(folder: RunFolder, figures: Figures) -> None:
-    """Check the number of parameters against the weights, of which only the file's header is read."""
-    if figures.values.get("parameters") is None:
+    """Check the parameters and their bytes against the weights, of which only the file's header is read."""
+    if (macs := figures.values.get("macs")) is not None:
+        figures.expect("flops", 2 * macs, "its macs")
+    if (parameters := figures.values.get("parameters")) is None:
         return
+    figures.expect("trainable_parameters", parameters - figures.values.get("frozen_parameters", 0), "its parameters")
     try:
         header = read_safetensors_header(folder.path / BEST_WEIGHTS)
-        shapes = {name: one["shape"] for name, one in header.items() if name.startswith("model.")}
-        found = sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(UNTRAINED))
-        problem = "" if shapes else "damaged"
+        model = {name: one for name, one in header.items() if name.startswith("model.")}
+        trained = [one for name, one in model.items() if not name.endswith(UNTRAINED)]
+        found = sum(math.prod(one["shape"]) for one in trained)
+        size = sum(one["data_offsets"][1] - one["data_offsets"][0] for one in trained)
+        problem = "" if model else "damaged"
     except FileNotFoundError:
         problem = "missing"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError):
         problem = "damaged"  # `evaluate` and `predict` say how
     if problem:
         figures.unchecked.append(f"the parameters are not checked ({BEST_WEIGHTS} is {problem})")
     else:
         figures.expect("parameters", found, "the weights")
+        figures.expect("weight_bytes", size, "the weights")
