@@ -374,7 +374,7 @@ def test_a_width_and_depth_without_a_finished_run_leaves_an_empty_cell(tmp_path)
         write_run(tmp_path / str(number), 0, 900 + number, model__width=width, model__depth=depth)
     html = render_page(read_study([tmp_path]))
     assert "width 1, depth 2: no finished run" in html
-    assert "width 0.5, depth 2: 90.10 %, n = 1" in html
+    assert bind_percent("width 0.5, depth 2: 90.10 %, n = 1") in html
 
 
 def test_long_names_that_differ_at_their_end_stay_apart_in_a_legend(tmp_path):

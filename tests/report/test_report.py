@@ -50,7 +50,7 @@ def test_runs_that_differ_only_in_their_seed_are_a_group(two_groups):
     ]
     assert study.axes == ["model.name"]
     lenet5 = study.groups[1]
-    assert (lenet5.parameters, lenet5.macs, lenet5.receptive_field, lenet5.depth) == (1234, 5678, 16, 5)
+    assert lenet5.costs == {"parameters": 1234, "macs": 5678, "receptive_field": 16, "depth": 5}
     assert lenet5.collect_figures("train_seconds") == {seed: 2.0 + seed for seed in range(6)}
     assert lenet5.estimate_of("accuracy").mean == pytest.approx(0.95)
 

@@ -51,7 +51,7 @@ def test_mean_and_tests_leave_out_the_runs_that_vary_one_seed_alone(study):
     )  # fmt: skip
     assert group.mean_accuracy == pytest.approx(0.9)
     assert all(run.counted for run in study.runs)
-    assert any("of the 4 runs that vary all seeds together. 4 other runs keep" in note.text for note in study.notes)
+    assert any("use the 4 runs that vary all seeds together. 4 other runs keep" in note.text for note in study.notes)
 
 
 def test_the_table_is_in_the_report_and_on_the_page(study):
