@@ -23,12 +23,13 @@ def collect_activations(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
 
     def keep(name: str, output: Any) -> Any:
-        if not isinstance(output, Tensor):
+        if not isinstance(output, Tensor):  # such as the pair that attention returns
             return output
         found[name] = output
         return output.clone()  # torchvision's activations write into their input, which would change what is kept
 
     hooks = [
+        # `name=name` binds the name now: a closure would see the last one.
         block.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
         for name, block in find_blocks(model)
     ]
@@ -72,4 +73,5 @@ def compute_last_hidden(model: nn.Module, images: Tensor) -> Tensor:
             hook.remove()
     if not read:
         raise ValueError("the network has no convolution and no dense layer")
+    # The last one that ran, which need not be the last one that was registered.
     return read[-1].flatten(2).mean(2) if read[-1].dim() > 2 else read[-1]

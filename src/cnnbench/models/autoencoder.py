@@ -68,6 +68,7 @@ class ConvAutoencoder(nn.Module):
             self.encoder.add_module("dropout", nn.Dropout(spec.dropout))
         self.decoder = nn.Sequential()
         self.decoder.add_module("grow", ConvBlock(code, channels[-1], 1, style))
+        # Names count from the images on both sides: up1 undoes down1.
         for number, (leaving, entering) in reversed(list(enumerate(pairwise(channels), 1))):
             # Halving rounds down: the row or column that was lost comes back.
             rows, columns = (side - 2 * half for side, half in zip(sizes[number - 1], sizes[number], strict=True))

@@ -75,7 +75,7 @@ def build_module(spec: NetworkSpec, options: GivenOptions) -> nn.Module:
             "its weights but not its code: pass it again from Python, as in cnnbench.load(RUN).network(model=…)"
         )
     spec.require_defaults("width", "depth", "activation", "dropout")
-    device = torch.get_default_device()
+    device = torch.get_default_device()  # that of `build_model`
     # An operation without a shape rule would fail on the meta device.
     place = torch.device("cpu") if device.type == "meta" else device
     try:

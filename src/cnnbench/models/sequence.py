@@ -46,7 +46,7 @@ class LastSample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, L) to (N, C, 1)."""
-        return x[:, :, -1:]
+        return x[:, :, -1:]  # with its axis, which the head then averages away
 
 
 @register("model", "sequence_cnn", dimensions=(1,))

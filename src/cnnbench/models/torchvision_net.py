@@ -61,7 +61,7 @@ def torchvision_net(spec: NetworkSpec, options: TorchvisionOptions) -> nn.Module
         raise ValueError(f"model.arch={arch} cannot be built with {given}: {get_first_line(error)}") from None
     if spec.in_channels != 3:
         _replace_first_channels(model, spec.in_channels)
-    try:
+    try:  # now, not at the first batch, before which all data are loaded
         compute_output_shape(model, spec.input_shape)
     except Exception as error:
         height, width = spec.image_size
@@ -123,10 +123,9 @@ def _import_models(arch: str) -> Any:
 
 
 class _WeightsOn(TorchFunctionMode):
-    """Puts what `torch.empty` makes, from which layers take their weights, on a device.
+    """Puts what `torch.empty` makes on a device; all else that a constructor computes stays on the CPU.
 
-    All else that a constructor computes stays on the CPU: RegNet derives its widths from tensors, and the meta device
-    has no values.
+    RegNet derives its widths from tensors, and the meta device has no values.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -137,13 +136,13 @@ class _WeightsOn(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         options = dict(kwargs or {})
-        if func is torch.empty and options.get("device") is None:
+        if func is torch.empty and options.get("device") is None:  # layers allocate their weights with it
             options["device"] = self.device
         return func(*args, **options)
 
 
 def _choose_arguments(arch: str, image_size: Sequence[int]) -> dict[str, Any]:
-    if arch.startswith("vit_"):
+    if arch.startswith("vit_"):  # its position embeddings have a fixed number
         if image_size[0] != image_size[1]:
             raise ValueError(f"model.arch={arch} takes square images, such as data.image_size={max(image_size)}")
         return {"image_size": image_size[0]}
