@@ -20,11 +20,11 @@ from cnnbench import registry
 from cnnbench.metrics import (
     compute_accuracy_interval,
     compute_scores,
-    compute_wilson_interval,
     count_confusion,
     list_metrics,
     score_classes,
 )
+from cnnbench.metrics.scores import compute_wilson_interval
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning"),

@@ -86,24 +86,17 @@ def _prepare(arrays: Arrays, temperature: float | None) -> tuple[np.ndarray, np.
 
 
 def bin_by_confidence(confidence: np.ndarray, correct: np.ndarray) -> Reliability:
-    """Put images into bins, as scikit-learn's calibration_curve does for the strategy "quantile".
-
-    Args:
-        confidence: float64 (N,).
-        correct: bool (N,).
-    """
+    """Put images, float64 (N,) and bool (N,), into bins, as scikit-learn's calibration_curve does by quantiles."""
     edges = np.percentile(confidence, np.linspace(0, 1, BINS + 1) * 100)
     bins = np.searchsorted(edges[1:-1], confidence)
     counts, sums, hits = (np.bincount(bins, weights, BINS) for weights in (None, confidence, correct))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # 0 / 0 of an empty bin is NaN
         return Reliability(counts, sums / counts, hits / counts)
 
 
 def compute_aurc(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """The area under the risk-coverage curve: the error rate of the n most confident images, mean over all n.
-
-    Images of equal confidence have no order: the result is the mean over all their orders.
-    """
+    """The area under the risk-coverage curve: the error rate of the n most confident images, mean over all n."""
+    # Images of equal confidence have no order, so each has the mean error rate of all of them.
     _, group, sizes = np.unique(-confidence, return_inverse=True, return_counts=True)
     error_rates = np.bincount(group, ~correct) / sizes
     errors = np.cumsum(np.repeat(error_rates, sizes))
@@ -120,8 +113,6 @@ def calibrate(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature that minimises the NLL of some images: logits / temperature are the calibrated ones.
 
-    The NLL is convex in 1 / temperature, so that the minimum is where its derivative is 0.
-
     Args:
         logits: (N, K).
         labels: int64 (N,).
@@ -136,6 +127,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     relative = logits - logits.max(1, keepdims=True).astype(np.float64)
     true = relative[np.arange(len(labels)), labels].mean()
 
+    # The NLL is convex in 1 / temperature, so that the minimum is where its derivative is 0.
     def differentiate(log_scale: float) -> float:
         weights = np.exp(np.exp(log_scale) * relative)
         expected = (weights * relative).sum(1) / weights.sum(1)

@@ -116,11 +116,9 @@ def accuracy(confusion: np.ndarray) -> float:
 
 @register("metric", "f1_macro", title="F1 macro", share=True)
 def f1_macro(confusion: np.ndarray) -> float:
-    """The mean of the classes' F1 scores, over the classes that are among the labels or the predictions.
-
-    This is scikit-learn's `f1_score(labels, predictions, average="macro")`.
-    """
+    """The mean of the classes' F1 scores, over the classes that are among the labels or the predictions."""
     f1 = compute_f1(confusion)
+    # As scikit-learn's f1_score(…, average="macro"), which does not know of classes that never occur.
     seen = (confusion.sum(0) + confusion.sum(1)) > 0
     return float(f1[seen].mean()) if seen.any() else 0.0
 
