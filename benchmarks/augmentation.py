@@ -31,8 +31,9 @@ from torchvision.transforms import InterpolationMode, v2
 from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import Config
 from cnnbench.data import Split
+from cnnbench.experiment.build import build_parts, prepare_training
+from cnnbench.experiment.factories import make_batches
 from cnnbench.experiment.loading import load_dataset
-from cnnbench.experiment.run import build_parts, make_batches, prepare_training
 from cnnbench.runs.folder import RunFolder, create_folder
 from cnnbench.training.passes import train_alone
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnbench.cli.compose import compose_config
-from cnnbench.experiment.evaluate import evaluate_run
+from cnnbench.experiment.measuring.evaluate import evaluate_run
 from cnnbench.experiment.run import run_job
 from cnnbench.metrics import Metric, find_metric
 from cnnbench.report.formatting import format_spread

@@ -7,6 +7,7 @@ Found is an error whose image is among the first suspects, twice as many as ther
 """
 
 import argparse
+import logging
 import time
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ import torch
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.data import Source, load_source
-from cnnbench.experiment.label_suspects import RECIPE, LabelSuspect, find_label_suspects
+from cnnbench.experiment.data_check import RECIPE, LabelSuspect, find_label_suspects
 from cnnbench.reproducibility import make_generator
 
 
@@ -46,19 +47,20 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="search twice, and compare to the bit")
     parser.add_argument("overrides", nargs="*", help="of the recipe")
     given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = compose_config([*RECIPE, f"data={given.data}", "data.download=false", *given.overrides])
     source = load_source(given.data, root=config.data.root, download=False, options=config.data.options)
     planted, wrong = plant(source, given.share, given.seed)
     total = len(source.train) + len(source.val or ()) + len(source.test or ())
     began, used = time.perf_counter(), time.process_time()
-    suspects = find_label_suspects(config, planted, report=print)
+    suspects = find_label_suspects(config, planted)
     seconds, cpu = time.perf_counter() - began, time.process_time() - used
     print(f"{total:,} images, {len(wrong):,} planted errors, {len(suspects):,} suspects")
     for times in (1, 2, 3):
         print(f"within the first {times * len(wrong):,}: {100 * measure_recall(suspects, wrong, times):.1f} %")
     print(f"{seconds:.0f} s, {cpu:.0f} s of processor time")
     if given.again:
-        print("the same again, to the bit:", suspects == find_label_suspects(config, planted, report=print))
+        print("the same again, to the bit:", suspects == find_label_suspects(config, planted))
 
 
 def measure_recall(suspects: list[LabelSuspect], wrong: set[tuple[str, int]], times: int) -> float:

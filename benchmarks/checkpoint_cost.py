@@ -22,8 +22,7 @@ from figures import record
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import Config
-from cnnbench.experiment.build import build_parts
-from cnnbench.experiment.run import prepare_training
+from cnnbench.experiment.build import build_parts, prepare_training
 from cnnbench.runs.folder import RunFolder, create_folder
 from cnnbench.training.passes import train_alone
 from cnnbench.training.state import State

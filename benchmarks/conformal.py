@@ -26,8 +26,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from cnnbench.data import Split
-from cnnbench.experiment.evaluate import Measurement, prepare_measurement
-from cnnbench.experiment.measured_data import DataChoice
+from cnnbench.experiment.measuring.measured_data import DataChoice
+from cnnbench.experiment.measuring.measurement import Measurement, prepare_measurement
 from cnnbench.metrics.conformal import Misfit, compute_threshold, score_sets
 
 SIDE, BOX = 28, 20  # of an image, and of the character in it

@@ -25,8 +25,8 @@ from screenshot import start_browser
 from cnnbench import registry
 from cnnbench.cli.compose import compose_config
 from cnnbench.draw.program import Program, compile_run, read_script
-from cnnbench.experiment.evaluate import prepare_measurement
-from cnnbench.experiment.measured_data import DataChoice
+from cnnbench.experiment.measuring.measured_data import DataChoice
+from cnnbench.experiment.measuring.measurement import prepare_measurement
 from cnnbench.experiment.run import run_job
 
 TOLERANCE = 1e-4

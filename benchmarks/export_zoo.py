@@ -25,9 +25,9 @@ from figures import record
 
 from cnnbench import registry
 from cnnbench.cli.compose import compose_config
-from cnnbench.experiment.measured_data import DataChoice
+from cnnbench.experiment.measuring.measured_data import DataChoice
+from cnnbench.experiment.measuring.trained import Trained, load_trained
 from cnnbench.experiment.run import run_job
-from cnnbench.experiment.trained import Trained, load_trained
 from cnnbench.exporting.checking import Disagreement
 from cnnbench.exporting.formats import FORMATS
 from cnnbench.exporting.network import PortableNetwork

@@ -24,8 +24,7 @@ from figures import record
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.data.sources import _load_source
-from cnnbench.experiment.build import build_parts, choose_threads
-from cnnbench.experiment.run import prepare_training
+from cnnbench.experiment.build import build_parts, choose_threads, prepare_training
 from cnnbench.runs.folder import RunFolder, create_folder
 from cnnbench.training.passes import train_alone
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnbench.cli.compose import compose_config
-from cnnbench.experiment.lr_search import run_range_test
+from cnnbench.experiment.preview import run_range_test
 from cnnbench.experiment.run import run_job
 from cnnbench.training.lr_range import judge_losses
 

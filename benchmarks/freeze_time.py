@@ -18,8 +18,8 @@ from figures import record
 from PIL import Image
 
 from cnnbench.cli.compose import compose_config
-from cnnbench.experiment.build import build_parts, make_batches
-from cnnbench.experiment.preparation import prepare_training
+from cnnbench.experiment.build import build_parts, prepare_training
+from cnnbench.experiment.factories import make_batches
 from cnnbench.runs.folder import RunFolder
 from cnnbench.training.graph import set_lr
 from cnnbench.training.parts import set_training_mode

@@ -28,7 +28,7 @@ from cnnbench.cli.inputs import find_images
 from cnnbench.cli.predict import Tally, write
 from cnnbench.cli.prediction_layouts import lay_out_csv
 from cnnbench.data import load_source
-from cnnbench.experiment.predict import Predictor
+from cnnbench.experiment.measuring.predict import Predictor
 from cnnbench.experiment.run import run_job
 
 

@@ -22,12 +22,12 @@ from cnnbench.cli import main
 from cnnbench.cli.compose import compose_config
 from cnnbench.data import Batches
 from cnnbench.data.keyed_numbers import draw
-from cnnbench.experiment.build import make_augmentation
-from cnnbench.experiment.evaluate import evaluate_run
-from cnnbench.experiment.exhaustion import OutOfMemory
+from cnnbench.experiment.factories import make_augmentation
 from cnnbench.experiment.group import run_group
+from cnnbench.experiment.lifetime import OutOfMemory
 from cnnbench.experiment.loading import load_dataset
-from cnnbench.experiment.predict import Predictor
+from cnnbench.experiment.measuring.evaluate import evaluate_run
+from cnnbench.experiment.measuring.predict import Predictor
 from cnnbench.experiment.ranks import RankLost
 from cnnbench.experiment.run import run_job, start_job
 from cnnbench.processes import signals as interruptions

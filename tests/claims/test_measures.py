@@ -16,7 +16,7 @@ from cnnbench.claims.subjects import FinishedRun, Network
 from cnnbench.cli.compose import compose_config
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.measure import measure_runs
-from cnnbench.experiment.build import make_model
+from cnnbench.experiment.factories import make_model
 from cnnbench.runs.folder import RunFolder
 from cnnbench.training import checkpoint
 

@@ -25,9 +25,9 @@ from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.files.images import decode_image
 from cnnbench.data.preparation import resize
 from cnnbench.experiment.loading import load_dataset
-from cnnbench.experiment.predict import Predictor
-from cnnbench.experiment.predictions import Prediction
-from cnnbench.experiment.trained import load_trained
+from cnnbench.experiment.measuring.predict import Predictor
+from cnnbench.experiment.measuring.predictions import Prediction
+from cnnbench.experiment.measuring.trained import load_trained
 from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.csv_tables import read_csv
@@ -209,7 +209,7 @@ def test_a_table_for_a_list_on_standard_input(here):
         (["test", "test"], "'test' is not a run folder: it has no config.yaml"),
         (["nowhere", "test"], "'nowhere' is not a folder"),
         (["SIGNALS", "test"], "'SIGNALS' was trained on signals (waves): predict takes images"),
-        (["PICTURES", "test"], "'PICTURES' is a reconstruction run (conv_autoencoder): it has no classes to predict"),
+        (["PICTURES", "test"], "'PICTURES' is a reconstruction run (conv_autoencoder): it has no classes"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -19,7 +19,8 @@ from cnnbench.config.schema import AugmentConfig, from_dict, to_dict
 from cnnbench.data import Augmentation, Batches, DatasetInfo, Split, normalize
 from cnnbench.data.augmentation import compute_grid, mask_box
 from cnnbench.data.keyed_numbers import PURPOSES, draw
-from cnnbench.experiment.build import build_parts, make_augmentation, make_batches
+from cnnbench.experiment.build import build_parts
+from cnnbench.experiment.factories import make_augmentation, make_batches
 from cnnbench.experiment.loading import load_dataset
 from cnnbench.experiment.run import run_job
 from cnnbench.reproducibility import derive_key, make_generator
@@ -355,7 +356,7 @@ def test_what_the_command_says_goes_before_a_presets_exceptions():
             r"augment.flip=0.5 .*data=waves holds signals: use augm",
         ),
         (["data=waves", "model=mlp", "augment.erase=0.1"], r"augment.erase=0.1 \(augment=none\) changes images"),
-        (["model=conv_autoencoder", "augment=strong"], "augment.mixup=0.2: reconstruction has no labels to mix"),
+        (["model=conv_autoencoder", "augment=strong"], "augment.mixup=0.2: reconstruction has no labels: must be 0"),
         (["augment.crop=28"], "augment.crop=28: must be less than the 28 pixels"),
         (["augment=standart"], "unknown augment 'standart'. Did you mean 'standard'?"),
         (["augment.flips=1"], "unknown key in augment 'flips'. Did you mean 'flip'?"),

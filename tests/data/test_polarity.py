@@ -7,7 +7,7 @@ from test_training import run
 
 from cnnbench.data import load_source, prepare
 from cnnbench.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK, find_polarity, has_other_polarity, measure_contrast
-from cnnbench.experiment.trained import load_trained
+from cnnbench.experiment.measuring.trained import load_trained
 from cnnbench.runs.folder import RunFolder
 from cnnbench.training import checkpoint
 

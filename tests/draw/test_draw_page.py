@@ -20,9 +20,9 @@ from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.files.images import decode_image
 from cnnbench.draw.page import MOST_SAMPLE_BYTES, render_page
 from cnnbench.draw.style import measure_fit, measure_pen, measure_style
-from cnnbench.experiment.build import make_model
-from cnnbench.experiment.measured_data import DataChoice
-from cnnbench.experiment.trained import Trained
+from cnnbench.experiment.factories import make_model
+from cnnbench.experiment.measuring.measured_data import DataChoice
+from cnnbench.experiment.measuring.trained import Trained
 from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import RunFolder
 

@@ -17,10 +17,10 @@ from cnnbench.cli.compose import compose_config
 from cnnbench.data.loader import make_permutation, normalize
 from cnnbench.draw.layers import MissingKernel
 from cnnbench.draw.program import compile_network, compile_run, read_script
-from cnnbench.experiment.evaluate import prepare_measurement
-from cnnbench.experiment.measured_data import DataChoice
+from cnnbench.experiment.measuring.measured_data import DataChoice
+from cnnbench.experiment.measuring.measurement import prepare_measurement
+from cnnbench.experiment.measuring.trained import load_trained
 from cnnbench.experiment.run import run_job
-from cnnbench.experiment.trained import load_trained
 from cnnbench.models import collect_activations
 from cnnbench.models.layers import ACTIVATIONS
 from cnnbench.runs.calibration import Temperature, write_temperature

@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from cnnbench.cli.compose import compose_config
-from cnnbench.experiment.evaluate import evaluate_run
-from cnnbench.experiment.measured_data import DataChoice
+from cnnbench.experiment.measuring.evaluate import evaluate_run
+from cnnbench.experiment.measuring.measured_data import DataChoice
 from cnnbench.experiment.resume import apply_overrides
 from cnnbench.experiment.run import run_job
 from cnnbench.runs.folder import RunFolder

@@ -19,12 +19,13 @@ from cnnbench.analysis import trace_fields
 from cnnbench.analysis.attribution import choose_window, compute_occlusion
 from cnnbench.data import DatasetInfo
 from cnnbench.data.loader import make_permutation
-from cnnbench.experiment import explain
-from cnnbench.experiment.evaluate import evaluate_run, prepare_measurement
-from cnnbench.experiment.explain import explain_run
-from cnnbench.experiment.heat_maps import HeatMaps
-from cnnbench.experiment.measured_data import DataChoice
-from cnnbench.experiment.predict import Predictor
+from cnnbench.experiment.measuring import explain
+from cnnbench.experiment.measuring.evaluate import evaluate_run
+from cnnbench.experiment.measuring.explain import explain_run
+from cnnbench.experiment.measuring.heat_maps import HeatMaps
+from cnnbench.experiment.measuring.measured_data import DataChoice
+from cnnbench.experiment.measuring.measurement import prepare_measurement
+from cnnbench.experiment.measuring.predict import Predictor
 from cnnbench.report.explanation import PAGE, write_explanation
 from cnnbench.runs.explanation import ShownImage
 from cnnbench.runs.folder import RunFolder

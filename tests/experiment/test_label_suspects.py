@@ -8,7 +8,7 @@ import torch
 from cnnbench.cli.compose import compose_config
 from cnnbench.data import Split, load_source
 from cnnbench.data.folds import assign_folds
-from cnnbench.experiment.label_suspects import FOLDS, RECIPE, find_label_suspects
+from cnnbench.experiment.data_check import FOLDS, RECIPE, find_label_suspects
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,10 @@ from cnnbench.cli.streams import show_log
 from cnnbench.cli.train import train
 from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
 from cnnbench.experiment.data_record import read_data
-from cnnbench.experiment.evaluate import evaluate_run
-from cnnbench.experiment.exhaustion import is_out_of_memory
-from cnnbench.experiment.lifetime import CannotGoOn
+from cnnbench.experiment.lifetime import CannotGoOn, is_out_of_memory
 from cnnbench.experiment.loading import load_dataset
-from cnnbench.experiment.predict import Predictor
+from cnnbench.experiment.measuring.evaluate import evaluate_run
+from cnnbench.experiment.measuring.predict import Predictor
 from cnnbench.experiment.resume import apply_overrides
 from cnnbench.experiment.run import run_job
 from cnnbench.reproducibility import describe_differences
@@ -323,7 +322,9 @@ def test_a_link_put_in_a_folders_place_meanwhile_is_not_followed(finished, folde
         with pytest.raises(ValueError, match=r"checkpoints is a symbolic link now"):
             checkpoint.load(run / "checkpoints", "best")
     else:
-        monkeypatch.setattr("cnnbench.experiment.measured_data.read_data", lambda path: (swap(), read_data(path))[1])
+        monkeypatch.setattr(
+            "cnnbench.experiment.measuring.measured_data.read_data", lambda path: (swap(), read_data(path))[1]
+        )
         with pytest.raises(ValueError, match=r"evaluations cannot be written .*symbolic link"):
             evaluate_run(run)
     assert contents(outside) == before

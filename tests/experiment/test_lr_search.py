@@ -9,7 +9,7 @@ from cnnbench import registry
 from cnnbench.cli.compose import compose_config
 from cnnbench.cli.find_lr import find_lr
 from cnnbench.cli.options import FindLrOptions
-from cnnbench.experiment.lr_search import run_range_test
+from cnnbench.experiment.preview import run_range_test
 from cnnbench.training.lr_range import judge_losses
 
 RATES = np.geomspace(1e-6, 10, 141)  # 20 steps a decade

@@ -3,9 +3,9 @@
 import numpy as np
 
 from cnnbench.cli.compose import compose_config
-from cnnbench.experiment.evaluate import evaluate_run
+from cnnbench.experiment.measuring.evaluate import evaluate_run
+from cnnbench.experiment.measuring.verification import AGREES, verify_run
 from cnnbench.experiment.run import run_job
-from cnnbench.experiment.verification import AGREES, verify_run
 from cnnbench.report.writing import write_report
 from cnnbench.runs.contents import read_confusion, read_predictions
 

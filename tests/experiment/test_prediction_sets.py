@@ -13,10 +13,10 @@ from test_splits import draw_set, trained
 from test_training import run
 
 from cnnbench.cli.prediction_layouts import FORMATS
-from cnnbench.experiment.evaluate import evaluate_run
-from cnnbench.experiment.measured_data import DataChoice
-from cnnbench.experiment.predict import Predictor
-from cnnbench.experiment.prediction_sets import find_prediction_sets
+from cnnbench.experiment.measuring.calibration import find_prediction_sets
+from cnnbench.experiment.measuring.evaluate import evaluate_run
+from cnnbench.experiment.measuring.measured_data import DataChoice
+from cnnbench.experiment.measuring.predict import Predictor
 from cnnbench.storage.csv_tables import parse_csv
 
 

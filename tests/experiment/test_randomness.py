@@ -5,7 +5,7 @@ import torch
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.config.seeds import Seeds
-from cnnbench.experiment.build import make_augmentation, make_batches, make_model
+from cnnbench.experiment.factories import make_augmentation, make_batches, make_model
 from cnnbench.experiment.loading import load_dataset
 from cnnbench.experiment.run import run_job
 from conftest import assert_same_tensors

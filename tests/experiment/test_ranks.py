@@ -11,8 +11,7 @@ import torch
 from test_resume import Interrupted, signals  # noqa: F401
 
 from cnnbench.cli.compose import compose_config
-from cnnbench.experiment.build import build_parts
-from cnnbench.experiment.preparation import prepare_training
+from cnnbench.experiment.build import build_parts, prepare_training
 from cnnbench.experiment.ranks import RankHangs, RankLost
 from cnnbench.experiment.resume import apply_overrides
 from cnnbench.experiment.run import run_job

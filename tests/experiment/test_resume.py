@@ -21,7 +21,8 @@ from torch import nn
 from cnnbench import registry
 from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import to_dict
-from cnnbench.experiment.build import build_parts, make_batches
+from cnnbench.experiment.build import build_parts
+from cnnbench.experiment.factories import make_batches
 from cnnbench.experiment.resume import apply_overrides, compute_fingerprint
 from cnnbench.experiment.run import run_job
 from cnnbench.processes import signals as interruptions
@@ -346,7 +347,7 @@ def test_harmless_overrides_are_accepted(scheduler):
         to_dict(own), ["trainer.epochs=9", "trainer.device=cpu", "trainer.keep=2", "data.root=elsewhere"]
     )
     assert (config.trainer.epochs, config.trainer.device, config.trainer.keep) == (9, "cpu", 2)
-    assert compute_fingerprint(config) == compute_fingerprint(own)
+    assert compute_fingerprint(to_dict(config)) == compute_fingerprint(to_dict(own))
 
 
 @given(st.data())

@@ -11,7 +11,7 @@ from test_training import run
 
 from cnnbench.cli.robustness import robustness
 from cnnbench.cli.run_options import RobustnessOptions
-from cnnbench.experiment.robustness import measure_robustness
+from cnnbench.experiment.measuring.robustness import measure_robustness
 from cnnbench.report.page import render_page
 from cnnbench.report.reading import read_study
 from cnnbench.report.robustness import gather_points

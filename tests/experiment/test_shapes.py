@@ -16,12 +16,12 @@ from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.files.images import decode_image
 from cnnbench.data.preparation import resize
 from cnnbench.data.sources import load_source
-from cnnbench.experiment.build import make_augmentation
-from cnnbench.experiment.evaluate import evaluate_run
+from cnnbench.experiment.factories import make_augmentation
 from cnnbench.experiment.loading import load_dataset
-from cnnbench.experiment.predict import Predictor
+from cnnbench.experiment.measuring.evaluate import evaluate_run
+from cnnbench.experiment.measuring.predict import Predictor
+from cnnbench.experiment.measuring.trained import load_trained
 from cnnbench.experiment.run import run_job
-from cnnbench.experiment.trained import load_trained
 from cnnbench.runs.contents import read_predictions
 
 OFF = {"flip": 0, "crop": 0, "rotate": 0, "shift": 0, "scale": (1, 1), "shear": 0, "erase": 0, "erase_area": (0.1, 0.1)}

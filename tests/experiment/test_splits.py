@@ -20,9 +20,9 @@ from cnnbench.cli.compose import compose_config
 from cnnbench.data import load_source, prepare
 from cnnbench.data.preparation import cut_test, split_by_class
 from cnnbench.experiment.data_record import read_data
-from cnnbench.experiment.evaluate import evaluate_run
 from cnnbench.experiment.loading import load_dataset
-from cnnbench.experiment.measured_data import DataChoice
+from cnnbench.experiment.measuring.evaluate import evaluate_run
+from cnnbench.experiment.measuring.measured_data import DataChoice
 from cnnbench.experiment.run import run_job
 from cnnbench.reproducibility import make_generator
 from cnnbench.runs.folder import RunFolder
@@ -433,7 +433,7 @@ def test_evaluate_measures_what_is_left_of_a_runs_own_data(copied):
     assert "compared with its 30 images: 10 missing" in difference
     assert "Only the 4 of its 6 test images that are still here are measured" in difference
     assert absent == "no images of 'owl': the figures cover the other classes"
-    assert bad.startswith("1 file cannot be read and is left out: dog/bad.png: not a PNG")
+    assert bad.startswith("files that cannot be read as images are left out: dog/bad.png: not a PNG")
     for file in sorted((photos / "dog").glob("*.png"))[1:]:  # a single image, so that no test split can be cut
         file.unlink()
     _, metrics = evaluate_run(run)

@@ -25,9 +25,9 @@ from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.lifetime import CannotGoOn
 from cnnbench.experiment.loading import load_dataset
+from cnnbench.experiment.measuring.verification import verify_run
 from cnnbench.experiment.resume import apply_overrides, describe_longer_schedule
 from cnnbench.experiment.run import run_job
-from cnnbench.experiment.verification import verify_run
 from cnnbench.processes.signals import Terminated
 from cnnbench.report.groups import select_settings
 from cnnbench.runs.folder import RunFolder

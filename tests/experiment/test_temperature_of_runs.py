@@ -2,17 +2,19 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 from test_training import run
 
-from cnnbench.experiment.build import load_dataset
-from cnnbench.experiment.calibration import fit_run
-from cnnbench.experiment.evaluate import evaluate_run, prepare_measurement
-from cnnbench.experiment.measured_data import DataChoice
-from cnnbench.experiment.trained import load_trained
+from cnnbench.experiment.loading import load_dataset
+from cnnbench.experiment.measuring.calibration import fit_run
+from cnnbench.experiment.measuring.evaluate import evaluate_run
+from cnnbench.experiment.measuring.measured_data import DataChoice
+from cnnbench.experiment.measuring.measurement import prepare_measurement
+from cnnbench.experiment.measuring.trained import load_trained
 from cnnbench.metrics import OF_PROBABILITIES, score_probabilities
 from cnnbench.metrics.calibration import calibrate
 from cnnbench.runs.calibration import read_temperature
@@ -119,4 +121,4 @@ def test_images_of_others_are_not_the_runs_own_validation_images(copy):
     ready = prepare_measurement(copy, DataChoice("val"))
     others = prepare_measurement(copy, DataChoice("test")).found
     with pytest.raises(ValueError, match="--path leads to other images than the run's own validation images"):
-        fit_run(ready.trained, ready.model, others, ready.iterate_logits)
+        fit_run(replace(ready, found=others))

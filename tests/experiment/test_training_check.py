@@ -9,7 +9,7 @@ from PIL import Image
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.data import load_source
-from cnnbench.experiment import training_check
+from cnnbench.experiment import loading
 from cnnbench.experiment.loading import load_dataset
 from cnnbench.quality.findings import RefusedData
 
@@ -31,7 +31,7 @@ def photos(tmp_path):
 
 
 def load(photos, *overrides):
-    training_check._found.clear()  # what another process would not know
+    loading._found.clear()  # what another process would not know
     use = ("data=image_folder", f"data.path={photos}", f"data.cache={photos.parent / 'cache'}", "data.workers=0")
     return load_dataset(compose_config([*use, *overrides]))
 

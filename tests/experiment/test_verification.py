@@ -15,9 +15,9 @@ from cnnbench.cli.compose import compose_config
 from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.run_options import VerifyOptions
 from cnnbench.cli.verify import draw_sample, verify
+from cnnbench.experiment.measuring.verification import AGREES, DISAGREES, REPRODUCED, UNVERIFIABLE, verify_run
 from cnnbench.experiment.resume import apply_overrides
 from cnnbench.experiment.run import run_job
-from cnnbench.experiment.verification import AGREES, DISAGREES, REPRODUCED, UNVERIFIABLE, verify_run
 from cnnbench.runs.folder import INTERRUPTED, RunFolder
 from cnnbench.storage.plain_data import read_json, read_yaml, write_json, write_yaml
 from cnnbench.training import checkpoint

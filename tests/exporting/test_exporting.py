@@ -18,10 +18,10 @@ from torch import nn
 
 from cnnbench.cli import main
 from cnnbench.data.files.fitting import Decoding, fit
-from cnnbench.experiment.evaluate import prepare_measurement
-from cnnbench.experiment.measured_data import DataChoice
-from cnnbench.experiment.predict import Predictor
-from cnnbench.experiment.trained import load_trained
+from cnnbench.experiment.measuring.measured_data import DataChoice
+from cnnbench.experiment.measuring.measurement import prepare_measurement
+from cnnbench.experiment.measuring.predict import Predictor
+from cnnbench.experiment.measuring.trained import load_trained
 from cnnbench.exporting import formats
 from cnnbench.exporting.checking import Disagreement, check_test_split, compare
 from cnnbench.exporting.description import describe_file, describe_input

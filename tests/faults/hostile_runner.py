@@ -27,7 +27,7 @@ from cnnbench.data.files.cifar_files import read_batch, read_names
 from cnnbench.data.files.pixel_store import Damaged, open_store
 from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.data_record import read_data
-from cnnbench.experiment.trained import load_trained
+from cnnbench.experiment.measuring.trained import load_trained
 from cnnbench.exporting.predicting import OnnxPredictor
 from cnnbench.quality.files import read_check
 from cnnbench.runs.calibration import find_temperature, read_prediction_sets

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cnnbench.analysis import summarize
 from cnnbench.cli import compose
 from cnnbench.experiment.build import build_parts
-from cnnbench.experiment.evaluate import evaluate_run
+from cnnbench.experiment.measuring.evaluate import evaluate_run
 from cnnbench.experiment.run import run_job
 from cnnbench.models import NetworkSpec, build_model
 

@@ -14,8 +14,8 @@ from cnnbench.cli.choices import list_groups
 from cnnbench.cli.compose import compose_config, compose_request
 from cnnbench.cli.plugin_options import load_plugins
 from cnnbench.config.schema import to_dict
+from cnnbench.experiment.measuring.trained import load_trained
 from cnnbench.experiment.run import run_job
-from cnnbench.experiment.trained import load_trained
 from cnnbench.plugins.loading import VARIABLE, list_plugins, load_from_parent, unload
 from cnnbench.plugins.places import PluginError
 from cnnbench.report.writing import write_report

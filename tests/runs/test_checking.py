@@ -15,7 +15,7 @@ from cnnbench.cli.options import TrainOptions
 from cnnbench.cli.report import show_study
 from cnnbench.cli.tables import show_run
 from cnnbench.cli.train import train
-from cnnbench.experiment.evaluate import evaluate_run
+from cnnbench.experiment.measuring.evaluate import evaluate_run
 from cnnbench.report.csv_rows import list_runs
 from cnnbench.report.reading import read_study
 from cnnbench.report.writing import write_report

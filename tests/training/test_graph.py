@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cnnbench.cli.compose import compose_config
-from cnnbench.experiment.build import build_parts, make_batches
-from cnnbench.experiment.preparation import make_settings
+from cnnbench.experiment.build import build_parts, make_settings
+from cnnbench.experiment.factories import make_batches
 from cnnbench.runs.folder import RunFolder
 from cnnbench.training.graph import WARM_UP, StepGraph, check_graph, make_capturable
 from cnnbench.training.passes import TrainingPass

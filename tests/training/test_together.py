@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from cnnbench.cli.compose import compose_config
-from cnnbench.experiment.build import build_parts
-from cnnbench.experiment.preparation import prepare_training
+from cnnbench.experiment.build import build_parts, prepare_training
 from cnnbench.runs.folder import RunFolder
 from cnnbench.training.together import train_together
 

@@ -15,10 +15,11 @@ from torch import nn
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import from_dict, to_dict
-from cnnbench.experiment.build import build_parts, choose_threads, make_batches
-from cnnbench.experiment.evaluate import evaluate_run
+from cnnbench.experiment.build import build_parts, choose_threads
+from cnnbench.experiment.factories import make_batches
 from cnnbench.experiment.loading import load_dataset
-from cnnbench.experiment.measured_data import DataChoice
+from cnnbench.experiment.measuring.evaluate import evaluate_run
+from cnnbench.experiment.measuring.measured_data import DataChoice
 from cnnbench.experiment.resume import compute_fingerprint
 from cnnbench.experiment.run import run_job
 from cnnbench.runs.contents import read_predictions
@@ -81,9 +82,8 @@ def test_threads_follow_the_work_of_a_batch_and_the_cores(network, batch, cores,
     assert choose_threads(config, build_parts(config, shapes_only=True).complexity) == threads
     config.trainer.threads = 3
     assert choose_threads(config, build_parts(config, shapes_only=True).complexity) == 3
-    assert compute_fingerprint(config) != compute_fingerprint(
-        compose_config([f"model={network}", f"trainer.batch_size={batch}"])
-    )
+    other = compose_config([f"model={network}", f"trainer.batch_size={batch}"])
+    assert compute_fingerprint(to_dict(config)) != compute_fingerprint(to_dict(other))
 
 
 def test_a_run_goes_on_and_is_measured_with_its_own_number_of_threads(tmp_path):

@@ -17,7 +17,7 @@ from cnnbench.data.dataset import Split
 from cnnbench.data.files.images import BadImage, convert_image
 from cnnbench.data.preparation import resize
 from cnnbench.data.sets.arrays import convert_images
-from cnnbench.experiment import predict, predictions
+from cnnbench.experiment.measuring import predict, predictions
 
 log = logging.getLogger("cnnbench")
 ACCEPTED = "paths, images of Pillow or arrays"

@@ -104,7 +104,7 @@ class Run:
             model: of a run that was trained with a module of a program, such a module, which is copied.
             device: such as cuda.
         """
-        from cnnbench.experiment.trained import load_trained
+        from cnnbench.experiment.measuring.trained import load_trained
         from cnnbench.training.device import resolve_device
 
         with open_session(), give(model):
@@ -136,7 +136,7 @@ class Run:
             A prediction for each image, in order. That of a file that cannot be read has an `error`.
         """
         from cnnbench.api.predicting import predict_images  # not at the top: both import torch
-        from cnnbench.experiment.predict import Predictor
+        from cnnbench.experiment.measuring.predict import Predictor
 
         with open_session(), give(model):
             check_source(model, self._run)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # they import torch, and listing claims must not
 
     from cnnbench.analysis import Summary
     from cnnbench.data import DatasetInfo
-    from cnnbench.experiment.evaluate import Measurement
+    from cnnbench.experiment.measuring.measurement import Measurement
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class FinishedRun:
 
     def prepare(self, split: str = "test") -> "Measurement":
         """Its network with the best weights, and the images of a split."""
-        from cnnbench.experiment.evaluate import prepare_measurement
-        from cnnbench.experiment.measured_data import DataChoice
+        from cnnbench.experiment.measuring.measured_data import DataChoice
+        from cnnbench.experiment.measuring.measurement import prepare_measurement
 
         return prepare_measurement(self.path, DataChoice(split=split))
 
@@ -54,7 +54,7 @@ class Network:
     @cached_property
     def info(self) -> "DatasetInfo":
         """The shape of its images; data of a known shape need not be there."""
-        from cnnbench.experiment.description import describe_data
+        from cnnbench.experiment.loading import describe_data
 
         return describe_data(self.config)
 
@@ -62,12 +62,12 @@ class Network:
     def summary(self) -> "Summary":
         """Parameters, multiply-accumulates, receptive field."""
         from cnnbench.analysis import summarize
-        from cnnbench.experiment.build import make_model
+        from cnnbench.experiment.factories import make_model
 
         return summarize(make_model(self.config, self.info, "meta"), self.info.input_shape)
 
     def make_model(self) -> "nn.Module":
         """The network with the weights that its seed gives it."""
-        from cnnbench.experiment.build import make_model
+        from cnnbench.experiment.factories import make_model
 
         return make_model(self.config, self.info)

@@ -31,8 +31,7 @@ def check(options: CheckOptions) -> None:
     config = compose.compose_config(options.overrides or [])
     out = options.out or CHECKS / _name_data(config)
     refuse_other_content(out, JSON_FILE)
-    from cnnbench.experiment.data_check import add_label_suspects, check_data
-    from cnnbench.experiment.label_suspects import require_cleanlab
+    from cnnbench.experiment.data_check import add_label_suspects, check_data, require_cleanlab
     from cnnbench.report.data_check import write_page
 
     if options.labels:
@@ -63,7 +62,7 @@ def _read_fatal(options: CheckOptions) -> list[str]:
 
 def _compose_networks(overrides: Sequence[str], dimensions: int) -> tuple[Config, int | None]:
     """The config of the networks that judge labels, and their epochs if the command sets them; its overrides win."""
-    from cnnbench.experiment.label_suspects import RECIPE, SIGNAL_RECIPE
+    from cnnbench.experiment.data_check import RECIPE, SIGNAL_RECIPE
 
     config = compose.compose_config([*(RECIPE if dimensions == 2 else SIGNAL_RECIPE), *overrides])
     has_epochs = any(text.startswith("trainer.epochs=") for text in overrides)

@@ -26,7 +26,7 @@ from cnnbench.conformance.models import ModelPart
 from cnnbench.conformance.optimizers import OptimizerPart, SchedulePart
 from cnnbench.data import DatasetInfo, Source, find_data_shape
 from cnnbench.data.sources import forget_sources, load_source
-from cnnbench.experiment.build import make_augmentation
+from cnnbench.experiment.factories import make_augmentation
 from cnnbench.experiment.loading import get_data_settings
 from cnnbench.experiment.run import run_job
 from cnnbench.plugins.loading import list_plugins

@@ -18,8 +18,8 @@ def draw(options: DrawOptions) -> None:
         ValueError: the command is wrong, the network cannot be compiled, or the page cannot be written.
     """
     from cnnbench.draw.page import GENERATOR, PAGE, render_page
-    from cnnbench.experiment.measured_data import DataChoice
-    from cnnbench.experiment.trained import load_trained
+    from cnnbench.experiment.measuring.measured_data import DataChoice
+    from cnnbench.experiment.measuring.trained import load_trained
     from cnnbench.report.documents import LANGUAGES
 
     check_choice("language", options.language, LANGUAGES)

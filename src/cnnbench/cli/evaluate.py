@@ -18,8 +18,8 @@ def measure(options: EvaluateOptions) -> tuple[Path, dict[str, Any], list[str]]:
     Returns:
         The folder that holds the result, the metrics, and notes that their reader needs.
     """
-    from cnnbench.experiment.evaluate import evaluate_run
-    from cnnbench.experiment.measured_data import DataChoice
+    from cnnbench.experiment.measuring.evaluate import evaluate_run
+    from cnnbench.experiment.measuring.measured_data import DataChoice
 
     choice = DataChoice(
         split=options.split,
@@ -34,7 +34,7 @@ def measure(options: EvaluateOptions) -> tuple[Path, dict[str, Any], list[str]]:
     sets = None
     notes: list[str] = []
     if options.abstain is not None:
-        from cnnbench.experiment.prediction_sets import find_prediction_sets
+        from cnnbench.experiment.measuring.calibration import find_prediction_sets
 
         if options.split == "val":
             raise ValueError("--abstain with --split val: the validation images calibrate the sets, so measure others")

@@ -15,8 +15,8 @@ def explain(options: ExplainOptions) -> None:
     Raises:
         ValueError: the command is wrong, the run cannot be explained, or the folder cannot be written.
     """
-    from cnnbench.experiment.explain import explain_run
-    from cnnbench.experiment.measured_data import DataChoice
+    from cnnbench.experiment.measuring.explain import explain_run
+    from cnnbench.experiment.measuring.measured_data import DataChoice
     from cnnbench.report.documents import LANGUAGES
     from cnnbench.report.explanation import PAGE, write_explanation
 

@@ -19,7 +19,7 @@ def write_file(options: ExportOptions) -> "Exported":
         ValueError: the command is wrong, or the network cannot be exported.
         RunFailed: the outputs of the file differ from those of the network.
     """
-    from cnnbench.experiment.measured_data import DataChoice
+    from cnnbench.experiment.measuring.measured_data import DataChoice
     from cnnbench.exporting.checking import Disagreement
     from cnnbench.exporting.writing import export_run
 

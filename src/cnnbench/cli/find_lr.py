@@ -49,7 +49,7 @@ def find_lr(options: FindLrOptions) -> None:
     out = options.out or FOLDER / f"{config.model.name}_{config.data.name}_{config.optimizer.name}" / name
     refuse_other_content(out, JSON_FILE)
     # Not at the top: they import torch, which help does without.
-    from cnnbench.experiment.lr_search import run_range_test
+    from cnnbench.experiment.preview import run_range_test
     from cnnbench.training.lr_range import judge_losses
 
     rates = np.geomspace(options.low, options.high, options.steps)

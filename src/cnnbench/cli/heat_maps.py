@@ -8,8 +8,8 @@ from typing import Any
 
 from cnnbench.analysis.attribution import INSTALL, has_captum
 from cnnbench.cli.streams import show_warnings
-from cnnbench.experiment.predict import Predictor
-from cnnbench.experiment.predictions import Prediction
+from cnnbench.experiment.measuring.predict import Predictor
+from cnnbench.experiment.measuring.predictions import Prediction
 from cnnbench.report.formatting import format_count
 from cnnbench.runs.folder import refuse_other_content, refuse_unwritable
 from cnnbench.storage.csv_tables import write_csv

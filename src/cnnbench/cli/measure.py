@@ -67,7 +67,7 @@ def _measure(name: str, options: dict[str, object], path: Path) -> float:
     """The value of a measure for a run, or for the network that its config describes."""
     if registry.get_facts("measure", name)["source"] == "run":
         return float(registry.build("measure", name, options=options, run=FinishedRun.read(path)))
-    from cnnbench.experiment.trained import load_trained
+    from cnnbench.experiment.measuring.trained import load_trained
 
     return float(registry.build("measure", name, options=options, network=Network(load_trained(path).config)))
 

@@ -17,14 +17,14 @@ from cnnbench.cli.run_options import PredictOptions
 from cnnbench.cli.streams import discard_if_reader_gone, show_warnings
 from cnnbench.data.files.walking import Complain
 from cnnbench.data.polarity import LIGHT_ON_DARK
-from cnnbench.experiment.predictions import Prediction
+from cnnbench.experiment.measuring.predictions import Prediction
 from cnnbench.registry import check_choice
 from cnnbench.storage.atomic import write_atomically
 from cnnbench.storage.text import format_path
 
 if TYPE_CHECKING:  # an exported network predicts without torch
     from cnnbench.cli.heat_maps import HeatMapFolder
-    from cnnbench.experiment.predict import Predictor
+    from cnnbench.experiment.measuring.predict import Predictor
     from cnnbench.exporting.predicting import OnnxPredictor
     from cnnbench.runs.calibration import Temperature
 
@@ -178,7 +178,7 @@ def _start_model(options: PredictOptions, files: Iterable[str]) -> Started:
 
 
 def _start_run(options: PredictOptions, files: Iterable[str]) -> Started:
-    from cnnbench.experiment.predict import Predictor
+    from cnnbench.experiment.measuring.predict import Predictor
 
     if options.explain:
         from cnnbench.cli.heat_maps import HeatMapFolder, check_folder
@@ -192,7 +192,7 @@ def _start_run(options: PredictOptions, files: Iterable[str]) -> Started:
     _report_temperature(predictor.temperature)
     sets = None
     if options.abstain is not None:
-        from cnnbench.experiment.prediction_sets import find_prediction_sets
+        from cnnbench.experiment.measuring.calibration import find_prediction_sets
 
         sets, notes = find_prediction_sets(run, options.abstain, classes=len(predictor.class_names), **how)
         show_warnings(note for note in notes if note not in predictor.notes)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 
-from cnnbench.experiment.predictions import Prediction
+from cnnbench.experiment.measuring.predictions import Prediction
 from cnnbench.storage.csv_tables import format_csv_row
 from cnnbench.storage.text import format_path, format_percent, to_unicode
 

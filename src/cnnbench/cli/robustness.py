@@ -75,8 +75,8 @@ def robustness(options: RobustnessOptions) -> None:
 
 def _measure_runs(runs: Sequence[Run], kinds: Sequence[str], options: RobustnessOptions) -> tuple[Measured, list[str]]:
     """Return the results of the runs that can be measured, and the problems of the others."""
-    from cnnbench.experiment.measured_data import DataChoice
-    from cnnbench.experiment.robustness import measure_robustness
+    from cnnbench.experiment.measuring.measured_data import DataChoice
+    from cnnbench.experiment.measuring.robustness import measure_robustness
     from cnnbench.training.progress import Diverged
 
     choice = DataChoice(split=options.split, root=options.root)

@@ -10,8 +10,8 @@ from cnnbench.analysis import Summary, summarize
 from cnnbench.cli import compose, tables
 from cnnbench.cli.options import SummaryOptions
 from cnnbench.data import DatasetInfo
-from cnnbench.experiment.build import make_model
-from cnnbench.experiment.description import describe_data
+from cnnbench.experiment.factories import make_model
+from cnnbench.experiment.loading import describe_data
 from cnnbench.training.parts import freeze_parts
 
 CLOSING = {"(": ")", "[": "]", "{": "}", "'": "'", '"': '"'}

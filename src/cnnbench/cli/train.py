@@ -77,13 +77,13 @@ def _train_one(request: compose.Request, draw: Draw) -> None:
 
 
 def _preview(request: compose.Request) -> Path:
-    from cnnbench.experiment.run import preview  # not at the top: it imports torch
+    from cnnbench.experiment.preview import draw_preview  # not at the top: it imports torch
 
     config = request.jobs[0].config
     parts = _build_parts(config)
     if parts is not None and parts.dataset.info.dimensions != 2:
         raise ValueError(f"preview=true draws images, but data={parts.dataset.info.name} holds signals")
-    return preview(config, RunFolder.create(request.folder).path)
+    return draw_preview(config, RunFolder.create(request.folder).path)
 
 
 def train_new(request: compose.Request, draw: Draw) -> tuple[Path, dict[str, Any]]:

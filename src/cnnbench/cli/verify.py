@@ -27,7 +27,7 @@ def verify(options: VerifyOptions) -> None:
         ValueError: the command is wrong, or a folder holds no run.
         RunFailed: not all figures were reproduced.
     """
-    from cnnbench.experiment.verification import verify_run  # imports torch, and a wrong command needs none
+    from cnnbench.experiment.measuring.verification import verify_run  # imports torch, and a wrong command needs none
 
     found = find_all_runs([find_folder(folder) for folder in options.runs])
     chosen = found if options.sample is None else draw_sample(found, options.sample, options.seed)

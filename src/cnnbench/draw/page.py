@@ -12,9 +12,9 @@ import cnnbench
 from cnnbench.data import Split
 from cnnbench.draw.program import compile_run, read_script
 from cnnbench.draw.style import Style, choose_plain_style, measure_style
-from cnnbench.experiment.measured_data import DataChoice, choose_data
-from cnnbench.experiment.predict import get_decoding
-from cnnbench.experiment.trained import Trained
+from cnnbench.experiment.measuring.measured_data import DataChoice, choose_data
+from cnnbench.experiment.measuring.predict import get_decoding
+from cnnbench.experiment.measuring.trained import Trained
 from cnnbench.report.documents import format_json, hash_for_policy, read_template, render
 from cnnbench.report.formatting import make_legible
 from cnnbench.runs.class_names import shorten_distinctly

@@ -20,9 +20,8 @@ from cnnbench.analysis.receptive_field import Axis, Field
 from cnnbench.data.loader import make_permutation
 from cnnbench.draw.layers import Layer, choose_pictures, fold_affine_layers, prune_layers
 from cnnbench.draw.tracing import trace_network
-from cnnbench.experiment.trained import Trained
+from cnnbench.experiment.measuring.trained import Trained
 from cnnbench.report.documents import format_json
-from cnnbench.training.tasks import get_task
 
 LARGEST_SIDE = 64
 CHANNELS = (1, 3)
@@ -62,15 +61,10 @@ def compile_run(trained: Trained) -> Program:
         ValueError: a run that the page cannot evaluate; the message says why.
     """
     info, config = trained.info, trained.config
-    who, why = repr(str(trained.folder.path)), _find_obstacle(trained)
-    if why:
-        raise ValueError(f"{who} {why}")
+    if why := _find_obstacle(trained):
+        raise ValueError(f"{str(trained.folder.path)!r} {why}")
     network = trained.load_model(torch.device("cpu"))
-    task = get_task(network)
-    if not task.has_classes:
-        raise ValueError(
-            f"{who} is a {task.name} run ({config.model.name}): it has no classes to answer a drawing with"
-        )
+    trained.require_classes(network)
     temperature, notes = trained.read_temperature()
     program = compile_network(
         network,

@@ -1,1 +1,1 @@
-"""One run, from its config to its finished folder; then evaluated, asked and resumed."""
+"""One run, from its config to its finished folder."""

@@ -1,51 +1,55 @@
-"""Build the parts of a run from its config, and check them: model, optimizer, schedule, batches."""
+"""Build the parts of a run from its config, check that they fit together, and prepare their training."""
 
-import math
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
 from cnnbench.analysis import Summary, summarize
-from cnnbench.config.schema import AugmentConfig, Config
-from cnnbench.data import (
-    Augmentation,
-    Batches,
-    Change,
-    Dataset,
-    DatasetInfo,
-    RegisteredAugmentation,
-    Split,
-    find_transform,
-)
+from cnnbench.config.schema import Config, to_dict
+from cnnbench.data import Dataset, DatasetInfo, balance_weights
 from cnnbench.data.memory import limit_data_of_run, refuse_beyond_memory
+from cnnbench.data.sets.arrays import NAME as ARRAYS
+from cnnbench.experiment.data_record import describe_images, record_data
+from cnnbench.experiment.factories import (
+    count_values,
+    estimate_bytes_per_image,
+    make_augmentation,
+    make_batches,
+    make_model,
+    make_schedule,
+    place_model,
+)
 from cnnbench.experiment.group import check_together
 from cnnbench.experiment.loading import load_dataset
+from cnnbench.experiment.resume import compute_fingerprint
 from cnnbench.experiment.starting_weights import Start, load_starting_weights
-from cnnbench.models import NetworkSpec, build_model, compute_output_shape
+from cnnbench.models import compute_output_shape
 from cnnbench.processes.capacity import Need
 from cnnbench.processes.cores import count_threads
-from cnnbench.processes.memory import keep_freed_memory
-from cnnbench.registry import describe_unknown
+from cnnbench.processes.ranks import ALONE, Rank
+from cnnbench.reproducibility import describe_differences, use_threads
+from cnnbench.runs.folder import RunFolder
 from cnnbench.trackers import check_trackers
 from cnnbench.training.device import check_devices, make_autocast, resolve_device
 from cnnbench.training.graph import check_graph
-from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
+from cnnbench.training.optim import Schedule, build_optimizer
 from cnnbench.training.optimizers import Optimizer
 from cnnbench.training.parts import freeze_parts
+from cnnbench.training.state import State
 from cnnbench.training.tasks import get_task
+from cnnbench.training.trainer import Settings, Splits, build_state, fit, follow
 
 MACS_PER_THREAD = 100_000_000  # of a batch's forward pass; benchmarks/LOG.md has the measurements
 
 
 @dataclass
 class Parts:
-    """Everything a run needs, built and checked.
-
-    Attributes:
-        start: the weights that the model has from `model.weights`.
-    """
+    """Everything a run needs, built and checked."""
 
     device: torch.device
     dataset: Dataset
@@ -53,7 +57,7 @@ class Parts:
     complexity: Summary
     optimizer: Optimizer
     schedule: Schedule
-    start: Start | None = None
+    start: Start | None = None  # the weights that `model.weights` names
 
 
 def build_parts(
@@ -78,7 +82,7 @@ def build_parts(
     """
     device = resolve_device(config.trainer.device)
     check_devices(device, config.trainer.devices)
-    make_autocast(device, config.trainer.precision)
+    make_autocast(device, config.trainer.precision)  # refuses a precision that the device lacks
     if config.trainer.graph:
         check_graph(device, config.trainer.precision, compiled=config.trainer.compile, devices=config.trainer.devices)
     check_trackers(config.logger.options)
@@ -86,11 +90,12 @@ def build_parts(
         dataset = dataset or load_dataset(config, test=test)
     if within_memory:
         _refuse_large_models(config, dataset)
+    # On the CPU first: its generator gives the same weights whatever the device.
     model = make_model(config, dataset.info, "meta" if shapes_only else "cpu")
     start = load_starting_weights(config, model, dataset)
-    freeze_parts(model, config.model.freeze)
+    freeze_parts(model, config.model.freeze)  # before `summarize`, which counts what is frozen
     _check_task(config, model, dataset.info)
-    make_augmentation(config, dataset.info, device)
+    make_augmentation(config, dataset.info, device)  # refuses what does not fit; the batches make their own
     complexity = summarize(model, dataset.info.input_shape)
     _check_batches(config, model, dataset)
     if config.sweep.together:
@@ -106,27 +111,37 @@ def build_parts(
         rates=config.optimizer.rates,
         options=config.optimizer.options,
     )
-    schedule = build_schedule(
-        config.scheduler.name,
-        epochs=config.trainer.epochs,
-        steps_per_epoch=-(-len(dataset.train) // (config.trainer.batch_size * config.trainer.accumulate)),
-        warmup_epochs=config.scheduler.warmup_epochs,
-        options=config.scheduler.options,
-    )
+    steps = -(-len(dataset.train) // (config.trainer.batch_size * config.trainer.accumulate))
+    schedule = make_schedule(config.scheduler, config.trainer.epochs, steps)
     return Parts(device, dataset, model, complexity, optimizer, schedule, start)
 
 
 def choose_threads(config: Config, complexity: Summary) -> int:
-    """The number of torch's threads in each process of a run: `trainer.threads`, or a number that suits its work.
-
-    It depends on network, batch size and processors, never on how busy they are. Threads busy-wait for one another: on
-    small networks a second thread gains little, and slows the run tenfold when other processes compete for the cores.
-    """
+    """The number of torch's threads in each process of a run: `trainer.threads`, or a number that suits its work."""
     if isinstance(config.trainer.threads, int):
         return config.trainer.threads
+    # Threads busy-wait for one another: on small networks a second thread gains little, and slows the run tenfold when
+    # other processes compete for the cores. How busy they are must not count, because the number decides the last bits.
     devices = config.trainer.devices
     work = complexity.macs * config.trainer.batch_size // devices
     return max(1, min(count_threads() // devices, work // MACS_PER_THREAD))
+
+
+def use_threads_of(run: RunFolder, device: torch.device, default: int | None = None) -> list[str]:
+    """Compute on a device with the number of threads of a run, on which the last bits of a result depend.
+
+    Args:
+        default: the number of threads if the run's own is not known; None leaves it as it is.
+
+    Returns:
+        A note, if something else differs from the run's own environment that may change the last bits.
+    """
+    if threads := run.read_threads() or default:
+        use_threads(threads)
+    differences = describe_differences(run.read_environment(), device)
+    if not differences:
+        return []
+    return [f"the last bits may differ from those of the machine that trained the run: {'; '.join(differences)}"]
 
 
 def estimate_need(config: Config, parts: Parts) -> Need:
@@ -140,25 +155,12 @@ def estimate_need(config: Config, parts: Parts) -> Need:
 def _refuse_large_models(config: Config, dataset: Dataset) -> None:
     """Refuse a config that this machine's memory cannot train."""
     model, trainer = config.model, config.trainer
-    weights: float = math.inf
     what = f"model={model.name} with model.width={model.width:g} and model.depth={model.depth}"
-    try:
-        described = make_model(config, dataset.info, "meta")
-        weights = sum(value.numel() * value.element_size() for value in described.parameters())
-    except (RuntimeError, OverflowError):  # sizes beyond 64 bits
-        pass
-    refuse_beyond_memory(2 * weights, what)  # each has a gradient
-    images = min(trainer.batch_size, len(dataset.train))
-    if config.trainer.device in ("auto", "cpu"):
+    refuse_beyond_memory(8 * count_values(config, dataset.info), what)  # float32, and each has a gradient
+    if trainer.device in ("auto", "cpu"):
+        images = min(trainer.batch_size, len(dataset.train))
         what = f"trainer.batch_size={trainer.batch_size} with image_size={dataset.info.image_size}"
         refuse_beyond_memory(images * estimate_bytes_per_image(config, dataset.info), what)
-
-
-def estimate_bytes_per_image(config: Config, info: DatasetInfo) -> int:
-    """A lower bound for the memory of one image in a forward pass: the largest layer's output, in float32."""
-    described = summarize(make_model(config, info, "meta"), info.input_shape)
-    shapes = [info.input_shape, *(layer.output_shape for layer in described.layers if layer.output_shape)]
-    return 4 * max(map(math.prod, shapes))
 
 
 def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
@@ -168,13 +170,15 @@ def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
         return
     if trainer.monitor not in (None, task.monitor):
         raise ValueError(f"trainer.monitor={trainer.monitor}: for {task.name} it must be null or {task.monitor}")
-    if config.data.class_weights != "none":
-        raise ValueError(f"data.class_weights={config.data.class_weights}: {task.name} has no labels: must be none")
-    if trainer.label_smoothing > 0:
-        raise ValueError(f"trainer.label_smoothing={trainer.label_smoothing}: {task.name} has no labels: must be 0")
-    for name in ("mixup", "cutmix"):
-        if value := getattr(config.augment, name):
-            raise ValueError(f"augment.{name}={value}: {task.name} has no labels to mix: must be 0")
+    needing_labels = {
+        "data.class_weights": (config.data.class_weights, "none"),
+        "trainer.label_smoothing": (trainer.label_smoothing, 0),
+        "augment.mixup": (config.augment.mixup, 0),
+        "augment.cutmix": (config.augment.cutmix, 0),
+    }
+    for key, (value, unused) in needing_labels.items():
+        if value != unused:
+            raise ValueError(f"{key}={value}: {task.name} has no labels: must be {unused}")
     if info.dimensions != 2:
         raise ValueError(f"model={config.model.name} takes images, but data={info.name} holds signals")
 
@@ -193,85 +197,38 @@ def _check_batches(config: Config, model: nn.Module, dataset: Dataset) -> None:
             ) from None
 
 
-def make_model(config: Config, info: DatasetInfo, device: str = "cpu") -> nn.Module:
-    """The config's model, fitted to the data's channels, size and classes.
+def prepare_training(
+    config: Config, run: RunFolder, parts: Parts, *, test: bool = True, rank: Rank = ALONE
+) -> tuple[State, Callable[..., Any]]:
+    """A run's state before its first step, and `fit` with all arguments but `on_epoch`; in ranks above 0, `follow`.
 
-    Raises:
-        ValueError: an unknown model or option, or data it cannot take.
+    All ranks of a run call this together.
     """
-    model = config.model
-    return build_model(
-        model.name,
-        make_spec(config, info),
-        init=model.init,
-        init_std=model.init_std,
-        options=model.options,
-        seed=config.all_seeds.init,
-        device=device,
+    dataset = parts.dataset
+    serve = partial(make_batches, dataset=dataset, config=config, device=parts.device)
+    data = Splits(
+        train=serve(dataset.train, shuffle=True).for_rank(rank),
+        val=serve(dataset.val) if dataset.val else None,
+        test=serve(dataset.test) if test else None,
     )
+    settings = make_settings(config, dataset)
+    record: dict[str, Any] = {}
+    if rank.number == 0:  # the others write no checkpoints
+        is_own = config.data.name == ARRAYS or "path" in config.data.options  # the user's: keep a hash of each image
+        split = record_data(run, dataset, each=is_own, test=test)
+        record = {"config": compute_fingerprint(to_dict(config)), "data": describe_images(dataset), "split": split}
+    state = build_state(run, parts.model, data, settings, optimizer=parts.optimizer, record=record)
+    return state, partial(follow if rank.number else fit, state, data, settings, parts.schedule)
 
 
-def make_spec(config: Config, info: DatasetInfo) -> NetworkSpec:
-    """The arguments of the config's model that all families share."""
-    model = config.model
-    return NetworkSpec(
-        info.in_channels, info.size, info.num_classes, model.width, model.depth, model.activation, model.dropout
+def make_settings(config: Config, dataset: Dataset) -> Settings:
+    """The settings of training that a config and its data give."""
+    balanced = config.data.class_weights != "none"
+    return Settings(
+        noise_seed=config.all_seeds.dropout,
+        lr=config.optimizer.lr,
+        num_classes=dataset.info.num_classes,
+        class_weights=balance_weights(dataset.train.labels, dataset.info.num_classes) if balanced else None,
+        # Keys of `trainer` have the names of the settings that they are.
+        **config.trainer.model_dump(include={field.name for field in fields(Settings)}),
     )
-
-
-def place_model(model: nn.Module, device: torch.device, config: Config) -> nn.Module:
-    """The model on a device, in the config's memory format."""
-    if device.type == "cpu":
-        keep_freed_memory()
-    memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
-    return model.to(device, memory_format=memory_format)  # type: ignore[call-overload]
-
-
-def make_augmentation(config: Config, info: DatasetInfo, device: torch.device) -> Change | None:
-    """The augmentation of training images; None if `augment` asks for nothing.
-
-    Raises:
-        ValueError: the data are signals, the crop is as large as the images, or an option that does not exist.
-    """
-    augment, seed = config.augment, config.all_seeds.augment
-    transform = find_transform(augment.name, augment.options)
-    unchanged = AugmentConfig(name=augment.name)
-    knobs = augment.model_dump(include=AugmentConfig.model_fields.keys() - {"name"})
-    changed = [f"augment.{key}={value}" for key, value in knobs.items() if value != getattr(unchanged, key)]
-    if transform is None and augment.options:
-        raise ValueError(describe_unknown("key in augment", next(iter(augment.options)), AugmentConfig.model_fields))
-    if transform is None and not changed:
-        return None
-    if info.dimensions != 2:
-        what = f"{changed[0]} (augment={augment.name})" if changed else f"augment={augment.name}"
-        raise ValueError(f"{what} changes images, but data={config.data.name} holds signals: use augment=none")
-    if augment.crop >= min(info.size):
-        raise ValueError(f"augment.crop={augment.crop}: must be less than the {min(info.size)} pixels of the images")
-    own = Augmentation(seed=seed, num_classes=info.num_classes, device=device, **knobs) if changed else None
-    return own if transform is None else RegisteredAugmentation(augment.name, transform, own, seed)
-
-
-def make_batches(
-    split: Split,
-    *,
-    dataset: Dataset,
-    config: Config,
-    device: torch.device,
-    shuffle: bool = False,
-    change: Change | None = None,
-) -> Batches:
-    """A split's batches on a device: for training (shuffled, augmented) or, in order, for evaluation.
-
-    Args:
-        change: what to do to the images in an evaluation.
-    """
-    return Batches(
-        split.to(device),
-        config.trainer.batch_size if shuffle else config.trainer.eval_batch_size,
-        mean=dataset.mean,
-        std=dataset.std,
-        shuffle_seed=config.all_seeds.order if shuffle else None,
-        sampler=config.data.sampler,
-        channels_last=config.trainer.channels_last,
-        augmentation=make_augmentation(config, dataset.info, device) if shuffle else change,
-    ).with_permuted_pixels(config.data.permute_pixels)

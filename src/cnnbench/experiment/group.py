@@ -1,4 +1,4 @@
-"""Runs that are trained together. Each is an ordinary run with its own folder; only its steps are shared."""
+"""Train runs together that differ only in their seeds. Each has its own folder; only the steps are shared."""
 
 import contextlib
 import contextvars
@@ -21,19 +21,13 @@ Job = Generator[TrainingPass, dict[str, float] | None, dict[str, Any]]
 
 @dataclass
 class Member:
-    """A run of a group.
+    """A run of a group."""
 
-    Attributes:
-        job: what `start_job` returns.
-        request: the epoch that it wants to have trained; None if it has ended.
-        summary: its result, once it has finished.
-        error: what ended it otherwise.
-    """
-
-    job: Job
-    summary: dict[str, Any] = field(default_factory=dict)
-    request: TrainingPass | None = None
-    error: BaseException | None = None
+    job: Job  # what `start_job` returns
+    summary: dict[str, Any] = field(default_factory=dict)  # its result, once it has finished
+    request: TrainingPass | None = None  # the epoch to train next; None if the run has ended
+    error: BaseException | None = None  # what ended it, unless it has finished
+    # The runs take turns in one process, and the context tells which of them logs a message.
     _context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     def advance(self, send: Callable[[Any], TrainingPass], value: Any) -> None:
@@ -50,7 +44,7 @@ def check_together(config: Config, model: nn.Module, dataset: Dataset, device: t
     """Check that a run can be trained together with others.
 
     Raises:
-        ValueError: one of its settings, its data or its network stand against it; the message names it.
+        ValueError: a setting, the data or the network do not allow it; the message names the obstacle.
     """
     trainer = config.trainer
     obstacles = {
@@ -87,16 +81,13 @@ def check_together(config: Config, model: nn.Module, dataset: Dataset, device: t
 def run_group(jobs: Sequence[Job]) -> list[Member]:
     """Run jobs that differ only in their seeds; jobs at the same step are trained by one shared step.
 
-    A run that fails, or that stops early, leaves the others alone. Those that are behind, because an earlier process
-    was killed while it saved them, are trained first.
-
-    Returns:
-        The runs as they ended, in their order.
+    A run that fails, or that stops early, does not affect the others. All are returned as they ended, in their order.
     """
     members = [Member(job) for job in jobs]
     for member in members:
         member.advance(member.job.send, None)
     while (end := _find_interrupt(members)) is None and (waiting := [one for one in members if one.request]):
+        # Runs that are behind first: an earlier process may have been killed while it saved the runs one by one.
         first = min(_get_position(one.request) for one in waiting)
         _train([one for one in waiting if _get_position(one.request) == first])
     if end is not None:
@@ -114,18 +105,18 @@ def _train(members: Sequence[Member]) -> None:
             done += 1
             if _find_interrupt(members) is not None:
                 break
-    except BaseException as error:  # in a shared step, so it concerns all runs
+    except BaseException as error:  # raised by a shared step, so all runs end
         if isinstance(error, Exception):
             for member in members:
                 member.advance(member.job.throw, error)
         else:
             _end(members, error)
         return
-    save_all(one.request for one in members[done:] if one.request)
+    save_all(one.request for one in members[done:] if one.request)  # those that an interrupt left without their turn
 
 
 def _end(members: Sequence[Member], error: BaseException) -> None:
-    """Save runs between two steps, and end them if a signal requests it."""
+    """Save runs between two steps, and end each with an error of this kind."""
     with contextlib.suppress(OSError):  # earlier checkpoints are intact
         save_all(one.request for one in members if one.request)
     for member in members:

@@ -1,18 +1,20 @@
-"""The log and the status of a run, written once there is something to record."""
+"""The log and the status of a run, and the advice to the user when memory, disk space or a signal ends it."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from logging.handlers import MemoryHandler
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from cnnbench.config.schema import Config
-from cnnbench.experiment.exhaustion import explain_exhaustion
 from cnnbench.plugins.loading import describe_error
 from cnnbench.processes import signals
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, RunFolder, format_resume_command
-from cnnbench.storage.atomic import NoneReadable, write_bytes
+from cnnbench.storage.atomic import NO_SPACE, NoneReadable, write_bytes
 from cnnbench.storage.regular import open_to_append
 from cnnbench.storage.text import make_lines_printable
 from cnnbench.training.checkpoint import LAST, locate
@@ -28,17 +30,17 @@ class CannotGoOn(ValueError):
     """A run cannot be resumed in this way; nothing has been written."""
 
 
-class Lifetime:
-    """The log and the status of a run. Messages are held back until `begin`, so that a refused run leaves no trace.
+class OutOfMemory(RuntimeError):
+    """There was not enough memory for the requested batches."""
 
-    Attributes:
-        notes: what the last status message also says, such as a tracker that failed.
-    """
+
+class Lifetime:
+    """The log and the status of a run. Messages are held back until `begin`, so that a refused run leaves no trace."""
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
         self.begun = False
-        self.notes: list[str] = []
+        self.notes: list[str] = []  # added to the last status message, such as a tracker that failed
         self._originals: dict[str, bytes] = {}
         self._checkpoint: tuple[int, int] | None = None
         self._file = _LogFile(run.log, encoding="utf-8", delay=True)
@@ -65,12 +67,11 @@ class Lifetime:
         self._waiting.flush()
 
     def resume(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
-        """Begin, and log that the run is resumed.
-
-        If it ends before it saves anything, config and overrides are put back, and the status of a finished run too.
-        """
+        """Begin, and log that the run is resumed."""
         with signals.defer():
             self.begin()
+        # `end` restores these files if the run ends before it saves anything. The status of an unfinished run is not
+        # among them, because it records how this attempt ended.
         names = ["config.yaml", "overrides.yaml"]
         if self.run.find_status().get("state") == FINISHED:
             names.append("status.json")
@@ -79,14 +80,15 @@ class Lifetime:
         self.run.resume(config, overrides)
 
     def end(self, state: str, message: str, *, diverged: bool = False) -> None:
-        """Set the status, if possible. What stopped the run, such as a full disk, may prevent this too."""
+        """Set the status, if possible."""
         try:
+            # The attempt has saved nothing: the folder gets back the config that its checkpoint was trained with.
             if self._identify_checkpoint() == self._checkpoint:
                 for name, content in self._originals.items():
                     write_bytes(self.run.path / name, content)
             if self.run.find_status().get("state") != FINISHED:
                 self.run.set_status(state, message, diverged=diverged)
-        except OSError as error:
+        except OSError as error:  # what stopped the run, such as a full disk, may prevent this too
             log.error("status.json could not be written: %s", error)
 
     def _identify_checkpoint(self) -> tuple[int, int] | None:
@@ -121,7 +123,7 @@ def track_lifetime(run: RunFolder, config: Config) -> Iterator[Lifetime]:
     except Exception as error:
         explained = explain_exhaustion(error, run.path, config)
         if not life.begun:
-            if isinstance(error, NoneReadable):
+            if isinstance(error, NoneReadable):  # a sweep then starts the job again in a new folder
                 raise
             raise CannotGoOn(str(explained) or type(explained).__name__) from error
         log.exception("the run failed")
@@ -130,14 +132,14 @@ def track_lifetime(run: RunFolder, config: Config) -> Iterator[Lifetime]:
         raise explained from error
     except BaseException as error:
         log.info("interrupted by %s", type(error).__name__)
-        has_config = (run.path / "config.yaml").exists()
+        has_config = (run.path / "config.yaml").exists()  # it makes the folder a run, which can be resumed
         resume = f"resume with: {format_resume_command('train', run.path)}"
         advice = resume if has_config else "give the same command again to start the run"
         # Before `begin`, a status of RUNNING is that of an earlier process, which was killed.
         if life.begun or run.find_status().get("state") == RUNNING:
             life.end(INTERRUPTED, f"{type(error).__name__}: {advice}")
         if isinstance(error, KeyboardInterrupt | signals.Terminated):
-            raise type(error)(advice) from error
+            raise type(error)(advice) from error  # the command prints it
         raise
     else:
         with signals.defer():  # a signal in between would leave the status "running"
@@ -165,3 +167,34 @@ class _PrintableFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return make_lines_printable(super().format(record))
+
+
+def explain_exhaustion(error: Exception, folder: Path, config: Config) -> Exception:
+    """Return the error or, if memory or disk space ran out, one that says what to lower or to free."""
+    if is_out_of_memory(error):
+        trainer = config.trainer
+        detail = str(error).strip().partition("\n")[0][:200]
+        return OutOfMemory(
+            f"not enough memory for trainer.batch_size={trainer.batch_size} (training) and "
+            f"trainer.eval_batch_size={trainer.eval_batch_size} (evaluation): lower them, "
+            f"model.width={config.model.width:g} or data.image_size; "
+            f"trainer.accumulate=N makes one step of N small batches{f' ({detail})' if detail else ''}"
+        )
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        where = f"{error.filename}: " if error.filename else ""
+        command = format_resume_command("train", folder)
+        help_ = f"What was saved before is intact: free some space, then resume with: {command}"
+        return OSError(error.errno, f"{where}{error.strerror}. {help_}")
+    return error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on the host or on a device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # torch's CPU allocator, and CUDA outside torch's allocator, raise a plain RuntimeError; only its text tells.
+    words = (
+        *("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc"),
+        *("CUDA error: out of memory", "STATUS_ALLOC_FAILED"),
+    )
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)

@@ -1,4 +1,4 @@
-"""The other processes of a run on several devices: rank 0 starts them, tells them when to begin, and watches them.
+"""The other processes of a run on several devices: rank 0 starts them, starts their work, and watches them.
 
 Each is a `Worker`: it ignores signals, and ends with rank 0, which saves and stops for all.
 """
@@ -17,9 +17,8 @@ import torch
 from tqdm import tqdm
 
 from cnnbench.config.schema import Config, from_dict, to_dict
-from cnnbench.experiment.build import build_parts
-from cnnbench.experiment.exhaustion import explain_exhaustion, is_out_of_memory
-from cnnbench.experiment.preparation import prepare_training
+from cnnbench.experiment.build import build_parts, prepare_training
+from cnnbench.experiment.lifetime import explain_exhaustion, is_out_of_memory
 from cnnbench.plugins.loading import load_from_parent
 from cnnbench.processes.cores import count_cores
 from cnnbench.processes.ranks import ALONE, Rank
@@ -39,35 +38,25 @@ from cnnbench.training.ranks import (
 )
 
 log = logging.getLogger("cnnbench")
-REPORTS = 5.0  # seconds for a rank that has failed to say why
+REPORTS = 5.0  # seconds that a failed rank has to report why
 
 
 @dataclass(frozen=True)
 class RankOrder:
-    """What a rank computes: its part of the run in this folder.
-
-    Attributes:
-        config: the run's, but with this rank's own device.
-        resume: start from the last checkpoint.
-    """
+    """What a rank computes: its part of the run in this folder."""
 
     rank: Rank
-    config: dict[str, Any]
+    config: dict[str, Any]  # the run's, but with the device of this rank
     folder: Path
-    resume: bool
+    resume: bool  # start from the last checkpoint
 
 
 @dataclass(frozen=True)
 class Begin:
-    """The message that data may be loaded: rank 0 has decoded the files, so that the others read its cache.
+    """The message that data may be loaded: rank 0 has decoded the files, and the others read its cache."""
 
-    Attributes:
-        port: where the ranks meet.
-        threads: of torch, in each rank.
-    """
-
-    port: int
-    threads: int
+    port: int  # where the ranks meet
+    threads: int  # of torch, in each rank
 
 
 @dataclass(frozen=True)
@@ -77,26 +66,18 @@ class Ready:
 
 @dataclass(frozen=True)
 class RankFailure:
-    """The message in which a rank says why it ends.
-
-    Attributes:
-        is_echo: perhaps only because another rank has ended.
-    """
+    """The message with the reason why a rank ends."""
 
     text: str
-    is_echo: bool
+    is_echo: bool  # the reason may be only that another rank has ended
 
 
 class RankLost(RuntimeError):
-    """Raised if another process of the run has ended.
+    """Another process of the run has ended; `is_echo` is as in `RankFailure`."""
 
-    Attributes:
-        rank: its number.
-    """
-
-    def __init__(self, rank: int, count: int, reason: object) -> None:
+    def __init__(self, rank: int, count: int, reason: object, *, is_echo: bool = False) -> None:
         super().__init__(f"rank {rank} of {count} (from 0) ended: {reason}")
-        self.rank = rank
+        self.is_echo = is_echo
 
 
 class RankHangs(RuntimeError):
@@ -116,7 +97,7 @@ class OtherRanks:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.workers: list[Worker] = []
+        self.workers: dict[int, Worker] = {}  # by rank
         self._is_closed = False
 
     def start(self, config: Config, folder: Path, *, resume: bool) -> None:
@@ -124,10 +105,10 @@ class OtherRanks:
         kind = resolve_device(config.trainer.device).type
         for number in range(1, self.count):
             plain = to_dict(config)
-            plain["data"]["check"] = "off"  # rank 0 checks
+            plain["data"]["check"] = "off"  # rank 0 checks the data
             plain["trainer"] |= {"device": f"cuda:{number}" if kind == "cuda" else kind, "devices": 1}
             order = RankOrder(Rank(number, self.count), plain, folder, resume)
-            self.workers.append(Worker.start(compute_part, order))
+            self.workers[number] = Worker.start(compute_part, order)
 
     def join(self, device: torch.device) -> Rank:
         """Wait until all ranks have their data, and connect them; returns the rank of this process.
@@ -144,17 +125,14 @@ class OtherRanks:
         if not self.workers:
             return ALONE
         store, port = open_store()
-        for worker in self.workers:
+        for worker in self.workers.values():
             worker.send(Begin(port, threads))
-        for number, worker in enumerate(self.workers, 1):
-            try:
-                message = worker.receive()
-            except WorkerEnded as ended:
-                raise RankLost(number, self.count, ended) from None
-            if isinstance(message, RankFailure):
-                raise RankLost(number, self.count, message.text)
+        for number in self.workers:
+            if lost := self._receive(number):
+                raise lost
         rank = Rank(0, self.count)
         join_ranks(rank, device, port=port, store=store)
+        # NCCL waits for a lost rank until its timeout. On the CPU, a closed connection ends the exchange at once.
         if device.type == "cuda":
             threading.Thread(target=self._abort_when_lost, daemon=True).start()
         return rank
@@ -167,31 +145,36 @@ class OtherRanks:
     def find_lost(self, seconds: float) -> RankLost | None:
         """The rank whose end broke the exchange; None if none ends in time."""
         echo = None
-        waiting = {worker: number for number, worker in enumerate(self.workers, 1)}
+        waiting = {worker: number for number, worker in self.workers.items()}
         ends = time.monotonic() + seconds
         while waiting and (ready := wait_for_any(waiting, max(0, ends - time.monotonic()))):
             for worker in ready:
-                number = waiting.pop(worker)
-                try:
-                    message = worker.receive()
-                except WorkerEnded as ended:
-                    return RankLost(number, self.count, ended)
-                if isinstance(message, RankFailure):
-                    echo = RankLost(number, self.count, message.text)
-                    if not message.is_echo:
-                        return echo
+                lost = self._receive(waiting.pop(worker))
+                if lost and not lost.is_echo:
+                    return lost
+                echo = lost or echo
         return echo
+
+    def _receive(self, number: int) -> RankLost | None:
+        """Wait for the next message of a rank; return the error to raise if it has ended or is about to."""
+        try:
+            message = self.workers[number].receive()
+        except WorkerEnded as ended:
+            return RankLost(number, self.count, ended)
+        if isinstance(message, RankFailure):
+            return RankLost(number, self.count, message.text, is_echo=message.is_echo)
+        return None
 
     def close(self) -> None:
         """End the processes, and this one's connections with them."""
         self._is_closed = True
-        for worker in self.workers:
+        for worker in self.workers.values():
             worker.close()
         if self.workers:
             leave_ranks()
 
     def _abort_when_lost(self) -> None:
-        wait_for_any(self.workers)  # a rank that computes sends nothing
+        wait_for_any(self.workers.values())  # a rank that computes sends nothing
         if not self._is_closed:
             abort_exchange()
 
@@ -210,6 +193,7 @@ def start_ranks(config: Config, folder: Path, *, resume: bool) -> Iterator[Other
     except ExchangeTimedOut as error:
         raise RankHangs(others.count, folder) from error
     except RuntimeError as error:
+        # torch raises a plain RuntimeError if the exchange breaks; its cause is what the other rank reports.
         is_own = isinstance(error, RankLost | Diverged) or is_out_of_memory(error)
         if not is_own and (lost := others.find_lost(REPORTS)):
             raise lost from error
@@ -219,19 +203,19 @@ def start_ranks(config: Config, folder: Path, *, resume: bool) -> Iterator[Other
 
 
 def compute_part(connection: Connection, order: RankOrder) -> None:
-    """In a process of its own: compute the part of one rank, until rank 0 ends it."""
+    """Compute the part of one rank, in a process that rank 0 ends."""
     inbox = Inbox(connection)
     logging.disable()  # rank 0 logs the same messages
     tqdm.set_lock(threading.RLock())  # tqdm's default is a semaphore, which leaks if the process is killed
     try:
         _compute_part(connection, inbox, order)
-    except Diverged:  # rank 0 sees the same losses, and reports it
+    except Diverged:  # rank 0 sees the same losses and reports them
         pass
     except Exception as error:
         explained = explain_exhaustion(error, order.folder, from_dict(order.config))
         connection.send(RankFailure(f"{type(explained).__name__}: {explained}", type(explained) is RuntimeError))
         return
-    inbox.receive()
+    inbox.receive()  # waits: an early end would look like a lost rank
 
 
 def _compute_part(connection: Connection, inbox: Inbox, order: RankOrder) -> None:

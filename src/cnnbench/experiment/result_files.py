@@ -1,9 +1,8 @@
-"""Write the files and draw the pictures of a measured split."""
+"""Write the files of a measured split and of a training run, and choose the pictures to draw."""
 
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnnbench.data import Batches, Change, Dataset, Split
+from cnnbench.data import Batches, Dataset, Split
 from cnnbench.metrics import score_classes
 from cnnbench.metrics.ranking import RANKED_CLASSES, list_thresholds, rank_classes
 from cnnbench.reproducibility import make_generator
@@ -32,7 +31,6 @@ from cnnbench.runs.pictures import (
 from cnnbench.runs.shown_images import SAMPLES, choose_of_each_class, choose_reconstructions, find_worst_mistakes
 from cnnbench.storage.arrays import write_npz
 from cnnbench.storage.csv_tables import write_csv
-from cnnbench.storage.text import format_percent
 from cnnbench.training.loop import Evaluation
 from cnnbench.training.trainer import Outcome
 
@@ -40,8 +38,6 @@ if TYPE_CHECKING:  # imports matplotlib, which only drawing needs
     from cnnbench.runs.class_names import Names
 
 log = logging.getLogger("cnnbench")
-PREVIEWED = 10, 7  # images, at most one a class, and epochs
-CAPTION = 11  # characters of a class's name in the preview
 NUMBERS_NAMED = 20  # classes in the warning that pictures show numbers instead of names
 KEPT_MISTAKES, KEPT_BYTES, KEPT_SIDE = 256, 2**19, 64  # images, bytes in total, pixels of the longer side
 
@@ -64,7 +60,7 @@ def write_result_files(
         serve: makes a split's batches.
         most_curves: up to this many classes, `thresholds.csv` is written and `ranking.png` drawn, which takes longer
             than the other pictures.
-        temperature: that calibrates the probabilities; those in `predictions.npz` are the network's own all the same.
+        temperature: that calibrates the probabilities in the pictures; `predictions.npz` keeps the network's own.
 
     Returns:
         The pictures to draw: confusion matrix and reliability, or some images beside their reconstructions.
@@ -75,9 +71,8 @@ def write_result_files(
         shown = choose_reconstructions(evaluation.losses)
         few = split[torch.from_numpy(shown)]
         batches = serve(few)
-        made = _denormalize(_compute_outputs(model, batches), dataset)
-        images = batches.permute(few.images).numpy(), made.numpy()
-        return [partial(draw_reconstructions, folder, *images, evaluation.losses[shown])]
+        images, made = batches.permute(few.images).numpy(), _reconstruct(model, batches, dataset)
+        return [partial(draw_reconstructions, folder, images, made, evaluation.losses[shown])]
     assert found.probabilities is not None, "the test keeps them"
     names = dataset.info.class_names
     per_class: list[dict[str, Any]] = score_classes(found.confusion, names)
@@ -90,18 +85,9 @@ def write_result_files(
         if len(names) <= most_curves:
             write_csv(folder / "thresholds.csv", list_thresholds(rankings, names))
             pictures.append(partial(draw_rankings, folder))
-    write_evaluation(
-        folder,
-        class_names=names,
-        confusion=found.confusion,
-        per_class=per_class,
-        labels=found.labels,
-        predictions=found.predictions,
-        probabilities=found.probabilities,
-        top_classes=found.top_classes,
-    )
+    write_evaluation(folder, class_names=names, per_class=per_class, **vars(found))
     if not all(name.isascii() for name in names):  # every font has those letters
-        _choose_names(names)
+        choose_names(names)
     return pictures
 
 
@@ -127,16 +113,16 @@ def write_mistakes(folder: Path, labels: np.ndarray, predictions: np.ndarray, sp
 
     The file's arrays are `indices` (M,), in the split, and `images`, uint8 (M, C, H, W), or float32 (M, C, L) signals.
     There are at most `KEPT_MISTAKES` images, in `KEPT_BYTES`; those with a side beyond `KEPT_SIDE` pixels are reduced.
-    Their order is a permutation that depends on the split's size alone, so that two runs keep the same shared mistakes.
 
     Args:
         labels, predictions: (N,) in the order of the split.
     """
+    # The order depends on the size of the split alone, so that two runs keep the mistakes that they share.
     order = torch.randperm(len(labels), generator=make_generator(0, "mistakes", len(labels)))
     wrong = order[torch.from_numpy(labels != predictions)[order]]
-    # Sorted, so that a streamed dataset is read in order.
-    indices = wrong[: min(KEPT_MISTAKES, _count_kept(split))].sort().values
-    write_npz(folder / "mistakes.npz", indices=indices.numpy(), images=_take_reduced(split, indices))
+    # Sorted, because a streamed dataset is faster to read in order.
+    indices = wrong[: min(KEPT_MISTAKES, _count_fitting(split))].sort().values
+    write_npz(folder / "mistakes.npz", indices=indices.numpy(), images=_reduce_images(split, indices))
 
 
 def prepare_samples(run: RunFolder, dataset: Dataset) -> list[Picture]:
@@ -144,10 +130,10 @@ def prepare_samples(run: RunFolder, dataset: Dataset) -> list[Picture]:
     if (run.path / "samples.png").exists():
         return []
     train = dataset.train
-    most = max(1, min(SAMPLES, _count_kept(train)))
+    most = max(1, min(SAMPLES, _count_fitting(train)))
     chosen = torch.from_numpy(choose_of_each_class(train.labels.cpu().numpy(), most))
     labels = train.labels[chosen].cpu().numpy()
-    images = _take_reduced(train, chosen)
+    images = _reduce_images(train, chosen)
     return [partial(draw_samples, run.path, images, labels, dataset.info.class_names, len(train))]
 
 
@@ -158,13 +144,13 @@ def _reduce_size(split: Split) -> list[int]:
     return [max(1, round(side * factor)) for side in size]
 
 
-def _count_kept(split: Split) -> int:
+def _count_fitting(split: Split) -> int:
     """How many images of a split fit into `KEPT_BYTES`."""
     size = _reduce_size(split)
     return KEPT_BYTES // (split.shape[0] * math.prod(size) * (1 if len(size) == 2 else 4))
 
 
-def _take_reduced(split: Split, indices: Tensor) -> np.ndarray:
+def _reduce_images(split: Split, indices: Tensor) -> np.ndarray:
     """Some images of a split, reduced, uint8, or signals, float32."""
     size = _reduce_size(split)
     images = split[indices].images if len(indices) else torch.zeros(0, *split.shape)
@@ -181,44 +167,7 @@ def write_skipped(run: RunFolder, dataset: Dataset) -> None:
         log.info("%d files were skipped; skipped.csv lists them with the reasons", len(rows))
 
 
-def draw_preview(folder: Path, dataset: Dataset, augmentation: Change | None, title: str) -> Path:
-    """Draw the first training image of each class beside its versions in the first epochs; return the picture's path.
-
-    A mixed image is mixed with the next one in the picture; in training its partner changes with the order.
-    """
-    from cnnbench.runs import figures
-
-    train, names = dataset.train, _choose_names(dataset.info.class_names, CAPTION)
-    most, epochs = PREVIEWED
-    chosen = torch.stack([(train.labels == label).nonzero()[0, 0] for label in train.labels.unique()[:most]])
-    followed = torch.cat((chosen, chosen[:1])) if augmentation and augmentation.mixes else chosen
-    shown = train[followed]
-    variants, captions = [], []
-    for epoch in range(epochs):
-        images, labels = shown.images, shown.labels
-        if augmentation:
-            images, labels = augmentation(images, labels, followed, epoch)
-        variants.append(images.round().byte())
-        captions.append([_describe_shares(label, names.shown) if label.dim() else "" for label in labels])
-    path = folder / "augmented.png"
-    figure = figures.plot_augmentation(
-        title,
-        train[chosen].images.numpy(),
-        replace(names, shown=[names.shown[label] for label in train.labels[chosen]]),
-        torch.stack(variants, 1).numpy(),
-        np.array(captions).T,
-    )
-    figures.save_figure(figure, path)
-    return path
-
-
-def _describe_shares(label: Tensor, names: Sequence[str]) -> str:
-    """The classes of a mixed image, one per line as `7 80%`, the largest share first."""
-    shares = [(share, names[k]) for k, share in enumerate(label.tolist()) if share >= 0.005]
-    return "\n".join(f"{name} {format_percent(share, 0)}" for share, name in sorted(shares, reverse=True))
-
-
-def _choose_names(class_names: Sequence[str], longest: int = 16) -> "Names":
+def choose_names(class_names: Sequence[str], longest: int = 16) -> "Names":
     """Class names as pictures show them. A warning lists the names that are replaced by numbers."""
     from cnnbench.runs.class_names import fit_names
 
@@ -234,15 +183,9 @@ def _choose_names(class_names: Sequence[str], longest: int = 16) -> "Names":
 
 
 @torch.no_grad()
-def _compute_outputs(model: nn.Module, batches: Batches) -> Tensor:
-    was_training = model.training
-    model.train(False)
-    try:
-        return torch.cat([model(images).float().cpu() for images, _ in batches.iterate_epoch()])
-    finally:
-        model.train(was_training)
-
-
-def _denormalize(normalised: Tensor, dataset: Dataset) -> Tensor:
+def _reconstruct(model: nn.Module, batches: Batches, dataset: Dataset) -> np.ndarray:
+    """What an autoencoder makes of images, uint8 (N, C, H, W)."""
+    model.eval()
+    outputs = torch.cat([model(images).float().cpu() for images, _ in batches.iterate_epoch()])
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (dataset.mean, dataset.std))
-    return ((normalised * std + mean) * 255).round().clamp(0, 255).byte()
+    return ((outputs * std + mean) * 255).round().clamp(0, 255).byte().numpy()

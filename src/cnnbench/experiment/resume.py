@@ -7,15 +7,20 @@ from cnnbench.config.declared import find_keys, select
 from cnnbench.config.keys import may_change
 from cnnbench.config.schema import Config, from_dict, to_dict
 from cnnbench.config.text_values import read_value
+from cnnbench.experiment.factories import make_schedule
 from cnnbench.registry import find_nearest
-from cnnbench.training.optim import Schedule, build_schedule
+from cnnbench.training.optim import Schedule
 
 SPREAD = 100  # steps per epoch at which two schedules are compared
 
 
-def compute_fingerprint(config: Config) -> dict[str, Any]:
-    """The part of a config that the weights depend on. A run resumes only from a checkpoint with the same."""
-    return select(to_dict(config), lambda role, field: role == "result" and not may_change(field))
+def compute_fingerprint(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a config that the weights depend on. A run resumes only from a checkpoint with the same.
+
+    Args:
+        plain: the config as plain data, perhaps a stranger's.
+    """
+    return select(plain, lambda role, field: role == "result" and not may_change(field))
 
 
 def apply_overrides(plain: Mapping[str, Any], overrides: Sequence[str]) -> Config:
@@ -48,36 +53,27 @@ def apply_overrides(plain: Mapping[str, Any], overrides: Sequence[str]) -> Confi
         except ValueError as error:
             raise ValueError(f"{text}: {error}") from None
     config = from_dict(changed)
-    describe_longer_schedule(own, config)
+    describe_longer_schedule(own, config)  # refuses epochs that would make it another run
     return config
 
 
 def describe_longer_schedule(own: Config, config: Config) -> str:
-    """What more epochs do to the schedule of a run, in a sentence; empty if it has as many as before.
+    """Describe in a sentence what more epochs do to the schedule of a run; empty if it has as many as before.
 
     Args:
-        own: of the run.
+        own: the config of the run.
         config: the changed one.
 
     Raises:
-        ValueError: fewer epochs, or a schedule that would have given the past epochs other learning rates, so that the
-            run would be neither the one that it was nor one of that many epochs.
+        ValueError: fewer epochs, or a schedule that would have given the past epochs other learning rates. The run
+            would then be neither what it was nor what a run of that many epochs is.
     """
     before, epochs = own.trainer.epochs, config.trainer.epochs
     if epochs < before:
         raise ValueError(f"trainer.epochs={epochs}: with resume it must be {before}, the run's own, or more")
     if epochs == before:
         return ""
-    shorter, longer = (
-        build_schedule(
-            own.scheduler.name,
-            epochs=length,
-            steps_per_epoch=SPREAD,
-            warmup_epochs=own.scheduler.warmup_epochs,
-            options=own.scheduler.options,
-        )
-        for length in (before, epochs)
-    )
+    shorter, longer = (make_schedule(own.scheduler, length, SPREAD) for length in (before, epochs))
 
     def format_rate(schedule: Schedule, epoch: int) -> str:
         return f"{own.optimizer.lr * schedule(epoch * SPREAD - 1):.3g}"

@@ -6,30 +6,21 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 
-from cnnbench.analysis import Summary
 from cnnbench.config.schema import Config, to_dict
 from cnnbench.data import Dataset
 from cnnbench.data.contents import digest
-from cnnbench.experiment.build import Parts, build_parts, choose_threads, make_augmentation, make_batches
+from cnnbench.experiment.build import Parts, build_parts, choose_threads, prepare_training, use_threads_of
 from cnnbench.experiment.data_record import count_leaks, describe_own_data
+from cnnbench.experiment.factories import make_batches
 from cnnbench.experiment.group import run_group
 from cnnbench.experiment.lifetime import Lifetime, track_lifetime
-from cnnbench.experiment.loading import load_dataset
-from cnnbench.experiment.preparation import prepare_training
 from cnnbench.experiment.ranks import start_ranks
-from cnnbench.experiment.result_files import (
-    draw_preview,
-    prepare_samples,
-    write_result_files,
-    write_run_files,
-    write_skipped,
-)
+from cnnbench.experiment.result_files import prepare_samples, write_result_files, write_run_files, write_skipped
 from cnnbench.experiment.starting_weights import settle_start
-from cnnbench.experiment.trained import use_threads_of
 from cnnbench.metrics import compute_accuracy_interval
 from cnnbench.plugins.loading import describe_plugins
 from cnnbench.processes import signals
@@ -45,40 +36,28 @@ from cnnbench.training.tasks import get_task
 from cnnbench.training.trainer import Outcome
 
 log = logging.getLogger("cnnbench")
-OnEpoch = Callable[[Mapping[str, Any]], None]
 
 
-def run_job(
-    config: Config,
-    path: Path,
-    overrides: Sequence[str],
-    *,
-    resume: bool = False,
-    test: bool = True,
-    parts: Parts | None = None,
-    on_epoch: OnEpoch = lambda row: None,
-    draw: Draw = draw_in_turn,
-) -> dict[str, Any]:
-    """Train and test one config in its folder, and draw its pictures.
+class RunOptions(TypedDict, total=False):
+    """How a config is run."""
 
-    Args:
-        path: a new folder or, with `resume`, one that holds a run of the same config.
-        overrides: what the user typed, for the record.
-        parts: those of the config, if they are built already.
-        test: whether to measure the best weights on the test split. A search does not; its summary has no `test/…`.
-        on_epoch: as in `fit`.
-        draw: draws all pictures of the run.
+    resume: bool  # the folder holds a run of the same config, which continues
+    test: bool  # measure the best weights on the test split; a search does not, so its summary has no `test/…`
+    parts: Parts | None  # those of the config, if they are built already
+    on_epoch: Callable[[Mapping[str, Any]], None]  # as in `fit`
+    draw: Draw  # draws all pictures of the run
 
-    Returns:
-        The run's summary, as in `summary.json`.
 
-    Raises:
-        As `start_job` does.
+def run_job(config: Config, path: Path, overrides: Sequence[str], **options: Unpack[RunOptions]) -> dict[str, Any]:
+    """Train and test one config in its folder, and draw its pictures; return the summary, as in `summary.json`.
+
+    The arguments are those of `start_job`, and so are the errors.
     """
-    job = start_job(config, path, overrides, resume=resume, test=test, parts=parts, on_epoch=on_epoch, draw=draw)
+    job = start_job(config, path, overrides, **options)
     if not config.sweep.together:
         return train_alone(job)
-    (member,) = run_group([job])  # the same code as beside other runs, so the same bits
+    # Alone, too, the stacked step is used: it rounds differently from the ordinary one.
+    (member,) = run_group([job])
     if member.error is not None:
         raise member.error
     return member.summary
@@ -92,49 +71,50 @@ def start_job(
     resume: bool = False,
     test: bool = True,
     parts: Parts | None = None,
-    on_epoch: OnEpoch = lambda row: None,
+    on_epoch: Callable[[Mapping[str, Any]], None] = lambda row: None,
     draw: Draw = draw_in_turn,
 ) -> Generator[TrainingPass, dict[str, float] | None, dict[str, Any]]:
     """`run_job`, which pauses before it trains an epoch, as `fit` does.
 
+    Args:
+        path: a new folder or, with `resume`, one that holds a run of the same config.
+        overrides: what the user typed, for the record.
+        resume, test, parts, on_epoch, draw: as in `RunOptions`.
+
     Raises:
         InUse: another process works in the folder, or has put a run there.
         CannotGoOn: the run cannot be resumed in this way; nothing has been written.
-        Exception: whatever stopped the run; `status.json` and `train.log` record it too.
+        Exception: what stopped the run; `status.json` and `train.log` record it too.
     """
     run = RunFolder(path)
     set_deterministic(config.trainer.deterministic, compiled=config.trainer.compile)
     with ExitStack() as entered:
         life = _claim_folder(run, config, overrides, resume=resume, entered=entered)
-        found = settle_start(describe_own_data(config, path, check=True), run) if resume else config
-        others = entered.enter_context(start_ranks(found, path, resume=resume))
-        parts = parts or build_parts(found, test=test, within_memory=resume)
-        dataset = parts.dataset
-        notes = _set_threads(run, config, parts)
-        log.info("%s", dataset.describe())
-        log.info("%s on %s, %s", config.model.name, dataset.info.name, parts.device)
+        # `config` is recorded; `own` is what a resumed run is built by: its data as they were, without first weights.
+        own = settle_start(describe_own_data(config, path, check=True), run) if resume else config
+        # Before the data are loaded: the other processes import torch in the meantime.
+        others = entered.enter_context(start_ranks(own, path, resume=resume))
+        parts = parts or build_parts(own, test=test, within_memory=resume)
+        notes = use_threads_of(run, parts.device, choose_threads(config, parts.complexity))
         _log_parts(config, parts)
         state, train = prepare_training(config, run, parts, test=test, rank=others.join(parts.device))
         if resume:
-            state.restore()
+            state.restore()  # before anything is written: if no checkpoint can be read, the folder stays as it was
             life.resume(to_dict(config), overrides)
         others.let_restore()
-        _record_environment(run)
-        if parts.start is not None:
-            parts.start.record(run)
-        _record_problems(run, dataset, notes)
-        draw(prepare_samples(run, dataset), wait=False)
+        _record_start(run, parts, notes)
+        draw(prepare_samples(run, parts.dataset), wait=False)  # while the network trains
         known, options = state.history.epochs, config.logger.options
         opened = open_trackers(options, path, to_dict(config), resume=resume, problems=life.notes)
         logger = entered.enter_context(opened)
 
         def report_epoch(row: Mapping[str, Any]) -> None:
-            if row["epoch"] > known:
+            if row["epoch"] > known:  # `fit` repeats earlier epochs, which the trackers have
                 logger.log(row)
             on_epoch(row)
 
         outcome = yield from train(on_epoch=report_epoch)
-        draw(_record(config, run, parts, outcome))
+        draw(_record_result(config, run, parts, outcome))
         run.write_summary(summary := _summarize_run(config, parts, outcome))
         logger.finish(summary)
     return summary
@@ -156,37 +136,30 @@ def _claim_folder(
     return life
 
 
-def _set_threads(run: RunFolder, config: Config, parts: Parts) -> list[str]:
-    """Choose the number of threads; returns what `use_threads_of` does.
-
-    It decides the last bits of a result, so a resumed run keeps its own.
-    """
-    return use_threads_of(run, run.read_threads() or choose_threads(config, parts.complexity), parts.device)
-
-
 def _log_parts(config: Config, parts: Parts) -> None:
-    """Log what is frozen, and which parts of the network have a learning rate of their own."""
-    if frozen := parts.complexity.frozen_parameters:
+    dataset, complexity = parts.dataset, parts.complexity
+    log.info("%s", dataset.describe())
+    log.info("%s on %s, %s", config.model.name, dataset.info.name, parts.device)
+    if frozen := complexity.frozen_parameters:
         names = ", ".join(config.model.freeze)
-        log.info("%s of %s parameters are frozen: %s", f"{frozen:,}", f"{parts.complexity.parameters:,}", names)
+        log.info("%s of %s parameters are frozen: %s", f"{frozen:,}", f"{complexity.parameters:,}", names)
     for part, rate in config.optimizer.rates.items():
         log.info("the learning rate of %s is %g times that of the rest, %g", part, rate, config.optimizer.lr)
 
 
-def _record_environment(run: RunFolder) -> None:
+def _record_start(run: RunFolder, parts: Parts, notes: Sequence[str]) -> None:
+    """Write what is known before the first step; log the notes on the machine and on the data."""
     if run.read_threads() is None:  # a new run, or one that was killed before this point or has a damaged file
         plugins = describe_plugins()
         write_json(run.path / "env.json", describe_environment() | ({"plugins": plugins} if plugins else {}))
-
-
-def _record_problems(run: RunFolder, dataset: Dataset, notes: Sequence[str]) -> None:
-    """Write and log what a reader of the results must know about the data and, from `notes`, about the machine."""
-    write_skipped(run, dataset)
-    for note in (*notes, *dataset.notes):
+    if parts.start is not None:
+        parts.start.record(run)
+    write_skipped(run, parts.dataset)
+    for note in (*notes, *parts.dataset.notes):
         log.warning("%s", note)
 
 
-def _record(config: Config, run: RunFolder, parts: Parts, outcome: Outcome) -> list[Picture]:
+def _record_result(config: Config, run: RunFolder, parts: Parts, outcome: Outcome) -> list[Picture]:
     """Write the result of the test, if there was one; return the pictures to draw."""
     test, dataset = outcome.test, parts.dataset
     pictures = []
@@ -199,7 +172,8 @@ def _record(config: Config, run: RunFolder, parts: Parts, outcome: Outcome) -> l
 
 def _summarize_run(config: Config, parts: Parts, outcome: Outcome) -> dict[str, Any]:
     dataset, complexity = parts.dataset, parts.complexity
-    images = outcome.epochs * len(dataset.train)
+    images, frozen = outcome.epochs * len(dataset.train), complexity.frozen_parameters
+    trainable = {"trainable_parameters": complexity.parameters - frozen, "frozen_parameters": frozen}
     return {
         "model": config.model.name,
         "data": config.data.name,
@@ -207,7 +181,7 @@ def _summarize_run(config: Config, parts: Parts, outcome: Outcome) -> dict[str, 
         "seed": config.seed,
         **({"fold": dataset.fold.number, "folds": dataset.fold.total} if dataset.fold else {}),
         "parameters": complexity.parameters,
-        **_summarize_frozen(complexity),
+        **(trainable if frozen else {}),
         "dense_share": round(complexity.dense_share, 6),
         "weight_bytes": complexity.weight_bytes,
         "macs": complexity.macs,
@@ -228,12 +202,6 @@ def _summarize_run(config: Config, parts: Parts, outcome: Outcome) -> dict[str, 
     }
 
 
-def _summarize_frozen(complexity: Summary) -> dict[str, int]:
-    """How many parameters `model.freeze` has left to train; empty if it is all of them."""
-    frozen = complexity.frozen_parameters
-    return {"trainable_parameters": complexity.parameters - frozen, "frozen_parameters": frozen} if frozen else {}
-
-
 def _summarize_test(test: Evaluation, dataset: Dataset) -> dict[str, Any]:
     scores = test.compute_scores()
     if test.classified is not None:
@@ -246,11 +214,3 @@ def _summarize_test(test: Evaluation, dataset: Dataset) -> dict[str, Any]:
         "test_labels_sha256": hashlib.sha256(dataset.test.labels.numpy().tobytes()).hexdigest(),
         "test_set_sha256": digest(dataset.info, dataset.test),
     }
-
-
-def preview(config: Config, folder: Path) -> Path:
-    """Draw training images and their augmented versions to `augmented.png` in a folder; return its path."""
-    dataset = load_dataset(config)
-    log.info("%s", dataset.describe())
-    title = f"augment={config.augment.name} on {dataset.info.name}: training images, and their versions in each epoch"
-    return draw_preview(folder, dataset, make_augmentation(config, dataset.info, torch.device("cpu")), title)

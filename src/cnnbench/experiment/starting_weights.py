@@ -1,4 +1,4 @@
-"""Start a run from other weights: `model.weights`. What fitted is recorded in `weights.json`."""
+"""Start a run from other weights: `model.weights`. `weights.json` records which tensors fitted."""
 
 import hashlib
 import io
@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from cnnbench.config.schema import Config
 from cnnbench.data import Dataset
-from cnnbench.experiment.data_record import find_seen, read_data
-from cnnbench.experiment.image_record import ImageRecord, read_image_record
-from cnnbench.models.torchvision_net import find_torchvision_weights
+from cnnbench.experiment.data_record import ImageRecord, find_seen, read_data, read_image_record
+from cnnbench.models.torchvision_net import Published, find_torchvision_weights
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.starting_weights import (
     SHOWN_DIGITS,
@@ -44,17 +43,12 @@ CLOSE = 0.05  # of two means or deviations of pixels from 0 to 1; those of two s
 
 @dataclass(frozen=True)
 class Start:
-    """The weights that a run has started from.
+    """The weights that a run has started from."""
 
-    Attributes:
-        source: the value of `model.weights`.
-        notes: what a reader of the results must know, such as images that were scaled in another way.
-    """
-
-    source: str
+    source: str  # the value of `model.weights`
     sha256: str
     transfer: Transfer
-    notes: list[str]
+    notes: list[str]  # warnings for the reader of the results, such as images that were scaled in another way
 
     def record(self, run: RunFolder) -> None:
         """Write and log what fitted."""
@@ -72,10 +66,7 @@ class Start:
 
 
 def load_starting_weights(config: Config, model: nn.Module, dataset: Dataset) -> Start | None:
-    """Load the weights that `model.weights` names into a model; None if it names none.
-
-    Args:
-        model: on the meta device, nothing is loaded, but everything is checked.
+    """Load the weights that `model.weights` names into a model; into one on the meta device only as a check.
 
     Raises:
         ValueError: the weights are missing, damaged, others than `model.weights_sha256` names, or do not fit at all.
@@ -83,7 +74,8 @@ def load_starting_weights(config: Config, model: nn.Module, dataset: Dataset) ->
     source = config.model.weights
     if source is None:
         return None
-    path = _locate_torchvision_weights(config) if source == TORCHVISION else locate_weights(source)
+    published = find_torchvision_weights(str(config.model.options.get("arch"))) if source == TORCHVISION else None
+    path = _fetch(published, config) if published else locate_weights(source)
     content = read_weights_file(path, source)
     digest = hashlib.sha256(content).hexdigest()
     refuse_other_weights(config, digest)
@@ -92,41 +84,43 @@ def load_starting_weights(config: Config, model: nn.Module, dataset: Dataset) ->
         transfer = load_matching(model, tensors)
     except ValueError as error:
         raise ValueError(f"model.weights={source}: {error}") from None
-    if source == TORCHVISION:
-        images = _describe_published_images(config)
+    if published:
+        images = ImageRecord(
+            name="ImageNet",
+            in_channels=len(published.mean),
+            image_size=[published.side, published.side],
+            class_names=published.class_names,
+            mean=published.mean,
+            std=published.std,
+        )
     notes = [_explain_shape(name, *shapes, dataset) for name, shapes in transfer.other_shape.items()]
     notes += _compare_images(images, dataset) if images else []
-    notes += _count_seen_images(Path(source), dataset)
+    notes.append(_count_seen_images(Path(source), dataset))
     return Start(source, digest, transfer, [note for note in notes if note])
 
 
 def settle_start(config: Config, run: RunFolder) -> Config:
-    """The config to build a resumed run by, which needs its first weights only until it has a checkpoint.
+    """The config to build a resumed run by, without `model.weights` if the run has a checkpoint.
 
     Raises:
         ValueError: there are other weights in their place now.
     """
     source = config.model.weights
+    # A run that was killed before its first checkpoint still needs its first weights.
     if source is None or not any(run.checkpoints.glob("*.safetensors")):
         return config
     if source != TORCHVISION:
         try:
             found = hash_file(locate_weights(source), source)
-        except ValueError as error:
+        except ValueError as error:  # they may be gone, because the checkpoint holds all that is needed
             log.info("continuing from the checkpoint without the first weights: %s", error)
         else:
             refuse_other_weights(config, found)
-    return without_start(config)
-
-
-def without_start(config: Config) -> Config:
-    """The config with random first weights."""
     return config.model_copy(update={"model": config.model.model_copy(update={"weights": None})})
 
 
-def _locate_torchvision_weights(config: Config) -> Path:
+def _fetch(found: Published, config: Config) -> Path:
     """The file of torchvision's weights, which is downloaded if it is missing and `data.download` allows it."""
-    found = find_torchvision_weights(str(config.model.options.get("arch")))
     if not found.path.exists():
         if not config.data.download:
             raise ValueError(
@@ -141,18 +135,6 @@ def _locate_torchvision_weights(config: Config) -> Path:
     return found.path
 
 
-def _describe_published_images(config: Config) -> ImageRecord:
-    found = find_torchvision_weights(str(config.model.options.get("arch")))
-    return ImageRecord(
-        name="ImageNet",
-        in_channels=len(found.mean),
-        image_size=[found.side, found.side],
-        class_names=found.class_names,
-        mean=found.mean,
-        std=found.std,
-    )
-
-
 def _parse(content: bytes, path: Path) -> tuple[dict[str, Tensor], ImageRecord | None]:
     """The tensors of a file and, of a checkpoint of ours, what it records of its images."""
     if content.startswith(PICKLED):
@@ -160,8 +142,8 @@ def _parse(content: bytes, path: Path) -> tuple[dict[str, Tensor], ImageRecord |
     if checkpoint.is_own(content):
         tensors, record = checkpoint.parse(content, path)
         images = read_image_record(record)
-        averaged = any(name.startswith("ema.") for name in tensors)
-        prefix = "ema." if averaged else "model."
+        # A run with a moving average was tested with the average, so its figures are those of these weights.
+        prefix = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}, images
     try:
         return safetensors.torch.load(content), None
@@ -180,7 +162,7 @@ def _parse_state_dict(content: bytes) -> dict[str, Tensor]:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises errors of any kind for a damaged or a hostile file
         reason = get_first_line(error)
-        if isinstance(error, pickle.UnpicklingError):  # torch's sentence advises to load it with weights_only=False
+        if isinstance(error, pickle.UnpicklingError):  # torch's message recommends weights_only=False
             reason = "it is damaged, or holds more than tensors and plain values, which could run code"
         raise ValueError(f"torch cannot read it as a state dict (weights_only=True): {reason}") from None
     for key in NESTED:
@@ -245,17 +227,17 @@ def _compare_images(images: ImageRecord, dataset: Dataset) -> list[str]:
     return notes
 
 
-def _count_seen_images(source: Path, dataset: Dataset) -> list[str]:
-    """Whether test images are among those that the run, whose weights these are, was trained on."""
+def _count_seen_images(source: Path, dataset: Dataset) -> str:
+    """A note if test images are among those that the run, whose weights these are, was trained on; otherwise empty."""
     if not source.is_dir() or not len(dataset.test):
-        return []
+        return ""
     seen = int(find_seen(read_data(source), ("train", "val"), dataset.test).sum())
     if not seen:
-        return []
-    return [
+        return ""
+    return (
         f"{seen:,} of the {len(dataset.test):,} test images are among the images that they were trained on, so the "
         "accuracy is too high"
-    ]
+    )
 
 
 def _format_numbers(values: Iterable[float]) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cnnbench.data import Split
-from cnnbench.experiment.evaluate import Measurement
+from cnnbench.experiment.measuring.measurement import Measurement
 from cnnbench.exporting.formats import Answer
 from cnnbench.exporting.network import PortableNetwork
 from cnnbench.exporting.resizing import iterate_examples

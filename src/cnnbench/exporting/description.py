@@ -8,7 +8,7 @@ import torch
 import cnnbench
 from cnnbench.config.declared import select
 from cnnbench.config.schema import Config, to_dict
-from cnnbench.experiment.trained import Trained
+from cnnbench.experiment.measuring.trained import Trained
 from cnnbench.exporting.network import PortableNetwork
 from cnnbench.exporting.onnx_files import INPUT
 from cnnbench.models import NetworkSpec

@@ -16,8 +16,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from cnnbench.experiment.build import make_model
-from cnnbench.experiment.trained import Trained
+from cnnbench.experiment.factories import make_model
+from cnnbench.experiment.measuring.trained import Trained
 from cnnbench.exporting.network import PortableNetwork
 from cnnbench.exporting.onnx_files import ENTRY, INPUT, start_session
 from cnnbench.storage.text import make_printable

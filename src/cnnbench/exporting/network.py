@@ -8,8 +8,8 @@ from torch.export import Dim
 
 from cnnbench.data.files.fitting import Decoding
 from cnnbench.data.loader import make_permutation
-from cnnbench.experiment.predict import get_decoding
-from cnnbench.experiment.trained import Trained
+from cnnbench.experiment.measuring.predict import get_decoding
+from cnnbench.experiment.measuring.trained import Trained
 from cnnbench.exporting.resizing import Fit, is_exact
 from cnnbench.training.tasks import get_task
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnbench.data.files.decoding import decode_all
 from cnnbench.data.files.fitting import Decoding
-from cnnbench.experiment.predictions import Answer, Prediction, check_top, predict_batches, rank_classes
+from cnnbench.experiment.measuring.predictions import Answer, Prediction, check_top, predict_batches, rank_classes
 from cnnbench.exporting.onnx_files import INPUT, read_onnx, start_session
 from cnnbench.processes.cores import count_cores
 from cnnbench.runs.calibration import Temperature
@@ -20,7 +20,7 @@ BATCH_SIZE = 256
 
 
 class OnnxPredictor:
-    """An exported network, ready for image files, as `experiment.predict.Predictor` is for a run.
+    """An exported network, ready for image files, as `measuring.predict.Predictor` is for a run.
 
     Args:
         path: the file.

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnbench.experiment.build import make_spec
-from cnnbench.experiment.evaluate import Measurement, prepare_measurement
-from cnnbench.experiment.measured_data import DataChoice
+from cnnbench.experiment.factories import make_spec
+from cnnbench.experiment.measuring.measured_data import DataChoice
+from cnnbench.experiment.measuring.measurement import Measurement, prepare_measurement
 from cnnbench.exporting.checking import Agreement, check_other_sizes, check_test_split
 from cnnbench.exporting.description import describe_file, describe_input, describe_weights_input, format_loader
 from cnnbench.exporting.formats import FORMATS, convert

@@ -143,7 +143,7 @@ def _do_together(orders: Sequence[JobOrder]) -> list[JobOutcome]:
 
 
 def _describe_end(error: BaseException | None) -> JobOutcome:
-    from cnnbench.experiment.exhaustion import OutOfMemory
+    from cnnbench.experiment.lifetime import OutOfMemory
 
     match error:
         case None:

@@ -73,7 +73,7 @@ def _train_trials(connection: Connection) -> None:
 
 
 def _train(connection: Connection, inbox: Inbox, order: TrialOrder) -> TrialOutcome:
-    from cnnbench.experiment.exhaustion import OutOfMemory
+    from cnnbench.experiment.lifetime import OutOfMemory
     from cnnbench.experiment.run import run_job
     from cnnbench.training.trainer import Pruned
 

@@ -12,7 +12,7 @@ from cnnbench.registry import register
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from cnnbench.experiment.evaluate import Measurement
+    from cnnbench.experiment.measuring.measurement import Measurement
 
 IMAGES = 2000  # of each split, at most
 
@@ -25,7 +25,7 @@ def edge_gain(run: FinishedRun) -> float:
     """
     from torch import nn
 
-    from cnnbench.experiment.build import make_model
+    from cnnbench.experiment.factories import make_model
 
     ready = run.prepare("test")
     means = []

@@ -56,7 +56,7 @@ def _compute_gradients(run: FinishedRun, *, is_trained: bool) -> "list[Tensor]":
     import torch.nn.functional as F
     from torch import nn
 
-    from cnnbench.experiment.build import make_model, place_model
+    from cnnbench.experiment.factories import make_model, place_model
 
     ready = run.prepare("train")
     if not ready.trained.info.class_names:

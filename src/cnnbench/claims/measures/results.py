@@ -113,7 +113,7 @@ def _measure_train_accuracy(run: FinishedRun) -> float:
 
 def _measure_shifts(run: FinishedRun, options: ShiftOptions) -> tuple[float, float, float]:
     """Accuracy under shifts, accuracy without, and consistency under shifts."""
-    from cnnbench.experiment.robustness import measure_robustness
+    from cnnbench.experiment.measuring.robustness import measure_robustness
 
     found = measure_robustness(run.path, ["shift"], max_images=options.images, max_shift=options.pixels)
     unchanged = next(row.accuracy for row in found.rows if row.strength == 0)

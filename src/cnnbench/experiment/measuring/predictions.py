@@ -1,4 +1,4 @@
-"""Predictions of image files: decoded as in training, in batches, answered by any network. It needs no torch."""
+"""Predict image files in batches with any network. An exported network is used without torch, so this needs none."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -17,22 +17,15 @@ Classify = Callable[[np.ndarray], Iterator[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The model's prediction for one file.
-
-    Attributes:
-        classes, probabilities: the likeliest first; empty if there is an error.
-        pixels: uint8 (C, H, W), as the network takes them before normalisation; None unless they are asked for.
-        is_reversed: the image is dark on light and the training images light on dark, or the reverse.
-        fits: its prediction set, likeliest first; empty if no class fits, or if no sets are asked for.
-        error: why the file is not an image.
-    """
+    """The model's prediction for one file."""
 
     file: str
-    classes: Sequence[int] = ()
-    probabilities: Sequence[float] = ()
-    is_reversed: bool = False
-    fits: Sequence[int] = ()
-    error: str | None = None
+    classes: Sequence[int] = ()  # the likeliest first; empty if there is an error
+    probabilities: Sequence[float] = ()  # of these classes
+    is_reversed: bool = False  # dark on light, and the training images light on dark, or the reverse
+    fits: Sequence[int] = ()  # the prediction set, likeliest first; empty if no class fits, or without sets
+    error: str | None = None  # why the file is not an image
+    # uint8 (C, H, W), as the network takes them before normalisation; None unless they are kept
     pixels: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
@@ -58,7 +51,6 @@ def predict_batches(
         decoded: uint8 (C, H, W), or why there is none; it is closed at the end.
         classify: the answer for each image of a batch, uint8 (N, C, H, W).
         invert: take the negative of each image.
-        keep_pixels: with each prediction.
     """
     rows: list[tuple[str, str | None]] = []
     images: list[np.ndarray] = []
@@ -67,7 +59,7 @@ def predict_batches(
             rows.append((name, found.reason if isinstance(found, BadImage) else None))
             if not isinstance(found, BadImage):
                 images.append(255 - found if invert else found)
-            # Errors are reported soon, even if all files are bad.
+            # Without the second limit, a long list of bad files would be reported only at its end.
             if len(images) == batch_size or len(rows) == 10 * batch_size:
                 yield _make_predictions(rows, images, classify, keep_pixels)
                 rows, images = [], []

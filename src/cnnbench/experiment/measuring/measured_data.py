@@ -25,39 +25,30 @@ from cnnbench.experiment.data_record import (
     read_data,
 )
 from cnnbench.experiment.loading import get_data_settings, load_dataset
-from cnnbench.experiment.trained import Trained
+from cnnbench.experiment.measuring.trained import Trained
 from cnnbench.storage.text import format_path, join_some, make_printable
 
 NAMED = 5  # classes in a note
 LEARNED_FROM = ("train", "val", "test")  # ordered by how much a run learns from the split, most first
-Load = Callable[..., Dataset]  # `load_dataset` with some arguments
+Load = Callable[..., Dataset]  # `load_dataset` with some of its arguments
 VERBS = {"train": "trained", "val": "validated", "test": "tested"}
 
 
 @dataclass(frozen=True)
 class DataChoice:
-    """What to measure a run on; None keeps what the run was trained with.
+    """What to measure a run on; None keeps what the run was trained with."""
 
-    Attributes:
-        split: train, val or test.
-        data: another dataset with the same classes and channels; images are resized to the run's size.
-        options: that dataset's options, from its YAML file.
-        path: another folder of images or CSV file. If it has no test split, all of it is measured.
-        root: where datasets lie.
-        exclude: a list of images; `MeasuredData.is_listed` says which of the split it names.
-    """
-
-    split: str = "test"
-    data: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    path: str | None = None
-    root: str | None = None
-    exclude: str | None = None
+    split: str = "test"  # train, val or test
+    data: str | None = None  # another dataset with the same classes and channels; images are resized to the run's size
+    options: Mapping[str, Any] = field(default_factory=dict)  # of that dataset, from its YAML file
+    path: str | None = None  # another folder of images or CSV file; without a test split, all of it is measured
+    root: str | None = None  # the folder of the datasets
+    exclude: str | None = None  # a file that lists images; see `MeasuredData.is_listed`
 
 
 @dataclass(frozen=True)
 class MeasuredData:
-    """A split to measure, its dataset, and notes that a reader of the figures needs."""
+    """A split to measure, its dataset, and notes for the reader of the figures."""
 
     dataset: Dataset
     split: Split
@@ -77,18 +68,20 @@ def choose_data(trained: Trained, choice: DataChoice) -> MeasuredData:
     """
     config, info, split = trained.config, trained.info, choice.split
     _point_at(config, info, choice)
-    _check_shape(config, info)
+    _check_shape(config, info)  # before anything is downloaded
     record = read_data(trained.folder.path)
     load = partial(load_dataset, classes=list(info.class_names), listed=choice.exclude)
     choose = _choose_own if choice.data is None and choice.path is None else _choose_other
     found = choose(describe_own_data(config, trained.folder.path), split, record, info, load)
     notes = list(found.notes)
     if split not in record or not record[split].is_same(found.dataset.info, found.split):
-        notes += _note_absent_classes(info, found.split)
+        supports = found.split.labels.bincount(minlength=info.num_classes).tolist()
+        absent = [repr(format_path(name)) for name, n in zip(info.class_names, supports, strict=True) if not n]
+        if absent:
+            notes.append(f"no images of {join_some(absent, NAMED)}: the figures cover the other classes")
     if skipped := found.dataset.skipped:
-        (file, reason), more = skipped[0], len(skipped) > 1
-        counted = f"{len(skipped)} files cannot be read as images and are" if more else "1 file cannot be read and is"
-        notes.append(f"{counted} left out{'; the first' if more else ''}: {file}: {reason}")
+        unread = [f"{file}: {reason}" for file, reason in skipped]
+        notes.append(f"files that cannot be read as images are left out: {join_some(unread, 1, '; ')}")
     return replace(found, notes=notes)
 
 
@@ -96,7 +89,7 @@ def _point_at(config: Config, info: DatasetInfo, choice: DataChoice) -> None:
     """Make a run's config describe the data that it is measured on."""
     data = config.data
     if choice.data is not None or choice.path is not None:
-        data.fold = data.folds = None  # they are of the run's own images
+        data.fold = data.folds = None  # they divide the run's own images
     own_path = None if choice.data or choice.path else data.options.get("path")
     if own_path is not None and not os.path.exists(os.path.expanduser(own_path)):
         raise ValueError(
@@ -127,14 +120,13 @@ def _point_at(config: Config, info: DatasetInfo, choice: DataChoice) -> None:
 @limit_data_of_run()
 def _choose_own(config: Config, split: str, record: DataRecord, info: DatasetInfo, load: Load) -> MeasuredData:
     """A split of the run's own data, or what remains of it."""
-    chosen = None
-    recognised = split in record and record[split].hashes is not None
+    has_hashes = split in record and record[split].hashes is not None
     try:
         dataset = load(config)
     except ValueError as error:  # the remaining images cannot be split as before
-        if not recognised:
+        if not has_hashes:
             raise
-        changes = f"what is left cannot be split as it was: {error}"
+        note = f"{NOT_ITS_DATA}: what is left cannot be split as it was: {error}"
     else:
         _check_classes(config.data.name, dataset.info.class_names, info.class_names)
         chosen, changes = _get_split(dataset, split), describe_changes(record, dataset)
@@ -143,13 +135,14 @@ def _choose_own(config: Config, split: str, record: DataRecord, info: DatasetInf
             return MeasuredData(dataset, chosen, [note])
         if not changes:
             return MeasuredData(dataset, chosen, [])
-    note = f"{NOT_ITS_DATA}: {changes}"
-    if chosen is not None and split not in record:
-        return _leave_out_seen(split, dataset, chosen, record, note)
-    if chosen is not None and record[split].is_same(dataset.info, chosen):
-        return MeasuredData(dataset, chosen, [f"{note}. Its {split} images have not changed"])
+        note = f"{NOT_ITS_DATA}: {changes}"
+        if split not in record:
+            return _leave_out_seen(split, dataset, chosen, record, note)
+        if record[split].is_same(dataset.info, chosen):
+            return MeasuredData(dataset, chosen, [f"{note}. Its {split} images have not changed"])
     total = record[split].images
-    if recognised:
+    # The splits have changed, but the images that the run had in this one can be recognised by their hashes.
+    if has_hashes:
         dataset = load(_remove_cuts(config), test_on_all=True)
         is_cut = (split == "val" and dataset.val is None) or (split == "test" and config.data.held_out is not None)
         candidates = dataset.train if is_cut else _get_split(dataset, split)
@@ -163,7 +156,7 @@ def _choose_own(config: Config, split: str, record: DataRecord, info: DatasetInf
 
 def _choose_other(config: Config, split: str, record: DataRecord, info: DatasetInfo, load: Load) -> MeasuredData:
     """A split of other data, without the images that the run has learned from."""
-    whole = split == "test"
+    whole = split == "test"  # nothing of other data was trained on, so all of it can be tested
     dataset = load(_remove_cuts(config) if whole else config, test_on_all=whole)
     _check_classes(config.data.name, dataset.info.class_names, info.class_names)
     chosen = _get_split(dataset, split)
@@ -206,16 +199,8 @@ def _get_split(dataset: Dataset, name: str) -> Split:
     return found
 
 
-def _note_absent_classes(info: DatasetInfo, chosen: Split) -> list[str]:
-    supports = chosen.labels.bincount(minlength=info.num_classes).tolist()
-    absent = [repr(format_path(name)) for name, n in zip(info.class_names, supports, strict=True) if not n]
-    if not absent:
-        return []
-    return [f"no images of {join_some(absent, NAMED)}: the figures cover the other classes"]
-
-
 def _check_shape(config: Config, info: DatasetInfo) -> None:
-    """Refuse data that cannot fit the run before anything is downloaded."""
+    """Refuse data whose shape cannot fit the run."""
     data = config.data
     settings = get_data_settings(config) | {"classes": list(info.class_names), "test_fraction": None}
     shape, classes = find_data_shape(data.name, root=data.root, options=data.options, settings=settings)

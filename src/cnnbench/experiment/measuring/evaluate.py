@@ -1,29 +1,24 @@
-"""Measure a finished run's best weights on a split of its own or another dataset."""
+"""Measure a finished run's best weights on a split of its own or another dataset, and write the figures beside it."""
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cnnbench.data import Batches, Split
 from cnnbench.data.contents import digest
-from cnnbench.experiment.build import make_batches
-from cnnbench.experiment.calibration import VALIDATION, choose_validation, fit_run
-from cnnbench.experiment.measured_data import DataChoice, MeasuredData, choose_data
+from cnnbench.experiment.measuring.calibration import VALIDATION, calibrate_run
+from cnnbench.experiment.measuring.measured_data import DataChoice
+from cnnbench.experiment.measuring.measurement import Measurement, prepare_measurement
 from cnnbench.experiment.result_files import write_result_files
-from cnnbench.experiment.trained import Trained, load_trained
 from cnnbench.metrics import average_f1_of_present, compute_accuracy_interval, score_probabilities
 from cnnbench.metrics.conformal import PredictionSets, score_sets
 from cnnbench.metrics.ranking import RANKED_CLASSES
-from cnnbench.reproducibility import set_deterministic
 from cnnbench.runs.calibration import Temperature, write_temperature
 from cnnbench.runs.checking import find_contradiction
 from cnnbench.runs.folder import refuse_other_content, refuse_unwritable
@@ -31,84 +26,13 @@ from cnnbench.runs.pictures import draw_in_turn
 from cnnbench.storage.atomic import open_folder
 from cnnbench.storage.plain_data import read_json, write_json
 from cnnbench.storage.text import format_path
-from cnnbench.training.device import resolve_device
-from cnnbench.training.loop import Evaluation, evaluate
-from cnnbench.training.tasks import get_task
+from cnnbench.training.loop import Evaluation
 
 TOO_MANY = (
     "only the probabilities of each image's likeliest classes are kept: there is no Brier score, nor any figure after "
     "calibration, and the loss is the NLL"
 )
 FITTED_ON_THESE = "the temperature was fitted on these images: the figures after calibration are better than on others"
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A run's best weights and the images to measure them on.
-
-    Attributes:
-        found: the split, and its dataset with the run's own normalisation.
-        serve: makes the batches of a split.
-    """
-
-    trained: Trained
-    found: MeasuredData
-    model: nn.Module
-    serve: Callable[..., Batches]
-    device: torch.device
-
-    def evaluate(self, batches: Batches, *, keep_probabilities: bool = False) -> Evaluation:
-        """Measure the model on batches."""
-        return evaluate(
-            self.model,
-            batches,
-            task=get_task(self.model),
-            num_classes=self.trained.info.num_classes,
-            autocast=self.trained.make_autocast(self.device),
-            keep_probabilities=keep_probabilities,
-        )
-
-    @torch.no_grad()
-    def iterate_logits(self, split: Split) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Logits, float32 (N, K), and labels (N,) of each batch of a split."""
-        self.model.eval()
-        autocast = self.trained.make_autocast(self.device)
-        for images, labels in self.serve(split).iterate_epoch():
-            with autocast():
-                outputs = self.model(images)
-            yield outputs.float().cpu().numpy(), labels.cpu().numpy()
-
-
-def prepare_measurement(
-    path: Path, choice: DataChoice, *, device: str | None = None, batch_size: int | None = None
-) -> Measurement:
-    """Read a run and the images to measure it on.
-
-    Args:
-        device: auto, cpu, cuda, cuda:N or mps; None is auto.
-        batch_size: None is the run's own for evaluation.
-
-    Raises:
-        ValueError: not a finished run, no such split, other classes, or none of the run's images.
-    """
-    trained = load_trained(path)
-    trained.refuse_large_batches(1)
-    config = trained.config
-    config.trainer.eval_batch_size = batch_size or config.trainer.eval_batch_size
-    found = choose_data(trained, choice)
-    trained.refuse_large_batches(min(config.trainer.eval_batch_size, len(found.split)))
-    return build_measurement(trained, found, resolve_device(device or "auto"))
-
-
-def build_measurement(trained: Trained, found: MeasuredData, device: torch.device) -> Measurement:
-    """Prepare the measurement of a run's best weights on images that have been loaded."""
-    config = trained.config
-    notes = [*found.notes, *trained.use_threads(device)]
-    set_deterministic(config.trainer.deterministic)  # as in training: on a GPU, other algorithms give other bits
-    # Other data are also normalised with the run's constants: the network has learned with those.
-    found = replace(found, notes=notes, dataset=replace(found.dataset, mean=trained.mean, std=trained.std))
-    serve = partial(make_batches, dataset=found.dataset, config=config, device=device)
-    return Measurement(trained, found, trained.load_model(device), serve, device)
 
 
 def evaluate_run(
@@ -124,13 +48,13 @@ def evaluate_run(
     """Measure a run's best weights on a split, and write the figures beside the run.
 
     Args:
-        choice: what to measure on; None is the run's own test split.
+        choice: None is the run's own test split.
         out: where the figures go; None is a folder in the run's `evaluations` that holds no other result.
         calibrate: first fit a temperature on the run's validation images; it is kept beside the weights.
         sets: prediction sets to measure too.
 
     Returns:
-        The folder written to and the metrics, with `notes` that a reader of the figures needs.
+        The folder written to and the metrics, with `notes` for their reader.
 
     Raises:
         ValueError: not a finished run, no such split, other classes, none of the run's images, or nowhere to write; or
@@ -139,7 +63,7 @@ def evaluate_run(
     choice = choice or DataChoice()
     ready = prepare_measurement(path, choice, device=device, batch_size=batch_size)
     config, found, dataset = ready.trained.config, ready.found, ready.found.dataset
-    fitted = _fit_temperature(path, choice, device, batch_size) if calibrate else None
+    fitted = calibrate_run(path, choice, device=device, batch_size=batch_size) if calibrate else None
     temperature, notes = (fitted, []) if fitted else ready.trained.read_temperature()
     measured = ready.evaluate(ready.serve(found.split), keep_probabilities=True)
     where = {} if choice.path is None else {"path": format_path(choice.path)}
@@ -150,7 +74,7 @@ def evaluate_run(
     if sets is not None:
         metrics |= {"abstain": sets.miss, **_measure_sets(ready, sets)}
     if problem := find_contradiction(ready.trained.folder):
-        notes.append(f"{problem}. The run's own figures are not to be believed; those here are measured anew")
+        notes.append(f"{problem}. Do not trust the figures in the run's folder; those here are measured again")
     metrics |= {"images_sha256": digest(dataset.info, found.split), "notes": [*found.notes, *notes]}
 
     def write(folder: Path) -> None:
@@ -163,15 +87,9 @@ def evaluate_run(
         write_json(folder / "metrics.json", metrics)
 
     folder = _write_result(ready.trained.folder.path / "evaluations", out, metrics, write)
-    if fitted:
+    if fitted:  # last, so that a command that fails leaves the run uncalibrated
         write_temperature(path, fitted)
     return folder, metrics
-
-
-def _fit_temperature(path: Path, choice: DataChoice, device: str | None, batch_size: int | None) -> Temperature:
-    own = choose_validation(path, choice)
-    ready = prepare_measurement(path, own, device=device, batch_size=batch_size)
-    return fit_run(ready.trained, ready.model, ready.found, ready.iterate_logits)
 
 
 def _compute_scores(measured: Evaluation, temperature: Temperature | None = None) -> dict[str, Any]:
@@ -194,16 +112,12 @@ def _note_probabilities(measured: Evaluation, temperature: Temperature | None, c
     if measured.classified is None:
         return []
     notes = [] if measured.classified.top_classes is None else [TOO_MANY]
-    own = choice.split == VALIDATION and choice.data is None and choice.path is None
-    return [*notes, FITTED_ON_THESE] if temperature and own else notes
+    is_own = choice.split == VALIDATION and choice.data is None and choice.path is None
+    return [*notes, FITTED_ON_THESE] if temperature and is_own else notes
 
 
 def _measure_rest(ready: Measurement, listed: Tensor) -> dict[str, Any]:
-    """The number of listed images, and the figures of the measured split without them.
-
-    Raises:
-        ValueError: none is left.
-    """
+    """The number of listed images, and the figures of the measured split without them."""
     rest = ready.found.split[torch.nonzero(~listed).flatten()]
     if not len(rest):
         raise ValueError("--exclude: the list names all images of the split, so none is left to measure")
@@ -230,7 +144,7 @@ def _write_result(
             if "path" in metrics:
                 parts.insert(1, re.sub(r"[^\w.-]+", "_", Path(metrics["path"]).absolute().name))
             evaluations.mkdir(exist_ok=True)
-            with open_folder(evaluations) as inside:
+            with open_folder(evaluations) as inside:  # refuses a link that would lead out of the run's folder
                 write(folder := _find_free(inside, "_".join(parts), metrics))
             return evaluations / folder.name
         if not _has_result(out, metrics):
@@ -247,11 +161,9 @@ def _find_free(folder: Path, name: str, metrics: Mapping[str, Any]) -> Path:
 
 
 def _has_result(place: Path, metrics: Mapping[str, Any]) -> bool:
-    """Whether the folder already holds the result of the same measurement, perhaps with fewer figures.
-
-    An earlier version knew fewer, and the run may have been calibrated since.
-    """
+    """Whether the folder already holds the result of the same measurement."""
     try:
+        # Perhaps with fewer figures: by an earlier version, or from before the run was calibrated.
         earlier, now = read_json(place / "metrics.json"), json.loads(json.dumps(metrics))
         return bool(earlier) and earlier == {key: now.get(key) for key in earlier}
     except (ValueError, OSError, TypeError):

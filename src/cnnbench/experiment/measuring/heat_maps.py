@@ -1,4 +1,4 @@
-"""Heat maps of the parts of an image that support the predicted class, by the methods that a network allows."""
+"""Heat maps of the parts of an image that support the predicted class: Grad-CAM and occlusion."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,19 +19,14 @@ class HeatMaps:
     Args:
         model: in evaluation mode, on its device.
         fields: of its modules, as `trace_fields` gives them.
-
-    Attributes:
-        layer: the block whose maps Grad-CAM weights; empty if no block has maps of several places.
-        window: sides of the window that occlusion covers.
-        omitted: why a part is missing, as in `Explanation`.
     """
 
     def __init__(self, model: nn.Module, info: DatasetInfo, fields: Mapping[str, Field]) -> None:
         self.model = model
-        self.window, self.steps = choose_window(info.size)
+        self.window, self.steps = choose_window(info.size)  # sides of the window that occlusion covers
         image = next(model.parameters()).new_zeros(1, *info.input_shape)
-        self.layer = _find_last_maps(model, image, fields)
-        self.omitted: dict[str, str] = {}
+        self.layer = _find_last_maps(model, image, fields)  # whose maps Grad-CAM weights; empty if there is none
+        self.omitted: dict[str, str] = {}  # why a part is missing, as in `Explanation`
         if not has_captum():
             self.omitted = {"heat_maps": "no_captum"}
         elif not self.layer:
@@ -39,7 +34,7 @@ class HeatMaps:
 
     @property
     def preferred(self) -> str:
-        """The map to draw where there is room for one: Grad-CAM, or occlusion if no block has maps."""
+        """The kind of map to draw if only one is wanted: Grad-CAM, or occlusion if no block has maps."""
         return "grad_cam" if self.layer else "occlusion"
 
     def add(self, shown: Sequence[ShownImage], images: Tensor) -> list[ShownImage]:

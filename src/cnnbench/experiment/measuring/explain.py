@@ -1,6 +1,6 @@
-"""What a finished run's network sees: its filters, feature maps, receptive fields, heat maps, embedding, mistakes."""
+"""Explain a finished run's network: filters, feature maps, receptive fields, heat maps, embedding, mistakes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from cnnbench.analysis import trace_fields
 from cnnbench.analysis.embedding import embed_features
 from cnnbench.analysis.receptive_field import Field
-from cnnbench.data import DatasetInfo, Split
+from cnnbench.data import DatasetInfo
 from cnnbench.data.files.decoding import decode_all
 from cnnbench.data.files.images import BadImage
 from cnnbench.data.polarity import has_other_polarity
-from cnnbench.experiment.evaluate import Measurement, prepare_measurement
-from cnnbench.experiment.heat_maps import HeatMaps
-from cnnbench.experiment.measured_data import DataChoice
-from cnnbench.experiment.predict import get_decoding
-from cnnbench.experiment.robustness import measure_changes, sample_images
+from cnnbench.experiment.measuring.heat_maps import HeatMaps
+from cnnbench.experiment.measuring.measured_data import DataChoice
+from cnnbench.experiment.measuring.measurement import Measurement, prepare_measurement, sample_images
+from cnnbench.experiment.measuring.predict import get_decoding
+from cnnbench.experiment.measuring.robustness import measure_changes
 from cnnbench.models import collect_activations, compute_last_hidden
 from cnnbench.models.activations import OUTPUT
 from cnnbench.runs.explanation import Activation, Embedding, Explanation, Filters, Mistakes, SeenPart, ShownImage
@@ -62,18 +62,21 @@ def explain_run(
     ready.model.eval()
     info, config = ready.trained.info, ready.trained.config
     shown, notes = _read_files(ready, files) if files else (_choose_tests(ready, test), [])
-    fields = trace_fields(ready.model, info.input_shape)
-    images = _prepare(ready, shown)
+    pixels = torch.from_numpy(np.stack([one.pixels for one in shown]))
+    batches = ready.trained.serve_images(pixels, ready.device)
+    ((images, _),) = batches.iterate_epoch()
     if config.data.permute_pixels:
-        shown = [replace(one, pixels=_permute(ready, one.pixels[None])[0]) for one in shown]
+        permuted = batches.permute(pixels).numpy()
+        shown = [replace(one, pixels=some) for one, some in zip(shown, permuted, strict=True)]
         notes = [*notes, "data.permute_pixels=true: images are shown as the network gets them, with pixels permuted"]
-    filters = _find_filters(ready.model, fields, info)
-    seen = _locate_fields(fields, _find_blocks(ready.model, images, fields))
+    fields = trace_fields(ready.model, info.input_shape)
+    blocks = _find_blocks(ready.model, images, fields)
+    filters, seen = _find_filters(ready.model, fields, info), _locate_fields(fields, blocks)
     found = Explanation(
         config.model.name,
         config.data.name,
         info.class_names,
-        _describe_blocks(ready.model, images, fields, shown),
+        _describe_blocks(blocks, shown),
         filters,
         seen,
         omitted=({} if filters else {"filters": "no_filters"}) | ({} if seen else {"seen": "no_maps"}),
@@ -90,13 +93,7 @@ def explain_run(
         window=maps.window,
         omitted={**found.omitted, **maps.omitted},
     )
-    shift = measure_changes(ready, ["shift"], split="test", max_images=SHIFTED, max_shift=_choose_longest_shift(info))
-    return replace(_add_tests(found, ready), shift=shift)
-
-
-def _choose_longest_shift(info: DatasetInfo) -> int:
-    """In pixels or samples; all shifts up to it are measured, and of images their number grows with its square."""
-    return max(1, min(3 if info.dimensions == 2 else 5, min(info.size) - 1))
+    return _add_tests(found, ready)
 
 
 def _choose_tests(ready: Measurement, count: int) -> list[ShownImage]:
@@ -132,19 +129,6 @@ def _read_files(ready: Measurement, files: Sequence[str]) -> tuple[list[ShownIma
             f"{turned} of {len(shown)} images have light and dark the other way round than the training images"
         )
     return shown, notes
-
-
-def _prepare(ready: Measurement, shown: Sequence[ShownImage]) -> Tensor:
-    """The images as the network takes them, in one batch on its device."""
-    pixels = torch.from_numpy(np.stack([one.pixels for one in shown]))
-    batches = ready.serve(Split(pixels, torch.zeros(len(pixels), dtype=torch.int64)))
-    return torch.cat([images for images, _ in batches.iterate_epoch()])
-
-
-def _permute(ready: Measurement, pixels: np.ndarray) -> np.ndarray:
-    """Images (N, C, H, W) with their pixels where the network gets them."""
-    images = torch.from_numpy(pixels)
-    return ready.serve(Split(images, torch.zeros(len(images), dtype=torch.int64))).permute(images).numpy()
 
 
 def _find_filters(model: nn.Module, fields: Mapping[str, Field], info: DatasetInfo) -> Filters | None:
@@ -207,27 +191,21 @@ def _locate_fields(fields: Mapping[str, Field], blocks: Mapping[str, Tensor]) ->
     return [part for part in parts.values() if part.block in chosen]
 
 
-def _describe_blocks(
-    model: nn.Module, images: Tensor, fields: Mapping[str, Field], shown: Sequence[ShownImage]
-) -> list[ShownImage]:
+def _describe_blocks(blocks: Mapping[str, Tensor], shown: Sequence[ShownImage]) -> list[ShownImage]:
     """Add to each image what some blocks give for it."""
-    blocks = _find_blocks(model, images, fields)
-    kept: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
+    kept = {}
     for name in _spread([*blocks]):
         tensor = blocks[name]
-        shape = tuple(tensor.shape[1:])
         if tensor.dim() == 2:
-            kept[name] = tensor[:, :MOST_UNITS], shape
+            kept[name] = tensor[:, :MOST_UNITS].cpu().numpy()
             continue
         # The maps that differ most between places: those of dead channels say nothing.
         spread = tensor.flatten(2).std(2, correction=0).mean(0)
         channels = spread.argsort(descending=True, stable=True)[:MOST_MAPS].sort().values
-        kept[name] = _reduce(tensor[:, channels]), shape
+        kept[name] = _reduce(tensor[:, channels]).cpu().numpy()
+    shapes = {name: tuple(tensor.shape[1:]) for name, tensor in blocks.items()}
     return [
-        replace(
-            one,
-            activations=[Activation(name, kept[name][0][place].cpu().numpy(), kept[name][1]) for name in kept],
-        )
+        replace(one, activations=[Activation(name, values[place], shapes[name]) for name, values in kept.items()])
         for place, one in enumerate(shown)
     ]
 
@@ -240,8 +218,11 @@ def _reduce(maps: Tensor) -> Tensor:
 
 
 def _add_tests(found: Explanation, ready: Measurement) -> Explanation:
-    """Add the most confident mistakes on test images and the embedding of some of them."""
-    whole = ready.found.split
+    """Add what test images show: the accuracy under shifts, the most confident mistakes, the embedding of some."""
+    whole, info = ready.found.split, ready.trained.info
+    # All shifts up to the longest are measured, and for images their number grows with its square.
+    longest = max(1, min(3 if info.dimensions == 2 else 5, min(info.size) - 1))
+    shift = measure_changes(ready, ["shift"], split="test", max_images=SHIFTED, max_shift=longest)
     split = whole[sample_images(len(whole), TESTED)] if len(whole) > TESTED else whole
     measured = ready.evaluate(ready.serve(split), keep_probabilities=True).classified
     assert measured is not None
@@ -250,7 +231,7 @@ def _add_tests(found: Explanation, ready: Measurement) -> Explanation:
     worst = find_worst_mistakes(measured.labels, measured.predictions, measured.probabilities)
     mistakes = None
     if len(worst):
-        images = _permute(ready, split[torch.from_numpy(worst)].images.cpu().numpy())
+        images = ready.serve(split).permute(split[torch.from_numpy(worst)].images.cpu()).numpy()
         predicted = {key: getattr(measured, key) for key in ("labels", "predictions", "probabilities")}
         mistakes = Mistakes(images, predicted)
     else:
@@ -260,13 +241,10 @@ def _add_tests(found: Explanation, ready: Measurement) -> Explanation:
     if len(places) < 3:
         omitted["embedding"] = "few_images"
     else:
+        batches = ready.serve(split[places]).iterate_epoch()
         with torch.no_grad():
-            features = torch.cat([*_iterate_features(ready, split[places])]).float().cpu().numpy()
+            parts = [compute_last_hidden(ready.model, images) for images, _ in batches]
+        features = torch.cat(parts).float().cpu().numpy()
         labels, wrong = measured.labels[places], (measured.labels != measured.predictions)[places]
         embedding = Embedding(features.shape[1], labels, wrong, embed_features(features))
-    return replace(found, mistakes=mistakes, embedding=embedding, omitted=omitted)
-
-
-def _iterate_features(ready: Measurement, split: Split) -> Iterator[Tensor]:
-    for images, _ in ready.serve(split).iterate_epoch():
-        yield compute_last_hidden(ready.model, images)
+    return replace(found, shift=shift, mistakes=mistakes, embedding=embedding, omitted=omitted)

@@ -1,8 +1,8 @@
 """Verify a finished run: do its config, its data and its weights give the figures in its folder?
 
 First the files are compared with each other, the weights with the config, and the data with their record. Then the
-weights are tested again, and must give the stored predictions within a tolerance. Where versions, threads and processor
-are those of the run, it is also trained again, and must come out the same to the bit. Nothing in the folder changes.
+weights are tested again and must give the stored predictions within a tolerance. If versions, threads and processor are
+those of the run, it is also trained again and must give the same bits. Nothing in the folder changes.
 """
 
 import os
@@ -14,14 +14,13 @@ from typing import Any
 
 import torch
 
-from cnnbench.config.declared import select
-from cnnbench.config.keys import flatten, may_change
+from cnnbench.config.keys import flatten
 from cnnbench.config.schema import Config, LoggerConfig
 from cnnbench.experiment.build import Parts, build_parts
 from cnnbench.experiment.data_record import NOT_ITS_DATA, describe_changes, describe_own_data, read_data
-from cnnbench.experiment.retesting import test_weights
-from cnnbench.experiment.retraining import train_again
-from cnnbench.experiment.trained import load_trained
+from cnnbench.experiment.measuring.repetition import test_weights, train_again
+from cnnbench.experiment.measuring.trained import load_trained
+from cnnbench.experiment.resume import compute_fingerprint
 from cnnbench.plugins.places import PluginError
 from cnnbench.plugins.records import describe_code_changes, require_metrics
 from cnnbench.reproducibility import describe_differences, use_threads
@@ -46,22 +45,11 @@ LONGEST = 500  # characters of a reason
 
 @dataclass(frozen=True)
 class Verification:
-    """What the verification of a run has shown.
+    """What the verification of a run has shown."""
 
-    Attributes:
-        verdict: reproduced, agrees, disagrees or unverifiable.
-        reason: why the run was not trained again, does not agree, or cannot be verified.
-        tolerance: the largest difference of a probability that was accepted; None if nothing was tested again.
-    """
-
-    verdict: str
-    reason: str = ""
-    tolerance: float | None = None
-
-    @property
-    def is_confirmed(self) -> bool:
-        """Whether the run's figures were found again."""
-        return self.verdict in (REPRODUCED, AGREES)
+    verdict: str  # one of the four above
+    reason: str = ""  # why the run was not trained again, does not agree, or cannot be verified
+    tolerance: float | None = None  # for a probability; None if nothing was tested again
 
     def describe(self) -> str:
         """The verdict in words."""
@@ -81,7 +69,7 @@ class _Ended(Exception):
 
 @contextmanager
 def _blame_files(kinds: tuple[type[Exception], ...] = UNREADABLE) -> Iterator[None]:
-    """Take an error of one of these kinds as a sign that the run's files are not those that its training wrote."""
+    """Take an error of one of these kinds as evidence that the run's files are not those that its training wrote."""
     try:
         yield
     except (Contradiction, PluginError):
@@ -93,7 +81,7 @@ def _blame_files(kinds: tuple[type[Exception], ...] = UNREADABLE) -> Iterator[No
 def verify_run(
     path: Path, *, evaluate_only: bool = False, root: str | None = None, data_path: str | None = None
 ) -> Verification:
-    """Verify a run; whatever its folder holds, the answer is a verdict.
+    """Verify a run. Any content of its folder leads to a verdict, not to an error.
 
     Args:
         evaluate_only: do not train.
@@ -108,7 +96,7 @@ def verify_run(
         return _Ended(DISAGREES, error.describe(file)).verification
     except _Ended as end:
         return end.verification
-    except Exception as error:  # missing data, too little memory, or whatever a stranger's folder may cause
+    except Exception as error:  # missing data, too little memory, or an error that a hostile folder provokes
         return _Ended(UNVERIFIABLE, str(error) or type(error).__name__).verification
 
 
@@ -148,12 +136,7 @@ def _verify(path: Path, evaluate_only: bool, root: str | None, data_path: str | 
 
 
 def _check_files(run: RunFolder) -> tuple[dict[str, Any], Config]:
-    """The summary and the config of a run whose files agree with each other.
-
-    Raises:
-        Contradiction, or an error of reading: they do not, or one is damaged.
-        _Ended: there are no weights.
-    """
+    """Check the files of a run against each other; return its summary and its config."""
     plain, summary = run.read_config(), run.read_summary()
     config = load_config(run)
     if is_tested(run, summary):
@@ -174,7 +157,7 @@ def _check_files(run: RunFolder) -> tuple[dict[str, Any], Config]:
 def _check_record(run: RunFolder, plain: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
     """Check that the weights were trained with this config, on these data, up to the best epoch."""
     _, record = checkpoint.load(run.checkpoints, checkpoint.BEST)
-    own = flatten(select(plain, lambda role, field: role == "result" and not may_change(field)))
+    own = flatten(compute_fingerprint(plain))
     trained_with = flatten({"config": record.get("config")})
     for key, value in own.items():
         # Another version of cnnbench may have had other keys.
@@ -213,10 +196,11 @@ def _find_obstacles(run: RunFolder, summary: Mapping[str, Any], config: Config) 
 def _prepare_config(
     config: Config, device: torch.device, root: str | None, data_path: str | None, *, is_trained: bool
 ) -> None:
-    """Make the config of a run say where to compute and where the data are; nothing is sent to trackers."""
-    config.logger = LoggerConfig()
+    """Set in the config of a run where to compute and where the data are."""
+    config.logger = LoggerConfig()  # nothing is sent to trackers
     config.trainer.device = str(device)
     if not is_trained:
+        # What only training needs would be checked, and might not be available here.
         config.trainer.devices, config.trainer.compile, config.trainer.graph = 1, False, False
         config.sweep.together = False
         config.model.weights = None
@@ -228,19 +212,17 @@ def _prepare_config(
 
 def _check_parts(run: RunFolder, summary: Mapping[str, Any], parts: Parts) -> None:
     """Check the figures that follow from the network and from the data."""
-    sizes = parts.complexity
-    figures: dict[str, dict[str, Any]] = {
-        "the network": {
-            "parameters": sizes.parameters,
-            "macs": sizes.macs,
-            "receptive_field": max(sizes.receptive_field),
-            "depth": sizes.depth,
-            "dense_share": round(sizes.dense_share, 6),
-            "activation_bytes": sizes.activation_bytes,
-        },
-        "the data": {"train_set_sha256": parts.dataset.pool},
+    sizes, data_key = parts.complexity, "train_set_sha256"
+    figures = {
+        "parameters": sizes.parameters,
+        "macs": sizes.macs,
+        "receptive_field": max(sizes.receptive_field),
+        "depth": sizes.depth,
+        "dense_share": round(sizes.dense_share, 6),
+        "activation_bytes": sizes.activation_bytes,
+        data_key: parts.dataset.pool,
     }
-    for source, values in figures.items():
-        for key, found in values.items():
-            if summary.get(key, found) != found:
-                raise Contradiction(run.path / "summary.json", key, summary[key], source, found)
+    for key, found in figures.items():
+        if summary.get(key, found) != found:
+            source = "the data" if key == data_key else "the network"
+            raise Contradiction(run.path / "summary.json", key, summary[key], source, found)

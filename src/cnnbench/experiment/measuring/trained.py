@@ -1,6 +1,5 @@
-"""A finished run's best weights and everything needed to use them, read from its folder alone."""
+"""A finished run's best weights and what is needed to use them, read from its folder alone."""
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,37 +9,30 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.config.schema import Config
-from cnnbench.data import DatasetInfo
+from cnnbench.data import Batches, DatasetInfo, Split
 from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK
-from cnnbench.experiment.build import estimate_bytes_per_image, make_model, place_model
-from cnnbench.experiment.image_record import read_image_record
-from cnnbench.reproducibility import describe_differences, use_threads
+from cnnbench.experiment.data_record import read_image_record
+from cnnbench.experiment.factories import count_values, estimate_bytes_per_image, make_model, place_model
 from cnnbench.runs.calibration import Temperature, find_temperature
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.reopening import load_config
 from cnnbench.training import checkpoint
 from cnnbench.training.device import make_autocast
+from cnnbench.training.tasks import get_task
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A run's model and the images it was trained on.
-
-    Attributes:
-        config: the run's own; a change applies to what is built from it afterwards.
-        tensors: the best checkpoint's.
-        mean, std: per channel, for pixels scaled to 0…1.
-        polarity: of the training images, as `find_polarity` gives it.
-    """
+    """A run's model and the images it was trained on."""
 
     folder: RunFolder
-    config: Config
-    tensors: dict[str, Tensor]
+    config: Config  # the run's own; a change applies to what is built from it afterwards
+    tensors: dict[str, Tensor]  # of the best checkpoint
     info: DatasetInfo
-    mean: tuple[float, ...]
+    mean: tuple[float, ...]  # per channel, as is `std`, for pixels scaled to 0…1
     std: tuple[float, ...]
-    polarity: str | None
+    polarity: str | None  # of the training images, as `find_polarity` gives it
 
     def load_model(self, device: torch.device) -> nn.Module:
         """The model with its weights on a device, in the run's memory format.
@@ -60,19 +52,27 @@ class Trained:
         refuse_beyond_memory(each, f"image_size={size}, which the run's checkpoint says,")
         refuse_beyond_memory(images * each, f"a batch of {images:,} images of image_size={size} (--batch-size)")
 
-    def use_threads(self, device: torch.device) -> list[str]:
-        """Compute with as many threads as the run did, because their number changes the last bits of a result.
+    def require_classes(self, model: nn.Module) -> None:
+        """Raise a ValueError if the run's task has no classes."""
+        task = get_task(model)
+        if not task.has_classes:
+            raise ValueError(
+                f"{str(self.folder.path)!r} is a {task.name} run ({self.config.model.name}): it has no classes"
+            )
 
-        Returns:
-            A note, if something else differs here that changes them.
-        """
-        return use_threads_of(self.folder, self.folder.read_threads(), device)
+    def serve_images(self, images: Tensor, device: torch.device) -> Batches:
+        """Images, uint8 (N, C, H, W), or signals, float32 (N, C, L), in one batch, as the network takes them."""
+        batches = Batches(
+            Split(images, torch.zeros(len(images), dtype=torch.int64)).to(device),
+            len(images),
+            mean=self.mean,
+            std=self.std,
+            channels_last=self.config.trainer.channels_last,
+        )
+        return batches.with_permuted_pixels(self.config.data.permute_pixels)
 
     def read_temperature(self) -> tuple[Temperature | None, list[str]]:
-        """The temperature that calibrates its probabilities, if it has one.
-
-        Returns:
-            The temperature, and a note if there is one that was fitted to other weights.
+        """The temperature that calibrates its probabilities, if it has one; and a note if it is for other weights.
 
         Raises:
             ValueError: `temperature.json` is damaged.
@@ -82,24 +82,17 @@ class Trained:
             return found, []
         return None, [
             "probabilities are not calibrated, because the run was trained further since its temperature was fitted: "
-            "cnnbench evaluate --calibrate fits another"
+            "cnnbench evaluate --calibrate fits a new one"
         ]
 
     def _refuse_larger_models(self) -> None:
         """Refuse a config whose model has more weights than the checkpoint, before it fills the memory."""
-        stored = sum(value.numel() for value in self.tensors.values())
-        described = math.inf
-        if self.config.model.depth <= len(self.tensors):  # each layer has at least one tensor
-            try:
-                sizes = [value.numel() for value in make_model(self.config, self.info, "meta").state_dict().values()]
-                described = sum(sizes)
-            except (RuntimeError, OverflowError):  # sizes beyond 64 bits
-                pass
-        if described > stored:
+        model, stored = self.config.model, sum(value.numel() for value in self.tensors.values())
+        # Each layer has at least one tensor; even to describe a model that is far deeper would take very long.
+        if model.depth > len(self.tensors) or count_values(self.config, self.info) > stored:
             raise ValueError(
-                f"the checkpoint does not fit the model: it has {stored:,} numbers, and "
-                f"model={self.config.model.name} with width {self.config.model.width} and depth "
-                f"{self.config.model.depth} has more"
+                f"the checkpoint does not fit the model: it has {stored:,} numbers, and model={model.name} with width "
+                f"{model.width} and depth {model.depth} has more"
             )
 
     def make_autocast(self, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
@@ -107,23 +100,6 @@ class Trained:
         precision = self.config.trainer.precision
         fits = precision != "fp16" or device.type == "cuda"
         return make_autocast(device, precision if fits else "fp32")
-
-
-def use_threads_of(run: RunFolder, threads: int | None, device: torch.device) -> list[str]:
-    """Use the number of threads of a run that was trained in another process, if it is known.
-
-    Args:
-        device: that computes now.
-
-    Returns:
-        A note, if something differs from the run's own environment that may change the last bits of a result.
-    """
-    if threads:
-        use_threads(threads)
-    differences = describe_differences(run.read_environment(), device)
-    if not differences:
-        return []
-    return [f"the last bits may differ from those of the machine that trained the run: {'; '.join(differences)}"]
 
 
 def load_trained(path: Path) -> Trained:

@@ -1,0 +1,1 @@
+"""What is done with a finished run: measure, predict, explain, verify."""
