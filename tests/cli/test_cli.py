@@ -42,6 +42,10 @@ WRONG = [
         "optimizer.rates=[features]: must be module paths or globs with numbers above 0, up to 1,000, such as "
         "{features: 0.1}. Did you mean optimizer.rates={features: VALUE}?",
     ),
+    (
+        ["optimizer.rates={features: -1.0}"],
+        "optimizer.rates={features: -1}: must be module paths or globs",
+    ),
     (["optimizer.rates=[head: 0.5]"], "such as {features: 0.1}. Did you mean optimizer.rates={head: 0.5}?"),
     (
         ["model=torchvision", "model.args=[dropout]"],

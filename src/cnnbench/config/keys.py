@@ -197,13 +197,15 @@ def flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def format_value(value: Any) -> str:
-    """A value as a user would type it: `2` for 2.0, `true`, `null`, `[0.9,0.99]`."""
+    """A value as a user would type it: `2` for 2.0, `true`, `null`, `[0.9,0.99]`, `{features: 0.1}`."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     if isinstance(value, float):
         return f"{value:.12g}"
     if isinstance(value, list | tuple):
         return f"[{','.join(map(format_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name}: {format_value(one)}' for name, one in value.items())}}}"
     return str(value)
 
 
