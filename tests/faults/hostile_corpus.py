@@ -295,24 +295,6 @@ ROBUSTNESS = {
 }
 
 
-def check(**changes: Any) -> bytes:
-    """A `check.json` with one leak, whose values are changed."""
-    names = [{"split": "train", "index": 0}, {"split": "test", "index": 0}]
-    case = {"images": names, "excluded": [1], "detail": "", "label": "a"} | changes
-    whole = {"data": "x", "path": None, "key": "", "splits": {"train": 1, "test": 1}, "class_names": ["a"]}
-    return json.dumps(whole | {"findings": {changes.get("kind", "leak"): {"count": 1, "cases": [case]}}}).encode()
-
-
-CHECKS = {
-    "good": check(),
-    "third_of_two": check(excluded=[2]),
-    "last_of_two": check(excluded=[-1]),
-    "no_such_finding": check(kind="x" * 10_000),
-    "index_is_text": check(images=[{"split": "test", "index": "first"}]),
-    "label_is_a_list": check(label=["a"]),
-}
-
-
 def temperature(**changes: Any) -> bytes:
     """A sealed `temperature.json`, some of whose values are changed."""
     values = {"temperature": 1.5, "images": 10, "weights_sha256": "a"} | changes

@@ -29,7 +29,6 @@ from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.data_record import read_data
 from cnnbench.experiment.measuring.trained import load_trained
 from cnnbench.exporting.predicting import OnnxPredictor
-from cnnbench.quality.files import read_check
 from cnnbench.runs.calibration import find_temperature, read_prediction_sets
 from cnnbench.runs.contents import read_confusion, read_predictions
 from cnnbench.runs.folder import RunFolder
@@ -115,7 +114,6 @@ LOADERS = {
     "status": lambda folder: RunFolder(folder).read_status(),
     "summary": lambda folder: RunFolder(folder).read_summary(),
     "robustness": read_robustness,
-    "check": read_check,
     "verdict": lambda folder: read_verdict(folder / "verdict.json"),
     "prediction": read_prediction,
     "temperature": find_temperature,

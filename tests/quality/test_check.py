@@ -3,7 +3,7 @@
 import json
 import re
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,8 @@ from cnnbench.cli.options import CheckOptions
 from cnnbench.data.exclusion import read_image_list
 from cnnbench.experiment.data_check import check_data
 from cnnbench.experiment.loading import load_dataset
-from cnnbench.quality.files import read_check, write_check
-from cnnbench.quality.findings import KINDS, ImageName
+from cnnbench.quality.files import write_check
+from cnnbench.quality.findings import KINDS, ImageName, iterate_excluded
 from cnnbench.quality.outliers import find_far_out, find_suspects
 from cnnbench.quality.probes import measure_images
 from cnnbench.report.data_check import render_page
@@ -102,9 +102,10 @@ def test_every_planted_fault_is_found_and_nothing_else(checked, kind):
 
 def test_a_list_names_what_to_leave_out_and_is_read_back(checked, folder, tmp_path):
     write_check(tmp_path, checked.check)
-    assert read_check(tmp_path) == checked.check
+    plain = json.loads((tmp_path / "check.json").read_text())
+    assert plain == json.loads(json.dumps(asdict(checked.check))), "everything, for programs"
     assert {path.stem for path in tmp_path.glob("*.csv")} == {
-        kind for kind in KINDS if checked.check.list_excluded(kind)
+        kind for kind, finding in checked.check.findings.items() if any(iterate_excluded(finding))
     }
     (row,) = read_image_list(str(tmp_path / "leak.csv"), "data.exclude").rows
     leaked = checked.check.findings["leak"].cases[0].images[1]
@@ -131,12 +132,6 @@ def test_the_page_shows_the_pairs_and_escapes_names(checked):
     assert "&lt;b&gt;cat" in page
     assert not re.search(r"""(src|href)=["'](?!data:image/|#)""", page), "self-contained"
     assert "http" not in page.replace("http-equiv", "")
-
-
-def test_the_key_changes_with_the_files_alone(checked, folder):
-    data = ["data=image_folder", f"data.path={folder}"]
-    again = check_data(compose_config([*data, "seed=3", "data.image_size=8", "data.workers=0"]))
-    assert again.check.key == checked.check.key
 
 
 def test_a_test_split_that_is_cut_is_checked_too(tmp_path):
@@ -193,19 +188,6 @@ def test_the_command_ends_with_1_only_for_findings_that_are_named(cnnbench, fold
 def test_fail_on_never_passes_because_nothing_was_looked_for(named, words):
     with pytest.raises(ValueError, match=words):
         check(CheckOptions(overrides=[], fail_on=named))
-
-
-def test_a_damaged_check_is_refused(checked, tmp_path):
-    write_check(tmp_path, checked.check)
-    plain = json.loads((tmp_path / "check.json").read_text())
-    for change in (
-        {"splits": {"train": "x"}},
-        {"findings": {"leak": {"count": 1, "cases": [{"images": 3}]}}},
-        {"key": None},
-    ):
-        (tmp_path / "check.json").write_text(json.dumps(plain | change))
-        with pytest.raises(ValueError, match=r"check\.json"):
-            read_check(tmp_path)
 
 
 def test_far_out_is_three_interquartile_ranges_beyond_the_quartiles():

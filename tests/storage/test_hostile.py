@@ -208,7 +208,6 @@ def built(tmp_path_factory):
     built.files("status", corpus.JSON, "status.json")
     built.files("summary", corpus.JSON, "summary.json")
     built.files("robustness", corpus.JSON | corpus.ROBUSTNESS, "robustness.json")
-    built.files("check", corpus.JSON | corpus.CHECKS, "check.json")
     built.files("verdict", corpus.JSON, "verdict.json")
     built.files("prediction", corpus.JSON, "prediction.json")
     built.files("temperature", corpus.JSON | corpus.TEMPERATURE, "checkpoints/temperature.json")

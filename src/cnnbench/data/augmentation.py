@@ -1,9 +1,6 @@
 """Random augmentation of training images: a batch at a time, on their device, before normalisation.
 
-What happens to an image is a function of (seed, epoch, its index in the split): every number is drawn as
-`data/keyed_numbers.py` does. These numbers then go only through sums, products, quotients and square roots, which IEEE
-754 fixes to the bit, and through tables: torch's own sine or logarithm may round the last bit differently in the body
-of a vector than at its end, and so depend on an image's place in its batch.
+What happens to an image is a function of (seed, epoch, its index in the split), by the numbers of `keyed_numbers.py`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,10 +14,13 @@ from torch import Tensor
 
 from cnnbench.data.keyed_numbers import Drawn, draw
 
-STEPS = 4096  # entries of a table: a rotation by up to 10 degrees is drawn to 0.005
-ERASED_RATIO = 3.3  # an erased box is at most this many times as high as wide, or as wide as high, arXiv:1708.04896
-# torch splits a larger operation over threads, and for images as small as MNIST's waiting for the other thread takes
-# longer than the work.
+# Drawn numbers go only through sums, products, quotients and square roots, which IEEE 754 fixes to the bit, and through
+# tables of this many entries: torch's own sine or logarithm may round the last bit differently in the body of a vector
+# than at its end, and so depend on an image's place in its batch. A rotation by up to 10 degrees is drawn to 0.005.
+STEPS = 4096
+ERASED_RATIO = 3.3  # the highest ratio of the sides of an erased box, arXiv:1708.04896
+# torch splits a larger operation over threads; with images as small as MNIST's, waiting for them takes longer than the
+# work.
 SPLIT_OVER_THREADS = 2**15
 
 
@@ -33,19 +33,18 @@ class Augmentation:
 
     Args:
         seed: of the random parameters.
-        num_classes: how many columns the labels of mixed images have.
-        device: where the images are.
-        flip: the share of images that are mirrored, left to right.
-        crop: an image is shifted by whole pixels, up to this many each way, as a crop of the image with a black margin.
+        num_classes: columns of the labels of mixed images.
+        flip: the share of images that are mirrored left to right.
+        crop: whole pixels up to which an image is shifted each way, as a crop of the image with a black margin.
         rotate, shear: degrees, up to this many each way.
-        shift: the share of the side, up to this much each way.
-        scale: the lowest and the highest factor of size.
-        brightness, contrast: factors of 1 ± this; contrast is about the mean of the image as it was.
-        erase: the share of images of which a box turns black.
+        shift: a share of the side, up to this much each way.
+        scale: the lowest and the highest factor of the size.
+        brightness, contrast: factors of 1 ± this; contrast is about the mean of the original image.
+        erase: the share of images in which a box turns black.
         erase_area: the lowest and the highest share of the image that the box covers.
         mixup: both parameters of the Beta distribution of an image's weight beside its partner's (arXiv:1710.09412).
-        cutmix: likewise, of the area an image keeps outside a box of its partner (arXiv:1905.04899). With both, each
-            image takes one of them, chosen by a fair coin.
+        cutmix: likewise, of the area an image keeps outside a box of its partner (arXiv:1905.04899). With both, a fair
+            coin chooses one of them for each image.
     """
 
     seed: int
@@ -70,19 +69,18 @@ class Augmentation:
         return self.mixup > 0 or self.cutmix > 0
 
     def __call__(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """Augment the images of a batch as one epoch sees them.
+        """Augment the images of a batch for one epoch.
 
-        An image's partner is the next one in the epoch's order (the first one for the last), augmented with its own
-        parameters. So any image of the split can be a partner, the loader has it anyway, and the borders between
-        batches do not matter.
+        An image's partner in mixing is the next one in the epoch's order (the first one for the last), augmented with
+        that one's parameters.
 
         Args:
-            images: uint8, (N, C, H, W), one after another in the epoch's order; where `mixes`, (N + 1, C, H, W): the
-                last serves only as a partner.
+            images: uint8 (N, C, H, W), in the epoch's order; if it `mixes`, (N + 1, C, H, W), the last one only as a
+                partner.
             labels, indices: int64, (N,) or (N + 1,); an index is an image's place in its split.
 
         Returns:
-            Pixels 0…255, float32 (N, C, H, W), and the labels (N,) or, where `mixes`, float32 (N, K) shares of classes.
+            Pixels 0…255, float32 (N, C, H, W), and the labels (N,) or, if it `mixes`, float32 (N, K) shares of classes.
         """
         drawn = draw(indices, self.seed, epoch)
         pixels = self._transform(images, drawn)
@@ -91,7 +89,7 @@ class Augmentation:
     def _transform(self, images: Tensor, drawn: Drawn) -> Tensor:
         """Augment each image by itself, (N, C, H, W)."""
         affine = self.rotate or self.shift or self.shear or tuple(self.scale) != (1, 1)
-        # Whole pixels need no interpolation, and stay exact.
+        # A shift by whole pixels stays exact without interpolation.
         mode = "bilinear" if affine else "nearest"
         moves = affine or self.flip or self.crop
         height, width = images.shape[-2:]
@@ -141,7 +139,7 @@ class Augmentation:
         return _broadcast(brightness * contrast), _broadcast(brightness * mean * (1 - contrast))
 
     def _draw_boxes(self, drawn: Drawn, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-        """The box of each image that turns black, as `mask_box` gives it; an empty one where none does."""
+        """The box that turns black in each image, as `mask_box` returns it; an empty one where none does."""
         low, high = self.erase_area
         area = (low + drawn["erase area"] * (high - low)) * (rows * columns)
         # The drawn height, limited so that a box of this area fits into the image.
@@ -165,7 +163,7 @@ class Augmentation:
         side = (1 - kept).sqrt()
         top, bottom = _place_span(drawn["cutmix y"], side, height)
         left, right = _place_span(drawn["cutmix x"], side, width)
-        # The border may cut off a part of the box: the shares follow the visible part.
+        # The border may cut off a part of the box, and the shares count what remains.
         share = (weight * (1 - (bottom - top) * (right - left) / (height * width)))[:, None]
         classes = F.one_hot(labels, self.num_classes).float()
         weight = _broadcast(weight)
@@ -209,14 +207,13 @@ class Augmentation:
 def compute_grid(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Where each pixel is read from, as `grid_sample` counts: from −1 to 1, an image's outer borders.
 
-    Not by `affine_grid`: its matrix product is slower, and adds in an order that depends on the number of images.
-
     Args:
         maps: (N, 2, 3), from a pixel's x and y, counted from the image's centre, to the x and y it is read from.
 
     Returns:
         Two terms whose sum is x and y for each pixel: (N, 2, 1, W) and (N, 2, H, 1).
     """
+    # Not by `affine_grid`: its matrix product is slower, and adds in an order that depends on the number of images.
     x = torch.arange(width, device=maps.device) - (width - 1) / 2
     y = torch.arange(height, device=maps.device) - (height - 1) / 2
     # Plain numbers, because copying a tensor of them to a GPU would wait for it.
@@ -234,7 +231,7 @@ def mask_box(
     """Which rows and which columns of each image a box covers, bool (N, 1, H, 1) and (N, 1, 1, W).
 
     Args:
-        top, bottom, left, right: (N,), in pixels; the lower and right ends are outside.
+        top, bottom, left, right: (N,), in pixels; bottom and right are outside.
     """
     y = torch.arange(height, device=top.device).view(-1, 1)
     x = torch.arange(width, device=top.device)
@@ -251,7 +248,7 @@ def _cut_batch(images: Tensor) -> Iterator[slice]:
 
 
 def _place_span(drawn: Tensor, share: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """The ends, in pixels, of a span around a random place, cut off at the border of the image."""
+    """The ends, in pixels, of a span around a random place, cut off at the image's border."""
     centre, half = drawn * side, share * (side / 2)
     return (centre - half).round().clamp(0, side), (centre + half).round().clamp(0, side)
 

@@ -6,17 +6,18 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from cnnbench.data.dataset import FILE, PLACE, VALUES, DatasetInfo, Names, Split
+from cnnbench.data.dataset import FILE, PLACE, VALUES, DatasetInfo, Split
+from cnnbench.data.files.listing import Paths
 from cnnbench.storage.text import format_path, join_some
 
 NAMED = 3  # images or classes that a note names
 
 
 def digest(info: DatasetInfo, *splits: Split | None, column: int = FILE) -> str:
-    """The SHA-256 of some splits' images and labels in their order, with the names of the classes.
+    """The SHA-256 of the class names and of some splits' images and labels, in order.
 
     Args:
-        column: `FILE` for what lies on the disk; `VALUES` for what the network sees, which depends on its size.
+        column: `FILE` for the files on disk; `VALUES` for what the network sees, which depends on the image size.
     """
     found = hashlib.sha256(json.dumps(info.class_names).encode())
     for split in splits:
@@ -27,8 +28,8 @@ def digest(info: DatasetInfo, *splits: Split | None, column: int = FILE) -> str:
     return found.hexdigest()
 
 
-def find_duplicates(info: DatasetInfo, splits: Mapping[str, Split], paths: Names | None) -> list[str]:
-    """A sentence for each kind of misplaced duplicates: equal images in two splits, or under two labels.
+def find_duplicates(info: DatasetInfo, splits: Mapping[str, Split], paths: Paths | None) -> list[str]:
+    """A sentence on equal images in each two splits, and one on those with two labels.
 
     Args:
         splits: by their names, `train` first.

@@ -1,19 +1,23 @@
 """Datasets: splits and their metadata."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cnnbench.config.seeds import Fold
+from cnnbench.data.files.listing import Paths
 from cnnbench.data.hashing import hash_rows
 
+if TYPE_CHECKING:  # it loads Pillow, which most datasets do not need
+    from cnnbench.data.files.streaming import ImageFiles
+
 CHUNK_VALUES = 2**20  # pixels or samples processed together: few enough to copy as float64
-FILE, VALUES, PLACE = range(3)  # columns of a split's marks
+FILE, VALUES, PLACE = range(3)  # columns of `Split.marks`
 
 
 @dataclass(frozen=True)
@@ -22,9 +26,9 @@ class DatasetInfo:
 
     Attributes:
         name: the dataset's name in a config.
-        in_channels: 1 for greyscale, 3 for colour; how many values a sample of a signal has.
-        image_size: height and width in pixels, as one number where they are equal; the samples of a signal.
-        class_names: a name for each label, in the order of the labels.
+        in_channels: 1 for greyscale, 3 for colour; of a signal, the values in a sample.
+        image_size: height and width in pixels, one number if they are equal; of a signal, its samples.
+        class_names: in the order of the labels.
         dimensions: 2 for images (C, H, W), 1 for signals (C, L).
     """
 
@@ -46,7 +50,7 @@ class DatasetInfo:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.class_names)
 
 
@@ -55,39 +59,20 @@ def to_image_size(height: int, width: int) -> int | tuple[int, int]:
     return height if height == width else (height, width)
 
 
-class Names(Protocol):
-    """The files of images, by index: their paths, which start with `root`, and `names` below it."""
-
-    root: str
-    names: Sequence[str]
-
-    def __getitem__(self, place: int) -> str:
-        """The name of the image with this index."""
-
-
-class Files(Protocol):
-    """Images that stay in their files and are decoded on access."""
-
-    shape: tuple[int, ...]  # (N, C, H, W)
-
-    def stream(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
-        """The images in the rows of each part, uint8 (n, C, H, W) on the CPU, decoded by worker processes."""
-
-
 @dataclass(frozen=True)
 class Split:
     """Images or signals, and their labels.
 
     Attributes:
-        stored: images are uint8, (N, C, H, W), or their files; signals are float32, (N, C, L).
-        labels: int64, (n,).
-        rows: int64, (n,): which of the stored images these are; None for all of them. Several splits share one
-            store, so that cutting them apart copies nothing.
-        marks: int64, (n, 3): of each image a hash of its file and one of its values as they are stored, equal where
-            there is no file, and its place in the source, as `Source.paths` counts.
+        stored: images, uint8 (N, C, H, W), or files decoded on access; signals, float32 (N, C, L).
+        labels: int64 (n,).
+        rows: int64 (n,), which of the stored images these are; None for all. Splits share one store, so that cutting
+            them copies nothing.
+        marks: int64 (n, 3), for each image: the hash of its file, the hash of its stored values (equal without a
+            file), and its place in the source, as `Source.paths` counts.
     """
 
-    stored: Tensor | Files
+    stored: "Tensor | ImageFiles"
     labels: Tensor
     rows: Tensor | None = None
     marks: Tensor | None = None
@@ -101,7 +86,7 @@ class Split:
 
     @property
     def images(self) -> Tensor:
-        """The images or signals as one tensor; a copy, unless these are all that is stored."""
+        """The images or signals as one tensor; a copy, unless the split is all that is stored."""
         if not isinstance(self.stored, Tensor):
             return torch.cat([*self.iterate_chunks()])
         return self.stored if self.rows is None else self.stored.index_select(0, self.rows)
@@ -116,7 +101,7 @@ class Split:
         return indices if self.rows is None else self.rows[indices]
 
     def iterate_chunks(self) -> Iterable[Tensor]:
-        """Iterate over all images or signals in order, some at a time."""
+        """Iterate over the images or signals in order, several at a time."""
         several = max(1, CHUNK_VALUES // math.prod(self.shape))
         rows = self.locate_rows(torch.arange(len(self))).split(several)
         if not isinstance(self.stored, Tensor):
@@ -135,7 +120,7 @@ class Split:
 
 
 def add_marks(split: Split) -> Split:
-    """Return the split with marks; where it has none, they are computed from its values."""
+    """The split with marks, computed from its values if it has none."""
     if split.marks is not None:
         return split
     hashes = torch.from_numpy(np.concatenate([hash_rows(chunk.numpy()) for chunk in split.iterate_chunks()]))
@@ -147,10 +132,10 @@ class Source:
     """A dataset as published: nothing is split or scaled.
 
     Attributes:
-        test, val: None where the publisher gives none; `prepare` then cuts them from the training images. A test split
-            that must not be read has no images.
-        skipped: what could not be read and was left out, each as its path and the reason.
-        paths: the file of each image, by its place; None where images have none.
+        test, val: None if the publisher gives none; `prepare` then cuts them from the training images. A test split
+            that must not be read is empty.
+        skipped: path of each file that could not be read, and why.
+        paths: the file of each image, by its place; None without files.
         notes: what a reader of the results must know about the data.
     """
 
@@ -159,24 +144,24 @@ class Source:
     test: Split | None
     val: Split | None = None
     skipped: tuple[tuple[str, str], ...] = ()
-    paths: Names | None = None
+    paths: Paths | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def splits(self) -> dict[str, Split]:
-        """The splits that there are, by their names, `train` first."""
+        """The existing splits by name, `train` first."""
         splits = {"train": self.train, "val": self.val, "test": self.test}
         return {name: split for name, split in splits.items() if split is not None}
 
     def add_marks(self) -> "Source":
-        """Return the source with marks on every split."""
+        """The source with marks on every split."""
         test, val = (None if split is None else add_marks(split) for split in (self.test, self.val))
         return replace(self, train=add_marks(self.train), test=test, val=val)
 
 
 @dataclass(frozen=True)
 class Exclusion:
-    """What `data.exclude` left out: the content of its file, and the number of images by split."""
+    """What `data.exclude` left out: the list's content, and the number of images in each split."""
 
     content: bytes
     counts: Mapping[str, int]
@@ -187,16 +172,16 @@ class Dataset:
     """A dataset ready for training.
 
     Attributes:
-        val: None where the source has none and `val_fraction` is 0.
-        mean, std: per channel, for pixels scaled to 0…1; what `normalize` subtracts and divides by.
-        pool: a hash of the images and labels that training and validation are drawn from, the same for every seed.
+        val: None if the source has none and `val_fraction` is 0.
+        mean, std: per channel, of pixels scaled to 0…1, for `normalize`.
+        pool: the hash of the images and labels from which training and validation are drawn, the same for every seed.
         skipped, paths: as in `Source`.
-        notes: those of the source, and what splitting it has shown.
-        source_shape: of an image or signal before it was resized.
-        exclusion: what `data.exclude` left out; None without that key.
-        listed: int64 (n, 3), the marks of the images in a list that the caller asked about.
-        near_tests: how many test images are nearly the same as one of the others; None if nobody has looked.
-        fold: of the training images, which `test` then is; None if it is the test split.
+        notes: those of the source, and findings from splitting it.
+        source_shape: of an image or signal before resizing.
+        exclusion: None without `data.exclude`.
+        listed: int64 (n, 3), the marks of images that the caller listed.
+        near_tests: the number of test images that are nearly equal to another; None if not checked.
+        fold: the fold of the training images that `test` is; None if it is the test split.
     """
 
     info: DatasetInfo
@@ -207,7 +192,7 @@ class Dataset:
     std: tuple[float, ...]
     pool: str = ""
     skipped: tuple[tuple[str, str], ...] = ()
-    paths: Names | None = None
+    paths: Paths | None = None
     notes: tuple[str, ...] = ()
     source_shape: tuple[int, ...] = ()
     exclusion: Exclusion | None = None
@@ -216,7 +201,7 @@ class Dataset:
     fold: Fold | None = None
 
     def describe(self) -> str:
-        """Classes, images of each split, their size and channels, in one line."""
+        """Classes, images of each split, size and channels in one line."""
         counts = {"training": len(self.train), "validation": len(self.val or ()), "test": len(self.test)}
         splits = ", ".join(f"{count:,} {name}" if count else f"no {name}" for name, count in counts.items())
         channels = _count(self.info.in_channels, "channel")

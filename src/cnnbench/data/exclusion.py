@@ -1,12 +1,10 @@
 """Leave out the images that a list names, before the data are split: `data.exclude=FILE`.
 
-The list is a CSV file with a row for each image, from `cnnbench check` or written by hand. These columns count:
+The list is a CSV file with a row for each image, from `cnnbench check` or written by hand. It has the columns
 
-| column | its meaning |
-| --- | --- |
-| `path` | the image's file, below `data.path`; needed if the images have files |
-| `split`, `index` | the image's place in a published split, from 0; needed if they have none |
-| `hash` | optional: the first 16 digits of the SHA-256 of the file or, without files, of the values |
+- `path`: the image's file, below `data.path`; required if the images have files
+- `split`, `index`: the image's place in a published split, from 0; required if they have none
+- `hash`, optional: the first 16 digits of the SHA-256 of the file or, without files, of the values
 """
 
 import os
@@ -19,19 +17,20 @@ from torch import Tensor
 
 from cnnbench.data.dataset import FILE, PLACE, Exclusion, Source, Split
 from cnnbench.data.files.csv_rows import read_rows
+from cnnbench.data.preparation import find_missing_classes
 from cnnbench.registry import find_nearest
 from cnnbench.storage.csv_tables import LARGEST_CSV, unescape_formula
 from cnnbench.storage.regular import Refused, read_regular
 from cnnbench.storage.text import format_path, join_some, make_printable, to_unicode
 
-SHOWN_ROWS = 5  # wrong rows that an error describes
-MOST_COMPARED = 5_000  # paths that are compared with a wrong one, to suggest the nearest
+SHOWN_ROWS = 5  # wrong rows in an error
+MOST_COMPARED = 5_000  # paths among which the nearest to a wrong one is looked for
 HINT = "must be a CSV file with the column path, or split and index, as `cnnbench check` writes it"
 
 
 @dataclass(frozen=True)
 class ListedImage:
-    """A row of the list, as it is written; `line` is where it begins."""
+    """A row of the list as written; `line` is where it begins."""
 
     line: int
     split: str
@@ -42,13 +41,9 @@ class ListedImage:
 
 @dataclass(frozen=True)
 class ImageList:
-    """A list of images.
+    """A list of images."""
 
-    Attributes:
-        name: how errors call it, such as `data.exclude='list.csv'`.
-    """
-
-    name: str
+    name: str  # for errors, such as `data.exclude='list.csv'`
     content: bytes
     rows: list[ListedImage]
 
@@ -57,10 +52,10 @@ class ImageList:
 
         Args:
             source: with marks.
-            strict: refuse a row that names no image; otherwise it is ignored, because the data may have changed.
+            strict: refuse a row that names no image; otherwise ignore it, because the data may have changed.
 
         Raises:
-            ValueError: a row names no image, or another one than it was written for.
+            ValueError: a row names no image, or one whose hash is another.
         """
         splits = source.splits
         by_path = _index_paths(source, splits, {row.path for row in self.rows})
@@ -84,10 +79,7 @@ class ImageList:
 
 
 def read_image_list(file: str, option: str) -> ImageList:
-    """Read a list of images.
-
-    Args:
-        option: the key or option that names the file, for errors.
+    """Read a list of images; errors name the key or option that gives the file.
 
     Raises:
         ValueError: it cannot be read, or lacks the columns that name an image.
@@ -111,10 +103,7 @@ def read_image_list(file: str, option: str) -> ImageList:
 
 
 def exclude_images(source: Source, images: ImageList, *, strict: bool = True) -> tuple[Source, Exclusion]:
-    """The source without the listed images, and the record of them.
-
-    Args:
-        strict: as for `ImageList.locate`.
+    """The source without the listed images, and a record of them; `strict` as in `ImageList.locate`.
 
     Raises:
         ValueError: a row names no image, or no image would be left of a split or of a class to train on.
@@ -125,30 +114,28 @@ def exclude_images(source: Source, images: ImageList, *, strict: bool = True) ->
     for name, split in splits.items():
         keep = torch.ones(len(split), dtype=torch.bool)
         keep[located[name]] = False
-        if not keep.all():
-            splits[name] = split[torch.nonzero(keep).flatten()]
-            lost = _find_lost_class(source, split, splits[name]) if name == "train" else None
-            if not keep.any() or lost is not None:
-                what = f"{name} image" if lost is None else f"training image of class {format_path(lost)!r}"
-                raise ValueError(f"{images.name} leaves no {what}: shorten the list, or add images")
-    rest = replace(source, train=splits["train"], val=splits.get("val"), test=splits.get("test"))
-    return rest, Exclusion(images.content, {name: len(some) for name, some in located.items()})
+        if keep.all():
+            continue
+        splits[name] = rest = split[torch.nonzero(keep).flatten()]
+        is_train = name == "train"
+        lost = find_missing_classes(source.info.class_names, split.labels, rest.labels) if is_train else []
+        if lost or not len(rest):
+            what = f"training image of class {format_path(lost[0])!r}" if lost else f"{name} image"
+            raise ValueError(f"{images.name} leaves no {what}: shorten the list, or add images")
+    remaining = replace(source, train=splits["train"], val=splits.get("val"), test=splits.get("test"))
+    return remaining, Exclusion(images.content, {name: len(some) for name, some in located.items()})
 
 
 def collect_marks(source: Source, images: ImageList) -> Tensor:
-    """The marks of the listed images, int64 (n, 3), by which `match_marks` finds them in any split of the source.
-
-    Raises:
-        ValueError: as `ImageList.locate` does.
-    """
+    """The marks of the listed images, int64 (n, 3), by which `match_marks` finds them in any split of the source."""
     source = source.add_marks()
     located = images.locate(source)
     return torch.cat([_get_marks(split)[located[name]] for name, split in source.splits.items()])
 
 
 def match_marks(split: Split, marks: Tensor) -> Tensor:
-    """Which images of a split `collect_marks` has found, bool (N,)."""
-    # Only together do both columns name one image: copies share a hash, and the first images of splits a place.
+    """Which images of a split have marks that `collect_marks` returned, bool (N,)."""
+    # Both columns are needed: copies share a hash, and the first images of all splits a place.
     columns = [FILE, PLACE]
     listed = set(map(tuple, marks[:, columns].tolist()))
     return torch.tensor([tuple(mark) in listed for mark in _get_marks(split)[:, columns].tolist()], dtype=torch.bool)
@@ -160,13 +147,10 @@ def _get_marks(split: Split) -> Tensor:
 
 
 def _index_paths(source: Source, splits: Mapping[str, Split], paths: set[str]) -> dict[str, list[tuple[str, int]]]:
-    """Where the listed files are, as split and index, by each path that names them; empty without files.
-
-    A file that cannot be read, or may not (as in a search), is nowhere.
-    """
+    """Split and index of the listed files, by path; none for a file that cannot or, in a search, must not be read."""
     if source.paths is None:
         return {}
-    given = defaultdict(list)
+    given: dict[str, list[str]] = defaultdict(list)
     for path in paths - {""}:
         # A path may also start from the current folder, as `ls PHOTOS/*` prints it.
         for name in {path, to_unicode(os.path.relpath(path, source.paths.root))}:
@@ -183,17 +167,13 @@ def _index_paths(source: Source, splits: Mapping[str, Split], paths: set[str]) -
 def _locate_row(
     row: ListedImage, source: Source, splits: Mapping[str, Split], by_path: Mapping[str, list[tuple[str, int]]]
 ) -> list[tuple[str, int]]:
-    """The split and index of the image that a row names; none if the image is in no split that was read.
-
-    Raises:
-        ValueError: it names no image.
-    """
+    """The split and index of the image that a row names; none if that image is in no split that was read."""
     if source.paths is not None:
         if not row.path:
-            raise ValueError("path is empty: images that have files are named by their path")
+            raise ValueError("path is empty: images with files are named by their paths")
         if row.path not in by_path:
             raise ValueError(f"path={make_printable(row.path)!r} is not one of the images")
-        # The split matters only for a file that is in several: another `data.test_seed` moves files between splits.
+        # The row's split matters only for a file in several splits: another `data.test_seed` moves files between them.
         return [one for one in by_path[row.path] if one[0] == row.split] or by_path[row.path]
     if row.split not in splits:
         raise ValueError(
@@ -223,10 +203,3 @@ def _check_hash(row: ListedImage, split: Split, index: int) -> None:
         raise ValueError(
             f"the list is of other data: {make_printable(what)} has the hash {own}, not {make_printable(row.hash)!r}"
         )
-
-
-def _find_lost_class(source: Source, before: Split, after: Split) -> str | None:
-    """The first class of which `before` has images and `after` none."""
-    names = source.info.class_names
-    counts = (split.labels.bincount(minlength=len(names)).tolist() for split in (before, after))
-    return next((name for name, first, then in zip(names, *counts, strict=True) if first and not then), None)

@@ -1,7 +1,7 @@
-"""Random numbers for augmentation, each a function of (seed, epoch, an image's index, what it is for).
+"""Random numbers for augmentation, each a function of (seed, epoch, image index, purpose).
 
-They are drawn by hashing these with SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number
-Generators", 2014), so the size of a batch, an image's place in it and what ran before do not matter.
+SplitMix64 hashes these (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014), so that the
+size of a batch, an image's place in it and what ran before do not matter.
 """
 
 import functools
@@ -14,44 +14,32 @@ from torch import Tensor
 
 from cnnbench.reproducibility import derive_key
 
-Drawn = Mapping[str, Tensor]  # a number from 0 to 1 for each image, float32 (N,), by what it is for
+Drawn = Mapping[str, Tensor]  # by purpose, a number from 0 to 1 for each image, float32 (N,)
 
 PURPOSES = (
     *("flip", "crop x", "crop y", "rotate", "shift x", "shift y", "scale", "shear", "brightness", "contrast"),
     *("erase", "erase area", "erase ratio", "erase x", "erase y"),
     *("mixup", "cutmix", "cutmix x", "cutmix y", "mixup or cutmix"),
 )
-# SplitMix64's increment, as a signed number.
-GAMMA = -0x61C8864680B583EB
+GAMMA = -0x61C8864680B583EB  # SplitMix64's increment, as a signed number
 
 
 def draw(indices: Tensor, seed: int, epoch: int) -> Drawn:
-    """A number from 0 up to, not including, 1 for each index and purpose, the same on every device.
-
-    Args:
-        indices: int64, (N,).
-
-    Returns:
-        For each of `PURPOSES` float32 (N,), multiples of 2⁻²⁴.
-    """
+    """A number in [0, 1) for each index, int64 (N,), and each of `PURPOSES`, the same on every device."""
     numbers = _to_numbers(_mix(indices * GAMMA + _make_keys(seed, epoch, indices.device)))
     return dict(zip(PURPOSES, numbers, strict=True))
 
 
 @dataclass(frozen=True)
 class KeyedNumbers:
-    """The random numbers of a batch's images in an epoch, for any purpose.
+    """The random numbers of a batch's images in an epoch, for any purpose."""
 
-    Attributes:
-        indices: int64, (N,), of the images in their split.
-    """
-
-    indices: Tensor
+    indices: Tensor  # int64 (N,), of the images in their split
     seed: int
     epoch: int
 
     def __call__(self, purpose: str, *shape: int) -> Tensor:
-        """Numbers from 0 up to, not including, 1, float32 (N, *shape); other purposes give independent ones."""
+        """Numbers in [0, 1), float32 (N, *shape); other purposes give independent ones."""
         key = derive_key(self.seed, f"own augmentation {purpose}", self.epoch)
         each = _mix(self.indices * GAMMA + key)
         count = math.prod(shape)
@@ -61,8 +49,8 @@ class KeyedNumbers:
 
 def _mix(values: Tensor) -> Tensor:
     """Scramble int64 numbers: each bit of a result depends on all bits of its number."""
-    # torch has no unsigned 64-bit arithmetic, but products wrap alike; only right shifts need the sign cut off.
-    # SplitMix64's constants, as signed numbers.
+    # torch has no unsigned 64-bit arithmetic. Products wrap alike, with SplitMix64's constants as signed numbers; right
+    # shifts must cut off the sign.
     mixed = (values ^ _shift_right(values, 30)) * -0x40A7B892E31B1A47
     mixed = (mixed ^ _shift_right(mixed, 27)) * -0x6B2FB644ECCEEE15
     return mixed ^ _shift_right(mixed, 31)

@@ -14,13 +14,10 @@ SAMPLE = 2000
 
 
 def find_polarity(images: "Tensor") -> str | None:
-    """The polarity that nearly all of a training set's images share, from an even sample of them.
+    """The polarity of nearly all images of a training set, judged by a sample; None for colour, signals and mixed sets.
 
     Args:
         images: as in `Split`.
-
-    Returns:
-        `light_on_dark`, `dark_on_light`, or None for colour, signals, and images of both kinds.
     """
     if images.dim() != 4 or images.shape[1] != 1:
         return None
@@ -32,31 +29,22 @@ def find_polarity(images: "Tensor") -> str | None:
 
 
 def has_other_polarity(images: np.ndarray, polarity: str) -> np.ndarray:
-    """Whether each image has the other polarity.
-
-    Args:
-        images: uint8, (N, 1, H, W).
-        polarity: `light_on_dark` or `dark_on_light`, the training set's.
-
-    Returns:
-        bool, (N,).
-    """
+    """Whether each of the images, uint8 (N, 1, H, W), has not this polarity but the other one: bool (N,)."""
     sign = 1 if polarity == LIGHT_ON_DARK else -1
     return sign * measure_contrast(images) >= LEAST_CONTRAST
 
 
 def measure_contrast(images: np.ndarray) -> np.ndarray:
-    """Where the median of the outermost pixels lies between an image's darkest (−1) and its brightest value (1).
-
-    The median and the image's own range make it the same for a faint pencil and a thick pen, and a stroke may touch
-    the border. Comparing the means of border and centre was wrong for 1 % of scikit-learn's 8×8 digits.
+    """Where the median of the border lies between an image's darkest (−1) and brightest pixel (1); 0 if all are equal.
 
     Args:
         images: uint8, (N, 1, H, W). numpy, because torch's threads wait for each other on busy cores.
 
     Returns:
-        float64, (N,); 0 for an image of one brightness.
+        float64, (N,).
     """
+    # A median, because a stroke may touch the border; within the image's range, so that a faint pencil counts as a
+    # pen. Comparing the means of border and centre was wrong for 1 % of scikit-learn's 8×8 digits.
     pixels = images[:, 0]
     border = np.concatenate([pixels[:, 0], pixels[:, -1], pixels[:, 1:-1, 0], pixels[:, 1:-1, -1]], 1)
     # The mean of the middle two, so that an inverted image has the inverted median.

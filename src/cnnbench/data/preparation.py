@@ -18,8 +18,7 @@ from cnnbench.data.memory import refuse_beyond_memory
 from cnnbench.reproducibility import make_generator
 from cnnbench.storage.text import format_path, join_some
 
-SHOWN = 5  # classes that a note names
-
+SHOWN = 5  # classes in a note
 LARGEST_CHUNK = 2**24  # pixels that are resized at a time
 
 
@@ -30,16 +29,12 @@ def prepare(
 
     Args:
         normalization: `half` (mean and std 0.5; only for pixels), `dataset` (measured on the training split) or `none`.
-        cuts: the arguments of `cut_splits`.
-
-    Raises:
-        ValueError: nothing would be left to train, to validate or to test on.
+        cuts: arguments of `cut_splits`, whose errors apply too.
     """
     source, pool = cut_splits(source.add_marks(), **cuts)
     info, train, val, test = source.info, source.train, source.val, source.test
     assert test is not None, "it has been cut"
-    notes = [*source.notes]
-    notes += find_duplicates(info, source.splits, source.paths)
+    notes = (*source.notes, *find_duplicates(info, source.splits, source.paths))
     given = info.input_shape
     if info.dimensions == 1:
         _check_signal_settings(info, image_size, normalization)
@@ -49,7 +44,7 @@ def prepare(
         val = None if val is None else resize(val, height, width)
         info = replace(info, image_size=to_image_size(height, width))
     mean, std = measure_normalization(normalization, train.shape[0], train.iterate_chunks())
-    return Dataset(info, train, val, test, mean, std, pool, source.skipped, source.paths, tuple(notes), given)
+    return Dataset(info, train, val, test, mean, std, pool, source.skipped, source.paths, notes, given)
 
 
 def cut_splits(
@@ -64,25 +59,23 @@ def cut_splits(
 ) -> tuple[Source, str]:
     """Cut the splits of a source that has marks.
 
-    The test split, if the source has none, is cut first, from all images. Then the limit applies. In a
-    cross-validation, a fold of what it leaves takes the place of the test split. The validation split is cut last, so
-    that `train_limit=100` means 100 labelled images in all; a source's own validation split stays whole. Each class
-    keeps its share, and at least one training image.
+    Each class keeps its share, and at least one training image. A source's own splits stay whole, except that in a
+    cross-validation a fold of the training images replaces the test split.
 
     Args:
-        seed: chooses what the limit leaves, the folds, and the validation split.
-        test_seed: chooses the test split, for every seed the same.
-        test_fraction, val_fraction: for a source that has no such split.
+        seed: chooses the images within the limit, the folds and the validation split.
+        test_seed: chooses the test split, the same for every seed.
+        test_fraction, val_fraction: for a source without such a split.
 
     Returns:
-        The source with its splits and further notes; and a hash of the images that training, validation and folds are
-        drawn from, the same for every seed.
+        The source with its splits and further notes, and a hash of the images from which training, validation and
+        folds are drawn, the same for every seed.
 
     Raises:
         ValueError: nothing would be left to train, to validate or to test on.
     """
     info, train, val, test = source.info, source.train, source.val, source.test
-    if test is None:
+    if test is None:  # first, and of all images, so that neither the seed nor the limit changes it
         assert train.marks is not None
         contents = [row.tobytes() for row in train.marks[:, FILE].numpy().astype("<i8")]
         tested, rest = cut_test(train.labels, contents, test_fraction, test_seed)
@@ -94,15 +87,17 @@ def cut_splits(
         classes = len(train.labels.unique())
         random = make_generator(seed, "train_limit")
         kept, _ = split_by_class(train.labels, train_limit, random, keep=train_limit >= classes)
-        notes += _note_lost_classes(
-            f"data.train_limit={train_limit}", info.class_names, train.labels, train.labels[kept]
-        )
+        if lost := find_missing_classes(info.class_names, train.labels, train.labels[kept]):
+            notes.append(f"data.train_limit={train_limit}: {_name_classes(lost)} no training image")
         train = train[kept]
     if fold is not None:
         test, train = hold_out(info.class_names, train, fold, seed)
-    if val is None and val_fraction > 0:
+    if val is None and val_fraction > 0:  # last, so that `train_limit=100` means 100 labelled images in all
         val, train = _cut_val(train, val_fraction, seed)
-        notes += _note_single_images(info.class_names, train.labels, val.labels)
+        trained, validated = (part.labels.bincount(minlength=info.num_classes) for part in (train, val))
+        if single := torch.nonzero((trained == 1) & (validated == 0)).flatten().tolist():
+            names = _name_classes([info.class_names[label] for label in single])
+            notes.append(f"{names} a single training image, and none for validation")
     return replace(source, train=train, val=val, test=test, notes=tuple(notes)), pool
 
 
@@ -123,27 +118,17 @@ def _cut_val(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
 
 
 def refuse_single_images(names: tuple[str, ...], train: Tensor, test: Tensor) -> None:
-    """Refuse a test split that was cut where a class has a single image."""
-    single = [names[label] for label in train.unique().tolist() if label not in set(test.unique().tolist())]
-    if single:
+    """Refuse classes whose single image leaves none to test on, after the test split has been cut."""
+    if single := find_missing_classes(names, train, test):
         raise ValueError(
-            f"{_name_classes(single)} a single image, so none is left to test on. Add images of a "
-            "class, or a test split of your own"
+            f"{_name_classes(single)} a single image, so none is left to test on. Add images of each class, or your "
+            "own test split"
         )
 
 
-def _note_lost_classes(cause: str, names: tuple[str, ...], before: Tensor, after: Tensor) -> list[str]:
-    lost = sorted({*before.unique().tolist()} - {*after.unique().tolist()})
-    return [f"{cause}: {_name_classes([names[label] for label in lost])} no training image"] if lost else []
-
-
-def _note_single_images(names: tuple[str, ...], train: Tensor, val: Tensor) -> list[str]:
-    """Note the classes that have no validation image, because training needs their only one."""
-    trained, validated = (labels.bincount(minlength=len(names)) for labels in (train, val))
-    single = torch.nonzero((trained == 1) & (validated == 0)).flatten().tolist()
-    if not single:
-        return []
-    return [f"{_name_classes([names[label] for label in single])} a single training image, and none for validation"]
+def find_missing_classes(names: tuple[str, ...], labels: Tensor, others: Tensor) -> list[str]:
+    """The classes of some labels that do not occur among others."""
+    return [names[label] for label in sorted({*labels.tolist()} - {*others.tolist()})]
 
 
 def _name_classes(names: Sequence[str]) -> str:
@@ -167,8 +152,8 @@ def split_by_class(
     """Choose `count` indices at random so that each class keeps its share, by the largest remainders.
 
     Args:
-        keep: choose at least one of each class; then `count` must not be below the number of classes.
-        leave: leave at least one of each class; fewer than `count` are chosen where that takes it.
+        keep: choose at least one of each class; `count` must then be at least the number of classes.
+        leave: leave at least one of each class, if need be by choosing fewer than `count`.
 
     Returns:
         The chosen indices and all others, both ascending.
@@ -176,13 +161,13 @@ def split_by_class(
     order = torch.randperm(len(labels), generator=random)
     classes, counts = torch.unique(labels, return_counts=True)
     share = counts.double() * count / len(labels)
-    # Break ties between equal remainders at random: otherwise the first classes would always win.
+    # At random between equal remainders: otherwise the first classes would always win.
     tie_break = torch.rand(len(classes), generator=random, dtype=torch.float64) * 1e-6
     by_remainder = torch.argsort(share.floor() - share + tie_break)
     lowest, highest = torch.full_like(counts, keep), counts - int(leave)
     quota = torch.minimum(torch.maximum(share.floor().long(), lowest), highest)
-    # Rounding down leaves some of the count over. It goes to the largest remainders that have room; where `keep` raised
-    # quotas above their share, the smallest remainders give back.
+    # What rounding down left over goes to the largest remainders with room; what `keep` added to quotas is taken back
+    # from the smallest.
     while missing := count - int(quota.sum()):
         ranked = by_remainder if missing > 0 else by_remainder.flip(0)
         able = ranked[(quota < highest if missing > 0 else quota > lowest)[ranked]][: abs(missing)]
@@ -194,10 +179,10 @@ def split_by_class(
 
 
 def _take_first_of_each(order: Tensor, labels: Tensor, quota: Tensor) -> Tensor:
-    """Choose the first images of each class in the order, as many as its quota (classes ascending): bool, (N,)."""
+    """Choose the first images of each class in the order, as many as its quota (classes ascending): bool (N,)."""
     _, counts = torch.unique(labels, return_counts=True)
     by_class = order[labels[order].argsort(stable=True)]
-    # The rank of each image within its class: its place in the sorted order, less the place where its class begins.
+    # The rank of each image within its class: its place in the sorted order less that of the first of its class.
     place = torch.arange(len(labels)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     chosen[by_class[place < quota.repeat_interleave(counts)]] = True
@@ -207,17 +192,16 @@ def _take_first_of_each(order: Tensor, labels: Tensor, quota: Tensor) -> Tensor:
 def cut_test(labels: Tensor, contents: Iterable[bytes], fraction: float, test_seed: int) -> tuple[Tensor, Tensor]:
     """Choose the test split of data without one: a function of the data and `data.test_seed`, not of the run's seed.
 
-    It has the images with the lowest hashes of each class. So adding or removing an image moves at most one other of
-    its class, and neither the order of the images nor another class matters. A class of two or more images has some on
-    both sides.
+    It has the images of each class with the lowest hashes. So adding or removing an image moves at most one other of
+    its class, and the order of images does not matter. A class of two or more images has some on both sides.
 
     Args:
-        contents: what tells each image from the others, such as its path.
+        contents: what distinguishes each image, such as its path.
 
     Returns:
         The indices of the test split and all others, both ascending.
     """
-    # torch has no unsigned 64-bit integers, so the hash loses a bit.
+    # torch sorts no unsigned 64-bit integers, so the hash loses a bit.
     salt = f"{test_seed}/test_split/".encode()
     ranks = torch.tensor(
         [int.from_bytes(hashlib.sha256(salt + content).digest()[:8], "little") >> 1 for content in contents]
@@ -229,7 +213,7 @@ def cut_test(labels: Tensor, contents: Iterable[bytes], fraction: float, test_se
 
 
 def resize(split: Split, height: int, width: int) -> Split:
-    """Resize the images of a split (bilinear, antialiased); they stay uint8."""
+    """Resize the images of a split, bilinear and antialiased; they stay uint8."""
     if split.shape[-2:] == (height, width) or not len(split):
         return split
     channels = split.shape[0]
@@ -248,11 +232,11 @@ def resize(split: Split, height: int, width: int) -> Split:
 def measure_normalization(
     kind: str, channels: int, chunks: Iterable[Tensor]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, for pixels scaled to 0…1 or for signals as they are.
+    """Mean and standard deviation per channel, of pixels scaled to 0…1 or of signals as they are.
 
     Args:
-        kind: `half`, `dataset` or `none`; only `dataset` looks at the images.
-        chunks: those that are trained on, some at a time, as in `Split`.
+        kind: `half`, `dataset` or `none`; only `dataset` reads the images.
+        chunks: the training images or signals, several at a time.
     """
     if kind == "none":
         return (0.0,) * channels, (1.0,) * channels

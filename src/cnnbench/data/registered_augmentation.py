@@ -1,4 +1,4 @@
-"""Augmentations that are registered by name: functions of a batch's pixels and of keyed random numbers."""
+"""Augmentations registered by name: functions of a batch's pixels and of keyed random numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from cnnbench.data.keyed_numbers import KeyedNumbers
 
 
 class Transform(Protocol):
-    """What `@register("augment", NAME)` stands above, without its options."""
+    """A function below `@register("augment", NAME)`, with its options given."""
 
     def __call__(self, *, pixels: Tensor, draw: KeyedNumbers) -> Tensor:
         """Pixels 0…255, float32 (N, C, H, W), to pixels of the same shape; results beyond 0…255 are cut off."""
@@ -21,12 +21,7 @@ class Transform(Protocol):
 
 @dataclass(frozen=True)
 class RegisteredAugmentation:
-    """A registered augmentation, after those that the keys of `augment` ask for.
-
-    Attributes:
-        name: of the augmentation.
-        before: what the keys ask for; None for nothing.
-    """
+    """A registered augmentation, after the one that the keys of `augment` ask for, if any."""
 
     name: str
     transform: Transform
@@ -39,11 +34,7 @@ class RegisteredAugmentation:
         return self.before is not None and self.before.mixes
 
     def __call__(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """Augment the images of a batch, as `Augmentation` does.
-
-        Raises:
-            ValueError: the transform returns another shape or type.
-        """
+        """Augment the images of a batch, as `Augmentation` does; a transform that changes shape or type is refused."""
         pixels = images.float()
         if self.before is not None:
             pixels, labels = self.before(images, labels, indices, epoch)
@@ -58,10 +49,10 @@ class RegisteredAugmentation:
 
 
 def find_transform(name: str, options: Mapping[str, Any]) -> Transform | None:
-    """The registered augmentation of a preset's name; None if the preset has none.
+    """The registered augmentation of this name; None for a preset that sets only keys.
 
     Raises:
-        ValueError: an option that it does not have, lacks or accepts.
+        ValueError: an unknown, missing or wrong option.
     """
     if name not in registry.list_names("augment"):
         return None

@@ -1,4 +1,4 @@
-"""The check itself: from what is measured of each image to findings."""
+"""From the measurements of images to findings."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -18,8 +18,8 @@ Cases = dict[str, list[Case]]
 
 
 def check_images(images: CheckedImages) -> DataCheck:
-    """Look for every kind of finding; the result depends on the images and on nothing else."""
-    cases: Cases = {kind: [] for kind in KINDS if kind != "label"}  # networks find those
+    """Look for every kind of finding; the result depends on the images alone."""
+    cases: Cases = {kind: [] for kind in KINDS if kind != "label"}  # `label_suspects.py` finds those
     groups = list(_group_equal(images))
     _add_equal(cases, images, groups)
     notes = [*images.notes]
@@ -51,7 +51,7 @@ def _make_case(images: CheckedImages, rows: Sequence[int], excluded: Sequence[in
 
 
 def _group_equal(images: CheckedImages) -> Iterator[np.ndarray]:
-    """The rows of images that share their pixels, ascending, one group after the other; single images too."""
+    """The rows of images that share their pixels, ascending; a group may be a single image."""
     good = np.flatnonzero(images.probes.are_good)
     order = good[np.argsort(images.probes.hashes[good, 1], kind="stable")]
     pixels = images.probes.hashes[order, 1]
@@ -61,7 +61,7 @@ def _group_equal(images: CheckedImages) -> Iterator[np.ndarray]:
 
 
 def _add_equal(cases: Cases, images: CheckedImages, groups: Iterable[np.ndarray]) -> None:
-    """Add what follows from images with the same pixels."""
+    """Add duplicates, leaks and conflicts among images with the same pixels."""
     for rows in groups:
         if len(rows) == 1:
             continue
@@ -81,7 +81,7 @@ def _add_equal(cases: Cases, images: CheckedImages, groups: Iterable[np.ndarray]
 def _add_near(cases: Cases, images: CheckedImages, groups: Iterable[np.ndarray]) -> None:
     """Add pairs of nearly equal images; each later image with the one before it that is most like it."""
     rows = np.array([group[0] for group in groups], np.int64)
-    # Without structure there is nothing to compare; such images are found by themselves.
+    # Images without structure cannot be compared, and are findings themselves.
     rows = rows[images.probes.deviations[rows] >= BLANK]
     seen: set[tuple[str, int]] = set()
     for first, second, distance in find_near_pairs(images.probes, rows):

@@ -1,4 +1,4 @@
-"""What a check of a dataset finds. This module and `files.py` need no torch."""
+"""The findings of a check of a dataset; without torch, as `files.py`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,20 +6,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of finding.
-
-    Attributes:
-        title: its name in tables and on the page.
-        meaning: what it says about the data, in a sentence.
-        is_pair: whether each case is about two images.
-    """
+    """A kind of finding: its title, what it says about the data, and whether a case is about two images."""
 
     title: str
     meaning: str
     is_pair: bool = False
 
 
-# In the order of tables and of the page: what spoils a measurement comes first.
+# In the order of tables and of the page, first what spoils a measurement.
 KINDS = {
     "leak": Kind("Leaks", "The same pixels in two splits: figures on the later split are too good.", True),
     "near_leak": Kind("Near leaks", "Nearly the same image in two splits.", True),
@@ -45,14 +39,14 @@ class RefusedData(ValueError):
 
 @dataclass(frozen=True)
 class ImageName:
-    """Names one image, in a form that stays valid when other images are added.
+    """Names one image.
 
     Attributes:
-        split: `train`, `val` or `test`, as the source has them; what a run cuts for validation belongs to `train`.
-        index: the image's place in that split, from 0; unreadable files count.
-        path: the file below the dataset's folder; None where images have no files.
+        split: `train`, `val` or `test` of the source; what a run cuts for validation belongs to `train`.
+        index: the image's place in that split, from 0, unreadable files counted.
+        path: of the file, below the dataset's folder; None without files.
         label: the name of its class.
-        hash: of the file, or of the values where there is none, as 16 hexadecimal digits; empty if unreadable.
+        hash: of the file or, without one, of the values, in 16 hexadecimal digits; empty if unreadable.
     """
 
     split: str
@@ -70,10 +64,10 @@ class Case:
     """One occurrence of a finding.
 
     Attributes:
-        images: of a pair, the one that stays first; of a suspect, one; of a class, none.
-        excluded: which of the images, by their place, the list for `data.exclude` names.
+        images: two of a pair, first the one that stays; one suspect; none of a class.
+        excluded: the places in `images` of those that the list for `data.exclude` names.
         detail: what was measured, in a few words.
-        label: the class under which the page shows it.
+        label: the class under which the page shows the case.
     """
 
     images: tuple[ImageName, ...]
@@ -84,7 +78,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Finding:
-    """All cases of one kind; `count` is their number, even where a file or page holds only the first of them."""
+    """The cases of one kind, and their number, even if only the first of them are at hand."""
 
     count: int
     cases: tuple[Case, ...] = ()
@@ -97,9 +91,9 @@ class DataCheck:
     Attributes:
         data: the dataset's name.
         path: the folder or file of one's own images.
-        key: a SHA-256 of what was checked and how; equal if another check would find the same.
-        splits: how many images each split has, unreadable ones included.
-        findings: by kind, in the order of `KINDS`; a kind that was not looked for is missing.
+        key: a SHA-256 of what was checked and how; if it is equal, another check would find the same.
+        splits: the number of images in each split, unreadable ones included.
+        findings: in the order of `KINDS`, without kinds that were not looked for.
         notes: what a reader of the findings must know.
     """
 
@@ -112,12 +106,8 @@ class DataCheck:
     notes: tuple[str, ...] = ()
 
     def count(self, kind: str) -> int:
-        """How many cases of a kind there are."""
+        """The number of cases of a kind."""
         return self.findings[kind].count if kind in self.findings else 0
-
-    def list_excluded(self, kind: str) -> list[ImageName]:
-        """The images of a kind to leave out, each once."""
-        return list(dict.fromkeys(image for image, _ in iterate_excluded(self.findings.get(kind, Finding(0)))))
 
 
 def iterate_excluded(finding: Finding) -> Iterator[tuple[ImageName, Case]]:

@@ -1,4 +1,4 @@
-"""The images of a dataset, split by split, with what is measured of each."""
+"""The images of a dataset, split by split, with their measurements."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ from cnnbench.quality.probes import LARGEST_THUMBNAIL, Prober, Probes, measure_i
 from cnnbench.storage.text import format_path, to_unicode
 
 FORMAT = 1  # of a check; raise it when the same images would give other findings
-PROBED = 100  # files that determine the size of thumbnails
+PROBED = 100  # files by which the size of thumbnails is chosen
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,9 @@ class CheckedImages:
         data, path, key: as in `DataCheck`.
         splits: the rows of each split.
         labels: int64 (N,), indices into `class_names`.
-        paths: of each image's file, below the dataset's folder; None where images have no files.
-        dimensions: 2 for images, 1 for signals, which have no thumbnails.
-        read_pixels: the pixels of the image in a row, uint8 (C, H, W), or of a signal, float32 (C, L); None if it
-            cannot be read.
+        paths: of the files, below the dataset's folder; None without files.
+        read_pixels: returns the image in a row, uint8 (C, H, W), or the signal, float32 (C, L); None if unreadable.
+        dimensions: 2 for images, 1 for signals.
     """
 
     data: str
@@ -60,27 +59,12 @@ class CheckedImages:
         return ImageName(split, row - part.start, path, self.class_names[self.labels[row]], digest)
 
     def read_picture(self, image: ImageName) -> np.ndarray | None:
-        """The pixels of a named image, as `read_pixels` gives them."""
+        """The pixels of a named image, as from `read_pixels`."""
         return self.read_pixels(self.splits[image.split].start + image.index)
 
 
-def list_files(name: str, options: Mapping[str, Any], settings: Mapping[str, Any]) -> ListedFiles | None:
-    """The files of a dataset that consists of image files; None for any other.
-
-    Raises:
-        ValueError: an unknown option or layout.
-    """
-    if name not in registry.list_names("data_files"):
-        return None
-    keys = ("test_fraction", "test_seed", "threads")
-    files: ListedFiles = registry.build(
-        "data_files", name, options=options, **{key: settings[key] for key in keys if key in settings}
-    )
-    return files
-
-
-def compute_key(files: ListedFiles) -> str:
-    """The key of a check of these files; none is opened."""
+def _compute_key(files: ListedFiles) -> str:
+    """The key of a check of these files, none of which is opened."""
     listing = files.listing
     found = hashlib.sha256(repr((FORMAT, listing.class_names, listing.splits, files.background)).encode())
     found.update(os.fsencode("\0".join(listing.paths)))
@@ -92,17 +76,13 @@ def compute_key(files: ListedFiles) -> str:
 def read_images(
     name: str, *, root: str, download: bool, options: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> CheckedImages:
-    """Read and measure all images of a dataset: files in their own size, others as their source has them.
+    """Read and measure all images of a dataset: files in their own size, others as in their source.
 
-    Args:
-        root, download, options, settings: as in `load_source`.
-
-    Raises:
-        ValueError: unknown or missing data; a file that cannot be read is a finding, and no error.
+    Arguments and errors are those of `load_source`, but a file that cannot be read is a finding and no error.
     """
-    files = list_files(name, options, settings)
-    if files is not None:
-        return _read_files(name, files)
+    if name in registry.list_names("data_files"):
+        wanted = {key: settings[key] for key in ("test_fraction", "test_seed", "threads") if key in settings}
+        return _read_files(name, registry.build("data_files", name, options=options, **wanted))
     source = load_source(name, root=root, download=download, options=options, settings=settings)
     return measure_source(source, options.get("path"))
 
@@ -122,7 +102,7 @@ def _read_files(name: str, files: ListedFiles) -> CheckedImages:
     return CheckedImages(
         data=name,
         path=to_unicode(listing.path),
-        key=compute_key(files),
+        key=_compute_key(files),
         class_names=listing.class_names,
         splits=dict(listing.splits),
         labels=np.array(listing.labels, np.int64),
@@ -134,15 +114,10 @@ def _read_files(name: str, files: ListedFiles) -> CheckedImages:
 
 
 def measure_source(source: Source, path: str | None = None) -> CheckedImages:
-    """The images of a source as it decodes them, without unreadable ones.
-
-    Args:
-        source: with marks.
-        path: the folder or file of one's own data.
-    """
+    """The readable images of a source with marks, as it decodes them; `path` is that of one's own data."""
     splits = {name: split for name, split in source.splits.items() if len(split)}
     info, ends = source.info, np.cumsum([0, *map(len, splits.values())]).tolist()
-    # A signal has no thumbnail.
+    # A signal has no thumbnail to compare.
     height, width = (min(LARGEST_THUMBNAIL, side) for side in info.size) if info.dimensions == 2 else (1, 1)
     probes = Probes.allocate(ends[-1], (height, width))
     key = hashlib.sha256(repr((FORMAT, info, [*splits])).encode())

@@ -1,8 +1,7 @@
 """Pairs of nearly equal images: compressed again, resized, shifted by a pixel, brighter or darker.
 
-Candidates are pairs whose coarse descriptions are alike; every pair of images is compared, block by block, as products
-of matrices. The candidates are then compared pixel by pixel. The constants were chosen on MNIST and CIFAR-10, between
-the distances of planted copies and those of the most alike of distinct images (benchmarks/EVIDENCE.md).
+Coarse descriptions of all images are compared with each other, as products of matrices. The pairs most alike are then
+compared pixel by pixel.
 """
 
 import math
@@ -14,12 +13,16 @@ from scipy import ndimage
 from cnnbench.processes.cores import count_cores
 from cnnbench.quality.probes import Probes
 
+# The constants were chosen on MNIST and CIFAR-10, between the distances of planted copies and of the most alike distinct
+# images (benchmarks/EVIDENCE.md).
 GRID = 8  # points of a description along each side
 BLUR = 1.5  # pixels of a thumbnail, before it is described
-SCALE = 2048  # of the vectors: sums of products stay below 2**24
+# Of the vectors, whose values are whole numbers: sums of products stay below 2**24, so that float32 matrix products are
+# exact, whatever the order in which a library adds.
+SCALE = 2048
 LEAST_ALIKE = 0.85  # correlation of candidates; more where images are so much alike that there would be more than
 MEAN_CANDIDATES, MOST_CANDIDATES = 64, 3  # of an image: before the most alike are chosen, and after
-SAMPLED = 2048  # images that tell how much alike images are
+SAMPLED = 2048  # images by which the threshold of candidates is chosen
 BLOCK = 1024  # images compared with others at a time
 PAIRS = 4096  # candidates compared pixel by pixel at a time
 SMOOTH = 0.5  # pixels of blur before that: JPEG and resizing change the finest detail
@@ -36,10 +39,10 @@ Pair = tuple[int, int, float]
 
 
 def find_near_pairs(probes: Probes, rows: np.ndarray) -> list[Pair]:
-    """The pairs of nearly equal images among some rows, with their distances, the nearest first.
+    """The pairs of nearly equal images and their distances, the nearest first.
 
     Args:
-        rows: ascending; none of these images may be constant, or have the same pixels as another.
+        rows: of the images to compare, ascending; none may be constant or have the same pixels as another.
     """
     if min(probes.thumbnails.shape[1:]) < LEAST_SIDE or len(rows) < 2:
         return []
@@ -64,10 +67,9 @@ def find_near_pairs(probes: Probes, rows: np.ndarray) -> list[Pair]:
 
 
 def describe_images(thumbnails: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Coarse descriptions: vectors of length `SCALE` whose products give their correlations, float32 (n, GRID²).
+    """Coarse descriptions: vectors of length `SCALE` whose products are correlations, float32 (n, GRID²).
 
-    They do not change with brightness and contrast nor, where there is a plain border, with a shift. Their values are
-    whole numbers so small that products of matrices are exact, whatever the order in which a library adds.
+    They do not change with brightness and contrast nor, if the border is plain, with a shift.
     """
     height, width = thumbnails.shape[1:]
     described = np.empty((len(rows), GRID * GRID), np.float32)
@@ -90,15 +92,13 @@ def _blur(images: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _locate_centres(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far below and to the right of the middle lies the centre of what stands out from the border, in pixels.
-
-    Where less than half of the border is plain, an image has no such centre; in between, it counts in part.
-    """
+    """The centre of what stands out from the border, in pixels below and to the right of the image's middle."""
     border = np.concatenate((grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]), 1)
     background = np.median(border, 1)
     plain = (np.abs(border - background[:, None]) <= 16).mean(1)
     weights = np.abs(grey - background[:, None, None])
     total = np.maximum(weights.sum((1, 2)), 1e-6)
+    # If less than half of the border is plain, the middle is the centre; up to three quarters, in part.
     offsets = []
     for axis in (1, 2):
         size = grey.shape[axis]
@@ -149,7 +149,7 @@ def _choose_least_product(described: np.ndarray) -> float:
 
 
 def _are_most_alike(ones: np.ndarray, others: np.ndarray, alike: np.ndarray) -> np.ndarray:
-    """Of pairs (m,) of places and how alike they are: whether each is among the most alike of its one place."""
+    """Of pairs of places (m,) and their likeness: whether each pair is among the most alike of its first place."""
     order = np.lexsort((others, -alike, ones))
     ranks = np.arange(len(order)) - np.searchsorted(ones[order], ones[order])
     found = np.zeros(len(order), bool)
@@ -158,10 +158,10 @@ def _are_most_alike(ones: np.ndarray, others: np.ndarray, alike: np.ndarray) -> 
 
 
 def measure_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How different the images of each pair are, uint8 (m, h, w) each: float32 (m,), 0 for equal, 1 for unrelated.
+    """The distance of the images of each pair, uint8 (m, h, w) each: float32 (m,), 0 for equal, 1 for unrelated.
 
-    It is the share of the deviation, beyond that of `NOISE`, that remains after one image is shifted by up
-    to a pixel, its brightness and contrast are fitted to the other's, and the sharper of them is blurred.
+    It is the share of the deviation, beyond that of `NOISE`, that remains after one image is shifted by up to a pixel
+    and fitted to the other's brightness and contrast, and the sharper one is blurred.
     """
     ones, others = first.astype(np.float32), second.astype(np.float32)
     distances, shifts = _align(_blur(ones, SMOOTH), _blur(others, SMOOTH))
@@ -174,11 +174,7 @@ def measure_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _align(first: np.ndarray, second: np.ndarray, shifts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The least distance of each pair (m, h, w) over all shifts by up to a pixel, and the number of that shift.
-
-    Args:
-        shifts: consider only this shift of each pair.
-    """
+    """The least distance of each pair (m, h, w) over all shifts, or that of given ones, and the number of its shift."""
     height, width = first.shape[1:]
     middle, energy = _centre(first[:, 1:-1, 1:-1])
     noise = NOISE**2 * middle.shape[1]
@@ -198,7 +194,7 @@ def _align(first: np.ndarray, second: np.ndarray, shifts: np.ndarray | None = No
 
 
 def _centre(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels (m, n) of images less their mean, and the sum of their squares (m,)."""
+    """The pixels of images less their mean, (m, n), and the sum of their squares, (m,)."""
     flat = images.reshape(len(images), math.prod(images.shape[1:]))
     flat = flat - flat.mean(1, keepdims=True)
     return flat, np.einsum("ij,ij->i", flat, flat)

@@ -1,7 +1,7 @@
-"""Images that are far from nearly all others, each judged by one figure.
+"""Images that are far from nearly all others in one figure.
 
-The rule is Tukey's for values that are "far out" (Exploratory Data Analysis, 1977): more than three times the
-interquartile range beyond the quartiles. Where most images agree, that range is taken to be at least a floor.
+By Tukey's rule, a value is "far out" if it lies more than three interquartile ranges beyond the quartiles (Exploratory
+Data Analysis, 1977).
 """
 
 from collections.abc import Iterator
@@ -11,20 +11,21 @@ import numpy as np
 from cnnbench.quality.probes import Probes
 
 FAR = 3.0
-# The least interquartile ranges: factors of 2 in the number of pixels and in the ratio of the sides, grey levels.
+# The least interquartile ranges, for sets of nearly equal images: log2 of the number of pixels and of the ratio of the
+# sides, grey levels.
 LEAST_SIZE, LEAST_SHAPE, LEAST_LEVELS = 0.33, 0.1, 8.0
-RARE = 0.01  # share of grey images among coloured ones, or the reverse, up to which they are unusual
+RARE = 0.01  # the share up to which grey images among coloured ones, or the reverse, are unusual
 BLANK = 2.0  # grey levels of standard deviation
 
 Suspect = tuple[int, str]  # a row and what is unusual about it
 
 
 def find_far_out(values: np.ndarray, floor: float, *, low: bool = True) -> np.ndarray:
-    """The places of the values that are far out, the farthest first.
+    """The places of values that are far out, the farthest first.
 
     Args:
         floor: the least interquartile range.
-        low: whether a small value can be unusual.
+        low: whether a small value may be far out.
     """
     if not len(values):
         return np.empty(0, np.int64)
@@ -36,7 +37,7 @@ def find_far_out(values: np.ndarray, floor: float, *, low: bool = True) -> np.nd
 
 
 def find_suspects(probes: Probes) -> Iterator[tuple[str, list[Suspect]]]:
-    """The suspects of each kind, among the images that could be read."""
+    """The suspects of each kind among readable images."""
     good = np.flatnonzero(probes.are_good)
     is_constant = probes.ranges[good] == 0
     is_blank = ~is_constant & (probes.deviations[good] < BLANK)
@@ -47,7 +48,7 @@ def find_suspects(probes: Probes) -> Iterator[tuple[str, list[Suspect]]]:
     yield "size", [(int(row), _format_size(probes.sizes[row])) for row in found]
     found = good[find_far_out(np.log2(width / height), LEAST_SHAPE)]
     yield "shape", [(int(row), _format_size(probes.sizes[row])) for row in found]
-    # An empty image is unusually bright or dark too, but that is said already.
+    # Empty images are unusually bright or dark too, but have been reported.
     good = good[~is_constant & ~is_blank]
     levels = probes.colours[good].astype(np.float64) @ (0.299, 0.587, 0.114)
     far = find_far_out(levels, LEAST_LEVELS)

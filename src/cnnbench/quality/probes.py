@@ -1,6 +1,6 @@
-"""What is measured of each image: hashes, size, brightness, colour, and a thumbnail that images are compared by.
+"""Measurements of each image: hashes, size, brightness, colour, and a thumbnail by which images are compared.
 
-Files are decoded at their own size, in worker processes; of large images only the thumbnail stays in memory.
+Files are decoded in their own size by worker processes; only the thumbnails stay in memory.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from cnnbench.data.hashing import compute_short_hash, to_numbers
 from cnnbench.processes.pool import map_in_processes
 
 LARGEST_THUMBNAIL = 32  # pixels of a side
-FEW_FILES = 64  # a process gets at a time
+FEW_FILES = 64  # that a process receives at a time
 CHUNK_VALUES = 2**22  # pixels that are measured together, as float32
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow converts
 
@@ -26,10 +26,10 @@ class Probes:
     """Measurements of images, in their order.
 
     Attributes:
-        hashes: int64 (N, 2), of the file and of the pixels in their own size; equal where there is no file.
+        hashes: int64 (N, 2), of the file and of the pixels in their own size; equal without a file.
         sizes: int32 (N, 2), height and width.
         colours: float32 (N, 3), the mean red, green and blue, from 0 to 255.
-        ranges: uint8 (N,), the largest pixel value less the smallest.
+        ranges: uint8 (N,), the largest pixel less the smallest.
         deviations: float32 (N,), the standard deviation of the grey pixels.
         are_grey: bool (N,), whether red, green and blue are equal in every pixel.
         thumbnails: uint8 (N, h, w), grey.
@@ -47,7 +47,7 @@ class Probes:
 
     @classmethod
     def allocate(cls, count: int, thumbnail: tuple[int, int]) -> "Probes":
-        """Probes of as many images, all 0."""
+        """Probes of `count` images, all 0."""
         return cls(
             np.zeros((count, 2), np.int64),
             np.zeros((count, 2), np.int32),
@@ -63,7 +63,7 @@ class Probes:
 
     @property
     def are_good(self) -> np.ndarray:
-        """Which images could be read: bool (N,)."""
+        """Which images are readable: bool (N,)."""
         good = np.ones(len(self), bool)
         good[[*self.bad]] = False
         return good
@@ -77,12 +77,7 @@ class Probes:
 
 
 def measure_images(images: np.ndarray, hashes: np.ndarray, thumbnail: tuple[int, int]) -> Probes:
-    """Measure images of one size, uint8 (N, C, H, W).
-
-    Args:
-        hashes: int64 (N, 2), as in `Probes`.
-        thumbnail: height and width of the thumbnails.
-    """
+    """Measure images of one size, uint8 (N, C, H, W); `thumbnail` is height and width."""
     count, channels, height, width = images.shape
     found = Probes.allocate(count, thumbnail)
     found.hashes[:], found.sizes[:] = hashes, (height, width)
@@ -101,7 +96,7 @@ def measure_images(images: np.ndarray, hashes: np.ndarray, thumbnail: tuple[int,
 
 
 def measure_signals(signals: np.ndarray, hashes: np.ndarray) -> Probes:
-    """Measure signals, float32 (N, C, L): whether they are constant is all that is known beside their hashes."""
+    """Measure signals, float32 (N, C, L): beside their hashes, only whether they are constant."""
     found = Probes.allocate(len(signals), (1, 1))
     found.hashes[:], found.sizes[:] = hashes, signals.shape[1:]
     found.ranges[:] = (signals.max(2) > signals.min(2)).any(1)
@@ -109,7 +104,7 @@ def measure_signals(signals: np.ndarray, hashes: np.ndarray) -> Probes:
 
 
 def make_thumbnails(grey: np.ndarray, thumbnail: tuple[int, int]) -> np.ndarray:
-    """Grey images of one size, float32 (N, H, W), in another: uint8 (N, h, w), stretched, with antialiasing."""
+    """Resize grey images, float32 (N, H, W), to uint8 (N, h, w), stretched and antialiased."""
     images = grey.round().astype(np.uint8)
     if images.shape[1:] == thumbnail:
         return images
@@ -122,7 +117,7 @@ def make_thumbnails(grey: np.ndarray, thumbnail: tuple[int, int]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Prober:
-    """What each process does with the files it is given."""
+    """What each process does with its files."""
 
     thumbnail: tuple[int, int]
     background: tuple[int, int, int]
@@ -137,7 +132,7 @@ class Prober:
             except BadImage as error:
                 found.bad[row] = error.reason
                 continue
-            # The shape is hashed too: the same bytes may be the pixels of a wide and of a tall image.
+            # With the shape, because the same bytes may be the pixels of a wide and of a tall image.
             digest = compute_short_hash(repr(pixels.shape).encode() + pixels.tobytes())
             hashes = to_numbers(compute_short_hash(content) + digest)
             found.insert(row, measure_images(pixels[None], hashes, self.thumbnail))
@@ -145,11 +140,7 @@ class Prober:
 
 
 def probe_files(files: Sequence[str], prober: Prober, workers: int) -> Probes:
-    """Measure files in worker processes, with a progress bar.
-
-    Args:
-        workers: processes; 0 measures here.
-    """
+    """Measure files in worker processes, or with 0 workers in this one, with a progress bar."""
     found = Probes.allocate(len(files), prober.thumbnail)
     jobs = (
         [files[row] for row in range(at, min(at + FEW_FILES, len(files)))] for at in range(0, len(files), FEW_FILES)

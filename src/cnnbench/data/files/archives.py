@@ -1,7 +1,4 @@
-"""Unpack archives and compressed files: only regular files, and only into one folder.
-
-Bytes are counted as they are unpacked, so that a few kilobytes cannot fill the disk, whatever a header says.
-"""
+"""Unpack archives and compressed files: only regular files, only into one folder, and within bounds."""
 
 import bz2
 import gzip
@@ -19,14 +16,15 @@ from cnnbench.storage.atomic import write_atomically
 from cnnbench.storage.regular import Refused, check_regular
 from cnnbench.storage.text import format_path
 
+# Bytes are counted as they are unpacked: a few kilobytes must not fill the disk, whatever their header says.
 LARGEST = 4 * 2**30  # bytes of all files of an archive
 MOST_FILES = 100  # EMNIST has 24
-MOST_RATIO = 200  # unpacked to packed; images reach 20
+MOST_RATIO = 200  # of unpacked to packed bytes; images reach 20
 MOST_FOLDERS = 20  # one inside the other
 CHUNK = 2**20
 OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 MAGIC = {b"\x1f\x8b": ".gz", b"BZ": ".bz2", b"\xfd7": ".xz"}
-# Everything that the readers of these formats raise for a damaged file.
+# What the readers of these formats raise for a damaged file.
 FAULTS = (
     Refused, OSError, EOFError, ValueError, LookupError, RuntimeError, ArithmeticError, MemoryError, tarfile.TarError,
     zipfile.BadZipFile, lzma.LZMAError, zlib.error,
@@ -34,16 +32,14 @@ FAULTS = (
 
 
 def unpack(archive: Path, folder: Path, *, only: Collection[str] | None = None) -> list[Path]:
-    """Unpack a zip or tar archive, the latter compressed or not, and return its files in their order.
-
-    Each file takes its place in one step, and replaces one of the same name.
+    """Unpack a zip or tar archive, also a compressed one, and return its files in their order.
 
     Args:
         only: the names of the files wanted, without folders; None is all.
 
     Raises:
         ValueError: the archive is damaged or too large, or holds anything but files and folders inside the target;
-            files unpacked until then are removed.
+            what has been unpacked until then is removed.
     """
     made: list[Path] = []
     try:
@@ -73,7 +69,7 @@ def unpack(archive: Path, folder: Path, *, only: Collection[str] | None = None) 
 
 
 def decompress(source: Path, target: Path) -> None:
-    """Unpack a single file compressed as gz, bz2 or xz, as its name says.
+    """Unpack a file that its ending says is compressed as gz, bz2 or xz.
 
     Raises:
         ValueError: it is damaged or too large; the target then does not exist.
@@ -87,7 +83,7 @@ def decompress(source: Path, target: Path) -> None:
 
 
 def read_up_to(file: IO[bytes], size: int) -> bytearray:
-    """The next bytes of a file; allocates memory as they arrive, not as a header claims."""
+    """The next bytes of a file; memory is allocated as they arrive."""
     content = bytearray()
     while len(content) < size and (chunk := file.read(min(CHUNK, size - len(content)))):
         content += chunk
@@ -114,10 +110,8 @@ def _copy_within(source: IO[bytes], target: IO[bytes], limit: int) -> None:
 
 
 def _iterate_tar(file: IO[bytes], plain: IO[bytes], limit: int) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """Name, size and content of each file. `plain` gets the archive without its compression.
-
-    tarfile reads a header that claims a gigabyte in one go, so the whole archive is unpacked within the limit first.
-    """
+    """Name, size and content of each file; the archive without its compression is written to `plain`."""
+    # Decompressed within the limit first, because tarfile reads at once the gigabyte that a header may claim.
     file.seek(0)
     suffix = MAGIC.get(file.read(2))
     file.seek(0)
@@ -134,23 +128,19 @@ def _iterate_tar(file: IO[bytes], plain: IO[bytes], limit: int) -> Iterator[tupl
 
 
 def _iterate_zip(file: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """As `_iterate_tar`. Overlapping and encrypted members are refused by zipfile itself."""
+    """Name, size and content of each file; zipfile itself refuses overlapping and encrypted members."""
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
             if member.is_dir():
                 continue
-            # The upper half holds Unix's file type; 0 where the archive was made on Windows.
+            # The upper half is Unix's file type; 0 in archives made on Windows.
             if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
                 raise Refused(f"it holds {format_path(member.filename)!r}, which is not a regular file")
             yield member.filename, member.file_size, archive.open(member)
 
 
 def _resolve(folder: Path, name: str) -> Path:
-    """Where a member goes.
-
-    Raises:
-        Refused: it is outside the folder, also through a link in it, or the name is a path on Windows.
-    """
+    """Where a member goes; refuses what would leave the folder, on Windows too."""
     path = PurePosixPath(name)
     target = folder / path
     # Resolved, because a link in the folder may lead out of it; `..` is refused even where it stays inside.

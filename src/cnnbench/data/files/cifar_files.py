@@ -1,8 +1,4 @@
-"""CIFAR's files, which are pickles: only the publisher's own are unpickled, and only to plain data and one array.
-
-A file must have the MD5 that torchvision requires too. MD5 can be forged, so the unpickler also accepts no names but
-those in a pickled numpy array: a forged file reaches no other class or function.
-"""
+"""CIFAR's files, which are pickles: only the publisher's own are unpickled, and only to plain data and one array."""
 
 import _codecs
 import hashlib
@@ -21,8 +17,10 @@ from cnnbench.storage.text import format_path, make_printable
 LARGEST_FILE = 2**28  # bytes; SVHN's training images have 1.9e8
 SHAPE = (3, 32, 32)
 _reconstruct = np.empty(0).__reduce__()[0]
+# A file must have its publisher's MD5. MD5 can be forged, so the unpickler also accepts no names but those in a pickled
+# numpy array: a forged file reaches no other class or function.
 ACCEPTED = {
-    # The names in numpy's pickles, before and since version 2.
+    # Before and since numpy 2.
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy", "ndarray"): np.ndarray,
@@ -34,7 +32,7 @@ ACCEPTED = {
 
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """One of the allowed objects; imports no module."""
+        """An accepted object; imports no module."""
         try:
             return ACCEPTED[module, name]
         except (KeyError, TypeError):
@@ -42,7 +40,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def read_published(path: Path, md5: str) -> bytes:
-    """A file's content, if it is the publisher's.
+    """A file's content.
 
     Raises:
         ValueError: its hash differs, or it cannot be read.
@@ -60,7 +58,7 @@ def read_batch(path: Path, md5: str, labels_key: str) -> tuple[np.ndarray, np.nd
     """The images, uint8 (N, 3, 32, 32), and labels, int64 (N,), of one file.
 
     Raises:
-        ValueError: as `read_published`, or it holds something else.
+        ValueError: it is not the publisher's, or holds something else.
     """
     found = _read_pickle(path, md5)
     images, labels = found.get("data"), found.get(labels_key)
@@ -73,11 +71,7 @@ def read_batch(path: Path, md5: str, labels_key: str) -> tuple[np.ndarray, np.nd
 
 
 def read_names(path: Path, md5: str, key: str) -> tuple[str, ...]:
-    """The names of the classes in one file.
-
-    Raises:
-        ValueError: as `read_batch`.
-    """
+    """The names of the classes in one file, with the errors of `read_batch`."""
     names = _read_pickle(path, md5).get(key)
     with name_file_in_errors(path):
         if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
@@ -107,5 +101,5 @@ def _read_pickle(path: Path, md5: str) -> dict[str, Any]:
 
 
 def _decode_text(value: Any) -> str:
-    """Decode text, which Python 2 pickled as bytes."""
+    # Python 2 pickled text as bytes.
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)

@@ -1,4 +1,4 @@
-"""The rows of a CSV file from any program: any usual delimiter and line end, with or without a byte order mark."""
+"""The rows of a CSV file from any program: with any usual delimiter and line end, and any byte order mark of UTF-8."""
 
 import csv
 import re
@@ -7,16 +7,14 @@ from itertools import islice
 
 DELIMITERS = (",", "\t", ";", " ")
 _DECIMAL_COMMA = re.compile(r"^(\s*[+-]?\d*),(\d+(?:[eE][+-]?\d+)?\s*)$", re.ASCII)
-_LOOKED_AT = 3  # lines that tell the delimiter
+_LOOKED_AT = 3  # lines by which the delimiter is found
 
 
 def read_rows(file: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Every row that is not blank, with the line it begins on; a quoted cell may span several lines.
-
-    Between semicolons, numbers may have a decimal comma, as Excel writes them in many countries.
+    """Every row that is not blank, with the line where it begins; a quoted cell may span several lines.
 
     Args:
-        name: how an error names the file.
+        name: of the file in errors.
 
     Raises:
         ValueError: it is no CSV file in UTF-8, or cannot be read.
@@ -42,7 +40,7 @@ def read_rows(file: str, name: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _rate(lines: list[str], delimiter: str) -> tuple[int, int]:
-    """Rate a delimiter: by the lines that become numbers and a label, then by the cells that are numbers."""
+    """Rate a delimiter by the lines that become numbers and a label, then by the cells that become numbers."""
     try:
         rows = [next(_iterate_rows([line], delimiter, strict=False), (0, [""]))[1] for line in lines]
     except csv.Error:
@@ -77,4 +75,5 @@ def _iterate_rows(text: Iterable[str], delimiter: str, *, strict: bool = True) -
         if row is None:
             return
         if len(row) > 1 or any(cell.strip() for cell in row):
+            # Between semicolons, numbers may have a decimal comma, as Excel writes them in many countries.
             yield line, [_DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in row] if delimiter == ";" else row

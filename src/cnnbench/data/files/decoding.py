@@ -1,7 +1,4 @@
-"""Decode many image files in worker processes: ahead of their use, in order, and with bounded memory.
-
-It needs no torch: exported networks predict without it.
-"""
+"""Decode many image files in worker processes: in order, ahead of their use, in bounded memory, and without torch."""
 
 import math
 import time
@@ -21,21 +18,19 @@ from cnnbench.processes.pool import map_in_processes
 from cnnbench.storage.text import format_path
 
 FEW_FILES = 16  # fewer are not worth a process
-CHUNK_FILES = 128  # a process gets at most: a message costs as much as decoding some small images
+CHUNK_FILES = 128  # at most in a message, which costs as much as decoding some small images
 CHUNK_SECONDS = 0.02  # of decoding; large photographs go one by one
-CHUNKS_AHEAD = 16  # of each process: enough to decode while a batch is in the network
-BYTES_AHEAD = 2**26  # of all of them together
+CHUNKS_AHEAD = 16  # in each process: enough to decode while a batch is in the network
+BYTES_AHEAD = 2**26  # in all processes together
 
 
 class Chunk(NamedTuple):
     """Some decoded files.
 
     Attributes:
-        images: uint8, (N, C, H, W), zeros where a file is bad; none if the decoder drops them.
+        images: uint8, (N, C, H, W), zeros for a bad file; empty if the decoder drops them.
         bad: why a file cannot be used, by its place.
-        hashes: of each file the short hash of its content and that of its pixels, if the decoder hashes.
-        files: how many there were.
-        seconds: what decoding them took.
+        hashes: of each file the short hashes of its content and of its pixels, if the decoder hashes.
     """
 
     images: np.ndarray
@@ -47,12 +42,11 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoder:
-    """What each process does with the files it is given.
+    """What each process does with its files.
 
     Attributes:
-        resizes: if not, an image whose own size is not `how.image_size` is bad (`OtherSize`).
-        hashes: whether files and pixels are hashed.
-        drops: return no images, only what is wrong with the files and their hashes.
+        resizes: if not, an image of another size than `how.image_size` is bad (`OtherSize`).
+        drops: return no images, only errors and hashes.
     """
 
     how: Decoding
@@ -80,26 +74,24 @@ class Decoder:
 
 
 def decode_chunks(files: Iterable[str], decoder: Decoder, workers: int | None = None) -> Generator[Chunk, None, None]:
-    """Decode files in their order, some at a time.
+    """Decode files in their order, some at a time; a few are decoded in this process.
 
-    A few files are decoded right here. For more, as many processes as the machine has cores are forked: Pillow holds
-    Python's lock for most of the time that a small image takes, so threads would not help. They end with the
-    iterator: close it where it is not read to its end.
+    The processes end with the iterator: close it unless you read it to its end.
 
     Args:
-        files: may be endless; it is read some thousands ahead.
-        workers: processes; None is one a core, 0 decodes here.
+        files: may be endless; they are read some thousands ahead.
+        workers: processes; None is one per core, 0 decodes in this one.
 
     Raises:
         RuntimeError: a process died.
     """
+    # Not threads: Pillow holds Python's lock for most of the time that a small image takes.
     files = iter(files)
     first = list(islice(files, FEW_FILES))
     workers = 0 if len(first) < FEW_FILES else count_cores() if workers is None else workers
     together = max(1, workers)
     largest = max(1, min(CHUNK_FILES, BYTES_AHEAD // (CHUNKS_AHEAD * together * math.prod(decoder.how.shape))))
-    # Small chunks at first: the files may be thumbnails or photographs. `size` is read for each chunk, and follows the
-    # time that the last ones took.
+    # Small chunks at first, because the files may be thumbnails or photographs. The lambda reads `size` for each chunk.
     size = min(FEW_FILES // together + 1, largest)
     files = chain(first, files)
     with closing(
@@ -113,7 +105,7 @@ def decode_chunks(files: Iterable[str], decoder: Decoder, workers: int | None = 
 def decode_all(
     files: Iterable[str], how: Decoding, *, workers: int | None = None
 ) -> Generator[np.ndarray | BadImage, None, None]:
-    """Each file's pixels as `decode_image` gives them, or its error; for the rest see `decode_chunks`."""
+    """The pixels of each file as `decode_image` returns them, or its error; see `decode_chunks`."""
     with closing(decode_chunks(files, Decoder(how), workers)) as chunks:
         for chunk in chunks:
             for place, image in enumerate(chunk.images):
@@ -121,7 +113,7 @@ def decode_all(
 
 
 def probe_some(paths: Sequence[str], most: int) -> list[tuple[str, tuple[int, int, int]]]:
-    """Name, and channels, width and height, of up to `most` files spread evenly; else of the first that can be read."""
+    """Name, channels, width and height of up to `most` evenly spread files; else of the first that can be read."""
     spread = np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int).tolist()
     return list(_probe_readable(paths, spread)) or list(islice(_probe_readable(paths, range(len(paths))), 1))
 

@@ -1,7 +1,7 @@
-"""Pixels that Pillow would truncate to 8 bits or read one by one: 16-bit PNG and TIFF, and PNM of any maxval.
+"""16-bit PNG and TIFF, and PNM of any maxval, with the maximum as white and every value rounded to 8 bits.
 
-Pillow keeps the high byte of a 16-bit colour and clips 16-bit grey; here 65535 is white and every value is rounded. It
-reads a PNM whose maxval is not 255 in a Python loop, half a minute for a large photograph; here it is one array.
+Pillow keeps the high byte of a 16-bit colour and clips 16-bit grey. It reads a PNM whose maxval is not 255 in a Python
+loop, half a minute for a large photograph.
 """
 
 import io
@@ -22,8 +22,7 @@ def reduce_to_8_bits(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
     """The image itself, not yet loaded, if it has at most 8 bits a value; otherwise a copy with 8.
 
     Args:
-        image: opened, not yet loaded.
-        content: the file it was opened from.
+        image: opened from `content`, not yet loaded.
 
     Raises:
         Refused: its values have no agreed range, or there are too few of them.

@@ -1,7 +1,4 @@
-"""Download the files of torchvision's datasets from the addresses in torchvision, and unpack them.
-
-torchvision itself takes a second to import, and is only needed here.
-"""
+"""Download the files of torchvision's datasets from the addresses in torchvision, and unpack them."""
 
 import socket
 import tempfile
@@ -20,13 +17,13 @@ def download(class_name: str, base: Path, folder: Path, wanted: Sequence[str]) -
     Args:
         class_name: in `torchvision.datasets`.
         base: the folder of all datasets.
-        folder: where the dataset's files belong; removed with its parents if it is new and stays empty.
-        wanted: the names of those files.
+        folder: that of the dataset's files; removed with its parents if it is new and stays empty.
+        wanted: the names of these files.
 
     Raises:
         OSError, RuntimeError, ValueError: a download fails, or an archive is refused.
     """
-    import torchvision.datasets
+    import torchvision.datasets  # it takes a second, and only a download needs it
 
     dataset = getattr(torchvision.datasets, class_name)
     new = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -46,7 +43,7 @@ def download(class_name: str, base: Path, folder: Path, wanted: Sequence[str]) -
                     _download([url], folder, name, md5)
             else:
                 resources = dataset.resources
-                if class_name == "QMNIST":  # it has them by split
+                if class_name == "QMNIST":  # a dict by split
                     resources = [*resources["train"], *resources["test"]]
                 for name, md5 in resources:
                     urls = [name] if "://" in name else [f"{mirror}{name}" for mirror in dataset.mirrors]

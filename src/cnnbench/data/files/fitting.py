@@ -1,4 +1,4 @@
-"""The channels and size that images are decoded to, and how one of another size is made to fit."""
+"""The channels and size to which images are decoded, and how one of another size is made to fit."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -6,8 +6,7 @@ from typing import Literal, get_args
 from PIL import Image
 
 Resize = Literal["stretch", "pad", "crop"]
-# The limit of JPEG. Resizing a thin image with a longer side would take far more memory than its pixels suggest.
-MAX_SIDE = 65_535
+MAX_SIDE = 65_535  # that of JPEG; resizing an image with a longer side takes far more memory than its pixels suggest
 
 
 @dataclass(frozen=True)
@@ -16,13 +15,10 @@ class Decoding:
 
     Attributes:
         channels: 1 for greyscale, 3 for colour.
-        image_size: height and width of the result in pixels, or one number for both.
+        image_size: height and width of the result, or one number for both.
         resize: `stretch` to the size, `pad` (the whole image, background around it) or `crop` (its largest central
             part of the same form); bilinear, antialiased.
         background: red, green, blue under transparency and around padded images.
-
-    Raises:
-        ValueError: a value out of range.
     """
 
     channels: int
@@ -73,5 +69,5 @@ def fit(image: Image.Image, how: Decoding) -> Image.Image:
 
 
 def _scale_side(side: int, longest: int, size: int) -> int:
-    """Scale a side by the factor that makes `longest` into `size`, rounded."""
+    """Scale a side by `size / longest`, rounded."""
     return max(1, (2 * side * size + longest) // (2 * longest))

@@ -1,6 +1,6 @@
 """IDX, the format of MNIST and its family: two zero bytes, a type, the number of axes, their sizes, the values.
 
-Sizes and values are big-endian. Memory is taken for the values in the file, not for those that a header promises.
+Sizes and values are big-endian.
 """
 
 import gzip
@@ -21,7 +21,7 @@ MOST_AXES = 3
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The values of an IDX file, compressed if it ends with .gz: uint8, or int32 in this machine's order.
+    """The values of an IDX file, compressed if it ends with .gz: uint8, or int32 in this machine's byte order.
 
     Raises:
         ValueError: it is truncated, has more after its end, or is not an IDX file of bytes or whole numbers.
@@ -46,6 +46,7 @@ def _read_values(file: IO[bytes]) -> np.ndarray:
     header = f"its header says {' × '.join(map(str, shape))} values of {kind.itemsize} byte(s)"
     if expected > LARGEST:
         raise Refused(f"{header}: the limit is {LARGEST:,} bytes")
+    # Memory is taken for the values in the file, not for those that its header promises.
     content = read_up_to(file, expected + 1)
     if len(content) != expected:
         raise Refused(f"{header}, but {'more' if len(content) > expected else f'only {len(content):,} bytes'} follow")

@@ -1,6 +1,6 @@
-"""Decode one untrusted image file to pixels, or explain in one sentence why it cannot be decoded.
+"""Decode one untrusted image file to pixels, or say in one sentence why it cannot be decoded.
 
-| the file holds | the result |
+| content | result |
 | --- | --- |
 | greyscale, colour | converted to `channels`; grey is ITU-R 601 luma; pixels that already fit are not touched |
 | 1, 2 or 4 bits a pixel | spread over 0…255 |
@@ -15,7 +15,7 @@
 | texts and profiles of any length in a PNG | left out, but for the orientation in them (`png_chunks.py`) |
 | HEIC | read where the package pillow-heif is installed |
 | a pointer of Git LFS, HEIC without its package | refused with what to do (`signatures.py`) |
-| the wrong ending, or none | no matter: the content decides |
+| the wrong ending, or none | the content decides |
 | empty, truncated, damaged, unknown content | refused; only PNG has checksums, elsewhere wrong pixels may pass |
 | a PNG with valid checksums and too few rows | the missing ones are black |
 | more than `MAX_PIXELS`, `MAX_SIDE`, `MAX_BYTES`, `MAX_SCANNED` | refused before anything is decoded |
@@ -32,7 +32,7 @@ import warnings
 
 import numpy as np
 
-# Imported here, because Pillow would otherwise import plugins on first use, in any thread.
+# The plugins too, because Pillow would otherwise import them on first use, in any thread.
 from PIL import (  # noqa: F401
     BmpImagePlugin,
     GifImagePlugin,
@@ -55,8 +55,8 @@ from cnnbench.storage.regular import Refused, read_regular
 from cnnbench.storage.text import format_path, make_printable
 
 MAX_PIXELS = 50_000_000
-MAX_BYTES = 8 * MAX_PIXELS  # the largest allowed image, uncompressed, with four 16-bit values per pixel
-MAX_SCANNED = 40 * MAX_PIXELS  # pixels times scans of a progressive JPEG; a scan may be a few bytes and take 0.1 s
+MAX_BYTES = 8 * MAX_PIXELS  # of the largest image uncompressed, with four 16-bit values per pixel
+MAX_SCANNED = 40 * MAX_PIXELS  # pixels times scans of a progressive JPEG; a scan of a few bytes may take 0.1 s
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -87,31 +87,25 @@ _keep_quiet()
 
 
 class BadImage(ValueError):
-    """A file that is not an image we accept.
-
-    Attributes:
-        name: the file's, safe to print.
-        reason: why, in a few words.
-    """
+    """A file that is not an accepted image: its name, safe to print, and the reason in a few words."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(name, reason)
-        self.name = name
-        self.reason = reason
+        self.name, self.reason = name, reason
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"
 
 
 class OtherSize(BadImage):
-    """An image of the wrong size, with no option that says how to resize it."""
+    """An image of another size than the others, and no option says how to resize it."""
 
 
 def read_file(file: str | bytes | os.PathLike) -> bytes:
     """The content of an image file.
 
     Raises:
-        BadImage: it is not a regular file, is too large, or cannot be read; the message names it.
+        BadImage: it is not a regular file, is too large, or cannot be read.
     """
     try:
         return read_regular(file, MAX_BYTES)
@@ -120,32 +114,32 @@ def read_file(file: str | bytes | os.PathLike) -> bytes:
 
 
 def decode_image(file: str | bytes | os.PathLike, how: Decoding) -> np.ndarray:
-    """The pixels of a file: uint8, (C, H, W), of the shape that `how` says.
+    """The pixels of a file: uint8, (C, H, W), of the shape in `how`.
 
     Raises:
-        BadImage: it is not an image, is damaged, too large, or cannot be read; the message names the file.
+        BadImage: it is not an image, is damaged, too large, or cannot be read.
     """
     return decode_bytes(read_file(file), how, file)
 
 
 def decode_bytes(content: bytes, how: Decoding, name: str | bytes | os.PathLike, *, resizes: bool = True) -> np.ndarray:
-    """The same from a file's content, called `name`; if not `resizes`, another size than `how` says is `OtherSize`."""
+    """`decode_image` of the content of a file; if not `resizes`, another size than in `how` is `OtherSize`."""
     kind = BadImage
     try:
         image = _flatten(_load(*_open(content)), how)
         if resizes or image.size == how.shape[:0:-1]:
             return _to_planes(fit(image, how))
         kind, reason = OtherSize, f"{image.width} × {image.height} pixels"
-    except Exception as error:  # a damaged file raises nearly anything from inside Pillow
+    except Exception as error:  # Pillow raises nearly anything for a damaged file
         reason = _explain(error)
-    # Raised outside of the handler, so that the error does not keep the decoder's frames and their pixels alive.
+    # Outside of the handler, so that the error does not keep the decoder's frames and their pixels alive.
     raise kind(format_path(name), reason)
 
 
 def decode_unchanged(
     content: bytes, name: str | bytes | os.PathLike, background: tuple[int, int, int] = (255, 255, 255)
 ) -> np.ndarray:
-    """The pixels of a file's content in its own size: uint8, (C, H, W), of one channel where all pixels are grey.
+    """The pixels of a file's content in its own size: uint8, (C, H, W), one channel if all pixels are grey.
 
     Raises:
         BadImage: as `decode_image`.
@@ -153,7 +147,7 @@ def decode_unchanged(
     try:
         image = _load(*_open(content))
         channels = 1 if image.mode in ("1", "L") and not image.has_transparency_data else 3
-        # Only channels and background matter to `_flatten`.
+        # `_flatten` ignores the size.
         pixels = _to_planes(_flatten(image, Decoding(channels, 1, background=background)))
     except Exception as error:  # as in `decode_bytes`
         reason = _explain(error)
@@ -164,10 +158,10 @@ def decode_unchanged(
 
 
 def convert_image(image: Image.Image, how: Decoding) -> np.ndarray:
-    """The pixels of an image in memory, as `decode_image` gives those of a file.
+    """The pixels of an image in memory, as `decode_image` returns those of a file.
 
     Raises:
-        ValueError: it has no pixels, or its values have more than 8 bits, and nothing says which one is white.
+        ValueError: it has no pixels, or values of more than 8 bits, of which nothing says which one is white.
     """
     if 0 in image.size:
         raise ValueError("an image of {}×{}: must have pixels".format(*image.size))
@@ -178,10 +172,7 @@ def convert_image(image: Image.Image, how: Decoding) -> np.ndarray:
 
 
 def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
-    """Channels (1 where every colour it can hold is grey, else 3), width and height of an upright image.
-
-    Only the header is decoded, and what follows it goes unchecked; a PNG that is not square and mentions an
-    orientation is decoded, because it may be at the end.
+    """Channels (1 if its mode or palette has only greys, else 3), width and height of an upright image, by its header.
 
     Raises:
         BadImage: as `decode_image`.
@@ -191,6 +182,7 @@ def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
         image, _ = _open(content)
         channels = _count_channels(image)
         width, height = image.size
+        # In a PNG, the orientation may be at the end.
         late = image.format == "PNG" and width != height and re.search(rb"eXIf|profile type exif|adobe\.xmp", content)
         if late:
             image.load()
@@ -203,12 +195,12 @@ def probe(file: str | bytes | os.PathLike) -> tuple[int, int, int]:
 
 
 def _open(content: bytes) -> tuple[ImageFile.ImageFile, bytes]:
-    """The image by its header, of a size that is safe to decode; and the content that it was opened from."""
+    """Open an image of a size that is safe to decode, and return it with the content from which it is read."""
     if not content:
         raise Refused("empty: zero bytes")
     refuse_other(content)
     if not warnings.filters or warnings.filters[0] != _QUIET:
-        # catch_warnings is not thread-safe; Pillow's warnings are for programmers, and we check the result.
+        # Pillow's warnings are for programmers, and the result is checked. `catch_warnings` is not thread-safe.
         warnings.filterwarnings("ignore", category=Warning, module=_QUIET[3].pattern)
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         content = clean_png(content)
@@ -237,7 +229,7 @@ def _load(image: ImageFile.ImageFile, content: bytes) -> Image.Image:
 
 
 def _read_orientation(image: Image.Image) -> int:
-    """EXIF's, 1 to 8; 1 without any. Pillow turns a TIFF itself, and gives its size upright."""
+    """The orientation in EXIF, from 1 (upright, or none) to 8; 1 for a TIFF, which Pillow turns itself."""
     if image.format == "TIFF" or not any(key in image.info for key in _ORIENTED_BY):
         return 1
     try:
@@ -248,7 +240,7 @@ def _read_orientation(image: Image.Image) -> int:
 
 
 def _flatten(image: Image.Image, how: Decoding) -> Image.Image:
-    """Mode L or RGB, as many channels as are wanted, without transparency."""
+    """Mode L or RGB, as `how.channels` says, without transparency."""
     mode = "RGB" if how.channels == 3 else "L"
     if image.has_transparency_data:
         layer = image.convert("RGBA")
@@ -276,10 +268,10 @@ def _explain(error: Exception) -> str:
     """One short line about the error; Pillow's own text may quote the file's content."""
     if isinstance(error, UnidentifiedImageError):
         return f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image, or its header is damaged"
-    if isinstance(error, Image.DecompressionBombError):  # Pillow's own bound is higher, and comes first
+    if isinstance(error, Image.DecompressionBombError):  # Pillow checks its own bound, which is higher, first
         return f"more than {MAX_PIXELS:,} pixels"
     if isinstance(error, MemoryError):
-        return "decoding it takes more memory than there is"
+        return "decoding it takes more memory than is available"
     words = make_printable(str(error)).strip() or type(error).__name__
     words = words if len(words) <= 160 else words[:159] + "…"
     if isinstance(error, Refused):

@@ -12,11 +12,11 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORE
 _LARGEST = 2**53  # above it, a float is no longer the whole number that was written
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
 SHOWN = 5
-LONGEST = 1_000  # characters: a run writes the name of each class into several tables
+LONGEST = 1_000  # characters, because a run writes the name of each class into several tables
 
 
 def normalize_label(label: str) -> str:
-    """The label without blanks around it, its accents composed as keyboards write them (NFC)."""
+    """The label without surrounding blanks, its accents composed as keyboards write them (NFC)."""
     text = unicodedata.normalize("NFC", label)
     while text != (text := text.strip().strip(_INVISIBLE)):
         pass
@@ -24,7 +24,7 @@ def normalize_label(label: str) -> str:
 
 
 def find_label_problem(label: str) -> str | None:
-    """Describe what is wrong with a label of a table; None if nothing is."""
+    """What is wrong with a label of a table; None if nothing is."""
     form = normalize_label(label)
     if len(form) > LONGEST:
         return f"has {len(form):,} characters, the limit is {LONGEST:,}"
@@ -32,13 +32,11 @@ def find_label_problem(label: str) -> str | None:
 
 
 def unify_labels(labels: Iterable[str]) -> dict[str, str]:
-    """The normal form of each label of a table; if all are whole numbers, without decimals.
-
-    Programs write the class 1 as `1`, `1.0` or `1.000000000000000000e+00`, sometimes in one column.
-    """
+    """The normal form of each label of a table; if all are whole numbers, without decimals."""
     forms = {label: normalize_label(label) for label in {*labels}}
-    if not all(_is_whole(form) for form in forms.values()):
+    if not all(map(_is_whole, forms.values())):
         return forms
+    # Programs write the class 1 as `1`, `1.0` or `1.000000000000000000e+00`, sometimes in one column.
     return {label: str(int(float(form))) if _DECIMAL.fullmatch(form) else form for label, form in forms.items()}
 
 
@@ -55,24 +53,21 @@ def group_alike(names: Iterable[str]) -> list[list[str]]:
 
 
 def describe_alike(names: Iterable[str]) -> str:
-    """A warning about names that look alike; empty where none do."""
-    alike = group_alike(names)
-    if not alike:
+    """A warning about names that look alike; empty if none do."""
+    if not (alike := _format_groups(group_alike(names))):
         return ""
     return (
-        f"{_format_groups(alike)} are separate classes, although they differ only in spelling: if they are one, "
-        "write them the same way"
+        f"{alike} are separate classes, although they differ only in spelling: if they are one, write them the same way"
     )
 
 
 def hint_at_alike(names: Collection[str], known: Collection[str]) -> str:
-    """A hint for an error: which unknown names look like known ones; empty if none does."""
+    """A hint for an error, which unknown names look like known ones; empty if none does."""
     pairs = [pair for pair in group_alike([*names, *known]) if {*pair} & {*names} and {*pair} & {*known}]
     return f" ({_format_groups(pairs)} differ in spelling alone: write them the same way)" if pairs else ""
 
 
 def _format_groups(groups: Collection[Collection[str]]) -> str:
-    """Groups of names as an error or a warning shows them."""
     return join_some([" and ".join(repr(format_path(name)) for name in group) for group in groups], SHOWN, "; ")
 
 

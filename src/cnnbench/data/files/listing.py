@@ -1,11 +1,11 @@
 r"""The image files of a folder, with their classes and splits, in an order that is always the same.
 
 Classes are sorted by name as text ("10" before "2"), as in torchvision's ImageFolder. The files of a split are sorted
-by their path below the class folder, byte by byte, and files with the same path by class. So
-`train/<class>/<index>.png` with indices of equal length comes in the order of the indices.
+by their path below the class folder, byte by byte, and files with the same path by class: images saved as
+`train/<class>/<index>.png`, with indices of equal length, are in the order of their indices.
 
-Every file below a class folder counts, however deep, except those that `walking.py` leaves out. `split_names.py` says
-which folders are splits. Nothing is opened here.
+Every file below a class folder counts, at any depth, except those that `walking.py` leaves out. `split_names.py` says
+which folders are splits. No file is opened here.
 """
 
 import os
@@ -20,12 +20,12 @@ from cnnbench.data.files.split_names import choose_split_folders, parse_split, r
 from cnnbench.data.files.walking import has_image_ending, holds_only_ours, is_litter, leads_to_folder, scan, walk_files
 from cnnbench.storage.text import format_path, join_some
 
-SHOWN = 5  # names that an error lists
+SHOWN = 5  # names in an error
 File = tuple[str, str]  # path and class
 
 
 class Paths(Sequence[str]):
-    """Paths below a folder, without a copy of its name in each."""
+    """Paths below a folder, whose own path is kept once and not in each name."""
 
     def __init__(self, root: str, names: Sequence[str]) -> None:
         self.root, self.names = root, names
@@ -43,16 +43,15 @@ class Listing:
 
     Attributes:
         path: the folder or CSV file.
-        root: the folder that `paths` start from.
-        paths: in order, those of a split one after the other; as `os.fsdecode` gives them.
-        labels: of each path, an index into `class_names`.
-        splits: the rows of each split; `train` is always there.
-        versions: int64, (N, 4): size, times (ns) of the last change of the content and of anything, inode; zeros where
-            there is no such file.
-        wanted: the classes of a run that is to be measured on the images: some may be missing, and a split to train on.
+        root: the folder from which `paths` start.
+        paths: in order, one split after the other, as `os.fsdecode` returns them.
+        labels: indices into `class_names`.
+        splits: the rows of each split.
+        versions: int64, (N, 4): size, mtime and ctime (ns), inode; zeros if there is no such file.
+        wanted: the classes of the run that is measured on the images, which may lack some, and a split to train on.
         ignored: what lies beside the classes and splits.
         remarks: what a user should know of how the files were read.
-        cut: share and seed of the test split, if it was cut from the other images.
+        cut: share and seed of a test split that was cut from the other images.
     """
 
     path: str
@@ -72,10 +71,7 @@ class Listing:
         return Paths(self.root, self.paths[rows.start : rows.stop])
 
     def fill(self, files: Mapping[str, Sequence[File]], what: str) -> None:
-        """Add the files of each split, in their order.
-
-        Args:
-            what: what names a class here, such as "class folders", for messages.
+        """Add the files of each split, in their order; `what` names the classes in errors, such as "class folders".
 
         Raises:
             ValueError: no classes, a single one, or one that train or the run lacks.
@@ -118,7 +114,7 @@ class Listing:
 
 
 class ListedFiles(NamedTuple):
-    """The files of a dataset, and how they are decoded: the colour below transparency, the number of processes."""
+    """The files of a dataset, the colour below transparency, and the number of processes that decode."""
 
     listing: Listing
     background: tuple[int, int, int]
@@ -128,13 +124,13 @@ class ListedFiles(NamedTuple):
 def _stat(path: str) -> tuple[int, int, int, int]:
     try:
         found = os.stat(path)
-    except (OSError, ValueError):  # the decoder reports what is wrong
+    except (OSError, ValueError):  # the decoder will say what is wrong
         return 0, 0, 0, 0
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def list_folder(root: str, classes: Sequence[str] | None = None) -> Listing:
-    """The files of `DIR/train/<class>/…` with its val and test, or of `DIR/<class>/…`.
+    """The files of `DIR/train/<class>/…` with val and test, or of `DIR/<class>/…`.
 
     Raises:
         ValueError: no classes, an empty one, one that train lacks, or ambiguous splits.
@@ -161,7 +157,7 @@ def list_folder(root: str, classes: Sequence[str] | None = None) -> Listing:
 
 def _list_split(root: str, folders: Sequence[str], where: str) -> list[File]:
     """The files in some class folders, in order."""
-    found: list[tuple[bytes, str, str]] = []  # tuples that sort in the order of the files
+    found: list[tuple[bytes, str, str]] = []
     names: dict[str, str] = {}
     for folder in folders:
         name = name_class(os.path.basename(folder))
@@ -177,7 +173,7 @@ def _list_split(root: str, folders: Sequence[str], where: str) -> list[File]:
 
 
 def _find_splits(where: str, folders: Sequence[str], listing: Listing) -> dict[str, str]:
-    """The folder of each split that has class folders; empty where all of them are classes."""
+    """The folder of each split; empty if all folders are classes."""
     root = listing.root
 
     def is_flat(folder: str) -> bool:
@@ -223,16 +219,16 @@ def _doubt_classes(where: str, folders: Sequence[str], listing: Listing) -> None
 
 
 def name_class(folder: str) -> str:
-    r"""A folder's name as text in its normal form: bytes that are not UTF-8 become \xNN, and a backslash is doubled."""
+    """The class that a folder is named for: its name as normalised text."""
     try:
         folder.encode()
-    except UnicodeEncodeError:
+    except UnicodeEncodeError:  # bytes that are not UTF-8 become \xNN, and a backslash is doubled
         return os.fsencode(folder).replace(b"\\", rb"\\").decode("utf-8", "backslashreplace")
     return normalize_label(folder)
 
 
 def _list_folders(root: str, part: str) -> tuple[list[str], list[str]]:
-    """The names of the folders in one folder, and the paths of what else lies there; both without litter."""
+    """The names of the folders in a folder, and the paths of its other entries, both without litter."""
     where = os.path.join(root, part) if part else root
     try:
         entries = scan(where)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NoReturn
@@ -12,14 +13,13 @@ from cnnbench.data.files.listing import File, Listing
 from cnnbench.data.files.split_names import WORDS, parse_split
 from cnnbench.storage.text import format_path, join_some
 
-SHOWN_ROWS = 5  # bad rows that an error describes
+SHOWN_ROWS = 5  # bad rows in an error, or files in a note
 
 
 def list_csv(file: str, classes: Sequence[str] | None = None) -> Listing:
     """The files that a CSV file in UTF-8 names, in the order of its rows; its first row names the columns.
 
-    A path starts from the CSV's own folder. It may lead out of it or be absolute: its files are only ever decoded as
-    images. Where there is no such file, the path is read as Windows would: with backslashes, and in any case.
+    Paths start from the CSV's own folder. They may lead out of it, because the files are only ever decoded as images.
 
     Raises:
         ValueError: the columns are missing, rows lack a value, none of the files exists, or as `Listing.fill`.
@@ -48,11 +48,16 @@ def list_csv(file: str, classes: Sequence[str] | None = None) -> Listing:
     listing.fill(files, "labels")
     if not listing.versions.any():
         _refuse_missing(name, listing)
+    counts = Counter(map(os.path.normpath, listing.paths))
+    if repeated := [repr(format_path(path)) for path, count in counts.items() if count > 1]:
+        subject = "1 file is" if len(repeated) == 1 else f"{len(repeated):,} files are"
+        names = join_some(repeated, SHOWN_ROWS)
+        listing.remarks.append(f"{subject} listed more than once, and each row counts as an image: {names}")
     return listing
 
 
 def _find_problem(row: dict[str, str]) -> str | None:
-    """Describe what is wrong with a row; None if nothing is."""
+    """What is wrong with a row; None if nothing is."""
     if not row.get("path", "").strip():
         return "path is empty"
     if problem := find_label_problem(row.get("label", "")):
@@ -64,7 +69,10 @@ def _find_problem(row: dict[str, str]) -> str | None:
 
 
 def _make_finder(root: str) -> Callable[[str], str]:
-    """A function that finds the file a path means; if none or several match, it returns the path unchanged."""
+    """A function that finds the file that a path means; if none or several match, it returns the path unchanged.
+
+    Where there is no such file, the path is read as on Windows: with backslashes, and in any case.
+    """
 
     @lru_cache(maxsize=64)
     def index_names(folder: str) -> dict[str, list[str]]:

@@ -1,9 +1,9 @@
 """Decoded images, read through a cache: a file that is mapped into memory.
 
-    pixels | what they are, as JSON | its length and its SHA-256
+    pixels | their description in JSON | its length and its SHA-256
 
-The pixels have a SHA-256 for every chunk, and all are compared whenever the file is opened: a bit that has flipped on
-the disk is found, for about a second a gigabyte. A .npy file or safetensors would not protect its own header.
+Every chunk of pixels has a SHA-256, and all are compared whenever the file is opened: this finds a bit that has flipped
+on the disk, for about a second per gigabyte. A .npy or safetensors file would not protect its own header.
 """
 
 import functools
@@ -38,7 +38,7 @@ log = logging.getLogger("cnnbench")
 FORMAT = 3  # of the cache; raise it when the same files would decode to other pixels
 Shape = tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt]  # (N, C, H, W)
 TAIL = struct.Struct("<Q32s")
-ABANDONED = 24 * 3600.0  # seconds after which a file that was never finished is removed
+ABANDONED = 24 * 3600.0  # seconds after which an unfinished file is removed
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Stored:
     Attributes:
         pixels: uint8, (N, C, H, W).
         bad: why an image cannot be used, by its row.
-        hashes: int64, (N, 2), of each file and of its pixels; also of images whose pixels are not kept.
+        hashes: int64, (N, 2), of each file and of its pixels, even if these are not kept.
     """
 
     pixels: np.ndarray
@@ -61,7 +61,7 @@ class Damaged(Exception):
 
 
 class _Description(BaseModel):
-    """What the pixels are; `digests` has how many images each chunk holds, and its SHA-256."""
+    """What the pixels are; `digests` has the number of images in each chunk, and its SHA-256."""
 
     key: str
     shape: Shape
@@ -100,10 +100,10 @@ def open_store(path: Path, key: str) -> Stored | None:
     ends = list(accumulate((count for count, _ in found.digests), initial=0))
     if ends[-1] != found.shape[0] or end - length != math.prod(found.shape):
         raise Damaged("its checksums are not those of its images")
-    # Copy on write: torch wants memory that it may write to, and the file stays as it is.
+    # Copy on write, because torch wants writable memory, and the file must not change.
     pixels = np.memmap(path, np.uint8, "c", shape=found.shape) if end > length else np.empty(found.shape, np.uint8)
     chunks = [pixels[start:stop] for start, stop in pairwise(ends)]
-    # Hashing releases Python's lock, so threads do it in parallel.
+    # In threads, because hashing releases Python's lock.
     with ThreadPoolExecutor(count_cores()) as threads:
         if [*threads.map(_digest, chunks)] != [digest for _, digest in found.digests]:
             raise Damaged("a checksum of its pixels is wrong")
@@ -111,10 +111,10 @@ def open_store(path: Path, key: str) -> Stored | None:
 
 
 def write_store(path: Path, key: str, shape: Shape, chunks: Iterable[Chunk]) -> None:
-    """Write a file of decoded images, which appears in one step.
+    """Write a file of decoded images in one step.
 
     Args:
-        shape: (N, C, H, W) of all images; where N is 0, only what is known of them is kept.
+        shape: (N, C, H, W) of all images; with N = 0, only errors and hashes are kept.
 
     Raises:
         OSError: it cannot be written; then nothing of it remains.
@@ -124,7 +124,7 @@ def write_store(path: Path, key: str, shape: Shape, chunks: Iterable[Chunk]) -> 
     digests: list[tuple[int, str]] = []
     size = math.prod(shape)
     with write_atomically(path) as file:
-        if size and hasattr(os, "posix_fallocate"):  # a full disk shows before anything is decoded
+        if size and hasattr(os, "posix_fallocate"):  # it finds a full disk before anything is decoded
             os.posix_fallocate(file.fileno(), 0, size)
 
         def add(_: int, images: np.ndarray) -> None:
@@ -139,7 +139,7 @@ def write_store(path: Path, key: str, shape: Shape, chunks: Iterable[Chunk]) -> 
 
 
 def keep_in_memory(shape: Shape, chunks: Iterable[Chunk]) -> Stored:
-    """Decode into memory, without a file."""
+    """Decode into memory."""
     pixels = np.empty(shape, np.uint8)
 
     def add(row: int, images: np.ndarray) -> None:
@@ -150,7 +150,7 @@ def keep_in_memory(shape: Shape, chunks: Iterable[Chunk]) -> Stored:
 
 
 def _gather(chunks: Iterable[Chunk], add: Callable[[int, np.ndarray], None]) -> tuple[dict[int, str], bytes]:
-    """Pass each chunk's row and images on; return why images are bad, by row, and the hashes of all."""
+    """Pass the first row and the images of each chunk to `add`; return why images are bad, by row, and all hashes."""
     bad: dict[int, str] = {}
     hashes, row = [], 0
     for chunk in chunks:
@@ -174,7 +174,7 @@ def _clean_up(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """Files to decode together, known by a key that changes with any of them and with how they are decoded."""
+    """Files to decode together, and their cache; the key changes with any of them and with how they are decoded."""
 
     key: str
     paths: Sequence[str] = field(compare=False)
@@ -195,8 +195,8 @@ class Part:
         """Some rows of a listing.
 
         Args:
-            cache: a folder, or auto for the user's cache folder.
-            place: how the test split is cut, and whether this is it.
+            cache: a folder, or `auto` for the user's cache folder.
+            place: how the test split is cut, and whether these rows are it.
         """
         digest = hashlib.sha256(f"{FORMAT} {PIL.__version__} {FORMATS} {decoder} {len(rows)}".encode())
         digest.update(os.fsencode("\0".join(listing.paths[rows.start : rows.stop])))
@@ -206,7 +206,7 @@ class Part:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of the images that are kept, (N, C, H, W)."""
+        """(N, C, H, W) of the images that are kept."""
         return (0 if self.decoder.drops else len(self.paths), *self.decoder.how.shape)
 
     def decode(self) -> Generator[Chunk, None, None]:
@@ -228,7 +228,7 @@ class Part:
 
 
 def name_cache_file(cache: str, path: str, how: str) -> Path:
-    """The cache file of something made of a folder or file: one for each way of making it, replaced when it changes."""
+    """The cache file of what is made from a folder or file: one for each way of making it."""
     folder = Path(cache).expanduser()
     if cache == "auto":
         folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "cnnbench")
@@ -238,7 +238,7 @@ def name_cache_file(cache: str, path: str, how: str) -> Path:
 
 @functools.lru_cache(maxsize=4)
 def read_part(part: Part) -> Stored:
-    """The decoded images, from the cache or decoded now; those of the last two sets stay in memory."""
+    """The decoded images, from the cache or decoded now; those of the last few parts stay in memory."""
     if part.cache is None:
         return keep_in_memory(part.shape, part.decode())
     try:

@@ -1,4 +1,4 @@
-"""Clean a PNG before Pillow sees it: compare its checksums, and drop texts larger than Pillow would unpack."""
+"""Clean a PNG before Pillow reads it: compare its checksums, and drop texts, which Pillow refuses above a size."""
 
 import struct
 import zlib
@@ -7,16 +7,14 @@ from collections.abc import Iterator
 from cnnbench.storage.regular import Refused
 from cnnbench.storage.text import make_printable
 
-MAX_TEXT = 2**20  # bytes of a text that are read; Pillow refuses an image with a longer one
-MOST_KEPT = 4  # texts that are kept
+MAX_TEXT = 2**20  # bytes of a text that are kept; Pillow refuses an image with a longer one
+MOST_KEPT = 4  # texts
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 _ORIENTED = (b"XML:com.adobe.xmp", b"Raw profile type exif")  # texts that may say which side is up
 
 
 def clean_png(content: bytes) -> bytes:
     """The file without texts and colour profiles, except texts that may hold the orientation.
-
-    All checksums are compared: Pillow skips those of the pixels, and would return the pixels of a flipped bit.
 
     Raises:
         Refused: it is truncated, or a checksum is wrong.
@@ -36,7 +34,7 @@ def clean_png(content: bytes) -> bytes:
 
 
 def _iterate_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The kind of each chunk, where it begins, and where it ends."""
+    """Kind, begin and end of each chunk."""
     # After a signature of 8 bytes, each chunk has 12 bytes beside its content: length, kind, checksum.
     position, kind = 8, b""
     while kind != b"IEND":
@@ -46,6 +44,7 @@ def _iterate_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
         end = position + 12 + length
         if len(content) < end:
             raise Refused("truncated")
+        # Pillow skips the checksums of pixels, and would return those of a flipped bit.
         if zlib.crc32(memoryview(content)[position + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
             raise Refused(f"damaged: wrong checksum in its {make_printable(kind.decode('latin-1'))} chunk")
         yield kind, position, end
@@ -53,7 +52,7 @@ def _iterate_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _unpack(kind: bytes, rest: bytes) -> bytes:
-    """What follows a text's keyword, unpacked, up to its limit; nothing where it is damaged."""
+    """What follows a text's keyword, unpacked up to the limit; empty if it is damaged."""
     packed, text = kind == b"zTXt", rest[1:] if kind == b"zTXt" else rest
     if kind == b"iTXt":
         packed = rest[:1] == b"\1"
@@ -65,6 +64,6 @@ def _unpack(kind: bytes, rest: bytes) -> bytes:
 
 
 def _make_text_chunk(keyword: bytes, text: bytes) -> bytes:
-    """A text in the chunk from which Pillow reads any length; it takes XMP from iTXt alone, and EXIF from any."""
+    # Pillow reads any length from this chunk. It takes XMP from iTXt alone, and EXIF from any.
     body = b"iTXt" + keyword + b"\0\0\0\0\0" + text
     return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))

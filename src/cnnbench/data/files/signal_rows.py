@@ -9,7 +9,7 @@ from cnnbench.data.files.csv_rows import read_rows
 from cnnbench.data.files.labels import find_label_problem
 from cnnbench.storage.text import join_some
 
-SHOWN_ROWS = 5  # bad rows that an error describes
+SHOWN_ROWS = 5  # bad rows in an error
 NAMES_HINT = " (if it holds column names: data.header=true)"
 LABEL_NAMES = ("label", "labels", "class", "target", "y")  # what a header calls the label
 
@@ -19,36 +19,35 @@ class Table:
     """The rows read so far.
 
     Attributes:
-        header: the names of the columns, if the file gives them.
-        columns: values of the first row, its label among them; every row must have as many.
-        label_at: which of them is the label.
-        values: float32, all signals one after the other; a list of Python numbers would take eight times the memory.
-        problems: what is wrong with the first bad rows.
-        bad_rows: how many there are.
+        header: the names of the columns, if the file has them.
+        columns: values in every row, the label included.
+        label_at: the index of the label among them.
+        values: float32, all signals one after the other.
     """
 
     header: list[str] = field(default_factory=list)
     columns: int = 0
     label_at: int = -1
+    # A list of Python numbers would take eight times the memory.
     values: "array[float]" = field(default_factory=lambda: array("f"))
     labels: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    bad_rows: int = 0
 
 
 def read_table(file: str, name: str, *, header: bool, label: str, columns: int = 0) -> Table:
     """All signals of a file.
 
     Args:
-        name: how an error names the file.
+        name: of the file in errors.
         header: whether the first row holds column names.
         label: `first`, `last`, or the name of its column.
-        columns: how many values a row must have; 0 is as many as the first.
+        columns: values that a row must have; 0 is as many as the first.
 
     Raises:
         ValueError: it is not such a file, or a row is not a signal and its label.
     """
     table = Table(columns=columns)
+    problems: list[str] = []  # of the first bad rows
+    bad_rows = 0
     rows = read_rows(file, name)
     if header:
         _, table.header = next(rows, (0, []))
@@ -61,13 +60,12 @@ def read_table(file: str, name: str, *, header: bool, label: str, columns: int =
         if problem is None:
             table.labels.append(row[table.label_at])
             continue
-        table.bad_rows += 1
-        if len(table.problems) < SHOWN_ROWS:
-            table.problems.append(f"line {line}{problem}{hint}")
-    if table.bad_rows:
-        shown = join_some(table.problems, SHOWN_ROWS, "; ", total=table.bad_rows)
-        total = table.bad_rows + len(table.labels)
-        raise ValueError(f"{name}, {table.bad_rows} of {total} rows are wrong: {shown}")
+        bad_rows += 1
+        if bad_rows <= SHOWN_ROWS:
+            problems.append(f"line {line}{problem}{hint}")
+    if bad_rows:
+        shown = join_some(problems, SHOWN_ROWS, "; ", total=bad_rows)
+        raise ValueError(f"{name}, {bad_rows} of {bad_rows + len(table.labels)} rows are wrong: {shown}")
     if not table.labels:
         raise ValueError(f"{name} has no rows{' below its header' if header else ''}: it needs one row per signal")
     return table
@@ -97,7 +95,7 @@ def _find_label(header: list[str], label: str, name: str) -> int:
 
 
 def _take_values(table: Table, row: list[str]) -> str | None:
-    """Append a row's signal to the table; if the row is bad, return the reason and append nothing."""
+    """Append a row's signal to the table; if the row is bad, only return the reason."""
     if len(row) < 2:
         return " has one value: it needs a signal's values and its label, separated by commas, semicolons or tabs"
     if len(row) != table.columns:

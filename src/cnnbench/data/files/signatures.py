@@ -1,4 +1,4 @@
-"""The accepted formats, and what a file is by its first bytes: an image, or something often found in its place."""
+"""The accepted formats, and what a file is by its first bytes: an image, or what is often found in place of one."""
 
 import os
 import re
@@ -39,11 +39,7 @@ _LONGEST = 4096  # bytes of a list of brands that are read
 
 
 def refuse_other(content: bytes) -> None:
-    """Refuse a file that no decoder here reads, and say what it is.
-
-    Raises:
-        Refused: it is a pointer to an image stored elsewhere, or its format needs another package.
-    """
+    """Refuse a pointer to an image stored elsewhere, and a format that needs another package."""
     if content.startswith(_LFS):
         raise Refused("a Git LFS pointer in place of the image: git lfs pull fetches the image")
     if _ANNEX.match(content):
@@ -56,7 +52,7 @@ def refuse_other(content: bytes) -> None:
 
 
 def looks_like_image(file: str | os.PathLike[str]) -> bool:
-    """Whether a file's content begins like an image's or cannot be read; its name does not matter."""
+    """Whether a file begins like an image or cannot be read, whatever its name."""
     try:
         head = read_regular(file, sys.maxsize, first=_LONGEST)
     except Refused:

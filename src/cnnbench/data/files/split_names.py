@@ -1,4 +1,4 @@
-"""Recognise the splits of a dataset by the names of folders or the words of a table, in all usual spellings."""
+"""Recognise splits by the names of folders or the words of a table, in all usual spellings."""
 
 import re
 from collections import defaultdict
@@ -12,19 +12,17 @@ WORDS = {
     "val": ("val", "valid", "validation", "validate", "dev", "eval", "evaluation"),
     "test": ("test", "testing", "tst"),
 }
-SHOWN = 5  # names that an error lists
-# Words that carry no meaning: train_set, TestImages, validation-data.
+SHOWN = 5  # names in an error
+# Words without meaning: train_set, TestImages, validation-data.
 _FILLERS = {"set", "sets", "dataset", "data", "images", "image", "imgs", "img", "photos", "pictures", "folder", "split"}
 _SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
 _JOINED = re.compile(rf"({'|'.join(sorted(_SPLIT_OF, key=len, reverse=True))})({'|'.join(sorted(_FILLERS))})")
 _TOKEN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+|[^\W\da-zA-Z_]+")
 FORM = "train/<class>/… with val/<class>/… and test/<class>/… beside it"
 
-Named = tuple[str, tuple[str, ...]]  # a split, and what else is in the name: ('train', ('seg',)) of seg_train
 
-
-def parse_split(name: str) -> Named | None:
-    """The split that a name means, ignoring case; None if it means none or several."""
+def parse_split(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """The split that a name means and its other words, ("train", ("seg",)) for seg_train; None for none or several."""
     tokens = [part for token in _TOKEN.findall(name) for part in _divide(token.casefold())]
     splits = [_SPLIT_OF[token] for token in tokens if token in _SPLIT_OF]
     if len(splits) != 1:
@@ -47,17 +45,17 @@ def choose_split_folders(
 ) -> dict[str, str]:
     """The folder of each split; empty if all folders are classes.
 
-    They are splits if their names differ only in the split's own word (`Train` and `Test`, `seg_train` and `seg_test`)
-    and they hold folders. A folder that could be either is refused.
+    Splits hold folders, and their names differ only in the split's own word (`Train` and `Test`, `seg_train` and
+    `seg_test`).
 
     Args:
-        where: how an error names the dataset.
+        where: the name of the dataset in errors.
         is_flat: whether a folder holds files and no folders.
         has_images: whether there are images in a folder or below.
         needs_train: whether splits without one to train on are refused.
 
     Raises:
-        ValueError: the folders can be read in two ways, or a split has two folders.
+        ValueError: a folder may be a split or a class, or a split has two folders.
     """
     named = {folder: found for folder in folders if (found := parse_split(folder))}
     groups: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -89,11 +87,7 @@ def choose_split_folders(
 
 
 def refuse_ambiguous(where: str, folders: Sequence[str], found: str | None = None) -> NoReturn:
-    """Refuse folders that may be splits or classes, and say how each is written.
-
-    Raises:
-        ValueError: always.
-    """
+    """Refuse folders that may be splits or classes, and say how to write each."""
     names, one = _join(folders), len(folders) == 1
     raise ValueError(
         f"{where} {found or f'has {names}'}: {names} may be {'a split or a class' if one else 'splits or classes'}. "

@@ -13,19 +13,14 @@ from cnnbench.data.files.images import BadImage
 
 
 class ImageFiles:
-    """Images decoded on access, as `cnnbench.data.dataset.Files` describes it.
-
-    Args:
-        paths: the file of each image.
-        workers: processes; 0 decodes here.
-    """
+    """Images that stay in their files, decoded on access by worker processes; with 0 workers, in this one."""
 
     def __init__(self, paths: Sequence[str], how: Decoding, workers: int) -> None:
-        self.shape: tuple[int, ...] = (len(paths), *how.shape)
+        self.shape = (len(paths), *how.shape)
         self.paths, self.how, self.workers = paths, how, workers
 
     def stream(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
-        """The images in the rows of each part.
+        """The images in the rows of each part, uint8 (n, C, H, W) on the CPU.
 
         Raises:
             ValueError: a file can no longer be read.

@@ -1,4 +1,4 @@
-"""Select the files below a folder, without hidden files, system files and this program's own output."""
+"""Find the files below a folder, without hidden files, system files and this program's own output."""
 
 import os
 import re
@@ -12,16 +12,15 @@ IMAGE_ENDINGS = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".avif", ".heic", ".heif"),
 )
-# Of Windows, macOS, and network drives of Synology and QNAP; MLflow keeps its runs in
-# mlruns, and our pictures of them in mlflow.artifacts.
+# Of Windows, macOS, network drives of Synology and QNAP, and MLflow.
 _LITTER = re.compile(
     r"\..*|e?h?thumbs(_vista)?\.db(:.*)?|desktop\.ini|picasa\.ini|icon\r|.*:zone\.identifier|.*\.pixels|__macosx"
     r"|__pycache__|ipynb_checkpoints|@eadir|@__thumb|@recycle|#recycle|#snapshot|\$recycle\.bin|recycler"
     r"|system volume information|lost\+found|network trash folder|temporary items|mlruns|mlartifacts|.*\.artifacts",
     re.IGNORECASE | re.DOTALL,
 )
-# Files that together make a folder one of ours: a run, one that has just begun, a sweep, a study, a report, figures,
-# heat maps, an explanation, a check.
+# Files that together show a folder of this program: a run, one that has just begun, a sweep, a study, a report,
+# figures, heat maps, an explanation, a check.
 _OURS = (
     {"config.yaml", "overrides.yaml"},
     {"train.log", ".lock"},
@@ -38,30 +37,29 @@ _PREVIEW = {"augmented.png"}
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, belongs to the operating system, or is our cache."""
+    """Whether a file or folder of this name is hidden, belongs to the system, or is a cache of this program."""
     return _LITTER.fullmatch(name) is not None
 
 
 def is_ours(names: Collection[str]) -> bool:
-    """Whether a folder that holds these names was written by this program."""
+    """Whether this program wrote a folder that holds these names."""
     found = {*names}
     return any(files <= found for files in _OURS) or found == _PREVIEW
 
 
 def has_image_ending(name: str) -> bool:
-    """Whether a file's name has an image's ending; other files may still be images by content."""
+    """Whether a file has an image's ending; others may still be images by content."""
     return name.lower().endswith(IMAGE_ENDINGS)
 
 
 def walk_files(folder: str, complain: Complain, ours: list[str] | None = None) -> Iterator[str]:
     """Walk through all files in and below a folder, sorted by name; a folder's files take its place in the order.
 
-    Litter and folders that this program wrote are left out. Links to folders are followed, and a folder that is reached
-    twice counts once. Memory holds no more than names.
+    Litter and folders that this program wrote are left out. Links to folders are followed, each folder once.
 
     Args:
-        complain: called with a folder that cannot be read, and why.
-        ours: gets the paths of the folders that this program wrote.
+        complain: called with a folder that cannot be read, and the reason.
+        ours: receives the paths of the folders that this program wrote.
     """
     seen: set[tuple[int, int]] = set()  # links can lead in circles
     waiting = [("", True)]
@@ -84,7 +82,7 @@ def walk_files(folder: str, complain: Complain, ours: list[str] | None = None) -
             if ours is not None:
                 ours.append(path)
             continue
-        # A stack: pushed in reverse, the entries are popped by name, each folder with all that is in it.
+        # On a stack: pushed in reverse, entries are popped by name, each folder followed by its content.
         counted = (entry for entry in reversed(entries) if not is_litter(entry.name))
         waiting += ((f"{path}/{entry.name}" if path else entry.name, leads_to_folder(entry)) for entry in counted)
 
@@ -96,7 +94,7 @@ def scan(folder: str) -> list[os.DirEntry[str]]:
 
 
 def holds_only_ours(folder: str) -> bool:
-    """Whether a folder is one that this program wrote, or holds such folders and no images beside them."""
+    """Whether this program wrote a folder, or the folder holds such folders and no images beside them."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -107,7 +105,7 @@ def holds_only_ours(folder: str) -> bool:
     if not is_outputs and any(map(has_image_ending, names)):
         return False
     ours: list[str] = []
-    # A list, not a generator: only a complete walk knows all of our folders.
+    # A list, not a generator, because only a complete walk fills `ours`.
     if any([has_image_ending(file) for file in walk_files(folder, lambda *_: None, ours)]):
         return is_outputs and bool(ours)
     return bool(ours) or is_outputs or any(name.endswith(CACHE) for name in names)

@@ -1,4 +1,4 @@
-"""Images and labels that a Python program gives as arrays. A run of them keeps their hash, but not the arrays."""
+"""Images and labels that a Python program passes as arrays. A run records their hash, but not the arrays."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,13 +18,13 @@ from cnnbench.registry import register
 from cnnbench.storage.text import join_some
 
 NAME = "arrays"  # of this dataset in a config
-MOST_CHANNELS = 4
+MOST_CHANNELS = 4  # of an axis that is taken for that of the channels
 SHAPES = "N×H×W, N×H×W×C or N×C×H×W"
 _given: ContextVar["ArrayData | None"] = ContextVar("_given", default=None)
 
 
 class ArrayOptions(Options):
-    """What a run records of the arrays."""
+    """What a run records about the arrays."""
 
     sha256: str = key("The SHA-256 of images, labels and class names")
 
@@ -34,7 +34,7 @@ class ArrayData:
     """Images, and the class of each by name.
 
     Attributes:
-        train, test: images, uint8 (N, C, H, W), and the names; `test` is None if it is to be cut from `train`.
+        train, test: images, uint8 (N, C, H, W), and class names; `test` is None if it is to be cut from `train`.
         class_names: in the order of the labels.
     """
 
@@ -44,7 +44,7 @@ class ArrayData:
 
     @cached_property
     def sha256(self) -> str:
-        """What identifies the data."""
+        """The hash that identifies the data."""
         return digest(self._source.info, self._source.train, self._source.test)
 
     @cached_property
@@ -52,13 +52,10 @@ class ArrayData:
         return self._make_source(self.class_names)
 
     def make_source(self, class_names: Sequence[str] | None = None) -> Source:
-        """The data as a source.
-
-        Args:
-            class_names: those of the run that is measured on the data.
+        """The data as a source, with the classes of the run that is measured on them, if any.
 
         Raises:
-            ValueError: a label that is not among them.
+            ValueError: a label is not one of these classes.
         """
         names = tuple(class_names or self.class_names)
         if unknown := [name for name in self.class_names if name not in names]:
@@ -82,7 +79,7 @@ def _make_split(part: tuple[Tensor, list[str]], names: Sequence[str]) -> Split:
 
 @contextmanager
 def give_arrays(data: ArrayData | None) -> Iterator[None]:
-    """A context in which the dataset `arrays` consists of these; None gives none."""
+    """A context in which the dataset `arrays` consists of these."""
     token = _given.set(data)
     try:
         yield
@@ -91,11 +88,7 @@ def give_arrays(data: ArrayData | None) -> Iterator[None]:
 
 
 def arrays(options: ArrayOptions, classes: list[str] | None = None) -> Source:
-    """The arrays of `give_arrays`.
-
-    Raises:
-        ValueError: none are given, or other ones than the run's.
-    """
+    """The arrays of `give_arrays`, if they are those of the run."""
     data = _given.get()
     if data is None or data.sha256 != options.sha256:
         problem = "and these are others" if data else "which its folder does not hold"
@@ -106,17 +99,13 @@ def arrays(options: ArrayOptions, classes: list[str] | None = None) -> Source:
     return data.make_source(classes)
 
 
-# By a call: the options of parts that are registered by a decorator are keys of every config.
+# By a call, because options of parts that a decorator registers are keys of every config.
 register("data", NAME, listed=False)(arrays)
 register("data_kept", NAME)(arrays)
 
 
 def read_arrays(data: Any) -> ArrayData:
-    """Check `(images, labels)`, or `((images, labels), (images, labels))` for training and test.
-
-    Raises:
-        ValueError: says what is accepted.
-    """
+    """Check `(images, labels)`, or `((images, labels), (images, labels))` for training and test."""
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise ValueError("data: must be a dataset's name, (images, labels), or a pair of these for training and test")
     is_pair = all(isinstance(part, tuple | list) and len(part) == 2 for part in data)
@@ -146,11 +135,8 @@ def _read_part(images: Any, labels: Any) -> tuple[Tensor, np.ndarray]:
 def convert_images(images: Any) -> Tensor:
     """Images as uint8 (N, C, H, W).
 
-    Floating-point images must lie in 0…1, and become 255 times that, rounded. Of four axes, the one of at most 4 is
-    that of the channels.
-
     Args:
-        images: uint8 or floating point; N×H×W, N×H×W×C or N×C×H×W.
+        images: uint8 or, in 0…1, floating point; N×H×W, N×H×W×C or N×C×H×W.
 
     Raises:
         ValueError: another type or shape, values outside 0…1, or an axis of channels that is not clear.

@@ -1,4 +1,4 @@
-"""The user's own signals from a CSV file, or from one for training and one for testing; `signal_rows.py` reads rows."""
+"""The user's own signals from a CSV file, or from one for training and one for testing; `signal_rows.py` reads them."""
 
 import os
 import sys
@@ -42,15 +42,13 @@ def csv_signals(
     with_test: bool = True,
     classes: list[str] | None = None,
 ) -> Source:
-    """Signals of one channel from UTF-8 files, a row a signal: its values and its label.
-
-    The classes are the different labels in order; in that of their numbers, if all are whole numbers.
+    """Signals of one channel from UTF-8 files, in each row the values of a signal and its label.
 
     Args:
-        test_fraction: share of each class in the test split, the same rows for every seed; None cuts none.
-        test_seed: which share.
-        with_test: whether the file of `test_path` is opened; without, the source's test split is empty.
-        classes: those of a run that is to be measured on the signals, which may lack some.
+        test_fraction: the share of each class in the test split, the same rows for every seed; None cuts none.
+        test_seed: chooses that share.
+        with_test: whether the file of `test_path` is opened; otherwise the source's test split is empty.
+        classes: those of the run that is measured on the signals, which may lack some.
 
     Raises:
         ValueError: no such file, rows that are not a signal and its label, or too few rows of a class.
@@ -98,7 +96,7 @@ def csv_signals(
 def _choose_names(
     table: Table, forms: Mapping[str, str], classes: Sequence[str] | None, where: str, options: CsvSignalsOptions
 ) -> tuple[str, ...]:
-    """The class names in order: those of the run that is measured, or those in the table."""
+    """The class names in order: those of the measured run, or those in the table."""
     names = _sort_labels({forms[text] for text in table.labels})
     if classes is not None:
         _refuse_unknown(f"{where} does not fit the run", names, classes, "which the run lacks")
@@ -112,7 +110,7 @@ def _choose_names(
 
 
 def _make_split(table: Table, names: Sequence[str], forms: Mapping[str, str], first: int = 0) -> Split:
-    """The signals of a table with their labels and marks; its first row has this place in the source."""
+    """The signals of a table with labels and marks; `first` is the place of its first row in the source."""
     signals = torch.from_numpy(np.frombuffer(table.values, dtype=np.float32)).view(len(table.labels), 1, -1)
     number = {name: index for index, name in enumerate(names)}
     labels = torch.tensor([number[forms[text]] for text in table.labels])
@@ -121,14 +119,14 @@ def _make_split(table: Table, names: Sequence[str], forms: Mapping[str, str], fi
 
 
 def _hint_at_first_column(table: Table, label: str) -> str:
-    """Hint, in an error about labels, at a first column that looks like labels."""
+    """A hint, for an error about labels, that the first column looks like labels; empty if it does not."""
     first = table.values[:: table.columns - 1]
     fits = label == "last" and all(value.is_integer() for value in first) and 1 < len({*first}) <= len(first) // 2
     return " (if the label is the first value of a row: data.label=first)" if fits else ""
 
 
 def _note_test_file_beside(file: Path) -> list[str]:
-    """Note an X_TEST.tsv beside X_TRAIN.tsv, which is used only if `data.test_path` names it."""
+    """Note an X_TEST.tsv beside X_TRAIN.tsv, which only `data.test_path` puts to use."""
     for train, test in (("TRAIN", "TEST"), ("train", "test"), ("Train", "Test")):
         other = file.with_name(file.name.replace(train, test))
         if other != file and other.is_file():
@@ -137,7 +135,7 @@ def _note_test_file_beside(file: Path) -> list[str]:
 
 
 def _note_index_columns(table: Table, signals: Tensor) -> list[str]:
-    """Note columns that only number the rows: in a file sorted by class they give the label away."""
+    """Note columns that only number the rows: in a file sorted by class, they give the labels away."""
     if len(signals) < FEWEST_NUMBERED:
         return []
     whole = torch.nonzero((signals[:, 0] % 1 == 0).all(0)).flatten()
@@ -155,7 +153,7 @@ def _note_index_columns(table: Table, signals: Tensor) -> list[str]:
 
 
 def _check_file(key: str, path: str | None) -> Path:
-    """Check that a path is a file that may be opened: reading a pipe or a device might never end."""
+    """Check that a path is a regular file: reading a pipe or a device might never end."""
     if not path:
         raise ValueError(
             f"{key}={'null' if path is None else repr(path)}: must be a CSV file, each row the values of a "
@@ -190,7 +188,7 @@ def _sort_labels(labels: set[str]) -> tuple[str, ...]:
 
 
 def _find_lacking_side(names: tuple[str, ...], labels: Tensor, tested: Tensor) -> str | None:
-    """Describe a split that leaves a class without a row to train on, or to test on."""
+    """Which class has no row to train on, or none to test on; None if each has both."""
     totals, inside = (some.bincount(minlength=len(names)) for some in (labels, tested))
     one_sided = (inside == 0) | (inside == totals)
     lacking = torch.nonzero(one_sided & (totals > 0)).flatten().tolist()

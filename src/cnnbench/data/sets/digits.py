@@ -19,11 +19,7 @@ ALL_IMAGES, TEST_IMAGES = 1797, 360
 
 @register("data", "digits", train_images=ALL_IMAGES - TEST_IMAGES)
 def digits(test_seed: int = 0) -> Source:
-    """1,437 training and 360 test images. The cut is stratified and the same for every seed.
-
-    Args:
-        test_seed: which images are tested on.
-    """
+    """1,437 training and 360 test images, a stratified cut that only `test_seed` changes."""
     grey, target = _read_grey()
     images = torch.from_numpy(np.rint(grey * (255 / 16)).astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(target)
@@ -33,8 +29,8 @@ def digits(test_seed: int = 0) -> Source:
 
 
 def _read_grey() -> tuple[np.ndarray, np.ndarray]:
-    """Grey levels from 0 to 16, (N, 8, 8), and labels, int64 (N,), as `sklearn.datasets.load_digits` gives them."""
-    # Importing scikit-learn takes a second, of a demo's ten; its file of digits takes a tenth of that.
+    """Grey levels from 0 to 16, (N, 8, 8), and labels, int64 (N,), as from `sklearn.datasets.load_digits`."""
+    # Importing scikit-learn takes a second, of a demo's ten; reading its file takes a tenth of that.
     package = importlib.util.find_spec("sklearn")
     for place in package.submodule_search_locations or () if package else ():
         path = Path(place, "datasets", "data", "digits.csv.gz")

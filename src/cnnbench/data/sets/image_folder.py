@@ -2,7 +2,7 @@
 
 `listing.py` and `listing_csv.py` find the files, their classes and splits; `images.py` decodes a file. Decoded images
 are kept in memory and in a cache (`pixel_store.py`). A dataset larger than `data.memory_limit` stays in its files, and
-batches are decoded from them (`decoding.py`).
+each batch is decoded from them (`streaming.py`).
 """
 
 import errno
@@ -35,8 +35,8 @@ from cnnbench.storage.text import format_path, join_some
 
 log = logging.getLogger("cnnbench")
 
-PROBED = 100  # files that are read to determine channels and size
-SHOWN = 20  # bad files that an error lists
+PROBED = 100  # files by which channels and size are chosen
+SHOWN = 20  # bad files in an error
 Size = int | tuple[int, int]
 
 
@@ -82,23 +82,25 @@ def image_folder(
     """The user's own images, decoded once at their final size.
 
     Args:
-        image_size: height and width, or one number for both; None is that of all images, if it is the same.
-        test_fraction: the share of each class that is tested on, where the files have no test split; None cuts none.
-        test_seed: which share.
-        with_test: whether the files of the test split are opened; without, the source's test split is empty.
-        classes: those of a run that is to be measured on the images, which may lack some, and a split to train on.
-        threads: so many processes decode, unless an option says otherwise; None is one a core.
+        image_size: height and width, or one number for both; None is the size that all images share.
+        test_fraction: the share of each class to test on, if the files have no test split; None cuts none.
+        test_seed: chooses that share.
+        with_test: whether files of the test split are opened; otherwise the source's test split is empty.
+        classes: those of the run that is measured on the images, which may lack some, and a split to train on.
+        threads: processes that decode, unless an option says otherwise; None is one per core.
 
     Raises:
         ValueError: an unknown layout, or images that cannot be read or differ in size.
     """
-    listing = _list_and_cut(options.path, classes, test_fraction, test_seed)
+    listing = _list_files(options.path, classes, test_fraction, test_seed)
     _refuse_single_files(listing)
     count = len(listing.paths)
     training = range(listing.splits["test"].start if "test" in listing.splits else count)
     size = image_size if image_size is None or isinstance(image_size, int) else to_image_size(*image_size)
     how = _choose_decoding(listing.make_paths(training or range(count)), options, size)
-    streams = count * math.prod(how.shape) > _find_memory_limit(options)
+    limit = options.memory_limit
+    most = measure_memory() // 3 if limit is None else parse_bytes("data.memory_limit", limit)
+    streams = count * math.prod(how.shape) > most
     decoder = Decoder(how, resizes=image_size is not None, hashes=True, drops=streams)
     splits: dict[str, Split] = {}
     bad: list[tuple[str, str]] = []
@@ -137,33 +139,15 @@ def find_image_files(
     test_seed: int = 0,
     threads: int | None = None,
 ) -> ListedFiles:
-    """The files that `image_folder` reads for the same arguments; none is opened.
-
-    Raises:
-        ValueError: an unknown layout.
-    """
-    listing = _list_and_cut(options.path, None, test_fraction, test_seed)
+    """The files that `image_folder` reads for the same arguments; none is opened."""
+    listing = _list_files(options.path, None, test_fraction, test_seed)
     red, green, blue = options.background
     return ListedFiles(listing, (red, green, blue), _count_workers(options, threads))
 
 
-def _list_and_cut(
+def _list_files(
     path: str | None, classes: Sequence[str] | None, test_fraction: float | None, test_seed: int
 ) -> Listing:
-    listing = _list(path, classes)
-    if test_fraction is None or "test" in listing.splits:
-        return listing
-    return _cut_test_split(listing, test_fraction, test_seed)
-
-
-def _refuse_single_files(listing: Listing) -> None:
-    if listing.cut:
-        labels = torch.tensor(listing.labels)
-        train, test = (labels[[*listing.splits.get(name, ())]] for name in ("train", "test"))
-        refuse_single_images(listing.class_names, train, test)
-
-
-def _list(path: str | None, classes: Sequence[str] | None) -> Listing:
     if not path:
         raise ValueError(
             f"data.path={'null' if path is None else repr(path)}: must be a folder that holds a folder of images "
@@ -178,17 +162,26 @@ def _list(path: str | None, classes: Sequence[str] | None) -> Listing:
     if listing.ignored:
         names = ", ".join(map(format_path, listing.ignored[:5]))
         _log_once(f"{format_path(path)}: {len(listing.ignored)} entries outside any class are ignored: {names}")
-    return listing
+    if test_fraction is None or "test" in listing.splits:
+        return listing
+    return _cut_test_split(listing, test_fraction, test_seed)
+
+
+def _refuse_single_files(listing: Listing) -> None:
+    if listing.cut:
+        labels = torch.tensor(listing.labels)
+        train, test = (labels[[*listing.splits.get(name, ())]] for name in ("train", "test"))
+        refuse_single_images(listing.class_names, train, test)
 
 
 @functools.lru_cache(maxsize=32)
 def _log_once(text: str) -> None:
-    """Log a message once, because a run lists its folder more than once."""
+    # A run lists its folder more than once.
     log.info(text)
 
 
 def _cut_test_split(listing: Listing, fraction: float, test_seed: int) -> Listing:
-    """The listing with a share of each class as its test split: by the files' names alone, so none is opened."""
+    """The listing with a share of each class as its test split, chosen by the files' names alone."""
     train, val = listing.splits["train"], listing.splits.get("val", range(0))
     labels = torch.tensor(listing.labels)[train.start : train.stop]
     tested, rest = cut_test(labels, (os.fsencode(listing.paths[row]) for row in train), fraction, test_seed)
@@ -206,12 +199,12 @@ def _cut_test_split(listing: Listing, fraction: float, test_seed: int) -> Listin
 
 
 def _choose_decoding(paths: Sequence[str], options: ImageFolderOptions, image_size: Size | None) -> Decoding:
-    """Choose how files are decoded; channels and size that the user has not given are taken from some of the files."""
+    """Choose how files are decoded; channels and size that are not set follow some of the files."""
     red, green, blue = options.background
     how = Decoding(options.channels or 1, image_size or 1, options.resize, (red, green, blue))
     if options.channels is not None and image_size is not None:
         return how
-    # If no file can be read, any size will do: the decoder reports the reason.
+    # If no file can be read, any size will do: the decoder will say why.
     found = probe_some(paths, PROBED) or [(format_path(paths[0]), (1, 1, 1))]
     name, (_, width, height) = found[0]
     for other, (_, w, h) in found if image_size is None else ():
@@ -227,7 +220,7 @@ def _ask_for_size(problem: str) -> str:
 
 
 def _split(listing: Listing, part: range, stored: Stored, images: torch.Tensor | ImageFiles) -> dict[str, Split]:
-    """Cut the splits out of a part of the listing, without bad images."""
+    """The splits in a part of the listing, without bad images."""
     hashes, labels = torch.from_numpy(stored.hashes), torch.tensor(listing.labels)
     bad = part.start + np.array([*stored.bad], np.int64)
     splits = {}
@@ -246,7 +239,7 @@ def _split(listing: Listing, part: range, stored: Stored, images: torch.Tensor |
 
 
 def _refuse_empty(listing: Listing, splits: dict[str, Split], classes: Sequence[str] | None) -> None:
-    """Refuse splits, and classes to train on, that have lost all of their images to `skip`."""
+    """Refuse splits, and classes to train on, of which `on_bad_image=skip` left no image."""
     counts = splits["train"].labels.bincount(minlength=len(listing.class_names)).tolist() if classes is None else ()
     empty = [f"class {name!r}" for name, count in zip(listing.class_names, counts, strict=False) if not count]
     empty += [split for split, images in splits.items() if not len(images)]
@@ -254,14 +247,8 @@ def _refuse_empty(listing: Listing, splits: dict[str, Split], classes: Sequence[
         raise ValueError(f"data.path={format_path(listing.path)!r}: no image of {empty[0]} can be read")
 
 
-def _find_memory_limit(options: ImageFolderOptions) -> int:
-    """The bytes of images that are kept in memory."""
-    limit = options.memory_limit
-    return measure_memory() // 3 if limit is None else parse_bytes("data.memory_limit", limit)
-
-
 def _count_workers(options: ImageFolderOptions, threads: int | None) -> int:
-    """How many processes decode."""
+    """The number of processes that decode."""
     return min(threads or count_cores(), count_cores()) if options.workers is None else options.workers
 
 

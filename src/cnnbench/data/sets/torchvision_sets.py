@@ -1,7 +1,6 @@
 """The classic datasets of torchvision, read from its files and, if allowed, downloaded from its addresses.
 
-They are read here and not by torchvision, which unpickles CIFAR, believes the sizes in headers, and takes a second to
-import.
+torchvision itself would unpickle CIFAR, trust the sizes in headers, and take a second to import.
 """
 
 import bz2
@@ -24,7 +23,7 @@ from cnnbench.data.files.downloads import download as download_files
 from cnnbench.data.files.idx import read_idx
 from cnnbench.registry import register
 from cnnbench.storage.regular import Refused, check_regular
-from cnnbench.storage.text import format_path, make_printable
+from cnnbench.storage.text import format_path, get_first_line, make_printable
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images, uint8 (N, C, H, W), and labels, int64 (N,)
 
@@ -41,7 +40,7 @@ EMNIST_CLASSES = {
     "letters": tuple(string.ascii_lowercase),
     "mnist": DIGITS,
 }
-# The MD5 of these files, which torchvision requires too.
+# MD5 of these files, as in torchvision.
 CHECKSUMS = {
     "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
     "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -63,7 +62,7 @@ def _get_checksum(path: Path) -> str:
 
 
 def _read_idx_pair(paths: Sequence[Path], *, first_label: int = 0, transposed: bool = False) -> Arrays:
-    """Read a file of images and one of labels."""
+    """The images in one file and the labels in another."""
     images, labels = map(read_idx, paths)
     if images.dtype != np.uint8 or images.ndim != 3:
         raise ValueError(f"{format_path(paths[0])} holds no grey images of bytes")
@@ -74,7 +73,7 @@ def _read_idx_pair(paths: Sequence[Path], *, first_label: int = 0, transposed: b
 
 
 def _read_usps(paths: Sequence[Path]) -> Arrays:
-    """A line for each image: its label from 1, and its pixels as `number:value` with values in -1…1."""
+    """From a line for each image: its label, from 1, and its pixels as `number:value`, with values in -1…1."""
     with name_file_in_errors(paths[0]):
         try:
             check_regular(paths[0], LARGEST_FILE)
@@ -95,7 +94,7 @@ def _read_usps(paths: Sequence[Path]) -> Arrays:
 def _read_svhn(paths: Sequence[Path]) -> Arrays:
     from scipy.io import loadmat
 
-    # Only the publisher's own file reaches scipy's reader.
+    # Only the publisher's own file reaches scipy's reader, which is not made for untrusted ones.
     found = loadmat(io.BytesIO(read_published(paths[0], _get_checksum(paths[0]))), variable_names=["X", "y"])
     labels = found["y"].astype(np.int64).ravel()
     return np.ascontiguousarray(found["X"].transpose(3, 2, 0, 1)), np.where(labels == 10, 0, labels)
@@ -109,18 +108,16 @@ def _read_cifar(paths: Sequence[Path], *, key: str) -> Arrays:
 
 @dataclass(frozen=True)
 class Published:
-    """A dataset as torchvision knows it.
+    """A dataset of torchvision.
 
     Attributes:
-        name: what it is called in a config.
-        class_name: its class in `torchvision.datasets`.
-        folder: where its files lie below `data.root`.
-        train, test: the files of each split, as `read` takes them.
+        name: in a config.
+        class_name: in `torchvision.datasets`.
+        folder: of its files, below `data.root`.
+        train, test: the files of each split, in the order that `read` takes.
         shape: of one image, (C, H, W).
-        read: the images and labels in the files of one split.
-        class_names: a name for each label.
-        names: the file that holds them instead, and the key they have there.
-        train_images: how many there are, for who has not loaded them.
+        class_names: by label.
+        names: the file that holds them instead, and their key in it.
     """
 
     name: str
@@ -135,11 +132,11 @@ class Published:
     train_images: int = 60_000
 
     def load(self, root: str, download: bool, with_test: bool = True) -> Source:
-        """Training and test images; if not `with_test`, the test files stay closed and the split is empty."""
+        """Read the images; if not `with_test`, no test file is opened, and the test split is empty."""
         paths = self._find(root, download)
         splits, class_names = [], self.class_names
         try:
-            if self.names is not None:
+            if self.names:
                 file, key = self.names
                 class_names = read_names(paths[file], _get_checksum(paths[file]), key)
             for files in (self.train, self.test)[: 1 + with_test]:
@@ -163,24 +160,18 @@ class Published:
             raise ValueError(f"{format_path(path)} is damaged: it has {problem}")
 
     def _find(self, root: str, download: bool) -> dict[str, Path]:
-        """Find its files, by name; download them first if they are missing and that is allowed.
-
-        Raises:
-            ValueError: they are missing; the message says where they belong.
-        """
+        """The dataset's files by name, downloaded first if they are missing and that is allowed."""
         base = Path(root).expanduser()
         folder = base / self.folder
         wanted = (*self.train, *self.test, *(self.names or ())[:1])
         reason = "data.download=false forbids downloading it"
-        found = _find_files(folder, wanted)
-        if len(found) < len(wanted) and download:
+        if download and len(_find_files(folder, wanted)) < len(wanted):
+            reason = "the download does not hold them"
             try:
                 download_files(self.class_name, base, folder, wanted)
-                reason = "the download does not hold them"
             except (RuntimeError, OSError, ValueError, EOFError) as error:
-                first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                reason = f"downloading it failed ({first_line[:200]})"
-            found = _find_files(folder, wanted)
+                reason = f"downloading it failed ({get_first_line(error)[:200]})"
+        found = _find_files(folder, wanted)
         if missing := [name for name in wanted if name not in found]:
             raise ValueError(
                 f"data={self.name} is not in {folder.absolute()} and {reason}. Put torchvision's {self.class_name} "
@@ -191,7 +182,7 @@ class Published:
 
 
 def _find_files(folder: Path, names: Sequence[str]) -> dict[str, Path]:
-    """The paths of the files that exist, by name; an IDX file may be compressed."""
+    """The existing files by name; an IDX file may be compressed."""
     found: dict[str, Path] = {}
     for name in names:
         packed = [folder / f"{name}.gz"] if "-idx" in name else []
@@ -241,7 +232,7 @@ SETS = (
     ),
 )  # fmt: skip
 
-# `config/declared.py` reads options from decorated parts only, so a part of this table can declare none.
+# A part of this table can declare no options: `config/declared.py` reads those of decorated parts only.
 for _set in SETS:
     _classes = 100 if _set.name == "cifar100" else 10
     register("data", _set.name, train_images=_set.train_images)(_set.load)

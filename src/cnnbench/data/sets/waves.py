@@ -59,13 +59,9 @@ class WavesOptions(Options):
 
 @register("data", "waves")
 def waves(options: WavesOptions, test_seed: int = 0) -> Source:
-    """Signals of one channel; a sixth of each class is the test split. They depend on the options alone.
-
-    Args:
-        test_seed: which signals are tested on.
-    """
+    """Signals of one channel, a function of the options; `test_seed` chooses the sixth of each class to test on."""
     length, samples, seed = options.length, options.samples, options.waves_seed
-    # The signals, their noise, the two multiplied, and the splits.
+    # In memory at once: the signals, their noise, the two multiplied, and the splits.
     refuse_beyond_memory(16 * samples * length, f"data.samples={samples} with data.length={length}")
     labels = torch.arange(samples) % len(CLASSES)
     signals = torch.empty(samples, 1, length)
@@ -96,7 +92,7 @@ def _draw_uniform(bounds: tuple[float, float], count: int, random: torch.Generat
 
 
 def _draw_phase(count: int, length: int, random: torch.Generator) -> Tensor:
-    """How many cycles of a wave have passed at each sample, (N, L); where it starts is random."""
+    """The cycles of a wave that have passed at each sample, (N, L); its start is random."""
     return torch.rand(count, 1, generator=random) + _draw_uniform(CYCLES, count, random) * torch.arange(length) / length
 
 
@@ -130,7 +126,7 @@ def _make_anomalous_ecg(count: int, length: int, random: torch.Generator) -> Ten
     """One fault a signal, at random: a premature and wide beat, no P wave in any beat, or a raised ST segment."""
     rate = _draw_uniform(BEATS, count, random)
     bumps = _draw_healthy_bumps(count, random)
-    places, widths, heights = bumps.unbind(-1)  # views: what is written to them changes the bumps
+    places, widths, heights = bumps.unbind(-1)  # views: writing to them changes the bumps
     kind = torch.randint(3, (count,), generator=random)
     heights[..., P] *= (kind != 1).unsqueeze(-1)
     heights[..., ST] += torch.where(kind == 2, 0.45, 0.0).unsqueeze(-1)
@@ -157,7 +153,7 @@ def _make_heartbeats(rate: Tensor, bumps: Tensor, length: int, random: torch.Gen
 
     Args:
         rate: beats in a signal, (N, 1); each beat lasts up to a tenth longer or shorter.
-        bumps: as `_draw_healthy_bumps` gives them.
+        bumps: as `_draw_healthy_bumps` returns them.
     """
     count, beats = bumps.shape[:2]
     durations = (1 + 0.1 * (2 * torch.rand(count, beats, generator=random) - 1)) / rate
