@@ -134,6 +134,11 @@ def test_the_page_shows_the_pairs_and_escapes_names(checked):
     assert "http" not in page.replace("http-equiv", "")
 
 
+def test_a_check_depends_on_the_images_alone(checked, folder):
+    data = ["data=image_folder", f"data.path={folder}", "data.workers=0"]
+    assert check_data(compose_config([*data, "seed=3", "data.image_size=8"])).check == checked.check
+
+
 def test_a_test_split_that_is_cut_is_checked_too(tmp_path):
     for name, start in (("a", 0), ("b", 20)):
         (tmp_path / name).mkdir()

@@ -21,7 +21,7 @@ KINDS = {
     "near_conflict": Kind("Near conflicts", "Nearly the same image with two labels.", True),
     "duplicate": Kind("Duplicates", "The same pixels twice in a split: they count twice.", True),
     "near_duplicate": Kind("Near duplicates", "Nearly the same image twice in a split.", True),
-    "unreadable": Kind("Unreadable files", "Files that are no image, are damaged or are missing."),
+    "unreadable": Kind("Unreadable files", "Files that are not images, are damaged or are missing."),
     "constant": Kind("Constant images", "All pixels have one value."),
     "blank": Kind("Blank images", "Pixels hardly differ, as on an empty page."),
     "size": Kind("Unusual sizes", "Far fewer or far more pixels than nearly all other images."),

@@ -13,12 +13,12 @@ from scipy import ndimage
 from cnnbench.processes.cores import count_cores
 from cnnbench.quality.probes import Probes
 
-# The constants were chosen on MNIST and CIFAR-10, between the distances of planted copies and of the most alike distinct
-# images (benchmarks/EVIDENCE.md).
+# The constants were chosen on MNIST and CIFAR-10, between the distances of planted copies and of the most similar
+# distinct images (benchmarks/EVIDENCE.md).
 GRID = 8  # points of a description along each side
 BLUR = 1.5  # pixels of a thumbnail, before it is described
-# Of the vectors, whose values are whole numbers: sums of products stay below 2**24, so that float32 matrix products are
-# exact, whatever the order in which a library adds.
+# Of the vectors, whose values are whole numbers: sums of products stay below 2**24, so that float32 products are exact,
+# whatever the order in which a library adds.
 SCALE = 2048
 LEAST_ALIKE = 0.85  # correlation of candidates; more where images are so much alike that there would be more than
 MEAN_CANDIDATES, MOST_CANDIDATES = 64, 3  # of an image: before the most alike are chosen, and after
