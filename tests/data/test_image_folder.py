@@ -1,6 +1,7 @@
 """One's own images: layouts, order, refusals, the cache, classes of unequal size, and runs as a user starts them."""
 
 import json
+import logging
 import os
 import re
 import resource
@@ -9,6 +10,7 @@ import socket
 import struct
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from cnnbench.data.files.listing import list_folder
 from cnnbench.data.loader import order_epoch
 from cnnbench.data.memory import parse_bytes
 from cnnbench.experiment.loading import load_dataset
+from cnnbench.experiment.result_files import write_skipped
 from cnnbench.experiment.run import run_job
 from cnnbench.runs.contents import read_confusion
 from cnnbench.runs.folder import RunFolder
@@ -144,6 +147,21 @@ def test_a_csv_file_names_paths_labels_and_splits_in_its_order(tmp_path):
         load(path)
 
 
+def test_files_that_a_csv_file_lists_twice_are_noted(tmp_path):
+    write_folder(tmp_path, count=3)
+    path = tmp_path / "list.csv"
+    rows = [f"{name}/{number:03}.png,{name}" for name in ("cat", "dog") for number in range(3)]
+    path.write_text("\n".join(["path,label", *rows]))
+    assert load(path).notes == ()
+    path.write_text("\n".join(["path,label", *rows, "./cat/001.png,cat"]))
+    source = load(path)
+    assert len(source.train) == 7
+    (note,) = source.notes
+    assert note.endswith(": 1 file is listed more than once, and each row counts as an image: 'cat/001.png'")
+    path.write_text("\n".join(["path,label", *rows, *rows[:2]]))
+    assert "2 files are listed more than once" in load(path).notes[0]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -151,7 +169,7 @@ def test_a_csv_file_names_paths_labels_and_splits_in_its_order(tmp_path):
         ("", "has no column 'path'"),
         ("path,label\n,b\na.png,\n", "2 rows are wrong: line 2: path is empty; line 3: label is empty"),
         ("path,label,split\na.png,b,new\n", "line 2: split='new', must be one of train, val, test$"),
-        ("path,label\na.png,b,c\n", "line 2: has more values than the first row"),
+        ("path,label\na.png,b,c\n", "1 row is wrong: line 2: has more values than the first row"),
         ("path,label\na.png\n", "line 2: label is empty"),
         ("path,label,split\na.png,b,test\n", "holds no images to train on: it has no labels"),
         ("path,label\na.png,b\n", "has one class, 'b': it needs at least 2 labels"),
@@ -709,6 +727,13 @@ def test_a_damaged_cache_is_mended_with_a_message(train, tmp_path):
     from conftest import assert_same_tensors
 
     assert_same_tensors(*(tmp_path / done.stdout.splitlines()[-1] for done in (first, second)))
+
+
+@pytest.mark.parametrize(("count", "subject"), [(1, "1 file was"), (1_000, "1,000 files were")])
+def test_the_log_counts_skipped_files(count, subject, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="cnnbench")
+    write_skipped(RunFolder(tmp_path), SimpleNamespace(skipped=[("a.png", "empty")] * count))
+    assert caplog.messages == [f"{subject} skipped; skipped.csv lists the reasons"]
 
 
 def test_bad_images_stop_a_run_or_are_listed_in_its_folder(train, tmp_path):

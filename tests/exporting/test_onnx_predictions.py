@@ -50,7 +50,7 @@ def test_it_answers_without_torch_in_every_form(here):
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "error: missing.png: No such file or directory",
-        "error: 1 files could not be read, 3 were predicted",
+        "error: 1 file could not be read, 3 were predicted",
         "False",
     ]
     rows = json.loads(done.stdout)

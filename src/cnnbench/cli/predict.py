@@ -89,9 +89,12 @@ class Tally:
         if self.skipped:
             endings = ", ".join(f"{count} {ending}" for ending, count in self.skipped.most_common(MOST_ENDINGS))
             total = self.skipped.total()
-            print(f"skipped {total} file{'s' * (total > 1)} that are not images: {endings}", file=sys.stderr)
+            files = "1 file that is not an image" if total == 1 else f"{total} files that are not images"
+            print(f"skipped {files}: {endings}", file=sys.stderr)
         if self.failed:
-            raise RunFailed(f"{self.failed} files could not be read, {self.predicted} were predicted")
+            raise RunFailed(
+                f"{self.failed} file{'s' * (self.failed > 1)} could not be read, {self.predicted} were predicted"
+            )
         if not self.predicted:
             raise ValueError("there are no images in the folders or in the list")
 

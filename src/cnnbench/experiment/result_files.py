@@ -164,7 +164,8 @@ def write_skipped(run: RunFolder, dataset: Dataset) -> None:
     if dataset.skipped:
         rows = [{"path": path, "reason": reason} for path, reason in dataset.skipped]
         write_csv(run.path / "skipped.csv", rows)
-        log.info("%d files were skipped; skipped.csv lists them with the reasons", len(rows))
+        files = "1 file was" if len(rows) == 1 else f"{len(rows):,} files were"
+        log.info("%s skipped; skipped.csv lists the reasons", files)
 
 
 def choose_names(class_names: Sequence[str], longest: int = 16) -> "Names":

@@ -41,7 +41,8 @@ def list_csv(file: str, classes: Sequence[str] | None = None) -> Listing:
             split, _ = parse_split(row.get("split", "")) or ("train", ())
             files.setdefault(split, []).append((find(row["path"]), row["label"]))
     if problems:
-        raise ValueError(f"{name}, {len(problems)} rows are wrong: {join_some(problems, SHOWN_ROWS, '; ')}")
+        wrong = "1 row is" if len(problems) == 1 else f"{len(problems):,} rows are"
+        raise ValueError(f"{name}, {wrong} wrong: {join_some(problems, SHOWN_ROWS, '; ')}")
     forms = unify_labels(label for inside in files.values() for _, label in inside)
     files = {split: [(path, forms[label]) for path, label in inside] for split, inside in files.items()}
     listing = Listing(file, root, wanted=classes)
