@@ -27,7 +27,7 @@ from PIL import Image
 from cnnbench.cli.compose import compose_config
 from cnnbench.experiment.data_check import check_data
 from cnnbench.experiment.loading import load_dataset
-from cnnbench.quality.files import write_check
+from cnnbench.quality.findings import write_check
 from cnnbench.report.data_check import write_page
 
 Edit = Callable[[Image.Image, int], Image.Image]

@@ -16,8 +16,7 @@ from cnnbench.cli.options import CheckOptions
 from cnnbench.data.exclusion import read_image_list
 from cnnbench.experiment.data_check import check_data
 from cnnbench.experiment.loading import load_dataset
-from cnnbench.quality.files import write_check
-from cnnbench.quality.findings import KINDS, ImageName, iterate_excluded
+from cnnbench.quality.findings import KINDS, ImageName, iterate_excluded, write_check
 from cnnbench.quality.outliers import find_far_out, find_suspects
 from cnnbench.quality.probes import measure_images
 from cnnbench.report.data_check import render_page

@@ -10,8 +10,7 @@ from cnnbench.cli.options import CheckOptions
 from cnnbench.cli.streams import show_log, show_warnings
 from cnnbench.cli.tables import Column, make_console, show_table, show_text
 from cnnbench.config.schema import NOT_IN_NAMES, Config
-from cnnbench.quality.files import JSON_FILE, write_check
-from cnnbench.quality.findings import KINDS, DataCheck
+from cnnbench.quality.findings import JSON_FILE, KINDS, DataCheck, write_check
 from cnnbench.registry import check_choice
 from cnnbench.runs.folder import refuse_other_content, refuse_unwritable
 from cnnbench.storage.text import format_output_path, make_printable, to_unicode

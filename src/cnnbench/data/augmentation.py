@@ -26,25 +26,15 @@ SPLIT_OVER_THREADS = 2**15
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What training does to its images; each option is off at 0, `scale` at [1, 1].
+    """What training does to its images; `config/augment.py` says what each option means, and by which value it is off.
 
     Geometry comes first, in one interpolation: flip, then rotation, shear and scale about the centre, then shift and
-    crop; pixels from outside the image are black. Then come brightness and contrast, erasing, and mixing.
+    crop; pixels from outside the image are black. Then come brightness and contrast, erasing, and mixing: mixup
+    (arXiv:1710.09412) or cutmix (arXiv:1905.04899), or with both, one of them for each image, by a fair coin.
 
     Args:
         seed: of the random parameters.
         num_classes: columns of the labels of mixed images.
-        flip: the share of images that are mirrored left to right.
-        crop: whole pixels up to which an image is shifted each way, as a crop of the image with a black margin.
-        rotate, shear: degrees, up to this many each way.
-        shift: a share of the side, up to this much each way.
-        scale: the lowest and the highest factor of the size.
-        brightness, contrast: factors of 1 ± this; contrast is about the mean of the original image.
-        erase: the share of images in which a box turns black.
-        erase_area: the lowest and the highest share of the image that the box covers.
-        mixup: both parameters of the Beta distribution of an image's weight beside its partner's (arXiv:1710.09412).
-        cutmix: likewise, of the area an image keeps outside a box of its partner (arXiv:1905.04899). With both, a fair
-            coin chooses one of them for each image.
     """
 
     seed: int

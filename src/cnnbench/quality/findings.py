@@ -1,7 +1,14 @@
-"""The findings of a check of a dataset; without torch, as `files.py`."""
+"""The findings of a check of a dataset, and their files; without torch."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from cnnbench.storage.csv_tables import write_csv
+from cnnbench.storage.plain_data import write_json
+
+JSON_FILE = "check.json"
+MOST_CASES = 20_000  # of a kind in the JSON file, to keep it readable; the lists have all
 
 
 @dataclass(frozen=True)
@@ -115,3 +122,26 @@ def iterate_excluded(finding: Finding) -> Iterator[tuple[ImageName, Case]]:
     for case in finding.cases:
         for place in case.excluded:
             yield case.images[place], case
+
+
+def write_check(folder: Path, check: DataCheck) -> None:
+    """Write `check.json`, and for each kind with images to leave out a list that `data.exclude` takes.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in KINDS:
+        rows = [_make_row(image, case) for image, case in iterate_excluded(check.findings.get(kind, Finding(0)))]
+        if rows:
+            write_csv(folder / f"{kind}.csv", rows)
+        else:  # perhaps there is one of an earlier check
+            (folder / f"{kind}.csv").unlink(missing_ok=True)
+    shown = {kind: replace(found, cases=found.cases[:MOST_CASES]) for kind, found in check.findings.items()}
+    write_json(folder / JSON_FILE, asdict(replace(check, findings=shown)))
+
+
+def _make_row(image: ImageName, case: Case) -> dict[str, object]:
+    others = [asdict(one) for one in case.images if one != image]
+    beside = {f"other_{column}": value for one in others for column, value in one.items() if column != "hash"}
+    return asdict(image) | {"detail": case.detail} | beside

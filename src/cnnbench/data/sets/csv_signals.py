@@ -44,11 +44,7 @@ def csv_signals(
 ) -> Source:
     """Signals of one channel from UTF-8 files, in each row the values of a signal and its label.
 
-    Args:
-        test_fraction: the share of each class in the test split, the same rows for every seed; None cuts none.
-        test_seed: chooses that share.
-        with_test: whether the file of `test_path` is opened; otherwise the source's test split is empty.
-        classes: those of the run that is measured on the signals, which may lack some.
+    The arguments are those of `image_folder`.
 
     Raises:
         ValueError: no such file, rows that are not a signal and its label, or too few rows of a class.

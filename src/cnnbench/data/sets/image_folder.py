@@ -79,15 +79,13 @@ def image_folder(
     classes: list[str] | None = None,
     threads: int | None = None,
 ) -> Source:
-    """The user's own images, decoded once at their final size.
+    """The user's own images, decoded once in their final size.
 
     Args:
         image_size: height and width, or one number for both; None is the size that all images share.
         test_fraction: the share of each class to test on, if the files have no test split; None cuts none.
-        test_seed: chooses that share.
         with_test: whether files of the test split are opened; otherwise the source's test split is empty.
         classes: those of the run that is measured on the images, which may lack some, and a split to train on.
-        threads: processes that decode, unless an option says otherwise; None is one per core.
 
     Raises:
         ValueError: an unknown layout, or images that cannot be read or differ in size.
