@@ -15,7 +15,7 @@ from test_image_folder import draw, load, photos, write_folder
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.data import Batches, prepare
-from cnnbench.data.files.streaming import ImageFiles
+from cnnbench.data.files.decoding import ImageFiles
 from cnnbench.experiment.factories import make_augmentation
 from cnnbench.experiment.loading import load_dataset
 from cnnbench.processes.cores import count_cores

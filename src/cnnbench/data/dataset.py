@@ -14,7 +14,7 @@ from cnnbench.data.files.listing import Paths
 from cnnbench.data.hashing import hash_rows
 
 if TYPE_CHECKING:  # it loads Pillow, which most datasets do not need
-    from cnnbench.data.files.streaming import ImageFiles
+    from cnnbench.data.files.decoding import ImageFiles
 
 CHUNK_VALUES = 2**20  # pixels or samples processed together: few enough to copy as float64
 FILE, VALUES, PLACE = range(3)  # columns of `Split.marks`
@@ -105,7 +105,7 @@ class Split:
         several = max(1, CHUNK_VALUES // math.prod(self.shape))
         rows = self.locate_rows(torch.arange(len(self))).split(several)
         if not isinstance(self.stored, Tensor):
-            return self.stored.stream(rows)
+            return map(torch.from_numpy, self.stored.stream([some.numpy() for some in rows]))
         if self.rows is None:
             return self.stored.split(several)
         return (self.stored.index_select(0, some) for some in rows)

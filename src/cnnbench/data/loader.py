@@ -156,10 +156,9 @@ class Batches:
             for indices in parts:
                 yield stored.index_select(0, self.split.locate_rows(indices))
             return
-        rows = [self.split.locate_rows(indices.cpu()) for indices in parts]
-        for images in stored.stream(rows):
+        for images in stored.stream([self.split.locate_rows(indices.cpu()).numpy() for indices in parts]):
             # The device computes while the images are copied.
-            yield images.to(self.device, non_blocking=True)
+            yield torch.from_numpy(images).to(self.device, non_blocking=True)
 
 
 def order_epoch(labels: Tensor, sampler: str, seed: int, epoch: int) -> Tensor:

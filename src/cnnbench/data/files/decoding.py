@@ -124,3 +124,27 @@ def _probe_readable(paths: Sequence[str], rows: Iterable[int]) -> Iterator[tuple
             yield format_path(paths[row]), probe(paths[row])
         except BadImage:
             continue
+
+
+class ImageFiles:
+    """Images that stay in their files, decoded on access by worker processes; with 0 workers, in this one."""
+
+    def __init__(self, paths: Sequence[str], how: Decoding, workers: int) -> None:
+        self.shape = (len(paths), *how.shape)
+        self.paths, self.how, self.workers = paths, how, workers
+
+    def stream(self, parts: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        """The images in the rows of each part, uint8 (n, C, H, W).
+
+        Raises:
+            ValueError: a file can no longer be read.
+        """
+        files = (self.paths[row] for part in parts for row in part.tolist())
+        with closing(decode_all(files, self.how, workers=self.workers)) as images:
+            for part in parts:
+                together = np.empty((len(part), *self.how.shape), np.uint8)
+                for place, image in zip(range(len(part)), images, strict=False):
+                    if isinstance(image, BadImage):
+                        raise ValueError(f"{image} (it could be read before: has it changed?)")
+                    together[place] = image
+                yield together

@@ -2,7 +2,7 @@
 
 `listing.py` and `listing_csv.py` find the files, their classes and splits; `images.py` decodes a file. Decoded images
 are kept in memory and in a cache (`pixel_store.py`). A dataset larger than `data.memory_limit` stays in its files, and
-each batch is decoded from them (`streaming.py`).
+each batch is decoded from them (`decoding.py`).
 """
 
 import errno
@@ -20,13 +20,12 @@ from pydantic import Field
 
 from cnnbench.config.keys import Options, key
 from cnnbench.data.dataset import DatasetInfo, Source, Split, to_image_size
-from cnnbench.data.files.decoding import Decoder, probe_some
+from cnnbench.data.files.decoding import Decoder, ImageFiles, probe_some
 from cnnbench.data.files.fitting import Decoding, Resize
 from cnnbench.data.files.images import OtherSize
 from cnnbench.data.files.listing import ListedFiles, Listing, list_folder
 from cnnbench.data.files.listing_csv import list_csv
 from cnnbench.data.files.pixel_store import Part, Stored, read_part
-from cnnbench.data.files.streaming import ImageFiles
 from cnnbench.data.memory import measure_memory, parse_bytes
 from cnnbench.data.preparation import cut_test, refuse_single_images
 from cnnbench.processes.cores import count_cores
