@@ -1,6 +1,6 @@
 """Images as uint8 and signals as float32 in memory: sources, splits, and batches made on the training device.
 
-Names are imported where they are first used: whoever only decodes image files does not wait for torch.
+Names are imported on first use, so that decoding image files does not wait for torch.
 """
 
 import importlib
@@ -47,7 +47,7 @@ _MODULES = (
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        # All at once, so that whoever has one of them also has the datasets, which `sources` registers.
+        # All at once, because `sources` registers the datasets.
         for module in _MODULES:
             found = vars(importlib.import_module(f"{__name__}.{module}"))
             globals().update({key: found[key] for key in __all__ if key in found})

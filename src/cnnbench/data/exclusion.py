@@ -24,7 +24,7 @@ from cnnbench.storage.regular import Refused, read_regular
 from cnnbench.storage.text import format_path, join_some, make_printable, to_unicode
 
 SHOWN_ROWS = 5  # wrong rows in an error
-MOST_COMPARED = 5_000  # paths among which the nearest to a wrong one is looked for
+MOST_COMPARED = 5_000  # paths that are compared with a wrong one, to suggest the nearest
 HINT = "must be a CSV file with the column path, or split and index, as `cnnbench check` writes it"
 
 

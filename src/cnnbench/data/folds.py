@@ -1,4 +1,4 @@
-"""K-fold cross-validation: deal the training images into folds, and test on one of them."""
+"""K-fold cross-validation: divide the training images into folds, and test on one of them."""
 
 import numpy as np
 import torch

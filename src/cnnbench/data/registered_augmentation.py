@@ -43,7 +43,7 @@ class RegisteredAugmentation:
         if changed.shape != shape or changed.dtype != pixels.dtype:
             raise ValueError(
                 f"augment={self.name} returned {changed.dtype} {tuple(changed.shape)}: must be {pixels.dtype} "
-                f"{tuple(shape)}, as it was given"
+                f"{tuple(shape)}, as before"
             )
         return changed.clamp(0, 255), labels
 

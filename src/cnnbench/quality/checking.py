@@ -30,7 +30,7 @@ def check_images(images: CheckedImages) -> DataCheck:
     else:
         constant = np.flatnonzero(images.probes.ranges == 0).tolist()
         cases["constant"] = [_make_case(images, [row], [0], "every value is the same") for row in constant]
-        notes.append("these are signals: near duplicates and unusual ones are looked for among images only")
+        notes.append("these are signals: only images are checked for near duplicates and unusual ones")
         cases = {kind: found for kind, found in cases.items() if kind not in OF_IMAGES}
     cases["unreadable"] = [_make_case(images, [row], [0], why) for row, why in sorted(images.probes.bad.items())]
     cases["small_class"] = [*_find_small_classes(images)]

@@ -85,7 +85,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Finding:
-    """The cases of one kind, and their number, even if only the first of them are at hand."""
+    """The cases of one kind, perhaps only the first ones, and the number of all."""
 
     count: int
     cases: tuple[Case, ...] = ()
@@ -100,7 +100,7 @@ class DataCheck:
         path: the folder or file of one's own images.
         key: a SHA-256 of what was checked and how; if it is equal, another check would find the same.
         splits: the number of images in each split, unreadable ones included.
-        findings: in the order of `KINDS`, without kinds that were not looked for.
+        findings: in the order of `KINDS`; kinds that do not apply are missing.
         notes: what a reader of the findings must know.
     """
 
@@ -118,7 +118,7 @@ class DataCheck:
 
 
 def iterate_excluded(finding: Finding) -> Iterator[tuple[ImageName, Case]]:
-    """Each image to leave out, with the case that says so."""
+    """Each image to leave out, with its case."""
     for case in finding.cases:
         for place in case.excluded:
             yield case.images[place], case

@@ -69,7 +69,7 @@ def unpack(archive: Path, folder: Path, *, only: Collection[str] | None = None) 
 
 
 def decompress(source: Path, target: Path) -> None:
-    """Unpack a file that its ending says is compressed as gz, bz2 or xz.
+    """Unpack a file compressed as gz, bz2 or xz, by its ending.
 
     Raises:
         ValueError: it is damaged or too large; the target then does not exist.

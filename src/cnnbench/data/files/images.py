@@ -98,7 +98,7 @@ class BadImage(ValueError):
 
 
 class OtherSize(BadImage):
-    """An image of another size than the others, and no option says how to resize it."""
+    """An image of another size than the others, without an option to resize it."""
 
 
 def read_file(file: str | bytes | os.PathLike) -> bytes:
@@ -161,7 +161,7 @@ def convert_image(image: Image.Image, how: Decoding) -> np.ndarray:
     """The pixels of an image in memory, as `decode_image` returns those of a file.
 
     Raises:
-        ValueError: it has no pixels, or values of more than 8 bits, of which nothing says which one is white.
+        ValueError: it has no pixels, or values of more than 8 bits, and nothing says which one is white.
     """
     if 0 in image.size:
         raise ValueError("an image of {}×{}: must have pixels".format(*image.size))
