@@ -22,21 +22,13 @@ FILE, VALUES, PLACE = range(3)  # columns of `Split.marks`
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a model needs to know about images or signals.
-
-    Attributes:
-        name: the dataset's name in a config.
-        in_channels: 1 for greyscale, 3 for colour; of a signal, the values in a sample.
-        image_size: height and width in pixels, one number if they are equal; of a signal, its samples.
-        class_names: in the order of the labels.
-        dimensions: 2 for images (C, H, W), 1 for signals (C, L).
-    """
+    """What a model needs to know about images or signals."""
 
     name: str
-    in_channels: int
-    image_size: int | tuple[int, int]
-    class_names: tuple[str, ...]
-    dimensions: int = 2
+    in_channels: int  # 1 for greyscale, 3 for colour; of a signal, the values in a sample
+    image_size: int | tuple[int, int]  # height and width, one number if they are equal; of a signal, its samples
+    class_names: tuple[str, ...]  # in the order of the labels
+    dimensions: int = 2  # of images (C, H, W); 1 for signals (C, L)
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -61,20 +53,15 @@ def to_image_size(height: int, width: int) -> int | tuple[int, int]:
 
 @dataclass(frozen=True)
 class Split:
-    """Images or signals, and their labels.
+    """Images or signals, and their labels."""
 
-    Attributes:
-        stored: images, uint8 (N, C, H, W), or files decoded on access; signals, float32 (N, C, L).
-        labels: int64 (n,).
-        rows: int64 (n,), which of the stored images these are; None for all. Splits share one store, so that cutting
-            them copies nothing.
-        marks: int64 (n, 3), for each image: the hash of its file, the hash of its stored values (equal without a
-            file), and its place in the source, as `Source.paths` counts.
-    """
-
-    stored: "Tensor | ImageFiles"
-    labels: Tensor
+    stored: "Tensor | ImageFiles"  # images, uint8 (N, C, H, W), or their files; signals, float32 (N, C, L)
+    labels: Tensor  # int64 (n,)
+    # int64 (n,), which of the stored images these are; None for all. Splits share one store, so that cutting them
+    # copies nothing.
     rows: Tensor | None = None
+    # int64 (n, 3), of each image the hash of its file, the hash of its stored values (equal without a file), and its
+    # place in the source, as `Source.paths` counts.
     marks: Tensor | None = None
 
     def __len__(self) -> int:
@@ -129,23 +116,15 @@ def add_marks(split: Split) -> Split:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset as published: nothing is split or scaled.
-
-    Attributes:
-        test, val: None if the publisher gives none; `prepare` then cuts them from the training images. A test split
-            that must not be read is empty.
-        skipped: path of each file that could not be read, and why.
-        paths: the file of each image, by its place; None without files.
-        notes: what a reader of the results must know about the data.
-    """
+    """A dataset as published: nothing is split or scaled."""
 
     info: DatasetInfo
     train: Split
-    test: Split | None
-    val: Split | None = None
-    skipped: tuple[tuple[str, str], ...] = ()
-    paths: Paths | None = None
-    notes: tuple[str, ...] = ()
+    test: Split | None  # if None, `prepare` cuts it from the training images; empty if it must not be read
+    val: Split | None = None  # likewise
+    skipped: tuple[tuple[str, str], ...] = ()  # the path of each file that could not be read, and why
+    paths: Paths | None = None  # the file of each image, by its place; None without files
+    notes: tuple[str, ...] = ()  # what a reader of the results must know about the data
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -169,36 +148,23 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset ready for training.
-
-    Attributes:
-        val: None if the source has none and `val_fraction` is 0.
-        mean, std: per channel, of pixels scaled to 0…1, for `normalize`.
-        pool: the hash of the images and labels from which training and validation are drawn, the same for every seed.
-        skipped, paths: as in `Source`.
-        notes: those of the source, and findings from splitting it.
-        source_shape: of an image or signal before resizing.
-        exclusion: None without `data.exclude`.
-        listed: int64 (n, 3), the marks of images that the caller listed.
-        near_tests: the number of test images that are nearly equal to another; None if not checked.
-        fold: the fold of the training images that `test` is; None if it is the test split.
-    """
+    """A dataset ready for training; for other fields see `Source`."""
 
     info: DatasetInfo
     train: Split
     val: Split | None
     test: Split
-    mean: tuple[float, ...]
+    mean: tuple[float, ...]  # per channel, of pixels scaled to 0…1, for `normalize`
     std: tuple[float, ...]
-    pool: str = ""
+    pool: str = ""  # a hash of what training and validation are drawn from, the same for every seed
     skipped: tuple[tuple[str, str], ...] = ()
     paths: Paths | None = None
     notes: tuple[str, ...] = ()
-    source_shape: tuple[int, ...] = ()
+    source_shape: tuple[int, ...] = ()  # of an image or signal before resizing
     exclusion: Exclusion | None = None
-    listed: Tensor | None = None
-    near_tests: int | None = None
-    fold: Fold | None = None
+    listed: Tensor | None = None  # int64 (n, 3), the marks of images that the caller listed
+    near_tests: int | None = None  # test images that are nearly equal to another image; None if not checked
+    fold: Fold | None = None  # that `test` is, of the training images; None if it is the test split
 
     def describe(self) -> str:
         """Classes, images of each split, size and channels in one line."""

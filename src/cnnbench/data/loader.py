@@ -53,7 +53,6 @@ class Batches:
     """A split served in batches of normalised images, on the device of its labels.
 
     Args:
-        batch_size: images per batch; the last batch of an epoch may be smaller.
         mean, std: per channel, as in `normalize`.
         shuffle_seed: of the order; None keeps that of the split.
         sampler: `uniform` or `balanced`, as in `order_epoch`; needs a seed.

@@ -46,21 +46,13 @@ class RefusedData(ValueError):
 
 @dataclass(frozen=True)
 class ImageName:
-    """Names one image.
+    """Names one image."""
 
-    Attributes:
-        split: `train`, `val` or `test` of the source; what a run cuts for validation belongs to `train`.
-        index: the image's place in that split, from 0, unreadable files counted.
-        path: of the file, below the dataset's folder; None without files.
-        label: the name of its class.
-        hash: of the file or, without one, of the values, in 16 hexadecimal digits; empty if unreadable.
-    """
-
-    split: str
-    index: int
-    path: str | None = None
-    label: str = ""
-    hash: str = ""
+    split: str  # of the source: what a run cuts for validation belongs to `train`
+    index: int  # in that split, from 0, unreadable files counted
+    path: str | None = None  # of the file, below the dataset's folder; None without files
+    label: str = ""  # the name of its class
+    hash: str = ""  # of the file or, without one, of the values, in 16 hexadecimal digits; empty if unreadable
 
     def __str__(self) -> str:
         return self.path if self.path is not None else f"{self.split} {self.index}"
@@ -68,19 +60,12 @@ class ImageName:
 
 @dataclass(frozen=True)
 class Case:
-    """One occurrence of a finding.
+    """One occurrence of a finding."""
 
-    Attributes:
-        images: two of a pair, first the one that stays; one suspect; none of a class.
-        excluded: the places in `images` of those that the list for `data.exclude` names.
-        detail: what was measured, in a few words.
-        label: the class under which the page shows the case.
-    """
-
-    images: tuple[ImageName, ...]
-    excluded: tuple[int, ...]
-    detail: str
-    label: str
+    images: tuple[ImageName, ...]  # two of a pair, first the one that stays; one suspect; none of a class
+    excluded: tuple[int, ...]  # the places in `images` of those that the list for `data.exclude` names
+    detail: str  # what was measured, in a few words
+    label: str  # the class under which the page shows the case
 
 
 @dataclass(frozen=True)
@@ -93,24 +78,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class DataCheck:
-    """The result of a check.
+    """The result of a check."""
 
-    Attributes:
-        data: the dataset's name.
-        path: the folder or file of one's own images.
-        key: a SHA-256 of what was checked and how; if it is equal, another check would find the same.
-        splits: the number of images in each split, unreadable ones included.
-        findings: in the order of `KINDS`; kinds that do not apply are missing.
-        notes: what a reader of the findings must know.
-    """
-
-    data: str
-    path: str | None
-    key: str
-    splits: dict[str, int]
+    data: str  # the dataset's name
+    path: str | None  # the folder or file of one's own images
+    key: str  # a SHA-256 of what was checked and how; if it is equal, another check would find the same
+    splits: dict[str, int]  # the number of images in each, unreadable ones included
     class_names: tuple[str, ...]
-    findings: dict[str, Finding] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    findings: dict[str, Finding] = field(default_factory=dict)  # by kind; kinds that do not apply are missing
+    notes: tuple[str, ...] = ()  # what a reader of the findings must know
 
     def count(self, kind: str) -> int:
         """The number of cases of a kind."""

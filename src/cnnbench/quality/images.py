@@ -24,27 +24,19 @@ PROBED = 100  # files by which the size of thumbnails is chosen
 
 @dataclass(frozen=True)
 class CheckedImages:
-    """Images to check; rows count through all splits, `train` first.
-
-    Attributes:
-        data, path, key: as in `DataCheck`.
-        splits: the rows of each split.
-        labels: int64 (N,), indices into `class_names`.
-        paths: of the files, below the dataset's folder; None without files.
-        read_pixels: returns the image in a row, uint8 (C, H, W), or the signal, float32 (C, L); None if unreadable.
-        dimensions: 2 for images, 1 for signals.
-    """
+    """Images to check; rows count through all splits, `train` first. The first fields are those of `DataCheck`."""
 
     data: str
     path: str | None
     key: str
     class_names: tuple[str, ...]
-    splits: dict[str, range]
-    labels: np.ndarray
-    paths: Sequence[str] | None
+    splits: dict[str, range]  # the rows of each split
+    labels: np.ndarray  # int64 (N,), indices into `class_names`
+    paths: Sequence[str] | None  # of the files, below the dataset's folder; None without files
     probes: Probes
+    # Returns the image in a row, uint8 (C, H, W), or the signal, float32 (C, L); None if unreadable.
     read_pixels: Callable[[int], np.ndarray | None]
-    dimensions: int = 2
+    dimensions: int = 2  # of images; 1 for signals
     notes: tuple[str, ...] = ()
 
     def locate_splits(self, rows: np.ndarray) -> np.ndarray:

@@ -23,27 +23,16 @@ GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow conve
 
 @dataclass
 class Probes:
-    """Measurements of images, in their order.
+    """Measurements of images, in their order."""
 
-    Attributes:
-        hashes: int64 (N, 2), of the file and of the pixels in their own size; equal without a file.
-        sizes: int32 (N, 2), height and width.
-        colours: float32 (N, 3), the mean red, green and blue, from 0 to 255.
-        ranges: uint8 (N,), the largest pixel less the smallest.
-        deviations: float32 (N,), the standard deviation of the grey pixels.
-        are_grey: bool (N,), whether red, green and blue are equal in every pixel.
-        thumbnails: uint8 (N, h, w), grey.
-        bad: why an image could not be read, by its row; its measurements are 0.
-    """
-
-    hashes: np.ndarray
-    sizes: np.ndarray
-    colours: np.ndarray
-    ranges: np.ndarray
-    deviations: np.ndarray
-    are_grey: np.ndarray
-    thumbnails: np.ndarray
-    bad: dict[int, str] = field(default_factory=dict)
+    hashes: np.ndarray  # int64 (N, 2), of the file and of the pixels in their own size; equal without a file
+    sizes: np.ndarray  # int32 (N, 2), height and width
+    colours: np.ndarray  # float32 (N, 3), the mean red, green and blue, from 0 to 255
+    ranges: np.ndarray  # uint8 (N,), the largest pixel less the smallest
+    deviations: np.ndarray  # float32 (N,), the standard deviation of the grey pixels
+    are_grey: np.ndarray  # bool (N,), whether red, green and blue are equal in every pixel
+    thumbnails: np.ndarray  # uint8 (N, h, w), grey
+    bad: dict[int, str] = field(default_factory=dict)  # why an image is unreadable, by row; its measurements are 0
 
     @classmethod
     def allocate(cls, count: int, thumbnail: tuple[int, int]) -> "Probes":

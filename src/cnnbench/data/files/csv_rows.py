@@ -11,10 +11,7 @@ _LOOKED_AT = 3  # lines by which the delimiter is found
 
 
 def read_rows(file: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Every row that is not blank, with the line where it begins; a quoted cell may span several lines.
-
-    Args:
-        name: of the file in errors.
+    """Every row that is not blank, with the line where it begins; errors call the file `name`.
 
     Raises:
         ValueError: it is no CSV file in UTF-8, or cannot be read.

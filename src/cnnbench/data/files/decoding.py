@@ -25,34 +25,23 @@ BYTES_AHEAD = 2**26  # in all processes together
 
 
 class Chunk(NamedTuple):
-    """Some decoded files.
+    """Some decoded files."""
 
-    Attributes:
-        images: uint8, (N, C, H, W), zeros for a bad file; empty if the decoder drops them.
-        bad: why a file cannot be used, by its place.
-        hashes: of each file the short hashes of its content and of its pixels, if the decoder hashes.
-    """
-
-    images: np.ndarray
-    bad: dict[int, BadImage]
-    hashes: bytes
+    images: np.ndarray  # uint8 (N, C, H, W), zeros for a bad file; empty if the decoder drops them
+    bad: dict[int, BadImage]  # why a file cannot be used, by its place
+    hashes: bytes  # of each file the short hashes of content and pixels, if the decoder hashes
     files: int
     seconds: float
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """What each process does with its files.
-
-    Attributes:
-        resizes: if not, an image of another size than `how.image_size` is bad (`OtherSize`).
-        drops: return no images, only errors and hashes.
-    """
+    """What each process does with its files."""
 
     how: Decoding
-    resizes: bool = True
+    resizes: bool = True  # if not, an image of another size than `how.image_size` is bad (`OtherSize`)
     hashes: bool = False
-    drops: bool = False
+    drops: bool = False  # return no images, only errors and hashes
 
     def __call__(self, files: Sequence[str]) -> Chunk:
         """Decode some files."""

@@ -11,20 +11,14 @@ MAX_SIDE = 65_535  # that of JPEG; resizing an image with a longer side takes fa
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a file becomes pixels.
+    """How a file becomes pixels."""
 
-    Attributes:
-        channels: 1 for greyscale, 3 for colour.
-        image_size: height and width of the result, or one number for both.
-        resize: `stretch` to the size, `pad` (the whole image, background around it) or `crop` (its largest central
-            part of the same form); bilinear, antialiased.
-        background: red, green, blue under transparency and around padded images.
-    """
-
-    channels: int
-    image_size: int | tuple[int, int]
+    channels: int  # 1 for greyscale, 3 for colour
+    image_size: int | tuple[int, int]  # height and width of the result, or one number for both
+    # Bilinear, antialiased: `stretch` to the size, `pad` (the whole image, background around it) or `crop` (its largest
+    # central part of the same form).
     resize: Resize = "stretch"
-    background: tuple[int, int, int] = (255, 255, 255)
+    background: tuple[int, int, int] = (255, 255, 255)  # red, green, blue under transparency and around padded images
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):

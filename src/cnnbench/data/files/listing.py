@@ -39,32 +39,21 @@ class Paths(Sequence[str]):
 
 @dataclass
 class Listing:
-    """Image files with their classes and splits.
+    """Image files with their classes and splits."""
 
-    Attributes:
-        path: the folder or CSV file.
-        root: the folder from which `paths` start.
-        paths: in order, one split after the other, as `os.fsdecode` returns them.
-        labels: indices into `class_names`.
-        splits: the rows of each split.
-        versions: int64, (N, 4): size, mtime and ctime (ns), inode; zeros if there is no such file.
-        wanted: the classes of the run that is measured on the images, which may lack some, and a split to train on.
-        ignored: what lies beside the classes and splits.
-        remarks: what a user should know of how the files were read.
-        cut: share and seed of a test split that was cut from the other images.
-    """
-
-    path: str
-    root: str
+    path: str  # the folder or CSV file
+    root: str  # the folder from which `paths` start
     class_names: tuple[str, ...] = ()
-    paths: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)  # one split after the other, as `os.fsdecode` returns them
     labels: list[int] = field(default_factory=list)
-    splits: dict[str, range] = field(default_factory=dict)
+    splits: dict[str, range] = field(default_factory=dict)  # the rows of each split
+    # int64 (N, 4): size, mtime and ctime (ns), inode; zeros if there is no such file.
     versions: np.ndarray = field(default_factory=lambda: np.empty((0, 4), np.int64))
+    # The classes of the run that is measured on the images, which may lack some, and a split to train on.
     wanted: Sequence[str] | None = None
-    ignored: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    cut: tuple[float, int] | None = None
+    ignored: list[str] = field(default_factory=list)  # what lies beside the classes and splits
+    remarks: list[str] = field(default_factory=list)  # what a user should know of how the files were read
+    cut: tuple[float, int] | None = None  # share and seed of a test split that was cut from the other images
 
     def make_paths(self, rows: range) -> Paths:
         """The paths in some rows, from the root."""

@@ -43,17 +43,11 @@ ABANDONED = 24 * 3600.0  # seconds after which an unfinished file is removed
 
 @dataclass(frozen=True)
 class Stored:
-    """Decoded images.
+    """Decoded images."""
 
-    Attributes:
-        pixels: uint8, (N, C, H, W).
-        bad: why an image cannot be used, by its row.
-        hashes: int64, (N, 2), of each file and of its pixels, even if these are not kept.
-    """
-
-    pixels: np.ndarray
-    bad: dict[int, str]
-    hashes: np.ndarray
+    pixels: np.ndarray  # uint8 (N, C, H, W)
+    bad: dict[int, str]  # why an image cannot be used, by its row
+    hashes: np.ndarray  # int64 (N, 2), of each file and of its pixels, even if these are not kept
 
 
 class Damaged(Exception):

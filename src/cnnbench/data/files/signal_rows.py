@@ -16,28 +16,20 @@ LABEL_NAMES = ("label", "labels", "class", "target", "y")  # what a header calls
 
 @dataclass
 class Table:
-    """The rows read so far.
+    """The rows read so far."""
 
-    Attributes:
-        header: the names of the columns, if the file has them.
-        columns: values in every row, the label included.
-        label_at: the index of the label among them.
-        values: float32, all signals one after the other.
-    """
-
-    header: list[str] = field(default_factory=list)
-    columns: int = 0
-    label_at: int = -1
-    # A list of Python numbers would take eight times the memory.
+    header: list[str] = field(default_factory=list)  # the names of the columns, if the file has them
+    columns: int = 0  # in every row, the label's included
+    label_at: int = -1  # the index of the label's column
+    # All signals one after the other, in float32: a list of Python numbers would take eight times the memory.
     values: "array[float]" = field(default_factory=lambda: array("f"))
     labels: list[str] = field(default_factory=list)
 
 
 def read_table(file: str, name: str, *, header: bool, label: str, columns: int = 0) -> Table:
-    """All signals of a file.
+    """All signals of a file, which errors call `name`.
 
     Args:
-        name: of the file in errors.
         header: whether the first row holds column names.
         label: `first`, `last`, or the name of its column.
         columns: values that a row must have; 0 is as many as the first.

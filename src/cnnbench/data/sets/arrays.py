@@ -31,16 +31,11 @@ class ArrayOptions(Options):
 
 @dataclass(frozen=True)
 class ArrayData:
-    """Images, and the class of each by name.
-
-    Attributes:
-        train, test: images, uint8 (N, C, H, W), and class names; `test` is None if it is to be cut from `train`.
-        class_names: in the order of the labels.
-    """
+    """Images, uint8 (N, C, H, W), and the class of each by name."""
 
     train: tuple[Tensor, list[str]]
-    test: tuple[Tensor, list[str]] | None
-    class_names: tuple[str, ...]
+    test: tuple[Tensor, list[str]] | None  # None if it is to be cut from `train`
+    class_names: tuple[str, ...]  # in the order of the labels
 
     @cached_property
     def sha256(self) -> str:

@@ -108,27 +108,17 @@ def _read_cifar(paths: Sequence[Path], *, key: str) -> Arrays:
 
 @dataclass(frozen=True)
 class Published:
-    """A dataset of torchvision.
+    """A dataset of torchvision."""
 
-    Attributes:
-        name: in a config.
-        class_name: in `torchvision.datasets`.
-        folder: of its files, below `data.root`.
-        train, test: the files of each split, in the order that `read` takes.
-        shape: of one image, (C, H, W).
-        class_names: by label.
-        names: the file that holds them instead, and their key in it.
-    """
-
-    name: str
-    class_name: str
-    folder: str
-    train: tuple[str, ...]
+    name: str  # in a config
+    class_name: str  # in `torchvision.datasets`
+    folder: str  # of its files, below `data.root`
+    train: tuple[str, ...]  # files, in the order that `read` takes
     test: tuple[str, ...]
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # of one image, (C, H, W)
     read: Callable[[Sequence[Path]], Arrays]
     class_names: tuple[str, ...] = DIGITS
-    names: tuple[str, str] | None = None
+    names: tuple[str, str] | None = None  # the file that holds the class names instead, and their key in it
     train_images: int = 60_000
 
     def load(self, root: str, download: bool, with_test: bool = True) -> Source:
