@@ -112,7 +112,7 @@ def test_a_file_that_cannot_be_read_or_may_not_is_no_error(tmp_path, photos):
 def test_an_unknown_path_is_refused_with_the_nearest_one(tmp_path, photos):
     with pytest.raises(ValueError, match=r"line 2: path='train/cat/7.png' is not one of the images. Did you mean 'tr"):
         load(write_list(tmp_path / "list.csv", "train/cat/7.png", columns="path"), *use(photos))
-    with pytest.raises(ValueError, match="line 2: path is empty: images that have files are named by their path"):
+    with pytest.raises(ValueError, match="line 2: path is empty: images with files are named by their paths"):
         load(write_list(tmp_path / "list.csv", "train,1"), *use(photos))
 
 

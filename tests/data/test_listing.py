@@ -265,10 +265,9 @@ def test_a_table_from_windows_is_read(end, delimiter, tmp_path):
 
 
 def test_numbers_for_labels_are_one_class_however_they_are_written(tmp_path):
-    touch(tmp_path, "1.png")
-    found = list_csv(
-        str(table(tmp_path, "path,label\n" + "".join(f"1.png,{n}\n" for n in ("1", "1.0", " 0", "0.0e+00"))))
-    )
+    touch(tmp_path, "1.png", "2.png", "3.png", "4.png")
+    rows = "1.png,1\n2.png,1.0\n3.png, 0\n4.png,0.0e+00\n"
+    found = list_csv(str(table(tmp_path, f"path,label\n{rows}")))
     assert (found.class_names, found.labels, found.remarks) == (("0", "1"), [1, 1, 0, 0], [])
     found = list_csv(str(table(tmp_path, "path,label\n1.png,Cat\n1.png,cat\n1.png,dog\n")))
     assert len(found.class_names) == 3
