@@ -19,7 +19,7 @@ Cases = dict[str, list[Case]]
 
 def check_images(images: CheckedImages) -> DataCheck:
     """Look for every kind of finding; the result depends on the images alone."""
-    cases: Cases = {kind: [] for kind in KINDS if kind != "label"}  # `label_suspects.py` finds those
+    cases: Cases = {kind: [] for kind in KINDS if kind != "label"}  # `add_label_suspects` finds those
     groups = list(_group_equal(images))
     _add_equal(cases, images, groups)
     notes = [*images.notes]
