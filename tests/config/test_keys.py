@@ -63,7 +63,7 @@ def test_values_are_checked_and_converted():
         ("factor", float("inf"), r"model\.factor=inf: must be"),
         ("factor", 10**400, r"model\.factor=1000.*: must be"),
         ("factor", "much", r"model\.factor=much: must be"),
-        ("stages", [[1, 0]], r"\[\[1,0\]\]: must be a list, each a list, each a whole number from 1 to 1,000,000,000$"),
+        ("stages", [[1, 0]], r"\[\[1,0\]\]: must be a list, each a list, each a whole number from 1 to 1,000,000$"),
         ("stages", [[10**20]], r"=\[\[10{20}\]\]: must be a list, each a list, each a whole number from 1 to"),
         ("stages", [[1, True]], r"model\.stages="),
         ("betas", [0.9], r"model\.betas=\[0.9\]: must be a list of 2, each a number from 0 and below 1$"),

@@ -28,7 +28,8 @@ how fast the run is. `record`: its name, tags and trackers. `control`: what the 
 
 # Of every integer key without a `le` of its own. The product of two such numbers fits into 64 bits, as torch needs it.
 LARGEST_INTEGER = 10**9
-Count = Annotated[int, Field(ge=1)]
+# Of channels or units. Torch counts the bytes of a layer's weights, which follow from its product, in 64 bits too.
+Count = Annotated[int, Field(ge=1, le=10**6)]
 _BOUNDS = {"ge": "from", "gt": "above", "le": "up to", "lt": "below"}
 
 

@@ -15,8 +15,8 @@ KernelSize = Annotated[int, Field(ge=1, le=7)]
 
 Counts = Annotated[list[Count], Field(min_length=1)]
 Stages = Annotated[list[Counts], Field(min_length=1)]
-COUNTS = "a list of at least one whole number from 1"
-STAGES = "a list of at least one stage, each a list of at least one whole number from 1"
+COUNTS = "a list of at least one whole number from 1 to 1,000,000"
+STAGES = "a list of at least one stage, each a list of at least one whole number from 1 to 1,000,000"
 
 
 class NormOptions(Options):

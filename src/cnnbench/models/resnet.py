@@ -12,7 +12,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbench.config.keys import Count, key
+from cnnbench.config.keys import key
 from cnnbench.models.blocks import Classifier, ConvBlock, Residual, Style
 from cnnbench.models.network import COUNTS, ClassifierOptions, Counts, NetworkSpec, Norm
 from cnnbench.registry import register
@@ -27,7 +27,9 @@ class ResNetOptions(ClassifierOptions):
         "Filters of each stage; a bottleneck's output has four times as many",
         accepted=COUNTS,
     )
-    blocks: Count = key("Blocks of each stage; three stages of basic blocks make 6 · blocks · depth + 2 layers")
+    blocks: int = key(
+        "Blocks of each stage; three stages of basic blocks make 6 · blocks · depth + 2 layers", ge=1, le=1000
+    )
     block: Literal["basic", "bottleneck"] = key("Two 3×3 convolutions, or 1×1, 3×3, 1×1")
     residual: bool = key("Whether blocks have shortcuts; nothing else changes without them")
     preactivation: bool = key("Norm and activation before each convolution, and nothing after the sum")

@@ -17,7 +17,7 @@ class XceptionOptions(ClassifierOptions):
 
     stem: Count = key("Filters of the first convolution, which is not separable")
     entry: Counts = key("Channels of each entry block", accepted=COUNTS)
-    middle: int = key("Number of middle blocks", ge=0)
+    middle: int = key("Number of middle blocks", ge=0, le=1000)
     exit: Count = key("Channels of the last convolution")
 
 
