@@ -62,15 +62,14 @@ def iterate_keys(section: type[Section], place: str, role: Role = "result") -> I
             yield Key(f"{prefix}{name}", field, own)
     if not issubclass(section, PartSection):
         return
-    options: dict[str, list[Key]] = {}
+    options: dict[tuple[str, str], Key] = {}
     for part, declared in read_options(place).items():
         for key in iterate_keys(declared, f"{place}.{part}" if place == "logger" else place, role):
-            alike = options.setdefault(key.name, [])
             # Parts that declare an option in the same way share one entry. FieldInfo has no equality to rely on.
-            same = [other for other in alike if repr(other.field) == repr(key.field)]
-            parts = (*same[0].parts, part) if same else (part,)
-            alike[:] = [*(other for other in alike if other not in same), key._replace(parts=parts)]
-    yield from (key for alike in options.values() for key in alike)
+            same = options.get((key.name, repr(key.field)))
+            options[key.name, repr(key.field)] = key._replace(parts=(*same.parts, part) if same else (part,))
+    names = list(dict.fromkeys(key.name for key in options.values()))
+    yield from sorted(options.values(), key=lambda key: names.index(key.name))
 
 
 def find_keys(plain: Mapping[str, Any]) -> dict[str, Key]:
@@ -213,11 +212,13 @@ def _evaluate_name(name: str, path: Path) -> Any:
     if isinstance(node, ast.ImportFrom):
         original = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
         theirs = PACKAGE.parent / str(node.module).replace(".", "/")
+        # Other packages, such as pydantic, and the room of the keys are imported: they need no torch.
         if theirs.is_relative_to(PACKAGE) and not theirs.is_relative_to(PACKAGE / "config"):
             return _evaluate_name(original, theirs / "__init__.py" if theirs.is_dir() else theirs.with_suffix(".py"))
         return getattr(importlib.import_module(str(node.module)), original)
     if isinstance(node, ast.ClassDef):
         fields: dict[str, Any] = {}
+        # Validators are left out: they run when the part is built.
         for inner in node.body:
             if isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name):
                 fields[inner.target.id] = (_evaluate(inner.annotation, path), _evaluate(inner.value, path))

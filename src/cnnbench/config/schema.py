@@ -39,7 +39,7 @@ class ModelConfig(PartSection):
     width: float = key("Multiplies every hidden channel and unit count", 1.0, gt=0, le=1000)
     depth: int = key("Multiplies the layers of every stage", 1, ge=1, le=100)
     activation: Activation = key("The nonlinearity between layers", "relu")
-    dropout: float = key("Dropout rate after each hidden dense layer; without one, before the last", 0.0, ge=0, lt=1)
+    dropout: float = key("Dropout rate after hidden dense layers, or else before the last layer", 0.0, ge=0, lt=1)
     init: Initialisation = key("Initialisation of the weights; default is torch's, as in the course", "default")
     init_std: float = key("Standard deviation of init=normal", 0.01, gt=0)
     weights: str | None = key(
@@ -53,6 +53,7 @@ class ModelConfig(PartSection):
         [],
         accepted="none, features, or a list of module paths or globs, such as [features.stage1,*norm*]",
     )
+    # Not a result: the config records what the overrides of a recipe set.
     recipe: list[str] = key("The overrides that recipe=true puts before the command's own", [], role="control")
     recipe_data: list[str] = key("The datasets that the recipe was made for", [*SMALL_GREY], role="control")
 
@@ -167,6 +168,7 @@ class TrainerConfig(Section):
     epochs: int = key("Passes over the training images", 20, ge=1, le=100_000, may_change=True)
     batch_size: int = key("Images per batch", 64, ge=1)
     accumulate: int = key("Batches per step (gradient accumulation): a larger batch in the same memory", 1, ge=1)
+    # Without gradients, larger batches fit into the same memory.
     eval_batch_size: int = key("Images per batch in validation and test", 1000, ge=1)
     # Another device, or compiled code, rounds differently. But an interrupted run may have to continue elsewhere.
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$")] = key(

@@ -94,6 +94,7 @@ def read_fold(config: Mapping[str, Any]) -> Fold | None:
 
 def drop_seeds(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a config, given as plain data, shares with its repetitions: all but the seeds and the fold."""
+    # The number of folds stays: with another one, the networks are trained on other shares of the images.
     kept = {name: value for name, value in config.items() if name not in ("seed", "seeds")}
     if isinstance(data := kept.get("data"), Mapping):
         kept["data"] = {name: value for name, value in data.items() if name != "fold"}

@@ -68,12 +68,13 @@ def shorten_distinctly(names: Sequence[str], longest: int = LONGEST) -> list[str
     """The names on one line each, cut in the middle if they are too long; names that differ stay different."""
     whole = [_to_line(name) for name in names]
     shown = [shorten_text(name, longest) for name in whole]
-    for _ in range(3):
+    for _ in range(3):  # names cut anew may equal others
         for alike in _find_equal(shown):
             first, last = min(whole[k] for k in alike), max(whole[k] for k in alike)  # the rest lies between them
             start = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
             for k in alike:
                 shown[k] = _show_from(whole[k], start, longest)
+    # What no cut can distinguish, its number does.
     for alike in _find_equal(shown):
         for k in alike:
             shown[k] = f"{shorten_text(whole[k], longest - len(f' #{k}'))} #{k}"
@@ -81,7 +82,7 @@ def shorten_distinctly(names: Sequence[str], longest: int = LONGEST) -> list[str
 
 
 def _isolate(name: str) -> str:
-    """Put a right-to-left name between left-to-right marks, so that it does not change places with its neighbours."""
+    # Without these left-to-right marks, a right-to-left name would change places with its neighbours.
     return f"\u200e{name}\u200e" if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name) else name
 
 

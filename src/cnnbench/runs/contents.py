@@ -29,6 +29,7 @@ def read_predictions(folder: Path) -> dict[str, np.ndarray]:
     if labels is None or predictions is None or probabilities is None:
         refuse_damaged(path, "it lacks labels, predictions or probabilities")
     count = labels.size
+    # A file from a stranger may hold anything: what is read later relies on these shapes and types.
     if labels.shape != (count,) or predictions.shape != (count,) or probabilities.shape[:-1] != (count,):
         refuse_damaged(path, "labels, predictions and probabilities do not have a row for each image")
     classes, top, number = probabilities.shape[-1], arrays.get("top_classes"), arrays.get("num_classes")

@@ -63,7 +63,7 @@ def _draw_activation(axes: Axes, one: Activation, box: Box) -> None:
     values = one.values.astype(np.float64)
     low, high = float(values.min()), float(values.max())
     scaled = (values - low) / ((high - low) or 1.0)
-    if values.ndim == 1:
+    if values.ndim == 1:  # units, in as many rows as make their cells largest
         rows = max(range(1, 9), key=lambda n: min(width / -(-len(values) // n), (height - 0.1) / n))
         columns = -(-len(values) // rows)
         cell = min(0.4, width / columns, (height - 0.1) / rows)
@@ -148,7 +148,7 @@ def plot_embedding(embedding: Embedding, class_names: Sequence[str], words: Mapp
             *places[embedding.is_wrong].T, s=70, facecolors="none", edgecolors=ink, linewidths=1.1, label=words["wrong"]
         )
         centres = np.array([np.median(places[embedding.labels == label], axis=0) for label in common])
-        inches = np.array([4.3, 4.2]) / (np.ptp(places, axis=0) + 1e-9)  # about, for a unit of the plane
+        inches = np.array([4.3, 4.2]) / (np.ptp(places, axis=0) + 1e-9)  # about, of a unit of the plane
         sizes = np.array([(0.18 + 0.09 * count_cells(names.shown[label]), 0.28) for label in common])
         centres = separate_boxes(centres * inches, sizes) / inches
         for number, (label, (x, y)) in enumerate(zip(common, centres, strict=True)):

@@ -82,6 +82,7 @@ def locate_result(run: Path, split: str) -> Path:
 def write_robustness(folder: Path, found: Robustness) -> None:
     """Write a result as JSON, and its rows as CSV, into a folder that is made if needed."""
     folder.mkdir(parents=True, exist_ok=True)
+    # JSON last: readers look for it, and the table then exists too.
     write_csv(folder / "robustness.csv", found.list_rows())
     write_json(folder / FILE, found.model_dump())
 

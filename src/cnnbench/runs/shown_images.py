@@ -15,6 +15,7 @@ def choose_of_each_class(labels: np.ndarray, most: int) -> np.ndarray:
     """
     order = np.argsort(labels, kind="stable")
     _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    # The place of each image among those of its class.
     turns = np.arange(len(labels)) - np.repeat(starts, counts)
     return order[np.argsort(turns, kind="stable")[:most]]
 

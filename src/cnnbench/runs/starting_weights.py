@@ -88,6 +88,7 @@ def hash_file(path: Path, name: str) -> str:
     return _hash_content(path, name, state)
 
 
+# `state` tells one content of a file from the next.
 @functools.lru_cache(maxsize=64)
 def _hash_content(path: Path, name: str, state: tuple[int, ...]) -> str:
     return hashlib.sha256(read_weights_file(path, name)).hexdigest()

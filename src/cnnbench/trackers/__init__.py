@@ -101,6 +101,7 @@ class Trackers:
             return
         tracker, waiting = self._trackers[name], self._waiting[name]
         try:
+            # An epoch leaves the queue only once the tracker has it.
             while waiting:
                 tracker.log(waiting[0])
                 del waiting[0]
