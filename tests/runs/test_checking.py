@@ -63,7 +63,6 @@ def test_real_runs_agree_with_themselves(runs):
         ({"data": "mnist"}, "config.yaml"),
         ({"parameters": 1000}, "the weights"),
         ({"weight_bytes": 1000}, "the weights"),
-        ({"flops": 1000}, "its macs"),
         ({"trainable_parameters": 1000}, "its parameters"),
         ({"epochs": 3}, "metrics.csv"),
         ({"best_epoch": 0}, "metrics.csv"),

@@ -156,8 +156,6 @@ def _check_times(seconds: float, epochs: int, figures: Figures) -> None:
 
 def _check_parameters(folder: RunFolder, figures: Figures) -> None:
     """Check the parameters and their bytes against the weights, of which only the file's header is read."""
-    if (macs := figures.values.get("macs")) is not None:
-        figures.expect("flops", 2 * macs, "its macs")
     if (parameters := figures.values.get("parameters")) is None:
         return
     figures.expect("trainable_parameters", parameters - figures.values.get("frozen_parameters", 0), "its parameters")

@@ -216,6 +216,7 @@ def _check_parts(run: RunFolder, summary: Mapping[str, Any], parts: Parts) -> No
     figures = {
         "parameters": sizes.parameters,
         "macs": sizes.macs,
+        "flops": sizes.flops,
         "receptive_field": max(sizes.receptive_field),
         "depth": sizes.depth,
         "dense_share": round(sizes.dense_share, 6),
