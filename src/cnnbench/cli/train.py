@@ -46,7 +46,7 @@ def train(options: TrainOptions) -> None:
         return
     of_sweeps = ("sweep.seeds=", "sweep.folds=", "sweep.until=")
     several = options.multirun or any(text.startswith(of_sweeps) for text in overrides)
-    with JobServer() as server:
+    with JobServer() as server:  # which starts only when it is needed
         if several:
             server.start()  # so that it imports torch while Hydra composes the jobs
         request = compose.compose_request(overrides, multirun=options.multirun)
@@ -186,7 +186,7 @@ def train_on(run: RunFolder, overrides: Sequence[str], draw: Draw) -> dict[str, 
 
     own = load_config(run, unchanged=True)
     config = apply_overrides(to_dict(own), overrides)
-    config.plugins = record_plugins(to_dict(config))["plugins"]
+    config.plugins = record_plugins(to_dict(config))["plugins"]  # their files may have moved
     if change := describe_longer_schedule(own, config):
         log.info("%s", change)
     finished = run.find_status().get("state") == FINISHED

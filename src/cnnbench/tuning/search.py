@@ -15,7 +15,7 @@ from cnnbench.runs.folder import FAILED, RUNNING
 from cnnbench.storage.csv_tables import write_csv
 from cnnbench.tuning.space import Value
 from cnnbench.tuning.study import SearchStudy, SearchTrial
-from cnnbench.tuning.trial_process import TrialEpoch, TrialOrder, TrialOutcome, dismiss, start_trial_process
+from cnnbench.tuning.trial_process import TrialEpoch, TrialOrder, TrialOutcome, dismiss, train_trials
 
 log = logging.getLogger("cnnbench")
 
@@ -120,7 +120,7 @@ class Search:
         self.crew = [worker for worker in self.crew if worker in self.busy or worker.process.exitcode is None]
         idle = [worker for worker in self.crew if worker not in self.busy]
         if not idle:
-            idle = [start_trial_process()]
+            idle = [Worker.start(train_trials)]
             self.crew += idle
         return idle[0]
 

@@ -129,6 +129,6 @@ def _check_numbers(where: str, entry: Numbers) -> None:
     if step is not None and entry.log:
         raise ValueError(f"{where}.step={step}: must be left out, because log=true")
     if step is not None:
-        steps = (high - low) / step
+        steps = (high - low) / step  # in binary, 0.1 divides no width exactly
         if round(steps) < 1 or not math.isclose(steps, round(steps), rel_tol=1e-9):
             raise ValueError(f"{where}.step={step}: must be a number above 0 that divides high - low = {high - low:g}")

@@ -203,7 +203,7 @@ class SearchStudy:
 
     def _create_sampler(self, number: int) -> optuna.samplers.BaseSampler:
         # A new sampler for each trial: one that had drawn the earlier trials would depend on how far a search had run.
-        seed = derive_key(self.settings.seed, "tune", number) % 2**32
+        seed = derive_key(self.settings.seed, "tune", number) % 2**32  # as much as numpy accepts
         if self.settings.sampler == "random":
             return RandomSampler(seed=seed)
         return TPESampler(seed=seed, n_startup_trials=self.settings.startup_trials)

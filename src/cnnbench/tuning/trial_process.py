@@ -44,11 +44,6 @@ class TrialOutcome:
     ran_out_of_memory: bool = False
 
 
-def start_trial_process() -> Worker:
-    """Start a process that answers each `TrialOrder` with `TrialEpoch`s and a `TrialOutcome`."""
-    return Worker.start(_train_trials)
-
-
 def dismiss(workers: Sequence[Worker]) -> None:
     """End the processes: idle ones at once, the others once their run folders are marked as interrupted."""
     for worker in workers:
@@ -62,7 +57,8 @@ def dismiss(workers: Sequence[Worker]) -> None:
             worker.close()
 
 
-def _train_trials(connection: Connection) -> None:
+def train_trials(connection: Connection) -> None:
+    """The work of a process: answer each `TrialOrder` with `TrialEpoch`s and a `TrialOutcome`."""
     signals.listen()
     try:
         inbox = Inbox(connection)

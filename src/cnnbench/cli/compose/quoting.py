@@ -111,6 +111,7 @@ def _quote_override(text: str, sweeping: bool) -> str:
     if kind == "list of text":
         if value in ("", "null") or (sweeping and _OF_LISTS.fullmatch(value)):
             return text
+        # As it is if Hydra reads the same list, so that the record has what the user typed.
         return _read_back(text, split_list(value)) or f"{start}=[{','.join(map(quote, split_list(value)))}]"
     if kind == "other":
         # Pass on as text what Hydra cannot parse: the check of the key then says which values are valid.

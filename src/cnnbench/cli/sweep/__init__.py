@@ -55,7 +55,7 @@ def run_sweep(request: compose.Request, server: JobServer, display: Display | No
     if len(jobs) < len(request.jobs):
         log.info("%d jobs requested, but only %d differ: each of these runs once", len(request.jobs), len(jobs))
     path, checks = _find_earlier(request, jobs), None
-    if path is None:
+    if path is None:  # jobs of an earlier sweep are checked later, without those that are finished
         checks = _warn_and_check(request, jobs, server)
         path = SweepFolder.create(request.folder, jobs, argv=sys.argv, settings=request.sweep).path
     with contextlib.ExitStack() as lock:
@@ -64,6 +64,7 @@ def run_sweep(request: compose.Request, server: JobServer, display: Display | No
         except InUse as error:
             hint = ", or start another sweep with sweep.restart=true" if request.new_folder else ""
             raise InUse(f"{error}{hint}") from None
+        # Only under the lock: another command may have run jobs of this sweep since it was found.
         sweep = SweepFolder.open_or_repair(path, jobs, argv=sys.argv, settings=request.sweep)
         sweep.adopt(jobs, argv=sys.argv, settings=request.sweep)
         rounds, hashes = Rounds(sweep) if sweep.adds_seeds else None, {job.hash for job in jobs}

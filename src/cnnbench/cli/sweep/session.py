@@ -94,7 +94,7 @@ def run_jobs(session: Session) -> None:
         KeyboardInterrupt, Terminated: by a signal; the running jobs have saved their state.
     """
     sweep, left, request = session.sweep, session.left, session.request
-    _write_record(session)
+    _write_record(session)  # before the first job, so that a sweep that is killed can be resumed from its folder
     capacity, needs = Capacity(session.most), {job.name: session.checks[job.name].need for job in left}
     at_once = capacity.count(needs.values())
     config = OmegaConf.select(request.hydra, "hydra.launcher")
@@ -103,7 +103,7 @@ def run_jobs(session: Session) -> None:
     up_to = "up to " if session.rounds else ""
     log.info("%s%s in %s%s", up_to, format_count(len(left), "job"), shorten(sweep.path), beside)
     _warn_of_competition(session, at_once, max(need.threads for need in needs.values()))
-    aside = sweep.list_set_aside()
+    aside = sweep.list_set_aside()  # of earlier commands; what these jobs set aside is reported at the end
     before, macs = len(session.requested) - len(left), {job.name: session.checks[job.name].macs for job in left}
     try:
         follow = session.display.progress
@@ -156,7 +156,7 @@ def finish(session: Session) -> None:
     """
     sweep, rounds = session.sweep, session.rounds
     if rounds is None:
-        if not session.request.grows:
+        if not session.request.grows:  # a claim shows its own verdict
             _show_sweep(session)
         _report_failures(sweep, list_left(session.request, sweep, session.requested), len(session.requested))
         return
