@@ -77,18 +77,24 @@ class ExitCodes:
             if error.errno in NO_SPACE:  # not the command's fault
                 where = f"{error.filename}: " if error.filename else ""
                 exit_with(f"error: {where}{error.strerror}: free some space, then repeat the command", FAILED)
-        from cnnbench.plugins.loading import describe_error, locate_error  # not at the top, as help needs no plug-ins
-
         for kinds, word, code in ENDINGS:
             if isinstance(error, kinds):
-                place = locate_error(error) if code == WRONG else ""
+                place = _locate_error(error) if code == WRONG else ""
                 exit_with(f"{word}: {place}{text}" if text else word, code)
         # PyTorch and the dynamic linker raise other error types when memory runs out; only the text identifies them.
         if isinstance(error, MemoryError) or "bad_alloc" in text or "map segment" in text:
             limit = _read_address_limit()
             remedy = "close other programs, or use a smaller setting" if limit is None else _explain_limit(limit)
             exit_with(f"error: not enough memory ({text or name}): {remedy}", FAILED)
-        exit_with(f"error: {describe_error(error)} (--debug shows {'all' if locate_error(error) else 'where'})", FAILED)
+        place = _locate_error(error)
+        exit_with(f"error: {place}{name}: {text} (--debug shows {'all' if place else 'where'})", FAILED)
+
+
+def _locate_error(error: BaseException) -> str:
+    # Not at the top: help needs no plug-ins, and where memory has run out or Ctrl-C was pressed, nothing is imported.
+    from cnnbench.plugins.loading import locate_error
+
+    return locate_error(error)
 
 
 def exit_with(message: str, code: int) -> NoReturn:
