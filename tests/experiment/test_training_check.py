@@ -11,7 +11,9 @@ from cnnbench.cli.compose import compose_config
 from cnnbench.data import load_source
 from cnnbench.experiment import loading
 from cnnbench.experiment.loading import load_dataset
+from cnnbench.experiment.run import run_job
 from cnnbench.quality.findings import RefusedData
+from cnnbench.runs.folder import create_folder
 
 
 @pytest.fixture
@@ -78,6 +80,14 @@ def test_refused_data_end_the_command_with_1_before_anything_is_written(cnnbench
     assert done.returncode == 1
     assert "error: data.check=fail: 1 of 25 test images are nearly the same" in done.stderr
     assert not (photos.parent / "outputs").exists()
+
+
+def test_a_resumed_run_keeps_the_count_without_another_check(photos, tmp_path, monkeypatch):
+    data = ("data=image_folder", f"data.path={photos}", "data.cache=null", "data.workers=0", "data.image_size=8")
+    short, whole = (compose_config([*data, "model=mlp", f"trainer.epochs={epochs}"]) for epochs in (1, 2))
+    run_job(short, run := create_folder(tmp_path / "run"), [])
+    monkeypatch.setattr(loading, "_find_near_copies", lambda *_: pytest.fail("checked again"))
+    assert run_job(whole, run, [], resume=True)["test_images_near_training"] == 1
 
 
 def test_sets_of_ours_are_not_checked():

@@ -94,15 +94,25 @@ def record_data(run: RunFolder, dataset: Dataset, *, each: bool, test: bool = Tr
             write_bytes(run.path / LIST, dataset.exclusion.content)
             list_sha256 = hashlib.sha256(dataset.exclusion.content).hexdigest()
             excluded = {"excluded": {**dataset.exclusion.counts, "sha256": list_sha256}}
-        write_json(run.path / NAME, {"splits": values} | excluded)
+        near = {} if dataset.near_tests is None else {"near_tests": dataset.near_tests}
+        write_json(run.path / NAME, {"splits": values} | excluded | near)
     return {name: described["files_sha256"] for name, described in values.items()}
+
+
+def read_near_tests(run: RunFolder) -> int | None:
+    """The recorded number of test images that are nearly the same as others; None if they are yet to be counted."""
+    path = run.path / NAME
+    if not any(run.checkpoints.glob("*.safetensors")) or not path.exists():  # the data may still change
+        return None
+    found: int | None = check_kinds(path, read_json(path), {"near_tests": int}).get("near_tests")
+    return found
 
 
 def describe_own_data(config: Config, folder: Path, *, check: bool = False) -> Config:
     """The config by which a run's data are loaded again.
 
     Args:
-        check: whether `data.check` applies, as it does to a run that is resumed: its summary says what was found.
+        check: whether `data.check` applies, as to a resumed run that has not recorded its result.
     """
     list_ = folder / LIST  # the run's copy, because the original may be gone or changed
     has_list = config.data.exclude is not None and list_.exists()

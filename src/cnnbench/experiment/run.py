@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -14,7 +15,7 @@ from cnnbench.config.schema import Config, to_dict
 from cnnbench.data import Dataset
 from cnnbench.data.contents import digest
 from cnnbench.experiment.build import Parts, build_parts, choose_threads, prepare_training, use_threads_of
-from cnnbench.experiment.data_record import count_leaks, describe_own_data
+from cnnbench.experiment.data_record import count_leaks, describe_own_data, read_near_tests
 from cnnbench.experiment.factories import make_batches
 from cnnbench.experiment.group import run_group
 from cnnbench.experiment.lifetime import Lifetime, track_lifetime
@@ -91,10 +92,13 @@ def start_job(
     with ExitStack() as entered:
         life = _claim_folder(run, config, overrides, resume=resume, entered=entered)
         # `config` is recorded; `own` is what a resumed run is built by: its data as they were, without first weights.
-        own = settle_start(describe_own_data(config, path, check=True), run) if resume else config
+        near_tests = read_near_tests(run) if resume else None
+        own = settle_start(describe_own_data(config, path, check=near_tests is None), run) if resume else config
         # Before the data are loaded: the other processes import torch in the meantime.
         others = entered.enter_context(start_ranks(own, path, resume=resume))
         parts = parts or build_parts(own, test=test, within_memory=resume)
+        if near_tests is not None:  # of the same data, as `prepare_training` makes sure
+            parts = replace(parts, dataset=replace(parts.dataset, near_tests=near_tests))
         notes = use_threads_of(run, parts.device, choose_threads(config, parts.complexity))
         _log_parts(config, parts)
         state, train = prepare_training(config, run, parts, test=test, rank=others.join(parts.device))
