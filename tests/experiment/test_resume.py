@@ -275,7 +275,7 @@ def test_weights_of_another_run_are_refused(tmp_path):
         run(tmp_path / name, f"seed={seed}", "trainer.epochs=1")
     for path in (tmp_path / "a/checkpoints").iterdir():
         (tmp_path / "b/checkpoints" / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(ValueError, match="the checkpoint is of another run: config differs in seed"):
+    with pytest.raises(ValueError, match="the checkpoint belongs to another run: config differs in seed"):
         run(tmp_path / "b", "seed=1", "trainer.epochs=2", resume=True)
 
 

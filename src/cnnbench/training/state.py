@@ -26,7 +26,7 @@ class State:
     model: nn.Module
     step: Stepper
     device: torch.device
-    record: Mapping[str, Any]  # stored in every checkpoint; one with another record is of another run, and refused
+    record: Mapping[str, Any]  # stored in every checkpoint; one with another record is refused
     keep: int  # how many checkpoints of past epochs stay beside the last and the best
     history: History  # the finished epochs
     progress: Progress  # of the current epoch
@@ -142,8 +142,8 @@ class State:
                 keys = sorted(key for key in value if not isinstance(there, dict) or there.get(key) != value[key])
                 differing = ", ".join(map(str, keys))
                 raise ValueError(
-                    f"the checkpoint is of another run: {part} differs in {differing}. (Another version of cnnbench "
-                    "may have written it: start the run again.)"
+                    f"the checkpoint belongs to another run: {part} differs in {differing}. (Another version of "
+                    "cnnbench may have written it: start the run again.)"
                 )
         if lacking := sorted(self._describe_position().keys() - found.keys()):
             raise ValueError(f"the checkpoint cannot be resumed: it lacks {', '.join(lacking)}")
@@ -179,5 +179,5 @@ def _restore_rng(tensors: Mapping[str, Tensor], device: torch.device) -> None:
 
 def _check_shape(tensors: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
     if name not in tensors or tensors[name].shape != like.shape:
-        raise ValueError(f"the checkpoint is of another run: it has no {name!r} of shape {tuple(like.shape)}")
+        raise ValueError(f"the checkpoint belongs to another run: it has no {name!r} of shape {tuple(like.shape)}")
     return tensors[name]
