@@ -150,7 +150,7 @@ def test_the_noise_of_a_model_that_draws_between_steps_goes_on_where_it_was(tmp_
         return Noisy(math.prod(spec.input_shape))
 
     name = "noisy_in_evaluation"
-    monkeypatch.setitem(registry._builders["model"], name, noisy)
+    monkeypatch.setitem(registry._parts, ("model", name), registry._Part(noisy, {}, None))
     overrides = ["trainer.epochs=2"]
 
     def go(path, resume=False):

@@ -333,7 +333,7 @@ def error_rate():
         return 1 - float(np.trace(confusion) / confusion.sum())
 
     yield
-    del registry._builders["metric"]["error_rate"], registry._facts["metric", "error_rate"]
+    del registry._parts["metric", "error_rate"]
 
 
 def test_a_metric_of_ones_own_is_in_every_table(error_rate, tmp_path, capsys):
