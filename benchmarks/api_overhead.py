@@ -1,25 +1,23 @@
-"""What a call of the Python API costs beside the command, and what importing the package costs.
+"""The overhead of the Python API beside the command, and the cost of importing the package.
 
     python benchmarks/api_overhead.py --rounds 7
 
-The call: `cb.train(…)` and the function of `cnnbench train`, in turns in one process that has done both before, with
-one thread. The figure of a round is the difference of their processor times, of which other programs take nothing,
-over the command's; pictures that a child process draws are counted. The import: Python that imports cnnbench and ends,
-less Python that only ends.
+API: `cb.train(…)` and the function of `cnnbench train` take turns in one process that has run both before, with one
+thread. The figure of a round is the difference of their processor times divided by the command's; child processes that
+draw pictures are included. Import: Python that imports cnnbench and ends, minus Python that only ends.
 """
 
 import argparse
 import contextlib
 import io
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from figures import record
+from figures import read_processor_time, record
 
 import cnnbench as cb
 from cnnbench.cli.options import TrainOptions
@@ -28,14 +26,8 @@ from cnnbench.cli.train import train
 DEFAULT = ["model=lenet5", "data=digits", "trainer.epochs=20", "trainer.threads=1"]
 
 
-def read_processor_time() -> float:
-    """The seconds of processor time of this process and of those that it has started and that have ended."""
-    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
-
-
 def measure(function: Callable[[list[str]], object], overrides: list[str]) -> float:
-    """The seconds of processor time that a function takes to train in a new folder."""
+    """The processor time in which a function trains in a new folder."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         begun = read_processor_time()
         function([*overrides, f"hydra.run.dir={Path(folder, 'run')}"])
@@ -43,7 +35,7 @@ def measure(function: Callable[[list[str]], object], overrides: list[str]) -> fl
 
 
 def measure_start(code: str) -> float:
-    """The seconds of processor time of a Python process; the least of five."""
+    """The processor time of a Python process, the least of five."""
     times = []
     for _ in range(5):
         with subprocess.Popen([sys.executable, "-c", code]) as process:
@@ -68,7 +60,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("overrides", nargs="*", default=DEFAULT)
     options = parser.parse_args()
-    for function in (run_command, call_api):  # imports, and what is read once
+    for function in (run_command, call_api):  # warm up: imports and caches
         measure(function, [*options.overrides, "trainer.epochs=1"])
     overheads = []
     for number in range(options.rounds):

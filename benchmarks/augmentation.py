@@ -1,29 +1,26 @@
-"""What augmentation costs on MNIST: an epoch of LeNet-5 with and without it, and beside torchvision's transforms.
+"""The cost of augmentation on MNIST: an epoch of LeNet-5 with and without it, and torchvision's transforms.
 
     CNNBENCH_DATA=DIR python benchmarks/augmentation.py --rounds 5
 
-The ways take turns within each round, and medians and the medians of the rounds' own ratios are printed. Seconds are
-those on the clock or, with --processor, those of the processor in one thread: on a machine that others use, the clock
-says little.
+The ways take turns within each round; the script prints medians of the times and of the ratios within each round.
+Seconds are wall time or, with --processor, processor time of one thread, which a busy machine changes little.
 
-Epochs: all of `fit` for an epoch at batch 64, the look at the test set cut to ten images.
-Images alone: every training image once, augmented, normalised and in batches of 64; nothing is trained. torchvision's
-way is a DataLoader (in --workers processes, or in this one) over a dataset of uint8 tensors with the transforms of
+Epochs: all of `fit` for an epoch at batch 64, with only ten test images.
+Images alone: every training image once, augmented, normalised and in batches of 64, without training. torchvision's way
+is a DataLoader (in --workers processes, or in this one) over a dataset of uint8 tensors with the transforms of
 torchvision.transforms.v2, image by image: RandomHorizontalFlip, RandomAffine (bilinear), ColorJitter, ToDtype and
-Normalize with the values of augment=standard on MNIST. It sees --images of them, and its time is scaled up to all.
+Normalize with the values of augment=standard on MNIST. It reads --images of them, and its time is scaled up to all.
 """
 
 import argparse
 import os
-import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import torch
-from figures import record
+from epoch_time import time_fit
+from figures import describe, record
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode, v2
@@ -31,17 +28,15 @@ from torchvision.transforms import InterpolationMode, v2
 from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import Config
 from cnnbench.data import Split
-from cnnbench.experiment.build import build_parts, prepare_training
+from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.factories import make_batches
 from cnnbench.experiment.loading import load_dataset
-from cnnbench.runs.folder import RunFolder, create_folder
-from cnnbench.training.passes import train_alone
 
 Clock = Callable[[], float]
 
 
 class Transformed(Dataset[tuple[Tensor, int]]):
-    """A split, its images transformed one by one."""
+    """A split whose images are transformed one by one."""
 
     def __init__(self, split: Split, transform: v2.Transform) -> None:
         self.split = split
@@ -55,7 +50,7 @@ class Transformed(Dataset[tuple[Tensor, int]]):
 
 
 def torchvisions_way(config: Config, images: int, workers: int) -> DataLoader:
-    """The operations of a config's `augment`, as torchvision's users write them."""
+    """The operations of a config's `augment` with torchvision."""
     knobs = config.augment
     affine = v2.RandomAffine(
         knobs.rotate,
@@ -80,12 +75,7 @@ def epoch(config: Config, clock: Clock) -> float:
     """Seconds of one epoch of training."""
     parts = build_parts(config)
     parts.dataset = replace(parts.dataset, test=parts.dataset.test[torch.arange(10)])
-    with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder(create_folder(Path(folder) / "run"))
-        run.start({}, [])
-        started = clock()
-        train_alone(prepare_training(config, run, parts)[1]())
-        return clock() - started
+    return time_fit(config, parts, clock)[0]
 
 
 def images_alone(config: Config, clock: Clock) -> float:
@@ -99,7 +89,7 @@ def images_alone(config: Config, clock: Clock) -> float:
 
 
 def torchvision_alone(config: Config, clock: Clock, images: int, workers: int) -> float:
-    """Seconds that torchvision's way would take for all images."""
+    """Seconds of torchvision's way, scaled to all images."""
     batches = torchvisions_way(config, images, workers)
     whole = len(load_dataset(config).train)
     started = clock()
@@ -108,24 +98,23 @@ def torchvision_alone(config: Config, clock: Clock, images: int, workers: int) -
     return (clock() - started) * whole / images
 
 
-def measured(ways: dict[str, Callable[[], float]], rounds: int) -> list[dict[str, float]]:
-    """The seconds of each way in each round; prints medians."""
+def measure(ways: dict[str, Callable[[], float]], rounds: int) -> list[dict[str, float]]:
+    """Measure the seconds of each way in each round, and print medians."""
     for way in ways.values():
         way()  # warm up
     times = [{name: way() for name, way in ways.items()} for _ in range(rounds)]
     for name in ways:
-        seconds = [time[name] for time in times]
-        print(f"{name:24} {statistics.median(seconds):7.3f} s  ({min(seconds):.3f}…{max(seconds):.3f})")
+        print(f"{name:24} {describe([time[name] for time in times], 's')}")
     return times
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=6_000, help="that torchvision's way sees")
-    parser.add_argument("--workers", type=int, default=0, help="of torchvision's DataLoader")
-    parser.add_argument("--only-images", action="store_true", help="leave the epochs of training out")
-    parser.add_argument("--processor", action="store_true", help="processor time of one thread; workers are left out")
+    parser.add_argument("--images", type=int, default=6_000, help="for torchvision's way")
+    parser.add_argument("--workers", type=int, default=0, help="processes of torchvision's DataLoader")
+    parser.add_argument("--only-images", action="store_true", help="skip the epochs of training")
+    parser.add_argument("--processor", action="store_true", help="processor time of one thread, without workers")
     arguments = parser.parse_args()
     clock: Clock = time.process_time if arguments.processor else time.perf_counter
     if arguments.processor:
@@ -141,7 +130,7 @@ def main() -> None:
     alone["images, torchvision"] = lambda: torchvision_alone(
         configs["standard"], clock, arguments.images, arguments.workers
     )
-    times = measured(alone, arguments.rounds)
+    times = measure(alone, arguments.rounds)
     ratios = [t["images, torchvision"] / t["images, standard"] for t in times]
     record("images: torchvision ÷ standard", ratios)
     if arguments.only_images:
@@ -150,7 +139,7 @@ def main() -> None:
         f"epoch, {name}": lambda config=config: epoch(config, clock)  # type: ignore[misc]
         for name, config in configs.items()
     }
-    times = measured(epochs, arguments.rounds)
+    times = measure(epochs, arguments.rounds)
     for name in ("light", "standard", "strong"):
         record(f"epoch: {name} ÷ none", [t[f"epoch, {name}"] / t["epoch, none"] for t in times])
 

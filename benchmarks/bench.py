@@ -1,9 +1,9 @@
-"""Every figure of speed in one table: `make bench`.
+"""All figures of speed in one table: `make bench`.
 
     CNNBENCH_DATA=DIR python benchmarks/bench.py [--only PART…] [--rounds N]
 
-Each part is a script of this folder and measures some of the figures, its ways in turns. A part that fails leaves its
-rows empty, and the others go on. All of them take about a quarter of an hour on two quiet cores.
+Each part is a script in this folder that measures some of the figures. If a part fails, its rows say so, and the other
+parts still run. All parts take about a quarter of an hour on two idle cores.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 from figures import VARIABLE, describe
 
 HERE = Path(__file__).parent
-PATIENCE = 900  # seconds a part may take
+PATIENCE = 900  # seconds for each part
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Part:
     """A script and what it measures.
 
     Attributes:
-        rounds: how often each way takes its turn, unless `--rounds` says otherwise.
-        wanted: the bound of each figure; figures without one are in the table as well.
+        rounds: the number of rounds, unless `--rounds` changes it.
+        wanted: the bound of each figure that has one.
     """
 
     name: str
@@ -141,7 +141,7 @@ def measure(part: Part, rounds: int | None) -> list[Row]:
 
 
 def list_unmeasured(part: Part, reason: str, measured: set[str]) -> list[Row]:
-    """Rows of the figures that a part was to measure and did not."""
+    """Rows for the figures of a part that were not measured."""
     return [Row(name, reason, wanted, part.name) for name, wanted in part.wanted.items() if name not in measured]
 
 
@@ -155,7 +155,7 @@ def print_table(rows: Sequence[Row]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="PART", choices=[part.name for part in PARTS], help="these parts")
-    parser.add_argument("--rounds", type=int, help="of every part, in place of its own number")
+    parser.add_argument("--rounds", type=int, help="of every part, instead of its own number")
     arguments = parser.parse_args()
     started = time.monotonic()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,9 +1,9 @@
-"""What `evaluate --calibrate` does to the probabilities of test images, over seeds.
+"""The effect of `evaluate --calibrate` on the probabilities of test images, over several seeds.
 
     CNNBENCH_DATA=DIR OMP_NUM_THREADS=1 python benchmarks/calibration.py --seeds 10
 
-For each row, networks of as many seeds are trained, calibrated on their validation images, and measured on the test
-images. A row shows means and standard deviations over the seeds; of ECE also in how many seeds it became smaller.
+For each row, a network is trained with each seed, calibrated on its validation images, and evaluated on the test
+images. A row shows means and standard deviations over the seeds, and the number of seeds with a smaller ECE.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""How many planted label errors `cnnbench check --labels` finds among its first suspects, and how long it takes.
+"""The share of planted label errors that `cnnbench check --labels` finds, and its time.
 
     CNNBENCH_DATA=DIR python benchmarks/check_labels.py [--data mnist] [--share 0.01] [--seed 0] [--again]
 
-The labels of a share of all images, of every split, are replaced by another class, drawn at random with the seed.
-Found is an error whose image is among the first suspects, twice as many as there are errors.
+The labels of a share of the images of all splits are replaced by another class, drawn at random with the seed. An error
+counts as found if its image is among the first suspects, of which there are twice as many as errors.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.01)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="search twice, and compare to the bit")
-    parser.add_argument("overrides", nargs="*", help="of the recipe")
+    parser.add_argument("overrides", nargs="*", help="changes of the recipe")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = compose_config([*RECIPE, f"data={given.data}", "data.download=false", *given.overrides])

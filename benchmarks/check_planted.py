@@ -1,15 +1,15 @@
-"""What `cnnbench check` finds of faults that were planted, and what it finds where nothing was.
+"""How many planted faults `cnnbench check` finds, and how many findings are false.
 
     python benchmarks/check_planted.py --data mnist            # or --folder DIR, an image folder
     python benchmarks/check_planted.py --data mnist --mirror   # only the second question
 
-A folder is made of `--images` of the training images as PNG files. For each fault, `--faults` of them are copied with
-that fault into the test split, each a different image: the same pixels in another file format, JPEG of quality 60,
-a shift by one pixel (the edge is repeated), brightness × 0.9 and × 1.1, a file of 90 % of the size. Found is a fault
-whose copy is named together with its own original. Other pairs are those among the originals.
+`--images` of the training images are written as PNG files. For each fault, `--faults` different images are copied with
+that fault into the test split: the same pixels in another file format, JPEG of quality 60, a shift by one pixel (the
+edge is repeated), brightness × 0.9 and × 1.1, 90 % of the size. A fault counts as found if its copy is named together
+with its original. Other pairs are those among the originals.
 
-With `--mirror`, the test split holds the mirror images of all the others of `--images` further images: these are
-known to be distinct, but have the statistics of real ones, so every pair across the splits is a false one.
+With `--mirror`, the test split has the mirror images of `--images` other images. These are distinct, but have the
+statistics of real images, so every pair across the splits is false.
 """
 
 import argparse

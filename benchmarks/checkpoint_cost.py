@@ -1,36 +1,34 @@
-"""What checkpoints cost: LeNet-5 on MNIST with one an epoch and with none, and resnet_mini with one a minute.
+"""The cost of checkpoints: LeNet-5 on MNIST with one per epoch and without, and resnet_mini with one per minute.
 
     CNNBENCH_DATA=DIR python benchmarks/checkpoint_cost.py [--rounds 5] [--epochs 2] [--limit N]
 
-Both ways take turns within each round, and the medians of the rounds' own ratios are printed; without a validation
-split each epoch is the best, so each writes the last, the best and metrics.csv. One a minute is a save's median time
-over sixty seconds; beside it, to see that nothing else is slowed, runs that save each second and never take turns.
+Runs with and without checkpoints take turns within each round; the script prints medians of the ratios within each
+round. Without a validation split each epoch is the best, so each writes the last, the best and metrics.csv. The cost of
+one per minute is computed from the median time of a save. In addition, runs with a checkpoint per second take turns
+with runs without, to show that nothing else is slowed.
 """
 
 import argparse
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from unittest import mock
 
 import torch
+from epoch_time import time_fit
 from figures import record
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import Config
-from cnnbench.experiment.build import build_parts, prepare_training
-from cnnbench.runs.folder import RunFolder, create_folder
-from cnnbench.training.passes import train_alone
+from cnnbench.experiment.build import build_parts
 from cnnbench.training.state import State
 
 
 @contextmanager
-def nothing_saved() -> Iterator[None]:
-    """Within it, training goes its way and leaves no checkpoint."""
+def skip_saves() -> Iterator[None]:
+    """A context in which training saves no checkpoint."""
     with (
         mock.patch.object(State, "save"),
         mock.patch.object(State, "write_epoch"),
@@ -40,8 +38,8 @@ def nothing_saved() -> Iterator[None]:
 
 
 @contextmanager
-def saves_timed(seconds: list[float]) -> Iterator[None]:
-    """Within it, the seconds of each save are written down."""
+def time_saves(seconds: list[float]) -> Iterator[None]:
+    """A context in which the seconds of each save are appended to a list."""
     save = State.save
 
     def timed(state: State) -> None:
@@ -54,18 +52,12 @@ def saves_timed(seconds: list[float]) -> Iterator[None]:
 
 
 def train(config: Config) -> float:
-    """Seconds of training, without the look at the test set."""
-    parts = build_parts(config)
-    with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder(create_folder(Path(folder) / "run"))
-        run.start({}, [])
-        began = time.perf_counter()
-        train_alone(prepare_training(config, run, parts, test=False)[1]())
-        return time.perf_counter() - began
+    """Seconds of training, without the test."""
+    return time_fit(config, build_parts(config), time.perf_counter, test=False)[0]
 
 
-def in_turns(config: Config, rounds: int) -> list[float]:
-    """Each round's time with checkpoints over its time without; they change places from round to round."""
+def compare_in_turns(config: Config, rounds: int) -> list[float]:
+    """The ratio of the times with and without checkpoints in each round; their order alternates."""
     ratios = []
     for number in range(rounds):
         times: dict[bool, float] = {}
@@ -73,7 +65,7 @@ def in_turns(config: Config, rounds: int) -> list[float]:
             if saved:
                 times[saved] = train(config)
             else:
-                with nothing_saved():
+                with skip_saves():
                     times[saved] = train(config)
         ratios.append(times[True] / times[False])
     return ratios
@@ -83,20 +75,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--limit", type=int, help="training images; all unless told")
-    asked = parser.parse_args()
+    parser.add_argument("--limit", type=int, help="number of training images; by default all")
+    options = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
-    limit = "null" if asked.limit is None else asked.limit
+    limit = "null" if options.limit is None else options.limit
     common = ["data=mnist", "data.val_fraction=0", f"data.train_limit={limit}", "trainer.device=cpu"]
-    lenet = compose_config(["model=lenet5", *common, f"trainer.epochs={asked.epochs}"])
+    lenet = compose_config(["model=lenet5", *common, f"trainer.epochs={options.epochs}"])
     train(lenet)  # warm up
-    record("lenet5: a checkpoint an epoch ÷ none (wanted: ≤ 1.03)", in_turns(lenet, asked.rounds))
+    record("lenet5: a checkpoint an epoch ÷ none (wanted: ≤ 1.03)", compare_in_turns(lenet, options.rounds))
 
     seconds: list[float] = []
     second = 1 / 60
     resnet = compose_config(["model=resnet_mini", *common, "trainer.epochs=1", f"trainer.checkpoint_minutes={second}"])
-    with saves_timed(seconds):
-        ratios = in_turns(resnet, asked.rounds)
+    with time_saves(seconds):
+        ratios = compare_in_turns(resnet, options.rounds)
     save = statistics.median(seconds)
     print(f"resnet_mini save: {save * 1000:.1f} ms, median of {len(seconds)} ({max(seconds) * 1000:.1f} at most)")
     print(f"resnet_mini a checkpoint a minute: {1 + save / 60:.5f} (wanted: ≤ 1.01)")

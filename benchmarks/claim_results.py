@@ -1,4 +1,4 @@
-"""The page of results of the course's claims, and the README's table, from the verdicts of `cnnbench claim run all`.
+"""Write the results page of the course's claims, and print the README's table, from `cnnbench claim run all`.
 
     cnnbench claim run all
     python benchmarks/claim_results.py outputs/claims/mnist-quick

@@ -1,18 +1,18 @@
-"""Prediction sets of networks that know digits: coverage over random splits, and how many letters they reject.
+"""Prediction sets of networks for digits: their coverage over random splits, and the share of letters they reject.
 
     cnnbench train data=mnist model=lenet5 trainer.epochs=5 hydra.run.dir=RUN
     CNNBENCH_DATA=DIR python benchmarks/conformal.py RUN
 
-Images that the network has not been trained on, its validation and its test images, are divided at random into halves,
-20 times. One half calibrates the sets as `--abstain` does, and the other is measured: coverage is the share of sets
-that have the true class. Then the validation images calibrate the sets of MNIST's test images and of letters. A letter
-is rejected if its set is empty. *At 5 %* moves the threshold to where exactly 5 % of the test images are rejected.
+The validation and test images, which the network was not trained on, are split at random into halves, 20 times. One
+half calibrates the sets as `--abstain` does, and the other is measured: coverage is the share of sets that contain the
+true class. Then the validation images calibrate the sets of MNIST's test images and of letters. A letter is rejected if
+its set is empty. *At 5 %* moves the threshold so that exactly 5 % of the test images are rejected.
 
-The letters are not handwriting: A to Z and a to z in the DejaVu fonts that matplotlib brings, turned, slanted and
-rescaled at random, and put into MNIST's frame as its authors did. Those that look like a digit are left out of the
-second figure. Digits from the same fonts show how much of the rejection the fonts account for.
+The letters are not handwritten: A to Z and a to z in matplotlib's DejaVu fonts, rotated, slanted and scaled at random,
+and centred in MNIST's frame as its authors did. Those that look like a digit are left out of the second figure. Digits
+from the same fonts show how much of the rejection is due to the fonts.
 
-Two other ways to measure how little a class fits stand beside ours: 1 − probability, and the negative logit.
+Our measure of misfit is compared with two others: 1 − probability, and the negative logit.
 """
 
 import argparse

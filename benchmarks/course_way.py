@@ -1,7 +1,7 @@
-"""The course's way of training, written from COURSE.md's description: torchvision dataset, PIL, DataLoader.
+"""The course's way of training, as COURSE.md describes it: torchvision dataset, PIL, DataLoader.
 
-One process, batch 64, Adam at 1e-3, pixels scaled by Normalize(0.5, 0.5), the loss read and shown at every step,
-the test set in batches of 1000. It is what cnnbench is measured against.
+One process, batch 64, Adam at 1e-3, pixels scaled by Normalize(0.5, 0.5), the loss read and shown at every step, the
+test set in batches of 1000. Other benchmarks compare cnnbench with it.
 """
 
 import torch
@@ -36,7 +36,7 @@ def train_epoch(
 
 @torch.no_grad()
 def accuracy(model: nn.Module, batches: DataLoader) -> float:
-    """The share of images whose class is predicted."""
+    """The share of images whose class is predicted correctly."""
     hits = total = 0
     for images, labels in batches:
         hits += int((model(images).argmax(1) == labels).sum())

@@ -1,16 +1,15 @@
-"""Time of one training epoch on MNIST on a GPU, and the memory it takes: the course's way, a bare loop, cnnbench.
+"""Time and memory of one training epoch on MNIST on a GPU: the course's way, a bare loop, cnnbench.
 
     CNNBENCH_DATA=DIR make cuda          # or: python benchmarks/cuda_time.py --rounds 3
 
 The ways are those of `epoch_time.py`, and take turns in the same manner. Course's way: DataLoader and PIL, one process;
 each batch is copied to the GPU, and the loss is read and shown at every step. Bare loop: normalised tensors on the GPU,
-nothing measured or shown. cnnbench: all of `fit` for an epoch, with the data's way to the GPU, metrics and both
-checkpoints; and of that the training pass, which is what a further epoch takes. Each time ends when the GPU has done
-all it was given. Memory is the most that PyTorch held in tensors at once, data included.
+nothing measured or shown. cnnbench: all of `fit` for an epoch, with the copy of the data to the GPU, metrics and both
+checkpoints; and its training pass alone, which is the cost of a further epoch. Each time ends when the GPU has
+finished. Memory is the peak of PyTorch's tensors, data included.
 """
 
 import argparse
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import torch
 from epoch_time import bare_loop, course_way, whole_fit
-from figures import record
+from figures import describe, record
 from together_time import compare as compare_together
 
 from cnnbench.cli.compose import compose_config
@@ -49,7 +48,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("No NVIDIA GPU that PyTorch can use: nothing was measured")
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, commit {commit()}, {arguments.rounds} rounds")
+    print(
+        f"{torch.cuda.get_device_name()}, torch {torch.__version__}, commit {find_commit()}, {arguments.rounds} rounds"
+    )
     print("| | batch | seconds an epoch | MB on the GPU | ÷ bare loop |\n| --- | ---: | ---: | ---: | ---: |")
     for name in arguments.models:
         for batch in arguments.batches:
@@ -61,7 +62,7 @@ def main() -> None:
 
 
 def compare(name: str, batch: int, rounds: int) -> None:
-    """Measure the ways in turns, and print a line for each, with the most that it held on the GPU."""
+    """Measure the ways in turn, and print a line for each, with its peak memory on the GPU."""
     config = compose_config(
         [
             *(f"model={name}", f"trainer.batch_size={batch}", "trainer.device=cuda"),
@@ -82,19 +83,14 @@ def compare(name: str, batch: int, rounds: int) -> None:
         measured.append(times)
     for kind, most in memory.items():
         seconds, ratios = ([times[kind] / (times[BARE] if by else 1) for times in measured] for by in (False, True))
-        ratio = "" if kind == BARE else spread(ratios)
-        print(f"| {name}, {kind} | {batch} | {spread(seconds)} | {most / 1e6:.0f} | {ratio} |", flush=True)
+        ratio = "" if kind == BARE else describe(ratios)
+        print(f"| {name}, {kind} | {batch} | {describe(seconds)} | {most / 1e6:.0f} | {ratio} |", flush=True)
     for kind in (OURS, PASS, GRAPH):
         record(f"{name}, batch {batch}: {kind} ÷ bare loop, cuda", [times[kind] / times[BARE] for times in measured])
 
 
-def spread(values: list[float]) -> str:
-    """The median, the least and the most."""
-    return f"{statistics.median(values):.3f} ({min(values):.3f}…{max(values):.3f})"
-
-
-def commit() -> str:
-    """Of the checkout; a question mark where that is no repository."""
+def find_commit() -> str:
+    """The commit of the checkout; a question mark outside a repository."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     try:
         return subprocess.run(

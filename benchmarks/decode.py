@@ -1,16 +1,16 @@
-"""Time from a folder of image files to splits in memory: torchvision's two ways, cnnbench, and cnnbench's second start.
+"""Time from a folder of image files to splits in memory: two ways with torchvision, cnnbench, and its second start.
 
     python benchmarks/decode.py FOLDER          # FOLDER/train/<class>/…, FOLDER/test/<class>/…
 
-Every measurement is a process of its own, and they take turns within each round, so that a slow minute of a shared
-machine touches all of them; medians, and medians of the rounds' own ratios, are printed.
+Every measurement runs in a process of its own. They take turns within each round, so that a slow minute of a shared
+machine affects all of them. The script prints medians of the times and of the ratios within each round.
 
-    image_folder  torchvision.datasets.ImageFolder, PILToTensor, DataLoader with a worker a core: the usual way
-    decode_jpeg   the same with torchvision.io.decode_jpeg in place of Pillow: the barest
+    image_folder  torchvision.datasets.ImageFolder, PILToTensor, DataLoader with a worker per core: the usual way
+    decode_jpeg   the same with torchvision.io.decode_jpeg instead of Pillow: the minimum
     cnnbench      load_source with an empty cache: find, decode, check, store and map every image
-    again         load_source with the cache that the one before wrote
+    again         load_source with the cache of the measurement before
 
-For cnnbench the largest memory of its main process is printed beside the time.
+For cnnbench it also prints the peak memory of the main process.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def torchvision_way(folder: str, way: str) -> dict[str, float]:
         return decode_jpeg(read_file(path), ImageReadMode.RGB)
 
     started = time.perf_counter()
-    # A loader of one's own hands the tensor through; without one, ImageFolder opens the file with Pillow.
+    # ImageFolder returns what `loader` returns; by default, it opens the file with Pillow.
     how: dict[str, Any] = {"loader": decode} if way == "decode_jpeg" else {"transform": PILToTensor()}
     splits: list[Dataset[Any]] = [ImageFolder(os.path.join(folder, split), **how) for split in ("train", "test")]
     loader: DataLoader[Any] = DataLoader(ConcatDataset(splits), BATCH, num_workers=len(os.sched_getaffinity(0)))
@@ -61,8 +61,8 @@ def cnnbench_way(folder: str, cache: str) -> dict[str, float]:
     return {"images": len(source.train) + len(source.test), "seconds": seconds, "decoded": decoded, "peak": peak}
 
 
-def measured(way: str, folder: str, cache: str) -> dict[str, float]:
-    """What a process of its own came to, and how long all of it took."""
+def measure(way: str, folder: str, cache: str) -> dict[str, float]:
+    """Measure one way in a process of its own; `process` is the duration of that process."""
     started = time.perf_counter()
     command = [sys.executable, __file__, folder, "--way", way, "--cache", cache]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -73,18 +73,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--way", choices=WAYS, help="do only this, in this process, and print JSON")
+    parser.add_argument("--way", choices=WAYS, help="measure only this way, in this process, and print JSON")
     parser.add_argument("--cache", default="")
-    asked = parser.parse_args()
-    if asked.way:
-        torchvision = asked.way in ("image_folder", "decode_jpeg")
-        found = torchvision_way(asked.folder, asked.way) if torchvision else cnnbench_way(asked.folder, asked.cache)
+    options = parser.parse_args()
+    if options.way:
+        torchvision = options.way in ("image_folder", "decode_jpeg")
+        found = (
+            torchvision_way(options.folder, options.way) if torchvision else cnnbench_way(options.folder, options.cache)
+        )
         print(json.dumps(found))
         return
     rounds = []
-    for number in range(asked.rounds):
+    for number in range(options.rounds):
         with tempfile.TemporaryDirectory() as cache:
-            rounds.append({way: measured(way, str(Path(asked.folder).resolve()), cache) for way in WAYS})
+            rounds.append({way: measure(way, str(Path(options.folder).resolve()), cache) for way in WAYS})
         print(number + 1, {way: round(one["seconds"], 2) for way, one in rounds[-1].items()}, flush=True)
     for way in WAYS:
         seconds = statistics.median(one[way]["seconds"] for one in rounds)

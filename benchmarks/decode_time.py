@@ -1,8 +1,8 @@
-"""One image file to pixels, beside bare Pillow, in turns: what reading strangers' files safely costs.
+"""Time of decoding one image file, compared with plain Pillow: the cost of reading untrusted files safely.
 
     python benchmarks/decode_time.py [--folder DIR]
 
-Without a folder the files are made: noise that has been smoothed, so that JPEG has something to do.
+Without a folder, files of smoothed noise are created, which JPEG compresses like a photograph.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def make(folder: Path, mode: str, ending: str, width: int, height: int, count: i
 
 
 def bare(file: Path, mode: str, size: int) -> np.ndarray:
-    """What a few lines with Pillow would do."""
+    """Decode with a few lines of Pillow."""
     with Image.open(file) as image:
         pixels = image.convert(mode)
         if pixels.size != (size, size):
@@ -56,7 +56,7 @@ def compare(files: list[Path], mode: str, size: int, rounds: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="colour images of 32 × 32 pixels, at whatever depth")
+    parser.add_argument("--folder", type=Path, help="with colour images of 32 × 32 pixels, at any depth")
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
     print("| files | bare Pillow | cnnbench | cnnbench ÷ bare |\n| --- | ---: | ---: | ---: |")

@@ -1,9 +1,9 @@
-"""What several processes bring on the CPU: an epoch by one thread, by two threads, and by two processes of one thread.
+"""Time of an epoch on the CPU with one thread, with two threads, and with two processes of one thread.
 
     CNNBENCH_DATA=DIR python benchmarks/devices_time.py --rounds 5
 
-12,800 images of MNIST; in each round, each way trains two epochs in a command of its own, and the second one counts.
-Prints a Markdown table of seconds and of each round's own ratio to one thread.
+12,800 images of MNIST. In each round, each way trains two epochs in a command of its own, and the second one counts.
+The script prints a Markdown table of seconds and of the ratios to one thread within each round.
 """
 
 import argparse

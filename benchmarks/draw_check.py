@@ -1,10 +1,10 @@
-"""Whether the page of `cnnbench draw` answers as torch does, in headless Chromium, and how long an answer takes.
+"""Compare the predictions of `cnnbench draw`'s page with torch's, in headless Chromium, and measure their time.
 
     CNNBENCH_DATA=DIR python benchmarks/draw_check.py [--models NAME…] [--rounds N]
 
-Each model is trained for one epoch on MNIST and compiled; the browser and torch (float32, CPU) answer the same test
-images: LeNet-5 and the MLP all 10,000, the other families, trained by their recipe on 6,000 images, the first 500.
-Labels must be equal, and probabilities within 1e-4. A time is that of one call of `Network.run` in the page.
+Each model is trained for one epoch on MNIST and compiled. The browser and torch (float32, CPU) predict the same test
+images: all 10,000 for LeNet-5 and the MLP, the first 500 for the other families, which are trained by their recipes on
+6,000 images. Labels must be equal, and probabilities within 1e-4. A time is that of one call of `Network.run`.
 """
 
 import argparse
@@ -53,7 +53,7 @@ return [probabilities, logits, times];
 
 @dataclass(frozen=True)
 class Answers:
-    """What a browser answers to images.
+    """The predictions of the page.
 
     Attributes:
         probabilities, logits: float64 (N, K).
@@ -66,14 +66,14 @@ class Answers:
 
 
 def open_page(driver: Any, folder: Path) -> None:
-    """Open an empty page that has the class `Network`."""
+    """Open an empty page with the class `Network`."""
     page = folder / "network.html"
     page.write_text(f"<!doctype html><meta charset=utf-8><title>draw</title><script>{read_script()}</script>")
     driver.get(page.as_uri())
 
 
 def answer(driver: Any, program: Program, images: np.ndarray) -> Answers:
-    """Let the open page answer images, uint8 (N, C, H, W)."""
+    """Let the open page predict images, uint8 (N, C, H, W)."""
     coded = [base64.b64encode(data).decode() for data in (program.weights, images.tobytes())]
     probabilities, logits, times = driver.execute_script(ANSWER, program.as_json(), *coded)
     return Answers(np.array(probabilities), np.array(logits), times)
@@ -89,7 +89,7 @@ def train(name: str, folder: Path) -> Path:
 
 
 def compare(driver: Any, name: str, run: Path) -> tuple[bool, float]:
-    """Compare a run's page with torch, and print a row; whether they agree, and the milliseconds of an image."""
+    """Compare a run's page with torch, and print a row; returns whether they agree, and the milliseconds per image."""
     ready = prepare_measurement(run, DataChoice(), device="cpu")
     split = ready.found.split
     if name not in WHOLE:

@@ -1,8 +1,7 @@
 """Time a stroke on the page of `cnnbench draw`: python benchmarks/draw_stroke.py DRAW.html
 
-A stroke's part is everything that follows a movement of the pen: painting it, centring the drawing, the network's
-answer, bars, feature maps and pictures. The times are those of the browser's clock on this machine, without its drawing
-on the screen.
+A part of a stroke is everything that follows a movement of the pen: painting it, centring the drawing, the prediction,
+bars, feature maps and pictures. Times are those of the browser's clock, without rendering on the screen.
 """
 
 import argparse

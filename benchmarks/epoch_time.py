@@ -2,30 +2,30 @@
 
     CNNBENCH_DATA=DIR python benchmarks/epoch_time.py --rounds 5
 
-The three take turns within each round, so that a slow minute of a shared machine touches all of them; medians and
-the medians of the rounds' own ratios are printed. Bare loop: the images are normalised once, beforehand, and nothing
-is measured or shown; model, batch and (fused) Adam are those of cnnbench. cnnbench: all of `fit` for one epoch with
-metrics, log, progress, metrics.csv and both checkpoints; only the look at the test set is cut to ten images.
+The three take turns within each round, so that a slow minute of a shared machine affects all of them. The script prints
+medians of the times and of the ratios within each round. Bare loop: images are normalised in advance, and nothing is
+measured or shown; model, batch and (fused) Adam are those of cnnbench. cnnbench: all of `fit` for one epoch with
+metrics, log, progress, metrics.csv and both checkpoints, but with only ten test images.
 """
 
 import argparse
 import os
-import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from course_way import loaders, train_epoch
-from figures import record
+from figures import describe, record
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.config.schema import Config
 from cnnbench.data import normalize
-from cnnbench.experiment.build import build_parts, choose_threads, prepare_training
-from cnnbench.runs.folder import RunFolder, create_folder
+from cnnbench.experiment.build import Parts, build_parts, choose_threads, prepare_training
+from cnnbench.runs.folder import RunFolder
 from cnnbench.training.passes import train_alone
 
 
@@ -58,20 +58,24 @@ def cnnbench(config: Config) -> float:
 
 
 def whole_fit(config: Config) -> tuple[float, float]:
-    """Seconds of an epoch with all that cnnbench does around it, and of the training pass alone."""
+    """Seconds of `fit` for an epoch, with ten test images, and of its training pass alone."""
     parts = build_parts(config)
-    few = torch.arange(10)
-    parts.dataset = replace(parts.dataset, test=parts.dataset.test[few])
+    parts.dataset = replace(parts.dataset, test=parts.dataset.test[torch.arange(10)])
+    return time_fit(config, parts, lambda: now(parts.device))
+
+
+def time_fit(config: Config, parts: Parts, clock: Callable[[], float], *, test: bool = True) -> tuple[float, float]:
+    """Seconds of `fit` by a clock, in a temporary run folder, and of its training passes alone."""
     with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder(create_folder(Path(folder) / "run"))
+        run = RunFolder.create(Path(folder, "run"))
         run.start({}, [])
-        started = now(parts.device)
-        outcome = train_alone(prepare_training(config, run, parts)[1]())
-        return now(parts.device) - started, outcome.train_seconds
+        started = clock()
+        outcome = train_alone(prepare_training(config, run, parts, test=test)[1]())
+        return clock() - started, outcome.train_seconds
 
 
 def now(device: torch.device) -> float:
-    """The time once the device has done what it was given to do."""
+    """The time when the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -81,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--models", nargs="+", default=["mlp", "lenet5"])
-    parser.add_argument("--threads", type=int, help="of every way; without it, as many as cnnbench takes")
+    parser.add_argument("--threads", type=int, help="for every way; by default as many as cnnbench takes")
     parser.add_argument("--without-course", action="store_true", help="only the bare loop and cnnbench")
     arguments = parser.parse_args()
     ways = [bare_loop, cnnbench] if arguments.without_course else [course_way, bare_loop, cnnbench]
@@ -96,9 +100,7 @@ def main() -> None:
             way(config)  # warm up
         rounds = [{way.__name__: way(config) for way in ways} for _ in range(arguments.rounds)]
         for way in ways:
-            seconds = [times[way.__name__] for times in rounds]
-            spread = f"({min(seconds):.3f}…{max(seconds):.3f})"
-            print(f"{name:8} {way.__name__:12} {statistics.median(seconds):7.3f} s  {spread}")
+            print(f"{name:8} {way.__name__:12} {describe([times[way.__name__] for times in rounds], 's')}")
         record(f"{name}: cnnbench ÷ bare loop", [times["cnnbench"] / times["bare_loop"] for times in rounds])
         if not arguments.without_course:
             record(f"{name}: course's way ÷ cnnbench", [times["course_way"] / times["cnnbench"] for times in rounds])

@@ -1,4 +1,4 @@
-"""The whole of `experiment=mlp_vs_lenet5`, now and before the work on speed, on the same machine in turns.
+"""Time of `experiment=mlp_vs_lenet5`, now and before the work on speed, in turn on the same machine.
 
     CNNBENCH_DATA=DIR python benchmarks/experiment_time.py --rounds 1
 
@@ -23,7 +23,7 @@ EARLIER = "8629a2f83fef0b5f22ec554448b462765a0c4891"
 
 
 def time_experiment(source: Path, overrides: list[str]) -> float:
-    """Seconds of the whole command with the code of a checkout, in a folder of its own."""
+    """Seconds of the whole command with the code of a checkout, in a temporary folder."""
     command = [sys.executable, "-m", "cnnbench", "train", "experiment=mlp_vs_lenet5", "data.download=false", *overrides]
     data = Path(os.environ.get("CNNBENCH_DATA", "data")).resolve()
     environment = os.environ | {"PYTHONPATH": str(source / "src"), "CNNBENCH_DATA": str(data)}
@@ -39,7 +39,7 @@ def time_experiment(source: Path, overrides: list[str]) -> float:
 
 @contextmanager
 def check_out(commit: str) -> Iterator[Path]:
-    """A folder with the files of a commit, as long as the block lasts."""
+    """A temporary folder with the files of a commit."""
     with tempfile.TemporaryDirectory() as folder:
         archive = subprocess.run(
             ["git", "archive", commit, "src", "configs"], cwd=ROOT, check=True, capture_output=True
@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--commit", default=EARLIER, help="the earlier code")
-    parser.add_argument("overrides", nargs="*", help="of both, such as trainer.epochs=1")
+    parser.add_argument("overrides", nargs="*", help="for both, such as trainer.epochs=1")
     arguments = parser.parse_args()
     with check_out(arguments.commit) as earlier:
         before, now = [], []

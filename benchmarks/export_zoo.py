@@ -1,15 +1,15 @@
-"""Every family of networks, exported to every format and checked, and the time of one image in onnxruntime and torch.
+"""Export every family of networks to every format, check the files, and time one image in onnxruntime and torch.
 
     make export-check
     python benchmarks/export_zoo.py --only lenet5 resnet18 --rounds 300
 
-Each network is trained for a step or two on 100 digits (a sequence_cnn on waves), because the check is about the
-computation, not about accuracy. `cnnbench export` then compares each file with the network for all test images; a
-difference beyond its tolerance ends the script with exit code 1. torchvision's networks are untrained ones too.
+Each network is trained for a step or two on 100 digits (sequence_cnn on waves), because accuracy does not matter here;
+torchvision's networks start from random weights too. `cnnbench export` compares each file with the network for all test
+images; a difference beyond its tolerance ends the script with exit code 1.
 
-Time: the median of the processor time of one image of the network's size, uint8 in and probabilities out, one thread.
-onnxruntime and torch take turns. Torch is eager in inference mode: pixels are cast and normalised, the network answers,
-softmax; the faster of the run's memory format and the contiguous one counts.
+Time: the median processor time of one image of the network's size, from uint8 to probabilities, with one thread.
+onnxruntime and torch take turns. Torch runs eagerly in inference mode: it casts and normalises pixels, and computes the
+network and the softmax. The faster of the run's memory format and the contiguous one counts.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def list_networks() -> dict[str, list[str]]:
 
 
 def make_eager(trained: Trained) -> list[Callable[[torch.Tensor], object]]:
-    """The network as torch runs it, in both memory formats."""
+    """The network in torch, in both memory formats."""
     contiguous = PortableNetwork(trained, None)
     contiguous.fit = None  # images of the network's own size
     own = PortableNetwork(trained, None)

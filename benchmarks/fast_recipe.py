@@ -1,12 +1,12 @@
-"""How `experiment=lenet5_fast` was chosen, and how long it takes beside the course's way and its former recipe.
+"""The search for `experiment=lenet5_fast`, and its time compared with the course's way and its former recipe.
 
     CNNBENCH_DATA=DIR make reproduce                         # the course's five epochs and our recipe
     python benchmarks/fast_recipe.py former --rounds 12      # the former recipe (AdamW, one epoch) and today's
     python benchmarks/fast_recipe.py search --minutes 15     # the search, on a validation split
 
-The search draws settings at random from the grid below and scores each on 10,000 training images held out for
-validation (`data.val_fraction=1/6`), the mean of three seeds. The test images are not looked at.
-Side by side: both start at reading the files and end with the accuracy on the 10,000 test images; they take turns.
+The search draws settings at random from the grid below. The score of each is its mean accuracy, over three seeds, on
+10,000 training images held out for validation (`data.val_fraction=1/6`); the test images are not used. The comparisons
+take turns, and measure from reading the files to the accuracy on the 10,000 test images.
 """
 
 import argparse
@@ -51,9 +51,9 @@ class Measured:
     """One training.
 
     Attributes:
-        accuracy: the last one, of the validation split or, without one, of the test images.
-        seconds: by the clock, from reading the files to this accuracy.
-        processor: seconds of the processor in this time.
+        accuracy: of the last epoch, on the validation split or, without one, on the test images.
+        seconds: from reading the files to this accuracy.
+        processor: seconds of processor time within these.
     """
 
     accuracy: float
@@ -79,7 +79,7 @@ def train(overrides: list[str]) -> Measured:
 
 
 def train_course_way(root: str, seed: int) -> tuple[float, float]:
-    """The course's way, five epochs; returns its test accuracy and seconds."""
+    """Train five epochs in the course's way; returns the test accuracy and the seconds."""
     model = build_parts(compose_config(["experiment=lenet5_fast", "trainer.device=cpu", f"seed={seed}"])).model
     started = time.perf_counter()
     train_batches, test_batches = loaders(root)

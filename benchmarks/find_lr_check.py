@@ -1,9 +1,9 @@
-"""Does the learning rate of `cnnbench find-lr` train as well as the default?
+"""Compare the learning rate of `cnnbench find-lr` with the default.
 
     CNNBENCH_DATA=DIR python benchmarks/find_lr_check.py --seeds 2 --epochs 3 --limit 1500
 
-For each network and dataset: the suggestion with its range, the seconds of processor time that it took, and the test
-accuracy after a few epochs with the default learning rate and with the suggestion, mean over the seeds.
+For each network and dataset, the script prints the suggestion with its range, its processor time, and the mean test
+accuracy over the seeds after a few epochs, with the default learning rate and with the suggestion.
 """
 
 import argparse

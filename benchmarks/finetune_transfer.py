@@ -1,11 +1,11 @@
-"""Is transfer better than training from scratch on few photographs? Builds the folders, and asks the report.
+"""Compare fine-tuning with training from scratch on few photographs.
 
     python benchmarks/finetune_transfer.py CIFAR OUT [--rounds 6]
 
-CIFAR is CIFAR-10 as an image folder, with train and test. OUT gets two folders that share no image and no class:
-`many`, the images of all classes but cat and dog, and `few`, 150 training images of cats and 150 of dogs, drawn with a
-fixed seed, and all 2,000 of their test images. A network is trained on `many`. On `few`, the same recipe then starts
-from its weights or from random ones, `--rounds` seeds each, in one sweep, whose report gives the verdict.
+CIFAR is CIFAR-10 as an image folder, with train and test. The script creates two folders in OUT that share no image and
+no class: `many` has the images of all classes but cat and dog; `few` has 150 training images of cats and 150 of dogs,
+drawn with a fixed seed, and all 2,000 of their test images. A network is trained on `many`. On `few`, the same recipe
+starts from its weights or from random ones, with `--rounds` seeds each, in one sweep, whose report gives the verdict.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from figures import record
+from figures import read_processor_time, record
 
 COMMAND = Path(sys.executable).with_name("cnnbench")
 FEW, PHOTOGRAPHS, SEED = ("cat", "dog"), 150, 0
@@ -38,13 +38,11 @@ def build_folders(cifar: Path, out: Path) -> None:
 
 
 def run(*arguments: str, cwd: Path) -> tuple[str, float]:
-    """The last line that a command prints, and the processor time that it took."""
+    """The last line of a command's output, and its processor time."""
     print("$ cnnbench", *arguments, flush=True)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = read_processor_time(resource.RUSAGE_CHILDREN)
     done = subprocess.run([COMMAND, *arguments], cwd=cwd, check=True, stdout=subprocess.PIPE, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return done.stdout.strip().splitlines()[-1], seconds
+    return done.stdout.strip().splitlines()[-1], read_processor_time(resource.RUSAGE_CHILDREN) - before
 
 
 def main() -> None:

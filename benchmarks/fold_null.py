@@ -1,13 +1,13 @@
-"""How often tests on the folds of a cross-validation find a difference where there is none.
+"""The error rate of tests on the folds of a cross-validation.
 
     python benchmarks/fold_null.py --comparisons 2000
 
-Two classifiers of the same kind see different features of the same images. Both sets of features are drawn from the
-same distribution, so neither classifier is better, and every verdict is false. A row is a classifier, a number of folds
-K and of seeds, each of which deals the images anew. Its columns are the shares of comparisons with p < 0.05 of the
-paired t-test as it is for independent runs, of the sign-flip test, and of the corrected resampled t-test, which the
-report uses. The last column is how often the corrected test finds a real difference: the second classifier's features
-are weaker.
+Two classifiers of the same kind get different features of the same images. Both sets of features have the same
+distribution, so neither classifier is better, and every verdict is false. A row is a classifier, a number of folds K,
+and a number of seeds, each of which deals the images to folds again. The columns are the shares of comparisons with
+p < 0.05: for the paired t-test, which assumes independent runs, the sign-flip test, and the corrected resampled t-test,
+which the report uses. The last column is the power of the corrected test when the second classifier's features are
+weaker.
 """
 
 import argparse

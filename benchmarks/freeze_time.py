@@ -1,9 +1,9 @@
-"""Processor time of a training step with nothing frozen, the first half, all features, and a lower rate for them.
+"""Processor time of a training step: nothing frozen, the first half, all features, or a lower rate for features.
 
     python benchmarks/freeze_time.py [--rounds 5]
 
-Steps of 64 images of 32×32×3 in random colours, the ways in turns, on one thread. Processor time, so that other
-programs on the machine change it little.
+A step has 64 images of random pixels, 32×32×3, and one thread; the ways take turns. It is processor time, which other
+programs change little.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def write_images(folder: Path) -> None:
 
 
 def measure(overrides: list[str], folder: Path) -> float:
-    """Milliseconds of a processor for a step; the first two are not counted."""
+    """Milliseconds of processor time per step, without the first two."""
     run = RunFolder(tempfile.mkdtemp(dir=folder))
     config = compose_config(overrides)
     parts = build_parts(config, test=False)

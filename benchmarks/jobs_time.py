@@ -1,8 +1,8 @@
-"""How much faster a sweep is with `sweep.jobs=auto` than one job after the other: 24 LeNet-5 digits jobs, in turns.
+"""Time of a sweep with `sweep.jobs=auto`, compared with one job after the other: 24 LeNet-5 digits jobs.
 
     python benchmarks/jobs_time.py --rounds 3
 
-Whole commands, from Python's start to the report. `--jobs 12 model=vgg_mini` measures others.
+Both commands take turns, and last from Python's start to the report. `--jobs 12 model=vgg_mini` measures others.
 """
 
 import tempfile

@@ -1,12 +1,12 @@
-"""How often the report's tests find a difference where there is none.
+"""The error rate of the report's tests.
 
     python benchmarks/null_level.py --comparisons 2000
 
-Two equally good networks are compared again and again: accuracies of about 98 % on 10,000 test images, distributed as
-named. Paired accuracies share the effect of a seed. A row is a test, a number of seeds and a distribution; `attainable`
-is the largest level below 5 % that a test with few possible p-values can have. McNemar: two networks of equal accuracy
-on 10,000 images, of which `discordant` are expected to be right in one of them only. Family: five groups against a
-baseline, and the share of families in which the report calls any of them better or worse.
+Two equally good networks are compared repeatedly: their accuracies, about 98 % on 10,000 test images, have the named
+distribution. Paired accuracies share the effect of a seed. A row is a test, a number of seeds and a distribution;
+`attainable` is the largest level below 5 % that a test with few possible p-values can have. McNemar: two networks of
+equal accuracy on 10,000 images, of which `discordant` are expected to be right in one network only. Family: five groups
+against a baseline, and the share of families in which the report calls any of them better or worse.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""Other ways to train LeNet-5 on MNIST beside cnnbench: an epoch, and the whole command.
+"""Time of training LeNet-5 on MNIST with cnnbench and with other libraries: an epoch, and the whole command.
 
     CNNBENCH_DATA=DIR python benchmarks/peers.py --rounds 3
 
 Every way trains the same network on the same 60,000 images, with batch 64, Adam at 1e-3 and one thread, for two epochs,
-and ends with the accuracy on the 10,000 test images. Each runs in a process of its own, in the way that its
-documentation shows, and they take turns. An epoch is the last one, because the first also loads code. The whole command
-lasts from the start of Python to its end. `--in-memory` gives skorch, fastai and Lightning tensors in memory in place
-of torchvision's dataset, which decodes each image with PIL; this isolates the cost of their loops.
-A peer that is not installed is skipped: `make peers` installs them.
+and ends with the accuracy on the 10,000 test images. Each runs in a process of its own, as its documentation shows, and
+they take turns. The epoch is the last one, because the first also loads code. The whole command lasts from the start of
+Python to its end. `--in-memory` gives skorch, fastai and Lightning tensors in memory instead of torchvision's dataset,
+which decodes each image with PIL; this isolates the cost of their loops. A library that is not installed is skipped;
+`make peers` installs them.
 """
 
 import argparse
@@ -233,7 +233,7 @@ def read_our_run(folder: Path) -> Trained:
 
 
 def read_peer(folder: Path) -> Trained:
-    """What `run_peer` wrote."""
+    """The result that `run_peer` wrote."""
     seconds, accuracy = json.loads((folder / "trained.json").read_text())
     return seconds, accuracy
 
@@ -253,7 +253,7 @@ def name_version(way: str) -> str:
 
 
 def list_ways(in_memory: bool) -> list[str]:
-    """All ways that can run here; a line says which cannot."""
+    """The ways that can run here; prints a line for each that cannot."""
     ways = [OURS]
     for name in PEERS:
         if name in LIBRARIES and importlib.util.find_spec(name) is None:

@@ -1,12 +1,12 @@
-"""Images a second of `cnnbench predict` beside a bare decode-and-forward loop over the same PNG files.
+"""Images per second of `cnnbench predict`, compared with a bare loop over the same PNG files.
 
     CNNBENCH_DATA=DIR python benchmarks/predict_rate.py --rounds 7
 
-MNIST's 10,000 test images as PNG files, LeNet-5, batches of the run's evaluation size. Bare loop: Pillow opens a file,
-numpy takes its pixels, a batch is scaled and goes through the network, its classes are kept; once in one process, once
-with files decoded by as many processes as predict uses (`multiprocessing.Pool.imap`). predict: the same files found in
-their folder, checked and decoded, predicted, and written as CSV rows with probabilities. The ways take turns in each
-round; starting Python and loading the network, the same for each, is in none of them.
+MNIST's 10,000 test images as PNG files, LeNet-5, batches of the run's evaluation size. Bare loop: Pillow decodes each
+file, and the network classifies the scaled batch; once in one process, and once with as many decoding processes as
+predict uses (`multiprocessing.Pool.imap`). predict: the same files are found in their folder, checked, decoded,
+predicted, and written as CSV rows with probabilities. The ways take turns in each round. The start of Python and
+loading the network, which are the same for all, are not included.
 """
 
 import argparse

@@ -3,10 +3,9 @@
     CNNBENCH_DATA=DIR python benchmarks/report_scale.py --runs 200 2000
 
 LeNet-5 is trained on MNIST for one epoch. Its run folder is copied with other widths and seeds (six seeds per group,
-the rest in one more group); each copy has its own wrong predictions and the figures that follow from them. The report
-is a separate process: `wall` is its time from start to end, `processor` what it and its children computed, `peak` the
-most memory it held (VmHWM). `--python` names interpreters, such as those of two worktrees, which report the same runs
-in turn.
+the rest in one more group); each copy has different wrong predictions and the scores that follow from them. The report
+runs in a process of its own: `wall` is its duration, `processor` the processor time of it and its children, `peak` its
+peak memory (VmHWM). `--python` names interpreters, such as those of two worktrees, which report the same runs in turn.
 """
 
 import argparse
@@ -19,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from figures import read_processor_time
 
 from cnnbench.cli.compose import compose_config
 from cnnbench.experiment.run import run_job
@@ -33,7 +33,7 @@ COPIED += ["confusion_matrix.csv", "per_class.csv"]
 
 
 def make(template: Path, sweep: Path, count: int) -> None:
-    """A sweep of `count` runs, six seeds of each width."""
+    """Create a sweep of `count` runs, six seeds of each width."""
     config, summary = RunFolder(template).read_config(), RunFolder(template).read_summary()
     arrays, (classes, _) = read_predictions(template), read_confusion(template)
     sweep.mkdir()
@@ -72,15 +72,15 @@ def make(template: Path, sweep: Path, count: int) -> None:
 
 
 def _swap_likeliest(probabilities: np.ndarray, predictions: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Probabilities in which another class is the likeliest."""
+    """Swap the probabilities of the new and the former predictions."""
     made, images = probabilities.copy(), np.arange(len(predictions))
     made[images, predictions], made[images, before] = probabilities[images, before], probabilities[images, predictions]
     return made
 
 
 def measure(sweep: Path, python: str) -> tuple[float, float, float, int]:
-    """Seconds, seconds of processors, peak MiB and the bytes of the report's largest file."""
-    started, before = time.perf_counter(), _count_processor_seconds()
+    """Seconds, processor seconds, peak MiB, and the bytes of the report's largest file."""
+    started, before = time.perf_counter(), read_processor_time(resource.RUSAGE_CHILDREN)
     command = [python, "-m", "cnnbench", "report", str(sweep), "--target", "0.98", "--latex"]
     peak = 0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
@@ -90,28 +90,23 @@ def measure(sweep: Path, python: str) -> tuple[float, float, float, int]:
             time.sleep(0.02)
     seconds = time.perf_counter() - started
     assert process.returncode == 0
-    computed = _count_processor_seconds() - before
+    computed = read_processor_time(resource.RUSAGE_CHILDREN) - before
     return seconds, computed, peak / 1024, max(path.stat().st_size for path in sweep.glob("*.*"))
-
-
-def _count_processor_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, nargs="+", default=[200, 2000])
     parser.add_argument("--python", nargs="+", default=[sys.executable])
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         template = create_folder(Path(place) / "template")
         quick = ["data=mnist", "data.download=false", "trainer.epochs=1", "trainer.batch_size=512", "name=scale"]
         run_job(compose_config([*quick, f"data.root={os.environ['CNNBENCH_DATA']}"]), template, quick)
-        for count in asked.runs:
+        for count in options.runs:
             sweep = Path(place) / str(count)
             make(template, sweep, count)
-            for python in asked.python:
+            for python in options.python:
                 seconds, computed, peak, largest = measure(sweep, python)
                 print(
                     f"{count:>6,} runs: wall {seconds:.1f} s, processor {computed:.1f} s, peak {peak:.0f} MiB, "

@@ -1,7 +1,7 @@
-"""Take a picture of a report in Chromium: python benchmarks/screenshot.py REPORT.html OUT.png
+"""Take a screenshot of a report in Chromium: python benchmarks/screenshot.py REPORT.html OUT.png
 
-The pictures in the README are made with it. `--dark` uses the dark colours, `--section` starts at a part of the page,
-`--pdf` prints it instead.
+The README's pictures are made with it. `--dark` uses the dark colours, `--section` starts at a section, and `--pdf`
+prints the page instead.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from PIL import Image
 
 
 def start_browser(width: int, height: int = 900) -> Any:
-    """Start headless Chromium with the driver installed beside it; nothing is downloaded."""
+    """Start headless Chromium with the installed driver; nothing is downloaded."""
     from selenium import webdriver
 
     programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
@@ -36,7 +36,7 @@ def start_browser(width: int, height: int = 900) -> Any:
 
 
 def take_picture(driver: Any, *, width: int, top: float = 0, height: float | None = None) -> Image.Image:
-    """Take a picture of the open page, or a part of it, at this width in CSS pixels."""
+    """Take a screenshot of the open page, or of a part of it, at this width in CSS pixels."""
     device = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
     full = driver.execute_script("return document.documentElement.scrollHeight")
@@ -50,28 +50,28 @@ def main() -> None:
     parser.add_argument("page", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--width", type=int, default=1280)
-    parser.add_argument("--top", type=float, default=0, help="CSS pixels to leave out at the top")
+    parser.add_argument("--top", type=float, default=0, help="CSS pixels to skip at the top")
     parser.add_argument("--height", type=float, help="CSS pixels; default: the whole page")
     parser.add_argument("--section", help="id of the element to start at")
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--pdf", action="store_true")
-    asked = parser.parse_args()
-    driver = start_browser(asked.width)
+    options = parser.parse_args()
+    driver = start_browser(options.width)
     try:
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if asked.dark else "light"}
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if options.dark else "light"}
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        driver.get(asked.page.resolve().as_uri())
-        if asked.pdf:
+        driver.get(options.page.resolve().as_uri())
+        if options.pdf:
             printed = driver.execute_cdp_cmd("Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True})
-            asked.out.write_bytes(base64.b64decode(printed["data"]))
+            options.out.write_bytes(base64.b64decode(printed["data"]))
             return
-        top = asked.top
-        if asked.section:
-            driver.set_window_size(asked.width, 900)
+        top = options.top
+        if options.section:
+            driver.set_window_size(options.width, 900)
             find = "return document.getElementById(arguments[0]).getBoundingClientRect().top + scrollY"
-            top += driver.execute_script(find, asked.section) - 16
-        shot = take_picture(driver, width=asked.width, top=top, height=asked.height)
-        shot.convert("RGB").save(asked.out, optimize=True)
+            top += driver.execute_script(find, options.section) - 16
+        shot = take_picture(driver, width=options.width, top=top, height=options.height)
+        shot.convert("RGB").save(options.out, optimize=True)
     finally:
         driver.quit()
 

@@ -1,17 +1,17 @@
-"""How often the test that is read after each pair of seeds is wrong, and how many seeds it needs.
+"""The error rate of the sequential test, which is applied after each pair of seeds, and the seeds that it needs.
 
     python benchmarks/sequential_null.py --paths 10000
 
-`null`: pairs without a difference of the means, read after each of up to 40 seeds: the share of paths on which *better*
-or *worse* was ever said. The first six kinds are differences of two groups whose accuracies have the same distribution,
-for which the theorem holds; the others are differences that are skewed themselves, for which nothing is proved.
-`families`: the same for several groups against one baseline: the share of families with any false verdict.
-`equal`: pairs whose means differ by just δ: the share of paths on which *equal within δ* was ever said, and on which
-any false verdict was.
-`power`: normal differences whose mean is `effect` standard deviations: the median number of seeds until the verdict;
-the seeds with which the report's sign-flip test with Holm's correction finds it in 80 % of cases (the other
-comparisons without a difference); the fewest with which any test can find it that holds for all symmetric differences;
-and what the t-test of a fixed number of seeds, 60 % of the sign-flip test's, would find.
+`null`: pairs without a difference of the means, tested after each of up to 40 seeds; the share of paths with any
+verdict *better* or *worse*. The first six kinds are differences of two groups whose accuracies have the same
+distribution, for which the theorem holds. The other differences are skewed themselves, and nothing is proved for them.
+`families`: the same for several groups against one baseline; the share of families with any false verdict.
+`equal`: pairs whose means differ by exactly δ; the shares of paths with any verdict *equal within δ*, and with any
+false verdict.
+`power`: normal differences whose mean is `effect` standard deviations. The columns are the median number of seeds until
+the verdict; the number with which the report's sign-flip test with Holm's correction finds the effect in 80 % of cases
+(the other comparisons have no difference); the smallest number for any test that is valid for all symmetric
+differences; and the power of a t-test with a fixed number of seeds, 60 % of the sign-flip test's.
 """
 
 import argparse
@@ -31,7 +31,7 @@ Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
 def count_right(images: int) -> Draw:
-    """Accuracies of networks that are right with 97 % on each image."""
+    """Accuracies of networks that are right on each image with a probability of 97 %."""
     return lambda random, shape: random.binomial(images, 0.97, shape) / images
 
 

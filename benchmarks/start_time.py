@@ -1,12 +1,12 @@
-"""The default command beside what it cannot do without, its memory, and epochs beside a busy core.
+"""Time and memory of the default command, and the time of an epoch beside a busy core.
 
     CNNBENCH_DATA=DIR python benchmarks/start_time.py --rounds 5
 
-Command: `cnnbench train` as a user types it, and `python -c "import torch"`, in turns; the ratio is that of a round's
-command to its import and its own seconds of training. Memory: the highest sum, over the command and its children, of
-each process's share of its pages (PSS); it counts a library's pages once, but less while others use the library, so run
-it alone. Beside a busy core: an epoch of training while another process keeps one core busy. The threads are those that
-cnnbench takes, one for LeNet-5; resnet_mini also with one, because it would take two.
+Command: `cnnbench train` and `python -c "import torch"` take turns. The ratio is the time of the command to the sum of
+the import and the command's training. Memory: the highest sum, over the command and its children, of each process's
+share of its pages (PSS); a library's pages count once, but less while other programs use it, so run this alone. Beside
+a busy core: an epoch of training while another process keeps one core busy. The number of threads is cnnbench's
+default, one for LeNet-5; resnet_mini, whose default is two, also trains with one.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from figures import describe, record
 
-LIMIT = 200  # steps of resnet_mini, of which an epoch takes a minute
+LIMIT = 200  # steps of resnet_mini, because an epoch takes a minute
 
 
 def time_command(overrides: list[str]) -> tuple[float, float, float]:
@@ -42,14 +42,14 @@ def time_command(overrides: list[str]) -> tuple[float, float, float]:
 
 
 def follow_memory(process: subprocess.Popen[bytes], found: list[float]) -> None:
-    """Add the gigabytes of a process and its children, five times a second, until it ends."""
+    """Append the gigabytes of a process and its children to a list, five times a second, until it ends."""
     while process.poll() is None:
         found.append(sum(map(read_share, [process.pid, *list_children(process.pid)])) / 1e6)
         time.sleep(0.2)
 
 
 def list_children(pid: int) -> list[int]:
-    """The processes below a process."""
+    """The descendants of a process."""
     try:
         texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     except OSError:
@@ -81,7 +81,7 @@ def time_epoch(overrides: list[str]) -> float:
 
 @contextmanager
 def keep_a_core_busy() -> Iterator[None]:
-    """Within it, another process computes."""
+    """A context in which another process computes."""
     busy = multiprocessing.get_context("spawn").Process(target=count_forever, daemon=True)
     busy.start()
     time.sleep(1)
@@ -101,7 +101,7 @@ def count_forever() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=["command", "busy"], help="one half of the figures")
+    parser.add_argument("--only", choices=["command", "busy"], help="one part of the figures")
     arguments = parser.parse_args()
     rows = []
     if arguments.only != "busy":

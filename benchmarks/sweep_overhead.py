@@ -1,10 +1,10 @@
-"""What a sweep costs beside training: 24 LeNet-5 digits jobs, one after the other.
+"""The overhead of a sweep: 24 LeNet-5 digits jobs, one after the other.
 
     python benchmarks/sweep_overhead.py --rounds 3
 
-A job's seconds beside its training are those from the start of the first job to the end of the last, less the seconds
-in training passes, divided by the jobs. The whole command, from Python's start to its report, is recorded too. Both
-need a quiet machine: on a busy one, what is beside training is slowed as well.
+The overhead of a job is the time from the start of the first job to the end of the last, minus the time in training
+passes, divided by the number of jobs. The same for the whole command, from Python's start to its report, is recorded
+too. Both need an idle machine, because other programs slow the overhead as well.
 """
 
 import argparse

@@ -1,11 +1,10 @@
-"""Time of a training pass of several seeds: by one step (`sweep.together`), and one seed after another.
+"""Time of a training pass of several seeds: together (`sweep.together`), and one seed after another.
 
     OMP_NUM_THREADS=1 CNNBENCH_DATA=DIR python benchmarks/together_time.py --rounds 3 --seeds 2 3 8 32
 
-Both ways train the same seeds over the same images, from their own initial weights, and take turns. On the CPU,
-seconds are the processor's, of one thread, so that other work on the machine counts little; on a GPU, they are those of
-the clock until the GPU has done all it was given. Data, networks and optimizers are ready before; validation, tests and
-checkpoints are left out.
+Both ways train the same seeds on the same images, each from its own initial weights, and take turns. On the CPU,
+seconds are processor time of one thread, which other programs change little; on a GPU, they are wall time until the GPU
+has finished. Data, networks and optimizers are prepared in advance, and there is no validation, test or checkpoint.
 """
 
 import argparse
@@ -53,7 +52,7 @@ def time_pass(overrides: Sequence[str], seeds: int, *, together: bool) -> float:
 
 
 def read_clock(one: TrainingPass) -> float:
-    """Seconds of the processor, or of the clock once the GPU is done."""
+    """Seconds of processor time, or of wall time when the GPU has finished."""
     if one.state.device.type == "cuda":
         torch.cuda.synchronize(one.state.device)
         return time.perf_counter()
@@ -61,7 +60,7 @@ def read_clock(one: TrainingPass) -> float:
 
 
 def compare(overrides: Sequence[str], seeds: int, rounds: int) -> tuple[list[float], list[float], list[float]]:
-    """Seconds of the seeds together, of the same one after another, and of the first alone, for each round."""
+    """Seconds of the seeds together, one after another, and of the first seed alone, for each round."""
     for stacked in (True, False):
         time_pass([*overrides, "data.train_limit=640"], seeds, together=stacked)  # warm up
     measured = [

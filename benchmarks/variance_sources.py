@@ -1,10 +1,10 @@
-"""The shares of the variance that an experiment with `sweep.alone` measures, without pictures of each run.
+"""Measure the shares of the variance of an experiment with `sweep.alone`, without the pictures of each run.
 
     OMP_NUM_THREADS=1 CNNBENCH_DATA=DIR python benchmarks/variance_sources.py OUT experiment=variance_lenet5
 
-Trains the jobs of the sweep one after the other in one process, seed by seed, into the folder OUT, to the same bits as
-`cnnbench train`, which also draws each run's pictures. Then writes a report into OUT and prints its table. A run that
-OUT already holds is not repeated, so the command may be interrupted.
+The script trains the jobs of the sweep one after the other in one process, seed by seed, in the folder OUT, to the same
+bits as `cnnbench train`, which also draws each run's pictures. Then it writes a report to OUT and prints its table.
+Runs that are finished are not repeated, so the command may be interrupted.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def train_all(out: Path, overrides: list[str]) -> None:
     """Train every job of the sweep that has no result yet."""
     request = compose_request(overrides)
     jobs = plan_jobs((to_dict(job.config), job.overrides) for job in request.jobs)
-    # Seed by seed, so that an interrupted command has as many networks of each source.
+    # Seed by seed, so that an interrupted command has equally many networks of each source.
     for number, job in enumerate(sorted(jobs, key=lambda job: max(read_seeds(job.config))), 1):
         folder = out / job.name
         if (folder / "summary.json").exists():
