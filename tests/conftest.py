@@ -91,6 +91,20 @@ def wait_until(is_done: Callable[[], bool], begun: Future[subprocess.CompletedPr
         time.sleep(0.01)
 
 
+def is_gone(process: int) -> bool:
+    """Whether a process ends within ten seconds."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
 def find_parent(process: int) -> int:
     """The process that started a process."""
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])

@@ -10,7 +10,7 @@ import tokenize
 from functools import cache
 
 import pytest
-from mutants import listed
+from mutants import list_mutants
 
 from conftest import ROOT
 
@@ -115,7 +115,7 @@ def test_what_watches_over_a_sweep_needs_no_torch():
 
 
 def test_every_mutant_fits_the_source_as_it_is():
-    for mutant in listed():
+    for mutant in list_mutants():
         text = (SOURCE / mutant.file).read_text()
         assert text.count(mutant.old) == 1, mutant.removed
 

@@ -134,7 +134,7 @@ def page(driver):
     assert {Path(url).name for url in asked} <= {"draw.html"}
 
 
-def test_the_network_answers_a_stroke_of_the_mouse_in_words_and_bars(page, made):
+def test_a_stroke_of_the_mouse_is_predicted_in_words_and_bars(page, made):
     page.open(made["digits"]).answered()
     assert page.find("#share").text.startswith("Draw with mouse")
     page.drag((0.3, 0.2), (0.7, 0.2), (0.4, 0.8))
@@ -147,7 +147,7 @@ def test_the_network_answers_a_stroke_of_the_mouse_in_words_and_bars(page, made)
     assert page.run("return document.getElementById('status').textContent") == f"{best}, {round(max(shares))} %"
 
 
-def test_a_sample_goes_in_as_it_is_and_is_answered_as_in_the_run(page, made):
+def test_a_sample_is_unchanged_and_is_predicted_as_in_the_run(page, made):
     page.open(made["digits"])
     place, label = page.run("return [page.samples.places[3], page.samples.labels[3]]")
     page.find("#samples button:nth-child(4)").click()
@@ -248,7 +248,7 @@ def test_pointing_at_a_cell_outlines_what_it_sees(page, made):
     assert len(page.driver.find_elements("css selector", "#filters canvas")) == layers[0][0]
 
 
-def test_the_heat_map_comes_when_nobody_draws(page, made):
+def test_the_heat_map_is_computed_when_the_pen_rests(page, made):
     page.open(made["digits"]).drag((0.3, 0.2), (0.7, 0.8))
     colours = (
         "new Set([...document.getElementById('heat').getContext('2d').getImageData(0, 0, 28, 28).data]"
@@ -271,7 +271,7 @@ def test_a_loaded_picture_is_prepared_as_predict_prepares_it(page, made, tmp_pat
     np.testing.assert_allclose(page.pixels().astype(int), wanted.astype(int), atol=1)
 
 
-def test_a_dropped_picture_may_be_inverted_and_what_is_no_picture_is_refused(page, made, tmp_path):
+def test_a_dropped_picture_may_be_inverted_and_other_files_are_refused(page, made, tmp_path):
     photo = Image.new("RGB", (40, 40), "white")
     ImageDraw.Draw(photo).line([(20, 8), (20, 32)], fill=(10, 20, 30), width=6)
     photo.save(tmp_path / "photo.png")
@@ -387,7 +387,7 @@ def test_the_pen_is_as_wide_as_the_strokes(width):
     assert measure_pen(np.stack([draw_stroke(width, place) for place in range(8)])) == pytest.approx(width, rel=0.06)
 
 
-def test_centring_is_found_where_it_is_and_only_there():
+def test_centring_is_measured_only_if_there_is_any():
     line = np.zeros((28, 28))
     line[4:24, 13:16] = 1
     moved = np.stack([np.roll(line, shift, 1) for shift in (-8, -3, 0, 5, 9)])

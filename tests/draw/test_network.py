@@ -103,7 +103,7 @@ def check(browser, network, shape=(1, 28, 28), *, permute_pixels=False):
     np.testing.assert_allclose(found.probabilities, logits.softmax(1), rtol=0, atol=TOLERANCE)
 
 
-def test_the_page_answers_500_digits_as_torch_does_calibrated_and_with_bf16_and_averaged_weights(browser, run):
+def test_the_page_predicts_500_digits_as_torch_does_calibrated_and_with_bf16_and_averaged_weights(browser, run):
     ready = prepare_measurement(run, DataChoice(), device="cpu")
     ready.trained.config.trainer.precision = "fp32"  # the page computes in float32
     split = ready.found.split[torch.arange(FEW)]
@@ -116,7 +116,7 @@ def test_the_page_answers_500_digits_as_torch_does_calibrated_and_with_bf16_and_
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_every_family_is_answered_as_by_torch(browser, name):
+def test_every_family_is_computed_as_by_torch(browser, name):
     check(browser, randomise(build(name, init="kaiming")))
 
 
@@ -229,7 +229,7 @@ def test_no_class_name_ends_the_script_that_holds_it(tmp_path):
     assert "</script" not in read_script()
 
 
-def test_runs_that_no_page_can_answer_for_are_refused_with_the_reason(run):
+def test_unsupported_runs_are_refused_with_the_reason(run):
     trained = load_trained(run)
     info = trained.info
     with pytest.raises(ValueError, match=r"images of 65×28 pixels: draw takes up to 64 a side \(data.image_size\)"):

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from test_training import run
 from torch import nn
 
+import cnnbench as cb
 from cnnbench.cli import main
 from cnnbench.data.files.fitting import Decoding, fit
 from cnnbench.experiment.measuring.measured_data import DataChoice
@@ -60,9 +61,9 @@ def onnx_file(trained):
 
 @pytest.fixture
 def export(trained, monkeypatch, capfd):
-    def start(*arguments):
+    def start(*arguments, run="RUN"):
         monkeypatch.chdir(trained.parent)
-        monkeypatch.setattr(sys, "argv", ["cnnbench", "export", "RUN", *arguments])
+        monkeypatch.setattr(sys, "argv", ["cnnbench", "export", str(run), *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capfd.readouterr()
@@ -88,7 +89,7 @@ def test_the_resize_is_pillows_to_the_bit(resize, channels):
         assert is_exact(how)
 
 
-def test_an_onnx_file_answers_any_number_of_images_of_any_size_as_predict_does(trained, onnx_file, tmp_path):
+def test_an_onnx_file_predicts_any_number_of_images_of_any_size_as_predict_does(trained, onnx_file, tmp_path):
     random = np.random.default_rng(0)
     files = []
     for number, (height, width) in enumerate([(28, 28), (57, 31), (9, 80), (1, 3), (28, 28)]):
@@ -106,7 +107,7 @@ def test_an_onnx_file_answers_any_number_of_images_of_any_size_as_predict_does(t
     assert session.run(["probabilities"], {"images": batch})[0].shape == (7, 10)
 
 
-def test_its_metadata_say_what_a_stranger_needs(trained, onnx_file):
+def test_its_metadata_describe_input_and_output(trained, onnx_file):
     entries = onnxruntime.InferenceSession(onnx_file).get_modelmeta().custom_metadata_map
     found = json.loads(entries["cnnbench"])
     assert found["class_names"] == [str(digit) for digit in range(10)]
@@ -171,7 +172,7 @@ def test_the_printed_loader_loads_the_weights(export, trained, tmp_path):
         assert json.loads(stored.metadata()["cnnbench"])["class_names"][3] == "3"
 
 
-def test_a_file_that_answers_otherwise_is_not_left_and_the_worst_image_is_named(export, trained, monkeypatch):
+def test_a_file_with_other_predictions_is_removed_and_the_worst_image_is_named(export, trained, monkeypatch):
     kind = FORMATS["state_dict"]
 
     def damage(portable, metadata):
@@ -182,17 +183,20 @@ def test_a_file_that_answers_otherwise_is_not_left_and_the_worst_image_is_named(
     monkeypatch.setitem(formats.FORMATS, "state_dict", replace(kind, convert=damage))
     code, out, err = export("--format", "state_dict", "--out", "wrong.safetensors")
     assert (code, out) == (1, "")
-    assert "the file gives other answers than the run's network, and was not kept. The worst is test image " in err
+    assert (
+        "the file's predictions differ from those of the run's network, so it was not kept. The worst is test image "
+        in err
+    )
     assert "and 3 (the file): its values differ by " in err
     assert not [path for path in trained.parent.iterdir() if "wrong" in path.name]
 
 
-def test_the_check_finds_one_wrong_label_of_all_and_lets_a_tie_be():
+def test_the_check_finds_one_wrong_label_and_accepts_a_tie():
     logits = np.array([[2, 1, 0], [1, 1, 0], [0, 3, 1]], np.float32)
     expected = logits, (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).astype(np.float32)
     other = logits + np.array([[0, 0, 0], [0, 1e-7, 0], [0, 0, 0]], np.float32)
-    differences, labels, is_tie = compare(expected, (other, expected[1]))
-    assert (labels[0].tolist(), labels[1].tolist(), is_tie.tolist()) == ([0, 0, 1], [0, 1, 1], [False, True, False])
+    differences, labels, given, is_tie = compare(expected, (other, expected[1]))
+    assert (labels.tolist(), given.tolist(), is_tie.tolist()) == ([0, 0, 1], [0, 1, 1], [False, True, False])
     assert differences.max() == 0
     unknown = expected[1].copy()
     unknown[2] = np.nan
@@ -272,3 +276,29 @@ def test_force_replaces_a_file(export, trained):
     assert code == 0
     with safe_open(trained.parent / "old.safetensors", "pt") as stored:
         assert stored.get_tensor("head.classes.bias").shape == (10,)
+
+
+class Small(nn.Module):
+    """A network of a program, as in docs/how-to/python.md."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 26 * 26, 10))
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def test_a_run_of_a_programs_module_is_refused_with_the_way_to_its_network(export, trained, tmp_path):
+    options = {"trainer.epochs": 1, "data.train_limit": 100}
+    cb.train(model=Small(), data="digits", folder=tmp_path / "own", progress=False, **options)
+    code, out, err = export("--out", "own.onnx", run=tmp_path / "own")
+    assert (code, out) == (2, "")
+    assert "the folder holds its weights but not its code" in err
+    assert "cnnbench.load(RUN).network(model=…)" in err
+    assert not (trained.parent / "own.onnx").exists()
+    network = cb.load(tmp_path / "own").network(model=Small()).eval()
+    images = torch.randn(1, 1, 28, 28)
+    torch.onnx.export(network, (images,), tmp_path / "own.onnx", input_names=["images"], verbose=False)
+    (logits,) = onnxruntime.InferenceSession(tmp_path / "own.onnx").run(None, {"images": images.numpy()})
+    np.testing.assert_allclose(logits, network(images).detach(), atol=1e-5)

@@ -39,7 +39,7 @@ def predict(here, monkeypatch, capfd):
     return run
 
 
-def test_it_answers_without_torch_in_every_form(here):
+def test_it_predicts_without_torch_in_every_form(here):
     code = (
         "import sys, atexit, cnnbench.cli\n"
         "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr))\n"
@@ -109,7 +109,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(predict, m
     assert "--model needs the packages onnx and onnxruntime: pip install 'cnnbench[export]'" in err
 
 
-def test_a_file_of_other_classes_than_it_says_is_refused_and_no_row_is_printed(here, predict):
+def test_a_file_with_a_wrong_number_of_classes_is_refused_and_no_row_is_printed(here, predict):
     (here / "model.onnx").write_bytes(make_onnx(metadata={**METADATA, "class_names": ["a", "b"]}))
     code, _, err = predict("--model", "model.onnx", "images")
     assert code == 2

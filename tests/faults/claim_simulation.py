@@ -1,11 +1,11 @@
-"""Simulated claims through the real verdict code: how often is one supported or refuted wrongly?
+"""How often the verdict of a claim is wrong, by simulation.
 
     python tests/faults/claim_simulation.py
 
-A thousand claims for each rule and each true effect, and for claims of three contrasts: six seeds, normal differences
-between them, and a spread as large as the threshold. At the threshold either clear verdict is wrong. Prints a table,
-and ends with 1 if more than 5 % of a row are wrong. The last rows have skewed differences, which a t-interval of six
-seeds does not promise to withstand; they are printed and do not count.
+The real verdict code judges a thousand simulated claims for each rule and true effect, and for combinations of three
+contrasts: six seeds, normal differences, and a spread as large as the threshold. At the threshold either clear verdict
+is wrong. The script prints a table, and exits with 1 if more than 5 % of a row are wrong. The last rows have skewed
+differences, for which a t-interval of six seeds gives no guarantee; they do not count.
 """
 
 import sys
@@ -28,7 +28,7 @@ HOLDS = {
     "within": {MIDDLE},
     "beyond": {ABOVE, BELOW},
 }
-SEVERAL = ("at_least", "at_most", "beyond")  # contrasts of one claim, and true effects for each
+SEVERAL = ("at_least", "at_most", "beyond")  # the contrasts of one claim; the true effects of each follow
 SEVERAL_EFFECTS = [
     (ABOVE, BELOW, ABOVE),  # all hold
     (ABOVE, BELOW, AT),
@@ -41,17 +41,17 @@ Draw = Callable[[np.random.Generator, float], np.ndarray]
 
 
 def draw_normal(random: np.random.Generator, effect: float) -> np.ndarray:
-    """Differences of the seeds of many claims, (CLAIMS, SEEDS)."""
+    """The differences by seed of many claims, (CLAIMS, SEEDS)."""
     return random.normal(effect, THRESHOLD, (CLAIMS, SEEDS))
 
 
 def draw_skewed(random: np.random.Generator, effect: float) -> np.ndarray:
-    """As `draw_normal`, with a long tail upwards: exponential, of the same mean and spread."""
+    """The same, exponentially distributed, with the same mean and spread."""
     return effect + random.exponential(THRESHOLD, (CLAIMS, SEEDS)) - THRESHOLD
 
 
 def make_contrast(rule: str) -> Contrast:
-    """A contrast of that rule."""
+    """A contrast with this rule."""
     return Contrast.model_validate(
         {"measure": "accuracy", "group": "a", "against": "b", "rule": rule, "threshold": THRESHOLD}
         | {"unit": "of 1", "reason": TEXT}
@@ -59,7 +59,7 @@ def make_contrast(rule: str) -> Contrast:
 
 
 def simulate_claims(random: np.random.Generator, rules: Sequence[str], effects: Sequence[float], draw: Draw) -> float:
-    """Judge claims of some contrasts, print a row of the table, and return the larger share that is wrong."""
+    """Judge claims with some contrasts, print a row of the table, and return the share of wrong verdicts."""
     contrasts = [make_contrast(rule) for rule in rules]
     drawn = [draw(random, effect) for effect in effects]
     found = Counter(
@@ -79,7 +79,7 @@ def simulate_claims(random: np.random.Generator, rules: Sequence[str], effects: 
 
 
 def simulate() -> int:
-    """Print the verdicts for each rule and true effect; 1 if one is wrong too often."""
+    """Print the verdicts for each rule and true effect; return 1 if one is wrong too often."""
     random = np.random.default_rng(0)
     print("| rules | true effects | supported | inconclusive | refuted | wrong |\n|---|---|--:|--:|--:|--:|")
     shares = [simulate_claims(random, [rule], [effect], draw_normal) for rule in HOLDS for effect in NAMES]

@@ -1,9 +1,9 @@
-"""Damage to the files that a run depends on, none of which may be accepted silently: `make corrupt`.
+"""Damage the files that a run depends on, and check that no damage is accepted: `make corrupt`.
 
-Checkpoints (best, last), the cache of decoded images and config.yaml are damaged one place at a time and read by the
-code that reads them in earnest: single bits flipped, blocks of 512 bytes zeroed, and the file cut at every 4 KiB
-(small files: at every 64 bytes). Damage i depends on (seed, i) alone. It is refused if the reader raises its own error,
-or does not take the cache; anything else ends the program with 1.
+Checkpoints (best, last), the cache of decoded images and config.yaml are damaged in one place at a time, and read by
+the production code. Single bits are flipped, blocks of 512 bytes zeroed, and the file is cut at every 4 KiB (a small
+one at every 64 bytes). Damage i depends on (seed, i) alone. It counts as refused if the reader raises its own error, or
+rejects the cache. Any other outcome makes the script exit with 1.
 """
 
 import argparse
@@ -34,15 +34,15 @@ REFUSALS = (ValueError, Damaged)
 
 @dataclass(frozen=True)
 class Target:
-    """A file and what reads it; `read` raises or returns None where it is not accepted."""
+    """A file and its reader, which raises an error or returns None if it does not accept the file."""
 
     name: str
     path: Path
     read: Callable[[], object]
 
 
-def targets(folder: Path) -> list[Target]:
-    """A run of LeNet-5 on digits and a cache of 1,000 images, in a folder."""
+def make_targets(folder: Path) -> list[Target]:
+    """Train LeNet-5 on digits and write a cache of 1,000 images, in a folder; return their files."""
     run = RunFolder(create_folder(folder / "run"))
     run_job(compose_config(["trainer.epochs=2", "name=corrupt", "data.train_limit=300"]), run.path, [])
     found = [Target("config", run.path / "config.yaml", run.read_config)]
@@ -56,20 +56,20 @@ def targets(folder: Path) -> list[Target]:
     return [*found, Target("cache", path, partial(open_store, path, "key"))]
 
 
-def damages(content: bytes, flips: int, blocks: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """What the file might have become."""
+def iterate_damage(content: bytes, flips: int, blocks: int, seed: int) -> Iterator[tuple[str, bytes]]:
+    """Damaged versions of a file, each with the kind of damage."""
     for number in range(flips):
         place = random.Random(f"{seed} bit {number}").randrange(8 * len(content))
         changed = bytearray(content)
         changed[place // 8] ^= 1 << place % 8
         yield "bits", bytes(changed)
-    yield from (("blocks", one) for one in islice(zeroed(content, seed), blocks))
+    yield from (("blocks", one) for one in islice(iterate_zeroed(content, seed), blocks))
     for end in range(0, len(content), CUT if len(content) > SMALL else SMALL_CUT):
         yield "cuts", content[:end]
 
 
-def zeroed(content: bytes, seed: int) -> Iterator[bytes]:
-    """The file with a block of zeros, anywhere that they change it; a file of zeros has no such place."""
+def iterate_zeroed(content: bytes, seed: int) -> Iterator[bytes]:
+    """Versions of a file with a block of zeros that changes it; none if the file is all zeros."""
     for number in range(100_000):
         start = random.Random(f"{seed} block {number}").randrange(len(content))
         zeros = bytes(min(BLOCK, len(content) - start))
@@ -78,12 +78,12 @@ def zeroed(content: bytes, seed: int) -> Iterator[bytes]:
 
 
 def measure(target: Target, flips: int, blocks: int, seed: int) -> Counter[tuple[str, str]]:
-    """How often damage of each kind was refused, accepted, or raised something else; the file is whole afterwards."""
+    """Count the outcomes by kind of damage: refused, accepted, or another error. Restores the file."""
     counts: Counter[tuple[str, str]] = Counter()
     content = target.path.read_bytes()
-    assert target.read() is not None, "it is accepted while it is whole"
+    assert target.read() is not None, "the undamaged file is accepted"
     try:
-        for kind, damaged in damages(content, flips, blocks, seed):
+        for kind, damaged in iterate_damage(content, flips, blocks, seed):
             target.path.write_bytes(damaged)
             try:
                 outcome = "refused" if target.read() is None else "ACCEPTED"
@@ -98,20 +98,20 @@ def measure(target: Target, flips: int, blocks: int, seed: int) -> Counter[tuple
 
 
 def main() -> int:
-    """Damage everything and print a table; 1 if anything was not refused."""
+    """Damage all files and print a table; return 1 if anything was not refused."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--flips", type=int, default=10_000, help="single bits of all files together")
-    parser.add_argument("--blocks", type=int, default=1_000, help="zeroed blocks of all files together")
-    parser.add_argument("--only", default="", help="files whose names begin so, separated by commas")
+    parser.add_argument("--flips", type=int, default=10_000, help="number of flipped bits, for all files together")
+    parser.add_argument("--blocks", type=int, default=1_000, help="number of zeroed blocks, for all files together")
+    parser.add_argument("--only", default="", help="beginnings of file names, separated by commas")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = [one for one in targets(Path(folder)) if one.name.startswith(tuple(asked.only.split(",")))]
+        found = [one for one in make_targets(Path(folder)) if one.name.startswith(tuple(options.only.split(",")))]
         bad = 0
         print(f"{'file':<20} {'bytes':>9} {'bits':>7} {'blocks':>7} {'cuts':>7}   not refused")
         for target in found:
             start = time.perf_counter()
-            counts = measure(target, -(-asked.flips // len(found)), -(-asked.blocks // len(found)), asked.seed)
+            counts = measure(target, -(-options.flips // len(found)), -(-options.blocks // len(found)), options.seed)
             wrong = {key: count for key, count in counts.items() if key[1] != "refused"}
             bad += sum(wrong.values())
             each = " ".join(

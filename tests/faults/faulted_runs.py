@@ -1,4 +1,4 @@
-"""Runs that meet one fault after another and are resumed each time, and what must hold of them all the while."""
+"""Run a config with one fault after another, resume it each time, and check what must hold after each fault."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from run_checks import damaged, differences, temporary
+from run_checks import find_damage, find_differences, list_temporary
 
 from faults import Call, Ended, Fault, Server
 
@@ -21,22 +21,22 @@ TINY = ["trainer.epochs=30", "data.train_limit=60", "trainer.batch_size=24", "tr
 SLOW = ["optimizer.lr=1e-4"]
 MODELS = {"mlp": [], "lenet5": [], "resnet_mini": ["model.width=0.25"]}
 SAVE = ".previous.safetensors"  # the first file that a save touches, from the second save on
-METRICS, FINAL = "metrics.csv", ".confusion_matrix.csv"  # the last of an epoch, the first of the results
-BESIDE = ("train.log", ".lock")  # of no save
+METRICS, FINAL = "metrics.csv", ".confusion_matrix.csv"  # the last file of an epoch, the first of the results
+BESIDE = ("train.log", ".lock")  # not part of a save
 KILL = int(signal.SIGKILL)
 
 
 @dataclass
 class Tally:
-    """What came of a case.
+    """The results of a case.
 
     Attributes:
-        strikes: faults that there were; `at_random`, of them, at moments of time.
-        before: of them, those after which there was nothing to resume yet.
-        calls: that were struck, as `name file`; `all_calls`, those that were to be.
-        unloadable: files that were not whole, or no longer there.
-        best_lost: the same of the best weights alone.
-        wrong: all else that was not as it should be, and how a run differed in the end.
+        strikes: the number of faults; `at_random`, those at a random time.
+        before: the number of faults after which there was nothing to resume yet.
+        calls: the calls that met a fault, as `name file`; `all_calls`, those that should.
+        unloadable: files that were damaged or missing.
+        best_lost: the same, of the best weights alone.
+        wrong: all other problems, and how the final run differs.
     """
 
     model: str
@@ -53,12 +53,12 @@ class Tally:
 
     @property
     def bad(self) -> list[str]:
-        """All that went wrong."""
+        """All problems."""
         return [f"{self.model}, {self.feature}: {text}" for text in (*self.unloadable, *self.best_lost, *self.wrong)]
 
 
 def label(call: Call) -> str:
-    """Which call it is, by what it does; what differs between runs left out of the names."""
+    """The name and the file of a call, without the parts of file names that differ between runs."""
     name = call.path.name
     if name.startswith(".") and name.endswith(".tmp"):
         name = f"{name[1:].rsplit('.', 2)[0]}*"
@@ -66,8 +66,8 @@ def label(call: Call) -> str:
     return f"{call.name} {name}"
 
 
-def by_file(calls: Iterable[Call]) -> dict[str, list[Call]]:
-    """Calls by the file that they write, as the beginning of its hidden name; what comes before the first, by ''."""
+def group_by_file(calls: Iterable[Call]) -> dict[str, list[Call]]:
+    """Calls by the beginning of the hidden name of the file that they write; those before the first file by ''."""
     files: dict[str, list[Call]] = {}
     begin, again = "", False
     for call in calls:
@@ -79,20 +79,20 @@ def by_file(calls: Iterable[Call]) -> dict[str, list[Call]]:
     return files
 
 
-def struck(ended: Ended) -> bool:
-    """Whether the fault came, or the command ended before it could."""
+def has_struck(ended: Ended) -> bool:
+    """Whether the fault came before the command ended."""
     return ended.code == -KILL or any(call.errno for call in ended.calls)
 
 
 class Case:
-    """One config, trained once without a fault, then with as many as one likes.
+    """One config, trained once without a fault, and then with any number of faults.
 
     Args:
-        folder: where its runs are.
+        folder: for its runs.
 
     Attributes:
-        seconds: that the whole run took.
-        calls: that it made.
+        seconds: the duration of the run without a fault.
+        calls: the calls of this run.
     """
 
     def __init__(self, server: Server, folder: Path, tally: Tally, overrides: Iterable[str]) -> None:
@@ -105,22 +105,22 @@ class Case:
         assert ended.code == 0, ended.err
         self.seconds, self.calls = ended.seconds, ended.calls
 
-    def calls_of_a_save(self) -> list[Call]:
-        """From where the second save begins to the end of its epoch's other files."""
+    def find_save_calls(self) -> list[Call]:
+        """The calls from the beginning of the second save to the end of its epoch's other files."""
         begin = self._first(SAVE)
         ends = (i for i, c in enumerate(self.calls) if i > begin and c.name == "fsync" and c.path.name == METRICS)
         return self.calls[begin : next(ends) + 3]  # it is closed; a line of the log
 
-    def calls_of_the_start(self) -> list[Call]:
-        """Up to the first save."""
+    def find_start_calls(self) -> list[Call]:
+        """The calls before the first save."""
         return self.calls[: self._first(".safetensors")]
 
-    def calls_of_the_results(self) -> list[Call]:
-        """All after training."""
+    def find_result_calls(self) -> list[Call]:
+        """The calls after training."""
         return self.calls[self._first(FINAL) :]
 
-    def run_through(self, left: list[Fault | float]) -> None:
-        """One run, from its beginning to its end, with faults from the front of a list, taken off as they strike.
+    def run_with_faults(self, left: list[Fault | float]) -> None:
+        """Run from the beginning to the end, with the faults of a list in order; each one that strikes is removed.
 
         Args:
             left: faults, or seconds after which the process is killed.
@@ -131,7 +131,7 @@ class Case:
         while True:
             fault = left[0] if left else None
             ended = self._go(name, fault)
-            if fault is not None and struck(ended):
+            if fault is not None and has_struck(ended):
                 left.pop(0)
                 self._look(self.folder / name, fault, ended)
             elif ended.code:
@@ -141,24 +141,24 @@ class Case:
                 self._compare(name)
                 return
 
-    def at_every_call(self, calls: Iterable[Call], fault: tuple[str, int], only: str = "") -> None:
-        """Let each of these calls meet a fault, one after another, in as many runs as that takes.
+    def fault_every_call(self, calls: Iterable[Call], fault: tuple[str, int], only: str = "") -> None:
+        """Inject a fault into each of these calls, one after another, in as many runs as necessary.
 
-        A file that is written several times is taken once; it is found by its name, so that a call is met whichever
-        other files were written before.
+        A file that is written several times counts once. Calls are counted from the name of their file, so that it does
+        not matter which other files were written before.
 
         Args:
             fault: its action and its value.
-            only: the calls of that name; empty for all.
+            only: only calls of this name; empty for all.
         """
         left: list[Fault | float] = []
-        for begin, some in by_file(calls).items():
+        for begin, some in group_by_file(calls).items():
             chosen = {n: call for n, call in enumerate(some, 1) if only in call.name and call.path.name not in BESIDE}
             self.tally.all_calls |= set(map(label, chosen.values()))
             left += [Fault(number, *fault, begin) for number in chosen]
         while left:
             before = len(left)
-            self.run_through(left)
+            self.run_with_faults(left)
             if len(left) == before:
                 self.tally.wrong.append(f"{left.pop(0)} never came")
 
@@ -180,16 +180,16 @@ class Case:
         tally = self.tally
         tally.strikes += 1
         killed = ended.code == -KILL
-        done = ended.calls[:-1] if killed else ended.calls  # the last one was under way
+        done = ended.calls[:-1] if killed else ended.calls  # the last call did not end
         self.there |= {str(c.path.relative_to(path)) for c in done if c.name == "rename" and not c.errno}
-        found = damaged(path)
+        found = find_damage(path)
         if killed:
-            # Only kept epochs are ever removed, and where there are hard links `last` is not moved away.
+            # Only kept epochs are ever removed, and with hard links `last` is not moved away.
             found += [f"{n}: gone" for n in sorted(self.there) if "epoch_" not in n and not (path / n).exists()]
             tally.calls |= {label(call) for call in ended.calls[-1:] if call.number}
         else:
             tally.calls |= {label(call) for call in ended.calls if call.errno}
-            tally.wrong += [f"{fault}, {text}" for text in told_wrongly(path, ended)]
+            tally.wrong += [f"{fault}, {text}" for text in find_wrong_report(path, ended)]
         tally.unloadable += [f"{fault}: {text}" for text in found]
         tally.best_lost += [f"{fault}: {text}" for text in found if Path(text.partition(":")[0]).stem == "best"]
         if ended.left:
@@ -199,34 +199,34 @@ class Case:
             self.there.clear()
 
     def _compare(self, name: str) -> None:
-        wrong = differences(self.folder / "whole", self.folder / name) + temporary(self.folder / name)
+        wrong = find_differences(self.folder / "whole", self.folder / name) + list_temporary(self.folder / name)
         self.tally.wrong += [f"{name} differs: {text}" for text in wrong]
         if "best.safetensors" in wrong:
             self.tally.best_lost.append(name)
         shutil.rmtree(self.folder / name)
 
 
-def told_wrongly(path: Path, ended: Ended) -> list[str]:
-    """What is wrong with how a command ended that met an error of the system."""
+def find_wrong_report(path: Path, ended: Ended) -> list[str]:
+    """What is wrong with the end of a command that met an error of the system."""
     met = next(call for call in ended.calls if call.errno)
     found = []
     if ended.code not in (0, 1, 2):
         found.append(f"{label(met)}: exit {ended.code}")
     if "Traceback" in ended.err:
         found.append(f"{label(met)}: a traceback")
-    # Of the message, what says how to go on and where the log is names the run in any case.
-    said = f"\n{ended.err}".rpartition("\nerror: ")[2].replace(f"resume={path.name}", "").partition("(the log:")[0]
-    said = said.replace(f"resume={path}", "")
-    if ended.code and (met.errno < 0 or os.strerror(met.errno) not in said or path.name not in said):
-        found.append(f"{label(met)}: exit {ended.code}, and said was {said!r}")
-    hidden = temporary(path)
+    # The hints on resuming and on the log always name the run, so they do not count.
+    message = f"\n{ended.err}".rpartition("\nerror: ")[2].replace(f"resume={path.name}", "").partition("(the log:")[0]
+    message = message.replace(f"resume={path}", "")
+    if ended.code and (met.errno < 0 or os.strerror(met.errno) not in message or path.name not in message):
+        found.append(f"{label(met)}: exit {ended.code} with the message {message!r}")
+    hidden = list_temporary(path)
     if hidden and met.name != "unlink":
         found.append(f"{label(met)}: {hidden} left")
     return found
 
 
-def images(folder: Path) -> None:
-    """Eighty small pictures of noise, in two classes."""
+def make_images(folder: Path) -> None:
+    """Write eighty small images of noise, in two classes."""
     noise = np.random.default_rng(0)
     for number in range(80):
         path = folder / f"images/{number % 2}/{number}.png"
@@ -234,8 +234,8 @@ def images(folder: Path) -> None:
         Image.fromarray(noise.integers(0, 256, (16, 16), np.uint8)).save(path)
 
 
-def table(tallies: Iterable[Tally], strikes: str) -> str:
-    """A row a case, and their sum, in Markdown."""
+def format_table(tallies: Iterable[Tally], strikes: str) -> str:
+    """A Markdown table with a row for each case and their sum."""
     head = ["model", "feature", strikes, "at random", "calls struck", "runs", "unloadable", "best lost", "not the same"]
     lines = ["| " + " | ".join(head) + " |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
     sums = [0] * 6
@@ -250,15 +250,15 @@ def table(tallies: Iterable[Tally], strikes: str) -> str:
     return "\n".join([*lines, "| " + " | ".join(map(str, cells)) + " |"])
 
 
-def report(every: Iterator[Tally], strikes: str, file: Path | None) -> None:
-    """Print each case as it is done, then the table; exit 1 where anything was wrong."""
+def print_report(every: Iterator[Tally], strikes: str, file: Path | None) -> None:
+    """Print each case when it is done, and then the table; exit with 1 if there was any problem."""
     began, tallies = time.monotonic(), []
     for tally in every:
         tallies.append(tally)
         minutes = (time.monotonic() - began) / 60
         print(f"{minutes:5.1f} min  {tally.model}, {tally.feature}: {tally.strikes} {strikes}", flush=True)
         print(*tally.bad, sep="\n", end="\n" if tally.bad else "", flush=True)
-    print(table(tallies, strikes))
+    print(format_table(tallies, strikes))
     print(f"{sum(tally.strikes for tally in tallies)} {strikes} in {(time.monotonic() - began) / 60:.0f} minutes")
     if file:
         plain = [

@@ -1,9 +1,9 @@
-"""Faults on purpose: cnnbench's commands, killed or failing at a call of your choice, a second each.
+"""Fault injection: run cnnbench's commands, and kill them or let a system call of your choice fail.
 
 `faults.c`, preloaded into a process, counts the calls by which it changes a folder (open, write, fsync, close, chmod,
-rename, link, unlink, mkdir) and at one of them raises a signal or fails with an errno. A start of the command costs
-seconds of imports, so a `Server` is a process that has made them: for each command it forks a child, which runs
-`cnnbench.cli.main()` as the console script does, and is killed, or fails, or ends.
+rename, link, unlink, mkdir), and at one of them raises a signal or fails with an errno. The imports of the command take
+seconds, so a `Server` is a process that has already made them. For each command, it forks a child that runs
+`cnnbench.cli.main()`, as the console script does.
 
     with Server() as server:
         ended = server.run("train", "hydra.run.dir=run", cwd=folder, fault=Fault(30, "signal", signal.SIGKILL))
@@ -35,14 +35,14 @@ class NoCompiler(RuntimeError):
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong, and at which call.
+    """A fault and the call at which it happens.
 
     Attributes:
-        at: the call, counted from 1; 0 for none.
-        action: `signal` before the call (`group`: to the whole process group, `later`: some time after), `error`,
-            `errors` (from that call on, except in closing and removing), `short` (half of a write is done).
-        value: the signal, for `later` and 100 times the milliseconds; or the errno.
-        begin: counting begins with the first call, but for removals, on a path that holds this text.
+        at: the number of the call, counted from 1; 0 for no fault.
+        action: `signal` before the call (`group`: to the whole process group, `later`: some time after it), `error`,
+            `errors` (also at every later call, except closing and removing), `short` (half of a write is done).
+        value: the signal, for `later` plus 100 times the milliseconds; or the errno.
+        begin: counting begins with the first call, other than a removal, on a path that contains this text.
     """
 
     at: int = 0
@@ -53,12 +53,12 @@ class Fault:
 
 @dataclass(frozen=True)
 class Call:
-    """A call that changed the folder, or was to.
+    """A call that changes the folder.
 
     Attributes:
         number: counted from 1; 0 before counting began.
-        errno: that it was made to fail with; 0 where it was done.
-        path: of the file; of a rename or a link, the new name.
+        errno: with which it was made to fail; 0 if it was done.
+        path: of the file; for a rename or a link, the new path.
     """
 
     number: int
@@ -72,9 +72,9 @@ class Ended:
     """How a command ended.
 
     Attributes:
-        code: its exit code; the signal that killed it, negative.
-        calls: in the watched folder, that the command came to.
-        left: processes it had started and left behind.
+        code: its exit code, or the negative number of the signal that killed it.
+        calls: in the watched folder.
+        left: processes that it left behind.
     """
 
     code: int
@@ -85,11 +85,11 @@ class Ended:
     left: list[int]
 
 
-def library(folder: Path) -> Path:
+def compile_library(folder: Path) -> Path:
     """Compile `faults.c` into a folder.
 
     Raises:
-        NoCompiler: there is none.
+        NoCompiler: there is no C compiler.
     """
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None:
@@ -99,8 +99,8 @@ def library(folder: Path) -> Path:
     return made
 
 
-def environment(made: Path, folder: Path, fault: Fault, log: Path) -> dict[str, str]:
-    """The variables that put a fault into any process that is started with them."""
+def make_environment(made: Path, folder: Path, fault: Fault, log: Path) -> dict[str, str]:
+    """The environment variables that inject a fault into a process."""
     return {
         "LD_PRELOAD": str(made),
         "FAULTS_FOLDER": str(folder),
@@ -113,17 +113,17 @@ def environment(made: Path, folder: Path, fault: Fault, log: Path) -> dict[str, 
 
 
 def read_calls(log: Path) -> list[Call]:
-    """What the library wrote down."""
+    """The calls in the library's log."""
     lines = log.read_text().splitlines() if log.exists() else []
     cells = [line.split(" ", 3) for line in lines]
     return [Call(int(number), name, int(error), Path(path)) for number, name, error, path in cells]
 
 
 class Server:
-    """A process that has imported what training imports, and forks a child for each command.
+    """A process that has made the imports of training, and forks a child for each command.
 
     Args:
-        source: of the cnnbench to run; None is the one that this Python imports.
+        source: the folder of the cnnbench to run; None is the one that this Python imports.
 
     Raises:
         NoCompiler: the library cannot be built.
@@ -131,7 +131,7 @@ class Server:
 
     def __init__(self, source: Path | None = None) -> None:
         self.scratch = Path(tempfile.mkdtemp(prefix="faults-"))
-        self.library = library(self.scratch)
+        self.library = compile_library(self.scratch)
         own = {"LD_PRELOAD": str(self.library), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         path = {"PYTHONPATH": f"{source}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"} if source else {}
         self.process = subprocess.Popen(
@@ -164,14 +164,14 @@ class Server:
 
         Args:
             arguments: those of `cnnbench`.
-            watch: the folder whose changes are counted; None for `cwd`.
-            killed_after: SIGKILL after so many seconds.
-            powerless: root's process may no longer do what permissions forbid, like any other.
-            limits: of the process, by the end of their names in `resource`, such as FSIZE; AS is on top of what the
-                server has.
+            watch: the folder whose changes are counted; None is `cwd`.
+            killed_after: send SIGKILL after this many seconds.
+            powerless: permissions also hold if the tests run as root.
+            limits: of the process, by the end of their names in `resource`, such as FSIZE; AS is added to the memory of
+                the server.
             environment: all variables of the command; None for those of the server.
         """
-        asked = {
+        request = {
             "arguments": arguments,
             "cwd": str(cwd),
             "watch": str(watch or cwd),
@@ -183,13 +183,13 @@ class Server:
         }
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        print(json.dumps(asked), file=self.process.stdin, flush=True)
+        print(json.dumps(request), file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"the server of faults ended with {self.process.wait()}")
-        told = json.loads(line)
+        reply = json.loads(line)
         out, err = ((self.scratch / name).read_text(errors="replace") for name in ("out", "err"))
-        return Ended(told["code"], out, err, told["seconds"], read_calls(self.scratch / "calls"), told["left"])
+        return Ended(reply["code"], out, err, reply["seconds"], read_calls(self.scratch / "calls"), reply["left"])
 
 
 def _serve(scratch: Path) -> None:
@@ -197,28 +197,28 @@ def _serve(scratch: Path) -> None:
     import torch
 
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for who asks, and ends this by closing its input
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # at Ctrl-C, the parent closes the input of this process
     preloaded = ctypes.CDLL(None)
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         (scratch / "calls").unlink(missing_ok=True)
         began = time.monotonic()
         child = os.fork()
         if not child:
-            _become(asked, scratch, preloaded)
-        status = _wait(child, asked["killed_after"])
+            _become(request, scratch, preloaded)
+        status = _wait(child, request["killed_after"])
         seconds = time.monotonic() - began
-        told = {"code": os.waitstatus_to_exitcode(status), "seconds": seconds, "left": _left_in(child)}
-        print(json.dumps(told), flush=True)
+        reply = {"code": os.waitstatus_to_exitcode(status), "seconds": seconds, "left": _find_left(child)}
+        print(json.dumps(reply), flush=True)
 
 
 def _import_everything() -> None:
-    """Import all that a command would import, and compose a config: each child would spend a second on it."""
+    """Import all that a command would import, and compose a config, which would take a second in each child."""
     import matplotlib.backends.backend_agg
     import matplotlib.pyplot  # noqa: F401
     import scipy.stats  # noqa: F401
     import sklearn.datasets  # noqa: F401
-    import torch._dynamo  # noqa: F401 - which building a network without its weights needs
+    import torch._dynamo  # noqa: F401 - for building a network without its weights
     import warm_starts  # noqa: F401
 
     import cnnbench
@@ -230,31 +230,31 @@ def _import_everything() -> None:
     compose_config([])
 
 
-def _become(asked: dict[str, Any], scratch: Path, preloaded: ctypes.CDLL) -> None:
-    """In the child: the command, with its own session, streams and fault."""
+def _become(request: dict[str, Any], scratch: Path, preloaded: ctypes.CDLL) -> None:
+    """In the child: run the command, with its own session, streams and fault."""
     from warm_starts import prepare_starts
 
     from cnnbench.cli import main
 
     os.setsid()
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the server's own input holds further commands
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the server's input holds further commands
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(scratch / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
-    os.chdir(asked["cwd"])
-    if asked["environment"] is not None:
+    os.chdir(request["cwd"])
+    if request["environment"] is not None:
         os.environ.clear()
-        os.environ.update(asked["environment"])
+        os.environ.update(request["environment"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for name, most in asked["limits"].items():
+    for name, most in request["limits"].items():
         own = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if name == "AS" else 0
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most + own, most + own))
-    if asked["powerless"]:
+    if request["powerless"]:
         _give_up_capabilities(preloaded)
-    sys.argv = ["cnnbench", *asked["arguments"]]
-    fault = Fault(**asked["fault"])
-    if not fault.at and not asked["limits"] and _starts_interpreters(asked["arguments"]):
+    sys.argv = ["cnnbench", *request["arguments"]]
+    fault = Fault(**request["fault"])
+    if not fault.at and not request["limits"] and _starts_interpreters(request["arguments"]):
         prepare_starts(2)
-    watch, action, begin, log = map(os.fsencode, (asked["watch"], fault.action, fault.begin, scratch / "calls"))
+    watch, action, begin, log = map(os.fsencode, (request["watch"], fault.action, fault.begin, scratch / "calls"))
     preloaded.faults_arm(watch, ctypes.c_long(fault.at), action, ctypes.c_long(fault.value), begin, log)
     code: object = 1
     try:
@@ -292,23 +292,24 @@ def _wait(child: int, killed_after: float | None) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def _left_in(session: int, patience: float = 5.0) -> list[int]:
-    """The processes of a session that still run when its first one has been gone for a while."""
+def _find_left(session: int, patience: float = 5.0) -> list[int]:
+    """The processes of a session that still run a while after its first one has ended."""
     deadline = time.monotonic() + patience
-    while left := [process for process in _processes() if _session_of(process) == session]:
+    while left := [process for process in list_processes() if _get_session(process) == session]:
         if time.monotonic() > deadline:
             break
         time.sleep(0.01)
     return left
 
 
-def _processes() -> list[int]:
+def list_processes() -> list[int]:
+    """The numbers of all processes."""
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
-def _session_of(process: int) -> int | None:
+def _get_session(process: int) -> int | None:
     try:
-        # After the name, which stands in brackets and may hold anything: state, parent, group, session.
+        # After the name, which is in brackets and may contain anything: state, parent, group, session.
         state, _, _, session = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[:4]
     except OSError:
         return None
@@ -317,4 +318,4 @@ def _session_of(process: int) -> int | None:
 
 if __name__ == "__main__":
     _serve(Path(sys.argv[1]))
-    os._exit(0)  # there is nothing to tidy up, and torch takes seconds to do so
+    os._exit(0)  # there is nothing to clean up, and torch takes seconds for it

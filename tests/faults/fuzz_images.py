@@ -1,8 +1,8 @@
-"""Damaged images through cnnbench's decoder, in a process that may die of them: `make fuzz`.
+"""Fuzz the image decoder, in a process that may crash: `make fuzz`.
 
-Seeds of every format are mutated (bits flipped, blocks cut, zeroed, doubled or swapped between files, lengths and sizes
-made huge); image i of a run depends on (seed, i) alone. No crash, none above five seconds or the memory limit, no
-error but BadImage, whose text begins with the file's name, and not a word on the terminal.
+Small valid files of every format are mutated: bits are flipped, blocks are cut, zeroed, doubled or swapped between
+files, lengths and sizes are made huge. Image i of a run depends on (seed, i) alone. The decoder must not crash, exceed
+five seconds or the memory limit, print anything, or raise an error other than a BadImage that names the file.
 """
 
 import argparse
@@ -68,11 +68,11 @@ SAVED: dict[str, tuple[dict[str, Any], ...]] = {
 HUGE = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0xFFFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
-def seeds() -> list[bytes]:
-    """Small valid files; among them what Pillow cannot write: plain PNM, 16-bit colour PNG and a run-length BMP."""
+def make_seeds() -> list[bytes]:
+    """Small valid files, also such as Pillow cannot write: plain PNM, 16-bit colour PNG and a run-length BMP."""
     smooth = np.add.outer(np.arange(24) * 5, np.arange(24) * 4).astype(np.uint8)
     colour = np.stack([smooth, smooth[::-1], np.random.default_rng(0).integers(0, 256, (24, 24), dtype=np.uint8)], -1)
-    files = [_saved(colour, kind, dict(options)) for kind, variants in SAVED.items() for options in variants]
+    files = [_save(colour, kind, dict(options)) for kind, variants in SAVED.items() for options in variants]
     files.append(b"P3 24 24 255\n" + b" ".join(b"%d" % v for v in colour.ravel()))
     files.append(b"P2 # words\n24 24\n1000\n" + b"\n".join(b"%d" % (3 * int(v)) for v in smooth.ravel()))
     files.append(b"P1 24 24\n" + b"01" * 288)
@@ -82,14 +82,16 @@ def seeds() -> list[bytes]:
         header = struct.pack(">IIBBBBB", 24, 24, 16, kind, 0, 0, 0)
         chunks = ((b"IHDR", header), (b"IDAT", body), (b"IEND", b""))
         files.append(
-            _checked(b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(b)) + n + b + b"...." for n, b in chunks))
+            _fix_checksums(
+                b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(b)) + n + b + b"...." for n, b in chunks)
+            )
         )
     runs = struct.pack("<IiiHHIIiiII", 40, 24, 24, 1, 8, 1, 98, 0, 0, 1, 0) + b"\0\1\2\0" + b"\x18\0\0\0" * 24 + b"\0\1"
     files.append(b"BM" + struct.pack("<IHHI", 14 + len(runs), 0, 0, 58) + runs)
     return files
 
 
-def _saved(colour: np.ndarray, kind: str, options: dict) -> bytes:
+def _save(colour: np.ndarray, kind: str, options: dict) -> bytes:
     mode, orientation = options.pop("mode"), options.pop("exif", None)
     image = Image.fromarray(colour)
     if mode in ("I;16", "I;16B"):
@@ -112,8 +114,8 @@ def _saved(colour: np.ndarray, kind: str, options: dict) -> bytes:
     return file.getvalue()
 
 
-def _checked(content: bytes) -> bytes:
-    """A PNG with its checksums put right, so that damage gets past them to what lies behind."""
+def _fix_checksums(content: bytes) -> bytes:
+    """A PNG with correct checksums, so that the decoder does not stop at them."""
     out, position = bytearray(content), 8
     while position + 12 <= len(out):
         end = position + 8 + int.from_bytes(out[position : position + 4], "big")
@@ -124,21 +126,21 @@ def _checked(content: bytes) -> bytes:
     return bytes(out)
 
 
-def damaged(seed: int, index: int, files: list[bytes]) -> tuple[bytes, Decoding]:
-    """Image `index`: one of the files after one to four mutations, and a way to decode it."""
+def make_damaged(seed: int, index: int, files: list[bytes]) -> tuple[bytes, Decoding]:
+    """Image `index`, one of the files after one to four mutations, and how to decode it."""
     draw = random.Random(f"{seed}:{index}")
     content = bytearray(draw.choice(files))
     for _ in range(draw.randint(1, 4)):
         _mutate(content, draw, files)
     if content[:4] == b"\x89PNG" and draw.random() < 0.8:
-        content = bytearray(_checked(bytes(content)))
+        content = bytearray(_fix_checksums(bytes(content)))
     return bytes(content), Decoding(
         draw.choice((1, 3)), draw.choice((1, 24, 32, 224)), draw.choice(("stretch", "pad", "crop"))
     )
 
 
 def _mutate(content: bytearray, draw: random.Random, files: list[bytes]) -> None:
-    # Half of all damage goes to the header, where sizes, lengths and offsets stand.
+    # Half of the damage goes to the header, which has the sizes, lengths and offsets.
     end = max(1, min(len(content), 64) if draw.random() < 0.5 else len(content))
     at = draw.randrange(end)
     length = draw.choice((1, 2, 4, 16, 64, 256))
@@ -167,24 +169,24 @@ def _mutate(content: bytearray, draw: random.Random, files: list[bytes]) -> None
             content[at:] = other[min(at, len(other)) :]
 
 
-def work(seed: int, images: range) -> None:
-    """Decode them one by one; a line of JSON before each, and one after."""
+def decode_images(seed: int, images: range) -> None:
+    """Decode images one by one, and print a line of JSON before and after each."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    files = seeds()
+    files = make_seeds()
     with tempfile.TemporaryDirectory() as folder:
         for index in images:
-            content, how = damaged(seed, index, files)
+            content, how = make_damaged(seed, index, files)
             print(json.dumps({"start": index}), flush=True)
             began = time.perf_counter()
-            outcome = _outcome(content, how, os.path.join(folder, f"image {index}"), index)
+            outcome = _decode(content, how, os.path.join(folder, f"image {index}"), index)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
             print(
                 json.dumps({"end": index, "outcome": outcome, "s": time.perf_counter() - began, "mb": peak}), flush=True
             )
 
 
-def _outcome(content: bytes, how: Decoding, name: str, index: int) -> str:
-    """`decoded`, `rejected: …` or `failed: …`; every fourth image goes through a file, with `probe`."""
+def _decode(content: bytes, how: Decoding, name: str, index: int) -> str:
+    """Decode an image; returns `decoded`, `rejected: …` or `failed: …`. Every fourth image is read from a file."""
     try:
         if index % 4:
             pixels = decode_bytes(content, how, name)
@@ -207,7 +209,7 @@ def _outcome(content: bytes, how: Decoding, name: str, index: int) -> str:
 
 
 def watch(seed: int, count: int) -> Iterator[dict]:
-    """The outcome of every image; a process that dies or hangs is an outcome too, and the next one goes on after it."""
+    """The outcome of every image. If the process dies or hangs, that is an outcome, and another one continues."""
     following = 0
     while following < count:
         command = [sys.executable, __file__, "--seed", str(seed), "--work", str(following), str(count)]
@@ -215,7 +217,7 @@ def watch(seed: int, count: int) -> Iterator[dict]:
             tempfile.TemporaryFile() as errors,
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as worker,
         ):
-            for line in _lines(worker):
+            for line in _read_lines(worker):
                 if "start" in line:
                     following = line["start"] + 1
                 else:
@@ -234,11 +236,11 @@ def watch(seed: int, count: int) -> Iterator[dict]:
             yield {"end": following - 1, "outcome": f"failed: on the terminal: {said!r}", "s": 0.0, "mb": 0}
 
 
-def _lines(worker: subprocess.Popen) -> Iterator[dict]:
-    """Its lines, until it ends; it is killed when an image takes too long."""
+def _read_lines(worker: subprocess.Popen) -> Iterator[dict]:
+    """The lines of a process, until it ends; it is killed if an image takes too long."""
     assert worker.stdout is not None
     os.set_blocking(worker.stdout.fileno(), False)
-    waiting, rest, patience = selectors.DefaultSelector(), b"", 60.0  # Python and Pillow have yet to be imported
+    waiting, rest, patience = selectors.DefaultSelector(), b"", 60.0  # includes the start of Python and its imports
     waiting.register(worker.stdout, selectors.EVENT_READ)
     while waiting.select(patience):
         part = worker.stdout.read()
@@ -257,8 +259,8 @@ def main() -> int:
     parser.add_argument("--work", type=int, nargs=2, metavar=("FROM", "TO"), help="be the process that decodes")
     given = parser.parse_args()
     if given.work:
-        work(given.seed, range(*given.work))
-        os._exit(0)  # torch takes seconds to tidy up, which on a busy machine looks like an image that takes too long
+        decode_images(given.seed, range(*given.work))
+        os._exit(0)  # torch's clean-up takes seconds, which would look like an image that takes too long
     began, outcomes, failures, slowest, peak = time.perf_counter(), Counter[str](), 0, 0.0, 0
     for found in watch(given.seed, given.images):
         outcomes[found["outcome"].split(":")[0]] += 1

@@ -1,7 +1,7 @@
-"""Files that try to run something, to leave their folder, or to take all memory: by kind, each with a name.
+"""Hostile files, which try to run code, to leave their folder, or to take all memory.
 
-Each table holds files by name; those that try to run something try to make the file CANARY. What pickles call is
-written with opcodes, so that building the corpus runs nothing either.
+Each table holds the files of a kind by name. Those that try to run code try to create the file CANARY. Pickles are
+written as opcodes, so that building the corpus runs nothing.
 """
 
 import bz2
@@ -32,7 +32,7 @@ def text(value: str) -> bytes:
 
 
 def called(module: str, name: str, *arguments: str) -> bytes:
-    """A pickle of protocol 2 that calls a function with text."""
+    """A pickle of protocol 2 that calls a function with strings."""
     return b"\x80\x02c" + f"{module}\n{name}\n".encode() + b"(" + b"".join(map(text, arguments)) + b"tR."
 
 
@@ -95,7 +95,7 @@ CALLS = {
 def array(
     shape: bytes = b"K\x01M\x00\x0c\x86", kind: bytes = b"u1", values: bytes = b"", fortran: bytes = b"\x89"
 ) -> bytes:
-    """A batch with an array as numpy pickles it, of any shape and type."""
+    """A batch with an array of any shape and type, in numpy's pickle format."""
     reconstruct = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR"
     dtype = (
         b"cnumpy\ndtype\n(U"
@@ -182,7 +182,7 @@ YAML = {
 
 
 def changed(**sections: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """A config with other values in some sections; a section may also be no mapping."""
+    """A function that changes sections of a config; the new value of a section need not be a mapping."""
 
     def change(config: dict[str, Any]) -> dict[str, Any]:
         for name, values in sections.items():
@@ -245,7 +245,7 @@ CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "images_of_a_gigapixel": changed(data={"image_size": 10**9}),
     "missing_sections": lambda config: {"seed": 1},
 }  # fmt: skip
-# These are accepted, because they name only what is read, or not even that: nothing may come of them.
+# These are accepted, but must have no effect.
 HARMLESS_CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "cache_outside": changed(data={"root": SECRET, "download": True}),
     "tags_with_escapes": changed(tags=["\x1b[31m", "[red]", "=cmd()"]),
@@ -272,7 +272,7 @@ JSON = {
 
 
 def robustness(**changes: Any) -> bytes:
-    """A `robustness.json` with one row, some of whose values are changed."""
+    """A `robustness.json` with one row and changed values."""
     row = {"kind": "shift", "strength": 1, "unit": "pixels", "arguments": [1, 0], "accuracy": 0.5, "consistency": 0.5}
     rows = [row | {key: value for key, value in changes.items() if key in row}]
     whole = {"data": "digits", "split": "test", "images": 10, "images_sha256": "a", "rows": rows}
@@ -296,7 +296,7 @@ ROBUSTNESS = {
 
 
 def temperature(**changes: Any) -> bytes:
-    """A sealed `temperature.json`, some of whose values are changed."""
+    """A sealed `temperature.json` with changed values."""
     values = {"temperature": 1.5, "images": 10, "weights_sha256": "a"} | changes
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
     return json.dumps(values | {"sha256": digest}).encode()
@@ -319,9 +319,9 @@ TEMPERATURE = {
 def npy(
     shape: str, kind: str = "'<i8'", body: bytes = b"", header: str | None = None, version: bytes = b"\1\0"
 ) -> bytes:
-    """An array file whose header says anything."""
-    said = header or f"{{'descr': {kind}, 'fortran_order': False, 'shape': {shape}, }}"
-    content = said.encode() + b"\n"
+    """An array file with any header."""
+    described = header or f"{{'descr': {kind}, 'fortran_order': False, 'shape': {shape}, }}"
+    content = described.encode() + b"\n"
     return b"\x93NUMPY" + version + struct.pack("<H" if version == b"\1\0" else "<I", len(content)) + content + body
 
 
@@ -497,7 +497,7 @@ PACKED_IDX = {
 
 
 def tar(*members: tuple[str, Mapping[str, Any]], mode: str = "w", form: int = tarfile.PAX_FORMAT) -> bytes:
-    """An archive of members with any attributes; `content` is a file's."""
+    """An archive of members with any attributes; `content` is the content of a file."""
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode=mode, format=form) as archive:  # type: ignore[call-overload]
         for name, attributes in members:
@@ -528,7 +528,7 @@ def link(target: str, kind: bytes = tarfile.SYMTYPE) -> dict[str, Any]:
 
 
 def overlapping() -> bytes:
-    """Two entries of a zip's directory that stand for the same bytes."""
+    """A zip file with two entries for the same bytes."""
     content = zipped(("a", b"x" * 100, {}), ("b", b"x" * 100, {}))
     start = content.index(b"PK\1\2", content.index(b"PK\1\2") + 1)
     return content[: start + 42] + bytes(4) + content[start + 46 :]
@@ -591,12 +591,10 @@ PACKED = {
 
 
 def pixels(described: Any, content: bytes = bytes(4), sha: bytes | None = None, length: int | None = None) -> bytes:
-    """A file of decoded images with any description, whose hash is right."""
-    import hashlib
-
-    said = described if isinstance(described, bytes) else json.dumps(described).encode()
-    size = len(said) if length is None else length
-    return content + said + struct.pack("<Q", size) + (sha or hashlib.sha256(said).digest())
+    """A file of decoded images with any description and its correct hash."""
+    description = described if isinstance(described, bytes) else json.dumps(described).encode()
+    size = len(description) if length is None else length
+    return content + description + struct.pack("<Q", size) + (sha or hashlib.sha256(description).digest())
 
 
 DESCRIBED = {"key": "k", "shape": [4, 1, 1, 1], "digests": [], "bad": {}, "hashes": ""}

@@ -1,8 +1,8 @@
-"""Feeds hostile files to the loaders in a process that is watched: `python hostile_runner.py MANIFEST`.
+"""Feed hostile files to the loaders, watched by an audit hook: `python hostile_runner.py MANIFEST`.
 
-The manifest is a JSON list of cases, each with a kind, a name and a folder. A line of JSON on standard output says what
-became of each; the last says what an audit hook saw that no loader may do. With `--unsafely`, the files are unpickled
-by pickle itself, to show that the hook and the canary do see it.
+The manifest is a JSON list of cases, each with a kind, a name and a folder. The script prints a line of JSON with the
+outcome of each case, and a last one with the forbidden events that the hook saw. With `--unsafely`, the files are
+unpickled by pickle itself, to show that the hook and the canary work.
 """
 
 import hashlib
@@ -36,52 +36,52 @@ from cnnbench.runs.reopening import load_config
 from cnnbench.runs.robustness import read_robustness
 from cnnbench.storage.regular import Refused
 
-# What nothing that is read may bring about, whatever the arguments.
+# Events that reading a file must never cause, whatever their arguments.
 NEVER = (
     "os.system os.exec os.posix_spawn os.spawn os.fork os.forkpty os.startfile os.symlink os.link os.kill "
     "ctypes.dlopen subprocess.Popen pty.spawn socket.connect socket.getaddrinfo socket.bind socket.gethostbyname "
     "urllib.Request webbrowser.open pickle.find_class shutil.copyfile shutil.rmtree"
 )
-# Those that change a file: only below the case's own folder.
+# Events that change a file: allowed only inside the folder of the case.
 CHANGES = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.chown", "os.truncate", "os.utime"}
-MEGABYTES = 4_000  # more address space than this, beyond what is there at the start, is not given
+MEGABYTES = 4_000  # of address space, in addition to that at the start
 seen: list[str] = []
 allowed = ""
 
 
 def watch(event: str, arguments: tuple[Any, ...]) -> None:
-    """Note what no loader may do."""
-    if event in NEVER.split() or (event in CHANGES and not inside(arguments[0])):
+    """Note the events that no loader may cause."""
+    if event in NEVER.split() or (event in CHANGES and not is_inside(arguments[0])):
         seen.append(f"{event} {arguments!r}"[:300])
     elif event == "open":
         path, mode, flags = arguments
         writes = (isinstance(mode, str) and set(mode) & set("wax+")) or (flags or 0) & (
             os.O_WRONLY | os.O_RDWR | os.O_CREAT
         )
-        if writes and not inside(path):
+        if writes and not is_inside(path):
             seen.append(f"open to write {path!r}")
         if isinstance(path, str | bytes) and "cnnbench-outside" in os.fsdecode(path):
             seen.append(f"open {path!r}")
     elif event == "exec":
-        # Imports run code from files; dataclasses write theirs, as omegaconf's schemas need them.
+        # Imports run code from files; dataclasses, which omegaconf uses, generate code.
         name = getattr(arguments[0], "co_filename", "")
-        if name.startswith("<") and not name.startswith("<frozen") and not from_dataclasses():
+        if name.startswith("<") and not name.startswith("<frozen") and not is_from_dataclasses():
             seen.append(f"exec of {name}")
 
 
-def inside(path: Any) -> bool:
-    if isinstance(path, int):  # a descriptor, that was seen when it was opened
+def is_inside(path: Any) -> bool:
+    if isinstance(path, int):  # a descriptor, which was checked when it was opened
         return True
     return os.path.realpath(os.fsdecode(path)).startswith((allowed, "/dev/null"))
 
 
-def from_dataclasses() -> bool:
+def is_from_dataclasses() -> bool:
     frame = sys._getframe(2)
     return frame.f_code.co_filename.endswith(("/dataclasses.py", "/collections/__init__.py"))
 
 
 def cifar(folder: Path) -> None:
-    """Read the file as the publisher's: its own hash is accepted, so that the unpickler sees it."""
+    """Read the file with its own hash as that of the publisher, so that it reaches the unpickler."""
     path = folder / "file"
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     read_batch(path, md5, "labels"), read_names(path, md5, "names")
@@ -89,7 +89,7 @@ def cifar(folder: Path) -> None:
 
 def store(folder: Path) -> None:
     if open_store(folder / "file", "k") is None:
-        raise ValueError("it is of other files")
+        raise ValueError("it belongs to other files")
 
 
 def config(folder: Path) -> None:
@@ -132,7 +132,7 @@ EXPECTED = (ValueError, OSError, Refused, Damaged)
 
 
 def allow(case: dict[str, str]) -> None:
-    """Let a case's own folder be changed, and no other."""
+    """Allow changes in the folder of a case, and in no other."""
     global allowed
     allowed = os.path.realpath(case["folder"])
 
@@ -140,18 +140,22 @@ def allow(case: dict[str, str]) -> None:
 def attempt(case: dict[str, str]) -> dict[str, Any]:
     allow(case)
     count, start = len(seen), time.process_time()
-    said = {"kind": case["kind"], "name": case["name"], "error": None, "expected": True}
+    outcome = {"kind": case["kind"], "name": case["name"], "error": None, "expected": True}
     try:
         LOADERS[case["kind"]](Path(case["folder"]))
     except BaseException as error:
-        said |= {"error": type(error).__name__, "message": str(error), "expected": isinstance(error, EXPECTED)}
+        outcome |= {"error": type(error).__name__, "message": str(error), "expected": isinstance(error, EXPECTED)}
     left = [path for path in Path(case["folder"]).rglob("*") if path.name.startswith(".") and path.name != ".lock"]
-    return said | {"seen": seen[count:], "seconds": time.process_time() - start, "left": [str(path) for path in left]}
+    return outcome | {
+        "seen": seen[count:],
+        "seconds": time.process_time() - start,
+        "left": [str(path) for path in left],
+    }
 
 
 def main() -> None:
     cases = json.loads(Path(sys.argv[1]).read_text())
-    # What loaders import while they load something good is imported before anybody watches.
+    # Make the imports of the loaders before the hook is added.
     for case in cases:
         if case["name"] == "good":
             assert attempt(case)["error"] is None, attempt(case)
@@ -170,7 +174,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (used + MEGABYTES * 2**20, resource.RLIM_INFINITY))
     for case in cases:
         print(json.dumps(attempt(case)))
-    # Not ru_maxrss, which a process inherits from the one that starts it.
+    # Not ru_maxrss, which a process inherits from its parent.
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     print(json.dumps({"seen": seen, "peak": int(peak[1]) // 1024 if peak else None}))
 

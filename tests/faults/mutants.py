@@ -1,10 +1,9 @@
-"""Do the tests bite? Each saved field and each safety call is removed, one at a time: `make mutants`.
+"""Mutation testing: remove each saved field and each safety call, one at a time: `make mutants`.
 
     python tests/faults/mutants.py [--only TEXT…] [--unchecked] [--json FILE]
 
-A mutant is a small edit of the source, listed in `mutants.toml` and made in a copy. The tests named with it run there
-and must fail; one that passes them all survives, which means that nobody would notice. First the same tests run on the
-copy as it is, and must pass.
+A mutant is a small edit of the source, listed in `mutants.toml`. It is applied to a copy, where one of the tests that
+are named with it must fail; a mutant that passes them all survives. Before, the same tests must pass without a mutant.
 """
 
 import argparse
@@ -33,10 +32,10 @@ class Mutant:
     """An edit that removes one thing.
 
     Attributes:
-        removed: what is gone.
+        removed: what it removes, in words.
         file: below `src/cnnbench`.
-        old, new: `old` stands there once.
-        tests: those that are to notice.
+        old, new: text that occurs there once, and its replacement.
+        tests: one of them must fail.
     """
 
     removed: str
@@ -46,14 +45,14 @@ class Mutant:
     tests: list[str]
 
 
-def listed() -> list[Mutant]:
-    """Those of `mutants.toml`, saved fields before safety calls."""
+def list_mutants() -> list[Mutant]:
+    """The mutants of `mutants.toml`, saved fields before safety calls."""
     groups = tomllib.loads(LIST.read_text())
     return [Mutant(**entry) for name in ("field", "safety") for entry in groups[name]]
 
 
 def run_tests(copy: Path, tests: Sequence[str]) -> tuple[bool, str]:
-    """Whether tests pass in a copy, and the first that does not."""
+    """Run tests in a copy; returns whether they pass, and the name of the first one that fails."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     environment = os.environ | {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
@@ -71,16 +70,16 @@ def run_tests(copy: Path, tests: Sequence[str]) -> tuple[bool, str]:
     return not pytest.returncode, first.group(1) if first else ""
 
 
-def killed_by(copy: Path, mutant: Mutant) -> str:
-    """The test that notices a mutant; empty where none does.
+def find_noticing_test(copy: Path, mutant: Mutant) -> str:
+    """The name of the test that notices a mutant; empty if none does.
 
     Raises:
-        ValueError: the text to replace does not stand in the source once.
+        ValueError: the text to replace does not occur exactly once.
     """
     path = copy / "src/cnnbench" / mutant.file
     text = path.read_text()
     if text.count(mutant.old) != 1:
-        raise ValueError(f"{mutant.removed}: {mutant.old!r} stands {text.count(mutant.old)} times in {mutant.file}")
+        raise ValueError(f"{mutant.removed}: {mutant.old!r} occurs {text.count(mutant.old)} times in {mutant.file}")
     path.write_text(text.replace(mutant.old, mutant.new))
     try:
         return run_tests(copy, mutant.tests)[1]
@@ -90,29 +89,29 @@ def killed_by(copy: Path, mutant: Mutant) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=[""], help="mutants whose name holds one of these")
-    parser.add_argument("--json", type=Path, help="where to write which test noticed which")
-    parser.add_argument("--unchecked", action="store_true", help="do not run the tests without a mutant first")
-    asked = parser.parse_args()
+    parser.add_argument("--only", nargs="+", default=[""], help="mutants whose name contains one of these")
+    parser.add_argument("--json", type=Path, help="a file for the test that noticed each mutant")
+    parser.add_argument("--unchecked", action="store_true", help="skip the run of the tests without a mutant")
+    options = parser.parse_args()
     began, found = time.monotonic(), {}
-    mutants = [mutant for mutant in listed() if any(text in mutant.removed for text in asked.only)]
+    mutants = [mutant for mutant in list_mutants() if any(text in mutant.removed for text in options.only)]
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy = Path(folder)
         for name in COPIED:
             (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, copy / name)
         tests = sorted({test for mutant in mutants for test in mutant.tests})
-        passed, first = (True, "") if asked.unchecked else run_tests(copy, tests)
+        passed, first = (True, "") if options.unchecked else run_tests(copy, tests)
         if not passed:
-            raise SystemExit(f"without a mutant, {first} fails already")
+            raise SystemExit(f"{first} fails without a mutant")
         print("| removed | in | noticed by |\n| --- | --- | --- |")
         for mutant in mutants:
-            found[mutant.removed] = killed_by(copy, mutant)
-            noticed = f"`{found[mutant.removed]}`" if found[mutant.removed] else "**nobody**"
+            found[mutant.removed] = find_noticing_test(copy, mutant)
+            noticed = f"`{found[mutant.removed]}`" if found[mutant.removed] else "**no test**"
             print(f"| {mutant.removed} | `{mutant.file}` | {noticed} |", flush=True)
     survivors = [removed for removed, test in found.items() if not test]
     print(f"{len(found) - len(survivors)} of {len(found)} noticed, in {(time.monotonic() - began) / 60:.0f} minutes")
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=1) + "\n")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
     raise SystemExit(bool(survivors))
 
 

@@ -1,4 +1,4 @@
-"""What must hold of a run folder at any moment, and when two runs are the same: for the proofs of reliability."""
+"""Checks of run folders for the fault tests: complete files at any time, and equality of two runs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +18,8 @@ TIMES = {"seconds", "images_per_second", "train_seconds"}
 SAME_BYTES = ("confusion_matrix.csv", "per_class.csv", "skipped.csv")
 
 
-def damaged(folder: Path) -> list[str]:
-    """What is wrong with the files that have their final names; half-written ones are hidden and count for nothing."""
+def find_damage(folder: Path) -> list[str]:
+    """The problems of files with their final names; incomplete files have hidden names, and do not count."""
     readers: dict[str, Callable[[Path], Any]] = {
         ".yaml": read_yaml,
         ".json": read_json,
@@ -40,13 +40,13 @@ def damaged(folder: Path) -> list[str]:
     return found
 
 
-def temporary(folder: Path) -> list[str]:
-    """Names of the files that are not whole yet."""
+def list_temporary(folder: Path) -> list[str]:
+    """The names of incomplete files."""
     return sorted(path.name for path in folder.rglob(".*.tmp"))
 
 
-def differences(first: Path, second: Path) -> list[str]:
-    """In what two finished runs of one config differ, besides their times; nothing where they are equal to the bit."""
+def find_differences(first: Path, second: Path) -> list[str]:
+    """The differences of two finished runs of one config, except for times; empty if they are equal to the bit."""
     names = [sorted(str(path.relative_to(each)) for path in each.rglob("*")) for each in (first, second)]
     if names[0] != names[1]:
         return [f"files: {' '.join(sorted(set(names[0]) ^ set(names[1])))}"]
@@ -56,7 +56,7 @@ def differences(first: Path, second: Path) -> list[str]:
             found.append(path.name)
     runs = [RunFolder(path) for path in (first, second)]
     configs = [run.read_config() for run in runs]
-    if configs[0] | {"data": configs[1]["data"]} != configs[1]:  # whose root is where the command was given
+    if configs[0] | {"data": configs[1]["data"]} != configs[1]:  # `data.root` depends on the current folder
         found.append("config.yaml")
     if runs[0].read_status()["state"] != runs[1].read_status()["state"]:
         found.append("state")
@@ -74,12 +74,12 @@ def differences(first: Path, second: Path) -> list[str]:
 
 
 def _same_checkpoint(path: Path, other: Path) -> bool:
-    # `previous` is what the last save found, and a resumed run may have saved at other moments.
+    # `previous` is the last checkpoint but one, and a resumed run may have saved at other times.
     if path.stem == checkpoint.PREVIOUS:
-        return not damaged(other.parent)
+        return not find_damage(other.parent)
     (left, one), (right, two) = (checkpoint.load(each.parent, each.stem) for each in (path, other))
     rows = [_timeless(record.pop("row") or {}) for record in (one, two)]
-    one["metrics"] = two["metrics"] = None  # length and hash of a file that has times in it
+    one["metrics"] = two["metrics"] = None  # length and hash of a file with times
     same = left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
     return same and rows[0] == rows[1] and _timeless(one) == _timeless(two)
 

@@ -1,8 +1,8 @@
-"""A sweep of runs on two devices through a real Slurm: `make slurm`, as root, with Debian's slurmctld, slurmd, munge.
+"""Run a sweep of runs on two devices with Slurm: `make slurm`, as root, with Debian's slurmctld, slurmd and munge.
 
-It starts a cluster of one node with its files in a temporary folder, submits a sweep by `hydra/launcher=submitit_slurm`
-and checks that the jobs, each of two processes, have finished. The daemons end with it. Exit code 0: all is right; 77:
-Slurm is not installed, or does not start here.
+The script starts a cluster of one node with its files in a temporary folder, submits a sweep with
+`hydra/launcher=submitit_slurm`, checks that the jobs of two processes each have finished, and ends the daemons. It
+exits with 0 on success, and with 77 if Slurm is not installed or does not start.
 """
 
 import os
@@ -57,7 +57,7 @@ class NoSlurm(RuntimeError):
 
 @contextmanager
 def run_cluster(folder: Path) -> Iterator[dict[str, str]]:
-    """Run a cluster of this machine alone; yields the variables by which its commands find it.
+    """Run a cluster of this machine alone; yields the environment variables of its commands.
 
     Raises:
         NoSlurm: a program is missing, or the node does not come up.
@@ -84,7 +84,7 @@ def run_cluster(folder: Path) -> Iterator[dict[str, str]]:
         for command in commands:
             with open(folder / f"{command[0]}.out", "w") as out:
                 daemons.append(subprocess.Popen(command, env=environment, stdout=out, stderr=out))
-            time.sleep(1)  # the next one asks it
+            time.sleep(1)  # the next daemon connects to it
         wait_until_idle(environment, daemons)
         yield environment
     finally:
@@ -115,7 +115,7 @@ def find_port() -> int:
 
 
 def check_sweep(folder: Path, environment: dict[str, str]) -> None:
-    """Submit a sweep of two runs on two devices, and check what it leaves."""
+    """Submit a sweep of two runs on two devices, and check its results."""
     command = [sys.executable, "-m", "cnnbench", "train", "-m", "model=mlp", "trainer.epochs=2", "data.train_limit=200"]
     command += ["seed=0,1", "trainer.devices=2", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=main"]
     command += ["hydra.launcher.cpus_per_task=2", "hydra.launcher.mem_gb=null", "hydra.sweep.dir=sweep"]

@@ -1,17 +1,17 @@
-"""A sweep of which a tenth of the jobs fail, are killed or hang, and whose parent is killed: nothing lost or doubled.
+"""Disturb a sweep, and check that no result is lost or computed twice: `make chaos`.
 
     python tests/faults/sweep_chaos.py --jobs 60 --kills 3
 
-trains tiny digits jobs undisturbed, one after the other, then the same jobs in a sweep that runs as many at once as the
-machine can (`sweep.jobs=2`: two), and of which a tenth is made to fail:
+Small jobs on digits are trained one after the other, undisturbed. Then the same jobs run in a sweep, as many at once as
+the machine can (or as `sweep.jobs` says), and a tenth of them is made to fail:
 
 - a third of these diverge (`optimizer.lr=1e20`), and must fail each time, with a traceback in their own log;
 - a third are killed with SIGKILL while they run, as the kernel does when memory runs out;
 - a third are stopped with SIGSTOP, and must be ended by `trainer.timeout_minutes`.
 
-Its parent is killed with SIGKILL at random moments and the same command given again, until only those are left that
-must fail. Then: one finished folder for each config, its weights and predictions to the bit as undisturbed,
-no finished job run twice, the table complete, and after each kill no process left.
+The command is killed with SIGKILL at random times and repeated, until only the jobs that must fail are left. Then there
+must be one finished folder for each config, with weights and predictions equal to the undisturbed ones to the bit. No
+finished job may have been repeated, the table must be complete, and no process may outlive a kill.
 """
 
 import argparse
@@ -39,14 +39,15 @@ from cnnbench.runs.folder import RunFolder, create_folder
 from cnnbench.storage.csv_tables import read_csv
 from cnnbench.sweeps.folder import SweepFolder
 from cnnbench.sweeps.jobs import hash_config
+from faults import list_processes
 
 DIVERGES = "1e20"
 MARK = "CNNBENCH_CHAOS"  # in the environment of every process of the sweep
-MOST = 12  # calls of the command
+MOST = 12  # repetitions of the command
 RESULT = "predictions.npz", "confusion_matrix.csv", "per_class.csv"
 
 
-def command(rates: Sequence[str], folder: Path, minutes: float, more: Sequence[str]) -> list[str]:
+def make_command(rates: Sequence[str], folder: Path, minutes: float, more: Sequence[str]) -> list[str]:
     """The sweep of these learning rates, as a command."""
     own = f"trainer.timeout_minutes={minutes}", f"hydra.sweep.dir={folder}"
     return [sys.executable, "-m", "cnnbench", "train", "-m", *list_overrides(rates), *own, *more]
@@ -69,8 +70,8 @@ class Chaos:
     """A sweep that is disturbed while it runs.
 
     Attributes:
-        killed, stopped: the jobs that get SIGKILL and SIGSTOP, once each; those that have are taken out.
-        finished: when the result of each finished job was written.
+        killed, stopped: the jobs that still get SIGKILL and SIGSTOP, once each.
+        finished: the time at which the result of each finished job was written.
     """
 
     folder: Path
@@ -82,7 +83,7 @@ class Chaos:
     calls: int = 0
 
     def call(self, kill_after: int | None) -> int:
-        """Give the command once, disturb its jobs, and kill it once that many more jobs are finished; its exit code."""
+        """Run the command, disturb its jobs, and kill it when `kill_after` more jobs are finished; its exit code."""
         self.calls += 1
         mark = secrets.token_hex(8)
         before = len(self._results())
@@ -114,12 +115,12 @@ class Chaos:
 
     def _check_processes(self, mark: str) -> None:
         deadline = time.monotonic() + 5
-        while left := [pid for pid in _pids() if mark.encode() in _environment(pid)]:
+        while left := [pid for pid in list_processes() if mark.encode() in _read_environment(pid)]:
             assert time.monotonic() < deadline, f"processes {left} outlive the sweep"
             time.sleep(0.05)
 
     def _check_results(self) -> None:
-        """What was finished is as it was."""
+        """Check that finished jobs have not changed."""
         now = {path.parent.name: path.stat().st_mtime_ns for path in self._results()}
         for job, written in self.finished.items():
             assert now.get(job) == written, f"job {job} was finished, and has been lost or run again"
@@ -127,11 +128,7 @@ class Chaos:
         self.finished = {job: now[job] for job in done}
 
 
-def _pids() -> list[int]:
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-
-
-def _environment(pid: int) -> bytes:
+def _read_environment(pid: int) -> bytes:
     try:
         if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
             return b""
@@ -141,7 +138,7 @@ def _environment(pid: int) -> bytes:
 
 
 def check(folder: Path, reference: Path, diverging: int) -> None:
-    """Every config once, its result that of the undisturbed sweep to the bit, and the table complete."""
+    """Check that every config has one result, equal to the undisturbed one, and that the table is complete."""
     sweep = SweepFolder(folder)
     known = {hash_config(RunFolder(path.parent).read_config()): path.parent for path in reference.glob("*/config.yaml")}
     found: dict[str, Path] = {}
@@ -175,13 +172,13 @@ def _scores(run: RunFolder) -> dict[str, Any]:
     return {key: value for key, value in run.read_summary().items() if "second" not in key}
 
 
-def disturbed(
+def disturb_sweep(
     jobs: int, kills: int, where: Path, *, seed: int = 0, minutes: float = 0.1, more: Sequence[str] = ()
 ) -> str:
-    """Run the whole of it; returns what happened.
+    """Run the test; returns what happened.
 
     Args:
-        jobs: an even number; a tenth of them is made to fail, at least three.
+        jobs: an even number; a tenth of them, but at least three, is made to fail.
         more: further overrides, such as a launcher.
     """
     randomly = random.Random(seed)
@@ -193,7 +190,11 @@ def disturbed(
     good = [name for name in map(str, range(jobs)) if int(name) % (len(rates) + 1) != len(rates)]
     victims = randomly.sample(good, 2 * each)
     chaos = Chaos(
-        folder, command([*rates, DIVERGES], folder, minutes, more), set(victims[:each]), set(victims[each:]), randomly
+        folder,
+        make_command([*rates, DIVERGES], folder, minutes, more),
+        set(victims[:each]),
+        set(victims[each:]),
+        randomly,
     )
     for _ in range(kills):
         code = chaos.call(randomly.randint(1, max(1, jobs // (2 * kills))))
@@ -217,7 +218,7 @@ def main() -> None:
     options = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as where:
-        print(disturbed(options.jobs, options.kills, Path(where), seed=options.seed, more=options.overrides))
+        print(disturb_sweep(options.jobs, options.kills, Path(where), seed=options.seed, more=options.overrides))
     print(f"{time.monotonic() - started:.0f} s")
 
 

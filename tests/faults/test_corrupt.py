@@ -1,4 +1,4 @@
-"""`make corrupt` with fewer places: no damage to a checkpoint, the cache or the config is accepted."""
+"""A short `make corrupt`: no damage to a checkpoint, the cache or the config is accepted."""
 
 import corrupt
 import pytest
@@ -8,7 +8,7 @@ NAMES = ("config", "best", "last", "cache")
 
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory):
-    return corrupt.targets(tmp_path_factory.mktemp("corrupt"))
+    return corrupt.make_targets(tmp_path_factory.mktemp("corrupt"))
 
 
 @pytest.mark.parametrize("name", NAMES)

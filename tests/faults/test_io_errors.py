@@ -1,4 +1,4 @@
-"""A disk that is full, broken, forbidden: no success is told without its files, and what was saved stays."""
+"""Full, broken and forbidden disks: no success is reported without its files, and what was saved is kept."""
 
 import contextlib
 import errno
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from faulted_runs import FINAL, SAVE, TINY, Case, Tally
-from run_checks import damaged, differences, temporary
+from run_checks import find_damage, find_differences, list_temporary
 
 from cnnbench.runs.folder import RunFolder
 from faults import Fault
@@ -23,21 +23,21 @@ READ = stat.S_IRUSR | stat.S_IXUSR
 
 @pytest.fixture(scope="module")
 def case(faults, tmp_path_factory):
-    """A small run that never met an error, and those that will."""
+    """A small run without errors, with which runs with errors are compared."""
     return Case(faults, tmp_path_factory.mktemp("errors") / "runs", Tally("mlp", "ema, keep"), [*TINY, *SAVED])
 
 
-def test_a_call_of_a_save_that_fails_ends_the_run_plainly_and_loses_nothing(case):
-    errors, calls = (errno.ENOSPC, errno.EIO, errno.EACCES), case.calls_of_a_save()
+def test_a_failed_call_of_a_save_ends_the_run_with_a_message_and_loses_nothing(case):
+    errors, calls = (errno.ENOSPC, errno.EIO, errno.EACCES), case.find_save_calls()
     left = [Fault(number, "error", errors[number % 3], SAVE) for number in range(1, len(calls) + 1, 2)]
     while left:
-        case.run_through(left)
+        case.run_with_faults(left)
     assert case.tally.strikes == len(calls) // 2 + len(calls) % 2
     assert case.tally.bad == []
 
 
 def test_results_that_cannot_be_written_are_no_success(case):
-    before, calls = case.tally.strikes, case.calls_of_the_results()
+    before, calls = case.tally.strikes, case.find_result_calls()
     wanted = {f".{name}": None for name in ("predictions.npz", "per_class.csv", "summary.json", "status.json")}
     chosen = [
         next(i for i, c in enumerate(calls, 1) if c.name == name and c.path.name.startswith(hidden))
@@ -46,22 +46,22 @@ def test_results_that_cannot_be_written_are_no_success(case):
     left = [Fault(number, "error", errno.EIO, FINAL) for number in chosen]
     left += [Fault(chosen[0], "errors", errno.ENOSPC, FINAL)]
     while left:
-        case.run_through(left)
+        case.run_with_faults(left)
     assert case.tally.strikes == before + 5
     assert case.tally.bad == []
 
 
-def test_a_write_cut_short_is_gone_on_with(case, faults, tmp_path):
-    writes = [i for i, c in enumerate(case.calls_of_a_save(), 1) if c.name == "write" and "last" in c.path.name]
+def test_a_short_write_is_continued(case, faults, tmp_path):
+    writes = [i for i, c in enumerate(case.find_save_calls(), 1) if c.name == "write" and "last" in c.path.name]
     ended = faults.run(
         "train", *case.overrides, "hydra.run.dir=run", cwd=tmp_path, fault=Fault(writes[-1], "short", 0, SAVE)
     )
     assert ended.code == 0
     assert [call.errno for call in ended.calls if call.errno] == [-1]
-    assert differences(case.folder / "whole", tmp_path / "run") == []
+    assert find_differences(case.folder / "whole", tmp_path / "run") == []
 
 
-def test_a_log_that_cannot_be_written_stops_no_run(case, faults, tmp_path):
+def test_a_log_that_cannot_be_written_does_not_stop_a_run(case, faults, tmp_path):
     log = next(i for i, c in enumerate(case.calls, 1) if c.name == "write" and c.path.name == "train.log")
     watch = tmp_path / "run"
     fault = Fault(log, "error", errno.EIO)
@@ -69,19 +69,19 @@ def test_a_log_that_cannot_be_written_stops_no_run(case, faults, tmp_path):
     assert ended.code == 0
     assert [call.path.name for call in ended.calls if call.errno] == ["train.log"]
     assert "Traceback" not in ended.err, ended.err
-    assert differences(case.folder / "whole", watch) == []
+    assert find_differences(case.folder / "whole", watch) == []
 
 
 @pytest.fixture
 def small_disk():
-    """A file system of its own with room for a few checkpoints; mounts or unmounts it, or says that it cannot."""
+    """A mounted file system with room for a few checkpoints."""
     folder = Path(tempfile.mkdtemp(prefix="small-disk-"))
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
         shutil.rmtree(folder)
-        pytest.skip(f"a file system that fills up has to be mounted, which was refused: {mounted.stderr.strip()}")
+        pytest.skip(f"a small file system cannot be mounted: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
     folder.rmdir()
@@ -108,13 +108,13 @@ def test_a_disk_that_fills_up_keeps_the_last_good_checkpoint(case, faults, small
     assert "What was saved before is intact: free some space" in full.err
     assert "Traceback" not in full.err
     assert {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()} == good
-    assert temporary(run) == damaged(run) == []
+    assert list_temporary(run) == find_damage(run) == []
     filler.unlink()
     assert faults.run("train", "resume=run", cwd=small_disk).code == 0
-    assert differences(case.folder / "whole", run) == []
+    assert find_differences(case.folder / "whole", run) == []
 
 
-def test_a_sweep_on_a_disk_that_fills_up_goes_on_where_it_was_once_there_is_room(cnnbench, small_disk):
+def test_a_sweep_on_a_full_disk_resumes_once_there_is_room(cnnbench, small_disk):
     command = ["train", "-m", "model=mlp", "trainer.epochs=1", "data.train_limit=200", "seed=0,1", "hydra.sweep.dir=s"]
     filler = small_disk / "filler"
     fill(filler)
@@ -143,7 +143,7 @@ def test_a_read_only_disk_is_refused_at_once(case, faults, small_disk):
         assert "Traceback" not in ended.err
 
 
-def test_a_folder_that_may_not_be_written_is_refused_and_left_as_it_was(case, faults, tmp_path):
+def test_a_read_only_folder_is_refused_and_unchanged(case, faults, tmp_path):
     shutil.copytree(case.folder / "whole", tmp_path / "run")
     paths = [tmp_path, *tmp_path.rglob("*")]
     for path in paths:
@@ -159,7 +159,7 @@ def test_a_folder_that_may_not_be_written_is_refused_and_left_as_it_was(case, fa
         path.chmod(READ | stat.S_IWUSR)
 
 
-def test_checkpoints_that_may_not_be_written_any_more_fail_the_run_and_stay(case, faults, tmp_path):
+def test_checkpoints_that_become_read_only_fail_the_run_and_are_kept(case, faults, tmp_path):
     run = tmp_path / "run"
     begun = faults.run(
         "train", *case.overrides, "hydra.run.dir=run", cwd=tmp_path, fault=Fault(30, "signal", signal.SIGTERM, SAVE)
@@ -172,7 +172,7 @@ def test_checkpoints_that_may_not_be_written_any_more_fail_the_run_and_stay(case
     assert "could not be written: Permission denied" in refused.err
     assert RunFolder(run).read_status()["state"] == "failed"
     assert faults.run("train", "resume=run", cwd=tmp_path, powerless=True).code == 0
-    assert differences(case.folder / "whole", run) == []
+    assert find_differences(case.folder / "whole", run) == []
 
 
 @pytest.mark.parametrize("where", ["n" * 300, "/".join(["deep" * 20] * 60)], ids=["name", "path"])
@@ -189,9 +189,9 @@ def test_a_file_larger_than_the_limit_of_the_process_is_named(case, faults, tmp_
     assert ended.code == 1
     assert "last.safetensors could not be written: File too large" in ended.err
     assert "Traceback" not in ended.err
-    assert temporary(tmp_path) == []
+    assert list_temporary(tmp_path) == []
     assert faults.run("train", "resume=run", cwd=tmp_path).code == 0
-    assert differences(case.folder / "whole", tmp_path / "run") == []
+    assert find_differences(case.folder / "whole", tmp_path / "run") == []
 
 
 @pytest.mark.parametrize(
@@ -202,11 +202,11 @@ def test_a_file_larger_than_the_limit_of_the_process_is_named(case, faults, tmp_
     ],
     ids=["batch", "width"],
 )
-def test_too_little_memory_says_what_to_lower(greedy, faults, tmp_path):
+def test_the_message_on_too_little_memory_names_what_to_lower(greedy, faults, tmp_path):
     ended = faults.run("train", *greedy, "hydra.run.dir=run", cwd=tmp_path, limits={"AS": 2**30})
     assert ended.code == 1, ended.err
     assert "not enough memory for trainer.batch_size=" in ended.err
     assert "lower them, model.width=" in ended.err
     assert "Traceback" not in ended.err
     assert RunFolder(tmp_path / "run").read_status()["state"] == "failed"
-    assert temporary(tmp_path) == []
+    assert list_temporary(tmp_path) == []

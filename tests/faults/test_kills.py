@@ -1,4 +1,4 @@
-"""Killed by SIGKILL at any moment, a run resumes to the bit; `make kill` does it some thousand times."""
+"""A run that is killed with SIGKILL at any time resumes to the same bits; `make kill` has a thousand more kills."""
 
 import os
 import random
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from faulted_runs import FINAL, KILL, SAVE, TINY, Case, Tally, label
-from run_checks import damaged, differences
+from run_checks import find_damage, find_differences
 
 import faults as faulty
 from cnnbench.runs.folder import RunFolder
@@ -20,24 +20,24 @@ ALL_OF_IT = ["optimizer.lr=1e-4", "trainer.ema=0.9", "trainer.keep=2", "augment.
 
 @pytest.fixture(scope="module")
 def case(faults, tmp_path_factory):
-    """LeNet-5 with most of what a checkpoint can hold."""
+    """LeNet-5 with most of the fields that a checkpoint can have."""
     return Case(faults, tmp_path_factory.mktemp("kills") / "lenet5", Tally("lenet5", "all of it"), [*TINY, *ALL_OF_IT])
 
 
-def test_a_run_killed_twenty_times_equals_one_that_never_was(case):
-    draw, calls = random.Random(0), case.calls_of_a_save()
-    # Each kill that strikes is taken off the list; the run is over when there is none left, or by itself.
+def test_a_run_killed_twenty_times_equals_an_uninterrupted_one(case):
+    draw, calls = random.Random(0), case.find_save_calls()
+    # Each kill that strikes is removed from the list.
     left = [Fault(number, "signal", KILL, SAVE) for number in sorted(draw.sample(range(1, len(calls) + 1), 14))]
     left += [draw.uniform(0, case.seconds / 2) for _ in range(4)]
     left += [Fault(number, "signal", KILL, FINAL) for number in (8, 40)]
     while left:
-        case.run_through(left)
+        case.run_with_faults(left)
     assert case.tally.strikes == 20
     assert case.tally.bad == []
 
 
 def test_no_file_has_its_name_before_it_is_on_the_disk_nor_success_before_the_name_is(case):
-    """What a kill of the process cannot show, for the system keeps what it wrote; a kill of the machine would."""
+    """The order of the calls, which matters when the machine fails: after a kill, the system keeps what was written."""
     named = 0
     for number, call in enumerate(case.calls):
         if call.name != "rename" or case.calls[number - 1].name == "link":
@@ -57,19 +57,19 @@ def test_no_file_has_its_name_before_it_is_on_the_disk_nor_success_before_the_na
     assert named > 60  # thirty epochs' checkpoints, their bests, and the rest
 
 
-def test_the_real_command_killed_in_a_save_goes_on_to_the_bit(case, faults, tmp_path):
+def test_the_real_command_killed_in_a_save_resumes_to_the_same_bits(case, faults, tmp_path):
     command = [sys.executable, "-m", "cnnbench", "train"]
-    library = faulty.library(tmp_path)
-    fault = Fault(len(case.calls_of_a_save()) // 4, "signal", KILL, SAVE)
-    environment = faulty.environment(library, tmp_path / "run", fault, tmp_path / "calls")
+    library = faulty.compile_library(tmp_path)
+    fault = Fault(len(case.find_save_calls()) // 4, "signal", KILL, SAVE)
+    environment = faulty.make_environment(library, tmp_path / "run", fault, tmp_path / "calls")
     killed = subprocess.run(
         [*command, *case.overrides, "hydra.run.dir=run"], cwd=tmp_path, env=os.environ | environment, check=False
     )
     assert killed.returncode == -signal.SIGKILL
-    assert label(faulty.read_calls(tmp_path / "calls")[-1]) == label(case.calls_of_a_save()[fault.at - 1])
-    assert damaged(tmp_path / "run") == []
+    assert label(faulty.read_calls(tmp_path / "calls")[-1]) == label(case.find_save_calls()[fault.at - 1])
+    assert find_damage(tmp_path / "run") == []
     assert faults.run("train", "resume=run", cwd=tmp_path).code == 0
-    assert differences(case.folder / "whole", tmp_path / "run") == []
+    assert find_differences(case.folder / "whole", tmp_path / "run") == []
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(case, faults, tmp_path):
@@ -87,12 +87,12 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(case, faults, tmp
         else:
             assert resumed.code == 0
             assert "no checkpoint yet: starting from the beginning" in resumed.err
-        assert differences(case.folder / "whole", run) == []
+        assert find_differences(case.folder / "whole", run) == []
         assert checkpoint.load(run / "checkpoints", "last")[1]["epoch"] == 30
         assert RunFolder(run).read_status()["state"] == "finished"
 
 
-def test_what_belongs_to_the_last_epoch_is_written_after_a_kill_between_its_files(case, faults, tmp_path):
+def test_the_files_of_the_last_epoch_are_written_after_a_kill_between_them(case, faults, tmp_path):
     one = [*case.overrides, "trainer.epochs=1"]
     assert faults.run("train", *one, "hydra.run.dir=whole", cwd=tmp_path).code == 0
     for name in ("best.safetensors", "epoch_", "metrics.csv"):
@@ -101,4 +101,4 @@ def test_what_belongs_to_the_last_epoch_is_written_after_a_kill_between_its_file
         assert killed.code == -KILL
         assert checkpoint.load(cut / "checkpoints", "last")[1]["epoch"] == 1
         assert faults.run("train", f"resume={name}", cwd=tmp_path).code == 0
-        assert differences(tmp_path / "whole", cut) == []
+        assert find_differences(tmp_path / "whole", cut) == []

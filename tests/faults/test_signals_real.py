@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM, SIGHUP and SIGUSR1, to a process group, while a run starts, saves, measures, draws, and decodes."""
+"""SIGINT, SIGTERM, SIGHUP and SIGUSR1 to a process group while a run starts, saves, evaluates, draws and decodes."""
 
 import shutil
 import signal
@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from faulted_runs import FINAL, SAVE, TINY, Case, Tally, images
-from run_checks import damaged, differences, temporary
+from faulted_runs import FINAL, SAVE, TINY, Case, Tally, make_images
+from run_checks import find_damage, find_differences, list_temporary
 
 from cnnbench.processes import signals
 from cnnbench.runs.folder import RunFolder
@@ -19,9 +19,9 @@ STREAMED = ["data=image_folder", "data.memory_limit=1kB", "data.cache=null", "da
 
 @pytest.fixture(scope="module")
 def case(faults, tmp_path_factory):
-    """A run whose images other processes decode, in each epoch anew."""
+    """A run whose images are decoded by other processes in each epoch."""
     folder = tmp_path_factory.mktemp("signals")
-    images(folder)
+    make_images(folder)
     own = [*STREAMED, f"data.path={folder / 'images'}", "trainer.epochs=6", "trainer.keep=1", "optimizer.lr=1e-4"]
     return Case(faults, folder / "runs", Tally("mlp", "streamed"), [*TINY, *own])
 
@@ -30,17 +30,17 @@ def assert_left_in_order(ended, run, number):
     assert ended.code == CODES[number], ended.err
     assert ended.left == [], "processes that outlive the command"
     assert "Traceback" not in ended.err
-    assert "ignored" not in ended.err, "what Python says of an exception that it could not raise"
-    assert temporary(run) == damaged(run) == []
+    assert "ignored" not in ended.err, "Python's message about an exception that it could not raise"
+    assert list_temporary(run) == find_damage(run) == []
 
 
 def test_a_signal_at_any_call_leaves_a_whole_folder_that_resumes_to_the_bit(case, faults):
     run = case.folder / "cut"
-    save, results = case.calls_of_a_save(), case.calls_of_the_results()
-    # Pictures are drawn in processes of their own, which have begun before the summary is written.
+    save, results = case.find_save_calls(), case.find_result_calls()
+    # Pictures are drawn by other processes, which have begun before the summary is written.
     drawn = next(number for number, call in enumerate(results, 1) if call.path.name.startswith(".summary.json"))
-    # Of the first files, only those after which there is a run to resume.
-    moments = [(len(case.calls_of_the_start()) - 2, "")]
+    # In the start, only after the files without which there is no run to resume.
+    moments = [(len(case.find_start_calls()) - 2, "")]
     moments += [(number, SAVE) for number in range(1, len(save), 8)]
     moments += [(1, FINAL), (drawn - 1, FINAL), (drawn, FINAL), (len(results) - 20, FINAL)]
     for turn, (at, begin) in enumerate(moments):
@@ -57,7 +57,7 @@ def test_a_signal_at_any_call_leaves_a_whole_folder_that_resumes_to_the_bit(case
     assert_left_in_order(ended, run, signal.SIGTERM)
     assert RunFolder(run).read_status()["state"] == "finished", "a signal in the last moment comes too late"
     assert faults.run("train", f"resume={run}", cwd=case.folder).code == 0
-    assert differences(case.folder / "whole", run) == []
+    assert find_differences(case.folder / "whole", run) == []
 
 
 @pytest.mark.parametrize("part", ["save", "results"])
@@ -69,11 +69,11 @@ def test_usr1_to_every_process_never_stops_a_run(part, case, faults, tmp_path):
     said = {"save": "saved after epoch", "results": "SIGUSR1: nothing is being trained"}[part]
     assert said in ended.err
     assert ended.left == []
-    assert differences(case.folder / "whole", tmp_path / "run") == []
+    assert find_differences(case.folder / "whole", tmp_path / "run") == []
 
 
-def test_a_signal_in_the_last_look_at_the_test_images_ends_it_there(faults, tmp_path):
-    # One image at a time takes seconds, of which the signal waits for a part.
+def test_a_signal_during_the_final_test_ends_it(faults, tmp_path):
+    # With one image at a time, the test takes seconds, and the signal comes before its end.
     slow = ["model=vgg_mini", "trainer.epochs=1", "data.train_limit=20", "trainer.eval_batch_size=1", "model.width=2"]
     run = tmp_path / "run"
     metrics = Fault(1, "later", 200 * 100 + signal.SIGTERM, ".metrics.csv")
@@ -85,17 +85,17 @@ def test_a_signal_in_the_last_look_at_the_test_images_ends_it_there(faults, tmp_
 
 
 @pytest.mark.parametrize("number", CODES)
-def test_a_signal_to_evaluate_leaves_the_run_as_it_was(number, case, faults, tmp_path):
+def test_a_signal_to_evaluate_leaves_the_run_unchanged(number, case, faults, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(case.folder / "whole", run)
     fault = Fault(5, "group", number, ".predictions.npz")
     ended = faults.run("evaluate", str(run), cwd=tmp_path, watch=run, fault=fault)
     assert_left_in_order(ended, run, number)
-    assert differences(case.folder / "whole", run)[0].startswith("files: evaluations")
+    assert find_differences(case.folder / "whole", run)[0].startswith("files: evaluations")
     assert RunFolder(run).read_status()["state"] == "finished"
 
 
-def test_a_signal_before_there_is_a_run_is_told_and_the_same_command_starts_it(case, faults, tmp_path):
+def test_after_a_signal_before_the_run_exists_the_same_command_starts_it(case, faults, tmp_path):
     run = tmp_path / "run"
     command = ["train", *case.overrides, f"hydra.run.dir={run}"]
     ended = faults.run(*command, cwd=tmp_path, watch=run, fault=Fault(1, "group", signal.SIGTERM, ".lock"))
@@ -104,7 +104,7 @@ def test_a_signal_before_there_is_a_run_is_told_and_the_same_command_starts_it(c
     assert "give the same command again" in ended.err
     assert "resume=" not in ended.err
     assert faults.run(*command, cwd=tmp_path).code == 0
-    assert differences(case.folder / "whole", run) == []
+    assert find_differences(case.folder / "whole", run) == []
 
 
 def test_a_closed_terminal_ends_a_run_as_sigterm_does(case, faults, tmp_path):
@@ -113,7 +113,7 @@ def test_a_closed_terminal_ends_a_run_as_sigterm_does(case, faults, tmp_path):
     assert_left_in_order(ended, tmp_path / "run", signal.SIGTERM)
     assert RunFolder(tmp_path / "run").read_status()["state"] == "interrupted"
     assert faults.run("train", "resume=run", cwd=tmp_path).code == 0
-    assert differences(case.folder / "whole", tmp_path / "run") == []
+    assert find_differences(case.folder / "whole", tmp_path / "run") == []
 
 
 def test_a_hangup_that_was_ignored_stays_so():
@@ -128,7 +128,7 @@ def test_a_hangup_that_was_ignored_stays_so():
 
 
 def test_ctrl_c_within_text_that_is_evaluated_ends_with_130(tmp_path):
-    # As while a dataclass is made: `python -m` then kills itself by SIGINT, whatever code it was to end with.
+    # As when a dataclass is created: `python -m` would then kill itself with SIGINT, whatever its exit code.
     (tmp_path / "module.py").write_text(
         "from cnnbench.cli.errors import ExitCodes\nwith ExitCodes():\n    exec('raise KeyboardInterrupt')\n"
     )

@@ -1,9 +1,9 @@
-"""New interpreters for the workers of a command, ready before it asks for them.
+"""Prepared interpreters for the workers of a command.
 
-A sweep's server and each trial of a search run in a new interpreter, which takes four seconds of processor time to
-import torch and the rest. A command that `faults.Server` forks gets a process instead that was forked before the
-command began: like a new interpreter, it knows nothing of the command, but it has imported everything. Tests that start
-a process of their own, or take the fixture `fresh_cnnbench`, start interpreters as users do.
+A sweep's server and each trial of a search run in a new interpreter, whose imports take four seconds of processor time.
+A command that `faults.Server` forks uses instead a process that was forked before the command began: like a new
+interpreter, it has no state of the command, but it has imported everything. Tests that start a process themselves, or
+take the fixture `fresh_cnnbench`, start interpreters as users do.
 """
 
 import fcntl
@@ -18,12 +18,12 @@ from typing import Any, NoReturn
 
 from cnnbench.processes.worker import end_with_parent
 
-MARK = "--multiprocessing-fork"  # which `multiprocessing` passes to a new interpreter, after the code that it runs
+MARK = "--multiprocessing-fork"  # `multiprocessing` passes it to a new interpreter, after the code to run
 MOST = 1000  # open files
 
 
 def prepare_starts(count: int) -> None:
-    """Fork processes that wait, to take the place of interpreters that `multiprocessing` starts in this process."""
+    """Fork waiting processes, which replace the interpreters that `multiprocessing` starts in this process."""
     waiting = [_fork_waiting() for _ in range(count)]
     start = util.spawnv_passfds
 
@@ -33,9 +33,14 @@ def prepare_starts(count: int) -> None:
         process, connection = waiting.pop()
         # `spawn_main(tracker_fd=5, pipe_handle=7)`
         handles = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", args[args.index("-c") + 1])}
-        told = {"handles": handles, "files": list(passfds), "environment": dict(os.environ), "folder": os.getcwd()}
+        order = {
+            "handles": handles,
+            "files": list(passfds),
+            "environment": dict(os.environ),
+            "folder": os.getcwd(),
+        }
         with connection:
-            socket.send_fds(connection, [json.dumps(told).encode()], list(passfds))
+            socket.send_fds(connection, [json.dumps(order).encode()], list(passfds))
         return process
 
     util.spawnv_passfds = start_or_take
@@ -49,7 +54,7 @@ def _fork_waiting() -> tuple[int, socket.socket]:
         theirs.close()
         return process, ours
     ours.close()
-    os.setpgid(0, 0)  # signals to the command's group are not for it
+    os.setpgid(0, 0)  # so that signals to the command's group do not reach it
     end_with_parent(parent)
     _wait(theirs)
 
@@ -58,20 +63,20 @@ def _wait(connection: socket.socket) -> NoReturn:
     message, files, _, _ = socket.recv_fds(connection, 2**20, MOST)
     if not message:  # the command has ended
         os._exit(0)
-    told = json.loads(message)
-    # First beyond all numbers that are wanted, then to these.
+    order = json.loads(message)
+    # First to numbers above all that are needed, then to the needed ones.
     moved = [fcntl.fcntl(file, fcntl.F_DUPFD, MOST) for file in files]
     os.closerange(3, MOST)
-    for file, wanted in zip(moved, told["files"], strict=True):
+    for file, wanted in zip(moved, order["files"], strict=True):
         os.dup2(file, wanted)
         os.close(file)
-    os.chdir(told["folder"])
+    os.chdir(order["folder"])
     os.environ.clear()
-    os.environ.update(told["environment"])
+    os.environ.update(order["environment"])
     sys.argv = ["-c", MARK]
     code: object = 1
     try:
-        spawn.spawn_main(**told["handles"])
+        spawn.spawn_main(**order["handles"])
     except SystemExit as ended:
         code = ended.code or 0
     finally:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import closing
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from cnnbench.processes.pool import Pool
 from cnnbench.processes.signals import TO_GROUPS
 from cnnbench.processes.worker import Inbox, Worker, WorkerEnded, wait_for_any
+from conftest import is_gone
 
 LARGE = 2**24  # bytes: no connection holds as many
 
@@ -66,19 +66,6 @@ def start(request):
         worker.close()
 
 
-def is_gone(pid):
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            with open(f"/proc/{pid}/stat") as stat:
-                if stat.read().rpartition(")")[2].split()[0] == "Z":
-                    return True
-        except FileNotFoundError:
-            return True
-        time.sleep(0.02)
-    return False
-
-
 def test_messages_go_both_ways_and_a_wait_ends_in_time(start):
     workers = [start(echo), start(echo)]
     workers[1].send({"a": [1, None]})
@@ -88,7 +75,7 @@ def test_messages_go_both_ways_and_a_wait_ends_in_time(start):
     assert wait_for_any(workers, 0.01) == []
 
 
-def test_a_worker_ignores_what_is_sent_to_groups_and_a_new_interpreter_has_its_own_group(start, request):
+def test_a_worker_ignores_signals_to_groups_and_a_new_interpreter_has_its_own_group(start, request):
     worker = start(describe, environment={"CNNBENCH_TEST": "1"})
     group, parent, variable, ignored = worker.receive()
     assert (parent, variable, ignored) == (os.getpid(), "1", True)
@@ -96,7 +83,7 @@ def test_a_worker_ignores_what_is_sent_to_groups_and_a_new_interpreter_has_its_o
     assert "CNNBENCH_TEST" not in os.environ
 
 
-def test_a_worker_that_is_killed_within_a_message_has_ended_and_nothing_waits_for_the_rest(start):
+def test_nothing_waits_for_the_rest_of_a_message_of_a_killed_worker(start):
     worker = start(send_large)
     pid = worker.receive()
     assert worker.connection.poll(10)  # a part of it has come
@@ -108,7 +95,7 @@ def test_a_worker_that_is_killed_within_a_message_has_ended_and_nothing_waits_fo
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_the_exit_code_of_a_worker_is_told(code, start):
+def test_the_exit_code_of_a_worker_is_reported(code, start):
     worker = start(exit_by_itself, code)
     with pytest.raises(WorkerEnded, match=f"ended by itself with code {code}") as ended:
         worker.receive()
@@ -169,20 +156,20 @@ def test_a_pool_notices_a_process_that_dies_while_others_send():
 @pytest.mark.parametrize(
     ("numbers", "before", "error"), [(range(9), [0, 1, 2], ValueError), ([0, 1, 4], [0, 1], Exception)]
 )
-def test_a_pool_raises_what_a_job_has_raised_in_its_turn(numbers, before, error):
+def test_a_pool_raises_the_error_of_a_job_in_its_turn(numbers, before, error):
     found = []
     with closing(Pool(fail_at_three, 2)) as pool, pytest.raises(error):
         found.extend(pool.map(numbers))
     assert found == before
 
 
-def test_a_worker_that_nobody_closed_does_not_keep_python_from_ending():
+def test_an_open_worker_does_not_keep_python_from_ending():
     held = "Worker.start(lambda connection: time.sleep(600), fork=True)"
     code = f"import time\nfrom cnnbench.processes.worker import Worker\nheld = {held}"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_a_signal_while_a_worker_starts_leaves_nobody_behind():
+def test_a_signal_while_a_worker_starts_leaves_no_process():
     code = """
 import multiprocessing, os, signal, time
 from cnnbench.processes import worker

@@ -98,7 +98,7 @@ def test_rounds_end_undecided_at_the_limit_and_a_smaller_one_leaves_those_that_a
     assert sweep.list_set_aside() == set()
 
 
-def test_jobs_run_ahead_of_the_round_that_is_waited_for_only_to_keep_the_machine_busy(tmp_path):
+def test_jobs_run_ahead_of_the_next_round_only_to_keep_the_machine_busy(tmp_path):
     rounds = Rounds(create(tmp_path / "sweep", *TWO, "sweep.max_seeds=6"))
     assert [job.config["seed"] for job in rounds.take_jobs(1)] == [0, 0, 1, 1]
     assert rounds.take_jobs(2) == []
@@ -108,7 +108,7 @@ def test_jobs_run_ahead_of_the_round_that_is_waited_for_only_to_keep_the_machine
     assert [job.config["seed"] for job in rounds.take_jobs(4)] == [2, 2, 3, 3]
 
 
-def test_a_config_whose_run_fails_gets_no_more_seeds_and_the_others_go_on(tmp_path):
+def test_a_config_whose_run_fails_gets_no_more_seeds_and_the_others_continue(tmp_path):
     sweep = create(tmp_path / "sweep", *TWO, "model.width=1,2,3", "sweep.max_seeds=12")
     rounds = Rounds(sweep)
     first, second, third = (find_jobs(sweep, width) for width in (1, 2, 3))
@@ -158,7 +158,7 @@ class Killer(threading.Thread):
         os.kill(find_parent(server), signal.SIGKILL)
 
 
-def test_a_sweep_that_is_killed_goes_on_with_its_rounds_to_the_verdict_and_the_bits_of_jobs_alone(faults, tmp_path):
+def test_a_killed_sweep_resumes_its_rounds_to_the_verdict_and_the_bits_of_jobs_alone(faults, tmp_path):
     asked = [*TWO, "model.width=0.5", "optimizer.lr=1e-9,0.02", "data.train_limit=500", "sweep.max_seeds=12"]
     sweep = create(tmp_path / "sweep", *asked)
     for job in sweep.jobs[:14]:  # seven seeds, which are too few for a verdict

@@ -45,7 +45,7 @@ def supervise(job_server):
         supervisor.close()
 
 
-def test_jobs_at_once_come_to_the_bits_of_jobs_in_turn(supervise, tmp_path):
+def test_jobs_at_once_have_the_bits_of_jobs_in_turn(supervise, tmp_path):
     sweeps = [made(tmp_path / name, *QUICK, "seed=0,1,2") for name in ("in_turn", "at_once")]
     for sweep, most in zip(sweeps, (1, 2), strict=True):
         capacity = CountingCapacity(most)
@@ -59,7 +59,7 @@ def test_jobs_at_once_come_to_the_bits_of_jobs_in_turn(supervise, tmp_path):
         assert (runs[0] / "predictions.npz").read_bytes() == (runs[1] / "predictions.npz").read_bytes()
 
 
-def test_a_killed_and_a_hanging_job_cost_the_one_beside_them_nothing(supervise, tmp_path):
+def test_a_killed_and_a_hanging_job_do_not_harm_the_one_beside_them(supervise, tmp_path):
     sweep = made(tmp_path / "sweep", *LONG, "trainer.epochs=10,99999,100000")
     quick, hanging, killed = sweep.jobs
     hanging = dataclasses.replace(
@@ -81,7 +81,7 @@ def test_a_killed_and_a_hanging_job_cost_the_one_beside_them_nothing(supervise, 
     assert "ended by SIGKILL" in messages[1]
 
 
-def test_a_job_that_runs_out_of_memory_beside_another_goes_on_alone(supervise, tmp_path):
+def test_a_job_that_runs_out_of_memory_beside_another_continues_alone(supervise, tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK, "model=lenet5", "trainer.epochs=20", "seed=0,1")
     sabotage = Sabotage(sweep, lambda pid: resource.prlimit(pid, resource.RLIMIT_AS, (2**20, 2**20)))
     assert supervise(sweep, Capacity(2), tick=sabotage).run_all(sweep.jobs) == {"0": FINISHED, "1": FINISHED}
@@ -110,7 +110,7 @@ def test_threads_fit_the_cores_and_a_gpu_has_one_job():
     assert not capacity.admits(gpu, [Load(0, gpu, is_computing=False)]), "its memory is taken"
 
 
-def test_a_job_starts_beside_others_once_the_first_is_known_to_leave_it_memory():
+def test_a_job_starts_beside_others_once_the_memory_of_the_first_is_known():
     available = measure_available()
     need, larger = Need(0, footprint=1), Need(0, footprint=available)
     first = Load(os.getpid(), need)
@@ -127,7 +127,7 @@ def test_a_job_starts_beside_others_once_the_first_is_known_to_leave_it_memory()
     assert capacity.admits(larger, []), "alone, whatever it needs"
 
 
-def test_the_time_left_follows_from_the_work_and_the_seconds_that_it_took_so_far(tmp_path):
+def test_the_time_left_follows_from_the_work_and_the_speed_so_far(tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK, "trainer.epochs=4,5,6")
     small, large, last = sweep.jobs
     rest = RestEstimate(sweep, sweep.jobs, {small.name: 10, large.name: 100, last.name: 1000}, at_once=2)

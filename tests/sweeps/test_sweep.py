@@ -12,7 +12,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sweep_chaos import disturbed
+from sweep_chaos import disturb_sweep
 
 from cnnbench.cli import compose
 from cnnbench.config.schema import to_dict
@@ -27,7 +27,7 @@ from cnnbench.sweeps.jobs import hash_config, hash_request, plan_jobs
 from cnnbench.sweeps.progress import SweepProgress
 from cnnbench.sweeps.server import JobServer
 from cnnbench.sweeps.supervisor import Supervisor
-from conftest import find_parent, wait_until
+from conftest import find_parent, is_gone, wait_until
 
 QUICK = ["model=mlp", "trainer.epochs=2", "data.train_limit=200"]
 LONG = ["model=mlp", "trainer.epochs=100000", "data.train_limit=200"]
@@ -56,7 +56,7 @@ def supervising():
         supervisor.close()
 
 
-def test_a_hash_stands_for_what_a_run_is_and_not_for_how_it_is_asked_for():
+def test_a_hash_depends_only_on_what_changes_the_result():
     (job,) = jobs_of(*QUICK)
     (slower,) = jobs_of(
         *QUICK, "trainer.timeout_minutes=5", "data.root=elsewhere", "sweep.jobs=1", "comparison.baseline=x"
@@ -73,7 +73,7 @@ def test_the_same_jobs_in_another_order_are_the_same_request(order):
     assert hash_request(jobs) != hash_request(jobs[:3])
 
 
-def test_jobs_that_are_the_same_config_are_one_job():
+def test_equal_configs_are_one_job():
     assert [job.config["model"]["width"] for job in jobs_of("model.width=1,1.0,2")] == [1.0, 2.0]
 
 
@@ -94,7 +94,7 @@ def test_jobs_composed_together_are_those_composed_alone():
         (["config.yaml", "checkpoints/last.safetensors"], True),
     ],
 )
-def test_what_a_killed_job_leaves_is_gone_on_with_or_cleared(left, goes_on, tmp_path):
+def test_the_files_of_a_killed_job_are_resumed_or_cleared(left, goes_on, tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK)
     (job,) = sweep.jobs
     run = sweep.path / "0"
@@ -110,7 +110,7 @@ def test_what_a_killed_job_leaves_is_gone_on_with_or_cleared(left, goes_on, tmp_
     assert names == ({"config.yaml", "checkpoints"} if goes_on else set())
 
 
-def test_the_result_of_another_config_is_no_result_and_is_set_aside(tmp_path):
+def test_the_result_of_another_config_is_set_aside(tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK)
     (job,) = sweep.jobs
     run = sweep.path / "0"
@@ -131,7 +131,7 @@ def test_the_result_of_another_config_is_no_result_and_is_set_aside(tmp_path):
     "left",
     [["config.yaml", "summary.json"], ["notes.txt"], ["config.yaml", "checkpoints/notes"], ["wandb/run.log"]],
 )
-def test_what_may_be_of_use_to_somebody_is_set_aside_and_never_removed(left, tmp_path):
+def test_files_that_may_be_useful_are_set_aside_and_never_removed(left, tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK)
     (job,) = sweep.jobs
     run = sweep.path / "0"
@@ -153,9 +153,7 @@ def test_a_file_in_the_place_of_a_job_is_set_aside(tmp_path):
     assert [(sweep.path / aside).read_text() for aside in sweep.list_set_aside()] == ["mine"]
 
 
-def test_damaged_files_of_one_job_cost_no_other_and_sound_checkpoints_are_gone_on_with(
-    supervising, job_server, tmp_path
-):
+def test_damaged_files_harm_no_other_job_and_intact_checkpoints_are_resumed(supervising, job_server, tmp_path):
     overrides = [*QUICK, "seed=0,1,2,3,4"]
     sweep = made(tmp_path / "sweep", *overrides)
     supervisor = supervising(sweep, job_server)
@@ -213,7 +211,7 @@ def test_a_sweep_is_found_by_its_jobs_and_the_latest_is_taken(tmp_path):
     assert sweeps.find_sweep(tmp_path, jobs_of(*QUICK, "seed=5")) is None
 
 
-def test_what_a_job_may_change_between_two_calls_is_taken_from_the_later_one(tmp_path):
+def test_settings_that_may_change_come_from_the_later_command(tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
     sweep.adopt(jobs_of(*QUICK, "seed=1,0", "trainer.timeout_minutes=3"), argv=["cnnbench", "again"])
     sweep.write()
@@ -223,7 +221,7 @@ def test_what_a_job_may_change_between_two_calls_is_taken_from_the_later_one(tmp
     assert again.argv == ["cnnbench", "again"]
 
 
-def test_a_command_that_cannot_be_done_leaves_a_sweep_as_it_was(cnnbench, tmp_path):
+def test_a_wrong_command_leaves_a_sweep_unchanged(cnnbench, tmp_path):
     asked = ["data=mnist", "data.download=false", "seed=0,1"]
     sweep = made(tmp_path / "sweep", *asked)
     before = (sweep.path / sweeps.JOBS).read_bytes()
@@ -235,7 +233,7 @@ def test_a_command_that_cannot_be_done_leaves_a_sweep_as_it_was(cnnbench, tmp_pa
     assert {path.name for path in sweep.path.iterdir()} <= {sweeps.JOBS, ".lock"}
 
 
-def test_a_job_that_lost_its_summary_is_not_taken_for_finished(tmp_path):
+def test_a_job_without_its_summary_is_not_finished(tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK)
     (sweep.path / "0").mkdir()
     RunFolder(sweep.path / "0").set_status(FINISHED)
@@ -256,20 +254,7 @@ class Sabotage:
                 self.do(self.pid)
 
 
-def is_gone(pid):
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def test_a_killed_job_has_failed_the_next_one_is_run_and_it_goes_on_from_its_checkpoint(
-    supervising, job_server, tmp_path
-):
+def test_a_killed_job_fails_the_next_one_runs_and_it_resumes_from_its_checkpoint(supervising, job_server, tmp_path):
     overrides = [*QUICK, "trainer.epochs=25", "seed=0,1"]
     sweep = made(tmp_path / "sweep", *overrides)
     first, second = sweep.jobs
@@ -289,7 +274,7 @@ def test_a_killed_job_has_failed_the_next_one_is_run_and_it_goes_on_from_its_che
     assert predictions[0].read_bytes() == predictions[1].read_bytes()
 
 
-def test_a_job_that_hangs_is_ended_and_its_log_says_where_it_hung(supervising, job_server, tmp_path):
+def test_a_hanging_job_is_ended_and_its_log_shows_where_it_hung(supervising, job_server, tmp_path):
     sweep = made(tmp_path / "sweep", *LONG, "trainer.timeout_minutes=0.05")
     supervisor = supervising(sweep, job_server)
     assert supervisor.run(sweep.jobs[0]) == FAILED
@@ -339,7 +324,7 @@ def test_a_sweep_that_stops_lets_its_job_save_itself(supervising, job_server, tm
     assert not (sweep.path / "1").exists(), "nothing is begun any more"
 
 
-def test_a_job_in_a_folder_that_somebody_works_in_is_left_alone(supervising, job_server, tmp_path):
+def test_a_job_whose_folder_is_in_use_is_skipped(supervising, job_server, tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK)
     (sweep.path / "0").mkdir()
     with RunFolder(sweep.path / "0").lock():
@@ -374,14 +359,14 @@ def test_jobs_need_no_file_once_the_server_has_checked_them(supervising, job_ser
     assert [supervisor.run(job) for job in sweep.jobs] == [FINISHED, FINISHED]
 
 
-def test_the_server_says_what_is_wrong_with_each_config(job_server):
+def test_the_server_reports_the_problem_of_each_config(job_server):
     right, wrong = jobs_of("model=lenet5", "data.image_size=28,8")
     checked = job_server.check([right.config, wrong.config])
     assert checked[0].problem is None
     assert "too small for this network" in checked[1].problem
 
 
-def test_progress_counts_and_knows_the_best_so_far(tmp_path, capsys):
+def test_progress_shows_counts_and_the_best_job(tmp_path, capsys):
     sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1,2,3")
     progress = SweepProgress(sweep, sweep.jobs[1:], before=1, axes=["seed"])
     for job, accuracy in zip(sweep.jobs[1:3], (0.5, 0.75), strict=True):
@@ -420,7 +405,7 @@ def test_two_calls_of_a_command_do_not_share_a_folder(cnnbench, tmp_path):
     assert "sweep holds another sweep: choose another folder" in done.stderr
 
 
-def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench, tmp_path):
+def test_a_sweep_is_interrupted_resumed_and_finished(cnnbench, tmp_path):
     arguments = ["train", "-m", *QUICK, "trainer.epochs=1,50,51", "sweep.jobs=2"]
     command = [sys.executable, "-m", "cnnbench", *arguments]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -456,7 +441,7 @@ def test_a_sweep_is_interrupted_gone_on_with_finished_and_begun_afresh(cnnbench,
     assert finished.stdout.splitlines()[-1] == printed.splitlines()[-1]
 
 
-def test_a_restart_in_a_folder_of_ones_choice_renames_what_is_there(tmp_path):
+def test_a_restart_renames_the_folder_of_the_earlier_sweep(tmp_path):
     made(tmp_path / "sweep", *QUICK)
     assert rename_sweep(tmp_path / "sweep") == tmp_path / "sweep_before_1"
     made(tmp_path / "sweep", *QUICK)
@@ -465,7 +450,7 @@ def test_a_restart_in_a_folder_of_ones_choice_renames_what_is_there(tmp_path):
 
 
 @pytest.mark.parametrize("inside", [".", "0"])
-def test_a_restart_does_not_take_the_current_folder_away(inside, cnnbench, tmp_path):
+def test_a_restart_does_not_rename_the_current_folder(inside, cnnbench, tmp_path):
     sweep = made(tmp_path / "sweep", *QUICK, "seed=0,1")
     (sweep.path / "0").mkdir()
     place = ".." if inside == "0" else "."
@@ -507,7 +492,7 @@ def swap(written, *names):
         (lambda written: written["jobs"][0].pop("overrides"), "overrides"),
     ],
 )
-def test_a_list_of_jobs_that_is_damaged_or_leads_elsewhere_is_refused(change, why, tmp_path):
+def test_a_damaged_or_hostile_list_of_jobs_is_refused(change, why, tmp_path):
     path = made(tmp_path / "sweep", *QUICK, "seed=0,1").path
     written = json.loads((path / sweeps.JOBS).read_text())
     change(written)
@@ -560,7 +545,7 @@ def test_a_server_leaves_no_file_behind_and_is_not_found_by_another_user(tmp_pat
 
 
 def test_nothing_is_lost_or_doubled_when_jobs_and_the_sweep_itself_are_killed(tmp_path):
-    assert "4 finished, each once and as in the undisturbed sweep" in disturbed(6, 1, tmp_path, minutes=0.08)
+    assert "4 finished, each once and as in the undisturbed sweep" in disturb_sweep(6, 1, tmp_path, minutes=0.08)
 
 
 def test_job_processes_of_a_parallel_sweep_have_a_thread_each(supervising, job_server, tmp_path, monkeypatch):
@@ -598,7 +583,7 @@ def without_fork(tmp_path):
     return str(tmp_path / "windows")
 
 
-def test_without_fork_a_sweep_survives_a_killed_job_an_interrupt_and_goes_on_to_the_same_bits(
+def test_without_fork_a_sweep_survives_a_kill_and_an_interrupt_and_resumes_to_the_same_bits(
     without_fork, tmp_path, supervising, job_server
 ):
     overrides = [*QUICK, "trainer.epochs=30", "seed=0,1"]

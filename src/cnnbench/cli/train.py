@@ -18,11 +18,11 @@ from cnnbench.plugins.loading import describe_error
 from cnnbench.plugins.records import record_plugins
 from cnnbench.runs.checking import find_contradiction
 from cnnbench.runs.folder import FINISHED, RunFolder
+from cnnbench.runs.painters import open_painters
 from cnnbench.runs.pictures import Draw
 from cnnbench.storage.atomic import InUse, NoneReadable
 from cnnbench.storage.text import format_output_path, make_printable
 from cnnbench.sweeps.jobs import is_sweep
-from cnnbench.sweeps.painters import open_painters
 from cnnbench.sweeps.server import JobServer
 
 if TYPE_CHECKING:

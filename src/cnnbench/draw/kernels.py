@@ -1,7 +1,7 @@
 """The operations of ATen that the page can compute, and the layers that compute them.
 
-`kernel` gives an operation its entry in `KERNELS`; whatever has none is refused by name. An operation that overwrites
-its input, as relu_ does, has the entry of the one that does not.
+`kernel` registers an operation in `KERNELS`; all others are refused by name. An operation that overwrites its input,
+such as relu_, uses the entry of the one that does not.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cnnbench.draw.layers import Graph, MissingKernel
 
-Span = list[int]  # of a pooling: first position, the one after the last, and how many positions a mean counts
+Span = list[int]  # of a pooling: the first position, the one after the last, and the divisor of a mean
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Call:
     Attributes:
         func: the operation.
         given: all its arguments, by their names in its schema.
-        output: what it returned.
+        output: its return value.
     """
 
     graph: Graph
@@ -43,14 +43,14 @@ class Call:
         return MissingKernel(f"{self.func} with {what}", self.graph.module)
 
     def get_weights(self, name: str) -> Tensor | None:
-        """An argument that must not depend on the image; None if the call has none."""
+        """An argument that must not depend on the image; None if the call does not have it."""
         weights = self.given[name]
         if weights is not None and self.graph.depends_on_image(weights):
             raise self.refuse(f"an argument {name} that depends on the image")
         return weights
 
     def add(self, kind: str, tensors: dict[str, Tensor | None] | None = None, **settings: Any) -> None:
-        """Add a layer that reads the first argument, and computes the first output."""
+        """Add a layer whose input is the first argument, and whose output is the first output."""
         output = self.output if isinstance(self.output, Tensor) else self.output[0]
         given = {name: tensor for name, tensor in (tensors or {}).items() if tensor is not None}
         self.graph.add(kind, [self.graph.find(self.image)], output, given, **settings)
@@ -109,10 +109,10 @@ def _add_batch_norm(call: Call) -> None:
     mean, variance, eps = call.get_weights("running_mean"), call.get_weights("running_var"), call.given["eps"]
     affine = _get_scale_and_shift(call)
     if call.given["training"] or mean is None or variance is None:
-        # An instance norm: torch makes a channel of each channel of each image.
+        # This is an instance norm, for which torch turns each channel of each image into a channel.
         call.add("group_norm", affine, groups=call.image.shape[1], eps=eps)
         return
-    # In float64: the scale is multiplied into the weights before it, and all is rounded once.
+    # In float64, because the scale is merged into earlier weights, which are then rounded once.
     scale = (variance.double() + eps).rsqrt()
     if affine["weights"] is not None:
         scale = scale * affine["weights"]
@@ -160,7 +160,7 @@ def _add_square(call: Call) -> None:
 
 
 def _add_arithmetic(call: Call, name: str) -> None:
-    """A sum, difference, product or quotient, with broadcasting; one with a number is a scale and a shift."""
+    """A sum, difference, product or quotient, with broadcasting; with a number, it is a scale and a shift."""
     left, right = call.given["self"], call.given["other"]
     if call.given.get("alpha", 1) != 1:
         raise call.refuse("alpha")
@@ -182,7 +182,7 @@ for _name in ("add", "sub", "mul", "div"):
 def _add_concatenation(call: Call) -> None:
     axis = call.given["dim"] % call.output.dim()
     inputs = [call.graph.find(tensor) for tensor in call.given["tensors"]]
-    # How many values of each input follow one another in the output.
+    # The number of consecutive values that each input contributes to the output.
     lengths = [math.prod(tensor.shape[axis:]) for tensor in call.given["tensors"]]
     call.graph.add("concat", inputs, call.output, lengths=lengths)
 
@@ -205,6 +205,7 @@ def _add_pool(call: Call, kind: str, dilation: Sequence[int] = (1,), counts_padd
     strides, paddings = _repeat(given["stride"] or kernels), _repeat(given["padding"])
     sizes = (call.output if isinstance(call.output, Tensor) else call.output[0]).shape[-2:]
     spans: list[list[Span]] = []
+    # The windows are clipped to the image here, so that the kernel needs no padding.
     for axis, length in enumerate(call.image.shape[-2:]):
         spans.append([])
         for place in range(sizes[axis]):
@@ -220,7 +221,7 @@ def _add_pool(call: Call, kind: str, dilation: Sequence[int] = (1,), counts_padd
 
 @kernel("_adaptive_avg_pool2d", "adaptive_max_pool2d")
 def _add_adaptive_pool(call: Call) -> None:
-    """Output o takes the o-th part of the input, rounded outwards."""
+    """The window of output o is the o-th part of the input, rounded outwards."""
     rows, columns = (
         [_make_span(o * length // size, -(-(o + 1) * length // size)) for o in range(size)]
         for length, size in zip(call.image.shape[-2:], call.given["output_size"], strict=True)
@@ -263,7 +264,8 @@ def _add_padding(call: Call) -> None:
 @kernel("slice", "select", "permute", "transpose", "expand", "flip", "split", "split_with_sizes", "unbind")
 @kernel("replication_pad2d", "reflection_pad2d", "upsample_nearest2d")
 def _add_move(call: Call) -> None:
-    """Any moving of values: what the operation does to the values' numbers says where each comes from."""
+    """Any operation that only moves values."""
+    # Applied to the indices of the values, the operation shows where each value comes from.
     source = call.graph.find(call.image)
     numbers = torch.arange(call.image.numel(), dtype=torch.float64).view(call.image.shape)
     names = call.func._schema.arguments  # type: ignore[attr-defined]
@@ -277,6 +279,6 @@ def _add_move(call: Call) -> None:
 
 
 def _repeat(values: int | Sequence[int]) -> list[int]:
-    """A setting for rows and columns, which may have been given once for both."""
+    """A setting for rows and columns; a single one is for both."""
     values = [values] if isinstance(values, int) else [*values]
     return values * (2 if len(values) == 1 else 1)

@@ -1,4 +1,4 @@
-"""The layers of a compiled network: what each computes, from which other layers, with which weights."""
+"""The layers of a compiled network: the kernel, the inputs and the weights of each."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,11 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-WEIGHTED = ("conv", "linear")  # with a weight for each channel, that can take up a scale and a shift
-# What follows a layer in the same block: the picture that is worth seeing comes after it.
-FOLLOW_UPS = {"activation", "affine", "group_norm", "add"}
-# Layers that compute nothing a reader would look for.
-MOVES = {"gather", "reshape", "constant"}
+WEIGHTED = ("conv", "linear")  # their weights can absorb a scale and a shift of each channel
+FOLLOW_UPS = {"activation", "affine", "group_norm", "add"}  # belong to the block of the layer before them
+MOVES = {"gather", "reshape", "constant"}  # compute no values
 
 
 class MissingKernel(ValueError):
@@ -40,7 +38,7 @@ class Layer:
         settings: plain data for the kernel.
         tensors: float64, for the kernel: `weights` and perhaps `bias`.
         name: of the module whose output it is, or of the one that called the operation.
-        is_inner: whether it is a step inside a layer of torch, which a reader does not know.
+        is_inner: whether it is a step inside a module of torch.
     """
 
     kind: str
@@ -53,14 +51,14 @@ class Layer:
 
 
 class Graph:
-    """The layers that a forward pass of one image has called, and the layer behind each tensor.
+    """The layers of a forward pass of one image, and the layer that computes each tensor.
 
     Args:
         image: the network's input, (1, C, H, W).
 
     Attributes:
-        module: the name of the module that is running.
-        is_leaf: whether it has no modules inside.
+        module: the name of the running module.
+        is_leaf: whether it contains no other modules.
     """
 
     def __init__(self, image: Tensor) -> None:
@@ -83,7 +81,7 @@ class Graph:
         tensors: dict[str, Tensor] | None = None,
         **settings: Any,
     ) -> Layer:
-        """Append a layer whose output is a tensor, perhaps one that the operation has overwritten.
+        """Append a layer and its output, which may be a tensor that the operation has overwritten.
 
         Args:
             tensors, settings: as in `Layer`; tensors of any type.
@@ -121,11 +119,12 @@ class Graph:
         """
         places = places.long()
         lines = [places.movedim(axis, 0).reshape(length, -1)[:, 0] for axis, length in enumerate(places.shape)]
-        # From the least along each axis, because a negative offset stands for the filling.
+        # Relative to the smallest along each axis, because the kernel fills places with negative offsets.
         offsets = [line - line.min() for line in lines]
         total = least = places.min()
         for axis, offset in enumerate(offsets):
             total = total + offset.view(-1, *[1] * (places.dim() - 1 - axis))
+        # The kernel adds an offset for each axis. Not every move of values is such a sum.
         if not torch.equal(total, places):
             raise MissingKernel("an operation that moves values without the order of rows and columns", self.module)
         offsets[0] = offsets[0] + least
@@ -138,7 +137,7 @@ class Graph:
             layer.name, layer.is_inner = module, False
 
     def _forget_views(self, overwritten: Tensor) -> None:
-        """Other tensors in the same memory no longer hold what their layers computed."""
+        """Forget the layers of other tensors in the same memory, which no longer hold their outputs."""
         storage = overwritten.untyped_storage().data_ptr()
         for key, (tensor, _) in self._known.items():
             if tensor.untyped_storage().data_ptr() == storage:
@@ -151,7 +150,7 @@ def _drop_batch(tensor: Tensor) -> tuple[int, ...]:
 
 
 def prune_layers(layers: Sequence[Layer], output: Layer) -> list[Layer]:
-    """The layers that an output follows from; it is the last of them."""
+    """The layers on which an output depends; it is the last of them."""
     needed = {output}
     for layer in reversed(layers):
         if layer in needed:
@@ -160,9 +159,9 @@ def prune_layers(layers: Sequence[Layer], output: Layer) -> list[Layer]:
 
 
 def fold_affine_layers(layers: Sequence[Layer]) -> list[Layer]:
-    """Multiply each scale and shift of channels, such as a batch norm, into the convolution or dense layer before it.
+    """Merge each scale and shift of channels, such as a batch norm, into the convolution or dense layer before it.
 
-    It is computed in float64, so that each weight is rounded once (Jacob et al., arXiv:1712.05877, section 3.2).
+    This is computed in float64, so that each weight is rounded once (Jacob et al., arXiv:1712.05877, section 3.2).
     """
     readers = Counter(other for layer in layers for other in layer.inputs)
     folded: dict[Layer, Layer] = {}
@@ -184,7 +183,7 @@ def fold_affine_layers(layers: Sequence[Layer]) -> list[Layer]:
 
 
 def choose_pictures(layers: Sequence[Layer]) -> set[Layer]:
-    """The layers whose outputs are worth a picture: the last step of each block, such as an activation."""
+    """The layers whose outputs are shown: the last step of each block, such as an activation."""
     followers: dict[Layer, list[Layer]] = {}
     for layer in layers:
         for other in layer.inputs:

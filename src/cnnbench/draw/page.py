@@ -1,7 +1,7 @@
-"""`draw.html`: a page to draw on, which the network of a finished run answers: one file that asks for nothing else."""
+"""`draw.html`: a page to draw on, with the network of a finished run, in one file that needs no other."""
 
 import base64
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -26,40 +26,22 @@ GENERATOR = "cnnbench draw"
 SCRIPTS = ("drawing.js", "picture.js", "views.js", "page.js", "input.js")
 MEASURED = 1000  # training images
 MOST_SAMPLES, MOST_SAMPLE_BYTES = 30, 150_000  # of the test images in the page
-LONGEST_NAME = 40  # characters of a class
-
-
-@dataclass(frozen=True)
-class Examples:
-    """What the page has from the run's data.
-
-    Attributes:
-        places: int64 (N,), of the samples in the test split.
-        labels: int64 (N,), theirs.
-        pixels: uint8 (N, C, H, W), theirs.
-        notes: what a reader of the page must know.
-    """
-
-    style: Style
-    places: np.ndarray
-    labels: np.ndarray
-    pixels: np.ndarray
-    notes: list[str]
+LONGEST_NAME = 40  # characters of a class name
 
 
 def render_page(trained: Trained, language: str, choice: DataChoice, name: str) -> tuple[str, list[str]]:
     """The page of a run, and notes for the user.
 
     Args:
-        language: of the page at first, one of `documents.LANGUAGES`; the page can switch.
-        choice: where the run's data lie now. Without them, the page has no samples and a plain pen.
-        name: of the run, for the page's last line.
+        language: the page's first language, one of `documents.LANGUAGES`; the page can switch.
+        choice: where the run's data are now. Without them, the page has no samples and a plain pen.
+        name: of the run, for the page's footer.
 
     Raises:
         ValueError: the run's network cannot be evaluated by the page.
     """
     program = compile_run(trained)
-    examples = _find_examples(trained, choice)
+    style, samples, notes = _find_examples(trained, choice)
     texts = parse_yaml(read_template("texts.yaml", "draw"))
     facts = {
         "model": make_legible(trained.config.model.name, 80),
@@ -73,53 +55,49 @@ def render_page(trained: Trained, language: str, choice: DataChoice, name: str) 
         "facts": facts,
         "accuracy": _find_accuracy(trained),
         "classes": shorten_distinctly(trained.info.class_names, LONGEST_NAME),
-        "style": asdict(examples.style),
+        "style": asdict(style),
         "decoding": {key: getattr(get_decoding(trained), key) for key in ("resize", "background")},
         "polarity": trained.polarity,
-        "samples": {
-            "places": examples.places.tolist(),
-            "labels": examples.labels.tolist(),
-            "pixels": _encode(examples.pixels.tobytes()),
-        },
+        "samples": samples,
     }
     script = "\n".join(['"use strict";', read_script(), *(read_template(file, "draw") for file in SCRIPTS)])
-    style = read_template("report.css") + read_template("page.css", "draw")
+    sheet = read_template("report.css") + read_template("page.css", "draw")
     context = {
         "language": language,
         "title": texts[language]["title"].format(model=facts["model"]),
         "generator": f"{GENERATOR} {cnnbench.__version__}",
         "channels": trained.info.in_channels,
-        "is_fitted": examples.style.fit is not None,
+        "is_fitted": style.fit is not None,
         "page": Markup(format_json(content)),
         "program": Markup(program.as_json()),
         "weights": Markup(_encode(program.weights)),
         "script": Markup(script),
         "script_hash": hash_for_policy(script),
-        "style": Markup(style),
-        "style_hash": hash_for_policy(style),
+        "style": Markup(sheet),
+        "style_hash": hash_for_policy(sheet),
     }
-    return render("page.html.j2", context, {}, html=True, room="draw"), [*program.notes, *examples.notes]
+    return render("page.html.j2", context, {}, html=True, room="draw"), [*program.notes, *notes]
 
 
 def _encode(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def _find_examples(trained: Trained, choice: DataChoice) -> Examples:
-    """The style of the training images and some test images, of each class in turn."""
+def _find_examples(trained: Trained, choice: DataChoice) -> tuple[Style, dict[str, Any], list[str]]:
+    """The style of the training images, some test images of each class in turn as plain data, and notes."""
     shape = trained.info.input_shape
     try:
         found = choose_data(trained, choice)
     except ValueError as error:
-        notes = [f"the page has no test images, and its pen is not that of the training images: {error}"]
-        style, none = choose_plain_style(shape, trained.polarity), np.zeros(0, np.int64)
-        return Examples(style, none, none, np.zeros((0, *shape), np.uint8), notes)
+        note = f"the page has no test images, and its pen is not that of the training images: {error}"
+        return choose_plain_style(shape, trained.polarity), {"places": [], "labels": [], "pixels": ""}, [note]
     train, test = found.dataset.train, found.split
     measured = np.linspace(0, len(train) - 1, min(MEASURED, len(train))).astype(np.int64)
     style = measure_style(_read_images(train, measured), trained.polarity)
     labels = test.labels.cpu().numpy()
     places = choose_of_each_class(labels, max(1, min(MOST_SAMPLES, MOST_SAMPLE_BYTES // int(np.prod(shape)))))
-    return Examples(style, places, labels[places], _read_images(test, places), found.notes)
+    pixels = _encode(_read_images(test, places).tobytes())
+    return style, {"places": places.tolist(), "labels": labels[places].tolist(), "pixels": pixels}, found.notes
 
 
 def _read_images(split: Split, places: np.ndarray) -> np.ndarray:
@@ -128,7 +106,7 @@ def _read_images(split: Split, places: np.ndarray) -> np.ndarray:
 
 
 def _find_accuracy(trained: Trained) -> float | None:
-    """The run's accuracy on its test images, if its folder has one that can be read."""
+    """The run's accuracy on its test images, if its folder has it."""
     try:
         value: Any = trained.folder.read_summary().get("test/accuracy")
     except (ValueError, OSError):

@@ -1,9 +1,8 @@
 """Compile a trained network into a program for the page: a list of layers as plain data, and one block of weights.
 
-The page evaluates it with kernels of its own (kernels.js, network.js), and not with a runtime such as onnxruntime-web.
-That is 14 MB of WebAssembly, ten times what the page may have, which a page opened from a file cannot fetch, and it
-gives no layer that is not declared an output. Our kernels are 16 kB and take less than a millisecond for a LeNet-5.
-benchmarks/LOG.md has the sizes and times.
+The page evaluates it with kernels of its own (kernels.js, network.js) instead of a runtime such as onnxruntime-web.
+That one is 14 MB of WebAssembly, which a page opened from a file cannot fetch, and it returns only layers that are
+declared as outputs. Our kernels are 16 kB, and evaluate a LeNet-5 in less than a millisecond (benchmarks/LOG.md).
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.analysis import trace_fields
-from cnnbench.analysis.receptive_field import Axis, Field
+from cnnbench.analysis.receptive_field import Field
 from cnnbench.data.loader import make_permutation
 from cnnbench.draw.layers import Layer, choose_pictures, fold_affine_layers, prune_layers
 from cnnbench.draw.tracing import trace_network
@@ -34,12 +33,12 @@ class Program:
     Attributes:
         description: plain data; its layers are in the order of computation.
         weights: float32, little-endian; layers have offsets and lengths in it, counted in values.
-        notes: what a reader of its answers must know.
+        notes: what the user must know about its predictions.
     """
 
     description: dict[str, Any]
     weights: bytes
-    notes: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
 
     def as_json(self) -> str:
         """The description as JSON that may stand in a script element: a class name cannot end it."""
@@ -75,7 +74,7 @@ def compile_run(trained: Trained) -> Program:
         temperature=temperature.value if temperature else 1.0,
         permute_pixels=config.data.permute_pixels,
     )
-    return replace(program, notes=tuple(notes))
+    return replace(program, notes=notes)
 
 
 def _find_obstacle(trained: Trained) -> str | None:
@@ -118,10 +117,9 @@ def compile_network(
     layers = fold_affine_layers(prune_layers(graph.layers, logits))
     if permute_pixels:
         layers.insert(0, _permute(graph.image, layers, shape))
-    channels, height, width = shape
     places = {graph.image: -1} | {layer: place for place, layer in enumerate(layers)}
     shown, fields = choose_pictures(layers), trace_fields(network, shape)
-    blob = _Blob()
+    weights = bytearray()
     rows = [
         {
             "name": layer.name,
@@ -131,10 +129,11 @@ def compile_network(
             "show": layer in shown,
             "receptive_field": _describe_field(fields.get(layer.name), layer.shape),
             **layer.settings,
-            **{name: blob.append(tensor) for name, tensor in layer.tensors.items()},
+            **{name: _append_tensor(weights, tensor) for name, tensor in layer.tensors.items()},
         }
         for layer in layers
     ]
+    channels, height, width = shape
     image = {
         "channels": channels,
         "height": height,
@@ -143,26 +142,14 @@ def compile_network(
         "std": [*std] * (channels // len(std)),
     }
     description = {"input": image, "classes": [*classes], "temperature": temperature, "layers": rows}
-    return Program(description, blob.join())
+    return Program(description, bytes(weights))
 
 
-class _Blob:
-    """Tensors one after another as float32, little-endian."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-        self.length = 0
-
-    def append(self, tensor: Tensor) -> list[int]:
-        """Append a tensor; returns where it begins and how many values it has."""
-        values = tensor.contiguous().numpy().astype("<f4")
-        begin, self.length = self.length, self.length + values.size
-        self.parts.append(values.tobytes())
-        return [begin, values.size]
-
-    def join(self) -> bytes:
-        """All tensors."""
-        return b"".join(self.parts)
+def _append_tensor(weights: bytearray, tensor: Tensor) -> list[int]:
+    """Append a tensor to the block of weights; returns its offset and its number of values."""
+    offset = len(weights) // 4
+    weights += tensor.contiguous().numpy().astype("<f4").tobytes()
+    return [offset, tensor.numel()]
 
 
 def _permute(image: Layer, layers: Sequence[Layer], shape: Sequence[int]) -> Layer:
@@ -180,8 +167,7 @@ def _describe_field(field: Field | None, shape: Sequence[int]) -> dict[str, dict
     """What a unit sees along rows and columns; None if it sees the whole image, or if no window describes it."""
     if field is None or len(shape) != 3 or field.dims != (-2, -1) or any(len(a.starts) > 1 for a in field.axes):
         return None
-    return {name: _describe_axis(axis) for name, axis in zip(("rows", "columns"), field.axes, strict=True)}
-
-
-def _describe_axis(axis: Axis) -> dict[str, float]:
-    return {"size": axis.size, "stride": axis.jump, "start": axis.starts[0]}
+    return {
+        name: {"size": axis.size, "stride": axis.jump, "start": axis.starts[0]}
+        for name, axis in zip(("rows", "columns"), field.axes, strict=True)
+    }

@@ -1,15 +1,15 @@
-"""How the training images are drawn: their paper, ink and pen, and how drawings lie in them."""
+"""The style of the training images: paper, ink and pen, and the position of drawings in them."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-FLAT = 24  # levels between pixels of the border that count as one paper
-MOSTLY = 0.8  # of the border's pixels, before their colour is the paper's
-LEAST_INK = 0.125  # of the way from paper to ink; below it, compression has left traces
-STEADY, STEADY_PIXELS = 0.04, 0.45  # centres and sizes that vary less, of the longer side or in pixels, are the same
+FLAT = 24  # the largest difference, in levels, of pixels that have the colour of the paper
+MOSTLY = 0.8  # the share of the border's pixels that must have this colour
+LEAST_INK = 0.125  # of the way from paper to ink; below it are artefacts of compression
+STEADY, STEADY_PIXELS = 0.04, 0.45  # centres and sizes are equal up to this share of the longer side, or these pixels
 WIDEST_PEN, THINNEST_PEN = 1 / 5, 1 / 32  # of the shorter side
-PLAIN_PEN = 1 / 12  # where the images are no drawings
+PLAIN_PEN = 1 / 12  # if the images are not drawings
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Fit:
     """How the training images were centred and scaled.
 
     Attributes:
-        by: what lies at the centre: `mass`, the centre of mass of the ink, or `box`, the middle of the box around it.
+        by: the point at the centre: `mass`, the centre of mass of the ink, or `box`, the middle of its bounding box.
         centre: x and y, in pixels from the top left corner.
-        size: of the longer side of the box around the ink; None if it varies.
+        size: of the longer side of the bounding box; None if it varies.
     """
 
     by: str
@@ -29,12 +29,12 @@ class Fit:
 
 @dataclass(frozen=True)
 class Style:
-    """What a drawing needs to look like the training images.
+    """The settings with which a drawing looks like the training images.
 
     Attributes:
         paper, ink: a level from 0 to 255 for each channel.
         pen: the width of strokes in pixels.
-        fit: None if the images lie in no common way.
+        fit: None if the positions vary.
     """
 
     paper: tuple[int, ...]
@@ -44,7 +44,7 @@ class Style:
 
 
 def choose_plain_style(shape: tuple[int, ...], polarity: str | None) -> Style:
-    """A style for images (C, H, W) that cannot be measured: dark on white paper unless the polarity is known."""
+    """The default style for images (C, H, W): dark on white paper, unless the polarity is known to be the other."""
     channels, *sides = shape
     paper, ink = (0, 255) if polarity == "light_on_dark" else (255, 0)
     return Style((paper,) * channels, (ink,) * channels, min(sides) * PLAIN_PEN)
@@ -80,12 +80,11 @@ def measure_style(images: np.ndarray, polarity: str | None) -> Style:
 def measure_pen(ink: np.ndarray) -> float:
     """The usual width of strokes in pixels.
 
-    Area and outline of a stroke with round ends give its width w, because the outline is 2 · area / w + π · w / 2. The
-    sum of all gradients is the length of the outline, however soft the stroke's edge; uneven ink does not count.
-
     Args:
         ink: from 0 to 1, (N, H, W), with some ink in every image.
     """
+    # A stroke of width w with round ends has an outline of 2 · area / w + π · w / 2, which gives w. The sum of all
+    # gradients is the length of the outline, however soft the edge; clipping removes the unevenness of the ink.
     padded = np.pad(np.clip(2 * ink - 0.5, 0, 1), ((0, 0), (1, 1), (1, 1)))
     down, across = np.diff(padded, axis=1)[:, :, 1:], np.diff(padded, axis=2)[:, 1:]
     area, outline = padded.sum((1, 2)), np.hypot(down, across).sum((1, 2))
@@ -95,7 +94,7 @@ def measure_pen(ink: np.ndarray) -> float:
 
 
 def measure_fit(ink: np.ndarray) -> Fit | None:
-    """How drawings lie in their images; None if neither their centre of mass nor their box lies at a common place.
+    """The position of drawings in their images; None if neither their centres of mass nor their boxes agree.
 
     Args:
         ink: as for `measure_pen`.

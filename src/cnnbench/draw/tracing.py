@@ -1,7 +1,7 @@
 """Record the layers of a network from the forward pass of one image.
 
-A `TorchDispatchMode` sees every operation that reaches ATen, whichever of torch's many functions and modules a network
-called. The exporter of torch would see the same, but it imports torch's compiler and takes seconds (benchmarks/LOG.md).
+A `TorchDispatchMode` sees every operation that reaches ATen, whatever functions and modules a network calls. So does
+torch's exporter, but it imports torch's compiler, which takes seconds (benchmarks/LOG.md).
 """
 
 import copy
@@ -27,7 +27,7 @@ def trace_network(network: nn.Module, shape: Sequence[int]) -> tuple[Graph, Laye
     Raises:
         MissingKernel: it uses an operation that the page cannot compute.
     """
-    # Where weights are stored with their channels last, torch adds operations that only arrange memory.
+    # For weights with their channels last, torch would add operations that only rearrange memory.
     network = copy.deepcopy(network).to(memory_format=torch.contiguous_format).eval()
     image = torch.zeros(1, *shape)
     graph = Graph(image)
@@ -38,7 +38,7 @@ def trace_network(network: nn.Module, shape: Sequence[int]) -> tuple[Graph, Laye
 
 
 def _follow_modules(network: nn.Module, graph: Graph) -> None:
-    """Keep the name of the running module in the graph, and name each module's output."""
+    """Record the name of the running module in the graph, and name each module's output."""
     running: list[tuple[str, bool]] = [("", False)]
 
     def begin(name: str, module: nn.Module, inputs: Any) -> None:
@@ -48,7 +48,7 @@ def _follow_modules(network: nn.Module, graph: Graph) -> None:
     def end(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         running.pop()
         graph.module, graph.is_leaf = running[-1]
-        # Containers that only chain others have the name of their last member; a dropout returns what it was given.
+        # The output of a container that only chains others is named by its last member; a dropout returns its input.
         is_chain = type(module).forward is nn.Sequential.forward
         if name and not is_chain and isinstance(output, Tensor) and not any(output is one for one in inputs):
             graph.name_output(output, name)
@@ -67,7 +67,7 @@ class _Recorder(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Otherwise torch imports its compiler, which takes longer than all else here, to keep it away from this class.
+        # Otherwise torch imports its compiler, to exclude this class from it, which takes longer than all the rest.
         return False
 
     def __torch_dispatch__(
@@ -76,7 +76,7 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         if not any(self.graph.depends_on_image(tensor) for tensor in find_tensors((args, kwargs))):
-            return output  # computed from weights alone: a weight itself
+            return output  # computed from weights alone, so it is a weight itself
         name = func._schema.name.removeprefix("aten::")
         kernel = KERNELS.get(name) or KERNELS.get(name.removesuffix("_"))
         if kernel is None:

@@ -1,1 +1,1 @@
-"""A run's network for other programs: ONNX, torch.export or safetensors, checked before it is written."""
+"""Export a run's network to other programs: ONNX, torch.export or safetensors, checked before it is written."""

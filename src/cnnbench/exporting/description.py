@@ -1,4 +1,4 @@
-"""What an exported file says about itself, in every format: plain data under one key of its metadata."""
+"""The metadata of an exported file, the same in every format: plain data under one key."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def describe_file(trained: Trained, portable: PortableNetwork, temperature: Temp
 
 
 def _select_config(config: Config) -> dict[str, Any]:
-    """What makes the result, without paths, which say more about a machine than about the network."""
+    """The keys that change the result, without paths, which describe a machine and not the network."""
     kept = select(to_dict(config), lambda role, _: role == "result")
     return {
         section: {key: value for key, value in values.items() if key not in PATHS}
@@ -65,14 +65,11 @@ def _record_input(trained: Trained, portable: PortableNetwork) -> dict[str, Any]
     }
 
 
-def describe_weights_input(portable: PortableNetwork) -> str:
-    """What a network whose weights alone are stored takes, in words."""
-    return f"float32 (N, {', '.join(map(str, portable.input_shape))}), normalised: this file holds weights alone"
-
-
-def describe_input(portable: PortableNetwork) -> str:
-    """What a network with its preprocessing takes, in words."""
+def describe_input(portable: PortableNetwork, *, has_preprocessing: bool = True) -> str:
+    """What the network of a file takes, in words."""
     channels, *sides = portable.input_shape
+    if not has_preprocessing:
+        return f"float32 (N, {', '.join(map(str, portable.input_shape))}), normalised: this file holds weights alone"
     if portable.how is None:
         return f"{INPUT}: float32 (N, {channels}, {sides[0]}), signals as in the data"
     if portable.resizes:
@@ -83,7 +80,7 @@ def describe_input(portable: PortableNetwork) -> str:
 
 
 def format_loader(config: Config, spec: NetworkSpec, file: Path) -> str:
-    """Five lines of Python that load a file of weights into the network."""
+    """Five lines of Python that load a file of weights."""
     model = config.model
     arguments = ", ".join(f"{name}={value!r}" for name, value in vars(spec).items())
     options = f", options={model.options!r}" if model.options else ""

@@ -1,4 +1,4 @@
-"""The formats that a network is exported to, and how a file of each is answered by its own runtime."""
+"""The formats that a network is exported to: how a file of each is written, and read by its own runtime."""
 
 import copy
 import io
@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ class NotExportable(ValueError):
     """A network that a format cannot hold.
 
     Attributes:
-        reason: the exporter's, in a line.
+        reason: the exporter's, on one line.
     """
 
     def __init__(self, model: str, form: str, reason: str) -> None:
@@ -46,10 +45,11 @@ class Format:
 
     Attributes:
         suffix: of its files.
-        runtime: what answers a file in the check.
-        convert: makes the content of a file of a network and its metadata, which are JSON values.
-        load: reads a content, and returns what answers images.
-        packages: that it needs beside those of cnnbench.
+        runtime: what computes the network of a file in the check.
+        convert: makes the content of a file from a network and its metadata, which are JSON values.
+        load: makes a function that predicts from the content of a file.
+        packages: what it needs besides cnnbench's own requirements.
+        has_preprocessing: whether a file takes images as they are in files; otherwise it holds weights alone.
     """
 
     suffix: str
@@ -57,11 +57,7 @@ class Format:
     convert: Callable[[PortableNetwork, Mapping[str, Any]], bytes]
     load: Callable[[bytes, Trained, PortableNetwork], Answer]
     packages: tuple[str, ...] = ()
-
-    def check_packages(self) -> None:
-        """Raise a ValueError with the command that installs a package that is missing."""
-        if not all(map(find_spec, self.packages)):
-            raise ValueError(INSTALL)
+    has_preprocessing: bool = True
 
 
 def _convert_to_onnx(portable: PortableNetwork, metadata: Mapping[str, Any]) -> bytes:
@@ -114,7 +110,7 @@ def _answer_with(module: nn.Module) -> Answer:
 FORMATS = {
     "onnx": Format(".onnx", "onnxruntime", _convert_to_onnx, _load_onnx, PACKAGES),
     "exported": Format(".pt2", "torch.export", _convert_to_exported, _load_exported),
-    "state_dict": Format(".safetensors", "torch", _convert_to_state_dict, _load_state_dict),
+    "state_dict": Format(".safetensors", "torch", _convert_to_state_dict, _load_state_dict, has_preprocessing=False),
 }
 
 

@@ -1,4 +1,4 @@
-"""A run's network with everything around it: from images as they are in files to probabilities."""
+"""A run's network with its preprocessing and softmax: from images as they are in files to probabilities."""
 
 import math
 
@@ -15,7 +15,7 @@ from cnnbench.training.tasks import get_task
 
 
 class Normalization(nn.Module):
-    """What `Batches` does to the images or signals of an evaluation."""
+    """The normalisation of images or signals, as `Batches` does it in an evaluation."""
 
     scale: Tensor
     shift: Tensor
@@ -27,7 +27,7 @@ class Normalization(nn.Module):
         per_channel = (-1, *[1] * dimensions)
         mean, std = (torch.tensor(values).view(per_channel) for values in (trained.mean, trained.std))
         self.largest = 255 if dimensions == 2 else 1
-        # One product and one difference, as in `data.loader`.
+        # One product and one difference, as in `data.loader`, so that the bits are the same.
         self.register_buffer("scale", 1 / (self.largest * std), persistent=False)
         self.register_buffer("shift", mean / std, persistent=False)
         permutes = trained.config.data.permute_pixels
@@ -45,20 +45,20 @@ class Normalization(nn.Module):
 
 
 class PortableNetwork(nn.Module):
-    """A network that takes images as they are in files: uint8 (N, C, h, w); or signals, float32 (N, C, L).
+    """A network that takes images as they are in files, uint8 (N, C, h, w), or signals, float32 (N, C, L).
 
-    It computes in float32. A classifier gives logits and probabilities, float32 (N, K), calibrated if the run is. An
-    autoencoder gives reconstructions, float32 (N, C, H, W), pixels scaled to 0…1.
+    It computes in float32. A classifier returns logits and probabilities, float32 (N, K), calibrated if the run is. An
+    autoencoder returns reconstructions, float32 (N, C, H, W), pixels scaled to 0…1.
 
     Attributes:
-        outputs: the names of what it gives.
+        outputs: the names of the outputs.
         how: the resize of images; None for signals.
-        resizes: whether images of any size are accepted; otherwise only those of the network's own size.
+        resizes: whether it accepts images of any size, or only of the network's size.
     """
 
     def __init__(self, trained: Trained, temperature: float | None) -> None:
         super().__init__()
-        # Other programs know only contiguous tensors.
+        # Other programs expect contiguous tensors.
         network = trained.load_model(torch.device("cpu"))
         self.network: nn.Module = network.to(memory_format=torch.contiguous_format).eval()
         self.normalise = Normalization(trained)
@@ -71,24 +71,24 @@ class PortableNetwork(nn.Module):
         self.fit = Fit(self.how) if self.how is not None and self.resizes else None
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """What `outputs` names. The parameter gives the input its name in other programs."""
+        """The outputs for images; the name of the parameter is that of the input in other programs."""
         values = images.float() if self.fit is None else self.fit(images)
         return self.finish(self.network(self.normalise(values)))
 
     def finish(self, output: Tensor) -> tuple[Tensor, ...]:
-        """What `outputs` names, from what the network gives."""
+        """The outputs, from the output of the network."""
         if not self.has_classes:
             return (self.normalise.invert(output),)
         scaled = output if self.temperature is None else output / self.temperature
         return output, scaled.softmax(1)
 
     def trace(self) -> torch.export.ExportedProgram:
-        """The graph of the computation, in which the number and the size of images stay free."""
+        """The graph of the computation, for any number and, if `resizes`, any size of images."""
         kind = torch.float32 if self.how is None else torch.uint8
         channels, *sides = self.input_shape
         free = {0: Dim.DYNAMIC}
         if self.resizes:
-            # No two sizes are equal, and none is 1: the tracer would take that for a rule.
+            # The example's sides are different and not 1, because the tracer would turn such coincidences into rules.
             sides = [2 * sides[0] + 3, 3 * sides[1] + 5]
             free |= {2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
         with torch.no_grad():

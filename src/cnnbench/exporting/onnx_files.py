@@ -1,7 +1,7 @@
-"""ONNX files: read with care, because they may come from strangers, and run by onnxruntime. It needs no torch.
+"""Read ONNX files, which may be untrusted, and run them with onnxruntime, without torch.
 
-The metadata of a file that `cnnbench export` wrote has an entry `cnnbench`, a JSON object; `Metadata` lists the keys
-that answering images needs.
+The metadata of a file that `cnnbench export` wrote has an entry `cnnbench`, a JSON object; `Metadata` has the keys that
+predictions need.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ ENTRY, INPUT, OUTPUTS = "cnnbench", "images", ("logits", "probabilities")
 INSTALL = "--model needs the packages onnx and onnxruntime: pip install 'cnnbench[export]'"
 LARGEST = 2**31 - 1  # bytes
 MOST_CLASSES = 2**20
-# Operations that repeat others as often as a file says, so that a small file could run for years.
+# Operations that repeat others as often as the file demands, so that a small file could run for years.
 ENDLESS = {"Loop", "Scan", "SequenceMap"}
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -40,14 +40,14 @@ class InputRecord(_Part):
 
 
 class TemperatureRecord(_Part):
-    """The temperature inside the network, and how many images it was fitted on."""
+    """The temperature inside the network, and the number of images on which it was fitted."""
 
     value: float
     images: int
 
 
 class Metadata(_Part):
-    """What a file says about itself, as far as predictions need it."""
+    """The part of a file's metadata that predictions need."""
 
     task: str
     input: InputRecord
@@ -59,8 +59,8 @@ def read_onnx(path: Path) -> tuple[bytes, Metadata]:
     """The content of an ONNX file that `cnnbench export` may have written, and its metadata.
 
     Raises:
-        ValueError: another file, a damaged one, or one that refers to other files, or has operations that ONNX does
-            not define or that may not end; or a package is missing.
+        ValueError: it is another or a damaged file, refers to other files, or has operations that ONNX does not define
+            or that may not end; or a package is missing.
     """
     if not all(map(find_spec, ("onnx", "onnxruntime"))):
         raise ValueError(INSTALL)
@@ -92,7 +92,7 @@ def read_onnx(path: Path) -> tuple[bytes, Metadata]:
 
 
 def _refuse_foreign(path: Path, model: Any) -> None:
-    """Refuse what a network that was exported here does not have."""
+    """Refuse content that `cnnbench export` does not write."""
     if any(one.domain not in ("", "ai.onnx") for one in model.opset_import):
         refuse_damaged(path, "it has operations that ONNX does not define")
     for part in (model.graph, *model.functions):
@@ -105,7 +105,7 @@ def _refuse_foreign(path: Path, model: Any) -> None:
 
 
 def _walk(message: Any) -> Iterator[Any]:
-    """A protocol buffer and all that is in it, at any depth."""
+    """A protocol buffer and its parts, at any depth."""
     waiting = [message]
     while waiting:
         yield (one := waiting.pop())
@@ -128,7 +128,7 @@ def start_session(content: bytes, threads: int) -> Any:
     """
     import onnxruntime
 
-    onnxruntime.set_default_logger_severity(4)  # what it prints does not name the file
+    onnxruntime.set_default_logger_severity(4)  # its messages do not name the file
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads

@@ -1,4 +1,4 @@
-"""Predict image files with an ONNX file that `cnnbench export` wrote. It needs no torch."""
+"""Predict image files with an ONNX file that `cnnbench export` wrote, without torch."""
 
 from collections.abc import Generator, Iterable, Iterator
 from functools import partial
@@ -20,18 +20,18 @@ BATCH_SIZE = 256
 
 
 class OnnxPredictor:
-    """An exported network, ready for image files, as `measuring.predict.Predictor` is for a run.
+    """Predicts image files with an exported network, as `measuring.predict.Predictor` does with a run.
 
     Args:
         path: the file.
-        batch_size: images a batch.
+        batch_size: images per batch.
 
     Attributes:
         temperature: inside the network, which calibrates the probabilities; None if the run had none.
         polarity: of the training images, if nearly all have the same.
 
     Raises:
-        ValueError: as `read_onnx`, or onnxruntime does not accept the file.
+        ValueError: as for `read_onnx`, or onnxruntime does not accept the file.
     """
 
     def __init__(self, path: Path, *, batch_size: int | None = None) -> None:

@@ -1,8 +1,8 @@
-"""The resize of `data.files.fitting`, as arithmetic that an exported network can hold.
+"""The resize of `data.files.fitting`, as arithmetic that an exported network can contain.
 
 Pillow resizes one axis after the other: each pixel of the result is a weighted sum of pixels, with weights that are
-integers over 2^22, and is rounded to 8 bits. Two products with matrices of these integers give the same, because
-float64 holds every sum exactly.
+integers over 2^22, and is rounded to 8 bits. Two products with matrices of these integers give the same result,
+because float64 represents every sum exactly.
 """
 
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from cnnbench.data.files.fitting import Decoding, fit
 
 SCALE = 2.0**22  # of the weights: PRECISION_BITS of Pillow's Resample.c
-# Heights and widths of images that are tried, in those of the result: both orders of the two axes are among them.
+# Heights and widths of test images, relative to those of the result. Both orders of the two axes occur.
 TRIED = ((1.0, 2.0), (3.3, 1.2), (0.4, 1.7), (2.0, 5.1), (5.2, 0.6))
 
 
 class Fit(nn.Module):
-    """Images of any size, in the size that a network takes: `fit` of `data.files.fitting` for a batch.
+    """Resize images to the size of the network: `fit` of `data.files.fitting` for a batch.
 
-    No size of an image decides what is computed, so that one graph serves all sizes.
+    The operations do not depend on the size of the images, so that one graph serves all sizes.
     """
 
     background: Tensor
@@ -35,20 +35,20 @@ class Fit(nn.Module):
         self.register_buffer("background", colour.view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (N, C, h, w) to float32 (N, C, H, W), which holds whole numbers."""
+        """Resize uint8 (N, C, h, w) to float32 (N, C, H, W) with whole numbers."""
         _, tall, wide = self.how.shape
         fits = (images.shape[2] == tall) & (images.shape[3] == wide)
         return torch.cond(fits, self._take, self._resize, (images,))
 
     def _take(self, images: Tensor) -> Tensor:
-        """Images that have the size; the indices say so to the tracer."""
+        """Images of the right size; the indices tell the tracer their size."""
         _, tall, wide = self.how.shape
         return images.float().index_select(2, torch.arange(tall)).index_select(3, torch.arange(wide))
 
     def _resize(self, images: Tensor) -> Tensor:
         _, tall, wide = self.how.shape
         height, width = (torch.full((), side, dtype=torch.int64) for side in images.shape[2:])
-        # The part of the image that is used, and the part of the result that it fills.
+        # The part of the image that is used, and the part of the result that is filled.
         used_height, used_width = height, width
         filled_height, filled_width = torch.full((), tall), torch.full((), wide)
         if self.how.resize == "crop":
@@ -59,7 +59,7 @@ class Fit(nn.Module):
             filled_width = torch.minimum(filled_width, _scale_side(width, torch.full((), tall), height))
         across, in_row = _weigh(images.shape[3], width, used_width, wide, filled_width)
         down, in_column = _weigh(images.shape[2], height, used_height, tall, filled_height)
-        # Rounding between the two makes their order matter; the rule is Pillow's, from version 13 on.
+        # Because of the rounding between the axes, their order matters; the rule is Pillow's, from version 13 on.
         is_tall = (used_height > filled_height) & (used_height - filled_height > 2 * (used_width - filled_width))
         pixels = images.double()
         result = torch.where(
@@ -79,13 +79,13 @@ def _weigh(pixels: int, size: Tensor, used: Tensor, out: int, filled: Tensor) ->
     """The weight of each pixel in each pixel of the result, along one axis, as Pillow computes it.
 
     Args:
-        pixels, size: how many there are, as a number of the graph's shapes and as a tensor.
-        used: how many of them, in the middle, are resized.
-        out: how many the result has.
-        filled: how many of these, in the middle, are the resized image.
+        pixels, size: the number of pixels, as a shape of the graph and as a tensor.
+        used: the number of pixels in the middle that are resized.
+        out: the number of pixels of the result.
+        filled: the number of these in the middle that the resized image fills.
 
     Returns:
-        The weights times `SCALE`, float64 (out, pixels), and which rows belong to the image, bool (out, 1).
+        The weights times `SCALE`, float64 (out, pixels), and whether each row belongs to the image, bool (out, 1).
     """
     at = torch.arange(pixels, dtype=torch.float64) - ((size - used) // 2)
     place = torch.arange(out, dtype=torch.float64).unsqueeze(1) - ((out - filled) // 2)
@@ -103,7 +103,7 @@ def _round(sums: Tensor) -> Tensor:
 
 
 def iterate_examples(how: Decoding) -> Iterator[tuple[Tensor, Tensor]]:
-    """Noise of several sizes, and what `fit` makes of it; both uint8 (1, C, h, w)."""
+    """Noise of several sizes, and the same resized by `fit`; both uint8 (1, C, h, w)."""
     channels, *shape = how.shape
     random = np.random.default_rng(0)
     for scales in TRIED:
@@ -114,7 +114,7 @@ def iterate_examples(how: Decoding) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def is_exact(how: Decoding) -> bool:
-    """Whether `Fit` gives the same pixels as `fit`; another version of Pillow may round otherwise."""
+    """Whether `Fit` gives the same pixels as `fit`; another version of Pillow may round differently."""
     return all(torch.equal(Fit(how)(images), resized.float()) for images, resized in iterate_examples(how))
 
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from cnnbench.experiment.factories import make_spec
 from cnnbench.experiment.measuring.measured_data import DataChoice
 from cnnbench.experiment.measuring.measurement import Measurement, prepare_measurement
 from cnnbench.exporting.checking import Agreement, check_other_sizes, check_test_split
-from cnnbench.exporting.description import describe_file, describe_input, describe_weights_input, format_loader
-from cnnbench.exporting.formats import FORMATS, convert
+from cnnbench.exporting.description import describe_file, describe_input, format_loader
+from cnnbench.exporting.formats import FORMATS, INSTALL, convert
 from cnnbench.exporting.network import PortableNetwork
 from cnnbench.registry import describe_unknown
 from cnnbench.storage.atomic import write_atomically
@@ -23,8 +24,8 @@ class Exported:
     """A file that was exported.
 
     Attributes:
-        facts: what the network takes and gives, and how the file was checked, in words.
-        loader: Python that loads it; None where a line of the runtime does.
+        facts: input, output and check, in words.
+        loader: Python code that loads it; None if one call of the runtime does.
         notes: what a user of the file must know.
     """
 
@@ -47,12 +48,13 @@ def export_run(path: Path, form: str, choice: DataChoice, *, out: Path | None = 
     Raises:
         ValueError: not a finished run, no test images, a network that the format cannot hold, or a target that exists
             or cannot be written; or a package is missing.
-        Disagreement: the file gives other answers than the run's network. Then it does not exist.
+        Disagreement: the file's predictions differ from those of the run's network. It has been removed.
     """
     if form not in FORMATS:
         raise ValueError(describe_unknown("format", form, FORMATS))
     kind = FORMATS[form]
-    kind.check_packages()
+    if not all(map(find_spec, kind.packages)):
+        raise ValueError(INSTALL)
     target = _choose_target(path, kind.suffix, out, force)
     ready = prepare_measurement(path, choice, device="cpu")
     trained = ready.trained
@@ -67,17 +69,16 @@ def export_run(path: Path, form: str, choice: DataChoice, *, out: Path | None = 
         file.write(content)
         answer = kind.load(content, trained, portable)
         agreement = check_test_split(ready, portable, answer, trained.info.class_names)
-        if portable.resizes and form != "state_dict":
+        if portable.resizes and kind.has_preprocessing:
             check_other_sizes(ready, portable, answer)
-    is_state_dict = form == "state_dict"
     facts = {
-        "input": describe_weights_input(portable) if is_state_dict else describe_input(portable),
-        "output": _describe_output(portable, temperature is not None, is_state_dict),
+        "input": describe_input(portable, has_preprocessing=kind.has_preprocessing),
+        "output": _describe_output(portable, temperature is not None, kind.has_preprocessing),
         "check": _describe_check(portable, agreement, kind.runtime),
     }
-    loader = format_loader(trained.config, make_spec(trained.config, trained.info), target) if is_state_dict else None
-    notes = [*ready.found.notes, *notes, *_note_precision(ready, agreement)]
-    return Exported(target, facts, agreement, loader, notes)
+    spec = make_spec(trained.config, trained.info)
+    loader = None if kind.has_preprocessing else format_loader(trained.config, spec, target)
+    return Exported(target, facts, agreement, loader, [*ready.found.notes, *notes, *_note_precision(ready, agreement)])
 
 
 def _choose_target(run: Path, suffix: str, out: Path | None, force: bool) -> Path:
@@ -91,10 +92,10 @@ def _choose_target(run: Path, suffix: str, out: Path | None, force: bool) -> Pat
     return target
 
 
-def _describe_output(portable: PortableNetwork, is_calibrated: bool, is_state_dict: bool) -> str:
+def _describe_output(portable: PortableNetwork, is_calibrated: bool, has_preprocessing: bool) -> str:
     if not portable.has_classes:
-        return "reconstructions: float32, " + ("normalised" if is_state_dict else "pixels scaled to 0…1")
-    if is_state_dict:
+        return "reconstructions: float32, " + ("pixels scaled to 0…1" if has_preprocessing else "normalised")
+    if not has_preprocessing:
         return "logits: float32 (N, K)"
     return f"logits and {'calibrated ' if is_calibrated else ''}probabilities: float32 (N, K)"
 

@@ -1,7 +1,7 @@
 """How many runs this machine computes side by side.
 
-Their threads fit the processors. Their memory fits what is free: a run is taken to need what the runs before it needed,
-so a second one starts only once the first has ended an epoch. A GPU computes one run at a time.
+Their threads fit the processors, and their memory fits what is free. The memory that a run needs is estimated from
+earlier runs, so a second one starts only once the first has ended an epoch. A GPU computes one run at a time.
 """
 
 import signal
@@ -12,20 +12,19 @@ from cnnbench.processes.cores import count_cores
 from cnnbench.processes.memory import count_oom_kills, measure_available, measure_private
 
 MOST_TOGETHER = 32  # runs that one step trains at most
-MARGIN = (
-    1.25  # of the memory that a run is taken to need: a peak falls between two looks, a test needs more than an epoch
-)
+# Applied to the estimated memory: a peak may fall between two measurements, and a test needs more than an epoch.
+MARGIN = 1.25
 GROWTH = 3  # bytes for each byte by which a run's weights and activations exceed another's: gradients and work space
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a run takes of the machine.
+    """What a run needs of the machine.
 
     Attributes:
-        threads: that it computes with, in all its processes.
-        device: `cpu`, or another that it has for itself.
-        footprint: bytes of its weights and of a batch's activations, to compare runs by.
+        threads: of all its processes together.
+        device: `cpu`, or another, which it does not share.
+        footprint: the bytes of its weights and of a batch's activations, by which runs are compared.
     """
 
     threads: int = 1
@@ -35,15 +34,15 @@ class Need:
 
 @dataclass
 class Load:
-    """A run that is being computed.
+    """What a running run uses.
 
     Attributes:
-        memory: bytes that its process has for itself now.
-        peak: the most that it had.
-        has_peaked: whether the peak says what it needs, which is after an epoch.
+        memory: the bytes that its process shares with no other.
+        peak: the highest value of `memory` so far.
+        has_peaked: whether `peak` shows what the run needs, as it does after an epoch.
         is_computing: false once it only draws its pictures: its process keeps its memory, but leaves its cores.
         has_company: whether another run was computed at the same time.
-        oom_kills: those that the system had counted when it began.
+        oom_kills: the system's count when the run began.
     """
 
     pid: int
@@ -56,7 +55,7 @@ class Load:
     oom_kills: int | None = field(default_factory=count_oom_kills)
 
     def was_killed_for_memory(self, code: int | None) -> bool:
-        """Whether its process most likely ended with this exit code because memory ran out."""
+        """Whether its process, which ended with this exit code, was most likely killed because memory ran out."""
         kills = count_oom_kills()
         return code in (None, -signal.SIGKILL) and (kills is None or kills != self.oom_kills)
 
@@ -65,7 +64,7 @@ class Capacity:
     """Decides whether a run can start beside others, and learns from each how much memory it needs.
 
     Args:
-        most: run this many at once, whatever they need; None for as many as this machine can compute.
+        most: the number of runs at once, whatever they need; None for as many as this machine can compute.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -73,7 +72,7 @@ class Capacity:
         self._peaks: dict[int, int] = {}  # by footprint
 
     def count(self, needs: Iterable[Need]) -> int:
-        """How many of these runs can be computed at once, as far as that is known before one of them is measured."""
+        """How many of these runs can be computed at once, by their threads and devices alone."""
         listed = sorted(needs, key=lambda need: need.threads)
         if self.most is not None:
             return max(1, min(self.most, len(listed)))
@@ -84,7 +83,7 @@ class Capacity:
         return max(1, len(chosen))
 
     def admits(self, need: Need, loads: Sequence[Load]) -> bool:
-        """Whether a run can start beside those that are being computed."""
+        """Whether a run can start beside the running ones."""
         computing = [load for load in loads if load.is_computing]
         if len(loads) - len(computing) > len(computing) + 1:
             return False  # runs end faster than their pictures are drawn, and drawing processes would pile up
@@ -95,14 +94,14 @@ class Capacity:
         return not computing or (self._fits(need, [load.need for load in computing]) and self._has_memory(need, loads))
 
     def observe(self, load: Load) -> None:
-        """Look at the memory of a run."""
+        """Measure the memory of a run."""
         if (memory := measure_private(load.pid)) is not None:
             load.memory, load.peak = memory, max(load.peak, memory)
             if load.has_peaked:
                 self.learn(load)
 
     def learn(self, load: Load) -> None:
-        """Remember a run's peak as an estimate for similar runs."""
+        """Keep a run's peak as an estimate for similar runs."""
         footprint = load.need.footprint
         self._peaks[footprint] = max(load.peak, self._peaks.get(footprint, 0))
 

@@ -1,11 +1,11 @@
-"""How many processors and torch threads a run may use, and who uses the processors."""
+"""How many processors and torch threads a run may use, and how busy the processors are."""
 
 import os
 import re
 from contextlib import suppress
 from pathlib import Path
 
-MOST_THREADS = 1024  # that a run may ask torch for
+MOST_THREADS = 1024  # the largest accepted number of torch's threads
 _most: int | None = None
 _most_threads: int | None = None
 
@@ -27,8 +27,8 @@ def count_threads() -> int:
     """
     if _most_threads is not None:
         return _most_threads
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(count_processors(), int(asked)) if asked.isdecimal() and int(asked) > 0 else count_processors()
+    most = os.environ.get("OMP_NUM_THREADS", "")
+    return min(count_processors(), int(most)) if most.isdecimal() and int(most) > 0 else count_processors()
 
 
 def limit_cores(most: int | None) -> None:
@@ -44,9 +44,9 @@ def limit_threads(most: int | None) -> None:
 
 
 def measure_use() -> tuple[float, float] | None:
-    """The seconds of processor time that all programs, and this process with those it started, have taken so far.
+    """The seconds of processor time so far: of all programs, and of this process with those that it started.
 
-    Only the processors that this process may use are counted. Linux alone answers; elsewhere it is None.
+    Only the processors that this process may use are counted. None on systems other than Linux.
     """
     if not hasattr(os, "sched_getaffinity"):
         return None
@@ -75,7 +75,7 @@ def list_children(pid: int) -> list[int]:
 def _count_ticks(pid: int) -> int:
     """The processor time of a process and of those that its main thread started; 0 once it has ended."""
     with suppress(OSError):
-        # The name, in brackets, may hold blanks. Of the fields behind it, four are the times of the process and of its
+        # The name, in brackets, may hold blanks. Fields 11 to 14 after it are the times of the process and of its
         # children that have ended.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return sum(map(int, fields[11:15])) + sum(map(_count_ticks, list_children(pid)))

@@ -13,8 +13,7 @@ from pathlib import Path
 from cnnbench.processes.cores import list_children
 
 CGROUP = Path("/sys/fs/cgroup")  # version 2; in a container, its own
-# glibc's names and values for `mallopt`, from malloc.h
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's names and values for `mallopt`, from malloc.h
 LARGEST_KEPT = 32 * 2**20  # bytes of one block; glibc accepts no more
 MOST_KEPT = 2**30
 
@@ -33,7 +32,7 @@ def measure_available() -> int | None:
 
 
 def measure_private(pid: int) -> int | None:
-    """The bytes that a process and its children share with no other process, and would free if they ended."""
+    """The bytes that a process and its children share with no other process, and would free by ending."""
     try:
         found = re.findall(r"^Private_\w+:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
         children = list_children(pid)
@@ -47,10 +46,9 @@ def keep_freed_memory() -> None:
     """Keep the memory that this process frees, instead of returning it to the system; glibc only.
 
     Each training step needs the same blocks again, and clearing new pages takes up to a sixth of a run's time.
-    A user's own setting in the environment stays.
     """
-    chosen = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
-    if not chosen and platform.libc_ver()[0] == "glibc":
+    is_set_by_user = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    if not is_set_by_user and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
         libc.mallopt(M_TRIM_THRESHOLD, MOST_KEPT)

@@ -1,13 +1,13 @@
 """Share work among several processes, with results in order."""
 
 import logging
-import multiprocessing.reduction
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from itertools import count, islice
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Generic, TypeVar
 
 from cnnbench.processes.worker import CAN_FORK, Worker, WorkerEnded, wait_for_any
@@ -19,13 +19,10 @@ JOBS_AHEAD = 3  # per process: enough that none waits, few enough that results d
 
 
 class Pool(Generic[Job, Result]):
-    """Processes for the same task, started at once.
-
-    Each has a connection of its own. With a shared queue, a process that is killed while it holds the queue's lock
-    would block all others for ever. Close it, or its processes live until Python ends.
+    """Processes for the same task, started at once. Close it, or they live until Python ends.
 
     Args:
-        task: goes to each process once; what it raises is raised here.
+        task: goes to each process once; `map` raises its errors.
         prepare: called in each process first.
 
     Raises:
@@ -35,10 +32,12 @@ class Pool(Generic[Job, Result]):
     def __init__(
         self, task: Callable[[Job], Result], processes: int, *, prepare: Callable[[], object] | None = None
     ) -> None:
+        # Each has a connection of its own: a process that is killed while it holds the lock of a shared queue would
+        # block all others for ever.
         self._workers: list[Worker] = []
         try:
             for _ in range(processes):
-                # A new interpreter would import torch for two seconds.
+                # Forked, because a new interpreter would import torch for two seconds.
                 self._workers.append(Worker.start(_work, task, prepare, fork=CAN_FORK))
         except BaseException:
             self.close()
@@ -47,10 +46,10 @@ class Pool(Generic[Job, Result]):
     def map(self, jobs: Iterable[Job], *, ahead: int = JOBS_AHEAD) -> Generator[Result, None, None]:
         """Yield the task's result for each job, in order. Read it to its end, or close the pool.
 
-        The first jobs are given out at once, before a result is asked for.
+        The first jobs are handed out by this call, not when the first result is taken.
 
         Args:
-            ahead: the jobs per process that are handed out before the first result is taken.
+            ahead: the jobs per process that are handed out before their results are taken.
 
         Raises:
             WorkerEnded: a process died.
@@ -59,31 +58,29 @@ class Pool(Generic[Job, Result]):
         load = dict.fromkeys(self._workers, 0)
         results: dict[int, tuple[Any, Exception | None]] = {}
 
-        def give() -> None:
+        def hand_out() -> None:
             for job in islice(numbered, ahead * len(load) - sum(load.values()) - len(results)):
                 worker = min(load, key=load.__getitem__)
                 load[worker] += 1
                 worker.send(job)
 
-        give()
-        return self._collect(give, load, results)
+        def collect() -> Generator[Result, None, None]:
+            for wanted in count():
+                hand_out()
+                if not results and not any(load.values()):
+                    return
+                while wanted not in results:
+                    for worker in wait_for_any(load):
+                        number, value, error = worker.receive()
+                        results[number] = value, error
+                        load[worker] -= 1
+                value, error = results.pop(wanted)
+                if error is not None:
+                    raise error
+                yield value
 
-    def _collect(
-        self, give: Callable[[], None], load: dict[Worker, int], results: dict[int, tuple[Any, Exception | None]]
-    ) -> Generator[Result, None, None]:
-        for wanted in count():
-            give()
-            if not results and not any(load.values()):
-                return
-            while wanted not in results:
-                for worker in wait_for_any(load):
-                    number, *result = worker.receive()
-                    results[number] = tuple(result)
-                    load[worker] -= 1
-            value, error = results.pop(wanted)
-            if error is not None:
-                raise error
-            yield value
+        hand_out()
+        return collect()
 
     def close(self) -> None:
         """End the processes at once."""
@@ -97,7 +94,7 @@ class Pool(Generic[Job, Result]):
 def map_in_processes(
     task: Callable[[Job], Result], jobs: Iterable[Job], processes: int, *, ahead: int = JOBS_AHEAD
 ) -> Generator[Result, None, None]:
-    """`map(task, jobs)` in a pool that lives as long as the iterator; close the iterator unless you read it to its end.
+    """`map(task, jobs)` in a pool that ends with the iterator; close the iterator unless you read it to its end.
 
     Args:
         processes: with 0, or if the system starts no more processes, the work is done in this process.
@@ -130,12 +127,11 @@ def _work(connection: Connection, task: Callable[[Any], Any], prepare: Callable[
     with suppress(EOFError, OSError):
         while True:
             number, job = connection.recv()
-            # Pickled here, so that a result that cannot be pickled is an error of its job and not of the sending
-            # thread.
+            # Pickled here, because in the sending thread a result that cannot be pickled would end the process.
             try:
-                message = multiprocessing.reduction.ForkingPickler.dumps((number, task(job), None))
+                message = ForkingPickler.dumps((number, task(job), None))
             except Exception as error:
-                message = multiprocessing.reduction.ForkingPickler.dumps((number, None, error))
+                message = ForkingPickler.dumps((number, None, error))
             outbox.put(message)
 
 

@@ -1,11 +1,11 @@
-"""The place of a process among those that train one run together."""
+"""The rank of a process among those that train one run together."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Rank:
-    """A process's number, from 0, among `count` processes. Rank 0 also saves, measures and reports."""
+    """A process's number, from 0, of `count`. Rank 0 also saves, measures and reports."""
 
     number: int = 0
     count: int = 1

@@ -1,9 +1,8 @@
 """Ctrl-C, SIGTERM, SIGHUP and SIGUSR1: finish the current step, save, then end.
 
-SIGHUP, which a closing terminal sends, is handled like SIGTERM, unless it was ignored from the start (nohup).
 If there is nothing to save, SIGINT and SIGTERM raise at once. Within `defer` they are only noted: training calls
 `is_requested` after every step, saves, and calls `check`, which raises. A second SIGINT always raises at once.
-SIGUSR1 requests a checkpoint, and training continues.
+SIGHUP, which a closing terminal sends, is handled like SIGTERM. SIGUSR1 requests a checkpoint, and training continues.
 """
 
 import os
@@ -15,11 +14,11 @@ from types import FrameType
 
 SAVE = getattr(signal, "SIGUSR1", None)  # not on Windows
 STOPS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
-TO_GROUPS = (*STOPS, *([] if SAVE is None else [SAVE]))  # what may be sent to a whole group of processes
+TO_GROUPS = (*STOPS, *([] if SAVE is None else [SAVE]))  # often sent to a whole group of processes
 
 
 class Terminated(BaseException):
-    """The process was asked to end by SIGTERM or SIGHUP."""
+    """SIGTERM or SIGHUP requested the end of the process."""
 
 
 class _State:
@@ -42,6 +41,7 @@ def listen() -> None:
         return
     _state.stop, _state.interrupts, _state.save = None, 0, False
     for number in STOPS:
+        # A SIGHUP that is ignored from the start, as by nohup, stays ignored.
         if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _handle_stop)
     if SAVE is not None:
@@ -50,14 +50,14 @@ def listen() -> None:
 
 @contextmanager
 def attend() -> Iterator[None]:
-    """Handle signals inside, in a program with handlers of its own, which are put back; only the main thread can.
+    """Handle signals inside a program that has handlers of its own, which are restored; only the main thread can.
 
-    Other signals than SIGINT are handled only where the program leaves them to the system. One that ends the program
-    is raised again at the end, so that it still does so, after training has been saved.
+    Signals other than SIGINT are handled only if the program leaves them to the system. One that ends the program is
+    raised again at the end, when training has been saved.
     """
     is_main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in TO_GROUPS} if is_main else {}
-    # Handlers that were installed by C code are None, and could not be put back.
+    # Handlers that were installed by C code are None, and could not be restored.
     kept = {
         number: handler
         for number, handler in handlers.items()
@@ -82,7 +82,7 @@ def attend() -> Iterator[None]:
 
 
 def quit_at_once() -> None:
-    """From now on, Ctrl-C ends the process at once without a message, because there is nothing to save."""
+    """From now on, end the process at once at Ctrl-C, without a message, because there is nothing to save."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
 
@@ -97,10 +97,8 @@ def leave_to_parent() -> None:
 
 @contextmanager
 def hold() -> Iterator[None]:
-    """Hold back signals that end a process; a process started inside begins with them blocked.
-
-    Without this, a handler might raise while Python forks, and Python would print the exception and drop it.
-    """
+    """Hold back signals that end a process; a process started inside begins with them blocked."""
+    # Without this, a handler might raise while Python forks, and Python would print the exception and drop it.
     held: list[int] = []
     # Only the main thread runs and may change handlers. Those installed by C code cannot be restored, so keep them.
     own = threading.current_thread() is threading.main_thread() and None not in map(signal.getsignal, STOPS)
@@ -153,7 +151,7 @@ def _handle_stop(number: int, _: FrameType | None) -> None:
     _state.stop = number
     _state.interrupts += number == signal.SIGINT
     if _state.interrupts > 2 and _state.may_exit:
-        os._exit(128 + signal.SIGINT)  # some code has swallowed the second one's exception
+        os._exit(128 + signal.SIGINT)  # some code has caught the second one's exception
     if not _state.deferring or _state.interrupts >= 2:
         check()
     _tell(f"{signal.Signals(number).name}: finishing this step and saving it; Ctrl-C again quits at once")

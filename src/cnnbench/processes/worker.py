@@ -1,7 +1,7 @@
-"""Child processes that are started, fed and watched through a connection, and never outlive this process.
+"""Child processes, each with a connection to this one, which they never outlive.
 
-A worker ignores signals that may be sent to a whole process group: its parent decides when it ends. It ends with its
-parent, even if the parent is killed: by `PR_SET_PDEATHSIG` on Linux, and by its closed connection elsewhere.
+A worker ignores the signals that are often sent to a whole process group: its parent decides when it ends. It ends with
+its parent even if that is killed: by `PR_SET_PDEATHSIG` on Linux, and by its closed connection elsewhere.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ from cnnbench.processes import signals
 
 PR_SET_PDEATHSIG = 1
 KILLED = ": somebody killed it, or the system did because memory ran out"
-STARTS = 1.0  # seconds that an interrupt waits for the process to listen
+STARTS = 1.0  # seconds that an interrupt waits for the process to handle signals
 # Forking a process that has loaded torch is safe only on Linux; torch's DataLoader has the same rule.
 CAN_FORK = sys.platform == "linux" and hasattr(os, "fork")
 
@@ -34,7 +34,7 @@ class WorkerEnded(Exception):
     """A worker has ended, and all its messages have been received.
 
     Attributes:
-        code: its exit code, of a signal the negative of its number; None if that is unknown.
+        code: its exit code, or the negative number of the signal that ended it; None if unknown.
     """
 
     def __init__(self, code: int | None) -> None:
@@ -44,11 +44,11 @@ class WorkerEnded(Exception):
 
 @dataclass(frozen=True)
 class Interrupt:
-    """The message that raises SIGINT in a worker. Unlike a signal, it works on Windows and never arrives too early."""
+    """The message that raises SIGINT in a worker. Unlike a signal, it works on Windows and cannot come too early."""
 
 
 class ProcessHandle(Protocol):
-    """What a worker needs of its process; the processes of `multiprocessing` have it.
+    """The part of `multiprocessing`'s processes that a worker uses.
 
     Attributes:
         exitcode: as in `WorkerEnded`; also None before `join` has returned.
@@ -68,7 +68,7 @@ class Worker:
     """A process at the other end of a connection.
 
     Args:
-        connection: to the process, and held by nobody else on this side.
+        connection: to the process; this worker alone uses and closes it.
     """
 
     def __init__(self, connection: Connection, process: ProcessHandle) -> None:
@@ -86,8 +86,8 @@ class Worker:
         """Start a process that calls `target(connection, *arguments)`.
 
         Args:
-            fork: the process is a copy of this one, and may not start others; otherwise it is a new interpreter, in a
-                process group of its own, without threads or a CUDA context of this one.
+            fork: start a copy of this process, which may not start others; otherwise a new interpreter, in a process
+                group of its own, without the threads and the CUDA context of this one.
             environment: variables of a new interpreter besides those of this one.
 
         Raises:
@@ -96,15 +96,15 @@ class Worker:
         context: Any = multiprocessing.get_context("fork" if fork else "spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_run, args=(target, theirs, os.getpid(), fork, arguments), daemon=fork)
-        # Close our copy of their end, or we would never notice that the process has ended.
+        # While our copy of their end is open, we would never notice that the process has ended.
         with theirs, _set_environment(environment or {}), nullcontext() if fork else _hide_main_module():
             if not fork and hasattr(signal, "pthread_sigmask"):
                 resource_tracker.ensure_running()  # starting it inside `hold` would unblock the signals
             try:
-                with signals.hold():  # a signal is raised when the block ends, and finds a worker that can be closed
+                with signals.hold():  # raises a signal when the block ends, so that there is a process to close
                     process.start()
                     worker = cls(ours, process)
-                    # At exit, multiprocessing sends SIGTERM to children, which this one ignores, and waits forever.
+                    # At exit, multiprocessing sends SIGTERM to its children, which ignore it, and waits forever.
                     worker._kill_at_exit = util.Finalize(None, process.kill, exitpriority=0)
             except BaseException:
                 if process.pid is not None:
@@ -115,12 +115,12 @@ class Worker:
         return worker
 
     def send(self, message: Any) -> None:
-        """Send a message; if the process has ended, `receive` raises."""
+        """Send a message; if the process has ended, only `receive` raises."""
         with suppress(OSError):
             self.connection.send(message)
 
     def receive(self, timeout: float | None = None) -> Any:
-        """The next message; None if none comes within so many seconds.
+        """The next message; None if none comes within `timeout` seconds.
 
         Raises:
             WorkerEnded: the process has ended.
@@ -151,7 +151,7 @@ def wait_for_any(workers: Iterable[Worker], timeout: float | None = None) -> lis
 
 
 class Inbox:
-    """In a worker, what its parent sends; the process ends when the parent closes the connection."""
+    """The messages of a worker's parent, in the worker, which ends when the parent closes the connection."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -159,7 +159,7 @@ class Inbox:
         threading.Thread(target=self._read_messages, daemon=True).start()
 
     def receive(self, timeout: float | None = None) -> Any:
-        """The next message; None if none comes within so many seconds."""
+        """The next message; None if none comes within `timeout` seconds."""
         try:
             return self._messages.get(timeout=timeout)
         except queue.Empty:
@@ -174,9 +174,9 @@ class Inbox:
                     continue
                 deadline = time.monotonic() + STARTS
                 while signal.getsignal(signal.SIGINT) == signal.SIG_IGN and time.monotonic() < deadline:
-                    time.sleep(0.01)  # the main thread has been given something to do, and does not listen yet
+                    time.sleep(0.01)  # the main thread has a task, and does not handle signals yet
                 if hasattr(signal, "pthread_kill"):
-                    # Sent to the main thread, so that it also interrupts a system call there.
+                    # To the main thread, so that it also interrupts a system call there.
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 else:
                     signal.raise_signal(signal.SIGINT)
@@ -184,7 +184,7 @@ class Inbox:
 
 
 def end_with_parent(parent: int) -> None:
-    """Let Linux kill this process when the parent's thread that started it ends; other systems cannot."""
+    """Let Linux kill this process when the thread of the parent that started it ends; other systems cannot."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it ended before the line above
@@ -212,10 +212,8 @@ def _describe_exit(code: int | None) -> str:
 
 @contextmanager
 def _hide_main_module() -> Iterator[None]:
-    """Keep a new interpreter from importing `__main__`, in which no target of a worker lies.
-
-    That would run the user's script again, which calls the Python API without a guard.
-    """
+    """Keep a new interpreter from importing `__main__`, which no target of a worker needs."""
+    # It would run the user's script again, which calls the Python API without a guard.
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -226,7 +224,7 @@ def _hide_main_module() -> Iterator[None]:
 
 @contextmanager
 def _set_environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for a process that is started inside: libraries such as BLAS read them only when loaded."""
+    """Set variables for a process that is started inside; libraries such as BLAS read them only when loaded."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

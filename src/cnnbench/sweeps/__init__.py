@@ -1,5 +1,5 @@
-"""Many runs with one command: their folder, the processes they run in, what is shown meanwhile.
+"""Many runs with one command: their folder, their processes, their progress.
 
-Nothing here imports torch but `server`, which is a process of its own: what watches over the jobs cannot run out of
-memory, crash in a kernel or hang with them.
+A `Supervisor` hands jobs to processes (`job_process`), which it gets from the `server`. Only these two kinds of process
+import torch, so that the one that supervises jobs cannot run out of memory, crash in a kernel or hang with them.
 """

@@ -1,9 +1,8 @@
 """The folder of a sweep: where each job is stored, and which jobs are left.
 
-`jobs.json` holds the settings of the sweep, and the config of every job and its hash. The hash of its config alone
-identifies a job, never its place in the command: if the hash in `jobs.json` is not that of the `config.yaml` in the
-job's folder, the folder belongs to another job. Files in a job's place that somebody could still need are moved to
-`set_aside`, never removed.
+`jobs.json` holds the settings of the sweep, and each job's config with its hash. If that is not the hash of the
+`config.yaml` in the job's folder, the folder belongs to another job. Files in a job's place that somebody could still
+need are moved to `set_aside`, never removed.
 """
 
 import contextlib
@@ -90,8 +89,8 @@ class SweepFolder:
         try:
             self.jobs = [_parse_job(**job) for job in plain["jobs"]]
             self.argv = [str(text) for text in plain["command"]]
-            self.settings = from_dict({"sweep": plain.get("settings", {})}).sweep
-            self._begun = str(plain.get("begun", read_begin(path).isoformat()))
+            self.settings = from_dict({"sweep": plain["settings"]}).sweep
+            self._begun = str(plain["begun"])
             if hash_request(self.jobs, adds_seeds=self.adds_seeds) != plain["request"] or len(
                 {job.name for job in self.jobs}
             ) < len(self.jobs):
@@ -165,9 +164,8 @@ class SweepFolder:
     def is_finished(self, job: SweepJob) -> bool:
         """Whether the folder holds this job's result."""
         folder = self.path / job.name
-        return (
-            (folder / "summary.json").is_file() and self.read_state(job) == FINISHED and read_hash(folder) == job.hash
-        )
+        has_result = (folder / "summary.json").is_file() and self.read_state(job) == FINISHED
+        return has_result and read_hash(folder) == job.hash
 
     def list_unfinished(self) -> list[SweepJob]:
         """The jobs that have no result yet, including failed ones."""
@@ -175,15 +173,16 @@ class SweepFolder:
 
     def has_diverged(self, job: SweepJob) -> bool:
         """Whether the job's loss became infinite, so that running it again would change nothing."""
+        return bool(self.find_status(job).get("diverged")) and read_hash(self.path / job.name) == job.hash
+
+    def find_status(self, job: SweepJob) -> dict[str, Any]:
+        """The content of the job's `status.json`; empty if none can be read."""
         folder = self.path / job.name
-        return (
-            folder.is_dir() and bool(RunFolder(folder).find_status().get("diverged")) and read_hash(folder) == job.hash
-        )
+        return RunFolder(folder).find_status() if folder.is_dir() else {}
 
     def read_state(self, job: SweepJob) -> str:
         """The state in the job's `status.json`; empty if it has none yet."""
-        folder = self.path / job.name
-        return str(RunFolder(folder).find_status().get("state", "")) if folder.is_dir() else ""
+        return str(self.find_status(job).get("state", ""))
 
     def count_epochs(self, job: SweepJob) -> int:
         """The number of epochs that the job's folder records."""

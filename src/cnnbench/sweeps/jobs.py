@@ -1,6 +1,6 @@
 """The jobs of a sweep, and how to find an earlier sweep of the same jobs.
 
-The hash of its config alone identifies a job, never its place in the command.
+A job is identified by the hash of its config, never by its place in the command.
 """
 
 import contextlib
@@ -40,10 +40,10 @@ class SweepJob:
 
 
 def hash_config(config: Mapping[str, Any], *, with_seeds: bool = True) -> str:
-    """The SHA-256 of those keys of a plain config that the result depends on.
+    """The SHA-256 of the keys of a plain config that change its result.
 
     Args:
-        with_seeds: otherwise runs that repeat each other with other seeds or folds have the same hash.
+        with_seeds: if false, configs that differ only in seeds or folds have the same hash.
     """
     own: dict[str, Any] = drop_seeds(select(config, lambda role, _: role == "result"))
     if with_seeds:
@@ -67,10 +67,10 @@ def plan_jobs(configs: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> lis
 
 
 def hash_request(jobs: Iterable[SweepJob], *, adds_seeds: bool = False) -> str:
-    """A hash that two commands share if they request the same runs, in any order.
+    """A hash of the requested runs, in any order.
 
     Args:
-        adds_seeds: the sweep adds seeds until it is decided, so that the seeds are not part of the request.
+        adds_seeds: the sweep adds seeds until it is decided, so that seeds are not part of the request.
     """
     hashes = {hash_config(job.config, with_seeds=False) for job in jobs} if adds_seeds else [job.hash for job in jobs]
     return hashlib.sha256("".join(["seeds are added"] * adds_seeds + sorted(hashes)).encode()).hexdigest()
@@ -81,7 +81,7 @@ def find_sweep(
 ) -> Path | None:
     """The latest sweep directly inside a folder that holds the same runs.
 
-    If `jobs.json` cannot be read, the runs in the sweep's folder show what was requested.
+    If its `jobs.json` cannot be read, a sweep is recognized by the runs in its folder.
 
     Args:
         name: consider only the sweep of this name, which may have no runs yet.
@@ -134,10 +134,7 @@ def is_sweep(path: Path) -> bool:
 
 
 def read_begin(path: Path) -> datetime:
-    """The time at which a sweep began, in UTC; later than that of any earlier sweep in the same parent folder.
-
-    If `jobs.json` is damaged, it is the time at which that file was written.
-    """
+    """The time at which a sweep began, in UTC; if `jobs.json` is damaged, the time at which that was written."""
     with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
         begun = datetime.fromisoformat(read_json(path / JOBS)["begun"])
         return begun if begun.tzinfo else begun.replace(tzinfo=UTC)

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
@@ -27,7 +26,7 @@ class JobScore:
     """The best value that a finished job reached.
 
     Attributes:
-        monitor: `val/accuracy` if there is a validation split, else `test/accuracy`; for an autoencoder, the loss.
+        monitor: `val/accuracy` with a validation split, else `test/accuracy`; for an autoencoder, the loss.
     """
 
     job: SweepJob
@@ -45,7 +44,7 @@ class JobScore:
 
 
 class SweepProgress:
-    """Follows the jobs' folders; a context manager that shows the progress.
+    """Follows the folders of the jobs, and shows the progress inside its context.
 
     Args:
         jobs: the jobs to run now.
@@ -70,7 +69,7 @@ class SweepProgress:
         self._headline = ""
         self.waiting = list(jobs)
         self.total = len(jobs) + before
-        self.running: dict[str, float] = {}  # when each was first seen running
+        self.running: dict[str, float] = {}  # the time at which each was first seen running
         self._rest = RestEstimate(sweep, jobs, macs or {}, at_once)
         self.failed = 0
         self.best: JobScore | None = None
@@ -86,9 +85,7 @@ class SweepProgress:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.refresh(at_once=True)
         if self._live is not None:
             self._live.stop()
@@ -101,9 +98,8 @@ class SweepProgress:
 
     def refresh(self, *, at_once: bool = False) -> None:
         """Look at the jobs and show what has changed; unless `at_once`, at most twice a second."""
-        if not self._lock.acquire(blocking=at_once):
-            return
-        try:
+        # With a launcher, a thread refreshes as well as the main thread.
+        with self._lock:
             if time.monotonic() < self._next and not at_once:
                 return
             self._next = time.monotonic() + REFRESHES
@@ -111,8 +107,6 @@ class SweepProgress:
                 self._follow(job)
             if self._live is not None:
                 self._live.update(Text(self.render(), overflow="fold"), refresh=True)
-        finally:
-            self._lock.release()
 
     def _follow(self, job: SweepJob) -> None:
         if self._read_update_time(job) == self._earlier[job.name]:
@@ -135,13 +129,12 @@ class SweepProgress:
             return None
 
     def _report_end(self, job: SweepJob, state: str) -> None:
-        run = RunFolder(self.sweep.path / job.name)
-        message = run.find_status().get("message", "")
+        message = self.sweep.find_status(job).get("message", "")
         if state == FAILED:
             self.failed += 1
             result = f"failed: {message}"
         else:
-            result = self._read_result(run, job)
+            result = self._read_result(job)
         left = f", {self._render_rest()}" if self.waiting else ""
         self._print(
             f"job {job.name}: {self.label(job)}: {result} "
@@ -151,9 +144,9 @@ class SweepProgress:
         if state == FINISHED and message:
             self._print(f"job {job.name}: {self.label(job)}: {message}", even_if_live=True)
 
-    def _read_result(self, run: RunFolder, job: SweepJob) -> str:
+    def _read_result(self, job: SweepJob) -> str:
         try:
-            score = _read_score(run, job)
+            score = _read_score(RunFolder(self.sweep.path / job.name), job)
         except (ValueError, OSError, LookupError, TypeError) as error:  # its files may have changed meanwhile
             return f"finished, but {error}"
         if score.beats(self.best):
@@ -173,12 +166,8 @@ class SweepProgress:
         self._print(text, even_if_live=False)
 
     def _render_rest(self) -> str:
-        return f"{'at most ' if self._up_to else ''}{self.estimate_rest()} left"
-
-    def estimate_rest(self) -> str:
-        """The time left, such as `3:20`; `?` before any job has finished an epoch."""
-        seconds = self._rest.estimate(self.waiting, self.running)
-        return "?" if seconds is None else _format_clock(seconds)
+        seconds = self._rest.estimate(self.waiting, self.running)  # None before any job has finished an epoch
+        return f"{'at most ' if self._up_to else ''}{'?' if seconds is None else _format_clock(seconds)} left"
 
     def label(self, job: SweepJob) -> str:
         """The settings that identify a job within its sweep."""

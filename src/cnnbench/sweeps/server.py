@@ -1,8 +1,8 @@
-"""The process from which the jobs of a sweep are forked, so that torch is imported and data are decoded only once.
+"""The process from which job processes are forked, so that torch is imported and data are decoded only once.
 
-Its parent sends it configs to check; the server keeps the data that they name in memory. Other processes of the same
-user, such as the workers of a launcher, request job processes through an abstract Unix socket, which leaves no file
-behind. The server must use neither torch threads nor CUDA, because neither survives a fork. Where processes cannot be
+Its parent sends configs to check, and the server keeps their data in memory. Job processes are requested through an
+abstract Unix socket, which leaves no file behind, also by other processes of the same user, such as a launcher's
+workers. The server must use neither torch threads nor CUDA, because neither survives a fork. Where processes cannot be
 forked, as on Windows, each job gets a new interpreter, which decodes its own data.
 """
 
@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import TracebackType
 from typing import Any, NoReturn
 
 from cnnbench.plugins.loading import describe_error, load_from_parent, locate_error
@@ -49,11 +48,11 @@ class JobCheck:
 
 
 class JobServer:
-    """A client of the server, which it starts when needed or finds by its address. As a context manager, it ends it.
+    """A client of the server, which it starts when needed, and ends as a context manager.
 
     Args:
         room: what each job process may use of the machine.
-        address: the address of a server that already runs on this machine.
+        address: of a server that already runs on this machine.
     """
 
     def __init__(self, room: JobRoom | None = None, *, address: str | None = None) -> None:
@@ -63,13 +62,11 @@ class JobServer:
     def __enter__(self) -> "JobServer":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def start(self) -> None:
-        """Start a new server and end the old one. It answers once torch is imported; earlier requests wait."""
+        """Start a new server and end the old one. Requests wait until it has imported torch."""
         self.close()
         # Make torch count GPUs without starting CUDA, and OpenBLAS keep no threads: neither would survive a fork.
         environment = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -140,7 +137,7 @@ class JobServer:
 
 
 class _ForkedProcess:
-    """A job process. It is a child of the server, so only the server can tell how it ended."""
+    """A job process. It is a child of the server, which alone learns its exit code."""
 
     def __init__(self, address: str, pid: int) -> None:
         self.pid: int | None = pid
@@ -169,11 +166,12 @@ def _connect(address: str) -> Connection:
 
 
 def _take_over(other: socket.socket) -> Connection:
-    """Turn a socket into a connection, if the same user owns its other end: messages are unpickled, and could be code.
+    """Turn a socket into a connection.
 
     Raises:
-        ConnectionRefusedError: the process belongs to another user.
+        ConnectionRefusedError: the process at the other end belongs to another user.
     """
+    # Messages are unpickled, so they could hold code.
     _, user, _ = struct.unpack("3i", other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if user != os.geteuid():
         raise ConnectionRefusedError("the other end belongs to another user")
@@ -182,7 +180,7 @@ def _take_over(other: socket.socket) -> Connection:
 
 def _serve(connection: Connection, listener: socket.socket | None) -> NoReturn:
     """Run the server until its parent closes the connection."""
-    gc.disable()  # imports leave no garbage
+    gc.disable()  # the imports leave no garbage, and searching for it takes time
     import torch
 
     import cnnbench.experiment.run
@@ -199,7 +197,7 @@ def _serve(connection: Connection, listener: socket.socket | None) -> NoReturn:
     while True:
         ready = wait([connection] if listener is None else [connection, listener])
         if listener in ready:
-            with contextlib.suppress(OSError, EOFError):  # the client is gone
+            with contextlib.suppress(OSError, EOFError):  # the client has ended
                 _answer(listener, children)
         if connection in ready:
             try:
@@ -212,7 +210,7 @@ def _serve(connection: Connection, listener: socket.socket | None) -> NoReturn:
 
 
 def _answer(listener: socket.socket, children: dict[int, BaseProcess]) -> None:
-    """Fork a job process, or tell how the process with a given number ended."""
+    """Answer a request: fork a job process and send its number, or send the exit code of one."""
     import torch
 
     with listener.accept()[0] as other, _take_over(other) as connection:

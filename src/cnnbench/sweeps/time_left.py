@@ -1,4 +1,4 @@
-"""An estimate of how long a sweep still takes, from the work of its jobs and their speed so far."""
+"""An estimate of the time that a sweep still takes, from the work of its jobs and their speed so far."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -8,10 +8,10 @@ from cnnbench.sweeps.jobs import SweepJob
 
 
 class RestEstimate:
-    """Measures the seconds per multiply-accumulate so far, and applies them to the work that is left.
+    """Measures the seconds per multiply-accumulate so far, and applies them to the remaining work.
 
     Args:
-        macs: the multiply-accumulates of all epochs of each job, by its name; jobs that are missing count alike.
+        macs: the multiply-accumulates of all epochs of each job, by its name; without them, jobs count alike.
         at_once: the number of jobs that are expected to run side by side.
     """
 

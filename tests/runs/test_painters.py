@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from cnnbench.sweeps.painters import Painters
+from cnnbench.runs.painters import Painters
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_the_error_of_a_picture_that_fails_is_raised_when_all_are_done(painters,
     assert (tmp_path / "a").exists(), "nothing draws any more when the run is said to have failed"
 
 
-def test_a_picture_is_begun_at_once_and_its_error_raised_by_the_call_that_waits(painters, tmp_path):
+def test_a_picture_is_drawn_at_once_and_its_error_raised_by_the_call_that_waits(painters, tmp_path):
     painters.draw([partial(paint, tmp_path / "a"), partial(fail)], wait=False)
     deadline = time.monotonic() + 60
     while not (tmp_path / "a").exists():
@@ -65,7 +65,7 @@ def test_a_picture_is_begun_at_once_and_its_error_raised_by_the_call_that_waits(
     painters.draw([])
 
 
-def test_pictures_of_a_painter_that_was_killed_are_drawn_here(tmp_path):
+def test_pictures_of_a_killed_painter_are_drawn_by_this_process(tmp_path):
     painters = Painters(1)
     pictures = [partial(die_but_in, os.getpid(), tmp_path / "a"), partial(paint, tmp_path / "b")]
     for wait in (True, False):  # and from then on

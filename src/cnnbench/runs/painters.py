@@ -1,4 +1,4 @@
-"""Processes that draw the pictures of a run while another process trains."""
+"""Processes that draw the pictures of a run while its own process trains."""
 
 import importlib
 from collections.abc import Iterator, Sequence
@@ -12,14 +12,14 @@ from cnnbench.runs.pictures import Draw, Picture, draw_in_turn
 
 
 class Painters:
-    """Draws pictures in processes that are forked on creation, so create it before torch has started threads.
+    """Draws pictures in processes that are forked on creation, which must be before torch has started threads.
 
     Raises:
         OSError: the system cannot start more processes.
     """
 
     def __init__(self, count: int) -> None:
-        # The processes import matplotlib while this one does something else.
+        # The processes import matplotlib while this one continues.
         prepare = partial(importlib.import_module, "cnnbench.runs.figures")
         self._pool: Pool[Picture, Exception | None] | None = Pool(_draw, count, prepare=prepare)
         self._begun: tuple[Sequence[Picture], Iterator[Exception | None]] = (), iter(())
@@ -53,7 +53,7 @@ class Painters:
     def close(self) -> None:
         """Finish the pictures that were begun, and end the processes; later pictures are drawn in this process."""
         try:
-            self._finish()  # a process that is killed while it writes a picture leaves half a file
+            self._finish()  # a process that is killed while it writes a picture leaves an incomplete file
         finally:
             if self._pool is not None:
                 self._pool.close()
@@ -62,7 +62,7 @@ class Painters:
 
 @contextmanager
 def open_painters(count: int) -> Iterator[Draw]:
-    """Provide a function that draws pictures: in other processes if they can be forked and there are cores for them.
+    """Provide a function that draws pictures: in other processes if they can be forked and have cores.
 
     Enter this context before torch is imported, so that the processes stay small.
     """
