@@ -95,7 +95,7 @@ class Graph:
         return layer
 
     def find(self, tensor: Tensor, like: Tensor | None = None) -> Layer:
-        """The layer that computes a tensor, or a layer that holds it if it does not depend on the image.
+        """The layer that computes a tensor, or a constant if it does not depend on the image.
 
         Args:
             like: the tensor is broadcast to its shape.

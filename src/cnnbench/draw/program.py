@@ -106,7 +106,7 @@ def compile_network(
     Args:
         network: in float32 on the CPU; left as it was.
         shape: of an image, (C, H, W).
-        mean, std: per channel, for pixels scaled to 0…1; one number stands for all channels.
+        mean, std: per channel, for pixels scaled to 0…1; a single number is for all channels.
         temperature: that its logits are divided by.
         permute_pixels: whether the network gets the pixels as `make_permutation` shuffles them.
 

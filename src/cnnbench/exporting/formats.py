@@ -94,7 +94,7 @@ def _convert_to_state_dict(portable: PortableNetwork, metadata: Mapping[str, Any
 def _load_state_dict(content: bytes, trained: Trained, portable: PortableNetwork) -> Answer:
     network = make_model(trained.config, trained.info)
     network.load_state_dict(safetensors.torch.load(content))
-    loaded = copy.copy(portable)  # for what surrounds the network, which this file does not hold
+    loaded = copy.copy(portable)  # for the preprocessing, which this file does not contain
     loaded._modules = {**portable._modules, "network": network.eval()}
     return _answer_with(loaded)
 

@@ -64,7 +64,7 @@ def export_run(path: Path, form: str, choice: DataChoice, *, out: Path | None = 
     metadata = describe_file(trained, portable, temperature)
     if out is None:
         target.parent.mkdir(exist_ok=True)
-    with write_atomically(target) as file:
+    with write_atomically(target) as file:  # the file gets its name after the check
         content = convert(form, portable, trained.config.model.name, metadata)
         file.write(content)
         answer = kind.load(content, trained, portable)

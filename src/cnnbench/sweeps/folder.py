@@ -91,6 +91,7 @@ class SweepFolder:
             self.argv = [str(text) for text in plain["command"]]
             self.settings = from_dict({"sweep": plain["settings"]}).sweep
             self._begun = str(plain["begun"])
+            # Finds jobs that were added or removed, and two jobs with the same folder.
             if hash_request(self.jobs, adds_seeds=self.adds_seeds) != plain["request"] or len(
                 {job.name for job in self.jobs}
             ) < len(self.jobs):
@@ -207,6 +208,7 @@ class SweepFolder:
             is_own = is_run and read_hash(folder) == job.hash
             if is_own and any((folder / "checkpoints").glob("*.safetensors")):
                 return True
+            # Files of another job, or that no run writes before its first checkpoint, may be of use to somebody.
             if (is_own or not is_run) and is_before_checkpoint(folder, BEFORE_A_CHECKPOINT):
                 _clear(folder)
                 return False

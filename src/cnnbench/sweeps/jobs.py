@@ -93,7 +93,7 @@ def find_sweep(
         try:
             plain = read_json(path / JOBS)
             is_same = bool(plain["jobs"]) and plain["request"] == hash_request(jobs, adds_seeds=adds_seeds)
-        except (ValueError, OSError, KeyError, TypeError):
+        except (ValueError, OSError, KeyError, TypeError):  # a damaged file may contain anything
             known = read_hashes(path).keys()
             is_same = known <= hashes and (name is not None or bool(known))
         if is_same:

@@ -109,6 +109,7 @@ class JobServer:
                 return self._fork(request)
             except (OSError, EOFError):
                 raise WorkerEnded(None) from None
+        # The interpreter that has checked the jobs, and has their data, becomes the first job process.
         waiting, self.worker = self.worker, None
         if waiting is None or waiting.process.exitcode is not None:
             waiting = Worker.start(_serve, None)
@@ -125,7 +126,7 @@ class JobServer:
         if pid is not None:
             return Worker(connection, _ForkedProcess(self.address, pid))
         connection.close()
-        fresh = Worker.start(_serve, None)
+        fresh = Worker.start(_serve, None)  # the server has initialized CUDA, so nothing can be forked from it
         fresh.send(request)
         return fresh
 

@@ -122,7 +122,7 @@ class Supervisor:
 
     def _has_room(self, jobs: Sequence[SweepJob]) -> bool:
         if len(jobs) > 1 or any(len(running.jobs) > 1 for running in self._running.values()):
-            return not self._running
+            return not self._running  # the memory of a group cannot be estimated from that of single jobs
         return self.capacity.admits(self._find_need(jobs[0]), self._list_loads())
 
     def _list_loads(self) -> list[Load]:
@@ -164,7 +164,7 @@ class Supervisor:
         """
         while self._idle:
             worker = self._idle.pop()
-            if not worker.connection.poll():  # a process that has ended would have something to read
+            if not worker.connection.poll():  # of a process that has ended, the end can be read
                 return worker
             worker.close()
         return self.server.start_job_process(self.argv)
@@ -202,6 +202,7 @@ class Supervisor:
             self.tick()  # the whole sweep may have been stopped
             ran_out = running.load.was_killed_for_memory(ended.code)
             outcomes = [JobOutcome(FAILED, str(ended), ran_out)] * len(running.jobs)
+        # Only a single job has company.
         if outcomes[0].ran_out_of_memory and running.load.has_company:
             self._alone.append(running.jobs)
             message = f"{outcomes[0].message}; it continues alone when the other jobs have ended"

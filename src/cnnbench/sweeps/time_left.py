@@ -50,6 +50,7 @@ class RestEstimate:
             seconds = spent / macs_done * self._count_macs(job)
             rest = seconds * (1 - before)
             if job.name in running:
+                # The elapsed time counts, within the limits of what the last recorded epoch allows.
                 an_epoch = 1 / job.config["trainer"]["epochs"]
                 least, most = (
                     seconds * max(0.0, 1 - share) for share in (shares[job.name] + an_epoch, shares[job.name])
