@@ -2,7 +2,6 @@
 
 import os
 import signal
-from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -13,8 +12,7 @@ from cnnbench.experiment.run import run_job
 from cnnbench.processes.capacity import Need
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
 from cnnbench.storage.plain_data import read_yaml
-from cnnbench.sweeps.supervisor import Supervisor
-from cnnbench.sweeps.together import check_groups, plan_groups
+from cnnbench.sweeps.together import check_groups, plan_groups, run_groups
 from conftest import assert_same_tensors
 
 TOGETHER = ["model=mlp", "model.width=0.25", "trainer.epochs=1", "data.train_limit=200", "sweep.together=true"]
@@ -24,11 +22,12 @@ def test_groups_hold_jobs_that_differ_only_in_their_seed():
     pair = jobs_of(*TOGETHER, "optimizer.lr=0.1,0.2")
     seeds = [{"seed": seed} for seed in range(30)] + [{"seeds": {"order": seed}} for seed in range(1, 11)]
     jobs = [replace(job, config={**job.config, **own}) for own in seeds for job in pair]
-    groups = plan_groups(jobs)
+    groups, alone = plan_groups(jobs)
     assert [len(group) for group in groups] == [20, 20, 20, 20]
     assert [{job.config["optimizer"]["lr"] for job in group} for group in groups] == [{0.1}, {0.1}, {0.2}, {0.2}]
+    assert alone == []
     apart = [replace(job, config={**job.config, "sweep": {"together": False}}) for job in pair]
-    assert plan_groups([*apart, *jobs]) == [*groups, [apart[0]], [apart[1]]]
+    assert plan_groups(apart) == ([], apart)
 
 
 def test_a_group_too_small_to_be_faster_on_the_cpu_is_refused():
@@ -56,16 +55,14 @@ def test_a_killed_and_interrupted_group_resumes_to_the_bits_of_a_job_alone(job_s
     def stop():
         raise KeyboardInterrupt
 
-    def run(tick=lambda: None):
-        with closing(Supervisor(sweep, job_server, argv=["cnnbench"], tick=tick)) as supervisor:
-            return supervisor.run_all(sweep.jobs)
-
-    assert run(kill) == dict.fromkeys("01", FAILED)
+    run_groups(sweep.jobs, sweep, job_server, tick=kill)
+    assert [sweep.read_state(job) for job in sweep.jobs] == [FAILED] * 2
     assert "SIGKILL" in RunFolder(tmp_path / "s/0").read_status()["message"]
     with pytest.raises(KeyboardInterrupt):
-        run(stop)
+        run_groups(sweep.jobs, sweep, job_server, tick=stop)
     assert [sweep.read_state(job) for job in sweep.jobs] == [INTERRUPTED] * 2
-    assert run() == dict.fromkeys("01", FINISHED)
+    run_groups(sweep.jobs, sweep, job_server)
+    assert [sweep.read_state(job) for job in sweep.jobs] == [FINISHED] * 2
     (tmp_path / "alone").mkdir()
     run_job(from_dict(sweep.jobs[1].config), tmp_path / "alone", [], draw=lambda pictures, wait=True: None)
     assert_same_tensors(tmp_path / "s/1", tmp_path / "alone")
