@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,8 @@ from cnnbench.experiment.run import run_job
 from cnnbench.processes.capacity import Need
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
 from cnnbench.storage.plain_data import read_yaml
-from cnnbench.sweeps.together import check_groups, plan_groups, run_groups
+from cnnbench.sweeps.supervisor import Supervisor
+from cnnbench.sweeps.together import check_groups, plan_groups
 from conftest import assert_same_tensors
 
 TOGETHER = ["model=mlp", "model.width=0.25", "trainer.epochs=1", "data.train_limit=200", "sweep.together=true"]
@@ -22,12 +24,11 @@ def test_groups_hold_jobs_that_differ_only_in_their_seed():
     pair = jobs_of(*TOGETHER, "optimizer.lr=0.1,0.2")
     seeds = [{"seed": seed} for seed in range(30)] + [{"seeds": {"order": seed}} for seed in range(1, 11)]
     jobs = [replace(job, config={**job.config, **own}) for own in seeds for job in pair]
-    groups, alone = plan_groups(jobs)
+    groups = plan_groups(jobs)
     assert [len(group) for group in groups] == [20, 20, 20, 20]
     assert [{job.config["optimizer"]["lr"] for job in group} for group in groups] == [{0.1}, {0.1}, {0.2}, {0.2}]
-    assert alone == []
     apart = [replace(job, config={**job.config, "sweep": {"together": False}}) for job in pair]
-    assert plan_groups(apart) == ([], apart)
+    assert plan_groups([*apart, *jobs]) == [*groups, [apart[0]], [apart[1]]]
 
 
 def test_a_group_too_small_to_be_faster_on_the_cpu_is_refused():
@@ -55,14 +56,16 @@ def test_a_killed_and_interrupted_group_resumes_to_the_bits_of_a_job_alone(job_s
     def stop():
         raise KeyboardInterrupt
 
-    run_groups(sweep.jobs, sweep, job_server, tick=kill)
-    assert [sweep.read_state(job) for job in sweep.jobs] == [FAILED] * 2
+    def run(tick=lambda: None):
+        with closing(Supervisor(sweep, job_server, argv=["cnnbench"], tick=tick)) as supervisor:
+            return supervisor.run_all(sweep.jobs)
+
+    assert run(kill) == dict.fromkeys("01", FAILED)
     assert "SIGKILL" in RunFolder(tmp_path / "s/0").read_status()["message"]
     with pytest.raises(KeyboardInterrupt):
-        run_groups(sweep.jobs, sweep, job_server, tick=stop)
+        run(stop)
     assert [sweep.read_state(job) for job in sweep.jobs] == [INTERRUPTED] * 2
-    run_groups(sweep.jobs, sweep, job_server)
-    assert [sweep.read_state(job) for job in sweep.jobs] == [FINISHED] * 2
+    assert run() == dict.fromkeys("01", FINISHED)
     (tmp_path / "alone").mkdir()
     run_job(from_dict(sweep.jobs[1].config), tmp_path / "alone", [], draw=lambda pictures, wait=True: None)
     assert_same_tensors(tmp_path / "s/1", tmp_path / "alone")

@@ -23,15 +23,15 @@ from cnnbench.storage.atomic import InUse, NoneReadable
 from cnnbench.storage.regular import open_to_append
 
 EXPENDABLE = 500  # of 1000: if memory runs out, the kernel kills a job rather than the process that supervises it
-UNREADABLE = "unreadable"  # state of a job whose checkpoints are all damaged
+UNREADABLE = "unreadable"  # the state of a job whose checkpoints are all damaged
 
 
 @dataclass(frozen=True)
 class JobRoom:
-    """What a job process may use of the machine; None stands for all of it.
+    """What a job process may use of the machine; None is all of it.
 
     Attributes:
-        threads: the most threads that a run computes with.
+        threads: the largest number of threads that a run computes with.
         cores: the number of cores that its data loaders may use.
     """
 
@@ -76,21 +76,20 @@ class JobOutcome:
 
 @dataclass(frozen=True)
 class JobIsDrawing:
-    """The message that a job only has to draw its pictures, so that the next job can start."""
+    """The message that only the pictures of a job are left to draw, so that the next job can start."""
 
 
 def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
-    """Answer each `JobOrder` with `JobIsDrawing` and then a `JobOutcome`, until the other end closes.
+    """Answer each list of `JobOrder`s with a list of `JobOutcome`s, until the other end closes.
 
-    A list of orders is for jobs that are trained together; the answer is a list of outcomes.
+    The jobs of a list are trained together; a single one sends `JobIsDrawing` before its outcome.
     """
-
     waiting: list[Picture] = []  # drawn at the end, while the next job already trains in another process
 
     def draw(pictures: Sequence[Picture], *, wait: bool = True) -> None:
         waiting.extend(pictures)
         if wait:
-            with contextlib.suppress(OSError):  # the other end is gone, and the inbox ends this process
+            with contextlib.suppress(OSError):  # the other end is closed, and the inbox ends this process
                 connection.send(JobIsDrawing())
             draw_in_turn(waiting)
             waiting.clear()
@@ -104,39 +103,23 @@ def do_jobs(connection: Connection, request: JobProcessRequest) -> NoReturn:
         Path("/proc/self/oom_score_adj").write_text(str(EXPENDABLE))
     inbox = Inbox(connection)
     while True:
-        order = inbox.receive()
-        connection.send(_do_together(order) if isinstance(order, list) else _do(order, draw))
+        connection.send(_do(inbox.receive(), draw))
 
 
-def _do(order: JobOrder, draw: Draw) -> JobOutcome:
-    from cnnbench.config.schema import from_dict
-    from cnnbench.experiment.run import run_job
-
-    try:
-        with _attend(order):
-            load_from_parent()
-            run_job(from_dict(order.config), order.folder, order.overrides, resume=order.resume, draw=draw)
-    except BaseException as error:
-        return _describe_end(error)
-    return JobOutcome(FINISHED)
-
-
-def _do_together(orders: Sequence[JobOrder]) -> list[JobOutcome]:
-    """Train several jobs together. A crash of all of them is logged in the first one's folder."""
+def _do(orders: Sequence[JobOrder], draw: Draw) -> list[JobOutcome]:
     from cnnbench.config.schema import from_dict
     from cnnbench.experiment.group import run_group
-    from cnnbench.experiment.run import start_job
+    from cnnbench.experiment.run import run_job, start_job
 
+    first = orders[0]
     try:
-        with _attend(orders[0]):
+        with _attend(first):  # a crash is logged in the folder of the first job
             load_from_parent()
-            configs = [from_dict(order.config) for order in orders]
-            members = run_group(
-                [
-                    start_job(config, order.folder, order.overrides, resume=order.resume)
-                    for config, order in zip(configs, orders, strict=True)
-                ]
-            )
+            if len(orders) == 1:
+                run_job(from_dict(first.config), first.folder, first.overrides, resume=first.resume, draw=draw)
+                return [JobOutcome(FINISHED)]
+            jobs = [start_job(from_dict(one.config), one.folder, one.overrides, resume=one.resume) for one in orders]
+            members = run_group(jobs)
     except BaseException as error:
         return [_describe_end(error)] * len(orders)
     return [_describe_end(member.error) for member in members]
@@ -159,7 +142,7 @@ def _describe_end(error: BaseException | None) -> JobOutcome:
 
 @contextmanager
 def _attend(order: JobOrder) -> Iterator[None]:
-    """Let a job handle signals; log its errors and, if it hangs, where."""
+    """Let a job handle signals; log its errors and, if it hangs, its stack."""
     minutes = order.config["trainer"]["timeout_minutes"]
     with _redirect_errors(order.folder / "train.log"):
         # The supervisor ends the process shortly afterwards. faulthandler's own timer would read frames while other

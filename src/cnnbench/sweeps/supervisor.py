@@ -3,7 +3,7 @@
 Jobs start in order, each as soon as there is room for it beside the running ones (`Capacity`). A job that only has to
 draw its pictures leaves its cores to the next one. Each job has a process to itself, which then takes another job, and
 is replaced if a job crashes it. A job uses the same number of threads beside others as alone, so its result is the
-same to the bit.
+same to the bit. Jobs that are trained together (`sweep.together`) share a process, and run beside no other job.
 """
 
 import logging
@@ -21,6 +21,7 @@ from cnnbench.sweeps.folder import SweepFolder
 from cnnbench.sweeps.job_process import UNREADABLE, JobIsDrawing, JobOrder, JobOutcome
 from cnnbench.sweeps.jobs import SweepJob
 from cnnbench.sweeps.server import JobServer
+from cnnbench.sweeps.together import plan_groups
 
 log = logging.getLogger("cnnbench")
 LOOKS = 0.2  # seconds between two checks of time limits and stop requests
@@ -31,39 +32,18 @@ GRACE = 30.0  # seconds that interrupted jobs have to save their state
 
 @dataclass
 class _Running:
-    """A job in its process.
+    """Jobs in a process: one, or several that are trained together.
 
     Attributes:
-        load: the cores and memory that it uses.
-        epochs: the number of epochs in its folder when it started.
-        ends: the time at which its time limit is over.
+        load: the cores and memory that they use.
+        epochs: the number of epochs in the first one's folder when they started.
+        ends: the time at which their time limit is over.
     """
 
-    job: SweepJob
+    jobs: Sequence[SweepJob]
     load: Load
     epochs: int
     ends: float | None
-
-
-KILLED = JobOutcome(INTERRUPTED, f"killed: it did not save its state within {GRACE:.0f} s")
-
-
-def find_deadline(job: SweepJob) -> float | None:
-    """The monotonic time at which the time limit of a job that starts now is over; None without a limit."""
-    minutes = job.config["trainer"]["timeout_minutes"]
-    return time.monotonic() + 60 * minutes + DUMPS if minutes else None
-
-
-def describe_timeout(job: SweepJob) -> JobOutcome:
-    """The outcome of a job that has reached its time limit."""
-    return JobOutcome(
-        FAILED, f"it was not finished after trainer.timeout_minutes={job.config['trainer']['timeout_minutes']:g}"
-    )
-
-
-def describe_interrupt(outcome: JobOutcome) -> JobOutcome:
-    """The outcome of an interrupted job, which may have finished just before."""
-    return outcome if outcome.state == FINISHED else JobOutcome(INTERRUPTED, outcome.message)
 
 
 class Supervisor:
@@ -92,8 +72,8 @@ class Supervisor:
         self.capacity, self.needs = capacity or Capacity(1), needs or {}
         self._running: dict[Worker, _Running] = {}
         self._idle: list[Worker] = []
-        self._waiting: deque[SweepJob] = deque()
-        self._alone: deque[SweepJob] = deque()  # jobs that ran out of memory beside others
+        self._waiting: deque[Sequence[SweepJob]] = deque()
+        self._alone: deque[Sequence[SweepJob]] = deque()  # jobs that ran out of memory beside others
         self._states: dict[str, str] = {}
         self._memory_seen = 0.0
 
@@ -107,7 +87,7 @@ class Supervisor:
         Raises:
             BaseException: raised by `tick` or a signal; running jobs have been interrupted and have saved their state.
         """
-        self._waiting, self._alone, self._states = deque(jobs), deque(), {}
+        self._waiting, self._alone, self._states = deque(plan_groups(jobs)), deque(), {}
         try:
             while not self.stops() and self._start_jobs():
                 self._watch()
@@ -119,7 +99,7 @@ class Supervisor:
 
     def add(self, jobs: Iterable[SweepJob]) -> None:
         """Let more jobs follow those that `run_all` has still to start; `tick` may call this."""
-        self._waiting.extend(jobs)
+        self._waiting.extend([job] for job in jobs)
 
     def list_failed(self) -> set[str]:
         """The names of the jobs that this call of `run_all` cannot finish: failed, or used by another process."""
@@ -140,8 +120,10 @@ class Supervisor:
             return bool(self._running) or self._start_jobs()
         return bool(self._running)
 
-    def _has_room(self, job: SweepJob) -> bool:
-        return self.capacity.admits(self._find_need(job), self._list_loads())
+    def _has_room(self, jobs: Sequence[SweepJob]) -> bool:
+        if len(jobs) > 1 or any(len(running.jobs) > 1 for running in self._running.values()):
+            return not self._running  # the memory of a group cannot be estimated from that of single jobs
+        return self.capacity.admits(self._find_need(jobs[0]), self._list_loads())
 
     def _list_loads(self) -> list[Load]:
         return [running.load for running in self._running.values()]
@@ -149,21 +131,28 @@ class Supervisor:
     def _find_need(self, job: SweepJob) -> Need:
         return self.needs.get(job.name, Need())
 
-    def _start(self, job: SweepJob) -> None:
-        try:
-            resume = self.sweep.prepare(job)
-        except InUse:
-            self._states[job.name] = RUNNING
+    def _start(self, jobs: Sequence[SweepJob]) -> None:
+        orders = {}
+        for job in jobs:
+            try:
+                resume = self.sweep.prepare(job)
+            except InUse:
+                self._states[job.name] = RUNNING
+            else:
+                orders[job.name] = JobOrder(self.sweep.path / job.name, job.config, job.overrides, resume)
+        jobs = [job for job in jobs if job.name in orders]
+        if not jobs:
             return
         try:
             worker = self._find_worker()
         except WorkerEnded as ended:
-            self._record(job, JobOutcome(FAILED, str(ended)))
+            self._record(jobs, [JobOutcome(FAILED, str(ended))] * len(jobs))
             return
-        folder = self.sweep.path / job.name
-        load = Load(worker.process.pid or 0, self._find_need(job))
-        started = _Running(job, load, self.sweep.count_epochs(job), find_deadline(job))
-        worker.send(JobOrder(folder, job.config, job.overrides, resume))
+        load = Load(worker.process.pid or 0, self._find_need(jobs[0]))
+        minutes = _get_minutes(jobs[0])
+        ends = time.monotonic() + 60 * minutes + DUMPS if minutes else None
+        started = _Running(jobs, load, self.sweep.count_epochs(jobs[0]), ends)
+        worker.send([*orders.values()])
         self._running[worker] = started
         self.capacity.note_company(self._list_loads())
 
@@ -175,7 +164,7 @@ class Supervisor:
         """
         while self._idle:
             worker = self._idle.pop()
-            if not worker.connection.poll():  # a process that has ended would have something to read
+            if not worker.connection.poll():  # of a process that has ended, the end can be read
                 return worker
             worker.close()
         return self.server.start_job_process(self.argv)
@@ -191,40 +180,35 @@ class Supervisor:
         for worker, running in list(self._running.items()):
             load = running.load
             if not load.has_peaked:
-                load.has_peaked = self.sweep.count_epochs(running.job) > running.epochs
+                load.has_peaked = self.sweep.count_epochs(running.jobs[0]) > running.epochs
                 sees_memory |= load.has_peaked  # waiting jobs may fit now
             if sees_memory:
                 self.capacity.observe(load)
             if running.ends is not None and time.monotonic() > running.ends:
-                self._settle(worker, describe_timeout(running.job))
+                message = f"it was not finished after trainer.timeout_minutes={_get_minutes(running.jobs[0]):g}"
+                self._settle(worker, [JobOutcome(FAILED, message)] * len(running.jobs))
         self.tick()
 
     def _hear(self, worker: Worker) -> None:
         running = self._running[worker]
         try:
-            outcome = worker.receive()
+            outcomes = worker.receive()
             self.capacity.observe(running.load)
-            if isinstance(outcome, JobIsDrawing):
+            if isinstance(outcomes, JobIsDrawing):
                 running.load.is_computing = False
                 return
             self.capacity.learn(running.load)
-            ran_out = outcome.ran_out_of_memory
         except WorkerEnded as ended:
             self.tick()  # the whole sweep may have been stopped
-            outcome = JobOutcome(FAILED, str(ended))
             ran_out = running.load.was_killed_for_memory(ended.code)
-        if outcome.state == UNREADABLE:
-            self._idle.append(worker)
-            del self._running[worker]
-            self.sweep.set_aside(running.job)
-            self._start(running.job)  # again, in a new folder
-        elif ran_out and running.load.has_company:
-            self._alone.append(running.job)
-            message = f"{outcome.message}; it continues alone when the other jobs have ended"
-            log.warning("job %s: %s", running.job.name, message)
-            self._settle(worker, JobOutcome(INTERRUPTED, message))
-        else:
-            self._settle(worker, outcome)
+            outcomes = [JobOutcome(FAILED, str(ended), ran_out)] * len(running.jobs)
+        # Only a single job has company.
+        if outcomes[0].ran_out_of_memory and running.load.has_company:
+            self._alone.append(running.jobs)
+            message = f"{outcomes[0].message}; it continues alone when the other jobs have ended"
+            log.warning("job %s: %s", running.jobs[0].name, message)
+            outcomes = [JobOutcome(INTERRUPTED, message)]
+        self._settle(worker, outcomes)
 
     def _interrupt(self) -> None:
         """Let the running jobs save their state, and end them."""
@@ -234,29 +218,51 @@ class Supervisor:
         try:
             while self._running and (left := deadline - time.monotonic()) > 0:
                 for worker in wait_for_any(self._running, left):
-                    try:
-                        outcome = worker.receive()
-                        if isinstance(outcome, JobIsDrawing):
-                            continue
-                    except WorkerEnded as ended:
-                        outcome = JobOutcome(INTERRUPTED, str(ended))
-                    self._settle(worker, describe_interrupt(outcome))
-            for worker in list(self._running):
-                self._settle(worker, KILLED)
+                    self._hear_interrupted(worker)
+            for worker, running in list(self._running.items()):
+                killed = JobOutcome(INTERRUPTED, f"killed: it did not save its state within {GRACE:.0f} s")
+                self._settle(worker, [killed] * len(running.jobs))
         except BaseException:  # a second signal ends them at once
             self.close()
             raise
 
-    def _settle(self, worker: Worker, outcome: JobOutcome) -> None:
-        """Record how a job ended; keep its process only if the job did not fail."""
-        job = self._running.pop(worker).job
-        if outcome.state in (FINISHED, RUNNING):
+    def _hear_interrupted(self, worker: Worker) -> None:
+        try:
+            outcomes = worker.receive()
+            if isinstance(outcomes, JobIsDrawing):
+                return
+        except WorkerEnded as ended:
+            outcomes = [JobOutcome(INTERRUPTED, str(ended))] * len(self._running[worker].jobs)
+        # A job may have finished just before.
+        self._settle(
+            worker,
+            [one if one.state == FINISHED else JobOutcome(INTERRUPTED, one.message) for one in outcomes],
+        )
+
+    def _settle(self, worker: Worker, outcomes: Sequence[JobOutcome]) -> None:
+        """Record how the jobs of a process ended; keep the process only if none of them failed."""
+        jobs = self._running.pop(worker).jobs
+        if {outcome.state for outcome in outcomes} <= {FINISHED, RUNNING, UNREADABLE}:
             self._idle.append(worker)
         else:
             worker.close()
-        self._record(job, outcome)
+        self._record(jobs, outcomes)
 
-    def _record(self, job: SweepJob, outcome: JobOutcome) -> None:
-        if outcome.state != RUNNING:
-            outcome = JobOutcome(self.sweep.record_end(job, outcome.state, outcome.message))
-        self._states[job.name] = outcome.state
+    def _record(self, jobs: Sequence[SweepJob], outcomes: Sequence[JobOutcome]) -> None:
+        again = []
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if outcome.state == UNREADABLE:
+                self.sweep.set_aside(job)
+                again.append(job)
+            elif outcome.state == RUNNING:
+                self._states[job.name] = RUNNING
+            else:
+                self._states[job.name] = self.sweep.record_end(job, outcome.state, outcome.message)
+        if again:
+            self._waiting.appendleft(again)  # from the beginning, in new folders
+
+
+def _get_minutes(job: SweepJob) -> float | None:
+    """The time limit of a job."""
+    minutes: float | None = job.config["trainer"]["timeout_minutes"]
+    return minutes

@@ -30,7 +30,6 @@ from cnnbench.sweeps.jobs import SweepJob
 from cnnbench.sweeps.progress import SweepProgress
 from cnnbench.sweeps.server import JobCheck, JobServer
 from cnnbench.sweeps.supervisor import Supervisor
-from cnnbench.sweeps.together import run_groups
 
 log = logging.getLogger("cnnbench")
 
@@ -111,11 +110,10 @@ def run_jobs(session: Session) -> None:
             if session.rounds is not None:
                 run_rounds(session.rounds, session.server, progress, capacity=capacity, needs=needs)
             elif request.launcher == NO_LAUNCHER:
-                alone = run_groups(left, sweep, session.server, tick=progress.refresh)
                 supervisor = Supervisor(
                     sweep, session.server, argv=sweep.argv, tick=progress.refresh, capacity=capacity, needs=needs
                 )
-                supervisor.run_all(alone)
+                supervisor.run_all(left)
                 supervisor.close()
             else:
                 launchers.launch(request, left, session.server, progress)
