@@ -12,6 +12,7 @@ from test_training import run
 from cnnbench.cli.robustness import robustness
 from cnnbench.cli.run_options import RobustnessOptions
 from cnnbench.experiment.measuring.robustness import measure_robustness
+from cnnbench.report.documents import bind_percent
 from cnnbench.report.page import render_page
 from cnnbench.report.reading import read_study
 from cnnbench.report.robustness import gather_points
@@ -144,7 +145,7 @@ def test_a_report_shows_bands_notes_other_images_and_leaves_damaged_results_out(
         write_run(tmp_path / str(seed), seed, 900 + seed)
         write_result(tmp_path / str(seed), 0.9, last, images=1000 - seed, images_sha256=str(seed))
     page = render_page(read_study([tmp_path]))
-    assert "70.00 % [45.16 %, 94.84 %], n = 3" in page
+    assert bind_percent("70.00 % [45.16 %, 94.84 %], n = 3") in page
     assert "The runs were not measured on the same images (998, 999, 1,000 images)." in page
     path = locate_result(tmp_path / "2", "test") / "robustness.json"
     path.write_text(path.read_text().replace("0.8", "8"))
