@@ -67,6 +67,8 @@ def run_tests(copy: Path, tests: Sequence[str]) -> tuple[bool, str]:
     first = re.search(r"^(?:FAILED|ERROR) \S+?::(\w+)", out, re.MULTILINE)
     if pytest.returncode not in (0, 1):
         raise RuntimeError(f"pytest ended with {pytest.returncode}: {out[-1000:]}")
+    if not pytest.returncode and not re.search(r"\b\d+ passed\b", out):  # or a skip would look like a surviving mutant
+        raise RuntimeError(f"no test ran, all were skipped: {out[-1000:]}")
     return not pytest.returncode, first.group(1) if first else ""
 
 
