@@ -141,7 +141,7 @@ def test_predictions_are_those_of_the_test_whatever_holds_the_images(run, digits
         (lambda run: cb.train(model=3), "model=3: must be a model's name or a torch module"),
         (lambda run: cb.train(model=Small(classes=7), progress=False), r"Small gives outputs of shape \(2, 7\)"),
         (lambda run: cb.train(model=nn.LazyLinear(10)), "lazy layers"),
-        (lambda run: cb.train(model=Small(), **{"model.width": 2}), "model.width=2.0: must be 1"),
+        (lambda run: cb.train(model=Small(), **{"model.width": 2}), "model.width=2: must be 1"),
         (lambda run: cb.train(tags=object()), "tags=.*must be None, a truth value, a number"),
         (lambda run: cb.sweep(model=Small()), "model: must be one or more names.*cnnbench.compare"),
         (lambda run: cb.load("nowhere"), "'nowhere' is not a folder"),
