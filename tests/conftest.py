@@ -91,15 +91,15 @@ def wait_until(is_done: Callable[[], bool], begun: Future[subprocess.CompletedPr
         time.sleep(0.01)
 
 
-def is_gone(process: int) -> bool:
-    """Whether a process ends within ten seconds."""
+def is_gone(process: int, *, reaped: bool = False) -> bool:
+    """Whether a process ends within ten seconds and, if required, its parent has taken note of it."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         try:
             state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             return True
-        if state == "Z":
+        if state == "Z" and not reaped:
             return True
         time.sleep(0.02)
     return False

@@ -137,6 +137,7 @@ def test_predictions_are_those_of_the_test_whatever_holds_the_images(run, digits
         (lambda run: cb.train(**{"trainer.epoch": 1}), "Did you mean 'epochs'"),
         (lambda run: cb.train(seed=[0, 1]), "seed=.*cnnbench.sweep runs each"),
         (lambda run: cb.train("seed=0,1"), "seed=0,1 names several values.*cnnbench.sweep runs each"),
+        (lambda run: cb.train("sweep.seeds=1,2"), r"sweep.seeds=1,2 names several values: give one for the whole"),
         (lambda run: cb.train("experiment=mlp_vs_lenet5", data="digits"), "several runs, which cnnbench.sweep runs"),
         (lambda run: cb.train(model=3), "model=3: must be a model's name or a torch module"),
         (lambda run: cb.train(model=Small(classes=7), progress=False), r"Small gives outputs of shape \(2, 7\)"),

@@ -243,7 +243,7 @@ def test_pointing_at_a_cell_outlines_what_it_sees(page, made):
     assert page.find("#unit").text not in ("", before)
     page.find("#layer option:last-child").click()
     page.answered()
-    page.run("document.getElementById('large').focus()")
+    page.run("document.activeElement.blur(); document.getElementById('large').focus()")
     assert page.find("#unit").text.endswith("sees the whole image")
     assert len(page.driver.find_elements("css selector", "#filters canvas")) == layers[0][0]
 

@@ -10,6 +10,7 @@ from PIL import Image
 from cnnbench.cli.compose import compose_config
 from cnnbench.data import load_source
 from cnnbench.experiment import loading
+from cnnbench.experiment.lifetime import CannotGoOn
 from cnnbench.experiment.loading import load_dataset
 from cnnbench.experiment.run import run_job
 from cnnbench.quality.findings import RefusedData
@@ -88,6 +89,16 @@ def test_a_resumed_run_keeps_the_count_without_another_check(photos, tmp_path, m
     run_job(short, run := create_folder(tmp_path / "run"), [])
     monkeypatch.setattr(loading, "_find_near_copies", lambda *_: pytest.fail("checked again"))
     assert run_job(whole, run, [], resume=True)["test_images_near_training"] == 1
+
+
+def test_a_run_that_is_resumed_with_a_stricter_check_is_refused(photos, tmp_path):
+    data = ("data=image_folder", f"data.path={photos}", "data.cache=null", "data.workers=0", "data.image_size=8")
+    short, whole = (compose_config([*data, "model=mlp", f"trainer.epochs={epochs}"]) for epochs in (1, 2))
+    run_job(short, run := create_folder(tmp_path / "run"), [])
+    whole.data.check = "fail"
+    with pytest.raises(CannotGoOn, match=r"data\.check=fail: 1 of 25 test"):
+        run_job(whole, run, [], resume=True)
+    assert "check: warn" in (run / "config.yaml").read_text()
 
 
 def test_sets_of_ours_are_not_checked():

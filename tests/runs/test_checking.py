@@ -98,7 +98,13 @@ def test_a_share_beyond_the_whole_is_not_believed(runs):
     [10**20, 1e20, -1, float("nan"), float("inf"), True, "many", [1], 10**400],
     ids=lambda value: str(value)[:9],
 )
-@pytest.mark.parametrize("key", ["parameters", "macs", "depth", "test/loss", "train_seconds", "images_per_second"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("parameters", "macs", "depth", "test/loss", "train_seconds", "images_per_second"),
+        *("frozen_parameters", "activation_bytes", "dense_share"),
+    ],
+)
 def test_no_figure_of_one_run_costs_the_others(key, value, tmp_path):
     for number in range(3):
         write_run(tmp_path / f"runs/{number}", number, 900 + number)
@@ -106,6 +112,12 @@ def test_no_figure_of_one_run_costs_the_others(key, value, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     study = read_study([tmp_path / "runs"])
     assert [run.state for run in study.runs] == ["finished", "damaged", "finished"]
+    assert any(key in note.text for note in study.notes), study.notes
+
+
+def test_a_missing_number_of_frozen_parameters_is_none(runs):
+    change(runs / "1/summary.json", frozen_parameters=None)
+    assert [run.state for run in read_study([runs]).runs] == ["finished", "finished"]
 
 
 @pytest.mark.parametrize(

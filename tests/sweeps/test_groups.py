@@ -10,7 +10,7 @@ from test_sweep import jobs_of, made
 
 from cnnbench.config.schema import from_dict
 from cnnbench.experiment.run import run_job
-from cnnbench.processes.capacity import Need
+from cnnbench.processes.capacity import Capacity, Need
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
 from cnnbench.storage.plain_data import read_yaml
 from cnnbench.sweeps.supervisor import Supervisor
@@ -42,7 +42,7 @@ def test_a_group_too_small_to_be_faster_on_the_cpu_is_refused():
 
 
 def test_a_killed_and_interrupted_group_resumes_to_the_bits_of_a_job_alone(job_server, tmp_path):
-    sweep = made(tmp_path / "s", *TOGETHER, "trainer.epochs=30", "seed=0,1")
+    sweep, capacity = made(tmp_path / "s", *TOGETHER, "trainer.epochs=30", "seed=0,1"), Capacity()
     killed = []
 
     def is_saved():
@@ -57,7 +57,7 @@ def test_a_killed_and_interrupted_group_resumes_to_the_bits_of_a_job_alone(job_s
         raise KeyboardInterrupt
 
     def run(tick=lambda: None):
-        with closing(Supervisor(sweep, job_server, argv=["cnnbench"], tick=tick)) as supervisor:
+        with closing(Supervisor(sweep, job_server, argv=["cnnbench"], tick=tick, capacity=capacity)) as supervisor:
             return supervisor.run_all(sweep.jobs)
 
     assert run(kill) == dict.fromkeys("01", FAILED)
@@ -66,6 +66,7 @@ def test_a_killed_and_interrupted_group_resumes_to_the_bits_of_a_job_alone(job_s
         run(stop)
     assert [sweep.read_state(job) for job in sweep.jobs] == [INTERRUPTED] * 2
     assert run() == dict.fromkeys("01", FINISHED)
+    assert capacity._peaks == {}, "the memory of a group says nothing about a single job"
     (tmp_path / "alone").mkdir()
     run_job(from_dict(sweep.jobs[1].config), tmp_path / "alone", [], draw=lambda pictures, wait=True: None)
     assert_same_tensors(tmp_path / "s/1", tmp_path / "alone")

@@ -297,7 +297,7 @@ def test_a_stopped_process_is_ended_too(supervising, job_server, tmp_path):
     supervisor = supervising(sweep, job_server, tick=stop)
     assert supervisor.run(sweep.jobs[0]) == FAILED
     assert "it was not finished after" in RunFolder(sweep.path / "0").read_status()["message"]
-    assert is_gone(stopped[0])
+    assert is_gone(stopped[0], reaped=True)
 
 
 def test_an_error_in_a_job_is_in_its_own_folder_with_its_traceback(supervising, job_server, tmp_path):

@@ -123,6 +123,7 @@ def predict(options: PredictOptions) -> None:
     form = check_choice("format", options.form, FORMATS)
     paths = _choose_paths(options)
     out = None if options.explain else options.out
+    folder = _choose_folder(options)
     if out is not None and ((out.exists() and not out.is_file()) or not out.parent.is_dir()):
         raise ValueError(f"--out {out}: must be a file, new or to be replaced, in an existing folder")
     tally = Tally()
@@ -135,7 +136,7 @@ def predict(options: PredictOptions) -> None:
         tally.close()
         return
     files = chain([first], files)
-    started = _start_run(options, files) if options.model is None else _start_model(options, files)
+    started = _start_run(options, files, folder) if options.model is None else _start_model(options, files)
     terminal = out is None and sys.stdout.isatty()
     layout = FORMATS[form](started.predictor.class_names, options.top, started.has_sets, terminal)
     pictures = started.pictures
@@ -169,6 +170,15 @@ def _choose_paths(options: PredictOptions) -> Sequence[str]:
     return paths
 
 
+def _choose_folder(options: PredictOptions) -> Path | None:
+    """The folder for heat maps, if they are wanted."""
+    if not options.explain:
+        return None
+    from cnnbench.cli.heat_maps import check_folder
+
+    return check_folder(options.out)
+
+
 def _start_model(options: PredictOptions, files: Iterable[str]) -> Started:
     from cnnbench.data.memory import limit_address_space
     from cnnbench.exporting.predicting import OnnxPredictor
@@ -180,13 +190,9 @@ def _start_model(options: PredictOptions, files: Iterable[str]) -> Started:
     return Started(predictor, predictor.predict(files, top=options.top, invert=options.invert))
 
 
-def _start_run(options: PredictOptions, files: Iterable[str]) -> Started:
+def _start_run(options: PredictOptions, files: Iterable[str], folder: Path | None) -> Started:
     from cnnbench.experiment.measuring.predict import Predictor
 
-    if options.explain:
-        from cnnbench.cli.heat_maps import HeatMapFolder, check_folder
-
-        folder = check_folder(options.out)
     assert options.run is not None, "it was checked"
     run = find_folder(options.run, run=True)
     how: dict[str, Any] = {"device": options.device, "batch_size": options.batch_size}
@@ -200,7 +206,12 @@ def _start_run(options: PredictOptions, files: Iterable[str]) -> Started:
         sets, notes = find_prediction_sets(run, options.abstain, classes=len(predictor.class_names), **how)
         show_warnings(note for note in notes if note not in predictor.notes)
     batches = predictor.predict(files, top=options.top, invert=options.invert, keep_pixels=options.explain, sets=sets)
-    return Started(predictor, batches, sets is not None, HeatMapFolder(folder, predictor) if options.explain else None)
+    pictures = None
+    if folder is not None:
+        from cnnbench.cli.heat_maps import HeatMapFolder
+
+        pictures = HeatMapFolder(folder, predictor)
+    return Started(predictor, batches, sets is not None, pictures)
 
 
 def _report_temperature(found: "Temperature | None") -> None:

@@ -93,6 +93,8 @@ def start_job(
         life = _claim_folder(run, config, overrides, resume=resume, entered=entered)
         # `config` is recorded; `own` is what a resumed run is built by: its data as they were, without first weights.
         near_tests = read_near_tests(run) if resume else None
+        if near_tests and config.data.check == "fail":
+            near_tests = None  # count again, because the check refuses by what it finds
         own = settle_start(describe_own_data(config, path, check=near_tests is None), run) if resume else config
         # Before the data are loaded: the other processes import torch in the meantime.
         others = entered.enter_context(start_ranks(own, path, resume=resume))

@@ -80,11 +80,11 @@ def build_module(spec: NetworkSpec, options: GivenOptions) -> nn.Module:
     place = torch.device("cpu") if device.type == "meta" else device
     try:
         model = copy.deepcopy(module).to(place)  # training leaves the program's own as it is
+        with place:
+            _check_outputs(model, spec, _name(module))
+        return model.to(device).train()
     except RuntimeError as error:
         raise ValueError(f"model={name} cannot be copied: {get_first_line(error)}") from error
-    with place:
-        _check_outputs(model, spec, _name(module))
-    return model.to(device).train()
 
 
 def _check_outputs(model: nn.Module, spec: NetworkSpec, name: str) -> None:

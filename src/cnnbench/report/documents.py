@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -60,8 +61,13 @@ def render(
 
 def find_terms(text: str) -> list[tuple[str, str]]:
     """The terms of the glossary that occur in a text, each with its meaning, in alphabetical order."""
-    glossary = parse_yaml(read_template("glossary.yaml"))
-    return [(entry["term"], entry["meaning"]) for entry in glossary if re.search(entry["pattern"], text)]
+    return [(entry["term"], entry["meaning"]) for entry in _read_glossary() if re.search(entry["pattern"], text)]
+
+
+@cache
+def _read_glossary() -> list[dict[str, str]]:
+    glossary: list[dict[str, str]] = parse_yaml(read_template("glossary.yaml"))
+    return glossary
 
 
 def render_markdown(study: Study, command: str, made: str) -> str:

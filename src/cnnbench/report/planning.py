@@ -128,8 +128,9 @@ def count_seeds_of_t_test(effect: float, comparisons: int) -> float:
         critical = scipy.stats.t.ppf(1 - level / 2, n - 1)
         return bool(scipy.stats.nct.sf(critical, n - 1, effect * math.sqrt(n)) >= POWER)
 
-    fewest = bisect_left(range(2, MOST_SEEDS + 1), True, key=is_enough) + 2
-    return fewest if fewest <= MOST_SEEDS else math.inf
+    counts = range(2, MOST_SEEDS + 1)
+    place = bisect_left(counts, True, key=is_enough)  # more seeds never have less power
+    return counts[place] if place < len(counts) else math.inf
 
 
 def count_seeds_of_sign_flip(effect: float, comparisons: int) -> float:

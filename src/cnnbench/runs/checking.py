@@ -158,7 +158,8 @@ def _check_parameters(folder: RunFolder, figures: Figures) -> None:
     """Check the parameters and their bytes against the weights, of which only the file's header is read."""
     if (parameters := figures.values.get("parameters")) is None:
         return
-    figures.expect("trainable_parameters", parameters - figures.values.get("frozen_parameters", 0), "its parameters")
+    frozen = figures.values.get("frozen_parameters") or 0
+    figures.expect("trainable_parameters", parameters - frozen, "its parameters")
     try:
         header = read_safetensors_header(folder.path / BEST_WEIGHTS)
         model = {name: one for name, one in header.items() if name.startswith("model.")}

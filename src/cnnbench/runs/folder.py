@@ -36,9 +36,10 @@ SUMMARY: Kinds = {
     **dict.fromkeys(("test_labels_sha256", "test_set_sha256", "train_set_sha256"), str),
     **dict.fromkeys(("seed", "parameters", "macs", "receptive_field", "depth", "epochs", "best_epoch"), _COUNT),
     **dict.fromkeys(("train_images", "val_images", "test_images", "threads"), _COUNT),
+    **dict.fromkeys(("trainable_parameters", "frozen_parameters", "weight_bytes", "activation_bytes"), _COUNT),
     **dict.fromkeys(("test_images_in_training", "test_images_near_training"), _COUNT),
     **dict.fromkeys(("test/loss", "test/accuracy", "test/accuracy_low", "test/accuracy_high"), _NUMBER),
-    **dict.fromkeys(("test/f1_macro", "train_seconds", "images_per_second"), _NUMBER),
+    **dict.fromkeys(("test/f1_macro", "train_seconds", "images_per_second", "dense_share"), _NUMBER),
 }
 
 

@@ -183,7 +183,7 @@ class Supervisor:
                 load.has_peaked = self.sweep.count_epochs(running.jobs[0]) > running.epochs
                 sees_memory |= load.has_peaked  # waiting jobs may fit now
             if sees_memory:
-                self.capacity.observe(load)
+                self._observe(running)
             if running.ends is not None and time.monotonic() > running.ends:
                 message = f"it was not finished after trainer.timeout_minutes={_get_minutes(running.jobs[0]):g}"
                 self._settle(worker, [JobOutcome(FAILED, message)] * len(running.jobs))
@@ -193,11 +193,12 @@ class Supervisor:
         running = self._running[worker]
         try:
             outcomes = worker.receive()
-            self.capacity.observe(running.load)
+            self._observe(running)
             if isinstance(outcomes, JobIsDrawing):
                 running.load.is_computing = False
                 return
-            self.capacity.learn(running.load)
+            if len(running.jobs) == 1:
+                self.capacity.learn(running.load)
         except WorkerEnded as ended:
             self.tick()  # the whole sweep may have been stopped
             ran_out = running.load.was_killed_for_memory(ended.code)
@@ -209,6 +210,10 @@ class Supervisor:
             log.warning("job %s: %s", running.jobs[0].name, message)
             outcomes = [JobOutcome(INTERRUPTED, message)]
         self._settle(worker, outcomes)
+
+    def _observe(self, running: _Running) -> None:
+        if len(running.jobs) == 1:  # the memory of a group says nothing about a single job
+            self.capacity.observe(running.load)
 
     def _interrupt(self) -> None:
         """Let the running jobs save their state, and end them."""

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.cli.choices import list_groups
-from cnnbench.cli.compose.quoting import refuse_several_values
+from cnnbench.cli.compose.quoting import SeveralValues, refuse_several_values
 from cnnbench.cli.compose.session import parse_overrides
 from cnnbench.cli.compose.single import Job, compose_with_recipe, to_config
 from cnnbench.config.keys import format_value, list_control_keys
@@ -32,7 +32,10 @@ def read_sweep(base: DictConfig, parsed: Sequence[Override]) -> SweepConfig:
         ValueError: a value that is not accepted, or keys that exclude each other.
     """
     of_sweep = [o for o in parsed if o.key_or_group.startswith("sweep.")]
-    refuse_several_values(of_sweep, "give one for the whole sweep")
+    try:
+        refuse_several_values(of_sweep, "give one for the whole sweep")
+    except SeveralValues as error:
+        raise ValueError(str(error)) from None  # a sweep cannot have several either, so nothing may suggest one
     plain = OmegaConf.to_container(base.sweep, resolve=True)
     sweep = from_dict({"sweep": plain}).sweep
     given = {o.key_or_group: o.input_line for o in reversed(parsed)}

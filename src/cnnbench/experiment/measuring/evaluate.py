@@ -1,6 +1,7 @@
 """Measure a finished run's best weights on a split of its own or another dataset, and write the figures beside it."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from itertools import count
@@ -66,7 +67,7 @@ def evaluate_run(
     fitted = calibrate_run(path, choice, device=device, batch_size=batch_size) if calibrate else None
     temperature, notes = (fitted, []) if fitted else ready.trained.read_temperature()
     measured = ready.evaluate(ready.serve(found.split), keep_probabilities=True)
-    where = {} if choice.path is None else {"path": format_path(choice.path)}
+    where = {} if choice.path is None else {"path": format_path(os.path.expanduser(choice.path))}
     metrics = {"data": config.data.name, **where, "split": choice.split, "images": len(found.split)}
     metrics |= _compute_scores(measured, temperature)
     metrics |= {} if found.is_listed is None else _measure_rest(ready, found.is_listed)
