@@ -10,6 +10,7 @@ from cnnbench.cli.options import SummaryOptions
 from cnnbench.cli.summary import print_summary
 from cnnbench.cli.tables import Column, show_table
 from cnnbench.report.reading import read_study
+from cnnbench.report.tables import tabulate_runs
 
 LONG = "convolutional_network_with_a_very_long_name"
 WIDE = "图像分类网络"
@@ -98,3 +99,9 @@ def test_columns_go_by_how_much_they_are_needed_before_a_table_becomes_paragraph
     ]
     assert [text[text.rindex("[") :] for text in shown] == ["[]", "['sparest']", "['spare','sparest']", "['sparest']"]
     assert shown[-1].startswith("Tanamefigure:1.25,spare:2.5")
+
+
+def test_a_table_with_a_status_is_shown_as_any_other(study, printed):
+    text = printed(200, lambda: report.show_report_table(report.make_console(), tabulate_runs(study)))
+    assert "state" in text
+    assert text.count("finished") == len(study.runs)

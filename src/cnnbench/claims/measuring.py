@@ -8,7 +8,7 @@ from pathlib import Path
 from cnnbench import registry
 from cnnbench.claims.statement import Claim, Contrast
 from cnnbench.claims.subjects import FinishedRun, Network
-from cnnbench.claims.verdict import Finding, compute_effects, judge_contrast, summarise_set
+from cnnbench.claims.verdict import Judgement, compute_effects, judge_contrast, summarise_set
 from cnnbench.config.schema import Config
 from cnnbench.runs.checking import UNREADABLE
 
@@ -91,9 +91,9 @@ class Measurer:
         return self._runs[path]
 
 
-def judge(plan: Plan, measurer: Measurer) -> tuple[list[Finding], list[dict[str, dict[int, float]]]]:
+def judge(plan: Plan, measurer: Measurer) -> tuple[list[Judgement], list[dict[str, dict[int, float]]]]:
     """Measure and judge each contrast of a claim; also return its values by group and seed."""
-    findings, all_values = [], []
+    judgements, all_values = [], []
     for contrast in plan.claim.contrasts:
         values: dict[str, dict[int, float]] = {name: {} for name in plan.claim.list_groups(contrast)}
         for group, seed, config in plan.list_runs():
@@ -104,6 +104,6 @@ def judge(plan: Plan, measurer: Measurer) -> tuple[list[Finding], list[dict[str,
         for name in contrast.groups:
             if name in plan.claim.sets:
                 values[name] = summarise_set(plan.claim.sets[name], values)
-        findings.append(judge_contrast(contrast, [*compute_effects(contrast, values).values()], plan.seeds))
+        judgements.append(judge_contrast(contrast, [*compute_effects(contrast, values).values()], plan.seeds))
         all_values.append(values)
-    return findings, all_values
+    return judgements, all_values

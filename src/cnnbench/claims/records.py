@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import cnnbench
 from cnnbench.claims.statement import Claim, Effect, GroupSet, Scale, Text
-from cnnbench.claims.verdict import INCONCLUSIVE, SUPPORTED, Finding, Obstacle, combine
+from cnnbench.claims.verdict import INCONCLUSIVE, SUPPORTED, Judgement, Obstacle, combine
 from cnnbench.storage.csv_tables import format_csv
 from cnnbench.storage.plain_data import read_json, write_json
 from cnnbench.storage.regular import refuse_damaged
@@ -78,7 +78,7 @@ class VerdictRecord(BaseModel):
 
 def make_record(
     claim: Claim,
-    findings: Sequence[Finding],
+    judgements: Sequence[Judgement],
     values: Sequence[Values],
     *,
     data: str,
@@ -90,12 +90,12 @@ def make_record(
     """The record of a claim that has been measured.
 
     Args:
-        findings, values: of each contrast.
+        judgements, values: of each contrast.
     """
-    verdict = combine(findings)
+    verdict = combine(judgements)
     contrasts = [
-        {**finding.contrast.model_dump(), **asdict(finding), "values": given}
-        for finding, given in zip(findings, values, strict=True)
+        {**judgement.contrast.model_dump(), **asdict(judgement), "values": given}
+        for judgement, given in zip(judgements, values, strict=True)
     ]
     return VerdictRecord.model_validate(
         {

@@ -22,7 +22,7 @@ Obstacle = Literal["no_result", "missing_seeds", "one_seed", "equal_seeds", "at_
 
 
 @dataclass(frozen=True)
-class Finding:
+class Judgement:
     """What the runs say about a contrast."""
 
     contrast: Contrast
@@ -79,7 +79,7 @@ def compute_effects(contrast: Effect, values: Mapping[str, Mapping[int, float]])
     return {seed: effect for seed, effect in effects.items() if math.isfinite(effect)}
 
 
-def judge_contrast(contrast: Contrast, effects: Sequence[float], seeds: int = 0) -> Finding:
+def judge_contrast(contrast: Contrast, effects: Sequence[float], seeds: int = 0) -> Judgement:
     """Judge a contrast by its effects, one for each seed.
 
     Args:
@@ -87,11 +87,11 @@ def judge_contrast(contrast: Contrast, effects: Sequence[float], seeds: int = 0)
             a random part, so the others alone would be biased.
     """
     if not effects:
-        return Finding(contrast, INCONCLUSIVE, obstacle="no_result")
+        return Judgement(contrast, INCONCLUSIVE, obstacle="no_result")
     if contrast.is_exact:
         effect = effects[0]  # the same for every seed
         verdict = REFUTED if _fails(contrast, effect, effect) else SUPPORTED  # at the threshold it holds
-        return Finding(contrast, verdict, effect, effect, effect, 0.0, 1)
+        return Judgement(contrast, verdict, effect, effect, effect, 0.0, 1)
     n, mean = len(effects), sum(effects) / len(effects)
     two_sided = contrast.rule in ("within", "beyond")
     bound = math.copysign(contrast.threshold, mean) if two_sided else contrast.threshold  # the nearest one
@@ -114,19 +114,19 @@ def judge_contrast(contrast: Contrast, effects: Sequence[float], seeds: int = 0)
     elif verdict == INCONCLUSIVE:
         spread = found.mean / found.effect if found.effect else 0.0  # d_z is the mean divided by the spread
         obstacle = _find_obstacle(abs(found.mean), spread, n)
-    return Finding(contrast, verdict, effect, low if n > 1 else None, high if n > 1 else None, p, n, *obstacle)
+    return Judgement(contrast, verdict, effect, low if n > 1 else None, high if n > 1 else None, p, n, *obstacle)
 
 
-def combine(findings: Sequence[Finding]) -> str:
+def combine(judgements: Sequence[Judgement]) -> str:
     """The verdict of a claim: all contrasts must hold.
 
     Support is an intersection–union test, whose error does not grow with the number of contrasts. One refuted contrast
     refutes the claim, so their p-values are corrected by Holm's method.
     """
-    if all(finding.verdict == SUPPORTED for finding in findings):
+    if all(judgement.verdict == SUPPORTED for judgement in judgements):
         return SUPPORTED
-    corrected = correct_by_holm([1.0 if finding.p is None else finding.p for finding in findings])
-    refuted = [finding.verdict == REFUTED and p < LEVEL for finding, p in zip(findings, corrected, strict=True)]
+    corrected = correct_by_holm([1.0 if judgement.p is None else judgement.p for judgement in judgements])
+    refuted = [judgement.verdict == REFUTED and p < LEVEL for judgement, p in zip(judgements, corrected, strict=True)]
     return REFUTED if any(refuted) else INCONCLUSIVE
 
 

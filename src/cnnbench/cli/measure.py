@@ -45,7 +45,7 @@ def measure_runs(words: Sequence[str]) -> None:
         except (ValueError, OSError) as error:
             problems.append(str(error))
         else:
-            rows.append([run.name, run.label, "" if run.seed is None else str(run.seed), f"{value:.6g}"])
+            rows.append([run.name, run.given_name, "" if run.seed is None else str(run.seed), f"{value:.6g}"])
     if not rows:
         raise ValueError(problems[0])
     shown = " ".join([name, *(f"{key}={format_value(value)}" for key, value in options.items())])

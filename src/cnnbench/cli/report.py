@@ -53,13 +53,15 @@ def show_study(study: Study) -> None:
     """Print the groups, the comparisons and the notes. Sentences replace a table that is too wide."""
     console = make_console()
     groups, comparisons = tabulate_groups(study), tabulate_comparisons(study)
-    left_out = _show(console, groups, "Comparison")
+    left_out = show_report_table(console, groups, "Comparison")
     if study.most_folds:
-        left_out += _show(console, tabulate_folds(study))
+        left_out += show_report_table(console, tabulate_folds(study))
     if study.comparisons:
-        left_out += _show(console, comparisons, sentences=[one.sentence for one in study.comparisons[:MOST_ROWS]])
+        left_out += show_report_table(
+            console, comparisons, sentences=[one.sentence for one in study.comparisons[:MOST_ROWS]]
+        )
     if study.variance:
-        left_out += _show(console, tabulate_variance(study))
+        left_out += show_report_table(console, tabulate_variance(study))
     if (more := max(len(groups.rows), len(comparisons.rows)) - MOST_ROWS) > 0:
         show_text(console, f"{more} more are in report.md.")
     if left_out:
@@ -68,9 +70,10 @@ def show_study(study: Study) -> None:
         show_text(console, note.text)
 
 
-def _show(console: Console, table: Table, title: str = "", *, sentences: Sequence[str] = ()) -> list[str]:
+def show_report_table(console: Console, table: Table, title: str = "", *, sentences: Sequence[str] = ()) -> list[str]:
+    """Show a table of a report; return the headings of the columns that were left out."""
     table = table.adapt_to("text")
-    widths = {"number": None, "name": NAME, "words": NAME}
+    widths = {"number": None, "name": NAME, "words": NAME, "status": NAME}
     columns = [
         Column(column.heading, VERDICT if column.title == "verdict" else widths[column.kind], column.optional)
         for column in table.columns

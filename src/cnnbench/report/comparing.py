@@ -44,8 +44,8 @@ class Comparison(Difference):
     n_a: int  # runs that were compared; equal to n_b for pairs and folds
     n_b: int
     same_images: bool = True  # if the groups were tested on different images, there is no test
-    ahead: int = 0  # in how many seeds of a pair `a` has the higher accuracy
-    level: int = 0  # or the same
+    ahead: int = 0  # pairs in which a has the higher accuracy
+    tied: int = 0  # pairs in which both have the same
     p: float | None = None  # the p-value that decides: p_flip of paired seeds, else p_t
     p_holm: float | None = None  # after Holm's correction over the comparisons of the study
     family: int = 0  # how many of them have a test
@@ -123,7 +123,7 @@ class Comparison(Difference):
         elif self.n_a == 1:
             seen = f"{side} in the one seed in common"
         else:
-            counts = {"ahead": self.ahead, "level": self.level, "behind": self.n_a - self.ahead - self.level}
+            counts = {"ahead": self.ahead, "level": self.tied, "behind": self.n_a - self.ahead - self.tied}
             in_all = f"in {'both' if self.n_a == 2 else f'all {self.n_a}'} seeds"
             in_some = f"on average, in {counts[side]} of {self.n_a} seeds"
             seen = f"{side} {in_all if counts[side] == self.n_a else in_some}"
@@ -224,7 +224,7 @@ def _compare(a: Group, b: Group, delta: float | None, comparisons: int) -> Compa
         n_b=n,
         p=found.p_t if correction else p_flip,
         ahead=sum(x > y for x, y in pairs),
-        level=sum(x == y for x, y in pairs),
+        tied=sum(x == y for x, y in pairs),
         delta=delta,
         p_equal=None if delta is None else compute_equivalence_p(differences, delta, correction),
         # Folds share training images, so the bets of the anytime test would not be fair.

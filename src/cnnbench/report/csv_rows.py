@@ -25,7 +25,7 @@ def list_runs(study: Study) -> list[dict[str, Any]]:
         measured = {key: value for key, value in run.summary.items() if not isinstance(value, dict | list)}
         settings = {shorten_key(key): _to_plain(run.settings.get(key)) for key in keys}
         seed = run.seeds.name if run.seeds else None  # `fold`, of the summary, is a column of its own
-        values = (run.name, run.group, run.state, run.counted, seed, run.label, run.tags)
+        values = (run.name, run.group, run.state, run.counted, seed, run.given_name, run.tags)
         own = dict(zip(RUN_COLUMNS, values, strict=True))
         # A table of figures does not repeat one that is not believed.
         message = run.contradiction.describe_without_value() if run.contradiction else run.message

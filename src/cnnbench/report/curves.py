@@ -51,7 +51,7 @@ class Curve:
     n: np.ndarray
 
 
-def draw_curves(
+def draw_group_curves(
     curves: Sequence[Curve], parts: Mapping[str, str], describe: Callable[[Curve, int], str]
 ) -> tuple[Figure, Axes, Tips]:
     """Draw curves with their legend; only the first part has bands.
@@ -159,7 +159,7 @@ def _chart_metric(metric: str, unit: str, curves: Sequence[Curve]) -> Chart:
         figure = f"{mean} {unit}, seeds {low} to {high}, n = {curve.n[place]}"
         return f"{curve.label}\n{SPLITS[curve.part]}, epoch {curve.x[place]}: {figure}"
 
-    figure, axes, tips = draw_curves(curves, SPLITS, describe)
+    figure, axes, tips = draw_group_curves(curves, SPLITS, describe)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set(xlabel="epoch", ylabel=f"{metric} ({unit})")
     rows = []
@@ -195,7 +195,7 @@ def chart_reliability(study: Study) -> list[Chart]:
         figure = f"{mean} % correct, seeds {low} to {high}, n = {curve.n[place]}"
         return f"{curve.label}\n{PROBABILITIES[curve.part]}, confidence {x} %: {figure}"
 
-    figure, axes, tips = draw_curves(curves, PROBABILITIES, describe)
+    figure, axes, tips = draw_group_curves(curves, PROBABILITIES, describe)
     lowest = min(min(curve.x.min(), curve.low.min()) for curve in curves)
     axes.plot([lowest, 100], [lowest, 100], color=MUTED, linestyle=":", linewidth=1, zorder=1)
     axes.set(xlabel="confidence (%)", ylabel="accuracy (%)")

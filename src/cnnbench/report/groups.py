@@ -1,10 +1,10 @@
 """Groups of runs that differ only in their seeds and folds, and the shortest labels that tell the groups apart."""
 
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from cnnbench.config.declared import select
@@ -85,8 +85,8 @@ class Group:
         """The median over all seeds; one that never reached the target counts as later than all others."""
         epochs = [float("inf") if epoch is None else epoch for epoch in self.epochs_to_target.values()]
         # Leaving out the seeds that never reached it would favour the group that fails more often.
-        median = statistics.median(epochs) if epochs else float("inf")
-        return median if median < float("inf") else None
+        middle = median(epochs) if epochs else float("inf")
+        return middle if middle < float("inf") else None
 
     def matches(self, words: str) -> bool:
         """Whether its label, or settings such as `model=mlp` or `model.width=2 model.depth=1`, describe the group."""
@@ -119,7 +119,7 @@ def group_runs(
         if run.state != DAMAGED:
             run.settings = select_settings(run.config)
             if by is not None:
-                run.settings[by] = (run.label if by == "name" else run.tags) or None
+                run.settings[by] = (run.given_name if by == "name" else run.tags) or None
             members[tuple(sorted((key, format_setting(value)) for key, value in run.settings.items()))].append(run)
     settings = [several[0].settings for several in members.values()]
     differing = _find_differing(settings)
@@ -133,7 +133,9 @@ def group_runs(
         counted = _choose_latest(several)
         if counted:
             costs = {key: counted[0].summary.get(key) for key in COSTS}
-            group = Group(label, {key: values.get(key) for key in differing}, *separate_sources(counted), costs)
+            together, alone = separate_sources(counted)
+            own = {key: values.get(key) for key in differing}
+            group = Group(label, settings=own, runs=together, alone=alone, costs=costs)
             if target is not None:
                 _find_target(group, target)
             groups.append(group)

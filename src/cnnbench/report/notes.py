@@ -114,7 +114,7 @@ def _note_duplicates(study: Study) -> Iterator[Note]:
 
 
 def _suggest_grouping(runs: Sequence[Run]) -> str:
-    for by, words in (("name", [run.label for run in runs]), ("tag", [run.tags for run in runs])):
+    for by, words in (("name", [run.given_name for run in runs]), ("tag", [run.tags for run in runs])):
         distinct = list(dict.fromkeys(words))
         if len(distinct) > 1:
             named = ", ".join(word or "none" for word in distinct[:8])

@@ -39,7 +39,7 @@ CURVES_NOTE = (
 
 
 @dataclass(frozen=True)
-class Finding:
+class SharedVerdict:
     """Comparisons with one group that share a verdict; each has a line of figures."""
 
     b: str
@@ -83,9 +83,9 @@ def render_page(study: Study) -> str:
     sections = _make_chart_sections(study)
     context = {
         "study": study,
-        "names": list(dict.fromkeys(run.label for run in study.runs if run.label)),
+        "names": list(dict.fromkeys(run.given_name for run in study.runs if run.given_name)),
         "data": list(dict.fromkeys(str(run.summary["data"]) for run in study.runs if run.summary.get("data"))),
-        "findings": _find_findings(study),
+        "findings": _collect_verdicts(study),
         "lost": [(place, run) for place, run in enumerate(study.runs, 1) if run.state != FINISHED],
         "notes": [*(note.text for note in study.notes if note.kind != "unfinished"), *problems],
         "groups": tabulate_groups(study).adapt_to("page"),
@@ -118,23 +118,25 @@ def _make_chart_sections(study: Study) -> list[ChartSection]:
     )
     against = list(study.against_baseline.values())
     differences = [chart_differences(against, shorten_names(study.groups, study.axes))] if against else []
+    costs, costs_note = chart_costs(study)
     curves, curves_note = chart_curves(study)
+    robustness, robustness_note = chart_robustness(study)
     sections = (
         ChartSection("folds", "Folds", [], heading="Folds (test accuracy)", table=folds),
         ChartSection("variance", "Variance", chart_variance(study), heading="Where the variance comes from",
                      is_wide=True, table=variance),
-        ChartSection("cost", "Cost", *chart_costs(study), heading="Accuracy and what it costs"),
+        ChartSection("cost", "Cost", costs, costs_note, heading="Accuracy and what it costs"),
         ChartSection("differences", "Differences", differences, is_wide=True),
         ChartSection("curves", "Learning curves", curves, f"{CURVES_NOTE} {curves_note}" if curves else ""),
         ChartSection("calibration", "Calibration", chart_reliability(study) if calibration else [],
                      heading="How far probabilities can be trusted", table=calibration),
-        ChartSection("robustness", "Robustness", *chart_robustness(study)),
+        ChartSection("robustness", "Robustness", robustness, robustness_note),
         ChartSection("heatmaps", "Width and depth", chart_width_and_depth(study)),
     )  # fmt: skip
     return [section for section in sections if section.charts or section.note or section.table]
 
 
-def _find_findings(study: Study) -> list[Finding]:
+def _collect_verdicts(study: Study) -> list[SharedVerdict]:
     """Collect the verdicts, significant ones first; groups with the same verdict stand together."""
     table = tabulate_comparisons(study).adapt_to("page")
     figures = {
@@ -149,7 +151,7 @@ def _find_findings(study: Study) -> list[Finding]:
     for comparison in sorted(study.comparisons, key=lambda one: (one.verdict not in TESTED, -abs(one.mean))):
         by_words.setdefault((comparison.b, comparison.words), []).append(comparison)
     return [
-        Finding(b, words, alike[0].verdict, [(one.a, figures[one.a, one.b]) for one in alike])
+        SharedVerdict(b, words, alike[0].verdict, [(one.a, figures[one.a, one.b]) for one in alike])
         for (b, words), alike in by_words.items()
     ]
 

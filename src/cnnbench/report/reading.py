@@ -68,7 +68,8 @@ def read_study(
     if by not in (None, *GROUP_BY):
         raise ValueError(f"--by {by}: must be {' or '.join(GROUP_BY)}")
     runs = read_runs(folders)
-    study = Study(runs, *group_runs(runs, target, by), target=target)
+    groups, axes, follows = group_runs(runs, target, by)
+    study = Study(runs, groups=groups, axes=axes, follows=follows, target=target)
     study.variance = [share for group in study.groups for share in decompose_variance(group)]
     conflict = _find_conflict(runs)
     if conflict and strict:

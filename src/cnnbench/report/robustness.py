@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cnnbench.report.curves import Curve, add_legend, draw_curve, draw_curves
+from cnnbench.report.curves import Curve, add_legend, draw_curve, draw_group_curves
 from cnnbench.report.formatting import format_interval, format_share, make_legible
 from cnnbench.report.groups import shorten_names
 from cnnbench.report.statistics import Estimate, estimate
@@ -129,7 +129,7 @@ def _chart_kind(name: str, results: Results, kind: str, unit: str, short: Mappin
         figure = f"{format_share(mean)}{interval}, n = {curve.n[place]}"
         return f"{curve.label}\n{curve.x[place]:g} {unit}\n{PARTS[curve.part]}: {figure}"
 
-    figure, axes, tips = draw_curves(_list_curves(results, kind, short), PARTS, describe)
+    figure, axes, tips = draw_group_curves(_list_curves(results, kind, short), PARTS, describe)
     _label_axes(axes, kind, unit)
     rows = []
     for label, several in results.items():

@@ -28,7 +28,7 @@ class Run:
     """One run folder. Large files (metrics, matrices, predictions) are read on demand and not kept."""
 
     path: Path
-    name: str  # short, and unique in the study
+    name: str  # of its folder, short and unique in the study
     config: dict[str, Any] = field(default_factory=dict)  # empty if it cannot be read
     overrides: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Run:
         return None if self.seeds is None else name_repetition(self.seeds, self.fold)
 
     @property
-    def label(self) -> str:
+    def given_name(self) -> str:
         """The name in its config, which several runs may share."""
         return str(self.config.get("name") or "")
 

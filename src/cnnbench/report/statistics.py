@@ -90,7 +90,7 @@ def compare_folds(first: Values, second: Values, correction: float) -> Differenc
 
 
 def _widen(values: np.ndarray, correction: float) -> np.ndarray:
-    """The values with so much more spread that the usual variance of their mean is the corrected one."""
+    """Stretch the values about their mean until its usual variance equals the corrected one."""
     if not correction:
         return values
     mean: np.ndarray = values.mean()

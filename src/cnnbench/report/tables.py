@@ -109,8 +109,8 @@ def tabulate_groups(study: Study) -> Table:
     columns = [
         Column("group", lambda group: show_name(group.label), kind="name"),
         Column("n", lambda group: show_number(group.n)),
-        *_tabulate_scores(detail=False),
-        *_tabulate_differences(study),
+        *_make_score_columns(detail=False),
+        *_make_difference_columns(study),
         Column("loss", lambda group: Cell() if group.accuracy else _show_mean(group, "test/loss", ".4f")),
         Column("parameters", lambda group: show_number(group.costs["parameters"])),
         Column("MACs", lambda group: show_number(group.costs["macs"]), optional=1),
@@ -133,12 +133,12 @@ def tabulate_details(study: Study) -> Table:
     columns = [
         Column("group", lambda group: show_name(group.label), kind="name"),
         Column("n", lambda group: show_number(group.n)),
-        *_tabulate_scores(detail=True),
+        *_make_score_columns(detail=True),
     ]
     return tabulate("details-table", "More metrics", columns, study.measured)
 
 
-def _tabulate_scores(*, detail: bool) -> list[Column]:
+def _make_score_columns(*, detail: bool) -> list[Column]:
     def make_column(metric: Metric) -> Column:
         def make_cell(group: Group) -> Cell:
             found = group.estimate_of(metric.name)
@@ -158,7 +158,7 @@ def _tabulate_scores(*, detail: bool) -> list[Column]:
     return [make_column(metric) for metric in list_metrics(detail=detail)]
 
 
-def _tabulate_differences(study: Study) -> list[Column]:
+def _make_difference_columns(study: Study) -> list[Column]:
     """The comparison with the baseline; text media have it in a separate table."""
     against = study.against_baseline
 
@@ -260,7 +260,7 @@ def tabulate_runs(study: Study) -> Table:
         show("loss", "test/loss", ".4g"),
         show("best", "best_epoch", "g", "epoch"),
         show("training", "train_seconds", ",.1f", "s"),
-        Column("name", lambda run: show_name(run.label), kind="name"),
+        Column("name", lambda run: show_name(run.given_name), kind="name"),
         Column("tags", lambda run: show_name(run.tags), kind="name"),
     ]
     return tabulate("runs-table", "Runs", columns, study.runs)

@@ -20,7 +20,7 @@ from cnnbench.storage.csv_tables import format_csv, read_csv
 from cnnbench.storage.regular import read_bytes
 from cnnbench.storage.text import format_path, make_printable
 
-# How each file of a report begins, and what else is in it, which distinguishes it from other people's files.
+# How each file of a report begins, and a text inside it: by these it is told from other people's files.
 MARKS = {
     "results.csv": (",".join(RUN_COLUMNS[:5]).encode(), b",folder"),
     "groups.csv": (b"group,", b",seeds,"),
