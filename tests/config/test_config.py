@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnbench.config.schema import Config, DataConfig, from_dict, make_default_dict, to_dict
+from cnnbench.config.data import DataConfig
+from cnnbench.config.schema import Config, from_dict, make_default_dict, to_dict
 
 
 def changed(key: str, value: object) -> dict:

@@ -14,7 +14,8 @@ from cnnbench.claims import measures as measures
 from cnnbench.cli.check_plugin import MAKERS
 from cnnbench.cli.choices import list_groups
 from cnnbench.config.keys import Options, key
-from cnnbench.config.schema import ModelConfig, OptimizerConfig, SchedulerConfig
+from cnnbench.config.model import ModelConfig
+from cnnbench.config.trainer import OptimizerConfig, SchedulerConfig
 from cnnbench.conformance.augmentations import AugmentPart
 from cnnbench.conformance.checking import NotApplicable, list_checks, run_checks
 from cnnbench.conformance.datasets import DataPart

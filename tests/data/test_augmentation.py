@@ -15,7 +15,8 @@ from torchvision.transforms import InterpolationMode
 from cnnbench import registry
 from cnnbench.cli import compose
 from cnnbench.cli.choices import find_config_dir, list_groups
-from cnnbench.config.schema import AugmentConfig, from_dict, to_dict
+from cnnbench.config.data import AugmentConfig
+from cnnbench.config.schema import from_dict, to_dict
 from cnnbench.data import Augmentation, Batches, DatasetInfo, Split, normalize
 from cnnbench.data.augmentation import compute_grid, mask_box
 from cnnbench.data.keyed_numbers import PURPOSES, draw

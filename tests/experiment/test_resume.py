@@ -363,7 +363,7 @@ def test_batches_from_the_middle_of_an_epoch_are_those_of_the_whole(data):
     knobs = data.draw(st.sampled_from([None, {"rotate": 20.0}, {"mixup": 1.0}, {"cutmix": 1.0, "flip": 0.5}]))
     augmentation = None
     if knobs:
-        from cnnbench.config.schema import AugmentConfig
+        from cnnbench.config.data import AugmentConfig
 
         every = {key: value for key, value in AugmentConfig().model_dump().items() if key != "name"} | knobs
         augmentation = Augmentation(seed=1, num_classes=5, device=torch.device("cpu"), **every)

@@ -9,7 +9,8 @@ from cnnbench.cli.errors import RunFailed
 from cnnbench.cli.options import CheckOptions
 from cnnbench.cli.streams import show_log, show_warnings
 from cnnbench.cli.tables import Column, make_console, show_table, show_text
-from cnnbench.config.schema import NOT_IN_NAMES, Config
+from cnnbench.config.schema import Config
+from cnnbench.config.value_types import NOT_IN_NAMES
 from cnnbench.quality.findings import JSON_FILE, KINDS, DataCheck, write_check
 from cnnbench.registry import check_choice
 from cnnbench.runs.folder import refuse_other_content, refuse_unwritable

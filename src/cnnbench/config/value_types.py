@@ -1,4 +1,4 @@
-"""The types of values that the keys in `schema.py` take."""
+"""The types of values that keys take."""
 
 from typing import Annotated, Any, Literal
 

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cnnbench import registry
 from cnnbench.analysis import summarize
-from cnnbench.config.schema import ModelConfig
+from cnnbench.config.model import ModelConfig
 from cnnbench.conformance.checking import Fault, NotApplicable, check, require
 from cnnbench.models import NetworkSpec, build_model
 from cnnbench.reproducibility import make_generator

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cnnbench.config.schema import OptimizerConfig, SchedulerConfig
+from cnnbench.config.trainer import OptimizerConfig, SchedulerConfig
 from cnnbench.conformance.checking import check, require
 from cnnbench.reproducibility import make_generator, seed_initialisation
 from cnnbench.training.checkpoint import collect_optimizer_tensors, load_optimizer

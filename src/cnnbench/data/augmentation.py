@@ -26,7 +26,7 @@ SPLIT_OVER_THREADS = 2**15
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What training does to its images; `config/schema.py` documents the options, with their values for off.
+    """What training does to its images; `config/data.py` documents the options, with their values for off.
 
     Geometry comes first, in one interpolation: flip, then rotation, shear and scale about the centre, then shift and
     crop; pixels from outside the image are black. Then come brightness and contrast, erasing, and mixing: mixup

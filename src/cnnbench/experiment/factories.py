@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from cnnbench.analysis import summarize
-from cnnbench.config.schema import AugmentConfig, Config, SchedulerConfig
+from cnnbench.config.data import AugmentConfig
+from cnnbench.config.schema import Config
+from cnnbench.config.trainer import SchedulerConfig
 from cnnbench.data import (
     Augmentation,
     Batches,
