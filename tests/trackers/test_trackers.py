@@ -6,6 +6,8 @@ import socket
 import struct
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -15,12 +17,14 @@ from cnnbench.config.keys import flatten
 from cnnbench.config.schema import to_dict
 from cnnbench.experiment.build import build_parts
 from cnnbench.experiment.run import run_job
-from cnnbench.registry import register
+from cnnbench.registry import list_names, register
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.csv_tables import read_csv
 from cnnbench.trackers import TrackedRun, Trackers, open_trackers, store_id
 
 SMALL = ["trainer.epochs=2", "data.train_limit=200", "model=mlp"]
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+EXTRAS = set(PROJECT["optional-dependencies"])
 FIGURES = {"curves", "confusion_matrix", "mistakes", "reliability", "samples"}
 
 
@@ -202,7 +206,7 @@ def test_a_tracker_that_cannot_be_opened_does_not_stop_the_run(tmp_path, monkeyp
     assert status["message"].startswith("logger mlflow failed ("), "which a sweep's terminal shows"
 
 
-@pytest.mark.parametrize("name", ["tensorboard", "mlflow", "wandb"])
+@pytest.mark.parametrize("name", sorted(EXTRAS & set(list_names("logger"))))
 def test_a_logger_without_its_package_says_how_to_get_it_before_anything_starts(name, tmp_path, monkeypatch, capsys):
     from cnnbench.cli import main
 

@@ -19,7 +19,7 @@ from cnnbench.storage.regular import refuse_damaged
 from cnnbench.storage.text import format_path
 
 LARGEST = 4 * 2**20  # bytes of a verdict; those of the course have 30,000
-MOST_VERDICTS = 20_000  # that are read: 400 students with 25 claims, at both scales
+MOST_VERDICTS = 20_000  # that are read: hundreds of students with dozens of claims
 VERDICT, PREDICTION, TABLE = "verdict.json", "prediction.json", "claims.csv"
 DEEPEST = 6  # levels below a named folder that are searched: a student's folder holds outputs/claims/mnist-quick/C01
 Verdict = Literal["supported", "refuted", "inconclusive"]
