@@ -26,7 +26,7 @@ from cnnbench.config.schema import Config
 from cnnbench.data import normalize
 from cnnbench.experiment.build import Parts, build_parts, choose_threads, prepare_training
 from cnnbench.runs.folder import RunFolder
-from cnnbench.training.passes import train_alone
+from cnnbench.training.epoch import train_alone
 
 
 def course_way(config: Config) -> float:

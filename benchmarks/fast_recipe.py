@@ -26,7 +26,7 @@ from cnnbench.cli.compose import compose_config
 from cnnbench.data.sources import _load_source
 from cnnbench.experiment.build import build_parts, choose_threads, prepare_training
 from cnnbench.runs.folder import RunFolder, create_folder
-from cnnbench.training.passes import train_alone
+from cnnbench.training.epoch import train_alone
 
 GRID: dict[str, list[object]] = {
     "optimizer.lr": [0.016, 0.02, 0.024, 0.03],

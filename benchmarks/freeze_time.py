@@ -51,10 +51,10 @@ def measure(overrides: list[str], folder: Path) -> float:
     batches = [[batch] for batch in islice(served.iterate_epoch(0, 0), IMAGES * 3 // 4 // BATCH)]
     set_lr(parts.optimizer, config.optimizer.lr)
     for batch in batches[:2]:
-        state.step(batch, BATCH)
+        state.stepper(batch, BATCH)
     started = time.process_time()
     for batch in batches[2:]:
-        state.step(batch, BATCH)
+        state.stepper(batch, BATCH)
     return 1000 * (time.process_time() - started) / len(batches[2:])
 
 

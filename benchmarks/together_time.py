@@ -20,7 +20,7 @@ from figures import describe, record
 from cnnbench.cli.compose import compose_config
 from cnnbench.experiment.build import build_parts, prepare_training
 from cnnbench.runs.folder import RunFolder
-from cnnbench.training.passes import TrainingPass
+from cnnbench.training.epoch import TrainingPass
 from cnnbench.training.together import train_together
 
 

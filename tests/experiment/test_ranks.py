@@ -21,7 +21,7 @@ from cnnbench.processes.signals import Terminated
 from cnnbench.processes.worker import Inbox, Worker
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RunFolder
 from cnnbench.training import checkpoint, ranks
-from cnnbench.training.passes import train_alone
+from cnnbench.training.epoch import train_alone
 from cnnbench.training.ranks import join_ranks, leave_ranks, open_store
 from conftest import wait_until
 

@@ -31,9 +31,9 @@ from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.history import History
 from cnnbench.training import checkpoint, trainer
-from cnnbench.training.loop import Stepper
 from cnnbench.training.progress import Diverged, Progress
 from cnnbench.training.state import State
+from cnnbench.training.step import Stepper
 from cnnbench.training.tasks import CLASSIFICATION
 from conftest import assert_same_tensors, wait_until, without_times
 
@@ -176,10 +176,10 @@ def make_state(folder):
     model = nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
-    step = Stepper(CLASSIFICATION, model, list(model.parameters()), optimizer, nullcontext, scaler, 0.0, None)
+    stepper = Stepper(CLASSIFICATION, model, list(model.parameters()), optimizer, nullcontext, scaler, 0.0, None)
     progress = Progress([1] * 3, torch.zeros(3), None)
     folder.checkpoints.mkdir(exist_ok=True)
-    return State(folder, model, step, torch.device("cpu"), {}, 0, History(folder, "val/loss"), progress)
+    return State(folder, model, stepper, torch.device("cpu"), {}, 0, History(folder, "val/loss"), progress)
 
 
 def test_a_loss_that_is_not_finite_is_never_saved_also_where_the_weights_are(tmp_path):
@@ -195,12 +195,12 @@ def test_the_scale_of_fp16_is_kept_and_restored(tmp_path):
     folder = RunFolder(tmp_path)
     first, second = make_state(folder), make_state(folder)
     for _ in range(3):
-        first.step([(torch.ones(1, 2), torch.zeros(1, dtype=torch.int64))], 1)
-    assert first.step.scaler.get_scale() == 16
+        first.stepper([(torch.ones(1, 2), torch.zeros(1, dtype=torch.int64))], 1)
+    assert first.stepper.scaler.get_scale() == 16
     first.save()
     second.restore()
-    assert second.step.scaler.get_scale() == 16
-    assert second.step.scaler.state_dict() == first.step.scaler.state_dict()
+    assert second.stepper.scaler.get_scale() == 16
+    assert second.stepper.scaler.state_dict() == first.stepper.scaler.state_dict()
 
 
 def test_ema_is_the_average_that_its_formula_says(tmp_path):
@@ -444,10 +444,10 @@ def test_every_step_has_the_batch_and_the_learning_rate_of_its_place_in_the_run(
     overrides = ["scheduler=one_cycle", "trainer.epochs=3"]
     seen, take = [], Stepper.__call__
 
-    def noted(step, served, count):
+    def noted(stepper, served, count):
         ((images, labels),) = served
-        seen.append((step.optimizer.param_groups[0]["lr"], labels.tolist()))
-        return take(step, [(images, labels)], count)
+        seen.append((stepper.optimizer.param_groups[0]["lr"], labels.tolist()))
+        return take(stepper, [(images, labels)], count)
 
     monkeypatch.setattr(Stepper, "__call__", noted)
     run(tmp_path / "a", *overrides)

@@ -7,8 +7,8 @@ from cnnbench.cli.compose import compose_config
 from cnnbench.experiment.build import build_parts, make_settings
 from cnnbench.experiment.factories import make_batches
 from cnnbench.runs.folder import RunFolder
+from cnnbench.training.epoch import TrainingPass
 from cnnbench.training.graph import WARM_UP, StepGraph, check_graph, make_capturable
-from cnnbench.training.passes import TrainingPass
 from cnnbench.training.trainer import Splits, build_state
 
 COMMON = ["model=mlp", "data.train_limit=500", "data.val_fraction=0", "trainer.label_smoothing=0.1"]
@@ -33,7 +33,7 @@ def train(path, overrides, graph, *, tensor_lr=True):
     state = build_state(
         RunFolder(path), parts.model, Splits(batches, None, None), settings, optimizer=optimizer, record={}
     )
-    state.step.graph = graph
+    state.stepper.graph = graph
     if tensor_lr:
         make_capturable(optimizer)
     for group in optimizer.param_groups:

@@ -12,7 +12,7 @@ from torch.optim import lr_scheduler
 
 from cnnbench.training.muon import orthogonalize
 from cnnbench.training.optim import build_optimizer, build_schedule
-from cnnbench.training.optimizers import Adam
+from cnnbench.training.torch_optimizers import Adam
 
 ONE_CYCLE = {"peak_at": 0.3, "initial": 0.04, "final": 0.001, "anneal": "cosine"}
 

@@ -27,8 +27,8 @@ def train_epoch(tmp_path, overrides, seeds):
 
 
 def list_tensors(state):
-    averages = state.step.average.model.state_dict() if state.step.average else {}
-    moments = [state.step.optimizer.state[value] for value in state.model.parameters()]
+    averages = state.stepper.average.model.state_dict() if state.stepper.average else {}
+    moments = [state.stepper.optimizer.state[value] for value in state.model.parameters()]
     named = {f"{number}.{name}": value for number, each in enumerate(moments) for name, value in each.items()}
     return {**state.model.state_dict(), **{f"ema.{name}": value for name, value in averages.items()}, **named}
 

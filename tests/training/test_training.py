@@ -26,8 +26,9 @@ from cnnbench.runs.contents import read_predictions
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.history import History
 from cnnbench.training import checkpoint
-from cnnbench.training.loop import Stepper, evaluate
+from cnnbench.training.evaluation import evaluate
 from cnnbench.training.progress import Diverged, Progress
+from cnnbench.training.step import Stepper
 from cnnbench.training.tasks import CLASSIFICATION, RECONSTRUCTION, compute_loss
 from cnnbench.training.trainer import Pruned
 from conftest import assert_same_tensors, without_times
@@ -506,11 +507,11 @@ def test_scaled_gradients_are_summed_before_they_are_unscaled_and_clipped():
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
         weights = torch.tensor([1.0, 3.0])
         settings = CLASSIFICATION, model, [*model.parameters()], optimizer, nullcontext, scaler
-        step = Stepper(*settings, label_smoothing=0.0, clip_norm=0.1, class_weights=weights)
+        stepper = Stepper(*settings, label_smoothing=0.0, clip_norm=0.1, class_weights=weights)
         torch.nn.init.zeros_(model.bias)
         with torch.no_grad():
             outputs = model(images)
-        loss, correct = step(zip(images.split(parts), labels.split(parts), strict=True), 7)
+        loss, correct = stepper(zip(images.split(parts), labels.split(parts), strict=True), 7)
         torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(outputs, labels, weights))
         assert correct == (outputs.argmax(1) == labels).sum()
         moved = torch.cat([(1 - model.weight).flatten(), -model.bias]).norm()

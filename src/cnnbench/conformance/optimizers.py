@@ -13,7 +13,7 @@ from cnnbench.reproducibility import make_generator, seed_initialisation
 from cnnbench.training.checkpoint import collect_optimizer_tensors, load_optimizer
 from cnnbench.training.graph import set_lr
 from cnnbench.training.optim import Schedule, build_optimizer, build_schedule
-from cnnbench.training.optimizers import Optimizer
+from cnnbench.training.torch_optimizers import Optimizer
 
 STEPS = 30
 LENGTHS = ((1, 1), (2, 3), (30, 10))  # epochs, and steps an epoch; a single step is where schedules divide by zero

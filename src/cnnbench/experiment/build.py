@@ -38,11 +38,12 @@ from cnnbench.trackers import check_trackers
 from cnnbench.training.device import check_devices, make_autocast, resolve_device
 from cnnbench.training.graph import check_graph
 from cnnbench.training.optim import Schedule, build_optimizer
-from cnnbench.training.optimizers import Optimizer
 from cnnbench.training.parts import freeze_parts
+from cnnbench.training.settings import Settings
 from cnnbench.training.state import State
 from cnnbench.training.tasks import get_task
-from cnnbench.training.trainer import Settings, Splits, build_state, fit, follow
+from cnnbench.training.torch_optimizers import Optimizer
+from cnnbench.training.trainer import Splits, build_state, fit, follow
 
 MACS_PER_THREAD = 100_000_000  # of a batch's forward pass; benchmarks/LOG.md has the measurements
 

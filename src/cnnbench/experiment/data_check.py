@@ -33,7 +33,7 @@ from cnnbench.quality.images import CheckedImages, read_images
 from cnnbench.reproducibility import set_deterministic, use_threads
 from cnnbench.runs.folder import RunFolder
 from cnnbench.storage.text import format_percent
-from cnnbench.training.passes import train_alone
+from cnnbench.training.epoch import train_alone
 
 log = logging.getLogger("cnnbench")
 # Overrides for the network: the recipe of experiment=lenet5_fast, which learns MNIST to 99 % in half an epoch,

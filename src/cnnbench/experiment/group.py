@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cnnbench.config.schema import Config
 from cnnbench.data import Dataset
-from cnnbench.training.passes import TrainingPass
+from cnnbench.training.epoch import TrainingPass
 from cnnbench.training.stack import HEIGHTS, check_stackable
 from cnnbench.training.together import save_all, train_together
 

@@ -18,7 +18,7 @@ from cnnbench.reproducibility import set_deterministic, use_threads
 from cnnbench.storage.text import format_percent
 from cnnbench.training.lr_range import measure_losses
 from cnnbench.training.parts import set_training_mode
-from cnnbench.training.trainer import build_step
+from cnnbench.training.trainer import build_stepper
 
 log = logging.getLogger("cnnbench")
 IMAGES, EPOCHS = 10, 7  # in the picture; at most one image of each class
@@ -82,5 +82,5 @@ def run_range_test(config: Config, rates: np.ndarray, *, advance: Callable[[], o
     batches = make_batches(parts.dataset.train, dataset=parts.dataset, config=config, device=parts.device, shuffle=True)
     settings = replace(make_settings(config, parts.dataset), ema=None)
     set_training_mode(parts.model)
-    step = build_step(parts.model, batches, settings, parts.optimizer)
-    return measure_losses(step, batches, rates, noise_seed=settings.noise_seed, advance=advance)
+    stepper = build_stepper(parts.model, batches, settings, parts.optimizer)
+    return measure_losses(stepper, batches, rates, noise_seed=settings.noise_seed, advance=advance)

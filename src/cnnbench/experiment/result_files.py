@@ -31,7 +31,7 @@ from cnnbench.runs.pictures import (
 from cnnbench.runs.shown_images import SAMPLES, choose_of_each_class, choose_reconstructions, find_worst_mistakes
 from cnnbench.storage.arrays import write_npz
 from cnnbench.storage.csv_tables import write_csv
-from cnnbench.training.loop import Evaluation
+from cnnbench.training.evaluation import Evaluation
 from cnnbench.training.trainer import Outcome
 
 if TYPE_CHECKING:  # imports matplotlib, which only drawing needs

@@ -31,8 +31,8 @@ from cnnbench.runs.pictures import Draw, Picture, draw_in_turn
 from cnnbench.storage.atomic import InUse
 from cnnbench.storage.plain_data import write_json
 from cnnbench.trackers import open_trackers
-from cnnbench.training.loop import Evaluation
-from cnnbench.training.passes import TrainingPass, train_alone
+from cnnbench.training.epoch import TrainingPass, train_alone
+from cnnbench.training.evaluation import Evaluation
 from cnnbench.training.tasks import get_task
 from cnnbench.training.trainer import Outcome
 

@@ -1,1 +1,1 @@
-"""Training: optimizers and schedules, checkpoints, the loop, and `fit`. To read the story, start with `trainer.py`."""
+"""Training: optimizers, steps, epochs, evaluation, checkpoints, and `fit` in `trainer.py`, where to start reading."""

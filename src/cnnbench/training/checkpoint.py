@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from cnnbench.storage.atomic import NoneReadable, link, open_folder, write_atomically
 from cnnbench.storage.regular import read_bytes
-from cnnbench.training.optimizers import Optimizer
+from cnnbench.training.torch_optimizers import Optimizer
 
 log = logging.getLogger("cnnbench")
 BEST, LAST, PREVIOUS = "best", "last", "previous"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnbench.training.optimizers import Optimizer
+from cnnbench.training.torch_optimizers import Optimizer
 
 Batch = tuple[Tensor, Tensor]  # images and labels
 Outputs = tuple[Tensor | None, ...]

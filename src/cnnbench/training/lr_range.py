@@ -13,8 +13,8 @@ import numpy as np
 from cnnbench.data import Batches
 from cnnbench.reproducibility import derive_key, seed_model_noise
 from cnnbench.training.graph import set_lr
-from cnnbench.training.loop import Stepper
 from cnnbench.training.progress import list_step_sizes
+from cnnbench.training.step import Stepper
 
 DIVERGED = 4.0  # times the least loss so far: the test ends
 WINDOW = 5  # steps over which that is judged
@@ -24,7 +24,12 @@ SHARE = 1 / 4  # of the rate at which the loss is least
 
 
 def measure_losses(
-    step: Stepper, batches: Batches, rates: np.ndarray, *, noise_seed: int, advance: Callable[[], object] = lambda: None
+    stepper: Stepper,
+    batches: Batches,
+    rates: np.ndarray,
+    *,
+    noise_seed: int,
+    advance: Callable[[], object] = lambda: None,
 ) -> np.ndarray:
     """Take a step with each learning rate in turn, on the batches and with the noise of a run's first epochs.
 
@@ -37,16 +42,16 @@ def measure_losses(
         The losses before each step, (n,), n ≤ N, because the test ends when they diverge; the last one may be infinite
         or not a number.
     """
-    sizes = list_step_sizes(batches, step.accumulate)
+    sizes = list_step_sizes(batches, stepper.accumulate)
     losses: list[float] = []
     least = math.inf
     for place, rate in enumerate(rates.tolist()):
         epoch, number = divmod(place, len(sizes))
         if not number:
             served = batches.iterate_epoch(epoch)
-        seed_model_noise(derive_key(noise_seed, "step", epoch, number, *step.rank.noise_key), batches.device)
-        set_lr(step.optimizer, rate)
-        loss, _ = step(islice(served, step.accumulate), sizes[number])
+        seed_model_noise(derive_key(noise_seed, "step", epoch, number, *stepper.rank.noise_key), batches.device)
+        set_lr(stepper.optimizer, rate)
+        loss, _ = stepper(islice(served, stepper.accumulate), sizes[number])
         losses.append(loss.item())  # waits for the device, which a training step must not: divergence ends the test
         advance()
         recent = float(np.mean(losses[-WINDOW:]))

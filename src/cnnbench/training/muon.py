@@ -8,7 +8,7 @@ fewer images.
 import torch
 from torch import Tensor
 
-from cnnbench.training.optimizers import Adam, Groups
+from cnnbench.training.torch_optimizers import Adam, Groups
 
 ITERATION = (3.4445, -4.7750, 2.0315)  # a quintic that takes singular values to about 1 in few iterations
 # Of an entry of AdamW's update at a learning rate of 1, so that one rate serves both (arXiv:2502.16982).

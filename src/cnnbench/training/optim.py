@@ -11,8 +11,8 @@ from cnnbench import registry
 from cnnbench.config.keys import Count, Options, key
 from cnnbench.registry import register
 from cnnbench.training.muon import Muon
-from cnnbench.training.optimizers import SGD, Adam, Groups, Optimizer
 from cnnbench.training.parts import assign_parts
+from cnnbench.training.torch_optimizers import SGD, Adam, Groups, Optimizer
 
 Schedule = Callable[[int], float]
 

@@ -15,8 +15,8 @@ from cnnbench.processes.capacity import MOST_TOGETHER
 from cnnbench.reproducibility import seed_model_noise
 from cnnbench.storage.text import get_first_line
 from cnnbench.training.ema import move_averages
-from cnnbench.training.loop import Stepper
 from cnnbench.training.state import State
+from cnnbench.training.step import Stepper
 from cnnbench.training.tasks import compute_loss, count_correct, split_outputs
 
 # CUDA's libraries choose an algorithm by the size of the whole stack: only one height gives a run the same bits.
@@ -35,11 +35,11 @@ class Stack:
 
     def __init__(self, states: Sequence[State]) -> None:
         self.states, self.device = states, states[0].device
-        self.step_of_one: Stepper = states[0].step
+        self.stepper: Stepper = states[0].stepper  # all runs have its settings
         self._spare = max(0, HEIGHTS[self.device.type] - len(states))
         self._tensors = [_list_tensors(state.model) for state in states]
         names = {value: name for name, value in self._tensors[0].items()}
-        groups = self.step_of_one.optimizer.param_groups
+        groups = self.stepper.optimizer.param_groups
         self._rows = [Rows([names[value] for value in group["params"]], group["params"]) for group in groups]
         self._weights = [nn.Parameter(rows.pack(self._fill(self._tensors))) for rows in self._rows]
         self.optimizer = self._stack_optimizer()
@@ -51,10 +51,10 @@ class Stack:
         }
         moved = [name for name, value in sorted(self._others.items()) if value.is_floating_point()]
         self._moved = Rows(moved, [self._tensors[0][name] for name in moved])
-        averages = [_list_tensors(one.step.average.model) for one in states if one.step.average is not None]
+        averages = [_list_tensors(one.stepper.average.model) for one in states if one.stepper.average is not None]
         packs = [*self._rows, self._moved] if averages else []
         self._averages = [rows.pack(self._fill(averages)) for rows in packs]
-        weights = [one.step.class_weights for one in states if one.step.class_weights is not None]
+        weights = [one.stepper.class_weights for one in states if one.stepper.class_weights is not None]
         self._class_weights = torch.stack(self._fill(weights)) if weights else None
         self._noise: deque[Tensor] = deque()
         self._network = _take_noise_from(copy.deepcopy(states[0].model).train(), self._noise)
@@ -65,7 +65,7 @@ class Stack:
 
     def _stack_optimizer(self) -> Any:
         """The optimizer of the stacked weights: what it does to one value does not depend on the others."""
-        first = self.step_of_one.optimizer
+        first = self.stepper.optimizer
         stacked: Any = copy.copy(first)
         stacked.state = defaultdict(dict)
         stacked.param_groups = []
@@ -81,7 +81,7 @@ class Stack:
 
     def _get_field(self, number: int, field: str, rows: "Rows") -> dict[str, Tensor]:
         """A field of a run's optimizer state, by the names of the parameters."""
-        state, own = self.states[number].step.optimizer.state, self._tensors[number]
+        state, own = self.states[number].stepper.optimizer.state, self._tensors[number]
         return {name: state[own[name]][field] for name in rows.names}
 
     def step(self, batches: Sequence[tuple[Tensor, Tensor]], keys: Sequence[int], number: int) -> tuple[Tensor, Any]:
@@ -104,14 +104,14 @@ class Stack:
         noise = self._draw_noise(keys, images.shape[1:])
         losses, outputs = self._measure(tensors, noise, self._class_weights, images, labels)
         losses.sum().backward()  # a loss depends on the weights of one run alone, so the sum mixes no gradients
-        _clip(self._weights, self.step_of_one.clip_norm)
+        _clip(self._weights, self.stepper.clip_norm)
         self.optimizer.step()
-        if self.step_of_one.average is not None:
+        if self.stepper.average is not None:
             moved = self._moved.join([self._others[name] for name in self._moved.names], len(images))
             values = [*(each.detach() for each in self._weights), moved]
-            move_averages(self._averages, values, self.step_of_one.average.decay, number)
+            move_averages(self._averages, values, self.stepper.average.decay, number)
         count = len(batches)
-        counted = vmap(count_correct)(outputs.detach(), labels)[:count] if self.step_of_one.task.has_classes else None
+        counted = vmap(count_correct)(outputs.detach(), labels)[:count] if self.stepper.task.has_classes else None
         return losses.detach()[:count], counted
 
     def _measure_one(
@@ -123,7 +123,7 @@ class Stack:
         labels: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """The loss of one run, and its outputs."""
-        one = self.step_of_one
+        one = self.stepper
         self._noise.extend(noise)
         with one.autocast():
             outputs = functional_call(self._network, dict(tensors), (images,))
@@ -157,9 +157,9 @@ class Stack:
                     else:
                         parts = {name: value.clone() for name in rows.names}
                     for name, part in parts.items():
-                        state.step.optimizer.state[own[name]][field] = part
-            if state.step.average is not None:
-                averages = _list_tensors(state.step.average.model)
+                        state.stepper.optimizer.state[own[name]][field] = part
+            if state.stepper.average is not None:
+                averages = _list_tensors(state.stepper.average.model)
                 for rows, value in zip([*self._rows, self._moved], self._averages, strict=True):
                     rows.unpack(value, number, averages)
                 for name in self._others.keys() - set(self._moved.names):

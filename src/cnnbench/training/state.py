@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.history import History
 from cnnbench.training import checkpoint
-from cnnbench.training.loop import Stepper
 from cnnbench.training.progress import ADVICE, Diverged, Progress
+from cnnbench.training.step import Stepper
 
 log = logging.getLogger("cnnbench")
 
@@ -24,7 +24,7 @@ class State:
 
     run: RunFolder
     model: nn.Module
-    step: Stepper
+    stepper: Stepper
     device: torch.device
     record: Mapping[str, Any]  # stored in every checkpoint; one with another record is refused
     keep: int  # how many checkpoints of past epochs stay beside the last and the best
@@ -34,7 +34,7 @@ class State:
     @property
     def tested(self) -> nn.Module:
         """The model that is validated, tested and kept as the best: the average, if there is one."""
-        return self.step.average.model if self.step.average else self.model
+        return self.stepper.average.model if self.stepper.average else self.model
 
     def save(self) -> None:
         """Write the last checkpoint; the one before it becomes `previous`.
@@ -49,12 +49,12 @@ class State:
             raise Diverged(f"a weight became infinite or not a number after epoch {self.history.epochs}. {ADVICE}")
         tensors = {
             **checkpoint.collect_model_tensors(self.model),
-            **checkpoint.collect_optimizer_tensors(self.step.optimizer, self.model),
+            **checkpoint.collect_optimizer_tensors(self.stepper.optimizer, self.model),
             **_collect_rng_tensors(self.device),
             "epoch.losses": self.progress.losses,
         }
-        if self.step.average:
-            tensors |= checkpoint.collect_model_tensors(self.step.average.model, "ema")
+        if self.stepper.average:
+            tensors |= checkpoint.collect_model_tensors(self.stepper.average.model, "ema")
         if self.progress.correct is not None:
             tensors["epoch.correct"] = self.progress.correct
         folder = self.run.checkpoints
@@ -92,10 +92,10 @@ class State:
             return
         tensors, record = loaded
         checkpoint.load_model(self.model, tensors)
-        checkpoint.load_optimizer(self.step.optimizer, self.model, tensors)
-        if self.step.average:
-            checkpoint.load_model(self.step.average.model, tensors, "ema")
-        self.step.scaler.load_state_dict(record["scaler"])
+        checkpoint.load_optimizer(self.stepper.optimizer, self.model, tensors)
+        if self.stepper.average:
+            checkpoint.load_model(self.stepper.average.model, tensors, "ema")
+        self.stepper.scaler.load_state_dict(record["scaler"])
         self.history.restore(record)
         self.progress.steps, self.progress.seconds = record["step"], record["seconds"]
         self.progress.losses.copy_(_check_shape(tensors, "epoch.losses", self.progress.losses))
@@ -159,7 +159,7 @@ class State:
             **self.history.record(),
             "step": self.progress.steps,
             "seconds": self.progress.seconds,
-            "scaler": self.step.scaler.state_dict(),
+            "scaler": self.stepper.scaler.state_dict(),
         }
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from cnnbench.processes import signals
 from cnnbench.reproducibility import seed_model_noise
+from cnnbench.training.epoch import CHECK_EVERY, TrainingPass
 from cnnbench.training.graph import set_lr
-from cnnbench.training.passes import CHECK_EVERY, TrainingPass
 from cnnbench.training.progress import Diverged, Progress
 from cnnbench.training.stack import Stack
 

@@ -19,17 +19,19 @@ from cnnbench.runs.folder import PRUNED, RunFolder
 from cnnbench.runs.history import History
 from cnnbench.training.device import make_autocast
 from cnnbench.training.ema import WeightAverage
+from cnnbench.training.epoch import TrainingPass
+from cnnbench.training.evaluation import Evaluation, evaluate
 from cnnbench.training.graph import StepGraph, make_capturable
-from cnnbench.training.loop import Evaluation, Stepper, evaluate
 from cnnbench.training.optim import Schedule
-from cnnbench.training.optimizers import Optimizer
 from cnnbench.training.pace import Pace
 from cnnbench.training.parts import set_training_mode
-from cnnbench.training.passes import Settings, TrainingPass
 from cnnbench.training.progress import Progress
 from cnnbench.training.ranks import distribute
+from cnnbench.training.settings import Settings
 from cnnbench.training.state import State
+from cnnbench.training.step import Stepper
 from cnnbench.training.tasks import get_task
+from cnnbench.training.torch_optimizers import Optimizer
 
 log = logging.getLogger("cnnbench")
 
@@ -53,7 +55,7 @@ class Splits:
 class Outcome:
     """The result of training."""
 
-    rows: list[dict[str, Any]]  # one an epoch, as in `metrics.csv`
+    rows: list[dict[str, Any]]  # one per epoch, as in `metrics.csv`
     epochs: int
     best_epoch: int  # whose weights were tested, counted from 1
     test: Evaluation | None  # None if nothing was tested
@@ -80,14 +82,14 @@ def build_state(
         model: on the device of the batches.
         record: what every checkpoint holds besides its position, such as how images were prepared.
     """
-    step, task = build_step(model, data.train, settings, optimizer), get_task(model)
+    stepper, task = build_stepper(model, data.train, settings, optimizer), get_task(model)
     history = History(run, settings.monitor or task.monitor)
     progress = Progress.start(data.train, task, settings.accumulate)
-    return State(run, model, step, data.train.device, record, settings.keep, history, progress)
+    return State(run, model, stepper, data.train.device, record, settings.keep, history, progress)
 
 
-def build_step(model: nn.Module, batches: Batches, settings: Settings, optimizer: Optimizer) -> Stepper:
-    """The step that trains a model on these batches, which are on its device."""
+def build_stepper(model: nn.Module, batches: Batches, settings: Settings, optimizer: Optimizer) -> Stepper:
+    """The stepper that trains a model on these batches, which are on its device."""
     task, device, rank = get_task(model), batches.device, batches.rank
     weights = settings.class_weights
     if settings.graph:
@@ -135,8 +137,8 @@ def fit(
         KeyboardInterrupt, Terminated: by a signal, after the current step was finished and saved.
         OSError: a checkpoint could not be written; earlier ones are intact.
     """
-    history, images = state.history, len(data.train.labels)
-    measure = partial(evaluate, task=state.step.task, num_classes=settings.num_classes, autocast=state.step.autocast)
+    history, stepper, images = state.history, state.stepper, len(data.train.labels)
+    measure = partial(evaluate, task=stepper.task, num_classes=settings.num_classes, autocast=stepper.autocast)
     state.complete()
     for row in history.rows:
         on_epoch(row)
@@ -188,9 +190,9 @@ def _make_row(
     epoch, progress = state.history.epochs + 1, state.progress
     steps = epoch * len(progress.sizes)
     last_lr = lr * schedule(steps - 1)
-    rates = {group["part"]: group["rate"] for group in state.step.optimizer.param_groups if "part" in group}
+    rates = {group["part"]: group["rate"] for group in state.stepper.optimizer.param_groups if "part" in group}
     # Columns of the validation split are there without one too, so that the tables of all runs have the same.
-    metrics = [metric.name for metric in list_metrics(detail=False)] if state.step.task.has_classes else []
+    metrics = [metric.name for metric in list_metrics(detail=False)] if state.stepper.task.has_classes else []
     return {
         "epoch": epoch,
         "step": steps,

@@ -27,7 +27,7 @@ from cnnbench.runs.pictures import draw_in_turn
 from cnnbench.storage.atomic import open_folder
 from cnnbench.storage.plain_data import read_json, write_json
 from cnnbench.storage.text import format_path
-from cnnbench.training.loop import Evaluation
+from cnnbench.training.evaluation import Evaluation
 
 TOO_MANY = (
     "only the probabilities of each image's likeliest classes are kept: there is no Brier score, nor any figure after "

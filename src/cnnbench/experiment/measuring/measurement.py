@@ -16,7 +16,7 @@ from cnnbench.experiment.measuring.measured_data import DataChoice, MeasuredData
 from cnnbench.experiment.measuring.trained import Trained, load_trained
 from cnnbench.reproducibility import make_generator, set_deterministic
 from cnnbench.training.device import resolve_device
-from cnnbench.training.loop import Evaluation, evaluate
+from cnnbench.training.evaluation import Evaluation, evaluate
 from cnnbench.training.tasks import get_task
 
 

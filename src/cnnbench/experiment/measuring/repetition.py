@@ -21,7 +21,7 @@ from cnnbench.runs.measured import Contradiction
 from cnnbench.storage.arrays import read_npz
 from cnnbench.storage.plain_data import write_json
 from cnnbench.training import checkpoint
-from cnnbench.training.loop import Classified, Evaluation
+from cnnbench.training.evaluation import Classified, Evaluation
 
 BY_WEIGHTS, BY_TRAINING, BY_DATA = "its weights", "training again", "the data"  # sources of a `Contradiction`
 TIMES = {"seconds", "images_per_second", "train_seconds"}  # which no two runs share

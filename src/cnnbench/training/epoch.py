@@ -1,4 +1,4 @@
-"""The settings of training, and an epoch that a run trains alone or together with other runs."""
+"""One epoch of training, which a run trains alone or together with other runs."""
 
 import time
 from collections.abc import Callable, Generator
@@ -10,32 +10,11 @@ from cnnbench.data import Batches
 from cnnbench.reproducibility import derive_key, seed_model_noise
 from cnnbench.training.graph import set_lr
 from cnnbench.training.optim import Schedule
+from cnnbench.training.settings import Settings
 from cnnbench.training.state import State
 
 T = TypeVar("T")
 CHECK_EVERY = 64  # steps between two checks of the loss, each of which waits for the device
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of training; those that are keys of the section `trainer` have their names."""
-
-    epochs: int
-    noise_seed: int  # with epoch and step it determines dropout and other noise inside the network
-    lr: float  # the base learning rate; the schedule multiplies it
-    num_classes: int
-    precision: str = "fp32"
-    compile: bool = False
-    label_smoothing: float = 0.0
-    clip_norm: float | None = None
-    class_weights: tuple[float, ...] | None = None  # of each class in the training loss; None weighs all classes alike
-    monitor: str | None = None  # the metric that chooses the best epoch; None leaves it to the model's task
-    patience: int | None = None  # stop after this many epochs without a better monitor
-    ema: float | None = None  # decay of an average of the weights, which is then validated and tested
-    accumulate: int = 1  # batches in a step
-    graph: bool = False  # record the step as a CUDA graph, and replay it
-    checkpoint_minutes: float | None = None  # also save when this much time has passed within an epoch
-    keep: int = 0  # how many checkpoints of past epochs stay beside the last and the best
 
 
 @dataclass(frozen=True)
@@ -64,18 +43,18 @@ class TrainingPass:
         Raises:
             Diverged: a loss is infinite or not a number.
         """
-        step, progress = self.state.step, self.state.progress
+        stepper, progress = self.state.stepper, self.state.progress
         steps = len(progress.sizes)
         first = self.epoch * steps
         clock = time.perf_counter() - progress.seconds
         # A resumed epoch continues where it was interrupted: the order of the images depends on the epoch alone.
-        served = self.batches.iterate_epoch(self.epoch, progress.steps * step.accumulate)
+        served = self.batches.iterate_epoch(self.epoch, progress.steps * stepper.accumulate)
         for number in range(progress.steps, steps):
             seed_model_noise(self.make_key(number), self.batches.device)
-            set_lr(step.optimizer, self.settings.lr * self.schedule(first + number))
-            loss, correct = step(islice(served, step.accumulate), progress.sizes[number])
-            if step.average is not None:
-                step.average.update(first + number)
+            set_lr(stepper.optimizer, self.settings.lr * self.schedule(first + number))
+            loss, correct = stepper(islice(served, stepper.accumulate), progress.sizes[number])
+            if stepper.average is not None:
+                stepper.average.update(first + number)
             progress.losses[number] = loss
             if progress.correct is not None and correct is not None:
                 progress.correct += correct
@@ -92,7 +71,7 @@ class TrainingPass:
 
     def make_key(self, step: int) -> int:
         """The key of the noise inside the network at a step of the epoch, counted from 0."""
-        return derive_key(self.settings.noise_seed, "step", self.epoch, step, *self.state.step.rank.noise_key)
+        return derive_key(self.settings.noise_seed, "step", self.epoch, step, *self.state.stepper.rank.noise_key)
 
 
 def train_alone(generator: Generator[TrainingPass, dict[str, float] | None, T]) -> T:
