@@ -2,10 +2,10 @@
 
 import cnnbench.models as _package
 from cnnbench import registry
-from cnnbench.models.activations import collect_activations, compute_last_hidden
 from cnnbench.models.build import build_model
-from cnnbench.models.network import NetworkSpec
+from cnnbench.models.layer_outputs import collect_activations, compute_last_hidden
 from cnnbench.models.shapes import compute_output_shape
+from cnnbench.models.spec import NetworkSpec
 
 registry.discover(_package)
 

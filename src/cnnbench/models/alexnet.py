@@ -13,7 +13,7 @@ from torch import nn
 from cnnbench.config.keys import key
 from cnnbench.models.blocks import Classifier, Style, make_conv_stack, make_pool
 from cnnbench.models.layers import make_norm
-from cnnbench.models.network import ClassifierOptions, NetworkSpec, Norm, Pool
+from cnnbench.models.spec import ClassifierOptions, NetworkSpec, Norm, Pool
 from cnnbench.registry import register
 
 

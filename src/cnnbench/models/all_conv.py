@@ -8,8 +8,8 @@ from torch import nn
 
 from cnnbench.config.keys import key
 from cnnbench.models.blocks import ConvBlock, Style, make_conv_stack, make_pool
-from cnnbench.models.network import COUNTS, Counts, KernelSize, NetworkSpec, NormOptions, Pool
 from cnnbench.models.shapes import compute_output_shape
+from cnnbench.models.spec import COUNTS, Counts, KernelSize, NetworkSpec, NormOptions, Pool
 from cnnbench.registry import register
 
 

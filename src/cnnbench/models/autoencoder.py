@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from cnnbench.config.keys import Count, key
 from cnnbench.models.blocks import ConvBlock, Style, make_conv_stack
-from cnnbench.models.network import COUNTS, Counts, NetworkSpec, NormOptions
 from cnnbench.models.shapes import compute_output_shape
+from cnnbench.models.spec import COUNTS, Counts, NetworkSpec, NormOptions
 from cnnbench.registry import register
 
 

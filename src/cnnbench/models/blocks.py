@@ -9,8 +9,8 @@ from functools import partial
 from torch import Tensor, nn
 
 from cnnbench.models.layers import make_activation, make_dense_stack, make_norm
-from cnnbench.models.network import Conv, Head, NetworkSpec, Norm, Pool
 from cnnbench.models.shapes import compute_output_shape
+from cnnbench.models.spec import Conv, Head, NetworkSpec, Norm, Pool
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench import registry
-from cnnbench.models.network import NetworkSpec
+from cnnbench.models.spec import NetworkSpec
 from cnnbench.registry import describe_unknown
 from cnnbench.reproducibility import seed_initialisation
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from cnnbench.config.keys import Count, key
 from cnnbench.models.blocks import Classifier, ConvBlock, Style, make_conv_block
-from cnnbench.models.network import COUNTS, ClassifierOptions, Conv, Counts, KernelSize, NetworkSpec
+from cnnbench.models.spec import COUNTS, ClassifierOptions, Conv, Counts, KernelSize, NetworkSpec
 from cnnbench.registry import register
 
 HYBRID = (1, 2, 5)  # without a common factor, so that no pixel between the taps is left out (gridding)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from cnnbench.config.keys import Options, key
-from cnnbench.models.network import NetworkSpec
 from cnnbench.models.shapes import format_shape
+from cnnbench.models.spec import NetworkSpec
 from cnnbench.registry import register
 from cnnbench.storage.text import get_first_line
 

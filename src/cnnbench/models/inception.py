@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cnnbench.config.keys import Count, key
 from cnnbench.models.blocks import Classifier, ConvBlock, Style, make_conv_block, make_conv_stack, make_pool
-from cnnbench.models.network import STAGES, ClassifierOptions, NetworkSpec, Pool, Stages
+from cnnbench.models.spec import STAGES, ClassifierOptions, NetworkSpec, Pool, Stages
 from cnnbench.registry import register
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbench.models.network import NetworkSpec, Norm
+from cnnbench.models.spec import NetworkSpec, Norm
 from cnnbench.registry import describe_unknown
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

@@ -11,7 +11,7 @@ from torch import nn
 
 from cnnbench.config.keys import key
 from cnnbench.models.blocks import Classifier, Style, make_conv_stack, make_pool
-from cnnbench.models.network import ClassifierOptions, Conv, KernelSize, NetworkSpec, Pool
+from cnnbench.models.spec import ClassifierOptions, Conv, KernelSize, NetworkSpec, Pool
 from cnnbench.registry import register
 
 

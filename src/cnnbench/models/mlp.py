@@ -5,7 +5,7 @@ import math
 from torch import Tensor, nn
 
 from cnnbench.models.layers import make_dense_stack
-from cnnbench.models.network import NetworkSpec
+from cnnbench.models.spec import NetworkSpec
 from cnnbench.registry import register
 
 

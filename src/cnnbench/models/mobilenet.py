@@ -7,7 +7,7 @@ from torch import nn
 
 from cnnbench.config.keys import Count, key
 from cnnbench.models.blocks import Classifier, ConvBlock, Style, make_conv_block
-from cnnbench.models.network import STAGES, ClassifierOptions, Conv, KernelSize, NetworkSpec, Stages
+from cnnbench.models.spec import STAGES, ClassifierOptions, Conv, KernelSize, NetworkSpec, Stages
 from cnnbench.registry import register
 
 

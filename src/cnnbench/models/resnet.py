@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cnnbench.config.keys import key
 from cnnbench.models.blocks import Classifier, ConvBlock, Residual, Style
-from cnnbench.models.network import COUNTS, ClassifierOptions, Counts, NetworkSpec, Norm
+from cnnbench.models.spec import COUNTS, ClassifierOptions, Counts, NetworkSpec, Norm
 from cnnbench.registry import register
 
 EXPANSION = 4  # of a bottleneck's output over its narrow middle

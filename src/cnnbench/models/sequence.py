@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cnnbench.config.keys import Count, key
 from cnnbench.models.blocks import Classifier, ConvBlock, Residual, Style
-from cnnbench.models.network import COUNTS, Counts, KernelSize, NetworkSpec, NormOptions
+from cnnbench.models.spec import COUNTS, Counts, KernelSize, NetworkSpec, NormOptions
 from cnnbench.registry import register
 
 

@@ -14,8 +14,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from cnnbench.config.keys import Options, key
-from cnnbench.models.network import NetworkSpec
 from cnnbench.models.shapes import compute_output_shape
+from cnnbench.models.spec import NetworkSpec
 from cnnbench.registry import describe_unknown, register
 from cnnbench.storage.text import get_first_line
 

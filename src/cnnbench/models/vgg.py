@@ -12,7 +12,7 @@ from torch import nn
 
 from cnnbench.config.keys import Count, key
 from cnnbench.models.blocks import Classifier, Style, make_conv_block, make_pool
-from cnnbench.models.network import STAGES, ClassifierOptions, Conv, KernelSize, NetworkSpec, Pool, Stages
+from cnnbench.models.spec import STAGES, ClassifierOptions, Conv, KernelSize, NetworkSpec, Pool, Stages
 from cnnbench.registry import register
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cnnbench.config.keys import Count, key
 from cnnbench.models.blocks import Classifier, ConvBlock, Residual, Style
-from cnnbench.models.network import COUNTS, ClassifierOptions, Counts, NetworkSpec
+from cnnbench.models.spec import COUNTS, ClassifierOptions, Counts, NetworkSpec
 from cnnbench.registry import register
 
 

@@ -66,7 +66,7 @@ def separability_growth(run: FinishedRun) -> float:
     on training images. Nothing is fitted, so that a wide layer has no advantage.
     """
     from cnnbench.models import collect_activations, compute_last_hidden
-    from cnnbench.models.activations import find_blocks
+    from cnnbench.models.layer_outputs import find_blocks
 
     train, test = run.prepare("train"), run.prepare("test")
     if not train.trained.info.class_names:

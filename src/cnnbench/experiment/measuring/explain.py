@@ -21,7 +21,7 @@ from cnnbench.experiment.measuring.measurement import Measurement, prepare_measu
 from cnnbench.experiment.measuring.predict import get_decoding
 from cnnbench.experiment.measuring.robustness import measure_changes
 from cnnbench.models import collect_activations, compute_last_hidden
-from cnnbench.models.activations import OUTPUT
+from cnnbench.models.layer_outputs import OUTPUT
 from cnnbench.runs.explanation import Activation, Embedding, Explanation, Filters, Mistakes, SeenPart, ShownImage
 from cnnbench.runs.shown_images import choose_of_each_class, find_worst_mistakes
 from cnnbench.storage.text import format_path
