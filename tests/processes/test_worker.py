@@ -156,7 +156,7 @@ def test_a_pool_notices_a_process_that_dies_while_others_send():
 @pytest.mark.parametrize(
     ("numbers", "before", "error"), [(range(9), [0, 1, 2], ValueError), ([0, 1, 4], [0, 1], Exception)]
 )
-def test_a_pool_raises_the_error_of_a_job_in_its_turn(numbers, before, error):
+def test_a_pool_raises_the_error_of_an_item_in_its_turn(numbers, before, error):
     found = []
     with closing(Pool(fail_at_three, 2)) as pool, pytest.raises(error):
         found.extend(pool.map(numbers))

@@ -16,14 +16,14 @@ from cnnbench.training.stack import HEIGHTS, check_stackable
 from cnnbench.training.together import save_all, train_together
 
 MOST_WEIGHTS_ON_CPU = 30_000  # of a network that trains faster together; benchmarks/README.md has the measurements
-Job = Generator[TrainingPass, dict[str, float] | None, dict[str, Any]]
+RunGenerator = Generator[TrainingPass, dict[str, float] | None, dict[str, Any]]
 
 
 @dataclass
 class Member:
     """A run of a group."""
 
-    job: Job  # what `start_job` returns
+    generator: RunGenerator  # what `start_job` returns
     summary: dict[str, Any] = field(default_factory=dict)  # its result, once it has finished
     request: TrainingPass | None = None  # the epoch to train next; None if the run has ended
     error: BaseException | None = None  # what ended it, unless it has finished
@@ -78,14 +78,14 @@ def check_together(config: Config, model: nn.Module, dataset: Dataset, device: t
         raise ValueError(f"sweep.together=true: model={config.model.name} cannot be trained so: {error}") from None
 
 
-def run_group(jobs: Sequence[Job]) -> list[Member]:
-    """Run jobs that differ only in their seeds; jobs at the same step are trained by one shared step.
+def run_group(runs: Sequence[RunGenerator]) -> list[Member]:
+    """Run several runs that differ only in their seeds; those at the same step are trained by one shared step.
 
     A run that fails, or that stops early, does not affect the others. All are returned as they ended, in their order.
     """
-    members = [Member(job) for job in jobs]
+    members = [Member(run) for run in runs]
     for member in members:
-        member.advance(member.job.send, None)
+        member.advance(member.generator.send, None)
     while (end := _find_interrupt(members)) is None and (waiting := [one for one in members if one.request]):
         # Runs that are behind first: an earlier process may have been killed while it saved the runs one by one.
         first = min(_get_position(one.request) for one in waiting)
@@ -101,14 +101,14 @@ def _train(members: Sequence[Member]) -> None:
     done = 0
     try:
         for member, result in zip(members, results, strict=True):
-            member.advance(member.job.throw if isinstance(result, Exception) else member.job.send, result)
+            member.advance(member.generator.throw if isinstance(result, Exception) else member.generator.send, result)
             done += 1
             if _find_interrupt(members) is not None:
                 break
     except BaseException as error:  # raised by a shared step, so all runs end
         if isinstance(error, Exception):
             for member in members:
-                member.advance(member.job.throw, error)
+                member.advance(member.generator.throw, error)
         else:
             _end(members, error)
         return
@@ -120,7 +120,7 @@ def _end(members: Sequence[Member], error: BaseException) -> None:
     with contextlib.suppress(OSError):  # earlier checkpoints are intact
         save_all(one.request for one in members if one.request)
     for member in members:
-        member.advance(member.job.throw, type(error)())
+        member.advance(member.generator.throw, type(error)())
 
 
 def _find_interrupt(members: Sequence[Member]) -> BaseException | None:

@@ -13,12 +13,12 @@ from typing import Any, Generic, TypeVar
 from cnnbench.processes.worker import CAN_FORK, Worker, WorkerEnded, wait_for_any
 
 log = logging.getLogger("cnnbench")
-Job = TypeVar("Job")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
-JOBS_AHEAD = 3  # per process: enough that none waits, few enough that results do not pile up
+ITEMS_AHEAD = 3  # per process: enough that none waits, few enough that results do not pile up
 
 
-class Pool(Generic[Job, Result]):
+class Pool(Generic[Item, Result]):
     """Processes for the same task, started at once. Close it, or they live until Python ends.
 
     Args:
@@ -30,7 +30,7 @@ class Pool(Generic[Job, Result]):
     """
 
     def __init__(
-        self, task: Callable[[Job], Result], processes: int, *, prepare: Callable[[], object] | None = None
+        self, task: Callable[[Item], Result], processes: int, *, prepare: Callable[[], object] | None = None
     ) -> None:
         # Each has a connection of its own: a process that is killed while it holds the lock of a shared queue would
         # block all others for ever.
@@ -43,26 +43,26 @@ class Pool(Generic[Job, Result]):
             self.close()
             raise
 
-    def map(self, jobs: Iterable[Job], *, ahead: int = JOBS_AHEAD) -> Generator[Result, None, None]:
-        """Yield the task's result for each job, in order. Read it to its end, or close the pool.
+    def map(self, items: Iterable[Item], *, ahead: int = ITEMS_AHEAD) -> Generator[Result, None, None]:
+        """Yield the task's result for each item, in order. Read it to its end, or close the pool.
 
-        The first jobs are handed out by this call, not when the first result is taken.
+        The first items are handed out by this call, not when the first result is taken.
 
         Args:
-            ahead: the jobs per process that are handed out before their results are taken.
+            ahead: the items per process that are handed out before their results are taken.
 
         Raises:
             WorkerEnded: a process died.
         """
-        numbered = iter(enumerate(jobs))
+        numbered = iter(enumerate(items))
         load = dict.fromkeys(self._workers, 0)
         results: dict[int, tuple[Any, Exception | None]] = {}
 
         def hand_out() -> None:
-            for job in islice(numbered, ahead * len(load) - sum(load.values()) - len(results)):
+            for item in islice(numbered, ahead * len(load) - sum(load.values()) - len(results)):
                 worker = min(load, key=load.__getitem__)
                 load[worker] += 1
-                worker.send(job)
+                worker.send(item)
 
         def collect() -> Generator[Result, None, None]:
             for wanted in count():
@@ -92,9 +92,9 @@ class Pool(Generic[Job, Result]):
 
 
 def map_in_processes(
-    task: Callable[[Job], Result], jobs: Iterable[Job], processes: int, *, ahead: int = JOBS_AHEAD
+    task: Callable[[Item], Result], items: Iterable[Item], processes: int, *, ahead: int = ITEMS_AHEAD
 ) -> Generator[Result, None, None]:
-    """`map(task, jobs)` in a pool that ends with the iterator; close the iterator unless you read it to its end.
+    """`map(task, items)` in a pool that ends with the iterator; close the iterator unless you read it to its end.
 
     Args:
         processes: with 0, or if the system starts no more processes, the work is done in this process.
@@ -108,11 +108,11 @@ def map_in_processes(
         log.warning("cannot start decoding processes (%s): decoding in this process, as with data.workers=0", error)
         processes = 0
     if processes == 0:
-        yield from map(task, jobs)
+        yield from map(task, items)
         return
     with closing(pool):
         try:
-            yield from pool.map(jobs, ahead=ahead)
+            yield from pool.map(items, ahead=ahead)
         except WorkerEnded as error:
             raise RuntimeError(
                 f"a process that decodes images died: {error}; fewer data.workers need less memory"
@@ -126,10 +126,10 @@ def _work(connection: Connection, task: Callable[[Any], Any], prepare: Callable[
     threading.Thread(target=_send_all, args=(connection, outbox), daemon=True).start()
     with suppress(EOFError, OSError):
         while True:
-            number, job = connection.recv()
+            number, item = connection.recv()
             # Pickled here, because in the sending thread a result that cannot be pickled would end the process.
             try:
-                message = ForkingPickler.dumps((number, task(job), None))
+                message = ForkingPickler.dumps((number, task(item), None))
             except Exception as error:
                 message = ForkingPickler.dumps((number, None, error))
             outbox.put(message)
