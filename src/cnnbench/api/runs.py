@@ -16,7 +16,7 @@ from cnnbench.cli.export import write_file
 from cnnbench.cli.run_folders import find_folder
 from cnnbench.cli.run_options import EvaluateOptions, ExportOptions
 from cnnbench.cli.tables import describe_run
-from cnnbench.cli.train import train_on
+from cnnbench.cli.train import continue_run
 from cnnbench.runs.checking import find_contradiction
 from cnnbench.runs.contents import read_confusion
 from cnnbench.runs.folder import RunFolder
@@ -237,7 +237,7 @@ class Run:
         named = {key: value for key, value in (("model", model), ("data", data)) if isinstance(value, str)}
         with open_session(progress=progress), give(model, data):
             check_source(None if "model" in named else model, self._run)
-            train_on(self._run, write_overrides(overrides, named | settings), draw_in_turn)
+            continue_run(self._run, write_overrides(overrides, named | settings), draw_in_turn)
         return self
 
     def __repr__(self) -> str:

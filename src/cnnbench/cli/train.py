@@ -96,11 +96,15 @@ def train_new(request: compose.Request, draw: Draw) -> tuple[Path, dict[str, Any
     config = request.jobs[0].config
     parts = _build_parts(config)
     folder = RunFolder.create(request.folder).path
-    return folder, _run(config, folder, request.overrides, parts=parts, draw=draw)
+    return folder, _run_or_explain(config, folder, request.overrides, parts=parts, draw=draw)
 
 
 def _build_parts(config: Config) -> "Parts | None":
-    """Check a config, and build the parts of its run; None if there is too little memory."""
+    """Check a config, and build the parts of its run.
+
+    None if building them raises a RuntimeError or a MemoryError, such as for lack of memory: the run then fails in its
+    folder, which records why.
+    """
     # Not at the top: it imports torch, which the process of a sweep's command does without.
     from cnnbench.experiment.build import build_parts
 
@@ -111,12 +115,12 @@ def _build_parts(config: Config) -> "Parts | None":
         )
     try:
         return build_parts(config)
-    except (RuntimeError, MemoryError):  # for example, too little memory: the run itself fails again and records it
+    except (RuntimeError, MemoryError):
         return None
 
 
-def _run(config: Config, folder: Path, overrides: Sequence[str], **options: Any) -> dict[str, Any]:
-    """Run a job and return its summary; the options are those of `run_job`."""
+def _run_or_explain(config: Config, folder: Path, overrides: Sequence[str], **options: Any) -> dict[str, Any]:
+    """`run_job` with the same options; what stops the run becomes a `RunFailed` that names the log."""
     from cnnbench.experiment.lifetime import CannotGoOn
     from cnnbench.experiment.run import run_job
 
@@ -162,7 +166,7 @@ def _resume(overrides: Sequence[str]) -> None:
 
 
 def _resume_run(run: RunFolder, overrides: Sequence[str], draw: Draw) -> None:
-    summary = train_on(run, overrides, draw)
+    summary = continue_run(run, overrides, draw)
     if summary is not None:
         _show(summary)
     else:
@@ -174,7 +178,7 @@ def _resume_run(run: RunFolder, overrides: Sequence[str], draw: Draw) -> None:
     print(format_output_path(run.path))
 
 
-def train_on(run: RunFolder, overrides: Sequence[str], draw: Draw) -> dict[str, Any] | None:
+def continue_run(run: RunFolder, overrides: Sequence[str], draw: Draw) -> dict[str, Any] | None:
     """Resume a run; return its summary, or None if the run is finished already.
 
     Raises:
@@ -193,7 +197,7 @@ def train_on(run: RunFolder, overrides: Sequence[str], draw: Draw) -> dict[str, 
     if finished and config.trainer.epochs == run.read_config()["trainer"]["epochs"]:
         return None
     before = [text for text in _read_overrides(run) if text not in overrides]
-    return _run(config, run.path, [*before, *overrides], resume=True, draw=draw)
+    return _run_or_explain(config, run.path, [*before, *overrides], resume=True, draw=draw)
 
 
 def _read_overrides(run: RunFolder) -> list[str]:
