@@ -21,12 +21,12 @@ from cnnbench.runs.folder import RunFolder
 from cnnbench.runs.pictures import (
     Picture,
     draw_confusion,
-    draw_curves,
     draw_mistakes,
     draw_rankings,
     draw_reconstructions,
     draw_reliability,
     draw_samples,
+    draw_training_curves,
 )
 from cnnbench.runs.shown_images import SAMPLES, choose_of_each_class, choose_reconstructions, find_worst_mistakes
 from cnnbench.storage.arrays import write_npz
@@ -53,7 +53,7 @@ def write_result_files(
     most_curves: int = 2,
     temperature: float | None = None,
 ) -> list[Picture]:
-    """Write an evaluation with predictions: confusion matrix, scores by class and predictions, or losses by image.
+    """Write confusion matrix, scores by class and predictions or, for a task without classes, the loss of each image.
 
     Args:
         split: the measured images.
@@ -63,7 +63,7 @@ def write_result_files(
         temperature: that calibrates the probabilities in the pictures; `predictions.npz` keeps the network's own.
 
     Returns:
-        The pictures to draw: confusion matrix and reliability, or some images beside their reconstructions.
+        The pictures to draw: confusion matrix, reliability and perhaps ranking, or some reconstructions.
     """
     found = evaluation.classified
     if found is None:
@@ -98,7 +98,7 @@ def write_run_files(run: RunFolder, outcome: Outcome, split: Split, monitor: str
         split: the test images.
         monitor: what chose the best epoch.
     """
-    pictures = [partial(draw_curves, run, outcome.best_epoch, monitor)]
+    pictures = [partial(draw_training_curves, run, outcome.best_epoch, monitor)]
     if outcome.test is not None and (found := outcome.test.classified):
         assert found.probabilities is not None, "the test keeps them"
         write_mistakes(run.path, found.labels, found.predictions, split)

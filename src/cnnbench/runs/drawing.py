@@ -32,7 +32,7 @@ def draw_input(axes: Axes, pixels: np.ndarray, box: Box) -> Box:
     if pixels.ndim == 2:
         values = pixels.astype(np.float64)
         low, high = values.min(), values.max()
-        draw_curves(axes, 2 * (values - low) / ((high - low) or 1.0) - 1, box)
+        draw_channels(axes, 2 * (values - low) / ((high - low) or 1.0) - 1, box)
         return box
     if max(pixels.shape[1:]) > LARGEST:
         step = -(-max(pixels.shape[1:]) // LARGEST)
@@ -53,7 +53,7 @@ def draw_pixels(axes: Axes, pixels: np.ndarray, box: Box) -> Box:
     return left, top, width, height
 
 
-def draw_curves(axes: Axes, values: np.ndarray, box: Box, *, markers: bool = False) -> None:
+def draw_channels(axes: Axes, values: np.ndarray, box: Box, *, markers: bool = False) -> None:
     """Draw a line for each channel, from −1 at the bottom to 1 at the top; (C, L)."""
     left, top, width, height = box
     if markers:  # the zero line of weights

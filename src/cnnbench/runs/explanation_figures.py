@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from cnnbench.runs.class_names import count_cells, fit_names, shorten_text
-from cnnbench.runs.drawing import Box, draw_curves, draw_input, draw_pixels, make_grid, set_limits, to_bytes
+from cnnbench.runs.drawing import Box, draw_channels, draw_input, draw_pixels, make_grid, set_limits, to_bytes
 from cnnbench.runs.explanation import Activation, Embedding, Filters, SeenPart, ShownImage
 from cnnbench.runs.figures import TRAIN, VALIDATION
 from cnnbench.runs.heat_map_figures import FOR
@@ -34,7 +34,7 @@ def plot_filters(filters: Filters) -> Figure:
     for place, one in enumerate(weights):
         box = (place % columns * cell + 0.05, place // columns * cell + 0.05, cell - 0.1, cell - 0.1)
         if one.ndim == 2:
-            draw_curves(axes, one / limit, box, markers=True)
+            draw_channels(axes, one / limit, box, markers=True)
         elif len(one) == 3:
             draw_pixels(axes, to_bytes((one / (np.abs(one).max() or 1.0) + 1) / 2).transpose(1, 2, 0), box)
         else:
@@ -75,7 +75,7 @@ def _draw_activation(axes: Axes, one: Activation, box: Box) -> None:
     for place, part in enumerate(scaled):
         inner = (left + place * height + 0.04, top + 0.04, height - 0.08, height - 0.08)
         if part.ndim == 1:
-            draw_curves(axes, 2 * part[None] - 1, inner)
+            draw_channels(axes, 2 * part[None] - 1, inner)
         else:
             draw_pixels(axes, colormaps["viridis"](part, bytes=True), inner)
 

@@ -23,7 +23,7 @@ class Draw(Protocol):
         """Draw pictures; all that were ever given are drawn when a call that waits returns."""
 
 
-def draw_curves(run: RunFolder, best_epoch: int, monitor: str) -> None:
+def draw_training_curves(run: RunFolder, best_epoch: int, monitor: str) -> None:
     """Draw `curves.png` from a run's `metrics.csv`; the other arguments are those of `plot_curves`."""
     from cnnbench.runs import figures
 
