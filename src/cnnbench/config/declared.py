@@ -1,7 +1,7 @@
 """All keys: those of the schema, and the options that parts declare.
 
-The `Options` class of a part is read from the syntax of its file: a declaration consists of names, constants and calls
-of `key`. A plug-in has been imported, so its parts are in the registry.
+The `Options` class of a part is read from the syntax of its file: a declaration consists of names, constants, lists,
+unions and calls. A plug-in has been imported, so its parts are in the registry.
 """
 
 # Importing a part's file would import torch, and completion, `list keys`, a sweep and a report must do without.
@@ -244,5 +244,6 @@ def _evaluate(node: ast.expr | None, path: Path) -> Any:
             given = {str(word.arg): _evaluate(word.value, path) for word in keywords}
             return _evaluate_name(name, path)(*[_evaluate(argument, path) for argument in arguments], **given)
     raise AssertionError(
-        f"{path}:{getattr(node, 'lineno', '?')}: a declaration of options holds constants and names only"
+        f"{path}:{getattr(node, 'lineno', '?')}: a declaration of options must consist of names, constants, lists, "
+        "unions and calls"
     )

@@ -165,7 +165,7 @@ def _refuse_large_models(config: Config, dataset: Dataset) -> None:
 
 
 def _check_task(config: Config, model: nn.Module, info: DatasetInfo) -> None:
-    """Refuse classification settings for a task without classes."""
+    """Refuse classification settings, and signals, for a task without classes."""
     task, trainer = get_task(model), config.trainer
     if task.has_classes:
         return
@@ -201,9 +201,12 @@ def _check_batches(config: Config, model: nn.Module, dataset: Dataset) -> None:
 def prepare_training(
     config: Config, run: RunFolder, parts: Parts, *, test: bool = True, rank: Rank = ALONE
 ) -> tuple[State, Callable[..., Any]]:
-    """A run's state before its first step, and `fit` with all arguments but `on_epoch`; in ranks above 0, `follow`.
+    """Record the data, or compare them with the record; return the state before the first step, and what trains it.
 
-    All ranks of a run call this together.
+    That is `fit` with all arguments but `on_epoch`; in ranks above 0, `follow`. All ranks of a run call this together.
+
+    Raises:
+        ValueError: the data differ from those that the run began with.
     """
     dataset = parts.dataset
     serve = partial(make_batches, dataset=dataset, config=config, device=parts.device)

@@ -3,8 +3,9 @@
 `data.json` is written before training. For each split it holds the number of images and two SHA-256 sums over them and
 their labels, in order: one of their files, one of their values. For one's own images and signals it also holds a short
 hash of the values of each (16 hexadecimal digits), which recognises it wherever it lies. It counts the images that
-`data.exclude` left out; their list is copied to `excluded.csv`. Every checkpoint records the shape, the classes and the
-scaling of the images, so that others can be prepared in the same way.
+`data.exclude` left out; their list is copied to `excluded.csv`. `near_tests` is the number of test images that are
+nearly the same as others, which a resumed run does not count again. Every checkpoint records the shape, the classes and
+the scaling of the images, so that others can be prepared in the same way.
 """
 
 import hashlib

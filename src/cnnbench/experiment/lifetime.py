@@ -80,7 +80,7 @@ class Lifetime:
         self.run.resume(config, overrides)
 
     def end(self, state: str, message: str, *, diverged: bool = False) -> None:
-        """Set the status, if possible."""
+        """Set the status, if possible. The files of a resumed run that has saved nothing are first restored."""
         try:
             # The attempt has saved nothing: the folder gets back the config that its checkpoint was trained with.
             if self._identify_checkpoint() == self._checkpoint:

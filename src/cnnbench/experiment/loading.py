@@ -113,15 +113,15 @@ def load_dataset(
     if fold is not None:
         dataset = dataset if test else replace(dataset, test=dataset.test[torch.arange(0)])
         source = Source(dataset.info, dataset.train, dataset.test, dataset.val, paths=dataset.paths)  # as it was split
-    is_new = classes is None and test  # a search reads no test images, and its training images are not in two splits
+    is_new = classes is None and test  # a search reads no test images, with which the others would be compared
     return _check_near_copies(dataset, source, config) if is_new else dataset
 
 
 @dataclass(frozen=True)
 class NearCopies:
-    """Images that are nearly the same as others, among the images with this key."""
+    """What a search for near copies found."""
 
-    key: str
+    key: str  # a hash of the images and their names
     tests: int  # test images that are nearly the same as one that is trained or validated on
     notes: tuple[str, ...]  # a sentence for each kind of finding
 
@@ -149,7 +149,7 @@ def _check_near_copies(dataset: Dataset, source: Source, config: Config) -> Data
 
 
 def _find_near_copies(source: Source, config: Config) -> NearCopies:
-    """The near copies by an earlier look, in this process or in the cache, or found now, which may take a minute."""
+    """The near copies found earlier, in this process or in the cache, or found now, which may take a minute."""
     content, options = digest(source.info, *source.splits.values(), column=VALUES), config.data.options
     names = "\0".join(source.paths.names) if source.paths else ""
     key = hashlib.sha256(f"{FORMAT} {content} ".encode() + os.fsencode(names)).hexdigest()

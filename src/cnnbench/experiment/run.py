@@ -40,19 +40,19 @@ log = logging.getLogger("cnnbench")
 
 
 class RunOptions(TypedDict, total=False):
-    """How a config is run."""
+    """The options of `start_job`, which describes them."""
 
-    resume: bool  # the folder holds a run of the same config, which continues
-    test: bool  # measure the best weights on the test split; a search does not, so its summary has no `test/…`
-    parts: Parts | None  # those of the config, if they are built already
-    on_epoch: Callable[[Mapping[str, Any]], None]  # as in `fit`
-    draw: Draw  # draws all pictures of the run
+    resume: bool
+    test: bool
+    parts: Parts | None
+    on_epoch: Callable[[Mapping[str, Any]], None]
+    draw: Draw
 
 
 def run_job(config: Config, path: Path, overrides: Sequence[str], **options: Unpack[RunOptions]) -> dict[str, Any]:
     """Train and test one config in its folder, and draw its pictures; return the summary, as in `summary.json`.
 
-    The arguments are those of `start_job`, and so are the errors.
+    `start_job` describes the arguments and the errors.
     """
     job = start_job(config, path, overrides, **options)
     if not config.sweep.together:
@@ -75,30 +75,35 @@ def start_job(
     on_epoch: Callable[[Mapping[str, Any]], None] = lambda row: None,
     draw: Draw = draw_in_turn,
 ) -> Generator[TrainingPass, dict[str, float] | None, dict[str, Any]]:
-    """`run_job`, which pauses before it trains an epoch, as `fit` does.
+    """The run as a generator that pauses before each epoch, so that `run_group` can train several runs by one step.
+
+    It yields what `fit` yields, and returns the summary.
 
     Args:
         path: a new folder or, with `resume`, one that holds a run of the same config.
         overrides: what the user typed, for the record.
-        resume, test, parts, on_epoch, draw: as in `RunOptions`.
+        resume: continue the run that the folder holds.
+        test: measure the best weights on the test split; a search does not, so its summary has no `test/…`.
+        parts: those of the config, if they are built already.
+        on_epoch: as in `fit`.
+        draw: draws all pictures of the run.
 
     Raises:
         InUse: another process works in the folder, or has put a run there.
         CannotGoOn: the run cannot be resumed in this way; nothing has been written.
+        NoneReadable: the run cannot be resumed, because no checkpoint can be read; nothing has been written.
         Exception: what stopped the run; `status.json` and `train.log` record it too.
     """
     run = RunFolder(path)
     set_deterministic(config.trainer.deterministic, compiled=config.trainer.compile)
     with ExitStack() as entered:
         life = _claim_folder(run, config, overrides, resume=resume, entered=entered)
-        # `config` is recorded; `own` is what a resumed run is built by: its data as they were, without first weights.
-        near_tests = read_near_tests(run) if resume else None
-        if near_tests and config.data.check == "fail":
-            near_tests = None  # count again, because the check refuses by what it finds
-        own = settle_start(describe_own_data(config, path, check=near_tests is None), run) if resume else config
+        # `config` is what the folder records. A resumed run is built from `build_config`: the same data, and no
+        # starting weights once there is a checkpoint.
+        build_config, near_tests = _make_build_config(config, run) if resume else (config, None)
         # Before the data are loaded: the other processes import torch in the meantime.
-        others = entered.enter_context(start_ranks(own, path, resume=resume))
-        parts = parts or build_parts(own, test=test, within_memory=resume)
+        others = entered.enter_context(start_ranks(build_config, path, resume=resume))
+        parts = parts or build_parts(build_config, test=test, within_memory=resume)
         if near_tests is not None:  # of the same data, as `prepare_training` makes sure
             parts = replace(parts, dataset=replace(parts.dataset, near_tests=near_tests))
         notes = use_threads_of(run, parts.device, choose_threads(config, parts.complexity))
@@ -124,6 +129,14 @@ def start_job(
         run.write_summary(summary := _summarize_run(config, parts, outcome))
         logger.finish(summary)
     return summary
+
+
+def _make_build_config(config: Config, run: RunFolder) -> tuple[Config, int | None]:
+    """The config that a resumed run is built from, and its recorded `near_tests`, unless they must be counted again."""
+    near_tests = read_near_tests(run)
+    if near_tests and config.data.check == "fail":
+        near_tests = None  # count again, because the check refuses by what it finds
+    return settle_start(describe_own_data(config, run.path, check=near_tests is None), run), near_tests
 
 
 def _claim_folder(

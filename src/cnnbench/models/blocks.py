@@ -97,7 +97,7 @@ class ConvBlock(nn.Module):
         self.activation = style.make_activation() if activate else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, out_channels, H', W'); sizes as `Style.padding` says."""
+        """(N, C, H, W) to (N, out_channels, H', W'), or (N, C, L) to (N, out_channels, L'); `Style` has the sizes."""
         return self.activation(self.norm(self.conv(x)))
 
 
@@ -121,7 +121,7 @@ class SeparableBlock(nn.Module):
         self.activation = style.make_activation()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, out_channels, H', W'); sizes as `Style.padding` says."""
+        """(N, C, H, W) to (N, out_channels, H', W'), or (N, C, L) to (N, out_channels, L'); `Style` has the sizes."""
         x = self.depthwise_activation(self.depthwise_norm(self.depthwise(x)))
         return self.activation(self.norm(self.pointwise(x)))
 
@@ -143,7 +143,7 @@ class AsymmetricBlock(nn.Module):
         self.activation = style.make_activation()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, out_channels, H', W'); sizes as `Style.padding` says."""
+        """(N, C, H, W) to (N, out_channels, H', W'); `Style` has the sizes."""
         x = self.vertical_activation(self.vertical_norm(self.vertical(x)))
         return self.activation(self.norm(self.horizontal(x)))
 
@@ -195,7 +195,7 @@ class Residual(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the shape that body and shortcut share."""
+        """(N, C, H, W), or (N, C, L), to the shape that body and shortcut share."""
         y = self.body(x)
         return self.activation(y if self.shortcut is None else y + self.shortcut(x))
 
@@ -213,7 +213,7 @@ class Classifier(nn.Module):
     """
 
     def __init__(self, features: nn.Module, spec: NetworkSpec, head: Head, hidden: Sequence[int] = ()) -> None:
-        # Found by a pass on the meta device, not by a formula per family: any features may come before any head.
+        # Found by a forward pass, not by a formula per family: any features may come before any head.
         channels, *sides = compute_output_shape(features, spec.input_shape)
         super().__init__()
         self.features = features

@@ -33,7 +33,7 @@ class GivenOptions(Options):
 
 @contextmanager
 def give_module(module: nn.Module | None) -> Iterator[None]:
-    """A context in which the model `module` is a copy of this network; None gives none."""
+    """Inside this context, `model=module` builds a copy of `module`; with None it is refused."""
     token = _given.set(module)
     try:
         yield

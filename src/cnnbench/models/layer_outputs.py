@@ -1,4 +1,4 @@
-"""The intermediate results of a network, by name."""
+"""The outputs of a network's layers and blocks, by name."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""The arguments that all families of networks share, and the options that several declare."""
+"""`NetworkSpec`: the arguments that all families of networks share. Also the options that several declare."""
 
 from dataclasses import dataclass, fields
 from typing import Annotated, Literal
@@ -26,7 +26,7 @@ class NormOptions(Options):
 
 
 class ClassifierOptions(NormOptions):
-    """The options of a network that ends in `blocks.Classifier`."""
+    """The options of a network that ends in `blocks.Classifier` and lets the user choose its head."""
 
     head: Head = key("How classes are read from the features")
 
@@ -36,7 +36,7 @@ class NetworkSpec:
     """The arguments that all families share."""
 
     in_channels: int  # of the images or signals
-    image_size: tuple[int, ...]  # (H, W) of images, (L,) of signals
+    image_size: tuple[int, ...]  # `DatasetInfo.size`: (H, W) of images, (L,) of signals
     num_classes: int  # how many logits a classifier gives
     width: float = 1.0  # multiplies every hidden channel and unit count
     depth: int = 1  # multiplies the layers of every stage

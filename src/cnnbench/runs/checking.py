@@ -143,7 +143,7 @@ def _find_best_epoch(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any
 
 
 def _check_times(seconds: float, epochs: int, figures: Figures) -> None:
-    # Both are sums of seconds that were rounded to thousandths.
+    # Both sums are rounded to thousandths.
     if abs(figures.values["train_seconds"] - seconds) > 0.0011:
         figures.contradict("train_seconds", seconds, "metrics.csv")
     rate, images = figures.values.get("images_per_second"), figures.values.get("train_images")

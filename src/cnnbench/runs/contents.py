@@ -14,7 +14,7 @@ from cnnbench.storage.regular import refuse_damaged
 
 CELLS = ["true class", "predicted class", "count"]  # header of a confusion matrix stored by its cells above 0
 MOST_CLASSES = 2**20  # files from strangers choose the size of the matrix
-LARGEST_KEPT = 256  # pixels of a side; larger images are stored smaller
+LARGEST_KEPT = 256  # pixels of a side that are accepted; runs store at most 64 (`KEPT_SIDE`)
 
 
 def read_predictions(folder: Path) -> dict[str, np.ndarray]:

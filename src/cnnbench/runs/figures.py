@@ -1,4 +1,4 @@
-"""The pictures of a run: confusion matrix, curves, worst mistakes, reconstructions, augmented images."""
+"""The pictures of a run: confusion matrix, curves, training images, worst mistakes, reconstructions, augmentation."""
 
 # Figures are made without pyplot, which would keep them open, and share a current one among threads.
 

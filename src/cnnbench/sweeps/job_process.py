@@ -1,4 +1,4 @@
-"""A process that runs jobs of a sweep, one after the other."""
+"""A process that runs jobs of a sweep: one after the other, or a group of them together."""
 
 import contextlib
 import faulthandler

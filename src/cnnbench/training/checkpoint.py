@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file each, with a JSON record and its own SHA-256 inside. None can carry code.
 
 `NAME.safetensors` holds tensors `model.<name>`, `ema.<name>`, `optimizer.<parameter>.<field>`, `epoch.<name>` and
-`rng.<device>`. Its metadata has one entry, `cnnbench`: a JSON object with the trainer's record and, first of all,
+`rng.<device>`. Its metadata has one entry, `cnnbench`: a JSON object with the record of `State` and, first of all,
 `sha256`, the hash of the whole file with those 64 digits as zeros. Files are replaced in one step.
 """
 
