@@ -16,6 +16,7 @@ from cnnbench.training.stack import HEIGHTS, check_stackable
 from cnnbench.training.together import save_all, train_together
 
 MOST_WEIGHTS_ON_CPU = 30_000  # of a network that trains faster together; benchmarks/README.md has the measurements
+# It yields what `fit` yields, and returns the summary of the run.
 RunGenerator = Generator[TrainingPass, dict[str, float] | None, dict[str, Any]]
 
 

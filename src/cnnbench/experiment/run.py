@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -17,7 +17,7 @@ from cnnbench.data.contents import digest
 from cnnbench.experiment.build import Parts, build_parts, choose_threads, prepare_training, use_threads_of
 from cnnbench.experiment.data_record import count_leaks, describe_own_data, read_near_tests
 from cnnbench.experiment.factories import make_batches
-from cnnbench.experiment.group import run_group
+from cnnbench.experiment.group import RunGenerator, run_group
 from cnnbench.experiment.lifetime import Lifetime, track_lifetime
 from cnnbench.experiment.ranks import start_ranks
 from cnnbench.experiment.result_files import prepare_samples, write_result_files, write_run_files, write_skipped
@@ -31,7 +31,7 @@ from cnnbench.runs.pictures import Draw, Picture, draw_in_turn
 from cnnbench.storage.atomic import InUse
 from cnnbench.storage.plain_data import write_json
 from cnnbench.trackers import open_trackers
-from cnnbench.training.epoch import TrainingPass, train_alone
+from cnnbench.training.epoch import train_alone
 from cnnbench.training.evaluation import Evaluation
 from cnnbench.training.tasks import get_task
 from cnnbench.training.trainer import Outcome
@@ -40,13 +40,13 @@ log = logging.getLogger("cnnbench")
 
 
 class RunOptions(TypedDict, total=False):
-    """The options of `start_job`, which describes them."""
+    """How a config is run; `start_job` has the defaults."""
 
-    resume: bool
-    test: bool
-    parts: Parts | None
-    on_epoch: Callable[[Mapping[str, Any]], None]
-    draw: Draw
+    resume: bool  # continue the run of the same config that the folder holds
+    test: bool  # measure the best weights on the test split; a search does not, so its summary has no `test/…`
+    parts: Parts | None  # those of the config, if they are built already
+    on_epoch: Callable[[Mapping[str, Any]], None]  # as in `fit`
+    draw: Draw  # draws all pictures of the run
 
 
 def run_job(config: Config, path: Path, overrides: Sequence[str], **options: Unpack[RunOptions]) -> dict[str, Any]:
@@ -74,24 +74,17 @@ def start_job(
     parts: Parts | None = None,
     on_epoch: Callable[[Mapping[str, Any]], None] = lambda row: None,
     draw: Draw = draw_in_turn,
-) -> Generator[TrainingPass, dict[str, float] | None, dict[str, Any]]:
+) -> RunGenerator:
     """The run as a generator that pauses before each epoch, so that `run_group` can train several runs by one step.
-
-    It yields what `fit` yields, and returns the summary.
 
     Args:
         path: a new folder or, with `resume`, one that holds a run of the same config.
         overrides: what the user typed, for the record.
-        resume: continue the run that the folder holds.
-        test: measure the best weights on the test split; a search does not, so its summary has no `test/…`.
-        parts: those of the config, if they are built already.
-        on_epoch: as in `fit`.
-        draw: draws all pictures of the run.
+        resume, test, parts, on_epoch, draw: `RunOptions` describes them.
 
     Raises:
         InUse: another process works in the folder, or has put a run there.
-        CannotGoOn: the run cannot be resumed in this way; nothing has been written.
-        NoneReadable: the run cannot be resumed, because no checkpoint can be read; nothing has been written.
+        CannotGoOn, NoneReadable: it cannot be resumed in this way, or from any checkpoint; nothing has been written.
         Exception: what stopped the run; `status.json` and `train.log` record it too.
     """
     run = RunFolder(path)
