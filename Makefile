@@ -1,6 +1,6 @@
 # CONTRIBUTING.md describes demo, test, check, docs, cases, cuda, kill and mutants; benchmarks/ describes the others.
 # Each target creates the environment it needs in .venv, once.
-.PHONY: demo test test-times check docs cases bench peers draw-check export-check cuda reproduce fuzz corrupt chaos claims-null kill mutants clean
+.PHONY: demo test test-times check docs cases bench peers draw-check export-check cuda reproduce fuzz corrupt chaos claims-null kill mutants slurm clean
 .DELETE_ON_ERROR:
 
 VENV := .venv

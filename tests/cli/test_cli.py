@@ -57,6 +57,7 @@ WRONG = [
     (["trainer.device=gpu"], "trainer.device=gpu: must be auto, cpu, cuda, cuda:N or mps"),
     (["trainer.device=cuda:77"], "trainer.device=cuda:77: this machine has no such device"),
     (["model"], "'model' is not an override: write KEY=VALUE"),
+    (["mnsit"], "'mnsit' is not an override: write KEY=VALUE, such as data=mnist"),
     (["model.width=[1"], "'model.width=[1' cannot be read as KEY=VALUE"),
     (["model=mlp,lenet5"], "model=mlp,lenet5 names several values: add -m"),
     (["-m", "model=mlp,lenet5", "optimizer.lr=0.1,-1"], "optimizer.lr=-1: must be"),
@@ -348,6 +349,20 @@ def test_a_reader_that_goes_away_does_not_fail_the_command(tmp_path):
     assert "error" not in done.stderr
     assert "Broken" not in done.stderr
     assert RunFolder(tmp_path / "run").read_status()["state"] == "finished"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_line_on_standard_error_is_written_at_once(unbuffered):
+    code = """
+import os, sys
+from cnnbench.cli.streams import prepare_streams
+prepare_streams()
+print("x", file=sys.stderr)
+os._exit(0)
+"""
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == "x\n"
 
 
 def test_too_little_address_space_is_explained(tmp_path):

@@ -33,8 +33,13 @@ def prepare_streams() -> None:
         stream = getattr(sys, name)
         if type(stream) is io.TextIOWrapper:  # tests install streams of other types
             errors = ERROR_HANDLER if stream.errors == "strict" else stream.errors
-            buffered = stream.line_buffering
-            robust = _RobustStream(stream.buffer, stream.encoding, errors, line_buffering=buffered)
+            robust = _RobustStream(
+                stream.buffer,
+                stream.encoding,
+                errors,
+                line_buffering=stream.line_buffering,
+                write_through=stream.write_through,  # with PYTHONUNBUFFERED, in place of line buffering
+            )
             robust.replaced = stream
             setattr(sys, name, robust)
 

@@ -87,7 +87,8 @@ def describe_longer_schedule(own: Config, config: Config) -> str:
         )
     end = format_rate(longer, epochs)
     course = f"stays at {end}" if last == end else f"goes from {last} to {end}"
+    added = f"epoch {epochs}" if epochs == before + 1 else f"epochs {before + 1} to {epochs}"
     return (
         f"trainer.epochs={epochs} instead of {before}: scheduler={name} continues as if the run had begun with "
-        f"{epochs} epochs; in epochs {before + 1} to {epochs}, its learning rate {course}"
+        f"{epochs} epochs; in {added}, its learning rate {course}"
     )

@@ -40,7 +40,11 @@ def explain_word(text: str) -> str:
         return f"{complaint}, such as data=image_folder data.path={text}"
     if text == "=":
         return f"{complaint}, without spaces around ="
-    return f"{complaint}, such as {f'{find_meant(text)}=…' if find_meant(text) else 'model=mlp'}"
+    if meant := find_meant(text):
+        return f"{complaint}, such as {meant}=…"
+    group_of = {name: group for group, names in list_groups().items() for name in names}
+    nearest = find_nearest(text, group_of) or "mlp"
+    return f"{complaint}, such as {group_of[nearest]}={nearest}"
 
 
 def check_signs(parsed: Sequence[Override]) -> None:
