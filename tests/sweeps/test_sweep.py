@@ -16,11 +16,13 @@ from sweep_chaos import disturb_sweep
 
 from cnnbench.cli import compose
 from cnnbench.config.schema import to_dict
+from cnnbench.processes.capacity import Capacity
 from cnnbench.runs.folder import FAILED, FINISHED, INTERRUPTED, RUNNING, RunFolder
 from cnnbench.storage.atomic import lock_folder
 from cnnbench.storage.csv_tables import read_csv, write_csv
 from cnnbench.storage.plain_data import read_json, write_yaml
 from cnnbench.sweeps import jobs as sweeps
+from cnnbench.sweeps import supervisor as supervisor_module
 from cnnbench.sweeps.folder import ASIDE, SweepFolder, rename_sweep
 from cnnbench.sweeps.job_process import JobRoom
 from cnnbench.sweeps.jobs import hash_config, hash_request, plan_jobs
@@ -403,6 +405,35 @@ def test_two_calls_of_a_command_do_not_share_a_folder(cnnbench, tmp_path):
     done = cnnbench(*arguments, "model.width=2")
     assert done.returncode == 2
     assert "sweep holds another sweep: choose another folder" in done.stderr
+
+
+class InterruptedCapacity(Capacity):
+    """Sends this process a real Ctrl-C while the last message of a job has been read and is not yet recorded."""
+
+    def observe(self, load):
+        """Do not call `learn` while the job is running."""
+
+    def learn(self, load):
+        os.kill(os.getpid(), signal.SIGINT)
+        super().learn(load)
+
+
+def test_ctrl_c_while_the_end_of_a_job_is_recorded_waits_for_no_further_message(
+    supervising, job_server, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(supervisor_module, "GRACE", 2)  # seconds; after these, a job counts as killed
+    sweep = made(tmp_path / "sweep", *QUICK)
+    recorded, record_end = [], sweep.record_end
+
+    def note_end(job, state, message):
+        recorded.append((state, message))
+        return record_end(job, state, message)
+
+    monkeypatch.setattr(sweep, "record_end", note_end)
+    supervisor = supervising(sweep, job_server, capacity=InterruptedCapacity(1))
+    with pytest.raises(KeyboardInterrupt):
+        supervisor.run_all(sweep.jobs)
+    assert recorded == [(FINISHED, "")]
 
 
 def test_a_sweep_is_interrupted_resumed_and_finished(cnnbench, tmp_path):
