@@ -431,8 +431,14 @@ def test_ctrl_c_while_the_end_of_a_job_is_recorded_waits_for_no_further_message(
 
     monkeypatch.setattr(sweep, "record_end", note_end)
     supervisor = supervising(sweep, job_server, capacity=InterruptedCapacity(1))
-    with pytest.raises(KeyboardInterrupt):
-        supervisor.run_all(sweep.jobs)
+    handler = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell starts background processes that ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            supervisor.run_all(sweep.jobs)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert recorded == [(FINISHED, "")]
 
 
